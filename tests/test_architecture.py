@@ -47,7 +47,7 @@ remote: _utils config errors ssh
 leasing: _operations _utils config errors events models pagination remote specs ssh waiting
 _blocking: _utils errors leasing models remote
 resources: _decoding _http _operations _status_reader _utils config errors events keys leasing models offers
-    pagination remote results retry specs ssh waiting
+    pagination remote results specs ssh waiting
 client: _http _operations _utils config events leasing resources retry waiting
 fleet: _utils client errors models
 charts: _utils fleet models
@@ -59,7 +59,7 @@ otel: _version events
 airflow: __init__ emulator
 prefect: __init__ emulator
 doctor: _decoding _http _utils _version config errors keys leasing models retry
-cli: __init__ charts config doctor emulator fleet
+cli: __init__ charts config doctor emulator fleet remote
 __main__: cli
 pytest_plugin: __init__ emulator
 """)
@@ -97,6 +97,7 @@ prefect: prefect
 pydantic: prefect
 httpx: prefect
 orjson: _utils
+pathspec: cli
 typer: cli
 click: cli
 rich: cli
@@ -219,7 +220,10 @@ def test_only_config_reads_the_environment_and_files() -> None:
         assert reading & (attributes | names | imports(path)) == set(), path
 
 
-PUBLIC = {"primepods", *(f"primepods.{name}" for name in ("charts", "config", "doctor", "emulator", "fleet"))}
+PUBLIC = {
+    "primepods",
+    *(f"primepods.{name}" for name in ("charts", "config", "doctor", "emulator", "fleet", "remote")),
+}
 
 
 def test_the_command_is_a_caller_like_any_other() -> None:

@@ -136,10 +136,12 @@ def test_version_is_one(metadata: Message) -> None:
 
 
 def test_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
-    """Every module, the typing marker and the licence; no tests, no caches."""
+    """Every module and script, the typing marker and the licence; no tests, no caches."""
     names = [name for name in wheel.namelist() if ".dist-info/" not in name]
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "primepods").rglob("*.py")}
-    assert set(names) == {*modules, "primepods/py.typed"}
+    scripts = {path.relative_to(ROOT).as_posix() for path in (ROOT / "primepods").rglob("*.sh")}
+    assert len(scripts) == 4
+    assert set(names) == {*modules, *scripts, "primepods/py.typed"}
     assert [name for name in wheel.namelist() if name.endswith(".dist-info/licenses/LICENSE")]
 
 

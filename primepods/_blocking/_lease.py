@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from itertools import product
 from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeVar
@@ -23,10 +23,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 OnChange = Callable[[PodChange], object]
 
+# Safety limit for a wait for a release: the lease itself gives up at the second interruption.
 _MAX_INTERRUPTIONS: Final = 100
-"""Safety limit for a wait for a release: the lease itself gives up at the second interruption."""
+# The portals of leases that may have something left to do.
 _portals: Final[dict[LeaseSupervisor, Portal]] = {}
-"""The portals of leases that may have something left to do."""
 
 
 class LeasedPod(LeasedPodView, Remote):
@@ -96,64 +96,60 @@ class Lease:
         supervisor.check_unused()
         try:
             _portals[supervisor] = self._portal
-            return self._begin_block(supervisor)
+            self._portal.call(supervisor.begin, on_change=in_calling_thread(self._on_change))
+            if supervisor.is_ready:
+                return LeasedPod(supervisor, self._portal)
         except BaseException as exc:
             # Prevent the order, if the loop's thread has not sent it yet.
             supervisor.abandon()
-            if supervisor.has_begun:
-                _wait_for_release(self._portal, supervisor, begin_release=supervisor.end)
-                add_notes(exc, supervisor)
+            _release(self._portal, [supervisor])
+            add_notes(exc, supervisor)
             _portals.pop(supervisor, None)
             raise
+        _portals.pop(supervisor, None)
+        error = entry_error(supervisor)
+        add_notes(error, supervisor)
+        raise error
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         supervisor = self._lease.supervisor
         interrupted: BaseException | None = None
-        begin_release = supervisor.end
-        while True:
-            try:
-                if not supervisor.has_begun_in_this_process:
-                    # A forked child leaves the pod to its parent.
-                    return
-                if LOOPS.runs_here():
-                    # A generator with this block is garbage-collected in a loop's thread: do not wait there.
-                    _start_unattended_release(self._portal, supervisor)
-                    return
-                interrupted = _wait_for_release(self._portal, supervisor, begin_release) or interrupted
-                break
-            except PrimePodsError:
-                raise
-            except BaseException as again:  # noqa: BLE001 - Ctrl-C outside the `try` of _wait_for_release
-                interrupted = again
-                begin_release = supervisor.interrupt
+        try:
+            if not supervisor.has_begun_in_this_process:
+                # A forked child leaves the pod to its parent.
+                return
+            if LOOPS.runs_here():
+                # A generator with this block is garbage-collected in a loop's thread: do not wait there.
+                _start_unattended_release(self._portal, supervisor)
+                return
+            interrupted = _release(self._portal, [supervisor])
+        except PrimePodsError:
+            raise
+        except BaseException as again:  # noqa: BLE001 - Ctrl-C outside the `try` of `_release`
+            interrupted = _release(self._portal, [supervisor], is_hurried=True) or again
         _portals.pop(supervisor, None)
-        error = interrupted
-        if error is None and exc is None:
-            error = exit_error(supervisor)
+        error = interrupted or (None if exc else exit_error(supervisor))
         add_notes(error or exc, supervisor)
         if error is not None:
             raise error from None
 
-    def _begin_block(self, supervisor: LeaseSupervisor) -> LeasedPod:
-        self._portal.call(supervisor.begin, on_change=in_calling_thread(self._on_change))
-        if not supervisor.is_ready:
-            raise entry_error(supervisor)
-        return LeasedPod(supervisor, self._portal)
-
 
 def release_leases(portal: Portal | None = None) -> None:
     """Release the open leases of one client, or of all, together, even if their blocks are still running."""
-    leases = _open_leases(portal)
+    leases: dict[Portal, list[LeaseSupervisor]] = {}
+    # A copy, since other threads may lease pods meanwhile.
+    for supervisor, owner in list(_portals.items()):
+        if (portal is None or owner is portal) and supervisor.is_open:
+            leases.setdefault(owner, []).append(supervisor)
     interrupted: BaseException | None = None
     failed: PrimePodsError | None = None
-    # Start all releases before waiting for one. Wait twice: Ctrl-C may have ended the first wait early.
-    steps = (_start_release, _wait_for_release, _wait_for_release)
-    for step, (supervisor, owner) in product(steps, leases):
-        begin_release = supervisor.end if interrupted is None else supervisor.interrupt
+    # Start the releases of all clients before waiting for one. Wait twice: Ctrl-C may end a wait early.
+    for waits, (owner, supervisors) in product((False, True, True), leases.items()):
+        is_hurried = interrupted is not None
         try:
-            interrupted = step(owner, supervisor, begin_release) or interrupted
+            interrupted = _release(owner, supervisors, waits=waits, is_hurried=is_hurried) or interrupted
         except PrimePodsError as exc:
             # The lease's client has no loop any more; still release the others.
             failed = exc
@@ -164,24 +160,42 @@ def release_leases(portal: Portal | None = None) -> None:
         raise error
 
 
-def _open_leases(portal: Portal | None) -> list[tuple[LeaseSupervisor, Portal]]:
-    """Return the leases of a client, or of all clients, that have something left to do."""
-    # A copy, since other threads may lease pods meanwhile.
-    leases = list(_portals.items())
-    return [
-        (supervisor, owner)
-        for supervisor, owner in leases
-        if (portal is None or owner is portal) and supervisor.is_open
-    ]
+# Runs before the handler of `_loop`, registered earlier, which ends the loops.
+atexit.register(release_leases)
 
 
-def _start_release(
-    portal: Portal, supervisor: LeaseSupervisor, begin_release: Callable[[], None]
+def _release(
+    portal: Portal, supervisors: Sequence[LeaseSupervisor], *, waits: bool = True, is_hurried: bool = False
 ) -> BaseException | None:
-    """Begin the release in the loop, without waiting; has the signature of :func:`_wait_for_release`."""
-    del supervisor
-    portal.call(_as_coroutine, begin_release)
-    return None
+    """Release leases of one client; return the interruption that hurried this, if any.
+
+    Raises:
+        PrimePodsError: The client's loop has ended, and the releases with it.
+    """
+    interrupted: BaseException | None = None
+    for _ in range(_MAX_INTERRUPTIONS):
+        try:
+            # Not open: already released when its client was closed, or never begun.
+            open_leases = [supervisor for supervisor in supervisors if supervisor.is_open]
+            if open_leases:
+                hurries = is_hurried or interrupted is not None
+                portal.call(_end_all, open_leases, waits=waits, is_hurried=hurries)
+            break
+        except PrimePodsError:
+            raise
+        except BaseException as exc:  # noqa: BLE001 - Ctrl-C, or what a signal handler raises
+            interrupted = exc
+    return interrupted
+
+
+async def _end_all(supervisors: Sequence[LeaseSupervisor], *, waits: bool, is_hurried: bool) -> None:
+    for supervisor in supervisors:
+        if is_hurried:
+            supervisor.interrupt()
+        else:
+            supervisor.end()
+    if waits:
+        await asyncio.wait({supervisor.task for supervisor in supervisors})
 
 
 def _start_unattended_release(portal: Portal, supervisor: LeaseSupervisor) -> None:
@@ -193,37 +207,6 @@ def _start_unattended_release(portal: Portal, supervisor: LeaseSupervisor) -> No
 
     if supervisor.is_open:
         portal.loop().call_soon(begin)
-
-
-# Runs before the handler of `_loop`, registered earlier, which ends the loops.
-atexit.register(release_leases)
-
-
-def _wait_for_release(
-    portal: Portal, supervisor: LeaseSupervisor, begin_release: Callable[[], None]
-) -> BaseException | None:
-    """Wait for the end of the release; return the interruption that hurried it, if any."""
-    interrupted: BaseException | None = None
-    for _ in range(_MAX_INTERRUPTIONS):
-        if not supervisor.is_open:
-            # Already released when its client was closed.
-            break
-        try:
-            portal.call(_until_released, supervisor, begin_release)
-        except PrimePodsError:
-            # The client's loop has ended, and the release with it.
-            raise
-        except BaseException as exc:  # noqa: BLE001 - Ctrl-C, or what a signal handler raises
-            interrupted = exc
-            begin_release = supervisor.interrupt
-        else:
-            break
-    return interrupted
-
-
-async def _until_released(supervisor: LeaseSupervisor, begin_release: Callable[[], None]) -> None:
-    begin_release()
-    await asyncio.wait({supervisor.task})
 
 
 async def _within_budget(supervisor: LeaseSupervisor, work: Coroutine[Any, Any, R]) -> R:

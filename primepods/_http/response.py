@@ -136,7 +136,7 @@ def _build_error(
         "path": request.path,
         "message": body.message,
         "body": body.value,
-        "headers": {name: key.scrub(value) for name, value in response.headers.items()},
+        "headers": {key.scrub(name): key.scrub(value) for name, value in response.headers.items()},
         "retry_after": read_retry_after(response.headers, now=now),
         "transient": is_transient(status, is_json=is_json),
     }

@@ -74,6 +74,23 @@ def unique_name(
     return UniqueName(beginning[: _MAX_LENGTH - len(end)].rstrip("-") + end)
 
 
+def ensured_name(name: str, expires_at: float) -> str:
+    """Return the name of a pod of ``pods.ensure`` that expires: its suffix depends on ``name``.
+
+    Not a :class:`UniqueName`: all calls for the same name use the same suffix.
+    """
+    letters = hashlib.blake2b(name.encode(), digest_size=_RANDOM_LENGTH, person=b"primepods ensure").digest()
+    fractions = iter(letter / 256 for letter in letters)
+    return str(unique_name(name, lambda: next(fractions), expires_at))
+
+
+def is_ensured_name(name: str, theirs: str | None) -> bool:
+    """Return whether ``theirs`` is an :func:`ensured_name` of ``name``, perhaps changed by a server."""
+    ours = UniqueName(ensured_name(name, _EXPIRY_EPOCH))
+    needed = _plain(ours.without_expiry)[:-_CHECK_LENGTH]
+    return theirs is not None and _plain(theirs).startswith(needed)
+
+
 def is_unique(name: str) -> bool:
     """Return whether a name has the form of a :func:`unique_name`."""
     return _match_unique_name(name) is not None
@@ -110,11 +127,26 @@ def is_same_name(ours: str, theirs: str | None) -> bool:
 def may_be_shortened_name(ours: str, theirs: str) -> bool:
     """Return whether ``theirs`` may be the name ``ours``, respelled and cut anywhere by a server.
 
-    Weaker than :func:`is_same_name`: a name cut before or within its suffix matches, and so may another
-    pod's name.
+    Weaker than :func:`is_same_name`: another pod may have such a name.
     """
     full, seen = _plain(ours), _plain(theirs)
     return len(seen) >= min(_MIN_SHORTENED_LENGTH, len(full)) and full.startswith(seen)
+
+
+def may_be_changed_name(ours: str, theirs: str) -> bool:
+    """Return whether ``theirs`` is the name ``ours`` respelled by a server, or cut by it within a word.
+
+    A cut between words or within a number is taken for another name: `job-1` is not `job-1-b` or `job-12`.
+    """
+    if not may_be_shortened_name(ours, theirs):
+        return False
+    seen, full = len(_plain(theirs)), len(_plain(ours))
+    if seen == full:
+        return True
+    ours = ours.lower()
+    places = [place for place, letter in enumerate(ours) if letter.isalnum()]
+    last, following = places[seen - 1], places[seen]
+    return following == last + 1 and not (ours[last] + ours[following]).isdigit()
 
 
 def _plain(name: str) -> str:

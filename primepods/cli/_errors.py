@@ -111,10 +111,20 @@ _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]]
 def reported_errors(command: str, *, verbose: bool = False) -> Generator[None]:
     """Turn expected errors into one line and an exit code, without a traceback.
 
+    Messages are written in the background: while nobody reads them, pods are deleted nevertheless.
+
     Args:
         command: The command's name as typed, such as ``primepods list``.
         verbose: Show the package's log on stderr, with the tracebacks of rejected arguments.
     """
+    from ._stderr import background_stderr
+
+    with background_stderr(), _errors_to_exit_codes(command, verbose=verbose):
+        yield
+
+
+@contextmanager
+def _errors_to_exit_codes(command: str, *, verbose: bool) -> Generator[None]:
     try:
         with _logging(command, verbose=verbose):
             try:

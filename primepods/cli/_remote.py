@@ -1,19 +1,23 @@
-"""Options and progress bars of the commands that log in to pods."""
+"""Options and logins of the commands that log in to pods."""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
-from typing import Annotated, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import attrs
 import typer
 
+import primepods
+
 from ._errors import CommandError, ExitCode
 
+if TYPE_CHECKING:
+    from primepods.remote import SSHOptions
+
 _PANEL = "On the pod"
-_MEGABYTE = 1_000_000
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:=(.*))?", re.DOTALL)
 
 SshArguments = Annotated[
@@ -28,10 +32,8 @@ SshArguments = Annotated[
 SshCommand = Annotated[
     str,
     typer.Option(
-        help="The ssh program.",
+        help="The ssh program; by default that of PRIMEPODS_SSH_COMMAND, or ssh.",
         metavar="COMMAND",
-        envvar="PRIMEPODS_SSH_COMMAND",
-        show_envvar=False,
         rich_help_panel=_PANEL,
     ),
 ]
@@ -42,14 +44,6 @@ Env = Annotated[
         "-e",
         help="Environment variable of the command, by default with its value here; may be repeated.",
         metavar="NAME[=VALUE]",
-        rich_help_panel=_PANEL,
-    ),
-]
-Exclude = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Do not upload files of this name or pattern, such as .git or '*.pyc'; may be repeated.",
-        metavar="PATTERN",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -64,7 +58,7 @@ class SshOptions:
     """Options for how to log in to pods; each is a parameter of ``pods.remote`` and ``pods.lease``."""
 
     ssh_options: SshArguments = None
-    ssh_command: SshCommand = "ssh"
+    ssh_command: SshCommand = "ssh"  # for which the library takes PRIMEPODS_SSH_COMMAND, if it is set
 
     def arguments(self) -> dict[str, Any]:
         """Return the options as arguments of ``pods.remote``."""
@@ -105,14 +99,38 @@ def read_variables(given: Iterable[str] | None) -> dict[str, str]:
     return variables
 
 
-@contextmanager
-def progress(what: str) -> Generator[Callable[[int], Any] | None]:
-    """Show the progress of a copy on stderr, and yield its callback; ``None`` if stderr is no terminal."""
-    from ._screen import Screen, stderr_console
+def become_ssh(argv: Sequence[str]) -> NoReturn:
+    """Replace this process by ``ssh``, so that the API key does not stay in memory.
 
-    screen = Screen(stderr_console())
-    if not screen.is_live:
-        yield None
-        return
-    with screen.meter(what) as meter:
-        yield lambda done: meter.update(done // _MEGABYTE, None, "MB")
+    Raises:
+        CommandError: ``ssh`` is not installed.
+    """
+    from primepods.config import environment_without_key
+
+    from ._stderr import finish_stderr
+
+    finish_stderr()
+    try:
+        os.execvpe(argv[0], list(argv), environment_without_key())  # noqa: S606 - no shell: host and user are checked
+    except FileNotFoundError:
+        raise CommandError(f"{argv[0]} is not installed here: install OpenSSH, or use --print") from None
+
+
+def login_argv(
+    pod: primepods.Pod, target: primepods.SSHTarget, options: Sequence[str], line: str, *, ssh: SSHOptions
+) -> list[str]:
+    """Return the arguments of ``ssh`` for a person at a terminal, whose options override ours."""
+    from primepods.remote import host_key_settings
+
+    settings = host_key_settings(machine_id(pod, target))
+    host_keys = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
+    argv = target.argv(*options, *ssh.ssh_options, *host_keys, command=line or None)
+    return [*ssh.ssh_command, *argv[1:]]
+
+
+def machine_id(pod: primepods.Pod, target: primepods.SSHTarget) -> str:
+    """Return the name of a pod's machine among the host keys: the pod's id for the one that `exec` uses."""
+    if target == pod.ssh:
+        return pod.id
+    number = next(number for number, node in enumerate(pod.nodes, start=1) if node.ssh == target)
+    return f"{pod.id}-{number}"

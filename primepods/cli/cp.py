@@ -9,9 +9,10 @@ import typer
 import primepods
 
 from ._command import Api, api_command
+from ._copies import Exclude, ExcludeFrom, measure, parse_exclusion, progress
 from ._errors import CommandError, ExitCode
 from ._handles import resolve_handle
-from ._remote import Exclude, SshOptions, progress
+from ._remote import SshOptions
 
 PathArgument = Annotated[str, typer.Argument(help="A local path, or POD:PATH.", show_default=False)]
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", "-R", hidden=True)]
@@ -25,6 +26,7 @@ def command(
     target: PathArgument,
     *,
     exclude: Exclude = None,
+    exclude_from: ExcludeFrom = None,
     _recursive: Recursive = False,
     ssh: SshOptions,
 ) -> None:
@@ -35,22 +37,24 @@ def command(
 
     Examples:
       primepods cp data train:work/data
-      primepods cp . train:work --exclude .git --exclude .venv
+      primepods cp . train:work --exclude .git --exclude-from .gitignore
       primepods cp train:work/results/ results
     """
     from_pod, to_pod = _split(source), _split(target)
     on_pod = from_pod or to_pod
     if on_pod is None or (from_pod and to_pod):
         raise CommandError("one argument must be POD:PATH, the other a local path", ExitCode.USAGE)
-    if exclude and not to_pod:
-        raise CommandError("--exclude is only for copies to a pod", ExitCode.USAGE)
+    if (exclude or exclude_from) and not to_pod:
+        raise CommandError("--exclude and --exclude-from are only for copies to a pod", ExitCode.USAGE)
     handle, path = on_pod
+    exclusion = parse_exclusion(exclude, exclude_from)
+    total = measure(api.command, source, exclusion).bytes if to_pod else None
     with primepods.exit_on_sigterm(), api.client() as client:
         pod_id = resolve_handle(client, handle, team=api.team)
         remote = client.pods.remote(pod_id, **ssh.arguments())
-        with progress("copied") as on_progress:
+        with progress("copied", total) as on_progress:
             if to_pod:
-                remote.upload(source, path, exclude=exclude or (), on_progress=on_progress)
+                remote.upload(source, path, exclude=exclusion, on_progress=on_progress)
             else:
                 remote.download(path, target, on_progress=on_progress)
 

@@ -22,6 +22,7 @@ from ._table import print_info, write
 if TYPE_CHECKING:
     from primepods.emulator import Emulator
 
+_SSH_COMMAND = shlex.join([sys.executable, "-m", "primepods.emulator.local_ssh"])
 _SIGNAL_EXIT_CODE = 128
 """A shell adds the signal's number to this, for the exit code of a command that a signal has ended."""
 
@@ -70,7 +71,7 @@ def command(
     """Serve a local emulator of the pods API, for one command or until Ctrl-C.
 
     Runs a command after -- with PRIME_API_BASE_URL and PRIME_API_KEY set, and exits with its exit code.
-    Without a command, prints two lines for the shell that you start clients in.
+    Without a command, prints three lines for the shell that you start clients in.
 
     Examples:
       primepods emulator --pods 20 -- primepods list
@@ -124,7 +125,13 @@ async def _serve(emulator: Emulator) -> None:
             loop.add_signal_handler(number, stop.set)
     async with emulator:
         print_info("Serving until Ctrl-C.")
-        write(f"export PRIME_API_BASE_URL={emulator.url}\nexport PRIME_API_KEY={emulator.api_key}\n")
+        variables = {
+            "PRIME_API_BASE_URL": emulator.url,
+            "PRIME_API_KEY": emulator.api_key,
+            # Behind the addresses of emulated pods are no machines.
+            "PRIMEPODS_SSH_COMMAND": _SSH_COMMAND,
+        }
+        write("".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()))
         await stop.wait()
 
 
@@ -138,7 +145,7 @@ def _run(emulator: Emulator, words: Sequence[str]) -> int:
             base_url=emulator.url,
             api_key=emulator.api_key,
             lease_folder=leases,
-            ssh_command=shlex.join([sys.executable, "-m", "primepods.emulator.local_ssh"]),
+            ssh_command=_SSH_COMMAND,
         )
         try:
             code = child.run(words, environment)

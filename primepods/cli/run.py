@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import posixpath
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
 import typer
@@ -15,37 +14,33 @@ import typer
 import primepods
 
 from ._command import Api, api_command
+from ._copies import (
+    Downloads,
+    Exclude,
+    ExcludeFrom,
+    Uploads,
+    describe,
+    measure,
+    parse_download,
+    parse_exclusion,
+    parse_upload,
+    progress,
+)
 from ._durations import short_duration
 from ._errors import CommandError, ExitCode, print_error
 from ._offers import DiskSize, Image, OfferFilters, SshKey, TemplateId, find_key, without_unset
 from ._pod_table import price
-from ._remote import Env, Exclude, SshOptions, Words, parse_command, progress, read_variables
+from ._remote import Env, SshOptions, Words, parse_command, read_variables
 from ._table import print_info
+
+if TYPE_CHECKING:
+    from primepods.remote import Exclusion
 
 _MAX_OFFERS = 5
 """Offers to try, one after the other."""
 _MAX_DOWNLOAD_ATTEMPTS = 3
 """Attempts to download a result if the connection is lost: the pod is about to be deleted."""
-_PANEL = "On the pod"
 
-Uploads = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--upload",
-        help="Copy this to the pod; the command runs in the first uploaded folder. May be repeated.",
-        metavar="LOCAL[:REMOTE]",
-        rich_help_panel=_PANEL,
-    ),
-]
-Downloads = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--download",
-        help="Copy this from the pod afterwards, even if the command fails. May be repeated.",
-        metavar="REMOTE[:LOCAL]",
-        rich_help_panel=_PANEL,
-    ),
-]
 MaxHours = Annotated[
     float | None,
     typer.Option(help="Delete the pod after so many hours.", metavar="HOURS"),
@@ -57,6 +52,13 @@ Name = Annotated[str | None, typer.Option(help="Beginning of the pod's name.", m
 Remove = Annotated[bool, typer.Option("--rm", hidden=True)]
 """Accepted because `docker run` has it; the pod is deleted anyway."""
 Keep = Annotated[bool, typer.Option("--keep", help="Leave the pod running afterwards: it is billed.")]
+KeepOnFailedDownload = Annotated[
+    bool,
+    typer.Option(
+        "--keep-on-failed-download",
+        help="Leave the pod running if a download fails: it is billed until you delete it.",
+    ),
+]
 
 
 @attrs.frozen(kw_only=True)
@@ -71,9 +73,10 @@ class _Job:
         command: The command, as for ``pod.run``.
         variables: The command's environment variables.
         uploads: Local paths, each with its target on the pod.
-        exclude: Patterns of files not to upload.
+        exclusion: Files not to upload.
         downloads: Paths on the pod, each with its local target.
         keep: Whether to leave the pod running.
+        keep_on_failed_download: Whether to leave it running if a download fails.
     """
 
     find: dict[str, Any]
@@ -83,9 +86,10 @@ class _Job:
     command: str | list[str]
     variables: dict[str, str]
     uploads: list[tuple[Path, str]]
-    exclude: list[str]
+    exclusion: Exclusion
     downloads: list[tuple[str, str]]
     keep: bool
+    keep_on_failed_download: bool
 
 
 @api_command
@@ -95,11 +99,13 @@ def command(
     *,
     upload: Uploads = None,
     exclude: Exclude = None,
+    exclude_from: ExcludeFrom = None,
     download: Downloads = None,
     max_hours: MaxHours = None,
     max_spend: MaxSpend = None,
     name: Name = None,
     keep: Keep = False,
+    keep_on_failed_download: KeepOnFailedDownload = False,
     remove: Remove = False,
     env: Env = None,
     ssh: SshOptions,
@@ -139,63 +145,21 @@ def command(
         ssh_key=ssh_key,
         command=parse_command(words),
         variables=read_variables(env),
-        uploads=[_parse_upload(text) for text in upload or ()],
-        exclude=exclude or [],
-        downloads=[_parse_download(text) for text in download or ()],
+        uploads=[parse_upload(text) for text in upload or ()],
+        exclusion=parse_exclusion(exclude, exclude_from),
+        downloads=[parse_download(text) for text in download or ()],
         keep=keep,
+        keep_on_failed_download=keep_on_failed_download,
     )
     try:
         primepods.check_work(
             job.command,
             env=job.variables,
-            cwd=None,
-            exclude=job.exclude,
             downloads=[remote for remote, _ in job.downloads],
         )
     except ValueError as exc:
         raise CommandError(str(exc), ExitCode.USAGE) from None
     raise typer.Exit(api.run(_Run(api.command, job).execute))
-
-
-def _parse_upload(text: str) -> tuple[Path, str]:
-    """Return the local path of ``LOCAL[:REMOTE]`` and its target on the pod, by default of the same name.
-
-    Raises:
-        CommandError: No path is given, or the local path does not exist.
-    """
-    local, _, remote = text.partition(":")
-    path = Path(local)
-    if not local:
-        raise CommandError("--upload is empty: name a path, such as --upload .:work", ExitCode.USAGE)
-    if not path.exists():
-        raise CommandError(f"--upload {local}: there is no such file or folder", ExitCode.USAGE)
-    return path, remote or path.resolve().name or "work"
-
-
-def _parse_download(text: str) -> tuple[str, str]:
-    """Return the path on the pod of ``REMOTE[:LOCAL]`` and its local target, by default of the same name.
-
-    Raises:
-        CommandError: No path is given, or the local target cannot be written.
-    """
-    remote, _, local = text.partition(":")
-    if not remote:
-        raise CommandError("--download is empty: name a path, such as --download out/", ExitCode.USAGE)
-    local = local or posixpath.basename(remote.rstrip("/")) or "."
-    # Check now: after hours of work, when the pod is about to be deleted, it would be too late.
-    target = Path(local).absolute()
-    existing = next(path for path in (target, *target.parents) if path.exists())
-    if not _can_write(target, existing):
-        raise CommandError(f"--download {text}: {existing} cannot be written here", ExitCode.USAGE)
-    return remote, local
-
-
-def _can_write(target: Path, existing: Path) -> bool:
-    """Return whether a target can be written; ``existing`` is the target or its nearest existing parent."""
-    if existing.is_dir():
-        return os.access(existing, os.W_OK | os.X_OK)
-    # A file can be replaced by the target if its folder is writable, but cannot be a parent of the target.
-    return existing == target and os.access(existing.parent, os.W_OK | os.X_OK)
 
 
 class _Run:
@@ -209,6 +173,8 @@ class _Run:
     def __init__(self, program: str, job: _Job) -> None:
         self._program = program
         self._job = job
+        self._is_kept = job.keep
+        self._upload_sizes: dict[Path, int] = {}
         self._was_ordered = False
         self._is_renting = False
         """``True`` from the order until the pod is ready and accepts the login."""
@@ -235,6 +201,10 @@ class _Run:
 
     async def _rent(self, client: primepods.AsyncClient) -> int:
         """Do the work on a rented pod, and report how it ended."""
+        for local, _ in self._job.uploads:
+            size = measure(self._program, local, self._job.exclusion)
+            self._upload_sizes[local] = size.bytes
+            print_info(f"To upload: {local} ({describe(size)})")
         specs = await self._find_specs(client)
         self._started_at = time.monotonic()
         lease = client.pods.lease(specs, on_change=self._show_change, **self._job.lease)
@@ -260,7 +230,7 @@ class _Run:
         try:
             return await self._work(pod)
         finally:
-            if not self._job.keep:
+            if not self._is_kept:
                 print_info(f"Deleting the pod {pod.name}, and waiting until it is confirmed gone")
 
     async def _find_specs(self, client: primepods.AsyncClient) -> list[primepods.PodSpec]:
@@ -285,8 +255,8 @@ class _Run:
         job = self._job
         print_info(f"Logged in to {pod.name} ({pod.id}): {pod.ssh}")
         for local, remote in job.uploads:
-            with progress(f"uploaded {local}") as on_progress:
-                await pod.upload(local, remote, exclude=job.exclude, on_progress=on_progress)
+            with progress(f"uploaded {local}", self._upload_sizes[local]) as on_progress:
+                await pod.upload(local, remote, exclude=job.exclusion, on_progress=on_progress)
             print_info(f"Uploaded {local} to {remote}")
         workdir = next((remote for local, remote in job.uploads if local.is_dir()), None)
         try:
@@ -311,6 +281,10 @@ class _Run:
                 code = ExitCode.FAILED
             else:
                 print_info(f"Downloaded {remote} to {local}")
+        if code and self._job.keep_on_failed_download and not self._is_kept:
+            self._is_kept = True
+            pod.keep()
+            print_info(f"Keeping the pod, since a download failed: try it with primepods cp {pod.id}:PATH .")
         return code
 
     async def _download(self, pod: primepods.AsyncLeasedPod, source: str, local: str) -> None:
@@ -344,7 +318,7 @@ class _Run:
                 print_info(f"No pod is left: what was ordered was deleted, after {duration}.")
             return
         totals = f"after {duration}, for about {price(pod.spent())}"
-        if self._job.keep:
+        if self._is_kept:
             print_info(
                 f"The pod {pod.name} is still running, {totals}, and is billed: primepods ssh {pod.id}, and "
                 f"then primepods delete {pod.id}"

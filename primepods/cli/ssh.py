@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections import Counter
@@ -17,6 +16,7 @@ from ._command import Api, api_command
 from ._errors import CommandError, ExitCode, print_error
 from ._handles import OptionalPodHandle, resolve_handle
 from ._lists import readable_rows
+from ._remote import become_ssh, login_argv, machine_id
 from ._table import write
 from ._text import count
 
@@ -65,20 +65,16 @@ def command(
         return
     if pod is None:
         raise CommandError("name the pod: primepods ssh POD", ExitCode.USAGE)
+    from primepods.remote import SSHOptions
+
     with api.client() as client:
-        target = _target(client.pods.get(resolve_handle(client, pod, team=api.team)), node)
+        found = client.pods.get(resolve_handle(client, pod, team=api.team))
     options, remote = _split(rest or [])
-    argv = target.argv(*options, command=remote or None)
+    argv = login_argv(found, _target(found, node), options, remote, ssh=SSHOptions())
     if show:
         write(f"{shlex.join(argv)}\n")
         return
-    from primepods.config import environment_without_key
-
-    # ssh replaces this process, so that the API key does not stay in memory.
-    try:
-        os.execvpe(argv[0], argv, environment_without_key())  # noqa: S606 - no shell: host and user are checked
-    except FileNotFoundError:
-        raise CommandError("ssh is not installed here: install OpenSSH, or use --print") from None
+    become_ssh(argv)
 
 
 def _split(rest: list[str]) -> tuple[list[str], str]:
@@ -142,10 +138,17 @@ def _pod_blocks(pod: primepods.Pod, aliases: Sequence[str], node: int | None) ->
         ValueError: An alias is no host name.
     """
     return [
-        machine.ssh.config_block(alias)
+        machine.ssh.config_block(alias) + _host_key_lines(machine_id(pod, machine.ssh))
         for number, (alias, machine) in enumerate(zip(aliases, pod.nodes, strict=True), start=1)
         if machine.ssh is not None and node in (None, number)
     ]
+
+
+def _host_key_lines(machine: str) -> str:
+    """Return the lines by which ssh knows the same host keys as `exec`."""
+    from primepods.remote import host_key_settings
+
+    return "".join(f"    {name} {value}\n" for name, value in host_key_settings(machine).items())
 
 
 def _aliases(host: str, pod: primepods.Pod) -> list[str]:

@@ -25,7 +25,13 @@ from .._utils.text import quote
 from ..errors import ConfigError
 from ..retry import RetryPolicy
 from . import _environment as variables
-from ._environment import child_environment, environment_variable, environment_without_key, from_environment
+from ._environment import (
+    child_environment,
+    default_ssh_command,
+    environment_variable,
+    environment_without_key,
+    from_environment,
+)
 from ._files import DEFAULT_BASE_URL, Found, from_argument, read_files, saved_contexts
 from ._urls import check_base_url, find_proxy, is_loopback, origin
 
@@ -43,6 +49,7 @@ __all__ = [
     "check_base_url",
     "check_retry",
     "child_environment",
+    "default_ssh_command",
     "environment_variable",
     "environment_without_key",
     "explain",

@@ -13,7 +13,6 @@ TEAM_ID: Final = ("PRIME_TEAM_ID",)
 CONTEXT: Final = ("PRIME_CONTEXT",)
 STATE_DIR: Final = ("PRIMEPODS_STATE_DIR",)
 SSH_COMMAND: Final = ("PRIMEPODS_SSH_COMMAND",)
-"""Variable that only the command ``primepods`` reads."""
 
 
 def from_environment(names: tuple[str, ...]) -> Found | None:
@@ -38,6 +37,12 @@ def child_environment(*, base_url: str, api_key: str, lease_folder: str, ssh_com
     others = {name: value for name, value in os.environ.items() if name not in settings}
     defaults = {STATE_DIR[0]: lease_folder, SSH_COMMAND[0]: ssh_command}
     return {**defaults, **others, BASE_URL[0]: base_url, API_KEY[0]: api_key}
+
+
+def default_ssh_command() -> str:
+    """Return the program that logs in to pods: ``PRIMEPODS_SSH_COMMAND``, or ``ssh``."""
+    found = from_environment(SSH_COMMAND)
+    return found.value if found else "ssh"
 
 
 def environment_variable(name: str) -> str | None:

@@ -30,7 +30,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     Raises:
         SystemExit: Always.
     """
-    target, command = _parse_arguments(list(sys.argv[1:] if argv is None else argv))
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["-G"]:
+        raise SystemExit(0)  # ssh prints its configuration; there is none here
+    target, command = _parse_arguments(words)
     if not target or not command:
         _fail("usage: [options] [--] user@host command")
     user, _, host = target.rpartition("@")

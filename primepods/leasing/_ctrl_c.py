@@ -19,8 +19,8 @@ from typing import Any, Final
 
 Handler = Callable[[int, FrameType | None], Any]
 
+# Seconds without a reaction of the loop to a Ctrl-C, after which the next Ctrl-C raises.
 _BLOCKED_LOOP_TIMEOUT: Final = 1.0
-"""Seconds without a reaction of the loop to a Ctrl-C, after which the next Ctrl-C raises."""
 
 
 class _CtrlC:

@@ -7,8 +7,8 @@ import json
 import math
 import os
 import socket
-import stat
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,12 +17,9 @@ from attrs.validators import instance_of, optional
 
 from .._utils.unique_names import UniqueName, is_unique
 from ..config import Settings
-from ._processes import boot_id, pid_namespace, process_start
 
-NONBLOCK: Final[int] = getattr(os, "O_NONBLOCK", 0)
-"""Flag with which opening a pipe does not block."""
-VERSION: Final = 2
-_MAX_SIZE: Final = 65_536
+_VERSION: Final = 3
+_READABLE_VERSIONS: Final = (2, 3)
 _MAX_TEXT: Final = 1_000
 
 
@@ -61,7 +58,6 @@ class LeaseRecord:
         process_start: When that process was started, in the system's units; ``None`` if unknown.
         ordered_at: When the order was about to be sent, by the server's time.
         given_up: Whether the process has stopped trying to delete the pod.
-        is_refused: Whether the order was refused: a pod exists only if a gateway has sent the order twice.
     """
 
     name: UniqueName = attrs.field(converter=_to_name, validator=_check_text)
@@ -77,7 +73,6 @@ class LeaseRecord:
     process_start: int | None = attrs.field(default=None, validator=optional(instance_of(int)))
     ordered_at: datetime = attrs.field(validator=instance_of(datetime))
     given_up: bool = attrs.field(default=False, validator=instance_of(bool))
-    is_refused: bool = attrs.field(default=False, validator=instance_of(bool))
 
     def may_be_orphaned(self, *, has_min_age: bool) -> bool:
         """Return whether the process has given up or may have ended; a sweep then tries to lock the file.
@@ -95,8 +90,8 @@ class LeaseRecord:
         """Whether the process runs on another machine, in another container, or ran before the last boot."""
         return (self.host, self.boot_id, self.pid_namespace) != (
             socket.gethostname(),
-            boot_id(),
-            pid_namespace(),
+            _boot_id(),
+            _pid_namespace(),
         )
 
     @property
@@ -104,7 +99,40 @@ class LeaseRecord:
         """Whether the process has provably ended; always ``False`` without Linux's ``/proc``."""
         if self.is_other_host or self.process_start is None:
             return False
-        return process_start(self.pid) != self.process_start
+        return _process_start(self.pid) != self.process_start
+
+    def to_line(self) -> bytes:
+        """Return the line of a file: it begins with a line break, so that a cut line spoils no other."""
+        data = {"version": _VERSION, **attrs.asdict(self), "ordered_at": self.ordered_at.isoformat()}
+        return b"\n" + json.dumps(data).encode()
+
+
+def parse_record(text: bytes) -> LeaseRecord:
+    """Return the record of a file: its last complete line, or all of it, as version 2 wrote it.
+
+    Raises:
+        ValueError: The file is not a lease's, or is of another version.
+    """
+    try:
+        data = _last_object(text)
+        version = data["version"]
+        if version not in _READABLE_VERSIONS:
+            raise ValueError(f"it is of version {version!r}, and this primepods reads up to {_VERSION}")
+        names = {field.name for field in attrs.fields(LeaseRecord)} & data.keys()
+        fields: dict[str, Any] = {name: data[name] for name in names}
+        fields["ordered_at"] = datetime.fromisoformat(fields["ordered_at"]).astimezone(UTC)
+        return LeaseRecord(**fields)
+    except (AttributeError, KeyError, TypeError, RecursionError, OverflowError) as exc:
+        raise ValueError(f"it is not a lease's: {type(exc).__name__}") from None
+
+
+def _last_object(text: bytes) -> Any:
+    for part in (text, *reversed(text.split(b"\n"))):
+        try:
+            return json.loads(part)
+        except ValueError:
+            continue
+    raise ValueError("no line of it is complete")
 
 
 def fingerprint(settings: Settings) -> str:
@@ -126,10 +154,10 @@ def new_record(name: str, settings: Settings, now: float | None = None) -> Lease
         key_fingerprint=fingerprint(settings),
         team_id=settings.team_id,
         host=socket.gethostname(),
-        boot_id=boot_id(),
-        pid_namespace=pid_namespace(),
+        boot_id=_boot_id(),
+        pid_namespace=_pid_namespace(),
         pid=os.getpid(),
-        process_start=process_start(os.getpid()),
+        process_start=_process_start(os.getpid()),
         ordered_at=as_time(settings.clock.wall() if now is None else now),
     )
 
@@ -139,28 +167,34 @@ def as_time(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def read_record(path: Path) -> LeaseRecord:
-    """Read a lease file.
+def _process_start(pid: int) -> int | None:
+    """Return when a process was started, in clock ticks since the boot.
 
-    Raises:
-        OSError: The file cannot be read.
-        ValueError: The file is not a lease's, or is of another version.
+    Returns:
+        ``None`` if the process has ended or is a zombie, and on systems other than Linux.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("it is no regular file")
-        text = file.read(_MAX_SIZE + 1)
-    if len(text) > _MAX_SIZE:
-        raise ValueError(f"it is longer than {_MAX_SIZE} bytes")
     try:
-        data: Any = json.loads(text)
-        version = data["version"]
-        if version != VERSION:
-            raise ValueError(f"it is of version {version!r}, and this primepods reads version {VERSION}")
-        names = {field.name for field in attrs.fields(LeaseRecord)} & data.keys()
-        fields: dict[str, Any] = {name: data[name] for name in names}
-        fields["ordered_at"] = datetime.fromisoformat(fields["ordered_at"]).astimezone(UTC)
-        return LeaseRecord(**fields)
-    except (AttributeError, KeyError, TypeError, RecursionError, OverflowError) as exc:
-        raise ValueError(f"it is not a lease's: {type(exc).__name__}") from None
+        # The command's name, in parentheses, may contain spaces, parentheses and invalid UTF-8.
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        # Fields 3 and 22 in proc(5); the command's name is field 2.
+        state, start = fields[0], fields[19]
+        return None if state in {b"Z", b"X"} else int(start)
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+@cache
+def _boot_id() -> str | None:
+    """Return an id of the current boot; Linux only."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+
+
+def _pid_namespace() -> str | None:
+    """Return the namespace of this process's id; Linux only."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return None

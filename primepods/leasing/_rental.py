@@ -1,228 +1,206 @@
-"""One order of a lease: its unique name, its file, its pod and its cost."""
+"""One order of a lease: its unique name, its file, its pods, their cost and their deletion."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
+import math
+from contextlib import suppress
 from typing import Any, Final, Literal
 
 import attrs
 
 from .._operations import LISTENERS
-from .._utils.unique_names import UniqueName, is_same_name, unique_name
+from .._utils.clock import Timeout
+from .._utils.unique_names import is_same_name, unique_name
 from ..errors import (
-    APIError,
     CreateUncertainError,
+    NotFoundError,
     NotReleasedError,
     PriceTooHighError,
     PrimePodsError,
-    ProtocolError,
+    WaitTimeoutError,
 )
-from ..models import Pod, PodStatus
+from ..models import Pod, PodState, PodStatus
 from ..specs import PodSpec
-from ._lease_file import LeaseFile
 from ._record import as_time, new_record
-from ._release import AnotherPodError, Release
-from ._steps import INTERRUPTS, EndedError, GivenUpError, Steps, TooLateError
-from .account import Account
-from .options import LeaseOptions
-from .pods_api import APPEARS_WITHIN, KEY_REJECTIONS, find_namesakes, is_named
-from .server_time import expiring_name
+from .ledger import LeaseFile
+from .pods_api import Account, LeaseOptions, ListedPod, find_named, has_ended, read_ended_pods
+from .server_time import expiry_after
 
 _log = logging.getLogger("primepods")
 
+# Max seconds from the response to an order until its pod appears in another response.
 _APPEARANCE_TIMEOUT: Final = 60.0
-"""Max seconds from the response to an order until its pod appears in another response."""
+# Seconds to confirm that a pod is gone, after the release was interrupted.
+_HURRIED_TIMEOUT: Final = 10.0
+# Seconds after which an accepted deletion is sent again, if the pod is neither deleting nor terminated.
+_RESEND_AFTER: Final = 60.0
+_MAX_BACKOFF: Final = 10.0
+# Min seconds between two log messages about a release that fails.
+_LOG_INTERVAL: Final = 60.0
+_ENDING: Final = frozenset({PodState.DELETING, PodState.TERMINATED})
+_UNCERTAIN: Final = "its order got no conclusive response"
+_INTERRUPTED: Final = "its order was interrupted"
+_ANOTHER: Final = "the response to its order had the id of another pod"
+
+
+class _NeverShownError(Exception):
+    """No response has ever shown the pod, so a 404 does not prove that it is gone."""
 
 
 class Rental:
-    """One order, from its name until its pod is confirmed terminated.
+    """One order, from its name until its pods are confirmed terminated.
+
+    All pods that the list shows with its unique name are its own: several if a gateway repeats the order.
 
     Args:
         account: The account that orders the pod.
         spec: The pod to order; its name gets a suffix.
         options: The parameters of the lease.
-        steps: The steps of the lease.
 
     Attributes:
         account: The account that orders the pod.
         spec: The ordered pod.
-        pod: The pod as ordered; ``None`` while its id is unknown.
+        pod_id: The pod's id; ``None`` while it is unknown, and if it is another order's.
+        pod: The pod as ordered.
         status: The pod's last status.
-        file: The lease file.
+        file: The lease file; ``None`` before it is written.
         release_error: The error that says why the pod may still be running, or ``None``.
-        is_refused: Whether the order was refused: a pod exists only if a gateway has sent the order twice.
+        is_settled: Whether the release is done.
     """
 
-    file: LeaseFile
-
-    def __init__(self, account: Account, spec: PodSpec, options: LeaseOptions, steps: Steps) -> None:
+    def __init__(self, account: Account, spec: PodSpec, options: LeaseOptions) -> None:
+        self.account = account
         self.spec: PodSpec = spec
+        self.pod_id: str | None = None
         self.pod: Pod | None = None
         self.status: PodStatus | None = None
+        self.file: LeaseFile | None = None
         self.release_error: NotReleasedError | None = None
-        self.is_refused: bool = False
-        self.account = account
+        self.is_settled: bool = False
         self._options = options
-        self._steps = steps
         self._clock = account.settings.clock
         self._ordered_at: float | None = None
-        self._has_response = False
-        self._is_name_confirmed = False
-        self._may_appear_until = 0.0
+        # Why it is unknown which pod is the order's, for messages; empty if it is known, or there is none.
+        self._doubt = ""
+        self._shown = "the list does not show it"
+        self._is_identified = False
+        # Ids of other pods with the unique name that are not confirmed gone yet.
+        self._others: set[str] = set()
+        self._may_appear_until = -math.inf
         self._highest_price: float | None = None
         self._final_spent: float | None = None
+        self._is_kept = False
+        self._failure: str | None = None
+        self._limit: Timeout | None = None
+        self._ends_at = math.inf
+        self._accepted_at = math.inf
+        self._hurried_at = math.inf
+        self._logged_at = -math.inf
+        self._last_failure = ""
         self._listeners = LISTENERS.get()
 
-    async def order(self) -> Pod:
-        """Order the pod, and record it in its file.
-
-        Raises:
-            EndedError: The lease ended before it was ordered.
-            GivenUpError: The order was interrupted, and may have been carried out.
-            PriceTooHighError: The ordered pod costs more than ``spec.max_price``.
-            PrimePodsError: Any other error of ``pods.create``.
-        """
-        await self._write_file()
-        try:
-            pod = await self._order_or_find()
-        except CreateUncertainError:
-            self._leave_to_sweep()
-            raise
-        except PrimePodsError as exc:
-            if isinstance(exc, APIError) and not isinstance(exc, KEY_REJECTIONS):
-                await self._note_refusal()
-            else:
-                # No pod exists: if that were unknown, the order would have raised CreateUncertainError.
-                self.file.remove()
-            raise
-        except (GivenUpError, *INTERRUPTS):
-            self.report_failure("its order was interrupted")
-            raise GivenUpError from None
-        self.pod = pod
-        self._has_response = True
-        self._may_appear_until = self._clock.time() + _APPEARANCE_TIMEOUT
-        self.note_price(pod.price_hr)
-        self.notify("LeaseStarted")
-        await self._update_file(pod_id=pod.id, price_hr=self.price_hr)
-        self.check_price()
-        return pod
-
-    async def _order_or_find(self) -> Pod:
-        """Order the pod; if that is interrupted after the order was sent, search for the pod."""
-        try:
-            return await self._steps.run(self._order())
-        except INTERRUPTS:
-            if self._ordered_at is None:
-                self.file.remove()
-                raise EndedError from None
-            return await self._steps.run(self._find())
-
-    async def _order(self) -> Pod:
-        self._ordered_at = self._clock.boottime()
-        return await self.account.order(self.spec)
-
-    async def _find(self) -> Pod:
-        """Search for the pod of an interrupted order.
-
-        Raises:
-            CreateUncertainError: No pod, or more than one pod, has the order's name.
-        """
-        found, result = await find_namesakes(self.account.pods, self.name, self._clock)
-        if len(found) == 1:
-            return found[0]
-        shown = f"{len(found)} pods have this name" if found else result
-        text = f"The order of pod {self.name!r} was interrupted, and the pod may exist: {shown}."
-        raise CreateUncertainError(text, name=self.name, candidates=tuple(pod.id for pod in found))
-
-    async def _note_refusal(self) -> None:
-        """Record the refusal, and search for the pod later: a gateway may have sent the order twice."""
-        with contextlib.suppress(GivenUpError, *INTERRUPTS):
-            await self._update_file(given_up=True, is_refused=True)
-        self.file.close()
-        self.is_refused = True
-        self.account.refused.add(self)
-
-    async def _update_file(self, **changes: Any) -> None:
-        server_time = self.account.server_clock.now()
-        if server_time is not None:
-            # The server's time may have been unknown when the file was created.
-            changes["ordered_at"] = as_time(server_time)
-        # Set the record first: if this write is interrupted, the next one includes the changes.
-        self.file.record = attrs.evolve(self.file.record, **changes)
-        await self._steps.run(asyncio.to_thread(self.file.update))
-
-    async def confirm_name(self, pod_id: str) -> None:
-        """Check that the API shows the pod with its name.
-
-        Raises:
-            ProtocolError: The API shows another name: a cache or proxy has mixed up two responses.
-        """
-        has_our_name = await is_named(self.account.pods, pod_id, self.name)
-        if has_our_name is False:
-            self._forget_pod()
-            raise ProtocolError(
-                f"The response to the order of pod {self.name!r} has the id {pod_id}, and the API shows that "
-                "pod with another name: it is neither used nor deleted. The ordered pod is searched by name.",
-                method="POST",
-                url_path="/api/v1/pods/",
-            )
-        self._is_name_confirmed = has_our_name is True
-
-    def _forget_pod(self) -> None:
-        """Forget the id in the response to the order: it is another pod's."""
-        self.pod = None
-        self.file.record = attrs.evolve(self.file.record, pod_id=None)
-
-    async def _write_file(self) -> None:
+    async def prepare(self) -> None:
         """Choose the name, and write the file.
 
         Raises:
             ConfigError: The folder cannot be written.
+            ProtocolError: The server's time, for the expiry in the name, is not confirmed.
         """
-        account = self.account
-        beginning = self.spec.name or "primepods"
-        name = await self._choose_name(beginning)
+        account, beginning = self.account, self.spec.name or "primepods"
+        expires_at = await expiry_after(
+            self._options.max_hours,
+            pods=account.pods,
+            server_clock=account.server_clock,
+            clock=self._clock,
+        )
+        name = unique_name(beginning, self._clock.random, expires_at)
         if not name.startswith(beginning):
             _log.info("the name %r is shortened: with its suffix it would exceed 63 characters", beginning)
         _log.info("leasing a pod: its name is %r", name, extra={"pod_name": name})
         self.spec = attrs.evolve(self.spec, name=name)
         record = new_record(name, account.settings, account.server_clock.now())
-        write = asyncio.to_thread(LeaseFile.create, account.folder, record)
-        try:
-            self.file = await self._steps.run(write)
-        except INTERRUPTS:
-            raise EndedError from None
-        if self._steps.is_ending:
-            self.file.remove()
-            raise EndedError
+        # Before it is written: if this is interrupted, the release removes the file, whose thread goes on.
+        self.file = LeaseFile.new(account.folder, record)
+        await asyncio.to_thread(self.file.write)
 
-    async def _choose_name(self, beginning: str) -> UniqueName:
-        """Return a unique name; with ``max_hours``, it contains the time when the pod expires."""
-        account, hours = self.account, self._options.max_hours
-        if hours is not None:
-            naming = expiring_name(
-                beginning, hours, pods=account.pods, server_clock=account.server_clock, clock=self._clock
-            )
+    async def order(self) -> None:
+        """Order the pod, and record its id.
+
+        Raises:
+            CreateUncertainError: A pod may have been created; :meth:`release` deletes it if it appears.
+            PrimePodsError: Any other error: no pod was created.
+        """
+        self._ordered_at = self._clock.boottime()
+        self._doubt = _INTERRUPTED
+        try:
+            # Any of several is ours; `release` deletes all.
+            pod = (await self.account.order(self.spec, self._note_id))[0]
+        except CreateUncertainError:
+            self._doubt = "" if self.pod_id else _UNCERTAIN
+            raise
+        except PrimePodsError:
+            self._doubt = ""
+            self._remove_file()
+            raise
+        self.pod = pod
+        self.note_price(pod.price_hr)
+        await self._note_id(pod.id)
+        self.notify("LeaseStarted")
+
+    async def _note_id(self, pod_id: str) -> None:
+        """Record the id in a response that has the order's unique name."""
+        self.pod_id = pod_id
+        self._doubt = ""
+        self._may_appear_until = self._clock.time() + _APPEARANCE_TIMEOUT
+        changes: dict[str, Any] = {"pod_id": pod_id, "price_hr": self.price_hr}
+        server_time = self.account.server_clock.now()
+        if server_time is not None:
+            # The server's time may have been unknown when the file was written.
+            changes["ordered_at"] = as_time(server_time)
+        await self._update_file(**changes)
+
+    async def _update_file(self, **changes: Any) -> None:
+        if self.file is not None:
+            await asyncio.to_thread(self.file.update, **changes)
+
+    async def identify(self) -> list[ListedPod]:
+        """Forget the id in the response to the order if the API shows it with another name, or with none.
+
+        An id that nothing shows counts by the response; one that was shown with our name stays ours.
+
+        Returns:
+            The list that was read; empty if the id was identified before.
+        """
+        if self.pod_id is None or self._is_identified:
+            return []
+        listed, _ = await self.account.shared_list.read(self.account)
+        row: ListedPod | Pod | None = next((row for row in listed if row.id == self.pod_id), None)
+        if row is None or row.name is None:
             try:
-                return await self._steps.run(naming)
-            except PrimePodsError as exc:
-                # The lease deletes the pod in time without such a name.
-                _log.warning("the name of the pod will not contain when it expires: %s", exc)
-        return unique_name(beginning, self._clock.random)
+                row = await self.account.pods.get(self.pod_id)
+            except (PrimePodsError, ValueError) as exc:
+                _log.info("the name of pod %s cannot be read: %s", self.pod_id, exc)
+        self._is_identified = row is not None and is_same_name(self.name, row.name)
+        if row is not None and not self._is_identified:
+            _log.warning("pod %s has another name than %s: it is not deleted", self.pod_id, self.name)
+            self.pod = self.pod_id = None
+            self._doubt = _ANOTHER
+            await self._update_file(pod_id=None)
+        return listed
 
     @property
     def name(self) -> str:
-        """The pod's name, which is unique once the order has begun."""
+        """The pod's name, which is unique once the order is prepared."""
         return self.spec.name or ""
 
     @property
     def label(self) -> str:
         """The pod, for messages."""
-        if self.pod is None:
+        if self.pod_id is None:
             return f"A pod named {self.name}"
-        return f"Pod {self.pod.id} (name {self.name}, {self.price_hr:g} an hour)"
+        return f"Pod {self.pod_id} (name {self.name}, {self.price_hr:g} an hour)"
 
     @property
     def seconds(self) -> float:
@@ -241,7 +219,7 @@ class Rental:
         """Cost of the pod so far, at the highest price seen."""
         if self._final_spent is not None:
             return self._final_spent
-        return 0.0 if self.pod is None else self.price_hr * self.seconds / 3600
+        return 0.0 if self.pod_id is None else self.price_hr * self.seconds / 3600
 
     def note_price(self, price_hr: float | None) -> None:
         """Update the highest price; 0 means unknown."""
@@ -267,116 +245,177 @@ class Rental:
                 message=message,
             )
 
-    async def release(self, *, is_kept: bool = False) -> None:
-        """Delete the pod and confirm that it is terminated; report it if it may be running.
+    @property
+    def needs_list(self) -> bool:
+        """Whether the list is needed for the release: a pod exists or may exist."""
+        return self.pod_id is not None or bool(self._doubt or self._others)
 
-        Args:
-            is_kept: Whether to keep the ordered pod, and delete only other pods of the same name: a gateway
-                that repeats an order creates two.
-        """
-        if not self._has_response:
-            return
-        reason: str | None = None
-        if self.pod is not None and not is_kept:
-            reason = await self._delete(self.pod.id, is_listed=False)
-        others = await self._other_pods()
-        # `pod` is None if the API has shown its id with another name; see `_forget_pod`.
-        if self.pod is None and not others:
-            reason = "the response to its order had the id of another pod, and the list does not show it"
-        for pod_id in others:
-            _log.warning("the order of pod %s was carried out twice: pod %s is deleted", self.name, pod_id)
-            failure = await self._delete(pod_id, is_listed=True)
-            if failure is not None:
-                reason = f"its second pod, {pod_id}, is not released: {failure}"
-        self._final_spent = self.spent
-        if reason is not None:
-            self.report_failure(reason)
-        elif not is_kept:
-            self.file.remove()
+    async def delete_own(self) -> None:
+        """Delete the ordered pod, unless the API shows that its id is another's."""
+        if self._doubt == _INTERRUPTED:
+            found, self._shown = await find_named(self.account.listed, self.name, self._clock)
+            self._others |= {row.id for row in found}
+        await self.identify()
+        if self.pod_id is not None:
+            is_shown = self.status is not None or self._is_identified
+            self._failure = await self._delete(self.pod_id, is_shown=is_shown)
+
+    async def delete_others(self, listed: list[ListedPod]) -> str | None:
+        """Delete all pods with the unique name but the ordered one; return why one may be running."""
+        failure: str | None = None
+        self._others |= {row.id for row in listed if is_same_name(self.name, row.name)} - {self.pod_id}
+        for pod_id in sorted(self._others):
+            _log.warning("pod %s is deleted: it is of the order %s, and not used", pod_id, self.name)
+            reason = await self._delete(pod_id, is_shown=True)
+            if reason is None:
+                self._others.discard(pod_id)
+                self._doubt = ""
+            else:
+                failure = f"its pod {pod_id} is not released: {reason}"
+        return failure
+
+    def settle(self, failure: str | None) -> None:
+        """End the release: report a pod that may be running, leave the file to sweeps, or remove it."""
+        failure = failure or self._failure
+        if self._doubt in {_ANOTHER, _INTERRUPTED}:
+            failure = failure or f"{self._doubt}, and {self._shown}"
+        if self._final_spent is None:
+            self._final_spent = self.spent
+        if failure is not None:
+            self.report_failure(failure)
+        elif self._doubt:
+            _log.warning("whether pod %r exists is unknown: `primepods sweep` looks for it", self.name)
+            self._leave_to_sweep()
+        elif not self.is_settled and not self._is_kept:
+            self._remove_file()
             self.notify("LeaseReleased", spent=self._final_spent)
+        self.is_settled = True
 
-    async def _delete(self, pod_id: str, *, is_listed: bool) -> str | None:
-        """Delete a pod and confirm that it is terminated; return why it may be running.
+    async def _delete(self, pod_id: str, *, is_shown: bool) -> str | None:
+        """Delete a pod and confirm that it is gone; return why it may be running.
 
         Args:
             pod_id: The pod.
-            is_listed: Whether the list shows this id with this order's unique name.
+            is_shown: Whether a response has shown the pod; if not, a 404 does not prove that it is gone.
         """
-        was_shown = is_listed or self.status is not None
-        release = Release(
-            account=self.account,
-            steps=self._steps,
-            options=self._options,
-            pod_id=pod_id,
-            name=self.name,
-            label=self.label,
-            may_appear_until=None if was_shown else self._may_appear_until,
-            is_name_confirmed=is_listed or self._is_name_confirmed,
-        )
+        pods = self.account.pods
+        failures = 0
+        self._ends_at = self._clock.time() + self._options.release_timeout
+        self._accepted_at = math.inf
         try:
-            return await release.run()
-        except AnotherPodError:
-            _log.warning("pod %s has another name than %s: it is not deleted", pod_id, self.name)
-            self._forget_pod()
-            return None
+            async with self._clock.timeout_at(self._ends_at) as self._limit:
+                while True:
+                    try:
+                        if self._accepted_at == math.inf:
+                            if await self._send_deletion(pod_id, is_shown=is_shown):
+                                return None
+                            self._accepted_at = self._clock.time()
+                            self._reschedule()
+                        await pods.wait_gone(pod_id, timeout=_RESEND_AFTER, interval=self._options.interval)
+                    except WaitTimeoutError as exc:
+                        status = exc.statuses.get(pod_id)
+                        if status is not None and status.status not in _ENDING:
+                            # The API has lost the deletion that it accepted.
+                            self._accepted_at = math.inf
+                            self._reschedule()
+                    except (PrimePodsError, ValueError) as exc:
+                        # ValueError: the list shows an id for which no request is possible.
+                        self._note_failure(exc)
+                        failures += 1
+                        await self._clock.sleep(min(_MAX_BACKOFF, 0.25 * 2.0 ** min(failures, 6)))
+                    else:
+                        return None
+        except TimeoutError:
+            is_accepted = self._accepted_at < math.inf
+            accepted = "was accepted, but it is not gone" if is_accepted else "is not accepted"
+            return f"its deletion {accepted} in time{self._last_failure}"
+        except _NeverShownError:
+            return "no response has shown it since its order, and the history does not show that it has ended"
+        finally:
+            self._limit = None
 
-    async def _other_pods(self) -> list[str]:
-        """Return the ids of the listed pods with the unique name, except the ordered one."""
-        try:
-            reading = self.account.shared_list.read(self.account)
-            listed, _ = await self._steps.run(reading, deadline=lambda: self._steps.hurried_deadline)
-        except (GivenUpError, TooLateError):
-            return []
-        return [
-            pod.id
-            for pod in listed
-            if is_same_name(self.name, pod.name) and (self.pod is None or pod.id != self.pod.id)
-        ]
+    async def _send_deletion(self, pod_id: str, *, is_shown: bool) -> bool:
+        """Send the deletion; return whether the history already shows that the pod has ended.
 
-    async def resolve_refusal(self, listed: list[Pod], *, is_complete: bool) -> bool:
-        """Delete the pod of a refused order if the list shows it; return whether nothing is left to do."""
-        pods = [pod for pod in listed if is_same_name(self.name, pod.name)]
-        try:
-            for pod in pods:
-                _log.warning("the refused order of pod %s was carried out: %s is deleted", self.name, pod.id)
-                await self.account.pods.delete(pod.id, missing_ok=True)
-                await self.account.pods.wait_gone(
-                    pod.id, timeout=self._options.release_timeout, interval=self._options.interval
-                )
-        except PrimePodsError as exc:
-            _log.error("pod %s may be running and billed: %s `primepods sweep` removes it.", self.name, exc)
+        Raises:
+            PrimePodsError: The deletion is not accepted, or the pod may still appear.
+            _NeverShownError: The pod does not exist, and cannot appear any more.
+        """
+        if is_shown:
+            await self.account.pods.delete(pod_id, missing_ok=True)
             return False
-        # Until APPEARS_WITHIN has passed, a pod that is not listed may still appear.
-        is_decided = bool(pods) or (is_complete and self.seconds >= APPEARS_WITHIN)
-        if is_decided:
-            self.file.remove()
-        return is_decided
+        with suppress(NotFoundError):
+            state = await self.account.pods.delete(pod_id, missing_ok=False)
+            # TERMINATED can mean that the response was unclear, and that neither `get` nor the list shows the
+            # pod. It may still appear.
+            if state != PodState.TERMINATED:
+                return False
+        if has_ended(self.name, pod_id, await read_ended_pods(self.account.pods)):
+            return True
+        if self._clock.time() >= self._may_appear_until:
+            raise _NeverShownError
+        msg = f"Pod {pod_id} has not appeared in the API since its order."
+        raise PrimePodsError(msg)
 
-    def _leave_to_sweep(self) -> None:
-        """Leave the file to a sweep."""
-        self.file.update(given_up=True)
-        self.file.close()
+    def hurry(self) -> None:
+        """Limit the confirmation of an accepted deletion to 10 seconds from now."""
+        self._hurried_at = self._clock.time()
+        self._reschedule()
+
+    def _reschedule(self) -> None:
+        """Set the end of the deletion in progress: earlier if it is accepted and was hurried."""
+        if self._limit is not None and not self._limit.expired():
+            hurried_end = max(self._accepted_at, self._hurried_at) + _HURRIED_TIMEOUT
+            self._limit.reschedule(min(self._ends_at, hurried_end))
+
+    def _note_failure(self, error: Exception) -> None:
+        """Log a failure of the release: the first, then at most one a minute."""
+        self._last_failure = f"; the last failure: {str(error).rstrip('.')}"
+        if self._clock.time() >= self._logged_at + _LOG_INTERVAL:
+            self._logged_at = self._clock.time()
+            _log.warning("%s is not released yet: %s", self.label, error)
+
+    def give_up(self, reason: str) -> None:
+        """Report that the release has ended before it was done, if a pod may run."""
+        if not self.is_settled and self.needs_list:
+            self.report_failure(f"{self._doubt or reason}{self._last_failure}")
 
     def report_failure(self, reason: str) -> None:
         """Report that the pod may be running: as an error of the lease, in the log and to ``on_event``."""
-        if not self._steps.has_begun_in_this_process or self.release_error is not None:
+        if self.release_error is not None:
             return
-        pod = self.pod
-        remedy = "look for that name in `pods.list()`" if pod is None else f"`client.pods.delete({pod.id!r})`"
+        pod_id = self.pod_id
+        remedy = (
+            "look for that name in `pods.list()`" if pod_id is None else f"`client.pods.delete({pod_id!r})`"
+        )
         error = NotReleasedError(
             f"{self.label} may be running and billed: {reason}. `primepods sweep` removes it, or {remedy}.",
-            pod_id=None if pod is None else pod.id,
+            pod_id=pod_id,
             name=self.name,
-            price_hr=None if pod is None else self.price_hr,
+            price_hr=None if pod_id is None else self.price_hr,
         )
         self.release_error = error
-        _log.error("%s", error, extra={"pod_id": error.pod_id, "pod_name": self.name})
+        _log.error("%s", error, extra={"pod_id": pod_id, "pod_name": self.name})
         if self._listeners is not None:
             from ..events import ReleaseFailed  # noqa: PLC0415 - loaded with the first on_event
 
-            event = ReleaseFailed(pod_id=error.pod_id, name=self.name, price_hr=error.price_hr)
-            self._listeners.notify(event)
+            self._listeners.notify(ReleaseFailed(pod_id=pod_id, name=self.name, price_hr=error.price_hr))
         self._leave_to_sweep()
+
+    def keep(self) -> None:
+        """Leave the pod to the user."""
+        self._is_kept = True
+        self._remove_file()
+        self.notify("LeaseKept")
+
+    def _remove_file(self) -> None:
+        if self.file is not None:
+            self.file.remove()
+
+    def _leave_to_sweep(self) -> None:
+        if self.file is not None:
+            self.file.update(given_up=True)
+            self.file.close()
 
     def notify(
         self, kind: Literal["LeaseStarted", "LeaseReady", "LeaseKept", "LeaseReleased"], **fields: float

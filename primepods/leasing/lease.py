@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from types import TracebackType
 
+from .._utils.arguments import check_interval, check_seconds
 from .._utils.pod_reference import PodReference
-from ..errors import ClientClosedError, PrimePodsError
+from ..errors import ClientClosedError, PrimePodsError, WaitTimeoutError
 from ..models import Endpoint, Pod, PodStatus
 from ..remote import AsyncRemote
 from ..ssh import SSHTarget
 from ..waiting import OnChange
-from ._cost import final_cost
-from ._released import wait_released
-from .open_leases import intercepted_ctrl_c
+from .open_leases import intercepted_ctrl_c, wait_released
+from .pods_api import read_ended_pods
 from .supervisor import LeaseSupervisor
 
 
@@ -110,10 +109,28 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
         Raises:
             WaitTimeoutError: The bill has not settled in time.
         """
-        account = self._rental.account
-        return await final_cost(
-            account.pods, account.settings.clock, self.id, timeout=timeout, interval=interval
+        check_seconds("timeout", timeout)
+        check_interval(interval)
+        clock = self._rental.account.settings.clock
+        ends_at = clock.time() + timeout
+        billed = await self._read_bill()
+        while clock.time() + interval <= ends_at:
+            await clock.sleep(interval)
+            previous, current = billed, await self._read_bill()
+            if current is not None and current == previous:
+                return current
+            billed = previous if current is None else current
+        found = "the history has no record of its end" if billed is None else f"the last figure is {billed:g}"
+        raise WaitTimeoutError(
+            f"After {timeout:g} s the bill of pod {self.id} has not settled: {found}. Look at "
+            "`pods.history()` later.",
+            statuses={},
+            pending=(self.id,),
         )
+
+    async def _read_bill(self) -> float | None:
+        records = await read_ended_pods(self._rental.account.pods)
+        return next((record.total_billed_price for record in records if record.id == self.id), None)
 
 
 class AsyncLease:
@@ -127,16 +144,14 @@ class AsyncLease:
     def __init__(self, supervisor: LeaseSupervisor, on_change: OnChange | None) -> None:
         self.supervisor = supervisor
         self._on_change = on_change
-        self._task: asyncio.Task[object] | None = None
-        self._in_block = False
-        self._has_cancelled_block = False
+        self._block: asyncio.Timeout | None = None
         self._earlier_cancellations = 0
         """Number of cancellations of the task before the block."""
 
     async def __aenter__(self) -> AsyncLeasedPod:
         supervisor = self.supervisor
         supervisor.check_unused()
-        supervisor.on_pod_lost = self._cancel_block
+        supervisor.on_pod_lost = self._end_block
         try:
             await supervisor.begin(self._on_change)
         except BaseException as exc:
@@ -145,69 +160,48 @@ class AsyncLease:
             add_notes(exc, supervisor)
             raise
         if not supervisor.is_ready:
-            error = intercepted_ctrl_c([supervisor]) or entry_error(supervisor)
+            error = intercepted_ctrl_c(supervisor) or entry_error(supervisor)
             add_notes(error, supervisor)
             raise error
-        self._task = asyncio.current_task()
-        self._earlier_cancellations = self._task.cancelling() if self._task else 0
-        self._in_block = True
+        task = asyncio.current_task()
+        self._earlier_cancellations = task.cancelling() if task else 0
+        # Its cancellation of the block can be told from others.
+        self._block = await asyncio.timeout(None).__aenter__()
         return AsyncLeasedPod(supervisor)
+
+    def _end_block(self) -> None:
+        """Cancel the block's task: the pod is lost."""
+        if self._block is not None and not self._block.expired():
+            self._block.reschedule(0)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._in_block = False
         supervisor = self.supervisor
         if not supervisor.has_begun_in_this_process:
             return
         supervisor.end()
-        cancelled = await wait_released(supervisor)
-        error = await self._error_to_raise(exc, cancelled)
+        block, self._block = self._block, None
+        cancelled: asyncio.CancelledError | None = None
+        try:
+            if block is not None:
+                await block.__aexit__(kind, exc, traceback)
+                if block.expired() and not isinstance(exc, asyncio.CancelledError):
+                    # The block ended before its cancellation was raised: catch it here.
+                    await asyncio.sleep(0)
+        except TimeoutError:
+            # Only this lease has cancelled the block: for a budget, its error is raised instead.
+            if supervisor.budget_error is not None:
+                exc = None
+        except asyncio.CancelledError as another:
+            task = asyncio.current_task()
+            if task is None or task.cancelling() > self._earlier_cancellations:
+                cancelled = another
+        cancelled = await wait_released(supervisor) or cancelled
+        error = cancelled or intercepted_ctrl_c(supervisor) or (None if exc else exit_error(supervisor))
         add_notes(error or exc, supervisor)
         if error is not None:
             raise error from None
-
-    async def _error_to_raise(
-        self, block_error: BaseException | None, cancelled: asyncio.CancelledError | None
-    ) -> BaseException | None:
-        """Return the error to raise in place of the block's own; ``None`` to leave that one, if any.
-
-        Args:
-            block_error: The exception that has ended the block, or ``None``.
-            cancelled: A cancellation during the release, or ``None``.
-        """
-        supervisor = self.supervisor
-        # Only a budget's cancellation is undone; one for another loss of the pod stays.
-        has_budget_cancelled = self._has_cancelled_block and supervisor.budget_error is not None
-        if has_budget_cancelled and await self._uncancel(block_error, cancelled):
-            # Forget that cancellation: `exit_error` below then returns the budget's error.
-            cancelled = None
-            if isinstance(block_error, asyncio.CancelledError):
-                block_error = None
-        interruption = cancelled or intercepted_ctrl_c([supervisor])
-        if interruption is not None:
-            return interruption
-        return exit_error(supervisor) if block_error is None else None
-
-    def _cancel_block(self) -> None:
-        """Cancel the block's task, unless it is cancelled already."""
-        if not self._in_block or self._task is None:
-            return
-        if self._task.cancelling() <= self._earlier_cancellations:
-            self._has_cancelled_block = True
-            self._task.cancel()
-
-    async def _uncancel(self, *caught: BaseException | None) -> bool:
-        """Undo :meth:`_cancel_block`; return whether that was the only cancellation since the block began.
-
-        Args:
-            caught: Exceptions that were caught; the cancellation may be one of them.
-        """
-        if not any(isinstance(exc, asyncio.CancelledError) for exc in caught):
-            # The block ended before the cancellation was raised: catch it here.
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.sleep(0)
-        return self._task is None or self._task.uncancel() <= self._earlier_cancellations
 
 
 def entry_error(supervisor: LeaseSupervisor) -> BaseException:

@@ -1,21 +1,271 @@
-"""The folder with the files of leases."""
+"""The files of leases, one for each order; a sweep reads them when their process has died.
+
+A file is complete, locked and on the disk before its order is sent. Each later change is one more line, so
+that the lock, which the process holds as long as it lives, never moves. A forked child closes its copies of
+open files, because they would keep the locks after the end of the parent.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
+import os
+import stat
+import threading
+import weakref
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Self
 
 import attrs
 
 from .._utils.unique_names import unique_name
 from ..config import Settings
 from ..errors import ConfigError
-from ._lease_file import DRAFT, SUFFIX, LeaseFile
-from ._record import LeaseRecord, new_record, read_record
+from ._record import LeaseRecord, new_record, parse_record
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment,unused-ignore]  # on other systems, it is a module
+
+log = logging.getLogger("primepods")
+
+_SUFFIX: Final = ".json"
+_DRAFT: Final = ".draft"
+# Flag with which opening a pipe does not block.
+_NONBLOCK: Final[int] = getattr(os, "O_NONBLOCK", 0)
+_NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+_MAX_SIZE: Final = 65_536
+# Seconds; writing a draft takes milliseconds, so the process of an older draft has died.
 _MAX_DRAFT_AGE: Final = 24 * 3600.0
-"""Seconds; writing a draft takes milliseconds, so the process of an older draft has died."""
+
+
+class LeaseFile:
+    """The file of one order, locked by this process until it is removed or closed.
+
+    Writing waits for the disk: in an event loop, call :meth:`write` and :meth:`update` in a thread.
+
+    Args:
+        path: Path of the file.
+        record: Content of the file.
+        descriptor: The open file, locked where locks exist; -1 if it is not open.
+    """
+
+    def __init__(self, path: Path, record: LeaseRecord, descriptor: int = -1) -> None:
+        self.path = path
+        self.record: LeaseRecord = record
+        self._descriptor = descriptor
+        self._pid = os.getpid()
+        self._is_removed = False
+        self._writing = threading.Lock()
+        _open_files.add(self)
+
+    @classmethod
+    def new(cls, folder: Path, record: LeaseRecord) -> Self:
+        """Return a new file, which is not written yet."""
+        # Absolute, since the program may change its directory while it leases.
+        return cls(folder.absolute() / f"{os.urandom(8).hex()}{_SUFFIX}", record)
+
+    @classmethod
+    def create(cls, folder: Path, record: LeaseRecord) -> Self:
+        """Return a new file that is written; see :meth:`write`."""
+        file = cls.new(folder, record)
+        file.write()
+        return file
+
+    @classmethod
+    def claim(cls, path: Path) -> Self | None:
+        """Return and lock a file whose process has ended; ``None`` if the process lives or the file is gone.
+
+        Raises:
+            OSError: The file cannot be read.
+            ValueError: The file is not a lease's.
+        """
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | _NONBLOCK)
+        except FileNotFoundError:
+            return None
+        file: Self | None = None
+        try:
+            is_locked = _lock(descriptor)
+            # Another sweep may have removed the file before it was locked here.
+            if is_locked is not False and os.fstat(descriptor).st_nlink > 0:
+                record = parse_record(_read(descriptor))
+                if is_locked or record.given_up or record.is_dead:
+                    file = cls(path, record, descriptor)
+        finally:
+            if file is None:
+                os.close(descriptor)
+        return file
+
+    def write(self) -> None:
+        """Write the file: a draft that is complete, locked and synced gets its name, which is synced, too.
+
+        Raises:
+            ConfigError: The folder cannot be written. No file is left.
+        """
+        folder = self.path.parent
+        try:
+            self._write()
+        except OSError as exc:
+            self.remove()
+            msg = (
+                f"The folder {folder} cannot be written ({exc.strerror}): nothing was rented, since the pod "
+                "could be forgotten. Make it writable, or set PRIMEPODS_STATE_DIR to another folder."
+            )
+        else:
+            return
+        raise ConfigError(msg)
+
+    def _write(self) -> None:
+        with self._writing:
+            if self._is_removed:
+                return
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            draft = self.path.with_suffix(_DRAFT)
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+            descriptor = os.open(draft, flags, 0o600)
+            try:
+                _lock(descriptor)
+                _append(descriptor, self.record)
+                if fcntl is None:
+                    # On systems without these locks (Windows), an open file cannot be renamed.
+                    os.close(descriptor)
+                    descriptor = -1
+                draft.replace(self.path)
+            except BaseException:
+                _close(descriptor)
+                draft.unlink(missing_ok=True)
+                raise
+            old, self._descriptor = self._descriptor, descriptor
+            _close(old)
+            _sync_folder(self.path.parent)
+
+    def update(self, **changes: Any) -> None:
+        """Append changed fields; log a failure: the earlier lines stay."""
+        with self._writing:
+            if not self._is_own or self._is_removed:
+                return
+            self.record = attrs.evolve(self.record, **changes)
+            try:
+                if self._descriptor >= 0:
+                    _append(self._descriptor, self.record)
+                else:
+                    # Not created: a sweep may have removed it, since it was closed.
+                    with self.path.open("r+b") as file:
+                        _append(file.fileno(), self.record)
+            except OSError as exc:
+                self._warn("cannot be written safely", exc)
+
+    def restore(self) -> bool:
+        """Write the file again if something other than :meth:`remove` has removed it; return whether so."""
+        if self._is_removed or self.path.exists():
+            return False
+        try:
+            self._write()
+        except OSError as exc:
+            self._warn("was removed, and cannot be written again", exc)
+        return True
+
+    @property
+    def _is_own(self) -> bool:
+        """Whether this process opened the file; in a forked child, the file is the parent's."""
+        return self._pid == os.getpid()
+
+    def remove(self) -> None:
+        """Delete the file: nothing is left to sweep, or the pod is kept."""
+        with self._writing:
+            if self._is_own:
+                self._is_removed = True
+                try:
+                    self.path.unlink()
+                except (FileNotFoundError, NotADirectoryError):
+                    pass
+                except OSError as exc:
+                    self._warn("is no longer needed, but cannot be removed", exc)
+            self.close()
+
+    def close(self) -> None:
+        """Release the lock, so that a sweep can claim the file."""
+        descriptor, self._descriptor = self._descriptor, -1
+        _close(descriptor)
+
+    def _warn(self, problem: str, error: OSError) -> None:
+        log.warning("the file %s of pod %r %s: %s", self.path, self.record.name, problem, error)
+
+
+def _close(descriptor: int) -> None:
+    if descriptor >= 0:
+        os.close(descriptor)
+
+
+def _append(descriptor: int, record: LeaseRecord) -> None:
+    # os.write may write only a part on a full disk, without an error.
+    with open(descriptor, "wb", closefd=False) as file:
+        file.seek(0, os.SEEK_END)
+        file.write(record.to_line())
+    os.fsync(descriptor)
+
+
+def _read(descriptor: int) -> bytes:
+    """Return the content of an open file.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: The file cannot be a lease's.
+    """
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise ValueError("it is no regular file")
+    with open(descriptor, "rb", closefd=False) as file:
+        text = file.read(_MAX_SIZE + 1)
+    if len(text) > _MAX_SIZE:
+        raise ValueError(f"it is longer than {_MAX_SIZE} bytes")
+    return text
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Lock an open file; return whether it is locked now, or ``None`` where files cannot be locked.
+
+    The operating system releases the lock when the process ends, however it ends.
+    """
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as exc:
+        if exc.errno not in _NO_LOCKS:
+            raise
+        return None
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Sync the folder, so that a new name survives a power failure."""
+    if fcntl is None:
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as exc:
+        if exc.errno not in _NO_LOCKS:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+_open_files: weakref.WeakSet[LeaseFile] = weakref.WeakSet()
+
+
+def _close_copies() -> None:
+    for file in list(_open_files):
+        file.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_copies)
 
 
 @attrs.frozen
@@ -38,44 +288,44 @@ def read_ledger(folder: Path) -> Ledger:
         ConfigError: The folder cannot be read.
     """
     ledger = Ledger({}, {})
-    for path in _files(folder):
-        try:
-            ledger.records[path] = read_record(path)
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError) as exc:
-            if path.suffix == SUFFIX:
-                ledger.unreadable[path] = str(exc)
-    return ledger
-
-
-def _files(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix in {SUFFIX, DRAFT})
+        paths = sorted(path for path in folder.iterdir() if path.suffix in {_SUFFIX, _DRAFT})
     except FileNotFoundError:
-        return []
+        return ledger
     except OSError as exc:
         msg = (
             f"The folder {folder} with the files of leases cannot be read ({exc.strerror}). Make it "
             "readable, or set PRIMEPODS_STATE_DIR to the folder that was used."
         )
         raise ConfigError(msg) from None
+    for path in paths:
+        try:
+            ledger.records[path] = _read_record(path)
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as exc:
+            if path.suffix == _SUFFIX:
+                ledger.unreadable[path] = str(exc)
+    return ledger
+
+
+def _read_record(path: Path) -> LeaseRecord:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | _NONBLOCK)
+    try:
+        return parse_record(_read(descriptor))
+    finally:
+        os.close(descriptor)
 
 
 def remove_broken_drafts(folder: Path, now: float) -> None:
     """Remove unreadable drafts that are a day old: their processes were killed while writing."""
-    for draft in folder.glob(f"*{DRAFT}"):
+    for draft in folder.glob(f"*{_DRAFT}"):
         with contextlib.suppress(OSError):
-            if now - draft.stat().st_mtime > _MAX_DRAFT_AGE and not _is_record(draft):
-                draft.unlink()
-
-
-def _is_record(path: Path) -> bool:
-    try:
-        read_record(path)
-    except ValueError:
-        return False
-    return True
+            if now - draft.stat().st_mtime > _MAX_DRAFT_AGE:
+                try:
+                    _read_record(draft)
+                except ValueError:
+                    draft.unlink()
 
 
 def probe_folder(folder: Path, settings: Settings) -> bool:
@@ -85,8 +335,7 @@ def probe_folder(folder: Path, settings: Settings) -> bool:
         ConfigError: The folder cannot be written.
     """
     folder_existed = folder.exists()
-    record = new_record(unique_name("trial", settings.clock.random), settings)
-    file = LeaseFile.create(folder, record)
+    file = LeaseFile.create(folder, new_record(unique_name("trial", settings.clock.random), settings))
     try:
         is_locked_while_open = LeaseFile.claim(file.path) is None
         file.close()

@@ -9,8 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from ..errors import ClientClosedError
-from ._refused_orders import RefusedOrders
-from .shared_list import SharedList
+from .pods_api import SharedList
 
 if TYPE_CHECKING:
     from .supervisor import LeaseSupervisor
@@ -21,13 +20,12 @@ class OpenLeases:
 
     Attributes:
         shared_list: Reads the list of pods for several leases at once.
-        refused: Refused orders; a pod exists only if a gateway has sent the order twice.
     """
 
     def __init__(self) -> None:
         self.shared_list: SharedList = SharedList()
-        self.refused: RefusedOrders = RefusedOrders()
-        self._open: set[LeaseSupervisor] = set()
+        # In their order, as a dict.
+        self._open: dict[LeaseSupervisor, None] = {}
         self._is_closing = False
 
     def add(self, supervisor: LeaseSupervisor) -> None:
@@ -40,31 +38,47 @@ class OpenLeases:
             # The lease's pod would outlive the client.
             msg = "The client is being closed: nothing was ordered. Make a new client, or close it later."
             raise ClientClosedError(msg)
-        self._open.add(supervisor)
+        self._open[supervisor] = None
 
     def discard(self, supervisor: LeaseSupervisor) -> None:
         """Remove a lease that is released."""
-        self._open.discard(supervisor)
+        self._open.pop(supervisor, None)
 
     async def release(self) -> None:
         """Release all leases; a cancellation hurries this, and is raised at the end."""
         supervisors = [supervisor for supervisor in self._open if supervisor.is_open]
         if not supervisors:
             return
-        from ._released import wait_released  # noqa: PLC0415 - loaded by now
-
         for supervisor in supervisors:
             supervisor.end()
         self._is_closing = True
         try:
-            error = await wait_released(*supervisors) or intercepted_ctrl_c(supervisors)
+            error = await wait_released(*supervisors) or intercepted_ctrl_c(*supervisors)
         finally:
             self._is_closing = False
         if error is not None:
             raise error
 
 
-def intercepted_ctrl_c(supervisors: list[LeaseSupervisor]) -> KeyboardInterrupt | None:
+async def wait_released(*supervisors: LeaseSupervisor) -> asyncio.CancelledError | None:
+    """Wait until nothing is left to do; a cancellation interrupts the releases, and is returned."""
+    import anyio  # noqa: PLC0415 - only leases need it here
+
+    cancelled: asyncio.CancelledError | None = None
+    # Without this shield, a cancel scope around the block would cancel each await, not only the first.
+    with anyio.CancelScope(shield=True):
+        while unreleased := [each for each in supervisors if each.is_open and not each.is_stranded]:
+            try:
+                tasks = [supervisor.task for supervisor in unreleased]
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError as exc:
+                cancelled = exc
+                for supervisor in unreleased:
+                    supervisor.interrupt()
+    return cancelled
+
+
+def intercepted_ctrl_c(*supervisors: LeaseSupervisor) -> KeyboardInterrupt | None:
     """Return the intercepted Ctrl-C, if any; ``None`` in a cancelled task, which ends anyway."""
     task = asyncio.current_task()
     is_cancelled = task is not None and task.cancelling() > 0

@@ -1,19 +1,28 @@
-"""The calls of ``client.pods`` that leases and sweeps use, and searches by the unique name."""
+"""What leases, sweeps and orders use of ``client.pods``, and searches by the unique name."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import Final, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
-from .._utils.clock import Clock
-from .._utils.text import quote
-from .._utils.unique_names import is_same_name, may_be_shortened_name
+import attrs
+
+from .._operations import empty_context
+from .._utils.clock import Clock, ServerClock
+from .._utils.unique_names import is_same_name
 from ..errors import AuthenticationError, ClientClosedError, PermissionDeniedError, PrimePodsError
 from ..models import HistoryRecord, Page, Pod, PodState, PodStatus
-from ..pagination import AsyncPager
-from ..waiting import OnChange
+
+if TYPE_CHECKING:
+    from ..config import Settings
+    from ..pagination import AsyncPager
+    from ..remote import SSHOptions
+    from ..specs import PodSpec
+    from ..waiting import OnChange
 
 log: logging.Logger = logging.getLogger("primepods")
 
@@ -21,18 +30,40 @@ KEY_REJECTIONS: Final = (AuthenticationError, PermissionDeniedError)
 """Rejections of the key: a gateway that repeats an order gets them both times, so there is no pod."""
 LOOKUP_TIMEOUT: Final = 20.0
 """Seconds to search for the pod of an order that got no usable response."""
-_MIN_BACKOFF: Final = 0.5
-_MAX_BACKOFF: Final = 5.0
+LIST_TIMEOUT: Final = 10.0
+"""Seconds to read the list of pods once."""
 APPEARS_WITHIN: Final = 600.0
 """Seconds after its order in which a pod may appear, even after a 404 or an empty list."""
+_MIN_BACKOFF: Final = 0.5
+_MAX_BACKOFF: Final = 5.0
+# Max number of history records that are searched, the latest first.
 _MAX_RECORDS: Final = 1_000
-"""Max number of history records that are searched, the latest first."""
+
+
+@attrs.frozen
+class ListedPod:
+    """A row of the list of pods: its id and name show whose it is, even if the rest cannot be read.
+
+    Attributes:
+        id: The pod's id.
+        name: Its name; ``None`` if the row has none that is text.
+        pod: The whole row; ``None`` if another field cannot be read.
+    """
+
+    id: str
+    name: str | None
+    pod: Pod | None
+
+
+Listing: TypeAlias = tuple[list[ListedPod], bool]
+"""The listed pods, and whether the list is complete."""
+ListPods: TypeAlias = "Callable[[], AsyncPager[ListedPod]]"
 
 
 class PodsAPI(Protocol):
     """The methods of ``client.pods`` that leases use; a protocol, to avoid a circular import."""
 
-    def list(self, *, page_size: int = 100) -> AsyncPager[Pod]:
+    def list(self) -> AsyncPager[Pod]:
         """See :class:`primepods.AsyncPods`."""
         ...
 
@@ -63,13 +94,80 @@ class PodsAPI(Protocol):
         ...
 
 
-async def find_namesakes(
-    pods: PodsAPI, name: str, clock: Clock, is_enough: Callable[[list[Pod]], bool] = bool
-) -> tuple[list[Pod], str]:
+class SharedList:
+    """The list of a client's pods; leases that ask while it is being read share the requests."""
+
+    def __init__(self) -> None:
+        self._readings: dict[str | None, asyncio.Task[Listing]] = {}
+
+    async def read(self, account: Account) -> Listing:
+        """Return the pods of the account's team that could be read; none if reading takes over 10 s."""
+        team_id = account.settings.team_id
+        reading = self._readings.get(team_id)
+        if reading is None or reading.get_loop() is not asyncio.get_running_loop():
+            # In an empty context, so that a cancel scope of this caller does not affect the others.
+            reading = asyncio.get_running_loop().create_task(
+                read_list(account.listed, account.settings.clock), context=empty_context()
+            )
+            self._readings[team_id] = reading
+            reading.add_done_callback(lambda _: self._readings.pop(team_id, None))
+        # Don't await the task: cancelling one caller would cancel it.
+        await asyncio.wait({reading})
+        return ([], False) if reading.cancelled() else reading.result()
+
+
+@attrs.frozen(kw_only=True)
+class Account:
+    """API and files that the leases and sweeps of one team use.
+
+    Attributes:
+        pods: ``client.pods``, for the team that pays.
+        listed: Returns a pager of the pods for which their ids and names are enough.
+        order: Orders a pod, and calls its second argument with the id in a response that is not conclusive.
+        settings: Settings, for that team.
+        server_clock: The server's time.
+        folder: Where the files of leases are.
+        shared_list: Reads the list of pods for several leases at once.
+    """
+
+    pods: PodsAPI
+    listed: ListPods
+    order: Callable[[PodSpec, Callable[[str], Awaitable[None]]], Coroutine[Any, Any, list[Pod]]]
+    settings: Settings
+    server_clock: ServerClock
+    folder: Path
+    shared_list: SharedList
+
+
+@attrs.frozen(kw_only=True)
+class LeaseOptions:
+    """The checked parameters of ``pods.lease`` except the spec; see there."""
+
+    ready_timeout: float
+    interval: float
+    max_hours: float | None
+    max_spend: float | None
+    release_timeout: float
+    login: bool
+    ssh: SSHOptions
+
+
+async def read_list(list_pods: ListPods, clock: Clock) -> Listing:
+    """Return the listed pods that could be read in 10 s, and whether the list is complete."""
+    with suppress(TimeoutError):
+        async with clock.timeout_at(clock.time() + LIST_TIMEOUT):
+            listed, error = await list_pods().collect()
+            return listed, error is None
+    return [], False
+
+
+async def find_named(
+    list_pods: ListPods, name: str, clock: Clock, is_enough: Callable[[list[ListedPod]], object] = bool
+) -> tuple[list[ListedPod], str]:
     """Search the list for pods with a name, for :data:`LOOKUP_TIMEOUT` at most.
 
     Args:
-        pods: The API.
+        list_pods: Returns a pager of the list.
         name: The name.
         clock: The client's clock.
         is_enough: Returns whether the found pods end the search; by default, one pod does.
@@ -79,36 +177,21 @@ async def find_namesakes(
     """
     ends_at = clock.time() + LOOKUP_TIMEOUT
     backoff = _MIN_BACKOFF
-    found: list[Pod] = []
+    found: list[ListedPod] = []
     result = "the list could not be read in time"
     while True:
         with suppress(TimeoutError):
             async with clock.timeout_at(ends_at):
-                listed, error = await pods.list().collect()
+                listed, error = await list_pods().collect()
                 if isinstance(error, ClientClosedError):
                     raise error
-                found = [pod for pod in listed if is_same_name(name, pod.name)]
+                found = [row for row in listed if is_same_name(name, row.name)]
                 result = f"the list could not be read: {error}" if error else "no pod has this name"
         seconds_left = ends_at - clock.time()
         if is_enough(found) or seconds_left <= 0:
             return found, result
         await clock.sleep(min(backoff, seconds_left))
         backoff = min(2 * backoff, _MAX_BACKOFF)
-
-
-async def is_named(pods: PodsAPI, pod_id: str, name: str) -> bool | None:
-    """Read a pod; return whether it may have been ordered as ``name``, or ``None`` if it cannot be read."""
-    try:
-        pod = await pods.get(pod_id)
-    except (PrimePodsError, ValueError) as exc:
-        log.info("the name of pod %s could not be read: %s", quote(pod_id), exc)
-        return None
-    return may_have_name(pod, name)
-
-
-def may_have_name(pod: Pod, name: str) -> bool:
-    """Return whether a pod may have been ordered as ``name``: a server may change or drop names."""
-    return pod.name is None or may_be_shortened_name(name, pod.name)
 
 
 async def read_ended_pods(pods: PodsAPI) -> list[HistoryRecord]:

@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import Final
 
 from .._utils.clock import Clock, ServerClock
-from .._utils.unique_names import UniqueName, unique_name
 from ..errors import PrimePodsError, ProtocolError
 from .pods_api import PodsAPI
 
+# Max difference in seconds between two clocks that agree.
 _TOLERANCE: Final = 60.0
-"""Max difference in seconds between two clocks that agree."""
+# Max difference in seconds between this machine's clock and two responses that agree.
+# A larger difference has two possible causes: a wrong clock of this machine, or a proxy that adds its own
+# wrong time to every response.
 _MAX_DIFFERENCE: Final = 4 * 3600.0
-"""Max difference in seconds between this machine's clock and two responses that agree.
-
-A larger difference has two possible causes: a wrong clock of this machine, or a proxy that adds its own wrong
-time to every response.
-"""
 _MAX_READINGS: Final = 3
+# Seconds after which an order that expires reads an unknown time again: one proxy of several may be wrong.
+_RETRY_AFTER: Final = 5.0
 
 
 async def confirmed_time(
@@ -36,6 +35,7 @@ async def confirmed_time(
             are hours away from this machine's clock.
         PrimePodsError: The API cannot be read.
     """
+    problem = "no usable Date, or no two that agree. Have"
     # Differences from this machine's clock: its own, which is 0, and those of the responses.
     differences = [0.0]
     for reading in range(_MAX_READINGS):
@@ -48,16 +48,14 @@ async def confirmed_time(
         if any(abs(difference - other) <= _TOLERANCE for other in differences):
             if abs(difference) <= _MAX_DIFFERENCE:
                 return now
-            side = "ahead of" if difference > 0 else "behind"
-            raise _unknown_time(
-                f"{consequence}: the Date of its responses is {abs(difference) / 3600:.1f} hours {side} this "
-                "machine's clock. Set the clock if it is wrong; otherwise have your proxy let the API's Date "
-                "through."
-            )
+            hours = f"{abs(difference) / 3600:.1f} hours {'ahead of' if difference > 0 else 'behind'}"
+            clock_is = f"the Date of its responses is {hours} this machine's clock"
+            problem = f"{clock_is}. Set the clock if it is wrong; otherwise have"
+            break
         differences.append(difference)
-    raise _unknown_time(
-        f"{consequence}: no usable Date, or no two that agree. Have your proxy let the API's Date through."
-    )
+    path = "/api/v1/pods/"
+    text = f"GET {path}: {consequence}: {problem} your proxy let the API's Date through."
+    raise ProtocolError(text, method="GET", url_path=path)
 
 
 async def _read_date(pods: PodsAPI, server_clock: ServerClock) -> None:
@@ -69,23 +67,24 @@ async def _read_date(pods: PodsAPI, server_clock: ServerClock) -> None:
             raise
 
 
-def _unknown_time(text: str) -> ProtocolError:
-    path = "/api/v1/pods/"
-    return ProtocolError(f"GET {path}: {text}", method="GET", url_path=path)
+async def expiry_after(
+    hours: float | None, *, pods: PodsAPI, server_clock: ServerClock, clock: Clock
+) -> float | None:
+    """Return the time when a pod expires that is ordered now; ``None`` without hours.
 
-
-async def expiring_name(
-    beginning: str, hours: float, *, pods: PodsAPI, server_clock: ServerClock, clock: Clock
-) -> UniqueName:
-    """Return a unique name that contains when its pod expires.
-
-    The server's time is used because other machines, which may read the name, have other clocks.
+    The server's time is used because other machines, which may read the name, have other clocks. If it is
+    unknown, it is read again.
 
     Raises:
         ProtocolError: The server's time is not confirmed.
         PrimePodsError: The API cannot be read.
     """
-    now = await confirmed_time(
-        pods, server_clock, clock, consequence="nothing is ordered, because its expiry would be unknown"
-    )
-    return unique_name(beginning, clock.random, expires_at=now + 3600 * hours)
+    if hours is None:
+        return None
+    consequence = "nothing is ordered, because its expiry would be unknown"
+    try:
+        now = await confirmed_time(pods, server_clock, clock, consequence=consequence)
+    except ProtocolError:
+        await clock.sleep(_RETRY_AFTER)
+        now = await confirmed_time(pods, server_clock, clock, consequence=consequence)
+    return now + 3600 * hours

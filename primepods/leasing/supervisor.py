@@ -1,106 +1,100 @@
 """The lifecycle of a lease: order pods until one is ready, watch its block, delete it and confirm that.
 
-One task, the supervisor's, does all of this, so that nothing in the ``with`` block can stop a deletion.
-Interruptions of a lease are cancellations, Ctrl-C, and the end of the event loop, which cancels all tasks:
+A lease is two phases, ``use`` and ``release``, each a task of its own, so that nothing in the ``with`` block
+can stop a deletion. The supervisor's task waits for them, and is where interruptions of a lease arrive. These
+are cancellations, Ctrl-C, and the end of the event loop, which cancels all tasks:
 
-1. the first starts the release;
-2. the second hurries it: once the deletion is accepted, it is confirmed for 10 seconds at most;
-3. the third gives it up: an error, the log and the lease's file name the pod.
+1. the first ends the use; an order that was sent is finished before;
+2. the second hurries the release: once the deletion is accepted, it is confirmed for 10 seconds at most;
+3. the third gives the release up: an error, the log and the lease's file name the pod.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import math
+import os
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final, TypeVar
+from contextlib import suppress
+from typing import Any, Final, Literal
 
 from .._operations import LISTENERS, begin_operation, empty_context
 from ..errors import (
     BudgetExceededError,
-    ConnectionLostError,
-    LoginError,
     NotReleasedError,
     PodFailedError,
-    PriceTooHighError,
-    SoldOutError,
+    PrimePodsError,
+    ProtocolError,
     WaitError,
-    WaitTimeoutError,
 )
 from ..models import Pod, PodChange, PodStatus
 from ..remote import AsyncRemote, SSHOptions, wait_for_login
 from ..specs import PodSpec
 from ..ssh import SSHTarget
 from ..waiting import OnChange
-from ._budget import Budget
-from ._callback import call_back
 from ._ctrl_c import ctrl_c
+from ._failover import tries_next_spec
 from ._rental import Rental
-from ._steps import INTERRUPTS, EndedError, GivenUpError, Steps, TooLateError
-from .account import Account
-from .open_leases import OpenLeases
-from .options import LeaseOptions
-
-T = TypeVar("T")
+from .pods_api import LIST_TIMEOUT, Account, LeaseOptions, ListedPod
 
 _log = logging.getLogger("primepods")
 
+_INTERRUPTS: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
+# Seconds between two checks of the lease file and of the budget.
+# One long timer would not do for the budget: timers stand still while the machine sleeps, billing does not.
 _CHECK_INTERVAL: Final = 60.0
-"""Seconds between two checks of the lease file and of the budget.
-
-One long timer would not do for the budget: timers stand still while the machine sleeps, and billing does not.
-"""
-_FAILOVER_ERRORS: Final = (
-    SoldOutError,
-    PriceTooHighError,
-    PodFailedError,
-    WaitTimeoutError,
-    LoginError,
-    ConnectionLostError,
-)
-"""Errors after which the next spec is tried."""
-_MAX_KEY_REFUSALS: Final = 2
-"""Number of pods that refuse the user's keys, after which no more are ordered: they would refuse, too."""
+# Seconds; closer interruptions count as one: the end of a loop cancels all tasks of a lease together.
+_MIN_INTERRUPTION_INTERVAL: Final = 0.05
+# Number of interruptions of a release at which it is given up.
+_MAX_INTERRUPTIONS: Final = 2
 
 
 class LeaseSupervisor:
-    """Supervisor of a lease, from the first order until its pod is confirmed terminated.
+    """Supervisor of a lease, from the first order until its pods are confirmed terminated.
 
     Args:
         orders: The pods to order, the preferred first, each with the account that pays for it.
         options: The parameters of the lease.
-        open_leases: The client's leases.
+        add: Adds this lease to those that are released when the client closes.
+        discard: Removes it, when it is released.
 
     Attributes:
-        has_begun: Whether the lease has begun.
         is_ready: Whether the pod can be used.
+        is_ending: Whether the lease is ending; nothing is ordered any more.
         error: The error that says why no pod became ready.
         budget_error: The error that says which budget is used up.
         had_ctrl_c: Whether Ctrl-C was intercepted; the caller raises ``KeyboardInterrupt`` in the end.
         on_pod_lost: Called when the pod is deleted before the end of its block.
     """
 
-    _ready: asyncio.Future[None]
-    """Done when the pod is ready, or nothing is left to do."""
-
     def __init__(
-        self, orders: Sequence[tuple[Account, PodSpec]], options: LeaseOptions, open_leases: OpenLeases
+        self,
+        orders: Sequence[tuple[Account, PodSpec]],
+        options: LeaseOptions,
+        *,
+        add: Callable[[LeaseSupervisor], None],
+        discard: Callable[[LeaseSupervisor], None],
     ) -> None:
+        self.is_ready: bool = False
+        self.is_ending: bool = False
         self.error: BaseException | None = None
         self.budget_error: BudgetExceededError | None = None
-        self.has_begun: bool = False
-        self.is_ready: bool = False
         self.had_ctrl_c: bool = False
         self.on_pod_lost: Callable[[], None] | None = None
         self._orders = orders
         self._options = options
-        self._open_leases = open_leases
+        self._add = add
+        self._discard = discard
         self._clock = orders[0][0].settings.clock
-        self._steps = Steps(self._clock, self.interrupt)
-        self._rental: Rental | None = None
-        self._budget = Budget(options)
+        self._rentals: list[Rental] = []
         self._is_kept = False
+        self._is_ordering = False
+        self._interruptions = 0
+        self._interrupted_at = -math.inf
+        self._changed = asyncio.Event()
+        self._pid = 0
         self._task: asyncio.Task[None] | None = None
 
     def check_unused(self) -> None:
@@ -120,34 +114,30 @@ class LeaseSupervisor:
         """
         self.check_unused()
         # Add this lease first: its task may run as soon as the task exists.
-        self._open_leases.add(self)
-        self._start(on_change)
-        self.task.add_done_callback(lambda _: self._open_leases.discard(self))
-        await asyncio.wait({self._ready})
-
-    def _start(self, on_change: OnChange | None) -> None:
-        """Create the task of the lease."""
+        self._add(self)
         loop = asyncio.get_running_loop()
         self._on_change = on_change
-        self._steps.begin()
-        self._ready = loop.create_future()
-        self.has_begun = True
+        self._ready: asyncio.Future[None] = loop.create_future()
+        self._pid = os.getpid()
         operation = begin_operation("pods.lease", self._orders[0][0].settings)
         # In an empty context, so that a cancel scope around the block does not affect the task.
         context = empty_context()
         if operation is not None:
             context.run(LISTENERS.set, operation.listeners)
         self._task = loop.create_task(self._run(), context=context)
+        self._task.add_done_callback(lambda _: self._discard(self))
         if operation is not None:
             # Of several errors, the operation reports that a pod may be running.
             self._task.add_done_callback(
                 lambda _: operation.end(self.release_error or self.budget_error or self.error)
             )
+        # Done when the pod is ready, or nothing is left to do.
+        await asyncio.wait({self._ready})
 
     def ready_pod(self) -> tuple[Rental, Pod, PodStatus, SSHTarget]:
         """Return the order of the ready pod, the pod, its status and its ssh target."""
-        rental = self._rental
-        if rental is None or rental.pod is None or rental.status is None or rental.status.ssh is None:
+        rental = self._rentals[-1]
+        if rental.pod is None or rental.status is None or rental.status.ssh is None:
             raise RuntimeError("The pod is not ready.")
         return rental, rental.pod, rental.status, rental.status.ssh
 
@@ -157,9 +147,14 @@ class LeaseSupervisor:
         return self._options.ssh
 
     @property
+    def has_begun(self) -> bool:
+        """Whether the lease has begun, in this process or before a fork."""
+        return self._pid != 0
+
+    @property
     def has_begun_in_this_process(self) -> bool:
         """Whether this process began the lease; a forked child leaves the pod to its parent."""
-        return self._steps.has_begun_in_this_process
+        return self._pid == os.getpid()
 
     @property
     def task(self) -> asyncio.Task[None]:
@@ -171,58 +166,7 @@ class LeaseSupervisor:
     @property
     def is_open(self) -> bool:
         """Whether this process has something left to do."""
-        return self.has_begun and self.has_begun_in_this_process and not (self._task and self._task.done())
-
-    @property
-    def release_error(self) -> NotReleasedError | None:
-        """The error that says why the pod may still be running."""
-        return None if self._rental is None else self._rental.release_error
-
-    def keep(self) -> None:
-        """Keep the pod after the lease, and ignore its budget."""
-        if self._steps.is_ending:
-            _log.warning("%s is not kept: its lease has ended, and deletes it", self._label)
-            return
-        self._is_kept = True
-        if self._rental is not None:
-            self._rental.file.remove()
-            self._rental.notify("LeaseKept")
-            if self._options.max_hours is not None:
-                _log.warning(
-                    "%s is kept, but its name says when it expires: `sweep(expired=True)` deletes it then",
-                    self._label,
-                )
-
-    @property
-    def is_usable(self) -> bool:
-        """Whether the pod is not being deleted: a deleted pod's address may be given to another machine."""
-        return self._is_kept or not self._steps.is_ending
-
-    @property
-    def _label(self) -> str:
-        """The pod, for messages."""
-        return "The pod" if self._rental is None else self._rental.label
-
-    def abandon(self) -> None:
-        """Prevent an order that has not begun; may be called from any thread."""
-        self._steps.is_ending = True
-
-    def end(self) -> None:
-        """Start the release, if it has not started; call it in the event loop."""
-        if self._prepare_release():
-            self._steps.end()
-
-    def interrupt(self) -> None:
-        """Start the release; a second call hurries it, a third gives it up; call it in the event loop."""
-        if not self._prepare_release():
-            return
-        was_ending = self._steps.is_ending
-        self._steps.interrupt(self._label)
-        if self.is_ready and not was_ending and self.on_pod_lost is not None:
-            # A block that ends calls `end`. So other code has cancelled the lease's task, and perhaps not the
-            # block's task.
-            _log.warning("a lease was cancelled from outside: its pod is deleted, and its block ends")
-            self.on_pod_lost()
+        return self.has_begun_in_this_process and not (self._task and self._task.done())
 
     @property
     def is_stranded(self) -> bool:
@@ -230,19 +174,74 @@ class LeaseSupervisor:
         loop = self._ready.get_loop()
         return loop is not asyncio.get_running_loop() and not loop.is_running()
 
-    def _prepare_release(self) -> bool:
-        """Return whether a release is possible; if it is, intercept Ctrl-C from now on.
+    @property
+    def is_usable(self) -> bool:
+        """Whether the pod is not being deleted: a deleted pod's address may be given to another machine."""
+        return self._is_kept or not self.is_ending
 
-        If the lease's event loop has stopped, report that its pod may still run.
-        """
-        if not self.is_open:
-            return False
-        if self.is_stranded:
-            if self._rental is not None:
-                self._rental.report_failure("the event loop of its lease has ended")
-            return False
+    @property
+    def release_error(self) -> NotReleasedError | None:
+        """The error that says why a pod may still be running."""
+        return next((rental.release_error for rental in self._rentals if rental.release_error), None)
+
+    def keep(self) -> None:
+        """Keep the pod after the lease, and ignore its budget."""
+        rental = self._rentals[-1]
+        if self.is_ending:
+            _log.warning("%s is not kept: its lease has ended, and deletes it", rental.label)
+            return
+        self._is_kept = True
+        rental.keep()
+        if self._options.max_hours is not None:
+            _log.warning(
+                "%s is kept, but its name says when it expires: `sweep(expired=True)` deletes it then",
+                rental.label,
+            )
+
+    def abandon(self) -> None:
+        """Prevent an order that has not begun; may be called from any thread."""
+        self.is_ending = True
+
+    def end(self) -> None:
+        """Start the release, if it has not started; call it in the event loop."""
+        if not self._report_if_stranded():
+            return
         ctrl_c.intercept(self._on_ctrl_c)
-        return True
+        if not self.is_ending:
+            # When all tasks are cancelled, the block may end first. The lease's task is interrupted next:
+            # that must not count as an interruption of the release.
+            self._interrupted_at = self._clock.time()
+        self.is_ending = True
+        self._changed.set()
+
+    def interrupt(self) -> None:
+        """Start the release; a second call hurries it, a third gives it up; call it in the event loop."""
+        if not self._report_if_stranded():
+            return
+        now = self._clock.time()
+        was_ending = self.is_ending
+        if was_ending and now - self._interrupted_at >= _MIN_INTERRUPTION_INTERVAL:
+            self._interruptions += 1
+            if self._interruptions == 1:
+                label = self._rentals[-1].label if self._rentals else "The pod"
+                _log.warning("%s is being deleted: if interrupted again, it may be left running", label)
+            for rental in self._rentals:
+                rental.hurry()
+        self.end()
+        self._interrupted_at = now
+        if self.is_ready and not was_ending and self.on_pod_lost is not None:
+            # A block that ends calls `end`. So other code has cancelled the lease's task, and perhaps not the
+            # block's task.
+            _log.warning("a lease was cancelled from outside: its pod is deleted, and its block ends")
+            self.on_pod_lost()
+
+    def _report_if_stranded(self) -> bool:
+        """Report that the pod may run if the event loop has stopped; return whether a release is possible."""
+        if self.is_open and self.is_stranded:
+            for rental in self._rentals:
+                rental.give_up("the event loop of its lease has ended")
+            return False
+        return self.is_open
 
     def _on_ctrl_c(self) -> None:
         self.had_ctrl_c = True
@@ -250,123 +249,135 @@ class LeaseSupervisor:
 
     async def _run(self) -> None:
         try:
-            await self._order_use_and_release()
+            error = await self._run_phase(self._use(), ends_use=True)
+            if not isinstance(error, _INTERRUPTS):
+                self.error = error
+            elif not self.is_ending:
+                self.interrupt()
+            self.end()
+            await self._run_release()
+            if self.error is not None and (note := self._deletion_note(self.error)):
+                self.error.add_note(note)
+            self.is_ready = False
+            if not self._ready.done():
+                self._ready.set_result(None)
+            if self.budget_error is not None and self.on_pod_lost is not None:
+                self.on_pod_lost()
         finally:
             ctrl_c.stop_intercepting(self._on_ctrl_c)
 
-    async def _order_use_and_release(self) -> None:
-        try:
-            await self._watch_block(await self._first_ready())
-        except (EndedError, GivenUpError):
-            pass
-        except INTERRUPTS:
-            self.interrupt()
-        except GeneratorExit:
-            # Python closes this coroutine, which can await nothing any more.
-            raise
-        except BaseException as exc:  # noqa: BLE001 - the block raises it, after the release
-            self.error = exc
-        self.end()
-        await self._release(at_end=True)
-        if self.error is not None and (note := self._deletion_note(self.error)):
-            self.error.add_note(note)
-        self.is_ready = False
-        if not self._ready.done():
-            self._ready.set_result(None)
-        if self.budget_error is not None and self.on_pod_lost is not None:
-            self.on_pod_lost()
+    async def _run_release(self) -> None:
+        """Run the release, again after each interruption, until it is done or given up."""
+        while (error := await self._run_phase(self._release(*reversed(self._rentals)))) is not None:
+            if not self._has_given_up and isinstance(error, _INTERRUPTS):
+                self.interrupt()
+                continue
+            # After a defect, too, the user must know that the pod may run.
+            reason = (
+                "its release was interrupted" if self._has_given_up else f"its release failed with {error!r}"
+            )
+            for rental in self._rentals if self.has_begun_in_this_process else ():
+                rental.give_up(reason)
+            return
 
-    async def _first_ready(self) -> Rental:
-        """Order the pods one after the other, until a pod is ready; return its order."""
-        if self._options.login:
-            self._options.ssh.check_program()
-        *earlier_orders, (last_account, last_spec) = self._orders
-        failures: list[str] = []
-        key_refusals = 0
-        for account, spec in earlier_orders:
+    @property
+    def _has_given_up(self) -> bool:
+        """Whether the release was interrupted too often, or is that of the parent process."""
+        return self._interruptions >= _MAX_INTERRUPTIONS or not self.has_begun_in_this_process
+
+    async def _run_phase(
+        self, work: Coroutine[Any, Any, None], *, ends_use: bool = False
+    ) -> BaseException | None:
+        """Run a phase in a task of its own, and return its error; interruptions of this task do not end it.
+
+        Args:
+            work: The phase; it is cancelled if the lease is given up.
+            ends_use: Whether the end of the lease cancels the phase, except while it orders a pod.
+        """
+        phase = asyncio.get_running_loop().create_task(work)
+        phase.add_done_callback(lambda _: self._changed.set())
+        cancelled_at = math.inf
+        # A callback that ignores its cancellation delays the release by a minute, no longer.
+        while not phase.done() and self._clock.time() < cancelled_at + _CHECK_INTERVAL:
+            self._changed.clear()
+            hours = (hours for hours, _, _ in self._budgets())
+            seconds_left = math.inf if self.is_ending else 3600 * min(hours, default=math.inf)
+            if seconds_left <= 0:
+                self.budget_error = self._make_budget_error()
+                self.end()
+            if self._has_given_up or (ends_use and self.is_ending and not self._is_ordering):
+                phase.cancel()
+                cancelled_at = min(cancelled_at, self._clock.time())
             try:
-                return await self._make_ready(account, spec, failures)
-            except _FAILOVER_ERRORS as exc:
-                await self._release()
-                key_refusals += isinstance(exc, LoginError) and exc.is_key_refused
-                must_stop = self._steps.is_ending or self.release_error is not None
-                if must_stop or key_refusals == _MAX_KEY_REFUSALS:
+                # Not shorter than a clock can tell: rounding may leave a billionth of a second.
+                await self._clock.wait(self._changed, min(max(seconds_left, 0.001), _CHECK_INTERVAL))
+            except _INTERRUPTS:
+                self.interrupt()
+        return asyncio.CancelledError() if not phase.done() or phase.cancelled() else phase.exception()
+
+    async def _use(self) -> None:
+        """The first phase: order pods until one is ready, then watch its block; it does not return."""
+        if self._options.login:
+            await self._options.ssh.check()
+        errors: list[PrimePodsError] = []
+        failures: list[str] = []
+        listed: list[ListedPod] = []
+        for account, spec in self._orders:
+            rental = Rental(account, spec, self._options)
+            self._rentals.append(rental)
+            try:
+                listed = await self._make_ready(rental)
+                break
+            except PrimePodsError as exc:
+                for failure in failures:
+                    exc.add_note(f"Before that: {failure}")
+                errors.append(exc)
+                if not await self._prepare_next(rental, errors):
                     raise
                 failures.append(f"{exc} {self._deletion_note(exc)}".rstrip())
                 _log.info("%s; trying the next spec", exc)
-        return await self._make_ready(last_account, last_spec, failures)
+        self.is_ready = True
+        self._rentals[-1].notify("LeaseReady")
+        self._ready.set_result(None)
+        for rental in self._rentals:
+            await rental.delete_others(listed)
+        while True:
+            await self._clock.sleep(_CHECK_INTERVAL)
+            file, label = self._rentals[-1].file, self._rentals[-1].label
+            if file is not None and await asyncio.to_thread(file.restore):
+                _log.warning("the file %s of %s was removed: it is written again", file.path, label)
 
-    async def _make_ready(self, account: Account, spec: PodSpec, failures: list[str]) -> Rental:
-        """Order one pod, and return the order when the pod is ready.
+    async def _prepare_next(self, rental: Rental, errors: list[PrimePodsError]) -> bool:
+        """Delete the pod of a spec that has failed; return whether the next spec is tried."""
+        if len(errors) == len(self._orders) or not tries_next_spec(errors):
+            return False
+        if rental.pod_id is not None:
+            # A pod without an id, which may appear later, is left to the end of the lease.
+            await self._release(rental)
+        return self.release_error is None
 
-        Args:
-            account: The account that orders the pod.
-            spec: The pod.
-            failures: Errors of earlier specs; they become notes of this spec's error.
-        """
-        rental = self._rental = Rental(account, spec, self._options, self._steps)
-        self._budget.rentals.append(rental)
+    async def _make_ready(self, rental: Rental) -> list[ListedPod]:
+        """Order one pod, and wait until it can be used; return the list of pods that shows whose it is."""
+        await rental.prepare()
+        if self.is_ending:
+            raise asyncio.CancelledError
+        self._is_ordering = True
         try:
-            pod = await rental.order()
-            target = await self._boot(rental, pod.id)
-            if self._options.login:
-                remote = AsyncRemote(pod.id, target, self._options.ssh)
-                await self._until_end(wait_for_login(remote))
-        except _FAILOVER_ERRORS as exc:
-            for failure in failures:
-                exc.add_note(f"Before that: {failure}")
-            raise
-        return rental
-
-    async def _check_refused(self) -> None:
-        """If an order of this lease was refused, check that the API did not create a pod all the same."""
-        if any(rental.is_refused for rental in self._budget.rentals):
-            await self._open_leases.refused.check()
-
-    def _deletion_note(self, error: BaseException | None) -> str:
-        """Return a note that the pod is deleted, if ``error`` says that it runs, as errors of waits do."""
-        rental = self._rental
-        if not isinstance(error, WaitError) or rental is None or rental.pod is None or rental.release_error:
-            return ""
-        return f"Its lease has deleted pod {rental.pod.id}."
-
-    async def _release(self, *, at_end: bool = False) -> None:
-        """Release the pod; at the end of the lease, check refused orders. An interruption restarts this."""
-        rental = self._rental
-        while rental is not None and self.has_begun_in_this_process:
-            try:
-                await rental.release(is_kept=self._is_kept)
-                if at_end:
-                    check = self._check_refused()
-                    await self._steps.run(check, deadline=lambda: self._steps.hurried_deadline)
-            except (GivenUpError, TooLateError):
-                return
-            except INTERRUPTS:
-                self.interrupt()
-            except Exception as exc:  # noqa: BLE001 - after a defect, too, the user must know that the pod runs
-                rental.report_failure(f"its release failed with {exc!r}")
-                return
-            else:
-                return
-
-    async def _boot(self, rental: Rental, pod_id: str) -> SSHTarget:
-        """Wait until an ordered pod is ready; return its ssh target."""
-
-        async def note_change(change: PodChange) -> None:
-            rental.note_status(change.after)
-            if self._on_change is not None:
-                await call_back(self._on_change, change)
-
-        wait = rental.account.pods.wait_ready(
-            pod_id,
-            timeout=self._options.ready_timeout,
-            interval=self._options.interval,
-            on_change=note_change,
-        )
-        status = await self._until_end(wait)
-        rental.note_status(status)
+            await rental.order()
+        finally:
+            self._is_ordering = False
+            self._changed.set()
         rental.check_price()
-        await self._until_end(rental.confirm_name(pod_id))
+        pod_id = str(rental.pod_id)
+        status = await self._boot(rental, pod_id)
+        listed = await rental.identify()
+        if rental.pod_id is None:
+            raise ProtocolError(
+                f"The response to the order of pod {rental.name!r} has the id {pod_id}, and the API shows "
+                "that pod with another name: it is neither used nor deleted. The ordered pod is searched.",
+                method="POST",
+                url_path="/api/v1/pods/",
+            )
         if status.ssh is None:
             reason = "it is ready, but the API names no address to log in at"
             raise PodFailedError(
@@ -377,37 +388,110 @@ class LeaseSupervisor:
                 statuses={pod_id: status},
                 pending=(),
             )
-        return status.ssh
+        if self._options.login:
+            await wait_for_login(AsyncRemote(pod_id, status.ssh, self._options.ssh))
+        return listed
 
-    async def _watch_block(self, rental: Rental) -> None:
-        """Let the block begin; check the budget and the lease file until it ends."""
-        self.is_ready = True
-        rental.notify("LeaseReady")
-        self._ready.set_result(None)
-        await self._until_end(self._check_refused())
-        while True:
-            await self._until_end(self._clock.sleep(_CHECK_INTERVAL))
-            if rental.file.is_lost():
-                _log.warning(
-                    "the file %s of %s was removed: it is written again", rental.file.path, rental.label
-                )
-                await self._steps.run(asyncio.to_thread(rental.file.update))
+    async def _boot(self, rental: Rental, pod_id: str) -> PodStatus:
+        """Wait until an ordered pod is ready; return its status."""
 
-    async def _until_end(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await ``work``; stop at the end of the lease, or when its budget is used up.
+        async def note_change(change: PodChange) -> None:
+            rental.note_status(change.after)
+            # The price may have changed, and with it the time until the budget is used up.
+            self._changed.set()
+            if self._on_change is not None:
+                await _call_back(self._on_change, change)
 
-        Raises:
-            EndedError: The lease ended first.
+        status = await rental.account.pods.wait_ready(
+            pod_id,
+            timeout=self._options.ready_timeout,
+            interval=self._options.interval,
+            on_change=note_change,
+        )
+        rental.note_status(status)
+        rental.check_price()
+        return status
+
+    async def _release(self, *rentals: Rental) -> None:
+        """The second phase: delete the pods, then what the list shows under a name of the lease.
+
+        Also called for a single order whose spec has failed.
         """
+        for rental in rentals:
+            if not rental.is_settled and not (self._is_kept and rental is self._rentals[-1]):
+                await rental.delete_own()
+        listings: dict[str | None, list[ListedPod]] = {}
+        for rental in rentals:
+            team_id = rental.account.settings.team_id
+            if team_id not in listings and any(each.needs_list for each in rentals):
+                listings[team_id] = await self._read_list(rental.account)
+            rental.settle(await rental.delete_others(listings.get(team_id, [])))
 
-        def deadline() -> float:
-            # Called again at each wake-up. The result is in the future while hours are left, and at most a
-            # minute away, so that hours in which the machine slept are noticed.
-            hours = math.inf if self._is_kept else self._budget.hours_left
-            return self._clock.time() + min(hours * 3600, _CHECK_INTERVAL)
+    async def _read_list(self, account: Account) -> list[ListedPod]:
+        """Read the list; no longer than 10 s after an interruption of the release."""
+        started_at = self._interrupted_at if self._interruptions else self._clock.time()
+        with suppress(TimeoutError):
+            async with self._clock.timeout_at(started_at + LIST_TIMEOUT):
+                return (await account.shared_list.read(account))[0]
+        return []
 
+    def _deletion_note(self, error: BaseException) -> str:
+        """Return a note that the pod is deleted, if ``error`` says that it runs, as errors of waits do."""
+        pod_id = self._rentals[-1].pod_id if self._rentals else None
+        if not isinstance(error, WaitError) or pod_id is None or self.release_error is not None:
+            return ""
+        return f"Its lease has deleted pod {pod_id}."
+
+    def _budgets(self) -> list[tuple[float, Literal["hours", "spend"], float]]:
+        """Return the hours until each limit is reached, at the highest price seen, with its kind and size."""
+        max_hours, max_spend = self._options.max_hours, self._options.max_spend
+        found: list[tuple[float, Literal["hours", "spend"], float]] = []
+        if self._is_kept or not self._rentals:
+            return found
+        if max_hours is not None:
+            # The hours count from the first order.
+            found.append((max_hours - self._rentals[0].seconds / 3600, "hours", max_hours))
+        price_hr = self._rentals[-1].price_hr
+        if max_spend is not None and price_hr > 0:
+            found.append(((max_spend - self._spent) / price_hr, "spend", max_spend))
+        return found
+
+    @property
+    def _spent(self) -> float:
+        return sum(rental.spent for rental in self._rentals)
+
+    def _make_budget_error(self) -> BudgetExceededError:
+        """Return the error that says which limit is reached."""
+        _, kind, limit = min(self._budgets())
+        rental, spent = self._rentals[-1], self._spent
+        return BudgetExceededError(
+            f"{rental.label} has reached its budget, max_{kind}={limit:g}, which ends its lease; it has cost "
+            f"{spent:.2f}.",
+            pod_id=rental.pod_id or "",
+            budget=kind,
+            spent=spent,
+            limit=limit,
+        )
+
+
+async def _call_back(on_change: OnChange, change: PodChange) -> None:
+    """Call ``on_change``, sync or async.
+
+    Raises:
+        RuntimeError: ``on_change`` raised ``CancelledError`` or ``GeneratorExit``, which would end the phase
+            without an error.
+    """
+    task = asyncio.current_task()
+    try:
+        result = on_change(change)
+        if inspect.isawaitable(result):
+            await result
+    except (asyncio.CancelledError, GeneratorExit) as exc:
         try:
-            return await self._steps.run(work, deadline=deadline, stops_at_end=True)
-        except TooLateError:
-            self.budget_error = self._budget.error()
-            raise EndedError from None
+            # Outside its task, a coroutine runs only to be closed, by `close()` or the garbage collector.
+            is_raised_here = asyncio.current_task() is task and task is not None and not task.cancelling()
+        except RuntimeError:  # no event loop
+            is_raised_here = False
+        if is_raised_here:
+            raise RuntimeError(f"on_change raised {exc!r}") from exc
+        raise

@@ -9,25 +9,41 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+import attrs
+
 from .._utils.concurrency import map_bounded
 from .._utils.text import quote
 from .._utils.unique_names import expiry_of, is_same_name
-from ..errors import ConfigError, PrimePodsError
-from ..models import HistoryRecord, Pod
-from ._lease_file import LeaseFile
-from ._orphan import Orphan
+from ..errors import ConfigError, CreateUncertainError, NotFoundError, PrimePodsError
 from ._record import LeaseRecord, as_time, fingerprint
-from .account import Account
-from .ledger import Ledger, read_ledger, remove_broken_drafts
-from .pods_api import read_ended_pods
+from .ledger import LeaseFile, Ledger, read_ledger, remove_broken_drafts
+from .pods_api import APPEARS_WITHIN, Account, ListedPod, find_named, has_ended, read_ended_pods
 from .server_time import confirmed_time
 from .sweep import OrphanedPod, SkippedLease, Sweep
 
+# Seconds after its expiry in which a pod's own lease may still delete it.
 _EXPIRED_MARGIN: Final = 900.0
-"""Seconds after its expiry in which a pod's own lease may still delete it."""
-_LIST: Final = "pods.list"
+_RELEASE_TIMEOUT: Final = 600.0
+# Seconds between two polls of a pod that is being deleted; short, since a user waits at a terminal.
+_INTERVAL: Final = 1.0
 
 
+@attrs.frozen
+class _Orphan:
+    """A lease whose process is dead, or a pod without a file.
+
+    Attributes:
+        file: The locked file of the lease, if there is one.
+        pods: Its pods; several if a gateway has sent the order twice.
+        is_listed: Whether the list shows the pods.
+    """
+
+    file: LeaseFile | None
+    pods: tuple[OrphanedPod, ...]
+    is_listed: bool
+
+
+@attrs.define(kw_only=True)
 class Sweeper:
     """Finder and deleter of orphaned pods.
 
@@ -39,29 +55,16 @@ class Sweeper:
         only: An earlier sweep; only pods that it has found.
     """
 
-    def __init__(
-        self,
-        account: Account,
-        *,
-        prefix: str | None,
-        older_than: float | None,
-        expired: bool,
-        only: Sweep | None,
-    ) -> None:
-        self._account = account
-        self._pods = account.pods
-        self._settings = account.settings
-        self._folder = account.folder
-        self._prefix = prefix
-        self._older_than = older_than
-        self._expired = expired
-        self._only = only
-        self._skipped: list[SkippedLease] = []
-        self._ended: list[Orphan] = []
-        self._claimed: list[LeaseFile] = []
-        self._are_files_readable = True
-        self._now = -math.inf
-        """The server's time; ``-inf`` if unknown: pods then count as just ordered, and may still appear."""
+    account: Account
+    prefix: str | None
+    older_than: float | None
+    expired: bool
+    only: Sweep | None
+    _skipped: list[SkippedLease] = attrs.field(init=False, factory=list[SkippedLease])
+    _claimed: list[LeaseFile] = attrs.field(init=False, factory=list[LeaseFile])
+    _are_files_readable: bool = attrs.field(init=False, default=True)
+    # The server's time. If it is unknown, pods count as just ordered, and may still appear.
+    _now: float = attrs.field(init=False, default=-math.inf)
 
     async def run(self, *, dry_run: bool) -> Sweep:
         """Find orphans, and delete them unless ``dry_run``.
@@ -71,25 +74,35 @@ class Sweeper:
             ProtocolError: Ages matter, and the server's time is not confirmed.
         """
         before = await asyncio.to_thread(self._read_files)
-        if not before and self._prefix is None and not self._expired:
+        if not before and self.prefix is None and not self.expired:
             return Sweep(found=(), skipped=tuple(self._skipped))
-        listed, list_error = await self._pods.list().collect()
+        listed, list_error = await self.account.listed().collect()
         await self._read_time()
         # Read the files again: a listed pod may have been ordered after the first reading, which still
         # counts: a lease that has ended since has no file any more, though its pod may be listed.
         records = await asyncio.to_thread(self._read_files)
+        recorded = [*before.values(), *records.values()]
+        orphans: list[_Orphan] = []
+        ended: list[LeaseFile] = []
+        outcomes: dict[str, PrimePodsError | None] = {}
         try:
-            orphans = await self._find_orphans(before, records, listed, is_complete=list_error is None)
+            if not self.expired:
+                orphans, ended = await self._find_recorded(records, listed)
+            orphans += self._find_by_name(listed, recorded)
             chosen = [orphan for orphan in orphans if self._is_chosen(orphan)]
-            outcomes = {} if dry_run else await self._delete(chosen)
+            if not dry_run:
+                for file in ended:
+                    file.remove()
+                for outcome in await map_bounded(self._delete, chosen, self.account.settings.max_concurrency):
+                    outcomes |= outcome
         finally:
             for file in self._claimed:
                 file.close()
-        errors = {pod_id: error for pod_id, error in outcomes.items() if error is not None}
+        errors = {} if list_error is None else {"pods.list": list_error}
         return Sweep(
             found=tuple(pod for orphan in chosen for pod in orphan.pods),
             deleted=tuple(pod_id for pod_id, error in outcomes.items() if error is None),
-            errors=errors if list_error is None else {_LIST: list_error, **errors},
+            errors=errors | {pod_id: error for pod_id, error in outcomes.items() if error is not None},
             skipped=tuple(self._skipped),
         )
 
@@ -99,11 +112,12 @@ class Sweeper:
         Raises:
             ConfigError: The folder cannot be read, and is needed.
         """
+        folder = self.account.folder
         try:
-            remove_broken_drafts(self._folder, self._settings.clock.wall())
-            ledger = read_ledger(self._folder)
+            remove_broken_drafts(folder, self.account.settings.clock.wall())
+            ledger = read_ledger(folder)
         except (ConfigError, OSError):
-            if not self._expired:
+            if not self.expired:
                 raise
             # An expired pod is recognised by its name alone.
             ledger = Ledger({}, {})
@@ -128,135 +142,114 @@ class Sweeper:
         """
         try:
             self._now = await confirmed_time(
-                self._pods,
-                self._account.server_clock,
-                self._settings.clock,
+                self.account.pods,
+                self.account.server_clock,
+                self.account.settings.clock,
                 consequence="nothing is deleted, because ages are unknown",
             )
         except PrimePodsError:
-            if self._expired or self._older_than is not None:
+            if self.expired or self.older_than is not None:
                 raise
 
-    async def _find_orphans(
-        self,
-        before: Mapping[Path, LeaseRecord],
-        records: Mapping[Path, LeaseRecord],
-        listed: list[Pod],
-        *,
-        is_complete: bool,
-    ) -> list[Orphan]:
-        """Return the orphans that the sweep's arguments select.
+    def _find_by_name(self, listed: list[ListedPod], recorded: list[LeaseRecord]) -> list[_Orphan]:
+        """Return the pods that have expired by their names or, with a prefix, those without a file.
 
-        Args:
-            before: Lease files, read before the list.
-            records: Lease files, read after the list.
-            listed: The listed pods.
-            is_complete: Whether the whole list could be read.
+        Skip those whose processes live, and those whose names say that their leases still last.
         """
-        recorded = [*before.values(), *records.values()]
-        if self._expired:
-            return self._find_expired(listed, recorded)
-        orphans = await self._find_recorded(records, listed, is_complete=is_complete)
-        if self._prefix is not None and self._are_files_readable:
-            orphans += self._find_unrecorded(listed, recorded)
-        return orphans
-
-    def _find_expired(self, listed: Iterable[Pod], recorded: list[LeaseRecord]) -> list[Orphan]:
-        """Return the pods whose names say that they have expired; skip those whose processes live."""
-        # `has_min_age`, because expired pods are old: a process on another host then counts as dead.
-        living_leases = [record for record in recorded if not record.may_be_orphaned(has_min_age=True)]
-        orphans: list[Orphan] = []
-        for pod in listed:
-            expires_at = expiry_of(pod.name)
-            if expires_at is None or not self._is_past(expires_at):
+        if not self.expired and (self.prefix is None or not self._are_files_readable):
+            return []
+        if self.expired:
+            # `has_min_age`, because expired pods are old: a process on another host then counts as dead.
+            recorded = [record for record in recorded if not record.may_be_orphaned(has_min_age=True)]
+        found: list[_Orphan] = []
+        for row in listed:
+            expires_at = expiry_of(row.name)
+            has_expired = expires_at is not None and self._now >= expires_at + _EXPIRED_MARGIN
+            created_at = None if row.pod is None else row.pod.created_at
+            if not self._matches(row.name, created_at) or (self.expired and not has_expired):
                 continue
-            if not self._matches(pod.name, pod.created_at):
-                continue
-            lease = next((record for record in living_leases if _names_pod(record, pod)), None)
-            if lease is None:
-                orphans.append(Orphan.without_file(pod))
-            else:
-                self._skip(
-                    lease, f"it has expired, but its process {lease.pid} lives: end it, then sweep again"
-                )
-        return orphans
-
-    def _find_unrecorded(self, listed: Iterable[Pod], recorded: list[LeaseRecord]) -> list[Orphan]:
-        """Return the pods without a file; skip those whose names say that their leases still last."""
-        orphans: list[Orphan] = []
-        for pod in listed:
-            if not self._matches(pod.name, pod.created_at):
-                continue
-            if any(_names_pod(record, pod) for record in recorded):
-                continue
-            expires_at = expiry_of(pod.name)
-            if expires_at is None or self._is_past(expires_at):
-                orphans.append(Orphan.without_file(pod))
-            else:
+            record = next((each for each in recorded if _names_pod(each, row)), None)
+            if record is None and (has_expired or expires_at is None):
+                found.append(_Orphan(None, (_as_orphaned(row, created_at),), is_listed=True))
+            elif record is None and expires_at is not None:
                 until = as_time(expires_at)
-                self._skip(pod, f"its name says that its lease, on another machine, lasts until {until}")
-        return orphans
-
-    def _is_past(self, expires_at: float) -> bool:
-        """Return whether a pod has expired so long ago that its own lease should have deleted it."""
-        return self._now >= expires_at + _EXPIRED_MARGIN
-
-    async def _find_recorded(
-        self, records: Mapping[Path, LeaseRecord], listed: list[Pod], *, is_complete: bool
-    ) -> list[Orphan]:
-        """Return the leases of dead processes whose pods run, or may run."""
-        found: list[Orphan] = []
-        unlisted: list[Orphan] = []
-        for orphan in self._claim_all(records):
-            orphan.set_listed([pod for pod in listed if orphan.owns(pod)])
-            if orphan.is_listed:
-                found.append(orphan)
-            elif not self._skip_renamed(orphan, listed):
-                unlisted.append(orphan)
-        ended = await read_ended_pods(self._pods) if unlisted else []
-        for orphan in unlisted:
-            if self._may_run(orphan, ended, is_complete=is_complete):
-                orphan.set_unlisted()
-                found.append(orphan)
+                self._skip(row, f"its name says that its lease, on another machine, lasts until {until}")
+            elif record is not None and self.expired:
+                process = f"its process {record.pid} lives: end it, then sweep again"
+                self._skip(record, f"it has expired, but {process}")
         return found
 
-    def _claim_all(self, records: Mapping[Path, LeaseRecord]) -> list[Orphan]:
-        """Lock the files of dead processes, and return their leases; skip the others."""
-        orphans: dict[str, Orphan] = {}
+    async def _find_recorded(
+        self, records: Mapping[Path, LeaseRecord], listed: list[ListedPod]
+    ) -> tuple[list[_Orphan], list[LeaseFile]]:
+        """Return the leases of dead processes whose pods run, or may run, and the files of ended pods."""
+        orphans: list[_Orphan] = []
+        unlisted: list[LeaseFile] = []
+        for file in self._claim_all(records):
+            record = file.record
+            pods = [row for row in listed if is_same_name(record.name, row.name)]
+            other = next((row for row in listed if row.id == record.pod_id), None)
+            if pods:
+                rows = tuple(_as_orphaned(row, record.ordered_at) for row in pods)
+                orphans.append(_Orphan(file, rows, is_listed=True))
+            elif other is not None:
+                shown = "no name" if other.name is None else f"another name, {quote(other.name)}"
+                self._skip(
+                    record,
+                    f"the API shows pod {other.id} with {shown}: it may be somebody else's. If it is not, "
+                    f"delete it by its id, and remove {file.path}",
+                )
+            else:
+                unlisted.append(file)
+        ended_pods = await read_ended_pods(self.account.pods) if unlisted else []
+        ended: list[LeaseFile] = []
+        for file in unlisted:
+            record = file.record
+            if has_ended(record.name, record.pod_id, ended_pods):
+                ended.append(file)
+            elif record.pod_id is None and not self._may_appear(file):
+                self._skip(
+                    record,
+                    "nothing has ever shown whether its pod exists, and each sweep looks for its name. If "
+                    f"you know that it does not, remove {file.path}",
+                )
+            else:
+                pod = OrphanedPod(
+                    name=record.name,
+                    pod_id=record.pod_id,
+                    price_hr=record.price_hr,
+                    created_at=record.ordered_at,
+                )
+                orphans.append(_Orphan(file, (pod,), is_listed=False))
+        return orphans, ended
+
+    def _claim_all(self, records: Mapping[Path, LeaseRecord]) -> Iterable[LeaseFile]:
+        """Lock and yield the files of dead processes; skip the others."""
         for path, record in records.items():
             if not self._matches(record.name, record.ordered_at):
                 continue
-            claimed = self._claim(path, record)
-            if isinstance(claimed, str):
-                self._skip(record, claimed)
-                continue
-            self._claimed.append(claimed)
-            age = self._now - record.ordered_at.timestamp()
-            orphan = Orphan(record.name, record.ordered_at, age)
-            orphans.setdefault(record.name, orphan).files.append(claimed)
-        return list(orphans.values())
-
-    def _claim(self, path: Path, record: LeaseRecord) -> LeaseFile | str:
-        """Return the locked file of a dead process, or the reason to skip it."""
-        reason = self._reason_to_skip(record)
-        if reason is not None:
-            return reason
-        try:
-            return LeaseFile.claim(path) or "its process lives, or another sweep has locked its file"
-        except (OSError, ValueError) as exc:
-            return f"its file cannot be opened: {exc}"
+            reason = self._reason_to_skip(record)
+            try:
+                file = None if reason else LeaseFile.claim(path)
+            except (OSError, ValueError) as exc:
+                file, reason = None, f"its file cannot be opened: {exc}"
+            if file is None:
+                self._skip(record, reason or "its process lives, or another sweep has locked its file")
+            else:
+                self._claimed.append(file)
+                yield file
 
     def _reason_to_skip(self, record: LeaseRecord) -> str | None:
         """Return why a lease is left alone; ``None`` if its process may have ended."""
         # Under another key, or for another team, a 404 would prove nothing.
-        if record.base_url != self._settings.base_url:
+        if record.base_url != self.account.settings.base_url:
             return f"it was rented at {record.base_url}"
-        if record.key_fingerprint != fingerprint(self._settings):
+        if record.key_fingerprint != fingerprint(self.account.settings):
             return "it was rented with another API key"
-        if record.team_id != self._settings.team_id:
+        if record.team_id != self.account.settings.team_id:
             team = "without a team" if record.team_id is None else f"of team {record.team_id}"
             return f"it is {team}: sweep with a client of that team_id"
-        if record.may_be_orphaned(has_min_age=self._older_than is not None):
+        if record.may_be_orphaned(has_min_age=self.older_than is not None):
             return None
         if record.is_other_host:
             return (
@@ -265,70 +258,88 @@ class Sweeper:
             )
         return f"its process {record.pid} lives"
 
-    def _skip(self, lease: LeaseRecord | Pod, reason: str) -> None:
-        skipped = SkippedLease(
-            name=str(lease.name), pod_id=lease.pod_id, price_hr=lease.price_hr, reason=reason
+    def _skip(self, lease: LeaseRecord | ListedPod, reason: str) -> None:
+        pod_id = lease.id if isinstance(lease, ListedPod) else lease.pod_id
+        priced = lease.pod if isinstance(lease, ListedPod) else lease
+        price_hr = None if priced is None else priced.price_hr
+        self._skipped.append(
+            SkippedLease(name=str(lease.name), pod_id=pod_id, price_hr=price_hr, reason=reason)
         )
-        self._skipped.append(skipped)
 
-    def _skip_renamed(self, orphan: Orphan, listed: list[Pod]) -> bool:
-        """Skip a lease whose pod is listed with another name; return whether it is."""
-        pod = next((pod for pod in listed if orphan.has_id_of(pod)), None)
-        if pod is None:
-            return False
-        self._skip(
-            orphan.record,
-            f"the API shows pod {pod.id} with another name, {quote(pod.name)}: it may be somebody else's. If "
-            f"it is not, delete it by its id, and remove {orphan.files[0].path}",
-        )
-        return True
-
-    def _may_run(self, orphan: Orphan, ended: list[HistoryRecord], *, is_complete: bool) -> bool:
-        """Return whether an unlisted pod may run or appear; otherwise note its end, or skip its lease."""
-        if orphan.has_ended(ended):
-            self._ended.append(orphan)
-            return False
-        if orphan.is_refused:
-            if orphan.must_have_appeared and is_complete:
-                self._ended.append(orphan)
-            else:
-                self._skip(
-                    orphan.record,
-                    "its order was refused, and no pod has appeared. One still may, if a gateway has sent "
-                    "the order twice: sweep again, at the earliest ten minutes after the order",
-                )
-            return False
-        if orphan.pod_id is None and orphan.must_have_appeared:
-            self._skip(
-                orphan.record,
-                "nothing has ever shown whether its pod exists, and each sweep looks for its name. If you "
-                f"know that it does not, remove {orphan.files[0].path}",
-            )
-            return False
-        return True
+    def _may_appear(self, file: LeaseFile) -> bool:
+        """Return whether the order is so recent that its pod may not be visible yet."""
+        return self._now - file.record.ordered_at.timestamp() < APPEARS_WITHIN
 
     def _matches(self, name: str | None, since: datetime | None) -> bool:
         """Return whether a pod of this name, ordered at that time, has the sweep's prefix and age."""
-        if self._prefix is not None and not (name or "").startswith(self._prefix):
+        if self.prefix is not None and not (name or "").startswith(self.prefix):
             return False
-        if self._older_than is None:
+        if self.older_than is None:
             return True
-        return since is not None and self._now - since.timestamp() >= self._older_than
+        return since is not None and self._now - since.timestamp() >= self.older_than
 
-    def _is_chosen(self, orphan: Orphan) -> bool:
+    def _is_chosen(self, orphan: _Orphan) -> bool:
         """Return whether the earlier sweep, if any, found every pod of the orphan."""
-        if self._only is None:
+        if self.only is None:
             return True
-        earlier = self._only.found
+        earlier = self.only.found
         return all(any(_is_same(pod, found) for found in earlier) for pod in orphan.pods)
 
-    async def _delete(self, orphans: list[Orphan]) -> dict[str, PrimePodsError | None]:
-        """Delete orphans and the files of ended pods; return each error or ``None``, by id or by name."""
-        for orphan in self._ended:
-            orphan.remove_files()
-        limit = self._settings.max_concurrency
-        outcomes = await map_bounded(lambda orphan: orphan.delete(self._account), orphans, limit)
-        return {pod_id: error for outcome in outcomes for pod_id, error in outcome.items()}
+    async def _delete(self, orphan: _Orphan) -> dict[str, PrimePodsError | None]:
+        """Delete the pods and confirm that they are terminated; return each pod's error or ``None``.
+
+        The keys are ids, or the name if no id is known.
+        """
+        name = str(orphan.pods[0].name)
+        pod_ids = [pod.pod_id for pod in orphan.pods if pod.pod_id is not None]
+        if not pod_ids:
+            try:
+                found, result = await find_named(self.account.listed, name, self.account.settings.clock)
+            except PrimePodsError as exc:
+                return {name: exc}
+            if not found:
+                text = f"Whether the pod {name!r} exists is unknown: {result}. Sweep again: it may appear."
+                return {name: CreateUncertainError(text, name=name)}
+            pod_ids = [row.id for row in found]
+        outcome = {pod_id: await self._delete_pod(pod_id, orphan) for pod_id in pod_ids}
+        if orphan.file is not None and not any(outcome.values()):
+            orphan.file.remove()
+        return outcome
+
+    async def _delete_pod(self, pod_id: str, orphan: _Orphan) -> PrimePodsError | None:
+        """Delete one pod and confirm that it is terminated; return the error if that fails."""
+        pods = self.account.pods
+        # While a pod may still appear, a 404 does not prove that it is deleted.
+        may_appear = not orphan.is_listed and orphan.file is not None and self._may_appear(orphan.file)
+        try:
+            if not orphan.is_listed and await self._is_shown_as_another(pod_id, orphan):
+                name = orphan.pods[0].name
+                return PrimePodsError(f"Pod {pod_id} has another name than {name}: it is not deleted.")
+            await pods.delete(pod_id, missing_ok=not may_appear)
+            await pods.wait_gone(pod_id, timeout=_RELEASE_TIMEOUT, interval=_INTERVAL)
+        except NotFoundError as exc:
+            exc.add_note("The order is so recent that its pod may still appear: sweep again in ten minutes.")
+            return exc
+        except PrimePodsError as exc:
+            return exc
+        except ValueError as exc:
+            # Another program wrote the file, with an invalid id.
+            path = None if orphan.file is None else orphan.file.path
+            return PrimePodsError(f"The file {path} cannot be used: {exc} Remove it by hand.")
+        return None
+
+    async def _is_shown_as_another(self, pod_id: str, orphan: _Orphan) -> bool:
+        """Return whether ``get`` shows a pod, which the list may lack by an error, with another name."""
+        try:
+            pod = await self.account.pods.get(pod_id)
+        except PrimePodsError:
+            return False
+        return orphan.file is not None and not is_same_name(orphan.file.record.name, pod.name)
+
+
+def _as_orphaned(row: ListedPod, created_at: datetime | None) -> OrphanedPod:
+    price_hr = None if row.pod is None else row.pod.price_hr
+    return OrphanedPod(name=row.name, pod_id=row.id, price_hr=price_hr, created_at=created_at)
 
 
 def _is_same(pod: OrphanedPod, other: OrphanedPod) -> bool:
@@ -343,6 +354,6 @@ def _as_text(path: object) -> str:
     return str(path).encode(errors="backslashreplace").decode()
 
 
-def _names_pod(record: LeaseRecord, pod: Pod) -> bool:
+def _names_pod(record: LeaseRecord, pod: ListedPod) -> bool:
     """Return whether a file names a pod, by its id or its unique name."""
     return record.pod_id == pod.id or is_same_name(record.name, pod.name)

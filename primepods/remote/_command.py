@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import BinaryIO, Final
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from typing import Final
 
 import anyio
 
 from .._utils.arguments import check_callable, check_flag, check_seconds
 from .._utils.text import clip, one_line, quote
 from ..errors import CommandError, CommandTimeoutError, ConnectionLostError
-from ._exchange import call_back, echo, exchange
+from ._exchange import Echo, call_back, echo, exchange
 from ._login import Login
 from ._output import Lines, Tail
 from ._scripts import command_script
@@ -51,8 +51,10 @@ class Command:
             raise TypeError(f"input must be text or bytes, got {quote(input)}")
         data = input.encode() if isinstance(input, str) else input
         self._shown = quote(command)
-        self._script = command_script(command, env=env or {}, cwd=cwd, has_input=data is not None)
-        self._write_input = None if data is None else partial(_write_input, data)
+        size = None if data is None else len(data)
+        script = command_script(command, env=env or {}, cwd=cwd, input_size=size)
+        # The standard input of ssh stays open behind it: its end ends the command.
+        self._script = script + (data or b"")
         self._timeout = timeout
         self._stdout = _Output("stdout", on_line, capture=capture)
         self._stderr = _Output("stderr", on_line, capture=capture)
@@ -69,8 +71,8 @@ class Command:
         sinks: dict[Stream, Sink] = {"stdout": self._stdout.add, "stderr": self._stderr.add}
         async with login.session() as session:
             started_at = anyio.current_time()
-            with anyio.move_on_after(self._timeout) as scope:
-                await exchange(session, self._script, self._write_input, sinks)
+            with anyio.move_on_after(self._timeout) as scope, self._stdout.echoing(), self._stderr.echoing():
+                await exchange(session, self._script, None, sinks)
                 await self._stdout.end()
                 await self._stderr.end()
             seconds = anyio.current_time() - started_at
@@ -133,7 +135,17 @@ class _Output:
         self._stream: Stream = stream
         self._on_line = on_line
         self._lines = Lines()
-        self._echo = None if capture else echo(stream)
+        self._is_echoed = not capture
+        self._echo: Echo | None = None
+
+    @contextmanager
+    def echoing(self) -> Generator[None]:
+        """Write to this process's own stream in the block, if the output is not captured."""
+        if not self._is_echoed:
+            yield
+            return
+        with closing(echo(self._stream)) as self._echo:
+            yield
 
     async def add(self, piece: bytes) -> None:
         self.tail.add(piece)
@@ -149,11 +161,6 @@ class _Output:
     async def _call(self, on_line: OnLine, lines: list[str]) -> None:
         for line in lines:
             await call_back(on_line, OutputLine(text=line, stream=self._stream))
-
-
-def _write_input(data: bytes, stdin: BinaryIO) -> None:
-    stdin.write(data)
-    stdin.flush()
 
 
 def _last_line(stderr: str) -> str:

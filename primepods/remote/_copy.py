@@ -5,24 +5,25 @@ from __future__ import annotations
 import os
 import posixpath
 import shutil
-import tarfile
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
 import anyio
 
 from .._utils.arguments import check_callable, check_string
-from .._utils.text import clip, one_line
+from .._utils.text import clip, one_line, quote
 from ..errors import ConnectionLostError, TransferError
-from ._archive import Progress, create_staging, move_into_place, pack, unpack
+from ._archive import Progress, pack
 from ._exchange import ReadOutput, call_back, exchange, unwrap_first_error
 from ._exclude import Exclusion
 from ._login import Login
 from ._output import Tail
+from ._place import check_target, create_staging, place
 from ._scripts import download_script, upload_script
 from ._session import Session, Sink, drop, in_thread
+from ._tar import CutShortError
+from ._unpack import LeftOut, unpack_file, unpack_folder
 from .results import OnProgress, Stream
 
 _CHUNK_SIZE: Final = 64 * 1024
@@ -101,14 +102,17 @@ class Upload(_Copy):
         on_progress: OnProgress | None,
     ) -> None:
         super().__init__(f"{os.fspath(local)} to {check_string('remote', remote)}", on_progress)
-        self._exclusion = Exclusion(exclude)
-        self._source = _local_path(local).resolve(strict=True)
+        self._exclusion = exclude if isinstance(exclude, Exclusion) else Exclusion(exclude)
+        path = _local_path(local)
+        self._source = path.resolve(strict=True)
         kind = "folder" if self._source.is_dir() else "file"
         if kind == "file" and not self._source.is_file():
             raise TransferError(
                 f"{os.fspath(local)} is neither a file nor a folder. Only these can be copied."
             )
-        self._script = upload_script(remote, kind=kind, name=self._source.name)
+        # The name that was given, also if it is that of a link.
+        self._script = upload_script(remote, kind=kind, name=path.name)
+        self._is_sent = False
 
     async def run(self, login: Login) -> None:
         """Run the copy.
@@ -117,10 +121,16 @@ class Upload(_Copy):
             PrimePodsError: See :meth:`AsyncRemote.upload`.
             OSError: A file cannot be read here.
         """
-        write = partial(pack, self._source, self._exclusion, self._progress)
         async with login.session() as session:
-            await self._exchange(session, self._script, write)
+            await self._exchange(session, self._script, self._pack)
         self._check(session.stderr.exit_code, login.pod_id)
+        if not self._is_sent:
+            raise TransferError(f"Could not copy {self._description}: the pod did not read all of it.")
+
+    def _pack(self, stdin: BinaryIO) -> None:
+        pack(self._source, self._exclusion, self._progress, stdin)
+        stdin.flush()
+        self._is_sent = True
 
 
 class Download(_Copy):
@@ -131,10 +141,13 @@ class Download(_Copy):
         self._script = download_script(remote)
         self._name = posixpath.basename(remote.rstrip("/"))
         self._target = _local_path(local).absolute()
-        self._is_target_folder = os.fspath(local).endswith(("/", os.sep))
+        check_target(self._target)
+        self._is_target_folder = os.fspath(local).endswith(("/", os.sep)) or self._target.is_dir()
+        self._folder: Path | None = None
+        """The temporary folder, from the first byte of the archive on."""
         self._is_source_folder = False
-        self._archive_error: Exception | None = None
-        self._left_out: list[str] = []
+        self._is_cut_short = False
+        self._left_out = LeftOut()
 
     async def run(self, login: Login) -> None:
         """Run the copy.
@@ -143,73 +156,75 @@ class Download(_Copy):
             PrimePodsError: See :meth:`AsyncRemote.download`.
             OSError: A file cannot be written here.
         """
-        folder = await in_thread(create_staging, self._target, is_target_folder=self._is_target_folder)
-        staged = folder / "data"
         try:
             async with login.session(has_raw_stdout=True) as session:
                 await self._exchange(
                     session,
                     self._script,
                     _write_nothing,
-                    read_output=lambda: in_thread(self._receive, session, staged),
+                    read_output=lambda: in_thread(self._receive, session),
                 )
             self._check(session.stderr.exit_code, login.pod_id)
-            if self._archive_error is not None:
+            if self._folder is None or self._is_cut_short:
                 raise TransferError(
-                    f"Could not copy {self._description}: the pod's archive is invalid: {self._archive_error}"
+                    f"Could not copy {self._description} (pod {login.pod_id}): the pod's archive ended early."
                 )
-            await in_thread(self._move_into_place, staged)
-            if self._left_out:
-                names = clip(", ".join(self._left_out), _MAX_MESSAGE_LENGTH)
+            await in_thread(self._place, self._folder / "data")
+            if self._left_out.count:
+                names = clip(", ".join(self._left_out.names), _MAX_MESSAGE_LENGTH)
                 raise TransferError(
                     f"Copied {self._description} (pod {login.pod_id}), except links that leave the folder, "
-                    f"pipes and devices ({len(self._left_out):,}): {names}"
+                    f"pipes and devices ({self._left_out.count:,}): {names}"
                 )
         finally:
-            with anyio.CancelScope(shield=True):
-                await in_thread(shutil.rmtree, folder, ignore_errors=True)
+            if self._folder is not None:
+                with anyio.CancelScope(shield=True):
+                    await in_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
-    def _receive(self, session: Session, staged: Path) -> None:
+    def _receive(self, session: Session) -> None:
         """Unpack the pod's archive, in a thread."""
         stream = session.raw_stdout
         if stream is None:
             raise TypeError("the session was not started with has_raw_stdout=True")
         ready = f"{session.mark} ready\n".encode()
         # Skip the output of the login before the mark.
-        line = stream.readline()
-        while line and not line.endswith(ready):
-            line = stream.readline()
-        kind = stream.readline()
-        self._is_source_folder = kind == b"folder\n"
-        if self._is_source_folder or kind == b"file\n":
-            staged.mkdir()
-            try:
-                self._left_out = unpack(stream, staged, self._progress)
-            except (tarfile.TarError, ValueError, OverflowError) as exc:
-                # A lost connection also cuts the archive: `run` checks for that first.
-                self._archive_error = exc
-        # Read the rest: while nobody reads, the script on the pod cannot end.
-        while stream.read(_CHUNK_SIZE):
-            pass
-
-    def _move_into_place(self, staged: Path) -> None:
-        if self._is_source_folder:
-            move_into_place(staged, self._target)
+        end = b""
+        while end != ready and (piece := stream.readline(_CHUNK_SIZE)):
+            end = (end + piece)[-len(ready) :]
+        kind = stream.readline(len(b"folder\n"))
+        if kind not in {b"folder\n", b"file\n"}:
+            # The script has failed, or the connection is lost: then little follows.
+            if len(stream.read(_CHUNK_SIZE)) == _CHUNK_SIZE:
+                raise TransferError(f"Could not copy {self._description}: the pod sent something else.")
             return
-        [file] = staged.iterdir()
-        # If the path ends with a slash, `create_staging` has created the folder.
-        is_into_folder = self._target.is_dir()
-        move_into_place(file, self._target / self._name if is_into_folder else self._target)
+        self._is_source_folder = kind == b"folder\n"
+        self._folder = create_staging(self._target)
+        staged = self._folder / "data"
+        try:
+            if self._is_source_folder:
+                staged.mkdir()
+                self._left_out = unpack_folder(stream, staged, self._target, self._progress)
+            else:
+                unpack_file(stream, staged, self._file_target(), self._progress)
+        except CutShortError:
+            # So does a lost connection, or an error of `tar`: `run` checks for these first.
+            self._is_cut_short = True
+
+    def _place(self, staged: Path) -> None:
+        place(staged, self._target if self._is_source_folder else self._file_target())
+
+    def _file_target(self) -> Path:
+        return self._target / self._name if self._is_target_folder else self._target
 
 
 def _local_path(local: str | os.PathLike[str]) -> Path:
     """Return a local path.
 
     Raises:
-        ValueError: The path is empty, which would mean the current folder.
+        ValueError: The path is empty, which would mean the current folder, or contains a NUL.
     """
-    if not os.fspath(local):
-        raise ValueError("local must be a path, got '', which is empty")
+    if not os.fspath(local) or "\0" in os.fspath(local):
+        raise ValueError(f"local must be a path, got {quote(local)}")
     return Path(local)
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import sys
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Coroutine, Generator, Mapping
-from contextlib import contextmanager
-from typing import Any, BinaryIO, cast
+from contextlib import contextmanager, suppress
+from typing import Any, BinaryIO, TextIO, cast
 
 import anyio
 
-from ._session import Session, Sink, in_thread
+from ._background import BackgroundWriter
+from ._session import Session, Sink
 from .results import Stream
 
 ReadOutput = Callable[[], Coroutine[Any, Any, None]]
@@ -84,21 +86,50 @@ async def call_back(function: Callable[[Any], object], value: object) -> None:
         await result
 
 
-def echo(stream: Stream) -> Sink:
+def echo(stream: Stream) -> Echo:
     """Return a sink that writes to this process's own standard output or error."""
-    file = sys.stdout if stream == "stdout" else sys.stderr
-    # Streams of notebooks have no buffer.
-    binary = getattr(file, "buffer", None)
-    decoder = getincrementaldecoder("utf-8")("replace")
+    return Echo(sys.stdout if stream == "stdout" else sys.stderr)
 
-    def write(piece: bytes) -> None:
+
+class Echo:
+    """Sink that writes to a file; a cancelled call does not wait for the file's reader."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._decoder = getincrementaldecoder("utf-8")("replace")
+        self._writer: BackgroundWriter | None = None
+        # Streams of notebooks have no descriptor, and those of tests may have none.
+        with suppress(AttributeError, OSError, ValueError):
+            self._writer = BackgroundWriter(file.fileno(), file.flush)
+
+    async def __call__(self, piece: bytes) -> None:
+        """Write a piece, and return when it is written."""
+        if self._writer is None:
+            self._write_to_memory(piece)
+            return
+        loop = asyncio.get_running_loop()
+        written: asyncio.Future[None] = loop.create_future()
+        self._writer.write(piece, lambda error: loop.call_soon_threadsafe(_finish, written, error))
+        await written
+
+    def close(self) -> None:
+        """End the thread that writes."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _write_to_memory(self, piece: bytes) -> None:
+        binary = getattr(self._file, "buffer", None)
         if binary is None:
-            file.write(decoder.decode(piece))
+            self._file.write(self._decoder.decode(piece))
         else:
             binary.write(piece)
-        file.flush()
+        self._file.flush()
 
-    async def sink(piece: bytes) -> None:
-        await in_thread(write, piece)
 
-    return sink
+def _finish(written: asyncio.Future[None], error: OSError | None) -> None:
+    if written.done():  # the call was cancelled
+        return
+    if error is None:
+        written.set_result(None)
+    else:
+        written.set_exception(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 from .._utils.arguments import check_texts
@@ -14,7 +14,7 @@ _RANGE: Final = re.compile(r"(.)-(.)|.", re.DOTALL)
 _WILDCARDS: Final = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
-class Exclusion:
+class Exclusion(Collection[str]):
     """Matches paths with patterns as rsync and tar do.
 
     ``.git`` or ``*.pyc`` matches a name at any depth, ``docs/build`` the end of a path, ``/build`` only the
@@ -29,7 +29,17 @@ class Exclusion:
     """
 
     def __init__(self, patterns: Iterable[str]) -> None:
-        self._patterns = [_compile(pattern) for pattern in check_texts("exclude", patterns)]
+        self._texts = check_texts("exclude", patterns)
+        self._patterns = [_compile(text) for text in self._texts]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __contains__(self, pattern: object) -> bool:
+        return pattern in self._texts
 
     def matches(self, path: str, *, is_folder: bool) -> bool:
         """Return whether to leave out a path, relative to the uploaded folder."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import re
+import shlex
 import subprocess
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -15,20 +17,27 @@ import attrs
 
 from .._utils.text import clip, one_line
 from ..config import environment_without_key
-from ..errors import LoginError
+from ..errors import ConfigError, LoginError
 from ..ssh import SSHTarget
 from ._scripts import bootstrap
 from ._session import Session
 from .options import SSHOptions, host_alias, known_hosts
 
 _RETRY_INTERVAL: Final = 2.0
+_REFUSED_INTERVAL: Final = 6.0
+"""Seconds between logins that were refused: OpenSSH's server locks out whom it refuses every five seconds."""
 _MAX_LOGINS: Final = 4
 """Max concurrent logins: OpenSSH's server starts to refuse logins when ten are in progress."""
 _WARNING_INTERVAL: Final = 60.0
 _MAX_MESSAGE_LENGTH: Final = 1_000
 _KEYS_TIMEOUT: Final = 20.0
 _HOST_KEY_CHANGED: Final = "Host key verification failed"
-_WRONG_OPTIONS: Final = re.compile(r"Bad configuration option|unknown option|^usage: ssh", re.MULTILINE)
+_LOCAL_FAULT: Final = re.compile(
+    r"Bad configuration option|unknown option|percent_expand|Bad owner or permissions|^usage: ssh"
+)
+"""Messages of ``ssh`` about its own options and files."""
+_EMULATED: Final = ipaddress.IPv4Network("198.18.0.0/15")
+"""Addresses of emulated pods, which no network has."""
 _OFFERED: Final = re.compile(r"Offering public key: (.*)")
 
 _log = logging.getLogger("primepods.remote")
@@ -68,15 +77,20 @@ class Login:
 
     async def _log_in(self, *, has_raw_stdout: bool) -> Session:
         said = ""
+        """Messages of the last attempt, or of the last one that refused the keys."""
+        offered: list[str] | None = None
         started_at = anyio.current_time()
         next_warning = started_at
         with anyio.move_on_after(self.options.login_timeout):
             while True:
                 async with self._slots:
-                    session, said = await self._attempt(has_raw_stdout=has_raw_stdout)
+                    session, message = await self._attempt(has_raw_stdout=has_raw_stdout)
                 if session is not None:
                     return session
-                self._raise_if_permanent(said)
+                await self._raise_if_permanent(message, is_first=not said)
+                # After a refusal, the server may reset connections for a while, which says nothing new.
+                if not _is_refusal(said) or _is_refusal(message):
+                    said = message
                 if anyio.current_time() >= next_warning:
                     next_warning = anyio.current_time() + _WARNING_INTERVAL
                     seconds = anyio.current_time() - started_at
@@ -87,8 +101,11 @@ class Login:
                         self.options.login_timeout,
                         said,
                     )
-                await anyio.sleep(_RETRY_INTERVAL)
-        raise await self._timeout_error(said or "ssh said nothing")
+                if offered is None and _is_refusal(said):
+                    # Now, since the server may refuse to answer later.
+                    offered = await self._offered_keys()
+                await anyio.sleep(_REFUSED_INTERVAL if _is_refusal(said) else _RETRY_INTERVAL)
+        raise self._timeout_error(said or "ssh said nothing", offered or [])
 
     async def _attempt(self, *, has_raw_stdout: bool) -> tuple[Session | None, str]:
         """Return a ready session, or the messages of ``ssh``."""
@@ -96,7 +113,7 @@ class Login:
         try:
             session = await Session.start(make_argv, has_raw_stdout=has_raw_stdout)
         except OSError as exc:
-            raise self.options.missing_program(exc.strerror) from None
+            raise self.options.start_error(exc) from None
         is_ready = False
         try:
             is_ready = await session.wait_ready()
@@ -107,7 +124,7 @@ class Login:
             return session, ""
         return None, _clean_message(session.stderr.login_output) or "ssh said nothing"
 
-    def _raise_if_permanent(self, said: str) -> None:
+    async def _raise_if_permanent(self, said: str, *, is_first: bool) -> None:
         """Raise an error if another attempt cannot succeed."""
         if _HOST_KEY_CHANGED in said:
             file = known_hosts()
@@ -115,36 +132,39 @@ class Login:
             raise LoginError(
                 f"Pod {self.pod_id} at {self.target.host} has another host key than at the first login: it "
                 f"was reinstalled, or the connection is intercepted. Nothing was sent. ssh said: {said} If "
-                f"you know why, remove the old key: ssh-keygen -R {alias} -f '{file}'",
+                f"you know why, remove the old key: ssh-keygen -R {alias} -f {shlex.quote(file)}",
                 pod_id=self.pod_id,
                 said=said,
             )
-        if _WRONG_OPTIONS.search(said):
+        if _LOCAL_FAULT.search(said):
+            raise ConfigError(
+                f"Could not log in to pod {self.pod_id}: ssh rejects its options or its configuration here. "
+                f"Change ssh_options or ~/.ssh/config. ssh said: {said}"
+            )
+        if is_first:
+            await self.options.check(self.pod_id, self.target)
+        if self.options.ssh_command == ("ssh",) and _is_emulated(self.target.host):
             raise LoginError(
-                f"Could not log in to pod {self.pod_id}: ssh rejects its options. Change ssh_options. ssh "
-                f"said: {said}",
+                f"Could not log in to pod {self.pod_id}: its address {self.target.host} is that of an "
+                "emulated pod, with no machine behind it. Set PRIMEPODS_SSH_COMMAND='python -m "
+                f"primepods.emulator.local_ssh', as `primepods emulator` prints it. ssh said: {said}",
                 pod_id=self.pod_id,
                 said=said,
             )
 
-    async def _timeout_error(self, said: str) -> LoginError:
+    def _timeout_error(self, said: str, offered: list[str]) -> LoginError:
         """Return the error of a login timeout, with the keys that ``ssh`` offered if the pod refused them."""
-        error = LoginError(
+        failure = (
             f"Could not log in to pod {self.pod_id} with `{self.target}` within "
-            f"{self.options.login_timeout:g} s: {said}",
-            pod_id=self.pod_id,
-            said=said,
+            f"{self.options.login_timeout:g} s: {said}"
         )
-        if not error.is_key_refused:
-            return error
-        offered = await self._offered_keys()
-        keys = f"ssh tried these keys: {'; '.join(offered)}." if offered else "ssh tried no key."
-        return LoginError(
-            f"{error} {keys} ssh needs the private key (ssh_options=['-i', FILE], or ssh-agent) of the "
-            "account's primary key, or of the key that the order named as ssh_key_id.",
-            pod_id=self.pod_id,
-            said=said,
-        )
+        if _is_refusal(said):
+            keys = f"ssh tried these keys: {'; '.join(offered)}." if offered else "ssh tried no key."
+            failure = (
+                f"{failure} {keys} ssh needs the private key (ssh_options=['-i', FILE], or ssh-agent) of the "
+                "account's primary key, or of the key that the order named as ssh_key_id."
+            )
+        return LoginError(failure, pod_id=self.pod_id, said=said)
 
     async def _offered_keys(self) -> list[str]:
         """Return the keys that ``ssh`` offers, from its debug log of another attempt."""
@@ -162,6 +182,18 @@ class Login:
             )
             return [one_line(key) for key in _OFFERED.findall(done.stderr.decode(errors="replace"))]
         return []
+
+
+def _is_refusal(said: str) -> bool:
+    """Return whether the pod accepted none of the keys."""
+    return LoginError("", pod_id="", said=said).is_key_refused
+
+
+def _is_emulated(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host) in _EMULATED
+    except ValueError:
+        return False
 
 
 def _clean_message(said: str) -> str:

@@ -7,6 +7,8 @@ import re
 from typing import Final
 
 _MAX_LOGIN_OUTPUT: Final = 16_384
+_MAX_DIGITS: Final = 3
+"""Digits of an exit code."""
 _MAX_LINE: Final = 65_536
 _END_OF_LINE: Final = re.compile(r"(\r\n|\r|\n)")
 
@@ -25,6 +27,7 @@ class MarkedOutput:
         self.exit_code: int | None = None
         self._ready = f"{mark} ready\n".encode()
         self._exit = f"{mark} exit ".encode()
+        self._end_mark = re.compile(re.escape(self._exit) + rb"([0-9]{1,3})\n")
         self._buffer = b""
 
     @property
@@ -44,15 +47,14 @@ class MarkedOutput:
                 return b""
             self.is_ready = True
             self._buffer = rest
-        output, found, code = self._buffer.partition(self._exit)
-        if not found:
-            split = len(output) - self._len_of_partial_mark(output)
-            output, self._buffer = output[:split], output[split:]
-        elif b"\n" in code:
-            self.exit_code = int(code.partition(b"\n")[0])
-            self._buffer = b""
+        end = self._end_mark.search(self._buffer)
+        if end is not None:
+            self.exit_code = int(end[1])
+            split = end.start()
         else:
-            self._buffer = found + code
+            split = len(self._buffer) - self._len_of_partial_mark(self._buffer)
+        output = self._buffer[:split]
+        self._buffer = b"" if end is not None else self._buffer[split:]
         return output
 
     def end(self) -> bytes:
@@ -63,6 +65,9 @@ class MarkedOutput:
 
     def _len_of_partial_mark(self, output: bytes) -> int:
         """Return the length of the beginning of an exit mark with which the output ends."""
+        without_code = output.rstrip(b"0123456789")
+        if len(output) - len(without_code) <= _MAX_DIGITS and without_code.endswith(self._exit):
+            return len(output) - len(without_code) + len(self._exit)
         for length in range(min(len(self._exit) - 1, len(output)), 0, -1):
             if output.endswith(self._exit[:length]):
                 return length

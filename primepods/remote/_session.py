@@ -125,7 +125,7 @@ class Session:
             write(self._stdin)
         except BrokenPipeError:
             raise
-        except OSError:
+        except Exception:
             # The incomplete input makes the script clean up and end.
             self._ends_with_stdin = True
             raise

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import re
 import shlex
-import shutil
+import subprocess
 from collections.abc import Sequence
 from typing import Final
 
+import anyio
 import attrs
 
 from .._utils.arguments import check_seconds, check_string, check_words
-from .._utils.text import quote
-from ..config import lease_folder
+from .._utils.text import clip, one_line, quote
+from ..config import default_ssh_command, environment_without_key, lease_folder
 from ..errors import ConfigError
 from ..ssh import SSHTarget
 
 _ALIAS: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _EXAMPLE: Final = SSHTarget("root", "localhost")
+_SPECIAL_IN_PATHS: Final = re.compile(r"\$\{|[\"\\\x00-\x1f]")
+_MAX_MESSAGE_LENGTH: Final = 1_000
+_MISSING_ERRORS: Final = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENOEXEC}
+_CHECK_TIMEOUT: Final = 20.0
 _DEFAULTS: Final = {
     "BatchMode": "yes",
     "ConnectTimeout": "15",
     "ServerAliveInterval": "15",
     "ServerAliveCountMax": "4",
-    "StrictHostKeyChecking": "accept-new",
-    "GlobalKnownHostsFile": "/dev/null",
-    "UpdateHostKeys": "no",
     "RemoteCommand": "none",
     "LogLevel": "ERROR",
 }
@@ -52,8 +56,8 @@ def _to_options(value: Sequence[str]) -> tuple[str, ...]:
 
 
 def _to_program(value: str | tuple[str, ...]) -> tuple[str, ...]:
-    if isinstance(value, tuple):
-        return value  # the default
+    if isinstance(value, tuple) or value == "ssh":  # the default
+        value = default_ssh_command()
     try:
         words = tuple(shlex.split(check_string("ssh_command", value)))
     except ValueError as exc:
@@ -70,7 +74,8 @@ class SSHOptions:
     Attributes:
         login_timeout: Seconds to retry the login.
         ssh_options: Arguments of ``ssh``; they override ours.
-        ssh_command: The program in place of ``ssh``, with its first arguments.
+        ssh_command: The program in place of ``ssh``, with its first arguments; for ``ssh`` itself, that of
+            ``PRIMEPODS_SSH_COMMAND``, if this is set.
 
     Raises:
         TypeError: An argument has the wrong type.
@@ -81,23 +86,49 @@ class SSHOptions:
     ssh_options: tuple[str, ...] = attrs.field(default=(), converter=_to_options)
     ssh_command: tuple[str, ...] = attrs.field(default=("ssh",), converter=_to_program)
 
-    def check_program(self) -> None:
-        """Check that the program is installed.
+    async def check(self, pod_id: str = "pod", target: SSHTarget = _EXAMPLE) -> None:
+        """Check that the program is installed and accepts its options and configuration.
+
+        Args:
+            pod_id: The pod's id.
+            target: User, host and port, for which the configuration may have a section.
 
         Raises:
-            ConfigError: The program is not installed.
+            ConfigError: The program is missing or cannot be started, or rejects something; or the host keys
+                cannot be stored.
         """
-        if shutil.which(self.ssh_command[0]) is None:
-            raise self.missing_program("not found")
+        # `-G` prints the configuration for a host, and does not connect.
+        options = self.argv(pod_id, target)[len(self.ssh_command) :]
+        try:
+            with anyio.move_on_after(_CHECK_TIMEOUT):
+                done = await anyio.run_process(
+                    [*self.ssh_command, "-G", *options],
+                    stdin=subprocess.DEVNULL,
+                    check=False,
+                    env=environment_without_key(),
+                    start_new_session=True,
+                )
+                if done.returncode:
+                    said = clip(one_line(done.stderr.decode(errors="replace")), _MAX_MESSAGE_LENGTH)
+                    raise ConfigError(
+                        "ssh rejects its options or its configuration here, so no pod can be reached: "
+                        f"{said or f'exit code {done.returncode}'} Change ssh_options or ~/.ssh/config."
+                    )
+        except OSError as exc:
+            raise self.start_error(exc) from None
 
-    def missing_program(self, reason: object) -> ConfigError:
-        """Return the error for a program that cannot be started."""
-        return ConfigError(
-            f"Cannot run {self.ssh_command[0]!r} ({reason}): install OpenSSH's client, or name another "
-            "program as ssh_command."
-        )
+    def start_error(self, error: OSError) -> ConfigError:
+        """Return the error for a program that could not be started."""
+        failure = f"Cannot start {self.ssh_command[0]!r} ({error.strerror})"
+        if error.errno in _MISSING_ERRORS:
+            return ConfigError(
+                f"{failure}: install OpenSSH's client, or name another program as ssh_command."
+            )
+        return ConfigError(f"{failure}: this process, or this machine, has too few resources.")
 
-    def argv(self, pod_id: str, target: SSHTarget, line: str, *, first: Sequence[str] = ()) -> list[str]:
+    def argv(
+        self, pod_id: str, target: SSHTarget, line: str | None = None, *, first: Sequence[str] = ()
+    ) -> list[str]:
         """Return the arguments of ``ssh`` that run a command line on a pod.
 
         Args:
@@ -107,13 +138,9 @@ class SSHOptions:
             first: Options that override ``ssh_options`` and the defaults.
 
         Raises:
-            ConfigError: The folder for the host keys cannot be created.
+            ConfigError: The host keys cannot be stored.
         """
-        defaults = {
-            **_DEFAULTS,
-            "UserKnownHostsFile": f'"{known_hosts()}"',
-            "HostKeyAlias": host_alias(pod_id),
-        }
+        defaults = _DEFAULTS | host_key_settings(pod_id)
         default_options = [word for name, value in defaults.items() for word in ("-o", f"{name}={value}")]
         # The first value of an option wins.
         options = [*_FIXED, *first, *self.ssh_options, *default_options]
@@ -127,18 +154,43 @@ def host_alias(pod_id: str) -> str:
     return hashlib.sha256(pod_id.encode()).hexdigest()
 
 
-def known_hosts() -> str:
-    """Return the path of the file with the pods' host keys; create its folder.
+def host_key_settings(pod_id: str) -> dict[str, str]:
+    """Return the settings of ``ssh`` by which all logins to a pod know the same host key.
 
     Raises:
-        ConfigError: The folder cannot be created.
+        ConfigError: The host keys cannot be stored.
+    """
+    # In the path, ssh expands %h, and other letters after a percent sign.
+    path = known_hosts().replace("%", "%%")
+    return {
+        "UserKnownHostsFile": f'"{path}"' if " " in path else path,
+        "HostKeyAlias": host_alias(pod_id),
+        "StrictHostKeyChecking": "accept-new",
+        "GlobalKnownHostsFile": "/dev/null",
+        "UpdateHostKeys": "no",
+    }
+
+
+def known_hosts() -> str:
+    """Return the path of the file with the pods' host keys; create it, and its folder.
+
+    Raises:
+        ConfigError: The file cannot be written, or ssh cannot read its path.
     """
     folder = lease_folder()
+    path = (folder / "known_hosts").absolute().as_posix()
+    if _SPECIAL_IN_PATHS.search(path):
+        raise ConfigError(
+            f"ssh cannot use the folder {quote(str(folder))} for the pods' host keys: it has one of the "
+            'characters " \\ ${ in its path. Set PRIMEPODS_STATE_DIR to another folder.'
+        )
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # With a file that it cannot write, ssh would accept any key at every login.
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
     except OSError as exc:
         raise ConfigError(
-            f"The folder {folder} for the pods' host keys cannot be created: {exc.strerror}. Set "
+            f"The file {path} for the pods' host keys cannot be written: {exc.strerror}. Set "
             "PRIMEPODS_STATE_DIR to a writable folder."
         ) from None
-    return str(folder / "known_hosts")
+    return path

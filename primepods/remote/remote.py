@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._utils.arguments import check_flag
 from ..ssh import SSHTarget
+from ._exclude import Exclusion
 from .options import SSHOptions
-from .results import CommandResult, OnLine, OnProgress
+from .results import CommandResult, OnLine, OnProgress, UploadSize
 
 if TYPE_CHECKING:
     from ._login import Login
@@ -173,6 +175,17 @@ async def wait_for_login(remote: AsyncRemote) -> None:
     await remote.run("true")
 
 
+def measure_upload(local: str | os.PathLike[str], exclude: Exclusion) -> UploadSize:
+    """Return the size of an upload, without sending anything.
+
+    Raises:
+        OSError: The file or folder cannot be read.
+    """
+    from ._archive import measure
+
+    return measure(Path(local).resolve(strict=True), exclude)
+
+
 def check_work(
     command: str | Sequence[str],
     *,
@@ -194,10 +207,9 @@ def check_work(
         TypeError: An argument has another type.
         ValueError: An argument cannot be used.
     """
-    from ._exclude import Exclusion
     from ._scripts import command_script, download_script
 
-    command_script(command, env=env or {}, cwd=cwd, has_input=False)
+    command_script(command, env=env or {}, cwd=cwd)
     Exclusion(exclude)
     for path in downloads:
         download_script(path)

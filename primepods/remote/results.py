@@ -48,6 +48,19 @@ class OutputLine(ToDict):
         return self.text
 
 
+@attrs.frozen
+class UploadSize:
+    """Size of an upload.
+
+    Attributes:
+        files: Number of files and links.
+        bytes: Bytes of the files.
+    """
+
+    files: int
+    bytes: int
+
+
 OnLine = Callable[[OutputLine], Awaitable[object] | object]
 """Callback for each line of output; it may be async, except in the blocking client."""
 OnProgress = Callable[[int], Awaitable[object] | object]

@@ -1,17 +1,17 @@
 """Creation of a pod: one POST, not repeated if it may have been received.
 
 If the outcome is uncertain (no response, an unreadable one, a server error), the list is searched for the
-pod's name. A unique name is proof. A name that the user chose proves nothing, so the pods of that name are
-listed before the order, and afterwards only a single new one is accepted. There are three outcomes: the pod;
-an error that proves that no pod was created; :class:`~primepods.CreateUncertainError`.
+pod's name. A unique name is proof, for its pods and against all others. A name that the user chose proves
+nothing, so the pods of that name are listed before the order, and afterwards only a single new one is
+accepted. There are three outcomes: the pod; an error that proves that no pod was created;
+:class:`~primepods.CreateUncertainError`.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Final
 
@@ -19,22 +19,23 @@ import attrs
 
 from .._decoding.pods import decode_pod
 from .._http.executor import RequestExecutor
-from .._http.request import Request, pod_request
+from .._http.request import PODS, Request, pod_request
 from .._utils.arguments import check_amount
 from .._utils.exceptions import copy_exception
 from .._utils.text import quote
-from .._utils.unique_names import UniqueName, is_same_name, unique_name
-from ..config import lease_folder
-from ..errors import (
-    APIError,
-    ClientClosedError,
-    ConfigError,
-    PrimePodsError,
+from .._utils.unique_names import (
+    ensured_name,
+    expiry_of,
+    is_ensured_name,
+    is_same_name,
+    may_be_changed_name,
+    unique_name,
 )
+from ..config import lease_folder
+from ..errors import APIError, ClientClosedError, ConfigError, PrimePodsError, ProtocolError
 from ..leasing.ledger import read_ledger
-from ..leasing.pods_api import KEY_REJECTIONS, PodsAPI, find_namesakes
-from ..leasing.server_time import expiring_name
-from ..leasing.shared_list import LIST_PAGE_SIZE, LIST_TIMEOUT
+from ..leasing.pods_api import KEY_REJECTIONS, ListedPod, PodsAPI, find_named, read_list
+from ..leasing.server_time import expiry_after
 from ..models import Pod, PodState
 from ..specs import PodSpec
 from ._orders import (
@@ -42,15 +43,18 @@ from ._orders import (
     in_flight,
     is_definitive_rejection,
     order_request,
+    reclassify_refusal,
     uncertain_error,
     warn_if_interrupted,
 )
-from ._refusals import reclassify_refusal
+from ._paging import listed_pods
 
 log = logging.getLogger("primepods")
 
+# States of pods that ``pods.ensure`` does not return.
 _ENDED_STATES: Final = frozenset({PodState.STOPPED, PodState.DELETING, PodState.TERMINATED})
-"""States of pods that ``pods.ensure`` does not return."""
+
+NoteId = Callable[[str], Awaitable[None]]
 
 
 class PodCreator:
@@ -65,27 +69,28 @@ class PodCreator:
         self._executor = executor
         self._pods = pods
         self._clock = executor.settings.clock
+        self._server_clock = executor.transport.server_clock
+        self._listed = partial(listed_pods, executor)
 
     async def create(self, spec: PodSpec, max_hours: float | None = None) -> Pod:
         """Create a pod; see :meth:`primepods.AsyncPods.create`."""
+        expires_at = await self._expiry(max_hours)
+        if check_spec(spec).name is None or expires_at is not None:
+            name = unique_name(spec.name or "primepods", self._clock.random, expires_at)
+            spec = attrs.evolve(spec, name=name)
+        return await self._create(spec)
+
+    async def _expiry(self, max_hours: float | None) -> float | None:
         if max_hours is not None:
             check_amount("max_hours", max_hours, "number of hours")
-            name = await expiring_name(
-                check_spec(spec).name or "primepods",
-                max_hours,
-                pods=self._pods,
-                server_clock=self._executor.transport.server_clock,
-                clock=self._clock,
-            )
-            spec = attrs.evolve(spec, name=name)
-        spec = self._with_name(spec)
-        try:
-            pod = await self.order(spec)
-        except APIError as exc:
-            found = await self._find_refused(spec, exc)
-            if found is None:
-                raise
-            pod = found
+        return await expiry_after(
+            max_hours, pods=self._pods, server_clock=self._server_clock, clock=self._clock
+        )
+
+    async def _create(self, spec: PodSpec) -> Pod:
+        pod, *others = await self.order(spec)
+        if others:
+            raise uncertain_error(Order(spec), [each.id for each in (pod, *others)], "")
         if spec.is_exceeded_by(pod.price_hr):
             log.warning(
                 "pod %s costs %g an hour, more than max_price=%g: delete it if that is too much",
@@ -95,89 +100,94 @@ class PodCreator:
             )
         return pod
 
-    async def ensure(self, spec: PodSpec) -> Pod:
+    async def ensure(self, spec: PodSpec, max_hours: float | None = None) -> Pod:
         """Return a pod with the spec's name; see :meth:`primepods.AsyncPods.ensure`."""
         name = check_spec(spec).name
         if name is None:
             raise ValueError("pods.ensure needs PodSpec.name: it finds the pod by that")
-
-        def is_living(pod: Pod) -> bool:
-            has_ended = pod.has_failed or pod.status in _ENDED_STATES
-            return is_same_name(name, pod.name) and not has_ended
-
-        living, unreadable = await self._pods.list().find(is_living)
-        if living:
+        expires_at = await self._expiry(max_hours)
+        listed, unreadable = await self._pods.list().find(_is_living)
+        now = self._server_clock.now() or -math.inf
+        same = [pod for pod in listed if is_same_name(name, pod.name)]
+        same += [
+            pod for pod in listed if is_ensured_name(name, pod.name) and (expiry_of(pod.name) or now) > now
+        ]
+        if same:
             # Prefer the exact name to one that the server may have changed.
-            return min(living, key=lambda pod: (pod.name != name, str(pod.created_at), pod.id))
+            return min(same, key=lambda pod: (pod.name != name, str(pod.created_at), pod.id))
         if unreadable is not None:
             # The unreadable row may be the pod.
             raise unreadable
-        return await self.create(spec)
+        for pod in listed:
+            if may_be_changed_name(name, pod.name or ""):
+                path = f"{PODS}/"
+                raise ProtocolError(
+                    f"GET {path}: pod {pod.id} has the name {quote(pod.name)}, which may be {name!r} as a "
+                    "server has changed it: nothing is ordered. Use the name that the API shows, or another.",
+                    method="GET",
+                    url_path=path,
+                )
+        if expires_at is not None:
+            spec = attrs.evolve(spec, name=ensured_name(name, expires_at))
+        return await self._create(spec)
 
-    async def order(self, spec: PodSpec) -> Pod:
-        """Create a pod, without the search for the pod of a refused order.
+    async def order(self, spec: PodSpec, note_id: NoteId | None = None) -> list[Pod]:
+        """Order a pod with a name; return it, or all pods of a unique name if a gateway repeats the order.
+
+        Args:
+            spec: The pod to order.
+            note_id: Called with the id in a response that has the unique name, but cannot be read.
 
         Raises:
             CreateUncertainError: The pod may have been created.
             PrimePodsError: Any other error: the pod was not created.
         """
-        order = Order(self._with_name(spec))
-        request = order_request(order.spec, self._executor.settings.team_id)
+        order = Order(spec)
+        request = order_request(spec, self._executor.settings.team_id)
         # Raise for a closed client before anything is sent.
         self._executor.transport.check()
-        if isinstance(order.spec.name, UniqueName):
-            return await self._send(order, request)
+        if order.is_unique:
+            return await self._send(order, request, note_id)
         with in_flight(order):
             await self._record_namesakes(order)
-            return await self._send(order, request)
+            return await self._send(order, request, note_id)
 
-    def _with_name(self, spec: PodSpec) -> PodSpec:
-        """Return the spec, with a unique name if it has none."""
-        if check_spec(spec).name is not None:
-            return spec
-        return attrs.evolve(spec, name=unique_name("primepods", self._clock.random))
-
-    async def _find_refused(self, spec: PodSpec, refusal: APIError) -> Pod | None:
-        """Search the list once for the pod of a refused order.
-
-        A gateway may have sent the order twice, and passed on only the refusal of the second.
-
-        Raises:
-            CreateUncertainError: Several pods have the order's name.
-        """
-        name = spec.name
-        # A gateway that sends an order twice gets a rejection of the key both times: there is no pod.
-        if not isinstance(name, UniqueName) or isinstance(refusal, KEY_REJECTIONS):
-            return None
-        found: list[Pod] = []
-        with suppress(TimeoutError):
-            async with self._clock.timeout_at(self._clock.time() + LIST_TIMEOUT):
-                # Drop the error of this read: its context is the refusal, which makes a reference cycle.
-                listed = (await self._pods.list(page_size=LIST_PAGE_SIZE).collect())[0]
-                found = [pod for pod in listed if is_same_name(name, pod.name)]
-        if len(found) > 1:
-            raise uncertain_error(Order(spec, error=refusal), found, "") from refusal
-        if found:
-            log.warning("the order of pod %s was refused, and carried out: %s", name, refusal)
-        return found[0] if found else None
-
-    async def _send(self, order: Order, request: Request) -> Pod:
+    async def _send(self, order: Order, request: Request, note_id: NoteId | None) -> list[Pod]:
         """Send an order and determine its outcome."""
         log.info("ordering the pod %r", order.name)
         sent_at = self._clock.boottime()
         with warn_if_interrupted(order.name):
             try:
-                return await self._executor.call(request, order.decode)
+                return [await self._executor.call(request, order.decode)]
             except PrimePodsError as exc:
                 order.error = reclassify_refusal(exc.with_traceback(None))
             if is_definitive_rejection(order.error):
+                if found := await self._find_refused(order):
+                    log.warning(
+                        "the order of pod %s was refused, and carried out: %s", order.name, order.error
+                    )
+                    return self._decide(order, found, "")
                 # A copy: `order.error` itself, if raised, would make a reference cycle through this frame.
                 raise copy_exception(order.error)
+            if note_id is not None and order.has_our_name and order.response_id is not None:
+                await note_id(order.response_id)
             # The response to the order may be the first that has a Date.
-            now = self._executor.transport.server_clock.now()
+            now = self._server_clock.now()
             if now is not None and order.ordered_at == -math.inf:
                 order.ordered_at = now - (self._clock.boottime() - sent_at)
             return await self._find_ordered(order)
+
+    async def _find_refused(self, order: Order) -> list[ListedPod]:
+        """Search the list once for the pods of a refused order.
+
+        A gateway may have sent the order twice, and passed on only the refusal of the second.
+        """
+        # A gateway that sends an order twice gets a rejection of the key both times: there is no pod.
+        is_refused = isinstance(order.error, APIError) and not isinstance(order.error, KEY_REJECTIONS)
+        if not order.is_unique or not is_refused:
+            return []
+        listed, _ = await read_list(self._listed, self._clock)
+        return [row for row in listed if is_same_name(order.name, row.name)]
 
     async def _record_namesakes(self, order: Order) -> None:
         """Record which pods already have the order's name.
@@ -191,31 +201,38 @@ class PodCreator:
         namesakes = frozenset(pod.id for pod in listed if is_same_name(order.name, pod.name))
         # An unreadable row may be a namesake.
         order.namesakes = None if error else namesakes
-        order.ordered_at = self._executor.transport.server_clock.now() or -math.inf
+        order.ordered_at = self._server_clock.now() or -math.inf
 
-    async def _find_ordered(self, order: Order) -> Pod:
-        """Search for the pod that an order has created, and return it.
+    async def _find_ordered(self, order: Order) -> list[Pod]:
+        """Search for the pod that an order has created, and return it; several if its name is unique.
 
         Raises:
             CreateUncertainError: No pod is provably this order's.
         """
         log.warning("whether the pod %r exists is unknown: searching the list for it", order.name)
-        found: list[Pod] = []
+
+        found: list[ListedPod] = []
         try:
             if (pod := await self._pod_of_response(order)) is not None:
-                return pod
-            found, shown = await find_namesakes(
-                self._pods, order.name, self._clock, lambda pods: len(self._provable(order, pods)) == 1
-            )
+                return [pod]
+            is_enough = partial(self._provable, order)
+            found, shown = await find_named(self._listed, order.name, self._clock, is_enough)
             # The pod may have appeared meanwhile with a name that the server changed.
             if not found and (pod := await self._pod_of_response(order)) is not None:
-                return pod
+                return [pod]
         except ClientClosedError:
             shown = "the client was closed"
-        provable = self._provable(order, found)
-        if len(provable) == 1:
-            return provable[0]
-        raise uncertain_error(order, found, shown) from order.error
+        return self._decide(order, found, shown)
+
+    def _decide(self, order: Order, found: list[ListedPod], shown: str) -> list[Pod]:
+        """Return the pods of an order.
+
+        Raises:
+            CreateUncertainError: No pod is provably this order's.
+        """
+        if provable := self._provable(order, found):
+            return provable
+        raise uncertain_error(order, [row.id for row in found], shown) from order.error
 
     async def _pod_of_response(self, order: Order) -> Pod | None:
         """Return the pod with the id in the response, if `get` shows that it is this order's."""
@@ -232,10 +249,10 @@ class PodCreator:
             log.info("pod %s could not be read: %s", quote(pod_id), exc)
             return None
 
-    def _provable(self, order: Order, found: list[Pod]) -> list[Pod]:
-        """Return those of the found pods that only this order can have created."""
-        candidates = [pod for pod in found if order.may_be_ours(pod)]
-        if not candidates or isinstance(order.spec.name, UniqueName):
+    def _provable(self, order: Order, found: list[ListedPod]) -> list[Pod]:
+        """Return the pods that only this order can have created: all of a unique name, else a single one."""
+        candidates = [row.pod for row in found if row.pod is not None and order.may_be_ours(row.pod)]
+        if not candidates or order.is_unique:
             return candidates
         # A pod in a lease file was ordered by that lease; an unreadable file may name any of the candidates.
         try:
@@ -245,7 +262,12 @@ class PodCreator:
         if ledger.unreadable:
             return []
         leased = {record.pod_id for record in ledger.records.values()}
-        return [pod for pod in candidates if pod.id not in leased]
+        unleased = [pod for pod in candidates if pod.id not in leased]
+        return unleased if len(unleased) == 1 else []
+
+
+def _is_living(pod: Pod) -> bool:
+    return not pod.has_failed and pod.status not in _ENDED_STATES
 
 
 def check_specs(spec: PodSpec | Iterable[PodSpec]) -> list[PodSpec]:
@@ -255,9 +277,7 @@ def check_specs(spec: PodSpec | Iterable[PodSpec]) -> list[PodSpec]:
         TypeError: A value is not a :class:`PodSpec`.
         ValueError: The iterable is empty.
     """
-    if not isinstance(spec, Iterable):
-        return [check_spec(spec)]
-    specs = [check_spec(each) for each in spec]
+    specs = [check_spec(each) for each in (spec if isinstance(spec, Iterable) else [spec])]
     if not specs:
         raise ValueError("spec must be a PodSpec or several, got none")
     return specs

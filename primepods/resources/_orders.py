@@ -1,56 +1,80 @@
-"""Orders of pods: their state, their request, and the meaning of their errors."""
+"""Orders of pods: their state, their request, and the meaning of their responses."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+import re
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from typing import Any, Final
 
 import attrs
 
+from .. import errors
 from .._decoding.fields import DecodeError
+from .._decoding.objects import wire_names
 from .._decoding.rows import as_object, decode_object
 from .._http.request import PODS, Request
 from .._utils.arguments import check_id
 from .._utils.strict_json import dumps
 from .._utils.text import quote
 from .._utils.unique_names import UniqueName, is_same_name, may_be_shortened_name
-from ..errors import APIError, CreateUncertainError, PrimePodsError, TransportError
 from ..leasing.pods_api import LOOKUP_TIMEOUT
 from ..models import Pod
 from ..specs import CUSTOM_IMAGE, PodSpec
 
 log = logging.getLogger("primepods")
 
+# Seconds by which the server's ``Date`` may be ahead of its creation times.
 _DATE_TOLERANCE: Final = 5.0
-"""Seconds by which the server's ``Date`` may be ahead of its creation times."""
+# The order may have been carried out: 409 if a gateway sent it twice, 499 if a gateway gave up on it.
 _AMBIGUOUS_REFUSALS: Final = frozenset({HTTPStatus.CONFLICT, 499})
-"""The order may have been carried out: 409 if a gateway sent it twice, 499 if a gateway gave up on it."""
 
-_WIRE_NAMES: Final[Mapping[str, str]] = {
-    "name": "name",
-    "cloud_id": "cloudId",
-    "gpu_type": "gpuType",
-    "socket": "socket",
-    "gpu_count": "gpuCount",
-    "disk_size": "diskSize",
-    "vcpus": "vcpus",
-    "memory": "memory",
-    "max_price": "maxPrice",
-    "image": "image",
-    "custom_template_id": "customTemplateId",
-    "data_center_id": "dataCenterId",
-    "country": "country",
-    "security": "security",
-    "jupyter_password": "jupyterPassword",
-    "ssh_key_id": "sshKeyId",
-    "auto_restart": "autoRestart",
-    "prepaid_for_hr": "prepaidForHr",
+_LOOK_AGAIN: Final = "Look at what `client.availability` offers now"
+# Texts of refusals, their error classes and remedies; the first match counts.
+_KINDS: Final[tuple[tuple[re.Pattern[str], type[errors.APIError], str], ...]] = (
+    (
+        re.compile(r"max_?price.*(not specified|required|missing)|missing.*max_?price", re.IGNORECASE),
+        errors.BadRequestError,
+        "This offer requires a maximum price: set `PodSpec.max_price`.",
+    ),
+    (
+        re.compile(r"(insufficient|not enough|no) (funds|balance|credits?)|balance.*too low", re.IGNORECASE),
+        errors.PaymentRequiredError,
+        "Add funds to the wallet.",
+    ),
+    (
+        re.compile(
+            r"price.*(above|exceed|higher|risen|too high)|(above|exceeds?|over) .*price", re.IGNORECASE
+        ),
+        errors.PriceTooHighError,
+        f"The price has risen above `PodSpec.max_price`. {_LOOK_AGAIN}, and raise it or take another offer.",
+    ),
+    (
+        re.compile(
+            r"sold[ -]?out|out of (stock|capacity)|no (longer|more) available|(no|not enough|insufficient) "
+            r"(\w+ )?(capacity|stock|gpus?|machines?|instances?|resources)|(offer|gpus?|machine|instance|"
+            r"configuration|resource)s? (is|are)? ?(not available|unavailable)",
+            re.IGNORECASE,
+        ),
+        errors.SoldOutError,
+        f"{_LOOK_AGAIN}, or take `availability.cheapest()`.",
+    ),
+)
+_BY_STATUS: Final[dict[int, tuple[type[errors.APIError], str]]] = {
+    HTTPStatus.NOT_FOUND: (errors.NotFoundError, f"Check the base URL. {_LOOK_AGAIN}."),
+    HTTPStatus.CONFLICT: (
+        errors.ConflictError,
+        f"{_LOOK_AGAIN}, and check with `pods.list()` whether the pod exists.",
+    ),
 }
-"""Fields of a spec that are copied unchanged under ``pod`` in the body."""
+# Statuses whose refusals are classified by their text, as are all 5xx.
+_AMBIGUOUS: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
+
+# Fields of a spec that are not copied unchanged under ``pod`` in the body.
+_NOT_UNDER_POD: Final = {"provider", "env_vars", "disks", "team_id", "team_member_ids", "shared_with_team"}
 
 
 @attrs.define(eq=False)
@@ -63,6 +87,7 @@ class Order:
         is_alone: Whether this process has had no other order of this name in flight at the same time.
         ordered_at: The server's time when the order was sent; minus infinity if unknown.
         response_id: The id in the response, even if it is another order's pod.
+        has_our_name: Whether the response has the ordered name, so that for a unique name its id is ours.
         error: The error of the order.
     """
 
@@ -71,26 +96,34 @@ class Order:
     is_alone: bool = True
     ordered_at: float = -math.inf
     response_id: str | None = None
-    error: PrimePodsError | None = None
+    has_our_name: bool = False
+    error: errors.PrimePodsError | None = None
 
     @property
     def name(self) -> str:
         """The ordered name."""
         return self.spec.name or ""
 
+    @property
+    def is_unique(self) -> bool:
+        """Whether nobody else can have the ordered name."""
+        return isinstance(self.spec.name, UniqueName)
+
     def decode(self, data: Any) -> Pod:
-        """Decode the response, and record its id even if the rest is invalid."""
-        if isinstance(pod_id := as_object(data).get("id"), str):
-            self.response_id = pod_id
+        """Decode the response, and record whose it is even if the rest is invalid."""
+        row = as_object(data)
+        pod_id, name = row.get("id"), row.get("name")
+        if isinstance(pod_id, str):
+            with suppress(ValueError):
+                self.response_id = check_id(pod_id)
+        self.has_our_name = isinstance(name, str) and is_same_name(self.name, name)
         pod = decode_object(data, Pod)
-        try:
-            check_id(pod.id)
-        except ValueError as exc:
-            raise DecodeError("id", str(exc), pod.id) from None
-        # In both cases this is another order's pod: a cache or proxy has mixed up responses.
+        # In all three cases, a cache or proxy may have mixed up responses.
+        if pod.id != self.response_id:
+            raise DecodeError("id", "expected an id that can be requested", pod.id)
         if self._had_name_before(pod):
             raise DecodeError("id", "expected a new pod, got one that had the name before the order", pod.id)
-        if not is_same_name(self.name, pod.name):
+        if not self.has_our_name:
             raise DecodeError("name", f"expected {self.name!r}, got {quote(pod.name)}", pod.name)
         return pod
 
@@ -98,8 +131,8 @@ class Order:
         """Return whether the pod with the id in the response is this order's."""
         if self._had_name_before(pod):
             return False
-        if is_same_name(self.name, pod.name):
-            return True
+        if self.is_unique or is_same_name(self.name, pod.name):
+            return is_same_name(self.name, pod.name)
         # A server may drop or shorten a name; such a pod counts only if its time shows that it is new.
         is_time_known = self.ordered_at > -math.inf
         may_have_name = pod.name is None or may_be_shortened_name(self.name, pod.name)
@@ -119,15 +152,13 @@ class Order:
             return False
         return pod.created_at.timestamp() >= self.ordered_at - _DATE_TOLERANCE
 
-    def may_be_ours(self, pod: Pod) -> bool:
-        """Return whether a pod with the ordered name can be this order's."""
-        if isinstance(self.spec.name, UniqueName):
-            return True
-        return self.is_alone and self._is_new(pod)
+    def may_be_ours(self, pod: Pod | None) -> bool:
+        """Return whether a pod with the ordered name, whose row is ``pod``, can be this order's."""
+        return self.is_unique or (pod is not None and self.is_alone and self._is_new(pod))
 
 
+# Orders in flight under names that users chose.
 _orders_in_flight: Final[set[Order]] = set()
-"""Orders in flight under names that users chose."""
 
 
 @contextmanager
@@ -151,7 +182,7 @@ def warn_if_interrupted(name: str) -> Generator[None, None, None]:
     """Log the pod's name, and add it as a note, if the block is interrupted."""
     try:
         yield
-    except PrimePodsError:
+    except errors.PrimePodsError:
         raise
     except BaseException as exc:
         text = f"pods.create was interrupted: the pod {name!r} may exist. {_remedy(name)}"
@@ -176,7 +207,8 @@ def order_request(spec: PodSpec, team_id: str | None) -> Request:
 
 
 def _pod_fields(spec: PodSpec) -> dict[str, Any]:
-    pod = {wire: getattr(spec, name) for name, wire in _WIRE_NAMES.items()}
+    wire_keys = wire_names(PodSpec).items()
+    pod = {key: getattr(spec, name) for name, key in wire_keys if name not in _NOT_UNDER_POD}
     if spec.image is None and spec.custom_template_id is not None:
         pod["image"] = CUSTOM_IMAGE
     if spec.env_vars:
@@ -184,11 +216,11 @@ def _pod_fields(spec: PodSpec) -> dict[str, Any]:
     return {key: value for key, value in pod.items() if value is not None}
 
 
-def is_definitive_rejection(error: PrimePodsError) -> bool:
+def is_definitive_rejection(error: errors.PrimePodsError) -> bool:
     """Return whether an error proves that no pod was created."""
-    if isinstance(error, TransportError):
+    if isinstance(error, errors.TransportError):
         return not error.maybe_received
-    if not isinstance(error, APIError) or error.maybe_acted:
+    if not isinstance(error, errors.APIError) or error.maybe_acted:
         return False
     if error.status_code == HTTPStatus.TOO_MANY_REQUESTS:
         return True
@@ -199,15 +231,32 @@ def is_definitive_rejection(error: PrimePodsError) -> bool:
     return is_refusal and not error.transient and isinstance(error.body, dict)
 
 
-def uncertain_error(order: Order, found: list[Pod], shown: str) -> CreateUncertainError:
+def reclassify_refusal(error: errors.PrimePodsError) -> errors.PrimePodsError:
+    """Return a refusal as the error class that its text means, with its remedy; any other error unchanged."""
+    if not isinstance(error, errors.APIError):
+        return error
+    if error.status_code not in _AMBIGUOUS and error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return error
+    by_text = ((kind, remedy) for words, kind, remedy in _KINDS if words.search(error.message))
+    kind, remedy = next(by_text, None) or _BY_STATUS.get(error.status_code) or (None, "")
+    if kind is None:
+        return error
+    explained = kind.__new__(
+        kind, f"{error.method} {error.path}: {error.status_code}: {error.message} {remedy}"
+    )
+    vars(explained).update(vars(error))
+    return explained
+
+
+def uncertain_error(order: Order, found: Iterable[str], shown: str) -> errors.CreateUncertainError:
     """Return the error of an order whose pod was not found.
 
     Args:
         order: The order.
-        found: The found pods of its name, which may be of other orders.
+        found: Ids of the found pods of its name, which may be of other orders.
         shown: Result of the search, if it found no such pods.
     """
-    ids = [pod.id for pod in found]
+    ids = [*found]
     search = f"A search of {LOOKUP_TIMEOUT:g} s showed"
     if ids:
         search += f" pods of this name, but not provably of this order: {', '.join(ids)}."
@@ -221,7 +270,7 @@ def uncertain_error(order: Order, found: list[Pod], shown: str) -> CreateUncerta
         f"Whether the pod {order.name!r} exists is unknown: {order.error} {response}{search} "
         f"{_remedy(order.name)}"
     )
-    return CreateUncertainError(text, name=order.name, candidates=tuple(ids))
+    return errors.CreateUncertainError(text, name=order.name, candidates=tuple(ids))
 
 
 def _remedy(name: str) -> str:

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import partial
 from operator import attrgetter
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from .._decoding.rows import decode_page
 from .._http.executor import RequestExecutor
-from .._http.request import Request
-from .._utils.strict_json import show
+from .._http.request import PODS, Request, page_request
+from .._utils.strict_json import is_object, show
 from ..errors import ProtocolError
-from ..pagination import FetchedPage, Source
+from ..leasing.pods_api import ListedPod
+from ..models import Pod
+from ..pagination import AsyncPager, FetchedPage, Source, offset_pager
 
 T = TypeVar("T")
+
+_LISTED_PAGE_SIZE: Final = 1_000
 
 
 def page_source(
@@ -81,3 +85,28 @@ async def fetch_page(
     return FetchedPage(
         total_count=page.total_count, offset=page.offset, limit=page.limit, rows=rows, keys=row_keys
     )
+
+
+def listed_pods(executor: RequestExecutor) -> AsyncPager[ListedPod]:
+    """Return a pager of all pods, also of those of whose rows only id and name can be read."""
+    path = f"{PODS}/"
+
+    async def fetch(offset: int, limit: int) -> FetchedPage[ListedPod]:
+        request = page_request(path, offset=offset, limit=limit)
+        decode = partial(decode_page, model=Pod, offset=offset, limit=limit)
+        page, errors = await executor.call(request, decode)
+        rows: list[ListedPod | ProtocolError] = [ListedPod(pod.id, pod.name, pod) for pod in page.data]
+        keys = [pod.id for pod in page.data]
+        for error in errors:
+            index, name = error.index or 0, error.row.get("name") if is_object(error.row) else None
+            name = name if isinstance(name, str) else None
+            row = (
+                ListedPod(error.row_id, name, None) if error.row_id else executor.shape_error(request, error)
+            )
+            rows.insert(index, row)
+            keys.insert(index, error.row_id or show(error.row))
+        return FetchedPage(
+            total_count=page.total_count, offset=page.offset, limit=page.limit, rows=rows, keys=keys
+        )
+
+    return offset_pager(page_source(executor, fetch, path, name="pods.list"), _LISTED_PAGE_SIZE)

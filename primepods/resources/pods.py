@@ -18,6 +18,7 @@ from .._http.response import missing_row_error
 from .._operations import operation
 from .._status_reader import StatusReader
 from .._utils.arguments import (
+    check_amount,
     check_callable,
     check_count,
     check_flag,
@@ -34,18 +35,17 @@ from ..errors import LoginError, PrimePodsError
 from ..models import HistoryRecord, Page, Pod, PodRef, PodState, PodStatus
 from ..pagination import AsyncPager, FetchedPage, offset_pager
 from ..results import Deletions, PodStatuses
-from ..retry import RetryPolicy
 from ..waiting import AsyncWatch, OnChange, Until, gone, ready
 from ..waiting.subscription import HubConnection
 from ..waiting.wait import Wait
 from ._deletion import Deleter
 from ._filters import pod_filter, record_filter
-from ._paging import fetch_page, page_source
+from ._paging import fetch_page, listed_pods, page_source
 
 if TYPE_CHECKING:
-    from ..leasing.account import Account
     from ..leasing.lease import AsyncLease
     from ..leasing.open_leases import OpenLeases
+    from ..leasing.pods_api import Account
     from ..leasing.sweep import Sweep
     from ..remote import AsyncRemote
     from ..specs import PodSpec
@@ -100,22 +100,18 @@ class AsyncPods:
 
     def _account(self, team_id: str | None) -> Account:
         """Return the account for the leases and sweeps of a team; by default the client's."""
-        from ..leasing.account import Account
+        from ..leasing.pods_api import Account
         from ._creation import PodCreator
 
         executor, pods = self._for_team(team_id)
-        settings = executor.settings
-        without_retries = attrs.evolve(settings, retry=RetryPolicy(attempts=1))
-        executor_once = self._executor.with_settings(without_retries)
         return Account(
             pods=pods,
+            listed=partial(listed_pods, executor),
             order=PodCreator(executor, pods).order,
-            pods_once=AsyncPods(executor_once, self._hub, self._open_leases),
-            settings=settings,
+            settings=executor.settings,
             server_clock=self._executor.transport.server_clock,
             folder=lease_folder(),
             shared_list=self._open_leases.shared_list,
-            refused=self._open_leases.refused,
         )
 
     def remote(
@@ -135,7 +131,8 @@ class AsyncPods:
             pod_id: The pod's id, or the pod.
             login_timeout: Seconds to retry the login: a pod that is ready often refuses logins at first.
             ssh_options: Arguments for ``ssh``, such as ``["-i", "key.pem"]``; they override ours.
-            ssh_command: Command and arguments to use instead of ``ssh``.
+            ssh_command: Command and arguments to use instead of ``ssh``; for ``ssh``, those of the variable
+                ``PRIMEPODS_SSH_COMMAND``, if it is set.
         """
         from ..remote import AsyncRemote, SSHOptions
 
@@ -429,7 +426,7 @@ class AsyncPods:
         return await self._creator_for(spec).create(spec, max_hours)
 
     @operation("pods.ensure")
-    async def ensure(self, spec: PodSpec) -> Pod:
+    async def ensure(self, spec: PodSpec, *, max_hours: float | None = None) -> Pod:
         """Return the live pod with the spec's name; if there is none, rent it.
 
         For orders that may be repeated, as by a job's retry or a second deployment. Only the name identifies
@@ -439,14 +436,18 @@ class AsyncPods:
 
         Args:
             spec: The pod to rent; it must have a name.
+            max_hours: Hours after which nothing needs the pod, as for :meth:`create`. Its name gets a suffix
+                with that time, by which later calls find it until then, with and without ``max_hours``.
 
         Raises:
             ValueError: The spec has no name.
-            ProtocolError: No such pod is listed, but an unreadable row may be it. Nothing is rented.
+            ProtocolError: No such pod is listed, but an unreadable row may be it, or a pod whose name a
+                server may have made of this one; or the server's time, for ``max_hours``, is unknown.
+                Nothing is rented.
             CreateUncertainError: The pod may have been created: call ``ensure`` again. For all other errors,
                 see :meth:`create`.
         """
-        return await self._creator_for(spec).ensure(spec)
+        return await self._creator_for(spec).ensure(spec, max_hours)
 
     def lease(
         self,
@@ -476,13 +477,15 @@ class AsyncPods:
 
         Args:
             spec: The pod to rent; or several specs in order of preference: the next spec is tried when one
-                is sold out, costs more than its ``max_price``, fails to become ready, or refuses logins.
-                The pod of the failed spec is deleted first; the last error has the earlier ones as notes.
+                is sold out, costs more than its ``max_price``, fails to become ready, refuses logins, or
+                got no conclusive response. The pod of the failed spec is deleted first, or when it appears;
+                the last error has the earlier ones as notes.
                 Two pods that accept none of your keys end the lease: another would not accept them either.
             login: Whether a ready pod must also have accepted an ``ssh`` login.
             login_timeout: Seconds for the login; this option and the next two are those of :meth:`remote`.
             ssh_options: Arguments for ``ssh``.
-            ssh_command: Command and arguments to use instead of ``ssh``.
+            ssh_command: Command and arguments to use instead of ``ssh``; for ``ssh``, those of the variable
+                ``PRIMEPODS_SSH_COMMAND``, if it is set.
             ready_timeout: Seconds for the pod to become ready.
             interval: Seconds between two polls of the pod, from 0.05.
             on_change: Callback for each :class:`~primepods.PodChange` until it is ready; see :meth:`wait`.
@@ -500,15 +503,26 @@ class AsyncPods:
             WaitTimeoutError: The pod did not become ready in time. It is deleted.
             LoginError: ``ssh`` could not log in to the pod in time. It is deleted.
             BudgetExceededError: ``max_hours`` or ``max_spend`` is reached. The pod is deleted.
+            ProtocolError: ``max_hours`` is given, and the server's time is unknown; nothing is rented. Or the
+                response to the order had the id of another pod.
             NotReleasedError: The pod may be running, and billed. If another exception is
                 being raised, that one gets a note instead.
         """
         from ..leasing.lease import AsyncLease
-        from ..leasing.options import LeaseOptions
+        from ..leasing.pods_api import LeaseOptions
         from ..leasing.supervisor import LeaseSupervisor
         from ..remote import SSHOptions
         from ._creation import check_specs
 
+        check_flag("login", login)
+        check_seconds("ready_timeout", ready_timeout)
+        check_seconds("release_timeout", release_timeout)
+        check_interval(interval)
+        for name, limit in (("max_hours", max_hours), ("max_spend", max_spend)):
+            if limit is not None:
+                check_amount(name, limit, "number of hours" if name == "max_hours" else "amount of money")
+        if on_change is not None:
+            check_callable("on_change", on_change)
         options = LeaseOptions(
             ready_timeout=ready_timeout,
             interval=interval,
@@ -518,10 +532,10 @@ class AsyncPods:
             login=login,
             ssh=SSHOptions(login_timeout=login_timeout, ssh_options=ssh_options, ssh_command=ssh_command),
         )
-        if on_change is not None:
-            check_callable("on_change", on_change)
         orders = [(self._account(each.team_id), each) for each in check_specs(spec)]
-        return AsyncLease(LeaseSupervisor(orders, options, self._open_leases), on_change)
+        open_leases = self._open_leases
+        supervisor = LeaseSupervisor(orders, options, add=open_leases.add, discard=open_leases.discard)
+        return AsyncLease(supervisor, on_change)
 
     @operation("pods.sweep")
     async def sweep(
@@ -577,9 +591,8 @@ class AsyncPods:
         if not isinstance(only, Sweep | None):
             raise TypeError(f"only must be the Sweep that an earlier call returned, got {quote(only)}")
         pods = AsyncPods(self._executor.for_many(), self._hub, self._open_leases)
-        sweeper = Sweeper(
-            pods._account(team_id=None), prefix=prefix, older_than=older_than, expired=expired, only=only
-        )
+        account = pods._account(team_id=None)
+        sweeper = Sweeper(account=account, prefix=prefix, older_than=older_than, expired=expired, only=only)
         return await sweeper.run(dry_run=dry_run)
 
     @operation("pods.delete")

@@ -3,7 +3,7 @@
 import pytest
 import typer
 
-from primepods.cli._durations import parse_duration
+from primepods.cli._durations import parse_day, parse_duration
 from primepods.emulator import Emulator
 from tests.cli.conftest import Run
 
@@ -40,3 +40,11 @@ def test_a_bare_number_is_refused(emulator: Emulator, run: Run, arguments: list[
     result = run(*arguments)
     assert (result.exit_code, result.stdout, len(emulator.requests)) == (2, "", 0)
     assert "5s, 5m, 5h or 5d" in result.stderr
+
+
+def test_days() -> None:
+    """Weeks are days; what is no day is told."""
+    assert parse_day("1w") == parse_day("7d") < parse_day("today")
+    for wrong in ("yesterday", "7", "99999999w"):
+        with pytest.raises(typer.BadParameter, match="no day"):
+            parse_day(wrong)

@@ -32,7 +32,7 @@ async def test_serves_until_stopped(number: signal.Signals, tmp_path: Path) -> N
     with start("--pods", "3", "--seed", "5", "--boot-seconds", "0", "--api-key", "k1", *state) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        lines = [process.stdout.readline().strip(), process.stdout.readline().strip()]
+        lines = [process.stdout.readline().strip() for _ in range(3)]
         names = dict(line.removeprefix("export ").split("=", 1) for line in lines)
         async with primepods.AsyncClient(
             names["PRIME_API_KEY"], base_url=names["PRIME_API_BASE_URL"]
@@ -42,6 +42,7 @@ async def test_serves_until_stopped(number: signal.Signals, tmp_path: Path) -> N
         said = process.stderr.read()
     assert all(line.startswith("export ") for line in lines)
     assert names["PRIME_API_KEY"] == "k1"
+    assert names["PRIMEPODS_SSH_COMMAND"].endswith(" -m primepods.emulator.local_ssh'")
     assert ready == [True] * 3
     assert (process.returncode, said) == (0, "Serving until Ctrl-C.\n")
     assert len(Emulator.load(tmp_path / "state.json").pods) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import shlex
 import signal
 import subprocess
@@ -72,6 +73,7 @@ def test_the_whole_life_of_a_pod(market: Emulator, run: Run, monkeypatch: pytest
     for words_said in (
         r"Renting 1 x H100\S* at \w+ for \$[\d.]+ an hour",
         r"Logged in to job-\w+",
+        r"To upload: \. \(1 file, 0\.0 MB\)",
         r"Uploaded \. to work",
         r"Downloaded out/ to results/",
         r"The pod job-\S+ \(\w+\) was deleted, after \d+s, for about \$0\.\d\d\.",
@@ -116,13 +118,14 @@ def test_the_next_offer_is_taken_where_one_is_sold_out(market: Emulator, run: Ru
 
 
 @pytest.mark.slow
-def test_a_pod_that_lets_nobody_in_is_given_back(market: Emulator, run: Run) -> None:
-    """It says why; exit code 255, as ssh has it."""
-    no_login = "sh -c 'echo unknown option >&2; exit 255' ssh"
-    result = run("run", "--gpu-type", "H100", "--ssh-command", no_login, "--", "true")
-    assert result.exit_code == 255
+def test_a_fault_of_ssh_here_orders_nothing(market: Emulator, run: Run) -> None:
+    """It is found before: no pod can be logged in to, and each would be waited for."""
+    wrong = ["--ssh-option=-o", "--ssh-option=UserKnownHostsFile=/x/%Z"]
+    result = run("run", "--gpu-type", "H100", *wrong, "--", "true")
+    assert result.exit_code == 2
+    assert "unknown key %Z" in result.stderr
     assert "Change --ssh-option" in result.stderr
-    assert not market.pods
+    assert not market.requests.where(method="POST")
 
 
 @pytest.mark.slow
@@ -133,9 +136,9 @@ def test_what_a_lost_connection_has_left_is_fetched(
     """The command is not run again; its results are fetched, up to three times, before the pod goes."""
     lossy = tmp_path / "lossy"
     count = f"n=$(cat {tmp_path}/n 2>/dev/null || echo 0); echo $((n+1)) >{tmp_path}/n"
-    # The first session is the login's; of the next few the end does not arrive.
+    # The first call only checks the options, and the second is the login's; of the next few, the end is lost.
     lossy.write_text(
-        f'#!/bin/sh\n{count}\n[ $n -ge 1 ] && [ $n -le {losses} ] || exec {LOCAL_SSH} "$@"\n'
+        f'#!/bin/sh\n{count}\n[ $n -ge 2 ] && [ $n -le {losses + 1} ] || exec {LOCAL_SSH} "$@"\n'
         f'exec 3>&1; {LOCAL_SSH} "$@" 2>&1 1>&3 | head -n 1 >&2\n',
         encoding="utf-8",
     )
@@ -146,6 +149,20 @@ def test_what_a_lost_connection_has_left_is_fetched(
     assert (tmp_path / "runs").read_text(encoding="utf-8") == "x\n"
     assert Path("log").exists() is (losses < 4)
     assert not market.pods
+
+
+@pytest.mark.slow
+def test_a_pod_whose_results_could_not_be_fetched_is_kept_if_asked_for(market: Emulator, run: Run) -> None:
+    """The results are still there, and it says how to fetch them; without a failure the pod is deleted."""
+    words = ["run", *OPTIONS, "--keep-on-failed-download", "--download"]
+    assert run(*words, "log", "--", "echo 1 > log").exit_code == 0
+    assert not market.pods
+    result = run(*words, "none", "--", "echo 1 > log")
+    [pod_id] = market.pods
+    assert result.exit_code == 1
+    assert f"primepods cp {pod_id}:PATH" in result.stderr
+    assert f"primepods delete {pod_id}" in result.stderr
+    assert "Deleting the pod" not in result.stderr
 
 
 def test_a_pod_that_is_kept_goes_on(market: Emulator, run: Run) -> None:
@@ -228,6 +245,38 @@ def test_whatever_ends_it_gives_the_pod_back(
         assert ("Interrupted: deleting" in err) is (when == "booting")
         assert not market.pods
     wait_for(lambda: not begun.exists())
+
+
+@pytest.mark.parametrize(
+    ("ended_by", "code", "is_stderr_stalled"),
+    [
+        (signal.SIGTERM, 143, False),
+        pytest.param(signal.SIGINT, 130, True, marks=pytest.mark.slow),
+        pytest.param(None, 1, True, marks=pytest.mark.slow),
+    ],
+    ids=["SIGTERM", "Ctrl-C", "max-hours"],
+)
+def test_a_reader_that_stalls_stops_no_deletion(
+    market: Emulator, tmp_path: Path, ended_by: signal.Signals | None, code: int, *, is_stderr_stalled: bool
+) -> None:
+    """Nobody reads the output, or the messages: the pod is deleted, and the process ends."""
+    hours = [] if ended_by else ["--max-hours", str(5 / 3600)]
+    words = [sys.executable, "-m", "primepods", "run", *OPTIONS, *hours, "--", "yes & yes >&2"]
+    reader, writer = os.pipe()
+    with (tmp_path / "stderr").open("wb") as file:
+        stderr = writer if is_stderr_stalled else file
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=writer, stderr=stderr)
+    try:
+        wait_for(lambda: not select.select([], [writer], [], 0)[1])
+        if ended_by:
+            process.send_signal(ended_by)
+        assert process.wait(30) == code
+    finally:
+        process.kill()
+        process.wait()
+        os.close(reader)
+        os.close(writer)
+    assert not market.pods
 
 
 @pytest.mark.slow

@@ -63,3 +63,9 @@ def test_lines_elsewhere() -> None:
             meter.update(done, 100)
             meter.update(done, 100)
     assert out.getvalue() == "".join(f"listed: {done} of 100\n" for done in range(0, 101, 10))
+
+
+def test_dumb_terminal_gets_lines() -> None:
+    """A terminal that cannot move its cursor is treated like a pipe."""
+    console = Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "dumb"})
+    assert not Screen(console).is_live

@@ -35,18 +35,45 @@ def reachable(emulator: Emulator) -> str:
 def test_options_and_commands(run: Run, arguments: list[str], command: str) -> None:
     """What follows `--` is for ssh; what follows another, or does not begin with an option, for the pod."""
     result = run("ssh", "--print", "there", *arguments)
-    assert (result.exit_code, result.stdout) == (0, f"{command}\n")
+    assert (result.exit_code, without_host_keys(result.stdout)) == (0, f"{command}\n")
+
+
+def without_host_keys(line: str) -> str:
+    """A command line without the options about host keys, which must be there."""
+    before, found, rest = line.partition(" -o UserKnownHostsFile=")
+    assert found
+    file, _, rest = rest.partition(" ")
+    assert file.endswith("/.primepods/leases/known_hosts")
+    settings = [
+        "HostKeyAlias=there",
+        "StrictHostKeyChecking=accept-new",
+        "GlobalKnownHostsFile=/dev/null",
+        "UpdateHostKeys=no",
+    ]
+    words = " ".join(f"-o {setting}" for setting in settings)
+    assert rest.startswith(words)
+    return before + rest.removeprefix(words)
 
 
 def test_it_becomes_ssh(emulator: Emulator, tmp_path: Path) -> None:
-    """The process is replaced, with user, host and port; its exit code is that of ssh."""
+    """The process is replaced, with user, host and port, also by `exec -t`; the exit code is that of ssh."""
     fake = tmp_path / "ssh"
     fake.write_text('#!/bin/sh\necho "$@"\nexit 7\n', encoding="utf-8")
     fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
     command = [sys.executable, "-m", "primepods", "ssh", "there", "--", "-v", "--", "uptime"]
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (7, f"-p 22 -v -- {LOGIN} uptime\n", "")
+    assert (done.returncode, done.stderr) == (7, "")
+    assert without_host_keys(done.stdout) == f"-p 22 -v -- {LOGIN} uptime\n"
+    done = subprocess.run(
+        [*command[:3], "exec", "-it", "there", "--cwd", "~/a b", "--", "top", "-b"],
+        capture_output=True,
+        text=True,
+        env=environment | {"PRIMEPODS_SSH_COMMAND": f"{fake} -4"},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (7, "")
+    assert without_host_keys(done.stdout) == f"-4 -p 22 -t -- {LOGIN} cd './a b' && sh -c 'top -b'\n"
 
 
 def test_nodes(emulator: Emulator, run: Run) -> None:
@@ -59,13 +86,18 @@ def test_nodes(emulator: Emulator, run: Run) -> None:
 
 
 def test_config_blocks(emulator: Emulator, run: Run) -> None:
-    """A block a machine, with the pod's name if that is one for ssh and no other pod's, else with its id."""
+    """A block a machine, with the pod's name if that is one for ssh and no other pod's, else with its id.
+
+    It knows the host key that `exec` knows.
+    """
     emulator.add_pod(id="two", name="two", nodes=2, gpu_count=16, boot_seconds=0)
     emulator.add_pod(id="odd1", name="Host *", boot_seconds=0)
     emulator.add_pod(id="same", name="train-0", boot_seconds=0)
     block = run("ssh", "--config", "there").stdout
-    assert block == "Host pod_there\n    HostName 192.0.2.7\n    User root\n    Port 22\n"
+    assert block.startswith("Host pod_there\n    HostName 192.0.2.7\n    User root\n    Port 22\n    ")
+    assert "    HostKeyAlias there\n" in block
     lines = run("ssh", "--config").stdout.splitlines()
+    assert {"    HostKeyAlias two", "    HostKeyAlias two-2"} <= set(lines)
     hosts = [line.split()[1].removeprefix("pod_") for line in lines if line.startswith("Host pod_")]
     assert sorted(hosts) == ["odd1", "pod0", "same", "there", "train-1", "train-2", "two-1", "two-2"]
 

@@ -13,8 +13,8 @@ import primepods
 from primepods._utils.unique_names import unique_name
 from primepods.cli.app import app
 from primepods.emulator import Emulator, Status
-from primepods.leasing._lease_file import LeaseFile
 from primepods.leasing._record import new_record
+from primepods.leasing.ledger import LeaseFile
 from tests.cli.conftest import in_terminal, run_on
 from tests.renting.stage import name_of
 

@@ -57,6 +57,7 @@ def test_a_command_gets_variables_a_folder_and_stdin(
         (["--env", "1=s3cr3t", "pod0", "--", "true"], "NAME=VALUE"),
         (["pod0", "ls", "-l"], "No such option: -l. The command for the pod comes after --."),
         (["--ssh-option", "key.pem", "pod0", "--", "true"], "must begin with an option"),
+        (["-t", "-e", "A=s3cr3t", "pod0", "--", "true"], "--env and --tty exclude each other"),
     ],
 )
 def test_what_cannot_be_is_told_in_the_words_of_a_shell(
@@ -127,7 +128,44 @@ def test_a_copy_in_a_terminal_shows_how_far_it_is(
     code, shown = in_terminal(monkeypatch, *words)
     assert code == 0
     assert "copied" in shown
+    assert "3/3" in in_terminal(monkeypatch, *words[:3], str(tmp_path / "file"), "pod1:again")[1]
     assert (tmp_path / "back").stat().st_size == 3_000_000
+
+
+def test_a_large_copy_is_warned_of_and_git_decides_what_is_left_out(
+    emulator: Emulator, run: Run, tmp_path: Path
+) -> None:
+    """By the patterns of a file; one that cannot be read is told before anything is sent."""
+    folder = tmp_path / "project"
+    for name in ("data/big", "data/keep", "build/x", "src/build/x", "src/a.py", "src/a.pyc"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    os.truncate(folder / "data" / "big", 120_000_000)
+    (folder / ".gitignore").write_text("# mine\n/build\n*.pyc\ndata/*\n!data/keep\n", encoding="utf-8")
+    login = ["--ssh-command", LOCAL_SSH]
+    result = run("cp", *login, str(folder), "pod1:all")
+    assert "has 7 files, 120.0 MB: leave out what the pod does not need" in result.stderr
+    given = ["--exclude-from", str(folder / ".gitignore"), "--exclude", ".gitignore"]
+    assert run("cp", *login, *given, str(folder), "pod1:some").output == ""
+    found = exec_on(run, "pod1", "--", "cd some && find . -type f | sort")[1].split()
+    assert found == ["./data/keep", "./src/a.py", "./src/build/x"]
+    result = run("cp", *login, "--exclude-from", "none", str(folder), "pod1:none")
+    assert (result.exit_code, "--exclude-from none: No such file" in result.stderr) == (2, True)
+
+
+def test_an_address_that_was_made_up_is_told_at_once(
+    emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the variable that makes rehearsals work, which the library reads."""
+    begun = time.monotonic()
+    result = run("exec", "pod1", "--ssh-option=-o", "--ssh-option=ConnectTimeout=1", "--", "echo in")
+    assert time.monotonic() - begun < 20
+    assert result.exit_code == 255
+    assert "that of an emulated pod" in result.stderr
+    assert "PRIMEPODS_SSH_COMMAND=" in result.stderr
+    monkeypatch.setenv("PRIMEPODS_SSH_COMMAND", LOCAL_SSH)
+    assert run("exec", "pod1", "--", "echo in").stdout == "in\n"
+    assert run("ssh", "pod1", "--print").stdout.startswith(f"{sys.executable} -m primepods.emulator")
 
 
 @pytest.mark.parametrize(("source", "target"), [("a", "b"), ("p:a", "q:b"), ("./a:b", "c"), (":a", "b")])

@@ -141,3 +141,13 @@ def test_ids_of_a_list_are_read_from_unreadable_rows() -> None:
 def test_a_log_is_text_whatever_it_is_wrapped_in(body: Any, text: str) -> None:
     """The API does not say what the answer is, so every plausible wrapping is opened."""
     assert decode_log(body) == text
+
+
+@pytest.mark.parametrize("levels", [10, 400, 1_000, 100_000])
+def test_a_log_can_be_nested_without_end(levels: int) -> None:
+    """However deep, the outcome is text and no `RecursionError`."""
+    body: Any = "end"
+    for _ in range(levels):
+        body = [body]
+    assert isinstance(decode_log(body), str)
+    assert isinstance(decode_log({"logs": body}), str)

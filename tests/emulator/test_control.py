@@ -351,3 +351,12 @@ def test_a_file_with_damaged_settings_is_refused(serve: Serve, tmp_path: Path, c
     (tmp_path / "file.json").write_text(json.dumps(saved), encoding="utf-8")
     with pytest.raises(ValueError, match="damaged"):
         Emulator.load(tmp_path / "file.json")
+
+
+def test_keys_that_are_added_to_restored_ones_are_new(serve: Serve) -> None:
+    """Their ids are drawn from the same seed."""
+    first = lived(serve)
+    second = serve(seed=9)
+    second.emulator.restore(first.emulator.snapshot())
+    upload(second, "another")
+    assert [key["name"] for key in second.get(KEYS)["data"]] == ["key", "another"]

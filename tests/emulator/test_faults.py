@@ -524,3 +524,9 @@ def test_the_answer_to_a_create_can_be_lost(call: Caller, *, acted: bool, pods: 
     with pytest.raises(ConnectionResetError):
         order(call, body_for(plain_offer(call), name="only-one"))
     assert [pod["name"] for pod in call.get(PODS)["data"]].count("only-one") == pods
+
+
+def test_empty_data_leaves_alone_what_is_no_data(call: Caller) -> None:
+    """Redirects and other answers without rows."""
+    call.emulator.faults.add(EmptyData())
+    assert call("GET", "/api/v1/pods").status == 307

@@ -343,3 +343,15 @@ def test_an_order_can_be_shared_and_paid_in_advance(call: Caller) -> None:
     assert (pod.team_id, pod.team_member_ids, pod.shared_with_team) == ("t1", ("m1", "m2"), True)
     assert pod.prepaid_hours == 2
     assert call.emulator.spent - before == pytest.approx(2 * pod.price_hr)
+
+
+def test_a_garbled_body_is_400(call: Caller) -> None:
+    """One that is not in the encoding that its header says."""
+    headers = {"Authorization": f"Bearer {call.emulator.api_key}", "Content-Encoding": "gzip"}
+    assert call("POST", PODS, headers=headers, body=b"not gzip").status == 400
+
+
+def test_a_client_that_asks_first_is_told_to_go_on(call: Caller) -> None:
+    """`Expect: 100-continue`."""
+    headers = {"Authorization": f"Bearer {call.emulator.api_key}", "Expect": "100-continue"}
+    assert call("POST", PODS, headers=headers, body=body_for(plain_offer(call))).status == 200

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import threading
 import time
+from datetime import datetime
 from itertools import pairwise
 
 import aiohttp
@@ -236,3 +237,22 @@ def test_pods_can_be_added_while_the_api_is_read(serve: Serve) -> None:
     thread.join()
     assert all(len(page["data"]) == min(page["total_count"], 1000) for page in pages)
     assert all(before["total_count"] <= after["total_count"] for before, after in pairwise(pages))
+
+
+def test_it_has_no_url_before_it_is_started() -> None:
+    """The message says how to start it."""
+    with pytest.raises(RuntimeError, match="with Emulator"):
+        _ = Emulator().url
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
+def test_a_manual_clock_moves_forward(seconds: float) -> None:
+    """By finite amounts."""
+    with pytest.raises(ValueError, match="forward"):
+        ManualClock().advance(seconds)
+
+
+def test_a_manual_clock_needs_a_timezone() -> None:
+    """The wire's times are in UTC."""
+    with pytest.raises(ValueError, match="timezone"):
+        ManualClock(epoch=datetime(2026, 1, 1))  # noqa: DTZ001  that is the point

@@ -167,27 +167,6 @@ async def test_a_time_out_changes_nothing(*, by_page: bool, window: int) -> None
         await anext(iterator)
 
 
-async def test_wait_for_goes_on_where_it_was() -> None:
-    """The same with `asyncio.wait_for`, whose time-outs strike while a page is on its way."""
-    api = Api.of(250)
-    gate = asyncio.Event()
-
-    async def fetch(offset: int, limit: int) -> FetchedPage[str]:
-        if offset == 99:
-            await gate.wait()
-        return await api.fetch(offset, limit)
-
-    rows = aiter(pager(fetch))
-    found = [await anext(rows) for _ in range(100)]
-    for _ in range(3):
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(anext(rows), 0.001)
-    gate.set()
-    found += [row async for row in rows]
-    assert found == names(250)
-    assert len(api.asked) == 3
-
-
 async def test_tasks_that_share_an_iterator_get_each_row_once() -> None:
     """Several tasks may take from one iterator: every row goes to one of them."""
     api = Api.of(500, delays=(3, 1))

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,20 @@ def busybox(folder: Path) -> Path:
     folder.mkdir()
     subprocess.run([program, "--install", "-s", folder], check=True, timeout=30)
     return folder
+
+
+@contextmanager
+def immutable(path: Path) -> Iterator[None]:
+    """A file or folder that even the superuser cannot replace, in a block."""
+    chattr = shutil.which("chattr") or "chattr"
+    try:
+        subprocess.run([chattr, "+i", path], check=True, capture_output=True, timeout=30)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("only the superuser can make files immutable, on some disks")
+    try:
+        yield
+    finally:
+        subprocess.run([chattr, "-i", path], check=True, timeout=30)
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import resource
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,28 +11,42 @@ from pathlib import Path
 import pytest
 
 from primepods.errors import TransferError
-from primepods.remote._archive import Progress, unpack
+from primepods.remote._archive import Progress
+from primepods.remote._place import place
+from primepods.remote._unpack import LeftOut, unpack_file, unpack_folder
+
+from .conftest import immutable
 
 Entry = tuple[str, bytes, str]
 
 
-def archive(*entries: Entry, finish: bool = True) -> io.BytesIO:
+def archive(*entries: Entry, kind_of_tar: int = tarfile.GNU_FORMAT) -> bytes:
     """A stream of entries: name, kind, and the target of a link."""
     stream = io.BytesIO()
-    made = tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT)  # noqa: SIM115 - may stay open
-    for name, kind, target in entries:
-        member = tarfile.TarInfo(name)
-        member.type, member.linkname, member.mode = kind, target, 0o6777
-        content = b"evil" if kind == tarfile.REGTYPE else b""
-        member.size = len(content)
-        made.addfile(member, io.BytesIO(content))
-    if finish:
-        made.close()
-    stream.seek(0)
-    return stream
+    with tarfile.open(fileobj=stream, mode="w", format=kind_of_tar) as made:
+        for name, kind, target in entries:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname, member.mode = kind, target, 0o6777
+            content = b"evil" if kind == tarfile.REGTYPE else b""
+            member.size = len(content)
+            made.addfile(member, io.BytesIO(content))
+    return stream.getvalue()
 
 
-FILE, LINK, HARD = tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
+FILE, FOLDER, LINK, HARD = tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An empty folder to unpack into."""
+    made = tmp_path / "in"
+    made.mkdir()
+    return made
+
+
+def unpack(data: bytes, folder: Path) -> LeftOut:
+    """Unpack an archive as if its folder were to be renamed to `final`."""
+    return unpack_folder(io.BytesIO(data), folder, Path("final"), Progress())
 
 
 @pytest.mark.parametrize(
@@ -42,14 +57,24 @@ FILE, LINK, HARD = tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
         [("a/../../x", FILE, "")],
         [("h", HARD, "../../etc/passwd")],
         [("h", HARD, "/etc/passwd")],
+        [("h", HARD, "never sent")],
+        [(".", LINK, "x")],
+        [("f", FILE, ""), ("f", FILE, "")],
+        [("f", FILE, ""), ("f/x", FILE, "")],
+        [("d", LINK, "e"), ("e", FOLDER, ""), ("d/x", FILE, "")],
+        [("x" * 300, FILE, "")],
+        [("a/" * 1_000 + "x", FILE, "")],
+        [("x" * 100_000, FILE, "")],
+        [("x", tarfile.GNUTYPE_SPARSE, "")],
     ],
+    ids=lambda entries: entries[-1][0][:10],
 )
-def test_nothing_reaches_outside_the_folder(tmp_path: Path, entries: list[Entry]) -> None:
-    """Names that leave it end the copy."""
-    (tmp_path / "in").mkdir()
-    with pytest.raises(TransferError):
-        unpack(archive(*entries), tmp_path / "in", Progress())
-    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+def test_a_lying_archive_is_an_error_of_ours(folder: Path, entries: list[Entry]) -> None:
+    """It is a TransferError that shows no temporary path, and nothing is outside the folder."""
+    with pytest.raises(TransferError) as told:
+        unpack(archive(*entries), folder)
+    assert str(folder) not in str(told.value)
+    assert [path.name for path in folder.parent.iterdir()] == ["in"]
 
 
 @pytest.mark.parametrize(
@@ -65,50 +90,157 @@ def test_nothing_reaches_outside_the_folder(tmp_path: Path, entries: list[Entry]
         [("d/l", LINK, "../x"), ("l", HARD, "d/l")],
     ],
 )
-def test_what_leads_outside_is_left_out_and_told(tmp_path: Path, entries: list[Entry]) -> None:
+def test_what_leads_outside_is_left_out_and_told(folder: Path, entries: list[Entry]) -> None:
     """All else is there: hours of work are not lost for a link."""
-    (tmp_path / "in").mkdir()
-    [told] = unpack(archive(*entries, ("file", FILE, "")), tmp_path / "in", Progress())
-    made = {path.name for path in (tmp_path / "in").rglob("*")} - {"d", "e", "l"}
+    left_out = unpack(archive(*entries, ("file", FILE, "")), folder)
+    assert left_out.count == len(left_out.names) == 1
+    made = {path.name for path in folder.rglob("*")} - {"d", "e", "l"}
     assert made == {"file"}
-    assert told.startswith(repr(entries[-1][0] if entries[-1][1] == HARD else entries[0][0]))
-    for path in (tmp_path / "in").rglob("*"):
-        assert path.resolve().is_relative_to(tmp_path / "in")
+    assert left_out.names[0].startswith(repr(entries[-1][0] if entries[-1][1] == HARD else entries[0][0]))
+    for path in folder.rglob("*"):
+        assert path.resolve().is_relative_to(folder)
 
 
-def test_no_file_is_written_through_a_link(tmp_path: Path) -> None:
-    """A link in the place of a folder of the archive is made after all files, and fails."""
-    (tmp_path / "in").mkdir()
-    stream = archive(("d", LINK, "e"), ("e", tarfile.DIRTYPE, ""), ("d/x", FILE, ""))
-    with pytest.raises(FileExistsError):
-        unpack(stream, tmp_path / "in", Progress())
-    assert list((tmp_path / "in" / "e").iterdir()) == []
-
-
-def test_links_within_are_kept_and_modes_are_tame(tmp_path: Path) -> None:
-    """Also a link that goes up and down again; nothing is setuid or everybody's to write."""
-    stream = archive(
+@pytest.mark.parametrize("kind_of_tar", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_links_within_are_kept_and_modes_are_tame(folder: Path, kind_of_tar: int) -> None:
+    """Also a link that goes up and down again, and long names; nothing is setuid or everybody's to write."""
+    long = "/".join(["long" * 30] * 4)
+    data = archive(
         ("a/b", FILE, ""),
         ("c/l", LINK, "../a/b"),
         ("dangling", LINK, "none"),
         ("h", HARD, "a/b"),
         ("c/again", HARD, "c/l"),
+        (long, FILE, ""),
+        ("to long", LINK, long),
+        kind_of_tar=kind_of_tar,
     )
-    assert unpack(stream, tmp_path, Progress()) == []
-    assert (tmp_path / "c" / "again").readlink() == Path("../a/b")
-    assert (tmp_path / "c" / "l").read_text(encoding="utf-8") == "evil"
-    assert (tmp_path / "h").samefile(tmp_path / "a" / "b")
-    assert (tmp_path / "a" / "b").stat().st_mode & 0o7777 == 0o755
-    assert (tmp_path / "dangling").is_symlink()
+    assert unpack(data, folder).count == 0
+    assert (folder / "c" / "again").readlink() == Path("../a/b")
+    assert (folder / "c" / "l").read_text(encoding="utf-8") == "evil"
+    assert (folder / "h").samefile(folder / "a" / "b")
+    assert (folder / "a" / "b").stat().st_mode & 0o7777 == 0o755
+    assert (folder / "dangling").is_symlink()
+    assert (folder / "to long").read_text(encoding="utf-8") == "evil"
 
 
 @pytest.mark.parametrize(
     "break_it",
-    [lambda data: data[:600], lambda data: b"\1" * 512 + data],
-    ids=["cut", "no archive"],
+    [
+        lambda data: data[:600],
+        # Between two files.
+        lambda data: data[:1024],
+        lambda data: data[:2048],
+        lambda data: b"\1" * 512 + data,
+        lambda data: data[:1024] + b"\1" * 512 + data[1024:],
+        lambda data: data + b"x" * (1 << 20),
+        lambda data: b"",
+    ],
+    ids=["cut", "cut between", "no end", "no archive", "garbage", "goes on", "empty"],
 )
-def test_a_broken_stream_is_told(tmp_path: Path, break_it: Callable[[bytes], bytes]) -> None:
-    """A stream that ends between two files looks whole, and so the pod's exit code counts, too."""
-    data = archive(("a", FILE, ""), ("b", FILE, "")).getvalue()
-    with pytest.raises(tarfile.TarError):
-        unpack(io.BytesIO(break_it(data)), tmp_path, Progress())
+def test_an_archive_without_its_end_is_not_believed(folder: Path, break_it: Callable[[bytes], bytes]) -> None:
+    """Wherever it ends, and also if garbage or an endless stream follows."""
+    data = archive(("a", FILE, ""), ("b", FILE, ""))
+    with pytest.raises(TransferError):
+        unpack(break_it(data), folder)
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        b"x",
+        b"9999 path=x\n",
+        b"99999999999999999999 path=x\n",
+        b"8 path=\n",
+        b"9 size=-1\n",
+        b"13 mtime=nan\n",
+        b"12 size=one\n",
+    ],
+)
+def test_extended_headers_that_lie_are_an_error_of_ours(folder: Path, records: bytes) -> None:
+    """Lengths, sizes and times that are none."""
+    header = tarfile.TarInfo("x")
+    header.type, header.size = tarfile.XHDTYPE, len(records)
+    data = header.tobuf() + records.ljust(512, b"\0") + archive(("a", FILE, ""))
+    with pytest.raises(TransferError):
+        unpack(data, folder)
+
+
+def test_a_thousand_long_names_in_a_row_are_read(folder: Path) -> None:
+    """The depth of no recursion depends on the pod."""
+    header = tarfile.TarInfo("x")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 2
+    data = (header.tobuf() + b"y\0".ljust(512, b"\0")) * 2_000 + archive(("a", FILE, ""))
+    unpack(data, folder)
+    assert [path.name for path in folder.iterdir()] == ["y"]
+
+
+def test_links_without_end_are_refused(folder: Path) -> None:
+    """They are kept in memory until all files are written, so their length is limited."""
+    long = "x" * 60_000
+    with pytest.raises(TransferError, match="too many folders and links"):
+        unpack(archive(*(("l", LINK, long) for _ in range(1_200))), folder)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [],
+        [("f", LINK, ".git")],
+        [("f", FOLDER, "")],
+        [("f", HARD, "x")],
+        [("f", FILE, ""), ("g", FILE, "")],
+    ],
+    ids=["none", "link", "folder", "hard link", "two"],
+)
+def test_a_file_is_one_regular_file(folder: Path, entries: list[Entry]) -> None:
+    """A link in its place could lead the next copy elsewhere."""
+    with pytest.raises(TransferError, match="Nothing was changed"):
+        unpack_file(io.BytesIO(archive(*entries)), folder / "data", Path("final"), Progress())
+
+
+def test_a_disk_that_is_full_is_told_with_the_path(folder: Path) -> None:
+    """The path is that where the file was to be; here a limit on the size of files stands for a full disk."""
+    member = tarfile.TarInfo("x")
+    member.size = 100_000
+    data = member.tobuf() + b"x" * member.size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="'final/x'"):
+            unpack(data, folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_merge_that_fails_halfway_changes_nothing(tmp_path: Path) -> None:
+    """Files that were replaced are as before, and new ones are gone again."""
+    staged, target = tmp_path / "staging" / "data", tmp_path / "target"
+    for name in map(str, range(10)):
+        for path in (
+            target / name / "both",
+            staged / name / "both",
+            staged / name / "new",
+            staged / f"{name}x",
+        ):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(str(path), encoding="utf-8")
+    before = contents(target)
+    with immutable(target / "5" / "both"), pytest.raises(PermissionError, match="5/both"):
+        place(staged, target)
+    assert contents(target) == before
+
+
+def test_a_folder_that_cannot_take_a_copy_is_told_before_anything_is_moved(tmp_path: Path) -> None:
+    """The folders that the copy would have made are gone, too."""
+    staged = tmp_path / "staging" / "data"
+    staged.parent.mkdir()
+    staged.write_text("new", encoding="utf-8")
+    with immutable(staged), pytest.raises(OSError, match="target"):
+        place(staged, tmp_path / "a" / "b" / "target")
+    assert not (tmp_path / "a").exists()
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """All files below a folder."""
+    return {str(path): path.read_text(encoding="utf-8") for path in folder.rglob("*") if path.is_file()}

@@ -177,6 +177,8 @@ async def test_no_argument_of_ours_and_no_environment_of_ssh_holds_a_secret(
     [
         ({"command": " "}, ValueError, "command is empty"),
         ({"command": 7}, TypeError, "command must be"),
+        ({"command": "rm -r work/\0x"}, ValueError, "must not contain a NUL"),
+        ({"command": ["rm", "work/\0x"]}, ValueError, "must not contain a NUL"),
         ({"env": {"A-B": "x"}}, ValueError, "names of variables"),
         ({"env": {"A": "s3cr3t\0"}}, ValueError, "contains a NUL"),
         ({"env": {"A": 5}}, TypeError, "must be a string, got a int"),

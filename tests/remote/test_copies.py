@@ -40,7 +40,10 @@ def make_tree(folder: Path) -> Path:
     (folder / "read-only").write_text("", encoding="utf-8")
     (folder / "read-only").chmod(0o444)
     (folder / "link").symlink_to("sub/sub2/it's")
-    (folder / "sub" / "up").symlink_to("../key")
+    (folder / "links").mkdir()
+    (folder / "links" / "up").symlink_to("../key")
+    os.utime(deep, (1_000_000, 1_000_000))
+    os.utime(deep.parent, (2_000_000, 2_000_000))
     os.link(folder / "key", folder / "hard link")
     return folder
 
@@ -54,7 +57,9 @@ def describe(folder: Path) -> dict[bytes, tuple[Any, ...]]:
         if path.is_symlink():
             found[name] = ("link", path.readlink())
         elif path.is_dir():
-            found[name] = ("folder", stat.S_IMODE(mode))
+            # BusyBox makes links that lead upwards last.
+            time = None if path.name == "links" else int(path.stat().st_mtime)
+            found[name] = ("folder", stat.S_IMODE(mode), time)
         else:
             found[name] = (stat.S_IMODE(mode), int(path.stat().st_mtime), path.read_bytes())
     return found
@@ -220,6 +225,45 @@ async def test_excluded_files_are_not_uploaded(emulated: Pod, tmp_path: Path) ->
     await emulated.remote().upload(tmp_path / "t", "t", exclude=exclude)
     found = {path.relative_to(emulated.home / "t").as_posix() for path in (emulated.home / "t").rglob("*")}
     assert found == {"src", "src/a.py", "docs", "docs/build", "data", "data/1"}
+
+
+async def test_one_name_of_a_file_may_be_excluded(emulated: Pod, tmp_path: Path) -> None:
+    """Its other names are sent."""
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "a").write_text("x", encoding="utf-8")
+    os.link(tmp_path / "t" / "a", tmp_path / "t" / "b")
+    await emulated.remote().upload(tmp_path / "t", "t", exclude=["a"])
+    assert [path.name for path in (emulated.home / "t").iterdir()] == ["b"]
+
+
+async def test_a_link_gives_a_file_its_name(emulated: Pod, tmp_path: Path) -> None:
+    """The name on the other side is the one that was asked for, both ways."""
+    (tmp_path / "ckpt-17.pt").write_text("x", encoding="utf-8")
+    (tmp_path / "latest.pt").symlink_to("ckpt-17.pt")
+    await emulated.remote().upload(tmp_path / "latest.pt", "models/")
+    assert [path.name for path in (emulated.home / "models").iterdir()] == ["latest.pt"]
+    (emulated.home / "newest.pt").symlink_to("models/latest.pt")
+    await emulated.remote().download("newest.pt", f"{tmp_path}/back/")
+    assert (tmp_path / "back" / "newest.pt").read_text(encoding="utf-8") == "x"
+    assert not (tmp_path / "back" / "newest.pt").is_symlink()
+
+
+async def test_a_file_that_is_replaced_or_shrinks_is_sent_as_one_file(emulated: Pod, tmp_path: Path) -> None:
+    """The one that was opened, with its own size; one that ends early is an error."""
+    small, big = tmp_path / "small", tmp_path / "big"
+    small.write_bytes(b"small")
+    with big.open("wb") as file:
+        file.truncate(200_000_000)
+    slow = emulated.remote(ssh_command=slow_ssh(emulated))
+    await slow.upload(big, "replaced", on_progress=lambda _: small.exists() and small.rename(big))
+    assert (emulated.home / "replaced").stat().st_size == 200_000_000
+    with big.open("wb") as file:
+        file.truncate(200_000_000)
+    with pytest.raises(primepods.TransferError, match="became shorter"):
+        await slow.upload(big, "shorter", on_progress=lambda _: os.truncate(big, 5))
+    with pytest.raises(primepods.TransferError, match="does not tell its size"):
+        await emulated.remote().upload("/proc/version", "version")
+    assert [path.name for path in emulated.home.iterdir()] == ["replaced"]
 
 
 @pytest.mark.parametrize(

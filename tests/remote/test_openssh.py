@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
+import sys
 import threading
 import time
 from pathlib import Path
 
+import anyio
 import pytest
 
 import primepods
-from primepods.remote import AsyncRemote, wait_for_login
+from primepods.remote import AsyncRemote, host_key_settings, wait_for_login
 from tests.support.eventually import eventually
 
 from .conftest import Pod
-from .sshd import SSHServer, make_key
+from .sshd import SSHServer, children, make_key
 from .test_commands import eventually_ended, read_pid
 
 pytestmark = pytest.mark.anyio
@@ -48,20 +51,39 @@ async def test_eight_at_once_work_where_the_server_turns_others_away(server: SSH
 
 
 async def test_a_wrong_key_is_told_with_what_ssh_said_and_which_was_tried(
-    server: SSHServer, tmp_path: Path
+    server: SSHServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And how to give the right one; nothing was run."""
+    """And how to give the right one; nothing was run, and no ssh has the API key in its environment."""
     server.start()
     make_key(tmp_path / "other_key")
     options = [*server.options[:-2], "-i", str(tmp_path / "other_key")]
-    remote = Pod(server.target, server.home, {"ssh_options": options}).remote(login_timeout=1.0)
+    monkeypatch.setenv("PRIME_API_KEY", "the-api-key")
+    seen = tmp_path / "seen"
+    spy = f'sh -c \'{{ echo "$@"; env; }} >>{seen}; exec ssh "$@"\' ssh'
+    pod = Pod(server.target, server.home, {"ssh_options": options, "ssh_command": spy})
+    remote = pod.remote(login_timeout=1.0)
     with pytest.raises(primepods.LoginError) as told:
         await remote.run("touch ran")
     message = str(told.value)
+    assert "the-api-key" not in seen.read_text(encoding="utf-8")
+    assert seen.read_text(encoding="utf-8").count("LogLevel=DEBUG1") == 1
     for words in ("within 1 s", "Permission denied (publickey)", "other_key ED25519 SHA256:", "ssh_key_id"):
         assert words in message
     assert "Permission denied" in told.value.said
     assert list(server.home.iterdir()) == []
+
+
+async def test_the_reason_of_a_refusal_outlives_later_ones(server: SSHServer, tmp_path: Path) -> None:
+    """A server that locks out whom it has refused resets connections, which says nothing."""
+    server.start("PerSourcePenalties authfail:20s min:30s")
+    make_key(tmp_path / "other_key")
+    options = [*server.options[:-2], "-i", str(tmp_path / "other_key")]
+    remote = Pod(server.target, server.home, {"ssh_options": options}).remote(login_timeout=8.0)
+    with pytest.raises(primepods.LoginError, match=r"Permission denied.*other_key ED25519") as told:
+        await remote.run("true")
+    assert told.value.is_key_refused
+    log = (server.folder / "sshd.log").read_text(encoding="utf-8", errors="replace")
+    assert "penalty" in log
 
 
 async def test_a_host_key_that_changes_is_refused_at_once(server: SSHServer, state: Path) -> None:
@@ -127,9 +149,53 @@ async def test_a_copy_whose_connection_is_lost_leaves_all_as_it_was(
 async def test_an_option_that_there_is_not_is_told_at_once(openssh: Pod) -> None:
     """Another attempt would end the same way."""
     begun = time.monotonic()
-    with pytest.raises(primepods.LoginError, match=r"Change ssh_options.*NoSuchOption|nosuchoption"):
-        await openssh.remote(ssh_options=["-o", "NoSuchOption=yes"]).run("true")
+    for option, said in (
+        ("NoSuchOption=yes", "nosuchoption"),
+        ("UserKnownHostsFile=/x/%Z", "unknown key %Z"),
+        ("IdentityFile=/x/%Z", "unknown key %Z"),
+    ):
+        with pytest.raises(primepods.ConfigError, match=rf"Change ssh_options.*{said}"):
+            await openssh.remote(ssh_options=["-o", option, *openssh.ssh["ssh_options"]]).run("true")
     assert time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize("given", [None, b"x" * 3_000_000], ids=["no input", "input that is not read"])
+async def test_a_command_ends_with_its_client(openssh: Pod, given: bytes | None) -> None:
+    """Also a client that gets SIGKILL and so can end nothing: the command ends on the pod, and ssh here."""
+    program = (
+        "import anyio, primepods, sys\n"
+        "from primepods.remote import AsyncRemote, SSHOptions\n"
+        f"remote = AsyncRemote('pod1', primepods.{openssh.target!r},"
+        f" SSHOptions(ssh_options={openssh.ssh['ssh_options']!r}))\n"
+        "async def main():\n"
+        "    given = None if sys.argv[1] == '0' else bytes(int(sys.argv[1]))\n"
+        "    await remote.run('echo $$ > pid; sleep 300', input=given)\n"
+        "anyio.run(main)\n"
+    )
+    words = [sys.executable, "-c", program, str(len(given or b""))]
+    client = await asyncio.create_subprocess_exec(*words)
+    pid = await read_pid(openssh.home / "pid")
+    own = children(client.pid)
+    assert own
+    client.kill()
+    await client.wait()
+    await eventually_ended(pid, *own)
+
+
+async def test_ssh_knows_the_host_keys_of_the_library(server: SSHServer, openssh: Pod) -> None:
+    """One name and one file: a pod at the address of an earlier one is logged in to, and checked."""
+    settings = host_key_settings("pod1")
+    words = openssh.target.argv(*openssh.ssh["ssh_options"], "-o", "BatchMode=yes", command="echo in")
+    host_keys = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
+    argv = [*words[:3], *host_keys, *words[3:]]
+    await openssh.remote().run("true")
+    done = await anyio.run_process(argv)
+    assert done.stdout == b"in\n"
+    server.stop()
+    make_key(server.folder / "host_key")
+    server.start()
+    done = await anyio.run_process(argv, check=False)
+    assert b"REMOTE HOST IDENTIFICATION HAS CHANGED" in done.stderr
 
 
 async def test_where_there_is_no_ssh_that_is_said(openssh: Pod) -> None:
@@ -138,13 +204,49 @@ async def test_where_there_is_no_ssh_that_is_said(openssh: Pod) -> None:
         await openssh.remote(ssh_command="/no/such/ssh").run("true")
 
 
+async def test_where_ssh_cannot_be_started_nobody_is_told_to_install_it(openssh: Pod) -> None:
+    """A process without free descriptors is told that it lacks resources."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    remote = openssh.remote()
+    await remote.run("true")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest_descriptor() + 1, limits[1]))
+    try:
+        with pytest.raises(primepods.ConfigError, match="too few resources") as told:
+            await remote.run("true")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert "install" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["100%", "%h", "a b"])
+async def test_odd_folders_keep_host_keys(
+    openssh: Pod, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    """What ssh would expand in a path is escaped."""
+    monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(tmp_path / name))
+    await openssh.remote().run("true")
+    assert (tmp_path / name / "known_hosts").read_text(encoding="ascii").startswith("pod1 ssh-ed25519 ")
+
+
+@pytest.mark.parametrize("name", ['"', "${HOME}", "a\\b", "a\nb", "known"])
+async def test_where_host_keys_cannot_be_kept_nothing_is_sent(
+    openssh: Pod, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    """Else any host key would be accepted at every login: a path that ssh cannot read, a file in the way."""
+    (tmp_path / "known" / "known_hosts").mkdir(parents=True)
+    monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(tmp_path / name))
+    with pytest.raises(primepods.ConfigError, match="PRIMEPODS_STATE_DIR"):
+        await openssh.remote().run("touch ran")
+    assert list(openssh.home.iterdir()) == []
+
+
 async def test_the_users_own_options_win(openssh: Pod, tmp_path: Path, state: Path) -> None:
     """Such as another file of known hosts."""
     own = tmp_path / "own hosts"
     options = [*openssh.ssh["ssh_options"], "-o", f'UserKnownHostsFile="{own}"']
     await openssh.remote(ssh_options=options).run("true")
     assert own.exists()
-    assert not (state / "known_hosts").exists()
+    assert not (state / "known_hosts").read_text(encoding="ascii")
 
 
 @pytest.mark.slow
@@ -184,6 +286,11 @@ async def test_ten_thousand_small_files(openssh: Pod, tmp_path: Path) -> None:
     await openssh.remote().download("many", tmp_path / "again")
     assert time.monotonic() - begun < 60
     assert sum(1 for path in (tmp_path / "again").rglob("file *")) == 10_000
+
+
+def highest_descriptor() -> int:
+    """The highest file descriptor of this process."""
+    return max(int(path.name) for path in Path("/proc/self/fd").iterdir())
 
 
 def high_water() -> int:

@@ -1,57 +1,259 @@
-"""Scripts as a pod's shell reads them, without a connection."""
+"""Scripts as the shell of a pod reads them, without a connection: under dash, bash and BusyBox."""
 
 from __future__ import annotations
 
+import io
 import os
+import re
+import shutil
 import subprocess
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
-from primepods.remote._scripts import bootstrap, command_script, upload_script
+import attrs
+import pytest
+
+from primepods.remote._archive import Progress, pack
+from primepods.remote._exclude import Exclusion
+from primepods.remote._scripts import bootstrap, command_script, download_script, upload_script
+
+from .conftest import busybox, immutable
 
 
-def run(script: bytes, folder: Path, tools: str = "") -> subprocess.CompletedProcess[bytes]:
-    """What a shell does that gets no more than this."""
-    return subprocess.run(
-        ["/bin/sh", "-c", bootstrap("mark")],
-        input=script,
-        cwd=folder,
-        env={"PATH": f"{tools}:{os.defpath}"},
-        capture_output=True,
-        check=False,
-        timeout=30,
-    )
+@attrs.frozen
+class Shell:
+    """A shell as `sh`, with the programs of its kind of machine, in a home directory."""
+
+    home: Path
+    path: str
+
+    def run(
+        self, script: bytes, *, keep_open: bool = False, **variables: str
+    ) -> subprocess.CompletedProcess[bytes]:
+        """What the shell does with a script; its input may stay open until it ends."""
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", bootstrap("mark")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=self.home,
+            env={"PATH": self.path} | variables,
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        with process:
+            try:
+                process.stdin.write(script)
+                process.stdin.flush()
+            except BrokenPipeError:
+                pass
+            if not keep_open:
+                process.stdin.close()
+            out = process.stdout.read()
+            return subprocess.CompletedProcess([], process.wait(30), out, process.stderr.read())
+
+    def upload(self, source: Path, target: str) -> subprocess.CompletedProcess[bytes]:
+        """What the shell does with an upload."""
+        kind = "folder" if source.is_dir() else "file"
+        return self.run(upload_script(target, kind=kind, name=source.name) + packed(source))
 
 
-def test_a_script_that_was_cut_does_nothing(tmp_path: Path) -> None:
+@pytest.fixture(params=["dash", "bash", "busybox"])
+def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Shell:
+    """Each shell."""
+    home, programs = tmp_path / "home", tmp_path / "programs"
+    home.mkdir()
+    if request.param == "busybox":
+        return Shell(home, str(busybox(programs)))
+    program = shutil.which(request.param)
+    if program is None:
+        pytest.skip(f"{request.param} is not installed here")
+    programs.mkdir()
+    (programs / "sh").symlink_to(program)
+    return Shell(home, f"{programs}:{os.defpath}")
+
+
+def packed(source: Path) -> bytes:
+    """An archive as it is sent."""
+    stream = io.BytesIO()
+    pack(source, Exclusion(()), Progress(), stream)
+    return stream.getvalue()
+
+
+def command(line: str, **env: str) -> bytes:
+    """A script that runs a command line."""
+    return command_script(line, env=env, cwd=None)
+
+
+def test_a_script_that_was_cut_does_nothing(shell: Shell) -> None:
     """Wherever the connection is lost."""
-    script = command_script("touch ran", env={"A": "b\nc'"}, cwd=None, has_input=True)
-    for end in range(0, len(script), 7):
-        run(script[:end], tmp_path)
-    run(script[:-1], tmp_path)
-    assert not list(tmp_path.iterdir())
-    done = run(script, tmp_path)
-    assert (tmp_path / "ran").exists()
+    script = command("touch ran", A="b\nc'")
+    for end in (*range(0, len(script), 97), len(script) - 1):
+        shell.run(script[:end])
+    assert not list(shell.home.iterdir())
+    done = shell.run(script, keep_open=True)
+    assert (shell.home / "ran").exists()
     assert done.stdout == b"mark ready\nmark exit 0\n"
 
 
-def test_an_upload_that_was_cut_leaves_what_was_there(tmp_path: Path) -> None:
-    """Also one that ends where an archive might."""
-    (tmp_path / "there").write_text("old", encoding="utf-8")
-    for rest in (b"", b"\0" * 1024):
-        done = run(upload_script("there", kind="file", name="x") + rest, tmp_path)
-        assert b"mark exit 1\n" in done.stdout or b"mark exit 2\n" in done.stdout
-        assert [path.name for path in tmp_path.iterdir()] == ["there"]
-        assert (tmp_path / "there").read_text(encoding="utf-8") == "old"
+def test_a_command_has_the_variables_of_the_image_and_no_others(shell: Shell) -> None:
+    """None of the script's, also not instead of one of the image with a common name."""
+    names = ["n", "text", "line", "code", "command", "nl", "group", "child", "watcher", "target", "size"]
+    done = shell.run(command("set -a; env"), keep_open=True, **dict.fromkeys(names, "the image's"))
+    found = dict(line.split("=", 1) for line in done.stdout.decode().splitlines()[1:-1])
+    assert {name: found.get(name) for name in names} == dict.fromkeys(names, "the image's")
+    assert not [name for name in found if "primepods" in name]
 
 
-def test_a_file_is_unpacked_in_the_folder_that_it_goes_to(tmp_path: Path) -> None:
-    """Beside that folder there may be another disk, or nothing that may be written."""
-    home, tools = tmp_path / "home", tmp_path / "tools"
-    for folder in (home / "workspace", tools):
-        folder.mkdir(parents=True)
-    made = tmp_path / "made"
-    (tools / "mkdir").write_text(f'#!/bin/sh\necho "$@" >>{made}\nexec /bin/mkdir "$@"\n', encoding="utf-8")
-    (tools / "mkdir").chmod(0o755)
-    run(upload_script("workspace", kind="file", name="x"), home, str(tools))
-    assert "workspace/.mark" in made.read_text(encoding="utf-8")
-    assert [path.name for path in home.iterdir()] == ["workspace"]
+def test_python_prints_each_line_at_once_unless_somebody_decides_otherwise(shell: Shell) -> None:
+    """The image or the user: also with an empty value, which Python takes for none."""
+    line = 'echo "<$PYTHONUNBUFFERED>"'
+    assert b"<1>" in shell.run(command(line), keep_open=True).stdout
+    assert b"<>" in shell.run(command(line), keep_open=True, PYTHONUNBUFFERED="").stdout
+    assert b"<>" in shell.run(command(line, PYTHONUNBUFFERED=""), keep_open=True).stdout
+
+
+def test_a_command_begins_when_it_has_all_of_its_input(shell: Shell, tmp_path: Path) -> None:
+    """It never sees a part of it, and nothing else has a name for the file with it."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    script = command_script("cat; ls -A $TMPDIR", env={}, cwd=None, input_size=200_000)
+    data = os.urandom(200_000)
+    done = shell.run(script + data, keep_open=True, TMPDIR=str(temporary))
+    assert done.stdout == b"mark ready\n" + data + b"mark exit 0\n"
+    done = shell.run(script + data[:-1], TMPDIR=str(temporary))
+    assert done.stdout == b"mark ready\nmark exit 1\n"
+    assert b"was not received" in done.stderr
+    # Where there is no such folder, the home directory takes it.
+    done = shell.run(script + data, keep_open=True, TMPDIR="/nowhere")
+    assert data in done.stdout
+    assert list(shell.home.iterdir()) == []
+
+
+def test_an_upload_that_was_cut_leaves_what_was_there(shell: Shell, tmp_path: Path) -> None:
+    """Wherever it ends, also between two files; neither hidden nor new folders are left."""
+    (shell.home / "there").mkdir()
+    (shell.home / "there" / "x").write_text("old", encoding="utf-8")
+    source = tmp_path / "source"
+    (source / "empty").mkdir(parents=True)
+    (source / "x").write_text("new", encoding="utf-8")
+    (source / "closed").mkdir()
+    (source / "closed" / "y").write_text("y", encoding="utf-8")
+    (source / "closed").chmod(0o500)
+    data = packed(source)
+    end = data.rindex(b"end\0")
+    for target in ("there", "new/deep/folder"):
+        script = upload_script(target, kind="folder", name="")
+        for length in {0, *range(512, end, 512)}:
+            done = shell.run(script + data[:length])
+            assert re.search(rb"mark exit [12]\n", done.stdout)
+        done = shell.run(script + b"\0" * 1024)
+        assert re.search(rb"mark exit [12]\n", done.stdout)
+    assert contents(shell.home) == {"there/x": "old"}
+    assert [path.name for path in shell.home.iterdir()] == ["there"]
+
+
+def test_times_of_folders_are_kept(shell: Shell, tmp_path: Path) -> None:
+    """Also where they have content."""
+    folder = tmp_path / "source" / "sub"
+    folder.mkdir(parents=True)
+    (folder / "file").touch()
+    os.utime(folder, (1_000, 1_000))
+    os.utime(folder.parent, (2_000, 2_000))
+    assert shell.upload(folder.parent, "a/b").returncode == 0
+    times = [int((shell.home / "a" / "b" / name).stat().st_mtime) for name in ("sub", ".")]
+    assert times == [1_000, 2_000]
+
+
+def test_a_merge_that_fails_halfway_changes_nothing(shell: Shell, tmp_path: Path) -> None:
+    """Files that were replaced are as before, new ones are gone again, and the pod says why."""
+    source, target = tmp_path / "source", shell.home / "target"
+    for number in range(5):
+        for path in (
+            target / f"{number}/both",
+            source / f"{number}/both",
+            source / f"{number}/new/x",
+            source / f"{number}x",
+        ):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(str(path), encoding="utf-8")
+    before = contents(target)
+    with immutable(target / "3" / "both"):
+        done = shell.upload(source, "target")
+    assert done.returncode != 0
+    assert b"3/both" in done.stderr
+    assert contents(target) == before
+    with immutable(target / "3"):
+        assert shell.upload(source, "target").returncode != 0
+    assert contents(target) == before
+    assert shell.upload(source, "target").returncode == 0
+    assert (target / "3" / "both").read_text(encoding="utf-8") == str(source / "3" / "both")
+    assert [path.name for path in shell.home.iterdir()] == ["target"]
+
+
+@pytest.mark.parametrize("mount", [lambda path: path, lambda path: path.parent], ids=["inside", "itself"])
+def test_no_copy_crosses_to_another_disk(shell: Shell, tmp_path: Path, mount: Callable[[Path], Path]) -> None:
+    """`mv` would copy there, and leave a part of a file on a full disk; a mounted target itself is fine."""
+    target = shell.home / "target" / "sub"
+    target.mkdir(parents=True)
+    source = tmp_path / "source"
+    (source / "sub").mkdir(parents=True)
+    (source / "sub" / "x").write_text("x" * 100_000, encoding="utf-8")
+    disk = mount(target)
+    if subprocess.run(
+        ["/bin/mount", "-t", "tmpfs", "none", disk], check=False, capture_output=True
+    ).returncode:
+        pytest.skip("only the superuser can mount disks")
+    try:
+        target.mkdir(exist_ok=True)
+        done = shell.upload(source, "target")
+        assert (done.returncode == 0) is (disk != target), done.stderr
+        assert (target / "x").exists() is (disk != target)
+    finally:
+        subprocess.run(["/bin/umount", disk], check=True)
+
+
+def test_a_file_is_unpacked_in_the_folder_that_it_goes_to(shell: Shell, tmp_path: Path) -> None:
+    """Under the name that was given; names may look like options, patterns or escapes, and hold newlines."""
+    source = tmp_path / "source"
+    for name in ("-rf", "a\\101", "*", "new\nline\n", "end"):
+        (source.parent / "made").mkdir(exist_ok=True)
+        (tmp_path / "made" / name).write_text(name, encoding="utf-8")
+        (shell.home / "into").mkdir(exist_ok=True)
+        for target in ("into", name):
+            done = shell.upload(tmp_path / "made" / name, target)
+            assert done.returncode == 0, done.stderr
+        assert (shell.home / "into" / name).read_text(encoding="utf-8") == name
+        assert (shell.home / name).read_text(encoding="utf-8") == name
+
+
+def test_a_download_is_the_file_of_that_name(shell: Shell) -> None:
+    """GNU's tar would take a backslash and digits for a letter, and options from the environment."""
+    (shell.home / "x").mkdir()
+    for name in ("A", "\\101"):
+        (shell.home / "x" / name).write_text(name, encoding="utf-8")
+    done = shell.run(download_script("x/\\101"), TAR_OPTIONS="--exclude=*")
+    kind, data = done.stdout.removeprefix(b"mark ready\n").split(b"\n", 1)
+    assert kind == b"file"
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        [member] = archive
+        content = archive.extractfile(member)
+        assert content is not None
+        assert content.read() == b"\\101"
+
+
+def test_a_file_without_a_size_is_not_sent_empty(shell: Shell) -> None:
+    """Such as those of /proc; a file that is empty is sent."""
+    done = shell.run(download_script("/proc/version"))
+    assert b"does not tell its size" in done.stderr
+    assert done.stdout == b"mark ready\nmark exit 1\n"
+    (shell.home / "empty").touch()
+    assert shell.run(download_script("empty")).returncode == 0
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """All files below a folder."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in files}

@@ -78,9 +78,9 @@ class Stage:
             if pod.status not in {"DELETING", "TERMINATED"}
         ]
 
-    def records(self, *, refused: bool = False) -> list[LeaseRecord]:
-        """What the files of leases say: those of refused orders, or the others."""
-        return [record for _, record in lease_files(self.folder) if record.is_refused == refused]
+    def records(self) -> list[LeaseRecord]:
+        """What the files of leases say."""
+        return [record for _, record in lease_files(self.folder)]
 
     def orders(self) -> int:
         """How many orders the emulator has received."""

@@ -81,14 +81,45 @@ async def test_the_error_of_a_wait_says_that_its_pod_is_deleted(folder: Path) ->
         assert len(set(deleted)) == it.orders() == 2
 
 
-@pytest.mark.parametrize("error", [Status(402), Status(403), Status(400), Reset()])
+@pytest.mark.parametrize("error", [Status(402), Status(403), Status(400)])
 async def test_other_errors_end_the_lease(folder: Path, error: Fault) -> None:
-    """No other machine helps against them; and after an order that may have been carried out none follows."""
+    """No other machine helps against them."""
     async with stage(folder) as it:
         it.emulator.faults.add(error, on="create", times=1)
         with pytest.raises(primepods.PrimePodsError):
             await it.client.pods.lease(specs_of(it)).__aenter__()
         assert it.orders() == 1
+
+
+async def test_an_uncertain_order_is_followed_by_the_next_spec(folder: Path) -> None:
+    """What has appeared under its name by then is deleted beside the block; else its file stays."""
+    async with stage(folder, appear_seconds=25.0) as it:
+        it.emulator.faults.add(Status(503, acted=True), on="create", times=1)
+        async with it.client.pods.lease(specs_of(it)) as pod:
+            assert pod.name.startswith("choice-1-")
+            await it.clock.sleep(60)
+            assert it.running() == [pod.id]
+        assert (it.orders(), len(it.emulator.pods), it.records()) == (2, 0, [])
+        it.emulator.faults.add(Status(503), on="create", times=1)
+        async with it.client.pods.lease(specs_of(it)):
+            pass
+        (record,) = it.records()
+        assert (record.name[:9], record.pod_id, record.given_up) == ("choice-0-", None, True)
+        it.emulator.faults.add(Status(503), on="create", times=1)
+        with pytest.raises(primepods.CreateUncertainError):
+            await it.client.pods.lease(specs_of(it)[:1]).__aenter__()
+
+
+async def test_the_pod_of_an_uncertain_order_that_appears_late_goes_with_the_lease(folder: Path) -> None:
+    """The list shows it after the block has begun, and before its own pod is gone."""
+    async with stage(folder) as it:
+        it.emulator.faults.add(Status(503), on="create", times=1)
+        async with it.client.pods.lease(specs_of(it)) as pod:
+            (uncertain,) = {record.name for record in it.records()} - {pod.name}
+            it.emulator.add_pod(uncertain, boot_seconds=0)
+            await it.clock.sleep(300)
+            assert len(it.running()) == 2
+        assert (len(it.emulator.pods), it.records()) == (0, [])
 
 
 async def test_a_pod_that_cannot_be_given_back_is_the_last(folder: Path) -> None:

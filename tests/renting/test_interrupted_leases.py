@@ -9,7 +9,8 @@ from random import Random
 import attrs
 import pytest
 
-from primepods import AsyncClient, CreateUncertainError, RetryPolicy
+import primepods
+from primepods import AsyncClient, RetryPolicy
 from primepods.emulator import Cut, Delay, Emulator, Fault, Html, Reset, Status
 from tests.renting.stage import Stage, lease_files, spec_of, stage
 
@@ -132,26 +133,28 @@ async def test_hundreds_of_interrupted_leases(
     await test_no_interruption_leaves_an_unknown_pod(tmp_path, monkeypatch, batch)
 
 
-@pytest.mark.parametrize(
-    ("count", "found"), [(0, "no pod has this name"), (2, "2 pods have this name")], ids=["none", "two"]
-)
-async def test_the_error_of_an_interrupted_order_says_what_was_found(
-    folder: Path, count: int, found: str
-) -> None:
-    """Only its request is cancelled: the lease searches for the pod, and a sweep deletes all candidates."""
+@pytest.mark.parametrize("count", [0, 1, 2])
+async def test_the_pods_of_an_interrupted_order_are_searched(folder: Path, count: int) -> None:
+    """Something cancels the lease's tasks while it orders: what has its name is deleted, or it is told."""
     async with stage(folder) as it:
         it.emulator.faults.add(Delay(1_000.0), on="create")
         entering = asyncio.create_task(it.client.pods.lease(it.spec).__aenter__())
         await it.clock.sleep(1)
         (record,) = it.records()
-        pods = {it.emulator.add_pod(record.name) for _ in range(count)}
+        for _ in range(count):
+            it.emulator.add_pod(record.name)
         for task in asyncio.all_tasks():
-            if getattr(task.get_coro(), "__qualname__", "") == "Rental._order":
+            if "LeaseSupervisor" in getattr(task.get_coro(), "__qualname__", ""):
                 task.cancel()
-        with pytest.raises(CreateUncertainError, match=f"interrupted, .*: {found}\\.$") as caught:
+        with pytest.raises(primepods.PrimePodsError) as caught:
             await entering
-        assert set(caught.value.candidates) == pods
-        assert set((await it.client.pods.sweep()).deleted) == pods
+        assert len(it.emulator.pods) == 0
+        if count:
+            assert (type(caught.value), it.records()) == (primepods.ClientClosedError, [])
+        else:
+            assert isinstance(caught.value, primepods.NotReleasedError)
+            assert "its order was interrupted, and no pod has this name" in str(caught.value)
+            assert [(each.name, each.given_up) for each in it.records()] == [(record.name, True)]
 
 
 def test_an_order_that_was_not_sent_takes_no_pod(folder: Path) -> None:

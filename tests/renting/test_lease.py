@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import anyio
 import pytest
 
 import primepods
-from primepods.emulator import Edit, Reset, Status
+from primepods.emulator import Delay, Edit, Reset, Status
 from tests.renting.stage import Stage, stage
 
 pytestmark = pytest.mark.anyio
@@ -126,6 +127,31 @@ async def test_a_callback_that_is_cancelled_is_not_blamed(folder: Path) -> None:
         assert (it.running(), it.records()) == ([], [])
 
 
+async def test_a_callback_that_ignores_its_cancellation_holds_no_release(folder: Path) -> None:
+    """The pod is deleted a minute later."""
+    staying: list[asyncio.Task[Any] | None] = []
+    may_go = asyncio.Event()
+
+    async def stay(_: object) -> None:
+        staying.append(asyncio.current_task())
+        while not may_go.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await may_go.wait()
+
+    async with stage(folder) as it:
+        entering = asyncio.create_task(it.client.pods.lease(it.spec, on_change=stay).__aenter__())
+        while not staying:
+            await it.clock.sleep(1)
+        entering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await entering
+        assert (it.running(), it.records()) == ([], [])
+        assert it.clock.elapsed < 120
+        may_go.set()
+        assert staying[0] is not None
+        staying[0].cancel()
+
+
 async def test_what_is_being_deleted_cannot_be_kept(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     """When its budget is used up; it says so, and the file stays for a sweep."""
     async with stage(folder) as it:
@@ -184,6 +210,21 @@ async def test_a_cancelled_block_leaves_nothing(folder: Path, after: float, time
         assert [record.pod_id for record in it.records() if record.pod_id in it.emulator.pods] == (
             list(it.emulator.pods) if it.records() else []
         )
+
+
+async def test_an_order_that_was_sent_is_finished_first(folder: Path) -> None:
+    """A cancellation waits for its response: the pod, which appears later, is deleted by its id."""
+    async with stage(folder, appear_seconds=30.0) as it:
+        it.emulator.faults.add(Delay(5.0), on="create")
+        entering = asyncio.create_task(it.client.pods.lease(it.spec).__aenter__())
+        while not it.records():
+            await it.clock.sleep(0.1)
+        await it.clock.sleep(1)
+        entering.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await entering
+        assert not hasattr(caught.value, "__notes__")
+        assert (it.orders(), len(it.emulator.pods), it.records()) == (1, 0, [])
 
 
 async def test_the_third_interruption_gives_up_and_says_so(

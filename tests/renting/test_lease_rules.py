@@ -16,9 +16,8 @@ import pytest
 import primepods
 from primepods.config import lease_folder
 from primepods.emulator import Delay, Edit, LostDeletion, Reset, Status
-from primepods.leasing._lease_file import LeaseFile
 from primepods.leasing._record import new_record
-from primepods.leasing.ledger import read_ledger
+from primepods.leasing.ledger import LeaseFile, read_ledger
 from tests.renting.stage import name_of, stage
 
 pytestmark = pytest.mark.anyio
@@ -75,7 +74,10 @@ async def test_a_deletion_that_the_provider_loses_is_sent_again(folder: Path) ->
 
 @pytest.mark.parametrize("later", [False, True])
 async def test_both_pods_of_an_order_that_was_repeated_are_deleted(folder: Path, *, later: bool) -> None:
-    """A gateway has sent it twice and answers 409: the second pod appears at once, or when one is in use."""
+    """A gateway has sent it twice and answers 409: the second pod appears at once, or when one is in use.
+
+    A unique name proves that both are ours: the lease takes one, and deletes the other.
+    """
     async with stage(folder, appear_seconds=0.2) as it:
         it.emulator.faults.add(Status(409, acted=True, body={"detail": "Conflict"}), on="create", times=1)
         entering = asyncio.create_task(it.client.pods.lease(it.spec).__aenter__())
@@ -88,11 +90,11 @@ async def test_both_pods_of_an_order_that_was_repeated_are_deleted(folder: Path,
             await it.client.aclose()
             assert (it.running(), it.records()) == ([], [])
             return
-        with pytest.raises(primepods.CreateUncertainError) as caught:
-            await entering
-        assert twin in caught.value.candidates
-        assert set((await it.client.pods.sweep()).deleted) == set(caught.value.candidates)
-        assert (len(caught.value.candidates), it.running(), it.records()) == (2, [], [])
+        pod = await entering
+        await it.clock.sleep(60)
+        assert it.running() == [pod.id]
+        await it.client.aclose()
+        assert (twin in it.emulator.pods, len(it.emulator.pods), it.records()) == (False, 0, [])
 
 
 async def test_each_request_is_sent_for_the_team_of_the_spec(folder: Path) -> None:
@@ -322,6 +324,24 @@ async def test_an_interrupted_release_has_ten_seconds(folder: Path, seconds: flo
             await task
         assert it.clock.elapsed - begun <= 11
         assert len(it.records()) == left
+
+
+async def test_an_interrupted_release_has_no_more_than_its_limit(folder: Path) -> None:
+    """The ten seconds are not added to it."""
+    async with stage(folder, delete_seconds=60.0) as it:
+
+        async def use() -> None:
+            async with it.client.pods.lease(it.spec, interval=0.5, release_timeout=5):
+                await it.clock.sleep(200)
+
+        task = asyncio.create_task(use())
+        while not it.emulator.requests.where(method="DELETE"):
+            await it.clock.sleep(0.5)
+        begun = it.clock.elapsed
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert it.clock.elapsed - begun <= 5.5
 
 
 async def test_a_kept_pod_has_no_file(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import stat
@@ -18,8 +19,8 @@ import pytest
 import primepods
 from primepods._utils.secret import Secret
 from primepods.config import Settings
-from primepods.leasing._lease_file import LeaseFile
 from primepods.leasing._record import LeaseRecord, fingerprint, new_record
+from primepods.leasing.ledger import LeaseFile
 from tests.renting.stage import lease_files, name_of
 
 SETTINGS = Settings(api_key=Secret("pit_ledger_0123456789"), base_url="https://api.example.com", team_id="t")
@@ -57,7 +58,7 @@ def test_a_file_says_all_but_the_key(tmp_path: Path) -> None:
 
 
 def test_only_a_closed_file_can_be_claimed(tmp_path: Path) -> None:
-    """The lock goes over to the new file at each update."""
+    """An update appends a line, so that the lock does not move."""
     file = LeaseFile.create(tmp_path, record())
     assert claimable(tmp_path) == []
     file.update(pod_id="p1")
@@ -129,17 +130,56 @@ def test_a_refused_file_does_not_stay(tmp_path: Path) -> None:
 
 
 def test_an_updated_file_stays_locked(
-    tmp_path: Path, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Though its folder cannot be synced: a sweep would delete the pod of a living process."""
+    """Though it cannot be synced: a sweep would delete the pod of a living process."""
     file = LeaseFile.create(tmp_path, record())
-    request.getfixturevalue("folder_cannot_be_synced")
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
     file.update(pod_id="p1")
     assert "Input/output error" in caplog.text
     assert [found.pod_id for _, found in lease_files(tmp_path)] == ["p1"]
     assert claimable(tmp_path) == []
     file.close()
     assert [found.pod_id for found in claimable(tmp_path)] == ["p1"]
+
+
+@pytest.mark.parametrize("cut", [1, 40, 200])
+def test_a_cut_line_is_passed_over(tmp_path: Path, cut: int) -> None:
+    """A full disk, or the power, has cut the last line: the one before counts, and so does a later one."""
+    file = LeaseFile.create(tmp_path, record())
+    file.update(pod_id="p1")
+    whole = len(file.path.read_bytes())
+    file.update(pod_id="p2", price_hr=2.5)
+    os.truncate(file.path, whole + cut)
+    assert [found.pod_id for _, found in lease_files(tmp_path)] == ["p1"]
+    file.update(price_hr=3.5)
+    assert [(found.pod_id, found.price_hr) for _, found in lease_files(tmp_path)] == [("p2", 3.5)]
+    file.close()
+    assert [found.price_hr for found in claimable(tmp_path)] == [3.5]
+
+
+def test_a_removed_file_is_not_written_again(tmp_path: Path) -> None:
+    """A pod that is kept, or gone: an update that comes late would leave a file that names it."""
+    file = LeaseFile.create(tmp_path, record())
+    file.remove()
+    file.update(pod_id="p1")
+    assert not file.restore()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    """Version 2 wrote one indented object, and a flag that there is no more."""
+    file = LeaseFile.create(tmp_path, record())
+    data = {**json.loads(file.path.read_text()), "version": 2, "pod_id": "p1", "is_refused": True}
+    file.path.write_text(json.dumps(data, indent=1))
+    assert [(found.name, found.pod_id) for _, found in lease_files(tmp_path)] == [(MINE, "p1")]
+    file.update(given_up=True)
+    assert [found.given_up for _, found in lease_files(tmp_path)] == [True]
+    file.close()
 
 
 def test_keys_are_told_apart_by_their_fingerprints() -> None:
@@ -154,7 +194,7 @@ def process(folder: Path, then: str) -> Iterator[subprocess.Popen[str]]:
     source = f"""
         import os, sys, time
         from pathlib import Path
-        from primepods.leasing._lease_file import LeaseFile
+        from primepods.leasing.ledger import LeaseFile
         from primepods.leasing._record import new_record
         from tests.renting.stage import name_of
         from tests.renting.test_ledger import SETTINGS

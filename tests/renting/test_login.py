@@ -56,6 +56,21 @@ async def test_keys_that_two_pods_refuse_are_tried_on_no_third(folder: Path) -> 
         assert (list(emulator.pods), lease_files(folder)) == ([], [])
 
 
+async def test_logins_that_fail_otherwise_are_tried_on_each_spec(folder: Path) -> None:
+    """Only keys that a pod refuses would be refused by the next one, too."""
+    async with (
+        Emulator(boot_seconds=0, delete_seconds=0) as emulator,
+        primepods.AsyncClient(emulator.api_key, base_url=emulator.url) as client,
+    ):
+        spec = spec_of(await client.request("GET", "/api/v1/availability/gpus"))
+        lease = client.pods.lease(
+            [spec] * 3, login=True, login_timeout=0.2, ssh_command="false", interval=0.05
+        )
+        with pytest.raises(primepods.LoginError):
+            await lease.__aenter__()
+        assert sum(request.method == "POST" for request in emulator.requests) == 3
+
+
 async def test_without_ssh_nothing_is_rented(folder: Path) -> None:
     """It is said before the order, and not when the pod has booted."""
     async with stage(folder) as it:

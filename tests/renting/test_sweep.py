@@ -20,8 +20,8 @@ import pytest
 import primepods
 from primepods._utils.unique_names import unique_name
 from primepods.emulator import Delay, Edit, Reset, Status
-from primepods.leasing._lease_file import LeaseFile
 from primepods.leasing._record import new_record
+from primepods.leasing.ledger import LeaseFile
 from tests.renting.api import pod_row
 from tests.renting.stage import Stage, name_of, stage
 from tests.support.client import make_client
@@ -212,6 +212,17 @@ async def test_only_what_was_found_before(folder: Path) -> None:
         assert len(it.records()) == 1
 
 
+async def test_a_second_pod_that_nobody_has_seen_stays(folder: Path) -> None:
+    """All pods of a lease must have been shown to the user, not only one."""
+    async with stage(folder) as it:
+        first = it.emulator.add_pod(name_of(), boot_seconds=0)
+        await asyncio.to_thread(left_by, it, given_up=True)
+        shown = await it.client.pods.sweep(dry_run=True)
+        second = it.emulator.add_pod(name_of(), boot_seconds=0)
+        assert (await it.client.pods.sweep(only=shown)).found == ()
+        assert it.running() == [first, second]
+
+
 async def test_drafts_of_killed_processes_are_removed(folder: Path) -> None:
     """A day later, when nobody can be writing them; nothing was ordered yet."""
     async with stage(folder) as it:
@@ -285,12 +296,13 @@ async def test_both_pods_of_an_order_that_a_gateway_repeated_are_deleted(folder:
 
 
 async def test_a_row_that_cannot_be_read_stops_no_sweep(folder: Path) -> None:
-    """Anybody's may be broken: the others are swept, and the error is told."""
+    """Anybody's may be broken: the others are swept. A row without an id is told; id and name are enough."""
     async with stage(folder) as it:
         pod_id = it.emulator.add_pod(name_of(), boot_seconds=0)
         it.emulator.add_pod("broken", boot_seconds=0)
         await asyncio.to_thread(left_by, it, given_up=True)
-        it.emulator.faults.add(Edit(put={"data.1.gpuCount": []}), on="list")
+        broken: dict[str, object] = {"data.0.priceHr": None, "data.0.createdAt": "soon", "data.1.id": None}
+        it.emulator.faults.add(Edit(put=broken), on="list")
         sweep = await it.client.pods.sweep()
         assert sweep.deleted == (pod_id,)
         assert set(sweep.errors) == {"pods.list"}
@@ -323,7 +335,7 @@ async def test_expired_leases_are_swept_from_anywhere(
         assert pods[0].name.startswith("train-")
         monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(tmp_path / "elsewhere"))
         # As if the process of the first were gone.
-        expiring.supervisor._steps._pid = 0
+        expiring.supervisor._pid = -1
         for seconds in (3_500, 700):
             await it.clock.sleep(seconds)
             assert (await it.client.pods.sweep(expired=True)).found == ()
@@ -482,17 +494,32 @@ async def test_a_price_below_zero_is_none(folder: Path) -> None:
             assert 0 < pod.price_hr < it.spec.max_price  # type: ignore[operator]  # the spec of an offer has one
 
 
-@pytest.mark.parametrize("is_living", [False, True])
-async def test_a_pod_that_has_another_name_by_now_is_told(folder: Path, is_living: bool) -> None:
-    """The file of a dead process has the id of a pod that is another's, perhaps of the lease next door."""
+@pytest.mark.parametrize(
+    "name", ["somebody-elses", name_of(1, "next-door"), "training", "TRAINING", "no name"]
+)
+async def test_a_pod_that_has_another_name_by_now_is_told(folder: Path, name: str) -> None:
+    """The file of a dead process has the id of another's pod: only the unique name proves whose it is."""
     async with stage(folder) as it:
-        name = name_of(1, "next-door") if is_living else "somebody-elses"
         pod_id = it.emulator.add_pod(name, boot_seconds=0)
-        await asyncio.to_thread(left_by, it, pod_id=pod_id, given_up=True)
+        if name == "no name":
+            it.emulator.faults.add(Edit(put={"data.0.name": None, "name": None}), on="list")
+        await asyncio.to_thread(left_by, it, name=name_of(0, "training"), pod_id=pod_id, given_up=True)
         sweep = await it.client.pods.sweep()
         assert (sweep.found, sweep.deleted, it.running()) == ((), (), [pod_id])
         assert name in sweep.skipped[0].reason
         assert len(it.records()) == 1
+
+
+async def test_a_list_that_fails_deletes_no_pod_of_another(folder: Path) -> None:
+    """`get` shows whose the id in a file is; ours is deleted."""
+    async with stage(folder) as it:
+        ours, theirs = (it.emulator.add_pod(name, boot_seconds=0) for name in (name_of(), "theirs"))
+        await asyncio.to_thread(left_by, it, pod_id=ours, given_up=True)
+        await asyncio.to_thread(left_by, it, name=name_of(1), pod_id=theirs, given_up=True)
+        it.emulator.faults.add(Status(403), on="list", times=1)
+        sweep = await it.client.pods.sweep()
+        assert (sweep.deleted, set(sweep.errors)) == ((ours,), {"pods.list", theirs})
+        assert (it.running(), len(it.records())) == ([theirs], 1)
 
 
 async def test_a_file_whose_name_is_no_text_is_told(folder: Path) -> None:

@@ -122,7 +122,7 @@ class Machine:
             try:
                 await self.clock.sleep(self.rng.uniform(0, 500))
                 # Its own lease deletes it when the budget is used up, before the block hears of it.
-                has_ended = lease.supervisor._steps.is_ending
+                has_ended = lease.supervisor.is_ending
                 assert has_ended or self.is_running(pod.id), f"{pod} was deleted by somebody else"
                 if has_ended:
                     self.wanted.discard(pod.id)
@@ -141,13 +141,13 @@ class Machine:
         entering = asyncio.ensure_future(lease.__aenter__())
         await self.clock.sleep(self.rng.choice([0.0, self.rng.uniform(0, 3), self.rng.uniform(0, 200)]))
         supervisor = lease.supervisor
-        supervisor._steps._pid = -1
-        rental = supervisor._rental
-        if rental is not None and hasattr(rental, "file"):
-            await asyncio.to_thread(rental.file.update, process_start=1)
-            rental.file.close()
-            rental.file._pid = -1
-        supervisor._steps.wake()
+        supervisor._pid = -1
+        for rental in supervisor._rentals:
+            if rental.file is not None:
+                await asyncio.to_thread(rental.file.update, process_start=1)
+                rental.file.close()
+                rental.file._pid = -1
+        supervisor._changed.set()
         entering.cancel()
         with suppress(PrimePodsError, asyncio.CancelledError):
             await entering

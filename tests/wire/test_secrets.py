@@ -295,6 +295,7 @@ ECHOES: dict[str, Callable[[Received], Answer]] = {
         {"detail": "no"}, 400, headers={"X-Echo": echo(request), "X-Request-Id": echo(request)}
     ),
     "header of a good answer": lambda request: Reply(200, b"{", headers={"X-Echo": echo(request)}),
+    "name of a header": lambda request: reply({"detail": "no"}, 400, headers={echo(request)[7:]: "x"}),
     "no JSON": lambda request: Reply(200, f'{{"a": {echo(request)}'.encode()),
     "half of it in the excerpt": lambda request: Reply(200, b" " * 790 + echo(request)[7:].encode()),
     "half of it in what is read": lambda request: Reply(500, b"\n" * 19_990 + echo(request)[7:].encode()),

@@ -8,6 +8,8 @@ import attrs
 
 from primepods._utils.unique_names import expiry_of, is_unique
 
+from .trace import check_trace
+
 if TYPE_CHECKING:
     from .world import World
 
@@ -92,3 +94,12 @@ def _files(world: World) -> list[str]:
         for path in machine.disk.folder.iterdir()
         if path.is_file()
     ]
+
+
+def check_traces(world: World) -> None:
+    """Check that the model of leases allows what each client has done."""
+    for events in world.traces:
+        try:
+            check_trace(events)
+        except AssertionError as exc:
+            raise BrokenInvariantError("leases follow the model", str(exc)) from None

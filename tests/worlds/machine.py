@@ -60,7 +60,9 @@ class Machine:
 
     def _make_client(self) -> primepods.AsyncClient:
         world = self._world
-        return make_client(world.url, clock=self._clock, api_key=world.emulator.api_key, **self._options)
+        world.traces.append([])
+        options = {"on_event": world.traces[-1].append, **self._options}
+        return make_client(world.url, clock=self._clock, api_key=world.emulator.api_key, **options)
 
     def start(self, name: str, call: Callable[[], Coroutine[Any, Any, Any]]) -> asyncio.Task[None]:
         """Start a program; its result or error is said, and the world waits for its end."""

@@ -13,9 +13,10 @@ import simloom
 
 from primepods import PodSpec
 from primepods.emulator import Cut, Delay, Emulator, Fault, Html, Reset, Stale, Status
+from primepods.events import Event
 
 from .clocks import ApiClock, now
-from .invariants import BrokenInvariantError, Use, billed, check_pods, check_swept
+from .invariants import BrokenInvariantError, Use, billed, check_pods, check_swept, check_traces
 from .machine import Machine
 
 T = TypeVar("T")
@@ -68,6 +69,7 @@ class World:
         self.sim_seed: int = seed
         self.folder: Path = folder
         self.machines: list[Machine] = []
+        self.traces: list[list[Event]] = []
         self.calls: list[tuple[Machine, asyncio.Task[None]]] = []
         self.uses: dict[str, Use] = {}
         self.doubtful: set[str] = set()
@@ -281,6 +283,7 @@ class World:
         spent = self.emulator.spent
         await self.sleep(3600)
         check_swept(self, spent)
+        check_traces(self)
         await self.stop_api()
 
     async def _wait_for_calls(self) -> None:

@@ -1,0 +1,161 @@
+"""Options, sizes and progress bars of copies to pods and from them."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ._errors import CommandError, ExitCode, print_error
+
+if TYPE_CHECKING:
+    from primepods.remote import Exclusion, UploadSize
+
+_PANEL = "On the pod"
+_MEGABYTE = 1_000_000
+_LARGE_UPLOAD = 100 * _MEGABYTE
+
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Do not upload files of this name or pattern, such as .git or '*.pyc'; may be repeated.",
+        metavar="PATTERN",
+        rich_help_panel=_PANEL,
+    ),
+]
+ExcludeFrom = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Do not upload what git's patterns in this file ignore, such as .gitignore; may be repeated.",
+        metavar="FILE",
+        rich_help_panel=_PANEL,
+    ),
+]
+Uploads = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--upload",
+        help="Copy this to the pod; the command runs in the first uploaded folder. May be repeated.",
+        metavar="LOCAL[:REMOTE]",
+        rich_help_panel=_PANEL,
+    ),
+]
+Downloads = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--download",
+        help="Copy this from the pod afterwards, even if the command fails. May be repeated.",
+        metavar="REMOTE[:LOCAL]",
+        rich_help_panel=_PANEL,
+    ),
+]
+
+
+def parse_exclusion(patterns: Iterable[str] | None, files: Iterable[Path] | None) -> Exclusion:
+    """Return what ``--exclude`` and ``--exclude-from`` leave out of an upload.
+
+    Raises:
+        CommandError: A pattern is invalid, or a file cannot be read.
+    """
+    from primepods.remote import Exclusion
+
+    try:
+        if not files:
+            return Exclusion(patterns or ())
+        from ._gitignore import GitExclusion
+
+        return GitExclusion(patterns or (), files)
+    except OSError as exc:
+        raise CommandError(f"--exclude-from {exc.filename}: {exc.strerror}", ExitCode.USAGE) from None
+    except ValueError as exc:
+        raise CommandError(str(exc), ExitCode.USAGE) from None
+
+
+def parse_upload(text: str) -> tuple[Path, str]:
+    """Return the local path of ``LOCAL[:REMOTE]`` and its target on the pod, by default of the same name.
+
+    Raises:
+        CommandError: No path is given, or the local path does not exist.
+    """
+    local, _, remote = text.partition(":")
+    path = Path(local)
+    if not local:
+        raise CommandError("--upload is empty: name a path, such as --upload .:work", ExitCode.USAGE)
+    if not path.exists():
+        raise CommandError(f"--upload {local}: there is no such file or folder", ExitCode.USAGE)
+    # The name that was given, also if it is that of a link; `..` has none.
+    return path, remote or Path(os.path.abspath(path)).name or "work"  # noqa: PTH100 - `resolve` follows links
+
+
+def parse_download(text: str) -> tuple[str, str]:
+    """Return the path on the pod of ``REMOTE[:LOCAL]`` and its local target, by default of the same name.
+
+    Raises:
+        CommandError: No path is given, or the local target cannot be written.
+    """
+    remote, _, local = text.partition(":")
+    if not remote:
+        raise CommandError("--download is empty: name a path, such as --download out/", ExitCode.USAGE)
+    local = local or posixpath.basename(remote.rstrip("/")) or "."
+    # Check now: after hours of work, when the pod is about to be deleted, it would be too late.
+    target = Path(local).absolute()
+    existing = next(path for path in (target, *target.parents) if path.exists())
+    if not _can_write(target, existing):
+        raise CommandError(f"--download {text}: {existing} cannot be written here", ExitCode.USAGE)
+    return remote, local
+
+
+def _can_write(target: Path, existing: Path) -> bool:
+    """Return whether a target can be written; ``existing`` is the target or its nearest existing parent."""
+    if existing.is_dir():
+        return os.access(existing, os.W_OK | os.X_OK)
+    # A file can be replaced by the target if its folder is writable, but cannot be a parent of the target.
+    return existing == target and os.access(existing.parent, os.W_OK | os.X_OK)
+
+
+def measure(command: str, local: str | Path, exclusion: Exclusion) -> UploadSize:
+    """Return the size of an upload; warn if it is large.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    from primepods.remote import measure_upload
+
+    size = measure_upload(local, exclusion)
+    if size.bytes >= _LARGE_UPLOAD:
+        print_error(
+            command,
+            f"{local} has {describe(size)}: leave out what the pod does not need, with --exclude .git, or "
+            "--exclude-from .gitignore",
+        )
+    return size
+
+
+def describe(size: UploadSize) -> str:
+    """Return the number of files and their size, for a message."""
+    megabytes = size.bytes / _MEGABYTE
+    return f"{size.files:,} {'file' if size.files == 1 else 'files'}, {megabytes:,.1f} MB"
+
+
+@contextmanager
+def progress(what: str, total: int | None = None) -> Generator[Callable[[int], Any] | None]:
+    """Show the progress of a copy on stderr, and yield its callback; ``None`` if stderr is no terminal.
+
+    Args:
+        what: What is done.
+        total: Bytes in all, if known.
+    """
+    from ._screen import Screen, stderr_console
+
+    screen = Screen(stderr_console())
+    if not screen.is_live:
+        yield None
+        return
+    megabytes = None if total is None else -(-total // _MEGABYTE)
+    with screen.meter(what) as meter:
+        yield lambda done: meter.update(-(-done // _MEGABYTE), megabytes, "MB")

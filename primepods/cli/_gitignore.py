@@ -1,0 +1,31 @@
+"""Files that an upload leaves out by git's patterns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from pathspec import GitIgnoreSpec
+
+from primepods.remote import Exclusion
+
+from ._errors import CommandError, ExitCode
+
+
+class GitExclusion(Exclusion):
+    """Patterns as for rsync, and files with patterns as for git."""
+
+    def __init__(self, patterns: Iterable[str], files: Iterable[Path]) -> None:
+        super().__init__(patterns)
+        self._specs: list[GitIgnoreSpec] = []
+        for file in files:
+            try:
+                self._specs.append(GitIgnoreSpec.from_lines(file.read_text(encoding="utf-8").splitlines()))
+            except ValueError as exc:
+                raise CommandError(f"--exclude-from {file}: {exc}", ExitCode.USAGE) from None
+
+    def matches(self, path: str, *, is_folder: bool) -> bool:
+        name = f"{path}/" if is_folder else path
+        return super().matches(path, is_folder=is_folder) or any(
+            spec.match_file(name) for spec in self._specs
+        )

@@ -1,0 +1,93 @@
+"""Messages that never wait for a reader: while nobody reads them, pods are deleted nevertheless."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, BinaryIO, Final, cast
+
+from primepods.remote import BackgroundWriter
+
+_MAX_PENDING: Final = 1 << 20
+"""Bytes of messages to keep while nobody reads; later ones are dropped."""
+_MAX_DELAY: Final = 2.0
+"""Seconds to wait at the end for a reader."""
+
+
+@contextmanager
+def background_stderr() -> Generator[None]:
+    """Write to stderr in a background thread while the block runs; at its end, wait at most two seconds."""
+    stderr = sys.stderr
+    try:
+        raw = _BackgroundStream(stderr.fileno())
+        stderr.flush()
+    except (AttributeError, OSError, ValueError):  # closed, or in memory
+        yield
+        return
+    # A text file calls only `write` of its binary one.
+    binary = cast("BinaryIO", raw)
+    background = io.TextIOWrapper(binary, encoding=stderr.encoding, errors=stderr.errors, write_through=True)
+    sys.stderr = background
+    try:
+        yield
+    finally:
+        sys.stderr = stderr
+        background.detach()
+        raw.finish()
+
+
+def finish_stderr() -> None:
+    """Write what is pending, before another program replaces this process."""
+    raw = getattr(sys.stderr, "buffer", None)
+    if isinstance(raw, _BackgroundStream):
+        raw.finish()
+
+
+class _BackgroundStream(io.RawIOBase):
+    """File for messages whose writes never wait: at most 1 MiB is kept for a reader that stalls.
+
+    Args:
+        descriptor: The file descriptor.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._writer = BackgroundWriter(descriptor)
+        self._pending = 0
+        self._lock = threading.Lock()
+
+    def write(self, data: Any, /) -> int:
+        """Write later, or drop the data if too much is pending."""
+        content = bytes(data)
+        with self._lock:
+            is_full = self._pending + len(content) > _MAX_PENDING
+            if not is_full:
+                self._pending += len(content)
+        if not is_full:
+            self._writer.write(content, lambda _: self._forget(len(content)))
+        return len(content)
+
+    def finish(self) -> None:
+        """Wait until all is written, or for two seconds."""
+        self._writer.close()
+        self._writer.join(_MAX_DELAY)
+
+    def writable(self) -> bool:
+        """Return ``True``."""
+        return True
+
+    def fileno(self) -> int:
+        """Return the file descriptor."""
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        """Return whether the file is a terminal."""
+        return os.isatty(self._descriptor)
+
+    def _forget(self, count: int) -> None:
+        with self._lock:
+            self._pending -= count

@@ -1,0 +1,26 @@
+"""Failover of a lease: after which errors the next spec is tried."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .. import errors
+
+_NEXT_SPEC_ERRORS: Final = (
+    errors.SoldOutError,
+    errors.PriceTooHighError,
+    errors.PodFailedError,
+    errors.WaitTimeoutError,
+    errors.LoginError,
+    errors.ConnectionLostError,
+    # The pod of an uncertain order has a unique name of the lease's, which deletes it if it appears later.
+    errors.CreateUncertainError,
+)
+# Number of pods that refuse the user's keys, after which no more are ordered: they would refuse, too.
+_MAX_KEY_REFUSALS: Final = 2
+
+
+def tries_next_spec(failures: list[errors.PrimePodsError]) -> bool:
+    """Return whether the next spec is tried after these errors of the earlier ones."""
+    refusals = [error for error in failures if isinstance(error, errors.LoginError) and error.is_key_refused]
+    return isinstance(failures[-1], _NEXT_SPEC_ERRORS) and len(refusals) < _MAX_KEY_REFUSALS

@@ -1,0 +1,60 @@
+"""Output in a background thread, so that a reader that stalls delays nobody."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from queue import SimpleQueue
+
+OnWritten = Callable[[OSError | None], object]
+
+
+class BackgroundWriter:
+    """Writer to a file descriptor, in a thread of its own, which does not keep the process running.
+
+    The thread writes to the descriptor itself: one that waits in a file object would hold its lock, and the
+    interpreter could not flush that file at its exit.
+
+    Args:
+        descriptor: The file descriptor.
+        flush: Called before the first write, to write what the file object has buffered.
+    """
+
+    def __init__(self, descriptor: int, flush: Callable[[], object] = bool) -> None:
+        self._descriptor = descriptor
+        self._flush = flush
+        self._queue: SimpleQueue[tuple[bytes, OnWritten] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def write(self, data: bytes, on_written: OnWritten) -> None:
+        """Write ``data`` later; then call ``on_written`` in the thread, with the error if there was one."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="primepods-output", daemon=True)
+            self._thread.start()
+        self._queue.put((data, on_written))
+
+    def close(self) -> None:
+        """End the thread when all is written."""
+        self._queue.put(None)
+
+    def join(self, timeout: float) -> None:
+        """Wait until all is written after :meth:`close`, or for ``timeout`` seconds."""
+        if self._thread is not None:
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        with suppress(OSError, ValueError):  # the first write fails, too
+            self._flush()
+        while (item := self._queue.get()) is not None:
+            data, on_written = item
+            error: OSError | None = None
+            try:
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(self._descriptor, view) :]
+            except OSError as exc:
+                error = exc
+            with suppress(RuntimeError):  # the event loop that waited is closed
+                on_written(error)

@@ -1,0 +1,132 @@
+"""Putting a complete download in its place. All functions block."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from ..errors import TransferError
+
+
+def check_target(target: Path) -> None:
+    """Check that a target is not behind a link that an earlier download may have made.
+
+    Such links are relative, and belong to this user. A pod could otherwise send a link, and with the next
+    download write to where it points, such as ``.git``.
+
+    Raises:
+        TransferError: The target is behind such a link.
+    """
+    for path in (target, *target.parents):
+        if path.is_symlink() and path.is_dir():
+            text = str(path.readlink())
+            is_own = not hasattr(os, "getuid") or path.lstat().st_uid == os.getuid()
+            if is_own and not Path(text).is_absolute():
+                raise TransferError(
+                    f"{path} is a link to {text!r}, which an earlier copy may have made: give the path of "
+                    "the folder itself. Nothing was changed."
+                )
+
+
+def create_staging(target: Path) -> Path:
+    """Create a temporary folder on the disk of ``target``, in the nearest folder that exists.
+
+    Raises:
+        TransferError: A file is in the place of a folder.
+        OSError: The folder cannot be written.
+    """
+    folder = target.parent if target.exists() and not target.is_dir() else target
+    while not folder.is_dir():
+        if folder != target and os.path.lexists(folder):
+            raise TransferError(f"{folder} is not a folder. Nothing was changed.")
+        folder = folder.parent
+    return Path(tempfile.mkdtemp(prefix=".primepods-", dir=folder))
+
+
+def place(staged: Path, target: Path) -> None:
+    """Move a complete copy to its target, or change nothing; an existing folder keeps its other files.
+
+    Args:
+        staged: The copy, in the folder that :func:`create_staging` has made.
+        target: The target.
+
+    Raises:
+        TransferError: A file is in the place of a folder, or the reverse, or a folder is on another disk.
+        OSError: A file cannot be renamed.
+    """
+    is_merge = _is_folder(staged) and target.is_dir()
+    # All are checked before the first is moved.
+    moves = list(_moves(staged, target)) if is_merge else [(staged, target)]
+    for source, path in moves:
+        _check_kind(source, path)
+    old = Path(tempfile.mkdtemp(prefix="old-", dir=staged.parent))
+    folders = [path for path in target.parents if not os.path.lexists(path)]
+    done: list[tuple[Path, Path, Path]] = []
+    try:
+        for folder in reversed(folders):
+            folder.mkdir(exist_ok=True)
+        for number, (source, path) in enumerate(moves):
+            backup = old / str(number)
+            # Before it is moved, so that it is also undone if an interruption comes between.
+            done.append((source, path, backup))
+            _replace(source, path, backup)
+    except BaseException:
+        for source, path, backup in reversed(done):
+            _undo(source, path, backup)
+        for folder in folders:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def _moves(staged: Path, target: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield what to move where, so that a staged folder is merged into an existing one.
+
+    Raises:
+        TransferError: A folder in the target is on another disk, or cannot be written.
+    """
+    if target.stat().st_dev != staged.stat().st_dev:
+        raise TransferError(f"{target} is on another disk: copy it by itself. Nothing was changed.")
+    if not os.access(target, os.W_OK | os.X_OK):
+        raise TransferError(f"{target} cannot be written. Nothing was changed.")
+    for path in list(staged.iterdir()):
+        if _is_folder(path) and _is_folder(target / path.name):
+            yield from _moves(path, target / path.name)
+        else:
+            yield path, target / path.name
+
+
+def _check_kind(staged: Path, target: Path) -> None:
+    if _is_folder(staged) and os.path.lexists(target):
+        raise TransferError(f"{target} is a folder on the pod, but not here. Nothing was changed.")
+    # Also a link to a folder is no place for a file: it may be somebody's way to that folder.
+    if not _is_folder(staged) and _is_folder(target):
+        raise TransferError(f"{target} is a folder here, but not on the pod. Nothing was changed.")
+
+
+def _replace(source: Path, target: Path, backup: Path) -> None:
+    try:
+        if os.path.lexists(target):
+            try:
+                os.link(target, backup, follow_symlinks=False)
+            except OSError:  # the disk has no links, or the file cannot be replaced: then this fails, too
+                target.rename(backup)
+        source.replace(target)
+    except OSError as exc:
+        # Without the path of the temporary folder.
+        raise OSError(exc.errno, exc.strerror, str(target)) from None
+
+
+def _undo(source: Path, target: Path, backup: Path) -> None:
+    with suppress(OSError):
+        if not os.path.lexists(source):
+            target.rename(source)
+        if os.path.lexists(backup):
+            backup.replace(target)
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()

@@ -1,0 +1,198 @@
+"""Unpacking of a pod's archive into a temporary folder. All functions block."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from itertools import takewhile
+from pathlib import Path
+from tarfile import TarInfo
+from typing import BinaryIO, Final
+
+import attrs
+
+from ..errors import TransferError
+from ._archive import OWNER_MODES, Progress
+from ._tar import ArchiveReader
+
+_KEPT_MODES: Final = 0o755
+"""Bits of the modes on the pod that a download keeps: no write permission for others."""
+_MAX_DEPTH: Final = 250
+_MAX_NAMES: Final = 64 << 20
+"""Characters of the names of folders and links, which are kept until all files are written."""
+_MAX_SHOWN: Final = 20
+"""Left out members to name in a message."""
+_ERRORS_OF_NAMES: Final = {
+    errno.EEXIST,
+    errno.EINVAL,
+    errno.EISDIR,
+    errno.EILSEQ,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+}
+"""Errors that an archive causes, not the disk here."""
+
+
+@attrs.define
+class LeftOut:
+    """Members that were left out: links that leave the folder, pipes and devices.
+
+    Attributes:
+        count: Their number.
+        names: The first of them, for a message.
+    """
+
+    count: int = 0
+    names: list[str] = attrs.field(factory=list[str])
+
+    def add(self, text: str) -> None:
+        """Count a member."""
+        self.count += 1
+        if len(self.names) < _MAX_SHOWN:
+            self.names.append(text)
+
+
+def unpack_file(stream: BinaryIO, path: Path, target: Path, progress: Progress) -> None:
+    """Unpack an archive that holds one regular file.
+
+    Args:
+        stream: The archive.
+        path: Path of the new file.
+        target: The path where it will be, for messages.
+        progress: Counts the bytes.
+
+    Raises:
+        TransferError: The archive holds something else.
+        OSError: The file cannot be written.
+    """
+    count = 0
+    for member, content in ArchiveReader(stream).members():
+        count += 1
+        if not member.isreg() or count > 1:
+            raise TransferError("The pod sent something else than one file. Nothing was changed.")
+        with _storing("", target):
+            _write(member, content, path, progress)
+    if not count:
+        raise TransferError("The pod sent no file. Nothing was changed.")
+
+
+def unpack_folder(stream: BinaryIO, folder: Path, target: Path, progress: Progress) -> LeftOut:
+    """Unpack an archive into an empty folder.
+
+    Links are created last, so that nothing is written through one.
+
+    Args:
+        stream: The archive.
+        folder: The folder.
+        target: The path where it will be, for messages.
+        progress: Counts the bytes.
+
+    Raises:
+        TransferError: It is no complete archive, or cannot be stored: a path is outside the folder.
+        OSError: A file cannot be written.
+    """
+    links: dict[str, str] = {}
+    """Target of each link; empty for a pipe or device."""
+    times: dict[str, float] = {}
+    names_length = 0
+    for member, content in ArchiveReader(stream).members():
+        name = _checked_path(member.name)
+        path = folder / name
+        if not member.isreg():
+            names_length += len(name) + len(member.linkname)
+            if names_length > _MAX_NAMES:
+                raise TransferError("The pod sent too many folders and links. Nothing was changed.")
+        with _storing(name, target):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if member.isdir():
+                path.mkdir(exist_ok=True)
+                path.chmod((member.mode & _KEPT_MODES) | OWNER_MODES)
+                times[name] = member.mtime
+            elif member.isreg():
+                _write(member, content, path, progress)
+            elif not member.islnk():
+                links[name] = member.linkname if member.issym() else ""
+            elif (source := _checked_path(member.linkname)) in links:
+                links[name] = links[source]
+            else:
+                _link(folder / source, path)
+    left_out = _create_links(folder, links, target)
+    for name, time in times.items():
+        os.utime(folder / name, (time, time))
+    return left_out
+
+
+def _create_links(folder: Path, links: dict[str, str], target: Path) -> LeftOut:
+    """Create the links that stay in the folder; return the members that are left out."""
+    left_out = LeftOut()
+    for name, text in links.items():
+        if _stays_inside(name, text):
+            with _storing(name, target):
+                (folder / name).symlink_to(text)
+        else:
+            left_out.add(f"{name!r} -> {text!r}" if text else repr(name))
+    return left_out
+
+
+def _write(member: TarInfo, content: Iterator[bytes], path: Path, progress: Progress) -> None:
+    with path.open("xb") as file:
+        for chunk in content:
+            file.write(chunk)
+            progress.done += len(chunk)
+    path.chmod(member.mode & _KEPT_MODES)
+    os.utime(path, (member.mtime, member.mtime))
+
+
+def _link(source: Path, path: Path) -> None:
+    """Create a hard link to a file of the archive; a copy on disks that have no links."""
+    if not source.is_file():
+        raise TransferError(f"The pod sent a link to {source.name!r}, which it did not send before.")
+    try:
+        os.link(source, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        shutil.copy2(source, path)
+
+
+@contextmanager
+def _storing(name: str, target: Path) -> Generator[None]:
+    """Raise errors of the disk with the path where a member will be, not that of the temporary folder."""
+    try:
+        yield
+    except OSError as exc:
+        failure = exc
+    else:
+        return
+    if failure.errno in _ERRORS_OF_NAMES:
+        raise TransferError(
+            f"The pod sent {name!r}, which cannot be stored here: {failure.strerror}. Nothing was changed."
+        )
+    raise OSError(failure.errno, failure.strerror, str(target / name))
+
+
+def _checked_path(name: str) -> str:
+    """Return the normalised path of a member.
+
+    Raises:
+        TransferError: The path is outside the folder, or no path.
+    """
+    parts = [part for part in name.split("/") if part not in {"", "."}]
+    if name.startswith("/") or ".." in parts:
+        raise TransferError(f"The pod sent {name!r}, which is outside the folder. Nothing was changed.")
+    if "\0" in name or len(parts) > _MAX_DEPTH:
+        raise TransferError(f"The pod sent {name[:100]!r}…, which is no path here. Nothing was changed.")
+    return "/".join(parts) or "."
+
+
+def _stays_inside(name: str, target: str) -> bool:
+    """Return whether a link stays in the folder; ``..`` is allowed only at the beginning of its target."""
+    if not target or target.startswith("/") or "\0" in target:
+        return False
+    parts = [part for part in target.split("/") if part not in {"", "."}]
+    levels_up = len(list(takewhile(lambda part: part == "..", parts)))
+    return ".." not in parts[levels_up:] and levels_up <= name.count("/")

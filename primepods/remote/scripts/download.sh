@@ -1,0 +1,35 @@
+# Packs a file or a folder: prints `file` or `folder`, and then the archive.
+#
+# $1 is the mark, and $2 the path, which is absolute or begins with a dot.
+primepods_mark=$1 primepods_target=$2
+# Options from here would change what `tar` does.
+unset TAR_OPTIONS
+# The client knows a message of GNU's tar, in English.
+export LC_ALL=C
+
+primepods_download() {
+  if [ -d "$primepods_target" ]; then
+    printf 'folder\n'
+    cd "$primepods_target" && tar -cf - .
+  elif [ ! -f "$primepods_target" ]; then
+    printf '%s is no file or folder\n' "$primepods_target" >&2
+    return 1
+  elif [ ! -s "$primepods_target" ] && [ "$(($(head -c 1 "$primepods_target" | wc -c)))" -gt 0 ]; then
+    # `tar` would send it empty.
+    printf '%s does not tell its size, as files in /proc: copy it to another file first\n' "$primepods_target" >&2
+    return 1
+  else
+    printf 'file\n'
+    # GNU's tar replaces backslashes and digits in a name that it is given. Other ones do not, and do not know
+    # the option. With `-h`, `tar` packs the file to which a link points.
+    set -- "./${primepods_target##*/}"
+    if tar --no-unquote --version >/dev/null 2>&1; then set -- --no-unquote "$1"; fi
+    cd "${primepods_target%/*}/" && tar -chf - "$@"
+  fi
+}
+
+primepods_download
+primepods_code=$?
+printf '%s exit %s\n' "$primepods_mark" "$primepods_code"
+printf '%s exit %s\n' "$primepods_mark" "$primepods_code" >&2
+exit "$primepods_code"

@@ -1,0 +1,83 @@
+# Runs a command in its own process group, and kills that group when the connection ends.
+#
+# $1 is the mark, $2 the folder, $3 the command, $4 the number of bytes of its input, or nothing. The others
+# are environment variables, NAME=VALUE.
+#
+# File descriptor 3 is the script's own input. It ends when the connection ends, even if the client was killed:
+# so the command never reads it. Its input is received whole, before it starts, in a file without a name: 4
+# writes that file, 5 counts its bytes, and 6 is the command's input.
+exec 3<&0 </dev/null
+primepods_mark=$1 primepods_folder=$2 primepods_command=$3 primepods_size=$4
+shift 4
+
+primepods_receive() {
+  [ -n "$primepods_size" ] || { exec 6</dev/null; return; }
+  # The name is secret: nobody else can have made this file.
+  for primepods_file in "${TMPDIR:-/tmp}/$primepods_mark" "./.$primepods_mark"; do
+    # In a subshell, since a failed redirection ends the shell.
+    if (umask 077; : >"$primepods_file") 2>/dev/null; then
+      # shellcheck disable=SC2094 # read after it is written
+      exec 4>"$primepods_file" 5<"$primepods_file" 6<"$primepods_file"
+      rm -f "$primepods_file"
+      head -c "$primepods_size" <&3 >&4
+      primepods_received=$(wc -c <&5)
+      exec 4>&- 5<&-
+      [ "$primepods_received" -eq "$primepods_size" ]
+      return
+    fi
+  done
+  return 1
+}
+
+primepods_run() {
+  # The minus sign with which `kill` takes a process group, or nothing on pods without `setsid`, where only
+  # the child is killed.
+  primepods_group=
+  if command -v setsid >/dev/null 2>&1; then primepods_group=-; fi
+  (
+    exec 3<&- <&6 6<&-
+    # Python prints each line at once, instead of 8 KiB at a time, unless the pod or the user decides otherwise.
+    export PYTHONUNBUFFERED="${PYTHONUNBUFFERED-1}"
+    # shellcheck disable=SC2163 # $1 is NAME=VALUE
+    while [ "$#" -gt 0 ]; do export "$1"; shift; done
+    # So that nothing of the script's is exported with `set -a`, or instead of a variable of the image.
+    set -- sh -c "$primepods_command"
+    if [ -n "$primepods_group" ]; then set -- setsid "$@"; fi
+    unset primepods_mark primepods_folder primepods_command primepods_size primepods_file primepods_received \
+      primepods_group primepods_code primepods_newline primepods_script primepods_lines primepods_line
+    exec "$@"
+  ) &
+  primepods_child=$!
+  exec 6<&-
+  (
+    # shellcheck disable=SC2034 # only the end matters
+    while read -r primepods_line <&3; do :; done
+    # When the child has ended, the last line sends TERM to this process: ignore it, since other processes of
+    # the group may still be running.
+    trap '' TERM
+    kill -TERM "$primepods_group$primepods_child"
+    primepods_seconds=0
+    while [ "$primepods_seconds" -lt 10 ] && kill -0 "$primepods_group$primepods_child"; do
+      sleep 1
+      primepods_seconds=$((primepods_seconds+1))
+    done
+    kill -KILL "$primepods_group$primepods_child"
+  ) >/dev/null 2>&1 &
+  primepods_watcher=$!
+  exec 3<&-
+  wait "$primepods_child"
+  primepods_code=$?
+  kill "$primepods_watcher" 2>/dev/null
+}
+
+primepods_code=1
+if cd "$primepods_folder"; then
+  if primepods_receive; then
+    primepods_run "$@"
+  else
+    printf 'the input of the command was not received\n' >&2
+  fi
+fi
+printf '%s exit %s\n' "$primepods_mark" "$primepods_code"
+printf '%s exit %s\n' "$primepods_mark" "$primepods_code" >&2
+exit "$primepods_code"

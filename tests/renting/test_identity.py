@@ -1,0 +1,214 @@
+"""Whose pod it is, the list says: responses that are damaged, mixed up or repeated by a gateway."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import pytest
+
+import primepods
+from primepods.emulator import Delay, Edit, Fault, Reset, Status
+from tests.renting.api import Api, pod_row, spec
+from tests.renting.stage import Stage, stage
+from tests.support.client import make_client
+from tests.support.clock import ManualClock
+
+pytestmark = pytest.mark.anyio
+
+
+def lists(it: Stage) -> int:
+    """How often the list of pods was read; an empty one is read twice."""
+    return len(it.emulator.requests.where(method="GET", path="/api/v1/pods/"))
+
+
+async def test_a_teammates_pod_in_the_response_is_not_ours(folder: Path) -> None:
+    """It has the name that the user chose, without our suffix: the list shows ours, and theirs stays."""
+    async with stage(folder) as it:
+        theirs = it.emulator.add_pod("training", boot_seconds=0)
+        it.emulator.faults.add(Edit(put={"id": theirs, "name": "training"}), on="create", times=1)
+        async with it.client.pods.lease(attrs.evolve(it.spec, name="training")) as pod:
+            assert sorted(it.running()) == sorted([theirs, pod.id])
+            assert pod.name.startswith("training-")
+        assert (list(it.emulator.pods), it.records()) == ([theirs], [])
+
+
+GETS: dict[str, Fault | None] = {
+    "readable": None,
+    "404": Status(404, body={"detail": "Not found"}),
+    "500": Status(500),
+    "unreadable": Edit(put={"gpuCount": []}),
+}
+
+
+@pytest.mark.parametrize("get", GETS)
+@pytest.mark.parametrize("is_used", [False, True])
+async def test_the_id_of_another_pod_is_neither_used_nor_deleted(
+    folder: Path, get: str, *, is_used: bool
+) -> None:
+    """A response has our name and another pod's id: the list shows it, and ours is deleted by its name."""
+    async with stage(folder) as it:
+        theirs = it.emulator.add_pod("theirs", boot_seconds=0)
+        it.emulator.faults.add(Edit(put={"id": theirs}), on="create", times=1)
+        if (fault := GETS[get]) is not None:
+            it.emulator.faults.add(fault, on="get", pod_id=theirs)
+        entering = asyncio.create_task(it.client.pods.lease(it.spec).__aenter__())
+        if not is_used:
+            while not it.records() or it.records()[0].pod_id is None:
+                await it.clock.sleep(0.01)
+            entering.cancel()
+        with pytest.raises((primepods.ProtocolError, asyncio.CancelledError)):
+            await entering
+        assert (list(it.emulator.pods), it.records()) == ([theirs], [])
+
+
+async def test_an_id_of_another_pod_and_no_pod_of_ours_is_told(folder: Path) -> None:
+    """The list shows neither, and `get` whose it is: the file stays, without that id, for a sweep."""
+    async with stage(folder) as it:
+        theirs = it.emulator.add_pod("theirs", boot_seconds=0)
+        it.emulator.faults.add(Edit(put={"id": theirs}), on="create", times=1)
+        it.emulator.faults.add(Edit(put={"data": [], "total_count": 0}), on="list")
+        with pytest.raises(primepods.ProtocolError) as caught:
+            await it.client.pods.lease(it.spec).__aenter__()
+        (record,) = it.records()
+        assert (record.pod_id, record.given_up) == (None, True)
+        assert record.name in caught.value.__notes__[0]
+        it.emulator.faults.clear()
+        assert len((await it.client.pods.sweep()).deleted) == 1
+        assert (it.running(), it.records()) == ([theirs], [])
+
+
+async def test_a_pod_that_nothing_can_show_is_used_and_deleted(folder: Path) -> None:
+    """The response had its unique name: only another name speaks against that."""
+    async with stage(folder) as it:
+        it.emulator.faults.add(Status(403), on="get")
+        it.emulator.faults.add(Status(403), on="list")
+        async with it.client.pods.lease(it.spec) as pod:
+            it.emulator.faults.clear()
+            assert it.running() == [pod.id]
+        assert (it.running(), it.records()) == ([], [])
+
+
+@pytest.mark.parametrize("field", [{"priceHr": None}, {"createdAt": "soon"}], ids=str)
+async def test_a_field_that_cannot_be_read_forgets_no_pod(folder: Path, field: dict[str, object]) -> None:
+    """In each row of it: its id is in the file at once, the error names it, and the lease deletes it."""
+    async with stage(folder) as it:
+        for call in ("create", "get"):
+            it.emulator.faults.add(Edit(put=field), on=call)
+        it.emulator.faults.add(Edit(put={f"data.0.{key}": value for key, value in field.items()}), on="list")
+        entering = asyncio.create_task(it.client.pods.lease(it.spec).__aenter__())
+        await it.clock.sleep(5)
+        (pod_id,) = it.running()
+        assert [record.pod_id for record in it.records()] == [pod_id]
+        with pytest.raises(primepods.CreateUncertainError) as caught:
+            await entering
+        assert caught.value.candidates == (pod_id,)
+        assert (len(it.emulator.pods), it.records()) == (0, [])
+
+
+LOST: dict[str, Fault] = {
+    "500": Status(500, acted=True),
+    "409": Status(409, acted=True, body={"detail": "Conflict"}),
+    "499": Status(499, acted=True),
+    "nothing": Reset(acted=True),
+}
+
+
+@pytest.mark.parametrize("lost", LOST)
+async def test_all_pods_of_an_order_that_was_sent_twice_go(folder: Path, lost: str) -> None:
+    """A gateway answers what proves nothing: one of both is used, the other deleted beside the block."""
+    async with stage(folder) as it:
+        it.emulator.faults.add(LOST[lost], on="create", times=1)
+        it.emulator.faults.add(Delay(1.0), on="list", times=1)
+        entering = asyncio.create_task(it.client.pods.lease(it.spec).__aenter__())
+        while not it.running():
+            await it.clock.sleep(0.1)
+        it.emulator.add_pod(it.records()[0].name, boot_seconds=0)
+        pod = await entering
+        await it.clock.sleep(60)
+        assert list(it.emulator.pods) == [pod.id]
+        await it.client.aclose()
+        assert (len(it.emulator.pods), it.records()) == (0, [])
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+async def test_the_twin_of_an_order_that_was_sent_twice_is_deleted(folder: Path, *, keeps: bool) -> None:
+    """The gateway returned the first response: the second pod is found by the unique name at the end."""
+    async with stage(folder) as it:
+        async with it.client.pods.lease(it.spec) as pod:
+            it.emulator.add_pod(pod.name, boot_seconds=0)
+            if keeps:
+                pod.keep()
+        assert list(it.emulator.pods) == ([pod.id] if keeps else [])
+        assert it.records() == []
+
+
+async def test_a_lease_reads_the_list_twice(folder: Path) -> None:
+    """Once when its pod is ready, and once when it is gone; no `get` shows whose it is."""
+    async with stage(folder) as it:
+        other = it.emulator.add_pod("theirs", boot_seconds=0)
+        async with it.client.pods.lease(it.spec) as pod:
+            assert lists(it) == 1
+            assert it.emulator.requests.where(method="GET", path=f"/api/v1/pods/{pod.id}") == []
+        assert (lists(it), it.running()) == (2, [other])
+
+
+async def test_leases_that_end_together_read_one_list(folder: Path) -> None:
+    """An account of hundreds must not be read hundreds of times."""
+    async with stage(folder, boot_seconds=0.0) as it:
+        it.emulator.faults.add(Delay(5.0), on="list")
+
+        async def use() -> None:
+            async with it.client.pods.lease(it.spec):
+                await asyncio.sleep(0)
+
+        await asyncio.gather(*(use() for _ in range(8)))
+        assert lists(it) < 8
+
+
+CHANGES: dict[str, tuple[str, Callable[[str], str]]] = {
+    "cut": ("training-run-of-thirty-gpus", lambda name: name[:20]),
+    "slug": ("My Job: No 1", lambda name: "my-job-no-1"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_ensure_orders_nothing_beside_a_changed_name(change: str) -> None:
+    """A server that cuts or respells names would have one more pod with each call: the second is refused."""
+    name, changed = CHANGES[change]
+    clock = ManualClock(auto=True)
+    api = Api(clock, changes=lambda row: row | {"name": changed(row["name"])})
+    async with api.server, make_client(api.server.url, clock=clock) as client:
+        assert (await client.pods.ensure(spec(name=name))).id == "made-0"
+        for _ in range(2):
+            with pytest.raises(primepods.ProtocolError, match=r"made-0 .*nothing is ordered"):
+                await client.pods.ensure(spec(name=name))
+        assert (await client.pods.ensure(spec(name=changed(name)))).id == "made-0"
+    assert len(api.orders) == 1
+
+
+@pytest.mark.parametrize("theirs", ["training-run-1", "training-run", "training", "run-12 training"])
+async def test_ensure_orders_beside_another_name(theirs: str) -> None:
+    """Numbers and words that a name goes on with make another name."""
+    clock = ManualClock(auto=True)
+    api = Api(clock)
+    api.add(pod_row(theirs, clock.wall(), "theirs"))
+    async with api.server, make_client(api.server.url, clock=clock) as client:
+        assert (await client.pods.ensure(spec(name="training-run-12"))).id == "made-0"
+
+
+async def test_an_ensured_pod_may_expire(folder: Path) -> None:
+    """Its name finds it again, with and without hours, until it has expired; a lease's pod is not taken."""
+    async with stage(folder) as it:
+        named = attrs.evolve(it.spec, name="train")
+        async with it.client.pods.lease(named, max_hours=1):
+            pod = await it.client.pods.ensure(named, max_hours=1)
+            assert it.orders() == 2
+        assert (pod.name or "").startswith("train-")
+        for hours in (None, 2.0):
+            assert (await it.client.pods.ensure(named, max_hours=hours)).id == pod.id
+        await it.clock.sleep(5_400)
+        assert (await it.client.pods.ensure(named, max_hours=1)).id != pod.id
+        assert (await it.client.pods.sweep(expired=True)).deleted == (pod.id,)

@@ -1,0 +1,279 @@
+"""Planted bugs: each breaks a promise, and a test or a story of worlds must notice it.
+
+``python -m tests.worlds.mutants`` plants one after the other in a copy of the package, runs what should kill
+it, and names those that survive; ``python -m tests.worlds.mutants pagination`` only those of such a file.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final, NamedTuple
+
+ROOT: Final = Path(__file__).parents[2]
+WORLDS: Final = 300
+"""Worlds of a story that must notice a planted bug."""
+
+
+class Mutant(NamedTuple):
+    """A planted bug."""
+
+    file: str  # in primepods/
+    old: str  # a text that the file has exactly once
+    new: str  # what replaces it
+    breaks: str  # what it does wrong
+    killers: tuple[str, ...]  # ids of tests, or `story NAME`; each alone notices it
+
+    @property
+    def path(self) -> Path:
+        """The file to change, in the repository."""
+        return ROOT / "primepods" / self.file
+
+    def plant(self, folder: Path) -> None:
+        """Change the file in a copy of the repository."""
+        text = (folder / "primepods" / self.file).read_text()
+        (folder / "primepods" / self.file).write_text(text.replace(self.old, self.new))
+
+
+MUTANTS: Final = (
+    Mutant(
+        "pagination/_offset.py",
+        "            return end - 1\n",
+        "            return end\n",
+        "Pages do not overlap, so that rows are skipped when earlier ones are deleted.",
+        (
+            "tests/pagination/test_over_the_wire.py::test_a_count_beyond_the_rows_is_told_with_both_numbers[300-7]",
+        ),
+    ),
+    Mutant(
+        "pagination/_offset.py",
+        "_EMPTY_CONFIRMATIONS: Final = 2",
+        "_EMPTY_CONFIRMATIONS: Final = 1",
+        "A single empty page of a lagging replica empties the list.",
+        ("tests/pagination/test_exactly_once.py::test_a_list_that_fits_a_page_is_one_request[1]",),
+    ),
+    Mutant(
+        "pagination/_offset.py",
+        "            self._contradictions += 1\n",
+        "            self._contradictions += 3\n",
+        "A single short page is the end of a list that counts more rows.",
+        (
+            "tests/pagination/test_over_the_wire.py::test_a_count_beyond_the_rows_is_told_with_both_numbers[0-7]",
+        ),
+    ),
+    Mutant(
+        "pagination/_offset.py",
+        "            if offset == 0 or (page.rows and page.keys[0] in self.rows):\n",
+        "            if offset == 0 or page.rows:\n",
+        "A page is used although rows before it may have been skipped.",
+        (
+            "tests/pagination/test_over_the_wire.py::test_pods_that_last_are_found_while_others_come_and_go[3]",
+        ),
+    ),
+    Mutant(
+        "waiting/_watched_pod.py",
+        "MISSES_BEFORE_GONE: Final = 2",
+        "MISSES_BEFORE_GONE: Final = 1",
+        "A single status response without the pod is enough to look whether it is gone.",
+        ("tests/waiting/test_gone.py::test_a_pod_that_vanishes_has_failed",),
+    ),
+    Mutant(
+        "waiting/_watched_pod.py",
+        "if self.gone and row.status == PodState.TERMINATED:",
+        "if self.gone:",
+        "A pod that is listed again stays gone.",
+        ("tests/waiting/test_gone.py::test_a_pod_that_was_gone_and_is_back_is_back[ready]",),
+    ),
+    Mutant(
+        "resources/_deletion.py",
+        "        if is_accepted and response.pod_id == self.pod_id:\n",
+        "        if is_accepted:\n",
+        "A response about another pod proves the deletion.",
+        ("tests/wire/test_deletion.py::test_a_vague_answer_counts_when_get_agrees[404-another pod's id]",),
+    ),
+    Mutant(
+        "resources/_deletion.py",
+        "        if self.pod_id in listed:\n",
+        "        if not listed:\n",
+        "A pod that `get` does not show counts as deleted although the list has it.",
+        ("tests/wire/test_deletion.py::test_a_404_is_not_believed_while_the_list_has_the_pod",),
+    ),
+    Mutant(
+        "resources/_deletion.py",
+        "        self.not_found = None if self.may_be_missing else error\n",
+        "        self.not_found = None\n",
+        "A 404 to the first DELETE is a success.",
+        ("tests/wire/test_deletion.py::test_a_first_404_is_a_mistyped_id",),
+    ),
+    Mutant(
+        "resources/_deletion.py",
+        "            if pending and not await self._pause(attempt, ends_at):\n",
+        "            if pending and not await self._pause(attempt, None):\n",
+        "The deletion is repeated beyond its deadline.",
+        ("tests/wire/test_deletion.py::test_the_deadline_bounds_all_of_it",),
+    ),
+    Mutant(
+        "leasing/sweeper.py",
+        "_EXPIRED_MARGIN: Final = 900.0",
+        "_EXPIRED_MARGIN: Final = 0.0",
+        "A sweep deletes an expired pod while its own lease may still do so.",
+        ("tests/renting/test_sweep.py::test_expired_leases_are_swept_from_anywhere[3600.0]",),
+    ),
+    Mutant(
+        "leasing/server_time.py",
+        "_MAX_DIFFERENCE: Final = 4 * 3600.0",
+        "_MAX_DIFFERENCE: Final = 400 * 3600.0",
+        "A proxy's wrong time makes pods expire.",
+        ("tests/renting/test_sweep.py::test_a_wrong_date_makes_no_pod_old[[9, 9, 9]-False]",),
+    ),
+    Mutant(
+        "_utils/unique_names.py",
+        "    return _EXPIRY_EPOCH + 60.0 * minutes\n",
+        "    return _EXPIRY_EPOCH + minutes\n",
+        "An expiry is read in the wrong unit, so that sweeps delete pods in use.",
+        ("tests/renting/test_unique_names.py::test_a_name_says_what_it_was_made_of",),
+    ),
+    Mutant(
+        "_utils/unique_names.py",
+        "    return full.startswith(seen) and seen.startswith(needed)\n",
+        "    return full.startswith(seen)\n",
+        "Somebody else's pod, whose name is a prefix of a unique name, is taken for one's own.",
+        ("tests/renting/test_unique_names.py::test_a_server_may_respell_and_cut_it",),
+    ),
+    Mutant(
+        "_http/transient.py",
+        "        return not is_json\n",
+        "        return True\n",
+        "A rejected key is sent again and again.",
+        ("tests/wire/test_calls.py::test_what_is_final_is_raised_at_once[401-GET]",),
+    ),
+    Mutant(
+        "_http/transient.py",
+        "frozenset({408, 421, 425, 429})",
+        "frozenset({408, 421, 425})",
+        "A rate limit fails a call.",
+        ("tests/wire/test_calls.py::test_what_may_go_better_is_tried_again[429-GET]",),
+    ),
+    Mutant(
+        "_http/executor.py",
+        "        call.maybe_acted = call.maybe_acted or (maybe_received and not is_rate_limit)\n",
+        "        call.maybe_acted = call.maybe_acted or maybe_received\n",
+        "After a 429, a 404 to a DELETE is a success, though nothing was deleted.",
+        ("tests/wire/test_deletion.py::test_who_says_429_has_done_nothing",),
+    ),
+    Mutant(
+        "_http/redirect.py",
+        "    if not is_second:\n",
+        "    if True:\n",
+        "Redirects are followed for ever.",
+        ("tests/wire/test_redirects.py::test_a_circle_is_walked_once",),
+    ),
+    Mutant(
+        "leasing/_failover.py",
+        "isinstance(error, errors.LoginError) and error.is_key_refused",
+        "True",
+        "Two failures of any kind end a lease of many specs, as two refused keys do.",
+        ("tests/renting/test_login.py::test_logins_that_fail_otherwise_are_tried_on_each_spec",),
+    ),
+    Mutant(
+        "leasing/_rental.py",
+        "self._limit.reschedule(min(self._ends_at, hurried_end))",
+        "self._limit.reschedule(hurried_end)",
+        "An interruption prolongs a release beyond its limit.",
+        ("tests/renting/test_lease_rules.py::test_an_interrupted_release_has_no_more_than_its_limit",),
+    ),
+    Mutant(
+        "leasing/_rental.py",
+        "self._is_identified = row is not None and is_same_name(self.name, row.name)",
+        "self._is_identified = row is not None",
+        "A lease uses and deletes the pod of another.",
+        ("tests/renting/test_identity.py::test_the_id_of_another_pod_is_neither_used_nor_deleted[True-404]",),
+    ),
+    Mutant(
+        "leasing/_rental.py",
+        "        await pods.wait_gone(pod_id, timeout=_RESEND_AFTER, interval=self._options.interval)\n",
+        "        pass\n",
+        "A lease ends before its pods are gone.",
+        (
+            "tests/renting/test_refused_orders.py::test_a_pod_that_appears_after_the_refusal_goes_with_the_lease",
+        ),
+    ),
+    Mutant(
+        "leasing/supervisor.py",
+        "self.is_ending and not self._is_ordering)",
+        "self.is_ending)",
+        "The end of a lease cancels an order that was sent.",
+        ("tests/renting/test_lease.py::test_an_order_that_was_sent_is_finished_first",),
+    ),
+    Mutant(
+        "leasing/ledger.py",
+        "        if self._is_removed or self.path.exists():\n",
+        "        if self.path.exists():\n",
+        "The file of a pod that is kept is written again, and a sweep deletes the pod.",
+        ("tests/renting/test_ledger.py::test_a_removed_file_is_not_written_again",),
+    ),
+    Mutant(
+        "leasing/sweeper.py",
+        "return all(any(_is_same",
+        "return any(any(_is_same",
+        "A sweep deletes a pod that nobody was shown.",
+        ("tests/renting/test_sweep.py::test_a_second_pod_that_nobody_has_seen_stays",),
+    ),
+    Mutant(
+        "resources/_orders.py",
+        "vars(explained).update(vars(error))",
+        'vars(explained).update({**vars(error), "transient": False})',
+        "A refusal that passes is told as a final one.",
+        ("tests/renting/test_creation.py::test_sold_out_as_a_server_error_is_the_cause",),
+    ),
+)
+
+
+def is_killed(mutant: Mutant, killer: str) -> bool:
+    """Plant a bug in a copy of the repository, and return whether a test or a story fails there."""
+    with tempfile.TemporaryDirectory(prefix="mutant-") as name:
+        folder = Path(name)
+        for part in ("primepods", "tests"):
+            shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+        for part in ("pyproject.toml", "README.md"):
+            shutil.copy(ROOT / part, folder)
+        mutant.plant(folder)
+        story = killer.removeprefix("story ")
+        if story == killer:
+            command = ["pytest", "-q", "-x", "-n0", "--reruns=0", "-p", "no:cacheprovider", "-m", "", killer]
+        else:
+            command = ["tests.worlds", "--story", story, "--worlds", str(WORLDS), "--seed", "0"]
+        environment = os.environ | {"PYTHONPATH": name, "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(
+            [sys.executable, "-m", *command], cwd=folder, env=environment, capture_output=True, check=False
+        )
+    # Of pytest's exit codes, only 1 says that tests have failed; 4, for example, that there is no such test.
+    if done.returncode not in (0, 1):
+        raise RuntimeError(f"{killer} could not be run: {done.stdout.decode()[-2000:]}{done.stderr.decode()}")
+    return done.returncode == 1
+
+
+def main(part: str = "") -> int:
+    """Plant the bugs in files whose paths contain a text; return 1 if one survives."""
+    survivors = 0
+    for mutant in MUTANTS:
+        if part not in mutant.file:
+            continue
+        for killer in mutant.killers:
+            started = time.monotonic()
+            verdict = "killed by" if is_killed(mutant, killer) else "SURVIVES"
+            survivors += verdict == "SURVIVES"
+            seconds = time.monotonic() - started
+            sys.stdout.write(f"{mutant.file}: {mutant.breaks} {verdict} {killer} ({seconds:.1f} s)\n")
+            sys.stdout.flush()
+    sys.stdout.write(f"{survivors} survive\n")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:2]))
