@@ -19,7 +19,11 @@ async def story(world: World) -> None:
             case "create":
                 machine.create(world.spec_named(None))
             case "sweep":
-                ways = ({}, {"expired": True}, {"prefix": "train-", "older_than": 86_400})
+                ways: tuple[dict[str, Any], ...] = (
+                    {},
+                    {"expired": True},
+                    {"prefix": "train-", "older_than": 86_400},
+                )
                 machine.sweep(**world.choose("way", *ways))
             case "kill":
                 machine.kill()
