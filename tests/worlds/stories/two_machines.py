@@ -1,5 +1,7 @@
 """Two machines with one account and the same names do one thing after another, and all may fail."""
 
+from typing import Any
+
 from ..world import World
 from .wrong_clocks import ERRORS
 
