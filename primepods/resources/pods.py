@@ -98,14 +98,22 @@ class AsyncPods:
         hub = HubConnection(settings, executor.transport.given_session, self._hub)
         return executor, AsyncPods(executor, hub, self._open_leases)
 
-    def _account(self, team_id: str | None) -> Account:
-        """Return the account for the leases and sweeps of a team; by default the client's."""
+    def _account(self, team_id: str | None, min_deadline: float = 0.0) -> Account:
+        """Return the account for the leases and sweeps of a team; by default the client's.
+
+        Args:
+            team_id: The team.
+            min_deadline: The least deadline of a deletion: under a rate limit, many deletions at once would
+                all reach a shorter one before their pods are confirmed gone, and begin anew.
+        """
         from ..leasing.pods_api import Account
         from ._creation import PodCreator
 
         executor, pods = self._for_team(team_id)
+        settings = attrs.evolve(executor.settings, deadline=max(executor.settings.deadline, min_deadline))
+        hub = pods._hub  # noqa: SLF001 - of the same class
         return Account(
-            pods=pods,
+            pods=AsyncPods(executor.with_settings(settings), hub, self._open_leases),
             listed=partial(listed_pods, executor),
             order=PodCreator(executor, pods).order,
             settings=executor.settings,
@@ -486,7 +494,8 @@ class AsyncPods:
             ssh_options: Arguments for ``ssh``.
             ssh_command: Command and arguments to use instead of ``ssh``; for ``ssh``, those of the variable
                 ``PRIMEPODS_SSH_COMMAND``, if it is set.
-            ready_timeout: Seconds for the pod to become ready.
+            ready_timeout: Seconds for the pod to become ready; before, as long for an order that the rate
+                limit refuses, which is sent again.
             interval: Seconds between two polls of the pod, from 0.05.
             on_change: Callback for each :class:`~primepods.PodChange` until it is ready; see :meth:`wait`.
             max_hours: Hours from the order until the pod is deleted, including this machine's sleep. Then
@@ -532,7 +541,7 @@ class AsyncPods:
             login=login,
             ssh=SSHOptions(login_timeout=login_timeout, ssh_options=ssh_options, ssh_command=ssh_command),
         )
-        orders = [(self._account(each.team_id), each) for each in check_specs(spec)]
+        orders = [(self._account(each.team_id, release_timeout), each) for each in check_specs(spec)]
         open_leases = self._open_leases
         supervisor = LeaseSupervisor(orders, options, add=open_leases.add, discard=open_leases.discard)
         return AsyncLease(supervisor, on_change)

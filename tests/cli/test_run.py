@@ -241,7 +241,7 @@ def test_what_cannot_be_is_told_before_anything_is_rented(
         pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.parametrize("when", ["booting", "running"])
+@pytest.mark.parametrize("when", ["running", pytest.param("booting", marks=pytest.mark.slow)])
 def test_whatever_ends_it_gives_the_pod_back(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: signal.Signals, code: int, when: str
 ) -> None:
@@ -265,13 +265,10 @@ def test_whatever_ends_it_gives_the_pod_back(
     wait_for(lambda: not begun.exists())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ended_by", "code", "is_stderr_stalled"),
-    [
-        (signal.SIGTERM, 143, False),
-        pytest.param(signal.SIGINT, 130, True, marks=pytest.mark.slow),
-        pytest.param(None, 1, True, marks=pytest.mark.slow),
-    ],
+    [(signal.SIGTERM, 143, False), (signal.SIGINT, 130, True), (None, 1, True)],
     ids=["SIGTERM", "Ctrl-C", "max-hours"],
 )
 def test_a_reader_that_stalls_stops_no_deletion(

@@ -72,31 +72,6 @@ async def test_a_deletion_that_the_provider_loses_is_sent_again(folder: Path) ->
         assert (it.running(), it.records()) == ([], [])
 
 
-@pytest.mark.parametrize("later", [False, True])
-async def test_both_pods_of_an_order_that_was_repeated_are_deleted(folder: Path, *, later: bool) -> None:
-    """A gateway has sent it twice and answers 409: the second pod appears at once, or when one is in use.
-
-    A unique name proves that both are ours: the lease takes one, and deletes the other.
-    """
-    async with stage(folder, appear_seconds=0.2) as it:
-        it.emulator.faults.add(Status(409, acted=True, body={"detail": "Conflict"}), on="create", times=1)
-        entering = asyncio.create_task(it.client.pods.lease(it.spec).__aenter__())
-        await it.clock.sleep(0.1)
-        name = it.records()[0].name
-        if later:
-            await entering
-        twin = it.emulator.add_pod(name, boot_seconds=0, appear_seconds=0.1)
-        if later:
-            await it.client.aclose()
-            assert (it.running(), it.records()) == ([], [])
-            return
-        pod = await entering
-        await it.clock.sleep(60)
-        assert it.running() == [pod.id]
-        await it.client.aclose()
-        assert (twin in it.emulator.pods, len(it.emulator.pods), it.records()) == (False, 0, [])
-
-
 async def test_each_request_is_sent_for_the_team_of_the_spec(folder: Path) -> None:
     """The order, the waits, the deletion and the file."""
     async with stage(folder, options={"team_id": "ours"}) as it:
@@ -292,16 +267,6 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
         (tmp_path / f"{name}.json").write_text(json.dumps(data | {name: value}))
     assert len(read_ledger(tmp_path).unreadable) == 5
     file.close()
-
-
-async def test_what_a_pod_has_cost_counts_from_its_order(folder: Path) -> None:
-    """It is billed from then on, not from when it is ready."""
-    async with stage(folder) as it:
-        ordered_at = it.clock.elapsed
-        async with it.client.pods.lease(it.spec) as pod:
-            hours = (it.clock.elapsed - ordered_at) / 3600
-            assert hours > 0.003
-            assert pod.spent() == pytest.approx(pod.price_hr * hours, rel=0.02)
 
 
 async def test_a_pod_that_was_seen_is_gone_with_its_first_404(folder: Path) -> None:
