@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -92,7 +93,7 @@ class Call:
         )
 
     def _shown_headers(self, outcome: Response | FailedAttempt | BaseException) -> dict[str, str]:
-        headers = outcome.headers if isinstance(outcome, Response) else {}
+        headers: Mapping[str, str] = outcome.headers if isinstance(outcome, Response) else {}
         return {self.key.scrub(name): self.key.scrub(value) for name, value in headers.items()}
 
     def record_retry(self, outcome: Response | FailedAttempt, error: CallError, delay: float) -> None:
