@@ -239,7 +239,7 @@ class PrimeRunPodOperator(RentingOperator):
                     ["Its last lines:", *last_lines] if last_lines else ["It has written nothing."]
                 )
                 raise AirflowException(f"The command ended with exit code {code}. {lines}")
-        self.log.info("Pod %s is gone and has cost about %.4f", pod.name, pod.spent())
+        self.log.info("Pod %s is gone and has cost about $%.2f", pod.name, pod.spent())
         return _result(pod, 0)
 
     def _work(self, pod: LeasedPod, last_lines: deque[str]) -> int:

@@ -58,6 +58,7 @@ class LeaseRecord:
         process_start: When that process was started, in the system's units; ``None`` if unknown.
         ordered_at: When the order was about to be sent, by the server's time.
         given_up: Whether the process has stopped trying to delete the pod.
+        is_kept: Whether the pod is the user's: only other pods with its unique name are deleted.
     """
 
     name: UniqueName = attrs.field(converter=_to_name, validator=_check_text)
@@ -73,6 +74,7 @@ class LeaseRecord:
     process_start: int | None = attrs.field(default=None, validator=optional(instance_of(int)))
     ordered_at: datetime = attrs.field(validator=instance_of(datetime))
     given_up: bool = attrs.field(default=False, validator=instance_of(bool))
+    is_kept: bool = attrs.field(default=False, validator=instance_of(bool))
 
     def may_be_orphaned(self, *, has_min_age: bool) -> bool:
         """Return whether the process has given up or may have ended; a sweep then tries to lock the file.

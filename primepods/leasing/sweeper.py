@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -62,7 +62,8 @@ class Sweeper:
     only: Sweep | None
     _skipped: list[SkippedLease] = attrs.field(init=False, factory=list[SkippedLease])
     _claimed: list[LeaseFile] = attrs.field(init=False, factory=list[LeaseFile])
-    _are_files_readable: bool = attrs.field(init=False, default=True)
+    _unreadable: list[SkippedLease] = attrs.field(init=False, factory=list[SkippedLease])
+    _list_error: PrimePodsError | None = attrs.field(init=False, default=None)
     # The server's time. If it is unknown, pods count as just ordered, and may still appear.
     _now: float = attrs.field(init=False, default=-math.inf)
 
@@ -75,19 +76,16 @@ class Sweeper:
         """
         before = await asyncio.to_thread(self._read_files)
         if not before and self.prefix is None and not self.expired:
-            return Sweep(found=(), skipped=tuple(self._skipped))
-        listed, list_error = await self.account.listed().collect()
+            return Sweep(found=(), skipped=tuple(self._unreadable))
+        listed = await self._read_list()
         await self._read_time()
         # Read the files again: a listed pod may have been ordered after the first reading, which still
         # counts: a lease that has ended since has no file any more, though its pod may be listed.
         records = await asyncio.to_thread(self._read_files)
         recorded = [*before.values(), *records.values()]
-        orphans: list[_Orphan] = []
-        ended: list[LeaseFile] = []
         outcomes: dict[str, PrimePodsError | None] = {}
         try:
-            if not self.expired:
-                orphans, ended = await self._find_recorded(records, listed)
+            orphans, ended = await self._find_recorded({} if self.expired else records)
             orphans += self._find_by_name(listed, recorded)
             chosen = [orphan for orphan in orphans if self._is_chosen(orphan)]
             if not dry_run:
@@ -98,12 +96,12 @@ class Sweeper:
         finally:
             for file in self._claimed:
                 file.close()
-        errors = {} if list_error is None else {"pods.list": list_error}
+        errors = {} if self._list_error is None else {"pods.list": self._list_error}
         return Sweep(
             found=tuple(pod for orphan in chosen for pod in orphan.pods),
             deleted=tuple(pod_id for pod_id, error in outcomes.items() if error is None),
             errors=errors | {pod_id: error for pod_id, error in outcomes.items() if error is not None},
-            skipped=tuple(self._skipped),
+            skipped=(*self._unreadable, *self._skipped),
         )
 
     def _read_files(self) -> dict[Path, LeaseRecord]:
@@ -121,8 +119,7 @@ class Sweeper:
                 raise
             # An expired pod is recognised by its name alone.
             ledger = Ledger({}, {})
-        self._are_files_readable = not ledger.unreadable
-        self._skipped = [
+        self._unreadable = [
             SkippedLease(
                 name=_as_text(path.name),
                 pod_id=None,
@@ -133,6 +130,11 @@ class Sweeper:
             for path, reason in ledger.unreadable.items()
         ]
         return ledger.records
+
+    async def _read_list(self) -> list[ListedPod]:
+        listed, error = await self.account.listed().collect()
+        self._list_error = self._list_error or error
+        return listed
 
     async def _read_time(self) -> None:
         """Read the server's time.
@@ -156,7 +158,7 @@ class Sweeper:
 
         Skip those whose processes live, and those whose names say that their leases still last.
         """
-        if not self.expired and (self.prefix is None or not self._are_files_readable):
+        if not self.expired and (self.prefix is None or self._unreadable):
             return []
         if self.expired:
             # `has_min_age`, because expired pods are old: a process on another host then counts as dead.
@@ -180,14 +182,24 @@ class Sweeper:
         return found
 
     async def _find_recorded(
-        self, records: Mapping[Path, LeaseRecord], listed: list[ListedPod]
+        self, records: Mapping[Path, LeaseRecord]
     ) -> tuple[list[_Orphan], list[LeaseFile]]:
         """Return the leases of dead processes whose pods run, or may run, and the files of ended pods."""
+        files = self._claim_all(records)
+        # Read again under the locks: the earlier list may lack what a lease has ordered before its process
+        # ended, such as the second pod of an order that a gateway has sent twice.
+        listed = await self._read_list() if files else []
         orphans: list[_Orphan] = []
+        ended: list[LeaseFile] = []
         unlisted: list[LeaseFile] = []
-        for file in self._claim_all(records):
+        for file in files:
             record = file.record
             pods = [row for row in listed if is_same_name(record.name, row.name)]
+            if record.is_kept:
+                pods = [row for row in pods if row.id != record.pod_id]
+                if not pods:
+                    ended.append(file)
+                    continue
             other = next((row for row in listed if row.id == record.pod_id), None)
             if pods:
                 rows = tuple(_as_orphaned(row, record.ordered_at) for row in pods)
@@ -202,7 +214,6 @@ class Sweeper:
             else:
                 unlisted.append(file)
         ended_pods = await read_ended_pods(self.account.pods) if unlisted else []
-        ended: list[LeaseFile] = []
         for file in unlisted:
             record = file.record
             if has_ended(record.name, record.pod_id, ended_pods):
@@ -223,8 +234,8 @@ class Sweeper:
                 orphans.append(_Orphan(file, (pod,), is_listed=False))
         return orphans, ended
 
-    def _claim_all(self, records: Mapping[Path, LeaseRecord]) -> Iterable[LeaseFile]:
-        """Lock and yield the files of dead processes; skip the others."""
+    def _claim_all(self, records: Mapping[Path, LeaseRecord]) -> list[LeaseFile]:
+        """Lock and return the files of dead processes; skip the others."""
         for path, record in records.items():
             if not self._matches(record.name, record.ordered_at):
                 continue
@@ -237,7 +248,7 @@ class Sweeper:
                 self._skip(record, reason or "its process lives, or another sweep has locked its file")
             else:
                 self._claimed.append(file)
-                yield file
+        return self._claimed
 
     def _reason_to_skip(self, record: LeaseRecord) -> str | None:
         """Return why a lease is left alone; ``None`` if its process may have ended."""
@@ -247,8 +258,9 @@ class Sweeper:
         if record.key_fingerprint != fingerprint(self.account.settings):
             return "it was rented with another API key"
         if record.team_id != self.account.settings.team_id:
-            team = "without a team" if record.team_id is None else f"of team {record.team_id}"
-            return f"it is {team}: sweep with a client of that team_id"
+            if record.team_id is None:
+                return "it is without a team: sweep with a client without team_id"
+            return f"it is of team {record.team_id}: sweep with a client of that team_id"
         if record.may_be_orphaned(has_min_age=self.older_than is not None):
             return None
         if record.is_other_host:
@@ -302,7 +314,8 @@ class Sweeper:
                 return {name: CreateUncertainError(text, name=name)}
             pod_ids = [row.id for row in found]
         outcome = {pod_id: await self._delete_pod(pod_id, orphan) for pod_id in pod_ids}
-        if orphan.file is not None and not any(outcome.values()):
+        # An incomplete list may lack another pod with the name.
+        if orphan.file is not None and not any(outcome.values()) and self._list_error is None:
             orphan.file.remove()
         return outcome
 

@@ -54,7 +54,7 @@ async def nodes(head: primepods.AsyncLeasedPod, address: str, count: int) -> set
 
 
 async def test_workers_that_fail(setting: Setting, caplog: pytest.LogCaptureFixture) -> None:
-    """The log says why; the second failure is an error, which ends the cluster, and no third pod is rented."""
+    """The log says why; the second failure is an error, which ends the cluster; no third pod is rented."""
     recipe: Any = setting.load("Ray")
     command = ["sh", "-c", "echo no Ray here >&2; exit 4"]
     async with primepods.AsyncClient() as client:

@@ -190,6 +190,7 @@ def test_ctrl_c_again_and_again_gives_up_and_says_so(folder: Path) -> None:
         assert (len(emulator.pods), list(lease_files(folder))) == (0, [])
 
 
+@pytest.mark.slow
 def test_a_lease_whose_loop_has_ended_is_told(folder: Path) -> None:
     """In another one its release would be waited for in vain, for ever; a sweep finds the pod at once."""
     with (

@@ -75,8 +75,8 @@ class Machine:
         return task
 
     async def _program(self, name: str, call: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        await asyncio.sleep(0)  # so that the scheduler sees the machine before the program's first step
         try:
+            await asyncio.sleep(0)  # so that the scheduler sees the machine before the program's first step
             await call()
         except (PrimePodsError, asyncio.CancelledError) as exc:
             self._world.say(f"{self.name}: {name}: {exc!r} {exc} {getattr(exc, '__notes__', '')}")

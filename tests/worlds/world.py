@@ -295,7 +295,9 @@ class World:
         if pending:
             names = ", ".join(sorted(task.get_name() for task in pending))
             raise BrokenInvariantError("every call ends", f"{names} run since {CALL_LIMIT} s or longer")
-        await asyncio.gather(*tasks)
+        for task in tasks:
+            if not task.cancelled():  # before its first step
+                task.result()
 
 
 class Listener(logging.Handler):

@@ -1,5 +1,7 @@
 """A lease's task is cancelled at any moment, perhaps several times."""
 
+import asyncio
+
 from ..world import World
 
 
@@ -13,6 +15,6 @@ async def story(world: World) -> None:
     for _ in range(world.choose("cancellations", 1, 2, 3)):
         await world.sleep(world.moment("cancel", 250))
         lease.cancel()
-    await lease
+    await asyncio.wait([lease])
     # The client is usable afterwards.
     ann.lease(hold=1)
