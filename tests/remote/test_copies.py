@@ -78,7 +78,12 @@ async def test_a_folder_goes_to_the_pod_and_back(pod: Pod, remote: AsyncRemote, 
 
 @pytest.mark.parametrize(
     ("place", "arrives"),
-    [("new/name", "new/name"), ("there", "there/it's"), ("into/", "into/it's"), ("old", "old")],
+    [
+        ("new/name", "new/name"),
+        ("there", "there/it's"),
+        pytest.param("into/", "into/it's", marks=pytest.mark.slow),
+        pytest.param("old", "old", marks=pytest.mark.slow),
+    ],
 )
 async def test_a_file_goes_to_the_pod_and_back(
     pod: Pod, remote: AsyncRemote, tmp_path: Path, place: str, arrives: str

@@ -24,7 +24,7 @@ from tests.renting.api import Api, Row, pod_row, spec, unique_name
 from tests.renting.stage import name_of
 from tests.support.client import make_client
 from tests.support.clock import ManualClock, settle
-from tests.support.server import Answer, Close, Hang, Held, Raw, Reply, Reset, refused_url, reply
+from tests.support.server import Answer, Close, Hang, Raw, Reply, Reset, refused_url, reply
 
 pytestmark = pytest.mark.anyio
 
@@ -596,18 +596,6 @@ async def test_secrets_are_in_no_message_and_no_log(caplog: pytest.LogCaptureFix
     text = f"{caught.value} {uncertain.value} {uncertain.value.__cause__} {order!r} {caplog.text}"
     assert "secret" not in text
     assert "HF_TOKEN" in repr(order)
-
-
-async def test_an_answer_in_flight_returns_the_pod_at_once() -> None:
-    """`create` does not wait for the pod to appear anywhere."""
-    clock, event = ManualClock(), asyncio.Event()
-    api = Api(clock, order=lambda row: Held(event, reply(row)), appears=1000)
-    async with api.server, make_client(api.server.url, clock=clock) as client:
-        task = asyncio.create_task(client.pods.create(spec()))
-        await settle()
-        event.set()
-        assert (await task).id == "made-0"
-    assert clock.elapsed == 0
 
 
 async def test_ensure_returns_the_pod_that_lives() -> None:

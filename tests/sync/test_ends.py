@@ -267,15 +267,6 @@ def test_closing_twice_and_calling_afterwards(api: Api) -> None:
         pass
 
 
-def test_a_client_that_was_never_used_starts_nothing(api: Api) -> None:
-    """No thread, no connection; closing it is nothing but a note."""
-    with client_of(api) as client, client.pods.list(), client.pods.watch(["p0"], interval=0.05):
-        assert not loop_threads()
-    with pytest.raises(primepods.ClientClosedError, match="closed"):
-        client.pods.get("p0")
-    assert api.connections == 0
-
-
 def test_closing_ends_the_calls_of_other_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Promptly, and with ClientClosedError; the server sees them given up."""
     monkeypatch.setattr("primepods._blocking._loop._JOIN_TIMEOUT", 40.0)
