@@ -42,7 +42,7 @@ from ._ctrl_c import ctrl_c
 from ._failover import is_rate_limited, tries_next_spec
 from ._rental import Rental
 from .ledger import LeaseFile
-from .pods_api import LIST_TIMEOUT, Account, LeaseOptions, ListedPod
+from .pods_api import LIST_TIMEOUT, Account, LeaseOptions, ListedPod, Listing
 
 _log = logging.getLogger("primepods")
 
@@ -471,20 +471,23 @@ class LeaseSupervisor:
         for rental in rentals:
             if not rental.is_settled and not (self._is_kept and rental is self._rentals[-1]):
                 await rental.delete_own()
-        listings: dict[str | None, list[ListedPod]] = {}
+        listings: dict[str | None, Listing] = {}
         for rental in rentals:
             team_id = rental.account.settings.team_id
+            is_needed = rental.needs_list
             if team_id not in listings and any(each.needs_list for each in rentals):
                 listings[team_id] = await self._read_list(rental.account)
-            rental.settle(await rental.delete_others(listings.get(team_id, [])))
+            listed, is_complete = listings.get(team_id, ([], False))
+            failure = await rental.delete_others(listed)
+            rental.settle(failure, is_searched=is_complete or not is_needed)
 
-    async def _read_list(self, account: Account) -> list[ListedPod]:
+    async def _read_list(self, account: Account) -> Listing:
         """Read the list; no longer than 10 s after an interruption of the release."""
         started_at = self._interrupted_at if self._interruptions else self._clock.time()
         with suppress(TimeoutError):
             async with self._clock.timeout_at(started_at + LIST_TIMEOUT):
-                return (await account.shared_list.read(account))[0]
-        return []
+                return await account.shared_list.read(account)
+        return [], False
 
     def _note_deletion(self, error: BaseException | None) -> None:
         """Say in a wait's error that the pod is deleted, in place of the advice for a pod that runs."""
