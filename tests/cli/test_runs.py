@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from primepods.emulator import Emulator
+from primepods.emulator import Delay, Emulator, Reset, Status
 
 from .conftest import Run
 from .test_run import OPTIONS, here, market, wait_for
@@ -194,3 +194,46 @@ def test_what_cannot_be_is_told(market: Emulator, run: Run, tmp_path: Path) -> N
     result = run("run", *OPTIONS, "--", "true")
     assert (result.exit_code, "set PRIMEPODS_STATE_DIR" in result.stderr) == (2, True), result.stderr
     assert not market.requests.where(method="POST")
+
+
+def test_a_lease_is_taken_over_only_with_its_own_account(
+    market: Emulator, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its key, or at another address, the run stays interrupted, and its pod known."""
+    name = run("run", "-d", *BOUNDED, "--", SLOW).stdout.strip()
+    os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
+    wait_for(lambda: json.loads(run("runs", "--output", "json").stdout)[0]["state"] == "interrupted")
+    with Emulator() as other, monkeypatch.context() as patched:
+        for key, url, says in (
+            ("", market.url, "No API key"),
+            ("another", market.url, "another API key"),
+            (market.api_key, other.url, f"it was rented at {market.url}"),
+        ):
+            patched.setenv("PRIME_API_KEY", key)
+            patched.setenv("PRIME_API_BASE_URL", url)
+            result = run("attach", name)
+            assert (result.exit_code, says in result.stderr) == (1, True), result.stderr
+            assert json.loads(run("runs", "--output", "json").stdout)[0]["state"] == "interrupted"
+    assert len(market.pods) == 1
+    go(tmp_path)
+    assert run("attach", name).exit_code == 3
+    assert not market.pods
+
+
+@pytest.mark.parametrize("is_ordered", [False, True])
+def test_an_order_without_a_response_is_not_repeated(
+    market: Emulator, run: Run, tmp_path: Path, *, is_ordered: bool
+) -> None:
+    """What takes over a run that was killed during its order finds that pod by its name, or rents none."""
+    market.faults.add(Delay(60), Reset() if is_ordered else Status(503), on="create")
+    process = primepods("run", "-d", *BOUNDED, "--", "echo x")
+    wait_for(lambda: bool(market.requests.where(method="POST")))
+    os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, "attach run-" in err) == (1, True), err
+    [record] = records(tmp_path)
+    assert record["pod_id"] is None
+    result = run("attach", "run-")
+    assert (result.exit_code, result.stdout) == ((0, "x\n") if is_ordered else (1, "")), result.stderr
+    assert len(market.requests.where(method="POST")) == 1
+    assert not market.pods
