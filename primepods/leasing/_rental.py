@@ -105,8 +105,8 @@ class Rental:
         self._last_failure = ""
         self._listeners = LISTENERS.get()
 
-    async def prepare(self) -> None:
-        """Choose the name, and write the file.
+    async def prepare(self) -> LeaseFile:
+        """Choose the name, and write and return the file.
 
         Raises:
             ConfigError: The folder cannot be written.
@@ -128,11 +128,13 @@ class Rental:
         # Before it is written: if this is interrupted, the release removes the file, whose thread goes on.
         self.file = LeaseFile.new(account.folder, record)
         await asyncio.to_thread(self.file.write)
+        return self.file
 
     async def resume(self, file: LeaseFile) -> None:
         """Take over the pod of a lease whose process has died; its time and cost count from its order.
 
         Raises:
+            CreateUncertainError: Its order got no response, and no pod has its name.
             PrimePodsError: The pod is gone, or the API does not respond.
         """
         record = file.record
@@ -146,7 +148,19 @@ class Rental:
                 for name in ("host", "boot_id", "pid_namespace", "pid", "process_start")
             },
         )
-        self.pod = await self.account.pods.get(str(record.pod_id))
+        if self.pod_id is None:
+            self.spec = attrs.evolve(self.spec, name=record.name)
+            found, shown = await find_named(self.account.listed, record.name, self._clock)
+            if not found:
+                self._doubt = _UNCERTAIN
+                raise CreateUncertainError(
+                    f"Whether pod {record.name!r} exists is unknown: the process that ordered it has died, "
+                    f"and {shown}. `primepods sweep` deletes it if it appears.",
+                    name=record.name,
+                )
+            self._others |= {row.id for row in found[1:]}
+            await self._note_id(found[0].id)
+        self.pod = await self.account.pods.get(str(self.pod_id))
         now = self.account.server_clock.now() or self._clock.wall()
         self._ordered_at = self._clock.boottime() - max(0.0, now - record.ordered_at.timestamp())
         self.note_price(self.pod.price_hr)
