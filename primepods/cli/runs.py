@@ -140,8 +140,8 @@ def attach(
         print_info(f"The process of {run.name} has died: taking it over")
         _take_over(run)
     elif state != "ended" and not run.reload().is_detached:
-        job = run.record.job
-        hint = f"; from the pod: primepods attach {run.record.pod_id}/{job}" if job else ""
+        record = run.record
+        hint = f"; from the pod: primepods attach {record.pod_id}/{record.job}" if record.job else ""
         raise CommandError(f"{run.name} writes to the terminal in which it was started{hint}", ExitCode.USAGE)
     try:
         _show_to_end(run, tail)
