@@ -37,7 +37,7 @@ _APPEARANCE_TIMEOUT: Final = 60.0
 # Seconds to confirm that a pod is gone, after the release was interrupted.
 _HURRIED_TIMEOUT: Final = 10.0
 _HURRIED_INTERVAL: Final = 1.0
-# Seconds after which an accepted deletion is sent again, if the pod is neither deleting nor terminated.
+# Seconds after which an accepted deletion is first sent again, if the pod is neither deleting nor terminated.
 _RESEND_AFTER: Final = 60.0
 _MAX_BACKOFF: Final = 10.0
 # Min seconds between two log messages about a release that fails.
@@ -373,6 +373,7 @@ class Rental:
         failures = 0
         self._ends_at = self._clock.time() + self._options.release_timeout
         self._accepted_at = math.inf
+        resend_after = _RESEND_AFTER
         try:
             async with self._clock.timeout_at(self._ends_at) as self._limit:
                 while True:
@@ -389,10 +390,12 @@ class Rental:
                         async with self._clock.timeout_at(self._ends_at) as patience:
                             self._patience = patience
                             try:
-                                await pods.wait_gone(pod_id, timeout=_RESEND_AFTER, interval=interval)
+                                await pods.wait_gone(pod_id, timeout=resend_after, interval=interval)
                             finally:
                                 self._patience = None
                     except WaitTimeoutError as exc:
+                        # A wait begins anew, and under a rate limit it may need minutes to confirm an end.
+                        resend_after *= 2
                         status = exc.statuses.get(pod_id)
                         if status is not None and status.status not in _ENDING:
                             # The API has lost the deletion that it accepted.
