@@ -53,7 +53,6 @@ _HINTS = {
     "login": _SAVE_KEY,
     "logout": _SAVE_KEY,
     "start": "a pod starts when it is ordered: primepods create",
-    "stop": "pods cannot be stopped; primepods delete ends one, and its data is lost",
     "top": "primepods watch shows your pods as they change",
     "version": "primepods --version",
 }
