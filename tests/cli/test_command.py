@@ -43,11 +43,6 @@ def test_names_and_places_of_other_commands(emulator: Emulator, run: Run) -> Non
     """Options of the connection may stand before the command, whose name may be docker's or the vendor's."""
     listed = run("list", "--ids").stdout
     hints = {"login": "prime login", "top": "primepods watch", "version": "--version"}
-        "login": "prime login",
-        "start": "primepods create",
-        "top": "primepods watch",
-        "version": "--version",
-    }
     for word, hint in hints.items():
         result = run(word)
         assert (result.exit_code, result.stdout) == (2, "")
