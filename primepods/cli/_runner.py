@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import primepods
 from primepods.runs import Run, RunRecord, follow_job, take_over_lease
@@ -126,9 +126,8 @@ class Runner:
                 self._run.save(pod_id=pod.id, price_hr=pod.price_hr)
                 code = await self._work_and_announce_deletion(client, pod)
         except BaseException as exc:
-            # The lease says with a note, or with this error, that the pod may still be billed.
-            may_be_billed = getattr(exc, "__notes__", ()) or isinstance(exc, primepods.NotReleasedError)
-            if not may_be_billed:
+            # The lease has said so if the pod may still be billed.
+            if lease.supervisor.release_error is None:
                 self._print_summary(pod, is_interrupted=not isinstance(exc, Exception))
             raise
         finally:
@@ -189,13 +188,16 @@ class Runner:
             changes["ssh_key_id"] = find_key(record.ssh_key, [key async for key in client.ssh_keys.list()])
         offers = await client.availability.find(**record.find)
         if not offers:
-            raise CommandError("no offer fits now: see primepods offers, or poll with --wait 2h")
+            # Its error has the reasons and the cheapest price.
+            wanted = {name: value for name, value in record.find.items() if name not in {"limit", "wait"}}
+            offers = [await client.availability.cheapest(**wanted)]
         specs = primepods.PodSpec.from_offers(offers, **changes)
         first, others = offers[0], len(specs) - 1
         more = f", or the next of {others} more offers" if others else ""
         money = price(first.price_hr, first.prices.currency)
         machine = f"{first.gpu_count} x {first.gpu_type} at {first.provider}"
         print_info(f"Renting {machine} for {money} an hour{more}")
+        print_info(_limits_text(record.lease))
         return specs, min(offer.price_hr or 0.01 for offer in offers)
 
     async def _work(self, client: primepods.AsyncClient, pod: primepods.AsyncLeasedPod) -> int:
@@ -337,6 +339,16 @@ class Runner:
             )
         else:
             print_info(f"The pod {pod.name} ({pod.id}) was deleted, {totals}.")
+
+
+def _limits_text(lease: dict[str, Any]) -> str:
+    """Return the line that says which limits the cost has."""
+    hours, spend = lease["max_hours"], lease["max_spend"]
+    limits = [] if hours is None else [f"after {short_duration(hours * 3600)} (--max-hours)"]
+    limits += [] if spend is None else [f"at {price(spend)} (--max-spend)"]
+    if not limits:
+        return "No limit of time or cost: it runs until the command ends; see --max-hours and --max-spend"
+    return f"It ends {' or '.join(limits)} at the latest"
 
 
 def _shown(path: str) -> str:

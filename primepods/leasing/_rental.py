@@ -309,7 +309,7 @@ class Rental:
         if self._doubt == _INTERRUPTED:
             found, self._shown = await find_named(self.account.listed, self.name, self._clock)
             self._others |= {row.id for row in found}
-        await self.identify()
+        self._note_others(await self.identify())
         if self.pod_id is not None:
             is_shown = self.status is not None or self._is_identified
             self._failure = await self._delete(self.pod_id, is_shown=is_shown)
@@ -317,7 +317,7 @@ class Rental:
     async def delete_others(self, listed: list[ListedPod]) -> str | None:
         """Delete all pods with the unique name but the ordered one; return why one may be running."""
         failure: str | None = None
-        self._others |= {row.id for row in listed if is_same_name(self.name, row.name)} - {self.pod_id}
+        self._note_others(listed)
         for pod_id in sorted(self._others):
             _log.warning("pod %s is deleted: it is of the order %s, and not used", pod_id, self.name)
             reason = await self._delete(pod_id, is_shown=True)
@@ -328,8 +328,16 @@ class Rental:
                 failure = f"its pod {pod_id} is not released: {reason}"
         return failure
 
-    def settle(self, failure: str | None) -> None:
-        """End the release: report a pod that may be running, leave the file to sweeps, or remove it."""
+    def _note_others(self, listed: list[ListedPod]) -> None:
+        self._others |= {row.id for row in listed if is_same_name(self.name, row.name)} - {self.pod_id}
+
+    def settle(self, failure: str | None, *, is_searched: bool) -> None:
+        """End the release: report a pod that may be running, leave the file to sweeps, or remove it.
+
+        Args:
+            failure: Why a pod may be running, or ``None``.
+            is_searched: Whether the whole list was searched for other pods with the unique name.
+        """
         failure = failure or self._failure
         if self._doubt in {_ANOTHER, _INTERRUPTED}:
             failure = failure or f"{self._doubt}, and {self._shown}"
@@ -341,7 +349,13 @@ class Rental:
             _log.warning("whether pod %r exists is unknown: `primepods sweep` looks for it", self.name)
             self._leave_to_sweep()
         elif not self.is_settled:
-            self._remove_file()
+            if is_searched:
+                self._remove_file()
+            else:
+                _log.warning(
+                    "the list could not be read: `primepods sweep` looks for other pods named %r", self.name
+                )
+                self._leave_to_sweep()
             if not self._is_kept:
                 if self.pod_id is not None:
                     _log.info("%s is confirmed gone, for about %s", self.label, money(self._final_spent))

@@ -89,7 +89,8 @@ class Sweeper:
             orphans += self._find_by_name(listed, recorded)
             chosen = [orphan for orphan in orphans if self._is_chosen(orphan)]
             if not dry_run:
-                for file in ended:
+                # An incomplete list may lack another pod with the name.
+                for file in ended if self._list_error is None else ():
                     file.remove()
                 for outcome in await map_bounded(self._delete, chosen, self.account.settings.max_concurrency):
                     outcomes |= outcome
@@ -307,7 +308,7 @@ class Sweeper:
                 return {name: CreateUncertainError(text, name=name)}
             pod_ids = [row.id for row in found]
         outcome = {pod_id: await self._delete_pod(pod_id, orphan) for pod_id in pod_ids}
-        # An incomplete list may lack another pod with the name.
+        # As above: an incomplete list may lack another pod with the name.
         if orphan.file is not None and not any(outcome.values()) and self._list_error is None:
             orphan.file.remove()
         return outcome

@@ -68,7 +68,10 @@ def test_names_and_places_of_other_commands(emulator: Emulator, run: Run) -> Non
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="a disk that is always full")
-@pytest.mark.parametrize(("arguments", "unbuffered"), [(["list", "--help"], ""), (["list"], "1")])
+@pytest.mark.parametrize(
+    ("arguments", "unbuffered"),
+    [(["list"], "1"), pytest.param(["list", "--help"], "", marks=pytest.mark.slow)],
+)
 def test_a_full_disk_is_one_line_and_exit_code_1(
     emulator: Emulator, arguments: list[str], unbuffered: str
 ) -> None:
@@ -141,6 +144,7 @@ def test_other_missing_modules_are_not_blamed_on_the_extra(monkeypatch: pytest.M
         cli.main()
 
 
+@pytest.mark.slow
 def test_streams_that_are_closed_or_narrow(emulator: Emulator) -> None:
     """A closed stdout gets nothing; what an encoding lacks is a question mark; neither is a traceback."""
     command = [sys.executable, "-W", "error", "-m", "primepods", "get", "odd"]

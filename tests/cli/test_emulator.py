@@ -125,7 +125,7 @@ def test_money_runs_out(run: Run) -> None:
     assert run(*begin, "--", sys.executable, "-c", until_gone).exit_code == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_ends_the_command_first(number: signal.Signals, tmp_path: Path) -> None:
     """SIGTERM is passed on; a terminal sends Ctrl-C to the command itself. What it did is saved."""
     state, script = (
@@ -141,6 +141,7 @@ def test_a_signal_ends_the_command_first(number: signal.Signals, tmp_path: Path)
     assert len(Emulator.load(state).pods) == 1
 
 
+@pytest.mark.slow
 def test_it_goes_on_from_a_file(tmp_path: Path, run: Run) -> None:
     """Saved at the end, read at the next start, with whatever has been done to it over HTTP meanwhile."""
     state = tmp_path / "fleet.json"

@@ -114,6 +114,7 @@ def test_files_go_there_and_back(emulator: Emulator, run: Run, tmp_path: Path) -
     assert run("cp", *login, "--exclude", "f*", "pod1:bare", str(tmp_path)).exit_code == 2
 
 
+@pytest.mark.slow
 def test_a_copy_in_a_terminal_shows_how_far_it_is(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

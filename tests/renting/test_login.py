@@ -20,9 +20,11 @@ async def test_a_pod_is_handed_over_when_it_can_be_logged_in_to(
 ) -> None:
     """Not before; one that lets nobody in is given back, and the next is tried; the log has each step."""
     caplog.set_level("INFO", logger="primepods")
-    # Refuses the first time, and then runs its last argument here: one attempt has room in the time-out.
+    # Lets nobody in on the first pod that it hears of; on others it runs its last argument here.
     refused = shlex.quote(str(tmp_path / "refused"))
-    script = f'[ -e {refused} ] || {{ : >{refused}; exit 255; }}; for line; do :; done; exec sh -c "$line"'
+    find = "for line; do case $line in HostKeyAlias=*) pod=$line;; esac; done"
+    refuse = f'[ -e {refused} ] || echo "$pod" >{refused}; [ "$pod" = "$(cat {refused})" ] && exit 255'
+    script = f'[ "$1" = -G ] && exit; {find}; {refuse}; exec sh -c "$line"'
     program = shlex.join(["sh", "-c", script, "ssh"])
     async with (
         Emulator(boot_seconds=0, delete_seconds=0) as emulator,
@@ -30,7 +32,7 @@ async def test_a_pod_is_handed_over_when_it_can_be_logged_in_to(
     ):
         spec = spec_of(await client.request("GET", "/api/v1/availability/gpus"))
         specs = [attrs.evolve(spec, name=name) for name in ("first", "second")]
-        lease = client.pods.lease(specs, login=True, login_timeout=1.9, ssh_command=program, interval=0.05)
+        lease = client.pods.lease(specs, login=True, login_timeout=5, ssh_command=program, interval=0.05)
         async with lease as pod:
             assert pod.name.startswith("second-")
             assert list(emulator.pods) == [pod.id]
