@@ -178,7 +178,7 @@ class Smoke:
         ]
         if not offers:
             self.failed = True
-            print(f"--rent: no offer for at most {max_price:g} an hour")
+            print(f"--rent: no offer for at most ${max_price:g} an hour")
             return
         offers.sort(key=lambda offer: offer.price_hr or 0)
         specs = PodSpec.from_offers(offers[:3], name="primepods-smoke")

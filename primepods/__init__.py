@@ -12,6 +12,8 @@ from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
     # For type checkers; a test compares it with the table below.
+    from ._blocking import Job as Job
+    from ._blocking import JobOutput as JobOutput
     from ._blocking import Lease as Lease
     from ._blocking import LeasedPod as LeasedPod
     from ._blocking import Remote as Remote
@@ -31,8 +33,11 @@ if TYPE_CHECKING:
     from .offers import Prices as Prices
     from .offers import SpecRange as SpecRange
     from .pagination import AsyncPager as AsyncPager
+    from .remote import AsyncJob as AsyncJob
+    from .remote import AsyncJobOutput as AsyncJobOutput
     from .remote import AsyncRemote as AsyncRemote
     from .remote import CommandResult as CommandResult
+    from .remote import JobState as JobState
     from .remote import OnLine as OnLine
     from .remote import OnProgress as OnProgress
     from .remote import OutputLine as OutputLine
@@ -61,13 +66,13 @@ if TYPE_CHECKING:
     from .waiting import settled as settled
 else:
     _PUBLIC = {
-        "_blocking": "Lease LeasedPod Remote",
+        "_blocking": "Job JobOutput Lease LeasedPod Remote",
         "_version": "__version__",  # imported above; here for `__all__`
         "client": "AsyncClient",
         "errors": (
             "APIError AuthenticationError BadRequestError BudgetExceededError ClientClosedError "
             "CommandError CommandTimeoutError ConfigError ConflictError ConnectionLostError "
-            "CreateUncertainError FieldError LoginError NotFoundError NotReleasedError "
+            "CreateUncertainError FieldError JobError LoginError NotFoundError NotReleasedError "
             "PaymentRequiredError PermissionDeniedError PodFailedError PriceTooHighError PrimePodsError "
             "PrimePodsErrorGroup ProtocolError RateLimitError RequestTimeoutError ServerError "
             "SoldOutError TransferError TransportError ValidationError WaitError WaitTimeoutError"
@@ -82,7 +87,10 @@ else:
         ),
         "offers": "DiskOffer GpuPrices Offer Prices SpecRange",
         "pagination": "AsyncPager",
-        "remote": "AsyncRemote CommandResult OnLine OnProgress OutputLine check_work",
+        "remote": (
+            "AsyncJob AsyncJobOutput AsyncRemote CommandResult JobState OnLine OnProgress OutputLine "
+            "check_work"
+        ),
         "resources.availability": "AsyncAvailability",
         "resources.pods": "AsyncPods",
         "resources.ssh_keys": "AsyncSSHKeys",
@@ -106,4 +114,4 @@ else:
         return value
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
+        return __all__

@@ -43,6 +43,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from ._utils.text import find_request_id
+
 if TYPE_CHECKING:
     from .models import PodStatus
 
@@ -59,6 +61,7 @@ __all__ = [
     "ConnectionLostError",
     "CreateUncertainError",
     "FieldError",
+    "JobError",
     "LoginError",
     "NotFoundError",
     "NotReleasedError",
@@ -265,9 +268,7 @@ class APIError(PrimePodsError):
         self.message = message
         self.body = body
         self.headers: Mapping[str, str] = dict(headers)
-        self.request_id: str | None = next(
-            (headers[name] for name in ("x-request-id", "request-id", "cf-ray") if name in headers), None
-        )
+        self.request_id: str | None = find_request_id(headers)
         self.retry_after = retry_after
         self.attempts = 1
         self.maybe_acted = False
@@ -404,12 +405,21 @@ class WaitError(PrimePodsError):
     Attributes:
         statuses: Last seen status of each pod, by id; without pods that were never seen or are gone.
         pending: Ids of the pods that had not reached the state.
+        remedy: The end of the message: what the pods cost, and what to do.
     """
 
-    def __init__(self, message: str, *, statuses: Mapping[str, PodStatus], pending: tuple[str, ...]) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        message: str,
+        *,
+        statuses: Mapping[str, PodStatus],
+        pending: tuple[str, ...],
+        remedy: str = "",
+    ) -> None:
+        super().__init__(f"{message} {remedy}".rstrip())
         self.statuses = statuses
         self.pending = pending
+        self.remedy = remedy
 
 
 class WaitTimeoutError(WaitError, TimeoutError):
@@ -463,6 +473,8 @@ class NotReleasedError(PrimePodsError):
 
 class BudgetExceededError(PrimePodsError):
     """A leased pod has reached ``max_hours`` or ``max_spend``, and was deleted.
+
+    Also raised if neither the order nor its response has a price: then ``max_spend`` would be no limit.
 
     Remedy:
         The pod is gone. Rent again with a larger budget if the work must continue.
@@ -544,7 +556,7 @@ class CommandError(PrimePodsError):
 
     Attributes:
         pod_id: The pod.
-        exit_code: The exit code; ``None`` if the command was stopped.
+        exit_code: The exit code; ``None`` only of a :class:`CommandTimeoutError`, whose command was stopped.
         stdout: The end of its standard output; empty if it was not kept.
         stderr: The end of its standard error; empty if it was not kept.
         seconds: Its run time.
@@ -562,8 +574,25 @@ class CommandError(PrimePodsError):
 
 
 class CommandTimeoutError(CommandError, TimeoutError):
-    """A command on a pod ran longer than its ``timeout``, and was stopped there.
+    """A command on a pod ran longer than its ``timeout``: ``run`` has stopped it, ``job.wait`` has not.
 
     Remedy:
         Pass a longer ``timeout``, or ``None`` for no limit.
     """
+
+
+class JobError(PrimePodsError):
+    """A job on a pod cannot be started, found, stopped or followed to its exit code.
+
+    Remedy:
+        ``jobs()`` lists a pod's jobs; a name belongs to one job only.
+
+    Attributes:
+        pod_id: The pod.
+        name: The job.
+    """
+
+    def __init__(self, message: str, *, pod_id: str, name: str) -> None:
+        super().__init__(message)
+        self.pod_id = pod_id
+        self.name = name

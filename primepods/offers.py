@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import attrs
 
+from ._utils.money import money
 from ._utils.plain import to_plain
 from ._utils.text import one_line
 from .models import Model
@@ -173,12 +174,7 @@ class Offer(Model):
     def __str__(self) -> str:
         """Return one line for people: GPUs, provider and place, price per hour, stock, special features."""
         place = self.country or self.region
-        if self.price_hr is None:
-            price = "no price"
-        elif self.prices.currency:
-            price = f"{self.price_hr:g} {self.prices.currency} an hour"
-        else:
-            price = f"{self.price_hr:g} an hour"
+        price = f"{money(self.price_hr, self.prices.currency)} an hour" if self.price_hr else "no price"
         parts = [
             f"{self.gpu_count} x {self.gpu_type} {self.socket}",
             f"{self.provider} in {place}" if place else self.provider,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from ._utils.money import money
 from ._utils.plain import summary_fields, to_plain
 from ._utils.summaries import html_table
 from .errors import PrimePodsError, PrimePodsErrorGroup
@@ -72,7 +73,7 @@ class PodStatuses(_ByPod[PodStatus]):
         rows = [[getattr(row, name) for name in names] for row in self.values()]
         rows += [[pod_id, "no row"] for pod_id in self.missing]
         rows += [[pod_id, f"error: {error}"] for pod_id, error in self.errors.items()]
-        return html_table(f"{repr(self)[1:-1]}, {self.cost_per_hr:g} an hour", names, rows)
+        return html_table(f"{repr(self)[1:-1]}, {money(self.cost_per_hr)} an hour", names, rows)
 
 
 class Deletions(_ByPod[PodState]):

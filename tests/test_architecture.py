@@ -34,7 +34,7 @@ models: _utils ssh
 keys: models
 offers: _utils models
 specs: _utils offers
-errors: models
+errors: _utils models
 pagination: _utils errors models
 results: _utils errors models
 retry: _utils
@@ -59,7 +59,8 @@ otel: _version events
 airflow: __init__ emulator
 prefect: __init__ emulator
 doctor: _decoding _http _utils _version config errors keys leasing models retry
-cli: __init__ charts config doctor emulator fleet remote
+runs: _utils client config errors leasing remote specs
+cli: __init__ charts config doctor emulator fleet remote runs
 __main__: cli
 pytest_plugin: __init__ emulator
 """)
@@ -212,7 +213,7 @@ def test_only_config_reads_the_environment_and_files() -> None:
     """Where a setting comes from is decided there; snapshots, leases and output are files, too."""
     for path in MODULES:
         place = room(dotted(path))
-        own_files = place in {"airflow", "cli", "doctor", "emulator", "leasing", "remote"}
+        own_files = place in {"airflow", "cli", "doctor", "emulator", "leasing", "remote", "runs"}
         reading = set() if place == "config" else ENVIRONMENT if own_files else ENVIRONMENT | FILES
         nodes = list(ast.walk(tree(path)))
         attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
@@ -220,10 +221,9 @@ def test_only_config_reads_the_environment_and_files() -> None:
         assert reading & (attributes | names | imports(path)) == set(), path
 
 
-PUBLIC = {
-    "primepods",
-    *(f"primepods.{name}" for name in ("charts", "config", "doctor", "emulator", "fleet", "remote")),
-}
+# `runs` is the command's own.
+_ROOMS = ("charts", "config", "doctor", "emulator", "fleet", "remote", "runs")
+PUBLIC = {"primepods", *(f"primepods.{name}" for name in _ROOMS)}
 
 
 def test_the_command_is_a_caller_like_any_other() -> None:

@@ -4,11 +4,13 @@ from ._call import in_calling_thread
 from ._delegate import Delegate, blocking, like, wrapping
 from ._lease import Lease, LeasedPod, OnChange, release_leases
 from ._portal import Portal
-from ._remote import Remote
+from ._remote import Job, JobOutput, Remote
 from ._stream import Streams
 
 __all__ = [
     "Delegate",
+    "Job",
+    "JobOutput",
     "Lease",
     "LeasedPod",
     "OnChange",

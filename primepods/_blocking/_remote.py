@@ -2,10 +2,87 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Final, ParamSpec, Self, TypeVar
 
-from ..remote import AsyncRemote
-from ._delegate import Delegate, blocking
+from ..remote import AsyncJob, AsyncRemote, JobLines, OutputLine, job_lines
+from ._delegate import Delegate, blocking, like
+from ._portal import Portal
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class JobOutput(Iterator[OutputLine]):
+    """The lines of a job's output; see ``output`` of a job.
+
+    After Ctrl-C, ``next()`` continues where it was. An early ``break`` leaks nothing; ``with`` makes the
+    cleanup immediate.
+    """
+
+    def __init__(self, call: Callable[..., Any], source: JobLines) -> None:
+        self._call = call
+        self._source = source
+        self._lines: deque[OutputLine] = deque()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> OutputLine:
+        if not self._lines:
+            self._lines.extend(self._call(self._source.read))
+        if not self._lines:
+            raise StopIteration
+        return self._lines.popleft()
+
+    def close(self) -> None:
+        """End the iteration, and its connection."""
+        self._lines.clear()
+        self._call(self._source.aclose)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Job(Delegate[AsyncJob]):
+    """A command on a pod that goes on when its connection, its terminal or this process ends.
+
+    Made by ``start``, ``job`` and ``jobs`` of a :class:`Remote` or a leased pod; ``job(name)`` sends
+    nothing. Its output and its exit code are files on the pod.
+
+    Attributes:
+        name: Its name on the pod.
+        pod_id: The pod's id.
+    """
+
+    def __init__(self, portal: Portal, job: AsyncJob, call: Callable[..., Any]) -> None:
+        super().__init__(portal, job)
+        self._call_remote = call
+        self.pod_id = job.pod_id
+        self.name: str = job.name
+
+    @like(AsyncJob.output)
+    def output(self, *, offset: int = 0, reconnect: float = 900.0) -> JobOutput:
+        return JobOutput(self._call, job_lines(self._async, offset, reconnect))
+
+    wait: Final = blocking(AsyncJob.wait)
+    state: Final = blocking(AsyncJob.state)
+    stop: Final = blocking(AsyncJob.stop)
+
+    def _call(self, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:
+        # On a leased pod, its budget ends the call.
+        result: R = self._call_remote(function, *args, **kwargs)
+        return result
+
+    def __repr__(self) -> str:
+        return repr(self._async).replace("Async", "", 1)
 
 
 class Remote(Delegate[AsyncRemote]):
@@ -21,6 +98,27 @@ class Remote(Delegate[AsyncRemote]):
         return self._async.pod_id
 
     run: Final = blocking(AsyncRemote.run)
+
+    @like(AsyncRemote.start)
+    def start(
+        self,
+        command: str | Sequence[str],
+        *,
+        name: str | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+    ) -> Job:
+        job = self._call(self._async.start, command, name=name, env=env, cwd=cwd)
+        return Job(self._portal, job, self._call)
+
+    @like(AsyncRemote.job)
+    def job(self, name: str) -> Job:
+        return Job(self._portal, self._async.job(name), self._call)
+
+    @like(AsyncRemote.jobs)
+    def jobs(self) -> tuple[Job, ...]:
+        return tuple(Job(self._portal, job, self._call) for job in self._call(self._async.jobs))
+
     upload: Final = blocking(AsyncRemote.upload)
     download: Final = blocking(AsyncRemote.download)
 

@@ -206,7 +206,8 @@ def protocol_error(  # noqa: PLR0913 - all that is known of an invalid response
     """
     excerpt = "" if "password" in path.lower() else _excerpt(found, key)
     where = f" at {path}" if path else ""
-    beginning = f" The response begins: {excerpt!r}." if excerpt else ""
+    begins = "The value begins" if path else "The response begins"
+    beginning = f" {begins}: {excerpt!r}." if excerpt else ""
     if remedy is None:
         hint = hint_after_failure(request, if_idempotent="try later.")
         remedy = f"Check the base URL; if it is right, the API or a gateway before it failed: {hint}"

@@ -1,8 +1,9 @@
 """Unique names of pods: a random suffix proves which pod is ours; a name chosen by a person does not.
 
-``train`` becomes ``train-k3v9q2mxz7``: the suffix is eight random letters (40 bits) and two check letters. An
-expiry, the time after which the pod is no longer needed, can follow it: ``train-k3v9q2mxz7-x0a1b2``. Both are
-lower case, and a long beginning is shortened, so that no server has a reason to change or cut them.
+``train`` becomes ``train-k3v9q2mxz7``: the suffix is eight random characters (40 bits) and two that check
+them (10 bits). An expiry, the time after which the pod is no longer needed, can follow it:
+``train-k3v9q2mxz7-x0a1b2``. Both are lower case, and a long beginning is shortened, so that no server has a
+reason to change or cut them.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from collections.abc import Callable
 from typing import Final
 
 _LETTERS: Final = "0123456789abcdefghjkmnpqrstvwxyz"
-"""Base 32 without letters that look alike (Crockford's)."""
+"""Base 32: digits, and letters except those that look alike (Crockford's)."""
 _RANDOM_LENGTH: Final = 8
 _CHECK_LENGTH: Final = 2
 _EXPIRY_LENGTH: Final = 5
 _EXPIRY_EPOCH: Final = 1_735_689_600
-"""2025-01-01: expiries are minutes since then; five letters last until 2088."""
+"""2025-01-01: expiries are minutes since then; five characters last until 2088."""
 _MAX_LENGTH: Final = 63
 _MIN_SHORTENED_LENGTH: Final = 8
-"""Min number of letters that remain when a server shortens a name."""
+"""Min number of characters that remain when a server shortens a name."""
 _UNIQUE: Final = re.compile(
     rf"(?:.*-)?(?P<random>[{_LETTERS}]{{{_RANDOM_LENGTH}}})(?P<check>[{_LETTERS}]{{{_CHECK_LENGTH}}})"
     rf"(?:-x(?P<expiry>[{_LETTERS}]{{{_EXPIRY_LENGTH}}}))?",
@@ -33,7 +34,7 @@ _RANDOM: Final = random.SystemRandom()
 
 
 def _match_unique_name(name: str) -> re.Match[str] | None:
-    """Match a unique name whose check letters are right; groups: ``random``, ``check`` and ``expiry``."""
+    """Match a unique name whose check characters are right; groups: ``random``, ``check`` and ``expiry``."""
     found = _UNIQUE.fullmatch(name)
     if found is None or found["check"] != _check_letters(found["random"], found["expiry"] or ""):
         return None

@@ -21,7 +21,7 @@ from .. import (
     TransferError,
     check_work,
 )
-from ._renting import RentingOperator, delete_by_name, find_by_name
+from ._renting import KILL_TIMEOUT, RentingOperator, delete_by_name, find_by_name
 from ._waits import change_logger
 from .hooks import PrimePodsHook
 
@@ -171,7 +171,7 @@ class PrimeRunPodOperator(RentingOperator):
         """Delete the pod by its name: the lease may still wait for the order's response, which has the id."""
         try:
             if self._client is not None:
-                delete_by_name(self._client, self._name)
+                delete_by_name(self._client, self._name, KILL_TIMEOUT)
         except PrimePodsError as exc:
             self.log.info("Looking for pod %s: %s", self._name, exc)
 
@@ -239,7 +239,7 @@ class PrimeRunPodOperator(RentingOperator):
                     ["Its last lines:", *last_lines] if last_lines else ["It has written nothing."]
                 )
                 raise AirflowException(f"The command ended with exit code {code}. {lines}")
-        self.log.info("Pod %s is gone and has cost about %.4f", pod.name, pod.spent())
+        self.log.info("Pod %s is gone and has cost about $%.2f", pod.name, pod.spent())
         return _result(pod, 0)
 
     def _work(self, pod: LeasedPod, last_lines: deque[str]) -> int:

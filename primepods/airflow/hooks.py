@@ -56,7 +56,10 @@ class PrimePodsHook(BaseHook):
                 count = client.pods.page(limit=1).total_count
         except PrimePodsError as exc:
             return False, str(exc)
-        return True, f"The API answers: this account has {count} pods."
+        return (
+            True,
+            "The API answers." if count is None else f"The API answers: this account has {count} pods.",
+        )
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:

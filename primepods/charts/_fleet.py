@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Final
 
+from .._utils.money import money
 from ..fleet import Condition, Fleet, FleetSample
 from ._svg import (
     BOTTOM,
@@ -59,7 +60,7 @@ def fleet_chart(fleet: Fleet, *, title: str = "Pods by condition (UTC)") -> Char
     counts = ", ".join(f"{count:,} {condition}" for condition, count in last.counts.items())
     description = f"From {_utc_text(first.time)} to {_utc_text(last.time)} UTC; at the end {counts}."
     parts = [*_plot(samples), *_legend(samples)]
-    note = f"{fleet.cost_per_hr:,.2f} an hour, {fleet.spent:,.2f} so far"
+    note = f"{money(fleet.cost_per_hr)} an hour, {money(fleet.spent)} so far"
     return draw(title, description, parts, note=note)
 
 

@@ -7,6 +7,7 @@ import sys
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from typing import Annotated, Final
 
 import typer
@@ -74,6 +75,7 @@ def resolve_handles(
     *,
     team: str | None = None,
     reports_unlisted: bool = False,
+    is_strict: bool | None = None,
 ) -> list[str]:
     """Return the ids of the handles' pods, each once; list the pods only if a handle is no whole id.
 
@@ -82,6 +84,8 @@ def resolve_handles(
         handles: The typed texts.
         team: ``--team``: names and beginnings of ids match only pods of this team.
         reports_unlisted: Whether to print, for each unlisted id, that the command waits for it.
+        is_strict: See :meth:`PodIndex.resolve`; by default for a single handle: an error about one of several
+            must not hide the others.
 
     Raises:
         CommandError: A handle is ambiguous, or cannot be an id and no pod has that name.
@@ -90,7 +94,7 @@ def resolve_handles(
     if are_whole_ids(handles):
         return list(dict.fromkeys(handles))
     index = PodIndex.read(client, team=team)
-    ids = index.resolve(handles)
+    ids = index.resolve(handles, is_strict=len(handles) == 1 if is_strict is None else is_strict)
     if reports_unlisted:
         for pod_id in ids:
             if pod_id not in index:
@@ -130,14 +134,19 @@ class PodIndex:
     def __contains__(self, pod_id: object) -> bool:
         return pod_id in self._pods
 
-    def resolve(self, handles: Iterable[str]) -> list[str]:
+    def resolve(self, handles: Iterable[str], *, is_strict: bool = False) -> list[str]:
         """Return the ids of the handles' pods, each once.
 
-        A handle that matches no listed pod is taken as an id: the list may not show a new pod yet.
-        """
-        return list(dict.fromkeys(map(self._resolve, handles)))
+        A handle that matches no listed pod is taken as an id, if it can be one: the list may not show a new
+        pod yet.
 
-    def _resolve(self, handle: str) -> str:
+        Args:
+            handles: The typed texts.
+            is_strict: Whether a handle that looks like a mistyped name is an error, which suggests names.
+        """
+        return list(dict.fromkeys(self._resolve(handle, is_strict=is_strict) for handle in handles))
+
+    def _resolve(self, handle: str, *, is_strict: bool) -> str:
         # Ids come first: an id always means its own pod, even if another pod has it as its name.
         if handle in self._pods or _WHOLE_ID.fullmatch(handle):
             return handle
@@ -155,7 +164,27 @@ class PodIndex:
             )
         if not candidates and not _can_be_id(handle):
             raise CommandError(f"no pod is named {handle!r}: see primepods list", ExitCode.USAGE)
+        if not candidates and is_strict:
+            self._check_not_mistyped(handle)
         return next(iter(candidates), handle)
+
+    def _check_not_mistyped(self, handle: str) -> None:
+        """Check whether a handle that the list does not show may be the id of a new pod.
+
+        Raises:
+            CommandError: It looks like a mistyped name; the message suggests what may be meant.
+        """
+        similar = get_close_matches(handle, filter(None, self._ids_by_name), n=3)
+        is_short = len(handle) < MIN_PREFIX and any(pod_id.startswith(handle) for pod_id in self._sorted_ids)
+        # An id has digits, as random text does.
+        if not similar and not is_short and any(map(str.isdecimal, handle)):
+            return
+        hint = "see primepods list, and primepods history for terminated pods"
+        if similar:
+            hint = f"did you mean {' or '.join(map(repr, similar))}? Otherwise, {hint}"
+        elif is_short:
+            hint = f"the beginning of an id needs {MIN_PREFIX} characters or more; {hint}"
+        raise CommandError(f"no pod has the name or id {handle!r}: {hint}")
 
     def _ids_beginning_with(self, handle: str) -> list[str]:
         """Return the ids that begin with a handle, if it is long enough."""

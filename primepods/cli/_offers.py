@@ -20,6 +20,19 @@ from ._table import print_info
 _PANEL = "Filters"
 _POD_PANEL = "The pod"
 _ID_LENGTH = 8
+_REGIONS = (
+    "africa",
+    "asia_northeast",
+    "asia_south",
+    "australia",
+    "canada",
+    "eu_east",
+    "eu_north",
+    "eu_west",
+    "middle_east",
+    "south_america",
+    "united_states",
+)
 
 GpuType = Annotated[
     str | None,
@@ -38,11 +51,29 @@ GpuCount = Annotated[
         min=1, help="Only with this total number of GPUs.", metavar="NUMBER", rich_help_panel=_PANEL
     ),
 ]
+
+
+def _check_regions(regions: list[str] | None) -> list[str] | None:
+    """Return the names of regions as the API spells them.
+
+    Raises:
+        typer.BadParameter: The API has no such region.
+    """
+    names = [region.strip().lower().replace(" ", "_").replace("-", "_") for region in regions or ()]
+    for name in names:
+        if name not in _REGIONS:
+            raise typer.BadParameter(f"{name!r} is not a region; the API has {', '.join(_REGIONS)}")
+    return names or None
+
+
 Regions = Annotated[
     list[str] | None,
     typer.Option(
+        "--region",
+        "--regions",
         help="Only in this region, such as united_states; may be repeated.",
         metavar="REGION",
+        callback=_check_regions,
         rich_help_panel=_PANEL,
     ),
 ]

@@ -131,12 +131,13 @@ class ModelTable(Generic[M]):
             names = list(self.empty_model().to_dict())
         if print_options.columns is None:
             return names
+        by_spelling = {_spelling(name): name for name in names}
         words = [word.strip().lower() for word in print_options.columns.split(",")]
-        unknown = [word for word in words if word not in names]
+        unknown = [word for word in words if _spelling(word) not in by_spelling]
         if unknown:
             text = f"--columns: there is no {unknown[0]!r}; known: {', '.join(names)}"
             raise CommandError(text, ExitCode.USAGE)
-        return list(dict.fromkeys(words))
+        return list(dict.fromkeys(by_spelling[_spelling(word)] for word in words))
 
     def print(
         self,
@@ -248,6 +249,12 @@ def _csv_cell(value: object) -> object:
         return value
     text = printable(value, max_length=len(value)) if sys.stdout.isatty() else value
     return f"'{text}" if text.startswith(_FORMULA_PREFIXES) else text
+
+
+def _spelling(name: str) -> str:
+    """Return what a name in ``--columns`` is compared by: ``PRICE/H``, ``price`` and ``price_hr`` are one."""
+    words = name.lower().replace("-", "_").replace(" ", "_")
+    return words.removesuffix("/h").removesuffix("_hr").replace("cost_per", "price")
 
 
 def _as_text(value: Any) -> str:

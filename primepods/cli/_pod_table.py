@@ -14,6 +14,7 @@ from ._table import Cell, Column
 from ._text import count
 
 _SYMBOLS: Final = {"USD": "$", "EUR": "\N{EURO SIGN}"}
+_CENT: Final = 0.01
 _COLOURS = {
     "ACTIVE": "green",
     "ERROR": "red",
@@ -26,12 +27,13 @@ _COLOURS = {
 
 
 def price(value: float | None, currency: str | None = None) -> str:
-    """Format an amount of money, such as ``$2.50``."""
+    """Format an amount of money, such as ``$2.50``; the library's messages have the same format."""
     if value is None:
         return ""
     sign = "-" if value < 0 else ""
     symbol = _SYMBOLS.get(currency or "USD", f"{currency} ")
-    return f"{sign}{symbol}{abs(value):,.2f}"
+    decimals = 4 if 0 < abs(value) < _CENT else 2
+    return f"{sign}{symbol}{abs(value):,.{decimals}f}"
 
 
 def status_cell(status: str | None) -> Cell:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -28,11 +29,17 @@ class By(StrEnum):
     KIND = "kind"
     PROVIDER = "provider"
     TEAM = "team"
+    DAY = "day"
+    WEEK = "week"
 
 
 ByOption = Annotated[
     By | None,
-    typer.Option(help="Sum up by gpu, kind, provider or team.", metavar="WORD", case_sensitive=False),
+    typer.Option(
+        help="Sum up by gpu, kind, provider, team, day or week (UTC).",
+        metavar="WORD",
+        case_sensitive=False,
+    ),
 ]
 
 
@@ -42,8 +49,8 @@ class SpendGroup:
 
     Attributes:
         by: The field.
-        value: Its value, such as ``H100_80GB``.
-        records: Number of records.
+        value: Its value, such as ``H100_80GB``; of a day or week, its first day.
+        records: Number of records; one counts in each day and week of its time.
         gpu_hours: Sum of their GPU hours; pods that are still running count as 0.
         billed: Sum of their bills.
     """
@@ -61,7 +68,9 @@ class SpendGroup:
 
 
 def group_records(records: Sequence[primepods.HistoryRecord], by: By) -> list[SpendGroup]:
-    """Group records by a field, the most expensive group first."""
+    """Group records by a field, the most expensive group first, or by time."""
+    if by in {By.DAY, By.WEEK}:
+        return _group_by_time(records, by)
     parts: defaultdict[str | None, list[primepods.HistoryRecord]] = defaultdict(list)
     for record in records:
         values = {
@@ -84,6 +93,32 @@ def group_records(records: Sequence[primepods.HistoryRecord], by: By) -> list[Sp
     return sorted(groups, key=lambda row: row.billed, reverse=True)
 
 
+def _group_by_time(records: Sequence[primepods.HistoryRecord], by: By) -> list[SpendGroup]:
+    """Group records by day, or by week from its Monday; bills and hours are spread over the record's time."""
+    from primepods.charts import spend_per_day
+
+    counts: defaultdict[str, set[int]] = defaultdict(set)
+    hours: defaultdict[str, float] = defaultdict(float)
+    billed: defaultdict[str, float] = defaultdict(float)
+    for number, record in enumerate(records):
+        of_hours = attrs.evolve(record, total_billed_price=_gpu_hours(record))
+        for sums, one in ((hours, of_hours), (billed, record)):
+            for day, amount in spend_per_day([one]).items():
+                start = day - timedelta(days=day.weekday()) if by is By.WEEK else day
+                sums[str(start)] += amount
+                counts[str(start)].add(number)
+    return [
+        SpendGroup(
+            by=by,
+            value=start,
+            records=len(counts[start]),
+            gpu_hours=round(hours[start], 2),
+            billed=round(billed[start], 6),
+        )
+        for start in sorted(counts)
+    ]
+
+
 def group_table(by: By) -> ModelTable[SpendGroup]:
     """Return the table of groups."""
     return ModelTable(
@@ -97,7 +132,8 @@ def group_table(by: By) -> ModelTable[SpendGroup]:
         },
         totals=lambda rows: {
             by.value: "all",
-            "records": f"{sum(row.records for row in rows):,}",
+            # A record counts in each day and week of its time.
+            "records": "" if by in {By.DAY, By.WEEK} else f"{sum(row.records for row in rows):,}",
             "gpu-hours": f"{math.fsum(row.gpu_hours for row in rows):,.1f}",
             "billed": price(math.fsum(row.billed for row in rows)),
         },

@@ -28,6 +28,7 @@ from . import (
     logs,
     offers,
     run,
+    runs,
     ssh,
     status,
     sweep,
@@ -47,6 +48,16 @@ _ALIASES = {
     "describe": "get",
 }
 """Names of the same commands in docker, hcloud and the official command."""
+_SAVE_KEY = "save an API key with `prime login`, or set PRIME_API_KEY; primepods config shows what is used"
+_HINTS = {
+    "login": _SAVE_KEY,
+    "logout": _SAVE_KEY,
+    "start": "a pod starts when it is ordered: primepods create",
+    "stop": "pods cannot be stopped; primepods delete ends one, and its data is lost",
+    "top": "primepods watch shows your pods as they change",
+    "version": "primepods --version",
+}
+"""What to type instead of commands that other programs have."""
 
 
 class _Command(TyperCommand):
@@ -92,6 +103,9 @@ class _Root(TyperGroup):
         )
         if not standalone_mode:
             return run()
+        if words and words[0] in _HINTS and words[0] not in self.commands:
+            print_error(f"primepods {words[0]}", f"there is no such command: {_HINTS[words[0]]}")
+            sys.exit(ExitCode.USAGE)
         try:
             code = run()
             if not code:
@@ -155,7 +169,7 @@ def _help(command: Callable[..., None]) -> str:
 _EPILOG = (
     "Needs an API key: in PRIME_API_KEY, or saved by `prime login`. Without an account, try primepods demo."
     "\n\nExit codes: 0 success, 1 an error of the API or the connection, 2 wrong usage or settings, "
-    "3 timed out, 4 a pod failed, 130 interrupted."
+    "3 timed out, 4 a pod failed, 5 a budget was reached, 130 interrupted."
 )
 
 # Without typer's tracebacks: they show local variables, which may contain the key.
@@ -204,6 +218,9 @@ _COMMANDS = (
     ("Pods", "exec", exec_command.command),
     ("Pods", "cp", cp.command),
     ("Renting", "run", run.command),
+    ("Renting", "runs", runs.command),
+    ("Renting", "attach", runs.attach),
+    ("Renting", "stop", runs.stop),
     ("Renting", "offers", offers.command),
     ("Renting", "create", create.command),
     ("Renting", "delete", delete.command),
@@ -216,3 +233,4 @@ _COMMANDS = (
 )
 for _panel, _name, _command in _COMMANDS:
     app.command(_name, cls=_Command, rich_help_panel=_panel, help=_help(_command))(_command)
+app.command("_run", hidden=True)(runs.background)

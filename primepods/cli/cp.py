@@ -47,6 +47,12 @@ def command(
     if (exclude or exclude_from) and not to_pod:
         raise CommandError("--exclude and --exclude-from are only for copies to a pod", ExitCode.USAGE)
     handle, path = on_pod
+    if "-" in {source, target}:
+        raise CommandError(
+            f"cp copies files, not stdin or stdout: see primepods exec {handle} -- cat", ExitCode.USAGE
+        )
+    if from_pod and set(path) & set("*?["):
+        raise CommandError("cp takes no patterns: name a file, or a folder to copy all of it", ExitCode.USAGE)
     exclusion = parse_exclusion(exclude, exclude_from)
     total = measure(api.command, source, exclusion).bytes if to_pod else None
     with primepods.exit_on_sigterm(), api.client() as client:

@@ -33,9 +33,10 @@ from ._table import print_info, write_ids
 
 _ENV_LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)")
 
-OfferId = Annotated[
-    str | None,
-    typer.Option("--id", help="The offer to order, by its ID in `primepods offers`.", metavar="ID"),
+_OFFER_HELP = "The offer to order, by its ID in `primepods offers`"
+OfferId = Annotated[str | None, typer.Option("--id", help=f"{_OFFER_HELP}.", metavar="ID")]
+OfferArgument = Annotated[
+    str | None, typer.Argument(metavar="[OFFER]", help=f"{_OFFER_HELP}; the same as --id.")
 ]
 Name = Annotated[str | None, pod_option("Its name; by default a new one.", "NAME")]
 Vcpus = Annotated[int | None, pod_option("Virtual CPUs.", "NUMBER", min=1)]
@@ -52,8 +53,9 @@ Disks = Annotated[list[str] | None, pod_option("Id of a disk to attach; may be r
 @api_command
 def command(
     api: Api,
+    offer: OfferArgument = None,
     *,
-    offer: OfferId = None,
+    by_id: OfferId = None,
     yes: YesOption = False,
     output: OutputOption = Output.TABLE,
     name: Name = None,
@@ -68,7 +70,7 @@ def command(
     disks: Disks = None,
     filters: OfferFilters,
 ) -> None:
-    """Order a pod: an offer by its --id, or the cheapest that fits the filters.
+    """Order a pod: an offer by its ID, or the cheapest that fits the filters.
 
     One GPU by default. Shows the price and asks for confirmation. Prints the new pod's id at once;
     `primepods wait ID` waits until it is ready. The pod is billed until you delete it. If the price rises
@@ -76,8 +78,10 @@ def command(
 
     Examples:
       primepods create --gpu-type H100 --gpu-count 8
-      primepods create --id 4c19379d --name train --env-file secrets.env
+      primepods create 4c19379d --name train --env-file secrets.env
     """
+    if offer is not None and by_id is not None:
+        raise CommandError("name the offer once: as an argument or with --id", ExitCode.USAGE)
     changes: dict[str, Any] = {
         "name": name,
         "image": image,
@@ -88,7 +92,7 @@ def command(
         "env_vars": read_env(env or [], env_file),
         "disks": disks,
     }
-    pod = _order(api, _OfferSelector(offer, filters), changes, ssh_key, yes=yes)
+    pod = _order(api, _OfferSelector(offer or by_id, filters), changes, ssh_key, yes=yes)
     if output is Output.TABLE:
         write_ids([pod.id])
     else:
@@ -122,6 +126,8 @@ def _order(
         price_hr = spec.max_price
         _check_price(price_hr, offer, selector.filters.max_price)
         _print_order(offer, spec, price_hr)
+        if changes["name"] is not None:
+            _warn_of_namesakes(client, changes["name"])
         confirm("Order it?", yes=yes)
         pod = client.pods.create(spec)
         if sys.stdout.isatty():
@@ -132,17 +138,24 @@ def _order(
         return pod
 
 
+def _warn_of_namesakes(client: primepods.Client, name: str) -> None:
+    """Say on stderr which pods have the name already: commands will need the new pod's id."""
+    ids = [pod.id for pod in client.pods.list(name=name).collect()[0] if pod.name == name]
+    if ids:
+        print_info(f"Another pod has the name {name!r}: {', '.join(ids)}. Use the new one's id.")
+
+
 def _choose(client: primepods.Client, selector: _OfferSelector) -> primepods.Offer:
     """Return the offer with the id of ``--id``, or the cheapest that fits the filters."""
     if selector.offer_id is None:
         if selector.filters.gpu_type is None:
-            text = "nothing to order: give --id ID (see primepods offers) or --gpu-type"
+            text = "nothing to order: give the ID of an offer (see primepods offers) or --gpu-type"
             raise CommandError(text, ExitCode.USAGE)
         announce_wait(selector.filters.wait)
         return client.availability.cheapest(**selector.filters.given())
     # --max-price may be combined with --id: `_order` checks it.
     if attrs.evolve(selector.filters, max_price=None).given():
-        raise CommandError("--id names the offer: leave out the filters", ExitCode.USAGE)
+        raise CommandError("the ID names the offer: leave out the filters", ExitCode.USAGE)
     return _find_offer(client, selector.offer_id)
 
 

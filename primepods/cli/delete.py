@@ -48,7 +48,8 @@ def command(
 ) -> None:
     """Delete pods, by their ids or by filters. All data on them is lost.
 
-    Shows the pods and their prices per hour, and asks for confirmation. Prints the ids of the deleted pods;
+    Shows the pods and their prices per hour, and asks for confirmation; with --yes and whole ids, it deletes
+    at once. Prints the ids of the deleted pods;
     a failure does not stop the others.
 
     Examples:
@@ -93,7 +94,7 @@ class _Deletion:
     def delete_named(self, handles: Sequence[str]) -> Mapping[str, primepods.PrimePodsError]:
         """Delete the pods with these ids, names or beginnings of ids, after confirmation."""
         index = PodIndex.read(self.client, team=self.api.team)
-        ids = index.resolve(handles)
+        ids = index.resolve(handles, is_strict=not self.missing_ok and len(handles) == 1)
         self._confirm(ids, [index[pod_id] for pod_id in ids if pod_id in index])
         return self.delete(ids)
 

@@ -48,6 +48,10 @@ def command(
     failure_rate: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the pods that fail to boot.", metavar="SHARE")
     ] = 0.0,
+    spot_rate: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of the pods that the provider takes back.", metavar="SHARE"),
+    ] = 0.0,
     stock: Annotated[
         int | None,
         typer.Option(
@@ -84,6 +88,7 @@ def command(
         "seed": seed,
         "boot_seconds": boot_seconds,
         "failure_rate": failure_rate,
+        "spot_rate": spot_rate,
         "stock": stock,
         "funds": funds,
     }

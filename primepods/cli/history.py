@@ -75,6 +75,7 @@ def command(
     Examples:
       primepods history --since 30d --chart spend.svg
       primepods history --by gpu
+      primepods history --since 90d --by week -o csv
       primepods history --kind instance --name 'train-*' -o csv
     """
     if by is None:
@@ -95,7 +96,7 @@ def command(
         if chart is not None:
             _draw(chart, records)
             print_info(f"The chart of the spend per day is in {chart}.")
-        if not records:
+        if not records and not print_options.ids_only:
             print_info(record_filter.no_match_message())
 
 

@@ -72,7 +72,7 @@ def command(
         PODS.print(shown_pods, print_options, other_ids=[pod.id for pod in listed])
         if hidden_pods:
             print_info(f"{count(hidden_pods, 'more pod')}; all without --limit.")
-        if not pods:
+        if not pods and not print_options.ids_only:
             print_info(pod_filter.no_match_message(listed))
 
 

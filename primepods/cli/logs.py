@@ -1,16 +1,22 @@
-"""`primepods logs`: the last lines of a pod's log."""
+"""`primepods logs`: the last lines of a pod's log, and those that follow."""
 
 from __future__ import annotations
 
 import sys
+import time
 from typing import Annotated
 
 import typer
+
+import primepods
 
 from ._command import Api, api_command
 from ._handles import PodHandle, resolve_handle
 from ._table import write
 from ._text import printable
+
+_FOLLOWED = 1_000
+"""Lines of each poll: more than a pod writes meanwhile."""
 
 
 @api_command
@@ -21,10 +27,33 @@ def command(
     tail: Annotated[
         int, typer.Option("--tail", "-n", min=1, help="Last lines to show.", metavar="LINES")
     ] = 100,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Print new lines as they come, until Ctrl-C.")
+    ] = False,
+    interval: Annotated[
+        float, typer.Option(min=0.05, metavar="SECONDS", help="Seconds between two looks with --follow.")
+    ] = 5.0,
 ) -> None:
     """Print the last lines of a pod's log."""
-    with api.client() as client:
-        text = client.pods.logs(resolve_handle(client, pod, team=api.team), tail=tail)
+    with primepods.exit_on_sigterm(), api.client() as client:
+        pod_id = resolve_handle(client, pod, team=api.team)
+        text = client.pods.logs(pod_id, tail=max(tail, _FOLLOWED) if follow else tail)
+        seen = text.splitlines()
+        _print("\n".join(seen[-tail:]) if follow else text)
+        while follow:
+            time.sleep(interval)
+            lines = client.pods.logs(pod_id, tail=_FOLLOWED).splitlines()
+            _print("\n".join(_new_lines(seen, lines)))
+            seen = lines
+
+
+def _new_lines(seen: list[str], lines: list[str]) -> list[str]:
+    """Return the lines after the longest end of ``seen`` with which ``lines`` begin."""
+    sizes = range(min(len(seen), len(lines)), 0, -1)
+    return lines[next((size for size in sizes if seen[-size:] == lines[:size]), 0) :]
+
+
+def _print(text: str) -> None:
     if sys.stdout.isatty():
         # Control characters are removed only for a terminal.
         text = "\n".join(_printable_line(line) for line in text.splitlines())

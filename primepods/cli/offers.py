@@ -75,7 +75,7 @@ def command(
         found = client.availability.find(unavailable=unavailable, **arguments)
     offers = sorted(found, key=_SORT_KEYS[sort])[:limit]
     _OFFERS.print([_OfferRow(offer) for offer in offers], print_options)
-    if not offers:
+    if not offers and not print_options.ids_only:
         print_info("No offers match now.")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -11,7 +13,7 @@ import primepods
 from ._command import Api, api_command
 from ._confirm import YesOption, confirm
 from ._durations import age, parse_duration, short_duration
-from ._errors import CommandError, print_errors_and_exit_if_any
+from ._errors import CommandError, print_error, print_errors_and_exit_if_any
 from ._pod_table import price
 from ._table import Column, print_info, print_table
 from ._text import count
@@ -50,6 +52,14 @@ def command(
         ),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted.")] = False,
+    every: Annotated[
+        float | None,
+        typer.Option(
+            parser=parse_duration,
+            metavar="TIME",
+            help="Sweep again and again, without questions, until a signal: as a service, such as 5m.",
+        ),
+    ] = None,
     yes: YesOption = False,
 ) -> None:
     """Delete leased pods whose processes are dead.
@@ -59,6 +69,27 @@ def command(
     only with --older-than or --expired. Pods without a lease file need --prefix and --older-than, or
     --expired.
     """
+    sweep = partial(_sweep, api, prefix=prefix, older_than=older_than, expired=expired, dry_run=dry_run)
+    if every is None:
+        sweep(yes=yes)
+        return
+    with primepods.exit_on_sigterm():
+        while True:
+            try:
+                sweep(yes=True)
+            except (CommandError, primepods.PrimePodsError) as error:
+                if isinstance(error, primepods.ConfigError | primepods.AuthenticationError):
+                    raise
+                print_error(api.command, error)
+            except typer.Exit:
+                # The errors of single pods are told.
+                pass
+            time.sleep(every)
+
+
+def _sweep(
+    api: Api, *, prefix: str | None, older_than: float | None, expired: bool, dry_run: bool, yes: bool
+) -> None:
     with api.client() as client:
         found = client.pods.sweep(prefix=prefix, older_than=older_than, expired=expired, dry_run=True)
         for lease in found.skipped:

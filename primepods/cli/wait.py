@@ -72,7 +72,9 @@ def command(
     condition = _condition(until)
     try:
         with api.client() as client:
-            ids = resolve_handles(client, handles, team=api.team, reports_unlisted=True)
+            ids = resolve_handles(
+                client, handles, team=api.team, reports_unlisted=True, is_strict=until is not Goal.GONE
+            )
             title = f"waiting until {until}"
             statuses = _wait(client, ids, condition, title, timeout=timeout, interval=interval)
     except primepods.WaitError as error:

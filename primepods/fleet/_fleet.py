@@ -11,6 +11,7 @@ from typing import Final
 
 import attrs
 
+from .._utils.money import money
 from ..models import Pod, PodChange, PodState, PodStatus
 from ._states import Condition, condition_of
 
@@ -181,7 +182,7 @@ class Fleet:
 
     def __repr__(self) -> str:
         parts = [f"{len(self)} pods", *(f"{count} {condition}" for condition, count in self.counts.items())]
-        return f"<Fleet: {', '.join(parts)}, {self.cost_per_hr:.2f} an hour>"
+        return f"<Fleet: {', '.join(parts)}, {money(self.cost_per_hr)} an hour>"
 
     @property
     def counts(self) -> dict[Condition, int]:

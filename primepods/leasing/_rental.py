@@ -12,8 +12,10 @@ import attrs
 
 from .._operations import LISTENERS
 from .._utils.clock import Timeout
+from .._utils.money import money
 from .._utils.unique_names import is_same_name, unique_name
 from ..errors import (
+    BudgetExceededError,
     CreateUncertainError,
     NotFoundError,
     NotReleasedError,
@@ -34,6 +36,7 @@ _log = logging.getLogger("primepods")
 _APPEARANCE_TIMEOUT: Final = 60.0
 # Seconds to confirm that a pod is gone, after the release was interrupted.
 _HURRIED_TIMEOUT: Final = 10.0
+_HURRIED_INTERVAL: Final = 1.0
 # Seconds after which an accepted deletion is sent again, if the pod is neither deleting nor terminated.
 _RESEND_AFTER: Final = 60.0
 _MAX_BACKOFF: Final = 10.0
@@ -94,6 +97,7 @@ class Rental:
         self._is_kept = False
         self._failure: str | None = None
         self._limit: Timeout | None = None
+        self._patience: Timeout | None = None
         self._ends_at = math.inf
         self._accepted_at = math.inf
         self._hurried_at = math.inf
@@ -124,6 +128,28 @@ class Rental:
         # Before it is written: if this is interrupted, the release removes the file, whose thread goes on.
         self.file = LeaseFile.new(account.folder, record)
         await asyncio.to_thread(self.file.write)
+
+    async def resume(self, file: LeaseFile) -> None:
+        """Take over the pod of a lease whose process has died; its time and cost count from its order.
+
+        Raises:
+            PrimePodsError: The pod is gone, or the API does not respond.
+        """
+        record = file.record
+        self.pod_id = record.pod_id
+        self.note_price(record.price_hr)
+        own = new_record(record.name, self.account.settings)
+        await self._update_file(
+            given_up=False,
+            **{
+                name: getattr(own, name)
+                for name in ("host", "boot_id", "pid_namespace", "pid", "process_start")
+            },
+        )
+        self.pod = await self.account.pods.get(str(record.pod_id))
+        now = self.account.server_clock.now() or self._clock.wall()
+        self._ordered_at = self._clock.boottime() - max(0.0, now - record.ordered_at.timestamp())
+        self.note_price(self.pod.price_hr)
 
     async def order(self) -> None:
         """Order the pod, and record its id.
@@ -200,7 +226,8 @@ class Rental:
         """The pod, for messages."""
         if self.pod_id is None:
             return f"A pod named {self.name}"
-        return f"Pod {self.pod_id} (name {self.name}, {self.price_hr:g} an hour)"
+        price = f"{money(self.price_hr)} an hour" if self.price_hr else "of unknown price"
+        return f"Pod {self.pod_id} (name {self.name}, {price})"
 
     @property
     def seconds(self) -> float:
@@ -235,7 +262,7 @@ class Rental:
     def check_price(self) -> None:
         """Raise an error if the pod costs more than was allowed."""
         if self.spec.is_exceeded_by(self.price_hr):
-            message = f"it costs {self.price_hr:g} an hour, more than max_price={self.spec.max_price:g}"
+            message = f"it costs {money(self.price_hr)} an hour, more than max_price={self.spec.max_price:g}"
             raise PriceTooHighError(
                 f"{self.label} was ordered, but {message}. It is deleted: take another offer, or raise "
                 "max_price.",
@@ -243,6 +270,19 @@ class Rental:
                 method="POST",
                 path="/api/v1/pods/",
                 message=message,
+            )
+
+    def check_budget(self) -> None:
+        """Raise an error if the pod's price is unknown, so that ``max_spend`` would be no limit."""
+        max_spend = self._options.max_spend
+        if max_spend is not None and not self.price_hr:
+            raise BudgetExceededError(
+                f"{self.label} was ordered with max_spend={max_spend:g}, which is no limit without a price. "
+                "It is deleted: set max_price of its spec, or take another offer.",
+                pod_id=self.pod_id or "",
+                budget="spend",
+                spent=0.0,
+                limit=max_spend,
             )
 
     @property
@@ -303,6 +343,8 @@ class Rental:
                 )
                 self._leave_to_sweep()
             if not self._is_kept:
+                if self.pod_id is not None:
+                    _log.info("%s is confirmed gone, for about %s", self.label, money(self._final_spent))
                 self.notify("LeaseReleased", spent=self._final_spent)
         self.is_settled = True
 
@@ -326,7 +368,16 @@ class Rental:
                                 return None
                             self._accepted_at = self._clock.time()
                             self._reschedule()
-                        await pods.wait_gone(pod_id, timeout=_RESEND_AFTER, interval=self._options.interval)
+                        interval = self._options.interval
+                        if self._hurried_at < math.inf:
+                            interval = min(interval, _HURRIED_INTERVAL)
+                        # `hurry` ends this wait, and the next one polls more often.
+                        async with self._clock.timeout_at(self._ends_at) as patience:
+                            self._patience = patience
+                            try:
+                                await pods.wait_gone(pod_id, timeout=_RESEND_AFTER, interval=interval)
+                            finally:
+                                self._patience = None
                     except WaitTimeoutError as exc:
                         status = exc.statuses.get(pod_id)
                         if status is not None and status.status not in _ENDING:
@@ -338,6 +389,8 @@ class Rental:
                         self._note_failure(exc)
                         failures += 1
                         await self._clock.sleep(min(_MAX_BACKOFF, 0.25 * 2.0 ** min(failures, 6)))
+                    except TimeoutError:
+                        continue  # hurried
                     else:
                         return None
         except TimeoutError:
@@ -373,8 +426,10 @@ class Rental:
         raise PrimePodsError(msg)
 
     def hurry(self) -> None:
-        """Limit the confirmation of an accepted deletion to 10 seconds from now."""
+        """Limit the confirmation of an accepted deletion to 10 seconds from now, and poll every second."""
         self._hurried_at = self._clock.time()
+        if self._patience is not None and not self._patience.expired():
+            self._patience.reschedule(self._hurried_at)
         self._reschedule()
 
     def _reschedule(self) -> None:

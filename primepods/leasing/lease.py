@@ -6,7 +6,9 @@ import asyncio
 from types import TracebackType
 
 from .._utils.arguments import check_interval, check_seconds
+from .._utils.money import money
 from .._utils.pod_reference import PodReference
+from .._utils.summaries import html_table
 from ..errors import ClientClosedError, PrimePodsError, WaitTimeoutError
 from ..models import Endpoint, Pod, PodStatus
 from ..remote import AsyncRemote
@@ -64,7 +66,12 @@ class LeasedPodView(PodReference):
         return self._rental.spent
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.id} ({self.name}), {self.price_hr:g} an hour>"
+        return f"<{type(self).__name__} {self.id} ({self.name}), {money(self.price_hr)} an hour>"
+
+    def _repr_html_(self) -> str:
+        price, spent = money(self.price_hr), money(self.spent())
+        row = (self.id, self.name, price, f"about {spent}", self.ssh)
+        return html_table("Leased pod", ("id", "name", "price per hour", "spent", "ssh"), [row])
 
 
 class AsyncLeasedPod(LeasedPodView, AsyncRemote):
@@ -120,7 +127,11 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
             if current is not None and current == previous:
                 return current
             billed = previous if current is None else current
-        found = "the history has no record of its end" if billed is None else f"the last figure is {billed:g}"
+        found = (
+            "the history has no record of its end"
+            if billed is None
+            else f"the last figure is {money(billed)}"
+        )
         raise WaitTimeoutError(
             f"After {timeout:g} s the bill of pod {self.id} has not settled: {found}. Look at "
             "`pods.history()` later.",

@@ -21,12 +21,16 @@ from contextlib import suppress
 from typing import Any, Final, Literal
 
 from .._operations import LISTENERS, begin_operation, empty_context
+from .._utils.money import money
 from ..errors import (
     BudgetExceededError,
     NotReleasedError,
     PodFailedError,
     PrimePodsError,
     ProtocolError,
+    RateLimitError,
+    RequestTimeoutError,
+    SoldOutError,
     WaitError,
 )
 from ..models import Pod, PodChange, PodStatus
@@ -35,8 +39,9 @@ from ..specs import PodSpec
 from ..ssh import SSHTarget
 from ..waiting import OnChange
 from ._ctrl_c import ctrl_c
-from ._failover import tries_next_spec
+from ._failover import is_rate_limited, tries_next_spec
 from ._rental import Rental
+from .ledger import LeaseFile
 from .pods_api import LIST_TIMEOUT, Account, LeaseOptions, ListedPod, Listing
 
 _log = logging.getLogger("primepods")
@@ -47,6 +52,9 @@ _INTERRUPTS: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
 _CHECK_INTERVAL: Final = 60.0
 # Seconds; closer interruptions count as one: the end of a loop cancels all tasks of a lease together.
 _MIN_INTERRUPTION_INTERVAL: Final = 0.05
+# Seconds between two orders that the rate limit refuses; doubled each time.
+_MIN_ORDER_DELAY: Final = 5.0
+_MAX_ORDER_DELAY: Final = 60.0
 # Number of interruptions of a release at which it is given up.
 _MAX_INTERRUPTIONS: Final = 2
 
@@ -89,6 +97,7 @@ class LeaseSupervisor:
         self._discard = discard
         self._clock = orders[0][0].settings.clock
         self._rentals: list[Rental] = []
+        self._resumed: LeaseFile | None = None
         self._is_kept = False
         self._is_ordering = False
         self._interruptions = 0
@@ -101,6 +110,14 @@ class LeaseSupervisor:
         """Raise an error if the lease was begun before."""
         if self.has_begun:
             raise RuntimeError("A lease is used once. Make another with `pods.lease`.")
+
+    def resume(self, file: LeaseFile) -> None:
+        """Use the pod of a lease whose process has died, instead of ordering one.
+
+        Args:
+            file: Its file, which this process has claimed.
+        """
+        self._resumed = file
 
     async def begin(self, on_change: OnChange | None) -> None:
         """Order a pod, and wait until it is ready or nothing is left to do; used by both clients.
@@ -256,8 +273,7 @@ class LeaseSupervisor:
                 self.interrupt()
             self.end()
             await self._run_release()
-            if self.error is not None and (note := self._deletion_note(self.error)):
-                self.error.add_note(note)
+            self._note_deletion(self.error)
             self.is_ready = False
             if not self._ready.done():
                 self._ready.set_result(None)
@@ -323,19 +339,18 @@ class LeaseSupervisor:
         failures: list[str] = []
         listed: list[ListedPod] = []
         for account, spec in self._orders:
-            rental = Rental(account, spec, self._options)
-            self._rentals.append(rental)
             try:
-                listed = await self._make_ready(rental)
+                listed = await self._rent(account, spec)
                 break
             except PrimePodsError as exc:
                 for failure in failures:
                     exc.add_note(f"Before that: {failure}")
                 errors.append(exc)
-                if not await self._prepare_next(rental, errors):
+                if not await self._prepare_next(self._rentals[-1], errors):
                     raise
-                failures.append(f"{exc} {self._deletion_note(exc)}".rstrip())
-                _log.info("%s; trying the next spec", exc)
+                self._note_deletion(exc)
+                failures.append(str(exc))
+                self._log_failover(self._rentals[-1], exc, tried=len(errors))
         self.is_ready = True
         self._rentals[-1].notify("LeaseReady")
         self._ready.set_result(None)
@@ -346,6 +361,36 @@ class LeaseSupervisor:
             file, label = self._rentals[-1].file, self._rentals[-1].label
             if file is not None and await asyncio.to_thread(file.restore):
                 _log.warning("the file %s of %s was removed: it is written again", file.path, label)
+
+    def _log_failover(self, rental: Rental, error: PrimePodsError, *, tried: int) -> None:
+        """Say by the pod's name why it is not used."""
+        _log.debug("%s", error)
+        reason = error.reason if isinstance(error, PodFailedError) else str(error)
+        if isinstance(error, SoldOutError):
+            reason = "sold out"
+        left = len(self._orders) - tried
+        _log.warning("%s: %s; trying the next spec (%s left)", rental.name, reason.rstrip("."), left)
+
+    async def _rent(self, account: Account, spec: PodSpec) -> list[ListedPod]:
+        """Order a pod and make it ready; order again while the API's rate limit refuses the order."""
+        ends_at = self._clock.time() + self._options.ready_timeout
+        delay = _MIN_ORDER_DELAY
+        while True:
+            rental = Rental(account, spec, self._options)
+            rental.file = self._resumed
+            self._rentals.append(rental)
+            try:
+                return await self._make_ready(rental)
+            except (RateLimitError, RequestTimeoutError) as exc:
+                retry_after = exc.retry_after if isinstance(exc, RateLimitError) else None
+                # Random, so that processes that were refused together do not order together.
+                pause = max(retry_after or 0.0, delay) * (0.5 + self._clock.random())
+                is_over = self._clock.time() + pause >= ends_at
+                if rental.needs_list or is_over or not is_rate_limited(exc):
+                    raise
+                _log.warning("%s Ordering again in %.0f s", exc, pause)
+            delay = min(2 * delay, _MAX_ORDER_DELAY)
+            await self._clock.sleep(pause)
 
     async def _prepare_next(self, rental: Rental, errors: list[PrimePodsError]) -> bool:
         """Delete the pod of a spec that has failed; return whether the next spec is tried."""
@@ -358,16 +403,20 @@ class LeaseSupervisor:
 
     async def _make_ready(self, rental: Rental) -> list[ListedPod]:
         """Order one pod, and wait until it can be used; return the list of pods that shows whose it is."""
-        await rental.prepare()
-        if self.is_ending:
-            raise asyncio.CancelledError
-        self._is_ordering = True
-        try:
-            await rental.order()
-        finally:
-            self._is_ordering = False
-            self._changed.set()
+        if rental.file is not None:
+            await rental.resume(rental.file)
+        else:
+            await rental.prepare()
+            if self.is_ending:
+                raise asyncio.CancelledError
+            self._is_ordering = True
+            try:
+                await rental.order()
+            finally:
+                self._is_ordering = False
+                self._changed.set()
         rental.check_price()
+        rental.check_budget()
         pod_id = str(rental.pod_id)
         status = await self._boot(rental, pod_id)
         listed = await rental.identify()
@@ -388,8 +437,10 @@ class LeaseSupervisor:
                 statuses={pod_id: status},
                 pending=(),
             )
+        _log.info("%s is ready: %s", rental.label, status.ssh)
         if self._options.login:
             await wait_for_login(AsyncRemote(pod_id, status.ssh, self._options.ssh))
+            _log.info("%s accepts the login", rental.label)
         return listed
 
     async def _boot(self, rental: Rental, pod_id: str) -> PodStatus:
@@ -438,12 +489,13 @@ class LeaseSupervisor:
                 return await account.shared_list.read(account)
         return [], False
 
-    def _deletion_note(self, error: BaseException) -> str:
-        """Return a note that the pod is deleted, if ``error`` says that it runs, as errors of waits do."""
+    def _note_deletion(self, error: BaseException | None) -> None:
+        """Say in a wait's error that the pod is deleted, in place of the advice for a pod that runs."""
         pod_id = self._rentals[-1].pod_id if self._rentals else None
-        if not isinstance(error, WaitError) or pod_id is None or self.release_error is not None:
-            return ""
-        return f"Its lease has deleted pod {pod_id}."
+        if isinstance(error, WaitError) and pod_id is not None and self.release_error is None:
+            text = str(error).removesuffix(error.remedy).rstrip()
+            error.remedy = f"Its lease has deleted pod {pod_id}."
+            error.args = (f"{text} {error.remedy}",)
 
     def _budgets(self) -> list[tuple[float, Literal["hours", "spend"], float]]:
         """Return the hours until each limit is reached, at the highest price seen, with its kind and size."""
@@ -469,7 +521,7 @@ class LeaseSupervisor:
         rental, spent = self._rentals[-1], self._spent
         return BudgetExceededError(
             f"{rental.label} has reached its budget, max_{kind}={limit:g}, which ends its lease; it has cost "
-            f"{spent:.2f}.",
+            f"about {money(spent)}.",
             pod_id=rental.pod_id or "",
             budget=kind,
             spent=spent,

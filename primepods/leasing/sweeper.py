@@ -259,8 +259,9 @@ class Sweeper:
         if record.key_fingerprint != fingerprint(self.account.settings):
             return "it was rented with another API key"
         if record.team_id != self.account.settings.team_id:
-            team = "without a team" if record.team_id is None else f"of team {record.team_id}"
-            return f"it is {team}: sweep with a client of that team_id"
+            if record.team_id is None:
+                return "it is without a team: sweep with a client without team_id"
+            return f"it is of team {record.team_id}: sweep with a client of that team_id"
         if record.may_be_orphaned(has_min_age=self.older_than is not None):
             return None
         if record.is_other_host:

@@ -7,6 +7,7 @@ from datetime import datetime
 import attrs
 
 from .._utils.gpu_names import gpu_matches
+from .._utils.money import money
 from .._utils.plain import ToDict
 from ._base import Model, id_first_extra_last
 from ._readiness import Machine, shown_id
@@ -118,7 +119,7 @@ class Pod(Machine):
 
     def __str__(self) -> str:
         """Return one line for people: id, name, condition, GPUs, price per hour, SSH command."""
-        line = self._line(self.name, f"{self.gpu_count} x {self.gpu_name}", f"{self.price_hr:g} an hour")
+        line = self._line(self.name, f"{self.gpu_count} x {self.gpu_name}", f"{money(self.price_hr)} an hour")
         return f"{shown_id(self.id)}: {line}"
 
 
@@ -146,7 +147,7 @@ class PodStatus(Machine):
 
     def __str__(self) -> str:
         """Return one line for people: id, condition, price per hour, SSH command."""
-        price = None if self.cost_per_hr is None else f"{self.cost_per_hr:g} an hour"
+        price = None if self.cost_per_hr is None else f"{money(self.cost_per_hr)} an hour"
         return f"{shown_id(self.pod_id)}: {self._line(price)}"
 
 
@@ -207,3 +208,7 @@ class PodChange(ToDict):
     """Status before the change; ``None`` in the first change of a pod."""
     after: PodStatus | None
     """Status now; ``None`` if the pod is gone."""
+
+    def __str__(self) -> str:
+        """Return one line for people: the new status, or that the pod is gone."""
+        return f"{shown_id(self.pod_id)} is gone" if self.after is None else str(self.after)

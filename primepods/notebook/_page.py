@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from typing import Final
 
+from .._utils.money import money
 from .._utils.text import clip, one_line
 from ..charts import fleet_chart
 from ..fleet import Condition, Fleet, FleetPod
@@ -54,7 +55,7 @@ def figures(fleet: Fleet) -> str:
         parts.append(f"{fleet.unseen:,} not seen yet")
     if not parts:
         parts.append("no pods" if fleet.listed else "no pod seen yet")
-    parts += [f"{fleet.cost_per_hr:,.2f} an hour", f"{fleet.spent:,.2f} so far"]
+    parts += [f"{money(fleet.cost_per_hr)} an hour", f"{money(fleet.spent)} so far"]
     return " · ".join(parts)
 
 

@@ -99,7 +99,8 @@ class AsyncPager(Generic[T]):
             async for page in pages:
                 items += page.data
         except PrimePodsError as exc:
-            return items, exc
+            # Without its frames: this one would make a reference cycle with it.
+            return items, exc.with_traceback(None)
         finally:
             await pages.aclose()
         return items, None

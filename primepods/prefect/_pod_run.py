@@ -110,7 +110,7 @@ class PodRun:
             except ConnectionLostError as exc:
                 self.log.error("%s The pod may have failed.", exc)  # noqa: TRY400 - no traceback in a run's log
                 code = SSH_FAILED
-        self.log.info("Pod %s is gone and has cost about %.4f; exit code %s", pod.name, pod.spent(), code)
+        self.log.info("Pod %s is gone and has cost about $%.2f; exit code %s", pod.name, pod.spent(), code)
         return code
 
     def _log_line(self, line: OutputLine) -> None:
@@ -119,7 +119,7 @@ class PodRun:
 
     def _log_change(self, change: PodChange) -> None:
         if _stage(change.before) != _stage(change.after):
-            self.log.info("Pod %s", change.after or f"{change.pod_id} is gone")
+            self.log.info("Pod %s", change)
 
 
 def shell_script(command: str, setup: str | None) -> str:

@@ -59,29 +59,33 @@ class Login:
     _slots: anyio.Semaphore = attrs.field(factory=partial(anyio.Semaphore, _MAX_LOGINS))
 
     @asynccontextmanager
-    async def session(self, *, has_raw_stdout: bool = False) -> AsyncGenerator[Session]:
+    async def session(
+        self, *, has_raw_stdout: bool = False, timeout: float | None = None
+    ) -> AsyncGenerator[Session]:
         """Log in, with retries, and yield a session that waits for its script.
 
         Args:
+            timeout: Seconds to retry the login, in place of the option's.
             has_raw_stdout: Whether a thread reads the standard output from ``session.raw_stdout``, unparsed.
 
         Raises:
             LoginError: The login did not succeed in time, or cannot succeed.
             ConfigError: ``ssh`` is missing.
         """
-        session = await self._log_in(has_raw_stdout=has_raw_stdout)
+        timeout = self.options.login_timeout if timeout is None else timeout
+        session = await self._log_in(timeout, has_raw_stdout=has_raw_stdout)
         try:
             yield session
         finally:
             await session.aclose()
 
-    async def _log_in(self, *, has_raw_stdout: bool) -> Session:
+    async def _log_in(self, timeout: float, *, has_raw_stdout: bool) -> Session:
         said = ""
         """Messages of the last attempt, or of the last one that refused the keys."""
         offered: list[str] | None = None
         started_at = anyio.current_time()
         next_warning = started_at
-        with anyio.move_on_after(self.options.login_timeout):
+        with anyio.move_on_after(timeout):
             while True:
                 async with self._slots:
                     session, message = await self._attempt(has_raw_stdout=has_raw_stdout)
@@ -98,7 +102,7 @@ class Login:
                         "Cannot log in to pod %s yet (%.0f s, %.0f s at most): %s",
                         self.pod_id,
                         seconds,
-                        self.options.login_timeout,
+                        timeout,
                         said,
                     )
                 if offered is None and _is_refusal(said):

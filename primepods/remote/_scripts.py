@@ -35,14 +35,25 @@ def command_script(
         ValueError: The command is empty or contains a NUL, or a folder or variable is invalid. The message
             shows no value.
     """
+    folder = "." if cwd is None else remote_path("cwd", cwd)
+    line = command_line(command)
+    size = "" if input_size is None else str(input_size)
+    return make_script("run.sh", folder, line, size, *assignments(env))
+
+
+def command_line(command: str | Sequence[str]) -> str:
+    """Return a command as a line for the shell.
+
+    Raises:
+        TypeError: It is not a string, nor strings.
+        ValueError: It is empty or contains a NUL.
+    """
     line = command if isinstance(command, str) else shlex.join(check_words("command", command))
     if not line.strip():
         raise ValueError("command is empty")
     if "\0" in line:
         raise ValueError(f"command must not contain a NUL, got {quote(command)}")
-    folder = "." if cwd is None else remote_path("cwd", cwd)
-    size = "" if input_size is None else str(input_size)
-    return _script("run.sh", folder, line, size, *_assignments(env))
+    return line
 
 
 def upload_script(remote: str, *, kind: str, name: str) -> bytes:
@@ -56,7 +67,7 @@ def upload_script(remote: str, *, kind: str, name: str) -> bytes:
     target = remote_path("remote", remote)
     if kind == "file" and target.endswith("/"):
         target += name
-    return _script("upload.sh", kind, target.rstrip("/") or "/", name)
+    return make_script("upload.sh", kind, target.rstrip("/") or "/", name)
 
 
 def download_script(remote: str) -> bytes:
@@ -65,7 +76,7 @@ def download_script(remote: str) -> bytes:
     Raises:
         ValueError: The path is empty or contains a NUL.
     """
-    return _script("download.sh", remote_path("remote", remote).rstrip("/") or "/")
+    return make_script("download.sh", remote_path("remote", remote).rstrip("/") or "/")
 
 
 def remote_path(name: str, path: str) -> str:
@@ -82,7 +93,13 @@ def remote_path(name: str, path: str) -> str:
     return path if path.startswith("/") else f"./{path}"
 
 
-def _assignments(env: Mapping[str, str]) -> list[str]:
+def assignments(env: Mapping[str, str]) -> list[str]:
+    """Return environment variables as NAME=VALUE.
+
+    Raises:
+        TypeError: A name or a value is not a string.
+        ValueError: A name or a value is invalid. The message shows no value.
+    """
     for name, value in env.items():
         if not _VARIABLE.fullmatch(check_string("a name in env", name)):
             raise ValueError(f"env has {quote(name)}: names of variables consist of letters, digits and _")
@@ -93,7 +110,7 @@ def _assignments(env: Mapping[str, str]) -> list[str]:
     return [f"{name}={value}" for name, value in env.items()]
 
 
-def _script(file: str, *arguments: str) -> bytes:
+def make_script(file: str, *arguments: str) -> bytes:
     """Return a script after a line with its number of lines, as the bootstrap reads them; $1 is the mark."""
     script = f'set -- "$1" {shlex.join(arguments)}\n{_read(file)}'
     return f"{script.count(chr(10))}\n{script}".encode(errors="surrogateescape")

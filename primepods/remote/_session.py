@@ -132,6 +132,19 @@ class Session:
         finally:
             self._stdin.close()
 
+    async def receive(self, stream: Stream) -> bytes:
+        """Return the next piece of the command's output; empty if the command or the connection has ended.
+
+        What may be a part of the last mark is not in it.
+        """
+        source, output = self._process.stdout, self.stdout
+        if stream == "stderr":
+            source, output = self._process.stderr, self.stderr
+        while output.exit_code is None and (data := await _receive(source)):
+            if piece := output.feed(data):
+                return piece
+        return b""
+
     async def forward_output(self, stream: Stream, sink: Sink) -> None:
         """Pass the command's output to ``sink`` as it arrives, until the command or the connection ends."""
         if stream == "stdout":

@@ -7,8 +7,10 @@ import hashlib
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Final
 
 import anyio
@@ -87,7 +89,7 @@ class SSHOptions:
     ssh_command: tuple[str, ...] = attrs.field(default=("ssh",), converter=_to_program)
 
     async def check(self, pod_id: str = "pod", target: SSHTarget = _EXAMPLE) -> None:
-        """Check that the program is installed and accepts its options and configuration.
+        """Check that the program is installed and, if it is ``ssh``, accepts its options and configuration.
 
         Args:
             pod_id: The pod's id.
@@ -97,9 +99,15 @@ class SSHOptions:
             ConfigError: The program is missing or cannot be started, or rejects something; or the host keys
                 cannot be stored.
         """
-        # `-G` prints the configuration for a host, and does not connect.
         options = self.argv(pod_id, target)[len(self.ssh_command) :]
+        program = self.ssh_command[0]
         try:
+            if PurePath(program).stem != "ssh":
+                # Another program need not know `-G`.
+                if shutil.which(program) is None:
+                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+                return
+            # `-G` prints the configuration for a host, and does not connect.
             with anyio.move_on_after(_CHECK_TIMEOUT):
                 done = await anyio.run_process(
                     [*self.ssh_command, "-G", *options],

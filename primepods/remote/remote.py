@@ -15,6 +15,7 @@ from .results import CommandResult, OnLine, OnProgress, UploadSize
 
 if TYPE_CHECKING:
     from ._login import Login
+    from .job import AsyncJob
 
 FindTarget = Callable[[], Awaitable[SSHTarget]]
 
@@ -66,7 +67,7 @@ class AsyncRemote:
                 only the last 64 KiB of each.
             check: Whether a nonzero exit code is an error.
             capture: ``False`` passes the output to this process's own standard output and error, byte for
-                byte, as it arrives; the result holds none of it.
+                byte, as it arrives; the result holds the last 64 KiB of each.
 
         Raises:
             LoginError: The pod refused all logins. Nothing was run.
@@ -85,6 +86,58 @@ class AsyncRemote:
         if check:
             job.check(result, self.pod_id)
         return result
+
+    async def start(
+        self,
+        command: str | Sequence[str],
+        *,
+        name: str | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+    ) -> AsyncJob:
+        """Start a command that goes on when its connection, its terminal or this process ends.
+
+        Returns once the pod has confirmed the start. The command starts once, whatever connection is lost;
+        its input is empty. On the pod it is a folder, ``~/.primepods/jobs/NAME``, which only the pod's user
+        can read: command, output and exit code.
+
+        Args:
+            command: A line for the shell on the pod, or a list of arguments.
+            name: Name for :meth:`job`, of letters, digits, dots, hyphens and underscores; by default random.
+            env: Environment variables; sent through standard input, so that no argument, file or log shows
+                them.
+            cwd: The working directory, relative to the home directory.
+
+        Raises:
+            JobError: The pod has a job of this name, or cannot start this one.
+            LoginError: The pod refused all logins. Nothing was started.
+            ConnectionLostError: ``ssh`` has failed several times. The command may have started.
+            ConfigError: ``ssh`` is missing, or the folder for host keys is unusable.
+        """
+        from .job import start_job
+
+        return await start_job(self.pod_id, self._get_login, command, name=name, env=env, cwd=cwd)
+
+    def job(self, name: str) -> AsyncJob:
+        """Return a job that was started on the pod, by any process; sends nothing.
+
+        Args:
+            name: Its name.
+        """
+        from .job import AsyncJob
+
+        return AsyncJob(self.pod_id, name, self._get_login)
+
+    async def jobs(self) -> tuple[AsyncJob, ...]:
+        """Return the pod's jobs, the oldest first.
+
+        Raises:
+            LoginError: The pod refused all logins.
+            ConnectionLostError: ``ssh`` has failed.
+        """
+        from .job import list_jobs
+
+        return await list_jobs(self.pod_id, self._get_login)
 
     async def upload(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Literal
 
 import attrs
@@ -39,13 +40,35 @@ class OutputLine(ToDict):
     Attributes:
         text: The line without its line end. It comes from the pod and may contain control characters.
         stream: ``"stdout"`` or ``"stderr"``.
+        offset: Where the next reading of a job's output may begin; 0 for a line of ``run``.
     """
 
     text: str
     stream: Stream
+    offset: int = 0
 
     def __str__(self) -> str:
         return self.text
+
+
+@attrs.frozen(kw_only=True)
+class JobState(ToDict):
+    """State of a job on a pod.
+
+    Attributes:
+        name: Its name.
+        started_at: When it began, by the pod's clock.
+        ended_at: When it ended; ``None`` if it runs.
+        exit_code: Its exit code; 128 plus the signal's number if a signal ended it. ``None`` if it runs, or
+            was lost without one, as when the pod was restarted.
+        is_running: Whether it runs.
+    """
+
+    name: str
+    started_at: datetime
+    ended_at: datetime | None
+    exit_code: int | None
+    is_running: bool
 
 
 @attrs.frozen

@@ -22,6 +22,7 @@ from .._http.executor import RequestExecutor
 from .._http.request import PODS, Request, pod_request
 from .._utils.arguments import check_amount
 from .._utils.exceptions import copy_exception
+from .._utils.money import money
 from .._utils.text import quote
 from .._utils.unique_names import (
     ensured_name,
@@ -74,6 +75,8 @@ class PodCreator:
 
     async def create(self, spec: PodSpec, max_hours: float | None = None) -> Pod:
         """Create a pod; see :meth:`primepods.AsyncPods.create`."""
+        if max_hours is not None:
+            check_amount("max_hours", max_hours, "number of hours")
         expires_at = await self._expiry(max_hours)
         if check_spec(spec).name is None or expires_at is not None:
             name = unique_name(spec.name or "primepods", self._clock.random, expires_at)
@@ -81,8 +84,6 @@ class PodCreator:
         return await self._create(spec)
 
     async def _expiry(self, max_hours: float | None) -> float | None:
-        if max_hours is not None:
-            check_amount("max_hours", max_hours, "number of hours")
         return await expiry_after(
             max_hours, pods=self._pods, server_clock=self._server_clock, clock=self._clock
         )
@@ -93,15 +94,17 @@ class PodCreator:
             raise uncertain_error(Order(spec), [each.id for each in (pod, *others)], "")
         if spec.is_exceeded_by(pod.price_hr):
             log.warning(
-                "pod %s costs %g an hour, more than max_price=%g: delete it if that is too much",
+                "pod %s costs %s an hour, more than max_price=%g: delete it if that is too much",
                 pod.id,
-                pod.price_hr,
+                money(pod.price_hr),
                 spec.max_price,
             )
         return pod
 
     async def ensure(self, spec: PodSpec, max_hours: float | None = None) -> Pod:
         """Return a pod with the spec's name; see :meth:`primepods.AsyncPods.ensure`."""
+        if max_hours is not None:
+            check_amount("max_hours", max_hours, "number of hours")
         name = check_spec(spec).name
         if name is None:
             raise ValueError("pods.ensure needs PodSpec.name: it finds the pod by that")

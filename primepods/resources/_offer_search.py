@@ -10,6 +10,7 @@ from typing import Any, Final
 import attrs
 
 from .._utils.gpu_names import gpu_matches, similar_gpus
+from .._utils.money import money
 from ..errors import SoldOutError
 from ..offers import GpuPrices, Offer
 
@@ -110,7 +111,7 @@ class OfferSearch:
         if not too_expensive:
             return text
         best = min(too_expensive, key=_price_or_last)
-        price = f"{best.price_hr:g} {best.prices.currency or ''}".rstrip()
+        price = money(best.price_hr, best.prices.currency)
         return f"{text} The cheapest of those {_TOO_EXPENSIVE} costs {price} an hour."
 
     def _other_counts_text(self, prices: Iterable[GpuPrices]) -> str:
@@ -123,7 +124,7 @@ class OfferSearch:
         count = "" if self.gpu_count is None else f"{self.gpu_count} x "
         parts = [f"{count}{self.gpu_type or 'any GPU'}"]
         if self.max_price is not None:
-            parts.append(f"at most {self.max_price:g} an hour")
+            parts.append(f"at most {money(self.max_price)} an hour")
         for name, value in self.filters.items():
             if name != "gpu_count":
                 words = value if isinstance(value, str) else _join(value)

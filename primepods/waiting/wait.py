@@ -11,6 +11,7 @@ import attrs
 
 from .._http.request import PODS
 from .._http.response import missing_row_error
+from .._utils.money import money
 from .._utils.text import one_line
 from ..errors import PodFailedError, WaitTimeoutError
 from ..models import PodChange, PodState, PodStatus
@@ -136,7 +137,8 @@ def _pod_failed_error(subscription: Subscription, pod_id: str) -> PodFailedError
     elif others > 1:
         rest = f" {others} other pods were still waited for."
     return PodFailedError(
-        f"Pod {pod_id} {outcome}. {remedy}{rest}",
+        f"Pod {pod_id} {outcome}.{rest}",
+        remedy=remedy,
         statuses=subscription.statuses(),
         pending=tuple(subscription.pods),
         pod_id=pod_id,
@@ -183,10 +185,8 @@ def wait_timeout_error(subscription: Subscription, timeout: float) -> WaitTimeou
     else:
         remedy = "The API knows none of them yet: check the ids."
     total = len(subscription.pod_ids)
-    text = (
-        f"{failures}After {timeout:g} s {len(pending)} of {total} pods are still pending: {names}. {remedy}"
-    )
-    return WaitTimeoutError(text, statuses=subscription.statuses(), pending=pending)
+    text = f"{failures}After {timeout:g} s {len(pending)} of {total} pods are still pending: {names}."
+    return WaitTimeoutError(text, statuses=subscription.statuses(), pending=pending, remedy=remedy)
 
 
 def _recent_failures(subscription: Subscription) -> str:
@@ -206,7 +206,7 @@ def _recent_failures(subscription: Subscription) -> str:
 def _cost_and_hint(seen: list[PodStatus], *, pending_count: int) -> str:
     """Return the cost of the pods that were seen, and a hint."""
     prices = [row.cost_per_hr for row in seen if row.cost_per_hr is not None]
-    cost = f"They cost at least {sum(prices):.2f} an hour. " if prices else ""
+    cost = f"They cost at least {money(sum(prices))} an hour. " if prices else ""
     subject = "They" if len(seen) == pending_count else "The pods that were seen"
     return f"{cost}{subject} keep running and are billed: wait again with the same ids, or delete them."
 

@@ -180,53 +180,6 @@ async def wait_until_settled(elsewhere: str, seed: int, note: Note) -> Counter[s
     return outcome(run)
 
 
-async def wait_until_ready(elsewhere: str, seed: int, note: Note) -> Counter[str]:
-    """Who waits for ready gets it when it is so, or hears that the pod has failed when it has."""
-    failing = 0.25 if seed % 3 == 0 else 0.0
-    fleet = {"pods": 1 + seed % 4, "failure_rate": failing, "boot_seconds": 15.0, "age": LAG}
-    async with stage(seed, elsewhere, **fleet) as run:
-        note(run)
-        run.deck.lies_freely.add("status")
-        run.begin()
-
-        async def wait(pod_id: str) -> None:
-            failed = None
-            try:
-                row = await run.client.pods.wait_ready(pod_id, timeout=PATIENCE)
-                assert row.is_ready
-            except primepods.PodFailedError as error:
-                failed = error.pod_id
-            truth = run.emulator.pods[pod_id].status
-            assert (truth, failed) in {("ACTIVE", None), ("ERROR", pod_id)}
-
-        await asyncio.gather(*map(wait, run.emulator.pods))
-    return outcome(run)
-
-
-async def delete_and_wait(elsewhere: str, seed: int, note: Note) -> Counter[str]:
-    """A fleet is deleted and gone: not before it is gone, and afterwards it stands in the history."""
-    fleet = {"pods": 1 + seed % 5, "boot_seconds": 0.0, "delete_seconds": 5.0 + seed % 20}
-    async with stage(seed, elsewhere, **fleet) as run:
-        note(run)
-        ids = list(run.emulator.pods)
-        run.deck.lies_freely.add("status")
-        run.begin()
-        answer = await run.client.pods.delete_many(ids)
-        for error in answer.errors.values():
-            run.excuse(error)
-
-        async def leave(pod_id: str) -> None:
-            await run.client.pods.wait_gone(pod_id, timeout=PATIENCE)
-            assert pod_id not in run.emulator.pods, f"{pod_id} is still there"
-
-        await asyncio.gather(*map(leave, answer))
-        await run.clock.sleep(LAG)
-        listed: list[HistoryRecord] = []
-        whole = await run.attempt(collect(run.client.pods.history(page_size=3), listed))
-        check_each_once(listed, set(answer) if whole else set(), set(ids))
-    return outcome(run)
-
-
 async def watch_until_gone(elsewhere: str, seed: int, note: Note) -> Counter[str]:
     """Each pod's state and then its changes, each once, up to the end of all of them."""
     fleet = {"pods": 1 + seed % 5, "boot_seconds": 10.0, "delete_seconds": 8.0, "age": LAG}
@@ -297,8 +250,6 @@ JOBS: tuple[Job, ...] = (
     statuses,
     deletions,
     wait_until_settled,
-    wait_until_ready,
-    delete_and_wait,
     watch_until_gone,
     all_at_once,
 )

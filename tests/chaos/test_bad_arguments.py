@@ -141,10 +141,6 @@ def _is_team(value: Any) -> bool:
     return _is_header(value) and " " not in value.strip()
 
 
-def _is_flag(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and value.isprintable() and value == value.strip() != ""
 
@@ -300,7 +296,7 @@ SHOWN_BY_PART = {
 HIDDEN = {"api_key", "base_url", "team_id"}
 """Parameters of which text is not repeated where it could be the key, or hold a password."""
 
-EACH = settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+EACH = settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")

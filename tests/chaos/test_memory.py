@@ -136,13 +136,8 @@ ERRORS: dict[str, Answer] = {
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(
-    "answer",
-    [
-        pytest.param(answer, id=name, marks=() if name == "an error in JSON" else pytest.mark.slow)
-        for name, answer in ERRORS.items()
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("answer", ERRORS.values(), ids=ERRORS)
 async def test_failed_calls_do_not_pile_up(answer: Answer) -> None:
     """Twenty errors of 8 MB, and no garbage collection: one at a time is in memory (orjson takes 100 MB)."""
     async with serve(default=answer, retry=RetryPolicy(attempts=1), timeout=50) as (server, client):

@@ -91,9 +91,8 @@ class Asker:
             await self._clock.sleep(PAUSE)
 
 
-@pytest.mark.parametrize(
-    "kind", ["503", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("reset", "closed"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", DOWN)
 async def test_an_outage_is_no_storm(kind: str) -> None:
     """The sum of requests in an outage of a minute is that of the calls and the ticks, and one budget more.
 

@@ -50,7 +50,7 @@ def test_words() -> None:
     )
     shown = texts(chart.svg)
     assert {"2 failed", "0 pending", "0 installing", "24 ready", "2 gone", "10:00", "10:08"} <= set(shown)
-    assert any("52.00 an hour" in text for text in shown)
+    assert any("$52.00 an hour" in text for text in shown)
 
 
 @pytest.mark.parametrize(

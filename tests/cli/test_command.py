@@ -42,14 +42,21 @@ def test_a_word_that_is_nearly_right(run: Run) -> None:
 def test_names_and_places_of_other_commands(emulator: Emulator, run: Run) -> None:
     """Options of the connection may stand before the command, whose name may be docker's or the vendor's."""
     listed = run("list", "--ids").stdout
+    hints = {"login": "prime login", "stop": "delete", "top": "primepods watch", "version": "--version"}
+    for word, hint in hints.items():
+        result = run(word)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert f"primepods {word}: there is no such command: " in result.stderr
+        assert hint in result.stderr
     for alias in ("ls", "ps"):
         assert run("--timeout", "20s", alias, "--ids").stdout == listed
     assert run("inspect", "pod0", "-o", "json").stdout == run("get", "pod0", "-o", "json").stdout
     assert "GET /api/v1/pods" in run("--verbose", "list").stderr
     assert run("--team", "nobody", "list", "--ids").stdout == ""
-    assert run("--team", "nobody", "list", "--ids", "--team", "t1").stderr == "No pods match.\n"
+    assert run("--team", "nobody", "list", "--team", "t1").stderr == "No pods match.\n"
+    assert run("list", "--team", "t1", "-q").output == "", "a script that asks for ids gets ids"
     assert run("--base-url", "http://127.0.0.1:9", "list", "--base-url", emulator.url).exit_code == 0
-    assert run("--timeout", "0.3s", "wait", "nobody", "--until", "ready").exit_code == 3
+    assert run("--timeout", "0.3s", "wait", "cm4x7", "--until", "ready").exit_code == 3
     assert (
         run("list", "--json").stdout
         == run("list", "--format", "json").stdout
@@ -61,7 +68,10 @@ def test_names_and_places_of_other_commands(emulator: Emulator, run: Run) -> Non
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="a disk that is always full")
-@pytest.mark.parametrize(("arguments", "unbuffered"), [(["list", "--help"], ""), (["list"], "1")])
+@pytest.mark.parametrize(
+    ("arguments", "unbuffered"),
+    [(["list"], "1"), pytest.param(["list", "--help"], "", marks=pytest.mark.slow)],
+)
 def test_a_full_disk_is_one_line_and_exit_code_1(
     emulator: Emulator, arguments: list[str], unbuffered: str
 ) -> None:
@@ -134,6 +144,7 @@ def test_other_missing_modules_are_not_blamed_on_the_extra(monkeypatch: pytest.M
         cli.main()
 
 
+@pytest.mark.slow
 def test_streams_that_are_closed_or_narrow(emulator: Emulator) -> None:
     """A closed stdout gets nothing; what an encoding lacks is a question mark; neither is a traceback."""
     command = [sys.executable, "-W", "error", "-m", "primepods", "get", "odd"]

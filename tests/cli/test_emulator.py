@@ -111,6 +111,13 @@ def test_the_exit_code_is_the_commands(run: Run, words: list[str], code: int, me
     assert (result.exit_code, result.output) == (code, message)
 
 
+def test_spot_machines_are_taken_back(run: Run) -> None:
+    """With `--spot-rate`, as in the library."""
+    until_gone = "import primepods; client = primepods.Client()\nwhile list(client.pods.list()): pass"
+    begin = ["emulator", "--pods", "3", "--boot-seconds", "0", "--speed", "100000", "--spot-rate", "1"]
+    assert run(*begin, "--", sys.executable, "-c", until_gone).exit_code == 0
+
+
 def test_money_runs_out(run: Run) -> None:
     """With `--funds`, as in the library: all pods go."""
     until_gone = "import primepods; client = primepods.Client()\nwhile list(client.pods.list()): pass"
@@ -118,7 +125,7 @@ def test_money_runs_out(run: Run) -> None:
     assert run(*begin, "--", sys.executable, "-c", until_gone).exit_code == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_ends_the_command_first(number: signal.Signals, tmp_path: Path) -> None:
     """SIGTERM is passed on; a terminal sends Ctrl-C to the command itself. What it did is saved."""
     state, script = (
@@ -134,6 +141,7 @@ def test_a_signal_ends_the_command_first(number: signal.Signals, tmp_path: Path)
     assert len(Emulator.load(state).pods) == 1
 
 
+@pytest.mark.slow
 def test_it_goes_on_from_a_file(tmp_path: Path, run: Run) -> None:
     """Saved at the end, read at the next start, with whatever has been done to it over HTTP meanwhile."""
     state = tmp_path / "fleet.json"

@@ -68,11 +68,28 @@ def test_no_handle(api: Emulator, run: Run, handle: str) -> None:
     assert (result.exit_code != 0, result.stdout, len(api.pods)) == (True, "", 3)
 
 
-def test_a_mistyped_name_is_told_while_it_is_waited_for(api: Emulator, run: Run) -> None:
-    """It may be a new pod's id, which the list does not show yet; most often it is neither."""
-    result = run("wait", "trian", "--timeout", "2s")
+@pytest.mark.parametrize("command", ["get", "wait"])
+@pytest.mark.parametrize(
+    ("handle", "hint"),
+    [
+        ("tran", "did you mean 'train' or 'train-2'? Otherwise, see primepods list"),
+        ("3fa", "the beginning of an id needs 4 characters or more"),
+        ("nobody", "see primepods list, and primepods history"),
+    ],
+)
+def test_a_mistyped_name_fails_at_once(api: Emulator, run: Run, command: str, handle: str, hint: str) -> None:
+    """What may be meant is suggested; nothing is waited for, and the list is all that is read."""
+    api.requests.clear()
+    result = run(command, handle)
+    assert (result.exit_code, result.stdout, len(api.requests)) == (1, "", 1)
+    assert f"no pod has the name or id {handle!r}: {hint}" in result.stderr
+
+
+def test_an_id_that_is_not_listed_is_waited_for(api: Emulator, run: Run) -> None:
+    """It has digits, and may be a new pod's, which the list does not show yet."""
+    result = run("wait", "cm4x7", "--timeout", "2s")
     assert result.exit_code == 3
-    assert result.stderr.startswith("trian is not in the list of your pods; waiting for it to appear.\n")
+    assert result.stderr.startswith("cm4x7 is not in the list of your pods; waiting for it to appear.\n")
 
 
 def test_a_chosen_name_never_stands_before_an_id(api: Emulator, run: Run) -> None:
@@ -127,5 +144,6 @@ def test_a_name_that_no_pod_has(emulator: Emulator, run: Run, words: list[str]) 
     handle = "trian:x" if words[0] == "cp" else "trian"
     result = run(words[0], handle, *words[1:])
     assert result.exit_code == 1
-    assert "no pod has the name or id 'trian': see primepods list" in result.stderr
+    assert "no pod has the name or id 'trian': did you mean 'train-" in result.stderr
+    assert "see primepods list" in result.stderr
     assert "404" not in result.stderr

@@ -3,6 +3,9 @@
 import csv
 import io
 import json
+import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -89,6 +92,19 @@ def test_logs(emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     shown = in_terminal(monkeypatch, "logs", "pod0")
     assert shown == (0, "\N{REPLACEMENT CHARACTER}[2Jone    two \xe4\nlast\n")
     assert "pod active" in run("logs", "pod0", "--tail", "1").stdout
+
+
+def test_logs_that_are_followed(emulator: Emulator) -> None:
+    """Each line once, although each poll has the last ones again; until Ctrl-C."""
+    for text in ("1\n2\n2", "2\n2\n3", "2\n2\n3", "4"):
+        emulator.faults.add(Status(200, text=text), on="log", times=1)
+    words = [sys.executable, "-m", "primepods", "logs", "pod0", "-f", "-n", "2", "--interval", "0.05"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(4)]
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert (lines, process.returncode) == (["2\n", "2\n", "3\n", "4\n"], 130)
 
 
 def test_errors_are_a_line(emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from datetime import date
 
 import pytest
 
@@ -63,6 +64,11 @@ def test_columns(fleet: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     assert json.loads(run("list", "--columns", "name,id", "--limit", "1", "-o", "json").stdout) == [
         {"name": "train-0", "id": "pod0"}
     ]
+    for name in ("price", "PRICE/H", "price_hr"):
+        shown = run("list", "--columns", name, "--limit", "1").stdout.split()
+        assert (shown[0], shown[1]) == ("PRICE/H", "$2.50")
+        assert run("list", "--columns", name, "--limit", "1", "-o", "csv").stdout == "price_hr\n2.5\n"
+    assert run("status", "pod0", "--columns", "price", "-o", "csv").stdout == "cost_per_hr\n2.5\n"
     assert run("history", "--columns", "id,name", "-o", "csv").stdout == "id,name\n"
     assert "SSH" in in_terminal(monkeypatch, "list", "--columns", "id,ssh", columns=40)[1]
     fleet.requests.clear()
@@ -109,18 +115,23 @@ def test_names_that_steer(emulator: Emulator, run: Run, monkeypatch: pytest.Monk
     assert {pod["name"] for pod in json.loads(run("list", "-o", "json").stdout)[3:]} == set(names)
 
 
-@pytest.mark.parametrize("by", ["gpu", "kind", "provider", "team"])
+@pytest.mark.parametrize("by", ["gpu", "kind", "provider", "team", "day", "week"])
 def test_history_by(run: Run, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
-    """What was billed for each, the dearest first, in all forms; the sum is that of the bills."""
+    """What was billed for each, the dearest first, or by time, in all forms; the sum is that of the bills."""
     with Emulator(history=60) as past:
         name_api(past, monkeypatch)
         rows = json.loads(run("history", "-o", "json").stdout)
         groups = json.loads(run("history", "--by", by, "-o", "json").stdout)
         shown = run("history", "--by", by).stdout
     billed = [group["billed"] for group in groups]
-    assert billed == sorted(billed, reverse=True)
+    if by in {"day", "week"}:
+        starts = [date.fromisoformat(group[by]) for group in groups]
+        assert starts == sorted(set(starts))
+        assert by == "day" or not any(start.weekday() for start in starts)
+    else:
+        assert billed == sorted(billed, reverse=True)
+        assert sum(group["records"] for group in groups) == len(rows)
     assert sum(billed) == pytest.approx(sum(row["total_billed_price"] for row in rows), abs=0.01)
-    assert sum(group["records"] for group in groups) == len(rows)
     assert list(groups[0]) == [by, "records", "gpu_hours", "billed"]
     assert f"${sum(billed):,.2f}" in shown.splitlines()[-1]
 

@@ -17,6 +17,7 @@ from tests.cli.conftest import Run, in_terminal
 COMMAND = [sys.executable, "-W", "error", "-m", "primepods"]
 
 
+@pytest.mark.slow
 def test_a_broken_pipe_is_quiet(emulator: Emulator) -> None:
     """`primepods list | head` says nothing about the reader that has left."""
     for number in range(300):
@@ -32,6 +33,7 @@ def test_a_broken_pipe_is_quiet(emulator: Emulator) -> None:
     assert (process.returncode, said) == (141, b"")
 
 
+@pytest.mark.slow
 def test_an_order_is_told_though_nobody_reads(emulator: Emulator) -> None:
     """The id of a pod that is billed is on stderr before it goes to a reader that may have left."""
     reader, writer = os.pipe()

@@ -28,6 +28,8 @@ def test_offers(emulator: Emulator, run: Run) -> None:
     spot = json.loads(run("offers", "--gpu-type", "H100_80GB", "--spot", "-o", "json").stdout)
     assert not any(offer["is_spot"] for offer in offers)
     assert any(offer["is_spot"] for offer in spot)
+    american = run("offers", "--region", "United States", "--columns", "region", "-o", "csv")
+    assert set(american.stdout.split()) == {"region", "united_states"}
     few = json.loads(run("offers", "--gpu-type", "h100 80gb", "--limit", "2", "-o", "json").stdout)
     assert few == offers[:2]
     others = ["offers", "--gpu-type", "H100", "--exclude-provider", offers[0]["provider"], "-o", "json"]
@@ -50,8 +52,11 @@ def test_create_prints_the_id_alone(emulator: Emulator, run: Run) -> None:
     pod = json.loads(run("get", result.stdout.strip(), "-o", "json").stdout)
     assert (pod["name"], pod["price_hr"]) == ("mine", offers[0]["price_hr"])
     assert f"Price per hour: ${offers[0]['price_hr']:.2f}\n" in result.stderr
-    result = run("create", "--id", offers[3]["id"], "--yes", "-o", "json")
-    assert json.loads(result.stdout)["price_hr"] == offers[3]["price_hr"]
+    assert "Another pod" not in result.stderr
+    for chosen in ([offers[3]["id"]], ["--id", offers[3]["id"]]):
+        result = run("create", *chosen, "--yes", "-o", "json", "--name", "mine")
+        assert json.loads(result.stdout)["price_hr"] == offers[3]["price_hr"]
+        assert f"Another pod has the name 'mine': {pod['id']}" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -59,7 +64,10 @@ def test_create_prints_the_id_alone(emulator: Emulator, run: Run) -> None:
     [
         ([], 2, "nothing to order"),
         (["--id", "00000000"], 1, "no offer 00000000 can be rented now"),
+        (["00000000"], 1, "no offer 00000000 can be rented now"),
         (["--id", "00000000", "--spot"], 2, "leave out the filters"),
+        (["00000000", "--id", "00000000"], 2, "name the offer once"),
+        (["--gpu-type", "H100", "--regions", "moon"], 2, "'moon' is not a region; the API has africa"),
         (["--gpu-type", "H100", "--max-price", "0.01"], 1, "above that price"),
         (["--gpu-type", "H1OO"], 2, "lists no GPU 'H1OO'. Did you mean H100_80GB"),
         (["--gpu-type", "H100"], 2, "pass --yes"),

@@ -2,7 +2,11 @@
 
 import io
 import itertools
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,8 @@ from primepods.leasing._record import new_record
 from primepods.leasing.ledger import LeaseFile
 from tests.cli.conftest import in_terminal, run_on
 from tests.renting.stage import name_of
+
+from .test_run import wait_for
 
 
 @pytest.fixture
@@ -172,3 +178,25 @@ def test_what_is_not_found_again_is_told(
     assert err.getvalue().startswith("0 deleted, 0 failed\n")
     assert "some were not found again" in err.getvalue()
     assert len(emulator.pods) == 4
+
+
+def test_a_sweep_as_a_service(emulator: Emulator, folder: Path) -> None:
+    """It sweeps again and again, without questions, also after an error, until a signal."""
+    emulator.faults.add(Status(403), on="delete", times=1)
+    words = [sys.executable, "-m", "primepods", "sweep", "--every", "1s"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            for _ in range(2):
+                pod_id = leave(emulator, folder)
+                wait_for(partial(is_gone, emulator, pod_id))
+        finally:
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert "1 deleted" in err
+    assert "403" in err
+
+
+def is_gone(emulator: Emulator, pod_id: str) -> bool:
+    """Whether the API has no such pod."""
+    return pod_id not in emulator.pods

@@ -1,9 +1,12 @@
 """Tables: what is cut and left out where there is not enough room, whatever stands in them."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from primepods._utils.money import money
+from primepods.cli._pod_table import price
 from primepods.cli._table import Column, render_table
 
 COLUMNS = (
@@ -35,3 +38,19 @@ def test_any_text_at_any_width(rows: list[tuple[str, str, str, str]], width: int
     shown = lines(*rows, width=width)
     assert len(shown) == len(rows)
     assert all(cell_len(line) <= max(width, 6) for line in shown)
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "text"),
+    [
+        (1.626, None, "$1.63"),
+        (1234.5, "EUR", "€1,234.50"),
+        (-2.0, "CHF", "-CHF 2.00"),
+        (0.0, None, "$0.00"),
+        (0.0012, "USD", "$0.0012"),
+        (None, None, ""),
+    ],
+)
+def test_money_has_one_format(amount: float | None, currency: str | None, text: str) -> None:
+    """The tables of the command and the messages of the library show it alike; less than a cent is not 0."""
+    assert price(amount, currency) == money(amount, currency) == text

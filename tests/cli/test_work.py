@@ -114,6 +114,7 @@ def test_files_go_there_and_back(emulator: Emulator, run: Run, tmp_path: Path) -
     assert run("cp", *login, "--exclude", "f*", "pod1:bare", str(tmp_path)).exit_code == 2
 
 
+@pytest.mark.slow
 def test_a_copy_in_a_terminal_shows_how_far_it_is(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -168,12 +169,23 @@ def test_an_address_that_was_made_up_is_told_at_once(
     assert run("ssh", "pod1", "--print").stdout.startswith(f"{sys.executable} -m primepods.emulator")
 
 
-@pytest.mark.parametrize(("source", "target"), [("a", "b"), ("p:a", "q:b"), ("./a:b", "c"), (":a", "b")])
-def test_one_side_is_a_pods(emulator: Emulator, run: Run, source: str, target: str) -> None:
-    """Else it is not clear what is meant."""
+@pytest.mark.parametrize(
+    ("source", "target", "says"),
+    [
+        ("a", "b", "POD:PATH"),
+        ("p:a", "q:b", "POD:PATH"),
+        ("./a:b", "c", "POD:PATH"),
+        (":a", "b", "POD:PATH"),
+        ("p:*.py", "b", "cp takes no patterns"),
+        ("p:a", "-", "see primepods exec p -- cat"),
+        ("-", "p:a", "see primepods exec p -- cat"),
+    ],
+)
+def test_what_cannot_be_copied(emulator: Emulator, run: Run, source: str, target: str, says: str) -> None:
+    """It is not clear what is meant, or another command does it: nothing is sent."""
     result = run("cp", source, target)
     assert result.exit_code == 2
-    assert "POD:PATH" in result.stderr
+    assert says in result.stderr
     assert len(emulator.requests) == 0
 
 

@@ -38,7 +38,7 @@ def test_counts_follow_the_changes() -> None:
         fleet.add(change(pod_id, word))
     assert fleet.counts == {Condition.READY: 2, Condition.GONE: 1}
     assert (len(fleet), fleet.unseen, "d" in fleet) == (3, 1, True)
-    assert repr(fleet) == "<Fleet: 3 pods, 2 ready, 1 gone, 4.00 an hour>"
+    assert repr(fleet) == "<Fleet: 3 pods, 2 ready, 1 gone, $4.00 an hour>"
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(WORDS))))

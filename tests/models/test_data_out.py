@@ -136,7 +136,7 @@ def pod(**fields: Any) -> Pod:
 def test_a_pod_is_printed_as_one_line() -> None:
     """What a person wants to know: which, how it is, what it has, what it costs, how to get in."""
     assert str(pod(id="a")) == (
-        "a: ACTIVE, ready · training · 8 x H100_80GB · 16 an hour · ssh -p 22 root@1.2.3.4"
+        "a: ACTIVE, ready · training · 8 x H100_80GB · $16.00 an hour · ssh -p 22 root@1.2.3.4"
     )
     installing: dict[str, Any] = {
         "installation_status": primepods.InstallationState.PENDING,
@@ -147,10 +147,12 @@ def test_a_pod_is_printed_as_one_line() -> None:
     assert str(pod(id="a", **installing)).startswith("a: ACTIVE, installing · ")
     assert str(pod(id="a", ip=None, ssh_connection=None)).startswith("a: ACTIVE, no address yet · ")
     bare = PodStatus(pod_id="b", cost_per_hr=2.5)
-    assert str(bare) == "b: no status · 2.5 an hour"
+    assert str(bare) == "b: no status · $2.50 an hour"
     assert str(attrs.evolve(bare, status=PodState.PENDING, cost_per_hr=None)) == "b: PENDING"
     failed = attrs.evolve(bare, status=PodState.ERROR, installation_failure="no\nimage")
-    assert str(failed) == "b: status ERROR: no image · 2.5 an hour"
+    assert str(failed) == "b: status ERROR: no image · $2.50 an hour"
+    assert str(PodChange(pod_id="b", before=None, after=failed)) == str(failed)
+    assert str(PodChange(pod_id="b", before=failed, after=None)) == "b is gone"
 
 
 def test_the_repr_of_a_pod_is_short() -> None:

@@ -145,7 +145,7 @@ def test_both_shapes_of_a_422_give_the_same_complaints() -> None:
         ({"errors": [{"param": 5, "message": "m"}]}, (("5", "m"),), "5: m."),
         ({"errors": [5, None]}, (), "[5, null]."),
         ({"errors": {"a": "b"}}, (), '{"a": "b"}.'),
-        ({"detail": [{"loc": ["body"], "msg": "m"}]}, (("body", "m"),), "body: m."),
+        ({"detail": [{"loc": ["body"], "msg": "Value error, m"}]}, (("body", "m"),), "body: m."),
         ({"detail": [{"loc": [], "msg": "m"}]}, (("", "m"),), "m."),
         ({"detail": [{"loc": [["x"], {"y": 1}], "msg": ["m"]}]}, (('["x"].{"y": 1}', '["m"]'),), None),
         ([{"param": "a"}], (), '[{"param": "a"}].'),

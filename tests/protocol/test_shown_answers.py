@@ -59,6 +59,7 @@ def test_passwords_are_not_in_the_excerpt_of_a_value() -> None:
     """Neither as a field of what is shown nor as what is shown itself."""
     row = {"id": [], "jupyterPassword": "hunter2", "name": "x", "n": {"password": 5}}
     error = protocol_error(ask(), "is missing", KEY, found=row, path="data[0].gpuName")
+    assert " The value begins: '{" in str(error)
     assert error.excerpt == (
         '{"id": [], "jupyterPassword": "[redacted]", "name": "x", "n": {"password": "[redacted]"}}'
     )

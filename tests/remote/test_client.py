@@ -131,14 +131,3 @@ async def test_a_leased_pod_can_be_worked_on(emulator: Emulator, tmp_path: Path)
             await pod.download("there", tmp_path / "back")
         assert pod.id not in emulator.pods
     assert (tmp_path / "back").exists()
-
-
-@pytest.mark.slow
-def test_so_can_a_blocking_lease(emulator: Emulator, tmp_path: Path) -> None:
-    """A failed command leaves the block, and so gives the pod back."""
-    with primepods.Client(emulator.api_key, base_url=emulator.url) as client:
-        spec = primepods.PodSpec.from_offer(client.availability.cheapest())
-        lease = client.pods.lease(spec, ssh_command=LOCAL_SSH, interval=0.05)
-        with pytest.raises(primepods.CommandError, match="exit code 3"), lease as pod:
-            pod.run("exit 3")
-        assert pod.id not in emulator.pods

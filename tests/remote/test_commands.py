@@ -85,7 +85,8 @@ async def test_what_is_kept_is_bounded(emulated: Pod) -> None:
 
 async def test_what_is_not_captured_is_ours(emulated: Pod, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     """It goes to this process's own output, byte for byte."""
-    await emulated.remote().run("printf '\\377\\000\\r'; printf 'no end' >&2", capture=False)
+    result = await emulated.remote().run("printf '\\377\\000\\r'; printf 'no end' >&2", capture=False)
+    assert result.stderr == "no end", "the end of it is kept"
     captured = capfdbinary.readouterr()
     assert (captured.out, captured.err) == (b"\xff\x00\r", b"no end")
 

@@ -78,7 +78,12 @@ async def test_a_folder_goes_to_the_pod_and_back(pod: Pod, remote: AsyncRemote, 
 
 @pytest.mark.parametrize(
     ("place", "arrives"),
-    [("new/name", "new/name"), ("into/", "into/it's"), ("there", "there/it's"), ("old", "old")],
+    [
+        ("new/name", "new/name"),
+        ("there", "there/it's"),
+        pytest.param("into/", "into/it's", marks=pytest.mark.slow),
+        pytest.param("old", "old", marks=pytest.mark.slow),
+    ],
 )
 async def test_a_file_goes_to_the_pod_and_back(
     pod: Pod, remote: AsyncRemote, tmp_path: Path, place: str, arrives: str
@@ -248,6 +253,7 @@ async def test_a_link_gives_a_file_its_name(emulated: Pod, tmp_path: Path) -> No
     assert not (tmp_path / "back" / "newest.pt").is_symlink()
 
 
+@pytest.mark.slow
 async def test_a_file_that_is_replaced_or_shrinks_is_sent_as_one_file(emulated: Pod, tmp_path: Path) -> None:
     """The one that was opened, with its own size; one that ends early is an error."""
     small, big = tmp_path / "small", tmp_path / "big"

@@ -148,6 +148,7 @@ async def test_an_endless_archive_ends_with_the_copy(lie: Lie, here: Path) -> No
     ],
     ids=["a name", "a line", "an exit mark"],
 )
+@pytest.mark.slow
 async def test_what_has_no_end_needs_no_memory(lie: Lie, here: Path, lines: str) -> None:
     """However it is sent; 200 MB take less than 60."""
     flood = "import tarfile\ndef flood():\n    for _ in range(200): say(b'9' * 1_000_000)\n"

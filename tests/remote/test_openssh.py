@@ -198,12 +198,6 @@ async def test_ssh_knows_the_host_keys_of_the_library(server: SSHServer, openssh
     assert b"REMOTE HOST IDENTIFICATION HAS CHANGED" in done.stderr
 
 
-async def test_where_there_is_no_ssh_that_is_said(openssh: Pod) -> None:
-    """With what to install."""
-    with pytest.raises(primepods.ConfigError, match="install OpenSSH"):
-        await openssh.remote(ssh_command="/no/such/ssh").run("true")
-
-
 async def test_where_ssh_cannot_be_started_nobody_is_told_to_install_it(openssh: Pod) -> None:
     """A process without free descriptors is told that it lacks resources."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)

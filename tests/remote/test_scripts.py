@@ -16,6 +16,7 @@ import pytest
 
 from primepods.remote._archive import Progress, pack
 from primepods.remote._exclude import Exclusion
+from primepods.remote._job_scripts import job_script, start_script
 from primepods.remote._scripts import bootstrap, command_script, download_script, upload_script
 
 from .conftest import busybox, immutable
@@ -130,6 +131,28 @@ def test_a_command_begins_when_it_has_all_of_its_input(shell: Shell, tmp_path: P
     done = shell.run(script + data, keep_open=True, TMPDIR="/nowhere")
     assert data in done.stdout
     assert list(shell.home.iterdir()) == []
+
+
+def test_a_job_runs_in_every_shell(shell: Shell) -> None:
+    """It begins once, with the image's variables and none of the script's; it is found, read and ended."""
+
+    def run(script: bytes) -> str:
+        done = shell.run(script, keep_open=True, n="the image's")
+        assert done.stderr == b"mark ready\nmark exit 0\n"
+        return done.stdout.decode().removeprefix("mark ready\n").removesuffix("mark exit 0\n")
+
+    line = (
+        "trap '' TERM; yes | head -n 3; set -a; env | grep -c primepods_; echo \"$n $A\"; touch end; sleep 60"
+    )
+    script = start_script(line, name="x", token="t", env={"A": "b\nc'"}, cwd=None)
+    assert (run(script), run(script)) == ("own\n", "own\n")
+    while not (shell.home / "end").exists():
+        assert " running " in run(job_script("find", "x"))
+    assert run(start_script("false", name="x", token="u", env={}, cwd=None)).startswith("job x ")
+    assert " ended " in run(job_script("stop", "x", "1"))
+    output = "y\ny\n0\nthe image's b\nc'\n"
+    found = run(job_script("follow", "x", "2", "0", ""))
+    assert found.startswith(f"stdout 2 {len(output)}\n{output}job x ")
 
 
 def test_an_upload_that_was_cut_leaves_what_was_there(shell: Shell, tmp_path: Path) -> None:

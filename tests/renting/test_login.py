@@ -15,11 +15,16 @@ from tests.renting.stage import lease_files, spec_of, stage
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_pod_is_handed_over_when_it_can_be_logged_in_to(folder: Path, tmp_path: Path) -> None:
-    """Not before; a pod that lets nobody in is given back, and the next one is tried."""
-    # Refuses the first time, and then runs its last argument here: one attempt has room in the time-out.
+async def test_a_pod_is_handed_over_when_it_can_be_logged_in_to(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not before; one that lets nobody in is given back, and the next is tried; the log has each step."""
+    caplog.set_level("INFO", logger="primepods")
+    # Lets nobody in on the first pod that it hears of; on others it runs its last argument here.
     refused = shlex.quote(str(tmp_path / "refused"))
-    script = f'[ -e {refused} ] || {{ : >{refused}; exit 255; }}; for line; do :; done; exec sh -c "$line"'
+    find = "for line; do case $line in HostKeyAlias=*) pod=$line;; esac; done"
+    refuse = f'[ -e {refused} ] || echo "$pod" >{refused}; [ "$pod" = "$(cat {refused})" ] && exit 255'
+    script = f'[ "$1" = -G ] && exit; {find}; {refuse}; exec sh -c "$line"'
     program = shlex.join(["sh", "-c", script, "ssh"])
     async with (
         Emulator(boot_seconds=0, delete_seconds=0) as emulator,
@@ -27,10 +32,13 @@ async def test_a_pod_is_handed_over_when_it_can_be_logged_in_to(folder: Path, tm
     ):
         spec = spec_of(await client.request("GET", "/api/v1/availability/gpus"))
         specs = [attrs.evolve(spec, name=name) for name in ("first", "second")]
-        lease = client.pods.lease(specs, login=True, login_timeout=1.9, ssh_command=program, interval=0.05)
+        lease = client.pods.lease(specs, login=True, login_timeout=5, ssh_command=program, interval=0.05)
         async with lease as pod:
             assert pod.name.startswith("second-")
             assert list(emulator.pods) == [pod.id]
+        steps = ("is ready: ssh", "accepts the login", "is confirmed gone, for about $")
+        told = [step for line in caplog.messages for step in steps if step in line]
+        assert told == [steps[0], steps[2], *steps]
         lease = client.pods.lease(spec, login=True, login_timeout=0.3, ssh_command="false", interval=0.05)
         with pytest.raises(primepods.LoginError):
             await lease.__aenter__()

@@ -83,7 +83,11 @@ def start(emulator: Emulator, script: str, folder: Path) -> subprocess.Popen[str
 @pytest.mark.parametrize(
     "before", ["", pytest.param(IGNORED, marks=pytest.mark.slow)], ids=["", "without Ctrl-C"]
 )
-@pytest.mark.parametrize("script", [BLOCKING, OUTSIDE, INSIDE], ids=["blocking", "outside", "inside"])
+@pytest.mark.parametrize(
+    "script",
+    [BLOCKING, OUTSIDE, pytest.param(INSIDE, marks=pytest.mark.slow)],
+    ids=["blocking", "outside", "inside"],
+)
 def test_a_signal_leaves_every_block(emulator: Emulator, tmp_path: Path, script: str, before: str) -> None:
     """The pod is gone before the process is, which ends as shells say of such a signal, without words."""
     with start(emulator, before + script, tmp_path) as process:

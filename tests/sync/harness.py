@@ -223,8 +223,11 @@ class Script:
         """Do what Ctrl-C does."""
         self._process.send_signal(signal.SIGINT)
 
-    def end(self, timeout: float = 30.0) -> Ended:
-        """Wait for its end; a script that hangs is killed, and fails the test."""
+    def end(self, timeout: float = 100.0) -> Ended:
+        """Wait for its end; a script that hangs is killed, and fails the test.
+
+        The limit is far above what a busy machine takes, and below that of a test.
+        """
         try:
             out, err = self._process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:

@@ -13,16 +13,14 @@ import types
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
 
 import primepods
 from primepods import Client, PodChange, PodStatus
-from primepods._blocking import in_calling_thread
 from primepods.emulator import Emulator, Status
 from tests.support.client import KEY
 from tests.support.server import Received
@@ -321,40 +319,6 @@ def test_the_loop_keeps_nothing_of_a_call_that_is_over(api: Api, client: Client)
 # Iterations, and what a call costs.
 
 
-@contextmanager
-def hops() -> Iterator[list[object]]:
-    """What this thread has loops of other threads do in the block."""
-    made: list[object] = []
-    ours, call_soon = threading.get_ident(), asyncio.BaseEventLoop.call_soon_threadsafe
-
-    def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if threading.get_ident() == ours:
-            made.append(args)
-        return call_soon(self, *args, **kwargs)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(asyncio.BaseEventLoop, "call_soon_threadsafe", counted)
-        yield made
-
-
-def test_bulk_calls_cost_one_hop_and_listings_one_a_page(emu: Emulator, emulated: Client) -> None:
-    """Not one a pod, nor one a request; a listing costs one more, to learn that there are no more pages."""
-    ids, pages = list(emu.pods), len(list(emulated.pods.list().pages()))
-    for call in (
-        lambda: emulated.pods.statuses(ids),
-        lambda: emulated.pods.wait(ids),
-        lambda: emulated.pods.delete_many(ids),
-    ):
-        before = len(emu.requests)
-        with hops() as made:
-            assert len(call()) == 250
-        assert len(made) == 1
-        assert len(emu.requests) - before > 1
-    with hops() as made:
-        assert sum(1 for _ in emulated.pods.list()) == 250
-    assert len(made) == pages + 1
-
-
 def offset(request: Received) -> int:
     """Where a page begins; -1 for what is no page."""
     return int(next(iter(request.values("offset")), "-1"))
@@ -536,18 +500,3 @@ def test_texts_name_the_blocking_classes(api: Api) -> None:
     with client_of(api) as used:
         used.pods.get("p0")
     assert repr(used) == repr(used.with_options(timeout=1)) == f"<Client {api.url} closed>"
-
-
-def test_callbacks_are_marked_and_not_found_by_their_names(client: Client) -> None:
-    """A marked keyword argument is called in the calling thread, whatever its name; others in the loop's."""
-    called: list[str] = []
-
-    def note(_: object) -> None:
-        called.append(threading.current_thread().name)
-
-    async def call(*, anything: Any, on_change: Any) -> None:
-        await anything(1)
-        on_change(2)
-
-    client._portal.call(call, anything=in_calling_thread(note), on_change=note)
-    assert called == [threading.current_thread().name, "primepods"]

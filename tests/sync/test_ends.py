@@ -56,7 +56,10 @@ def test_a_script_that_closes_nothing_ends_quietly(run: Run, api: Api) -> None:
 
 @pytest.mark.parametrize(
     ("ending", "code", "last"),
-    [("sys.exit(7)", 7, ""), ("client.pods.get('nobody')", 1, "Pod not found")],
+    [
+        pytest.param("sys.exit(7)", 7, "", marks=pytest.mark.slow),
+        ("client.pods.get('nobody')", 1, "Pod not found"),
+    ],
 )
 def test_exit_codes_and_exceptions_survive(run: Run, ending: str, code: int, last: str) -> None:
     """The client closes itself behind them, and changes nothing; what a crash shows is without the key."""
@@ -135,6 +138,7 @@ def test_exit_waits_for_threads_that_are_no_daemons(run: Run) -> None:
     assert ended.lines() == ["p0 3"] * 4
 
 
+@pytest.mark.slow
 def test_a_slow_name_server_holds_nothing_up(run: Run) -> None:
     """Neither closing nor exit waits for a look-up that nobody wants any more."""
     ended = run("""
@@ -212,6 +216,7 @@ def test_exit_is_not_held_up_by_a_loop_that_does_not_end(run: Run) -> None:
     assert 5 < ended.seconds < 14
 
 
+@pytest.mark.slow
 def test_an_objects_finalizer_may_close_its_client(run: Run) -> None:
     """As people write them: `__del__` that calls `close()`, at whatever time, exit included."""
     ended = run("""
@@ -260,15 +265,6 @@ def test_closing_twice_and_calling_afterwards(api: Api) -> None:
         next(items)
     with pager, watch:
         pass
-
-
-def test_a_client_that_was_never_used_starts_nothing(api: Api) -> None:
-    """No thread, no connection; closing it is nothing but a note."""
-    with client_of(api) as client, client.pods.list(), client.pods.watch(["p0"], interval=0.05):
-        assert not loop_threads()
-    with pytest.raises(primepods.ClientClosedError, match="closed"):
-        client.pods.get("p0")
-    assert api.connections == 0
 
 
 def test_closing_ends_the_calls_of_other_threads(monkeypatch: pytest.MonkeyPatch) -> None:

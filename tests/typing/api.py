@@ -16,6 +16,7 @@ from primepods import (
     APIError,
     AsyncAvailability,
     AsyncClient,
+    AsyncJob,
     AsyncLease,
     AsyncLeasedPod,
     AsyncPager,
@@ -34,11 +35,14 @@ from primepods import (
     GpuPrices,
     HistoryRecord,
     InstallationState,
+    Job,
+    JobState,
     Lease,
     LeasedPod,
     Node,
     Offer,
     OrphanedPod,
+    OutputLine,
     Page,
     Pager,
     Pod,
@@ -183,6 +187,21 @@ async def work(client: AsyncClient, pod: Pod) -> None:
     assert_type((await remote.run("true", check=False, capture=False)).stdout, str)
     assert_type(await remote.upload(Path(), "x", on_progress=print), None)
     assert_type(await remote.download("x", "y"), None)
+    job = await remote.start("true", name="train", env={"A": "b"}, cwd="x")
+    assert_type(job, AsyncJob)
+    assert_type([job.name, job.pod_id], list[str])
+    async with job.output(offset=5, reconnect=60.0) as output:
+        async for line in output:
+            assert_type(line, OutputLine)
+            assert_type(line.offset, int)
+    await output.aclose()
+    assert_type(
+        await job.wait(timeout=5, check=False, capture=False, offset=5, reconnect=60.0), CommandResult
+    )
+    assert_type((await job.state()).ended_at, datetime | None)
+    assert_type(await job.stop(grace=1.0), JobState)
+    assert_type(remote.job("train"), AsyncJob)
+    assert_type(await remote.jobs(), tuple[AsyncJob, ...])
 
 
 async def leases(client: AsyncClient) -> None:
@@ -372,6 +391,18 @@ def blocking_work(client: Client, pod: Pod) -> None:
     assert_type(remote.run("true", check=False, capture=False).stdout, str)
     assert_type(remote.upload(Path(), "x", on_progress=print), None)
     assert_type(remote.download("x", "y"), None)
+    job = remote.start("true", name="train", env={"A": "b"}, cwd="x")
+    assert_type(job, Job)
+    assert_type([job.name, job.pod_id], list[str])
+    with job.output(offset=5, reconnect=60.0) as output:
+        for line in output:
+            assert_type(line, OutputLine)
+    output.close()
+    assert_type(job.wait(timeout=5, check=False, capture=False, offset=5, reconnect=60.0), CommandResult)
+    assert_type(job.state(), JobState)
+    assert_type(job.stop(grace=1.0), JobState)
+    assert_type(remote.job("train"), Job)
+    assert_type(remote.jobs(), tuple[Job, ...])
 
 
 def blocking_leases(client: Client) -> None:

@@ -288,7 +288,7 @@ async def test_a_timeout_says_who_is_pending_and_what_they_cost(stage: Stage, fl
     assert all(pod_id in text for pod_id in ids[1:6])
     assert ids[6] not in text
     assert "and 3 more." in text
-    assert "They cost at least 8.75 an hour." in text
+    assert "They cost at least $8.75 an hour." in text
     assert text.endswith(
         "The pods that were seen keep running and are billed: wait again with the same ids, or delete them."
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import inspect
 import json
 import warnings
 from pathlib import Path
@@ -16,7 +15,7 @@ import primepods
 from primepods.emulator import Emulator
 from tests.support.client import make_client
 from tests.support.clock import settle
-from tests.support.server import Answer, Held, Received, Server, reply
+from tests.support.server import Held, Server, reply
 
 OK = reply({"ok": True})
 PATH = "/api/v1/things"
@@ -87,20 +86,6 @@ async def test_settings_go_over_the_wire(clean_environment: Path, monkeypatch: p
         assert request.headers["x-prime-team-id"] == f"team-of-{source}"
 
 
-def test_all_but_the_key_are_keywords() -> None:
-    """The constructor's parameters, in the order of the documentation, with its defaults."""
-    parameters = inspect.signature(primepods.AsyncClient).parameters
-    assert list(parameters) == [
-        *("api_key", "base_url", "team_id", "context", "timeout", "deadline"),
-        *("max_concurrency", "retry", "user_agent", "session", "on_event"),
-    ]
-    kinds = [parameter.kind for parameter in parameters.values()]
-    assert kinds == [inspect.Parameter.POSITIONAL_OR_KEYWORD] + [inspect.Parameter.KEYWORD_ONLY] * 10
-    assert (parameters["timeout"].default, parameters["deadline"].default) == (30.0, 120.0)
-    assert parameters["max_concurrency"].default == 16
-    assert parameters["retry"].default == primepods.RetryPolicy()
-
-
 @pytest.mark.anyio
 async def test_many_clients_on_one_session() -> None:
     """A service with a client per tenant: one session, each tenant's own key, and each client's own bound."""
@@ -127,22 +112,6 @@ async def test_many_clients_on_one_session() -> None:
     assert len(server.requests) == 100
     for request in server.requests:
         assert request.headers["authorization"] == f"Bearer tenant-{request.path[1:]}"
-
-
-@pytest.mark.anyio
-async def test_a_thousand_callers_of_one_client() -> None:
-    """They share sixteen connections, and each gets its own answer."""
-    sixteenth = asyncio.Event()
-
-    def answer(request: Received) -> Answer:
-        if request.number == 15:
-            sixteenth.set()
-        return Held(sixteenth, reply({"path": request.path}))
-
-    async with Server(answer) as server, make_client(server.url) as client:
-        answers = await asyncio.gather(*[client.request("GET", f"/{n}") for n in range(1_000)])
-    assert answers == [{"path": f"/{n}"} for n in range(1_000)]
-    assert (server.connections, server.most_in_flight) == (16, 16)
 
 
 @pytest.mark.anyio

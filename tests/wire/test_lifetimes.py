@@ -120,26 +120,6 @@ def test_a_client_outlives_its_loop() -> None:
     assert [str(warning.message) for warning in caught] == []
 
 
-def test_a_client_is_closed_in_a_loop_that_it_never_knew() -> None:
-    """`aclose` works in another loop than the one that opened the connections, once that has ended."""
-
-    async def use() -> primepods.AsyncClient:
-        async with Server(default=OK) as server:
-            client = make_client(server.url)
-            await client.request("GET", PATH)
-            return client
-
-    gc.collect()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        client = asyncio.run(use())
-        asyncio.run(client.aclose())
-        gc.collect()
-    assert [str(warning.message) for warning in caught] == []
-    with pytest.raises(primepods.ClientClosedError):
-        asyncio.run(client.request("GET", PATH))
-
-
 def test_a_client_is_closed_after_a_loop_was_thrown_away() -> None:
     """With a call between two attempts in it, which will never be woken: nothing breaks."""
     loop = asyncio.new_event_loop()

@@ -97,18 +97,6 @@ async def test_a_connection_is_replaced_once_and_only_if_nothing_came(lost: Answ
     assert len(server.requests) == (2 if lost is LOST["cut head"] else 3)
 
 
-async def test_a_deletion_that_was_sent_twice_may_have_worked_the_first_time() -> None:
-    """A 404 for a DELETE whose connection was replaced can be its own success."""
-    async with (
-        Server([OK, Close(), reply({"detail": "no"}, 404)]) as server,
-        clients(server.url, "own", retry=ONCE) as client,
-    ):
-        await client.request("GET", PATH)
-        with pytest.raises(primepods.NotFoundError) as caught:
-            await client.request("DELETE", PATH)
-    assert caught.value.maybe_acted
-
-
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
 async def test_what_must_not_be_repeated_has_a_fresh_connection(method: str) -> None:
     """Requests between others that keep connections alive: none of them meets one that was just closed."""

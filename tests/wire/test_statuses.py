@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 import primepods
 from primepods import PodState
-from primepods.emulator import Emulator
 from tests.support.client import make_client, serve
 from tests.support.clock import ManualClock, settle
 from tests.support.server import (
@@ -62,21 +61,6 @@ async def test_1234_ids_take_13_requests_at_once() -> None:
         statuses = await task
     assert list(statuses) == ids
     assert sorted(len(request.values("pod_ids")) for request in server.requests) == [34] + [100] * 12
-
-
-async def test_the_bound_on_requests_holds_here_too() -> None:
-    """With `max_concurrency=3` the requests of one call come three at a time."""
-    third = asyncio.Event()
-
-    def answer(request: Received) -> Answer:
-        if request.number == 2:
-            third.set()
-        return Held(third, rows(request))
-
-    async with Server(answer) as server, make_client(server.url, max_concurrency=3) as client:
-        assert len(await client.pods.statuses(ids_of(1_000))) == 1_000
-    assert server.most_in_flight == 3
-    assert len(server.requests) == 10
 
 
 @pytest.mark.parametrize("status", [400, 413, 414, 422])
@@ -273,21 +257,6 @@ async def test_a_search_ends_by_the_deadline() -> None:
     assert set(ids) == {*statuses, *statuses.errors}
     assert ids[99] in statuses.errors
     assert len(statuses) >= 50
-
-
-async def test_status_of_real_pods() -> None:
-    """Against the emulator: a fleet's rows, a pod that is gone, and one that never was."""
-    async with (
-        Emulator(pods=30, seed=2, boot_seconds=0, delete_seconds=0) as emu,
-        make_client(emu.url, api_key=emu.api_key) as client,
-    ):
-        ids = list(emu.pods)
-        emu.delete_pod(ids[7])
-        statuses = await client.pods.statuses([*ids, "0" * 32])
-        assert list(statuses) == [pod_id for pod_id in ids if pod_id != ids[7]]
-        assert statuses.missing == (ids[7], "0" * 32)
-        with pytest.raises(primepods.NotFoundError, match="history"):
-            await client.pods.status(ids[7])
 
 
 async def test_lost_rows_are_no_proof_in_a_part_of_a_batch_either() -> None:

@@ -245,7 +245,7 @@ def is_killed(mutant: Mutant, killer: str) -> bool:
         mutant.plant(folder)
         story = killer.removeprefix("story ")
         if story == killer:
-            command = ["pytest", "-q", "-x", "-n0", "--reruns=0", "-p", "no:cacheprovider", "-m", "", killer]
+            command = ["pytest", "-q", "-x", "-n0", "-p", "no:cacheprovider", "-m", "", killer]
         else:
             command = ["tests.worlds", "--story", story, "--worlds", str(WORLDS), "--seed", "0"]
         environment = os.environ | {"PYTHONPATH": name, "PYTHONDONTWRITEBYTECODE": "1"}

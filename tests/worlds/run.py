@@ -191,6 +191,7 @@ def _environment(play: _Play, real_limit: float = REAL_LIMIT) -> Generator[None]
         raise HungError(f"the world does not return to its loop for {real_limit:.0f} real seconds")
 
     with ExitStack() as stack:
+        stack.enter_context(patch.dict(os.environ))
         for module, name, function in (
             (os, "fsync", fsync),
             (os, "getpid", lambda: process_id() if play.machine is None else play.machine.pid),

@@ -65,12 +65,7 @@ def error_of(story: Story) -> str:
     return str(run(story, 0)[0].error)
 
 
-UNORDERED = pytest.mark.skip(reason="open leases are a set, which a closing client goes through in any order")
-
-
-@pytest.mark.parametrize(
-    "story", [pytest.param(name, marks=[UNORDERED] * (name == "closing")) for name in story_names()]
-)
+@pytest.mark.parametrize("story", story_names())
 def test_a_seed_is_one_world(story: str) -> None:
     """Each story gives the same events twice with the same seed, and ends well."""
     result, _ = run(load(story), 1, check_determinism=True)

@@ -17,7 +17,7 @@ Row = dict[str, object]
 class AvailabilityApi:
     """Endpoints for GPUs, clusters, the GPU summary and disks.
 
-    The emulator does not model disks: it accepts the filter by disk ids and ignores it.
+    Disks are offered, but cannot be ordered: the filter by disk ids is accepted and ignored.
     """
 
     def __init__(self, account: Account) -> None:

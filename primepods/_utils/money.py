@@ -1,0 +1,23 @@
+"""Amounts of money as text."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_SYMBOLS: Final = {"USD": "$", "EUR": "\N{EURO SIGN}"}
+_CENT: Final = 0.01
+
+
+def money(amount: float | None, currency: str | None = None) -> str:
+    """Format an amount such as ``$2.50``; below one cent, with four decimals; ``None`` is an empty text.
+
+    Args:
+        amount: The amount.
+        currency: Its currency; by default US dollars, as in the API.
+    """
+    if amount is None:
+        return ""
+    sign = "-" if amount < 0 else ""
+    symbol = _SYMBOLS.get(currency or "USD", f"{currency} ")
+    decimals = 4 if 0 < abs(amount) < _CENT else 2
+    return f"{sign}{symbol}{abs(amount):,.{decimals}f}"

@@ -1,0 +1,346 @@
+"""The work of `primepods run`: rent a pod, run the command as a job, fetch the results, delete the pod."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import posixpath
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import primepods
+from primepods.runs import Run, RunRecord, follow_job, take_over_lease
+
+from ._copies import describe, measure, parse_exclusion, progress
+from ._durations import short_duration
+from ._errors import CommandError, ExitCode, print_error
+from ._offers import find_key
+from ._pod_table import price
+from ._table import print_info
+
+_MAX_DOWNLOAD_ATTEMPTS = 3
+"""Attempts to download a result if the connection is lost: the pod is about to be deleted."""
+_LOOK_INTERVAL = 30.0
+"""Seconds between two looks at whether the pod is still there."""
+_STOP_TIMEOUT = 5.0
+"""Seconds to end the command, before its pod is deleted."""
+_LOST_STATES = {"STOPPED", "DELETING", "TERMINATED"}
+
+
+class _PodLostError(Exception):
+    """The pod was deleted, stopped, or has failed, and nobody here did that."""
+
+
+class Runner:
+    """One run.
+
+    Args:
+        program: The name of this command as typed, for messages.
+        run: What to do; this process holds its lock.
+        variables: The command's environment variables.
+    """
+
+    def __init__(self, program: str, run: Run, variables: dict[str, str]) -> None:
+        self._program = program
+        self._run = run
+        self._variables = variables
+        self._was_ordered = False
+        self._is_renting = False
+        """``True`` from the order until the pod is ready and accepts the login."""
+        self._lease: primepods.AsyncLease | None = None
+        self._is_kept = run.record.keep
+        self._exclusion = parse_exclusion(run.record.exclude, map(Path, run.record.exclude_from))
+        self._upload_sizes: dict[str, int] = {}
+        self._is_taken_over = False
+        self._last_stage: object = None
+        self._started_at = time.monotonic()
+
+    @property
+    def _record(self) -> RunRecord:
+        return self._run.record
+
+    async def execute(self, client: primepods.AsyncClient) -> int:
+        """Rent a pod, do the work, delete the pod, and return the command's exit code."""
+        # Entered here, so that a signal cancels this task and no other, even if SIGINT is ignored.
+        with primepods.exit_on_sigterm():
+            # In a second task, so that the current task can report Ctrl-C before the pod is deleted.
+            work = asyncio.create_task(self._rent_and_restart(client))
+            try:
+                return await asyncio.shield(work)
+            except asyncio.CancelledError:
+                # Once the pod is rented, `_work_and_announce_deletion` says what becomes of it.
+                if self._is_renting:
+                    print_info(
+                        "Interrupted: deleting what was ordered, and waiting until it is confirmed gone"
+                    )
+                work.cancel()
+                await work
+                raise
+
+    async def _rent_and_restart(self, client: primepods.AsyncClient) -> int:
+        """Do the work, on another pod if one is lost."""
+        for local, _ in self._record.uploads if self._record.job is None else ():
+            size = measure(self._program, local, self._exclusion)
+            self._upload_sizes[local] = size.bytes
+            print_info(f"To upload: {_shown(local)} ({describe(size)})")
+        while True:
+            try:
+                return await self._rent(client)
+            except _PodLostError as exc:
+                record = self._record
+                may_be_billed = getattr(exc, "__notes__", ())
+                if record.restart >= record.restarts or may_be_billed:
+                    text = " ".join([f"{exc}. Its results are lost.", *may_be_billed])
+                    raise CommandError(text, ExitCode.POD_FAILED) from None
+                print_info(f"{exc}. Beginning anew on another: restart {record.restart + 1}")
+                self._is_taken_over = False
+                self._run.save(restart=record.restart + 1, pod_id=None, job=None, offsets=self._run.sizes())
+
+    async def _rent(self, client: primepods.AsyncClient) -> int:
+        """Do the work on a rented pod, and report how it ended."""
+        self._started_at = time.monotonic()
+        lease = self._lease = await self._make_lease(client)
+        pod: primepods.AsyncLeasedPod | None = None
+        self._is_renting = True
+        try:
+            async with lease as pod:
+                self._is_renting = False
+                leased_at = self._record.leased_at or time.time()
+                self._run.save(pod_id=pod.id, pod_name=pod.name, leased_at=leased_at, price_hr=pod.price_hr)
+                code = await self._work_and_announce_deletion(client, pod)
+        except BaseException as exc:
+            # The lease has said so if the pod may still be billed.
+            if lease.supervisor.release_error is None:
+                self._print_summary(pod, is_interrupted=not isinstance(exc, Exception))
+            raise
+        finally:
+            if pod is not None:
+                self._run.save(spent=self._record.spent + pod.spent(), leased_at=None)
+        self._print_summary(pod)
+        return code
+
+    async def _make_lease(self, client: primepods.AsyncClient) -> primepods.AsyncLease:
+        record = self._record
+        lease = dict(record.lease)
+        # One budget for all tries; a lease that is taken over counts from its order.
+        if lease["max_hours"] is not None:
+            lease["max_hours"] -= ((record.leased_at or time.time()) - record.began_at) / 3600
+        if lease["max_spend"] is not None:
+            lease["max_spend"] -= record.spent
+        if any(limit is not None and limit <= 0 for limit in (lease["max_hours"], lease["max_spend"])):
+            raise CommandError("the budget of --max-hours or --max-spend is used up", ExitCode.FAILED)
+        if record.pod_id is not None:
+            taken = take_over_lease(client, record.pod_id, on_change=self._show_change, **lease)
+            if taken is None:
+                raise CommandError(
+                    f"its pod {record.pod_id} is not leased by this machine any more: it was deleted"
+                )
+            self._is_taken_over = True
+            return taken
+        specs, min_price = await self._find_specs(client)
+        if record.is_detached and lease["max_hours"] is None:
+            # So that the pod's name has an expiry, by which `sweep --expired` finds it from any machine.
+            lease["max_hours"] = (lease["max_spend"] or 0.0) / min_price
+        return client.pods.lease(specs, on_change=self._show_change, **lease)
+
+    async def _work_and_announce_deletion(
+        self, client: primepods.AsyncClient, pod: primepods.AsyncLeasedPod
+    ) -> int:
+        """Do the work; at its end, say that the lease now deletes the pod."""
+        if self._record.keep:
+            pod.keep()
+        try:
+            return await self._work(client, pod)
+        finally:
+            if not self._is_kept:
+                print_info(f"Deleting the pod {pod.name}, and waiting until it is confirmed gone")
+
+    async def _find_specs(self, client: primepods.AsyncClient) -> tuple[list[primepods.PodSpec], float]:
+        """Return what to order, in the order of preference, and the lowest price per hour."""
+        record = self._record
+        changes = dict(record.changes)
+        if record.ssh_key is not None:
+            changes["ssh_key_id"] = find_key(record.ssh_key, [key async for key in client.ssh_keys.list()])
+        offers = await client.availability.find(**record.find)
+        if not offers:
+            # Its error has the reasons and the cheapest price.
+            wanted = {name: value for name, value in record.find.items() if name not in {"limit", "wait"}}
+            offers = [await client.availability.cheapest(**wanted)]
+        specs = primepods.PodSpec.from_offers(offers, **changes)
+        first, others = offers[0], len(specs) - 1
+        more = f", or the next of {others} more offers" if others else ""
+        money = price(first.price_hr, first.prices.currency)
+        machine = f"{first.gpu_count} x {first.gpu_type} at {first.provider}"
+        print_info(f"Renting {machine} for {money} an hour{more}")
+        print_info(_limits_text(record.lease))
+        return specs, min(offer.price_hr or 0.01 for offer in offers)
+
+    async def _work(self, client: primepods.AsyncClient, pod: primepods.AsyncLeasedPod) -> int:
+        """Upload, run the command, download; return the exit code."""
+        record = self._record
+        print_info(f"Logged in to {pod.name} ({pod.id}): {pod.ssh}")
+        workdir = next((remote for local, remote in record.uploads if os.path.isdir(local)), None)  # noqa: ASYNC240, PTH112 - a look at a local folder
+        if record.is_stopping:
+            raise CommandError("stopped", ExitCode.INTERRUPTED)
+        job = pod.job(f"{self._run.name}-{record.restart}")
+        try:
+            if record.job is None and not await self._has_started(job):
+                await self._start(pod, job.name, workdir)
+            self._run.save(job=job.name)
+            code = await self._follow(client, pod, job)
+        except primepods.ConnectionLostError:
+            # Fetch the results so far, before the pod is deleted.
+            await self._download_all(pod, workdir)
+            raise
+        except asyncio.CancelledError:
+            with suppress(primepods.PrimePodsError, TimeoutError):
+                async with asyncio.timeout(_STOP_TIMEOUT):
+                    await job.stop(grace=_STOP_TIMEOUT / 2)
+            raise
+        download_code = await self._download_all(pod, workdir)
+        return code or download_code
+
+    async def _has_started(self, job: primepods.AsyncJob) -> bool:
+        """Return whether a process that has died has started the job."""
+        if not self._is_taken_over:
+            return False
+        with suppress(primepods.JobError):
+            await job.state()
+            return True
+        return False
+
+    async def _start(self, pod: primepods.AsyncLeasedPod, name: str, workdir: str | None) -> None:
+        """Upload, and start the command."""
+        record = self._record
+        for local, remote in record.uploads:
+            with progress(f"uploaded {_shown(local)}", self._upload_sizes.get(local)) as on_progress:
+                await pod.upload(local, remote, exclude=self._exclusion, on_progress=on_progress)
+            print_info(f"Uploaded {_shown(local)} to {remote}")
+        missing = set(record.variables) - self._variables.keys()
+        if missing:
+            raise CommandError(
+                f"these variables are not set here: {', '.join(sorted(missing))}", ExitCode.USAGE
+            )
+        again = {"PRIMEPODS_RESTART": str(record.restart)} if record.restart else {}
+        await pod.start(record.command, name=name, env=self._variables | again, cwd=workdir)
+
+    async def _follow(
+        self, client: primepods.AsyncClient, pod: primepods.AsyncLeasedPod, job: primepods.AsyncJob
+    ) -> int:
+        """Return the command's exit code.
+
+        Raises:
+            _PodLostError: The pod is gone, stopped or has failed, or has lost the job.
+        """
+        following = asyncio.create_task(self._wait(job))
+        watching = asyncio.create_task(_watch_loss(client, pod))
+        try:
+            await asyncio.wait({following, watching}, return_when=asyncio.FIRST_COMPLETED)
+            if self._lease is not None and self._lease.supervisor.is_ending:
+                # Its budget is used up: it deletes the pod, and then cancels this.
+                await asyncio.Event().wait()
+            if not following.done():
+                raise _PodLostError(f"The pod {pod.name} was lost: {watching.result()}")
+            return following.result()
+        except primepods.JobError as exc:
+            raise _PodLostError(str(exc)) from None
+        finally:
+            for task in (following, watching):
+                task.cancel()
+            await asyncio.wait({following, watching})
+
+    async def _wait(self, job: primepods.AsyncJob) -> int:
+        if self._record.is_detached:
+            return (await follow_job(job, self._run)).exit_code or 0
+        result = await job.wait(check=False, capture=False, reconnect=self._record.reconnect)
+        return result.exit_code
+
+    async def _download_all(self, pod: primepods.AsyncLeasedPod, workdir: str | None) -> int:
+        """Download the results; return 0, or an exit code if one cannot be downloaded."""
+        code = 0
+        for remote, local in self._record.downloads:
+            source = remote if remote.startswith("~") else posixpath.join(workdir or "", remote)
+            try:
+                await self._download(pod, source, local)
+            except (primepods.TransferError, primepods.ConnectionLostError, OSError) as error:
+                # Fetch the others nevertheless: the pod is about to be deleted.
+                print_error(self._program, error)
+                code = ExitCode.FAILED
+            else:
+                print_info(f"Downloaded {remote} to {_shown(local)}")
+        if code and self._record.keep_on_failed_download and not self._is_kept:
+            self._is_kept = True
+            pod.keep()
+            print_info(f"Keeping the pod, since a download failed: try it with primepods cp {pod.id}:PATH .")
+        return code
+
+    async def _download(self, pod: primepods.AsyncLeasedPod, source: str, local: str) -> None:
+        """Download a result; retry if the connection is lost."""
+        for attempts_left in reversed(range(_MAX_DOWNLOAD_ATTEMPTS)):
+            try:
+                with progress(f"downloaded {source}") as on_progress:
+                    await pod.download(source, local, on_progress=on_progress)
+            except primepods.ConnectionLostError as error:
+                if not attempts_left:
+                    raise
+                print_error(self._program, f"{error} Trying again.")
+            else:
+                return
+
+    def _show_change(self, change: primepods.PodChange) -> None:
+        """Report the pod's progress, but not each percent of an installation."""
+        self._was_ordered = True
+        if change.pod_id != self._record.pod_id:
+            self._run.save(pod_id=change.pod_id)
+        status = change.after
+        stage: object = None
+        if status is not None:
+            stage = (change.pod_id, status.status, status.installation_status, status.is_ready)
+            if stage != self._last_stage:
+                print_info(str(status))
+        self._last_stage = stage
+
+    def _print_summary(self, pod: primepods.AsyncLeasedPod | None, *, is_interrupted: bool = False) -> None:
+        duration = short_duration(time.monotonic() - self._started_at)
+        if pod is None:
+            if self._was_ordered or is_interrupted:
+                print_info(f"No pod is left: what was ordered was deleted, after {duration}.")
+            return
+        totals = f"after {duration}, for about {price(pod.spent())}"
+        if self._is_kept:
+            print_info(
+                f"The pod {pod.name} is still running, {totals}, and is billed: primepods ssh {pod.id}, and "
+                f"then primepods delete {pod.id}"
+            )
+        else:
+            print_info(f"The pod {pod.name} ({pod.id}) was deleted, {totals}.")
+
+
+def _limits_text(lease: dict[str, Any]) -> str:
+    """Return the line that says which limits the cost has."""
+    hours, spend = lease["max_hours"], lease["max_spend"]
+    limits = [] if hours is None else [f"after {short_duration(hours * 3600)} (--max-hours)"]
+    limits += [] if spend is None else [f"at {price(spend)} (--max-spend)"]
+    if not limits:
+        return "No limit of time or cost: it runs until the command ends; see --max-hours and --max-spend"
+    return f"It ends {' or '.join(limits)} at the latest"
+
+
+def _shown(path: str) -> str:
+    """Return a local path for messages; a slash at its end stays."""
+    return os.path.relpath(path) + ("/" if path.endswith("/") else "")
+
+
+async def _watch_loss(client: primepods.AsyncClient, pod: primepods.AsyncLeasedPod) -> str:
+    """Wait until a pod is lost, and return how the API shows it."""
+    while True:
+        with suppress(primepods.PrimePodsError):
+            async for change in client.pods.watch([pod.id], interval=_LOOK_INTERVAL):
+                status = change.after
+                if status is None:
+                    return "it is gone"
+                if status.has_failed or status.status in _LOST_STATES:
+                    return status.failure or f"it is {status.status}"
+        await asyncio.sleep(_LOOK_INTERVAL)

@@ -1,0 +1,205 @@
+"""`primepods runs`, `attach` and `stop`: runs of this machine, also after their terminals are gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import sys
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import attrs
+import typer
+
+from primepods.config import environment_variable
+from primepods.runs import Run, find_run, list_runs
+
+from ._background import run_here, show, start_process
+from ._command import Api, api_command
+from ._durations import age, short_duration
+from ._errors import CommandError, ExitCode, print_error
+from ._handles import resolve_handle
+from ._output import ModelTable, PrintOptions
+from ._pod_table import price
+from ._remote import SshOptions
+from ._table import Column, print_info
+from ._text import count
+
+_POLL_INTERVAL = 0.2
+RunName = Annotated[str, typer.Argument(metavar="NAME", help="The run's name, or its beginning.")]
+
+
+@attrs.frozen(kw_only=True)
+class RunRow:
+    """Row of `primepods runs`."""
+
+    name: str
+    state: str
+    pod: str | None
+    since: datetime
+    spent: float
+    exit_code: int | None
+    command: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON-ready values."""
+        return attrs.asdict(self) | {"since": self.since.isoformat()}
+
+
+def _row(run: Run) -> RunRow:
+    record = run.record
+    until = time.time() if record.ended_at is None else record.ended_at
+    running = 0.0 if record.leased_at is None else (until - record.leased_at) / 3600 * record.price_hr
+    return RunRow(
+        name=run.name,
+        state=run.state,
+        pod=record.pod_id,
+        since=datetime.fromtimestamp(record.began_at, UTC),
+        spent=round(record.spent + running, 4),
+        exit_code=record.exit_code,
+        command=record.command if isinstance(record.command, str) else shlex.join(record.command),
+    )
+
+
+_RUNS = ModelTable[RunRow](
+    empty_model=lambda: RunRow(
+        name="", state="", pod=None, since=datetime.now(UTC), spent=0.0, exit_code=None, command=""
+    ),
+    id_of=lambda row: row.name,
+    cells={
+        Column("NAME", min_width=12): lambda row: row.name,
+        Column("STATE", min_width=8): lambda row: row.state,
+        Column("EXIT", right=True): lambda row: "" if row.exit_code is None else str(row.exit_code),
+        Column("POD", rank=1): lambda row: row.pod or "",
+        Column("SINCE", right=True): lambda row: short_duration(age(row.since) or 0),
+        Column("SPENT", right=True): lambda row: price(row.spent),
+        Column("COMMAND", min_width=8, rank=2): lambda row: row.command,
+    },
+)
+
+
+@api_command
+def command(
+    api: Api,
+    *,
+    print_options: PrintOptions,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Delete the records and output of ended runs.")
+    ] = False,
+) -> None:
+    """List this machine's runs: those of `primepods run` that go on, and detached ones until --prune.
+
+    The state is renting, running, ended, or interrupted: its process has died, and attach takes it over.
+    """
+    _RUNS.check(print_options)
+    runs, unreadable = list_runs()
+    for name, why in unreadable.items():
+        print_error(api.command, f"the run {name} cannot be read: {why}")
+    if prune:
+        ended = [run for run in runs if run.state == "ended"]
+        for run in ended:
+            run.remove()
+        print_info(f"{count(ended, 'run')} deleted")
+        return
+    _RUNS.print([_row(run) for run in runs], print_options)
+    if not runs and print_options.is_table:
+        print_info("No runs here. Start one with primepods run --detach.")
+
+
+@api_command
+def attach(
+    api: Api,
+    name: Annotated[str, typer.Argument(metavar="NAME|POD/JOB", help="The run, or a job on a pod.")],
+    *,
+    tail: Annotated[
+        int | None, typer.Option("--tail", "-n", min=0, metavar="LINES", help="Begin with the last lines.")
+    ] = None,
+    ssh: SshOptions,
+) -> None:
+    """Show the output of a run from its beginning, and then live; the exit code is the command's.
+
+    Ctrl-C only detaches: the run goes on. A run whose process has died is taken over. POD/JOB reads a job
+    from the pod itself, and works on any machine that can log in; it leaves the pod as it is.
+
+    Examples:
+      primepods attach train-k3v9q2mxz7 --tail 20
+      primepods attach my-pod/train
+    """
+    pod, _, job = name.partition("/")
+    if job:
+        with api.client() as client:
+            remote = client.pods.remote(resolve_handle(client, pod, team=api.team), **ssh.arguments())
+            raise typer.Exit(remote.job(job).wait(check=False, capture=False).exit_code)
+    run = find_run(name)
+    if run.state == "interrupted":
+        print_info(f"The process of {run.name} has died: taking it over")
+        _take_over(run)
+    try:
+        _show_to_end(run, tail)
+    except KeyboardInterrupt:
+        print_info(f"Detached: {run.name} goes on. End it with primepods stop {run.name}")
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    raise typer.Exit(run.record.exit_code or 0)
+
+
+@api_command
+def stop(_: Api, name: RunName) -> None:
+    """End a run as Ctrl-C ends `primepods run`: its command is ended, and its pod is deleted."""
+    run = find_run(name)
+    if run.state == "ended":
+        print_info(f"{run.name} has ended with exit code {run.record.exit_code}")
+        return
+    if run.state == "interrupted":
+        run.save(is_stopping=True)
+        _take_over(run)
+    else:
+        # The lock shows that the process lives.
+        os.kill(run.record.pid, signal.SIGINT)
+    _show_to_end(run, tail=0)
+
+
+def _take_over(run: Run) -> None:
+    """Start a process for a run whose process has died; only one of several gets its lock."""
+    given = {name: environment_variable(name) for name in run.record.variables}
+    process = start_process(run, {name: value for name, value in given.items() if value is not None})
+    while process.poll() is None and run.reload().pid != process.pid:
+        time.sleep(_POLL_INTERVAL)
+    process.returncode = process.poll() or 0  # it outlives this process, of which Popen would warn
+
+
+def _show_to_end(run: Run, tail: int | None) -> None:
+    """Show a run's output until it has ended.
+
+    Raises:
+        CommandError: Its process has died.
+    """
+    shown = show(run, tail=tail)
+    while True:
+        state = run.state
+        next(shown)
+        if run.reload().exit_code is not None:
+            next(shown)
+            return
+        if state == "interrupted":
+            raise CommandError(f"the process of {run.name} has died: primepods attach {run.name}")
+        time.sleep(_POLL_INTERVAL)
+
+
+def background(name: str) -> None:
+    """Do a run in this process; `primepods run --detach` starts it."""
+    run = find_run(name)
+    variables: dict[str, str] = json.loads(sys.stdin.buffer.read())
+    if not run.record.is_detached and run.claim():
+        # Its terminal is gone: from now on its output goes to files.
+        run.save(is_detached=True)
+    client = run.record.client
+    api = Api(
+        command="primepods run",
+        base_url=client["base_url"],
+        context=client["context"],
+        team=client["team_id"],
+    )
+    raise typer.Exit(run_here(api, run, variables))

@@ -1,0 +1,278 @@
+"""Reader of a job's output: by offset, through any number of connections."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from typing import Final
+
+import anyio
+import attrs
+
+from ..errors import ConnectionLostError, JobError, LoginError
+from ._job_scripts import job_script, parse_states
+from ._login import Login
+from ._session import Session
+from .results import JobState, OutputLine, Stream
+
+_HEADER: Final = re.compile(rb"(stdout|stderr) (\d{1,15}) (\d{1,7})")
+_MAX_HEADER: Final = 4_096
+_RETRY_INTERVAL: Final = 1.0
+_MIN_GOOD_CONNECTION: Final = 10.0
+"""Seconds after which a connection without output counts as one that works."""
+_MAX_LINE: Final = 65_536
+_LINE_END: Final = re.compile(rb"\r\n|\n|\r(?!\Z)")
+"""A carriage return at the end of what has come may be the first half of a line end."""
+_STDERR_UNIT: Final = 1 << 48
+"""An offset is one number for both streams: bytes of stdout, plus this times bytes of stderr."""
+
+_log = logging.getLogger("primepods.remote")
+
+GetLogin = Callable[[], Awaitable[Login]]
+
+
+def split_offset(offset: int) -> dict[Stream, int]:
+    """Return the position in each stream."""
+    stderr, stdout = divmod(offset, _STDERR_UNIT)
+    return {"stdout": stdout, "stderr": stderr}
+
+
+def _join_offset(positions: dict[Stream, int]) -> int:
+    """Return the offset for a position in each stream."""
+    return positions["stdout"] + positions["stderr"] * _STDERR_UNIT
+
+
+class _Splitter:
+    """Splitter of one stream into lines, each with the position of its end.
+
+    Args:
+        position: Position of the first byte.
+    """
+
+    def __init__(self, position: int) -> None:
+        self._position = position
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[tuple[str, int]]:
+        """Return the complete lines. Longer ones are split after 64 KiB; a carriage return ends one, too."""
+        self._rest += data
+        lines: list[tuple[str, int]] = []
+        start = 0
+        for end in _LINE_END.finditer(self._rest):
+            # Progress bars begin with the carriage return that ends an empty line.
+            if end.start() > start or end[0] != b"\r":
+                lines.append(self._line(start, end.start(), end.end()))
+            start = end.end()
+        while len(self._rest) - start > _MAX_LINE:
+            cut = start + _MAX_LINE
+            while cut > start and self._rest[cut] & 0xC0 == 0x80:  # noqa: PLR2004 - inside a UTF-8 character
+                cut -= 1
+            cut = cut if cut > start else start + _MAX_LINE
+            lines.append(self._line(start, cut, cut))
+            start = cut
+        self._position += start
+        self._rest = self._rest[start:]
+        return lines
+
+    def end(self) -> list[tuple[str, int]]:
+        """Return the last line, if it has no line end."""
+        rest, self._rest = self._rest.removesuffix(b"\r"), b""
+        return [(rest.decode(errors="replace"), self._position + len(rest))] if rest else []
+
+    def _line(self, start: int, end: int, next_start: int) -> tuple[str, int]:
+        return self._rest[start:end].decode(errors="replace"), self._position + next_start
+
+
+@attrs.define(eq=False)
+class JobReader:
+    """Reader of a job's output, until its end.
+
+    Attributes:
+        pod_id: The pod.
+        name: The job.
+        get_login: Returns the login.
+        positions: Number of bytes read, by stream.
+        reconnect: Seconds to try to connect again after a loss.
+        tail: Bytes to read of each stream, after the job's end; ``None`` for all, while it runs.
+        state: The job's state, once all has been read.
+    """
+
+    pod_id: str
+    name: str
+    get_login: GetLogin
+    positions: dict[Stream, int]
+    reconnect: float
+    tail: int | None = None
+    state: JobState | None = attrs.field(default=None, init=False)
+    _connection: tuple[AbstractAsyncContextManager[Session], Session, float] | None = attrs.field(
+        default=None, init=False
+    )
+    _lost_at: float | None = attrs.field(default=None, init=False)
+    _buffer: bytes = attrs.field(default=b"", init=False)
+    """Beginning of a header."""
+    _frame: tuple[Stream, int] = attrs.field(default=("stdout", 0), init=False)
+    """The stream of the current frame, and the number of bytes that are missing."""
+    _printed: str = attrs.field(default="", init=False)
+
+    async def read(self) -> list[tuple[Stream, bytes]]:
+        """Return the next output; empty at the job's end. A call that was cancelled may be repeated.
+
+        Raises:
+            JobError: The pod has no such job, or it has ended without an exit code.
+            LoginError: The pod refused all logins.
+            ConnectionLostError: The connection was lost, and the time for another has passed.
+        """
+        while self.state is None:
+            session = await self._connect() if self._connection is None else self._connection[1]
+            data = await session.receive("stdout")
+            if not data:
+                await self._end_connection(session.stdout.exit_code)
+            elif pieces := self._parse(data):
+                self._lost_at = None
+                return pieces
+        if self.state.exit_code is None:
+            raise JobError(
+                f"The job {self.name} on pod {self.pod_id} has no exit code: the pod was restarted, or "
+                "somebody killed the job's supervisor. Its output so far is there; start another job.",
+                pod_id=self.pod_id,
+                name=self.name,
+            )
+        return []
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection[0].__aexit__(None, None, None)
+
+    async def _connect(self) -> Session:
+        login = await self.get_login()
+        seconds = None
+        if self._lost_at is not None:
+            seconds = self._lost_at + self.reconnect - anyio.current_time()
+            if seconds <= 0:
+                raise self._lost_error()
+        connection = login.session(timeout=seconds)
+        try:
+            session = await connection.__aenter__()
+        except LoginError as exc:
+            if self._lost_at is None or anyio.current_time() < self._lost_at + self.reconnect:
+                raise
+            raise self._lost_error() from exc
+        self._connection = connection, session, anyio.current_time()
+        self._buffer, self._frame, self._printed = b"", ("stdout", 0), ""
+        out, err = self.positions["stdout"], self.positions["stderr"]
+        await session.send(job_script("follow", self.name, str(out), str(err), str(self.tail or "")))
+        return session
+
+    async def _end_connection(self, code: int | None) -> None:
+        """Close a connection that has ended, and find out whether the job has."""
+        began_at = self._connection[2] if self._connection else 0.0
+        await self.aclose()
+        if code is not None:
+            states = {state.name: state for state in parse_states(self._printed)}
+            if self.name not in states:
+                raise missing_job_error(self.pod_id, self.name, list(states))
+            self.state = states[self.name]
+            return
+        now = anyio.current_time()
+        if self._lost_at is None or now - began_at > _MIN_GOOD_CONNECTION:
+            self._lost_at = now
+            _log.warning(
+                "Lost the connection to pod %s. Its command goes on; trying to connect again for %.0f s.",
+                self.pod_id,
+                self.reconnect,
+            )
+        else:
+            await anyio.sleep(_RETRY_INTERVAL)
+
+    def _parse(self, data: bytes) -> list[tuple[Stream, bytes]]:
+        """Return the output in a piece of frames."""
+        pieces: list[tuple[Stream, bytes]] = []
+        data = self._buffer + data
+        while data:
+            stream, missing = self._frame
+            if missing:
+                piece, data = data[:missing], data[missing:]
+                self._frame = stream, missing - len(piece)
+                self.positions[stream] += len(piece)
+                pieces.append((stream, piece))
+                continue
+            line, found, rest = data.partition(b"\n")
+            if not found:
+                break
+            data = rest
+            self._read_header(line)
+        self._buffer = data[:_MAX_HEADER]
+        return pieces
+
+    def _read_header(self, line: bytes) -> None:
+        header = _HEADER.fullmatch(line)
+        if header is None:
+            # The states of this job, or of all, which are few.
+            self._printed = f"{self._printed}{line[:_MAX_HEADER].decode(errors='replace')}\n"[-(1 << 20) :]
+            return
+        stream: Stream = "stdout" if header[1] == b"stdout" else "stderr"
+        self._frame = stream, int(header[3])
+        if self.tail is not None:
+            self.positions[stream] = int(header[2])
+            # stderr is the second: from now on both positions are known.
+            self.tail = None if stream == "stderr" else self.tail
+
+    def _lost_error(self) -> ConnectionLostError:
+        return ConnectionLostError(
+            f"The connection to pod {self.pod_id} was lost, and there was no other within "
+            f"{self.reconnect:g} s. The job {self.name} may still run: look for it again with "
+            f"pods.remote(…).job({self.name!r}).",
+            pod_id=self.pod_id,
+        )
+
+
+class JobLines:
+    """The lines of a job's output.
+
+    Args:
+        reader: Reads the output.
+    """
+
+    def __init__(self, reader: JobReader) -> None:
+        self._reader = reader
+        self._positions = dict(reader.positions)
+        self._splitters: dict[Stream, _Splitter] = {
+            stream: _Splitter(position) for stream, position in reader.positions.items()
+        }
+        self._has_ended = False
+
+    async def read(self) -> list[OutputLine]:
+        """Return all lines that have come since; wait for one; none at the job's end.
+
+        A call that was cancelled may be repeated.
+        """
+        lines: list[OutputLine] = []
+        while not lines and not self._has_ended:
+            pieces = await self._reader.read()
+            for stream, piece in pieces:
+                lines += self._with_offsets(stream, self._splitters[stream].feed(piece))
+            if not pieces:
+                self._has_ended = True
+                for stream, splitter in self._splitters.items():
+                    lines += self._with_offsets(stream, splitter.end())
+        return lines
+
+    def _with_offsets(self, stream: Stream, lines: list[tuple[str, int]]) -> Iterator[OutputLine]:
+        for text, position in lines:
+            self._positions[stream] = position
+            yield OutputLine(text=text, stream=stream, offset=_join_offset(self._positions))
+
+    async def aclose(self) -> None:
+        """End the reading, and its connection."""
+        self._has_ended = True
+        await self._reader.aclose()
+
+
+def missing_job_error(pod_id: str, name: str, others: list[str]) -> JobError:
+    """Return the error for a job that the pod does not have."""
+    there = f"It has: {', '.join(sorted(others)[:10])}." if others else "It has none."
+    return JobError(f"Pod {pod_id} has no job {name}. {there}", pod_id=pod_id, name=name)

@@ -1,0 +1,315 @@
+"""Jobs: commands on a pod that outlive the connection and the process that started them."""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Final, Self
+
+import anyio
+
+from .._utils.arguments import check_flag, check_seconds
+from .._utils.text import clip, one_line, quote
+from ..errors import CommandError, CommandTimeoutError, ConnectionLostError, JobError
+from ._exchange import echo, exchange
+from ._job_reader import GetLogin, JobLines, JobReader, missing_job_error, split_offset
+from ._job_scripts import check_job_name, job_script, parse_states, start_script
+from ._output import Tail
+from ._session import Sink
+from .results import CommandResult, JobState, OutputLine, Stream
+
+_MAX_CAPTURED: Final = 16 << 20
+"""Number of last bytes of output to keep."""
+_MAX_CAPTURED_IF_STREAMED: Final = 64 << 10
+"""The same with ``capture=False``."""
+_MAX_ANSWER: Final = 1 << 20
+_RETRY_INTERVAL: Final = 1.0
+
+
+class AsyncJob:
+    """A command on a pod that goes on when its connection, its terminal or this process ends.
+
+    Made by ``start``, ``job`` and ``jobs`` of an :class:`AsyncRemote` or a leased pod; ``job(name)`` sends
+    nothing. Its output and its exit code are files on the pod.
+
+    Attributes:
+        name: Its name on the pod.
+        pod_id: The pod's id.
+    """
+
+    def __init__(self, pod_id: str, name: str, get_login: GetLogin) -> None:
+        self.pod_id = pod_id
+        self.name: str = check_job_name(name)
+        self._get_login = get_login
+
+    def output(self, *, offset: int = 0, reconnect: float = 900.0) -> AsyncJobOutput:
+        """Return an iterator over the lines of output, until the command has ended.
+
+        Lines of one stream are in order; those of the two streams are as close to it as can be told.
+
+        Args:
+            offset: Where to begin: ``offset`` of the last line that you have.
+            reconnect: Seconds to try to connect again after each lost connection.
+        """
+        return AsyncJobOutput(job_lines(self, offset, reconnect))
+
+    async def wait(
+        self,
+        *,
+        timeout: float | None = None,
+        check: bool = True,
+        capture: bool = True,
+        offset: int = 0,
+        reconnect: float = 900.0,
+    ) -> CommandResult:
+        """Wait for the command's end, and return how it ended.
+
+        Args:
+            timeout: Seconds to wait. The command goes on afterwards.
+            check: Whether a nonzero exit code is an error.
+            capture: ``False`` passes the output to this process's own standard output and error, byte for
+                byte, as it arrives; the result then holds only the last 64 KiB of each.
+            offset: Where the output begins for ``capture=False``.
+            reconnect: Seconds to try to connect again after each lost connection.
+
+        Raises:
+            CommandError: With ``check``: the exit code is not 0.
+            CommandTimeoutError: The command still runs after ``timeout``.
+            JobError: The pod has no such job, or the job has ended without an exit code.
+            LoginError: The pod refused all logins.
+            ConnectionLostError: The connection was lost, and there was no other for ``reconnect`` seconds.
+        """
+        if timeout is not None:
+            check_seconds("timeout", timeout)
+        check_flag("check", check)
+        reader = _make_reader(self, offset, reconnect)
+        limit = _MAX_CAPTURED_IF_STREAMED
+        check_flag("capture", capture)
+        if capture:
+            limit = reader.tail = _MAX_CAPTURED
+        tails: dict[Stream, Tail] = {"stdout": Tail(limit), "stderr": Tail(limit)}
+        echoes = {} if capture else {stream: echo(stream) for stream in tails}
+        started_at = anyio.current_time()
+        try:
+            with anyio.move_on_after(timeout):
+                while pieces := await reader.read():
+                    for stream, piece in pieces:
+                        tails[stream].add(piece)
+                        if not capture:
+                            await echoes[stream](piece)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await reader.aclose()
+            for output in echoes.values():
+                output.close()
+        stdout, stderr = tails["stdout"].text(), tails["stderr"].text()
+        state = reader.state
+        if state is None or state.exit_code is None or state.ended_at is None:
+            raise CommandTimeoutError(
+                f"The job {self.name} on pod {self.pod_id} still runs after {timeout:g} s. It goes on.",
+                pod_id=self.pod_id,
+                exit_code=None,
+                stdout=stdout,
+                stderr=stderr,
+                seconds=anyio.current_time() - started_at,
+            )
+        result = CommandResult(
+            exit_code=state.exit_code,
+            seconds=(state.ended_at - state.started_at).total_seconds(),
+            stdout=stdout,
+            stderr=stderr,
+            is_truncated=any(reader.positions[stream] > limit for stream in tails),
+        )
+        if check and result.exit_code:
+            last = clip(one_line(stderr.rstrip().rpartition("\n")[2]), 500)
+            raise CommandError(
+                f"The job {self.name} on pod {self.pod_id} ended with exit code {result.exit_code}."
+                f"{last and f' Its last line on stderr: {last}'}",
+                pod_id=self.pod_id,
+                exit_code=result.exit_code,
+                stdout=stdout,
+                stderr=stderr,
+                seconds=result.seconds,
+            )
+        return result
+
+    async def state(self) -> JobState:
+        """Return whether the command runs, and its exit code if it has ended.
+
+        Raises:
+            JobError: The pod has no such job.
+            LoginError: The pod refused all logins.
+            ConnectionLostError: ``ssh`` has failed.
+        """
+        return await self._send("find")
+
+    async def stop(self, *, grace: float = 10.0) -> JobState:
+        """End the command and all that it has started, and return its state.
+
+        Args:
+            grace: Seconds between SIGTERM and SIGKILL.
+
+        Raises:
+            JobError: The pod has no such job, or processes of it do not end.
+            LoginError: The pod refused all logins.
+            ConnectionLostError: ``ssh`` has failed. Stop it again: that does no harm.
+        """
+        check_seconds("grace", grace, minimum=0)
+        return await self._send("stop", str(round(grace * 10)))
+
+    async def _send(self, action: str, *arguments: str) -> JobState:
+        states = await run_job_script(
+            self.pod_id, self._get_login, job_script(action, self.name, *arguments), self.name
+        )
+        if self.name not in states:
+            raise missing_job_error(self.pod_id, self.name, list(states))
+        return states[self.name]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} on {self.pod_id}>"
+
+
+class AsyncJobOutput:
+    """The lines of a job's output; see ``output`` of a job.
+
+    An ``anext`` that is cancelled, for example by a timeout, loses no line and can be repeated. An early
+    ``break`` leaks nothing; ``async with`` makes the cleanup immediate.
+    """
+
+    def __init__(self, source: JobLines) -> None:
+        self._source = source
+        self._lines: deque[OutputLine] = deque()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> OutputLine:
+        if not self._lines:
+            self._lines.extend(await self._source.read())
+        if not self._lines:
+            raise StopAsyncIteration
+        return self._lines.popleft()
+
+    async def aclose(self) -> None:
+        """End the iteration, and its connection."""
+        self._lines.clear()
+        await self._source.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def job_lines(job: AsyncJob, offset: int, reconnect: float) -> JobLines:
+    """Return what reads the lines of a job's output; see :meth:`AsyncJob.output`."""
+    return JobLines(_make_reader(job, offset, reconnect))
+
+
+def _make_reader(job: AsyncJob, offset: int, reconnect: float) -> JobReader:
+    check_seconds("reconnect", reconnect, minimum=0)
+    if type(offset) is not int or offset < 0:
+        raise ValueError(f"offset must be the offset of a line of output, got {quote(offset)}")
+    get_login = job._get_login  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
+    return JobReader(job.pod_id, job.name, get_login, split_offset(offset), reconnect)
+
+
+async def read_output(
+    job: AsyncJob, *, stdout: int, stderr: int, reconnect: float, write: Callable[[Stream, bytes], object]
+) -> JobState:
+    """Read a job's output until its end, byte for byte, and return its state.
+
+    Args:
+        job: The job.
+        stdout: Where to begin in its standard output.
+        stderr: Where to begin in its standard error.
+        reconnect: Seconds to try to connect again after each lost connection.
+        write: Called with each piece.
+    """
+    reader = _make_reader(job, 0, reconnect)
+    reader.positions = {"stdout": stdout, "stderr": stderr}
+    try:
+        while pieces := await reader.read():
+            for stream, piece in pieces:
+                write(stream, piece)
+        if reader.state is None:
+            raise AssertionError  # an empty reading is the end
+        return reader.state
+    finally:
+        with anyio.CancelScope(shield=True):
+            await reader.aclose()
+
+
+async def start_job(
+    pod_id: str,
+    get_login: GetLogin,
+    command: str | Sequence[str],
+    *,
+    name: str | None,
+    env: Mapping[str, str] | None,
+    cwd: str | None,
+) -> AsyncJob:
+    """Start a job once; see :meth:`AsyncRemote.start`."""
+    token = secrets.token_hex(16)
+    name = f"job-{token[:10]}" if name is None else check_job_name(name)
+    script = start_script(command, name=name, token=token, env=env or {}, cwd=cwd)
+    states = await run_job_script(pod_id, get_login, script, name)
+    if other := states.get(name):
+        raise JobError(
+            f"Pod {pod_id} has another job {name}, which {'runs' if other.is_running else 'ran'} since "
+            f"{other.started_at:%Y-%m-%d %H:%M} UTC. Nothing was started: follow that one with "
+            f"job({name!r}), or choose another name.",
+            pod_id=pod_id,
+            name=name,
+        )
+    return AsyncJob(pod_id, name, get_login)
+
+
+async def list_jobs(pod_id: str, get_login: GetLogin) -> tuple[AsyncJob, ...]:
+    """Return all jobs of a pod; see :meth:`AsyncRemote.jobs`."""
+    states = await run_job_script(pod_id, get_login, job_script("list", ""))
+    oldest_first = sorted(states.values(), key=lambda state: state.started_at)
+    return tuple(AsyncJob(pod_id, state.name, get_login) for state in oldest_first)
+
+
+async def run_job_script(
+    pod_id: str, get_login: GetLogin, script: bytes, name: str = ""
+) -> dict[str, JobState]:
+    """Run a script, again if its connection is lost, and return the states that it prints.
+
+    Raises:
+        JobError: The script has failed.
+        LoginError: The pod refused all logins.
+        ConnectionLostError: Connections were lost for as long as a login may take.
+    """
+    login = await get_login()
+    started_at = anyio.current_time()
+    while True:
+        tails: dict[Stream, Tail] = {"stdout": Tail(_MAX_ANSWER), "stderr": Tail(_MAX_ANSWER)}
+        sinks: dict[Stream, Sink] = {stream: partial(_add, tail) for stream, tail in tails.items()}
+        async with login.session() as session:
+            await exchange(session, script, None, sinks)
+        code = session.stderr.exit_code
+        if code == 0:
+            return {state.name: state for state in parse_states(tails["stdout"].text())}
+        said = clip(one_line(tails["stderr"].text()), 500)
+        if code is not None:
+            raise JobError(f"The job {name} on pod {pod_id} failed: {said}.", pod_id=pod_id, name=name)
+        if anyio.current_time() - started_at > login.options.login_timeout:
+            raise ConnectionLostError(
+                f"The connection to pod {pod_id} was lost several times. The job {name} may have begun: look "
+                f"for it with job({name!r}).",
+                pod_id=pod_id,
+                stderr=said,
+            )
+        await anyio.sleep(_RETRY_INTERVAL)
+
+
+async def _add(tail: Tail, piece: bytes) -> None:
+    tail.add(piece)

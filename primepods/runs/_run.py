@@ -1,0 +1,232 @@
+"""Folders of runs, in the folder of leases: record, lock, output and messages."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from .._utils.unique_names import unique_name
+from ..config import lease_folder
+from ..errors import ConfigError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment,unused-ignore]  # on other systems, it is a module
+
+_VERSION: Final = 1
+STREAMS: Final = ("stdout", "stderr")
+
+
+@attrs.frozen(kw_only=True)
+class RunRecord:
+    """What a run has to do, and how far it is; it holds no value of an environment variable, and no key.
+
+    Attributes:
+        client: The arguments of the client: base URL, context, team.
+        find: The arguments of ``availability.find``.
+        changes: Fields of the order that differ from the offer's.
+        lease: The arguments of ``pods.lease``.
+        ssh_key: Id or name of the SSH key that may log in.
+        command: The command, as for ``pod.start``.
+        variables: Names of the command's environment variables.
+        uploads: Local paths, each with its target on the pod.
+        exclude: Patterns of files not to upload.
+        exclude_from: Files with git's patterns of files not to upload.
+        downloads: Paths on the pod, each with its local target.
+        keep: Whether to leave the pod running.
+        keep_on_failed_download: Whether to leave it running if a download fails.
+        reconnect: Seconds to try to connect again after a loss.
+        restarts: How often to begin anew on another pod, if a pod is lost.
+        is_detached: Whether the output goes to files.
+        began_at: When it began, in seconds since the epoch.
+        pid: The process that holds its lock, or the last one that did.
+        restart: The number of the current restart.
+        pod_id: Its pod.
+        pod_name: The pod's name.
+        leased_at: When it was rented; ``None`` while there is none.
+        price_hr: The pod's price per hour.
+        job: Name of its job on the pod, once that has been confirmed.
+        offsets: Size of the files of output when the job began.
+        spent: What its earlier pods have cost.
+        is_stopping: Whether it is to end.
+        exit_code: Its exit code, once it has ended.
+        ended_at: When it ended.
+    """
+
+    client: dict[str, Any]
+    find: dict[str, Any]
+    changes: dict[str, Any]
+    lease: dict[str, Any]
+    ssh_key: str | None
+    command: str | list[str]
+    variables: list[str]
+    uploads: list[tuple[str, str]]
+    exclude: list[str]
+    exclude_from: list[str]
+    downloads: list[tuple[str, str]]
+    keep: bool
+    keep_on_failed_download: bool
+    reconnect: float
+    restarts: int
+    is_detached: bool
+    began_at: float
+    pid: int = 0
+    restart: int = 0
+    pod_id: str | None = None
+    pod_name: str | None = None
+    leased_at: float | None = None
+    price_hr: float = 0.0
+    job: str | None = None
+    offsets: tuple[int, int] = (0, 0)
+    spent: float = 0.0
+    is_stopping: bool = False
+    exit_code: int | None = None
+    ended_at: float | None = None
+
+
+class Run:
+    """A run: a folder with its record, a lock that its process holds, its output and its messages.
+
+    Args:
+        path: The folder.
+        record: Its record.
+    """
+
+    def __init__(self, path: Path, record: RunRecord) -> None:
+        self.path = path
+        self.record: RunRecord = record
+        self._lock = -1
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.path.name
+
+    @classmethod
+    def create(cls, record: RunRecord) -> Run:
+        """Return a new run, whose lock this process holds if it does the work.
+
+        Raises:
+            ConfigError: The folder cannot be written.
+        """
+        path = _folder() / unique_name(str(record.changes.get("name") or "run")[:40])
+        run = cls(path, record)
+        try:
+            path.mkdir(mode=0o700, parents=True)
+            run.save()
+        except OSError as exc:
+            raise ConfigError(
+                f"The folder {path.parent} cannot be written ({exc.strerror}): nothing was rented, since the "
+                "run could not be found again. Make it writable, or set PRIMEPODS_STATE_DIR."
+            ) from None
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> Run:
+        """Return the run of a folder.
+
+        Raises:
+            OSError: It cannot be read.
+            ValueError: It is not a run's.
+        """
+        data = json.loads((path / "run.json").read_bytes())
+        try:
+            if data.pop("version") != _VERSION:
+                raise ValueError("another version of primepods wrote it")
+            return cls(path, RunRecord(**data))
+        except (AttributeError, KeyError, TypeError) as exc:
+            raise ValueError(f"it is not a run's: {type(exc).__name__}") from None
+
+    def save(self, **changes: Any) -> None:
+        """Write the record, with changed fields."""
+        self.record = attrs.evolve(self.record, **changes)
+        draft = self.path / f"run.{os.getpid()}"
+        with draft.open("wb") as file:
+            file.write(json.dumps({"version": _VERSION, **attrs.asdict(self.record)}).encode())
+            os.fsync(file.fileno())
+        draft.replace(self.path / "run.json")
+
+    def reload(self) -> RunRecord:
+        """Read the record again, and return it."""
+        self.record = self.open(self.path).record
+        return self.record
+
+    def claim(self) -> bool:
+        """Lock the run for this process, until it ends; return ``False`` if another process has it."""
+        if self._lock < 0:
+            self._lock = _lock(self.path)
+            self.reload()
+        return self._lock >= 0
+
+    @property
+    def state(self) -> str:
+        """What it does: ``renting``, ``running``, ``ended``, or ``interrupted`` if its process has died."""
+        if self.record.exit_code is not None:
+            return "ended"
+        if self._lock < 0:
+            lock = _lock(self.path)
+            if lock >= 0:
+                os.close(lock)
+                return "interrupted"
+        return "running" if self.record.job else "renting"
+
+    def sizes(self) -> tuple[int, int]:
+        """Return the sizes of the files with its output."""
+        paths = (self.path / stream for stream in STREAMS)
+        out, err = (path.stat().st_size if path.exists() else 0 for path in paths)
+        return out, err
+
+    def remove(self) -> None:
+        """Delete the folder."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def list_runs() -> tuple[list[Run], dict[str, str]]:
+    """Return the runs of this machine, the oldest first, and the reason for each that cannot be read."""
+    runs: list[Run] = []
+    unreadable: dict[str, str] = {}
+    folder = _folder()
+    for path in folder.iterdir() if folder.is_dir() else ():
+        try:
+            runs.append(Run.open(path))
+        except (OSError, ValueError) as exc:
+            unreadable[path.name] = str(exc)
+    return sorted(runs, key=lambda run: run.record.began_at), unreadable
+
+
+def find_run(name: str) -> Run:
+    """Return the run of a name, or of its beginning if there is one only.
+
+    Raises:
+        ValueError: There is none, or several.
+    """
+    runs = {run.name: run for run in list_runs()[0]}
+    chosen = [runs[name]] if name in runs else [runs[each] for each in runs if name and each.startswith(name)]
+    if len(chosen) == 1:
+        return chosen[0]
+    near = [run.name for run in chosen] or difflib.get_close_matches(name, runs, cutoff=0.4)
+    hint = f"Near it: {', '.join(near)}." if near else "See primepods runs."
+    raise ValueError(f"this machine has no run {name!r}. {hint} One of another machine: POD/JOB")
+
+
+def _folder() -> Path:
+    return lease_folder().absolute() / "runs"
+
+
+def _lock(path: Path) -> int:
+    """Return the open and locked file of a run; -1 if another process has locked it."""
+    descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    if fcntl is not None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return -1
+    return descriptor

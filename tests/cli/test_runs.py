@@ -1,0 +1,196 @@
+"""Runs that outlive their terminals: detached, listed, attached, stopped, taken over, begun anew."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from primepods.emulator import Emulator
+
+from .conftest import Run
+from .test_run import OPTIONS, here, market, wait_for
+
+__all__ = ["here", "market"]
+
+BOUNDED = [*OPTIONS, "--max-hours", "1"]
+SLOW = "echo begun; until [ -e ~/go ]; do sleep 0.1; done; echo end; echo result >out; exit 3"
+
+
+def primepods(*words: str) -> subprocess.Popen[str]:
+    """The command in a process of its own."""
+    argv = [sys.executable, "-m", "primepods", *words]
+    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def records(tmp_path: Path) -> list[dict[str, Any]]:
+    """The records of all runs."""
+    paths = (tmp_path / "state" / "runs").glob("*/run.json")
+    return [json.loads(text) for path in paths if (text := path.read_text(encoding="utf-8")) != "["]
+
+
+def go(tmp_path: Path) -> None:
+    """Let the command on the pod end."""
+    for home in (tmp_path / "pods").glob("*/*"):
+        (home / "go").touch()
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left(tmp_path: Path) -> Iterator[None]:
+    """What a test has started in the background ends with it."""
+    yield
+    for record in records(tmp_path):
+        pid = record["pid"]
+        if pid and pid != os.getpid() and Path(f"/proc/{pid}/cmdline").exists():
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_a_detached_run_goes_on_and_is_found_again(market: Emulator, run: Run, tmp_path: Path) -> None:
+    """It has a name once its command has started; its results are here, its pod is gone, its output stays."""
+    words = ["run", "-d", *BOUNDED, "--name", "train", "--env", "TOKEN=s3cr3t", "--download", "out:results/"]
+    started = run(*words, "--", f"echo $TOKEN | wc -c; {SLOW}")
+    assert started.exit_code == 0, started.stderr
+    name = started.stdout.strip()
+    assert re.fullmatch(r"train-\w{10}", name)
+    assert "Logged in to train-" in started.stderr
+    [row] = json.loads(run("runs", "--output", "json").stdout)
+    assert (row["name"], row["state"], row["pod"]) == (name, "running", next(iter(market.pods)))
+    readers = [primepods("attach", name[:8]) for _ in range(2)]
+    go(tmp_path)
+    for reader in readers:
+        out, err = reader.communicate(timeout=60)
+        assert (reader.returncode, out) == (3, "7\nbegun\nend\n"), err
+        assert "was deleted" in err
+    assert not market.pods
+    assert Path("results/out").read_text(encoding="utf-8") == "result\n"
+    again = run("attach", name, "--tail", "1")
+    assert (again.exit_code, again.stdout) == (3, "end\n")
+    assert "s3cr3t" not in "".join(path.read_text() for path in (tmp_path / "state").rglob("*.json"))
+    assert run("runs", "--prune").exit_code == 0
+    assert json.loads(run("runs", "--output", "json").stdout) == []
+
+
+@pytest.mark.parametrize("detach", [["-d"], []])
+def test_a_run_whose_process_was_killed_is_taken_over(
+    market: Emulator, run: Run, tmp_path: Path, detach: list[str]
+) -> None:
+    """By one of those who attach at once; the command goes on meanwhile, and no line of it is lost."""
+    process = primepods("run", *detach, *BOUNDED, "--", f"echo x >>~/begun; {SLOW}")
+    wait_for(lambda: any(record["job"] for record in records(tmp_path)))
+    os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
+    process.communicate(timeout=30)
+    [row] = json.loads(run("runs", "--output", "json").stdout)
+    assert row["state"] == "interrupted"
+    readers = [primepods("attach", row["name"]) for _ in range(2)]
+    wait_for(lambda: json.loads(run("runs", "--output", "json").stdout)[0]["state"] == "running")
+    assert not json.loads(run("runs", "--output", "json").stdout)[0]["exit_code"]
+    go(tmp_path)
+    for reader in readers:
+        out, err = reader.communicate(timeout=60)
+        assert (reader.returncode, out) == (3, "begun\nend\n"), err
+    assert not market.pods
+    [begun] = (tmp_path / "pods").glob("*/*/begun")
+    assert begun.read_text() == "x\n"
+
+
+@pytest.mark.parametrize("is_dead", [False, True])
+def test_stop_gives_the_pod_back(market: Emulator, run: Run, tmp_path: Path, *, is_dead: bool) -> None:
+    """As Ctrl-C does; also that of a run whose process has died."""
+    name = run("run", "-d", *BOUNDED, "--", SLOW).stdout.strip()
+    if is_dead:
+        os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
+        wait_for(lambda: json.loads(run("runs", "--output", "json").stdout)[0]["state"] == "interrupted")
+    assert run("stop", name).exit_code == 0
+    assert not market.pods
+    assert run("attach", name).exit_code == 130
+    assert "has ended with exit code 130" in run("stop", name).stderr
+
+
+def test_ctrl_c_only_detaches(market: Emulator, run: Run, tmp_path: Path) -> None:
+    """And says so; who reads a run does not end it, and a terminal that is closed does not either."""
+    name = run("run", "-d", *BOUNDED, "--", SLOW).stdout.strip()
+    reader = primepods("attach", name)
+    assert reader.stdout is not None
+    assert reader.stdout.readline() == "begun\n"
+    reader.send_signal(signal.SIGINT)
+    _, err = reader.communicate(timeout=30)
+    assert (reader.returncode, f"Detached: {name} goes on" in err) == (130, True), err
+    pid = records(tmp_path)[0]["pid"]
+    assert os.getsid(pid) == pid
+    assert json.loads(run("runs", "--output", "json").stdout)[0]["state"] == "running"
+    pod_id = next(iter(market.pods))
+    other = primepods("attach", f"{pod_id}/{name}-0", *OPTIONS[2:])
+    assert other.stdout is not None
+    assert other.stdout.readline() == "begun\n"
+    go(tmp_path)
+    assert other.communicate(timeout=60)[0] == "end\n"
+    assert (other.returncode, run("attach", name).exit_code) == (3, 3)
+
+
+def test_a_lost_pod_is_replaced(market: Emulator, run: Run, tmp_path: Path) -> None:
+    """As often as --restarts says; the command knows that it begins anew, and its output follows."""
+    line = f"echo try ${{PRIMEPODS_RESTART:-0}}; {SLOW}"
+    name = run(
+        "run", "-d", *BOUNDED, "--restarts", "1", "--download", "out:results/", "--", line
+    ).stdout.strip()
+    [first] = market.pods
+    market.delete_pod(first)
+    reader = primepods("attach", name)
+    assert reader.stdout is not None
+    out = [reader.stdout.readline() for _ in range(4)]
+    assert out == ["try 0\n", "begun\n", "try 1\n", "begun\n"]
+    [second] = market.pods
+    assert second != first
+    market.delete_pod(second)
+    _, err = reader.communicate(timeout=120)
+    assert (reader.returncode, "Its results are lost" in err) == (4, True), err
+    assert not market.pods
+
+
+def test_options_from_a_file(market: Emulator, run: Run) -> None:
+    """What is typed wins; what is not an option is told, with what is near."""
+    Path("job.toml").write_text(
+        'gpu-type = "H100"\nmax-hours = 1\nenv = ["A=1", "B=2"]\ncommand = "echo $A$B"\n', encoding="utf-8"
+    )
+    result = run("run", "--file", "job.toml", *OPTIONS[2:])
+    assert (result.exit_code, result.stdout) == (0, "12\n"), result.stderr
+    result = run("run", "--file", "job.toml", *OPTIONS[2:], "--env", "A=3", "--", "echo", "$A", "x")
+    assert (result.exit_code, result.stdout) == (0, "$A x\n"), result.stderr
+    for text, says in (
+        ("gpu_type = 'H100'", "no option 'gpu_type'; see 'gpu-type'"),
+        ("gpu-type = ['H100']", "must be one value"),
+        ("gpu-type", "cannot be read"),
+    ):
+        Path("job.toml").write_text(text, encoding="utf-8")
+        result = run("run", "--file", "job.toml", "--", "true")
+        assert (result.exit_code, says in result.stderr) == (2, True), result.stderr
+    assert len(market.requests.where(method="POST")) == 2
+
+
+def test_what_cannot_be_is_told(market: Emulator, run: Run, tmp_path: Path) -> None:
+    """Before anything is rented, and with what to do."""
+    result = run("run", "-d", *OPTIONS, "--", "true")
+    assert (result.exit_code, "--detach needs --max-hours or --max-spend" in result.stderr) == (2, True)
+    result = run("run", "-d", "--gpu-type", "H100", "--max-price", "0.01", "--max-hours", "1", "--", "true")
+    assert (result.exit_code, "no offer fits" in result.stderr) == (1, True), result.stderr
+    assert not list((tmp_path / "state" / "runs").iterdir())
+    broken = tmp_path / "state" / "runs" / "broken"
+    broken.mkdir()
+    (broken / "run.json").write_text("[", encoding="utf-8")
+    assert "the run broken cannot be read" in run("runs").stderr
+    for command in ("attach", "stop"):
+        result = run(command, "train")
+        assert (result.exit_code, "no run 'train'" in result.stderr) == (2, True), result.stderr
+    (tmp_path / "file").touch()
+    os.environ["PRIMEPODS_STATE_DIR"] = str(tmp_path / "file")
+    result = run("run", *OPTIONS, "--", "true")
+    assert (result.exit_code, "set PRIMEPODS_STATE_DIR" in result.stderr) == (2, True), result.stderr
+    assert not market.requests.where(method="POST")

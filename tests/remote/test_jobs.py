@@ -1,0 +1,346 @@
+"""Jobs on pods: started once, read by offset through lost connections, found again, and ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import shlex
+from pathlib import Path
+from typing import Any
+
+import anyio
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+
+import primepods
+from primepods import OutputLine
+from primepods.emulator import Emulator
+from primepods.remote import AsyncRemote, SSHOptions
+from primepods.remote._job_reader import _Splitter
+from tests.support.eventually import eventually
+
+from .conftest import LOCAL_SSH, Pod
+from .sshd import SSHServer
+from .test_commands import SECRET, eventually_ended, read_pid
+from .test_output import CUTS, pieces
+
+pytestmark = pytest.mark.anyio
+
+
+def texts(lines: list[OutputLine], stream: str = "stdout") -> list[str]:
+    """The lines of one stream."""
+    return [line.text for line in lines if line.stream == stream]
+
+
+def cutting_ssh(folder: Path, name: str, bytes_of: str) -> str:
+    """An ``ssh`` whose connections end after so many bytes: words of a shell, in which $n is their number."""
+    script = folder / name
+    script.write_text(
+        f"#!/bin/sh\necho >>{folder}/{name}.count; n=$(wc -l <{folder}/{name}.count)\n"
+        f'bytes={bytes_of}\n[ "$bytes" ] || exec {LOCAL_SSH} "$@"\n'
+        # Each of the two streams tells the end: both are cut.
+        f'cut() {{ dd bs=1 count="$bytes" 2>/dev/null; }}\n'
+        f'exec 4>&1; {{ {LOCAL_SSH} "$@" 2>&3 | cut >&4; }} 3>&1 | cut >&2\n',
+        encoding="utf-8",
+    )
+    script.chmod(0o755)
+    return str(script)
+
+
+async def test_a_job_has_its_output_and_its_end(pod: Pod, remote: AsyncRemote) -> None:
+    """On every pod; each stream in order, and a reading may begin after each line."""
+    (pod.home / "a folder").mkdir()
+    line = 'printf "%s\\n" "$A"; pwd; echo "$n" >&2; until [ -e ../go ]; do sleep 0.1; done'
+    line += '; printf "\\r1%%\\r2%%\\r\\nend"; exit 3'
+    job = await remote.start(line, name="train", env={"A": SECRET, "n": "mine"}, cwd="~/a folder")
+    assert (await job.state()).is_running
+    (pod.home / "go").touch()
+    lines = [line async for line in job.output()]
+    out = [*SECRET.splitlines(), str((pod.home / "a folder").resolve()), "1%", "2%", "end"]
+    assert (texts(lines), texts(lines, "stderr")) == (out, ["mine"])
+    for number in (0, 1, len(lines) - 1):
+        rest = [line async for line in remote.job("train").output(offset=lines[number].offset)]
+        assert sorted(map(str, rest)) == sorted(map(str, lines[number + 1 :]))
+    [found] = await remote.jobs()
+    with pytest.raises(primepods.CommandError, match=r"ended with exit code 3. Its last line .*: mine$"):
+        await found.wait()
+    result = await found.wait(check=False)
+    assert (result.exit_code, result.stderr, result.is_truncated) == (3, "mine\n", False)
+    assert result.stdout.endswith("\r1%\r2%\r\nend")
+    state = await found.state()
+    assert (state.is_running, state.exit_code) == (False, 3)
+    assert state.ended_at is not None
+    assert state.ended_at >= state.started_at
+    folder = pod.home / ".primepods" / "jobs" / "train"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert "s3cr3t" not in "".join(file.read_text() for file in folder.iterdir() if file.name != "stdout")
+
+
+@pytest.mark.parametrize("kept", ["49", "51", "60"])
+async def test_a_start_whose_answer_is_lost_is_one_start(emulated: Pod, tmp_path: Path, kept: str) -> None:
+    """It is asked for again, and finds itself, wherever the connection was cut."""
+    ssh = cutting_ssh(tmp_path, "cut", f"$([ $n -gt 2 ] || echo {kept})")
+    remote = emulated.remote(ssh_command=ssh)
+    job = await remote.start("echo begun >>~/begun; sleep 0.5; echo end", name="once")
+    assert (await job.wait()).stdout == "end\n"
+    assert (emulated.home / "begun").read_text(encoding="ascii") == "begun\n"
+
+
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
+async def test_a_connection_may_be_cut_at_any_byte(emulated: Pod, tmp_path: Path, seed: int) -> None:
+    """Every line comes, once and in order; what is captured is the same."""
+    chance = random.Random(seed)
+    sizes = " ".join(str(chance.randrange(50, 900)) for _ in range(40))
+    ssh = cutting_ssh(tmp_path, "cut", f"$(echo {sizes} | cut -s -d ' ' -f $n)")
+    line = "n=0; while [ $n -lt 300 ]; do n=$((n+1)); echo line $n; echo err $n >&2; done; printf '\\377end'"
+    await emulated.remote().start(line, name="lines")
+    job = emulated.remote(ssh_command=ssh).job("lines")
+    lines = [line async for line in job.output()]
+    assert texts(lines) == [*(f"line {n + 1}" for n in range(300)), "\ufffdend"]
+    assert texts(lines, "stderr") == [f"err {n + 1}" for n in range(300)]
+    assert int((tmp_path / "cut.count").read_text().count("\n")) > 5
+    (tmp_path / "cut.count").unlink()
+    assert (await job.wait()).stdout.count("\n") == 300
+
+
+async def test_a_lost_connection_is_told_and_the_command_goes_on(
+    server: SSHServer, openssh: Pod, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where no login is possible for a while, and not for longer than is allowed."""
+    remote = openssh.remote(login_timeout=20.0)
+    job = await remote.start(
+        "echo $$ >pid; n=0; while [ $n -lt 60 ]; do n=$((n+1)); echo $n; sleep 0.05; done"
+    )
+    lines: list[OutputLine] = []
+    with caplog.at_level(logging.WARNING, "primepods.remote"):
+        async for line in job.output():
+            lines.append(line)
+            if line.text == "10":
+                server.cut()
+            if line.text == "20":
+                server.stop()
+                asyncio.get_running_loop().call_later(1.0, server.start)
+    assert texts(lines) == [str(n + 1) for n in range(60)]
+    assert "Its command goes on; trying to connect again for 900 s" in caplog.text
+    server.stop()
+    with pytest.raises(primepods.ConnectionLostError, match=r"may still run: look for it again with .*job\("):
+        await follow_until_lost(server, remote)
+
+
+async def follow_until_lost(server: SSHServer, remote: AsyncRemote) -> None:
+    """Follow a job whose pod goes away for longer than is allowed."""
+    server.start()
+    job = await remote.start("echo begun; sleep 60")
+    async with job.output(reconnect=1.0) as output:
+        await anext(output)
+        server.stop()
+        await anext(output)
+
+
+async def test_who_stops_reading_leaves_no_process_on_the_pod(server: SSHServer, openssh: Pod) -> None:
+    """After an early end of the loop, too; a cancelled call loses no line."""
+    job = await openssh.remote().start("sleep 1; echo 1; echo 2; sleep 60")
+    output = job.output()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(anext(output), 0.5)
+    assert [(await anext(output)).text for _ in range(2)] == ["1", "2"]
+    assert server.sessions()
+    del output
+    await eventually(lambda: not server.sessions())
+    async for _ in job.output():
+        break
+    await eventually(lambda: not server.sessions())
+    await job.stop(grace=0)
+
+
+async def test_stop_ends_all_that_the_command_started(pod: Pod, remote: AsyncRemote) -> None:
+    """Also what has left its group, and what ignores SIGTERM; it may be stopped again."""
+    stubborn = "trap '' TERM; echo $$ >other; sleep 300; :"
+    line = f"trap 'echo told' TERM; setsid sh -c {shlex.quote(stubborn)} & sleep 300 & wait; wait"
+    job = await remote.start(f"echo $$ >pid; {line}")
+    pids = [await read_pid(pod.home / name) for name in ("pid", "other")]
+    state = await job.stop(grace=0.5)
+    assert not state.is_running
+    assert state.exit_code in {0, 137, 143}
+    await eventually_ended(*pids)
+    assert await job.stop() == state
+    assert (await job.wait(check=False)).stdout == "told\n"
+
+
+async def test_what_is_not_there_or_taken_is_told(emulated: Pod) -> None:
+    """With what there is, and what to do."""
+    remote = emulated.remote()
+    with pytest.raises(primepods.JobError, match=r"has no job train. It has none"):
+        await remote.job("train").state()
+    job = await remote.start("sleep 60", name="train")
+    for line in ("true", "sleep 60"):
+        with pytest.raises(primepods.JobError, match=r"has another job train, which runs since .* or choose"):
+            await remote.start(line, name="train")
+    for call in (remote.job("tarin").state(), remote.job("tarin").wait(), remote.job("tarin").stop()):
+        with pytest.raises(primepods.JobError, match=r"no job tarin. It has: train."):
+            await call
+    with pytest.raises(primepods.JobError, match="nowhere"):
+        await remote.start("true", cwd="nowhere", name="other")
+    with pytest.raises(primepods.CommandTimeoutError, match=r"still runs after 1 s. It goes on"):
+        await job.wait(timeout=1)
+    folder = emulated.home / ".primepods" / "jobs" / "train"
+    os.kill(int((folder / "started").read_text().split()[0]), 9)
+    with pytest.raises(primepods.JobError, match="has no exit code: the pod was restarted"):
+        await job.wait()
+    state = await job.state()
+    assert (state.is_running, state.exit_code) == (False, None)
+    await job.stop(grace=0)
+    assert [job.name for job in await remote.jobs()] == ["train"]
+
+
+async def test_what_is_kept_is_the_end(emulated: Pod, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    """Without a transfer of the rest; what is not captured is this process's own, byte for byte."""
+    job = await emulated.remote().start("head -c 20000000 /dev/zero | tr '\\0' x; printf '\\377\\r' >&2")
+    kept = await job.wait()
+    assert (len(kept.stdout), kept.is_truncated) == (16 << 20, True)
+    streamed = await job.wait(capture=False)
+    assert (len(streamed.stdout), streamed.is_truncated) == (64 << 10, True)
+    captured = capfdbinary.readouterr()
+    assert (len(captured.out), captured.err) == (20_000_000, b"\xff\r")
+
+
+@hypothesis.example(b"\r\n", [1])
+@hypothesis.given(st.text("ab\r\nü", max_size=60).map(str.encode) | st.binary(max_size=60), CUTS)
+def test_lines_and_offsets_do_not_depend_on_the_pieces(data: bytes, cuts: list[int]) -> None:
+    """And a reading that begins at an offset has the lines that follow it."""
+
+    def split(position: int, cuts: list[int]) -> list[tuple[str, int]]:
+        splitter = _Splitter(position)
+        lines = [line for piece in pieces(data[position:], cuts) for line in splitter.feed(piece)]
+        return [*lines, *splitter.end()]
+
+    whole = split(0, [])
+    assert split(0, cuts) == whole
+    for number, (_, position) in enumerate(whole):
+        assert split(position, cuts) == whole[number + 1 :]
+
+
+def test_long_lines_are_split_between_characters() -> None:
+    """After 64 KiB, whatever they are made of."""
+    for text in ("ü" * 100_000, "x" * 200_000):
+        lines = _Splitter(0).feed(text.encode())
+        assert text.startswith("".join(line for line, _ in lines))
+        assert lines[-1][1] > 130_000
+    assert len(_Splitter(0).feed(b"\x80" * 200_000)) == 3
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "stdout 5 9",
+        "x" * 100_000,
+        "job n 99999999999 ended 99999999999 999",
+        "stdout 0 9999999\\nxyz",
+        "\\377",
+    ],
+)
+async def test_a_pod_that_lies_raises_our_errors_only(tmp_path: Path, said: str) -> None:
+    """Whatever its shell prints."""
+    lying = tmp_path / "lying"
+    lying.write_text(
+        f"#!/bin/sh\nfor mark; do :; done; mark=${{mark##* }}\necho $mark ready; echo $mark ready >&2\n"
+        f"printf '{said}\\n'; echo $mark exit 0; echo $mark exit 0 >&2\n",
+        encoding="utf-8",
+    )
+    lying.chmod(0o755)
+    remote = AsyncRemote(
+        "pod1", primepods.SSHTarget("root", "198.18.0.9"), SSHOptions(ssh_command=str(lying))
+    )
+    for call in (remote.job("n").wait(), remote.job("n").state()):
+        try:
+            await call
+        except primepods.PrimePodsError:
+            continue
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ({"command": " "}, ValueError),
+        ({"command": "a\0b"}, ValueError),
+        ({"name": "a/b"}, ValueError),
+        ({"name": ".x"}, ValueError),
+        ({"name": 5}, TypeError),
+        ({"cwd": ""}, ValueError),
+        ({"env": {"A": 5}}, TypeError),
+    ],
+)
+async def test_what_cannot_be_started_is_refused_before_anything_is_sent(
+    given: dict[str, Any], error: type[Exception]
+) -> None:
+    """As a command that cannot be run; so are readings from nowhere."""
+
+    async def find_target() -> primepods.SSHTarget:
+        raise AssertionError
+
+    remote = AsyncRemote("pod1", find_target, SSHOptions())
+    with pytest.raises(error):
+        await remote.start(**{"command": "true"} | given)
+    for wrong in ({"offset": -1}, {"offset": "5"}, {"reconnect": -1}):
+        with pytest.raises((TypeError, ValueError), match=r"offset must|reconnect must"):
+            remote.job("n").output(**wrong)
+
+
+def test_the_blocking_client_has_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Lines, states and errors; an early end of the loop leaks nothing."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with Emulator(boot_seconds=0) as emulator:
+        emulator.add_pod(id="ready")
+        with primepods.Client(emulator.api_key, base_url=emulator.url) as client:
+            remote = client.pods.remote("ready", ssh_command=LOCAL_SSH)
+            job = remote.start("echo 1; echo 2; exit 4", name="n")
+            assert repr(job) == "<Job n on ready>"
+            assert [line.text for line in job.output()] == ["1", "2"]
+            with job.output() as output:
+                assert next(output).text == "1"
+            assert remote.job("n").wait(check=False).exit_code == 4
+            assert [job.name for job in remote.jobs()] == ["n"]
+            assert (job.state(), job.stop()) == (job.state(), job.state())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_an_hour_of_output_arrives_whole(server: SSHServer, openssh: Pod) -> None:
+    """A line a second, at two hundred times the speed: cut many times, and once for long."""
+    line = "n=0; while [ $n -lt 3600 ]; do n=$((n+1)); echo $n; [ $((n % 2)) = 0 ] || sleep 0.01; done"
+    job = await openssh.remote(login_timeout=60.0).start(line)
+    done = anyio.Event()
+
+    async def cut() -> None:
+        for number in range(1_000):
+            await asyncio.sleep(0.4)
+            if done.is_set():
+                return
+            if number == 5:
+                server.stop()
+                await asyncio.sleep(5)
+                server.start()
+            server.cut()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(cut)
+        lines = [line.text async for line in job.output()]
+        done.set()
+    assert lines == [str(n + 1) for n in range(3600)]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_thirty_jobs_at_once(openssh: Pod) -> None:
+    """Each begins once, and each has its own output."""
+    remote = openssh.remote(login_timeout=120.0)
+
+    async def work(number: int) -> str:
+        job = await remote.start(f"echo {number} >>begun; sleep 0.3; echo {number}", name=f"job-{number}")
+        return (await job.wait()).stdout
+
+    assert await asyncio.gather(*map(work, range(30))) == [f"{number}\n" for number in range(30)]
+    assert sorted((openssh.home / "begun").read_text().split()) == sorted(map(str, range(30)))
