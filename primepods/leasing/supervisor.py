@@ -18,12 +18,14 @@ import math
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from .._operations import LISTENERS, begin_operation, empty_context
 from .._utils.money import money
 from ..errors import (
     BudgetExceededError,
+    ConfigError,
     NotReleasedError,
     PodFailedError,
     PrimePodsError,
@@ -75,6 +77,7 @@ class LeaseSupervisor:
         budget_error: The error that says which budget is used up.
         had_ctrl_c: Whether Ctrl-C was intercepted; the caller raises ``KeyboardInterrupt`` in the end.
         on_pod_lost: Called when the pod is deleted before the end of its block.
+        on_order: Called with the lease file of each order, before it is sent.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class LeaseSupervisor:
         self.budget_error: BudgetExceededError | None = None
         self.had_ctrl_c: bool = False
         self.on_pod_lost: Callable[[], None] | None = None
+        self.on_order: Callable[[Path], None] | None = None
         self._orders = orders
         self._options = options
         self._add = add
@@ -116,7 +120,16 @@ class LeaseSupervisor:
 
         Args:
             file: Its file, which this process has claimed.
+
+        Raises:
+            ConfigError: The file is another account's. It stays as it is.
         """
+        if reason := file.record.is_foreign_to(self._orders[0][0].settings):
+            file.close()
+            raise ConfigError(
+                f"The pod {file.record.name} is not taken over, and may be billed: {reason}. Use the key "
+                "and the address that rented it."
+            )
         self._resumed = file
 
     async def begin(self, on_change: OnChange | None) -> None:
@@ -406,7 +419,9 @@ class LeaseSupervisor:
         if rental.file is not None:
             await rental.resume(rental.file)
         else:
-            await rental.prepare()
+            file = await rental.prepare()
+            if self.on_order is not None:
+                self.on_order(file.path)
             if self.is_ending:
                 raise asyncio.CancelledError
             self._is_ordering = True
