@@ -196,7 +196,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "leasing/_rental.py",
-        "        await pods.wait_gone(pod_id, timeout=_RESEND_AFTER, interval=self._options.interval)\n",
+        "        await pods.wait_gone(pod_id, timeout=resend_after, interval=interval)\n",
         "        pass\n",
         "A lease ends before its pods are gone.",
         (
