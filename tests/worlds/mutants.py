@@ -185,7 +185,9 @@ MUTANTS: Final = (
         "self._limit.reschedule(min(self._ends_at, hurried_end))",
         "self._limit.reschedule(hurried_end)",
         "An interruption prolongs a release beyond its limit.",
-        ("tests/renting/test_lease_rules.py::test_an_interrupted_release_has_no_more_than_its_limit",),
+        (
+            "tests/renting/test_lease_rules.py::test_an_interrupted_release_has_no_more_than_its_limit[60-5-5.5-1]",
+        ),
     ),
     Mutant(
         "leasing/_rental.py",
