@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
@@ -20,6 +20,7 @@ from .config import (
     DEFAULT_MAX_CONCURRENCY,
     DEFAULT_TIMEOUT,
     Settings,
+    check_headers,
     check_retry,
     resolve,
 )
@@ -58,6 +59,7 @@ class AsyncClient:
             settings.
         retry: The retry policy.
         user_agent: Prefix of the ``User-Agent`` header.
+        default_headers: Additional headers of each request, such as those that a gateway asks for.
         session: Your own ``aiohttp.ClientSession``, which is never closed; or a function (also an async one)
             that makes one, to be closed with the client. The function is called in the client's event loop at
             first use, and once for the poller of waits. You choose connector, proxy, CA and tracing. If an
@@ -89,6 +91,7 @@ class AsyncClient:
         max_concurrency: int = DEFAULT_MAX_CONCURRENCY,
         retry: RetryPolicy = RetryPolicy(),
         user_agent: str | None = None,
+        default_headers: Mapping[str, str] | None = None,
         session: aiohttp.ClientSession
         | Callable[[], aiohttp.ClientSession | Awaitable[aiohttp.ClientSession]]
         | None = None,
@@ -106,6 +109,7 @@ class AsyncClient:
             max_concurrency=max_concurrency,
             retry=retry,
             user_agent=user_agent,
+            headers=default_headers,
             own_connections=session is None,
             on_event=make_hook(on_event),
         )
@@ -142,9 +146,14 @@ class AsyncClient:
         return AsyncSSHKeys(self._executor)
 
     def with_options(
-        self, *, timeout: float | None = None, deadline: float | None = None, retry: RetryPolicy | None = None
+        self,
+        *,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        retry: RetryPolicy | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Self:
-        """Return a view on the same connections with other timeouts or retries.
+        """Return a view on the same connections with other timeouts, retries or headers.
 
         ``None`` leaves an option as it is. Closing a view closes nothing; closing the client ends its views.
 
@@ -152,6 +161,7 @@ class AsyncClient:
             timeout: Seconds for one attempt.
             deadline: Seconds for one call with all its retries.
             retry: The retry policy.
+            headers: Additional headers of each request; they replace those of the same names.
         """
         settings = self._executor.settings
         changed = attrs.evolve(
@@ -159,6 +169,7 @@ class AsyncClient:
             timeout=settings.timeout if timeout is None else check_seconds("timeout", timeout),
             deadline=settings.deadline if deadline is None else check_seconds("deadline", deadline),
             retry=settings.retry if retry is None else check_retry(retry),
+            headers=tuple({**dict(settings.headers), **dict(check_headers("headers", headers))}.items()),
         )
         view = object.__new__(type(self))
         view._assemble(

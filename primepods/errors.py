@@ -43,6 +43,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from ._utils.text import find_request_id
+
 if TYPE_CHECKING:
     from .models import PodStatus
 
@@ -266,9 +268,7 @@ class APIError(PrimePodsError):
         self.message = message
         self.body = body
         self.headers: Mapping[str, str] = dict(headers)
-        self.request_id: str | None = next(
-            (headers[name] for name in ("x-request-id", "request-id", "cf-ray") if name in headers), None
-        )
+        self.request_id: str | None = find_request_id(headers)
         self.retry_after = retry_after
         self.attempts = 1
         self.maybe_acted = False

@@ -11,12 +11,13 @@ belongs to, which are unique in the process. A poll that several waits share bel
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 import attrs
 
 from ._utils.plain import ToDict
+from ._utils.text import find_request_id
 
 __all__ = [
     "DeletionEnded",
@@ -93,6 +94,8 @@ class RequestEnded(Event):
             class of the exception that ended the attempt, such as ``CancelledError``.
         resend_count: Number of times that the request had been sent before.
         seconds: How long the attempt took, without waiting for a free slot.
+        headers: The headers of the response, with names in lower case; empty if there is none.
+        request_id: The response's ``x-request-id`` (or a similar header), for the vendor's support.
     """
 
     method: str
@@ -102,6 +105,12 @@ class RequestEnded(Event):
     error: str | None
     resend_count: int
     seconds: float
+    headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
+
+    @property
+    def request_id(self) -> str | None:
+        """The response's ``x-request-id``, or a similar header."""
+        return find_request_id(self.headers)
 
 
 @attrs.frozen(kw_only=True)

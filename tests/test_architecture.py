@@ -34,7 +34,7 @@ models: _utils ssh
 keys: models
 offers: _utils models
 specs: _utils offers
-errors: models
+errors: _utils models
 pagination: _utils errors models
 results: _utils errors models
 retry: _utils

@@ -98,7 +98,7 @@ def test_type_checkers_see_the_same_names() -> None:
             names = importlib.import_module(f"primepods.{module}").__all__
         seen |= dict.fromkeys(names, module)
     assert seen == vars(primepods)["_MODULE_OF"]
-    assert set(vars(primepods)["__all__"]) <= set(dir(primepods))
+    assert set(vars(primepods)["__all__"]) == set(dir(primepods)), "and nothing else"
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def decode_listed_ids(data: Any, offset: int, limit: int) -> Page[str]:
     A row without an id is listed as its JSON text.
 
     Raises:
-        DecodeError: There is no ``total_count``, or no row has an id: the response is probably not this API's.
+        DecodeError: There is no ``total_count``, or no row has an id: probably another API's response.
     """
     body = as_object(data)
     total_count = _count(body, "total_count", None)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
 from .._operations import LISTENERS
+from .._utils.secret import Secret
 from .._utils.text import one_line
 from ..errors import APIError
 from .backoff import CallError
@@ -33,6 +35,7 @@ class Call:
             again, and an error such as a 404 may be the effect of that attempt.
         redirected: Whether a redirect was followed: at most one is, and ``attempt`` does not count it.
         last_failure: Reason of the previous failure.
+        key: The key to redact.
         resends: Number of attempts that were sent twice, because the server had closed an idle connection;
             counted only for ``on_event``.
     """
@@ -46,6 +49,7 @@ class Call:
     redirected: bool = False
     last_failure: str = ""
     resends: int = 0
+    key: Secret = attrs.field(default=Secret(""), kw_only=True)
 
     def record_attempt(self, outcome: Response | FailedAttempt | BaseException, seconds: float) -> None:
         """Log the end of an attempt, and report it to ``on_event``.
@@ -84,8 +88,13 @@ class Call:
                 error=error,
                 resend_count=self.attempt - 1 + redirects + self.resends,
                 seconds=seconds,
+                headers=self._shown_headers(outcome),
             )
         )
+
+    def _shown_headers(self, outcome: Response | FailedAttempt | BaseException) -> dict[str, str]:
+        headers: Mapping[str, str] = outcome.headers if isinstance(outcome, Response) else {}
+        return {self.key.scrub(name): self.key.scrub(value) for name, value in headers.items()}
 
     def record_retry(self, outcome: Response | FailedAttempt, error: CallError, delay: float) -> None:
         """Log a retry after ``delay`` seconds, and report it to ``on_event``."""

@@ -102,7 +102,12 @@ class RequestExecutor:
         if self.has_given_up:
             raise self._unsent_error(request)
         deadline_at = self._clock.time() + self.settings.deadline
-        call = Call(request, self.settings.base_url, deadline_at if ends_at is None else ends_at)
+        call = Call(
+            request,
+            self.settings.base_url,
+            deadline_at if ends_at is None else ends_at,
+            key=self.settings.api_key,
+        )
         outcome: Response | FailedAttempt
         while True:
             call.attempt += 1
@@ -118,7 +123,7 @@ class RequestExecutor:
             else:
                 with _Attempt(call, self.settings, self._shared_deadline, sessions.slots) as attempt:
                     outcome = await self.transport.send(
-                        sessions, call.request, ends_at=attempt.ends_at, team_id=self.settings.team_id
+                        sessions, call.request, ends_at=attempt.ends_at, settings=self.settings
                     )
                 outcome = attempt.end(outcome)
                 await sessions.let_next_send()

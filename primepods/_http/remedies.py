@@ -43,7 +43,7 @@ def remedy_for(status: int, request: Request, *, base_url: str, is_json: bool) -
     if status == HTTPStatus.NOT_FOUND:
         return _not_found_remedy(request, base_url)
     if status == HTTPStatus.TOO_MANY_REQUESTS and not is_idempotent(request.method):
-        return f"Nothing was done, and a {request.method} is not repeated: send it again later."
+        return "Nothing was done: send it again later."
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:

@@ -7,6 +7,7 @@ import base64
 import io
 import os
 import platform
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit
@@ -94,7 +95,7 @@ class Transport:
         return sessions
 
     async def send(
-        self, sessions: Sessions, request: Request, *, ends_at: float, team_id: str | None
+        self, sessions: Sessions, request: Request, *, ends_at: float, settings: Settings
     ) -> Response | FailedAttempt:
         """Send ``request`` once and read the response; time out when the clock reaches ``ends_at``.
 
@@ -102,7 +103,7 @@ class Transport:
             sessions: The sessions of the running loop.
             request: The request.
             ends_at: The time of the timeout, on the client's clock.
-            team_id: The team to act for.
+            settings: The settings of the client's view: the team to act for, and its headers.
 
         Raises:
             ClientClosedError: The client, or the caller's session, is closed.
@@ -121,7 +122,7 @@ class Transport:
                     URL(self._settings.base_url + request.target, encoded=True),
                     # These replace the session's, which are not in its public API.
                     middlewares=(*getattr(session, "_middlewares", ()), middleware),
-                    **self._options(request, team_id),
+                    **self._options(request, settings),
                 ) as response:
                     self.server_clock.note(response.headers.get("Date"))
                     return Response(
@@ -171,10 +172,10 @@ class Transport:
         if self._sessions is not None:
             await self._sessions.aclose()
 
-    def _options(self, request: Request, team_id: str | None) -> dict[str, Any]:
-        headers = dict(self._headers)
-        if team_id is not None:
-            headers["X-Prime-Team-ID"] = team_id
+    def _options(self, request: Request, settings: Settings) -> dict[str, Any]:
+        headers = {**self._headers, **_trace_headers(), **dict(settings.headers)}
+        if settings.team_id is not None:
+            headers["X-Prime-Team-ID"] = settings.team_id
         if request.body is not None:
             headers["Content-Type"] = "application/json"
         options: dict[str, Any] = {
@@ -302,6 +303,12 @@ def _headers(settings: Settings) -> Mapping[str, str]:
         "Accept-Encoding": "gzip, deflate",
         "User-Agent": f"{settings.user_agent} {product}" if settings.user_agent else product,
     }
+
+
+def _trace_headers() -> Mapping[str, str]:
+    """Return the ``traceparent`` of the current span, if the program uses `primepods.otel`."""
+    otel = sys.modules.get("primepods.otel")
+    return {} if otel is None else otel.trace_headers()
 
 
 async def _read_body(response: aiohttp.ClientResponse) -> bytes:

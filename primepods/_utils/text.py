@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 _MAX_LENGTH: Final = 100
+_REQUEST_ID_HEADERS: Final = ("x-request-id", "request-id", "cf-ray")
 
 
 def quote(value: object, max_length: int = _MAX_LENGTH) -> str:
@@ -20,6 +22,11 @@ def quote(value: object, max_length: int = _MAX_LENGTH) -> str:
 def one_line(text: str) -> str:
     """Return text from the server as one printable line: control codes never reach a terminal or log."""
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
+def find_request_id(headers: Mapping[str, str]) -> str | None:
+    """Return a response's ``x-request-id``, or a similar header; the names are in lower case."""
+    return next((headers[name] for name in _REQUEST_ID_HEADERS if name in headers), None)
 
 
 def clip(text: str, max_length: int) -> str:

@@ -88,8 +88,8 @@ class RentingOperator(BaseOperator):
             )
         else:
             specs = [self._read_spec()]
-            if limit is not None:
-                specs = [attrs.evolve(spec, max_price=limit) for spec in specs]
+        if limit is not None:
+            specs = [attrs.evolve(spec, max_price=limit) for spec in specs]
         return [attrs.evolve(spec, name=name) for spec in specs]
 
     def _read_spec(self) -> PodSpec:
@@ -124,11 +124,11 @@ def wait_for_pods(client: Client, name: str, seconds: float) -> list[Pod]:
     return pods
 
 
-def delete_by_name(client: Client, name: str) -> None:
-    """Delete the pods of a killed task, in the few seconds that Airflow allows."""
+def delete_by_name(client: Client, name: str, seconds: float) -> None:
+    """Delete the pods of a killed task; poll for them for at most this many seconds."""
     # Half of the time for each call, so that another can follow one that hangs.
-    hurried = client.with_options(deadline=KILL_TIMEOUT / 2)
+    hurried = client.with_options(deadline=seconds / 2)
     # Wait for the pod: its order may still be in flight. Airflow may end the process before a pod that
     # appears late is deleted.
-    for pod in wait_for_pods(hurried, name, KILL_TIMEOUT):
+    for pod in wait_for_pods(hurried, name, seconds):
         hurried.pods.delete(pod, missing_ok=True)

@@ -21,7 +21,7 @@ from .. import (
     TransferError,
     check_work,
 )
-from ._renting import RentingOperator, delete_by_name, find_by_name
+from ._renting import KILL_TIMEOUT, RentingOperator, delete_by_name, find_by_name
 from ._waits import change_logger
 from .hooks import PrimePodsHook
 
@@ -171,7 +171,7 @@ class PrimeRunPodOperator(RentingOperator):
         """Delete the pod by its name: the lease may still wait for the order's response, which has the id."""
         try:
             if self._client is not None:
-                delete_by_name(self._client, self._name)
+                delete_by_name(self._client, self._name, KILL_TIMEOUT)
         except PrimePodsError as exc:
             self.log.info("Looking for pod %s: %s", self._name, exc)
 

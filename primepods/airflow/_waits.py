@@ -57,7 +57,7 @@ def change_logger(log: Any) -> Callable[[PodChange], None]:
     """Return a callback that logs a pod's changes."""
 
     def log_change(change: PodChange) -> None:
-        log.info("%s", change.after or f"{change.pod_id} is gone")
+        log.info("%s", change)
 
     return log_change
 

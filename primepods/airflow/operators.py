@@ -61,10 +61,12 @@ class PrimeCreatePodOperator(RentingOperator):
         gpu_count: Number of GPUs.
         max_price: Max price per hour; default: each offer's price.
         exclude_providers: Providers to skip.
-        max_hours: Hours until the pod expires. Nothing deletes it at that time; a later
-            ``client.pods.sweep(expired=True)`` does, since the pod's name contains the time.
+        max_hours: Hours until the pod expires; more than the pipeline takes. Nothing deletes it at that time;
+            a later ``client.pods.sweep(expired=True)`` does, since the pod's name contains the time. With
+            ``None`` it does not expire.
         prime_conn_id: The connection's id.
-        appear_grace: Seconds for which a retry looks for the pod of the previous try.
+        appear_grace: Seconds for which a retry looks for the pod of the previous try, and a try that
+            ``execution_timeout`` ends for its own, to delete it.
     """
 
     ui_color: str = "#d7f0e4"
@@ -77,7 +79,7 @@ class PrimeCreatePodOperator(RentingOperator):
         gpu_count: int = 1,
         max_price: float | None = None,
         exclude_providers: Collection[str] = (),
-        max_hours: float | None = None,
+        max_hours: float | None = 24.0,
         prime_conn_id: str = PrimePodsHook.default_conn_name,
         appear_grace: float = 20.0,
         **kwargs: Any,
@@ -95,18 +97,24 @@ class PrimeCreatePodOperator(RentingOperator):
         self.appear_grace = appear_grace
         self._name: str | None = None
         self._was_killed = False
+        self._kill_timeout = KILL_TIMEOUT
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Rent the pod, or adopt the pod of an earlier try."""
         self._name = name = self._pod_name(context)
-        with PrimePodsHook(self.prime_conn_id).get_conn() as client:
-            is_retry = context["ti"].try_number > 1
-            pod = self._adopt(client, name, self.appear_grace if is_retry else 0.0)
-            if pod is None:
-                pod = create_first(client, self._find_specs(client, name), self._max_hours, self.log)
-            if self._was_killed:
-                # The task was killed while its order was in flight.
-                client.pods.delete(pod, missing_ok=True)
+        try:
+            with PrimePodsHook(self.prime_conn_id).get_conn() as client:
+                is_retry = context["ti"].try_number > 1
+                pod = self._adopt(client, name, self.appear_grace if is_retry else 0.0)
+                if pod is None:
+                    pod = create_first(client, self._find_specs(client, name), self._max_hours, self.log)
+                if self._was_killed:
+                    # The task was killed while its order was in flight.
+                    client.pods.delete(pod, missing_ok=True)
+        except AirflowTaskTimeout:
+            # Airflow calls `on_kill` next; after a timeout, it does not limit its time.
+            self._kill_timeout = self.appear_grace
+            raise
         return {"id": pod.id, "name": pod.name, "price_hr": pod.price_hr}
 
     def on_kill(self) -> None:
@@ -115,7 +123,7 @@ class PrimeCreatePodOperator(RentingOperator):
         if self._name is not None:
             self.log.info("The task was killed: deleting the pod %r, if it was made", self._name)
             with PrimePodsHook(self.prime_conn_id).get_conn() as client:
-                delete_by_name(client, self._name)
+                delete_by_name(client, self._name, self._kill_timeout)
 
     def _adopt(self, client: Client, name: str, grace: float) -> Pod | None:
         """Return the pod of an earlier try; delete other pods of this name."""
@@ -297,8 +305,9 @@ class PrimeWaitPodOperator(_OnePodOperator):
 class PrimeDeletePodOperator(_OnePodOperator):
     """Operator that deletes a pod and waits until it is confirmed gone; an ended pod is a success.
 
-    Best used as the teardown of the create task: ``.as_teardown(setups=create)``. It is skipped if the create
-    task before it has not run; any other missing id is a failure, because a pod may be running.
+    Best used as the teardown of create and wait: ``.as_teardown(setups=[create, wait])``. So whoever clears a
+    task between them clears both, and it gets the new pod's address. It is skipped if the create task before
+    it has not run; any other missing id is a failure, because a pod may be running.
 
     Args:
         pod_id: The pod's id, or the create operator's whole output.

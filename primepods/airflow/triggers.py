@@ -138,7 +138,7 @@ class PrimePodTrigger(BaseTrigger):
             return failure(exc)
 
     def _log_change(self, change: PodChange) -> None:
-        self.log.info("%s", change.after or f"{change.pod_id} is gone")
+        self.log.info("%s", change)
 
 
 async def _run_to_completion(work: Coroutine[Any, Any, None]) -> None:

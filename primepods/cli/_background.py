@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import typer
 from primepods.runs import Run
 
 from ._command import Api
-from ._errors import ExitCode, reported_errors
+from ._errors import CommandError, ExitCode, reported_errors
 from ._runner import Runner
 from ._table import print_info
 
@@ -27,34 +26,43 @@ _CHUNK_SIZE = 65_536
 
 def run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
     """Do a run in this process, and return its exit code."""
-    if not run.claim():
-        # Another process has taken it over.
-        return 0
-    run.save(pid=os.getpid())
+    runner = Runner(api.command, run, variables)
     code: int = ExitCode.FAILED
     try:
         with reported_errors(api.command):
-            code = api.run(Runner(api.command, run, variables).execute)
+            code = api.run(runner.execute)
     except typer.Exit as exc:
         code = exc.exit_code
     finally:
-        run.save(exit_code=code, ended_at=time.time())
+        # What could not take over its pod leaves the run to another attempt.
+        if not runner.is_interrupted:
+            run.save(exit_code=code, ended_at=time.time())
         if not run.record.is_detached:
             run.remove()
     return code
 
 
 def start_process(run: Run, variables: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Start the process of a run: in a session of its own, with its messages in a file."""
-    with (run.path / "log").open("ab") as log:
-        process = subprocess.Popen(  # noqa: S603 - this command
-            [sys.executable, "-m", "primepods", "_run", run.name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-            start_new_session=True,
-        )
-    # Secrets are in no argument and in no file.
+    """Start the process of a run, and give it the lock: in a session of its own, messages in a file."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(lock: int) -> int:
+        with (run.path / "log").open("ab") as log:
+            processes.append(
+                subprocess.Popen(  # noqa: S603 - this command
+                    [sys.executable, "-m", "primepods", "_run", run.name, str(lock)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=log,
+                    start_new_session=True,
+                    pass_fds=[lock],
+                )
+            )
+        return processes[0].pid
+
+    run.lend(start)
+    [process] = processes
+    # Secrets are in no argument and in no file. The process begins when it has read them.
     if process.stdin is not None:
         with suppress(BrokenPipeError), process.stdin:
             process.stdin.write(json.dumps(variables).encode())
@@ -69,18 +77,23 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
     """
     process = start_process(run, variables)
     shown = show(run, only_messages=True)
+    is_interrupted = False
     try:
         while process.poll() is None and run.reload().job is None:
             next(shown)
             time.sleep(_POLL_INTERVAL)
     except KeyboardInterrupt:
+        is_interrupted = True
         process.send_signal(signal.SIGINT)
         process.wait()
     next(shown)
-    code = run.reload().exit_code
-    if run.record.job is None:
+    record = run.reload()
+    if process.returncode is not None and record.exit_code is None and record.lease_file is not None:
+        command = api.command.rpartition(" ")[0]
+        raise CommandError(f"its process has died, and its pod may be billed: {command} attach {run.name}")
+    if record.job is None or (is_interrupted and record.exit_code == ExitCode.INTERRUPTED):
         run.remove()
-        raise typer.Exit(process.wait() if code is None else code)
+        raise typer.Exit(ExitCode.FAILED if record.exit_code is None else record.exit_code)
     process.returncode = 0  # it outlives this process, of which Popen would warn
     print_info(f"It goes on without this terminal: {api.command.rpartition(' ')[0]} attach {run.name}")
     typer.echo(run.name)

@@ -157,5 +157,14 @@ def progress(what: str, total: int | None = None) -> Generator[Callable[[int], A
         yield None
         return
     megabytes = None if total is None else -(-total // _MEGABYTE)
+    done = 0
     with screen.meter(what) as meter:
-        yield lambda done: meter.update(-(-done // _MEGABYTE), megabytes, "MB")
+
+        def show(sent: int) -> None:
+            nonlocal done
+            done = -(-sent // _MEGABYTE)
+            meter.update(done, megabytes, "MB")
+
+        yield show
+        # Without a known size, the bar would end as "0/?".
+        meter.update(done, megabytes or done, "MB")

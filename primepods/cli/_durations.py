@@ -29,6 +29,13 @@ def parse_duration(text: str | float) -> float:
     return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(words))
 
 
+def parse_hours(text: str | float) -> float:
+    """Return the hours of a number of hours, such as ``2`` or ``0.5``, or of a duration, such as ``90m``."""
+    if isinstance(text, int | float) or re.fullmatch(r"\d+(\.\d+)?", text.strip()):
+        return float(text)
+    return parse_duration(text) / _UNITS["h"]
+
+
 def short_duration(seconds: float) -> str:
     """Format a duration for a table: ``45s``, ``12m``, ``3h 5m``, ``2d 7h``."""
     whole = max(0, int(seconds))

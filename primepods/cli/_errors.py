@@ -32,6 +32,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     TIMED_OUT = 3
     POD_FAILED = 4
+    BUDGET_EXCEEDED = 5
     NOT_EXECUTABLE = 126
     NOT_FOUND = 127
     INTERRUPTED = 130
@@ -170,6 +171,8 @@ def _exit_code(error: Exception) -> ExitCode:
         return ExitCode.USAGE
     if isinstance(error, primepods.LoginError | primepods.ConnectionLostError):
         return ExitCode.SSH_FAILED
+    if isinstance(error, primepods.BudgetExceededError):
+        return ExitCode.BUDGET_EXCEEDED
     if isinstance(error, primepods.PodFailedError):
         return ExitCode.POD_FAILED
     return ExitCode.TIMED_OUT if isinstance(error, TimeoutError) else ExitCode.FAILED

@@ -7,7 +7,9 @@ import os
 import posixpath
 import time
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import primepods
 from primepods.runs import Run, RunRecord, follow_job, take_over_lease
@@ -18,6 +20,9 @@ from ._errors import CommandError, ExitCode, print_error
 from ._offers import find_key
 from ._pod_table import price
 from ._table import print_info
+
+if TYPE_CHECKING:
+    from primepods.remote import Exclusion
 
 _MAX_DOWNLOAD_ATTEMPTS = 3
 """Attempts to download a result if the connection is lost: the pod is about to be deleted."""
@@ -50,7 +55,8 @@ class Runner:
         """``True`` from the order until the pod is ready and accepts the login."""
         self._lease: primepods.AsyncLease | None = None
         self._is_kept = run.record.keep
-        self._exclusion = parse_exclusion(run.record.exclude, map(Path, run.record.exclude_from))
+        self.is_interrupted: bool = run.record.lease_file is not None
+        """Whether the run has a pod of a process that has died, which is not taken over yet."""
         self._upload_sizes: dict[str, int] = {}
         self._is_taken_over = False
         self._last_stage: object = None
@@ -59,6 +65,10 @@ class Runner:
     @property
     def _record(self) -> RunRecord:
         return self._run.record
+
+    @cached_property
+    def _exclusion(self) -> Exclusion:
+        return parse_exclusion(self._record.exclude, map(Path, self._record.exclude_from))
 
     async def execute(self, client: primepods.AsyncClient) -> int:
         """Rent a pod, do the work, delete the pod, and return the command's exit code."""
@@ -80,7 +90,7 @@ class Runner:
 
     async def _rent_and_restart(self, client: primepods.AsyncClient) -> int:
         """Do the work, on another pod if one is lost."""
-        for local, _ in self._record.uploads if self._record.job is None else ():
+        for local, _ in self._record.uploads if self._record.job is None and not self.is_interrupted else ():
             size = measure(self._program, local, self._exclusion)
             self._upload_sizes[local] = size.bytes
             print_info(f"To upload: {_shown(local)} ({describe(size)})")
@@ -95,24 +105,29 @@ class Runner:
                     raise CommandError(text, ExitCode.POD_FAILED) from None
                 print_info(f"{exc}. Beginning anew on another: restart {record.restart + 1}")
                 self._is_taken_over = False
-                self._run.save(restart=record.restart + 1, pod_id=None, job=None, offsets=self._run.sizes())
+                self._run.save(
+                    restart=record.restart + 1,
+                    lease_file=None,
+                    pod_id=None,
+                    job=None,
+                    offsets=self._run.sizes(),
+                )
 
     async def _rent(self, client: primepods.AsyncClient) -> int:
         """Do the work on a rented pod, and report how it ended."""
         self._started_at = time.monotonic()
         lease = self._lease = await self._make_lease(client)
+        self.is_interrupted = False
         pod: primepods.AsyncLeasedPod | None = None
         self._is_renting = True
         try:
             async with lease as pod:
                 self._is_renting = False
-                leased_at = self._record.leased_at or time.time()
-                self._run.save(pod_id=pod.id, pod_name=pod.name, leased_at=leased_at, price_hr=pod.price_hr)
+                self._run.save(pod_id=pod.id, price_hr=pod.price_hr)
                 code = await self._work_and_announce_deletion(client, pod)
         except BaseException as exc:
-            # The lease says with a note, or with this error, that the pod may still be billed.
-            may_be_billed = getattr(exc, "__notes__", ()) or isinstance(exc, primepods.NotReleasedError)
-            if not may_be_billed:
+            # The lease has said so if the pod may still be billed.
+            if lease.supervisor.release_error is None:
                 self._print_summary(pod, is_interrupted=not isinstance(exc, Exception))
             raise
         finally:
@@ -131,19 +146,27 @@ class Runner:
             lease["max_spend"] -= record.spent
         if any(limit is not None and limit <= 0 for limit in (lease["max_hours"], lease["max_spend"])):
             raise CommandError("the budget of --max-hours or --max-spend is used up", ExitCode.FAILED)
-        if record.pod_id is not None:
-            taken = take_over_lease(client, record.pod_id, on_change=self._show_change, **lease)
-            if taken is None:
-                raise CommandError(
-                    f"its pod {record.pod_id} is not leased by this machine any more: it was deleted"
-                )
-            self._is_taken_over = True
-            return taken
+        if record.lease_file is not None:
+            taken = take_over_lease(client, record.lease_file, on_change=self._show_change, **lease)
+            self._is_taken_over = taken is not None
+            self.is_interrupted = False
+            if taken is not None:
+                return taken
+            if record.pod_id is not None:
+                raise CommandError(f"its pod {record.pod_id} is not leased by this machine any more")
+        if record.is_stopping:
+            raise CommandError("stopped: it had no pod", ExitCode.INTERRUPTED)
         specs, min_price = await self._find_specs(client)
         if record.is_detached and lease["max_hours"] is None:
             # So that the pod's name has an expiry, by which `sweep --expired` finds it from any machine.
             lease["max_hours"] = (lease["max_spend"] or 0.0) / min_price
-        return client.pods.lease(specs, on_change=self._show_change, **lease)
+        made = client.pods.lease(specs, on_change=self._show_change, **lease)
+        made.supervisor.on_order = self._note_order
+        return made
+
+    def _note_order(self, lease_file: Path) -> None:
+        """Record an order before it is sent, so that what takes the run over finds its pod."""
+        self._run.save(lease_file=lease_file.name, pod_id=None, leased_at=time.time(), price_hr=0.0)
 
     async def _work_and_announce_deletion(
         self, client: primepods.AsyncClient, pod: primepods.AsyncLeasedPod
@@ -165,13 +188,16 @@ class Runner:
             changes["ssh_key_id"] = find_key(record.ssh_key, [key async for key in client.ssh_keys.list()])
         offers = await client.availability.find(**record.find)
         if not offers:
-            raise CommandError("no offer fits now: see primepods offers, or poll with --wait 2h")
+            # Its error has the reasons and the cheapest price.
+            wanted = {name: value for name, value in record.find.items() if name not in {"limit", "wait"}}
+            offers = [await client.availability.cheapest(**wanted)]
         specs = primepods.PodSpec.from_offers(offers, **changes)
         first, others = offers[0], len(specs) - 1
         more = f", or the next of {others} more offers" if others else ""
         money = price(first.price_hr, first.prices.currency)
         machine = f"{first.gpu_count} x {first.gpu_type} at {first.provider}"
         print_info(f"Renting {machine} for {money} an hour{more}")
+        print_info(_limits_text(record.lease))
         return specs, min(offer.price_hr or 0.01 for offer in offers)
 
     async def _work(self, client: primepods.AsyncClient, pod: primepods.AsyncLeasedPod) -> int:
@@ -315,9 +341,23 @@ class Runner:
             print_info(f"The pod {pod.name} ({pod.id}) was deleted, {totals}.")
 
 
+def _limits_text(lease: dict[str, Any]) -> str:
+    """Return the line that says which limits the cost has."""
+    hours, spend = lease["max_hours"], lease["max_spend"]
+    limits = [] if hours is None else [f"after {short_duration(hours * 3600)} (--max-hours)"]
+    limits += [] if spend is None else [f"at {price(spend)} (--max-spend)"]
+    if not limits:
+        return "No limit of time or cost: it runs until the command ends; see --max-hours and --max-spend"
+    return f"It ends {' or '.join(limits)} at the latest"
+
+
 def _shown(path: str) -> str:
     """Return a local path for messages; a slash at its end stays."""
-    return os.path.relpath(path) + ("/" if path.endswith("/") else "")
+    try:
+        shown = os.path.relpath(path)
+    except OSError:  # the current folder was deleted
+        return path
+    return shown + ("/" if path.endswith("/") else "")
 
 
 async def _watch_loss(client: primepods.AsyncClient, pod: primepods.AsyncLeasedPod) -> str:

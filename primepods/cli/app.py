@@ -169,7 +169,7 @@ def _help(command: Callable[..., None]) -> str:
 _EPILOG = (
     "Needs an API key: in PRIME_API_KEY, or saved by `prime login`. Without an account, try primepods demo."
     "\n\nExit codes: 0 success, 1 an error of the API or the connection, 2 wrong usage or settings, "
-    "3 timed out, 4 a pod failed, 130 interrupted."
+    "3 timed out, 4 a pod failed, 5 a budget was reached, 130 interrupted."
 )
 
 # Without typer's tracebacks: they show local variables, which may contain the key.

@@ -25,17 +25,31 @@ from ._copies import (
     parse_exclusion,
     parse_upload,
 )
-from ._durations import parse_duration
+from ._durations import parse_duration, parse_hours
 from ._errors import CommandError, ExitCode
 from ._offers import DiskSize, Image, OfferFilters, SshKey, TemplateId, without_unset
 from ._remote import Env, SshOptions, Words, parse_command, read_variables
+from .create import EnvFile, read_env
 
 _MAX_OFFERS = 5
 """Offers to try, one after the other."""
 
 MaxHours = Annotated[
     float | None,
-    typer.Option(help="Delete the pod after so many hours.", metavar="HOURS"),
+    typer.Option(
+        help="Delete the pod after this time: 2h, 90m, or a number of hours.",
+        metavar="TIME",
+        parser=parse_hours,
+    ),
+]
+BootTimeout = Annotated[
+    float,
+    typer.Option(
+        parser=parse_duration,
+        metavar="TIME",
+        help="Delete a pod that is not ready by then, and try the next offer.",
+        show_default="30m",
+    ),
 ]
 MaxSpend = Annotated[
     float | None, typer.Option(help="Delete the pod when it has cost this much.", metavar="AMOUNT")
@@ -125,6 +139,7 @@ def command(
     download: Downloads = None,
     max_hours: MaxHours = None,
     max_spend: MaxSpend = None,
+    boot_timeout: BootTimeout = 1800.0,
     name: Name = None,
     keep: Keep = False,
     keep_on_failed_download: KeepOnFailedDownload = False,
@@ -134,6 +149,7 @@ def command(
     file: File = None,
     remove: Remove = False,
     env: Env = None,
+    env_file: EnvFile = None,
     ssh: SshOptions,
     filters: OfferFilters,
     image: Image = None,
@@ -169,12 +185,18 @@ def command(
         "disk_size": disk_size,
         "max_price": filters.max_price,
     }
-    variables = read_variables(env)
+    variables = read_env((), env_file) | read_variables(env)
     record = RunRecord(
         client={"base_url": api.base_url, "context": api.context, "team_id": api.team},
         find=filters.given() | {"limit": _MAX_OFFERS},
         changes=without_unset(changes),
-        lease={"login": True, "max_hours": max_hours, "max_spend": max_spend, **ssh.arguments()},
+        lease={
+            "login": True,
+            "ready_timeout": boot_timeout,
+            "max_hours": max_hours,
+            "max_spend": max_spend,
+            **ssh.arguments(),
+        },
         ssh_key=ssh_key,
         command=parse_command(words),
         variables=list(variables),

@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -134,9 +135,14 @@ def attach(
             remote = client.pods.remote(resolve_handle(client, pod, team=api.team), **ssh.arguments())
             raise typer.Exit(remote.job(job).wait(check=False, capture=False).exit_code)
     run = find_run(name)
-    if run.state == "interrupted":
+    state = run.state
+    if state == "interrupted" and run.claim():
         print_info(f"The process of {run.name} has died: taking it over")
         _take_over(run)
+    elif state != "ended" and not run.reload().is_detached:
+        record = run.record
+        hint = f"; from the pod: primepods attach {record.pod_id}/{record.job}" if record.job else ""
+        raise CommandError(f"{run.name} writes to the terminal in which it was started{hint}", ExitCode.USAGE)
     try:
         _show_to_end(run, tail)
     except KeyboardInterrupt:
@@ -149,25 +155,30 @@ def attach(
 def stop(_: Api, name: RunName) -> None:
     """End a run as Ctrl-C ends `primepods run`: its command is ended, and its pod is deleted."""
     run = find_run(name)
-    if run.state == "ended":
+    state = run.state
+    if state == "ended":
         print_info(f"{run.name} has ended with exit code {run.record.exit_code}")
         return
-    if run.state == "interrupted":
+    if state == "interrupted" and run.claim():
         run.save(is_stopping=True)
         _take_over(run)
     else:
         # The lock shows that the process lives.
-        os.kill(run.record.pid, signal.SIGINT)
-    _show_to_end(run, tail=0)
+        os.kill(run.reload().pid, signal.SIGINT)
+    # The record of a run in a terminal goes with it.
+    with suppress(FileNotFoundError):
+        _show_to_end(run, tail=0)
 
 
 def _take_over(run: Run) -> None:
-    """Start a process for a run whose process has died; only one of several gets its lock."""
+    """Start a process for a run whose process has died."""
+    if run.record.exit_code is not None:
+        return  # another process has taken it over, and ended
+    # The terminal of a run without --detach is gone: from now on its output goes to files.
+    run.save(is_detached=True)
     given = {name: environment_variable(name) for name in run.record.variables}
     process = start_process(run, {name: value for name, value in given.items() if value is not None})
-    while process.poll() is None and run.reload().pid != process.pid:
-        time.sleep(_POLL_INTERVAL)
-    process.returncode = process.poll() or 0  # it outlives this process, of which Popen would warn
+    process.returncode = 0  # it outlives this process, of which Popen would warn
 
 
 def _show_to_end(run: Run, tail: int | None) -> None:
@@ -184,17 +195,15 @@ def _show_to_end(run: Run, tail: int | None) -> None:
             next(shown)
             return
         if state == "interrupted":
-            raise CommandError(f"the process of {run.name} has died: primepods attach {run.name}")
+            raise CommandError(f"{run.name} has no process: primepods attach {run.name}")
         time.sleep(_POLL_INTERVAL)
 
 
-def background(name: str) -> None:
+def background(name: str, lock: int) -> None:
     """Do a run in this process; `primepods run --detach` starts it."""
-    run = find_run(name)
     variables: dict[str, str] = json.loads(sys.stdin.buffer.read())
-    if not run.record.is_detached and run.claim():
-        # Its terminal is gone: from now on its output goes to files.
-        run.save(is_detached=True)
+    run = find_run(name)
+    run.inherit(lock)
     client = run.record.client
     api = Api(
         command="primepods run",

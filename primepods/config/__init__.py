@@ -11,6 +11,8 @@ only to that file's host.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult
@@ -47,6 +49,7 @@ __all__ = [
     "SettingSource",
     "Settings",
     "check_base_url",
+    "check_headers",
     "check_retry",
     "child_environment",
     "default_ssh_command",
@@ -67,6 +70,21 @@ DEFAULT_TIMEOUT: Final = 30.0
 """Default timeout of one attempt, in seconds."""
 DEFAULT_DEADLINE: Final = 120.0
 """Default deadline of one call with all its retries, in seconds."""
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
+_OWN_HEADERS: Final = frozenset(
+    {
+        "accept",
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "content-length",
+        "content-type",
+        "host",
+        "transfer-encoding",
+        "user-agent",
+        "x-prime-team-id",
+    }
+)
 DEFAULT_MAX_CONCURRENCY: Final = 16
 """Default limit on requests in flight of one client."""
 
@@ -83,6 +101,8 @@ class Settings:
     max_concurrency: int = DEFAULT_MAX_CONCURRENCY
     retry: RetryPolicy = attrs.field(factory=RetryPolicy)
     user_agent: str | None = None
+    headers: tuple[tuple[str, Secret], ...] = attrs.field(default=(), repr=False)
+    """Additional headers of each request, in lower case; the values may be secrets."""
     proxy: Secret | None = attrs.field(default=None, repr=False)
     clock: Clock = attrs.field(default=SYSTEM_CLOCK, repr=False)
     on_event: Hook | None = attrs.field(default=None, eq=False, repr=False)
@@ -101,6 +121,7 @@ def resolve(
     user_agent: str | None,
     own_connections: bool,
     context: str | None = None,
+    headers: Mapping[str, str] | None = None,
     on_event: Hook | None = None,
 ) -> Settings:
     """Resolve a client's arguments to :class:`Settings`.
@@ -131,6 +152,7 @@ def resolve(
         max_concurrency=check_count("max_concurrency", max_concurrency, minimum=1, maximum=None),
         retry=check_retry(retry),
         user_agent=None if user_agent is None else _check_user_agent(user_agent),
+        headers=check_headers("default_headers", headers),
         proxy=find_proxy(url_parts) if own_connections else None,
         on_event=on_event,
     )
@@ -206,6 +228,26 @@ def check_retry(value: RetryPolicy) -> RetryPolicy:
         remedy = "for no retries: RetryPolicy(attempts=1)"
         raise TypeError(f"retry must be a primepods.RetryPolicy, got {quote(value)}; {remedy}")
     return value
+
+
+def check_headers(name: str, value: Mapping[str, str] | None) -> tuple[tuple[str, Secret], ...]:
+    """Return headers in lower case, sorted.
+
+    Raises:
+        TypeError: ``value`` is not a mapping of strings.
+        ValueError: A header is set by the client, or a name or value is not valid in a request.
+    """
+    if value is not None and not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a mapping of header names to values, got {type(value).__name__}")
+    checked: dict[str, Secret] = {}
+    for header, text in (value or {}).items():
+        lower = check_string(f"a name in {name}", header).lower()
+        if not _HEADER_NAME.fullmatch(lower) or lower in _OWN_HEADERS:
+            raise ValueError(f"{name}: {quote(header)} is not a header name, or one that the client sets")
+        if not check_string(f"{name}[{header!r}]", text).isprintable() or not text.isascii():
+            raise ValueError(f"{name}[{header!r}] must be printable ASCII text")
+        checked[lower] = Secret(text)
+    return tuple(sorted(checked.items()))
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)

@@ -23,6 +23,8 @@ class Request:
     """Requests in flight when this one arrived, including itself."""
     time: float
     """Arrival time, in seconds on the emulator's clock."""
+    operation: str | None = None
+    """The operation, as in ``faults.add(on=…)``; ``None`` if the API has no such path."""
     faults: list[str] = attrs.field(factory=list[str])
     """Names of the faults that affected it."""
     status: int | None = None
@@ -61,14 +63,28 @@ class RequestLog(Sequence[Request]):
         self._entries.clear()
 
     def where(
-        self, *, method: str | None = None, path: str | None = None, status: int | Iterable[int] | None = None
+        self,
+        *,
+        on: str | Iterable[str] | None = None,
+        method: str | None = None,
+        path: str | None = None,
+        status: int | Iterable[int] | None = None,
     ) -> list[Request]:
-        """Return the requests with this method, this exact path, and this status or one of several."""
+        """Return the requests that match all conditions.
+
+        Args:
+            on: One or more operations, such as ``create``, as in ``faults.add``.
+            method: The method.
+            path: The exact path.
+            status: The status, or one of several.
+        """
+        operations = {on} if isinstance(on, str) else set(on or ())
         statuses = {status} if isinstance(status, int) else set(status or ())
         return [
             entry
             for entry in self._entries[:]
-            if (method is None or entry.method == method)
+            if (on is None or entry.operation in operations)
+            and (method is None or entry.method == method)
             and (path is None or entry.path == path)
             and (status is None or entry.status in statuses)
         ]

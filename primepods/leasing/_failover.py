@@ -1,4 +1,4 @@
-"""Failover of a lease: after which errors the next spec is tried."""
+"""Failover of a lease: after which errors an order is repeated, or the next spec is tried."""
 
 from __future__ import annotations
 
@@ -18,6 +18,13 @@ _NEXT_SPEC_ERRORS: Final = (
 )
 # Number of pods that refuse the user's keys, after which no more are ordered: they would refuse, too.
 _MAX_KEY_REFUSALS: Final = 2
+
+
+def is_rate_limited(error: errors.PrimePodsError) -> bool:
+    """Return whether an order was refused by the rate limit, or got no turn within its call's deadline."""
+    if isinstance(error, errors.RequestTimeoutError):
+        return error.limit == "deadline" and not error.maybe_received
+    return isinstance(error, errors.RateLimitError)
 
 
 def tries_next_spec(failures: list[errors.PrimePodsError]) -> bool:

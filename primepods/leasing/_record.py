@@ -96,6 +96,19 @@ class LeaseRecord:
             _pid_namespace(),
         )
 
+    def is_foreign_to(self, settings: Settings) -> str | None:
+        """Return why an account cannot tell whether the pod is gone; ``None`` if it can."""
+        # Under another key, or for another team, a 404 would prove nothing.
+        if self.base_url != settings.base_url:
+            return f"it was rented at {self.base_url}"
+        if self.key_fingerprint != fingerprint(settings):
+            return "it was rented with another API key"
+        if self.team_id == settings.team_id:
+            return None
+        if self.team_id is None:
+            return "it is without a team: use a client without team_id"
+        return f"it is of team {self.team_id}: use a client of that team_id"
+
     @property
     def is_dead(self) -> bool:
         """Whether the process has provably ended; always ``False`` without Linux's ``/proc``."""

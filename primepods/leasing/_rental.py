@@ -37,7 +37,7 @@ _APPEARANCE_TIMEOUT: Final = 60.0
 # Seconds to confirm that a pod is gone, after the release was interrupted.
 _HURRIED_TIMEOUT: Final = 10.0
 _HURRIED_INTERVAL: Final = 1.0
-# Seconds after which an accepted deletion is sent again, if the pod is neither deleting nor terminated.
+# Seconds after which an accepted deletion is first sent again, if the pod is neither deleting nor terminated.
 _RESEND_AFTER: Final = 60.0
 _MAX_BACKOFF: Final = 10.0
 # Min seconds between two log messages about a release that fails.
@@ -105,8 +105,8 @@ class Rental:
         self._last_failure = ""
         self._listeners = LISTENERS.get()
 
-    async def prepare(self) -> None:
-        """Choose the name, and write the file.
+    async def prepare(self) -> LeaseFile:
+        """Choose the name, and write and return the file.
 
         Raises:
             ConfigError: The folder cannot be written.
@@ -128,11 +128,13 @@ class Rental:
         # Before it is written: if this is interrupted, the release removes the file, whose thread goes on.
         self.file = LeaseFile.new(account.folder, record)
         await asyncio.to_thread(self.file.write)
+        return self.file
 
     async def resume(self, file: LeaseFile) -> None:
         """Take over the pod of a lease whose process has died; its time and cost count from its order.
 
         Raises:
+            CreateUncertainError: Its order got no response, and no pod has its name.
             PrimePodsError: The pod is gone, or the API does not respond.
         """
         record = file.record
@@ -146,7 +148,19 @@ class Rental:
                 for name in ("host", "boot_id", "pid_namespace", "pid", "process_start")
             },
         )
-        self.pod = await self.account.pods.get(str(record.pod_id))
+        if self.pod_id is None:
+            self.spec = attrs.evolve(self.spec, name=record.name)
+            found, shown = await find_named(self.account.listed, record.name, self._clock)
+            if not found:
+                self._doubt = _UNCERTAIN
+                raise CreateUncertainError(
+                    f"Whether pod {record.name!r} exists is unknown: the process that ordered it has died, "
+                    f"and {shown}. `primepods sweep` deletes it if it appears.",
+                    name=record.name,
+                )
+            self._others |= {row.id for row in found[1:]}
+            await self._note_id(found[0].id)
+        self.pod = await self.account.pods.get(str(self.pod_id))
         now = self.account.server_clock.now() or self._clock.wall()
         self._ordered_at = self._clock.boottime() - max(0.0, now - record.ordered_at.timestamp())
         self.note_price(self.pod.price_hr)
@@ -295,7 +309,7 @@ class Rental:
         if self._doubt == _INTERRUPTED:
             found, self._shown = await find_named(self.account.listed, self.name, self._clock)
             self._others |= {row.id for row in found}
-        await self.identify()
+        self._note_others(await self.identify())
         if self.pod_id is not None:
             is_shown = self.status is not None or self._is_identified
             self._failure = await self._delete(self.pod_id, is_shown=is_shown)
@@ -303,7 +317,7 @@ class Rental:
     async def delete_others(self, listed: list[ListedPod]) -> str | None:
         """Delete all pods with the unique name but the ordered one; return why one may be running."""
         failure: str | None = None
-        self._others |= {row.id for row in listed if is_same_name(self.name, row.name)} - {self.pod_id}
+        self._note_others(listed)
         for pod_id in sorted(self._others):
             _log.warning("pod %s is deleted: it is of the order %s, and not used", pod_id, self.name)
             reason = await self._delete(pod_id, is_shown=True)
@@ -314,8 +328,16 @@ class Rental:
                 failure = f"its pod {pod_id} is not released: {reason}"
         return failure
 
-    def settle(self, failure: str | None) -> None:
-        """End the release: report a pod that may be running, leave the file to sweeps, or remove it."""
+    def _note_others(self, listed: list[ListedPod]) -> None:
+        self._others |= {row.id for row in listed if is_same_name(self.name, row.name)} - {self.pod_id}
+
+    def settle(self, failure: str | None, *, is_searched: bool) -> None:
+        """End the release: report a pod that may be running, leave the file to sweeps, or remove it.
+
+        Args:
+            failure: Why a pod may be running, or ``None``.
+            is_searched: Whether the whole list was searched for other pods with the unique name.
+        """
         failure = failure or self._failure
         if self._doubt in {_ANOTHER, _INTERRUPTED}:
             failure = failure or f"{self._doubt}, and {self._shown}"
@@ -327,7 +349,13 @@ class Rental:
             _log.warning("whether pod %r exists is unknown: `primepods sweep` looks for it", self.name)
             self._leave_to_sweep()
         elif not self.is_settled:
-            self._remove_file()
+            if is_searched:
+                self._remove_file()
+            else:
+                _log.warning(
+                    "the list could not be read: `primepods sweep` looks for other pods named %r", self.name
+                )
+                self._leave_to_sweep()
             if not self._is_kept:
                 if self.pod_id is not None:
                     _log.info("%s is confirmed gone, for about %s", self.label, money(self._final_spent))
@@ -345,6 +373,7 @@ class Rental:
         failures = 0
         self._ends_at = self._clock.time() + self._options.release_timeout
         self._accepted_at = math.inf
+        resend_after = _RESEND_AFTER
         try:
             async with self._clock.timeout_at(self._ends_at) as self._limit:
                 while True:
@@ -361,10 +390,12 @@ class Rental:
                         async with self._clock.timeout_at(self._ends_at) as patience:
                             self._patience = patience
                             try:
-                                await pods.wait_gone(pod_id, timeout=_RESEND_AFTER, interval=interval)
+                                await pods.wait_gone(pod_id, timeout=resend_after, interval=interval)
                             finally:
                                 self._patience = None
                     except WaitTimeoutError as exc:
+                        # A wait begins anew, and under a rate limit it may need minutes to confirm an end.
+                        resend_after *= 2
                         status = exc.statuses.get(pod_id)
                         if status is not None and status.status not in _ENDING:
                             # The API has lost the deletion that it accepted.

@@ -8,6 +8,7 @@ from types import TracebackType
 from .._utils.arguments import check_interval, check_seconds
 from .._utils.money import money
 from .._utils.pod_reference import PodReference
+from .._utils.summaries import html_table
 from ..errors import ClientClosedError, PrimePodsError, WaitTimeoutError
 from ..models import Endpoint, Pod, PodStatus
 from ..remote import AsyncRemote
@@ -66,6 +67,11 @@ class LeasedPodView(PodReference):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} ({self.name}), {money(self.price_hr)} an hour>"
+
+    def _repr_html_(self) -> str:
+        price, spent = money(self.price_hr), money(self.spent())
+        row = (self.id, self.name, price, f"about {spent}", self.ssh)
+        return html_table("Leased pod", ("id", "name", "price per hour", "spent", "ssh"), [row])
 
 
 class AsyncLeasedPod(LeasedPodView, AsyncRemote):

@@ -18,16 +18,21 @@ import math
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from .._operations import LISTENERS, begin_operation, empty_context
 from .._utils.money import money
 from ..errors import (
     BudgetExceededError,
+    ConfigError,
     NotReleasedError,
     PodFailedError,
     PrimePodsError,
     ProtocolError,
+    RateLimitError,
+    RequestTimeoutError,
+    SoldOutError,
     WaitError,
 )
 from ..models import Pod, PodChange, PodStatus
@@ -36,10 +41,10 @@ from ..specs import PodSpec
 from ..ssh import SSHTarget
 from ..waiting import OnChange
 from ._ctrl_c import ctrl_c
-from ._failover import tries_next_spec
+from ._failover import is_rate_limited, tries_next_spec
 from ._rental import Rental
 from .ledger import LeaseFile
-from .pods_api import LIST_TIMEOUT, Account, LeaseOptions, ListedPod
+from .pods_api import LIST_TIMEOUT, Account, LeaseOptions, ListedPod, Listing
 
 _log = logging.getLogger("primepods")
 
@@ -49,6 +54,9 @@ _INTERRUPTS: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
 _CHECK_INTERVAL: Final = 60.0
 # Seconds; closer interruptions count as one: the end of a loop cancels all tasks of a lease together.
 _MIN_INTERRUPTION_INTERVAL: Final = 0.05
+# Seconds between two orders that the rate limit refuses; doubled each time.
+_MIN_ORDER_DELAY: Final = 5.0
+_MAX_ORDER_DELAY: Final = 60.0
 # Number of interruptions of a release at which it is given up.
 _MAX_INTERRUPTIONS: Final = 2
 
@@ -69,6 +77,7 @@ class LeaseSupervisor:
         budget_error: The error that says which budget is used up.
         had_ctrl_c: Whether Ctrl-C was intercepted; the caller raises ``KeyboardInterrupt`` in the end.
         on_pod_lost: Called when the pod is deleted before the end of its block.
+        on_order: Called with the lease file of each order, before it is sent.
     """
 
     def __init__(
@@ -85,6 +94,7 @@ class LeaseSupervisor:
         self.budget_error: BudgetExceededError | None = None
         self.had_ctrl_c: bool = False
         self.on_pod_lost: Callable[[], None] | None = None
+        self.on_order: Callable[[Path], None] | None = None
         self._orders = orders
         self._options = options
         self._add = add
@@ -110,7 +120,16 @@ class LeaseSupervisor:
 
         Args:
             file: Its file, which this process has claimed.
+
+        Raises:
+            ConfigError: The file is another account's. It stays as it is.
         """
+        if reason := file.record.is_foreign_to(self._orders[0][0].settings):
+            file.close()
+            raise ConfigError(
+                f"The pod {file.record.name} is not taken over, and may be billed: {reason}. Use the key "
+                "and the address that rented it."
+            )
         self._resumed = file
 
     async def begin(self, on_change: OnChange | None) -> None:
@@ -333,21 +352,18 @@ class LeaseSupervisor:
         failures: list[str] = []
         listed: list[ListedPod] = []
         for account, spec in self._orders:
-            rental = Rental(account, spec, self._options)
-            rental.file = self._resumed
-            self._rentals.append(rental)
             try:
-                listed = await self._make_ready(rental)
+                listed = await self._rent(account, spec)
                 break
             except PrimePodsError as exc:
                 for failure in failures:
                     exc.add_note(f"Before that: {failure}")
                 errors.append(exc)
-                if not await self._prepare_next(rental, errors):
+                if not await self._prepare_next(self._rentals[-1], errors):
                     raise
                 self._note_deletion(exc)
                 failures.append(str(exc))
-                _log.info("%s; trying the next spec", exc)
+                self._log_failover(self._rentals[-1], exc, tried=len(errors))
         self.is_ready = True
         self._rentals[-1].notify("LeaseReady")
         self._ready.set_result(None)
@@ -358,6 +374,36 @@ class LeaseSupervisor:
             file, label = self._rentals[-1].file, self._rentals[-1].label
             if file is not None and await asyncio.to_thread(file.restore):
                 _log.warning("the file %s of %s was removed: it is written again", file.path, label)
+
+    def _log_failover(self, rental: Rental, error: PrimePodsError, *, tried: int) -> None:
+        """Say by the pod's name why it is not used."""
+        _log.debug("%s", error)
+        reason = error.reason if isinstance(error, PodFailedError) else str(error)
+        if isinstance(error, SoldOutError):
+            reason = "sold out"
+        left = len(self._orders) - tried
+        _log.warning("%s: %s; trying the next spec (%s left)", rental.name, reason.rstrip("."), left)
+
+    async def _rent(self, account: Account, spec: PodSpec) -> list[ListedPod]:
+        """Order a pod and make it ready; order again while the API's rate limit refuses the order."""
+        ends_at = self._clock.time() + self._options.ready_timeout
+        delay = _MIN_ORDER_DELAY
+        while True:
+            rental = Rental(account, spec, self._options)
+            rental.file = self._resumed
+            self._rentals.append(rental)
+            try:
+                return await self._make_ready(rental)
+            except (RateLimitError, RequestTimeoutError) as exc:
+                retry_after = exc.retry_after if isinstance(exc, RateLimitError) else None
+                # Random, so that processes that were refused together do not order together.
+                pause = max(retry_after or 0.0, delay) * (0.5 + self._clock.random())
+                is_over = self._clock.time() + pause >= ends_at
+                if rental.needs_list or is_over or not is_rate_limited(exc):
+                    raise
+                _log.warning("%s Ordering again in %.0f s", exc, pause)
+            delay = min(2 * delay, _MAX_ORDER_DELAY)
+            await self._clock.sleep(pause)
 
     async def _prepare_next(self, rental: Rental, errors: list[PrimePodsError]) -> bool:
         """Delete the pod of a spec that has failed; return whether the next spec is tried."""
@@ -373,7 +419,9 @@ class LeaseSupervisor:
         if rental.file is not None:
             await rental.resume(rental.file)
         else:
-            await rental.prepare()
+            file = await rental.prepare()
+            if self.on_order is not None:
+                self.on_order(file.path)
             if self.is_ending:
                 raise asyncio.CancelledError
             self._is_ordering = True
@@ -438,20 +486,23 @@ class LeaseSupervisor:
         for rental in rentals:
             if not rental.is_settled and not (self._is_kept and rental is self._rentals[-1]):
                 await rental.delete_own()
-        listings: dict[str | None, list[ListedPod]] = {}
+        listings: dict[str | None, Listing] = {}
         for rental in rentals:
             team_id = rental.account.settings.team_id
+            is_needed = rental.needs_list
             if team_id not in listings and any(each.needs_list for each in rentals):
                 listings[team_id] = await self._read_list(rental.account)
-            rental.settle(await rental.delete_others(listings.get(team_id, [])))
+            listed, is_complete = listings.get(team_id, ([], False))
+            failure = await rental.delete_others(listed)
+            rental.settle(failure, is_searched=is_complete or not is_needed)
 
-    async def _read_list(self, account: Account) -> list[ListedPod]:
+    async def _read_list(self, account: Account) -> Listing:
         """Read the list; no longer than 10 s after an interruption of the release."""
         started_at = self._interrupted_at if self._interruptions else self._clock.time()
         with suppress(TimeoutError):
             async with self._clock.timeout_at(started_at + LIST_TIMEOUT):
-                return (await account.shared_list.read(account))[0]
-        return []
+                return await account.shared_list.read(account)
+        return [], False
 
     def _note_deletion(self, error: BaseException | None) -> None:
         """Say in a wait's error that the pod is deleted, in place of the advice for a pod that runs."""

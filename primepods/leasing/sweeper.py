@@ -15,7 +15,7 @@ from .._utils.concurrency import map_bounded
 from .._utils.text import quote
 from .._utils.unique_names import expiry_of, is_same_name
 from ..errors import ConfigError, CreateUncertainError, NotFoundError, PrimePodsError
-from ._record import LeaseRecord, as_time, fingerprint
+from ._record import LeaseRecord, as_time
 from .ledger import LeaseFile, Ledger, read_ledger, remove_broken_drafts
 from .pods_api import APPEARS_WITHIN, Account, ListedPod, find_named, has_ended, read_ended_pods
 from .server_time import confirmed_time
@@ -89,7 +89,8 @@ class Sweeper:
             orphans += self._find_by_name(listed, recorded)
             chosen = [orphan for orphan in orphans if self._is_chosen(orphan)]
             if not dry_run:
-                for file in ended:
+                # An incomplete list may lack another pod with the name.
+                for file in ended if self._list_error is None else ():
                     file.remove()
                 for outcome in await map_bounded(self._delete, chosen, self.account.settings.max_concurrency):
                     outcomes |= outcome
@@ -252,15 +253,8 @@ class Sweeper:
 
     def _reason_to_skip(self, record: LeaseRecord) -> str | None:
         """Return why a lease is left alone; ``None`` if its process may have ended."""
-        # Under another key, or for another team, a 404 would prove nothing.
-        if record.base_url != self.account.settings.base_url:
-            return f"it was rented at {record.base_url}"
-        if record.key_fingerprint != fingerprint(self.account.settings):
-            return "it was rented with another API key"
-        if record.team_id != self.account.settings.team_id:
-            if record.team_id is None:
-                return "it is without a team: sweep with a client without team_id"
-            return f"it is of team {record.team_id}: sweep with a client of that team_id"
+        if reason := record.is_foreign_to(self.account.settings):
+            return reason
         if record.may_be_orphaned(has_min_age=self.older_than is not None):
             return None
         if record.is_other_host:
@@ -314,7 +308,7 @@ class Sweeper:
                 return {name: CreateUncertainError(text, name=name)}
             pod_ids = [row.id for row in found]
         outcome = {pod_id: await self._delete_pod(pod_id, orphan) for pod_id in pod_ids}
-        # An incomplete list may lack another pod with the name.
+        # As above: an incomplete list may lack another pod with the name.
         if orphan.file is not None and not any(outcome.values()) and self._list_error is None:
             orphan.file.remove()
         return outcome

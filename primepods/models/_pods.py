@@ -208,3 +208,7 @@ class PodChange(ToDict):
     """Status before the change; ``None`` in the first change of a pod."""
     after: PodStatus | None
     """Status now; ``None`` if the pod is gone."""
+
+    def __str__(self) -> str:
+        """Return one line for people: the new status, or that the pod is gone."""
+        return f"{shown_id(self.pod_id)} is gone" if self.after is None else str(self.after)

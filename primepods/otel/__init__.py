@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from opentelemetry import trace
 from opentelemetry.metrics import MeterProvider, get_meter
 from opentelemetry.trace import Link, Span, SpanKind, StatusCode, TracerProvider, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
 from .._version import __version__
@@ -41,6 +42,13 @@ _DURATION_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.7
 """Seconds: the bucket boundaries of the semantic conventions."""
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _MIN_ERROR_STATUS: Final = 400
+
+
+def trace_headers() -> dict[str, str]:
+    """Return the headers that continue the current trace at the API: ``traceparent``, if a span is active."""
+    headers: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(headers)
+    return headers
 
 
 class OpenTelemetryEvents:

@@ -119,7 +119,7 @@ class PodRun:
 
     def _log_change(self, change: PodChange) -> None:
         if _stage(change.before) != _stage(change.after):
-            self.log.info("Pod %s", change.after or f"{change.pod_id} is gone")
+            self.log.info("Pod %s", change)
 
 
 def shell_script(command: str, setup: str | None) -> str:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import PurePath
@@ -98,9 +99,15 @@ class SSHOptions:
             ConfigError: The program is missing or cannot be started, or rejects something; or the host keys
                 cannot be stored.
         """
-        # `-G` prints the configuration for a host, and does not connect.
         options = self.argv(pod_id, target)[len(self.ssh_command) :]
+        program = self.ssh_command[0]
         try:
+            if PurePath(program).stem != "ssh":
+                # Another program need not know `-G`.
+                if shutil.which(program) is None:
+                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+                return
+            # `-G` prints the configuration for a host, and does not connect.
             with anyio.move_on_after(_CHECK_TIMEOUT):
                 done = await anyio.run_process(
                     [*self.ssh_command, "-G", *options],
@@ -109,8 +116,7 @@ class SSHOptions:
                     env=environment_without_key(),
                     start_new_session=True,
                 )
-                # Another program need not know `-G`.
-                if done.returncode and PurePath(self.ssh_command[0]).stem == "ssh":
+                if done.returncode:
                     said = clip(one_line(done.stderr.decode(errors="replace")), _MAX_MESSAGE_LENGTH)
                     raise ConfigError(
                         "ssh rejects its options or its configuration here, so no pod can be reached: "

@@ -89,21 +89,28 @@ class AsyncPods:
         team_id = check_spec(spec).team_id
         return self._creator if team_id is None else PodCreator(*self._for_team(team_id))
 
-    def _for_team(self, team_id: str | None) -> tuple[RequestExecutor, AsyncPods]:
-        """Return the executor and the pods of a team; by default the client's."""
+    def _for_team(self, team_id: str | None, min_deadline: float = 0.0) -> tuple[RequestExecutor, AsyncPods]:
+        """Return the executor and the pods of a team; by default the client's.
+
+        Args:
+            team_id: The team.
+            min_deadline: The least deadline of calls of the pods. Under a rate limit, many deletions at once
+                would all reach a shorter one before they are confirmed, and begin anew.
+        """
         settings = self._executor.settings
         if team_id is not None:
             settings = attrs.evolve(settings, team_id=team_id)
         executor = self._executor.with_settings(settings)
         hub = HubConnection(settings, executor.transport.given_session, self._hub)
-        return executor, AsyncPods(executor, hub, self._open_leases)
+        patient = attrs.evolve(settings, deadline=max(settings.deadline, min_deadline))
+        return executor, AsyncPods(executor.with_settings(patient), hub, self._open_leases)
 
-    def _account(self, team_id: str | None) -> Account:
+    def _account(self, team_id: str | None, min_deadline: float = 0.0) -> Account:
         """Return the account for the leases and sweeps of a team; by default the client's."""
         from ..leasing.pods_api import Account
         from ._creation import PodCreator
 
-        executor, pods = self._for_team(team_id)
+        executor, pods = self._for_team(team_id, min_deadline)
         return Account(
             pods=pods,
             listed=partial(listed_pods, executor),
@@ -486,7 +493,8 @@ class AsyncPods:
             ssh_options: Arguments for ``ssh``.
             ssh_command: Command and arguments to use instead of ``ssh``; for ``ssh``, those of the variable
                 ``PRIMEPODS_SSH_COMMAND``, if it is set.
-            ready_timeout: Seconds for the pod to become ready.
+            ready_timeout: Seconds for the pod to become ready; before that, as long for an order that the
+                rate limit refuses, which is sent again.
             interval: Seconds between two polls of the pod, from 0.05.
             on_change: Callback for each :class:`~primepods.PodChange` until it is ready; see :meth:`wait`.
             max_hours: Hours from the order until the pod is deleted, including this machine's sleep. Then
@@ -532,7 +540,7 @@ class AsyncPods:
             login=login,
             ssh=SSHOptions(login_timeout=login_timeout, ssh_options=ssh_options, ssh_command=ssh_command),
         )
-        orders = [(self._account(each.team_id), each) for each in check_specs(spec)]
+        orders = [(self._account(each.team_id, release_timeout), each) for each in check_specs(spec)]
         open_leases = self._open_leases
         supervisor = LeaseSupervisor(orders, options, add=open_leases.add, discard=open_leases.discard)
         return AsyncLease(supervisor, on_change)

@@ -6,6 +6,8 @@ import difflib
 import json
 import os
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +23,9 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment,unused-ignore]  # on other systems, it is a module
 
 _VERSION: Final = 1
+_LOCK_ATTEMPTS: Final = 5
+"""A process that only looks at the state holds the lock for a moment."""
+_LOCK_INTERVAL: Final = 0.02
 STREAMS: Final = ("stdout", "stderr")
 
 
@@ -48,9 +53,9 @@ class RunRecord:
         began_at: When it began, in seconds since the epoch.
         pid: The process that holds its lock, or the last one that did.
         restart: The number of the current restart.
+        lease_file: The file of its lease, from before the order.
         pod_id: Its pod.
-        pod_name: The pod's name.
-        leased_at: When it was rented; ``None`` while there is none.
+        leased_at: When the pod was ordered; ``None`` while there is none.
         price_hr: The pod's price per hour.
         job: Name of its job on the pod, once that has been confirmed.
         offsets: Size of the files of output when the job began.
@@ -79,8 +84,8 @@ class RunRecord:
     began_at: float
     pid: int = 0
     restart: int = 0
+    lease_file: str | None = None
     pod_id: str | None = None
-    pod_name: str | None = None
     leased_at: float | None = None
     price_hr: float = 0.0
     job: str | None = None
@@ -111,7 +116,7 @@ class Run:
 
     @classmethod
     def create(cls, record: RunRecord) -> Run:
-        """Return a new run, whose lock this process holds if it does the work.
+        """Return a new run, whose lock this process holds.
 
         Raises:
             ConfigError: The folder cannot be written.
@@ -121,6 +126,7 @@ class Run:
         try:
             path.mkdir(mode=0o700, parents=True)
             run.save()
+            run.claim()
         except OSError as exc:
             raise ConfigError(
                 f"The folder {path.parent} cannot be written ({exc.strerror}): nothing was rented, since the "
@@ -160,10 +166,29 @@ class Run:
 
     def claim(self) -> bool:
         """Lock the run for this process, until it ends; return ``False`` if another process has it."""
+        self._lock = _lock(self.path, is_shared=False)
         if self._lock < 0:
-            self._lock = _lock(self.path)
-            self.reload()
-        return self._lock >= 0
+            return False
+        self.reload()
+        self.save(pid=os.getpid())
+        return True
+
+    def lend(self, start: Callable[[int], int]) -> None:
+        """Give the lock to a process, so that no other can take it in between.
+
+        Args:
+            start: Starts a process that inherits this descriptor, and returns its pid.
+        """
+        try:
+            self.save(pid=start(self._lock))
+        finally:
+            os.close(self._lock)
+            self._lock = -1
+
+    def inherit(self, lock: int) -> None:
+        """Hold the lock that the parent of this process has lent."""
+        os.set_inheritable(lock, False)  # noqa: FBT003 - has no name; ssh must not hold it
+        self._lock = lock
 
     @property
     def state(self) -> str:
@@ -171,7 +196,7 @@ class Run:
         if self.record.exit_code is not None:
             return "ended"
         if self._lock < 0:
-            lock = _lock(self.path)
+            lock = _lock(self.path, is_shared=True)
             if lock >= 0:
                 os.close(lock)
                 return "interrupted"
@@ -220,13 +245,22 @@ def _folder() -> Path:
     return lease_folder().absolute() / "runs"
 
 
-def _lock(path: Path) -> int:
-    """Return the open and locked file of a run; -1 if another process has locked it."""
+def _lock(path: Path, *, is_shared: bool) -> int:
+    """Return the open and locked file of a run; -1 if another process has locked it.
+
+    Args:
+        path: The run's folder.
+        is_shared: Whether others may look at the same time.
+    """
     descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    if fcntl is not None:
+    for _ in range(1 if is_shared else _LOCK_ATTEMPTS):
+        if fcntl is None:
+            return descriptor
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(descriptor)
-            return -1
-    return descriptor
+            time.sleep(_LOCK_INTERVAL)
+        else:
+            return descriptor
+    os.close(descriptor)
+    return -1

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from .._utils.unique_names import UniqueName
 from ..config import lease_folder
+from ..errors import ConfigError
 
 if TYPE_CHECKING:
     # Not imported otherwise: the command's help needs none of it.
@@ -14,33 +14,39 @@ if TYPE_CHECKING:
     from ..leasing.lease import AsyncLease
 
 
-def take_over_lease(client: AsyncClient, pod_id: str, **options: Any) -> AsyncLease | None:
-    """Return the lease of a pod, continued in this process; ``None`` if this machine has none to take over.
+def take_over_lease(client: AsyncClient, file_name: str, **options: Any) -> AsyncLease | None:
+    """Return the lease of a file, continued in this process; ``None`` if there is no such file any more.
 
     Args:
         client: The client.
-        pod_id: The pod.
+        file_name: The file, in the folder of leases.
         options: The parameters of ``pods.lease``.
+
+    Raises:
+        ConfigError: The file is another account's, cannot be read, or is locked by a process.
     """
-    from ..leasing.ledger import LeaseFile, read_ledger
+    from ..leasing.ledger import LeaseFile
     from ..specs import PodSpec
 
-    for path, record in read_ledger(lease_folder()).records.items():
-        if record.pod_id != pod_id:
-            continue
-        with suppress(OSError, ValueError):
-            file = LeaseFile.claim(path)
-            if file is not None:
-                spec = PodSpec(
-                    cloud_id="-",
-                    gpu_type="-",
-                    socket="-",
-                    gpu_count=1,
-                    provider="-",
-                    name=UniqueName(record.name),
-                    team_id=record.team_id,
-                )
-                lease = client.pods.lease(spec, **options)
-                lease.supervisor.resume(file)
-                return lease
-    return None
+    path = lease_folder() / file_name
+    try:
+        file = LeaseFile.claim(path)
+    except (OSError, ValueError) as exc:
+        raise ConfigError(f"The lease {path} cannot be read: {exc}. Nothing was changed.") from None
+    if file is None:
+        if not path.exists():
+            return None
+        raise ConfigError(f"A process has locked the lease {path}. Try again when it ends.")
+    record = file.record
+    spec = PodSpec(
+        cloud_id="-",
+        gpu_type="-",
+        socket="-",
+        gpu_count=1,
+        provider="-",
+        name=UniqueName(record.name),
+        team_id=record.team_id,
+    )
+    lease = client.pods.lease(spec, **options)
+    lease.supervisor.resume(file)
+    return lease

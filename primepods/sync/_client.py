@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Final, NoReturn, ParamSpec, Self, TypeVar
@@ -49,6 +49,7 @@ class Client(Delegate[AsyncClient]):
             Waits and watches have a second limit of the same size.
         retry: The retry policy.
         user_agent: Prefix of the ``User-Agent`` header.
+        default_headers: Additional headers of each request, such as those that a gateway asks for.
         session: A function (also an async one) that makes an ``aiohttp.ClientSession``: called in the
             client's event loop at first use (once more by the poller of waits), closed with the client.
             You then choose connector, proxy, CA and tracing. If an order (POST) is sent on a pooled
@@ -80,6 +81,7 @@ class Client(Delegate[AsyncClient]):
         max_concurrency: int = DEFAULT_MAX_CONCURRENCY,
         retry: RetryPolicy = RetryPolicy(),
         user_agent: str | None = None,
+        default_headers: Mapping[str, str] | None = None,
         session: Callable[[], aiohttp.ClientSession | Awaitable[aiohttp.ClientSession]] | None = None,
         on_event: OnEvent | None = None,
     ) -> None:
@@ -100,6 +102,7 @@ class Client(Delegate[AsyncClient]):
             max_concurrency=max_concurrency,
             retry=retry,
             user_agent=user_agent,
+            default_headers=default_headers,
             session=session,
             on_event=on_event,
         )
@@ -121,9 +124,14 @@ class Client(Delegate[AsyncClient]):
         return SSHKeys(self._portal, self._async.ssh_keys)
 
     def with_options(
-        self, *, timeout: float | None = None, deadline: float | None = None, retry: RetryPolicy | None = None
+        self,
+        *,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        retry: RetryPolicy | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Self:
-        """Return a view on the same connections with other timeouts or retries.
+        """Return a view on the same connections with other timeouts, retries or headers.
 
         ``None`` leaves an option as it is. Closing a view closes nothing; closing the client ends its views.
 
@@ -131,9 +139,10 @@ class Client(Delegate[AsyncClient]):
             timeout: Seconds for one attempt.
             deadline: Seconds for one call with all its retries.
             retry: The retry policy.
+            headers: Additional headers of each request; they replace those of the same names.
         """
         view = object.__new__(type(self))
-        changed = self._async.with_options(timeout=timeout, deadline=deadline, retry=retry)
+        changed = self._async.with_options(timeout=timeout, deadline=deadline, retry=retry, headers=headers)
         view._assemble(changed, self._portal, is_owner=False)
         return view
 

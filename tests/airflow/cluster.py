@@ -130,7 +130,7 @@ class Cluster:
 
     def wait_until_up(self) -> None:
         """Return when the API answers and has all DAGs."""
-        dags = {"rent", "run_job", "wait_deferred", "wait_here"}
+        dags = {"lease", "rent", "run_job", "train", "wait_deferred", "wait_here"}
         wait_for("the API server with its DAGs", lambda: dags <= self.api.dags(), seconds=120, interval=1.0)
 
     def kill(self, part: str) -> None:
@@ -162,6 +162,7 @@ class Run:
 
     def __init__(self, cluster: Cluster, dag_id: str, run_id: str) -> None:
         self._cluster = cluster
+        self._run_id = run_id
         self._path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}"
         self._logs = cluster.home / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}"
 
@@ -190,6 +191,22 @@ class Run:
     def mark_failed(self, task_id: str) -> None:
         """Do what a user does with the button."""
         self._cluster.api.call("PATCH", f"{self._path}/taskInstances/{task_id}", {"new_state": "failed"})
+
+    def clear(self, task_id: str) -> None:
+        """Do what a user does with that button, which includes what is downstream."""
+        body = {
+            "dag_run_id": self._run_id,
+            "task_ids": [task_id],
+            "dry_run": False,
+            "include_downstream": True,
+            "only_failed": False,
+        }
+        self._cluster.api.call("POST", f"{self._path.partition('/dagRuns')[0]}/clearTaskInstances", body)
+
+    def result(self, task_id: str) -> Any:
+        """What a task has returned."""
+        path = f"{self._path}/taskInstances/{task_id}/xcomEntries/return_value?deserialize=true"
+        return self._cluster.api.call("GET", path)["value"]
 
     def log(self, task_id: str) -> str:
         """All that the UI shows of a task's log: that of its tries and of its triggers."""

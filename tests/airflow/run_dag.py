@@ -39,16 +39,21 @@ def use_folder(folder: Path) -> None:
     os.environ["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"] = json.dumps([bundle])
 
 
-def load(name: str) -> Any:
-    """Return a DAG; its module is loaded anew, since it may read variables."""
-    file, _, name = name.rpartition(":")
-    use_folder(Path(file).parent if file else DAGS.parent)
-    found = importlib.util.spec_from_file_location("pipelines", file or DAGS)
+def import_file(file: str | Path) -> Any:
+    """Load a file of DAGs as a module."""
+    found = importlib.util.spec_from_file_location("pipelines", file)
     assert found is not None
     assert found.loader is not None
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
-    dag = getattr(module, name)
+    return module
+
+
+def load(name: str) -> Any:
+    """Return a DAG; its module is loaded anew, since it may read variables."""
+    file, _, name = name.rpartition(":")
+    use_folder(Path(file).parent if file else DAGS.parent)
+    dag = getattr(import_file(file or DAGS), name)
     return dag() if inspect.isfunction(dag) else dag
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from primepods._utils.unique_names import expiry_of
 from primepods.emulator import Emulator
-from primepods.emulator.faults import Rename, Reset, Status
+from primepods.emulator.faults import Drip, Rename, Reset, Status
 
 from .conftest import Run
 
@@ -40,6 +40,8 @@ def test_a_pipeline_rents_one_pod_and_leaves_none(run: Run, slow_emulator: Emula
     created = {key: done.xcoms[f"create.{key}"] for key in ("id", "name", "price_hr")}
     assert created == done.xcoms["create.return_value"]
     assert done.xcoms["wait.return_value"]["ssh"]["command"] == done.xcoms["use.return_value"]
+    # The sweep finds the pod after a day, unless `max_hours` says otherwise.
+    assert 86_000 < (expiry_of(created["name"]) or 0.0) - time.time() < 86_460
     assert slow_emulator.api_key not in done.log
 
 
@@ -137,6 +139,18 @@ def test_a_lost_answer_is_no_second_pod(run: Run, emulator: Emulator) -> None:
 
 
 @pytest.mark.newest
+def test_a_create_that_times_out_deletes_a_pod_that_appears_late(run: Run) -> None:
+    """Its order has no answer yet, and no retry would find the pod: Airflow does not limit this search."""
+    with Emulator(appear_seconds=9.0, delete_seconds=0) as emulator:
+        emulator.faults.add(Drip(60.0), on="create", times=1)
+        done = run("slow_order", emulator)
+        assert orders(emulator) == len(emulator.requests.where(method="DELETE")) == 1
+        assert not emulator.pods
+    assert done.tasks["create"] == {"state": "failed", "tries": 1}
+    assert "AirflowTaskTimeout" in done.log
+
+
+@pytest.mark.newest
 @pytest.mark.parametrize("name", ["tried_again", "respelled"])
 def test_create_tried_again_adopts_its_pod(run: Run, emulator: Emulator, name: str) -> None:
     """A try that fails when the pod is rented leaves it to the next one, whose name the API may change."""
@@ -223,4 +237,4 @@ def test_mapped_tasks_have_pods_of_their_own(run: Run, emulator: Emulator) -> No
     assert set(done.states().values()) == {"success"}
     assert (orders(emulator), len(emulator.pods)) == (2, 0)
     names = sorted(done.xcoms[f"create{index}.name"] for index in (0, 1))
-    assert [name[:-17] for name in names] == ["airflow-mapped", "second"]
+    assert [name.split("-")[:-3] for name in names] == [["airflow", "mapped"], ["second"]]

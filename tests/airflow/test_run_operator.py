@@ -11,7 +11,7 @@ import pytest
 
 from primepods._utils.unique_names import expiry_of, unique_name
 from primepods.emulator import Emulator
-from primepods.emulator.faults import Status
+from primepods.emulator.faults import Edit, Status
 from tests.readme_blocks import find_blocks
 from tests.remote.sshd import is_running
 
@@ -121,6 +121,16 @@ def test_a_price_limits_a_spec(run_job: RunJob, emulator: Emulator) -> None:
     assert done.tasks["work"]["state"] == "failed"
     assert "PriceTooHighError" in done.log
     assert not emulator.pods
+
+
+@pytest.mark.newest
+def test_a_price_limits_each_order(run_job: RunJob, emulator: Emulator) -> None:
+    """A pod may cost more than its offer, up to `max_price`."""
+    emulator.faults.add(Edit(put={"priceHr": 4.5}), on="create")
+    done = run_job("rising")
+    assert done.states() == {"work": "success"}
+    assert done.xcoms["work.price_hr"] == 4.5
+    assert counts(emulator) == (1, 0)
 
 
 @pytest.mark.newest

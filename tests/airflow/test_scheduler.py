@@ -71,6 +71,19 @@ def test_create_killed_after_its_order_adopts_the_pod(cluster: Cluster, emulator
 
 
 @pytest.mark.newest
+def test_a_job_that_is_cleared_runs_on_the_new_pod(cluster: Cluster, emulator: Emulator) -> None:
+    """Create and wait are cleared along with it: it never gets the address of the pod that is deleted."""
+    run = cluster.run("train")
+    assert run.wait_until_done() == "success"
+    first = run.result("train")
+    run.clear("train")
+    wait_for("the second order", lambda: counts(emulator)[0] == 2)
+    assert run.wait_until_done() == "success"
+    assert run.result("train") == run.result("create")["id"] != first
+    assert gone(emulator)
+
+
+@pytest.mark.newest
 def test_create_that_is_marked_failed_deletes_its_pod(cluster: Cluster, emulator: Emulator) -> None:
     """Its answer has not come yet: the pod is found by its name."""
     emulator.faults.add(Drip(30.0), on="create", times=1)
@@ -128,6 +141,16 @@ def test_the_log_says_that_the_api_is_not_there(cluster: Cluster, emulator: Emul
     emulator.delete_pod(pod_id)
     assert run.wait_until_done() == "failed"
     assert "is gone" in run.log("wait")
+
+
+@pytest.mark.newest
+def test_a_lease_in_a_task_that_is_marked_failed_is_left(cluster: Cluster, emulator: Emulator) -> None:
+    """With `exit_on_sigterm`, since a plain task has no `on_kill`."""
+    run = cluster.run("lease")
+    wait_for("the pod", lambda: [pod for pod in emulator.pods.values() if pod.status == "ACTIVE"])
+    run.mark_failed("hold")
+    wait_for("the end of the pod", lambda: gone(emulator))
+    assert counts(emulator) == (1, 1)
 
 
 def begun(folder: Path) -> str:

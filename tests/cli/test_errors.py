@@ -21,7 +21,7 @@ ORDER = ["create", "--gpu-type", "H100", "--yes"]
     [
         (["get", "nope"], "primepods history"),
         (["logs", "nope"], "primepods history"),
-        (["get", "status"], "Give an id as `primepods list` shows it"),
+        (["get", "status", "pod0"], "Give an id as `primepods list` shows it"),
         (["list", "--context", "nope"], "(--context)"),
         (["list", "--timeout", "0s"], "--timeout must be"),
         (["wait", "pod0", "--interval", "0.001s"], "--interval must be"),
@@ -63,7 +63,7 @@ def test_a_429_says_for_how_long(emulator: Emulator, run: Run) -> None:
 
 def test_what_costs_nothing_is_not_billed(emulator: Emulator, run: Run) -> None:
     """An id that the API does not know is told, but not as a pod that may go on."""
-    assert run("delete", "nope", "--yes").stderr.splitlines()[1] == "0 pods deleted."
+    assert run("delete", "nope4", "--yes").stderr.splitlines()[1] == "0 pods deleted."
 
 
 def test_mistyped_words_are_told(emulator: Emulator, run: Run) -> None:

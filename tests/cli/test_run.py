@@ -76,7 +76,7 @@ def test_the_whole_life_of_a_pod(market: Emulator, run: Run, monkeypatch: pytest
         r"To upload: \. \(1 file, 0\.0 MB\)",
         r"Uploaded \. to work",
         r"Downloaded out/ to results/",
-        r"The pod job-\S+ \(\w+\) was deleted, after \d+s, for about \$0\.\d\d\.",
+        r"The pod job-\S+ \(\w+\) was deleted, after \d+s, for about \$0\.\d+\.",
     ):
         assert re.search(words_said, result.stderr), (words_said, result.stderr)
     [order] = market.requests.where(method="POST", path="/api/v1/pods/")
@@ -112,9 +112,24 @@ def test_the_next_offer_is_taken_where_one_is_sold_out(market: Emulator, run: Ru
     """The user is not asked."""
     sold = {"detail": "The requested machine is out of stock"}
     market.faults.add(Status(400, body=sold), on="create", times=1)
-    result = run("run", *OPTIONS, "--", "echo done")
-    assert (result.exit_code, result.stdout) == (0, "done\n"), result.stderr
+    Path("secrets.env").write_text("# of the tracker\nTOKEN=a\n", encoding="utf-8")
+    result = run("run", *OPTIONS, "--env-file", "secrets.env", "--max-hours", "90m", "--", "echo done $TOKEN")
+    assert (result.exit_code, result.stdout) == (0, "done a\n"), result.stderr
+    assert re.search(r"primepods-\S+: sold out; trying the next spec \(\d left\)", result.stderr)
+    assert "It ends after 1h 30m (--max-hours) at the latest" in result.stderr
     assert not market.pods
+
+
+def test_pods_that_do_not_boot_are_told_as_deleted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each by its name, with the reason; the last line says that nothing is left, no line otherwise."""
+    with Emulator(boot_seconds=0, delete_seconds=0, failure_rate=1.0) as emulator:
+        name_api(emulator, monkeypatch)
+        result = run("run", *OPTIONS, "--boot-timeout", "5m", "--", "true")
+    assert result.exit_code == 4
+    assert "No limit of time or cost" in result.stderr
+    assert re.search(r"primepods-\S+: status ERROR: .*; trying the next spec \(1 left\)", result.stderr)
+    assert "No pod is left: what was ordered was deleted" in result.stderr
+    assert "billed" not in result.stderr
 
 
 @pytest.mark.slow
@@ -181,9 +196,9 @@ def test_a_pod_that_is_kept_goes_on(market: Emulator, run: Run) -> None:
 def test_a_budget_ends_the_command(market: Emulator, run: Run) -> None:
     """The pod is gone, and the exit code says that it was not the command's own end."""
     begun = time.monotonic()
-    result = run("run", *OPTIONS, "--max-hours", str(2 / 3600), "--", "sleep 60")
+    result = run("run", *OPTIONS, "--max-hours", "2s", "--", "sleep 60")
     assert time.monotonic() - begun < 40
-    assert result.exit_code == 1
+    assert result.exit_code == 5
     assert "--max-hours" in result.stderr or "max_hours" in result.stderr
     assert not market.pods
 
@@ -194,7 +209,7 @@ def test_a_budget_ends_the_command(market: Emulator, run: Run) -> None:
         (["--", "true"], "name the GPU"),
         (["--rm", "--keep", "--gpu-type", "H100", "--", "true"], "exclude each other"),
         (["--gpu-type", "H1OO", "--", "true"], "H100"),
-        (["--gpu-type", "H100", "--max-price", "0.01", "--", "true"], "no offer fits"),
+        (["--gpu-type", "H100", "--max-price", "0.01", "--", "true"], "costs $"),
         (["--gpu-type", "H100", "--upload", "none", "--", "true"], "there is no such file"),
         (["--gpu-type", "H100", "--env", "NONE", "--", "true"], "there is no such variable"),
         (["--gpu-type", "H100", "--max-hours", "0", "--", "true"], "max-hours"),

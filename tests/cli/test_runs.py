@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from primepods.emulator import Emulator
+from primepods.emulator import Cut, Delay, Emulator
 
 from .conftest import Run
 from .test_run import OPTIONS, here, market, wait_for
@@ -53,11 +53,21 @@ def no_process_is_left(tmp_path: Path) -> Iterator[None]:
             os.kill(pid, signal.SIGKILL)
 
 
-def test_a_detached_run_goes_on_and_is_found_again(market: Emulator, run: Run, tmp_path: Path) -> None:
-    """It has a name once its command has started; its results are here, its pod is gone, its output stays."""
+def test_a_detached_run_goes_on_and_is_found_again(
+    market: Emulator, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has a name once its command has started; its results are here, its pod is gone, its output stays.
+
+    Also if the folder in which it was started was deleted meanwhile.
+    """
+    folder = Path("gone").absolute()
+    folder.mkdir()
+    monkeypatch.chdir(folder)
     words = ["run", "-d", *BOUNDED, "--name", "train", "--env", "TOKEN=s3cr3t", "--download", "out:results/"]
     started = run(*words, "--", f"echo $TOKEN | wc -c; {SLOW}")
     assert started.exit_code == 0, started.stderr
+    monkeypatch.chdir(folder.parent)
+    folder.rmdir()
     name = started.stdout.strip()
     assert re.fullmatch(r"train-\w{10}", name)
     assert "Logged in to train-" in started.stderr
@@ -70,7 +80,7 @@ def test_a_detached_run_goes_on_and_is_found_again(market: Emulator, run: Run, t
         assert (reader.returncode, out) == (3, "7\nbegun\nend\n"), err
         assert "was deleted" in err
     assert not market.pods
-    assert Path("results/out").read_text(encoding="utf-8") == "result\n"
+    assert (folder / "results/out").read_text(encoding="utf-8") == "result\n"
     again = run("attach", name, "--tail", "1")
     assert (again.exit_code, again.stdout) == (3, "end\n")
     assert "s3cr3t" not in "".join(path.read_text() for path in (tmp_path / "state").rglob("*.json"))
@@ -194,3 +204,60 @@ def test_what_cannot_be_is_told(market: Emulator, run: Run, tmp_path: Path) -> N
     result = run("run", *OPTIONS, "--", "true")
     assert (result.exit_code, "set PRIMEPODS_STATE_DIR" in result.stderr) == (2, True), result.stderr
     assert not market.requests.where(method="POST")
+
+
+def test_a_lease_is_taken_over_only_with_its_own_account(
+    market: Emulator, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its key, or at another address, the run stays interrupted, and its pod known."""
+    name = run("run", "-d", *BOUNDED, "--", SLOW).stdout.strip()
+    os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
+    wait_for(lambda: json.loads(run("runs", "--output", "json").stdout)[0]["state"] == "interrupted")
+    with Emulator() as other, monkeypatch.context() as patched:
+        for key, url, says in (
+            ("", market.url, "No API key"),
+            ("another", market.url, "another API key"),
+            (market.api_key, other.url, f"it was rented at {market.url}"),
+        ):
+            patched.setenv("PRIME_API_KEY", key)
+            patched.setenv("PRIME_API_BASE_URL", url)
+            result = run("attach", name)
+            assert (result.exit_code, says in result.stderr) == (1, True), result.stderr
+            assert json.loads(run("runs", "--output", "json").stdout)[0]["state"] == "interrupted"
+    assert len(market.pods) == 1
+    go(tmp_path)
+    assert run("attach", name).exit_code == 3
+    assert not market.pods
+
+
+@pytest.mark.parametrize("is_ordered", [False, True])
+def test_an_order_without_a_response_is_not_repeated(
+    market: Emulator, run: Run, tmp_path: Path, *, is_ordered: bool
+) -> None:
+    """What takes over a run that was killed during its order finds that pod by its name, or rents none."""
+    market.faults.add(Cut() if is_ordered else Delay(60), on="create")
+    market.faults.add(Delay(60), on="list")
+    process = primepods("run", "-d", *BOUNDED, "--", "echo x")
+    wait_for(lambda: bool(market.requests.where(method="POST")))
+    wait_for(lambda: len(market.pods) == is_ordered)
+    os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, "attach run-" in err) == (1, True), err
+    [record] = records(tmp_path)
+    assert record["pod_id"] is None
+    market.faults.clear()
+    result = run("attach", "run-")
+    assert (result.exit_code, result.stdout) == ((0, "x\n") if is_ordered else (1, "")), result.stderr
+    assert len(market.requests.where(method="POST")) == 1
+    assert not market.pods
+
+
+def test_a_run_in_a_terminal_is_read_there(market: Emulator, run: Run, tmp_path: Path) -> None:
+    """Attach says so, and names its job; stop ends it."""
+    process = primepods("run", *BOUNDED, "--", SLOW)
+    wait_for(lambda: any(record["job"] for record in records(tmp_path)))
+    result = run("attach", "run-")
+    assert (result.exit_code, f"attach {next(iter(market.pods))}/run-" in result.stderr) == (2, True)
+    assert run("stop", "run-").exit_code == 0
+    process.communicate(timeout=60)
+    assert (process.returncode, list(market.pods)) == (130, [])

@@ -151,6 +151,8 @@ def test_a_pod_is_printed_as_one_line() -> None:
     assert str(attrs.evolve(bare, status=PodState.PENDING, cost_per_hr=None)) == "b: PENDING"
     failed = attrs.evolve(bare, status=PodState.ERROR, installation_failure="no\nimage")
     assert str(failed) == "b: status ERROR: no image · $2.50 an hour"
+    assert str(PodChange(pod_id="b", before=None, after=failed)) == str(failed)
+    assert str(PodChange(pod_id="b", before=failed, after=None)) == "b is gone"
 
 
 def test_the_repr_of_a_pod_is_short() -> None:

@@ -20,7 +20,8 @@ import primepods
 from primepods import PodSpec, RetryPolicy
 from primepods.emulator import Emulator, Reset, Status
 from primepods.otel import OpenTelemetryEvents
-from tests.support.client import make_client
+from tests.support.client import make_client, serve
+from tests.support.server import reply
 
 pytestmark = pytest.mark.anyio
 
@@ -71,6 +72,18 @@ def telemetry() -> Iterator[Telemetry]:
     yield Telemetry(on_event, exporter, reader, tracers)
     tracers.shutdown()
     meters.shutdown()
+
+
+async def test_the_trace_goes_on_at_the_server(telemetry: Telemetry) -> None:
+    """A request within a span has its `traceparent`, and one outside has none."""
+    tracer = telemetry.tracers.get_tracer("the user's")
+    async with serve([reply([]), reply([])]) as (server, client):
+        await client.request("GET", "/api/v1/x")
+        with tracer.start_as_current_span("work") as span:
+            await client.request("GET", "/api/v1/x")
+    outside, inside = (request.headers.get("traceparent") for request in server.requests)
+    assert outside is None
+    assert f"{span.get_span_context().trace_id:032x}" in str(inside)
 
 
 async def test_a_lease_with_a_lost_response_and_a_retry(telemetry: Telemetry) -> None:

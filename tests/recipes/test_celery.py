@@ -85,6 +85,17 @@ def test_lost_answers(pool: Pool) -> None:
     assert not pool.setting.emulator.pods
 
 
+def test_a_command_that_fails(pool: Pool) -> None:
+    """The task's error has the exit code, the command, and what it wrote; its pod is gone."""
+    pool.start()
+    command = "echo no data >&2; exit 3"
+    with pytest.raises(Exception, match="no data") as caught:
+        pool.task.delay(command).get(timeout=60, interval=0.05)
+    assert type(caught.value).__name__ == "JobError"
+    assert caught.value.args == (3, command, "no data\n")
+    assert not pool.setting.emulator.pods
+
+
 def test_revoke_gives_the_pod_back(pool: Pool) -> None:
     """A revoked task's command ends, and its pod goes; the worker takes the next task."""
     pool.start()

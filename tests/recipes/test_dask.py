@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -52,6 +53,23 @@ def test_a_killed_worker(setting: Setting, cluster: Any) -> None:
     assert setting.homes_with("again") != setting.homes_with("started")
     assert first not in setting.emulator.pods
     assert setting.orders() == 2
+
+
+def test_workers_that_fail(setting: Setting, cluster: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """The log says why, for each of two pods, and no third is rented."""
+    recipe: Any = sys.modules["dask_recipe"]
+
+    class Broken(recipe.PodWorker):  # type: ignore[misc]  # a class of the paper's
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self.command = ["sh", "-c", "echo no Dask here >&2; exit 4"]
+
+    cluster.wait_for_workers(1, timeout=60)
+    cluster.new_spec["cls"] = Broken
+    cluster.scale(2)
+    setting.until(lambda: caplog.text.count("ended with exit code 4. Its last line") == 2)
+    setting.until(lambda: len(setting.emulator.pods) == 1)
+    assert setting.orders() == 3
 
 
 def test_scaling_down(setting: Setting, cluster: Any) -> None:

@@ -53,6 +53,18 @@ async def nodes(head: primepods.AsyncLeasedPod, address: str, count: int) -> set
     return {name for name, _ in lines}
 
 
+async def test_workers_that_fail(setting: Setting, caplog: pytest.LogCaptureFixture) -> None:
+    """The log says why; the second failure is an error, which ends the cluster; no third pod is rented."""
+    recipe: Any = setting.load("Ray")
+    command = ["sh", "-c", "echo no Ray here >&2; exit 4"]
+    async with primepods.AsyncClient() as client:
+        specs = primepods.PodSpec.from_offers(await client.availability.find(gpu_type="H100", limit=1))
+        with pytest.raises(primepods.CommandError, match="no Ray here"):
+            await recipe.worker(client, specs, command)
+    assert caplog.text.count("ended with exit code 4. ") == setting.orders() == 2
+    assert not setting.emulator.pods
+
+
 async def test_a_cluster(setting: Setting, sockets: str) -> None:
     """Nodes have their pods' names, a worker that is killed is replaced, and the head takes all with it."""
     setting.emulator.faults.add(Reset(acted=True), on={"create", "delete"}, times=2)

@@ -137,16 +137,26 @@ async def test_a_cancelled_workflow(temporal: Temporal) -> None:
     temporal.go()
 
 
+async def test_much_output(temporal: Temporal) -> None:
+    """More than Temporal's limit for a payload: the end of it is the result."""
+    temporal.start_worker()
+    handle = await temporal.begin("head -c 5000000 /dev/zero | tr '\\0' x; echo trained")
+    assert len(result := await handle.result()) == 250_000
+    assert result.endswith("xtrained\n")
+    assert not temporal.setting.emulator.pods
+
+
 async def test_a_command_that_fails(temporal: Temporal) -> None:
     """It is not run again, its error says what it printed, and its pod is gone."""
     temporal.start_worker()
-    handle = await temporal.begin("echo x >>../runs; touch started; echo no data >&2; exit 3")
+    command = "echo x >>../runs; touch started; echo no data >&2; exit 3"
+    handle = await temporal.begin(command)
     with pytest.raises(WorkflowFailureError) as caught:
         await handle.result()
     assert caught.value.cause is not None
     error = caught.value.cause.__cause__
     assert isinstance(error, ApplicationError)
-    assert error.type == "CommandError"
-    assert "no data" in str(error)
+    assert (error.type, list(error.details)) == ("CommandError", [3])
+    assert error.message == f"{command!r} ended with exit code 3: no data\n"
     assert temporal.runs() == 1
     assert not temporal.setting.emulator.pods

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,49 @@ async def test_other_errors_end_the_lease(folder: Path, error: Fault) -> None:
         with pytest.raises(primepods.PrimePodsError):
             await it.client.pods.lease(specs_of(it)).__aenter__()
         assert it.orders() == 1
+
+
+async def test_orders_wait_for_their_turn(folder: Path) -> None:
+    """Ten leases under a rate limit that lets one order through within a call's deadline all end ready."""
+    async with stage(folder, options={"deadline": 20}) as it:
+        it.emulator.faults.add(Status(429, retry_after=1), on="create", rate_limit=1, window=20)
+        async with AsyncExitStack() as leases:
+            entered = (leases.enter_async_context(it.client.pods.lease(it.spec)) for _ in range(10))
+            pods = await asyncio.gather(*entered)
+            assert sorted(pod.id for pod in pods) == sorted(it.running())
+            assert it.clock.elapsed > 180
+        assert (it.running(), it.records()) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("deadline", "count", "window"), [(10, 20, 0.2), pytest.param(120, 10, 2, marks=pytest.mark.slow)]
+)
+async def test_releases_wait_for_their_turn(folder: Path, deadline: int, count: int, window: float) -> None:
+    """Under a rate limit, neither a deletion begins anew at its deadline, nor its confirmation for ever."""
+    async with stage(folder, options={"deadline": deadline}, boot_seconds=1.0, delete_seconds=0.3) as it:
+        it.emulator.faults.add(Status(429, retry_after=1), rate_limit=1, window=window)
+
+        async def use() -> None:
+            async with it.client.pods.lease(it.spec, interval=1):
+                pass
+
+        await asyncio.gather(*(use() for _ in range(count)))
+        assert len(it.emulator.requests.where(method="DELETE", status={200, 404})) == count
+        assert (it.running(), it.records()) == ([], [])
+
+
+async def test_a_lease_gives_up_an_order_that_gets_no_turn(folder: Path) -> None:
+    """After `ready_timeout`, or when it is cancelled; nothing is left."""
+    async with stage(folder, options={"deadline": 20}) as it:
+        it.emulator.faults.add(Status(429, retry_after=1), on="create")
+        with pytest.raises(primepods.RateLimitError):
+            await it.client.pods.lease(it.spec, ready_timeout=300).__aenter__()
+        assert 200 < it.clock.elapsed < 300
+        with pytest.raises(TimeoutError):
+            async with it.clock.timeout_at(it.clock.time() + 100):
+                await it.client.pods.lease(it.spec).__aenter__()
+        assert it.clock.elapsed < 440
+        assert (it.running(), it.records()) == ([], [])
 
 
 async def test_an_uncertain_order_is_followed_by_the_next_spec(folder: Path) -> None:

@@ -145,6 +145,22 @@ async def test_the_twin_of_an_order_that_was_sent_twice_is_deleted(folder: Path,
         assert it.records() == []
 
 
+@pytest.mark.parametrize("keeps", [False, True])
+async def test_the_twin_behind_a_list_that_fails_stays_in_the_file(folder: Path, *, keeps: bool) -> None:
+    """While the list fails, the second pod is not seen by the lease, nor by a sweep: a later one finds it."""
+    async with stage(folder) as it:
+        async with it.client.pods.lease(it.spec) as pod:
+            twin = it.emulator.add_pod(pod.name, boot_seconds=0)
+            it.emulator.faults.add(Status(500), on="list")
+            if keeps:
+                pod.keep()
+        assert [*(await it.client.pods.sweep()).errors] == ["pods.list"]
+        it.emulator.faults.clear()
+        assert [record.name for record in it.records()] == [pod.name]
+        assert (await it.client.pods.sweep()).deleted == (twin,)
+        assert (list(it.emulator.pods), it.records()) == ([pod.id] if keeps else [], [])
+
+
 async def test_a_lease_reads_the_list_twice(folder: Path) -> None:
     """Once when its pod is ready, and once when it is gone; no `get` shows whose it is."""
     async with stage(folder) as it:

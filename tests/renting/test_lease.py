@@ -30,6 +30,7 @@ async def test_a_pod_for_a_block(folder: Path) -> None:
             (record,) = it.records()
             assert (record.name, record.pod_id, record.price_hr) == (pod.name, pod.id, pod.price_hr)
             await it.clock.sleep(3600)
+            assert f"<td>{pod.name}</td>" in pod._repr_html_()
             assert pod.spent() == pytest.approx(pod.price_hr * it.clock.elapsed / 3600, rel=0.01)
         assert it.records() == []
         assert pod.id not in it.emulator.pods

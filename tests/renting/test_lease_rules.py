@@ -69,9 +69,9 @@ async def test_each_request_is_sent_for_the_team_of_the_spec(folder: Path) -> No
         teams: set[str | None] = set()
         send = it.client._executor.transport.send
 
-        async def note(*args: Any, team_id: str | None, **kwargs: Any) -> Any:
-            teams.add(team_id)
-            return await send(*args, team_id=team_id, **kwargs)
+        async def note(*args: Any, settings: Any, **kwargs: Any) -> Any:
+            teams.add(settings.team_id)
+            return await send(*args, settings=settings, **kwargs)
 
         it.client._executor.transport.send = note  # type: ignore[method-assign]  # it counts what is sent
         async with it.client.pods.lease(attrs.evolve(it.spec, team_id="theirs")):
@@ -272,14 +272,15 @@ async def test_a_pod_that_was_seen_is_gone_with_its_first_404(folder: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("deletion", "limit", "most", "left"), [(8, 600, 11, 0), (30, 600, 11, 1), (60, 5, 5.5, 1)]
+    ("deletion", "delay", "limit", "most", "left"),
+    [(8, 0.1, 600, 11, 0), (8, 300, 600, 11, 1), (30, 0.1, 600, 11, 1), (60, 0, 5, 5.5, 1)],
 )
 async def test_an_interrupted_release_has_no_more_than_its_limit(
-    folder: Path, deletion: float, limit: float, most: float, left: int
+    folder: Path, deletion: float, delay: float, *, limit: float, most: float, left: int
 ) -> None:
-    """Ten seconds after the deletion was accepted, which are not added to its limit; then its file stays."""
+    """Ten seconds after the deletion was accepted, to confirm it and find a twin; then its file stays."""
     async with stage(folder, delete_seconds=deletion) as it:
-        it.emulator.faults.add(Delay(300.0 if limit > 10 else 0.0), on="list")
+        it.emulator.faults.add(Delay(delay), on="list")
 
         async def use() -> None:
             async with it.client.pods.lease(it.spec, interval=0.5, release_timeout=limit):

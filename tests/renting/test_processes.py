@@ -9,7 +9,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -66,6 +66,23 @@ OTHER_LOOP = """
 """
 
 
+RUSH = """
+    import asyncio, primepods
+    from tests.renting.test_processes import spec_from_environment
+
+    async def job(client):
+        async with client.pods.lease(spec_from_environment(), interval=1):
+            pass
+
+    async def main():
+        async with primepods.AsyncClient(deadline=10) as client, asyncio.TaskGroup() as group:
+            for _ in range(20):
+                group.create_task(job(client))
+
+    asyncio.run(main())
+"""
+
+
 def spec_from_environment() -> primepods.PodSpec:
     """What the test that started this process wants ordered."""
     fields: dict[str, Any] = dict(pair.split("=", 1) for pair in os.environ["SPEC"].split(";"))
@@ -112,6 +129,21 @@ def line(running: subprocess.Popen[str]) -> str:
     """The next line that it prints."""
     assert running.stdout is not None
     return running.stdout.readline().strip()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_rush_on_a_rate_limit(folder: Path) -> None:
+    """Processes that lease at once share what the API allows: each lease gets its pod, and all pods go."""
+    with Emulator(boot_seconds=1, delete_seconds=0.3) as emulator, ExitStack() as stack:
+        running = [stack.enter_context(process(emulator, folder, RUSH)) for _ in range(4)]
+        rule = emulator.faults.add(Status(429, retry_after=1), rate_limit=20, window=1)
+        outcomes = [each.communicate(timeout=220) for each in running]
+        assert [each.returncode for each in running] == [0] * 4, outcomes
+        assert len(emulator.requests.where(method="POST", status=200)) == 80
+        assert rule.hits > 0
+        assert not emulator.pods
+    assert not lease_files(folder)
 
 
 def test_ctrl_c_deletes_before_the_process_ends(folder: Path) -> None:

@@ -221,7 +221,7 @@ async def test_the_last_failure_is_the_one_that_is_raised(attempts: int, pauses:
         ("POST", PATH, Hang(), "The POST may still have been carried out. Look for its effect"),
         ("POST", PATH, Reply(503), "the POST may still have been carried out. Look for its effect"),
         ("POST", PATH, Reply(200, b"{", length=9), "the POST may still have been carried out."),
-        ("POST", PATH, Reply(429), "Nothing was done, and a POST is not repeated: send it again later."),
+        ("POST", PATH, Reply(429), "has no text. Nothing was done: send it again later."),
     ],
 )
 async def test_an_error_says_what_to_do_about_it(method: str, path: str, answer: Answer, advice: str) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from typing import Any
 
+import attrs
 import pytest
 
 import primepods
@@ -56,9 +57,10 @@ async def test_a_call_with_retries(caplog: pytest.LogCaptureFixture) -> None:
     """
     events: list[Event] = []
     caplog.set_level(logging.DEBUG, "primepods")
+    named = {"X-Request-Id": "r1", "X-Echo": KEY}
     oops, broken = reply({"detail": "the password is hunter2"}, 500), Reply(200, b"{}", cut=1)
     async with serve(
-        [oops, Cut(), Reply(429), broken, reply("the log")],
+        [oops, Cut(), Reply(429), broken, attrs.evolve(reply("the log"), headers=named)],
         clock=ManualClock(auto=True),
         retry=RETRY,
         on_event=events.append,
@@ -79,6 +81,9 @@ async def test_a_call_with_retries(caplog: pytest.LogCaptureFixture) -> None:
         (2, 429, 2.0),
         (3, None, 4.0),
     ]
+    ended = [event for event in events if isinstance(event, RequestEnded)]
+    assert (ended[0].request_id, ended[-1].request_id) == (None, "r1")
+    assert (ended[-1].headers["x-request-id"], ended[-1].headers["x-echo"]) == ("r1", "[redacted]")
     assert [retry.reason for retry in retries[:2]] == ["status 500", "status 429"]
     assert len({event.operations for event in events}) == 1
     assert {event.base_url for event in events if isinstance(event, RequestEnded)} == {server.url}

@@ -28,7 +28,7 @@ def train_on_a_pod() -> None:
     pod = create.output["id"]
     wait = PrimeWaitPodOperator(task_id="wait", pod_id=pod, deferrable=True)
     delete = PrimeDeletePodOperator(task_id="delete", pod_id=pod, deferrable=True)
-    train(wait.output) >> delete.as_teardown(setups=create)
+    train(wait.output) >> delete.as_teardown(setups=[create, wait])
 
 
 train_on_a_pod()

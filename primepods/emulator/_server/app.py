@@ -67,7 +67,7 @@ class App:
             return await self._respond(http_request, request_or_error)
         target = self.api.resolve(request)
         faults = self.faults.pick(request, target.operation, self.clock.now())
-        entry = self._log(request, faults)
+        entry = self._log(request, faults, target.operation)
         self._in_flight += 1
         try:
             outcome = await self._outcome(http_request, request, target, faults, entry.time)
@@ -156,13 +156,14 @@ class App:
             self._cached_date = now, {"Date": date}
         return self._cached_date[1]
 
-    def _log(self, request: Request, faults: list[Fault]) -> LoggedRequest:
+    def _log(self, request: Request, faults: list[Fault], operation: str | None = None) -> LoggedRequest:
         entry = LoggedRequest(
             method=request.method,
             path=self._without_key(request.path),
             query=[(self._without_key(key), self._without_key(value)) for key, value in request.query],
             concurrency=self._in_flight + 1,
             time=self.clock.now(),
+            operation=operation,
             faults=[type(fault).__name__ for fault in faults],
         )
         self.requests.append(entry)

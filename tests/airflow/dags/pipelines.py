@@ -57,7 +57,7 @@ def pipeline(dag_id: str, *, create: Any = None, **waiting: Any) -> DAG:
             task_id="wait", pod_id=pod["id"], interval=INTERVAL, **(RETRIES | waiting)
         )
         delete = PrimeDeletePodOperator(task_id="delete", pod_id=pod["id"], interval=INTERVAL).as_teardown(
-            setups=rent
+            setups=[rent, wait]
         )
         rent >> wait >> delete
     return dag
@@ -76,7 +76,7 @@ def full_pipeline(dag_id: str, job: Any = use, *, deferrable: bool | None) -> DA
         )
         delete = PrimeDeletePodOperator(
             task_id="delete", pod_id=pod["id"], interval=INTERVAL, deferrable=deferrable
-        ).as_teardown(setups=rent)
+        ).as_teardown(setups=[rent, wait, look])
         [wait, look] >> job(wait.output) >> delete
     return dag
 
@@ -98,6 +98,9 @@ expiring = pipeline(
     "expiring",
     create={"spec": SPEC | {"name": "a-long-prefix-of-more-than-28-letters"}}
     | {"max_hours": "{{ 2 }}", "post_execute": break_down_once},
+)
+slow_order = pipeline(
+    "slow_order", create={"execution_timeout": timedelta(seconds=3), "retries": 0, "appear_grace": 20.0}
 )
 misspelt_gpu = pipeline("misspelt_gpu", create={"spec": None, "gpu_type": "RTX3O90"})
 misspelt = pipeline("misspelt", create={"spec": SPEC | {"gpu_kount": 1}})

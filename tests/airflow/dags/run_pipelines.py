@@ -50,6 +50,15 @@ unfetched = job("run_unfetched", command="true", download={"missing": f"{FOLDER}
 limited = job("run_limited", command=FOREVER, execution_timeout=timedelta(seconds=4), retries=0)
 dear = job("run_dear", command=FOREVER, max_hours=3 / 3600)
 cheap = job("run_cheap", command="true", max_price=0.001, retries=0)
+rising = job(
+    "run_rising",
+    spec=None,
+    gpu_type="rtx 3090",
+    exclude_providers=["lambdalabs"],
+    max_price=5.0,
+    command="true",
+    retries=0,
+)
 no_text = job("run_no_text", command="true", env={"NUMBER": None})
 no_limit = job("run_no_limit", command="true", max_hours=None)
 no_mapping = job("run_no_mapping", command="true", download=["out"])

@@ -1,5 +1,7 @@
 """Two machines with one account and the same names do one thing after another, and all may fail."""
 
+from typing import Any
+
 from ..world import World
 from .wrong_clocks import ERRORS
 
@@ -19,7 +21,11 @@ async def story(world: World) -> None:
             case "create":
                 machine.create(world.spec_named(None))
             case "sweep":
-                ways = ({}, {"expired": True}, {"prefix": "train-", "older_than": 86_400})
+                ways: tuple[dict[str, Any], ...] = (
+                    {},
+                    {"expired": True},
+                    {"prefix": "train-", "older_than": 86_400},
+                )
                 machine.sweep(**world.choose("way", *ways))
             case "kill":
                 machine.kill()
