@@ -42,7 +42,7 @@ def test_a_word_that_is_nearly_right(run: Run) -> None:
 def test_names_and_places_of_other_commands(emulator: Emulator, run: Run) -> None:
     """Options of the connection may stand before the command, whose name may be docker's or the vendor's."""
     listed = run("list", "--ids").stdout
-    hints = {"login": "prime login", "stop": "delete", "top": "primepods watch", "version": "--version"}
+    hints = {"login": "prime login", "top": "primepods watch", "version": "--version"}
     for word, hint in hints.items():
         result = run(word)
         assert (result.exit_code, result.stdout) == (2, "")
