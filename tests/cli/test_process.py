@@ -97,7 +97,7 @@ def complete(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[st
 
 def test_completion(emulator: Emulator, complete: Callable[..., list[str]]) -> None:
     """Commands, options, and ids of pods with their names; only those that are not there yet."""
-    assert complete("primepods sta") == ["status"]
+    assert complete("primepods st") == ["status", "stop"]
     assert "--not-ready" in complete("primepods list --n")
     assert complete("primepods delete pod0 pod") == ["pod1", "pod2"]
     assert complete("primepods get pod", "fish") == ["pod0\ttrain-0", "pod1\ttrain-1", "pod2\ttrain-2"]

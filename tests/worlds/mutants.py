@@ -182,10 +182,12 @@ MUTANTS: Final = (
     ),
     Mutant(
         "leasing/_rental.py",
-        "self._limit.reschedule(min(self._ends_at, hurried_end))",
-        "self._limit.reschedule(hurried_end)",
-        "An interruption prolongs a release beyond its limit.",
-        ("tests/renting/test_lease_rules.py::test_an_interrupted_release_has_no_more_than_its_limit",),
+        "_HURRIED_TIMEOUT: Final = 10.0",
+        "_HURRIED_TIMEOUT: Final = 100.0",
+        "An interrupted release waits for minutes.",
+        (
+            "tests/renting/test_lease_rules.py::test_an_interrupted_release_has_no_more_than_its_limit[30-0.1-600-11-1]",
+        ),
     ),
     Mutant(
         "leasing/_rental.py",
@@ -196,8 +198,8 @@ MUTANTS: Final = (
     ),
     Mutant(
         "leasing/_rental.py",
-        "        await pods.wait_gone(pod_id, timeout=_RESEND_AFTER, interval=self._options.interval)\n",
-        "        pass\n",
+        "await pods.wait_gone(pod_id, timeout=resend_after, interval=interval)",
+        "pass",
         "A lease ends before its pods are gone.",
         (
             "tests/renting/test_refused_orders.py::test_a_pod_that_appears_after_the_refusal_goes_with_the_lease",
