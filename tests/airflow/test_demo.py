@@ -45,7 +45,8 @@ def test_the_demo_runs_its_pipeline(airflow_home: dict[str, str], tmp_path: Path
     ):
         try:
             api = Api(f"http://127.0.0.1:{port}")
-            wait_for("the pipeline", lambda: "train_on_a_pod" in api.dags(), seconds=120, interval=1.0)
+            examples = {"train_on_a_pod", "sweep_pods"}
+            wait_for("the pipeline and the sweep", lambda: examples <= api.dags(), seconds=120, interval=1.0)
             path = "/api/v2/dags/train_on_a_pod/dagRuns"
 
             def has_succeeded() -> bool:

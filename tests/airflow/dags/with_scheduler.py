@@ -33,7 +33,7 @@ with DAG("train", schedule=None) as train_dag:
         return str(status["pod_id"])
 
     rented: Any = PrimeCreatePodOperator(task_id="create", spec=SPEC, appear_grace=0.0, max_hours=None)
-    ready = PrimeWaitPodOperator(task_id="wait", pod_id=rented.output, interval=0.5)
+    ready: Any = PrimeWaitPodOperator(task_id="wait", pod_id=rented.output, interval=0.5)
     gone = PrimeDeletePodOperator(task_id="delete", pod_id=rented.output, interval=0.5)
     train(ready.output) >> gone.as_teardown(setups=[rented, ready])
 
