@@ -174,6 +174,17 @@ def _are_options(value: Any) -> bool:
     return are_words and "--" not in value and all(word.startswith("-") for word in value[:1])
 
 
+def _are_headers(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str)
+        and re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name)
+        and isinstance(text, str)
+        and text.isascii()
+        and text.isprintable()
+        for name, text in value.items()
+    )
+
+
 def _is_command(value: Any) -> bool:
     try:
         return isinstance(value, str) and bool(shlex.split(value))
@@ -241,6 +252,7 @@ RIGHT: dict[str, Right] = {
     "context": lambda value: value is None,
     **dict.fromkeys(("max_concurrency", "attempts"), _is_whole(1, math.inf)),
     "user_agent": _is_none_or(_is_header),
+    **dict.fromkeys(("default_headers", "headers"), _is_none_or(_are_headers)),
     # The same names, where they mean something else.
     "pods.watch timeout": _is_none_or(_SECONDS),
     "pods.history until": _is_time,

@@ -202,6 +202,7 @@ def test_the_request_log_is_read_and_cleared(call: Caller) -> None:
         "query": [["pod_ids", "a"]],
         "concurrency": 1,
         "time": 0.0,
+        "operation": "status",
         "faults": [],
         "status": 200,
     }

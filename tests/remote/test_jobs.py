@@ -167,7 +167,8 @@ async def test_stop_ends_all_that_the_command_started(pod: Pod, remote: AsyncRem
     assert state.exit_code in {0, 137, 143}
     await eventually_ended(*pids)
     assert await job.stop() == state
-    assert (await job.wait(check=False)).stdout == "told\n"
+    # SIGTERM goes to the group and to all that have the token: a shell may be told twice.
+    assert set((await job.wait(check=False)).stdout.splitlines()) == {"told"}
 
 
 async def test_what_is_not_there_or_taken_is_told(emulated: Pod) -> None:

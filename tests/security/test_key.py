@@ -291,5 +291,5 @@ def test_no_option_takes_the_key_elsewhere() -> None:
     options = set(inspect.signature(AsyncClient).parameters)
     assert options == {
         *("api_key", "base_url", "team_id", "context", "timeout", "deadline", "max_concurrency", "retry"),
-        *("user_agent", "session", "on_event"),
+        *("user_agent", "default_headers", "session", "on_event"),
     }
