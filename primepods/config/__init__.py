@@ -238,13 +238,13 @@ def check_headers(name: str, value: Mapping[str, str] | None) -> tuple[tuple[str
         ValueError: A header is set by the client, or a name or value is not valid in a request.
     """
     if value is not None and not isinstance(value, Mapping):
-        raise TypeError(f"{name} must be a mapping of header names to values, got {type(value).__name__}")
+        raise TypeError(f"{name} must be a mapping of header names to values, got {quote(value)}")
     checked: dict[str, Secret] = {}
     for header, text in (value or {}).items():
         lower = check_string(f"a name in {name}", header).lower()
         if not _HEADER_NAME.fullmatch(lower) or lower in _OWN_HEADERS:
             raise ValueError(
-                f"{name} must have names of headers that the client does not set, got {quote(header)}"
+                f"{name} must have header names that the client does not set, got {quote(header)}"
             )
         if not check_string(f"{name}[{header!r}]", text).isprintable() or not text.isascii():
             raise ValueError(f"{name}[{header!r}] must be printable ASCII text")

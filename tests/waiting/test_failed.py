@@ -36,8 +36,8 @@ async def test_a_failed_pod_ends_the_wait_at_once(stage: Stage, fleet: Fleet) ->
     assert error.statuses.missing == ("unseen",)
     assert error.pending == (ids[1], ids[2], "unseen")
     assert str(error) == (
-        f"Pod {ids[1]} has failed: status ERROR: no image. 2 other pods were still waited for. It may still be "
-        "billed: look at `pods.get()` and `pods.logs()`, and delete it."
+        f"Pod {ids[1]} has failed: status ERROR: no image. 2 other pods were still waited for. It may still "
+        "be billed: look at `pods.get()` and `pods.logs()`, and delete it."
     )
 
 
