@@ -301,6 +301,8 @@ NEEDED: dict[str, Any] = {
 }
 """What is right where a parameter has no default."""
 SHOWN_BY_PART = {
+    "default_headers",
+    "headers",
     *("pod_ids", "params", "json", "regions", "public_key"),
     *("disks", "exclude_providers", "spec", "ssh_options", "gpu_type", "kind", "name", "status"),
 }
