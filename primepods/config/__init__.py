@@ -244,8 +244,8 @@ def check_headers(name: str, value: Mapping[str, str] | None) -> tuple[tuple[str
         lower = check_string(f"a name in {name}", header).lower()
         if not _HEADER_NAME.fullmatch(lower) or lower in _OWN_HEADERS:
             raise ValueError(f"{name} must name headers that the client does not set, got {quote(header)}")
-        if not check_string(f"{name}[{header!r}]", text).isprintable() or not text.isascii():
-            raise ValueError(f"{name}[{header!r}] must be printable ASCII text")
+        if not check_string(f"{name}[{quote(header)}]", text).isprintable() or not text.isascii():
+            raise ValueError(f"{name}[{quote(header)}] must be printable ASCII text")
         checked[lower] = Secret(text)
     return tuple(sorted(checked.items()))
 
