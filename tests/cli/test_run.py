@@ -268,7 +268,7 @@ def test_whatever_ends_it_gives_the_pod_back(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("ended_by", "code", "is_stderr_stalled"),
-    [(signal.SIGTERM, 143, False), (signal.SIGINT, 130, True), (None, 1, True)],
+    [(signal.SIGTERM, 143, False), (signal.SIGINT, 130, True), (None, 5, True)],
     ids=["SIGTERM", "Ctrl-C", "max-hours"],
 )
 def test_a_reader_that_stalls_stops_no_deletion(
@@ -276,7 +276,9 @@ def test_a_reader_that_stalls_stops_no_deletion(
 ) -> None:
     """Nobody reads the output, or the messages: the pod is deleted, and the process ends."""
     hours = [] if ended_by else ["--max-hours", str(5 / 3600)]
-    words = [sys.executable, "-m", "primepods", "run", *OPTIONS, *hours, "--", "yes & yes >&2"]
+    # Bounded, since the pod keeps all of it on this machine's disk.
+    flood = "(yes | head -c 8000000 >&2) & yes | head -c 8000000; sleep 60"
+    words = [sys.executable, "-m", "primepods", "run", *OPTIONS, *hours, "--", flood]
     reader, writer = os.pipe()
     with (tmp_path / "stderr").open("wb") as file:
         stderr = writer if is_stderr_stalled else file
