@@ -112,7 +112,10 @@ class RequestExecutor:
         while True:
             call.attempt += 1
             delay = self.transport.pace.take_turn(ends_at=call.deadline_at) if self._is_paced else 0.0
-            if delay:
+            if delay is None:
+                # Fail at the deadline and not before it: callers that try again until then would spin.
+                await self.transport.pause(max(0.0, call.deadline_at - self._clock.time()))
+            elif delay:
                 await self.transport.pause(delay)
             sessions = None if delay is None else await self.transport.acquire_slot(call.deadline_at)
             if sessions is None:
