@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from contextlib import suppress
 from typing import Any, Final, Literal
 
 import attrs
@@ -17,7 +16,6 @@ from .._utils.unique_names import is_same_name, unique_name
 from ..errors import (
     BudgetExceededError,
     CreateUncertainError,
-    NotFoundError,
     NotReleasedError,
     PriceTooHighError,
     PrimePodsError,
@@ -32,8 +30,6 @@ from .server_time import expiry_after
 
 _log = logging.getLogger("primepods")
 
-# Max seconds from the response to an order until its pod appears in another response.
-_APPEARANCE_TIMEOUT: Final = 60.0
 # Seconds to confirm that a pod is gone, after the release was interrupted.
 _HURRIED_TIMEOUT: Final = 10.0
 _HURRIED_INTERVAL: Final = 1.0
@@ -46,10 +42,6 @@ _ENDING: Final = frozenset({PodState.DELETING, PodState.TERMINATED})
 _UNCERTAIN: Final = "its order got no conclusive response"
 _INTERRUPTED: Final = "its order was interrupted"
 _ANOTHER: Final = "the response to its order had the id of another pod"
-
-
-class _NeverShownError(Exception):
-    """No response has ever shown the pod, so a 404 does not prove that it is gone."""
 
 
 class Rental:
@@ -65,7 +57,8 @@ class Rental:
     Attributes:
         account: The account that orders the pod.
         spec: The ordered pod.
-        pod_id: The pod's id; ``None`` while it is unknown, and if it is another order's.
+        pod_id: The pod's id; ``None`` while it is unknown, and if it is another order's. It is the pod's
+            for sure when the list or `get` has shown it with the unique name.
         pod: The pod as ordered.
         status: The pod's last status.
         file: The lease file; ``None`` before it is written.
@@ -91,7 +84,6 @@ class Rental:
         self._is_identified = False
         # Ids of other pods with the unique name that are not confirmed gone yet.
         self._others: set[str] = set()
-        self._may_appear_until = -math.inf
         self._highest_price: float | None = None
         self._final_spent: float | None = None
         self._is_kept = False
@@ -193,7 +185,6 @@ class Rental:
         """Record the id in a response that has the order's unique name."""
         self.pod_id = pod_id
         self._doubt = ""
-        self._may_appear_until = self._clock.time() + _APPEARANCE_TIMEOUT
         changes: dict[str, Any] = {"pod_id": pod_id, "price_hr": self.price_hr}
         server_time = self.account.server_clock.now()
         if server_time is not None:
@@ -206,12 +197,16 @@ class Rental:
             await asyncio.to_thread(self.file.update, **changes)
 
     async def identify(self) -> list[ListedPod]:
-        """Forget the id in the response to the order if the API shows it with another name, or with none.
+        """Find out whether the id in the response to the order is ours.
 
-        An id that nothing shows counts by the response; one that was shown with our name stays ours.
+        Forget it if the API shows it with another name, or with none. One that was shown with our name stays
+        ours.
 
         Returns:
             The list that was read; empty if the id was identified before.
+
+        Raises:
+            PrimePodsError: Neither the list nor `get` shows the id.
         """
         if self.pod_id is None or self._is_identified:
             return []
@@ -221,9 +216,13 @@ class Rental:
             try:
                 row = await self.account.pods.get(self.pod_id)
             except (PrimePodsError, ValueError) as exc:
-                _log.info("the name of pod %s cannot be read: %s", self.pod_id, exc)
-        self._is_identified = row is not None and is_same_name(self.name, row.name)
-        if row is not None and not self._is_identified:
+                if row is None:
+                    raise PrimePodsError(
+                        f"Neither the list nor `get` shows that pod {self.pod_id} has the name {self.name}: "
+                        f"{exc}"
+                    ) from None
+        self._is_identified = is_same_name(self.name, row.name)
+        if not self._is_identified:
             _log.warning("pod %s has another name than %s: it is not deleted", self.pod_id, self.name)
             self.pod = self.pod_id = None
             self._doubt = _ANOTHER
@@ -309,10 +308,8 @@ class Rental:
         if self._doubt == _INTERRUPTED:
             found, self._shown = await find_named(self.account.listed, self.name, self._clock)
             self._others |= {row.id for row in found}
-        self._note_others(await self.identify())
         if self.pod_id is not None:
-            is_shown = self.status is not None or self._is_identified
-            self._failure = await self._delete(self.pod_id, is_shown=is_shown)
+            self._failure = await self._delete(self.pod_id)
 
     async def delete_others(self, listed: list[ListedPod]) -> str | None:
         """Delete all pods with the unique name but the ordered one; return why one may be running."""
@@ -320,7 +317,7 @@ class Rental:
         self._note_others(listed)
         for pod_id in sorted(self._others):
             _log.warning("pod %s is deleted: it is of the order %s, and not used", pod_id, self.name)
-            reason = await self._delete(pod_id, is_shown=True)
+            reason = await self._delete(pod_id)
             if reason is None:
                 self._others.discard(pod_id)
                 self._doubt = ""
@@ -362,13 +359,8 @@ class Rental:
                 self.notify("LeaseReleased", spent=self._final_spent)
         self.is_settled = True
 
-    async def _delete(self, pod_id: str, *, is_shown: bool) -> str | None:
-        """Delete a pod and confirm that it is gone; return why it may be running.
-
-        Args:
-            pod_id: The pod.
-            is_shown: Whether a response has shown the pod; if not, a 404 does not prove that it is gone.
-        """
+    async def _delete(self, pod_id: str) -> str | None:
+        """Delete a pod and confirm that it is gone; return why it may be running."""
         pods = self.account.pods
         failures = 0
         self._ends_at = self._clock.time() + self._options.release_timeout
@@ -379,8 +371,9 @@ class Rental:
                 while True:
                     try:
                         if self._accepted_at == math.inf:
-                            if await self._send_deletion(pod_id, is_shown=is_shown):
+                            if await self._needs_no_deletion(pod_id):
                                 return None
+                            await pods.delete(pod_id, missing_ok=True)
                             self._accepted_at = self._clock.time()
                             self._reschedule()
                         interval = self._options.interval
@@ -411,36 +404,36 @@ class Rental:
                     else:
                         return None
         except TimeoutError:
+            if self._is_doubtful(pod_id):
+                return (
+                    f"the response to its order had the id {pod_id}, which neither the list nor `get` has "
+                    "shown with this name: that pod may be another's, and is not deleted"
+                )
             is_accepted = self._accepted_at < math.inf
             accepted = "was accepted, but it is not gone" if is_accepted else "is not accepted"
             return f"its deletion {accepted} in time{self._last_failure}"
-        except _NeverShownError:
-            return "no response has shown it since its order, and the history does not show that it has ended"
         finally:
             self._limit = None
 
-    async def _send_deletion(self, pod_id: str, *, is_shown: bool) -> bool:
-        """Send the deletion; return whether the history already shows that the pod has ended.
+    def _is_doubtful(self, pod_id: str | None) -> bool:
+        """Return whether nothing has shown yet that a pod has the unique name."""
+        return pod_id == self.pod_id and not self._is_identified
+
+    async def _needs_no_deletion(self, pod_id: str) -> bool:
+        """Return whether a pod is another's, or has ended by the history.
 
         Raises:
-            PrimePodsError: The deletion is not accepted, or the pod may still appear.
-            _NeverShownError: The pod does not exist, and cannot appear any more.
+            PrimePodsError: Nothing shows whose it is.
         """
-        if is_shown:
-            await self.account.pods.delete(pod_id, missing_ok=True)
+        if not self._is_doubtful(pod_id):
             return False
-        with suppress(NotFoundError):
-            state = await self.account.pods.delete(pod_id, missing_ok=False)
-            # TERMINATED can mean that the response was unclear, and that neither `get` nor the list shows the
-            # pod. It may still appear.
-            if state != PodState.TERMINATED:
-                return False
-        if has_ended(self.name, pod_id, await read_ended_pods(self.account.pods)):
-            return True
-        if self._clock.time() >= self._may_appear_until:
-            raise _NeverShownError
-        msg = f"Pod {pod_id} has not appeared in the API since its order."
-        raise PrimePodsError(msg)
+        try:
+            self._note_others(await self.identify())
+        except PrimePodsError:
+            if has_ended(self.name, pod_id, await read_ended_pods(self.account.pods)):
+                return True
+            raise
+        return self.pod_id is None
 
     def hurry(self) -> None:
         """Limit the confirmation of an accepted deletion to 10 seconds from now, and poll every second."""
@@ -473,12 +466,13 @@ class Rental:
         """Report that the pod may be running: as an error of the lease, in the log and to ``on_event``."""
         if self.release_error is not None:
             return
-        pod_id = self.pod_id
-        remedy = (
-            "look for that name in `pods.list()`" if pod_id is None else f"`client.pods.delete({pod_id!r})`"
-        )
+        # What may be another's must not be deleted by the user, either.
+        pod_id = None if self._is_doubtful(self.pod_id) else self.pod_id
+        label, remedy = self.label, f"`client.pods.delete({pod_id!r})`"
+        if pod_id is None:
+            label, remedy = f"A pod named {self.name}", "look for that name in `pods.list()`"
         error = NotReleasedError(
-            f"{self.label} may be running and billed: {reason}. `primepods sweep` removes it, or {remedy}.",
+            f"{label} may be running and billed: {reason}. `primepods sweep` removes it, or {remedy}.",
             pod_id=pod_id,
             name=self.name,
             price_hr=None if pod_id is None else self.price_hr,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import logging
 import math
 import os
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from .._operations import LISTENERS, begin_operation, empty_context
+from .._utils.clock import doubled
 from .._utils.money import money
 from ..errors import (
     BudgetExceededError,
@@ -34,6 +36,7 @@ from ..errors import (
     RequestTimeoutError,
     SoldOutError,
     WaitError,
+    WaitTimeoutError,
 )
 from ..models import Pod, PodChange, PodStatus
 from ..remote import AsyncRemote, SSHOptions, wait_for_login
@@ -57,6 +60,9 @@ _MIN_INTERRUPTION_INTERVAL: Final = 0.05
 # Seconds between two orders that the rate limit refuses; doubled each time.
 _MIN_ORDER_DELAY: Final = 5.0
 _MAX_ORDER_DELAY: Final = 60.0
+# Seconds between two attempts to find out whose pod a ready one is; doubled each time.
+_MIN_IDENTIFY_DELAY: Final = 0.5
+_MAX_IDENTIFY_DELAY: Final = 5.0
 # Number of interruptions of a release at which it is given up.
 _MAX_INTERRUPTIONS: Final = 2
 
@@ -433,8 +439,9 @@ class LeaseSupervisor:
         rental.check_price()
         rental.check_budget()
         pod_id = str(rental.pod_id)
+        ends_at = self._clock.time() + self._options.ready_timeout
         status = await self._boot(rental, pod_id)
-        listed = await rental.identify()
+        listed = await self._identify(rental, pod_id, ends_at)
         if rental.pod_id is None:
             raise ProtocolError(
                 f"The response to the order of pod {rental.name!r} has the id {pod_id}, and the API shows "
@@ -477,6 +484,25 @@ class LeaseSupervisor:
         rental.note_status(status)
         rental.check_price()
         return status
+
+    async def _identify(self, rental: Rental, pod_id: str, ends_at: float) -> list[ListedPod]:
+        """Find out whose pod it is, and return the list that was read; ask again while nothing shows the pod.
+
+        Raises:
+            WaitTimeoutError: Nothing has shown it in time.
+        """
+        for attempt in itertools.count():
+            try:
+                return await rental.identify()
+            except PrimePodsError as exc:
+                _log.info("%s", exc)
+                delay = doubled(_MIN_IDENTIFY_DELAY, times=attempt, maximum=_MAX_IDENTIFY_DELAY)
+                if self._clock.time() + delay >= ends_at:
+                    text = f"{rental.label} was ready, but is not used, since it may be another's. {exc}"
+                    statuses = {} if rental.status is None else {pod_id: rental.status}
+                    raise WaitTimeoutError(text, statuses=statuses, pending=(pod_id,)) from None
+            await self._clock.sleep(delay)
+        raise AssertionError
 
     async def _release(self, *rentals: Rental) -> None:
         """The second phase: delete the pods, then what the list shows under a name of the lease.

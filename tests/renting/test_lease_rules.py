@@ -23,21 +23,6 @@ from tests.renting.stage import name_of, stage
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_pod_that_nothing_has_shown_stays_in_its_file(folder: Path) -> None:
-    """An API that shows it after 90 s answers 404 to its deletion: it is told, and swept when it is there."""
-    async with stage(folder, appear_seconds=90.0) as it:
-        with pytest.raises(primepods.WaitTimeoutError) as caught:
-            await it.client.pods.lease(it.spec, ready_timeout=10).__aenter__()
-        assert 60 <= it.clock.elapsed < 90
-        (record,) = it.records()
-        assert record.given_up
-        assert str(record.pod_id) in caught.value.__notes__[0]
-        await it.clock.sleep(60)
-        assert it.running() == [record.pod_id]
-        assert (await it.client.pods.sweep()).deleted == (record.pod_id,)
-        assert (it.running(), it.records()) == ([], [])
-
-
 async def test_the_history_proves_at_once_that_an_unseen_pod_is_gone(folder: Path) -> None:
     """Nobody waits a minute for a pod that has ended before anything has shown it."""
     async with stage(folder, delete_seconds=0) as it:
