@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import attrs
 
 from .._operations import LISTENERS
-from .._utils.clock import Timeout
+from .._utils.clock import Timeout, doubled
 from .._utils.money import money
 from .._utils.unique_names import is_same_name, unique_name
 from ..errors import (
@@ -57,8 +57,8 @@ class Rental:
     Attributes:
         account: The account that orders the pod.
         spec: The ordered pod.
-        pod_id: The pod's id; ``None`` while it is unknown, and if it is another order's. It is the pod's
-            for sure when the list or `get` has shown it with the unique name.
+        pod_id: The pod's id; ``None`` while it is unknown, and if it is another's. Until the list or ``get``
+            has shown it with the unique name, it may be another's.
         pod: The pod as ordered.
         status: The pod's last status.
         file: The lease file; ``None`` before it is written.
@@ -398,7 +398,7 @@ class Rental:
                         # ValueError: the list shows an id for which no request is possible.
                         self._note_failure(exc)
                         failures += 1
-                        await self._clock.sleep(min(_MAX_BACKOFF, 0.25 * 2.0 ** min(failures, 6)))
+                        await self._clock.sleep(doubled(0.25, times=failures, maximum=_MAX_BACKOFF))
                     except TimeoutError:
                         continue  # hurried
                     else:

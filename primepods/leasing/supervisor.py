@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import itertools
 import logging
 import math
 import os
@@ -23,7 +22,6 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from .._operations import LISTENERS, begin_operation, empty_context
-from .._utils.clock import doubled
 from .._utils.money import money
 from ..errors import (
     BudgetExceededError,
@@ -60,9 +58,6 @@ _MIN_INTERRUPTION_INTERVAL: Final = 0.05
 # Seconds between two orders that the rate limit refuses; doubled each time.
 _MIN_ORDER_DELAY: Final = 5.0
 _MAX_ORDER_DELAY: Final = 60.0
-# Seconds between two attempts to find out whose pod a ready one is; doubled each time.
-_MIN_IDENTIFY_DELAY: Final = 0.5
-_MAX_IDENTIFY_DELAY: Final = 5.0
 # Number of interruptions of a release at which it is given up.
 _MAX_INTERRUPTIONS: Final = 2
 
@@ -491,18 +486,16 @@ class LeaseSupervisor:
         Raises:
             WaitTimeoutError: Nothing has shown it in time.
         """
-        for attempt in itertools.count():
+        while True:
             try:
                 return await rental.identify()
             except PrimePodsError as exc:
                 _log.info("%s", exc)
-                delay = doubled(_MIN_IDENTIFY_DELAY, times=attempt, maximum=_MAX_IDENTIFY_DELAY)
-                if self._clock.time() + delay >= ends_at:
+                if self._clock.time() + self._options.interval >= ends_at:
                     text = f"{rental.label} was ready, but is not used, since it may be another's. {exc}"
                     statuses = {} if rental.status is None else {pod_id: rental.status}
                     raise WaitTimeoutError(text, statuses=statuses, pending=(pod_id,)) from None
-            await self._clock.sleep(delay)
-        raise AssertionError
+            await self._clock.sleep(self._options.interval)
 
     async def _release(self, *rentals: Rental) -> None:
         """The second phase: delete the pods, then what the list shows under a name of the lease.

@@ -102,7 +102,7 @@ def hide(it: Stage, how: str) -> None:
 async def test_an_id_that_nothing_shows_is_neither_used_nor_deleted(
     folder: Path, how: str, *, is_used: bool
 ) -> None:
-    """It may be another's, though a response has it with our name: told, and a sweep deletes ours by its name."""
+    """A response has our name and another pod's id: that is told, and a sweep deletes ours by its name."""
     async with stage(folder) as it:
         theirs = it.emulator.add_pod("theirs", boot_seconds=0)
         it.emulator.faults.add(Edit(put={"id": theirs}), on="create", times=1)
