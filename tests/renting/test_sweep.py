@@ -7,6 +7,7 @@ import errno
 import json
 import math
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -19,7 +20,7 @@ import pytest
 
 import primepods
 from primepods._utils.unique_names import unique_name
-from primepods.emulator import Delay, Edit, Reset, Status
+from primepods.emulator import Delay, Edit, Fault, Reset, Status
 from primepods.leasing._record import new_record
 from primepods.leasing.ledger import LeaseFile
 from tests.renting.api import pod_row
@@ -118,6 +119,47 @@ async def test_a_lease_begun_while_a_sweep_lists_is_left_alone(folder: Path) -> 
         async with it.client.pods.lease(attrs.evolve(it.spec, name="mine-1")) as pod:
             assert (await sweep).deleted == ()
             assert it.running() == [pod.id]
+
+
+@attrs.frozen
+class Then(Fault):
+    """Something happens after the API has computed its response."""
+
+    act: Callable[[], None]
+
+    def outcome(self, response: Any) -> Any:
+        """Do it."""
+        self.act()
+        return response
+
+
+@pytest.mark.parametrize("reading", [1, 2])
+async def test_the_pods_of_a_process_that_ends_while_a_sweep_lists_are_deleted(
+    folder: Path, reading: int
+) -> None:
+    """Both of an order that was sent twice, though the list that was just read has neither."""
+    async with stage(folder) as it:
+        theirs = it.emulator.add_pod("theirs", boot_seconds=0)
+        record = new_record(name_of(), it.client._executor.settings)
+        # Only the lock of its file shows that the process lives.
+        record = attrs.evolve(record, process_start=None)
+        file = await asyncio.to_thread(LeaseFile.create, folder, record)
+        readings = 0
+
+        def end() -> None:
+            nonlocal readings
+            readings += 1
+            if readings == reading:
+                pods = [it.emulator.add_pod(name_of(), boot_seconds=0) for _ in range(2)]
+                file.update(pod_id=pods[0])
+                file.close()
+
+        it.emulator.faults.add(Then(end), on="list")
+        await it.client.pods.sweep()
+        while readings < reading:
+            end()
+        await it.client.pods.sweep()
+        assert (it.running(), it.records()) == ([theirs], [])
 
 
 ODD: dict[str, bytes] = {
