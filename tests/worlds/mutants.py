@@ -298,6 +298,27 @@ MUTANTS: Final = (
         ("tests/renting/test_ledger.py::test_a_removed_file_is_not_written_again",),
     ),
     Mutant(
+        "leasing/ledger.py",
+        "        file.write(record.to_line())\n    os.fsync(descriptor)\n",
+        "        file.write(record.to_line())\n",
+        "The content of a file is not synced, and a power cut makes a pod ownerless.",
+        ("story power_cut",),
+    ),
+    Mutant(
+        "leasing/ledger.py",
+        "            _sync_folder(self.path.parent)\n",
+        "",
+        "The name of a file is not synced, and a power cut makes a pod ownerless.",
+        ("story power_cut",),
+    ),
+    Mutant(
+        "leasing/_rental.py",
+        "self._others |= {row.id for row in listed if is_same_name(self.name, row.name)} - {self.pod_id}",
+        "pass",
+        "The second pod of an order that was sent twice runs on.",
+        ("story twins",),
+    ),
+    Mutant(
         "leasing/sweeper.py",
         "return all(any(_is_same",
         "return any(any(_is_same",
