@@ -21,7 +21,7 @@ from ..errors import (
     PrimePodsError,
     WaitTimeoutError,
 )
-from ..models import Pod, PodState, PodStatus
+from ..models import Pod, PodStatus
 from ..specs import PodSpec
 from ._record import as_time, new_record
 from .ledger import LeaseFile
@@ -38,7 +38,6 @@ _RESEND_AFTER: Final = 60.0
 _MAX_BACKOFF: Final = 10.0
 # Min seconds between two log messages about a release that fails.
 _LOG_INTERVAL: Final = 60.0
-_ENDING: Final = frozenset({PodState.DELETING, PodState.TERMINATED})
 _UNCERTAIN: Final = "its order got no conclusive response"
 _INTERRUPTED: Final = "its order was interrupted"
 _ANOTHER: Final = "the response to its order had the id of another pod"
@@ -141,7 +140,6 @@ class Rental:
             },
         )
         if self.pod_id is None:
-            self.spec = attrs.evolve(self.spec, name=record.name)
             found, shown = await find_named(self.account.listed, record.name, self._clock)
             if not found:
                 self._doubt = _UNCERTAIN
@@ -390,7 +388,7 @@ class Rental:
                         # A wait begins anew, and under a rate limit it may need minutes to confirm an end.
                         resend_after *= 2
                         status = exc.statuses.get(pod_id)
-                        if status is not None and status.status not in _ENDING:
+                        if status is not None and not (status.status and status.status.is_ending):
                             # The API has lost the deletion that it accepted.
                             self._accepted_at = math.inf
                             self._reschedule()
