@@ -26,20 +26,6 @@ PATIENCE = 50_000.0
 """Seconds for a wait: an API that asks to be left alone for a quarter of an hour may do so many times."""
 
 
-async def listing_at_rest(elsewhere: str, seed: int, note: Note) -> Counter[str]:
-    """All pods in their order while nothing changes, though answers lag, lie and break."""
-    async with stage(seed, elsewhere, pods=seed * 7 % 53, boot_seconds=0.0) as run:
-        note(run)
-        before = [pod async for pod in run.client.pods.list()]
-        assert [pod.id for pod in before] == list(run.emulator.pods)
-        run.begin()
-        listed: list[Pod] = []
-        if await run.attempt(collect(run.client.pods.list(page_size=run.rng.randint(1, 20)), listed)):
-            assert listed == before
-        assert listed == before[: len(listed)]
-    return outcome(run)
-
-
 async def listing_under_churn(elsewhere: str, seed: int, note: Note) -> Counter[str]:
     """Each pod that is there throughout exactly once, whatever else comes and goes."""
     async with stage(seed, elsewhere, pods=10 + seed * 11 % 37, boot_seconds=0.0) as run:
@@ -244,7 +230,6 @@ Note = Callable[[Run], None]
 Job = Callable[[str, int, Note], Awaitable[Counter[str]]]
 
 JOBS: tuple[Job, ...] = (
-    listing_at_rest,
     listing_under_churn,
     history_under_churn,
     statuses,

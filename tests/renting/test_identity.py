@@ -197,18 +197,6 @@ async def test_all_pods_of_an_order_that_was_sent_twice_go(folder: Path, lost: s
 
 
 @pytest.mark.parametrize("keeps", [False, True])
-async def test_the_twin_of_an_order_that_was_sent_twice_is_deleted(folder: Path, *, keeps: bool) -> None:
-    """The gateway returned the first response: the second pod is found by the unique name at the end."""
-    async with stage(folder) as it:
-        async with it.client.pods.lease(it.spec) as pod:
-            it.emulator.add_pod(pod.name, boot_seconds=0)
-            if keeps:
-                pod.keep()
-        assert list(it.emulator.pods) == ([pod.id] if keeps else [])
-        assert it.records() == []
-
-
-@pytest.mark.parametrize("keeps", [False, True])
 async def test_the_twin_behind_a_list_that_fails_stays_in_the_file(folder: Path, *, keeps: bool) -> None:
     """While the list fails, the second pod is not seen by the lease, nor by a sweep: a later one finds it."""
     async with stage(folder) as it:

@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 import primepods
-from primepods.emulator import Delay, Edit, Reset, Status
+from primepods.emulator import Delay, Edit, Status
 from tests.renting.stage import Stage, stage
 
 pytestmark = pytest.mark.anyio
@@ -296,21 +296,6 @@ async def test_nothing_is_ordered_without_a_file(folder: Path) -> None:
             async with it.client.pods.lease(it.spec):
                 pytest.fail("nothing was rented")
         assert it.orders() == 0
-
-
-@pytest.mark.parametrize("lost", [0, 1, 3])
-async def test_a_pod_that_appears_late_is_deleted_all_the_same(folder: Path, lost: int) -> None:
-    """A 404 to the DELETE of a pod that nobody has seen yet proves nothing for a minute.
-
-    Nor does one to a DELETE that was sent again because its response was lost.
-    """
-    async with stage(folder, appear_seconds=40.0) as it:
-        it.emulator.faults.add(Reset(), on="delete", times=lost)
-        with pytest.raises(primepods.WaitTimeoutError):
-            async with it.client.pods.lease(it.spec, ready_timeout=10):
-                pytest.fail("it was not ready")
-        await it.clock.sleep(100)
-        assert (it.running(), it.records()) == ([], [])
 
 
 async def test_a_deletion_that_fails_for_minutes_succeeds_in_the_end(folder: Path) -> None:

@@ -300,27 +300,6 @@ async def test_a_kept_pod_is_not_swept(folder: Path) -> None:
         assert (it.running(), it.records()) == ([pod.id], [])
 
 
-async def test_a_sweep_reads_the_list_under_its_lock(folder: Path) -> None:
-    """A pod that appears under the name after the sweep's first look is deleted, too, with its lease's."""
-    async with stage(folder) as it:
-        async with it.client.pods.lease(it.spec) as pod:
-            [record] = it.records()
-            pod.keep()
-        LeaseFile.create(folder, attrs.evolve(record, given_up=True, is_kept=False)).close()
-        reads = 0
-
-        def add_twin(page: Any) -> Any:
-            nonlocal reads
-            reads += 1
-            if reads == 1:
-                it.emulator.add_pod(pod.name, boot_seconds=0)
-            return page
-
-        it.emulator.faults.add(Edit(add_twin), on="list")
-        assert len((await it.client.pods.sweep()).deleted) == 2
-        assert it.running() == []
-
-
 async def test_a_kept_pod_goes_on_after_its_budget(folder: Path) -> None:
     """Also where it is kept in the last minute."""
     async with stage(folder) as it:
