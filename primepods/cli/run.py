@@ -28,7 +28,7 @@ from ._copies import (
 from ._durations import parse_duration, parse_hours
 from ._errors import CommandError, ExitCode
 from ._offers import DiskSize, Image, OfferFilters, SshKey, TemplateId, without_unset
-from ._remote import Env, SshOptions, Words, parse_command, read_variables
+from ._remote import Env, SshOptions, parse_command, read_variables
 from .create import EnvFile, read_env
 
 _MAX_OFFERS = 5
@@ -128,10 +128,28 @@ Remove = Annotated[bool, typer.Option("--rm", hidden=True)]
 Keep = Annotated[bool, typer.Option("--keep", help="Leave the pod running afterwards: it is billed.")]
 
 
+def _require_words(ctx: typer.Context, words: list[str] | None) -> list[str]:
+    """Return the command, which a file may have: older versions of click take no argument from it."""
+    found: list[str] = words or (ctx.default_map or {}).get("words") or []
+    if not found:
+        raise typer.BadParameter("it is missing, and no --file names it")
+    return found
+
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="-- COMMAND",
+        help="The command; a single word is a line for the pod's shell.",
+        callback=_require_words,
+    ),
+]
+
+
 @api_command
 def command(
     api: Api,
-    words: Words,
+    words: Words = None,
     *,
     upload: Uploads = None,
     exclude: Exclude = None,
@@ -198,7 +216,7 @@ def command(
             **ssh.arguments(),
         },
         ssh_key=ssh_key,
-        command=parse_command(words),
+        command=parse_command(words or []),
         variables=list(variables),
         # Absolute, since `attach` may take the run over in another folder. A slash at the end means a folder.
         uploads=[(str(path.absolute()), remote) for path, remote in map(parse_upload, upload or ())],
