@@ -25,7 +25,7 @@ from ._copies import (
     parse_exclusion,
     parse_upload,
 )
-from ._durations import parse_duration, parse_hours
+from ._durations import Interval, parse_duration, parse_hours
 from ._errors import CommandError, ExitCode
 from ._offers import DiskSize, Image, OfferFilters, SshKey, TemplateId, without_unset
 from ._remote import Env, SshOptions, parse_command, read_variables
@@ -158,6 +158,7 @@ def command(
     max_hours: MaxHours = None,
     max_spend: MaxSpend = None,
     boot_timeout: BootTimeout = 1800.0,
+    interval: Interval = 5.0,
     name: Name = None,
     keep: Keep = False,
     keep_on_failed_download: KeepOnFailedDownload = False,
@@ -211,6 +212,7 @@ def command(
         lease={
             "login": True,
             "ready_timeout": boot_timeout,
+            "interval": interval,
             "max_hours": max_hours,
             "max_spend": max_spend,
             **ssh.arguments(),
