@@ -116,12 +116,12 @@ def test_a_run_whose_process_was_killed_is_taken_over(
     assert begun.read_text() == "x\n"
 
 
-@pytest.mark.parametrize("is_dead", [False, True])
-def test_stop_gives_the_pod_back(market: Emulator, run: Run, tmp_path: Path, *, is_dead: bool) -> None:
-    """As Ctrl-C does; also that of a run whose process has died."""
+@pytest.mark.parametrize("signal_number", [0, signal.SIGSTOP, signal.SIGKILL])
+def test_stop_gives_the_pod_back(market: Emulator, run: Run, tmp_path: Path, signal_number: int) -> None:
+    """As Ctrl-C does; also that of a run whose process is suspended, or has died."""
     name = run("run", "-d", *BOUNDED, "--", SLOW).stdout.strip()
-    if is_dead:
-        os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
+    os.kill(records(tmp_path)[0]["pid"], signal_number)
+    if signal_number == signal.SIGKILL:
         wait_for(lambda: json.loads(run("runs", "--output", "json").stdout)[0]["state"] == "interrupted")
     assert run("stop", name).exit_code == 0
     assert not market.pods
