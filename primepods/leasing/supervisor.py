@@ -113,7 +113,8 @@ class LeaseSupervisor:
 
     def check_unused(self) -> None:
         """Raise an error if the lease was begun before."""
-        if self.has_begun:
+        # Begun in this process, or before a fork.
+        if self._pid != 0:
             raise RuntimeError("A lease is used once. Make another with `pods.lease`.")
 
     def resume(self, file: LeaseFile) -> None:
@@ -176,11 +177,6 @@ class LeaseSupervisor:
     def ssh_options(self) -> SSHOptions:
         """How to log in to the pod."""
         return self._options.ssh
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether the lease has begun, in this process or before a fork."""
-        return self._pid != 0
 
     @property
     def has_begun_in_this_process(self) -> bool:
@@ -350,20 +346,18 @@ class LeaseSupervisor:
         if self._options.login:
             await self._options.ssh.check()
         errors: list[PrimePodsError] = []
-        failures: list[str] = []
         listed: list[ListedPod] = []
         for account, spec in self._orders:
             try:
                 listed = await self._rent(account, spec)
                 break
             except PrimePodsError as exc:
-                for failure in failures:
-                    exc.add_note(f"Before that: {failure}")
+                for earlier in errors:
+                    exc.add_note(f"Before that: {earlier}")
                 errors.append(exc)
                 if not await self._prepare_next(self._rentals[-1], errors):
                     raise
                 self._note_deletion(exc)
-                failures.append(str(exc))
                 self._log_failover(self._rentals[-1], exc, tried=len(errors))
         self.is_ready = True
         self._rentals[-1].notify("LeaseReady")
