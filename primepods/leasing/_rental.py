@@ -36,7 +36,7 @@ _HURRIED_INTERVAL: Final = 1.0
 # Seconds after which an accepted deletion is first sent again, if the pod is neither deleting nor terminated.
 _RESEND_AFTER: Final = 60.0
 _MAX_BACKOFF: Final = 10.0
-# Min seconds between two log messages about a release that fails.
+# Min seconds between two log messages about a pod that cannot be used or released.
 _LOG_INTERVAL: Final = 60.0
 _UNCERTAIN: Final = "its order got no conclusive response"
 _INTERRUPTED: Final = "its order was interrupted"
@@ -204,7 +204,7 @@ class Rental:
             The list that was read; empty if the id was identified before.
 
         Raises:
-            PrimePodsError: Neither the list nor `get` shows the id.
+            PrimePodsError: Neither the list nor ``get`` shows the id.
         """
         if self.pod_id is None or self._is_identified:
             return []
@@ -361,6 +361,7 @@ class Rental:
         """Delete a pod and confirm that it is gone; return why it may be running."""
         pods = self.account.pods
         failures = 0
+        self._last_failure = ""
         self._ends_at = self._clock.time() + self._options.release_timeout
         self._accepted_at = math.inf
         resend_after = _RESEND_AFTER
@@ -369,7 +370,7 @@ class Rental:
                 while True:
                     try:
                         if self._accepted_at == math.inf:
-                            if await self._needs_no_deletion(pod_id):
+                            if self._is_doubtful(pod_id) and not await self._resolve_doubt(pod_id):
                                 return None
                             await pods.delete(pod_id, missing_ok=True)
                             self._accepted_at = self._clock.time()
@@ -394,7 +395,7 @@ class Rental:
                             self._reschedule()
                     except (PrimePodsError, ValueError) as exc:
                         # ValueError: the list shows an id for which no request is possible.
-                        self._note_failure(exc)
+                        self.note_failure("is not released yet", exc)
                         failures += 1
                         await self._clock.sleep(doubled(0.25, times=failures, maximum=_MAX_BACKOFF))
                     except TimeoutError:
@@ -417,21 +418,19 @@ class Rental:
         """Return whether nothing has shown yet that a pod has the unique name."""
         return pod_id == self.pod_id and not self._is_identified
 
-    async def _needs_no_deletion(self, pod_id: str) -> bool:
-        """Return whether a pod is another's, or has ended by the history.
+    async def _resolve_doubt(self, pod_id: str) -> bool:
+        """Find out whose pod it is; return whether it is ours, and has not ended by the history.
 
         Raises:
             PrimePodsError: Nothing shows whose it is.
         """
-        if not self._is_doubtful(pod_id):
-            return False
         try:
             self._note_others(await self.identify())
         except PrimePodsError:
             if has_ended(self.name, pod_id, await read_ended_pods(self.account.pods)):
-                return True
+                return False
             raise
-        return self.pod_id is None
+        return self.pod_id is not None
 
     def hurry(self) -> None:
         """Limit the confirmation of an accepted deletion to 10 seconds from now, and poll every second."""
@@ -446,12 +445,12 @@ class Rental:
             hurried_end = max(self._accepted_at, self._hurried_at) + _HURRIED_TIMEOUT
             self._limit.reschedule(min(self._ends_at, hurried_end))
 
-    def _note_failure(self, error: Exception) -> None:
-        """Log a failure of the release: the first, then at most one a minute."""
+    def note_failure(self, problem: str, error: Exception) -> None:
+        """Log why the pod is not used or released yet: the first failure, then at most one a minute."""
         self._last_failure = f"; the last failure: {str(error).rstrip('.')}"
         if self._clock.time() >= self._logged_at + _LOG_INTERVAL:
             self._logged_at = self._clock.time()
-            _log.warning("%s is not released yet: %s", self.label, error)
+            _log.warning("%s %s: %s", self.label, problem, error)
 
     def give_up(self, reason: str) -> None:
         """Report that the release has ended before it was done, if a pod may run."""

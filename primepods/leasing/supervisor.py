@@ -484,7 +484,7 @@ class LeaseSupervisor:
             try:
                 return await rental.identify()
             except PrimePodsError as exc:
-                _log.info("%s", exc)
+                rental.note_failure("is ready, but not used yet", exc)
                 if self._clock.time() + self._options.interval >= ends_at:
                     text = f"{rental.label} was ready, but is not used, since it may be another's. {exc}"
                     statuses = {} if rental.status is None else {pod_id: rental.status}
