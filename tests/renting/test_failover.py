@@ -207,11 +207,3 @@ async def test_the_budget_is_that_of_the_lease(folder: Path, budget: Any, orders
         assert it.orders() == orders
         assert caught.value.spent == pytest.approx(2.5 if "max_spend" in budget else 3.6, abs=0.1)
         assert (it.running(), it.records()) == ([], [])
-
-
-@pytest.mark.parametrize("bad", ["a spec", [], ["a spec"], 5, None])
-async def test_what_is_no_spec_rents_nothing(folder: Path, bad: Any) -> None:
-    """It is refused before the block."""
-    async with stage(folder) as it:
-        with pytest.raises((TypeError, ValueError), match="spec must be"):
-            it.client.pods.lease(bad)

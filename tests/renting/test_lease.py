@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 
 import primepods
 from primepods.emulator import Delay, Edit, Status
-from tests.renting.stage import Stage, stage
+from tests.renting.stage import stage
 
 pytestmark = pytest.mark.anyio
 
@@ -390,22 +389,3 @@ async def test_a_lease_is_used_once(folder: Path) -> None:
         with pytest.raises(RuntimeError, match="once"):
             async with lease:
                 pass
-
-
-BAD: dict[str, tuple[Callable[[Stage], object], type[Exception]]] = {
-    "no spec": (lambda it: it.client.pods.lease("a spec"), TypeError),  # type: ignore[arg-type]  # wrong on purpose
-    "max_hours": (lambda it: it.client.pods.lease(it.spec, max_hours=0), ValueError),
-    "max_spend": (lambda it: it.client.pods.lease(it.spec, max_spend=-1), ValueError),
-    "ready_timeout": (lambda it: it.client.pods.lease(it.spec, ready_timeout=0), ValueError),
-    "interval": (lambda it: it.client.pods.lease(it.spec, interval=0.001), ValueError),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-async def test_bad_arguments_rent_nothing(folder: Path, name: str) -> None:
-    """They are refused before the block."""
-    call, kind = BAD[name]
-    async with stage(folder) as it:
-        with pytest.raises(kind, match=name.removeprefix("no ")):
-            call(it)
-        assert it.orders() == 0
