@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import io
 import logging
 from collections.abc import Mapping
 from functools import partial
-
-import anyio
 
 from ..remote import AsyncJob, JobState, read_output
 from ._run import STREAMS, Run
@@ -42,7 +41,7 @@ async def follow_job(job: AsyncJob, run: Run) -> JobState:
         finally:
             for file in files.values():
                 file.close()
-        await anyio.sleep(run.record.lease["interval"])
+        await asyncio.sleep(run.record.lease["interval"])
 
 
 def _append(files: Mapping[str, io.FileIO], stream: str, data: bytes) -> None:
