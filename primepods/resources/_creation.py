@@ -13,7 +13,6 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import Final
 
 import attrs
 
@@ -37,7 +36,7 @@ from ..errors import APIError, ClientClosedError, ConfigError, PrimePodsError, P
 from ..leasing.ledger import read_ledger
 from ..leasing.pods_api import KEY_REJECTIONS, ListedPod, PodsAPI, find_named, read_list
 from ..leasing.server_time import expiry_after
-from ..models import Pod, PodState
+from ..models import Pod
 from ..specs import PodSpec
 from ._orders import (
     Order,
@@ -51,9 +50,6 @@ from ._orders import (
 from ._paging import listed_pods
 
 log = logging.getLogger("primepods")
-
-# States of pods that ``pods.ensure`` does not return.
-_ENDED_STATES: Final = frozenset({PodState.STOPPED, PodState.DELETING, PodState.TERMINATED})
 
 NoteId = Callable[[str], Awaitable[None]]
 
@@ -270,7 +266,7 @@ class PodCreator:
 
 
 def _is_living(pod: Pod) -> bool:
-    return not pod.has_failed and pod.status not in _ENDED_STATES
+    return not pod.has_failed and not pod.has_ended
 
 
 def check_specs(spec: PodSpec | Iterable[PodSpec]) -> list[PodSpec]:
