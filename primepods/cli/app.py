@@ -133,8 +133,8 @@ def _without_types(parameters: list[Any]) -> list[Any]:
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""
         elif isinstance(parameter, TyperArgument):
-            # The metavar of an argument is its name, and must stay. So override the method that returns the
-            # type: through `vars`, since type checkers do not allow an assignment to a method.
+            # The metavar of an argument is its name, and must stay. So override the method that returns its
+            # type, through `vars`, since type checkers do not allow an assignment to a method.
             vars(parameter)["display_type_rich"] = _no_type
     return parameters
 
