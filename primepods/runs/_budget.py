@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
@@ -33,9 +33,7 @@ _TOLERANCE: Final = 1e-9
 """For the rounding errors of sums."""
 
 
-def _check_amount(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise TypeError(attribute.name)
+_AMOUNT: Final = attrs.validators.and_(attrs.validators.ge(0.0), attrs.validators.lt(math.inf))
 
 
 @attrs.frozen(kw_only=True)
@@ -51,10 +49,10 @@ class Reservation:
     """
 
     run: str = attrs.field(validator=attrs.validators.instance_of(str))
-    amount: float = attrs.field(validator=_check_amount)
-    price_hr: float = attrs.field(validator=_check_amount)
-    at: float = attrs.field(validator=_check_amount)
-    spent: float | None = attrs.field(default=None, validator=attrs.validators.optional(_check_amount))
+    amount: float = attrs.field(validator=_AMOUNT)
+    price_hr: float = attrs.field(validator=_AMOUNT)
+    at: float = attrs.field(validator=_AMOUNT)
+    spent: float | None = attrs.field(default=None, validator=attrs.validators.optional(_AMOUNT))
 
 
 @attrs.frozen(kw_only=True)
@@ -64,27 +62,21 @@ class Balance:
     Attributes:
         limit: The most that all runs may cost, in the API's currency.
         spent: What ended runs have cost, within the window.
+        reserved: What open runs may cost: those whose pods may be billed.
+        price_hr: What open runs cost an hour.
         reservations: All runs, the oldest first.
     """
 
     limit: float
     spent: float
+    reserved: float
+    price_hr: float
     reservations: tuple[Reservation, ...]
 
     @property
-    def open(self) -> tuple[Reservation, ...]:
-        """Those whose pods may be billed."""
-        return tuple(each for each in self.reservations if each.spent is None)
-
-    @property
-    def reserved(self) -> float:
-        """What the open ones may cost."""
-        return math.fsum(each.amount for each in self.open)
-
-    @property
-    def price_hr(self) -> float:
-        """What the open ones cost an hour."""
-        return math.fsum(each.price_hr for each in self.open)
+    def open(self) -> list[Reservation]:
+        """The open runs."""
+        return [each for each in self.reservations if each.spent is None]
 
     @property
     def left(self) -> float:
@@ -193,8 +185,15 @@ class Budget:
                 _append(descriptor, settled)
                 entries[entry.run] = settled
         now = self._now()
-        spent = (each.spent or 0.0 for each in entries.values() if now - each.at < self._window)
-        return Balance(limit=self._limit, spent=math.fsum(spent), reservations=tuple(entries.values()))
+        all_runs = tuple(entries.values())
+        open_runs = [each for each in all_runs if each.spent is None]
+        return Balance(
+            limit=self._limit,
+            spent=math.fsum(each.spent or 0.0 for each in all_runs if now - each.at < self._window),
+            reserved=math.fsum(each.amount for each in open_runs),
+            price_hr=math.fsum(each.price_hr for each in open_runs),
+            reservations=all_runs,
+        )
 
     def _parse(self, text: bytes) -> dict[str, Reservation]:
         """Return the last line of each run.

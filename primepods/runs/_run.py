@@ -199,6 +199,11 @@ class Run:
         self._lock = lock
 
     @property
+    def is_live(self) -> bool:
+        """Whether a process rents, or holds the pod."""
+        return self.state in {"renting", "running"}
+
+    @property
     def state(self) -> str:
         """What it does: ``renting``, ``running``, ``ended``, or ``interrupted`` if its process has died."""
         if self.record.exit_code is not None:
@@ -253,11 +258,15 @@ class Run:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def list_runs() -> tuple[list[Run], dict[str, str]]:
-    """Return the runs of this machine, the oldest first, and the reason for each that cannot be read."""
+def list_runs(folder: Path | None = None) -> tuple[list[Run], dict[str, str]]:
+    """Return the runs of this machine, the oldest first, and the reason for each that cannot be read.
+
+    Args:
+        folder: The folder of leases, if it is another one.
+    """
     runs: list[Run] = []
     unreadable: dict[str, str] = {}
-    folder = run_folder()
+    folder = run_folder() if folder is None else folder / "runs"
     for path in folder.iterdir() if folder.is_dir() else ():
         try:
             runs.append(Run.open(path))
