@@ -108,6 +108,10 @@ class Budget:
             raise ConfigError(
                 "A budget needs file locks, which this system does not have: nothing can be rented."
             )
+        if not (limit >= 0 and max_hourly >= 0 and window > 0):  # as for NaN
+            raise ValueError(
+                f"the limits of a budget must be amounts, got {limit}, {max_hourly} and {window}"
+            )
         self._limit = limit
         self._max_hourly = max_hourly
         self._window = window

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -185,7 +184,6 @@ async def test_a_rehearsal_costs_nothing(market: Emulator, tmp_path: Path) -> No
         env=dict(os.environ),
         cwd=tmp_path,
     )
-    before = time.time()
     async with Client(server) as client:
         session = Session(client)
         rented = await rent(session)
@@ -194,7 +192,6 @@ async def test_a_rehearsal_costs_nothing(market: Emulator, tmp_path: Path) -> No
     await wait_for(lambda: not _processes_of(rented["name"]))
     assert not market.requests.where(method="POST")
     assert not (tmp_path / "state").exists()
-    assert time.time() - before < 100
 
 
 def _processes_of(name: str) -> list[str]:

@@ -101,3 +101,18 @@ def test_llms_txt_names_each_page(site: Path) -> None:
     text = (site / "llms.txt").read_text(encoding="utf-8")
     found = re.findall(r"^- \[[^\]]+\]\(([^)]+)\): .+$", text, re.MULTILINE)
     assert sorted(f"/{page}" for page in found) == sorted(address for address, _ in pages(site))[1:]
+
+
+def test_each_page_is_markdown_too(site: Path) -> None:
+    """At its address with `.md`: heading, guide and entries, without directives; `llms-full.txt` has all."""
+    full = (site / "llms-full.txt").read_text(encoding="utf-8")
+    for address, html in pages(site):
+        text = (site / f"{address.strip('/') or 'index'}.md").read_text(encoding="utf-8")
+        [heading] = re.findall(r"<h1>(.*?)<a", html)
+        title = unescape(re.sub("<.*?>", "", heading)).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+        assert f"# {title}\n" in text.replace("`", ""), address
+        assert "{include}" not in text, address
+        assert text in full, address
+    leases = (site / "how-to/leases.md").read_text(encoding="utf-8")
+    assert "](/how-to/" in leases  # from where the guide is in the project
+    assert "### `class primepods.PodSpec" in (site / "reference/orders.md").read_text(encoding="utf-8")
