@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,29 +15,42 @@ import primepods
 from primepods.runs import Reservation, Run, RunRecord
 
 from ._agent_results import Output, Quote, Rented
+from .runs import stop_run
 
 _MAX_OUTPUT = 16_000
 _MAX_LINE = 4_000
 _MAX_MESSAGES = 2_000
 _POLL_INTERVAL = 0.2
+_INTERVAL = 5.0
+"""Seconds between two requests for a pod's status."""
 
 
 def create_run(client: dict[str, Any], quote: Quote, offer: primepods.Offer) -> Run:
     """Return a run that will hold what was quoted; what takes it over rents nothing while it is stopping."""
     names = ("cloud_id", "gpu_type", "gpu_count", "provider", "socket")
     machine = {name: getattr(offer, name) for name in names}
+    limits = {"max_hours": quote.hours, "max_spend": quote.price_hr * quote.hours}
     return Run.create(
         RunRecord(
             client=client,
             find={**machine, "max_price": quote.price_hr, "spot": bool(offer.is_spot), "limit": 1},
             changes={"name": "agent", "max_price": quote.price_hr},
-            lease={"login": True, "max_hours": quote.hours, "max_spend": quote.price_hr * quote.hours},
+            lease={"login": True, "interval": _INTERVAL, **limits},
             command=["sleep", str(math.ceil(quote.hours * 3600) + 3600)],  # its lease ends before
             is_detached=True,
             began_at=time.time(),
             is_stopping=True,
         )
     )
+
+
+def stop_once(run: Run) -> None:
+    """Ask a run to end, if nobody has asked before: asked three times, it would give the deletion up."""
+    with suppress(FileExistsError, ProcessLookupError):
+        if run.is_live:
+            (run.path / "stopping").touch(exist_ok=False)
+        if run.state != "ended":
+            stop_run(run)
 
 
 async def wait(run: Run, seconds: float, is_done: Callable[[RunRecord], bool]) -> None:

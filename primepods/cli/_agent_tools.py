@@ -35,7 +35,7 @@ from ._agent_results import (
     Result,
     Spend,
 )
-from ._agent_runs import create_run, last_messages, read_output, to_result, wait
+from ._agent_runs import create_run, last_messages, read_output, stop_once, to_result, wait
 from ._background import start_process
 from ._command import Api
 from ._errors import CommandError
@@ -44,7 +44,6 @@ from ._pod_table import price
 from ._spend import By, group_records
 from ._table import print_info
 from ._text import printable
-from .runs import stop_run
 
 _MAX_MESSAGE = 2_000
 _MAX_LOG = 16_000
@@ -344,8 +343,7 @@ class AgentTools:
     async def release(self, *, pod: PodName) -> Rented:
         """Delete a pod that agents have rented, with all that is on it. Never touches other pods."""
         run, _ = await self._find(pod)
-        if run.state != "ended":
-            await run_sync(stop_run, run)
+        await run_sync(stop_once, run)
         await wait(run, _TIMEOUT, lambda record: record.exit_code is not None)
         run, reservation = await self._find(run.name)
         return to_result(

@@ -168,8 +168,10 @@ def stop_run(run: Run) -> None:
         run.save(is_stopping=True)
         _take_over(run)
     else:
-        # The lock shows that the process lives.
-        os.kill(run.reload().pid, signal.SIGINT)
+        # The lock shows that the process lives; it may be suspended.
+        pid = run.reload().pid
+        os.kill(pid, signal.SIGINT)
+        os.kill(pid, signal.SIGCONT)
 
 
 def _take_over(run: Run) -> None:

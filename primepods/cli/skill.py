@@ -15,5 +15,5 @@ def command() -> None:
     Examples:
       mkdir -p .claude/skills/primepods && primepods skill >.claude/skills/primepods/SKILL.md
     """
-    text = files(__package__).joinpath("skill.txt").read_text(encoding="utf-8")
+    text = files("primepods.cli").joinpath("skill.txt").read_text(encoding="utf-8")
     typer.echo(text.replace("VERSION", primepods.__version__), nl=False)

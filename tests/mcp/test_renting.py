@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,20 @@ async def test_a_killed_session_leaves_its_pod_to_its_expiry(
         assert (row["name"], row["spent"]) == (rented["name"], None)
         assert "4.00 (--budget)" in await session.fail("quote", gpu_type="H100", hours=2)
         assert (await session.call("release", pod=row["name"]))["spent"] < 0.2
+    assert not market.pods
+
+
+async def test_an_impatient_agent_gives_no_deletion_up(open_session: Open, market: Emulator) -> None:
+    """Asked again and again, also by another session, a release goes on until the pod is confirmed gone."""
+    async with open_session() as session, open_session() as another:
+        name = (await rent(session))["name"]
+        await session.call("run_command", pod=name, command="true")
+        market.faults.add(Delay(5), on="delete")
+        async with anyio.create_task_group() as group:
+            for each in (session, another, session, another):
+                group.start_soon(partial(each.call, "release", pod=name))
+                await anyio.sleep(0.5)
+        assert (await session.call("release", pod=name))["spent"] < 0.2
     assert not market.pods
 
 

@@ -1,7 +1,7 @@
 """Sphinx extension: the site for language models.
 
-``llms.txt`` has the contents, with a sentence about each page, and ``llms-full.txt`` has all pages. Each page is
-Markdown, too, at its address with ``.md``.
+``llms.txt`` has the contents, with a sentence about each page, and ``llms-full.txt`` has all pages. Each is
+also Markdown, at its address with ``.md``.
 """
 
 from __future__ import annotations
