@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -130,6 +131,13 @@ def test_what_is_counted_covers_what_is_billed(steps: list[tuple[str, float]]) -
             assert balance.left >= 0
         for each in [*live, *dead]:
             each.die()
+
+
+def test_a_limit_is_an_amount() -> None:
+    """NaN would be no limit, since nothing is above it."""
+    for limits in ((math.nan, 1.0), (1.0, math.nan), (-1.0, 1.0)):
+        with pytest.raises(ValueError, match="must be amounts"):
+            Budget(limits[0], max_hourly=limits[1])
 
 
 def test_a_reservation_is_replaced_by_the_cost(state: Path) -> None:
