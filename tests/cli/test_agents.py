@@ -1,4 +1,4 @@
-"""`primepods skill`, and `primepods mcp` as far as it needs no agent; tests/mcp has the rest."""
+"""`primepods skill`, and `primepods mcp` as far as it needs no agent; tests/agents has the rest."""
 
 import re
 import sys
