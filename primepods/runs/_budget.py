@@ -241,7 +241,7 @@ def _final_cost(entry: Reservation) -> float | None:
     """Return what a run has cost; ``None`` while its pod may be billed."""
     try:
         run = Run.open(run_folder() / entry.run)
-        if run.state == "interrupted" and not run.may_have_pod:
+        if run.state == "interrupted":
             run.abandon()
         if run.state == "ended":
             if run.record.is_released:

@@ -246,7 +246,10 @@ class Run:
 
     def abandon(self) -> None:
         """End a run whose process has died, unless it may have a pod, or another process takes it over."""
-        if self.claim() and self.record.exit_code is None and not self.may_have_pod:
+        if self.may_have_pod or not self.claim():
+            return
+        # What another process did meanwhile was read with the lock.
+        if self.record.exit_code is None and not self.may_have_pod:
             # What a pod has cost that somebody else deleted is not known.
             is_unused = self.record.lease_file is None
             self.save(exit_code=_ABANDONED, ended_at=time.time(), is_released=is_unused)

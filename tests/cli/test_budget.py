@@ -89,6 +89,7 @@ STEPS = st.tuples(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.lists(STEPS, max_size=20))
 def test_what_is_counted_covers_what_is_billed(steps: list[tuple[str, float]]) -> None:
@@ -162,15 +163,18 @@ def test_a_reservation_is_replaced_by_the_cost(state: Path) -> None:
     done.die()
 
 
-def test_a_pod_that_may_run_stays_reserved(state: Path) -> None:
-    """Also if its process has ended, as long as its lease's file is there; then it counts as the worst."""
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_pod_that_may_run_stays_reserved(state: Path, *, is_killed: bool) -> None:
+    """As long as its lease's file is there, and it can be taken over; after a sweep, as the worst."""
     budget = Budget(LIMIT)
     made = Simulated(create_run(), amount=6.0)
     budget.reserve(made.run.name, amount=made.amount, price_hr=PRICE)
     made.order()
-    made.run.end(1)
+    if not is_killed:
+        made.run.end(1)
     made.die()
     assert budget.read().reserved == 6.0
+    assert Run.open(made.run.path).state == ("interrupted" if is_killed else "ended")
     made.sweep()
     assert (budget.read().reserved, budget.read().spent) == (0.0, 6.0)
 
