@@ -90,12 +90,13 @@ LIBRARIES = table("""
 aiohttp: _http client emulator sync
 yarl: _http
 cattrs: _decoding
-anyio: _blocking leasing prefect remote
+anyio: _blocking cli leasing prefect remote
 airflow: airflow
 asgiref: airflow
 opentelemetry: otel
 prefect: prefect
-pydantic: prefect
+mcp: cli
+pydantic: cli prefect
 httpx: prefect
 orjson: _utils
 pathspec: cli

@@ -26,9 +26,11 @@ from . import (
     history,
     list_pods,
     logs,
+    mcp,
     offers,
     run,
     runs,
+    skill,
     ssh,
     status,
     sweep,
@@ -229,6 +231,8 @@ _COMMANDS = (
     ("More", "doctor", doctor.command),
     ("More", "demo", demo.command),
     ("More", "emulator", emulator.command),
+    ("More", "mcp", mcp.command),
+    ("More", "skill", skill.command),
 )
 for _panel, _name, _command in _COMMANDS:
     app.command(_name, cls=_Command, rich_help_panel=_panel, help=_help(_command))(_command)
