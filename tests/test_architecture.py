@@ -31,6 +31,7 @@ _operations: _utils events
 signals:
 ssh: _utils
 models: _utils ssh
+account: _utils models
 keys: models
 offers: _utils models
 specs: _utils offers
@@ -38,7 +39,7 @@ errors: _utils models
 pagination: _utils errors models
 results: _utils errors models
 retry: _utils
-_decoding: _utils models offers
+_decoding: _utils account models offers
 config: _operations _utils errors retry
 _http: _decoding _operations _utils _version config errors events retry
 _status_reader: _decoding _http _operations _utils errors models
@@ -46,15 +47,15 @@ waiting: _decoding _http _operations _status_reader _utils config errors events 
 remote: _utils config errors ssh
 leasing: _operations _utils config errors events models pagination remote specs ssh waiting
 _blocking: _utils errors leasing models remote
-resources: _decoding _http _operations _status_reader _utils config errors events keys leasing models offers
-    pagination remote results specs ssh waiting
+resources: _decoding _http _operations _status_reader _utils account config errors events keys leasing
+    models offers pagination remote results specs ssh waiting
 client: _http _operations _utils config events leasing resources retry waiting
 fleet: _utils client errors models
 charts: _utils fleet models
 sync: _blocking _utils client config errors events leasing models pagination resources retry waiting
 notebook: _utils charts client fleet models results sync waiting
-__init__: _blocking _version client errors events keys leasing models offers pagination remote resources
-    results retry signals specs ssh sync waiting
+__init__: _blocking _version account client errors events keys leasing models offers pagination remote
+    resources results retry signals specs ssh sync waiting
 otel: _version events
 airflow: __init__ emulator
 prefect: __init__ emulator

@@ -19,7 +19,7 @@ import attrs
 
 from .._decoding.pods import decode_pod
 from .._http.executor import RequestExecutor
-from .._http.request import PODS, Request, pod_request
+from .._http.request import PODS, Request, item_request
 from .._utils.arguments import check_amount
 from .._utils.exceptions import copy_exception
 from .._utils.money import money
@@ -243,7 +243,7 @@ class PodCreator:
         if pod_id is None:
             return None
         try:
-            request = pod_request("GET", pod_id)
+            request = item_request("GET", pod_id)
             pod = await self._executor.call(request, partial(decode_pod, pod_id=pod_id))
             return pod if order.owns_response_id(pod) else None
         except ClientClosedError:
