@@ -68,17 +68,17 @@ pytest_plugin: __init__ emulator
 
 # The same within the emulator: the state below, the API above it, the sockets on top.
 EMULATOR = table("""
+local_ssh:
 clock:
 requestlog:
 _state: clock
-_api: _state clock
+_api: _state clock local_ssh
 faults: _api
 faultplan: _api _state clock faults
 control: _api _state faultplan faults requestlog
 _server: _api clock control faultplan faults requestlog
 emulator: _api _server _state clock control faultplan requestlog
 __init__: _server _state clock emulator faultplan faults requestlog
-local_ssh:
 """)
 
 TABLES = {"primepods": ARROWS, "primepods.emulator": EMULATOR}
