@@ -18,7 +18,7 @@ CUSTOM_IMAGE: Final = "custom_template"
 _DEFAULT_IMAGE: Final = "ubuntu_22_cuda_12"
 """Default image of the API."""
 _PRICE_DECIMALS: Final = 4
-_PRICE_TOLERANCE: Final = 1e-6
+PRICE_TOLERANCE: Final = 1e-6
 """Relative tolerance of a price limit, for rounding errors."""
 
 
@@ -283,7 +283,7 @@ class PodSpec(ToDict):
 
     def is_exceeded_by(self, price_hr: float) -> bool:
         """Return whether a price per hour is above ``max_price``, if there is a limit."""
-        return self.max_price is not None and price_hr > self.max_price * (1 + _PRICE_TOLERANCE)
+        return self.max_price is not None and price_hr > self.max_price * (1 + PRICE_TOLERANCE)
 
     def _check_amounts(self, offer: Offer) -> None:
         if self.gpu_count != offer.gpu_count:

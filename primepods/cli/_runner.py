@@ -327,6 +327,8 @@ class Runner:
 
     def _print_summary(self, pod: primepods.AsyncLeasedPod | None, *, is_interrupted: bool = False) -> None:
         duration = short_duration(time.monotonic() - self._started_at)
+        if self._lease is not None and self._lease.supervisor.disk_note is not None:
+            print_info(self._lease.supervisor.disk_note)
         if pod is None:
             if self._was_ordered or is_interrupted:
                 print_info(f"No pod is left: what was ordered was deleted, after {duration}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
@@ -138,6 +138,7 @@ class Account:
         server_clock: The server's time.
         folder: Where the files of leases are.
         shared_list: Reads the list of pods for several leases at once.
+        describe_disks: Returns a sentence for the disks with these ids: that they stay, and what they cost.
     """
 
     pods: PodsAPI
@@ -147,6 +148,7 @@ class Account:
     server_clock: ServerClock
     folder: Path
     shared_list: SharedList
+    describe_disks: Callable[[Sequence[str]], Awaitable[str]]
 
 
 @attrs.frozen(kw_only=True)

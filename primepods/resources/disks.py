@@ -6,6 +6,7 @@ API reference: https://docs.primeintellect.ai/api-reference/disks
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -20,8 +21,9 @@ from .._operations import operation
 from .._status_reader import StatusReader
 from .._utils.arguments import check_count, check_flag, check_interval, check_seconds, check_text
 from .._utils.exceptions import copy_exception
+from .._utils.money import money
 from .._utils.strict_json import dumps
-from .._utils.text import quote
+from .._utils.text import one_line, quote
 from .._utils.unique_names import UniqueName, is_same_name, unique_name
 from ..account import Disk
 from ..errors import (
@@ -372,3 +374,18 @@ def _wait_error(kind: type[WaitError], disk_id: str, message: str) -> WaitError:
 
 def _ignore_body(_: Any) -> None:
     """Ignore the body of a successful response."""
+
+
+async def describe_disks(executor: RequestExecutor, disk_ids: Sequence[str]) -> str:
+    """Return a sentence for the end of a lease: which disks stay, and what they cost an hour."""
+
+    async def describe(disk_id: str) -> str:
+        try:
+            disk = await AsyncDisks(executor).get(disk_id)
+        except (PrimePodsError, ValueError):
+            return disk_id
+        price = "" if disk.price_hr is None else f", {money(disk.price_hr)} an hour"
+        return f"{disk_id} ({one_line(disk.name or '')}{price})"
+
+    described = await executor.map(describe, disk_ids)
+    return f"Disks that stay, and are billed until you delete them: {', '.join(described)}"

@@ -109,6 +109,7 @@ class AsyncPods:
         """Return the account for the leases and sweeps of a team; by default the client's."""
         from ..leasing.pods_api import Account
         from ._creation import PodCreator
+        from .disks import describe_disks
 
         executor, pods = self._for_team(team_id, min_deadline)
         return Account(
@@ -119,6 +120,7 @@ class AsyncPods:
             server_clock=self._executor.transport.server_clock,
             folder=lease_folder(),
             shared_list=self._open_leases.shared_list,
+            describe_disks=partial(describe_disks, executor),
         )
 
     def remote(

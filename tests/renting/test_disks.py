@@ -24,6 +24,7 @@ from primepods.emulator import (
 )
 from tests.support.client import make_client
 from tests.support.clock import ManualClock as ClientClock
+from tests.support.eventually import eventually
 from tests.support.server import Received, Reply, Server, reply
 
 pytestmark = pytest.mark.anyio
@@ -231,6 +232,19 @@ async def test_offers_and_orders_know_the_disks(world: World) -> None:
     pod = await world.client.pods.create(PodSpec.from_offer(offers[0], disks=[disk.id]))
     assert [(each.id, each.size) for each in pod.attached_resources][1:] == [(disk.id, 500)]
     assert (await world.client.disks.get(disk)).pods == (pod.id,)
+
+
+async def test_a_lease_leaves_the_disk_and_says_so(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """At its end, with the price of an hour."""
+    caplog.set_level("INFO", "primepods")
+    disk = await world.client.disks.create(attrs.evolve(SPEC, name="data"))
+    lease = world.client.pods.lease(await _spec_with(world.client, disk))
+    async with lease:
+        await eventually(lambda: "an hour" in str(lease.supervisor.disk_note))
+    [said] = [record.message for record in caplog.records if "Disks that stay" in record.message]
+    assert said.endswith(f"until you delete them: {disk.id} (data, $0.06 an hour)")
+    assert not world.emulator.pods
+    assert [each.id for each in await world.disks()] == [disk.id]
 
 
 def test_an_order_is_checked_when_it_is_made() -> None:

@@ -659,7 +659,7 @@ def errors(error: APIError, invalid: primepods.ValidationError) -> None:
 def limits(late: primepods.RequestTimeoutError, over: primepods.BudgetExceededError) -> None:
     """Which limit was reached is one of two words."""
     assert_type(late.limit, Literal["timeout", "deadline"])
-    assert_type(over.budget, Literal["hours", "spend"])
+    assert_type(over.budget, Literal["hours", "spend", "hourly"])
 
 
 def wrapped(client: Client, until: primepods.Until, on_change: primepods.OnChange) -> PodStatuses:
