@@ -137,7 +137,7 @@ def test_ctrl_c_only_detaches(market: Emulator, run: Run, tmp_path: Path) -> Non
     assert os.getsid(pid) == pid
     assert json.loads(run("runs", "--output", "json").stdout)[0]["state"] == "running"
     pod_id = next(iter(market.pods))
-    other = primepods("attach", f"{pod_id}/{name}-0", *OPTIONS[2:])
+    other = primepods("attach", f"{pod_id}/{name}-0", *OPTIONS[2:4])
     assert other.stdout is not None
     assert other.stdout.readline() == "begun\n"
     go(tmp_path)
@@ -230,7 +230,9 @@ def test_a_lease_is_taken_over_only_with_its_own_account(
     assert not market.pods
 
 
-@pytest.mark.parametrize("is_ordered", [False, True])
+@pytest.mark.parametrize(
+    "is_ordered", [pytest.param(False, marks=pytest.mark.slow), True]
+)  # its search takes 20 s
 def test_an_order_without_a_response_is_not_repeated(
     market: Emulator, run: Run, tmp_path: Path, *, is_ordered: bool
 ) -> None:
