@@ -59,7 +59,7 @@ __init__: _blocking _version account client errors events keys leasing models of
 otel: _version events
 airflow: __init__ emulator
 prefect: __init__ emulator
-doctor: _decoding _http _utils _version config errors keys leasing models retry
+doctor: _decoding _http _utils _version account config errors keys leasing models resources retry
 runs: _utils client config errors leasing remote specs
 cli: __init__ charts config doctor emulator fleet remote runs
 __main__: cli
