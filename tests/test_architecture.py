@@ -57,11 +57,12 @@ notebook: _utils charts client fleet models results sync waiting
 __init__: _blocking _version account client errors events keys leasing models offers pagination remote
     resources results retry signals specs ssh sync waiting
 otel: _version events
+exporter: _utils client errors models
 airflow: __init__ emulator
 prefect: __init__ emulator
 doctor: _decoding _http _utils _version account config errors keys leasing models resources retry
 runs: _utils client config errors leasing remote specs
-cli: __init__ charts config doctor emulator fleet remote runs
+cli: __init__ charts config doctor emulator exporter fleet remote runs
 __main__: cli
 pytest_plugin: __init__ emulator
 """)
@@ -99,6 +100,7 @@ prefect: prefect
 pydantic: prefect
 httpx: prefect
 orjson: _utils
+prometheus_client: exporter
 pathspec: cli
 typer: cli
 click: cli
@@ -223,7 +225,7 @@ def test_only_config_reads_the_environment_and_files() -> None:
 
 
 # `runs` is the command's own.
-_ROOMS = ("charts", "config", "doctor", "emulator", "fleet", "remote", "runs")
+_ROOMS = ("charts", "config", "doctor", "emulator", "exporter", "fleet", "remote", "runs")
 PUBLIC = {"primepods", *(f"primepods.{name}" for name in _ROOMS)}
 
 

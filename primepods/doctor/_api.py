@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from .._decoding.rows import decode_page
@@ -10,7 +10,7 @@ from .._http.executor import RequestExecutor
 from .._http.request import PODS, page_request
 from .._http.transport import Transport
 from .._utils.money import money
-from ..account import Account, Wallet
+from ..account import Account, Permission, Wallet
 from ..config import (
     DEFAULT_MAX_CONCURRENCY,
     KEY_PAGE,
@@ -183,7 +183,7 @@ def _check_permissions(results: dict[str, Any], user: Any) -> list[Check]:
         results: The response or the error of each resource, by the resource's name.
         user: The user of the key, or the error.
     """
-    scope = user.scope if isinstance(user, Account) else {}
+    scope: Mapping[str, Permission | None] = user.scope if isinstance(user, Account) else {}
     read_only = ", ".join(name for name, rights in scope.items() if rights and not rights.write)
     errors = {what: result for what, result in results.items() if isinstance(result, PrimePodsError)}
     readable = ", ".join(what for what in results if what not in errors)
