@@ -14,7 +14,7 @@ import attrs
 
 from .._decoding.fields import DecodeError
 from .._decoding.pods import decode_disk
-from .._decoding.rows import decode_object
+from .._decoding.rows import as_object, decode_object
 from .._http.executor import RequestExecutor
 from .._http.request import DISKS, Request, item_path, item_request, page_request
 from .._operations import operation
@@ -288,11 +288,13 @@ class _Order:
     Attributes:
         name: The ordered name.
         known: Ids of the disks that were there before the order, for a name that others may choose, too.
+        response_id: The id in the response, whosever disk that is.
         sent_at: The server's time when the order was sent, if known.
     """
 
     name: str
     known: frozenset[str] = frozenset()
+    response_id: str | None = None
     sent_at: float | None = None
 
     @property
@@ -302,6 +304,8 @@ class _Order:
 
     def decode(self, data: Any) -> Disk:
         """Decode the response; refuse a disk that is not this order's."""
+        response_id = as_object(data).get("id")
+        self.response_id = response_id if isinstance(response_id, str) else None
         disk = decode_object(data, Disk)
         if disk.id in self.known or not is_same_name(self.name, disk.name):
             # A cache or proxy has mixed up responses.
@@ -332,9 +336,10 @@ class _Order:
         ours = self.choose(found)
         if len(ours) == 1:
             return ours[0]
-        ids = tuple(disk.id for disk in found if disk.id not in self.known)
+        named = [disk.id for disk in found if disk.id not in self.known]
+        ids = tuple(dict.fromkeys([*named, *([self.response_id] if self.response_id else [])]))
         if ids:
-            shown = f"disks of this name, but not provably one of this order: {', '.join(ids)}"
+            shown = f"these disks, of which none is provably this order's: {', '.join(ids)}"
         raise CreateUncertainError(
             f"Whether the disk {self.name!r} exists is unknown: {error} A search of {LOOKUP_TIMEOUT:g} s "
             f"showed {shown}. It may appear yet, and is billed from then on: look for {self.name!r} in "

@@ -102,6 +102,24 @@ async def test_what_another_program_ordered_is_seen(emulator: Emulator) -> None:
         assert not [row for row in seen.rows if any(pod_id in str(row) for pod_id in emulator.pods)]
 
 
+async def test_rules_and_dashboard_name_what_there_is() -> None:
+    """Each metric in the alert rules and in the Grafana dashboard is exported."""
+    async with (
+        Emulator(pods=1) as emulator,
+        make_client(emulator.url, api_key=emulator.api_key) as client,
+    ):
+        await client.disks.create(primepods.DiskSpec(size=100, provider="nebius"))
+        exported = {name for name, _, _ in (await scrape(Exporter(client))).rows}
+    named = set[str]()
+    for file in ("alerts.yml", "dashboard.json"):
+        text = (Path(__file__).parents[2] / ".github" / "monitoring" / file).read_text(encoding="utf-8")
+        expressions = re.findall(r'"?expr"?: "?(.*)', text)
+        assert len(expressions) >= 3
+        named |= set(re.findall(r"\bprimepods_\w+", " ".join(expressions)))
+    assert named <= exported
+    assert len(named) > 6
+
+
 @pytest.mark.slow
 async def test_leases_without_their_process_and_expired_pods(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

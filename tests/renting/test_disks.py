@@ -116,6 +116,16 @@ async def test_another_disk_of_the_name_is_not_taken(world: World) -> None:
     assert made.id != theirs.id
 
 
+async def test_an_id_in_a_response_is_not_thrown_away(world: World) -> None:
+    """A disk whose row nobody can read is named in the error."""
+    world.emulator.faults.add(Edit(put={"size": "big"}), on="disk_create", times=1)
+    world.emulator.faults.add(Edit(put={"data.0.size": "big"}), on="disk_list")
+    with pytest.raises(primepods.CreateUncertainError) as caught:
+        await world.client.disks.create(SPEC)
+    world.emulator.faults.clear()
+    assert caught.value.candidates == tuple(disk.id for disk in await world.disks())
+
+
 async def test_a_refused_order_is_a_refusal_unless_it_was_carried_out(world: World) -> None:
     """A gateway that sends an order twice may pass on the refusal of the second."""
     with pytest.raises(primepods.BadRequestError, match="size must be"):
