@@ -3,8 +3,8 @@
 Each job rents a pod and deletes it, on an emulator that loses responses to orders and deletions, answers 429
 and 503, and boots pods that fail; one job in fifty runs in a process that is killed. The same mix of faults
 meets primepods (a lease of the three cheapest offers, then `primepods sweep`), a loop over `requests` that
-tries each request four times and deletes in a `finally`, and the same loop over the vendor's client, if PyPI's
-`prime` is installed. Time on the emulator is 60 times as fast.
+tries each request four times and deletes in a `finally`, and the same loop over the vendor's client, if
+PyPI's `prime` is installed. Time on the emulator is 60 times as fast.
 """
 
 from __future__ import annotations

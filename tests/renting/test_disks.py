@@ -213,8 +213,10 @@ async def test_waiting_ends(world: World) -> None:
         ) as late:
             await world.client.disks.wait_ready(disk, timeout=20)
         assert pickle.loads(pickle.dumps(late.value)).pending == (disk.id,)
-    with faults.add(Edit(put={"status": "ERROR"}), on="disk_get"), pytest.raises(primepods.WaitError):
-        await world.client.disks.wait_ready(disk)
+    with faults.add(Edit(put={"status": "ERROR"}), on="disk_get"):
+        with pytest.raises(primepods.WaitError, match=r"will not become ready: .* ERROR") as failed:
+            await world.client.disks.wait_ready(disk)
+        assert not isinstance(failed.value, primepods.WaitTimeoutError)
     with pytest.raises(primepods.NotFoundError):
         await world.client.disks.wait_ready("unknown")
     with faults.add(Status(401), on="disk_get"), pytest.raises(primepods.AuthenticationError):
