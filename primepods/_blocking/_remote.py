@@ -98,6 +98,7 @@ class Remote(Delegate[AsyncRemote]):
         return self._async.pod_id
 
     run: Final = blocking(AsyncRemote.run)
+    run_all: Final = blocking(AsyncRemote.run_all)
 
     @like(AsyncRemote.start)
     def start(

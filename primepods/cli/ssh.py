@@ -16,9 +16,8 @@ from ._command import Api, api_command
 from ._errors import CommandError, ExitCode, print_error
 from ._handles import OptionalPodHandle, resolve_handle
 from ._lists import readable_rows
-from ._remote import become_ssh, login_argv, machine_id
+from ._remote import Node, become_ssh, find_node, login_argv
 from ._table import write
-from ._text import count
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -30,7 +29,6 @@ Rest = Annotated[
         show_default=False,
     ),
 ]
-Node = Annotated[int | None, typer.Option(min=1, help="Node of a multi-node pod, from 1.", metavar="NUMBER")]
 Print = Annotated[bool, typer.Option("--print", help="Print the command instead of running it.")]
 Config = Annotated[
     bool,
@@ -44,7 +42,7 @@ def command(
     pod: OptionalPodHandle = None,
     rest: Rest = None,
     *,
-    node: Node = None,
+    node: Node = 0,
     show: Print = False,
     config: Config = False,
 ) -> None:
@@ -61,7 +59,7 @@ def command(
       primepods ssh --config >> ~/.ssh/config     # then: ssh pod_NAME
     """
     if config:
-        _print_config(api, pod, node)
+        _print_config(api, pod)
         return
     if pod is None:
         raise CommandError("name the pod: primepods ssh POD", ExitCode.USAGE)
@@ -70,7 +68,7 @@ def command(
     with api.client() as client:
         found = client.pods.get(resolve_handle(client, pod, team=api.team))
     options, remote = _split(rest or [])
-    argv = login_argv(found, _target(found, node), options, remote, ssh=SSHOptions())
+    argv = login_argv(found, node, options, remote, ssh=SSHOptions())
     if show:
         write(f"{shlex.join(argv)}\n")
         return
@@ -87,31 +85,19 @@ def _split(rest: list[str]) -> tuple[list[str], str]:
     return rest, ""
 
 
-def _target(pod: primepods.Pod, node: int | None) -> primepods.SSHTarget:
-    nodes = pod.nodes
-    if node is not None and node > len(nodes):
-        raise CommandError(f"--node {node}: the pod {pod.id} has {count(nodes, 'node')}", ExitCode.USAGE)
-    target = pod.ssh if node is None else nodes[node - 1].ssh
-    if target is None:
-        if pod.has_failed:
-            raise CommandError(f"the pod has failed and has no address: {pod}")
-        raise CommandError(f"the pod has no address yet: {pod}. Wait for it: primepods wait {pod.id}")
-    return target
-
-
-def _print_config(api: Api, handle: str | None, node: int | None) -> None:
+def _print_config(api: Api, handle: str | None) -> None:
     with api.client() as client:
         if handle is None:
             # Unreadable rows are reported after the block.
             with readable_rows(client.pods.list()) as pods:
-                write(_config_blocks(api.command, [pod for pod in pods if pod.is_ready], node))
+                write(_config_blocks(api.command, [pod for pod in pods if pod.is_ready]))
         else:
             pod = client.pods.get(resolve_handle(client, handle, team=api.team))
-            _target(pod, node)  # raises if the pod has no address
-            write(_config_blocks(api.command, [pod], node))
+            find_node(pod, 0)  # raises if the pod has no address
+            write(_config_blocks(api.command, [pod]))
 
 
-def _config_blocks(command: str, pods: Sequence[primepods.Pod], node: int | None) -> str:
+def _config_blocks(command: str, pods: Sequence[primepods.Pod]) -> str:
     """Return a block for each node with an address; report pods whose name and id are no host names."""
     name_aliases = {pod.id: _aliases(pod.name or "", pod) for pod in pods}
     id_aliases = {pod.id: _aliases(pod.id, pod) for pod in pods}
@@ -125,22 +111,24 @@ def _config_blocks(command: str, pods: Sequence[primepods.Pod], node: int | None
         if is_ambiguous or not _HOST_NAME.fullmatch(pod.name or ""):
             aliases = id_aliases[pod.id]
         try:
-            blocks += _pod_blocks(pod, aliases, node)
+            blocks += _pod_blocks(pod, aliases)
         except ValueError:
             print_error(command, f"left out {pod.id!r}: ssh can use neither its name nor its id")
     return "\n".join(blocks)
 
 
-def _pod_blocks(pod: primepods.Pod, aliases: Sequence[str], node: int | None) -> list[str]:
-    """Return a block for each node that has an address, or only for the node with this number.
+def _pod_blocks(pod: primepods.Pod, aliases: Sequence[str]) -> list[str]:
+    """Return a block for each node that has an address.
 
     Raises:
         ValueError: An alias is no host name.
     """
+    from primepods.remote import machine_name
+
     return [
-        machine.ssh.config_block(alias) + _host_key_lines(machine_id(pod, machine.ssh))
-        for number, (alias, machine) in enumerate(zip(aliases, pod.nodes, strict=True), start=1)
-        if machine.ssh is not None and node in (None, number)
+        node.ssh.config_block(alias) + _host_key_lines(machine_name(pod.id, number))
+        for number, (alias, node) in enumerate(zip(aliases, pod.nodes, strict=True))
+        if node.ssh is not None
     ]
 
 
@@ -158,4 +146,4 @@ def _aliases(host: str, pod: primepods.Pod) -> list[str]:
     """
     if len(pod.nodes) == 1:
         return [f"pod_{host}"]
-    return [f"pod_{host}-{number}" for number in range(1, len(pod.nodes) + 1)]
+    return [f"pod_{host}-{number}" for number in range(len(pod.nodes))]

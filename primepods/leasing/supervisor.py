@@ -454,7 +454,7 @@ class LeaseSupervisor:
             )
         _log.info("%s is ready: %s", rental.label, status.ssh)
         if self._options.login:
-            await wait_for_login(AsyncRemote(pod_id, status.ssh, self._options.ssh))
+            await wait_for_login(AsyncRemote(pod_id, status.nodes, self._options.ssh))
             _log.info("%s accepts the login", rental.label)
         return listed
 

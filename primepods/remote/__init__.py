@@ -5,8 +5,8 @@ from ._exclude import Exclusion
 from ._job_reader import JobLines
 from ._scripts import remote_path
 from .job import AsyncJob, AsyncJobOutput, job_lines, read_output
-from .options import SSHOptions, host_key_settings
-from .remote import AsyncRemote, check_work, measure_upload, wait_for_login
+from .options import SSHOptions, host_key_settings, machine_name
+from .remote import AsyncRemote, check_work, find_nodes, measure_upload, rank_variables, wait_for_login
 from .results import CommandResult, JobState, OnLine, OnProgress, OutputLine, UploadSize
 
 __all__ = [
@@ -24,9 +24,12 @@ __all__ = [
     "SSHOptions",
     "UploadSize",
     "check_work",
+    "find_nodes",
     "host_key_settings",
     "job_lines",
+    "machine_name",
     "measure_upload",
+    "rank_variables",
     "read_output",
     "remote_path",
     "wait_for_login",

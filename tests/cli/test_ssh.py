@@ -79,10 +79,10 @@ def test_it_becomes_ssh(emulator: Emulator, tmp_path: Path) -> None:
 def test_nodes(emulator: Emulator, run: Run) -> None:
     """The first that can be reached, or the one that is asked for."""
     emulator.add_pod(id="two", name="two", nodes=2, gpu_count=16, boot_seconds=0)
-    lines = [run("ssh", "two", "--print", *node).stdout for node in ([], ["--node", "1"], ["--node", "2"])]
+    lines = [run("ssh", "two", "--print", *node).stdout for node in ([], ["--node", "0"], ["--node", "1"])]
     assert lines[0] == lines[1] != lines[2]
-    result = run("ssh", "two", "--node", "3")
-    assert (result.exit_code, result.stderr) == (2, "primepods ssh: --node 3: the pod two has 2 nodes\n")
+    result = run("ssh", "two", "--node", "2")
+    assert (result.exit_code, result.stderr) == (2, "primepods ssh: --node 2: the pod two has 2 nodes\n")
 
 
 def test_config_blocks(emulator: Emulator, run: Run) -> None:
@@ -97,26 +97,26 @@ def test_config_blocks(emulator: Emulator, run: Run) -> None:
     assert block.startswith("Host pod_there\n    HostName 192.0.2.7\n    User root\n    Port 22\n    ")
     assert "    HostKeyAlias there\n" in block
     lines = run("ssh", "--config").stdout.splitlines()
-    assert {"    HostKeyAlias two", "    HostKeyAlias two-2"} <= set(lines)
+    assert {"    HostKeyAlias two", "    HostKeyAlias two-1"} <= set(lines)
     hosts = [line.split()[1].removeprefix("pod_") for line in lines if line.startswith("Host pod_")]
-    assert sorted(hosts) == ["odd1", "pod0", "same", "there", "train-1", "train-2", "two-1", "two-2"]
+    assert sorted(hosts) == ["odd1", "pod0", "same", "there", "train-1", "train-2", "two-0", "two-1"]
 
 
 def test_no_machine_takes_the_name_of_another(emulator: Emulator, run: Run) -> None:
     """Not even a pod whose name is that of another pod's second machine, nor one named as a host."""
     emulator.add_pod(id="two", name="two", nodes=2, gpu_count=16, boot_seconds=0)
-    emulator.add_pod(id="one", name="two-2", boot_seconds=0)
+    emulator.add_pod(id="one", name="two-1", boot_seconds=0)
     emulator.add_pod(id="evil", name="github.com", boot_seconds=0)
     emulator.add_pod(id="thief", name="one", boot_seconds=0)
     lines = run("ssh", "--config").stdout.splitlines()
     assert {
+        "Host pod_two-0",
         "Host pod_two-1",
-        "Host pod_two-2",
         "Host pod_one",
         "Host pod_thief",
         "Host pod_github.com",
     } <= set(lines)
-    assert lines.count("Host pod_two-2") == 1
+    assert lines.count("Host pod_two-1") == 1
     assert all(line.startswith("Host pod_") for line in lines if line.startswith("Host "))
 
 
