@@ -1,13 +1,14 @@
 """Commands on pods and copies of files, with the system's ``ssh``."""
 
 from ._background import BackgroundWriter
+from ._exchange import echo
 from ._exclude import Exclusion
 from ._job_reader import JobLines
 from ._scripts import remote_path
 from .job import AsyncJob, AsyncJobOutput, job_lines, read_output
 from .options import SSHOptions, host_key_settings, machine_name
 from .remote import AsyncRemote, check_work, find_nodes, measure_upload, rank_variables, wait_for_login
-from .results import CommandResult, JobState, OnLine, OnProgress, OutputLine, UploadSize
+from .results import CommandResult, JobState, OnLine, OnProgress, OutputLine, Stream, UploadSize
 
 __all__ = [
     "AsyncJob",
@@ -22,8 +23,10 @@ __all__ = [
     "OnProgress",
     "OutputLine",
     "SSHOptions",
+    "Stream",
     "UploadSize",
     "check_work",
+    "echo",
     "find_nodes",
     "host_key_settings",
     "job_lines",

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from ..remote import AsyncJob, JobState, read_output
-from ._run import STREAMS, Run
+from ._run import Run
 
 
-async def follow_job(job: AsyncJob, run: Run) -> JobState:
-    """Append the job's output to the run's files until its end, from where they end now; return its state.
+async def follow_job(job: AsyncJob, run: Run, node: int) -> JobState:
+    """Append a node's output to the run's files until its end, from where they end now; return its state.
 
     Raises:
         PrimePodsError: See :meth:`AsyncJob.wait`.
     """
-    positions = [size - start for size, start in zip(run.sizes(), run.record.offsets, strict=True)]
-    files = {stream: (run.path / stream).open("ab", buffering=0) for stream in STREAMS}
+    own = slice(2 * node, 2 * node + 2)
+    # A node that an earlier pod did not have has no offset.
+    starts = (*run.record.offsets[own], 0, 0)
+    positions = [size - start for size, start in zip(run.sizes()[own], starts, strict=False)]
+    files = {stream: path.open("ab", buffering=0) for stream, path in run.files(node).items()}
     try:
         return await read_output(
             job,
