@@ -18,13 +18,13 @@ ROOT = Path(__file__).parent.parent
 
 # What other people's code imports: a name that leaves this list breaks somebody.
 _NAMES = """
-APIError AsyncAvailability AsyncClient AsyncJob AsyncJobOutput AsyncLease AsyncLeasedPod AsyncPager
-AsyncPods AsyncRemote AsyncSSHKeys AsyncWatch AttachedResource AuthenticationError Availability
+APIError AsyncAvailability AsyncClient AsyncForward AsyncJob AsyncJobOutput AsyncLease AsyncLeasedPod
+AsyncPager AsyncPods AsyncRemote AsyncSSHKeys AsyncWatch AttachedResource AuthenticationError Availability
 BadRequestError BudgetExceededError Client ClientClosedError CommandError CommandResult
 CommandTimeoutError ConfigError ConflictError ConnectionLostError CreateUncertainError Deletions
-DiskOffer Endpoint FieldError GpuPrices HistoryRecord InstallationState Job JobError JobOutput JobState
-Lease LeasedPod LoginError Node NotFoundError NotReleasedError Offer OnChange OnEvent OnLine OnProgress
-OrphanedPod OutputLine Page Pager PaymentRequiredError PermissionDeniedError Pod PodChange
+DiskOffer Endpoint FieldError Forward GpuPrices HistoryRecord InstallationState Job JobError JobOutput
+JobState Lease LeasedPod LoginError Node NotFoundError NotReleasedError Offer OnChange OnEvent OnLine
+OnProgress OrphanedPod OutputLine Page Pager PaymentRequiredError PermissionDeniedError Pod PodChange
 PodFailedError PodRef PodSpec PodState PodStatus PodStatuses Pods PortMapping PriceTooHighError Prices
 PrimePodsError PrimePodsErrorGroup ProtocolError RateLimitError Remote RequestTimeoutError Resources
 RetryPolicy SSHKey SSHKeys SSHTarget ServerError SkippedLease SoldOutError SpecRange Sweep TransferError
@@ -141,7 +141,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> Non
     names = [name for name in wheel.namelist() if ".dist-info/" not in name]
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "primepods").rglob("*.py")}
     scripts = {path.relative_to(ROOT).as_posix() for path in (ROOT / "primepods").rglob("*.sh")}
-    assert len(scripts) == 5
+    assert len(scripts) == 6
     assert set(names) == {*modules, *scripts, "primepods/py.typed"}
     assert [name for name in wheel.namelist() if name.endswith(".dist-info/licenses/LICENSE")]
 

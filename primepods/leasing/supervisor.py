@@ -36,7 +36,7 @@ from ..errors import (
     WaitError,
 )
 from ..models import Pod, PodChange, PodStatus
-from ..remote import AsyncRemote, SSHOptions, wait_for_login
+from ..remote import AsyncRemote, HostEntry, SSHOptions, note_hosts_in_thread, wait_for_login
 from ..specs import PodSpec
 from ..ssh import SSHTarget
 from ..waiting import OnChange
@@ -453,6 +453,7 @@ class LeaseSupervisor:
                 pending=(),
             )
         _log.info("%s is ready: %s", rental.label, status.ssh)
+        note_hosts_in_thread([HostEntry(pod_id, rental.name, tuple(node.ssh for node in status.nodes))])
         if self._options.login:
             await wait_for_login(AsyncRemote(pod_id, status.nodes, self._options.ssh))
             _log.info("%s accepts the login", rental.label)

@@ -18,6 +18,7 @@ from .results import CommandResult, OnLine, OnProgress, UploadSize
 
 if TYPE_CHECKING:
     from ._login import Login
+    from .forward import AsyncForward
     from .job import AsyncJob
 
 _PORTS: Final = range(20_000, 32_000)
@@ -199,6 +200,24 @@ class AsyncRemote:
 
         return await list_jobs(self.pod_id, self._get_login)
 
+    def forward(self, port: int, *, local_port: int = 0, host: str = "localhost") -> AsyncForward:
+        """Return a context manager that makes a port of the pod a port of this machine.
+
+        Programs on this machine reach the port at ``.url``, or ``127.0.0.1`` and ``.local_port``; other
+        machines do not. If the connection is lost, another one is made for 15 minutes, with the same port.
+        No process is left at the end of the block, or of this process.
+
+        Args:
+            port: The port on the pod. Nothing need listen there yet.
+            local_port: The port of this machine; 0 for a free one.
+            host: The host as the pod names it; by default the pod itself.
+
+        Raises:
+            ConfigError: In the block: the local port is in use, or ``ssh`` is missing.
+            LoginError: In the block: the pod refused all logins.
+        """
+        return forward_ports(self, [(port, local_port, host)])
+
     async def upload(
         self,
         local: str | os.PathLike[str],
@@ -304,6 +323,18 @@ async def wait_for_login(remote: AsyncRemote) -> None:
         ConfigError: ``ssh`` is missing, or the folder for host keys is unusable.
     """
     await remote.run("true")
+
+
+def forward_ports(remote: AsyncRemote, ports: Iterable[tuple[int, int, str]]) -> AsyncForward:
+    """Return a context manager that forwards several ports over one connection; see ``forward``.
+
+    Args:
+        remote: The pod.
+        ports: Port on the pod, local port, and host of each.
+    """
+    from .forward import AsyncForward, ForwardedPort
+
+    return AsyncForward(remote, [ForwardedPort(*each) for each in ports])
 
 
 async def find_nodes(remote: AsyncRemote) -> tuple[AsyncRemote, ...]:
