@@ -65,7 +65,7 @@ class Job(Delegate[AsyncJob]):
     def __init__(self, portal: Portal, job: AsyncJob, call: Callable[..., Any]) -> None:
         super().__init__(portal, job)
         self._call_remote = call
-        self.pod_id = job.pod_id
+        self.pod_id: str = job.pod_id
         self.name: str = job.name
 
     @like(AsyncJob.output)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
 
 import typer
 
@@ -27,6 +28,14 @@ def parse_duration(text: str | float) -> float:
     if not _DURATION.fullmatch(words):
         raise typer.BadParameter(f"{text!r} is no duration: write it like 90s, 1h30m, 2d or 1w")
     return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(words))
+
+
+Interval = Annotated[
+    float,
+    typer.Option(
+        parser=parse_duration, metavar="TIME", help="Time between two polls of a pod.", show_default="5s"
+    ),
+]
 
 
 def parse_hours(text: str | float) -> float:

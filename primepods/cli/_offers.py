@@ -53,7 +53,7 @@ GpuCount = Annotated[
 ]
 
 
-def _check_regions(regions: list[str] | None) -> list[str] | None:
+def _check_regions(regions: list[str] | None) -> list[str]:
     """Return the names of regions as the API spells them.
 
     Raises:
@@ -63,7 +63,7 @@ def _check_regions(regions: list[str] | None) -> list[str] | None:
     for name in names:
         if name not in _REGIONS:
             raise typer.BadParameter(f"{name!r} is not a region; the API has {', '.join(_REGIONS)}")
-    return names or None
+    return names
 
 
 Regions = Annotated[

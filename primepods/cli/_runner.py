@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 _MAX_DOWNLOAD_ATTEMPTS = 3
 """Attempts to download a result if the connection is lost: the pod is about to be deleted."""
-_LOOK_INTERVAL = 30.0
-"""Seconds between two looks at whether the pod is still there."""
+_LOOK_FACTOR = 6
+"""Intervals between two looks at whether the pod is still there."""
 _STOP_TIMEOUT = 5.0
 """Seconds to end the command, before its pod is deleted."""
 _LOST_STATES = {"STOPPED", "DELETING", "TERMINATED"}
@@ -277,7 +277,8 @@ class Runner:
             _PodLostError: The pod is gone, stopped or has failed, or has lost the job.
         """
         following = asyncio.create_task(self._wait(jobs))
-        watching = asyncio.create_task(_watch_loss(client, pod))
+        look_interval = self._record.lease["interval"] * _LOOK_FACTOR
+        watching = asyncio.create_task(_watch_loss(client, pod, look_interval))
         try:
             await asyncio.wait({following, watching}, return_when=asyncio.FIRST_COMPLETED)
             if self._lease is not None and self._lease.supervisor.is_ending:
@@ -423,14 +424,14 @@ def _shown(path: str) -> str:
     return shown + ("/" if path.endswith("/") else "")
 
 
-async def _watch_loss(client: primepods.AsyncClient, pod: primepods.AsyncLeasedPod) -> str:
+async def _watch_loss(client: primepods.AsyncClient, pod: primepods.AsyncLeasedPod, interval: float) -> str:
     """Wait until a pod is lost, and return how the API shows it."""
     while True:
         with suppress(primepods.PrimePodsError):
-            async for change in client.pods.watch([pod.id], interval=_LOOK_INTERVAL):
+            async for change in client.pods.watch([pod.id], interval=interval):
                 status = change.after
                 if status is None:
                     return "it is gone"
                 if status.has_failed or status.status in _LOST_STATES:
                     return status.failure or f"it is {status.status}"
-        await asyncio.sleep(_LOOK_INTERVAL)
+        await asyncio.sleep(interval)

@@ -25,10 +25,10 @@ from ._copies import (
     parse_exclusion,
     parse_upload,
 )
-from ._durations import parse_duration, parse_hours
+from ._durations import Interval, parse_duration, parse_hours
 from ._errors import CommandError, ExitCode
 from ._offers import DiskSize, Image, OfferFilters, SshKey, TemplateId, without_unset
-from ._remote import Env, SshOptions, Words, parse_command, read_variables
+from ._remote import Env, SshOptions, parse_command, read_variables
 from .create import EnvFile, read_env
 
 _MAX_OFFERS = 5
@@ -128,10 +128,28 @@ Remove = Annotated[bool, typer.Option("--rm", hidden=True)]
 Keep = Annotated[bool, typer.Option("--keep", help="Leave the pod running afterwards: it is billed.")]
 
 
+def _require_words(ctx: typer.Context, words: list[str] | None) -> list[str]:
+    """Return the command, which a file may have: older versions of click take no argument from it."""
+    found: list[str] = words or (ctx.default_map or {}).get("words") or []
+    if not found:
+        raise typer.BadParameter("it is missing, and no --file names it")
+    return found
+
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="-- COMMAND",
+        help="The command; a single word is a line for the pod's shell.",
+        callback=_require_words,
+    ),
+]
+
+
 @api_command
 def command(
     api: Api,
-    words: Words,
+    words: Words = None,
     *,
     upload: Uploads = None,
     exclude: Exclude = None,
@@ -140,6 +158,7 @@ def command(
     max_hours: MaxHours = None,
     max_spend: MaxSpend = None,
     boot_timeout: BootTimeout = 1800.0,
+    interval: Interval = 5.0,
     name: Name = None,
     keep: Keep = False,
     keep_on_failed_download: KeepOnFailedDownload = False,
@@ -193,12 +212,13 @@ def command(
         lease={
             "login": True,
             "ready_timeout": boot_timeout,
+            "interval": interval,
             "max_hours": max_hours,
             "max_spend": max_spend,
             **ssh.arguments(),
         },
         ssh_key=ssh_key,
-        command=parse_command(words),
+        command=parse_command(words or []),
         variables=list(variables),
         # Absolute, since `attach` may take the run over in another folder. A slash at the end means a folder.
         uploads=[(str(path.absolute()), remote) for path, remote in map(parse_upload, upload or ())],

@@ -166,8 +166,10 @@ def stop(_: Api, name: RunName) -> None:
         run.save(is_stopping=True)
         _take_over(run)
     else:
-        # The lock shows that the process lives.
-        os.kill(run.reload().pid, signal.SIGINT)
+        # The lock shows that the process lives; it may be suspended.
+        pid = run.reload().pid
+        os.kill(pid, signal.SIGINT)
+        os.kill(pid, signal.SIGCONT)
     # The record of a run in a terminal goes with it.
     with suppress(FileNotFoundError):
         _show_to_end(run, tail=0)

@@ -11,7 +11,7 @@ import typer
 import primepods
 
 from ._command import Api, api_command
-from ._durations import parse_duration
+from ._durations import Interval, parse_duration
 from ._errors import CommandError, ExitCode, print_error
 from ._handles import PodHandles, read_handles, resolve_handles
 from ._output import PrintOptions
@@ -48,12 +48,7 @@ def command(
         float,
         typer.Option(parser=parse_duration, metavar="TIME", help="Maximum time to wait.", show_default="30m"),
     ] = 1800.0,
-    interval: Annotated[
-        float,
-        typer.Option(
-            parser=parse_duration, metavar="TIME", help="Time between two polls of a pod.", show_default="5s"
-        ),
-    ] = 5.0,
+    interval: Interval = 5.0,
     print_options: PrintOptions,
 ) -> None:
     """Wait until pods are ready, and print their addresses.

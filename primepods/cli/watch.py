@@ -9,7 +9,7 @@ import attrs
 import typer
 
 from ._command import Api, api_command
-from ._durations import parse_duration
+from ._durations import Interval
 from ._errors import CommandError, ExitCode
 from ._filters import PodFilter
 from ._handles import OptionalPodHandles, read_handles, resolve_handles
@@ -31,12 +31,7 @@ def command(
         WatchOutput,
         typer.Option("--output", "-o", help="A live table, or a line for each change.", case_sensitive=False),
     ] = WatchOutput.TABLE,
-    interval: Annotated[
-        float,
-        typer.Option(
-            parser=parse_duration, metavar="TIME", help="Time between two polls of a pod.", show_default="5s"
-        ),
-    ] = 5.0,
+    interval: Interval = 5.0,
     filters: PodFilter,
 ) -> None:
     """Show pods and their changes, until Ctrl-C.

@@ -29,7 +29,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment,unused-ignore]  # on other systems, it is a module
 
-log = logging.getLogger("primepods")
+log: Final = logging.getLogger("primepods")
 
 _SUFFIX: Final = ".json"
 _DRAFT: Final = ".draft"

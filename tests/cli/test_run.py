@@ -22,7 +22,7 @@ from tests.readme_blocks import ROOT, find_blocks
 from .conftest import Run, name_api
 
 LOCAL_SSH = f"{shlex.quote(sys.executable)} -m primepods.emulator.local_ssh"
-OPTIONS = ["--gpu-type", "H100", "--ssh-command", LOCAL_SSH]
+OPTIONS = ["--gpu-type", "H100", "--ssh-command", LOCAL_SSH, "--interval", "0.1s"]
 
 
 @pytest.fixture(autouse=True)

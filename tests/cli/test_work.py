@@ -186,7 +186,8 @@ def test_an_address_that_was_made_up_is_told_at_once(
     assert "PRIMEPODS_SSH_COMMAND=" in result.stderr
     monkeypatch.setenv("PRIMEPODS_SSH_COMMAND", LOCAL_SSH)
     assert run("exec", "pod1", "--", "echo in").stdout == "in\n"
-    assert run("ssh", "pod1", "--print").stdout.startswith(f"{sys.executable} -m primepods.emulator")
+    printed = run("ssh", "pod1", "--print").stdout
+    assert printed.startswith(f"{shlex.quote(sys.executable)} -m primepods.emulator")
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,9 @@ async def test_a_job_has_its_output_and_its_end(pod: Pod, remote: AsyncRemote) -
     assert "s3cr3t" not in "".join(file.read_text() for file in folder.iterdir() if file.name != "stdout")
 
 
-@pytest.mark.parametrize("kept", ["49", "51", "60"])
+@pytest.mark.parametrize(
+    "kept", [pytest.param("49", marks=pytest.mark.slow), "51", pytest.param("60", marks=pytest.mark.slow)]
+)
 async def test_a_start_whose_answer_is_lost_is_one_start(emulated: Pod, tmp_path: Path, kept: str) -> None:
     """It is asked for again, and finds itself, wherever the connection was cut."""
     ssh = cutting_ssh(tmp_path, "cut", f"$([ $n -gt 2 ] || echo {kept})")
@@ -89,7 +91,8 @@ async def test_a_start_whose_answer_is_lost_is_one_start(emulated: Pod, tmp_path
     assert (emulated.home / "begun").read_text(encoding="ascii") == "begun\n"
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
 async def test_a_connection_may_be_cut_at_any_byte(emulated: Pod, tmp_path: Path, seed: int) -> None:
     """Every line comes, once and in order; what is captured is the same."""
     chance = random.Random(seed)

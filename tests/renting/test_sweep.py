@@ -327,8 +327,8 @@ async def test_expired_leases_are_swept_from_anywhere(
         pods = [await lease.__aenter__() for lease in (expiring, lasting)]
         assert pods[0].name.startswith("train-")
         monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(tmp_path / "elsewhere"))
-        # As if the process of the first were gone.
-        expiring.supervisor._pid = -1
+        pods[0].keep()
+        await expiring.__aexit__(None, None, None)
         for seconds in (3_500, 700):
             await it.clock.sleep(seconds)
             assert (await it.client.pods.sweep(expired=True)).found == ()
