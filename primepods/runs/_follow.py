@@ -15,7 +15,7 @@ from ._run import Run
 _log = logging.getLogger("primepods")
 
 
-async def follow_job(job: AsyncJob, run: Run, node: int) -> JobState:
+async def follow_job(job: AsyncJob, run: Run, node: int = 0) -> JobState:
     """Append a node's output to the run's files until its end, from where they end now; return its state.
 
     While the disk is full, the output waits on the pod.
