@@ -37,7 +37,7 @@ from ..errors import (
     WaitTimeoutError,
 )
 from ..models import Pod, PodChange, PodStatus
-from ..remote import AsyncRemote, SSHOptions, wait_for_login
+from ..remote import AsyncRemote, HostEntry, SSHOptions, note_hosts_in_thread, wait_for_login
 from ..specs import PodSpec
 from ..ssh import SSHTarget
 from ..waiting import OnChange
@@ -94,6 +94,8 @@ class LeaseSupervisor:
         self.error: BaseException | None = None
         self.budget_error: BudgetExceededError | None = None
         self.had_ctrl_c: bool = False
+        self.disk_note: str | None = None
+        """Which disks stay after the lease, and what they cost."""
         self.on_pod_lost: Callable[[], None] | None = None
         self.on_order: Callable[[Path], None] | None = None
         self._orders = orders
@@ -283,6 +285,8 @@ class LeaseSupervisor:
                 self.interrupt()
             self.end()
             await self._run_release()
+            if self.disk_note is not None:
+                _log.info("%s", self.disk_note)
             self._note_deletion(self.error)
             self.is_ready = False
             if not self._ready.done():
@@ -364,6 +368,10 @@ class LeaseSupervisor:
         self._ready.set_result(None)
         for rental in self._rentals:
             await rental.delete_others(listed)
+        if spec.disks:
+            self.disk_note = f"Disks that stay, and are billed: {', '.join(spec.disks)}"
+            # The prices now, so that nothing has to be read at the end.
+            self.disk_note = await account.describe_disks(spec.disks)
         while True:
             await self._clock.sleep(_CHECK_INTERVAL)
             file, label = self._rentals[-1].file, self._rentals[-1].label
@@ -449,8 +457,9 @@ class LeaseSupervisor:
                 pending=(),
             )
         _log.info("%s is ready: %s", rental.label, status.ssh)
+        note_hosts_in_thread([HostEntry(pod_id, rental.name, tuple(node.ssh for node in status.nodes))])
         if self._options.login:
-            await wait_for_login(AsyncRemote(pod_id, status.ssh, self._options.ssh))
+            await wait_for_login(AsyncRemote(pod_id, status.nodes, self._options.ssh))
             _log.info("%s accepts the login", rental.label)
         return listed
 
