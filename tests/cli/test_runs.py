@@ -93,7 +93,7 @@ def test_a_detached_run_goes_on_and_is_found_again(
     assert json.loads(run("runs", "--output", "json").stdout) == []
 
 
-@pytest.mark.parametrize("detach", [["-d"], []])
+@pytest.mark.parametrize("detach", [["-d"], pytest.param([], marks=pytest.mark.slow)])
 def test_a_run_whose_process_was_killed_is_taken_over(
     market: Emulator, run: Run, tmp_path: Path, detach: list[str]
 ) -> None:

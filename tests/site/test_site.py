@@ -149,3 +149,18 @@ def test_search_ranks_the_changelog_last(site: Path) -> None:
         changelogs = [place for place, page in enumerate(found) if page == "project/changelog"]
         assert changelogs == list(range(len(changelogs))) != [], found
         assert len(found) > len(changelogs) + 3, found
+
+
+def test_each_page_is_markdown_too(site: Path) -> None:
+    """At its address with `.md`: heading, guide and entries, without directives; `llms-full.txt` has all."""
+    full = (site / "llms-full.txt").read_text(encoding="utf-8")
+    for address, html in pages(site):
+        text = (site / f"{address.strip('/') or 'index'}.md").read_text(encoding="utf-8")
+        [heading] = re.findall(r"<h1>(.*?)<a", html)
+        title = unescape(re.sub("<.*?>", "", heading)).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+        assert f"# {title}\n" in text.replace("`", ""), address
+        assert "{include}" not in text, address
+        assert text in full, address
+    leases = (site / "how-to/leases.md").read_text(encoding="utf-8")
+    assert "](/how-to/" in leases  # from where the guide is in the project
+    assert "### `class primepods.PodSpec" in (site / "reference/orders.md").read_text(encoding="utf-8")
