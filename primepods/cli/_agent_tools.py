@@ -149,10 +149,14 @@ class AgentTools:
             async with self._client:
                 yield self
         finally:
-            for name, process in self._rented.items():
-                if process.poll() is None:
-                    process.returncode = 0  # it outlives this process, of which Popen would warn
-                    print_info(f"{name} goes on, and is billed, until it expires: primepods stop {name}")
+            self.leave()
+
+    def leave(self) -> None:
+        """Say what goes on without this session."""
+        for name, process in self._rented.items():
+            if process.poll() is None:
+                process.returncode = 0  # it outlives this process, of which Popen would warn
+                print_info(f"{name} goes on, and is billed, until it expires: primepods stop {name}")
 
     def _safe(self, tool: Tool) -> Tool:
         """Return a tool whose errors are results, and which never returns the API key."""
