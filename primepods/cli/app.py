@@ -14,16 +14,22 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup
 import primepods
 
 from . import (
+    account,
+    code,
     config,
     cp,
     create,
     delete,
     demo,
+    disks,
     doctor,
     emulator,
     exec_command,
+    exporter,
+    forward,
     get,
     history,
+    jupyter,
     list_pods,
     logs,
     mcp,
@@ -32,6 +38,7 @@ from . import (
     runs,
     skill,
     ssh,
+    ssh_config,
     status,
     sweep,
     wait,
@@ -48,6 +55,9 @@ _ALIASES = {
     "connect": "ssh",
     "inspect": "get",
     "describe": "get",
+    "disks list": "disks",
+    "disks terminate": "disks delete",
+    "ssh-keys": "ssh-keys list",
 }
 """Names of the same commands in docker, hcloud and the official command."""
 _SAVE_KEY = "save an API key with `prime login`, or set PRIME_API_KEY; primepods config shows what is used"
@@ -79,6 +89,12 @@ class _Root(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a command by its name or alias."""
         return super().get_command(ctx, _ALIASES.get(cmd_name, cmd_name))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the name, the command and the other words; the name of a command may have two words."""
+        if (name := " ".join(args[:2])) in {*self.commands, *_ALIASES}:
+            args = [name, *args[2:]]
+        return super().resolve_command(ctx, args)
 
     def main(
         self,
@@ -135,8 +151,8 @@ def _without_types(parameters: list[Any]) -> list[Any]:
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""
         elif isinstance(parameter, TyperArgument):
-            # The metavar of an argument is its name, and must stay. So override the method that returns the
-            # type: through `vars`, since type checkers do not allow an assignment to a method.
+            # The metavar of an argument is its name, and must stay. So override the method that returns its
+            # type, through `vars`, since type checkers do not allow an assignment to a method.
             vars(parameter)["display_type_rich"] = _no_type
     return parameters
 
@@ -218,6 +234,10 @@ _COMMANDS = (
     ("Pods", "ssh", ssh.command),
     ("Pods", "exec", exec_command.command),
     ("Pods", "cp", cp.command),
+    ("Pods", "forward", forward.command),
+    ("Pods", "jupyter", jupyter.command),
+    ("Pods", "code", code.command),
+    ("Pods", "ssh-config", ssh_config.command),
     ("Renting", "run", run.command),
     ("Renting", "runs", runs.command),
     ("Renting", "attach", runs.attach),
@@ -227,6 +247,17 @@ _COMMANDS = (
     ("Renting", "delete", delete.command),
     ("Renting", "history", history.command),
     ("Renting", "sweep", sweep.command),
+    ("Account", "disks", disks.command),
+    ("Account", "disks create", disks.create),
+    ("Account", "disks rename", disks.rename),
+    ("Account", "disks delete", disks.delete),
+    ("Account", "whoami", account.whoami),
+    ("Account", "teams", account.teams),
+    ("Account", "wallet", account.wallet),
+    ("Account", "ssh-keys list", account.list_keys),
+    ("Account", "ssh-keys add", account.add_key),
+    ("Account", "ssh-keys delete", account.delete_key),
+    ("More", "exporter", exporter.command),
     ("More", "config", config.command),
     ("More", "doctor", doctor.command),
     ("More", "demo", demo.command),

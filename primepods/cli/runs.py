@@ -25,7 +25,7 @@ from ._errors import CommandError, ExitCode, print_error
 from ._handles import resolve_handle
 from ._output import ModelTable, PrintOptions
 from ._pod_table import price
-from ._remote import SshOptions
+from ._remote import Node, SshOptions
 from ._table import Column, print_info
 from ._text import count
 
@@ -116,12 +116,14 @@ def attach(
     tail: Annotated[
         int | None, typer.Option("--tail", "-n", min=0, metavar="LINES", help="Begin with the last lines.")
     ] = None,
+    node: Node = 0,
     ssh: SshOptions,
 ) -> None:
     """Show the output of a run from its beginning, and then live; the exit code is the command's.
 
     Ctrl-C only detaches: the run goes on. A run whose process has died is taken over. POD/JOB reads a job
-    from the pod itself, and works on any machine that can log in; it leaves the pod as it is.
+    from the pod itself, or one of its nodes, and works on any machine that can log in; it leaves the pod as
+    it is.
 
     Examples:
       primepods attach train-k3v9q2mxz7 --tail 20
@@ -130,7 +132,8 @@ def attach(
     pod, _, job = name.partition("/")
     if job:
         with api.client() as client:
-            remote = client.pods.remote(resolve_handle(client, pod, team=api.team), **ssh.arguments())
+            pod_id = resolve_handle(client, pod, team=api.team)
+            remote = client.pods.remote(pod_id, node=node, **ssh.arguments())
             raise typer.Exit(remote.job(job).wait(check=False, capture=False).exit_code)
     run = find_run(name)
     state = run.state

@@ -13,7 +13,7 @@ import attrs
 
 from .._decoding.pods import decode_log, decode_pod
 from .._http.executor import RequestExecutor
-from .._http.request import POD_ROUTE, PODS, Request, page_request, pod_path, pod_request
+from .._http.request import PODS, Request, item_path, item_request, page_request
 from .._http.response import missing_row_error
 from .._operations import operation
 from .._status_reader import StatusReader
@@ -32,7 +32,7 @@ from .._utils.arguments import (
 from .._utils.text import quote
 from ..config import lease_folder
 from ..errors import LoginError, PrimePodsError
-from ..models import HistoryRecord, Page, Pod, PodRef, PodState, PodStatus
+from ..models import HistoryRecord, Node, Page, Pod, PodRef, PodState, PodStatus
 from ..pagination import AsyncPager, FetchedPage, offset_pager
 from ..results import Deletions, PodStatuses
 from ..waiting import AsyncWatch, OnChange, Until, gone, ready
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from ..leasing.sweep import Sweep
     from ..remote import AsyncRemote
     from ..specs import PodSpec
-    from ..ssh import SSHTarget
     from ._creation import PodCreator
 
 SortBy = Literal["terminatedAt", "createdAt"]
@@ -109,6 +108,7 @@ class AsyncPods:
         """Return the account for the leases and sweeps of a team; by default the client's."""
         from ..leasing.pods_api import Account
         from ._creation import PodCreator
+        from .disks import describe_disks
 
         executor, pods = self._for_team(team_id, min_deadline)
         return Account(
@@ -119,12 +119,14 @@ class AsyncPods:
             server_clock=self._executor.transport.server_clock,
             folder=lease_folder(),
             shared_list=self._open_leases.shared_list,
+            describe_disks=partial(describe_disks, executor),
         )
 
     def remote(
         self,
         pod_id: PodRef,
         *,
+        node: int = 0,
         login_timeout: float = 300.0,
         ssh_options: Sequence[str] = (),
         ssh_command: str = "ssh",
@@ -136,6 +138,7 @@ class AsyncPods:
 
         Args:
             pod_id: The pod's id, or the pod.
+            node: Number of the node of a multi-node pod; 0 is the first that has an address.
             login_timeout: Seconds to retry the login: a pod that is ready often refuses logins at first.
             ssh_options: Arguments for ``ssh``, such as ``["-i", "key.pem"]``; they override ours.
             ssh_command: Command and arguments to use instead of ``ssh``; for ``ssh``, those of the variable
@@ -145,10 +148,12 @@ class AsyncPods:
 
         options = SSHOptions(login_timeout=login_timeout, ssh_options=ssh_options, ssh_command=ssh_command)
         pod_id = check_pod_id(pod_id)
-        return AsyncRemote(pod_id, partial(self._find_login, pod_id), options)
+        check_count("node", node, minimum=0)
+        # 0 is also the default, for which the first node that has an address will do.
+        return AsyncRemote(pod_id, partial(self._find_nodes, pod_id), options, node or None)
 
-    async def _find_login(self, pod_id: str) -> SSHTarget:
-        """Return the ssh target of a pod.
+    async def _find_nodes(self, pod_id: str) -> tuple[Node, ...]:
+        """Return the nodes of a pod.
 
         Raises:
             LoginError: The API names no address.
@@ -162,7 +167,7 @@ class AsyncPods:
                 pod_id=pod_id,
                 said="",
             )
-        return pod.ssh
+        return pod.nodes
 
     @operation("pods.page")
     async def page(self, *, offset: int = 0, limit: int = 100) -> Page[Pod]:
@@ -213,7 +218,7 @@ class AsyncPods:
             NotFoundError: No such pod; a terminated one is in :meth:`history`.
         """
         pod_id = id_of(pod_id)
-        return await self._executor.call(pod_request("GET", pod_id), partial(decode_pod, pod_id=pod_id))
+        return await self._executor.call(item_request("GET", pod_id), partial(decode_pod, pod_id=pod_id))
 
     @operation("pods.status")
     async def status(self, pod_id: PodRef) -> PodStatus:
@@ -722,11 +727,11 @@ class AsyncPods:
         Raises:
             NotFoundError: No such pod.
         """
-        path = f"{pod_path(id_of(pod_id))}/log"
+        path = f"{item_path(id_of(pod_id))}/log"
         query = ""
         if tail is not None:
             query = f"tail={check_count('tail', tail, minimum=1)}"
-        request = Request(method="GET", path=path, query=query, text_allowed=True, route=f"{POD_ROUTE}/log")
+        request = Request(method="GET", path=path, query=query, text_allowed=True, route=f"{PODS}/{{id}}/log")
         return await self._executor.call(request, decode_log)
 
     async def _page(self, offset: int, limit: int) -> FetchedPage[Pod]:

@@ -9,23 +9,26 @@ import logging
 from collections.abc import Mapping
 from functools import partial
 
-from ..remote import AsyncJob, JobState, read_output
-from ._run import STREAMS, Run
+from ..remote import AsyncJob, JobState, Stream, read_output
+from ._run import Run
 
 _log = logging.getLogger("primepods")
 
 
-async def follow_job(job: AsyncJob, run: Run) -> JobState:
-    """Append the job's output to the run's files until its end, from where they end now; return its state.
+async def follow_job(job: AsyncJob, run: Run, node: int = 0) -> JobState:
+    """Append a node's output to the run's files until its end, from where they end now; return its state.
 
     While the disk is full, the output waits on the pod.
 
     Raises:
         PrimePodsError: See :meth:`AsyncJob.wait`.
     """
+    own = slice(2 * node, 2 * node + 2)
+    # A node that an earlier pod did not have has no offset.
+    starts = (*run.record.offsets[own], 0, 0)
     while True:
-        positions = [size - start for size, start in zip(run.sizes(), run.record.offsets, strict=True)]
-        files = {stream: io.FileIO(run.path / stream, "ab") for stream in STREAMS}
+        positions = [size - start for size, start in zip(run.sizes()[own], starts, strict=False)]
+        files = {stream: io.FileIO(path, "ab") for stream, path in run.files(node).items()}
         try:
             return await read_output(
                 job,
@@ -44,7 +47,7 @@ async def follow_job(job: AsyncJob, run: Run) -> JobState:
         await asyncio.sleep(run.record.lease["interval"])
 
 
-def _append(files: Mapping[str, io.FileIO], stream: str, data: bytes) -> None:
+def _append(files: Mapping[Stream, io.FileIO], stream: Stream, data: bytes) -> None:
     view = memoryview(data)
     while view:
         # It may write a part, before a disk is full.

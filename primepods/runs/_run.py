@@ -16,6 +16,7 @@ import attrs
 from .._utils.unique_names import unique_name
 from ..config import lease_folder
 from ..errors import ConfigError
+from ..remote import Stream
 
 try:
     import fcntl
@@ -28,7 +29,6 @@ _LOCK_ATTEMPTS: Final = 5
 _LOCK_INTERVAL: Final = 0.02
 _ABANDONED: Final = 130
 """Exit code of a run that nobody may take over: that of an interruption."""
-STREAMS: Final = ("stdout", "stderr")
 
 
 @attrs.frozen(kw_only=True)
@@ -60,7 +60,8 @@ class RunRecord:
         leased_at: When the pod was ordered; ``None`` while there is none.
         price_hr: The pod's price per hour.
         job: Name of its job on the pod, once that has been confirmed.
-        offsets: Size of the files of output when the job began.
+        nodes: The highest number of nodes that a pod of it had.
+        offsets: Sizes of the files of output when the job began; see :meth:`Run.sizes`.
         spent: What its earlier pods have cost.
         is_stopping: Whether it is to end.
         exit_code: Its exit code, once it has ended.
@@ -92,7 +93,8 @@ class RunRecord:
     leased_at: float | None = None
     price_hr: float = 0.0
     job: str | None = None
-    offsets: tuple[int, int] = (0, 0)
+    nodes: int = 1
+    offsets: tuple[int, ...] = ()
     spent: float = 0.0
     is_stopping: bool = False
     exit_code: int | None = None
@@ -215,11 +217,15 @@ class Run:
                 return "interrupted"
         return "running" if self.record.job else "renting"
 
-    def sizes(self) -> tuple[int, int]:
-        """Return the sizes of the files with its output."""
-        paths = (self.path / stream for stream in STREAMS)
-        out, err = (path.stat().st_size if path.exists() else 0 for path in paths)
-        return out, err
+    def files(self, node: int) -> dict[Stream, Path]:
+        """Return the files with the output of a node: ``stdout`` and ``stderr``, then ``stdout-1``."""
+        suffix = f"-{node}" if node else ""
+        return {"stdout": self.path / f"stdout{suffix}", "stderr": self.path / f"stderr{suffix}"}
+
+    def sizes(self) -> tuple[int, ...]:
+        """Return the sizes of the files with the output of all nodes: two for each node."""
+        paths = [path for node in range(self.record.nodes) for path in self.files(node).values()]
+        return tuple(path.stat().st_size if path.exists() else 0 for path in paths)
 
     @property
     def may_have_pod(self) -> bool:

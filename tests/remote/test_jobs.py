@@ -282,10 +282,10 @@ async def test_what_cannot_be_started_is_refused_before_anything_is_sent(
 ) -> None:
     """As a command that cannot be run; so are readings from nowhere."""
 
-    async def find_target() -> primepods.SSHTarget:
+    async def find_nodes() -> tuple[primepods.Node, ...]:
         raise AssertionError
 
-    remote = AsyncRemote("pod1", find_target, SSHOptions())
+    remote = AsyncRemote("pod1", find_nodes, SSHOptions())
     with pytest.raises(error):
         await remote.start(**{"command": "true"} | given)
     for wrong in ({"offset": -1}, {"offset": "5"}, {"reconnect": -1}):

@@ -13,9 +13,14 @@ import aiohttp
 
 import primepods
 from primepods import (
+    Account,
+    AccountInfo,
     APIError,
+    AsyncAccountInfo,
     AsyncAvailability,
     AsyncClient,
+    AsyncDisks,
+    AsyncForward,
     AsyncJob,
     AsyncLease,
     AsyncLeasedPod,
@@ -29,9 +34,13 @@ from primepods import (
     CommandResult,
     CreateUncertainError,
     Deletions,
+    Disk,
     DiskOffer,
+    Disks,
+    DiskSpec,
     Endpoint,
     FieldError,
+    Forward,
     GpuPrices,
     HistoryRecord,
     InstallationState,
@@ -63,6 +72,9 @@ from primepods import (
     SSHKeys,
     SSHTarget,
     Sweep,
+    Team,
+    TeamMember,
+    Wallet,
     Watch,
     notebook,
 )
@@ -176,6 +188,27 @@ async def renting(client: AsyncClient) -> None:
     await client.ssh_keys.delete("id")
 
 
+async def account(client: AsyncClient, offer: DiskOffer) -> None:
+    """Disks, rights, teams and the wallet."""
+    assert_type(client.disks, AsyncDisks)
+    spec = DiskSpec.from_offer(offer, size=100, name="data", team_id="t")
+    assert_type(spec, DiskSpec)
+    assert_type(client.disks.list(page_size=10), AsyncPager[Disk])
+    disk = await client.disks.create(DiskSpec(size=100, provider="p"))
+    assert_type(disk, Disk)
+    assert_type(await client.disks.get(disk), Disk)
+    assert_type(await client.disks.rename("id", "name"), Disk)
+    assert_type(await client.disks.wait_ready(disk, timeout=60, interval=1), Disk)
+    assert_type(await client.disks.delete("id", missing_ok=True), PodState)
+    assert_type(client.account, AsyncAccountInfo)
+    user = await client.account.whoami()
+    assert_type(user, Account)
+    assert_type(user.allows("instances", write=True), bool | None)
+    assert_type(client.account.teams(), AsyncPager[Team])
+    assert_type(client.account.members("t", page_size=10), AsyncPager[TeamMember])
+    assert_type(await client.account.wallet(limit=5), Wallet)
+
+
 async def work(client: AsyncClient, pod: Pod) -> None:
     """Commands and files on a pod."""
     remote = client.pods.remote(pod, login_timeout=60, ssh_options=["-i", "key"], ssh_command="ssh")
@@ -185,6 +218,13 @@ async def work(client: AsyncClient, pod: Pod) -> None:
     assert_type(result, CommandResult)
     assert_type(result.exit_code, int)
     assert_type((await remote.run("true", check=False, capture=False)).stdout, str)
+    nodes = await client.pods.remote(pod, node=1).run_all("true", env={}, cwd="x", timeout=5, on_line=print)
+    assert_type(nodes, tuple[CommandResult, ...])
+    async with remote.forward(8888, local_port=0, host="localhost") as forward:
+        assert_type(forward, AsyncForward)
+        assert_type((forward.local_port, forward.local_ports), tuple[int, tuple[int, ...]])
+        assert_type((forward.url, forward.pod_id), tuple[str, str])
+        await forward.wait()
     assert_type(await remote.upload(Path(), "x", on_progress=print), None)
     assert_type(await remote.download("x", "y"), None)
     job = await remote.start("true", name="train", env={"A": "b"}, cwd="x")
@@ -380,6 +420,23 @@ def blocking_renting(client: Client) -> None:
     client.ssh_keys.delete("id")
 
 
+def blocking_account(client: Client) -> None:
+    """Disks, rights, teams and the wallet."""
+    assert_type(client.disks, Disks)
+    assert_type(client.disks.list(page_size=10), Pager[Disk])
+    disk = client.disks.create(DiskSpec(size=100, provider="p"))
+    assert_type(disk, Disk)
+    assert_type(client.disks.get(disk), Disk)
+    assert_type(client.disks.rename("id", "name"), Disk)
+    assert_type(client.disks.wait_ready(disk, timeout=60, interval=1), Disk)
+    assert_type(client.disks.delete("id", missing_ok=True), PodState)
+    assert_type(client.account, AccountInfo)
+    assert_type(client.account.whoami(), Account)
+    assert_type(client.account.teams(), Pager[Team])
+    assert_type(client.account.members("t", page_size=10), Pager[TeamMember])
+    assert_type(client.account.wallet(limit=5), Wallet)
+
+
 def blocking_work(client: Client, pod: Pod) -> None:
     """Commands and files on a pod."""
     remote = client.pods.remote(pod, login_timeout=60, ssh_options=["-i", "key"], ssh_command="ssh")
@@ -389,6 +446,13 @@ def blocking_work(client: Client, pod: Pod) -> None:
     assert_type(result, CommandResult)
     assert_type(result.exit_code, int)
     assert_type(remote.run("true", check=False, capture=False).stdout, str)
+    nodes = client.pods.remote(pod, node=1).run_all("true", env={}, cwd="x", timeout=5, on_line=print)
+    assert_type(nodes, tuple[CommandResult, ...])
+    with remote.forward(8888, local_port=0, host="localhost") as forward:
+        assert_type(forward, Forward)
+        assert_type((forward.local_port, forward.local_ports), tuple[int, tuple[int, ...]])
+        assert_type((forward.url, forward.pod_id), tuple[str, str])
+        forward.wait()
     assert_type(remote.upload(Path(), "x", on_progress=print), None)
     assert_type(remote.download("x", "y"), None)
     job = remote.start("true", name="train", env={"A": "b"}, cwd="x")
@@ -611,7 +675,7 @@ def errors(error: APIError, invalid: primepods.ValidationError) -> None:
 def limits(late: primepods.RequestTimeoutError, over: primepods.BudgetExceededError) -> None:
     """Which limit was reached is one of two words."""
     assert_type(late.limit, Literal["timeout", "deadline"])
-    assert_type(over.budget, Literal["hours", "spend"])
+    assert_type(over.budget, Literal["hours", "spend", "hourly"])
 
 
 def wrapped(client: Client, until: primepods.Until, on_change: primepods.OnChange) -> PodStatuses:
