@@ -32,6 +32,8 @@ TOOLS = ("primepods", "requests", "prime")
 _SPEED = 60.0
 _BOOT_SECONDS = 12.0
 _IN_FLIGHT = 16
+_RATE_LIMIT = 100
+"""Requests in a real second, beyond which the API answers 429."""
 _KILLED_SHARE = 50
 """One job in this many runs in a process that is killed."""
 _MAX_KILL_DELAY = 1.5
@@ -72,7 +74,7 @@ def add_faults(emulator: Emulator) -> None:
     add(Reset(acted=True), on="delete", probability=0.03)
     add(Status(503), on="delete", probability=0.03)
     add(LostDeletion(5), on="delete", probability=0.02)
-    add(Status(429), probability=0.02)
+    add(Status(429, retry_after=0.2), rate_limit=_RATE_LIMIT, window=_SPEED)
     add(Status(503), on={"status", "get", "list"}, probability=0.03)
 
 
