@@ -38,7 +38,7 @@ _RATE_LIMIT = 100
 _KILLED_SHARE = 50
 """One job in this many runs in a process that is killed."""
 _MAX_KILL_DELAY = 3.0
-"""Real seconds, from its order on, after which such a process is killed at the latest; its work takes as long."""
+"""Real seconds from its order on, after which such a process is killed; its work takes as long."""
 _ATTEMPTS = 4
 _BOOT_TIMEOUT = 5.0
 """Real seconds for a pod to become ready."""
