@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from ._blocking import Lease as Lease
     from ._blocking import LeasedPod as LeasedPod
     from ._blocking import Remote as Remote
+    from .account import Account as Account
+    from .account import BillingEntry as BillingEntry
+    from .account import Disk as Disk
+    from .account import Permission as Permission
+    from .account import Team as Team
+    from .account import TeamMember as TeamMember
+    from .account import Wallet as Wallet
     from .client import AsyncClient as AsyncClient
     from .errors import *  # noqa: F403 - all its names are public
     from .events import OnEvent as OnEvent
@@ -44,17 +51,22 @@ if TYPE_CHECKING:
     from .remote import OnProgress as OnProgress
     from .remote import OutputLine as OutputLine
     from .remote import check_work as check_work
+    from .resources.account import AsyncAccountInfo as AsyncAccountInfo
     from .resources.availability import AsyncAvailability as AsyncAvailability
+    from .resources.disks import AsyncDisks as AsyncDisks
     from .resources.pods import AsyncPods as AsyncPods
     from .resources.ssh_keys import AsyncSSHKeys as AsyncSSHKeys
     from .results import Deletions as Deletions
     from .results import PodStatuses as PodStatuses
     from .retry import RetryPolicy as RetryPolicy
     from .signals import exit_on_sigterm as exit_on_sigterm
+    from .specs import DiskSpec as DiskSpec
     from .specs import PodSpec as PodSpec
     from .ssh import SSHTarget as SSHTarget
+    from .sync import AccountInfo as AccountInfo
     from .sync import Availability as Availability
     from .sync import Client as Client
+    from .sync import Disks as Disks
     from .sync import Pager as Pager
     from .sync import Pods as Pods
     from .sync import SSHKeys as SSHKeys
@@ -70,6 +82,7 @@ else:
     _PUBLIC = {
         "_blocking": "Forward Job JobOutput Lease LeasedPod Remote",
         "_version": "__version__",  # imported above; here for `__all__`
+        "account": "Account BillingEntry Disk Permission Team TeamMember Wallet",
         "client": "AsyncClient",
         "errors": (
             "APIError AuthenticationError BadRequestError BudgetExceededError ClientClosedError "
@@ -93,15 +106,17 @@ else:
             "AsyncForward AsyncJob AsyncJobOutput AsyncRemote CommandResult JobState OnLine OnProgress "
             "OutputLine check_work"
         ),
+        "resources.account": "AsyncAccountInfo",
         "resources.availability": "AsyncAvailability",
+        "resources.disks": "AsyncDisks",
         "resources.pods": "AsyncPods",
         "resources.ssh_keys": "AsyncSSHKeys",
         "results": "Deletions PodStatuses",
         "retry": "RetryPolicy",
         "signals": "exit_on_sigterm",
-        "specs": "PodSpec",
+        "specs": "DiskSpec PodSpec",
         "ssh": "SSHTarget",
-        "sync": "Availability Client Pager Pods SSHKeys Watch",
+        "sync": "AccountInfo Availability Client Disks Pager Pods SSHKeys Watch",
         "waiting": "AsyncWatch OnChange Until failed gone ready settled",
     }
     _MODULE_OF = dict(sorted((name, module) for module, names in _PUBLIC.items() for name in names.split()))

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     import aiohttp
 
     from .events import OnEvent
+    from .resources.account import AsyncAccountInfo
     from .resources.availability import AsyncAvailability
+    from .resources.disks import AsyncDisks
     from .resources.ssh_keys import AsyncSSHKeys
 
 
@@ -144,6 +146,20 @@ class AsyncClient:
         from .resources.ssh_keys import AsyncSSHKeys
 
         return AsyncSSHKeys(self._executor)
+
+    @cached_property
+    def disks(self) -> AsyncDisks:
+        """Disks that pods write to, and that outlive them."""
+        from .resources.disks import AsyncDisks
+
+        return AsyncDisks(self._executor)
+
+    @cached_property
+    def account(self) -> AsyncAccountInfo:
+        """The user of the key, its rights, the teams, and the wallet."""
+        from .resources.account import AsyncAccountInfo
+
+        return AsyncAccountInfo(self._executor)
 
     def with_options(
         self,

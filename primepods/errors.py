@@ -456,10 +456,11 @@ class NotReleasedError(PrimePodsError):
     """The end of a leased pod could not be confirmed: it may be running, and billed.
 
     Remedy:
-        Run ``primepods sweep``, or delete the pod by its id. It is billed until it is gone.
+        Run ``primepods sweep``, or delete the pod by its id or, if that is unknown, by its name. It is billed
+        until it is gone.
 
     Attributes:
-        pod_id: The pod; ``None`` if it is unknown whether it was made.
+        pod_id: The pod; ``None`` if no response has shown a pod with its name.
         name: Its name.
         price_hr: Its price per hour, if known.
     """
@@ -472,26 +473,34 @@ class NotReleasedError(PrimePodsError):
 
 
 class BudgetExceededError(PrimePodsError):
-    """A leased pod has reached ``max_hours`` or ``max_spend``, and was deleted.
+    """A leased pod has reached ``max_hours`` or ``max_spend``, and was deleted; or an order is over a limit.
 
-    Also raised if neither the order nor its response has a price: then ``max_spend`` would be no limit.
+    Also raised if neither the order nor its response has a price: then ``max_spend`` would be no limit. An
+    order is not sent if all pods together would cost more an hour than ``PRIMEPODS_MAX_HOURLY``.
 
     Remedy:
-        The pod is gone. Rent again with a larger budget if the work must continue.
+        No pod is left of it. Rent again with a larger budget if the work must continue.
 
     Attributes:
-        pod_id: The pod.
-        budget: The budget that was reached: ``"hours"`` or ``"spend"``.
-        spent: What the pod has cost, in the API's currency, computed with the highest price seen.
-        limit: ``max_hours`` or ``max_spend``, whichever was reached.
+        pod_id: The pod; empty if none was ordered.
+        budget: The budget that was reached: ``"hours"``, ``"spend"`` or ``"hourly"``.
+        spent: What the pod has cost, in the API's currency, computed with the highest price seen; what all
+            pods cost an hour for ``"hourly"``.
+        limit: ``max_hours``, ``max_spend`` or ``PRIMEPODS_MAX_HOURLY``, whichever was reached.
     """
 
     def __init__(
-        self, message: str, *, pod_id: str, budget: Literal["hours", "spend"], spent: float, limit: float
+        self,
+        message: str,
+        *,
+        pod_id: str,
+        budget: Literal["hours", "spend", "hourly"],
+        spent: float,
+        limit: float,
     ) -> None:
         super().__init__(message)
         self.pod_id = pod_id
-        self.budget: Literal["hours", "spend"] = budget
+        self.budget: Literal["hours", "spend", "hourly"] = budget
         self.spent = spent
         self.limit = limit
 

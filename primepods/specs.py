@@ -1,4 +1,4 @@
-"""Orders: a :class:`PodSpec`, written by hand or made from an :class:`~primepods.Offer`."""
+"""Orders of pods and disks: written by hand, or made from an offer."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ._utils.arguments import check_amount, check_count, check_text, check_texts
 from ._utils.plain import ToDict
 from ._utils.text import quote
 from ._utils.unique_names import unique_name
-from .offers import Offer, SpecRange
+from .offers import DiskOffer, Offer, SpecRange
 
 CUSTOM_IMAGE: Final = "custom_template"
 _DEFAULT_IMAGE: Final = "ubuntu_22_cuda_12"
 """Default image of the API."""
 _PRICE_DECIMALS: Final = 4
-_PRICE_TOLERANCE: Final = 1e-6
+PRICE_TOLERANCE: Final = 1e-6
 """Relative tolerance of a price limit, for rounding errors."""
 
 
@@ -60,22 +60,26 @@ def _optional(check: Validator) -> Validator:
     return check_unless_none
 
 
-def _validate_text(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+def _name_of(spec: Any, attribute: attrs.Attribute[Any]) -> str:
+    return f"{type(spec).__name__}.{attribute.name}"
+
+
+def _validate_text(spec: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     # A field that the `repr` hides must not be shown in a message either.
-    check_text(f"PodSpec.{attribute.name}", value, is_secret=attribute.repr is False)
+    check_text(_name_of(spec, attribute), value, is_secret=attribute.repr is False)
 
 
-def _validate_count(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    check_count(f"PodSpec.{attribute.name}", value, minimum=1)
+def _validate_count(spec: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    check_count(_name_of(spec, attribute), value, minimum=1)
 
 
-def _validate_price(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+def _validate_price(spec: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     # Also refuses 0, which the API reads as "no limit": hardly what a user means.
-    check_amount(f"PodSpec.{attribute.name}", value, "price")
+    check_amount(_name_of(spec, attribute), value, "price")
 
 
-def _validate_hours(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    check_amount(f"PodSpec.{attribute.name}", value, "number of hours")
+def _validate_hours(spec: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    check_amount(_name_of(spec, attribute), value, "number of hours")
 
 
 def _validate_flag(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -279,7 +283,7 @@ class PodSpec(ToDict):
 
     def is_exceeded_by(self, price_hr: float) -> bool:
         """Return whether a price per hour is above ``max_price``, if there is a limit."""
-        return self.max_price is not None and price_hr > self.max_price * (1 + _PRICE_TOLERANCE)
+        return self.max_price is not None and price_hr > self.max_price * (1 + PRICE_TOLERANCE)
 
     def _check_amounts(self, offer: Offer) -> None:
         if self.gpu_count != offer.gpu_count:
@@ -302,6 +306,65 @@ class PodSpec(ToDict):
         # Round up, so that rounding never makes an order fail; ignore errors of binary fractions.
         scale = 10.0**_PRICE_DECIMALS
         return math.ceil(round(price * scale, 3)) / scale
+
+
+@attrs.frozen(kw_only=True)
+class DiskSpec(ToDict):
+    """Order of a disk for ``disks.create``. Fields that are ``None`` are left to the API.
+
+    Validated when it is made, as :class:`PodSpec`.
+
+    Attributes:
+        size: GB.
+        provider: Provider, such as ``hyperstack``: that of the pods that will use it.
+        name: By default a new name for each order: ``disk-`` and random letters. A name of yours is kept; if
+            the response to the order is lost, a disk of that name is accepted as yours only if it is new and
+            the only one.
+        cloud_id: The offer's ``cloud_id``.
+        data_center_id: The offer's ``data_center``: that of the pods that will use it.
+        country: The offer's ``country``.
+        team_id: The team that pays; by default the client's team.
+    """
+
+    size: int = attrs.field(validator=_validate_count)
+    provider: str = attrs.field(validator=_validate_text)
+    name: str | None = attrs.field(default=None, validator=_OPTIONAL_TEXT)
+    cloud_id: str | None = attrs.field(default=None, validator=_OPTIONAL_TEXT)
+    data_center_id: str | None = attrs.field(default=None, validator=_OPTIONAL_TEXT)
+    country: str | None = attrs.field(default=None, validator=_OPTIONAL_TEXT)
+    team_id: str | None = attrs.field(default=None, validator=_OPTIONAL_TEXT)
+
+    @classmethod
+    def from_offer(
+        cls, offer: DiskOffer, *, size: int, name: str | None = None, team_id: str | None = None
+    ) -> Self:
+        """Return the order for an offer of ``availability.disks``, with the values of its row.
+
+        Args:
+            offer: The offer.
+            size: GB.
+            name: See :class:`DiskSpec`.
+            team_id: See :class:`DiskSpec`.
+
+        Raises:
+            ValueError: The offer does not allow the size; the message names its range.
+        """
+        if not isinstance(offer, DiskOffer):
+            raise TypeError(f"offer must be a DiskOffer, got {quote(offer)}")
+        spec = cls(
+            size=size,
+            provider=offer.provider,
+            name=name,
+            cloud_id=offer.cloud_id or None,
+            data_center_id=offer.data_center or None,
+            country=offer.country or None,
+            team_id=team_id,
+        )
+        if not offer.spec.allows(size):
+            raise ValueError(
+                f"size must be {_describe_range(offer.spec)} for the offer {offer.cloud_id!r}, got {size}"
+            )
+        return spec
 
 
 def _default_amount(allowed: SpecRange) -> int | None:

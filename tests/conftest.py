@@ -69,7 +69,12 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def clean_environment(monkeypatch: pytest.MonkeyPatch, homes: Path) -> Path:
     """Hide the developer's own keys, proxies, terminal settings and config files; returns the empty HOME."""
     for name in list(os.environ):
-        if name.startswith("PRIME_") or name.lower().endswith("_proxy") or name in _TERMINAL:
+        if (
+            name.startswith("PRIME_")
+            or name == "PRIMEPODS_MAX_HOURLY"
+            or name.lower().endswith("_proxy")
+            or name in _TERMINAL
+        ):
             monkeypatch.delenv(name)
     # Options for this run are not meant for the pytest that a test starts.
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)

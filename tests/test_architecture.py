@@ -31,6 +31,7 @@ _operations: _utils events
 signals:
 ssh: _utils
 models: _utils ssh
+account: _utils models
 keys: models
 offers: _utils models
 specs: _utils offers
@@ -38,7 +39,7 @@ errors: _utils models
 pagination: _utils errors models
 results: _utils errors models
 retry: _utils
-_decoding: _utils models offers
+_decoding: _utils account models offers
 config: _operations _utils errors retry
 _http: _decoding _operations _utils _version config errors events retry
 _status_reader: _decoding _http _operations _utils errors models
@@ -46,38 +47,39 @@ waiting: _decoding _http _operations _status_reader _utils config errors events 
 remote: _utils config errors models ssh
 leasing: _operations _utils config errors events models pagination remote specs ssh waiting
 _blocking: _utils errors leasing models remote
-resources: _decoding _http _operations _status_reader _utils config errors events keys leasing models offers
-    pagination remote results specs waiting
+resources: _decoding _http _operations _status_reader _utils account config errors events keys leasing
+    models offers pagination remote results specs waiting
 client: _http _operations _utils config events leasing resources retry waiting
 fleet: _utils client errors models
 charts: _utils fleet models
 sync: _blocking _utils client config errors events leasing models pagination resources retry waiting
 notebook: _utils charts client fleet models results sync waiting
-__init__: _blocking _version client errors events keys leasing models offers pagination remote resources
-    results retry signals specs ssh sync waiting
+__init__: _blocking _version account client errors events keys leasing models offers pagination remote
+    resources results retry signals specs ssh sync waiting
 otel: _version events
+exporter: _utils client errors models
 airflow: __init__ emulator
 prefect: __init__ emulator
-doctor: _decoding _http _utils _version config errors keys leasing models retry
+doctor: _decoding _http _utils _version account config errors keys leasing models resources retry
 runs: _utils client config errors leasing remote specs
-cli: __init__ charts config doctor emulator fleet remote runs
+cli: __init__ charts config doctor emulator exporter fleet remote runs
 __main__: cli
 pytest_plugin: __init__ emulator
 """)
 
 # The same within the emulator: the state below, the API above it, the sockets on top.
 EMULATOR = table("""
+local_ssh:
 clock:
 requestlog:
 _state: clock
-_api: _state clock
+_api: _state clock local_ssh
 faults: _api
 faultplan: _api _state clock faults
 control: _api _state faultplan faults requestlog
 _server: _api clock control faultplan faults requestlog
 emulator: _api _server _state clock control faultplan requestlog
 __init__: _server _state clock emulator faultplan faults requestlog
-local_ssh:
 """)
 
 TABLES = {"primepods": ARROWS, "primepods.emulator": EMULATOR}
@@ -90,14 +92,16 @@ LIBRARIES = table("""
 aiohttp: _http client emulator sync
 yarl: _http
 cattrs: _decoding
-anyio: _blocking leasing prefect remote
+anyio: _blocking cli leasing prefect remote
 airflow: airflow
 asgiref: airflow
 opentelemetry: otel
 prefect: prefect
-pydantic: prefect
+mcp: cli
+pydantic: cli prefect
 httpx: prefect
 orjson: _utils
+prometheus_client: exporter
 pathspec: cli
 typer: cli
 click: cli
@@ -222,7 +226,7 @@ def test_only_config_reads_the_environment_and_files() -> None:
 
 
 # `runs` is the command's own.
-_ROOMS = ("charts", "config", "doctor", "emulator", "fleet", "remote", "runs")
+_ROOMS = ("charts", "config", "doctor", "emulator", "exporter", "fleet", "remote", "runs")
 PUBLIC = {"primepods", *(f"primepods.{name}" for name in _ROOMS)}
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
+from operator import eq
 from typing import Any, get_args, get_origin
 
 import attrs
@@ -20,7 +23,10 @@ def make_converter(*, compiled: bool = True) -> Converter:
     """
     converter = Converter(detailed_validation=True)
     for kind, hook in FIELD_HOOKS.items():
-        converter.register_structure_hook(kind, hook)
+        if get_origin(kind) is Mapping:
+            converter.register_structure_hook_func(partial(eq, kind), hook)
+        else:
+            converter.register_structure_hook(kind, hook)
     converter.register_structure_hook_factory(_is_list, list_hook)
     converter.register_structure_hook_factory(attrs.has, compiled_hook if compiled else object_hook)
     return converter

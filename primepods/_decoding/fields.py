@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from .._utils.strict_json import is_list, is_object
+from ..account import Permission
 from ..models import InstallationState, PodState
 
 Hook = Callable[[Any, Any], Any]
@@ -140,6 +141,22 @@ def _as_per_node(value: Any, _: Any) -> str | tuple[str | None, ...] | None:
     raise wrong_type("a string or a list of strings", value)
 
 
+def _as_mapping(value: Any, _: Any) -> Mapping[str, Any]:
+    if is_object(value):
+        return value
+    raise wrong_type("an object", value)
+
+
+def _as_scope(value: Any, _: Any) -> Mapping[str, Permission | None]:
+    """Read the rights of a key; whatever does not grant a right in so many words grants none."""
+    return {
+        name: Permission(read=rights.get("read") is True, write=rights.get("write") is True)
+        if is_object(rights)
+        else None
+        for name, rights in _as_mapping(value or {}, None).items()
+    }
+
+
 def _as_state(value: Any, kind: Any) -> Any:
     return kind(as_text(value))
 
@@ -152,6 +169,8 @@ FIELD_HOOKS: Final[Mapping[Any, Hook]] = {
     datetime: _as_datetime,
     PodState: _as_state,
     InstallationState: _as_state,
+    Mapping[str, Any]: _as_mapping,
+    Mapping[str, Permission | None]: _as_scope,
     int | str | None: _as_size,
     str | tuple[str | None, ...] | None: _as_per_node,
 }

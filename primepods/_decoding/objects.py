@@ -12,12 +12,30 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from .._utils.exceptions import drop_tracebacks
 from .._utils.strict_json import is_list, is_object
+from ..account import BillingEntry, Wallet
 from ..models import PodStatus, Resources
 from .fields import DecodeError, Hook, wrong_type
 
 ALIASES: Final[Mapping[Any, Mapping[str, str]]] = {PodStatus: {"cost_per_hr": "priceHr"}}
 """Alternative key of a field, used if the field's own key is absent or null."""
-_IRREGULAR_NAMES: Final[Mapping[Any, Mapping[str, str]]] = {Resources: {"shared_disk": "shared_disk"}}
+_IRREGULAR_NAMES: Final[Mapping[Any, Mapping[str, str]]] = {
+    Resources: {"shared_disk": "shared_disk"},
+    Wallet: {
+        "wallet_id": "wallet_id",
+        "team_id": "team_id",
+        "balance": "balance_usd",
+        "total_billings": "total_billings",
+        "entries": "recent_billings",
+    },
+    BillingEntry: {
+        "amount": "amount_usd",
+        "resource_type": "resource_type",
+        "resource_id": "resource_id",
+        "created_at": "created_at",
+        "updated_at": "updated_at",
+        "last_billed_at": "last_billed_at",
+    },
+}
 """Keys that are not the camel case of their field's name."""
 _MAX_EXTRA_DEPTH: Final = 40
 

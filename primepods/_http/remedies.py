@@ -8,11 +8,12 @@ from typing import Final
 
 from ..config import DEFAULT_BASE_URL, KEY_PAGE
 from .backoff import is_idempotent
-from .request import PODS, Request
+from .request import DISKS, PODS, Request, kind_of
 
 MISSING_POD: Final = (
     "Check the id; a terminated pod leaves list, get and status and is found in `pods.history()`."
 )
+_MISSING_DISK: Final = "Check the id: `disks.list()` has the disks that exist."
 _NOT_SUPPORTED: Final = (
     "The server does not support this request, and a retry does not help: check the base URL and the proxy."
 )
@@ -26,7 +27,9 @@ _BY_STATUS: Final[Mapping[int, str]] = {
     501: _NOT_SUPPORTED,
     505: _NOT_SUPPORTED,
 }
-_LISTINGS: Final = frozenset({f"{PODS}/", f"{PODS}/status", f"{PODS}/history"})
+_LISTINGS: Final = frozenset({f"{DISKS}/", f"{PODS}/", f"{PODS}/status", f"{PODS}/history"})
+_RESOURCES: Final[Mapping[str, str]] = {PODS: "Instances", DISKS: "Disks"}
+"""The names of permissions, by path."""
 
 
 def remedy_for(status: int, request: Request, *, base_url: str, is_json: bool) -> str:
@@ -61,9 +64,10 @@ def hint_after_failure(request: Request, *, if_idempotent: str) -> str:
     """
     if is_idempotent(request.method):
         return if_idempotent
+    kind = kind_of(DISKS if request.path.startswith(DISKS) else PODS)
     return (
         f"the {request.method} may still have been carried out. Look for its effect before you send it "
-        "again: a new pod is found with `pods.list()`."
+        f"again: a new {kind} is found with `{kind}s.list()`."
     )
 
 
@@ -72,6 +76,8 @@ def _not_found_remedy(request: Request, base_url: str) -> str:
         return f"There is no such list at {base_url}: check the base URL. The API's is {DEFAULT_BASE_URL}."
     if request.path.startswith(PODS):
         return MISSING_POD
+    if request.path.startswith(DISKS):
+        return _MISSING_DISK
     return f"Check the path, the ids in it and the base URL {base_url}."
 
 
@@ -84,9 +90,10 @@ def _gateway_remedy(base_url: str) -> str:
 
 def _key_remedy(status: int, request: Request) -> str:
     need = "that allows this"
-    if request.path.startswith(PODS):
+    resource = next((name for path, name in _RESOURCES.items() if request.path.startswith(path)), None)
+    if resource is not None:
         permission = "Read" if request.method in {"GET", "HEAD", "OPTIONS"} else "Read and Write"
-        need = f"with the permission Instances: {permission}"
+        need = f"with the permission {resource}: {permission}"
     if status == HTTPStatus.UNAUTHORIZED:
         return (
             f"The API key is missing, wrong or expired: make one {need} at {KEY_PAGE} and pass it as api_key "

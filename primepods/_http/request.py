@@ -15,7 +15,7 @@ from .._utils.strict_json import dumps
 from .._utils.text import quote
 
 PODS: Final = "/api/v1/pods"
-POD_ROUTE: Final = f"{PODS}/{{id}}"
+DISKS: Final = "/api/v1/disks"
 UNKNOWN_ROUTE: Final = ""
 _METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 _FORBIDDEN_IN_PATH: Final = re.compile(r"[?#]|/(\.|%2e){1,2}(?=/|$)", re.IGNORECASE)
@@ -58,19 +58,27 @@ class Request:
         return None if self.route == UNKNOWN_ROUTE else self.route
 
 
-def pod_path(pod_id: str) -> str:
-    """Return the path of one pod.
+def kind_of(collection: str) -> str:
+    """Return the word for one item of a collection: ``pod`` or ``disk``."""
+    return collection.rpartition("/")[2].removesuffix("s")
+
+
+def item_path(item_id: str, collection: str = PODS) -> str:
+    """Return the path of one pod, or of one item of another collection.
 
     Raises:
         TypeError: The id is not a string.
         ValueError: The id is not valid.
     """
-    return f"{PODS}/{encode_id(check_id(pod_id))}"
+    kind = kind_of(collection)
+    return f"{collection}/{encode_id(check_id(item_id, name=f'{kind}_id', listed_by=f'{kind}s.list()'))}"
 
 
-def pod_request(method: str, pod_id: str) -> Request:
-    """Build a request about one pod; raises the errors of :func:`pod_path`."""
-    return Request(method=method, path=pod_path(pod_id), route=POD_ROUTE)
+def item_request(method: str, item_id: str, collection: str = PODS, *, body: bytes | None = None) -> Request:
+    """Build a request about one item; raises the errors of :func:`item_path`."""
+    return Request(
+        method=method, path=item_path(item_id, collection), body=body, route=f"{collection}/{{id}}"
+    )
 
 
 def encode_id(pod_id: str) -> str:

@@ -38,7 +38,7 @@ def run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
     finally:
         # What could not take over its pod leaves the run to another attempt.
         if not runner.is_interrupted:
-            run.save(exit_code=code, ended_at=time.time())
+            run.end(code)
         if not run.record.is_detached:
             run.remove()
     return code

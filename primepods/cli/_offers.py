@@ -169,6 +169,18 @@ SshKey = Annotated[
 ]
 
 
+Disks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--disk",
+        "--disks",
+        help="Disk to attach, by its id or name; may be repeated. Only offers beside it fit.",
+        metavar="DISK",
+        rich_help_panel=_POD_PANEL,
+    ),
+]
+
+
 def without_unset(values: dict[str, Any]) -> dict[str, Any]:
     """Return the values of the options that were given."""
     # `is not`, since 0 equals False, and is a value that users may give.
@@ -179,12 +191,12 @@ def without_unset(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def find_key(wanted: str, keys: Iterable[primepods.SSHKey]) -> str:
-    """Return the id of an SSH key, given its id or its name."""
+def find_key(wanted: str, keys: Iterable[primepods.SSHKey], *, given: str = "") -> str:
+    """Return the id of an SSH key, given its id or its name; ``given`` is what was typed."""
     matches = [key for key in keys if wanted in (key.id, key.name)]
     if len(matches) != 1:
         reason = "several SSH keys have this name: give the id" if matches else "there is no such SSH key"
-        raise CommandError(f"--ssh-key {wanted}: {reason}", ExitCode.USAGE)
+        raise CommandError(f"{given or f'--ssh-key {wanted}'}: {reason}", ExitCode.USAGE)
     return matches[0].id
 
 

@@ -16,6 +16,7 @@ import primepods
 from primepods.remote import echo, find_nodes, rank_variables
 from primepods.runs import Run, RunRecord, follow_job, take_over_lease
 
+from ._account import check_rights, find_disks
 from ._copies import describe, measure, parse_exclusion, progress
 from ._durations import short_duration
 from ._errors import CommandError, ExitCode, print_error
@@ -186,12 +187,18 @@ class Runner:
         """Return what to order, in the order of preference, and the lowest price per hour."""
         record = self._record
         changes = dict(record.changes)
+        find = dict(record.find)
+        with suppress(primepods.PrimePodsError):
+            check_rights(await client.account.whoami(), "instances")
+        if "disks" in changes:
+            listed = [disk async for disk in client.disks.list()]
+            changes["disks"] = find["disks"] = [disk.id for disk in find_disks(changes["disks"], listed)]
         if record.ssh_key is not None:
             changes["ssh_key_id"] = find_key(record.ssh_key, [key async for key in client.ssh_keys.list()])
-        offers = await client.availability.find(**record.find)
+        offers = await client.availability.find(**find)
         if not offers:
             # Its error has the reasons and the cheapest price.
-            wanted = {name: value for name, value in record.find.items() if name not in {"limit", "wait"}}
+            wanted = {name: value for name, value in find.items() if name not in {"limit", "wait"}}
             offers = [await client.availability.cheapest(**wanted)]
         specs = primepods.PodSpec.from_offers(offers, **changes)
         first, others = offers[0], len(specs) - 1
@@ -372,6 +379,8 @@ class Runner:
 
     def _print_summary(self, pod: primepods.AsyncLeasedPod | None, *, is_interrupted: bool = False) -> None:
         duration = short_duration(time.monotonic() - self._started_at)
+        if self._lease is not None and self._lease.supervisor.disk_note is not None:
+            print_info(self._lease.supervisor.disk_note)
         if pod is None:
             if self._was_ordered or is_interrupted:
                 print_info(f"No pod is left: what was ordered was deleted, after {duration}.")

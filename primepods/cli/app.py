@@ -14,24 +14,29 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup
 import primepods
 
 from . import (
+    account,
     code,
     config,
     cp,
     create,
     delete,
     demo,
+    disks,
     doctor,
     emulator,
     exec_command,
+    exporter,
     forward,
     get,
     history,
     jupyter,
     list_pods,
     logs,
+    mcp,
     offers,
     run,
     runs,
+    skill,
     ssh,
     ssh_config,
     status,
@@ -50,6 +55,9 @@ _ALIASES = {
     "connect": "ssh",
     "inspect": "get",
     "describe": "get",
+    "disks list": "disks",
+    "disks terminate": "disks delete",
+    "ssh-keys": "ssh-keys list",
 }
 """Names of the same commands in docker, hcloud and the official command."""
 _SAVE_KEY = "save an API key with `prime login`, or set PRIME_API_KEY; primepods config shows what is used"
@@ -81,6 +89,12 @@ class _Root(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a command by its name or alias."""
         return super().get_command(ctx, _ALIASES.get(cmd_name, cmd_name))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the name, the command and the other words; the name of a command may have two words."""
+        if (name := " ".join(args[:2])) in {*self.commands, *_ALIASES}:
+            args = [name, *args[2:]]
+        return super().resolve_command(ctx, args)
 
     def main(
         self,
@@ -137,8 +151,8 @@ def _without_types(parameters: list[Any]) -> list[Any]:
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""
         elif isinstance(parameter, TyperArgument):
-            # The metavar of an argument is its name, and must stay. So override the method that returns the
-            # type: through `vars`, since type checkers do not allow an assignment to a method.
+            # The metavar of an argument is its name, and must stay. So override the method that returns its
+            # type, through `vars`, since type checkers do not allow an assignment to a method.
             vars(parameter)["display_type_rich"] = _no_type
     return parameters
 
@@ -233,10 +247,23 @@ _COMMANDS = (
     ("Renting", "delete", delete.command),
     ("Renting", "history", history.command),
     ("Renting", "sweep", sweep.command),
+    ("Account", "disks", disks.command),
+    ("Account", "disks create", disks.create),
+    ("Account", "disks rename", disks.rename),
+    ("Account", "disks delete", disks.delete),
+    ("Account", "whoami", account.whoami),
+    ("Account", "teams", account.teams),
+    ("Account", "wallet", account.wallet),
+    ("Account", "ssh-keys list", account.list_keys),
+    ("Account", "ssh-keys add", account.add_key),
+    ("Account", "ssh-keys delete", account.delete_key),
+    ("More", "exporter", exporter.command),
     ("More", "config", config.command),
     ("More", "doctor", doctor.command),
     ("More", "demo", demo.command),
     ("More", "emulator", emulator.command),
+    ("More", "mcp", mcp.command),
+    ("More", "skill", skill.command),
 )
 for _panel, _name, _command in _COMMANDS:
     app.command(_name, cls=_Command, rich_help_panel=_panel, help=_help(_command))(_command)

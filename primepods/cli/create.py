@@ -12,10 +12,13 @@ import typer
 
 import primepods
 
+from ._account import disk_ids, warn_of_rights
 from ._command import Api, api_command
 from ._confirm import YesOption, confirm
+from ._durations import parse_hours
 from ._errors import CommandError, ExitCode
 from ._offers import (
+    Disks,
     DiskSize,
     Image,
     OfferFilters,
@@ -47,7 +50,14 @@ Env = Annotated[
 EnvFile = Annotated[
     typer.FileText | None, pod_option("File with a line KEY=VALUE for each variable: for secrets.", "FILE")
 ]
-Disks = Annotated[list[str] | None, pod_option("Id of a disk to attach; may be repeated.", "ID")]
+MaxHours = Annotated[
+    float | None,
+    pod_option(
+        "Put an expiry into its name, after which primepods sweep --expired deletes it: 2h, 90m.",
+        "TIME",
+        parser=parse_hours,
+    ),
+]
 
 
 @api_command
@@ -68,6 +78,7 @@ def command(
     env_file: EnvFile = None,
     ssh_key: SshKey = None,
     disks: Disks = None,
+    max_hours: MaxHours = None,
     filters: OfferFilters,
 ) -> None:
     """Order a pod: an offer by its ID, or the cheapest that fits the filters.
@@ -92,7 +103,7 @@ def command(
         "env_vars": read_env(env or [], env_file),
         "disks": disks,
     }
-    pod = _order(api, _OfferSelector(offer or by_id, filters), changes, ssh_key, yes=yes)
+    pod = _order(api, _OfferSelector(offer or by_id, filters), changes, ssh_key, yes=yes, max_hours=max_hours)
     if output is Output.TABLE:
         write_ids([pod.id])
     else:
@@ -113,15 +124,24 @@ class _OfferSelector:
 
 
 def _order(
-    api: Api, selector: _OfferSelector, changes: dict[str, Any], ssh_key: str | None, *, yes: bool
+    api: Api,
+    selector: _OfferSelector,
+    changes: dict[str, Any],
+    ssh_key: str | None,
+    *,
+    yes: bool,
+    max_hours: float | None,
 ) -> primepods.Pod:
     """Show the order, ask for confirmation, and order the pod."""
     with api.client() as client:
-        offer = _choose(client, selector)
+        warn_of_rights(client, "instances")
+        changes["disks"] = disk_ids(changes["disks"], client)
+        offer = _choose(client, selector, changes["disks"])
         if ssh_key is not None:
             changes["ssh_key_id"] = find_key(ssh_key, client.ssh_keys.list())
         # Show the name before the order: if this process is killed, the user can find the pod by it.
-        spec = primepods.PodSpec.from_offer(offer, **without_unset(changes)).named()
+        spec = primepods.PodSpec.from_offer(offer, **without_unset(changes))
+        spec = spec if max_hours is not None else spec.named()
         # `from_offer` has set max_price to the price of the offer with the ordered amounts.
         price_hr = spec.max_price
         _check_price(price_hr, offer, selector.filters.max_price)
@@ -129,7 +149,7 @@ def _order(
         if changes["name"] is not None:
             _warn_of_namesakes(client, changes["name"])
         confirm("Order it?", yes=yes)
-        pod = client.pods.create(spec)
+        pod = client.pods.create(spec, max_hours=max_hours)
         if sys.stdout.isatty():
             print_info(f"Ordered {pod.name}.")
         else:
@@ -145,14 +165,14 @@ def _warn_of_namesakes(client: primepods.Client, name: str) -> None:
         print_info(f"Another pod has the name {name!r}: {', '.join(ids)}. Use the new one's id.")
 
 
-def _choose(client: primepods.Client, selector: _OfferSelector) -> primepods.Offer:
+def _choose(client: primepods.Client, selector: _OfferSelector, disks: list[str]) -> primepods.Offer:
     """Return the offer with the id of ``--id``, or the cheapest that fits the filters."""
     if selector.offer_id is None:
         if selector.filters.gpu_type is None:
             text = "nothing to order: give the ID of an offer (see primepods offers) or --gpu-type"
             raise CommandError(text, ExitCode.USAGE)
         announce_wait(selector.filters.wait)
-        return client.availability.cheapest(**selector.filters.given())
+        return client.availability.cheapest(**selector.filters.given(), disks=disks or None)
     # --max-price may be combined with --id: `_order` checks it.
     if attrs.evolve(selector.filters, max_price=None).given():
         raise CommandError("the ID names the offer: leave out the filters", ExitCode.USAGE)
@@ -190,7 +210,7 @@ def _print_order(offer: primepods.Offer, spec: primepods.PodSpec, price_hr: floa
     parts = [f"{amount} {unit}" for unit, amount in amounts.items() if amount is not None]
     print_info(f"Offer {offer_id(offer)}: {machine}")
     print_info(", ".join([spec.image or "The default image", *parts]))
-    print_info(f"Name: {spec.name}")
+    print_info(f"Name: {spec.name or 'a new one'}")
     print_info(f"Price per hour: {price(price_hr, offer.prices.currency)}")
     if offer.prepaid_time:
         print_info(f"Charged in advance, used or not: {offer.prepaid_time:g} hours")

@@ -27,7 +27,7 @@ from ._copies import (
 )
 from ._durations import Interval, parse_duration, parse_hours
 from ._errors import CommandError, ExitCode
-from ._offers import DiskSize, Image, OfferFilters, SshKey, TemplateId, without_unset
+from ._offers import Disks, DiskSize, Image, OfferFilters, SshKey, TemplateId, without_unset
 from ._remote import Env, SshOptions, parse_command, read_variables
 from .create import EnvFile, read_env
 
@@ -175,6 +175,7 @@ def command(
     custom_template_id: TemplateId = None,
     disk_size: DiskSize = None,
     ssh_key: SshKey = None,
+    disks: Disks = None,
 ) -> None:
     r"""Rent a pod for one command: log in, run it, fetch the results, delete the pod.
 
@@ -202,6 +203,7 @@ def command(
         "image": image,
         "custom_template_id": custom_template_id,
         "disk_size": disk_size,
+        "disks": disks,
         "max_price": filters.max_price,
     }
     variables = read_env((), env_file) | read_variables(env)

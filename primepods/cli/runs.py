@@ -52,14 +52,12 @@ class RunRow:
 
 def _row(run: Run) -> RunRow:
     record = run.record
-    until = time.time() if record.ended_at is None else record.ended_at
-    running = 0.0 if record.leased_at is None else (until - record.leased_at) / 3600 * record.price_hr
     return RunRow(
         name=run.name,
         state=run.state,
         pod=record.pod_id,
         since=datetime.fromtimestamp(record.began_at, UTC),
-        spent=round(record.spent + running, 4),
+        spent=round(run.cost(), 4),
         exit_code=record.exit_code,
         command=record.command if isinstance(record.command, str) else shlex.join(record.command),
     )
@@ -158,11 +156,18 @@ def attach(
 def stop(_: Api, name: RunName) -> None:
     """End a run as Ctrl-C ends `primepods run`: its command is ended, and its pod is deleted."""
     run = find_run(name)
-    state = run.state
-    if state == "ended":
+    if run.state == "ended":
         print_info(f"{run.name} has ended with exit code {run.record.exit_code}")
         return
-    if state == "interrupted" and run.claim():
+    stop_run(run)
+    # The record of a run in a terminal goes with it.
+    with suppress(FileNotFoundError):
+        _show_to_end(run, tail=0)
+
+
+def stop_run(run: Run) -> None:
+    """Ask the process of a run to end, or start one that ends it if its process has died."""
+    if run.state == "interrupted" and run.claim():
         run.save(is_stopping=True)
         _take_over(run)
     else:
@@ -170,9 +175,6 @@ def stop(_: Api, name: RunName) -> None:
         pid = run.reload().pid
         os.kill(pid, signal.SIGINT)
         os.kill(pid, signal.SIGCONT)
-    # The record of a run in a terminal goes with it.
-    with suppress(FileNotFoundError):
-        _show_to_end(run, tail=0)
 
 
 def _take_over(run: Run) -> None:

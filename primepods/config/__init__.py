@@ -5,12 +5,14 @@ Each setting has these sources, in this order: the argument; the environment (``
 context); the official command's file, ``~/.prime/environments/NAME.json`` of the context, else
 ``~/.prime/config.json``; the default. A context without a key uses that of ``config.json``, and so does the
 built-in context ``production``, which has no file. A context given as an argument has priority over the
-environment, because it selects one account. primepods never writes these files, and sends a key from a file
-only to that file's host.
+environment, because it selects one account. ``PRIMEPODS_MAX_HOURLY``, or ``max_hourly`` in ``[limits]`` of
+``~/.primepods/settings.toml``, limits what all pods together may cost an hour. primepods never writes these
+files, and sends a key from a file only to that file's host.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +36,14 @@ from ._environment import (
     environment_without_key,
     from_environment,
 )
-from ._files import DEFAULT_BASE_URL, Found, from_argument, read_files, saved_contexts
+from ._files import (
+    DEFAULT_BASE_URL,
+    Found,
+    from_argument,
+    read_files,
+    read_max_hourly,
+    saved_contexts,
+)
 from ._urls import check_base_url, find_proxy, is_loopback, origin
 
 if TYPE_CHECKING:
@@ -104,6 +113,8 @@ class Settings:
     headers: tuple[tuple[str, Secret], ...] = attrs.field(default=(), repr=False)
     """Additional headers of each request, in lower case; the values may be secrets."""
     proxy: Secret | None = attrs.field(default=None, repr=False)
+    max_hourly: float | None = None
+    """What the pods of the account, with one that is ordered, may cost an hour."""
     clock: Clock = attrs.field(default=SYSTEM_CLOCK, repr=False)
     on_event: Hook | None = attrs.field(default=None, eq=False, repr=False)
     """Not compared: clients with equal settings share a poller, and each wait has its own ``on_event``."""
@@ -154,6 +165,7 @@ def resolve(
         user_agent=None if user_agent is None else _check_user_agent(user_agent),
         headers=check_headers("default_headers", headers),
         proxy=find_proxy(url_parts) if own_connections else None,
+        max_hourly=_check_max_hourly(_find_max_hourly()),
         on_event=on_event,
     )
 
@@ -196,6 +208,7 @@ def explain(
             source="HTTPS_PROXY and similar variables, except for hosts in NO_PROXY",
         ),
         _explained("lease_folder", folder),
+        _explained("max_hourly", _find_max_hourly(), "no limit: see PRIMEPODS_MAX_HOURLY"),
     )
 
 
@@ -205,6 +218,25 @@ def _explained(
     if found is None:
         return SettingSource(name=name, value=None, source=if_missing)
     return SettingSource(name=name, value="set" if is_secret else found.value, source=found.source)
+
+
+def _find_max_hourly() -> Found | None:
+    return from_environment(variables.MAX_HOURLY) or read_max_hourly()
+
+
+def _check_max_hourly(found: Found | None) -> float | None:
+    if found is None:
+        return None
+    try:
+        amount = float(found.value)
+    except ValueError:
+        amount = math.nan
+    if not 0 <= amount < math.inf:
+        raise ConfigError(
+            f"The limit of dollars an hour ({found.source}) must be a number of at least 0, got "
+            f"{quote(found.value)}. Correct or remove it."
+        )
+    return amount
 
 
 def lease_folder() -> Path:

@@ -1,9 +1,10 @@
-"""Settings from arguments and from the official command's files."""
+"""Settings from arguments, from the official command's files, and from our own."""
 
 from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -137,3 +138,27 @@ def from_argument(name: str, value: str | None) -> Found | None:
             f"The argument {name} is empty. Pass a value, or leave it out to use the environment and files."
         )
     return Found(value.strip(), f"argument {name}")
+
+
+def read_max_hourly() -> Found | None:
+    """Return ``max_hourly`` of ``[limits]`` in our own file of settings.
+
+    Raises:
+        ConfigError: The file cannot be read, or has anything else: a mistyped limit would be none.
+    """
+    try:
+        path = Path.home() / ".primepods" / "settings.toml"
+    except RuntimeError:  # no home directory, so no file
+        return None
+    try:
+        fields = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as exc:
+        raise ConfigError(f"{path} cannot be used: {exc}. Correct or remove it.") from None
+    limits = fields.pop("limits", {})
+    unknown = [*fields, *(limits.keys() - {"max_hourly"} if is_object(limits) else ["limits"])]
+    if unknown:
+        raise ConfigError(f"{path} cannot be used: {unknown[0]!r} is not known, only max_hourly in [limits].")
+    value = limits.get("max_hourly")
+    return None if value is None else Found(str(value), f"field max_hourly of {path}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from .._decoding.rows import decode_page
 from .._http.executor import RequestExecutor
 from .._http.request import PODS, page_request
 from .._http.transport import Transport
+from .._utils.money import money
+from ..account import Account, Permission, Wallet
 from ..config import (
     DEFAULT_MAX_CONCURRENCY,
     KEY_PAGE,
@@ -26,6 +28,7 @@ from ..errors import (
 )
 from ..keys import SSHKey
 from ..models import HistoryRecord, Pod
+from ..resources.account import AsyncAccountInfo
 from ..retry import RetryPolicy
 from ._check import Check, failure, ok, warning
 
@@ -113,7 +116,9 @@ class _ApiChecks:
         offers = await self._read(_OFFERS_PATH, lambda data: data)
         keys = await self._read_page(_KEYS_PATH, SSHKey, limit=_MAX_KEYS)
         results = {"pods": pods, "history": history, "offers": offers, "SSH keys": keys}
-        checks = [latency, self._check_clock(), *_check_permissions(results)]
+        user = await self._result(AsyncAccountInfo(self._executor).whoami())
+        wallet = await self._result(AsyncAccountInfo(self._executor).wallet(limit=1))
+        checks = [latency, self._check_clock(), *_check_permissions(results, user), *_check_balance(wallet)]
         if isinstance(keys, Exception):
             return checks, None
         # Without comments, as `check_ssh` compares them.
@@ -132,8 +137,12 @@ class _ApiChecks:
 
     async def _read(self, path: str, decode: Callable[[Any], Any], **params: int) -> Any:
         """Return the decoded response of a GET, or its error."""
+        return await self._result(self._executor.call(page_request(path, **params), decode))
+
+    async def _result(self, call: Awaitable[Any]) -> Any:
+        """Return the result of a call, or its error."""
         try:
-            return await self._executor.call(page_request(path, **params), decode)
+            return await call
         except PrimePodsError as exc:
             return exc.with_traceback(None)
 
@@ -157,12 +166,25 @@ def _is_response_of_api(result: Any) -> bool:
     return isinstance(result, APIError) or not isinstance(result, PrimePodsError)
 
 
-def _check_permissions(results: dict[str, Any]) -> list[Check]:
-    """Check what the key may read; a check of what it may write would need an order or a deletion.
+def _check_balance(wallet: Any) -> list[Check]:
+    """Check that there is money in the wallet, if the key may read it."""
+    if not isinstance(wallet, Wallet):
+        return []
+    detail = f"{money(wallet.balance, wallet.currency)} left"
+    if wallet.balance > 0:
+        return [ok("balance", detail)]
+    return [warning("balance", detail, "Add funds to the wallet: orders are refused.")]
+
+
+def _check_permissions(results: dict[str, Any], user: Any) -> list[Check]:
+    """Check what the key may read, and what the API says that it may change.
 
     Args:
         results: The response or the error of each resource, by the resource's name.
+        user: The user of the key, or the error.
     """
+    scope: Mapping[str, Permission | None] = user.scope if isinstance(user, Account) else {}
+    read_only = ", ".join(name for name, rights in scope.items() if rights and not rights.write)
     errors = {what: result for what, result in results.items() if isinstance(result, PrimePodsError)}
     readable = ", ".join(what for what in results if what not in errors)
     for what, error in errors.items():
@@ -175,8 +197,13 @@ def _check_permissions(results: dict[str, Any]) -> list[Check]:
                 remedy = "Check the base URL and the proxy. If they lead to the API, report this."
             return [failure("permissions", f"{what} cannot be read: {error}", remedy)]
     if not errors:
-        detail = f"reads {readable}; only an order or a deletion shows whether it may write"
-        return [ok("permissions", detail)]
+        if read_only:
+            remedy = f"To order and delete, make a key with Read and Write at {KEY_PAGE}."
+            return [warning("permissions", f"reads {readable}; may not change {read_only}", remedy)]
+        changes = (
+            "may change what it reads" if scope else "only an order or a deletion shows whether it may write"
+        )
+        return [ok("permissions", f"reads {readable}; {changes}")]
     remedy = f"Give the key these permissions at {KEY_PAGE}, or check the team."
     detail = f"may not read {', '.join(errors)}"
     if readable:

@@ -193,7 +193,7 @@ class Emulator:
 
     @property
     def spent(self) -> float:
-        """Return the cost of all pods so far, existing and terminated, in US dollars."""
+        """Return the cost of all pods and disks so far, existing and terminated, in US dollars."""
         return self._account.spent()
 
     def add_pod(self, name: str | None = None, **overrides: Unpack[PodOverrides]) -> str:
@@ -237,6 +237,17 @@ class Emulator:
     def add_funds(self, dollars: float) -> None:
         """Add funds. If they were unlimited, this amount is then all that is left to spend."""
         self._account.add_funds(dollars)
+
+    def add_api_key(self, scope: Mapping[str, Mapping[str, bool] | None]) -> str:
+        """Add a key with some rights, and return it. ``api_key`` itself may do everything.
+
+        Args:
+            scope: What it may do: ``{"instances": {"read": True, "write": False}, "disks": None}``; also
+                ``availability``, ``ssh_keys`` and ``billing``.
+        """
+        key = f"emu_{secrets.token_hex(20)}"
+        self._account.scopes[key] = dict(scope)
+        return key
 
     def advance(self, seconds: float) -> None:
         """Move the ``ManualClock`` by ``seconds``.

@@ -139,7 +139,9 @@ class FaultPlan:
         Args:
             fault: The fault to inject.
             on: One or more operations: list, create, get, status, delete, log, history, gpus,
-                gpu_summary, multi_node, disks, ssh_keys, ssh_key_upload, ssh_key_delete, ssh_key_update.
+                gpu_summary, multi_node, disks (offers), ssh_keys, ssh_key_upload, ssh_key_delete,
+                ssh_key_update, disk_list, disk_create, disk_get, disk_update, disk_delete, whoami, teams,
+                team_members, wallet.
             path: The request's path; ``*`` matches anything.
             pod_id: Only requests about this pod, in the path or among the ids.
             times: Max number of affected requests.

@@ -71,9 +71,18 @@ def _exit_at_once(number: int, frame: object) -> NoReturn:
     os._exit(_SSH_ERROR)
 
 
+def disks_folder() -> Path:
+    """Return the directory in which each disk has a folder; commands make those that they use."""
+    return _folder() / "disks"
+
+
+def _folder() -> Path:
+    return Path(tempfile.gettempdir(), f"primepods-local-ssh-{_user()}")
+
+
 def _make_home(host: str) -> Path:
     """Make the home directory of a pod, private to this user, and return it."""
-    folder = Path(tempfile.gettempdir(), f"primepods-local-ssh-{_user()}")
+    folder = _folder()
     for path in (folder, folder / host):
         try:
             path.mkdir(mode=0o700)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 
 import attrs
 
@@ -58,6 +58,16 @@ class ListedPod:
 Listing: TypeAlias = tuple[list[ListedPod], bool]
 """The listed pods, and whether the list is complete."""
 ListPods: TypeAlias = "Callable[[], AsyncPager[ListedPod]]"
+
+
+class _Named(Protocol):
+    """A row of a list with a name."""
+
+    @property
+    def name(self) -> str | None: ...
+
+
+N = TypeVar("N", bound=_Named)
 
 
 class PodsAPI(Protocol):
@@ -128,6 +138,7 @@ class Account:
         server_clock: The server's time.
         folder: Where the files of leases are.
         shared_list: Reads the list of pods for several leases at once.
+        describe_disks: Returns a sentence for the disks with these ids: that they stay, and what they cost.
     """
 
     pods: PodsAPI
@@ -137,6 +148,7 @@ class Account:
     server_clock: ServerClock
     folder: Path
     shared_list: SharedList
+    describe_disks: Callable[[Sequence[str]], Awaitable[str]]
 
 
 @attrs.frozen(kw_only=True)
@@ -162,22 +174,28 @@ async def read_list(list_pods: ListPods, clock: Clock) -> Listing:
 
 
 async def find_named(
-    list_pods: ListPods, name: str, clock: Clock, is_enough: Callable[[list[ListedPod]], object] = bool
-) -> tuple[list[ListedPod], str]:
-    """Search the list for pods with a name, for :data:`LOOKUP_TIMEOUT` at most.
+    list_pods: Callable[[], AsyncPager[N]],
+    name: str,
+    clock: Clock,
+    is_enough: Callable[[list[N]], object] = bool,
+    *,
+    noun: str = "pod",
+) -> tuple[list[N], str]:
+    """Search the list for pods, or disks, with a name, for :data:`LOOKUP_TIMEOUT` at most.
 
     Args:
         list_pods: Returns a pager of the list.
         name: The name.
         clock: The client's clock.
         is_enough: Returns whether the found pods end the search; by default, one pod does.
+        noun: What is listed, for the phrase.
 
     Returns:
         The pods, and the result of the last search as a phrase for messages.
     """
     ends_at = clock.time() + LOOKUP_TIMEOUT
     backoff = _MIN_BACKOFF
-    found: list[ListedPod] = []
+    found: list[N] = []
     result = "the list could not be read in time"
     while True:
         with suppress(TimeoutError):
@@ -186,7 +204,7 @@ async def find_named(
                 if isinstance(error, ClientClosedError):
                     raise error
                 found = [row for row in listed if is_same_name(name, row.name)]
-                result = f"the list could not be read: {error}" if error else "no pod has this name"
+                result = f"the list could not be read: {error}" if error else f"no {noun} has this name"
         seconds_left = ends_at - clock.time()
         if is_enough(found) or seconds_left <= 0:
             return found, result
@@ -213,7 +231,5 @@ async def read_ended_pods(pods: PodsAPI) -> list[HistoryRecord]:
 
 
 def has_ended(name: str, pod_id: str | None, ended: list[HistoryRecord]) -> bool:
-    """Return whether a pod is one of the ended ones: by its id or, without an id, by its unique name."""
-    if pod_id is not None:
-        return any(record.id == pod_id for record in ended)
-    return any(is_same_name(name, record.name) for record in ended)
+    """Return whether a pod is one of the ended ones: by its unique name and, if it is known, by its id."""
+    return any(is_same_name(name, record.name) and pod_id in {None, record.id} for record in ended)

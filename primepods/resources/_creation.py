@@ -13,13 +13,12 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import Final
 
 import attrs
 
 from .._decoding.pods import decode_pod
 from .._http.executor import RequestExecutor
-from .._http.request import PODS, Request, pod_request
+from .._http.request import PODS, Request, item_request
 from .._utils.arguments import check_amount
 from .._utils.exceptions import copy_exception
 from .._utils.money import money
@@ -33,12 +32,19 @@ from .._utils.unique_names import (
     unique_name,
 )
 from ..config import lease_folder
-from ..errors import APIError, ClientClosedError, ConfigError, PrimePodsError, ProtocolError
+from ..errors import (
+    APIError,
+    BudgetExceededError,
+    ClientClosedError,
+    ConfigError,
+    PrimePodsError,
+    ProtocolError,
+)
 from ..leasing.ledger import read_ledger
 from ..leasing.pods_api import KEY_REJECTIONS, ListedPod, PodsAPI, find_named, read_list
 from ..leasing.server_time import expiry_after
 from ..models import Pod, PodState
-from ..specs import PodSpec
+from ..specs import PRICE_TOLERANCE, PodSpec
 from ._orders import (
     Order,
     in_flight,
@@ -51,9 +57,6 @@ from ._orders import (
 from ._paging import listed_pods
 
 log = logging.getLogger("primepods")
-
-# States of pods that ``pods.ensure`` does not return.
-_ENDED_STATES: Final = frozenset({PodState.STOPPED, PodState.DELETING, PodState.TERMINATED})
 
 NoteId = Callable[[str], Awaitable[None]]
 
@@ -143,17 +146,46 @@ class PodCreator:
 
         Raises:
             CreateUncertainError: The pod may have been created.
+            BudgetExceededError: With the pod, the account would cost more than ``PRIMEPODS_MAX_HOURLY``.
             PrimePodsError: Any other error: the pod was not created.
         """
         order = Order(spec)
         request = order_request(spec, self._executor.settings.team_id)
         # Raise for a closed client before anything is sent.
         self._executor.transport.check()
+        await self._check_max_hourly(spec)
         if order.is_unique:
             return await self._send(order, request, note_id)
         with in_flight(order):
             await self._record_namesakes(order)
             return await self._send(order, request, note_id)
+
+    async def _check_max_hourly(self, spec: PodSpec) -> None:
+        """Check that what runs, with the ordered pod, costs no more an hour than the user allows.
+
+        Raises:
+            BudgetExceededError: It would cost more, or the order has no ``max_price``.
+        """
+        limit = self._executor.settings.max_hourly
+        if limit is None:
+            return
+        listed, error = await self._pods.list().collect()
+        if error is not None:
+            # The unreadable rows may be of the most expensive pods.
+            raise error
+        running = sum(_current_price(pod) for pod in listed)
+        if spec.max_price is not None and running + spec.max_price <= limit * (1 + PRICE_TOLERANCE):
+            return
+        ordered = "without a max_price" if spec.max_price is None else f"for {money(spec.max_price)} an hour"
+        raise BudgetExceededError(
+            f"The pod was not ordered: your pods cost {money(running)} an hour, and one {ordered} would pass "
+            f"your limit of {money(limit)} (see `primepods config`). Delete pods that are not needed, or "
+            "raise PRIMEPODS_MAX_HOURLY, or max_hourly in ~/.primepods/settings.toml.",
+            pod_id="",
+            budget="hourly",
+            spent=running,
+            limit=limit,
+        )
 
     async def _send(self, order: Order, request: Request, note_id: NoteId | None) -> list[Pod]:
         """Send an order and determine its outcome."""
@@ -243,7 +275,7 @@ class PodCreator:
         if pod_id is None:
             return None
         try:
-            request = pod_request("GET", pod_id)
+            request = item_request("GET", pod_id)
             pod = await self._executor.call(request, partial(decode_pod, pod_id=pod_id))
             return pod if order.owns_response_id(pod) else None
         except ClientClosedError:
@@ -269,8 +301,15 @@ class PodCreator:
         return unleased if len(unleased) == 1 else []
 
 
+def _current_price(pod: Pod) -> float:
+    """Return what a pod costs an hour in its present state."""
+    if pod.status == PodState.STOPPED and pod.stopped_price_hr is not None:
+        return pod.stopped_price_hr
+    return 0.0 if pod.status == PodState.TERMINATED else pod.price_hr
+
+
 def _is_living(pod: Pod) -> bool:
-    return not pod.has_failed and pod.status not in _ENDED_STATES
+    return not pod.has_failed and not pod.has_ended
 
 
 def check_specs(spec: PodSpec | Iterable[PodSpec]) -> list[PodSpec]:

@@ -1,4 +1,4 @@
-"""Deleting pods: success requires proof.
+"""Deleting pods and disks: success requires proof.
 
 A status code proves nothing: a 404 may come from a gateway or a replica that lags behind, and a 200 may be
 about another pod, or say that the pod is ACTIVE. If the response to DELETE proves nothing, a later read
@@ -19,7 +19,7 @@ from .._decoding.pods import DeletionResponse, decode_deletion, decode_state
 from .._decoding.rows import decode_listed_ids
 from .._http.backoff import backoff
 from .._http.executor import RequestExecutor
-from .._http.request import PODS, page_request, pod_path, pod_request
+from .._http.request import PODS, item_path, item_request, kind_of, page_request
 from .._operations import LISTENERS
 from .._status_reader import StatusReader
 from .._utils.exceptions import copy_exception
@@ -36,10 +36,11 @@ _LIST_PAGE_SIZE: Final = 1_000
 
 @attrs.define(kw_only=True, eq=False, repr=False)
 class _Deletion:
-    """The deletion of one pod.
+    """The deletion of one pod, or of one disk.
 
     Attributes:
         pod_id: The pod.
+        collection: The path of its list.
         may_be_missing: Whether a 404 to DELETE can be success.
         absence_is_success: Whether an absent pod counts as deleted even if the history does not show its end:
             a response has shown the pod, or it need not exist.
@@ -55,6 +56,7 @@ class _Deletion:
     """
 
     pod_id: str
+    collection: str
     may_be_missing: bool
     absence_is_success: bool
     response: str = ""
@@ -67,6 +69,11 @@ class _Deletion:
     outcome: PodState | PrimePodsError | None = None
 
     @property
+    def kind(self) -> str:
+        """The word for what is deleted."""
+        return kind_of(self.collection)
+
+    @property
     def needs_lookup(self) -> bool:
         """Whether the pod's state in the API is unknown."""
         return self.outcome is None and not self.shown and not self.is_absent
@@ -77,7 +84,7 @@ class _Deletion:
         if is_accepted and response.pod_id == self.pod_id:
             self.outcome = response.state
         elif response.pod_id not in {None, self.pod_id}:
-            self._record_inconclusive(f"a response about another pod, {quote(response.pod_id)}")
+            self._record_inconclusive(f"a response about another {self.kind}, {quote(response.pod_id)}")
         elif is_accepted:
             self._record_inconclusive(str(response.state), is_accepted=True)
         else:
@@ -127,7 +134,9 @@ class _Deletion:
 
         It ends the deletion, unless the response has the wrong structure: then another DELETE may prove it.
         """
-        error.add_note(f"It is unknown whether pod {self.pod_id} is deleted: its DELETE got {self.response}.")
+        error.add_note(
+            f"It is unknown whether {self.kind} {self.pod_id} is deleted: its DELETE got {self.response}."
+        )
         if isinstance(error, ProtocolError) and not error.transient:
             self.error_if_undecided = error
         else:
@@ -140,38 +149,40 @@ class _Deletion:
         elif self.absence_is_success or self.pod_id in ended_ids:
             self.outcome = PodState.TERMINATED
         else:
-            path = pod_path(self.pod_id)
+            path = item_path(self.pod_id, self.collection)
             self.error_if_undecided = ProtocolError(
                 f"DELETE {path}: got {self.response}, and an earlier attempt got no usable response. Neither "
-                "the list nor the history shows the pod: it is gone, or it has not appeared yet and will be "
-                "billed. Look for it again with `pods.get()`, and in `pods.history()`.",
+                f"the list nor the history shows the {self.kind}: it is gone, or it has not appeared yet and "
+                f"will be billed. Look for it again with `{self.kind}s.get()`, and in `pods.history()`.",
                 method="DELETE",
                 url_path=path,
             )
 
     def fail(self, attempts: int) -> None:
         """End with the error that explains why the pod does not count as deleted."""
-        path = pod_path(self.pod_id)
+        path = item_path(self.pod_id, self.collection)
         times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
         self.outcome = self.error_if_undecided or ProtocolError(
-            f"DELETE {path}: got {self.response}, and the API still shows the pod, {self.shown} ({times}). "
-            "It may be running, and billed: try again, and look at it with `pods.get()`.",
+            f"DELETE {path}: got {self.response}, and the API still shows the {self.kind}, {self.shown} "
+            f"({times}). It may be running, and billed: try again, and look at it with `{self.kind}s.get()`.",
             method="DELETE",
             url_path=path,
         )
 
 
 class Deleter:
-    """Deletes pods, each until its deletion is proved.
+    """Deletes pods, each until its deletion is proved; or disks, one a call.
 
     Args:
         executor: Sends the requests.
         statuses: Reads the statuses of many pods.
+        collection: The path of the list of what is deleted.
     """
 
-    def __init__(self, executor: RequestExecutor, statuses: StatusReader) -> None:
+    def __init__(self, executor: RequestExecutor, statuses: StatusReader, collection: str = PODS) -> None:
         self._executor = executor
         self._statuses = statuses
+        self._collection = collection
         self._clock = executor.settings.clock
 
     async def delete(self, pod_id: str, *, missing_ok: bool) -> PodState:
@@ -197,7 +208,12 @@ class Deleter:
             ends_at: Time to give up; by default each request has the client's deadline.
         """
         deletions = [
-            _Deletion(pod_id=pod_id, may_be_missing=missing_ok, absence_is_success=missing_ok)
+            _Deletion(
+                pod_id=pod_id,
+                collection=self._collection,
+                may_be_missing=missing_ok,
+                absence_is_success=missing_ok,
+            )
             for pod_id in pod_ids
         ]
         pending = deletions
@@ -216,7 +232,8 @@ class Deleter:
                     each.fail(attempt)
                 break
         outcomes = {each.pod_id: each.outcome for each in deletions if each.outcome is not None}
-        _report_events(outcomes)
+        if self._collection == PODS:
+            _report_events(outcomes)
         return outcomes
 
     async def _pause(self, attempt: int, ends_at: float | None) -> bool:
@@ -232,7 +249,7 @@ class Deleter:
 
     async def _send(self, deletion: _Deletion, *, ends_at: float | None) -> None:
         """Send one deletion and record its response."""
-        request = pod_request("DELETE", deletion.pod_id)
+        request = item_request("DELETE", deletion.pod_id, self._collection)
         try:
             deletion.record_response(await self._executor.call(request, decode_deletion, ends_at=ends_at))
         except NotFoundError as exc:
@@ -267,7 +284,7 @@ class Deleter:
 
     async def _read_pod(self, deletion: _Deletion, *, ends_at: float | None) -> None:
         """Read one pod."""
-        request = pod_request("GET", deletion.pod_id)
+        request = item_request("GET", deletion.pod_id, self._collection)
         decode = partial(decode_state, pod_id=deletion.pod_id)
         try:
             deletion.record_state(await self._executor.call(request, decode, ends_at=ends_at))
@@ -313,7 +330,7 @@ class Deleter:
         Raises:
             PrimePodsError: The list could not be read, or is shorter than the API's count.
         """
-        path = f"{PODS}/"
+        path = f"{self._collection}/"
 
         async def fetch(offset: int, limit: int) -> FetchedPage[str]:
             decode = partial(decode_listed_ids, offset=offset, limit=limit)

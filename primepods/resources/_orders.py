@@ -27,8 +27,8 @@ from ..specs import CUSTOM_IMAGE, PodSpec
 
 log = logging.getLogger("primepods")
 
-# Seconds by which the server's ``Date`` may be ahead of its creation times.
-_DATE_TOLERANCE: Final = 5.0
+DATE_TOLERANCE: Final = 5.0
+"""Seconds by which the server's ``Date`` may be ahead of its creation times."""
 # The order may have been carried out: 409 if a gateway sent it twice, 499 if a gateway gave up on it.
 _AMBIGUOUS_REFUSALS: Final = frozenset({HTTPStatus.CONFLICT, 499})
 
@@ -150,7 +150,7 @@ class Order:
         """
         if self.namesakes is None or pod.id in self.namesakes or pod.created_at is None:
             return False
-        return pod.created_at.timestamp() >= self.ordered_at - _DATE_TOLERANCE
+        return pod.created_at.timestamp() >= self.ordered_at - DATE_TOLERANCE
 
     def may_be_ours(self, pod: Pod | None) -> bool:
         """Return whether a pod with the ordered name, whose row is ``pod``, can be this order's."""
@@ -178,14 +178,14 @@ def in_flight(order: Order) -> Generator[None, None, None]:
 
 
 @contextmanager
-def warn_if_interrupted(name: str) -> Generator[None, None, None]:
-    """Log the pod's name, and add it as a note, if the block is interrupted."""
+def warn_if_interrupted(name: str, kind: str = "pod") -> Generator[None, None, None]:
+    """Log the name of the ordered pod or disk, and add it as a note, if the block is interrupted."""
     try:
         yield
     except errors.PrimePodsError:
         raise
     except BaseException as exc:
-        text = f"pods.create was interrupted: the pod {name!r} may exist. {_remedy(name)}"
+        text = f"{kind}s.create was interrupted: the {kind} {name!r} may exist. {_remedy(name, kind)}"
         log.warning("%s", text)
         exc.add_note(text)
         raise
@@ -273,8 +273,8 @@ def uncertain_error(order: Order, found: Iterable[str], shown: str) -> errors.Cr
     return errors.CreateUncertainError(text, name=order.name, candidates=tuple(ids))
 
 
-def _remedy(name: str) -> str:
+def _remedy(name: str, kind: str = "pod") -> str:
     return (
-        f"It may appear yet, and is billed from then on: look for {name!r} in `pods.list()`, and in "
+        f"It may appear yet, and is billed from then on: look for {name!r} in `{kind}s.list()`, and in "
         "`pods.history()` in case it failed at once; delete what you do not want before you order again."
     )

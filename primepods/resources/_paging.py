@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import partial
 from operator import attrgetter
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
+from .._decoding.fields import DecodeError
 from .._decoding.rows import decode_page
 from .._http.executor import RequestExecutor
 from .._http.request import PODS, Request, page_request
 from .._utils.strict_json import is_object, show
 from ..errors import ProtocolError
 from ..leasing.pods_api import ListedPod
-from ..models import Pod
+from ..models import Page, Pod
 from ..pagination import AsyncPager, FetchedPage, Source, offset_pager
 
 T = TypeVar("T")
@@ -56,6 +57,7 @@ async def fetch_page(
     limit: int,
     key: Callable[[T], str] = attrgetter("id"),
     ends_at: float | None = None,
+    on_body: Callable[[Any], None] | None = None,
     **keys: str,
 ) -> FetchedPage[T]:
     """Request one page.
@@ -68,12 +70,18 @@ async def fetch_page(
         limit: Maximum rows of the page, if the response does not state it.
         key: Returns the identity of an item.
         ends_at: Time to give up, by the client's clock; by default after the deadline.
+        on_body: Called with the whole response, before its rows are decoded.
         keys: Keys of the rows and the count in the response; see :func:`decode_page`.
 
     Returns:
         The page with all its rows; in place of an unreadable row, its error.
     """
-    decode = partial(decode_page, model=model, offset=offset, limit=limit, **keys)
+
+    def decode(data: Any) -> tuple[Page[T], list[DecodeError]]:
+        if on_body is not None:
+            on_body(data)
+        return decode_page(data, model=model, offset=offset, limit=limit, **keys)
+
     page, errors = await executor.call(request, decode, ends_at=ends_at)
     rows: list[T | ProtocolError] = list(page.data)
     row_keys = [key(item) for item in page.data]

@@ -13,7 +13,7 @@ import attrs
 
 from .._decoding.pods import decode_log, decode_pod
 from .._http.executor import RequestExecutor
-from .._http.request import POD_ROUTE, PODS, Request, page_request, pod_path, pod_request
+from .._http.request import PODS, Request, item_path, item_request, page_request
 from .._http.response import missing_row_error
 from .._operations import operation
 from .._status_reader import StatusReader
@@ -108,6 +108,7 @@ class AsyncPods:
         """Return the account for the leases and sweeps of a team; by default the client's."""
         from ..leasing.pods_api import Account
         from ._creation import PodCreator
+        from .disks import describe_disks
 
         executor, pods = self._for_team(team_id, min_deadline)
         return Account(
@@ -118,6 +119,7 @@ class AsyncPods:
             server_clock=self._executor.transport.server_clock,
             folder=lease_folder(),
             shared_list=self._open_leases.shared_list,
+            describe_disks=partial(describe_disks, executor),
         )
 
     def remote(
@@ -216,7 +218,7 @@ class AsyncPods:
             NotFoundError: No such pod; a terminated one is in :meth:`history`.
         """
         pod_id = id_of(pod_id)
-        return await self._executor.call(pod_request("GET", pod_id), partial(decode_pod, pod_id=pod_id))
+        return await self._executor.call(item_request("GET", pod_id), partial(decode_pod, pod_id=pod_id))
 
     @operation("pods.status")
     async def status(self, pod_id: PodRef) -> PodStatus:
@@ -725,11 +727,11 @@ class AsyncPods:
         Raises:
             NotFoundError: No such pod.
         """
-        path = f"{pod_path(id_of(pod_id))}/log"
+        path = f"{item_path(id_of(pod_id))}/log"
         query = ""
         if tail is not None:
             query = f"tail={check_count('tail', tail, minimum=1)}"
-        request = Request(method="GET", path=path, query=query, text_allowed=True, route=f"{POD_ROUTE}/log")
+        request = Request(method="GET", path=path, query=query, text_allowed=True, route=f"{PODS}/{{id}}/log")
         return await self._executor.call(request, decode_log)
 
     async def _page(self, offset: int, limit: int) -> FetchedPage[Pod]:

@@ -3,11 +3,13 @@
 from .._blocking import in_calling_thread
 from ._client import Client, run_in_client
 from ._iterators import Pager, Watch
-from ._resources import Availability, Pods, SSHKeys
+from ._resources import AccountInfo, Availability, Disks, Pods, SSHKeys
 
 __all__ = [
+    "AccountInfo",
     "Availability",
     "Client",
+    "Disks",
     "Pager",
     "Pods",
     "SSHKeys",

@@ -13,7 +13,7 @@ from .._utils.text import quote
 from ..client import AsyncClient
 from ..config import DEFAULT_DEADLINE, DEFAULT_MAX_CONCURRENCY, DEFAULT_TIMEOUT
 from ..retry import RetryPolicy
-from ._resources import Availability, Pods, SSHKeys
+from ._resources import AccountInfo, Availability, Disks, Pods, SSHKeys
 
 if TYPE_CHECKING:
     import aiohttp
@@ -122,6 +122,16 @@ class Client(Delegate[AsyncClient]):
     def ssh_keys(self) -> SSHKeys:
         """The account's public SSH keys."""
         return SSHKeys(self._portal, self._async.ssh_keys)
+
+    @cached_property
+    def disks(self) -> Disks:
+        """Disks that pods write to, and that outlive them."""
+        return Disks(self._portal, self._async.disks)
+
+    @cached_property
+    def account(self) -> AccountInfo:
+        """The user of the key, its rights, the teams, and the wallet."""
+        return AccountInfo(self._portal, self._async.account)
 
     def with_options(
         self,

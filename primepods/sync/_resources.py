@@ -1,4 +1,4 @@
-"""``client.pods``, ``client.availability`` and ``client.ssh_keys``, blocking."""
+"""The resources of the client, such as ``client.pods``, blocking."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any, Concatenate, Final, ParamSpec
 
 from .._blocking import Delegate, Lease, Remote, blocking, like, wrapping
 from ..leasing.lease import AsyncLease
+from ..resources.account import AsyncAccountInfo
 from ..resources.availability import AsyncAvailability
+from ..resources.disks import AsyncDisks
 from ..resources.pods import AsyncPods
 from ..resources.ssh_keys import AsyncSSHKeys
 from ._iterators import Pager, Watch
@@ -76,3 +78,29 @@ class SSHKeys(Delegate[AsyncSSHKeys]):
     add: Final = blocking(AsyncSSHKeys.add)
     delete: Final = blocking(AsyncSSHKeys.delete)
     set_primary: Final = blocking(AsyncSSHKeys.set_primary)
+
+
+class Disks(Delegate[AsyncDisks]):
+    """``client.disks``: disks that pods write to, and that outlive them. They are billed until deleted.
+
+    Every method raises the same errors as its counterpart in :class:`~primepods.AsyncDisks`.
+    """
+
+    list: Final = wrapping(AsyncDisks.list, Pager)
+    get: Final = blocking(AsyncDisks.get)
+    create: Final = blocking(AsyncDisks.create)
+    rename: Final = blocking(AsyncDisks.rename)
+    delete: Final = blocking(AsyncDisks.delete)
+    wait_ready: Final = blocking(AsyncDisks.wait_ready)
+
+
+class AccountInfo(Delegate[AsyncAccountInfo]):
+    """``client.account``: the user of the key, what the key may do, the teams, and the wallet.
+
+    Every method raises the same errors as its counterpart in :class:`~primepods.AsyncAccountInfo`.
+    """
+
+    whoami: Final = blocking(AsyncAccountInfo.whoami)
+    teams: Final = wrapping(AsyncAccountInfo.teams, Pager)
+    members: Final = wrapping(AsyncAccountInfo.members, Pager)
+    wallet: Final = blocking(AsyncAccountInfo.wallet)

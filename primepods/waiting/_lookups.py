@@ -10,7 +10,7 @@ from typing import Final
 from .._decoding.pods import decode_pod
 from .._decoding.rows import decode_page
 from .._http.executor import RequestExecutor
-from .._http.request import PODS, page_request, pod_request
+from .._http.request import PODS, item_request, page_request
 from ..errors import NotFoundError, PrimePodsError
 from ..models import HistoryRecord
 from ._hub_state import HubState, is_refusal
@@ -59,7 +59,7 @@ class PodLookups:
             lookup.due_at = lookup.sent_at + LOOKUP_INTERVAL
             decode = partial(decode_pod, pod_id=pod.pod_id)
             try:
-                found = await self._executor.call(pod_request("GET", pod.pod_id), decode)
+                found = await self._executor.call(item_request("GET", pod.pod_id), decode)
             except NotFoundError:
                 pod.record_not_found(sequence)
                 if pod.never_found:

@@ -21,8 +21,10 @@ from hypothesis import strategies as st
 
 import primepods
 from primepods import (
+    AsyncAccountInfo,
     AsyncAvailability,
     AsyncClient,
+    AsyncDisks,
     AsyncPods,
     AsyncSSHKeys,
     Client,
@@ -210,7 +212,7 @@ RIGHT: dict[str, Right] = {
     "sort_by": lambda value: value in ("terminatedAt", "createdAt"),
     "sort_order": lambda value: value in ("asc", "desc"),
     # Which ones.
-    **dict.fromkeys(("pod_id", "key_id"), _is_id),
+    **dict.fromkeys(("pod_id", "key_id", "disk_id", "account.members team_id"), _is_id),
     "pod_ids": _are_ids,
     "status": _is_state,
     **dict.fromkeys(("name", "gpu_type", "kind"), _is_none_or(_is_text_or_texts)),
@@ -263,6 +265,8 @@ RIGHT: dict[str, Right] = {
     },
     "availability.find limit": _is_none_or(_NUMBER),
     "ssh_keys.add name": _is_text,
+    "disks.rename name": _is_text,
+    "account.wallet limit": _is_none_or(_NUMBER),
     **{f"with_options {name}": _is_none_or(_SECONDS) for name in ("timeout", "deadline")},
     "AsyncClient retry": lambda _: False,
 }
@@ -280,6 +284,8 @@ CALLS = {
     **parameters(AsyncPods, "pods."),
     **parameters(AsyncAvailability, "availability."),
     **parameters(AsyncSSHKeys, "ssh_keys."),
+    **parameters(AsyncDisks, "disks."),
+    **parameters(AsyncAccountInfo, "account."),
     **parameters(AsyncClient),
 }
 OPTIONS = [name for name in inspect.signature(AsyncClient).parameters if name != "session"]
@@ -293,6 +299,7 @@ def is_right(method: str, name: str) -> Right:
 NEEDED: dict[str, Any] = {
     "spec": primepods.PodSpec(cloud_id="c", gpu_type="g", socket="s", gpu_count=1, provider="p"),
     "pod_id": "abc",
+    **dict.fromkeys(("disk_id", "team_id"), "abc"),
     "pod_ids": ["abc"],
     "method": "GET",
     "path": "/x",

@@ -48,7 +48,7 @@ def test_all_is_well(emulator: Emulator, run: Run, machine: Path) -> None:
     found = checks(result)
     assert (result.exit_code, result.stderr) == (0, "")
     assert {name: state for name, (state, _, _) in found.items()} == dict.fromkeys(
-        ["versions", "key", "settings", "API", "clock", "permissions", "ssh", "lease folder"], "ok"
+        ["versions", "key", "settings", "API", "clock", "permissions", "balance", "ssh", "lease folder"], "ok"
     )
     assert f"primepods {primepods.__version__}, Python 3." in found["versions"][1]
     assert found["key"][1] == "set, from environment variable PRIME_API_KEY"

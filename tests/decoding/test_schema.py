@@ -10,7 +10,17 @@ from typing import Any
 import attrs
 import pytest
 
-from primepods import AttachedResource, HistoryRecord, Pod, PodStatus, PortMapping, Resources
+from primepods import (
+    AttachedResource,
+    Disk,
+    HistoryRecord,
+    Pod,
+    PodStatus,
+    PortMapping,
+    Resources,
+    Team,
+    TeamMember,
+)
 from primepods._decoding.pods import decode_statuses
 from primepods._decoding.rows import decode_page
 
@@ -24,6 +34,10 @@ FIELDS: dict[Any, str] = {
     "sshConnection ip gpuName providerType gpuCount priceHr name userId teamId walletId clusterId type "
     "socket baseCurrency environmentType customTemplateId jupyterPassword createdAt updatedAt terminatedAt "
     "stoppedPriceHr provisioningPriceHr basePriceHr isSpot autoRestart resources attachedResources",
+    Disk: "id name status size providerType priceHr stoppedPriceHr provisioningPriceHr info pods clusters "
+    "createdAt updatedAt terminatedAt userId teamId walletId",
+    Team: "teamId name slug role createdAt",
+    TeamMember: "userId userName userEmail role joinedAt",
     HistoryRecord: "id type gpuName providerType priceHr totalBilledPrice gpuCount createdAt name userId "
     "teamId provisionedBy socket terminatedAt",
 }
@@ -54,6 +68,10 @@ def value(name: str, number: int) -> Any:
         return bool(number % 2)
     if name == "resources":
         return full_row(Resources, number + 300)
+    if name in {"pods", "clusters"}:
+        return [f"text {number}"]
+    if name == "info":
+        return {"of": number}
     return [f"text {number}", None] if name in {"ip", "sshConnection"} else f"text {number}"
 
 
@@ -75,19 +93,21 @@ def compare(model: Any, row: dict[str, Any]) -> None:
     assert model.extra == {name: sent for name, sent in row.items() if name not in names}
     for name in names:
         found, sent = getattr(model, attribute(name)), row.get(name)
-        if isinstance(sent, dict):
+        if isinstance(sent, dict) and name != "info":
             compare(found, sent)
         elif name in PARTS:
             for part, part_row in zip(found, sent or (), strict=True):
                 compare(part, part_row)
         elif sent is not None and name.endswith("At"):
             assert found == datetime.fromisoformat(sent)
+        elif sent is None and name in {"pods", "clusters"}:
+            assert found == ()
         else:
             assert found == (tuple(sent) if isinstance(sent, list) else sent)
 
 
 @pytest.mark.parametrize("absent", [False, True])
-@pytest.mark.parametrize("model", [Pod, PodStatus, HistoryRecord])
+@pytest.mark.parametrize("model", [Pod, PodStatus, HistoryRecord, Disk, Team, TeamMember])
 def test_every_field_of_the_schema_is_decoded(model: Any, absent: bool) -> None:
     """It arrives at its attribute with its value or as None, what is unknown in `extra`, and nothing else."""
     row = full_row(model)

@@ -119,16 +119,20 @@ def test_a_cluster_has_nodes(call: Caller) -> None:
 
 def test_team_disks_and_secrets_come_back(call: Caller) -> None:
     """As far as the API shows them; fields that clients add at the top are ignored."""
+    offer = plain_offer(call)
+    disk = {"disk": {"size": 500, "name": "data"}, "provider": {"type": offer["provider"]}}
+    disk_id = call("POST", "/api/v1/disks/", body=disk).json["id"]
+    call.emulator.advance(60)
     body = {
-        **body_for(plain_offer(call), jupyterPassword="hunter2", customTemplateId="t"),
+        **body_for(offer, jupyterPassword="hunter2", customTemplateId="t"),
         "team": {"teamId": "team-1"},
-        "disks": ["disk-a"],
+        "disks": [disk_id],
         "sharedWithTeam": True,
         "teamMemberIds": [],
     }
     pod = order(call, body).json
     assert (pod["teamId"], pod["jupyterPassword"], pod["customTemplateId"]) == ("team-1", "hunter2", "t")
-    assert [disk["id"] for disk in pod["attachedResources"]][1:] == ["disk-a"]
+    assert [disk["id"] for disk in pod["attachedResources"]][1:] == [disk_id]
 
 
 @pytest.mark.parametrize(

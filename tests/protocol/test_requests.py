@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from primepods._http.request import PODS, free_request, pod_path
+from primepods._http.request import PODS, free_request, item_path
 from primepods._http.status_batches import MAX_IDS_PER_REQUEST, MAX_REQUEST_LINE, chunk_ids, status_request
 from primepods._utils.arguments import MAX_ID_LENGTH, check_count, check_id, check_ids, check_seconds
 from tests.support.json_values import ANY_TEXT
@@ -43,7 +43,7 @@ def is_id(pod_id: str) -> bool:
 @pytest.mark.parametrize("pod_id", ODD_IDS)
 def test_what_cannot_be_an_id_is_refused(pod_id: str) -> None:
     """With the reason, the offender (in part, if it is long) and where ids come from."""
-    for check in (check_id, pod_path):
+    for check in (check_id, item_path):
         with pytest.raises(ValueError, match=r"^pod_id (is|holds|would) .*`pods\.list\(\)`") as caught:
             check(pod_id)
         assert len(str(caught.value)) < 250
@@ -61,7 +61,7 @@ def test_an_id_is_a_string(pod_id: Any) -> None:
 def test_what_could_be_an_id_is_escaped(pod_id: str) -> None:
     """An id is opaque: whatever its characters mean in a URL, they arrive as sent."""
     assert check_id(pod_id) is pod_id
-    assert unquote(pod_path(pod_id).removeprefix(f"{PODS}/")) == pod_id
+    assert unquote(item_path(pod_id).removeprefix(f"{PODS}/")) == pod_id
 
 
 @given(
@@ -72,7 +72,7 @@ def test_what_could_be_an_id_is_escaped(pod_id: str) -> None:
 def test_no_id_changes_the_path_of_a_request(pod_id: str) -> None:
     """It is refused, or the request's path is one segment below the pods, and the id is that segment."""
     try:
-        path = pod_path(pod_id)
+        path = item_path(pod_id)
     except ValueError:
         return
     parts = urlsplit(BASE + path)

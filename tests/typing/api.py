@@ -13,9 +13,13 @@ import aiohttp
 
 import primepods
 from primepods import (
+    Account,
+    AccountInfo,
     APIError,
+    AsyncAccountInfo,
     AsyncAvailability,
     AsyncClient,
+    AsyncDisks,
     AsyncForward,
     AsyncJob,
     AsyncLease,
@@ -30,7 +34,10 @@ from primepods import (
     CommandResult,
     CreateUncertainError,
     Deletions,
+    Disk,
     DiskOffer,
+    Disks,
+    DiskSpec,
     Endpoint,
     FieldError,
     Forward,
@@ -65,6 +72,9 @@ from primepods import (
     SSHKeys,
     SSHTarget,
     Sweep,
+    Team,
+    TeamMember,
+    Wallet,
     Watch,
     notebook,
 )
@@ -176,6 +186,27 @@ async def renting(client: AsyncClient) -> None:
     assert_type(await client.ssh_keys.add("name", "ssh-ed25519 AAAA"), SSHKey)
     await client.ssh_keys.set_primary("id")
     await client.ssh_keys.delete("id")
+
+
+async def account(client: AsyncClient, offer: DiskOffer) -> None:
+    """Disks, rights, teams and the wallet."""
+    assert_type(client.disks, AsyncDisks)
+    spec = DiskSpec.from_offer(offer, size=100, name="data", team_id="t")
+    assert_type(spec, DiskSpec)
+    assert_type(client.disks.list(page_size=10), AsyncPager[Disk])
+    disk = await client.disks.create(DiskSpec(size=100, provider="p"))
+    assert_type(disk, Disk)
+    assert_type(await client.disks.get(disk), Disk)
+    assert_type(await client.disks.rename("id", "name"), Disk)
+    assert_type(await client.disks.wait_ready(disk, timeout=60, interval=1), Disk)
+    assert_type(await client.disks.delete("id", missing_ok=True), PodState)
+    assert_type(client.account, AsyncAccountInfo)
+    user = await client.account.whoami()
+    assert_type(user, Account)
+    assert_type(user.allows("instances", write=True), bool | None)
+    assert_type(client.account.teams(), AsyncPager[Team])
+    assert_type(client.account.members("t", page_size=10), AsyncPager[TeamMember])
+    assert_type(await client.account.wallet(limit=5), Wallet)
 
 
 async def work(client: AsyncClient, pod: Pod) -> None:
@@ -387,6 +418,23 @@ def blocking_renting(client: Client) -> None:
     assert_type(client.ssh_keys.add("name", "ssh-ed25519 AAAA"), SSHKey)
     client.ssh_keys.set_primary("id")
     client.ssh_keys.delete("id")
+
+
+def blocking_account(client: Client) -> None:
+    """Disks, rights, teams and the wallet."""
+    assert_type(client.disks, Disks)
+    assert_type(client.disks.list(page_size=10), Pager[Disk])
+    disk = client.disks.create(DiskSpec(size=100, provider="p"))
+    assert_type(disk, Disk)
+    assert_type(client.disks.get(disk), Disk)
+    assert_type(client.disks.rename("id", "name"), Disk)
+    assert_type(client.disks.wait_ready(disk, timeout=60, interval=1), Disk)
+    assert_type(client.disks.delete("id", missing_ok=True), PodState)
+    assert_type(client.account, AccountInfo)
+    assert_type(client.account.whoami(), Account)
+    assert_type(client.account.teams(), Pager[Team])
+    assert_type(client.account.members("t", page_size=10), Pager[TeamMember])
+    assert_type(client.account.wallet(limit=5), Wallet)
 
 
 def blocking_work(client: Client, pod: Pod) -> None:
@@ -627,7 +675,7 @@ def errors(error: APIError, invalid: primepods.ValidationError) -> None:
 def limits(late: primepods.RequestTimeoutError, over: primepods.BudgetExceededError) -> None:
     """Which limit was reached is one of two words."""
     assert_type(late.limit, Literal["timeout", "deadline"])
-    assert_type(over.budget, Literal["hours", "spend"])
+    assert_type(over.budget, Literal["hours", "spend", "hourly"])
 
 
 def wrapped(client: Client, until: primepods.Until, on_change: primepods.OnChange) -> PodStatuses:

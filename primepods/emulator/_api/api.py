@@ -8,14 +8,24 @@ from functools import partial
 
 import attrs
 
-from .._state.account import Account
+from .._state.account import Account, Scope
 from .availability import AvailabilityApi
+from .disks import DisksApi
 from .http import Request, Response, ResponseError, detail, refuse
 from .pods import PodsApi
 from .router import Route, Router
 from .ssh_keys import SSHKeysApi
+from .user import UserApi
 
 PREFIX = "/api/v1"
+RESOURCES = {
+    "/pods": "instances",
+    "/disks": "disks",
+    "/availability": "availability",
+    "/ssh_keys": "ssh_keys",
+    "/billing": "billing",
+}
+"""Names in the scope of a key, by path. The API's page names Instances and Disks; the others are imagined."""
 
 
 @attrs.frozen
@@ -32,7 +42,13 @@ class Api:
     def __init__(self, account: Account, *, api_key: str) -> None:
         self._account = account
         self._api_key = api_key
-        apis = (PodsApi(account), AvailabilityApi(account), SSHKeysApi(account))
+        apis = (
+            PodsApi(account),
+            AvailabilityApi(account),
+            SSHKeysApi(account),
+            DisksApi(account),
+            UserApi(account),
+        )
         routes = [route for api in apis for route in api.routes()]
         self.operations: list[str] = [route.name for route in routes]
         self._router = Router([attrs.evolve(route, path=PREFIX + route.path) for route in routes])
@@ -46,19 +62,33 @@ class Api:
             return Target(operation=None, respond=lambda _call: response)
         return Target(operation=route.name, respond=partial(self._respond, route, params))
 
-    def authenticate(self, request: Request) -> None:
-        """Check the API key; raises a 401 or 403."""
+    def authenticate(self, request: Request) -> Scope:
+        """Check the API key and return what it may do; raises a 401 or 403."""
         scheme, _, token = (request.authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise refuse(403, "Not authenticated")
-        if not hmac.compare_digest(token.strip().encode(errors="replace"), self._api_key.encode()):
-            raise ResponseError(detail(401, "Invalid token", {"WWW-Authenticate": "Bearer"}))
+        everything: Scope = {name: {"read": True, "write": True} for name in RESOURCES.values()}
+        for key, scope in {**self._account.scopes, self._api_key: everything}.items():
+            if hmac.compare_digest(token.strip().encode(errors="replace"), key.encode()):
+                return scope
+        raise ResponseError(detail(401, "Invalid token", {"WWW-Authenticate": "Bearer"}))
 
     def _respond(self, route: Route, params: dict[str, str], request: Request) -> Response:
         try:
-            self.authenticate(request)
+            scope = self.authenticate(request)
+            _check_right(scope, route)
+            request = attrs.evolve(request, scope=scope)
             with self._account.lock:
                 response: Response = route.handler(request, **params)
                 return response
         except ResponseError as error:
             return error.response
+
+
+def _check_right(scope: Scope, route: Route) -> None:
+    """Raise a 403 if a key may not use a route."""
+    path = route.path.removeprefix(PREFIX)
+    name = next((name for prefix, name in RESOURCES.items() if path.startswith(prefix)), None)
+    right = "read" if route.method == "GET" else "write"
+    if name is not None and not (scope.get(name) or {}).get(right):
+        raise refuse(403, f"The API key lacks the permission {name}: {right}")

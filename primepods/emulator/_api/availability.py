@@ -15,10 +15,7 @@ Row = dict[str, object]
 
 
 class AvailabilityApi:
-    """Endpoints for GPUs, clusters, the GPU summary and disks.
-
-    Disks are offered, but cannot be ordered: the filter by disk ids is accepted and ignored.
-    """
+    """Endpoints for GPUs, clusters, the GPU summary and disks."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
@@ -45,14 +42,19 @@ class AvailabilityApi:
         return _page(request, [shapes.disk_row(disk) for disk in self._account.market.disks], filters={})
 
     def _offers(self, request: Request, offers: list[Offer]) -> Response:
-        query_values(request, "disks")  # refuses invalid ids
+        disk_ids = query_values(request, "disks")
         filters: Row = {
             "gpuCount": query_integer(request, "gpu_count", default=None),
             "gpuType": query_choice(request, "gpu_type", GPU_TYPES),
             "socket": query_choice(request, "socket", SOCKETS),
             "security": query_choice(request, "security", SECURITY),
         }
-        self._account.catch_up()
+        places = {disk.id: disk.data_center for disk in self._account.disks_at()[1]}
+        offers = [
+            offer
+            for offer in offers
+            if all(places.get(disk_id) == offer.provider.data_center for disk_id in disk_ids)
+        ]
         rows = [shapes.offer_row(offer, self._account.remaining_stock(offer.cloud_id)) for offer in offers]
         return _page(request, rows, filters=filters)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import overload
 from urllib.parse import parse_qsl
 
@@ -24,6 +25,8 @@ class Request:
     authorization: str | None = None
     body: bytes = b""
     raw_query: str = ""
+    scope: Mapping[str, Mapping[str, bool] | None] = attrs.field(factory=dict[str, "dict[str, bool] | None"])
+    """What the request's key may do."""
     lag: float = 0.0
     """Age of the data in the response, in seconds; set by a fault, not by the request."""
     deletion_lost_after: float | None = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from .._state.boot import ACTIVE
+from .._state.disks import DiskRecord
 from .._state.market import Market, Offer
 from .._state.pods import PodOverrides, PodRecord
 from .http import Request, refuse
@@ -88,6 +90,20 @@ class Order:
             raise refuse(400, first_objection)
         return offer
 
+    def find_disks(self, disks_at: tuple[float, list[DiskRecord]], offer: Offer) -> list[DiskRecord]:
+        """Return the disks to attach; raises a 400 if one does not exist, is not ready, or is elsewhere."""
+        now, disks = disks_at
+        by_id = {disk.id: disk for disk in disks}
+        for disk_id in self._disk_ids:
+            disk = by_id.get(disk_id)
+            if disk is None:
+                raise refuse(400, f"Disk {disk_id} not found")
+            if disk.status(now) != ACTIVE:
+                raise refuse(400, f"Disk {disk_id} is {disk.status(now)}")
+            if disk.data_center != offer.provider.data_center:
+                raise refuse(400, f"Disk {disk_id} is in {disk.data_center}, and the offer is not")
+        return [by_id[disk_id] for disk_id in self._disk_ids]
+
     def _objections(self, offer: Offer) -> Iterator[str]:
         """Yield each reason why the offer cannot be ordered like this."""
         provider = offer.provider
@@ -144,10 +160,11 @@ class Order:
             pod_fields=extra,
         )
 
-    def apply_to(self, record: PodRecord, offer: Offer) -> None:
+    def apply_to(self, record: PodRecord, offer: Offer, disks: list[DiskRecord]) -> None:
         """Set a pod's fields that only ordered pods have, and the ordered sizes."""
         record.offer = offer.cloud_id
         record.disk_ids = self._disk_ids
+        record.disk_sizes = {disk.id: disk.size for disk in disks}
         record.team_member_ids = self._team_member_ids
         record.shared_with_team = self._shared_with_team
         record.prepaid_hours = float(self.pod.get("prepaidForHr") or 0.0)

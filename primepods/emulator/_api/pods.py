@@ -73,7 +73,7 @@ class PodsApi:
         key_id = order.pod.get("sshKeyId")
         if key_id is not None and key_id not in account.keys.by_id:
             raise refuse(400, "SSH key not found")
-        account.catch_up()
+        disks = order.find_disks(account.disks_at(), offer)
         if account.is_out_of_funds():
             raise refuse(402, "Insufficient funds")
         remaining = account.remaining_stock(offer.cloud_id)
@@ -81,7 +81,7 @@ class PodsApi:
             raise refuse(400, f"{offer.cloud_id} is sold out, choose another offer")
         record = account.create(order.pod.get("name"), order.overrides(offer))
         record.appears = record.created + account.config.appear_seconds
-        order.apply_to(record, offer)
+        order.apply_to(record, offer, disks)
         account.add(record)
         return Response(200, shapes.pod_row(record, self._epoch, record.created))
 

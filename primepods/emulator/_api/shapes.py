@@ -12,6 +12,7 @@ from .._state.boot import FINISHED, Stage
 from .._state.history import HistoryRow
 from .._state.pods import PodRecord
 from ..clock import timestamp
+from ..local_ssh import disks_folder
 from .http import encode
 
 USER_ID = "clemulator0000user"
@@ -103,7 +104,10 @@ def _pod(record: PodRecord, stage: Stage, epoch: datetime) -> dict[str, object]:
             "vcpus": record.vcpus,
             "shared_disk": None,
         },
-        "attachedResources": [_disk(record), *(_shared_disk(disk_id) for disk_id in record.disk_ids)],
+        "attachedResources": [
+            _disk(record),
+            *(_shared_disk(record, disk_id) for disk_id in record.disk_ids),
+        ],
         "isSpot": True if record.spot else None,
         "autoRestart": False,
     }
@@ -187,14 +191,15 @@ def _disk(record: PodRecord) -> dict[str, object]:
     }
 
 
-def _shared_disk(disk_id: str) -> dict[str, object]:
+def _shared_disk(record: PodRecord, disk_id: str) -> dict[str, object]:
     return {
         "resourceType": "DISK",
         "id": disk_id,
         "status": "ATTACHED",
         "isDetachable": True,
-        "mountPath": f"/mnt/{disk_id}",
+        # A folder on this machine, so that commands on emulated pods find what others have written.
+        "mountPath": str(disks_folder() / disk_id),
         "resourcePath": None,
-        "size": 1000,
+        "size": record.disk_sizes.get(disk_id, 1000),
         "isShared": True,
     }

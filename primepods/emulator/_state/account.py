@@ -19,11 +19,18 @@ from .billing import spent, used_up_at
 from .boot import DELETING, TERMINATED
 from .config import EmulatorConfig, check_amount
 from .creation import BootOutcome, create_pod
-from .history import History, draw_row, history_row
-from .market import Market
+from .disks import DiskRecord
+from .history import History, HistoryRow, draw_row, history_row
+from .market import DiskOffer, Market
 from .pods import PodOverrides, PodRecord
 from .randomness import random_for
 from .ssh_keys import KeyRing
+
+_UNLIMITED = 1_000_000.0
+"""The balance, before anything is spent, if the funds are unlimited."""
+
+Scope = Mapping[str, Mapping[str, bool] | None]
+"""What a key may do, by kind of resource."""
 
 
 @attrs.frozen
@@ -44,6 +51,8 @@ class Account:
         self.clock: Clock = clock
         self.lock: threading.RLock = threading.RLock()
         self.market: Market = Market(config.seed, config.stock)
+        self.scopes: dict[str, Scope] = {}
+        """What the keys besides the first, which may do everything, may do."""
         self.clear()
 
     def clear(self) -> None:
@@ -59,6 +68,10 @@ class Account:
         """Number of pods ever created."""
         self.funds: float | None = None
         """US dollars paid in so far; ``None`` for unlimited funds."""
+        self.disks: list[DiskRecord] = []
+        """All disks ever, in the order of creation."""
+        self.ended_disks: set[str] = set()
+        """Ids of the disks that are in the history."""
         self.keys: KeyRing = KeyRing(rng=random_for(self.config.seed, "keys"))
         self.market.capacities.clear()
         self.market.prices.clear()
@@ -69,7 +82,7 @@ class Account:
 
     def copy_state(self, other: Account) -> None:
         """Replace all state by that of another account with the same configuration and clock."""
-        vars(self).update(vars(other) | {"lock": self.lock})
+        vars(self).update(vars(other) | {"lock": self.lock, "scopes": self.scopes})
 
     # For tests and control routes.
 
@@ -129,10 +142,9 @@ class Account:
             self.funds = previous_funds + dollars
 
     def spent(self) -> float:
-        """Return the cost of all pods so far, existing and terminated, in US dollars."""
+        """Return the cost of all pods and disks so far, existing and terminated, in US dollars."""
         with self.lock:
-            now = self.catch_up()
-            return spent([*self.existing(), *self.terminated], now)
+            return self._spent(self.catch_up())
 
     def advance(self, seconds: float) -> None:
         """Move a manual clock; raises ``RuntimeError`` if the clock moves by itself."""
@@ -166,6 +178,58 @@ class Account:
     def is_out_of_funds(self) -> bool:
         """Return whether the amount spent exceeds the funds."""
         return self.funds is not None and self.spent() > self.funds
+
+    def balance(self) -> float:
+        """Return what is left of the funds; of a million dollars if they are unlimited."""
+        return round((_UNLIMITED if self.funds is None else self.funds) - self.spent(), 6)
+
+    def bills(self) -> list[HistoryRow]:
+        """Return what each resource has cost so far, the last charged first; those that exist end now."""
+        now = self.catch_up()
+        rows = [
+            attrs.evolve(row, terminated=now) if row.terminated is None else row for row in self.history.rows
+        ]
+        rows += [history_row(record, now) for record in self.existing()]
+        rows += [disk.history_row(now) for disk in self.disks_at()[1]]
+        return sorted((row for row in rows if row.billed), key=lambda row: (-(row.terminated or 0), row.id))
+
+    def disks_at(self, lag: float = 0.0) -> tuple[float, list[DiskRecord]]:
+        """Return the time ``lag`` seconds ago, and the disks that there were."""
+        then = self.catch_up() - max(lag, 0.0)
+        return then, [disk for disk in self.disks if disk.created <= then and disk.status(then) != TERMINATED]
+
+    def add_disk(self, offer: DiskOffer, size: int, name: str | None, team_id: str | None) -> DiskRecord:
+        """Create a disk; it is ready after a tenth of the time of a pod's boot."""
+        now = self.catch_up()
+        number = len(self.disks) + 1
+        disk = DiskRecord(
+            id=f"{random_for(self.config.seed, f'disk:{number}').getrandbits(128):032x}",
+            name=f"disk-{number:05d}" if name is None else name,
+            size=size,
+            cloud_id=offer.cloud_id,
+            provider=offer.provider.name,
+            data_center=offer.provider.data_center,
+            country=offer.provider.country,
+            price_hr=round(size * (offer.size.price or 0.0), 6),
+            team_id=team_id,
+            created=now,
+            updated=now,
+            ready=now + self.config.boot_seconds / 10,
+        )
+        self.disks.append(disk)
+        return disk
+
+    def users_of(self, disk_id: str) -> list[str]:
+        """Return the ids of the pods that a disk is attached to."""
+        return [record.id for record in self.existing() if disk_id in record.disk_ids]
+
+    def delete_disk(self, disk: DiskRecord) -> str:
+        """Delete a disk within ``delete_seconds``; return the status for the response."""
+        now = self.catch_up()
+        if disk.delete_asked is None:
+            disk.delete_asked, disk.gone = now, now + self.config.delete_seconds
+        self.catch_up()
+        return disk.status(now)
 
     def create(self, name: str | None, overrides: PodOverrides) -> PodRecord:
         """Create a pod without adding it to the account; see ``add``."""
@@ -203,6 +267,10 @@ class Account:
             self._show_hidden(now)
         if self.funds is not None:
             self._delete_if_unpaid(self.funds, now)
+        for disk in self.disks:
+            if disk.gone is not None and disk.gone <= now and disk.id not in self.ended_disks:
+                self.ended_disks.add(disk.id)
+                self.history.extend([disk.history_row(disk.gone)])
         while self._terminations and self._terminations[0][0] <= now:
             self._terminate(*heapq.heappop(self._terminations))
         return now
@@ -246,16 +314,19 @@ class Account:
 
     def _delete_if_unpaid(self, funds: float, now: float) -> None:
         """Delete all pods if the funds are used up, at the moment at which that happened."""
-        records = [*self.existing(), *self.terminated]
-        if spent(records, now) <= funds:
+        if self._spent(now) <= funds:
             self._solvent_at = now
             return
-        moment = used_up_at(records, funds, self._solvent_at, now)
+        moment = used_up_at(self._spent, funds, self._solvent_at, now)
         for record in self.existing():
             if not record.is_deleting(now):
                 record.delete_asked = max(moment, record.created)
                 record.delete_lost = None
                 self._schedule_termination(record, record.delete_asked + self.config.delete_seconds)
+
+    def _spent(self, now: float) -> float:
+        pods = spent([*self.existing(), *self.terminated], now)
+        return pods + sum(disk.billed(now) for disk in self.disks)
 
     def _schedule_termination(self, record: PodRecord, when: float) -> None:
         record.gone = when if record.gone is None else min(when, record.gone)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from .boot import ACTIVE
 from .pods import PodRecord
@@ -46,8 +46,8 @@ def spent(records: Iterable[PodRecord], now: float) -> float:
     return sum(billed(record, now) for record in records)
 
 
-def used_up_at(records: list[PodRecord], funds: float, before: float, after: float) -> float:
-    """Return the first time after ``before`` at which the cost of these pods exceeds ``funds``.
+def used_up_at(spent_until: Callable[[float], float], funds: float, before: float, after: float) -> float:
+    """Return the first time after ``before`` at which the cost until then exceeds ``funds``.
 
     At ``after`` it must exceed them.
     """
@@ -55,7 +55,7 @@ def used_up_at(records: list[PodRecord], funds: float, before: float, after: flo
         middle = (before + after) / 2
         if not before < middle < after:  # the finest step of a float, for late times
             break
-        if spent(records, middle) > funds:
+        if spent_until(middle) > funds:
             after = middle
         else:
             before = middle

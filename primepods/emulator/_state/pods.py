@@ -74,6 +74,8 @@ class PodRecord:
     staggered: bool = False
     """``True`` if the nodes get their addresses one after another."""
     disk_ids: list[str] = attrs.field(factory=list[str])
+    disk_sizes: dict[str, int] = attrs.field(factory=dict[str, int])
+    """GB of the disks of ``disk_ids``."""
     team_member_ids: list[str] = attrs.field(factory=list[str])
     shared_with_team: bool = False
     prepaid_hours: float = 0.0

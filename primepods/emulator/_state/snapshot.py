@@ -16,6 +16,7 @@ from ..clock import timestamp
 from .account import Account
 from .boot import Stage, Step
 from .config import EmulatorConfig
+from .disks import DiskRecord
 from .history import HistoryRow
 from .pods import PodRecord
 from .ssh_keys import SSHKey
@@ -23,6 +24,7 @@ from .ssh_keys import SSHKey
 FORMAT = "primepods-emulator/1"
 _POD_TIMES = ("created", "appears", "delete_asked", "delete_lost", "gone")
 _ROW_TIMES = ("created", "terminated")
+_DISK_TIMES = ("created", "updated", "ready", "delete_asked", "gone")
 _KEY_TIMES = ("created", "updated")
 
 Fields = dict[str, Any]
@@ -44,6 +46,8 @@ def dump(account: Account) -> dict[str, object]:
             "ssh_keys": [
                 _shift_times(attrs.asdict(key), _KEY_TIMES, -now) for key in account.keys.by_id.values()
             ],
+            "disks": [_shift_times(attrs.asdict(disk), _DISK_TIMES, -now) for disk in account.disks],
+            "ended_disks": sorted(account.ended_disks),
             "stock": dict(account.market.capacities),
             "prices": dict(account.market.prices),
         }
@@ -77,6 +81,10 @@ def restore(account: Account, saved: Mapping[str, Any]) -> None:
             restored.add(_load_pod(fields, now))
         keys = [SSHKey(**_shift_times(fields, _KEY_TIMES, now)) for fields in saved["ssh_keys"]]
         restored.keys.by_id.update((key.id, key) for key in keys)
+        restored.disks.extend(
+            DiskRecord(**_shift_times(fields, _DISK_TIMES, now)) for fields in saved.get("disks", ())
+        )
+        restored.ended_disks.update(saved.get("ended_disks", ()))
         restored.market.capacities.update(saved["stock"])
         restored.market.prices.update(saved.get("prices", {}))
     except (KeyError, TypeError, ValueError, AttributeError) as error:

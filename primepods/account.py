@@ -1,0 +1,230 @@
+"""What an account owns: disks, rights, teams, and a wallet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from ._utils.money import money
+from ._utils.text import one_line
+from .models import Model, PodState
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class Disk(Model):
+    """A disk that pods write to, and that outlives them: a row of ``GET /api/v1/disks/``.
+
+    Attributes:
+        id: Id for ``PodSpec.disks`` and the calls of ``client.disks``.
+        name: Name of the disk; other disks may have the same one.
+        status: State: a disk has those of a pod. It can be used when it is ACTIVE.
+        size: Size in GB.
+        provider_type: Provider, such as ``hyperstack``.
+        price_hr: Price per hour.
+        stopped_price_hr: Price per hour while it is stopped.
+        provisioning_price_hr: Price per hour during provisioning.
+        info: What else the API knows, such as ``country``, ``dataCenterId`` and ``cloudId``.
+        pods: Ids of the pods to which it is attached.
+        clusters: Ids of the clusters to which it is attached.
+        created_at: Time of the order.
+        updated_at: Time of the last change of its record.
+        terminated_at: Time at which it was deleted.
+        user_id: The user who created it.
+        team_id: The team that pays, if one does.
+        wallet_id: The wallet that pays.
+    """
+
+    _SUMMARY_FIELDS = ("id", "name", "status", "size", "provider_type", "price_hr", "pods")
+
+    id: str
+    name: str | None = None
+    status: PodState | None = None
+    size: int | None = None
+    provider_type: str | None = None
+    price_hr: float | None = None
+    stopped_price_hr: float | None = None
+    provisioning_price_hr: float | None = None
+    info: Mapping[str, Any] | None = attrs.field(default=None, hash=False)
+    pods: tuple[str, ...] = ()
+    clusters: tuple[str, ...] = ()
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    terminated_at: datetime | None = None
+    user_id: str | None = None
+    team_id: str | None = None
+    wallet_id: str | None = None
+
+    def __str__(self) -> str:
+        """Return one line for people: name, id, state, size, provider, price per hour, pods."""
+        parts = [
+            f"{self.name} ({self.id})" if self.name else self.id,
+            self.status,
+            None if self.size is None else f"{self.size:,} GB",
+            self.provider_type,
+            None if self.price_hr is None else f"{money(self.price_hr)} an hour",
+            f"attached to {', '.join(self.pods)}" if self.pods else None,
+        ]
+        return " · ".join(one_line(part) for part in parts if part)
+
+
+@attrs.frozen(kw_only=True)
+class Permission(Model):
+    """What a key may do with one kind of resource.
+
+    Attributes:
+        read: True if it may look.
+        write: True if it may create, change and delete.
+    """
+
+    read: bool = False
+    write: bool = False
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class Account(Model):
+    """The user of a key, and the rights of the key: ``GET /api/v1/user/whoami``.
+
+    Attributes:
+        id: Id of the user.
+        name: Name of the user.
+        email: Mail address of the user.
+        slug: User name.
+        role: ``USER``, ``MANAGER``, ``ADMIN``, or a role added later.
+        team_id: The team for which the API answered, if any.
+        image: Address of the user's picture.
+        email_verified: True if the mail address is confirmed.
+        has_beta_access: True if the user has access to beta features.
+        is_banned: True if the account is blocked.
+        skip_prepay: True if the account need not pay in advance.
+        blacklist: What the account may not use.
+        created_at: Time at which the account was made.
+        scope: What the key may do, by kind of resource; ``None`` where the API does not say.
+    """
+
+    _SUMMARY_FIELDS = ("id", "name", "email", "team_id")
+
+    id: str | None = None
+    name: str | None = None
+    email: str | None = None
+    slug: str | None = None
+    role: str | None = None
+    team_id: str | None = None
+    image: str | None = None
+    email_verified: bool | None = None
+    has_beta_access: bool | None = None
+    is_banned: bool | None = None
+    skip_prepay: bool | None = None
+    blacklist: tuple[str, ...] = ()
+    created_at: datetime | None = None
+    scope: Mapping[str, Permission | None] = attrs.field(factory=dict[str, "Permission | None"], hash=False)
+
+    def allows(self, *resources: str, write: bool = False) -> bool | None:
+        """Return whether the key may read, or change, a resource; ``None`` if :attr:`scope` does not say.
+
+        Args:
+            resources: Its names in :attr:`scope`, in any case, such as ``"instances"``.
+            write: Whether to ask for creating, changing and deleting.
+        """
+        names = {name.lower() for name in resources}
+        found = [rights for name, rights in self.scope.items() if rights and name.lower() in names]
+        return any(rights.write if write else rights.read for rights in found) if found else None
+
+    def __str__(self) -> str:
+        """Return one line for people: name, mail address, id, team."""
+        parts = [self.name, self.email, self.id, self.team_id and f"team {self.team_id}"]
+        return " · ".join(one_line(part) for part in parts if part)
+
+
+@attrs.frozen(kw_only=True)
+class Team(Model):
+    """A team of the user: a row of ``GET /api/v1/user/teams``.
+
+    Attributes:
+        team_id: Id for ``team_id`` of clients and orders.
+        name: Name of the team.
+        slug: Short name of the team.
+        role: The user's role: ``ADMIN``, ``MEMBER``, or one added later.
+        created_at: Time at which it was made.
+    """
+
+    team_id: str
+    name: str | None = None
+    slug: str | None = None
+    role: str | None = None
+    created_at: datetime | None = None
+
+
+@attrs.frozen(kw_only=True)
+class TeamMember(Model):
+    """A member of a team: a row of ``GET /api/v1/teams/{id}/members``.
+
+    Attributes:
+        user_id: Id for ``PodSpec.team_member_ids``.
+        user_name: Name of the user.
+        user_email: Mail address of the user.
+        role: Role in the team.
+        joined_at: Time at which the user joined.
+    """
+
+    user_id: str
+    user_name: str | None = None
+    user_email: str | None = None
+    role: str | None = None
+    joined_at: datetime | None = None
+
+
+@attrs.frozen(kw_only=True)
+class BillingEntry(Model):
+    """What one resource has cost so far: a row of the wallet.
+
+    Attributes:
+        id: Id of the row.
+        amount: What it has cost, in :attr:`currency`.
+        currency: Currency, such as ``USD``.
+        resource_type: ``compute`` (pods), ``disks``, ``training``, ``inference``, ``sandboxes``, ``images``,
+            or another.
+        resource_id: Id of the pod, disk or other resource.
+        created_at: Time of the first charge.
+        updated_at: Time of the last change.
+        last_billed_at: Time of the last charge.
+    """
+
+    id: str
+    amount: float
+    currency: str | None = None
+    resource_type: str | None = None
+    resource_id: str | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    last_billed_at: datetime | None = None
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class Wallet(Model):
+    """A wallet: its balance, and what has been paid from it.
+
+    Attributes:
+        wallet_id: Id of the wallet.
+        balance: What is left, in :attr:`currency`.
+        currency: Currency, such as ``USD``.
+        team_id: The team whose wallet it is, if any.
+        total_billings: Number of rows that the API counts.
+        entries: The rows, the last charged first.
+    """
+
+    _SUMMARY_FIELDS = ("wallet_id", "team_id", "balance", "currency", "total_billings")
+
+    wallet_id: str
+    balance: float
+    currency: str | None = None
+    team_id: str | None = None
+    total_billings: int | None = None
+    entries: tuple[BillingEntry, ...] = ()
+
+    def __str__(self) -> str:
+        """Return one line for people: the balance, and the number of rows."""
+        count = "" if self.total_billings is None else f" · {self.total_billings:,} resources paid from it"
+        return f"{money(self.balance, self.currency)} left{count}"

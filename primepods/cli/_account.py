@@ -1,0 +1,63 @@
+"""Disks by their handles, and the rights of the key, for commands that order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Final
+
+import primepods
+from primepods.config import KEY_PAGE
+
+from ._errors import CommandError, ExitCode
+from ._handles import MIN_PREFIX
+
+_NAMES: Final = {"instances": ("instances", "pods"), "disks": ("disks",)}
+"""Names of a right in a key's scope."""
+
+
+def find_disks(handles: Iterable[str], listed: Iterable[primepods.Disk]) -> list[primepods.Disk]:
+    """Return the disks with these ids, beginnings of ids, or names.
+
+    Raises:
+        CommandError: A handle names no disk, or several.
+    """
+    disks = list(listed)
+    found: dict[str, primepods.Disk] = {}
+    for handle in handles:
+        matches = [disk for disk in disks if disk.id == handle]
+        matches = matches or [
+            disk
+            for disk in disks
+            if disk.name == handle or (len(handle) >= MIN_PREFIX and disk.id.startswith(handle))
+        ]
+        if len(matches) != 1:
+            ids = ", ".join(disk.id for disk in matches)
+            reason = f"matches several: {ids}. Give an id" if matches else "is no disk: see primepods disks"
+            raise CommandError(f"{handle!r} {reason}", ExitCode.USAGE)
+        found[matches[0].id] = matches[0]
+    return list(found.values())
+
+
+def disk_ids(handles: Sequence[str] | None, client: primepods.Client) -> list[str]:
+    """Return the ids of the disks of ``--disk``; list the disks only if there are any."""
+    return [disk.id for disk in find_disks(handles, client.disks.list())] if handles else []
+
+
+def check_rights(user: primepods.Account, right: str) -> None:
+    """Check that the key may order, as far as the API says.
+
+    Raises:
+        CommandError: It may not.
+    """
+    if user.allows(*_NAMES[right], write=True) is False:
+        raise CommandError(
+            f"the API key may not order: it lacks the permission {right.capitalize()}: Read and Write. Make "
+            f"one at {KEY_PAGE}"
+        )
+
+
+def warn_of_rights(client: primepods.Client, right: str) -> None:
+    """Check the rights of the key before an order is chosen; if they cannot be read, the order shows them."""
+    with suppress(primepods.PrimePodsError):
+        check_rights(client.account.whoami(), right)

@@ -1,0 +1,125 @@
+"""`primepods whoami`, `teams`, `wallet` and `ssh-keys`: the account and its keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+import primepods
+
+from ._command import Api, api_command
+from ._confirm import YesOption, confirm
+from ._errors import CommandError, ExitCode
+from ._lists import readable_rows
+from ._offers import find_key
+from ._output import ModelTable, Output, OutputOption, PrintOptions, print_model, write_rows
+from ._pod_table import price
+from ._table import Column, print_info, write, write_ids
+
+_TEAMS: Final = ModelTable(
+    empty_model=lambda: primepods.Team(team_id=""),
+    id_of=lambda team: team.team_id,
+    cells={
+        Column("ID"): lambda team: team.team_id,
+        Column("NAME", min_width=8): lambda team: team.name or "",
+        Column("ROLE"): lambda team: team.role or "",
+    },
+)
+_ENTRIES: Final = ModelTable(
+    empty_model=lambda: primepods.BillingEntry(id="", amount=0.0),
+    id_of=lambda entry: entry.id,
+    cells={
+        Column("TYPE"): lambda entry: entry.resource_type or "",
+        Column("RESOURCE", min_width=8): lambda entry: entry.resource_id or "",
+        Column("LAST BILLED", rank=1): lambda entry: (
+            "" if entry.last_billed_at is None else f"{entry.last_billed_at:%Y-%m-%d %H:%M}"
+        ),
+        Column("AMOUNT", right=True): lambda entry: price(entry.amount, entry.currency),
+    },
+)
+_KEYS: Final = ModelTable(
+    empty_model=lambda: primepods.SSHKey(id="", name="", public_key=""),
+    id_of=lambda key: key.id,
+    cells={
+        Column("ID"): lambda key: key.id,
+        Column("NAME", min_width=8): lambda key: key.name,
+        Column("PRIMARY"): lambda key: "yes" if key.is_primary else "",
+        Column("KEY", min_width=8, rank=1): lambda key: key.public_key,
+    },
+)
+KeyHandle = Annotated[str, typer.Argument(help="The key's id or name.", metavar="KEY", show_default=False)]
+
+
+@api_command
+def whoami(api: Api, *, output: OutputOption = Output.TABLE) -> None:
+    """Show whose API key it is, and what the key may do."""
+    with api.client() as client:
+        print_model(client.account.whoami(), output)
+
+
+@api_command
+def teams(api: Api, *, print_options: PrintOptions) -> None:
+    """List your teams; --team ID makes a command act for one."""
+    _TEAMS.check(print_options)
+    with api.client() as client, readable_rows(client.account.teams()) as found:
+        _TEAMS.print(found, print_options)
+
+
+@api_command
+def wallet(
+    api: Api,
+    *,
+    output: OutputOption = Output.TABLE,
+    limit: Annotated[
+        int, typer.Option("--limit", "-L", "-n", min=1, help="Maximum number of charges.", metavar="NUMBER")
+    ] = 20,
+) -> None:
+    """Show what is left in the wallet, and what was charged last; with --team, those of the team."""
+    with api.client() as client:
+        found = client.account.wallet(limit=limit)
+    if output is Output.TABLE:
+        write(f"Balance: {price(found.balance, found.currency)}\n")
+        _ENTRIES.print(found.entries, PrintOptions(full_ids=True))
+    elif output is Output.CSV:
+        write_rows(
+            [entry.to_dict() for entry in found.entries], output, list(_ENTRIES.empty_model().to_dict())
+        )
+    else:
+        print_model(found, output)
+
+
+@api_command
+def list_keys(api: Api, *, print_options: PrintOptions) -> None:
+    """List the account's SSH keys, with which pods can be logged in to."""
+    _KEYS.check(print_options)
+    with api.client() as client, readable_rows(client.ssh_keys.list()) as keys:
+        _KEYS.print(keys, print_options)
+
+
+@api_command
+def add_key(
+    api: Api,
+    name: Annotated[str, typer.Argument(help="Name of the key.", metavar="NAME", show_default=False)],
+    file: Annotated[
+        Path, typer.Argument(help="File with the public key, such as ~/.ssh/id_ed25519.pub.", metavar="FILE")
+    ],
+) -> None:
+    """Add a public SSH key to the account; an equal one is reused. Prints its id."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise CommandError(f"{file} is not a public key", ExitCode.USAGE) from None
+    with api.client() as client:
+        write_ids([client.ssh_keys.add(name, text).id])
+
+
+@api_command
+def delete_key(api: Api, key: KeyHandle, *, yes: YesOption = False) -> None:
+    """Delete an SSH key from the account; running pods keep it."""
+    with api.client() as client:
+        key_id = find_key(key, client.ssh_keys.list(), given=key)
+        confirm(f"Delete the SSH key {key}?", yes=yes)
+        client.ssh_keys.delete(key_id)
+        print_info(f"Deleted {key_id}.")

@@ -1,0 +1,135 @@
+"""`primepods disks`: the disks that outlive pods; create, rename and delete them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+import typer
+
+import primepods
+
+from ._account import find_disks, warn_of_rights
+from ._command import Api, api_command
+from ._confirm import YesOption, confirm
+from ._errors import CommandError, print_errors_and_exit_if_any
+from ._lists import readable_rows
+from ._output import ModelTable, Output, OutputOption, PrintOptions, print_model
+from ._pod_table import price, status_cell
+from ._table import Column, print_info, write_ids
+from ._text import count
+
+_DISK_HELP = "The disk: its id, the beginning of its id (4 characters or more), or its name."
+DiskHandle = Annotated[str, typer.Argument(help=_DISK_HELP, metavar="DISK", show_default=False)]
+DiskHandles = Annotated[list[str], typer.Argument(help=_DISK_HELP, metavar="DISK...", show_default=False)]
+
+
+def _totals(disks: Sequence[primepods.Disk]) -> dict[str, str]:
+    total = math.fsum(disk.price_hr or 0.0 for disk in disks)
+    return {"id": count(disks, "disk"), "price": price(total)}
+
+
+_DISKS: Final = ModelTable(
+    empty_model=lambda: primepods.Disk(id=""),
+    id_of=lambda disk: disk.id,
+    cells={
+        Column("ID"): lambda disk: disk.id,
+        Column("NAME", min_width=8): lambda disk: disk.name or "",
+        Column("STATUS", min_width=8): lambda disk: status_cell(disk.status),
+        Column("SIZE GB", right=True, rank=1): lambda disk: "" if disk.size is None else str(disk.size),
+        Column("PRICE/H", right=True): lambda disk: price(disk.price_hr),
+        Column("PROVIDER", rank=2): lambda disk: disk.provider_type or "",
+        Column("DATA CENTER", rank=3): lambda disk: str((disk.info or {}).get("dataCenterId") or ""),
+        Column("PODS", min_width=8, rank=2): lambda disk: ", ".join((*disk.pods, *disk.clusters)),
+    },
+    totals=_totals,
+)
+
+
+@api_command
+def command(api: Api, *, print_options: PrintOptions) -> None:
+    """List your disks, and what they cost an hour.
+
+    Disks outlive pods, and are billed until they are deleted. See also primepods disks create, rename and
+    delete, each with --help.
+    """
+    _DISKS.check(print_options)
+    with api.client() as client, readable_rows(client.disks.list()) as disks:
+        _DISKS.print(disks, print_options)
+        if not disks and print_options.is_table:
+            print_info("No disks.")
+
+
+@api_command
+def create(
+    api: Api,
+    *,
+    size: Annotated[int, typer.Option(help="GB.", metavar="GB", min=1)],
+    provider: Annotated[str | None, typer.Option(help="Only this provider.", metavar="PROVIDER")] = None,
+    data_center: Annotated[str | None, typer.Option(help="Only this data center.", metavar="ID")] = None,
+    name: Annotated[str | None, typer.Option(help="Its name; by default a new one.", metavar="NAME")] = None,
+    yes: YesOption = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Order a disk where pods can use it: the cheapest offer that fits.
+
+    Shows the price and asks for confirmation; prints the new disk's id. The disk is billed until you delete
+    it.
+
+    Examples:
+      primepods disks create --size 500 --provider hyperstack --name data
+    """
+    with api.client() as client:
+        warn_of_rights(client, "disks")
+        offers = [
+            offer
+            for offer in client.availability.disks(data_center_id=data_center)
+            if offer.is_available and provider in (None, offer.provider) and offer.spec.allows(size)
+        ]
+        if not offers:
+            raise CommandError(f"no offer of {size} GB of disk fits")
+        offer = min(offers, key=lambda offer: (offer.spec.price_hr(size), offer.provider))
+        place = " in ".join(filter(None, [offer.provider, offer.data_center or offer.country]))
+        print_info(f"{size} GB of disk at {place}")
+        print_info(f"Price per hour: {price(offer.spec.price_hr(size))}")
+        confirm("Order it?", yes=yes)
+        disk = client.disks.create(primepods.DiskSpec.from_offer(offer, size=size, name=name))
+        print_info(f"Ordered {disk.name}.")
+    if output is Output.TABLE:
+        write_ids([disk.id])
+    else:
+        print_model(disk, output)
+
+
+@api_command
+def rename(
+    api: Api,
+    disk: DiskHandle,
+    name: Annotated[str, typer.Argument(help="The new name.", metavar="NAME", show_default=False)],
+) -> None:
+    """Change the name of a disk."""
+    with api.client() as client:
+        [found] = find_disks([disk], client.disks.list())
+        print_info(f"{found.id} is now {client.disks.rename(found, name).name}.")
+
+
+@api_command
+def delete(api: Api, disks: DiskHandles, *, yes: YesOption = False) -> None:
+    """Delete disks. All data on them is lost.
+
+    Shows them and asks for confirmation. A disk that a pod uses is not deleted. Prints the ids of the deleted
+    disks.
+    """
+    with api.client() as client:
+        found = find_disks(disks, client.disks.list())
+        _DISKS.print(found, PrintOptions(), err=True)
+        confirm(f"Delete {count(found, 'disk')}?", yes=yes)
+        errors: dict[str, Exception] = {}
+        for each in found:
+            try:
+                client.disks.delete(each)
+                write_ids([each.id])
+            except primepods.PrimePodsError as exc:
+                errors[each.id] = exc
+    print_errors_and_exit_if_any(api.command, errors)

@@ -1,0 +1,49 @@
+"""`primepods exporter`: Prometheus metrics of the account."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import primepods
+
+from ._command import Api, api_command
+from ._durations import parse_duration
+from ._errors import CommandError, ExitCode
+from ._table import print_info
+
+
+@api_command
+def command(
+    api: Api,
+    *,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port.", metavar="PORT")] = 9400,
+    host: Annotated[
+        str,
+        typer.Option(help="Address; who can reach it can read the metrics.", metavar="HOST"),
+    ] = "127.0.0.1",
+    interval: Annotated[
+        float,
+        typer.Option(
+            parser=parse_duration, metavar="TIME", help="Time between two looks.", show_default="60s"
+        ),
+    ] = 60.0,
+) -> None:
+    """Serve Prometheus metrics of the account: pods, their price per hour and age, disks, balance.
+
+    Counts everything that runs, whoever ordered it. Asks the API once per interval, however often it is
+    scraped; what cannot be read is a metric, not an end. Needs the extra exporter.
+    """
+    try:
+        from primepods.exporter import serve
+    except ImportError:
+        text = "prometheus-client is not installed: pip install 'primepods[exporter]'"
+        raise CommandError(text, ExitCode.USAGE) from None
+
+    async def work(client: primepods.AsyncClient) -> None:
+        print_info(f"Serving http://{host}:{port}/metrics; Ctrl-C ends it.")
+        with primepods.exit_on_sigterm():
+            await serve(client, host=host, port=port, interval=interval)
+
+    api.run(work)

@@ -1,0 +1,160 @@
+"""Prometheus metrics of an account: what runs now, whoever ordered it, and what it costs an hour.
+
+Needs the extra ``exporter``. ``primepods exporter`` serves them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Metric, start_http_server
+from prometheus_client.core import GaugeMetricFamily
+
+from .._utils.unique_names import is_unique
+from ..client import AsyncClient
+from ..errors import PrimePodsError
+
+if TYPE_CHECKING:
+    from ..models import Pod
+
+log: logging.Logger = logging.getLogger("primepods")
+
+_POD_LABELS = ("status", "gpu", "provider", "team", "leased")
+
+
+class Exporter:
+    """Collector of the metrics of one account, for a Prometheus registry.
+
+    However often it is scraped, it asks the API only in :meth:`look`. A part that cannot be read is missing
+    until the next look, and ``primepods_up`` says so.
+
+    Args:
+        client: The client; it stays the caller's.
+    """
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+        self._metrics: list[Metric] = []
+        self._succeeded_at: dict[str, float] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of the last look; called by the registry, in any thread."""
+        return iter(self._metrics)
+
+    async def look(self) -> None:
+        """Read the account once; errors of the API become metrics."""
+        parts: dict[str, Callable[[], Awaitable[Sequence[Metric]]]] = {
+            "pods": self._read_pods,
+            "leases": self._read_leases,
+            "expired": self._read_expired,
+            "disks": self._read_disks,
+            "wallet": self._read_wallet,
+        }
+        up = _gauge("up", "Whether the last look at this part of the account has succeeded.", "part")
+        metrics: list[Metric] = [up]
+        for part, read in parts.items():
+            try:
+                metrics += await read()
+                self._succeeded_at[part] = time.time()
+                up.add_metric([part], 1)
+            except PrimePodsError as exc:
+                log.warning("exporter: %s cannot be read: %s", part, exc)
+                up.add_metric([part], 0)
+        success = _gauge("last_success_timestamp_seconds", "Time of the last look that succeeded.", "part")
+        for part, at in self._succeeded_at.items():
+            success.add_metric([part], at)
+        self._metrics = [*metrics, success]
+
+    async def _read_pods(self) -> Sequence[Metric]:
+        numbers = Counter[tuple[str, ...]]()
+        prices = defaultdict[tuple[str, ...], float](float)
+        ages = defaultdict[str, float](float)
+        async for pod in self._client.pods.list():
+            labels = _labels_of(pod)
+            numbers[labels] += 1
+            prices[*labels, pod.base_currency or "USD"] += pod.price_hr
+            if pod.created_at is not None:
+                ages[labels[0]] = max(ages[labels[0]], time.time() - pod.created_at.timestamp())
+        return [
+            _filled(_gauge("pods", "Pods that exist.", *_POD_LABELS), numbers),
+            _filled(_gauge("price_per_hour", "What pods cost an hour.", *_POD_LABELS, "currency"), prices),
+            _filled(
+                _gauge("pod_age_seconds", "Age of the oldest pod.", "status"),
+                {(status,): age for status, age in ages.items()},
+            ),
+        ]
+
+    async def _read_leases(self) -> Sequence[Metric]:
+        text = "Leases of this machine whose process has ended."
+        return await self._count_left(_gauge("leases_without_process", text), is_expired=False)
+
+    async def _read_expired(self) -> Sequence[Metric]:
+        text = "Pods whose names say that nobody needs them any more."
+        return await self._count_left(_gauge("pods_expired", text), is_expired=True)
+
+    async def _count_left(self, gauge: GaugeMetricFamily, *, is_expired: bool) -> Sequence[Metric]:
+        """Count what a sweep would delete."""
+        sweep = await self._client.pods.sweep(expired=is_expired, dry_run=True)
+        for error in sweep.errors.values():
+            raise error
+        return [_filled(gauge, {(): len(sweep.found)})]
+
+    async def _read_disks(self) -> Sequence[Metric]:
+        numbers = Counter[tuple[str, ...]]()
+        prices = defaultdict[tuple[str, ...], float](float)
+        async for disk in self._client.disks.list():
+            labels = (str(disk.status or ""), disk.provider_type or "", disk.team_id or "")
+            numbers[labels] += 1
+            prices[labels] += disk.price_hr or 0.0
+        names = ("status", "provider", "team")
+        return [
+            _filled(_gauge("disks", "Disks that exist.", *names), numbers),
+            _filled(_gauge("disks_price_per_hour", "What disks cost an hour.", *names), prices),
+        ]
+
+    async def _read_wallet(self) -> Sequence[Metric]:
+        wallet = await self._client.account.wallet(limit=1)
+        balance = _gauge("wallet_balance", "What is left in the wallet.", "currency")
+        return [_filled(balance, {(wallet.currency or "USD",): wallet.balance})]
+
+
+async def serve(client: AsyncClient, *, host: str, port: int, interval: float) -> None:
+    """Serve the metrics on ``host`` and ``port`` until cancelled, and look every ``interval`` seconds.
+
+    Raises:
+        OSError: The port is taken.
+    """
+    exporter = Exporter(client)
+    await exporter.look()
+    registry = CollectorRegistry()
+    registry.register(exporter)
+    server, thread = start_http_server(port, host, registry)
+    log.info("serving metrics on http://%s:%s/metrics", host, server.server_port)
+    try:
+        while True:
+            await asyncio.sleep(interval)
+            await exporter.look()
+    finally:
+        await asyncio.to_thread(server.shutdown)
+        server.server_close()
+        thread.join()
+
+
+def _labels_of(pod: Pod) -> tuple[str, ...]:
+    leased = "yes" if is_unique(pod.name or "") else "no"
+    return str(pod.status or ""), pod.gpu_name, pod.provider_type, pod.team_id or "", leased
+
+
+def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"primepods_{name}", text, labels=labels)
+
+
+def _filled(gauge: GaugeMetricFamily, values: Mapping[tuple[str, ...], float]) -> GaugeMetricFamily:
+    for labels, value in values.items():
+        gauge.add_metric(labels, value)
+    return gauge

@@ -1,0 +1,134 @@
+"""The user of a key, the teams, and the wallet.
+
+API reference: https://docs.primeintellect.ai/api-reference
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from operator import attrgetter
+from typing import Any, Final
+
+import attrs
+
+from .._decoding.fields import DecodeError
+from .._decoding.rows import as_object, decode_object
+from .._http.executor import RequestExecutor
+from .._http.request import Request, encode_id, page_request
+from .._operations import operation
+from .._utils.arguments import check_count, check_id
+from ..account import Account, BillingEntry, Team, TeamMember, Wallet
+from ..pagination import AsyncPager, FetchedPage, offset_pager
+from ._paging import fetch_page, page_source
+
+_WHOAMI: Final = "/api/v1/user/whoami"
+_TEAMS: Final = "/api/v1/user/teams"
+_MEMBERS: Final = "/api/v1/teams/{id}/members"
+_WALLET: Final = "/api/v1/billing/wallet"
+_MAX_LIMIT: Final = 1_000
+_MAX_WALLET_LIMIT: Final = 100
+"""The largest page of the wallet that the API allows."""
+
+
+class AsyncAccountInfo:
+    """``client.account``: the user of the key, what the key may do, the teams, and the wallet.
+
+    Its calls cost and change nothing. Besides the errors in its own docstring, every method may raise those
+    that :class:`~primepods.AsyncPods` lists.
+    """
+
+    def __init__(self, executor: RequestExecutor) -> None:
+        self._executor = executor
+
+    @operation("account.whoami")
+    async def whoami(self) -> Account:
+        """Return the user of the key, and what the key may do: ``GET /api/v1/user/whoami``."""
+        request = page_request(_WHOAMI, **self._team)
+        return await self._executor.call(request, _decode_account)
+
+    def teams(self, *, page_size: int = 100) -> AsyncPager[Team]:
+        """Iterate the user's teams, each exactly once: ``GET /api/v1/user/teams``.
+
+        Args:
+            page_size: Teams per request, from 1 to 1,000.
+        """
+        check_count("page_size", page_size, minimum=1, maximum=_MAX_LIMIT)
+
+        async def fetch(offset: int, limit: int) -> FetchedPage[Team]:
+            request = page_request(_TEAMS, offset=offset, limit=limit)
+            key = attrgetter("team_id")
+            return await fetch_page(self._executor, request, Team, offset=offset, limit=limit, key=key)
+
+        return offset_pager(page_source(self._executor, fetch, _TEAMS, name="account.teams"), page_size)
+
+    def members(self, team_id: str, *, page_size: int = 100) -> AsyncPager[TeamMember]:
+        """Iterate the members of a team, each exactly once: ``GET /api/v1/teams/{id}/members``.
+
+        Args:
+            team_id: The team's id.
+            page_size: Members per request, from 1 to 1,000.
+        """
+        check_count("page_size", page_size, minimum=1, maximum=_MAX_LIMIT)
+        team = encode_id(check_id(team_id, name="team_id", listed_by="account.teams()"))
+        path = _MEMBERS.format(id=team)
+
+        async def fetch(offset: int, limit: int) -> FetchedPage[TeamMember]:
+            page = page_request(path, offset=offset, limit=limit)
+            request = Request(method="GET", path=path, query=page.query, route=_MEMBERS)
+            key = attrgetter("user_id")
+            return await fetch_page(self._executor, request, TeamMember, offset=offset, limit=limit, key=key)
+
+        return offset_pager(page_source(self._executor, fetch, path, name="account.members"), page_size)
+
+    @operation("account.wallet")
+    async def wallet(self, *, limit: int | None = None) -> Wallet:
+        """Return the balance of the wallet, and what was paid from it: ``GET /api/v1/billing/wallet``.
+
+        With a team, the wallet of the team. The balance is that of the first page.
+
+        Args:
+            limit: Maximum number of entries, the last charged first; by default all, a hundred a request.
+        """
+        if limit is not None:
+            check_count("limit", limit, minimum=1)
+        heads: list[Wallet] = []
+
+        async def fetch(offset: int, size: int) -> FetchedPage[BillingEntry]:
+            request = page_request(_WALLET, offset=offset, limit=size, **self._team)
+            return await fetch_page(
+                self._executor,
+                request,
+                BillingEntry,
+                offset=offset,
+                limit=size,
+                rows_key="recent_billings",
+                count_key="total_billings",
+                on_body=partial(_keep_head, heads=heads),
+            )
+
+        entries: list[BillingEntry] = []
+        page_size = min(limit or _MAX_WALLET_LIMIT, _MAX_WALLET_LIMIT)
+        async with offset_pager(page_source(self._executor, fetch, _WALLET), page_size) as pager:
+            async for entry in pager:
+                entries.append(entry)
+                if len(entries) == limit:
+                    break
+        return attrs.evolve(heads[0], entries=tuple(entries))
+
+    @property
+    def _team(self) -> dict[str, str]:
+        team_id = self._executor.settings.team_id
+        return {} if team_id is None else {"teamId": team_id}
+
+
+def _decode_account(data: Any) -> Account:
+    body = as_object(data)
+    try:
+        return decode_object(body.get("data"), Account)
+    except DecodeError as exc:
+        raise exc.inside("data") from None
+
+
+def _keep_head(data: Any, heads: list[Wallet]) -> None:
+    """Read the balance of a page of the wallet, without its rows."""
+    heads.append(decode_object({**as_object(data), "recent_billings": None}, Wallet))

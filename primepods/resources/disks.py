@@ -1,0 +1,396 @@
+"""Disks that outlive pods.
+
+API reference: https://docs.primeintellect.ai/api-reference/disks
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final
+
+import attrs
+
+from .._decoding.fields import DecodeError
+from .._decoding.pods import decode_disk
+from .._decoding.rows import as_object, decode_object
+from .._http.executor import RequestExecutor
+from .._http.request import DISKS, Request, item_path, item_request, page_request
+from .._operations import operation
+from .._status_reader import StatusReader
+from .._utils.arguments import check_count, check_flag, check_interval, check_seconds, check_text
+from .._utils.exceptions import copy_exception
+from .._utils.money import money
+from .._utils.strict_json import dumps
+from .._utils.text import one_line, quote
+from .._utils.unique_names import UniqueName, is_same_name, unique_name
+from ..account import Disk
+from ..errors import (
+    APIError,
+    ConflictError,
+    CreateUncertainError,
+    NotFoundError,
+    PrimePodsError,
+    WaitError,
+    WaitTimeoutError,
+)
+from ..leasing.pods_api import KEY_REJECTIONS, LOOKUP_TIMEOUT, find_named
+from ..models import PodState
+from ..pagination import AsyncPager, FetchedPage, offset_pager
+from ..specs import DiskSpec
+from ._deletion import Deleter
+from ._orders import DATE_TOLERANCE, is_definitive_rejection, reclassify_refusal, warn_if_interrupted
+from ._paging import fetch_page, page_source
+
+log: logging.Logger = logging.getLogger("primepods")
+
+_MAX_LIMIT: Final = 1_000
+_FAILED_STATES: Final = frozenset({PodState.ERROR, PodState.DELETING, PodState.TERMINATED})
+_APPEAR_GRACE: Final = 60.0
+"""Seconds for a disk that the API does not know (yet) to appear."""
+
+
+class AsyncDisks:
+    """``client.disks``: disks that pods write to, and that outlive them. They are billed until deleted.
+
+    No lease and no sweep deletes a disk. Besides the errors in its own docstring, every method may raise
+    those that :class:`~primepods.AsyncPods` lists.
+    """
+
+    def __init__(self, executor: RequestExecutor) -> None:
+        self._executor = executor
+        self._clock = executor.settings.clock
+        self._statuses = StatusReader(executor)
+        self._deleter = Deleter(executor, self._statuses, DISKS)
+
+    def list(self, *, page_size: int = 100) -> AsyncPager[Disk]:
+        """Iterate all disks, each exactly once: ``GET /api/v1/disks/``.
+
+        Args:
+            page_size: Disks per request, from 1 to 1,000.
+        """
+        check_count("page_size", page_size, minimum=1, maximum=_MAX_LIMIT)
+        source = page_source(self._executor, self._page, f"{DISKS}/", name="disks.list")
+        return offset_pager(source, page_size)
+
+    @operation("disks.get")
+    async def get(self, disk_id: str | Disk) -> Disk:
+        """Return one disk: ``GET /api/v1/disks/{id}``.
+
+        Args:
+            disk_id: The disk's id, or the disk.
+
+        Raises:
+            NotFoundError: No such disk.
+        """
+        return await self._get(_id_of(disk_id))
+
+    @operation("disks.create")
+    async def create(self, spec: DiskSpec) -> Disk:
+        """Order a disk: ``POST /api/v1/disks/``. It is billed until you delete it.
+
+        Never sent twice: if the response is lost, the disk is looked up by its name.
+
+        Args:
+            spec: The order.
+
+        Raises:
+            CreateUncertainError: It is unknown whether the disk exists; the message says what to look for.
+        """
+        if not isinstance(spec, DiskSpec):
+            raise TypeError(f"spec must be a DiskSpec, got {quote(spec)}: use DiskSpec.from_offer(offer, …)")
+        settings = self._executor.settings
+        team = AsyncDisks(
+            self._executor.with_settings(attrs.evolve(settings, team_id=spec.team_id or settings.team_id))
+        )
+        order = _Order(name=spec.name or unique_name("disk", self._clock.random))
+        request = _order_request(spec, order.name, spec.team_id or settings.team_id)
+        return await team._send(order, request)
+
+    @operation("disks.rename")
+    async def rename(self, disk_id: str | Disk, name: str) -> Disk:
+        """Change the name of a disk: ``PATCH /api/v1/disks/{id}``. Returns the disk as the API then shows it.
+
+        Args:
+            disk_id: The disk's id, or the disk.
+            name: The new name.
+
+        Raises:
+            NotFoundError: No such disk.
+        """
+        disk_id = _id_of(disk_id)
+        body = dumps({"name": check_text("name", name)})
+        error: PrimePodsError | None = None
+        try:
+            await self._executor.call(item_request("PATCH", disk_id, DISKS, body=body), _ignore_body)
+        except PrimePodsError as exc:
+            if is_definitive_rejection(exc):
+                raise
+            error = exc.with_traceback(None)
+        disk = await self._get(disk_id)
+        if error is not None and disk.name != name:
+            raise error
+        return disk
+
+    @operation("disks.delete")
+    async def delete(self, disk_id: str | Disk, *, missing_ok: bool = False) -> PodState:
+        """Delete a disk: ``DELETE /api/v1/disks/{id}``. All data on it is lost.
+
+        Returns only if a response proves the deletion: DELETING, or TERMINATED for a disk that is gone.
+
+        Args:
+            disk_id: The disk's id, or the disk.
+            missing_ok: Whether a disk that does not exist counts as deleted.
+
+        Raises:
+            ConflictError: It is attached to a pod or a cluster: nothing was sent, or the API refused it.
+            NotFoundError: No such disk, without ``missing_ok``.
+            ProtocolError: The responses do not prove the deletion.
+        """
+        check_flag("missing_ok", missing_ok)
+        disk_id = _id_of(disk_id)
+        try:
+            await self._check_unused(await self._get(disk_id))
+        except NotFoundError:
+            # A 404 to one request proves nothing: the deletion decides.
+            if not missing_ok:
+                raise
+        return await self._deleter.delete(disk_id, missing_ok=missing_ok)
+
+    @operation("disks.wait_ready")
+    async def wait_ready(
+        self, disk_id: str | Disk, *, timeout: float = 1800.0, interval: float = 5.0
+    ) -> Disk:
+        """Wait until a disk is ACTIVE, and return it.
+
+        Transient errors do not end the wait; their time counts towards ``timeout``.
+
+        Args:
+            disk_id: The disk's id, or the disk.
+            timeout: Seconds for the whole wait.
+            interval: Seconds between two requests, from 0.05.
+
+        Raises:
+            WaitTimeoutError: The time ran out. The disk still exists, and is billed.
+            WaitError: The disk has failed, or is being deleted.
+            NotFoundError: The disk has not appeared within a minute, or is gone.
+        """
+        disk_id = _id_of(disk_id)
+        check_seconds("timeout", timeout)
+        check_interval(interval)
+        began_at = self._clock.time()
+        ends_at = began_at + timeout
+        shown: str | None = None
+        trouble = ""
+        while True:
+            try:
+                disk = await self._get(disk_id, ends_at=ends_at)
+            except NotFoundError:
+                if shown is not None or self._clock.time() - began_at >= _APPEAR_GRACE:
+                    raise
+            except PrimePodsError as exc:
+                if not getattr(exc, "transient", False):
+                    raise
+                if not trouble:
+                    log.warning("waiting for the disk %s: %s", disk_id, exc)
+                trouble = f" The last error was: {exc}"
+            else:
+                if disk.status == PodState.ACTIVE:
+                    return disk
+                shown, trouble = str(disk), ""
+                if disk.status in _FAILED_STATES:
+                    raise _wait_error(WaitError, disk_id, f"The disk will not become ready: {disk}.")
+            seconds = min(interval, ends_at - self._clock.time())
+            if seconds <= 0:
+                raise _wait_error(
+                    WaitTimeoutError,
+                    disk_id,
+                    f"The disk is not ready after {timeout:g} s: {shown or disk_id}.{trouble}",
+                )
+            await self._executor.transport.pause(seconds)
+
+    async def _get(self, disk_id: str, *, ends_at: float | None = None) -> Disk:
+        if ends_at is not None:
+            ends_at = min(ends_at, self._clock.time() + self._executor.settings.deadline)
+        decode = partial(decode_disk, disk_id=disk_id)
+        return await self._executor.call(item_request("GET", disk_id, DISKS), decode, ends_at=ends_at)
+
+    async def _page(self, offset: int, limit: int) -> FetchedPage[Disk]:
+        request = page_request(f"{DISKS}/", offset=offset, limit=limit)
+        return await fetch_page(self._executor, request, Disk, offset=offset, limit=limit)
+
+    async def _send(self, order: _Order, request: Request) -> Disk:
+        """Send an order and determine its outcome."""
+        if not order.is_unique:
+            order.known = frozenset({disk.id async for disk in self.list(page_size=_MAX_LIMIT)})
+            order.sent_at = self._executor.transport.server_clock.now()
+        log.info("ordering the disk %r", order.name)
+        with warn_if_interrupted(order.name, kind="disk"):
+            try:
+                return await self._executor.call(request, order.decode)
+            except PrimePodsError as exc:
+                error = reclassify_refusal(exc.with_traceback(None))
+            if is_definitive_rejection(error):
+                return await self._find_refused(order, error)
+            log.warning("whether the disk %r exists is unknown: searching the list for it", order.name)
+            found, shown = await find_named(
+                partial(self.list, page_size=_MAX_LIMIT),
+                order.name,
+                self._clock,
+                order.choose,
+                noun="disk",
+            )
+            return order.decide(found, shown, error)
+
+    async def _find_refused(self, order: _Order, error: PrimePodsError) -> Disk:
+        """Return the disk of a refused order, or raise the refusal.
+
+        A gateway may have sent the order twice, and passed on only the refusal of the second.
+        """
+        if isinstance(error, APIError) and not isinstance(error, KEY_REJECTIONS):
+            listed, _ = await self.list(page_size=_MAX_LIMIT).collect()
+            if found := order.choose(listed):
+                log.warning("the order of disk %s was refused, and carried out: %s", order.name, error)
+                return order.decide(found, "", error)
+        raise copy_exception(error)
+
+    async def _check_unused(self, disk: Disk) -> None:
+        """Check that no pod that still exists, and no cluster, uses a disk.
+
+        What the API does with a disk in use is not documented, and its data could not be restored.
+
+        Raises:
+            ConflictError: It is in use.
+        """
+        users = [*disk.clusters]
+        if disk.pods:
+            response = await self._statuses.read([*dict.fromkeys(disk.pods)])
+            users += [
+                row.pod_id for row in response.rows.values() if not (row.status and row.status.is_ending)
+            ]
+            users += response.errors
+        if users:
+            path, message = item_path(disk.id, DISKS), f"the disk is attached to {', '.join(users)}"
+            raise ConflictError(
+                f"DELETE {path}: not sent: {message}. Delete what uses it first.",
+                status_code=409,
+                method="DELETE",
+                path=path,
+                message=message,
+            )
+
+
+@attrs.define(kw_only=True, eq=False)
+class _Order:
+    """State of one order.
+
+    Attributes:
+        name: The ordered name.
+        known: Ids of the disks that were there before the order, for a name that others may choose, too.
+        response_id: The id in the response, whosever disk that is.
+        sent_at: The server's time when the order was sent, if known.
+    """
+
+    name: str
+    known: frozenset[str] = frozenset()
+    response_id: str | None = None
+    sent_at: float | None = None
+
+    @property
+    def is_unique(self) -> bool:
+        """Whether nobody else can have the ordered name."""
+        return isinstance(self.name, UniqueName)
+
+    def decode(self, data: Any) -> Disk:
+        """Decode the response; refuse a disk that is not this order's."""
+        response_id = as_object(data).get("id")
+        self.response_id = response_id if isinstance(response_id, str) else None
+        disk = decode_object(data, Disk)
+        if disk.id in self.known or not is_same_name(self.name, disk.name):
+            # A cache or proxy has mixed up responses.
+            raise DecodeError("name", f"expected a new disk {self.name!r}, got {quote(disk.name)}", disk.name)
+        return disk
+
+    def choose(self, listed: list[Disk]) -> list[Disk]:
+        """Return the disks that only this order can have created, by the rules of pods."""
+        named = [disk for disk in listed if is_same_name(self.name, disk.name) and disk.id not in self.known]
+        return named if self.is_unique else [disk for disk in named if self._is_new(disk)]
+
+    def _is_new(self, disk: Disk) -> bool:
+        if self.sent_at is None or disk.created_at is None:
+            return False
+        return disk.created_at.timestamp() >= self.sent_at - DATE_TOLERANCE
+
+    def decide(self, found: list[Disk], shown: str, error: PrimePodsError) -> Disk:
+        """Return the disk of the order, given the disks of its name.
+
+        Args:
+            found: The disks.
+            shown: Result of the search if there are none.
+            error: The error of the order.
+
+        Raises:
+            CreateUncertainError: Not exactly one of them is provably this order's.
+        """
+        ours = self.choose(found)
+        if len(ours) == 1:
+            return ours[0]
+        named = [disk.id for disk in found if disk.id not in self.known]
+        ids = tuple(dict.fromkeys([*named, *([self.response_id] if self.response_id else [])]))
+        if ids:
+            shown = f"these disks, of which none is provably this order's: {', '.join(ids)}"
+        raise CreateUncertainError(
+            f"Whether the disk {self.name!r} exists is unknown: {error} A search of {LOOKUP_TIMEOUT:g} s "
+            f"showed {shown}. It may appear yet, and is billed from then on: look for {self.name!r} in "
+            "`disks.list()` before you order again.",
+            name=self.name,
+            candidates=ids,
+        ) from error
+
+
+def _id_of(disk: str | Disk) -> str:
+    disk_id = disk.id if isinstance(disk, Disk) else disk
+    item_path(disk_id, DISKS)  # raises for an invalid id
+    return disk_id
+
+
+def _order_request(spec: DiskSpec, name: str, team_id: str | None) -> Request:
+    fields = {
+        "size": spec.size,
+        "name": name,
+        "country": spec.country,
+        "cloudId": spec.cloud_id,
+        "dataCenterId": spec.data_center_id,
+    }
+    body: dict[str, Any] = {
+        "disk": {key: value for key, value in fields.items() if value is not None},
+        "provider": {"type": spec.provider},
+    }
+    if team_id is not None:
+        body["team"] = {"teamId": team_id}
+    return Request(method="POST", path=f"{DISKS}/", body=dumps(body))
+
+
+def _wait_error(kind: type[WaitError], disk_id: str, message: str) -> WaitError:
+    remedy = f"It is billed until you delete it: `disks.delete({disk_id!r})`."
+    return kind(message, statuses={}, pending=(disk_id,), remedy=remedy)
+
+
+def _ignore_body(_: Any) -> None:
+    """Ignore the body of a successful response."""
+
+
+async def describe_disks(executor: RequestExecutor, disk_ids: Sequence[str]) -> str:
+    """Return a sentence for the end of a lease: which disks stay, and what they cost an hour."""
+
+    async def describe(disk_id: str) -> str:
+        try:
+            disk = await AsyncDisks(executor).get(disk_id)
+        except (PrimePodsError, ValueError):
+            return disk_id
+        price = "" if disk.price_hr is None else f", {money(disk.price_hr)} an hour"
+        return f"{disk_id} ({one_line(disk.name or '')}{price})"
+
+    described = await executor.map(describe, disk_ids)
+    return f"Disks that stay, and are billed until you delete them: {', '.join(described)}"

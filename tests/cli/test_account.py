@@ -1,0 +1,129 @@
+"""`primepods disks`, `whoami`, `teams`, `wallet`, `ssh-keys`, and what a key may do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import primepods
+from primepods.emulator import Edit, Emulator
+
+from .conftest import Run, name_api
+
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFdoYXRldmVyIGl0IGlzLCBpdCBpcyAzMi4 me@here\n"
+
+
+@pytest.fixture
+def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    """An empty account."""
+    with Emulator(boot_seconds=0, delete_seconds=0) as emulator:
+        name_api(emulator, monkeypatch)
+        yield emulator
+
+
+def test_disks_from_order_to_end(emulator: Emulator, run: Run) -> None:
+    """Ordered at the cheapest offer that fits, listed, renamed, attached by name, and deleted when unused."""
+    order = run("disks", "create", "--size", "500", "--provider", "hyperstack", "--name", "data", "--yes")
+    disk_id = order.stdout.strip()
+    assert (order.exit_code, "Price per hour: $0.06" in order.stderr) == (0, True)
+    run("disks", "rename", disk_id[:6], "more")
+    [row] = json.loads(run("disks", "--json").stdout)
+    assert (row["id"], row["name"], row["size"]) == (disk_id, "more", 500)
+    ordered = run("create", "--gpu-type", "*", "--disk", "more", "--yes", "--max-hours", "2h")
+    assert ordered.exit_code == 0, ordered
+    pod_id = ordered.stdout.strip()
+    assert "-x" in emulator.pods[pod_id].name
+    assert pod_id in run("disks").stdout
+    refused = run("disks", "delete", "more", "--yes")
+    assert (refused.exit_code, "attached to" in refused.stderr) == (1, True)
+    emulator.delete_pod(pod_id)
+    deleted = run("disks", "terminate", "more", "--yes")
+    assert (deleted.exit_code, deleted.stdout) == (0, f"{disk_id}\n")
+    assert run("disks", "list").stderr == "No disks.\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("disks", "create", "--size", "7", "--yes"), 1, "no offer of 7 GB of disk fits"),
+        (("disks", "delete", "same", "--yes"), 2, "'same' matches several"),
+        (("disks", "rename", "nothing", "new"), 2, "'nothing' is no disk: see primepods disks"),
+        (("create", "--gpu-type", "*", "--disk", "nothing", "--yes"), 2, "is no disk"),
+        (
+            ("ssh-keys", "delete", "nothing"),
+            2,
+            "primepods ssh-keys delete: nothing: there is no such SSH key",
+        ),
+        (("disks", "create"), 2, "See primepods disks create --help."),
+    ],
+)
+def test_what_is_not_there_is_told(
+    emulator: Emulator, run: Run, words: tuple[str, ...], code: int, said: str
+) -> None:
+    """And nothing is ordered, changed or deleted."""
+    with primepods.Client() as client:
+        for _ in range(2):
+            client.disks.create(primepods.DiskSpec(size=100, provider="nebius", name="same"))
+    result = run(*words)
+    assert (result.exit_code, said in result.stderr) == (code, True), result
+    assert not emulator.pods
+    assert not emulator.requests.where(on={"disk_delete", "disk_update"})
+
+
+def test_the_account_is_shown(emulator: Emulator, run: Run) -> None:
+    """The user, the teams, the balance and what was charged, for people and for programs."""
+    emulator.add_pod(price_hr=6.0)
+    emulator.add_funds(20)
+    assert "Emulated User" in run("whoami").stdout
+    assert json.loads(run("whoami", "--json").stdout)["scope"]["instances"] == {"read": True, "write": True}
+    assert "Emulated Team" in run("teams").stdout
+    shown = run("wallet").stdout.splitlines()
+    assert (shown[0], shown[2].split()[0], shown[2].split()[-1]) == ("Balance: $20.00", "compute", "$0.10")
+    assert json.loads(run("wallet", "--json").stdout)["balance"] == pytest.approx(20)
+    assert run("wallet", "-o", "csv").stdout.splitlines()[1].split(",")[1] == "0.1"
+
+
+def test_ssh_keys_are_kept(emulator: Emulator, run: Run, tmp_path: Path) -> None:
+    """Added from a file, listed, and deleted by their names; a private key is not sent."""
+    file = tmp_path / "key.pub"
+    file.write_text(PUBLIC_KEY, encoding="utf-8")
+    key_id = run("ssh-keys", "add", "laptop", str(file)).stdout.strip()
+    assert key_id in run("ssh-keys").stdout
+    assert run("ssh-keys", "delete", "laptop", "--yes").exit_code == 0
+    assert run("ssh-keys", "list", "--ids").stdout == ""
+    file.write_text("-----BEGIN OPENSSH PRIVATE KEY-----", encoding="utf-8")
+    assert run("ssh-keys", "add", "laptop", str(file)).exit_code == 2
+    assert len(emulator.requests.where(on="ssh_key_upload")) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("create", "--gpu-type", "H100", "--yes"),
+        ("run", "--gpu-type", "H100", "--", "true"),
+        ("disks", "create", "--size", "500"),
+    ],
+)
+def test_a_key_that_may_not_order_is_told_so_first(
+    emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """In one line, before an offer is looked for; `doctor` says it, too."""
+    no = {"read": True, "write": False}
+    monkeypatch.setenv("PRIME_API_KEY", emulator.add_api_key({"instances": no, "disks": no}))
+    result = run(*words)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert ": Read and Write. Make one at https://" in result.stderr
+    assert len(emulator.requests) == 1
+    assert "may not" in run("doctor").stdout
+
+
+def test_an_empty_wallet_and_a_silent_api_are_no_obstacle(emulator: Emulator, run: Run) -> None:
+    """`doctor` warns of the one; what `whoami` does not say is left to the order."""
+    emulator.add_funds(0)
+    assert "warning  balance: $0.00 left" in run("doctor").stdout
+    emulator.faults.add(Edit(put={"data": None}), on="whoami")
+    emulator.add_funds(5)
+    assert run("create", "--gpu-type", "H100", "--yes").exit_code == 0

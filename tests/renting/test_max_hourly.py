@@ -1,0 +1,83 @@
+"""A limit of what all pods together may cost an hour."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import pytest
+
+import primepods
+from primepods.emulator import Edit, Emulator
+from tests.support.client import make_client
+
+pytestmark = pytest.mark.anyio
+
+
+async def _spec(client: primepods.AsyncClient) -> primepods.PodSpec:
+    return primepods.PodSpec.from_offer(await client.availability.cheapest(gpu_type="H100"))
+
+
+async def test_an_order_over_the_limit_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs counts, and the order's max_price; neither a lease nor `ensure` gets around it."""
+    async with Emulator(boot_seconds=0, delete_seconds=0) as emulator:
+        emulator.add_pod(price_hr=6.0)
+        emulator.add_pod(
+            price_hr=90.0, status_fields={}, pod_fields={"status": "STOPPED", "stoppedPriceHr": 0.5}
+        )
+        async with make_client(emulator.url, api_key=emulator.api_key) as client:
+            spec = attrs.evolve(await _spec(client), max_price=3.5, name="train")
+        monkeypatch.setenv("PRIMEPODS_MAX_HOURLY", "9.99")
+        async with make_client(emulator.url, api_key=emulator.api_key) as client:
+            for order in (
+                client.pods.create(spec),
+                client.pods.ensure(spec),
+                client.pods.lease(spec).__aenter__(),
+            ):
+                with pytest.raises(
+                    primepods.BudgetExceededError, match=r"\$6\.50 an hour.*\$3\.50.*\$9\.99"
+                ) as caught:
+                    await order
+                assert (caught.value.budget, caught.value.spent, caught.value.limit) == ("hourly", 6.5, 9.99)
+            with pytest.raises(primepods.BudgetExceededError, match="without a max_price"):
+                await client.pods.create(attrs.evolve(spec, max_price=None))
+            emulator.faults.add(Edit(put={"data.0.gpuCount": "many"}), on="list", times=1)
+            with pytest.raises(primepods.ProtocolError):
+                await client.pods.create(spec)
+            assert not emulator.requests.where(on="create")
+            await client.pods.create(attrs.evolve(spec, max_price=3.49))
+        assert len(emulator.pods) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("[limits]\nmax_hourly = 0", "0.00"),
+        ("[limits]\nmax_hourly = 2.5", "2.50"),
+        ("", None),
+        ('[limits]\nmax_hourly = "two"', ValueError),
+        ("[limits]\nmax_hourly = -1", ValueError),
+        ("[limits]\nmax_hourli = 1", ValueError),
+        ("max_hourly = 1", ValueError),
+        ("limits = 1", ValueError),
+        ("[limits", ValueError),
+    ],
+)
+async def test_the_limit_may_be_in_a_file(text: str, limit: object, clean_environment: Path) -> None:
+    """What is wrong there is an error, so that a mistyped limit is not taken for none; the variable wins."""
+    file = clean_environment / ".primepods" / "settings.toml"
+    file.parent.mkdir()
+    file.write_text(text, encoding="utf-8")
+    async with Emulator() as emulator:
+        emulator.add_pod(price_hr=1.5)
+        if limit is ValueError:
+            with pytest.raises(primepods.ConfigError, match=r"settings\.toml"):
+                make_client(emulator.url, api_key=emulator.api_key)
+            return
+        async with make_client(emulator.url, api_key=emulator.api_key) as client:
+            order = client.pods.create(await _spec(client))
+            if limit is None:
+                await order
+            else:
+                with pytest.raises(primepods.BudgetExceededError, match=rf"limit of \${limit}"):
+                    await order
