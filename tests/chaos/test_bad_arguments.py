@@ -206,7 +206,7 @@ Right = Callable[[Any], bool]
 
 RIGHT: dict[str, Right] = {
     # Where, and how much of it.
-    "offset": _is_whole(0, 2**31 - 1),
+    **dict.fromkeys(("offset", "node"), _is_whole(0, 2**31 - 1)),
     **dict.fromkeys(("limit", "page_size"), _LIMIT),
     "tail": _is_none_or(_NUMBER),
     "sort_by": lambda value: value in ("terminatedAt", "createdAt"),
