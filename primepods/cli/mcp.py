@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
+import signal
 import subprocess
 import sys
-from typing import Annotated, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +18,13 @@ import primepods.runs
 from ._command import Api, api_command
 from ._durations import parse_duration
 from ._errors import CommandError, ExitCode
+from ._stderr import finish_stderr
+
+if TYPE_CHECKING:
+    from ._agent_tools import AgentTools
+
+_SIGNAL_EXIT_CODE = 128
+"""A shell adds the signal's number to this."""
 
 
 def _limit(text: str) -> Any:
@@ -72,7 +82,20 @@ def command(
     limits: primepods.runs.Budget | None = None
     if budget is not None and max_hourly is not None and allow_rent:
         limits = primepods.runs.Budget(budget, max_hourly=max_hourly, window=budget_window)
-    asyncio.run(AgentTools(api, limits).server().run_stdio_async())
+    asyncio.run(_serve(AgentTools(api, limits)))
+
+
+async def _serve(tools: AgentTools) -> None:
+    def end(number: int) -> None:
+        tools.leave()
+        finish_stderr()
+        os._exit(_SIGNAL_EXIT_CODE + number)
+
+    # The thread that reads stdin cannot be cancelled.
+    with suppress(NotImplementedError):  # on Windows
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, end, number)
+    await tools.server().run_stdio_async()
 
 
 def _rehearse(words: list[str]) -> int:

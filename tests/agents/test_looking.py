@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import signal
+import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -165,3 +167,19 @@ async def test_the_command_serves_over_stdio(market: Emulator, tmp_path: Path) -
     async with Client(server) as client:
         assert {tool.name for tool in (await client.list_tools()).tools} == LOOKING
         assert (await Session(client).call("list_pods"))["pods"][0]["name"] == "train"
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_session(market: Emulator) -> None:
+    """At once, though its input stays open."""
+    argv = [sys.executable, "-m", "primepods", "mcp"]
+    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        request = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
+        process.stdin.write(json.dumps(request) + "\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["result"]["serverInfo"]["name"] == "primepods"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
