@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Timer
 from typing import Any, Protocol
 
 import primepods
@@ -32,10 +33,12 @@ TOOLS = ("primepods", "requests", "prime")
 _SPEED = 60.0
 _BOOT_SECONDS = 12.0
 _IN_FLIGHT = 16
+_RATE_LIMIT = 100
+"""Requests in a real second, beyond which the API answers 429."""
 _KILLED_SHARE = 50
 """One job in this many runs in a process that is killed."""
-_MAX_KILL_DELAY = 1.5
-"""Real seconds after which such a process is killed at the latest."""
+_MAX_KILL_DELAY = 3.0
+"""Real seconds from its order on, after which such a process is killed; its work takes as long."""
 _ATTEMPTS = 4
 _BOOT_TIMEOUT = 5.0
 """Real seconds for a pod to become ready."""
@@ -72,7 +75,7 @@ def add_faults(emulator: Emulator) -> None:
     add(Reset(acted=True), on="delete", probability=0.03)
     add(Status(503), on="delete", probability=0.03)
     add(LostDeletion(5), on="delete", probability=0.02)
-    add(Status(429), probability=0.02)
+    add(Status(429, retry_after=0.2), rate_limit=_RATE_LIMIT, window=_SPEED)
     add(Status(503), on={"status", "get", "list"}, probability=0.03)
 
 
@@ -126,7 +129,17 @@ class Prime:
         self._pods.delete(pod_id)
 
 
-def run_loop(calls: Calls) -> Job:
+def die_after(seconds: float | None) -> float:
+    """Have this process killed, if asked to; return the seconds that the work of its job takes."""
+    if seconds is None:
+        return 0.0
+    timer = Timer(seconds, os._exit, [9])
+    timer.daemon = True
+    timer.start()
+    return _MAX_KILL_DELAY
+
+
+def run_loop(calls: Calls, seconds: float) -> Job:
     """Do one job as scripts do."""
 
     def retried(call: Callable[..., Any], *arguments: str) -> Any:
@@ -148,6 +161,7 @@ def run_loop(calls: Calls) -> Job:
             if state == "ERROR" or time.monotonic() > deadline:
                 return job
             time.sleep(0.05)
+        time.sleep(seconds)
         job["done"] = True
     except Exception:  # noqa: BLE001 - a script's `except`
         return job
@@ -161,7 +175,7 @@ def run_loop(calls: Calls) -> Job:
     return job
 
 
-async def run_leases(count: int) -> list[Job]:
+async def run_leases(count: int, kill_after: float | None) -> list[Job]:
     """Do jobs with leases."""
     slots = asyncio.Semaphore(_IN_FLIGHT)
 
@@ -170,6 +184,7 @@ async def run_leases(count: int) -> list[Job]:
         async with slots:
             try:
                 async with client.pods.lease(specs, interval=0.05, ready_timeout=_BOOT_TIMEOUT) as pod:
+                    await asyncio.sleep(seconds)
                     job["done"] = True
                 job["gone"] = pod.id
             except primepods.PrimePodsError as error:
@@ -178,17 +193,14 @@ async def run_leases(count: int) -> list[Job]:
 
     async with primepods.AsyncClient(retry=primepods.RetryPolicy(base_delay=0.05)) as client:
         specs = primepods.PodSpec.from_offers(await client.availability.find(gpu_type="H100", limit=3))
+        seconds = die_after(kill_after)
         return await asyncio.gather(*(run(client, specs) for _ in range(count)))
 
 
 def work(tool: str, count: int, kill_after: float | None) -> None:
     """Do jobs in this process, and print what became of them; or be killed."""
-    if kill_after is not None:
-        from threading import Timer  # noqa: PLC0415 - only here
-
-        Timer(kill_after, os._exit, [9]).start()
     if tool == "primepods":
-        jobs = asyncio.run(run_leases(count))
+        jobs = asyncio.run(run_leases(count, kill_after))
     else:
         with primepods.Client() as client:
             offer = client.availability.find(gpu_type="H100", limit=1)[0]
@@ -204,8 +216,9 @@ def work(tool: str, count: int, kill_after: float | None) -> None:
             "provider": {"type": offer.provider},
         }
         calls = (Requests if tool == "requests" else Prime)(order)
+        seconds = die_after(kill_after)
         with ThreadPoolExecutor(_IN_FLIGHT) as pool:
-            jobs = list(pool.map(lambda _: run_loop(calls), range(count)))
+            jobs = list(pool.map(lambda _: run_loop(calls, seconds), range(count)))
     print(json.dumps(jobs))
     sys.stdout.flush()
     os._exit(0)
@@ -239,7 +252,7 @@ def measure(tool: str, jobs: int, seed: int) -> dict[str, Any]:
             return found
 
         with ThreadPoolExecutor(3) as pool:
-            delays = [rand.uniform(0.4, _MAX_KILL_DELAY) for _ in range(killed)]
+            delays = [rand.uniform(0.0, _MAX_KILL_DELAY) for _ in range(killed)]
             deaths = pool.map(lambda delay: start(1, delay), delays)
             found = start(jobs - killed, None)
             found += [job for dead in deaths for job in dead]
@@ -248,7 +261,7 @@ def measure(tool: str, jobs: int, seed: int) -> dict[str, Any]:
         before = len(emulator.pods)
         if tool == "primepods":
             command = [sys.executable, "-m", "primepods", "sweep", "--yes"]
-            subprocess.run(command, env=environment, stderr=subprocess.DEVNULL, check=False)  # noqa: S603 - ours
+            subprocess.run(command, env=environment, capture_output=True, check=False)  # noqa: S603 - ours
             time.sleep(_SETTLE_SECONDS / 2)
         left = dict(emulator.pods)
     gone = {job["gone"] for job in found if job["gone"]}

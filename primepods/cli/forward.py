@@ -6,6 +6,7 @@ import asyncio
 import re
 import webbrowser
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -57,7 +58,9 @@ def command(
                 print_info("Ctrl-C ends it.")
                 if open_browser:
                     await asyncio.to_thread(webbrowser.open, forward.url)
-                await forward.wait()
+                # Ctrl-C is the normal end.
+                with suppress(asyncio.CancelledError):
+                    await forward.wait()
 
     api.run(work)
 

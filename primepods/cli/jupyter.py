@@ -78,7 +78,9 @@ def command(
                 if open_browser:
                     page = files.enter_context(_page(f"{forward.url}{address}"))
                     await asyncio.to_thread(webbrowser.open, page)
-                await forward.wait()
+                # Ctrl-C is the normal end.
+                with suppress(asyncio.CancelledError):
+                    await forward.wait()
 
     api.run(work)
 

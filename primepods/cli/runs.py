@@ -20,6 +20,7 @@ from primepods.runs import Run, find_run, list_runs
 
 from ._background import run_here, show, start_process
 from ._command import Api, api_command
+from ._completion import complete_runs
 from ._durations import age, short_duration
 from ._errors import CommandError, ExitCode, print_error
 from ._handles import resolve_handle
@@ -30,7 +31,10 @@ from ._table import Column, print_info
 from ._text import count
 
 _POLL_INTERVAL = 0.2
-RunName = Annotated[str, typer.Argument(metavar="NAME", help="The run's name, or its beginning.")]
+RunName = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="The run's name, or its beginning.", autocompletion=complete_runs),
+]
 
 
 @attrs.frozen(kw_only=True)
@@ -111,7 +115,12 @@ def command(
 @api_command
 def attach(
     api: Api,
-    name: Annotated[str, typer.Argument(metavar="NAME|POD/JOB", help="The run, or a job on a pod.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|POD/JOB", help="The run, or a job on a pod.", autocompletion=complete_runs
+        ),
+    ],
     *,
     tail: Annotated[
         int | None, typer.Option("--tail", "-n", min=0, metavar="LINES", help="Begin with the last lines.")

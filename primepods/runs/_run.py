@@ -296,7 +296,9 @@ def find_run(name: str) -> Run:
         return chosen[0]
     near = [run.name for run in chosen] or difflib.get_close_matches(name, runs, cutoff=0.4)
     hint = f"Near it: {', '.join(near)}." if near else "See primepods runs."
-    raise ValueError(f"this machine has no run {name!r}. {hint} One of another machine: POD/JOB")
+    raise ValueError(
+        f"this machine has no run {name!r}. {hint} `primepods attach POD/JOB` reads a job from its pod"
+    )
 
 
 def run_folder() -> Path:

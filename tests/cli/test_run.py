@@ -115,7 +115,7 @@ def test_the_next_offer_is_taken_where_one_is_sold_out(market: Emulator, run: Ru
     Path("secrets.env").write_text("# of the tracker\nTOKEN=a\n", encoding="utf-8")
     result = run("run", *OPTIONS, "--env-file", "secrets.env", "--max-hours", "90m", "--", "echo done $TOKEN")
     assert (result.exit_code, result.stdout) == (0, "done a\n"), result.stderr
-    assert re.search(r"primepods-\S+: sold out; trying the next spec \(\d left\)", result.stderr)
+    assert re.search(r"primepods-\S+: sold out; trying the next offer \(\d left\)", result.stderr)
     assert "It ends after 1h 30m (--max-hours) at the latest" in result.stderr
     assert not market.pods
 
@@ -127,7 +127,8 @@ def test_pods_that_do_not_boot_are_told_as_deleted(run: Run, monkeypatch: pytest
         result = run("run", *OPTIONS, "--boot-timeout", "5m", "--", "true")
     assert result.exit_code == 4
     assert "No limit of time or cost" in result.stderr
-    assert re.search(r"primepods-\S+: status ERROR: .*; trying the next spec \(1 left\)", result.stderr)
+    tries = re.findall(r"primepods-\S+: status ERROR: .*; trying the next offer \((\d) left\)", result.stderr)
+    assert tries == ["4", "3", "2", "1"]
     assert "No pod is left: what was ordered was deleted" in result.stderr
     assert "billed" not in result.stderr
 

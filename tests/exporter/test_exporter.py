@@ -69,7 +69,7 @@ async def test_the_sums_agree_with_wallet_and_history(emulator: Emulator) -> Non
     """An hour at the exported price is what the wallet charges, and then the history, to the cent."""
     async with make_client(emulator.url, api_key=emulator.api_key) as client:
         for price in (1.11, 2.22, 3.33):
-            emulator.add_pod(price_hr=price)
+            emulator.add_pod(price_hr=price, gpu_name="H100_80GB", gpu_count=1, provider="nebius", spot=False)
         await client.disks.create(primepods.DiskSpec(size=1000, provider="nebius"))
         seen = await scrape(Exporter(client))
         emulator.advance(3600)

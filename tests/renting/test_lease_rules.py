@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -114,21 +113,6 @@ def test_the_home_directory_may_be_meant(monkeypatch: pytest.MonkeyPatch) -> Non
     """A `~` in the variable is that of the user, in files that no shell reads, too."""
     monkeypatch.setenv("PRIMEPODS_STATE_DIR", "~/state")
     assert lease_folder() == Path.home() / "state"
-
-
-def test_a_file_is_on_the_disk_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The folder is synced after the rename."""
-    synced: list[str] = []
-    fsync = os.fsync
-
-    def note(descriptor: int) -> None:
-        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().suffix)
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", note)
-    settings = primepods.AsyncClient("key")._executor.settings
-    LeaseFile.create(tmp_path, new_record(name_of(), settings)).close()
-    assert synced == [".draft", ""]
 
 
 async def test_the_highest_price_counts(folder: Path) -> None:

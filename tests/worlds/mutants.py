@@ -306,7 +306,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "leasing/ledger.py",
-        "            _sync_folder(self.path.parent)\n",
+        "            sync_folder(self.path.parent)\n",
         "",
         "The name of a file is not synced, and a power cut makes a pod ownerless.",
         ("story power_cut",),
