@@ -269,7 +269,7 @@ class Runner:
                 f"these variables are not set here: {', '.join(sorted(missing))}", ExitCode.USAGE
             )
         again = {"PRIMEPODS_RESTART": str(record.restart)} if record.restart else {}
-        ranks = await rank_variables(nodes) if len(nodes) > 1 else [{}]
+        ranks: list[dict[str, str]] = await rank_variables(nodes) if len(nodes) > 1 else [{}]
         await _all(
             node.start(record.command, name=name, env=rank | self._variables | again, cwd=workdir)
             for node, rank in zip(nodes, ranks, strict=True)
