@@ -4,6 +4,7 @@ import os
 import shlex
 import signal
 import sys
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
@@ -36,9 +37,13 @@ def market(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Emulator
         }.items():
             monkeypatch.setenv(name, value)
         yield emulator
-        for run in list_runs()[0]:  # what a test has left in the background ends with it
-            if run.is_live:
-                os.kill(run.record.pid, signal.SIGKILL)
+        # What a test has left in the background ends with it, and with its pods' commands.
+        live = [run for run in list_runs()[0] if run.is_live]
+        for run in live:
+            os.kill(run.record.pid, signal.SIGINT)
+        ends_at = time.monotonic() + 60
+        while any(run.is_live for run in live) and time.monotonic() < ends_at:
+            time.sleep(0.1)
 
 
 class Session:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from primepods.emulator import Edit, Emulator
+from primepods.runs import Run, RunRecord
 
 from .conftest import Open, Session
 
@@ -115,13 +116,18 @@ async def test_a_quote_ends_after_ten_minutes(open_session: Open, market: Emulat
 
 
 async def test_only_what_agents_rented_is_touched(open_session: Open, market: Emulator) -> None:
-    """Neither released nor used: a pod of the user's, whatever the agent was told."""
+    """Neither released nor used: a pod of the user's, also one that a run of the user's holds."""
     market.add_pod("production", id="pod1")
+    record = RunRecord(
+        client={}, find={}, changes={}, lease={}, command="x", is_detached=True, began_at=0.0, pod_id="pod1"
+    )
+    own = Run.create(record)
     async with open_session() as session:
         for name in ("production", "pod1"):
             assert "have not rented" in await session.fail("release", pod=name)
             assert "have not rented" in await session.fail("run_command", pod=name, command="rm -rf /")
             assert "have not rented" in await session.fail("job_output", pod=name, job="x")
+    own.remove()
     assert market.pods.keys() == {"pod1"}
     assert not market.requests.where(method="DELETE")
 
