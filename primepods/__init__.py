@@ -12,6 +12,7 @@ from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
     # For type checkers; a test compares it with the table below.
+    from ._blocking import Forward as Forward
     from ._blocking import Job as Job
     from ._blocking import JobOutput as JobOutput
     from ._blocking import Lease as Lease
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from .offers import Prices as Prices
     from .offers import SpecRange as SpecRange
     from .pagination import AsyncPager as AsyncPager
+    from .remote import AsyncForward as AsyncForward
     from .remote import AsyncJob as AsyncJob
     from .remote import AsyncJobOutput as AsyncJobOutput
     from .remote import AsyncRemote as AsyncRemote
@@ -78,7 +80,7 @@ if TYPE_CHECKING:
     from .waiting import settled as settled
 else:
     _PUBLIC = {
-        "_blocking": "Job JobOutput Lease LeasedPod Remote",
+        "_blocking": "Forward Job JobOutput Lease LeasedPod Remote",
         "_version": "__version__",  # imported above; here for `__all__`
         "account": "Account BillingEntry Disk Permission Team TeamMember Wallet",
         "client": "AsyncClient",
@@ -101,8 +103,8 @@ else:
         "offers": "DiskOffer GpuPrices Offer Prices SpecRange",
         "pagination": "AsyncPager",
         "remote": (
-            "AsyncJob AsyncJobOutput AsyncRemote CommandResult JobState OnLine OnProgress OutputLine "
-            "check_work"
+            "AsyncForward AsyncJob AsyncJobOutput AsyncRemote CommandResult JobState OnLine OnProgress "
+            "OutputLine check_work"
         ),
         "resources.account": "AsyncAccountInfo",
         "resources.availability": "AsyncAvailability",

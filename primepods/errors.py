@@ -456,10 +456,11 @@ class NotReleasedError(PrimePodsError):
     """The end of a leased pod could not be confirmed: it may be running, and billed.
 
     Remedy:
-        Run ``primepods sweep``, or delete the pod by its id. It is billed until it is gone.
+        Run ``primepods sweep``, or delete the pod by its id or, if that is unknown, by its name. It is billed
+        until it is gone.
 
     Attributes:
-        pod_id: The pod; ``None`` if it is unknown whether it was made.
+        pod_id: The pod; ``None`` if no response has shown a pod with its name.
         name: Its name.
         price_hr: Its price per hour, if known.
     """

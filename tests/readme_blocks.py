@@ -3,6 +3,8 @@
     python tests/readme_blocks.py "Try it"      prints the one shell block of that section of README.md
     python tests/readme_blocks.py --run FILE    runs a Python block, in which `await` may stand at the top
 
+Of a console block, what it shows as printed must be printed, in that order; words with digits may differ.
+
 A block is told how to be tested by a comment on a line of its own, right above it, that readers do not see:
 
     <!-- test: pods=3 boot_seconds=0 ids=["a1b2c3"] -->     arguments of the emulator it is run against
@@ -53,10 +55,23 @@ class Block:
 
     @property
     def command(self) -> str:
-        """What a reader would type: of a console block the lines after `$`, else all of it."""
-        if self.language != "console":
-            return self.text
-        return "\n".join(line[2:] for line in self.text.splitlines() if line.startswith("$ "))
+        """What a reader would type: of a console block what follows `$`, else all of it."""
+        return "\n".join(self._console()[0]) if self.language == "console" else self.text
+
+    @property
+    def output(self) -> list[str]:
+        """The lines that a console block shows as printed."""
+        return self._console()[1] if self.language == "console" else []
+
+    def _console(self) -> tuple[list[str], list[str]]:
+        typed: list[str] = []
+        printed: list[str] = []
+        goes_on = False
+        for line in self.text.splitlines():
+            is_typed = goes_on or line.startswith("$ ")
+            goes_on = is_typed and line.endswith("\\")
+            (typed if is_typed else printed).append(line.removeprefix("$ "))
+        return typed, printed
 
 
 def find_blocks(markdown: str) -> list[Block]:

@@ -44,11 +44,11 @@ config: _operations _utils errors retry
 _http: _decoding _operations _utils _version config errors events retry
 _status_reader: _decoding _http _operations _utils errors models
 waiting: _decoding _http _operations _status_reader _utils config errors events models results retry
-remote: _utils config errors ssh
+remote: _utils config errors models ssh
 leasing: _operations _utils config errors events models pagination remote specs ssh waiting
 _blocking: _utils errors leasing models remote
 resources: _decoding _http _operations _status_reader _utils account config errors events keys leasing
-    models offers pagination remote results specs ssh waiting
+    models offers pagination remote results specs waiting
 client: _http _operations _utils config events leasing resources retry waiting
 fleet: _utils client errors models
 charts: _utils fleet models
@@ -92,12 +92,13 @@ LIBRARIES = table("""
 aiohttp: _http client emulator sync
 yarl: _http
 cattrs: _decoding
-anyio: _blocking leasing prefect remote
+anyio: _blocking cli leasing prefect remote
 airflow: airflow
 asgiref: airflow
 opentelemetry: otel
 prefect: prefect
-pydantic: prefect
+mcp: cli
+pydantic: cli prefect
 httpx: prefect
 orjson: _utils
 prometheus_client: exporter

@@ -73,7 +73,8 @@ def blocks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             if can_be_checked(block.text):
                 file = folder / f"{name}_line_{block.line}.py"
                 file.write_text(as_module(block.text), encoding="utf-8")
-            elif paper == ORCHESTRATORS:
+            # PyTorch is too large to be installed for this.
+            elif paper == ORCHESTRATORS and "import torch" not in block.text:
                 pytest.skip("needs all orchestrators")
     assert len(list(folder.glob("*.py"))) > (20 if request.param == "others" else 5)
     return folder

@@ -16,6 +16,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "papers",
+    "commands",
     "reference",
     "llms",
 ]
@@ -26,6 +27,8 @@ html_theme = "furo"
 html_title = "primepods"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_favicon = "_static/favicon.svg"
+html_search_scorer = str(Path(__file__).parent / "_ext" / "search_scorer.js")
 html_copy_source = False
 html_domain_indices = html_use_index = False  # the pages and the search suffice
 html_show_sphinx = False
@@ -41,6 +44,7 @@ napoleon_use_ivar = True
 napoleon_custom_sections = ["Remedy"]
 
 copybutton_prompt_text = "$ "
+copybutton_line_continuation_character = "\\"
 
 # Types that users meet in a signature and never name.
 nitpick_ignore = [

@@ -4,11 +4,12 @@ from ._call import in_calling_thread
 from ._delegate import Delegate, blocking, like, wrapping
 from ._lease import Lease, LeasedPod, OnChange, release_leases
 from ._portal import Portal
-from ._remote import Job, JobOutput, Remote
+from ._remote import Forward, Job, JobOutput, Remote
 from ._stream import Streams
 
 __all__ = [
     "Delegate",
+    "Forward",
     "Job",
     "JobOutput",
     "Lease",

@@ -15,6 +15,7 @@ from ..leasing.lease import AsyncLease, AsyncLeasedPod, LeasedPodView, add_notes
 from ..leasing.supervisor import LeaseSupervisor
 from ..models import PodChange
 from ._call import in_calling_thread
+from ._delegate import like
 from ._loop import LOOPS
 from ._portal import Portal
 from ._remote import Remote
@@ -47,25 +48,12 @@ class LeasedPod(LeasedPodView, Remote):
         self._pod = AsyncLeasedPod(supervisor)
         Remote.__init__(self, portal, self._pod)
 
+    @like(AsyncLeasedPod.keep)
     def keep(self) -> None:
-        """Do not delete the pod at the end of the block: it runs, and is billed, until you delete it.
-
-        The name of a pod with ``max_hours`` says when it expires: ``sweep(expired=True)`` deletes it then.
-        """
         self._portal.call(_as_coroutine, self._supervisor.keep)
 
+    @like(AsyncLeasedPod.final_cost)
     def final_cost(self, *, timeout: float = 900.0, interval: float = 15.0) -> float:
-        """Return what was billed for the pod, once it is released and its bill has settled.
-
-        It polls ``GET /api/v1/pods/history`` until two responses agree.
-
-        Args:
-            timeout: Maximum seconds to wait.
-            interval: Seconds between two polls, from 0.05.
-
-        Raises:
-            WaitTimeoutError: The bill has not settled in time.
-        """
         return self._portal.call(self._pod.final_cost, timeout=timeout, interval=interval)
 
     def _call(self, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar
 
-from ..remote import AsyncJob, AsyncRemote, JobLines, OutputLine, job_lines
+from ..remote import AsyncForward, AsyncJob, AsyncRemote, JobLines, OutputLine, job_lines
 from ._delegate import Delegate, blocking, like
 from ._portal import Portal
 
@@ -85,6 +85,48 @@ class Job(Delegate[AsyncJob]):
         return repr(self._async).replace("Async", "", 1)
 
 
+class Forward(Delegate[AsyncForward]):
+    """Context manager for a port of a pod on this machine; see ``forward`` of a remote.
+
+    Attributes:
+        pod_id: The pod's id.
+    """
+
+    def __init__(self, portal: Portal, forward: AsyncForward, call: Callable[..., Any]) -> None:
+        super().__init__(portal, forward)
+        self._call_remote = call
+        self.pod_id: str = forward.pod_id
+
+    @property
+    def local_ports(self) -> tuple[int, ...]:
+        """The ports of this machine, in the block."""
+        return self._async.local_ports
+
+    @property
+    def local_port(self) -> int:
+        """The port of this machine, in the block: the first, if there are several."""
+        return self._async.local_port
+
+    @property
+    def url(self) -> str:
+        """The address for a browser on this machine, in the block."""
+        return self._async.url
+
+    wait: Final = blocking(AsyncForward.wait)
+
+    def __enter__(self) -> Self:
+        self._call_remote(self._async.__aenter__)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._portal.call(self._async.__aexit__, kind, exc, traceback)
+
+    def __repr__(self) -> str:
+        return repr(self._async).replace("Async", "", 1)
+
+
 class Remote(Delegate[AsyncRemote]):
     """Client for commands and file copies on one pod, with the system's ``ssh``; see ``pods.remote``.
 
@@ -98,6 +140,7 @@ class Remote(Delegate[AsyncRemote]):
         return self._async.pod_id
 
     run: Final = blocking(AsyncRemote.run)
+    run_all: Final = blocking(AsyncRemote.run_all)
 
     @like(AsyncRemote.start)
     def start(
@@ -118,6 +161,11 @@ class Remote(Delegate[AsyncRemote]):
     @like(AsyncRemote.jobs)
     def jobs(self) -> tuple[Job, ...]:
         return tuple(Job(self._portal, job, self._call) for job in self._call(self._async.jobs))
+
+    @like(AsyncRemote.forward)
+    def forward(self, port: int, *, local_port: int = 0, host: str = "localhost") -> Forward:
+        forward = self._async.forward(port, local_port=local_port, host=host)
+        return Forward(self._portal, forward, self._call)
 
     upload: Final = blocking(AsyncRemote.upload)
     download: Final = blocking(AsyncRemote.download)

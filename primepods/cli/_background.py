@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from typing import BinaryIO, NoReturn
+from pathlib import Path
+from typing import BinaryIO, NoReturn, TextIO
 
 import typer
 
@@ -36,7 +38,7 @@ def run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
     finally:
         # What could not take over its pod leaves the run to another attempt.
         if not runner.is_interrupted:
-            run.save(exit_code=code, ended_at=time.time())
+            run.end(code)
         if not run.record.is_detached:
             run.remove()
     return code
@@ -101,25 +103,47 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
 
 
 def show(run: Run, *, tail: int | None = None, only_messages: bool = False) -> Iterator[None]:
-    """Write the output and the messages of a run to stdout and stderr, all that there is at each step."""
-    names = ("log",) if only_messages else ("log", "stderr", "stdout")
+    """Write the output and the messages of a run to stdout and stderr, all that there is at each step.
+
+    Lines of a pod with several nodes begin with the number of their node.
+    """
     with ExitStack() as files:
-        opened: dict[str, BinaryIO] = {}
-        for name in names:
-            path = run.path / name
-            path.touch(mode=0o600)
-            opened[name] = files.enter_context(path.open("rb"))
-            if tail is not None:
-                lines = opened[name].read().splitlines(keepends=True)
-                opened[name].seek(0 if tail >= len(lines) else sum(map(len, lines[: len(lines) - tail])))
+        opened: dict[Path, BinaryIO] = {}
         while True:
-            for name, file in opened.items():
-                stream = sys.stdout if name == "stdout" else sys.stderr
-                binary = getattr(stream, "buffer", None)
-                while piece := file.read(_CHUNK_SIZE):
-                    if binary is None:
-                        stream.write(piece.decode(errors="replace"))
-                    else:
-                        binary.write(piece)
+            nodes = 0 if only_messages else run.record.nodes
+            shown = [(run.path / "log", "")]
+            for node in range(nodes):
+                label = f"{node}: " if nodes > 1 else ""
+                shown += [(path, label) for path in reversed(run.files(node).values())]
+            for path, label in shown:
+                if path not in opened:
+                    path.touch(mode=0o600)
+                    opened[path] = files.enter_context(path.open("rb"))
+                    _skip(opened[path], tail)
+                stream = sys.stdout if path.name.startswith("stdout") else sys.stderr
+                _copy(opened[path], stream, label, is_last=run.record.exit_code is not None)
                 stream.flush()
             yield
+
+
+def _skip(file: BinaryIO, tail: int | None) -> None:
+    """Skip a file to its last lines."""
+    if tail is not None:
+        lines = file.read().splitlines(keepends=True)
+        file.seek(0 if tail >= len(lines) else sum(map(len, lines[: len(lines) - tail])))
+
+
+def _copy(file: BinaryIO, stream: TextIO, label: str, *, is_last: bool) -> None:
+    """Copy what a file has now; with a label, only its whole lines, but for the last time."""
+    binary = getattr(stream, "buffer", None)
+    while piece := file.readline() if label else file.read(_CHUNK_SIZE):
+        if label and not piece.endswith(b"\n"):
+            if not is_last:
+                file.seek(-len(piece), os.SEEK_CUR)
+                return
+            piece += b"\n"
+        data = label.encode() + piece
+        if binary is None:
+            stream.write(data.decode(errors="replace"))
+        else:
+            binary.write(data)

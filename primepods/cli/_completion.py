@@ -63,6 +63,17 @@ def complete_contexts(incomplete: str) -> list[str]:
     return _filter_words(saved_contexts(), incomplete)
 
 
+def complete_runs(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Return the names of this machine's runs, with their states; for `stop`, of those that go on."""
+    from primepods.runs import list_runs
+
+    try:
+        states = {run.name: run.state for run in list_runs()[0] if _is_completion(run.name, incomplete)}
+    except Exception:  # noqa: BLE001 - as in `_read`
+        return []
+    return [(name, state) for name, state in states.items() if (ctx.info_name, state) != ("stop", "ended")]
+
+
 def complete_pod_gpus(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the GPUs of the account's pods."""
     return _filter_words((pod.gpu_name for pod in _read(ctx, lambda client: client.pods.list())), incomplete)

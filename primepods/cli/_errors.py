@@ -99,6 +99,8 @@ _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]]
         (r"^(timeout|interval|older_than|max_price|max_hours|max_spend)(?= must be a )", _option),
         (r"the argument api_key, |pass it as api_key or |, or share one client", ""),
         (r"^pod_id ", "the id "),
+        (r"trying the next spec\b", "trying the next offer"),
+        (r"( and set PRIME_API_KEY\.)$", r"\1 Without an account, see primepods demo."),
         # Details that aiohttp adds.
         (r"\b(?:Client|Server)\w+Error: | ssl:default| \[(?:Connect call failed|Multiple exc).*?\)\]", ""),
         # A cause that is repeated: "reset (3 attempts; the attempt before failed with: reset)".
@@ -181,10 +183,13 @@ def _exit_code(error: Exception) -> ExitCode:
 @contextmanager
 def _logging(command: str, *, verbose: bool) -> Generator[None]:
     """Show the package's log on stderr: warnings, or with ``verbose`` every request."""
+    log = logging.getLogger("primepods")
+    if any(isinstance(handler.formatter, _ShellFormatter) for handler in log.handlers):
+        yield  # a block around this one shows it
+        return
     handler = logging.StreamHandler(sys.stderr)
     line_format = "%(asctime)s %(levelname)s %(message)s" if verbose else f"{command}: %(message)s"
     handler.setFormatter(_ShellFormatter(line_format))
-    log = logging.getLogger("primepods")
     before = log.level, log.propagate
     log.addHandler(handler)
     log.setLevel(logging.DEBUG if verbose else logging.WARNING)

@@ -13,6 +13,7 @@ from typing import Annotated, Final
 import typer
 
 import primepods
+from primepods.remote import HostEntry, note_hosts
 
 from ._completion import complete_pods
 from ._errors import CommandError, ExitCode
@@ -94,6 +95,7 @@ def resolve_handles(
     if are_whole_ids(handles):
         return list(dict.fromkeys(handles))
     index = PodIndex.read(client, team=team)
+    note_hosts(HostEntry.of(pod) for pod in index.ready_pods())
     ids = index.resolve(handles, is_strict=len(handles) == 1 if is_strict is None else is_strict)
     if reports_unlisted:
         for pod_id in ids:
@@ -127,6 +129,10 @@ class PodIndex:
         """Return the index of all pods; an unreadable row does not hide the others."""
         pods, error = client.pods.list().collect()
         return cls(pods, team=team, error=error)
+
+    def ready_pods(self) -> list[primepods.Pod]:
+        """Return the listed pods that are ready."""
+        return [pod for pod in self._pods.values() if pod.is_ready]
 
     def __getitem__(self, pod_id: str) -> primepods.Pod:
         return self._pods[pod_id]

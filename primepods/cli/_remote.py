@@ -13,6 +13,7 @@ import typer
 import primepods
 
 from ._errors import CommandError, ExitCode
+from ._text import count
 
 if TYPE_CHECKING:
     from primepods.remote import SSHOptions
@@ -50,6 +51,16 @@ Env = Annotated[
 Words = Annotated[
     list[str],
     typer.Argument(metavar="-- COMMAND", help="The command; a single word is a line for the pod's shell."),
+]
+
+Node = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        metavar="N",
+        help="Node of a multi-node pod; 0 is the first that has an address.",
+        rich_help_panel=_PANEL,
+    ),
 ]
 
 
@@ -117,20 +128,35 @@ def become_ssh(argv: Sequence[str]) -> NoReturn:
 
 
 def login_argv(
-    pod: primepods.Pod, target: primepods.SSHTarget, options: Sequence[str], line: str, *, ssh: SSHOptions
+    pod: primepods.Pod, node: int, options: Sequence[str], line: str, *, ssh: SSHOptions
 ) -> list[str]:
-    """Return the arguments of ``ssh`` for a person at a terminal, whose options override ours."""
-    from primepods.remote import host_key_settings
+    """Return the arguments of ``ssh`` for a person at a terminal, whose options override ours.
 
-    settings = host_key_settings(machine_id(pod, target))
+    Raises:
+        CommandError: The pod has no such node, or no address.
+    """
+    from primepods.remote import host_key_settings, machine_name
+
+    number, target = find_node(pod, node)
+    settings = host_key_settings(machine_name(pod.id, number))
     host_keys = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
     argv = target.argv(*options, *ssh.ssh_options, *host_keys, command=line or None)
     return [*ssh.ssh_command, *argv[1:]]
 
 
-def machine_id(pod: primepods.Pod, target: primepods.SSHTarget) -> str:
-    """Return the name of a pod's machine among the host keys: the pod's id for the one that `exec` uses."""
-    if target == pod.ssh:
-        return pod.id
-    number = next(number for number, node in enumerate(pod.nodes, start=1) if node.ssh == target)
-    return f"{pod.id}-{number}"
+def find_node(pod: primepods.Pod, node: int) -> tuple[int, primepods.SSHTarget]:
+    """Return the number of a node, and how to log in to it; for 0, of the first that has an address.
+
+    Raises:
+        CommandError: The pod has no such node, or no address.
+    """
+    nodes = pod.nodes
+    if node >= len(nodes):
+        raise CommandError(f"--node {node}: the pod {pod.id} has {count(nodes, 'node')}", ExitCode.USAGE)
+    number = node or next((number for number, found in enumerate(nodes) if found.ssh is not None), 0)
+    target = nodes[number].ssh
+    if target is not None:
+        return number, target
+    if pod.has_failed:
+        raise CommandError(f"the pod has failed and has no address: {pod}")
+    raise CommandError(f"the pod has no address yet: {pod}. Wait for it: primepods wait {pod.id}")

@@ -6,12 +6,14 @@ import asyncio
 import os
 import posixpath
 import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import primepods
+from primepods.remote import echo, find_nodes, rank_variables
 from primepods.runs import Run, RunRecord, follow_job, take_over_lease
 
 from ._account import check_rights, find_disks
@@ -214,39 +216,52 @@ class Runner:
         workdir = next((remote for local, remote in record.uploads if os.path.isdir(local)), None)  # noqa: ASYNC240, PTH112 - a look at a local folder
         if record.is_stopping:
             raise CommandError("stopped", ExitCode.INTERRUPTED)
-        job = pod.job(f"{self._run.name}-{record.restart}")
+        nodes = await find_nodes(pod)
+        name = f"{self._run.name}-{record.restart}"
+        jobs = [node.job(name) for node in nodes]
+        if len(nodes) > 1:
+            print_info(f"The command runs on {len(nodes)} nodes")
+            self._run.save(nodes=max(record.nodes, len(nodes)))
         try:
-            if record.job is None and not await self._has_started(job):
-                await self._start(pod, job.name, workdir)
-            self._run.save(job=job.name)
-            code = await self._follow(client, pod, job)
+            if record.job is None and not await self._has_started(jobs):
+                await self._start(nodes, name, workdir)
+            self._run.save(job=name)
+            code = await self._follow(client, pod, jobs)
         except primepods.ConnectionLostError:
             # Fetch the results so far, before the pod is deleted.
             await self._download_all(pod, workdir)
             raise
         except asyncio.CancelledError:
-            with suppress(primepods.PrimePodsError, TimeoutError):
-                async with asyncio.timeout(_STOP_TIMEOUT):
-                    await job.stop(grace=_STOP_TIMEOUT / 2)
+            await _stop(jobs)
             raise
         download_code = await self._download_all(pod, workdir)
         return code or download_code
 
-    async def _has_started(self, job: primepods.AsyncJob) -> bool:
-        """Return whether a process that has died has started the job."""
-        if not self._is_taken_over:
-            return False
-        with suppress(primepods.JobError):
-            await job.state()
-            return True
-        return False
+    async def _has_started(self, jobs: list[primepods.AsyncJob]) -> bool:
+        """Return whether a process that has died has started the job.
 
-    async def _start(self, pod: primepods.AsyncLeasedPod, name: str, workdir: str | None) -> None:
+        Raises:
+            _PodLostError: It has done so on some nodes only.
+        """
+        started = 0
+        for job in jobs if self._is_taken_over else ():
+            with suppress(primepods.JobError):
+                await job.state()
+                started += 1
+        if 0 < started < len(jobs):
+            raise _PodLostError(f"The command has begun on {started} of {len(jobs)} nodes only")
+        return started > 0
+
+    async def _start(self, nodes: Sequence[primepods.AsyncRemote], name: str, workdir: str | None) -> None:
         """Upload, and start the command."""
         record = self._record
         for local, remote in record.uploads:
             with progress(f"uploaded {_shown(local)}", self._upload_sizes.get(local)) as on_progress:
-                await pod.upload(local, remote, exclude=self._exclusion, on_progress=on_progress)
+                callbacks = [on_progress] + [None] * (len(nodes) - 1)
+                await _all(
+                    node.upload(local, remote, exclude=self._exclusion, on_progress=callback)
+                    for node, callback in zip(nodes, callbacks, strict=True)
+                )
             print_info(f"Uploaded {_shown(local)} to {remote}")
         missing = set(record.variables) - self._variables.keys()
         if missing:
@@ -254,17 +269,21 @@ class Runner:
                 f"these variables are not set here: {', '.join(sorted(missing))}", ExitCode.USAGE
             )
         again = {"PRIMEPODS_RESTART": str(record.restart)} if record.restart else {}
-        await pod.start(record.command, name=name, env=self._variables | again, cwd=workdir)
+        ranks = await rank_variables(nodes) if len(nodes) > 1 else [{}]
+        await _all(
+            node.start(record.command, name=name, env=rank | self._variables | again, cwd=workdir)
+            for node, rank in zip(nodes, ranks, strict=True)
+        )
 
     async def _follow(
-        self, client: primepods.AsyncClient, pod: primepods.AsyncLeasedPod, job: primepods.AsyncJob
+        self, client: primepods.AsyncClient, pod: primepods.AsyncLeasedPod, jobs: list[primepods.AsyncJob]
     ) -> int:
-        """Return the command's exit code.
+        """Return the command's exit code, on several nodes the first that is not 0.
 
         Raises:
             _PodLostError: The pod is gone, stopped or has failed, or has lost the job.
         """
-        following = asyncio.create_task(self._wait(job))
+        following = asyncio.create_task(self._wait(jobs))
         look_interval = self._record.lease["interval"] * _LOOK_FACTOR
         watching = asyncio.create_task(_watch_loss(client, pod, look_interval))
         try:
@@ -282,11 +301,36 @@ class Runner:
                 task.cancel()
             await asyncio.wait({following, watching})
 
-    async def _wait(self, job: primepods.AsyncJob) -> int:
+    async def _wait(self, jobs: list[primepods.AsyncJob]) -> int:
+        if len(jobs) == 1 and not self._record.is_detached:
+            result = await jobs[0].wait(check=False, capture=False, reconnect=self._record.reconnect)
+            return result.exit_code
+        outputs = {stream: echo(stream) for stream in ("stdout", "stderr")}
+        following = [asyncio.create_task(self._wait_on(node, job, outputs)) for node, job in enumerate(jobs)]
+        try:
+            for ended in asyncio.as_completed(following):
+                if code := await ended:
+                    if len(jobs) > 1:
+                        print_info("It has failed on a node: ending it on the others")
+                        await _stop(jobs)
+                    return code
+            return 0
+        finally:
+            for task in following:
+                task.cancel()
+            await asyncio.wait(following)
+            for output in outputs.values():
+                output.close()
+
+    async def _wait_on(
+        self, node: int, job: primepods.AsyncJob, outputs: Mapping[str, Callable[[bytes], Awaitable[None]]]
+    ) -> int:
         if self._record.is_detached:
-            return (await follow_job(job, self._run)).exit_code or 0
-        result = await job.wait(check=False, capture=False, reconnect=self._record.reconnect)
-        return result.exit_code
+            return (await follow_job(job, self._run, node)).exit_code or 0
+        async with job.output(reconnect=self._record.reconnect) as lines:
+            async for line in lines:
+                await outputs[line.stream](f"{node}: {line}\n".encode())
+        return (await job.state()).exit_code or 0
 
     async def _download_all(self, pod: primepods.AsyncLeasedPod, workdir: str | None) -> int:
         """Download the results; return 0, or an exit code if one cannot be downloaded."""
@@ -349,6 +393,25 @@ class Runner:
             )
         else:
             print_info(f"The pod {pod.name} ({pod.id}) was deleted, {totals}.")
+
+
+async def _all(work: Iterable[Coroutine[Any, Any, object]]) -> None:
+    """Await all; the first error ends the others."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def _stop(jobs: Iterable[primepods.AsyncJob]) -> None:
+    """End the command on all nodes that can be reached."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_STOP_TIMEOUT):
+            stops = [job.stop(grace=_STOP_TIMEOUT / 2) for job in jobs]
+            await asyncio.gather(*stops, return_exceptions=True)
 
 
 def _limits_text(lease: dict[str, Any]) -> str:

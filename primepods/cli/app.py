@@ -15,6 +15,7 @@ import primepods
 
 from . import (
     account,
+    code,
     config,
     cp,
     create,
@@ -25,14 +26,19 @@ from . import (
     emulator,
     exec_command,
     exporter,
+    forward,
     get,
     history,
+    jupyter,
     list_pods,
     logs,
+    mcp,
     offers,
     run,
     runs,
+    skill,
     ssh,
+    ssh_config,
     status,
     sweep,
     wait,
@@ -145,8 +151,8 @@ def _without_types(parameters: list[Any]) -> list[Any]:
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""
         elif isinstance(parameter, TyperArgument):
-            # The metavar of an argument is its name, and must stay. So override the method that returns the
-            # type: through `vars`, since type checkers do not allow an assignment to a method.
+            # The metavar of an argument is its name, and must stay. So override the method that returns its
+            # type, through `vars`, since type checkers do not allow an assignment to a method.
             vars(parameter)["display_type_rich"] = _no_type
     return parameters
 
@@ -228,6 +234,10 @@ _COMMANDS = (
     ("Pods", "ssh", ssh.command),
     ("Pods", "exec", exec_command.command),
     ("Pods", "cp", cp.command),
+    ("Pods", "forward", forward.command),
+    ("Pods", "jupyter", jupyter.command),
+    ("Pods", "code", code.command),
+    ("Pods", "ssh-config", ssh_config.command),
     ("Renting", "run", run.command),
     ("Renting", "runs", runs.command),
     ("Renting", "attach", runs.attach),
@@ -252,6 +262,8 @@ _COMMANDS = (
     ("More", "doctor", doctor.command),
     ("More", "demo", demo.command),
     ("More", "emulator", emulator.command),
+    ("More", "mcp", mcp.command),
+    ("More", "skill", skill.command),
 )
 for _panel, _name, _command in _COMMANDS:
     app.command(_name, cls=_Command, rich_help_panel=_panel, help=_help(_command))(_command)

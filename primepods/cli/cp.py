@@ -12,7 +12,7 @@ from ._command import Api, api_command
 from ._copies import Exclude, ExcludeFrom, measure, parse_exclusion, progress
 from ._errors import CommandError, ExitCode
 from ._handles import resolve_handle
-from ._remote import SshOptions
+from ._remote import Node, SshOptions
 
 PathArgument = Annotated[str, typer.Argument(help="A local path, or POD:PATH.", show_default=False)]
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", "-R", hidden=True)]
@@ -28,6 +28,7 @@ def command(
     exclude: Exclude = None,
     exclude_from: ExcludeFrom = None,
     _recursive: Recursive = False,
+    node: Node = 0,
     ssh: SshOptions,
 ) -> None:
     """Copy a file or a folder to a pod, or from it, completely or not at all.
@@ -57,7 +58,7 @@ def command(
     total = measure(api.command, source, exclusion).bytes if to_pod else None
     with primepods.exit_on_sigterm(), api.client() as client:
         pod_id = resolve_handle(client, handle, team=api.team)
-        remote = client.pods.remote(pod_id, **ssh.arguments())
+        remote = client.pods.remote(pod_id, node=node, **ssh.arguments())
         with progress("copied", total) as on_progress:
             if to_pod:
                 remote.upload(source, path, exclude=exclusion, on_progress=on_progress)

@@ -9,6 +9,7 @@ import attrs
 import typer
 
 import primepods
+from primepods.remote import note_hosts
 
 from ._command import Api, api_command
 from ._confirm import YesOption, confirm
@@ -135,6 +136,7 @@ class _Deletion:
             summary += f", {len(failed):,} failed and may still be billed"
         print_info(f"{summary}.")
         print_errors(self.api.command, deletions.errors)
+        note_hosts(removed=deletions)
         write_ids(deletions)
         if self.wait is not None and deletions:
             self.client.pods.wait(deletions, until=primepods.gone, timeout=self.wait, interval=_INTERVAL)

@@ -9,7 +9,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -72,15 +72,16 @@ def command(
     from primepods.emulator import Emulator
 
     screen = Screen()
+    account: dict[str, Any] = {
+        "pods": pods,
+        "history": 20,
+        "seed": seed,
+        "failure_rate": failure_rate,
+        "boot_seconds": BOOT_SECONDS,
+        "speed": speed,
+    }
     try:
-        emulator = Emulator(
-            pods=pods,
-            speed=speed,
-            seed=seed,
-            failure_rate=failure_rate,
-            boot_seconds=BOOT_SECONDS,
-            history=20,
-        )
+        emulator = Emulator(**account)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     timeout = BOOT_SECONDS * MAX_BOOT_FACTOR / speed + EXTRA_TIMEOUT
@@ -89,6 +90,7 @@ def command(
     except (primepods.PrimePodsError, OSError) as error:
         screen.say(safe(f"primepods demo: {error}", max_length=1_000), style="bold red")
         raise typer.Exit(1) from None
+    _show_next_steps(screen, account)
 
 
 async def _run(emulator: Emulator, screen: Screen, timeout: float) -> None:
@@ -246,8 +248,16 @@ def _show_requests(screen: Screen, emulator: Emulator, seconds: float) -> None:
         f"{seconds:.1f} s and {len(emulator.requests)} requests, up to {max_concurrency} at once; "
         f"{len(statuses)} of them asked for the statuses of up to 100 pods."
     )
-    screen.say()
-    screen.say("Next, rent an emulated pod for one command:")
+
+
+def _show_next_steps(screen: Screen, account: Mapping[str, Any]) -> None:
     program = "primepods" if shutil.which("primepods") else f"{shlex.quote(sys.executable)} -m primepods"
+    options = " ".join(
+        f"--{name.replace('_', '-')} {str(value).removesuffix('.0')}" for name, value in account.items()
+    )
+    screen.say()
+    screen.say(f"Go on with the same {account['pods']:,} pods, as they boot; Ctrl-C ends it:")
+    screen.say(f"{program} emulator {options} -- {program} watch", style="bold")
+    screen.say("Or rent an emulated pod for one command:")
     options = "--gpu-type H100 --max-price 20 --max-hours 2"
     screen.say(f"{program} emulator --boot-seconds 3 -- {program} run {options} -- nproc", style="bold")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from primepods.emulator import Emulator
 
 _SSH_COMMAND = shlex.join([sys.executable, "-m", "primepods.emulator.local_ssh"])
+_RUN_TIMEOUT = 30.0
+"""Seconds to wait for the end of runs in the background."""
+_POLL_INTERVAL = 0.1
 _SIGNAL_EXIT_CODE = 128
 """A shell adds the signal's number to this, for the exit code of a command that a signal has ended."""
 
@@ -154,12 +159,25 @@ def _run(emulator: Emulator, words: Sequence[str]) -> int:
         )
         try:
             code = child.run(words, environment)
+            _end_runs(Path(leases))
         except FileNotFoundError:
             raise CommandError(f"{words[0]}: not found", ExitCode.NOT_FOUND) from None
         except OSError as exc:
             raise CommandError(f"{words[0]}: {exc.strerror}", ExitCode.NOT_EXECUTABLE) from None
     # A negative code is the number of the signal that ended the child.
     return code if code >= 0 else _SIGNAL_EXIT_CODE - code
+
+
+def _end_runs(folder: Path) -> None:
+    """End the runs that the command has left in the background: their pods end with the emulator."""
+    from primepods.runs import list_runs
+
+    runs = [run for run in list_runs(folder)[0] if run.is_live]
+    for run in runs:
+        os.kill(run.record.pid, signal.SIGINT)
+    ends_at = time.monotonic() + _RUN_TIMEOUT
+    while any(run.is_live for run in runs) and time.monotonic() < ends_at:
+        time.sleep(_POLL_INTERVAL)
 
 
 class _Child:

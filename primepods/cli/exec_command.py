@@ -11,9 +11,10 @@ import typer
 import primepods
 
 from ._command import Api, api_command
-from ._errors import CommandError, ExitCode
+from ._errors import CommandError, ExitCode, print_error
 from ._handles import PodHandle, resolve_handle
-from ._remote import Env, SshOptions, Words, become_ssh, login_argv, parse_command, read_variables
+from ._remote import Env, Node, SshOptions, Words, become_ssh, login_argv, parse_command, read_variables
+from ._table import write
 
 if TYPE_CHECKING:
     from primepods.remote import SSHOptions
@@ -29,6 +30,14 @@ Cwd = Annotated[
     str | None, typer.Option(help="Working directory, relative to the home directory.", metavar="DIR")
 ]
 
+AllNodes = Annotated[
+    bool,
+    typer.Option(
+        "--all-nodes",
+        help="Run it on all nodes at once, as torchrun needs it; each line begins with its node's number.",
+    ),
+]
+
 
 @api_command
 def command(
@@ -40,18 +49,24 @@ def command(
     cwd: Cwd = None,
     stdin: Stdin = False,
     tty: Terminal = False,
+    node: Node = 0,
+    all_nodes: AllNodes = False,
     ssh: SshOptions,
 ) -> None:
     """Run a command on a pod.
 
     Stdout, stderr and the exit code are those of the command; 255 may also mean that ssh has failed. An
-    interruption also ends the command on the pod.
+    interruption also ends the command on the pod. With --all-nodes, the first failure ends it on all nodes;
+    NODE_RANK, NNODES, MASTER_ADDR, MASTER_PORT and the same with PET_ are set on each.
 
     Examples:
       primepods exec train -- nvidia-smi
       primepods exec -it train -- python
+      primepods exec --all-nodes cluster -- torchrun --nproc-per-node 8 train.py
       primepods exec train --env HF_TOKEN -- 'cd work && python train.py 2>&1 | tee log'
     """
+    if all_nodes and (tty or stdin or node):
+        raise CommandError("--all-nodes excludes --node, --stdin and --tty", ExitCode.USAGE)
     if tty:
         from primepods.remote import SSHOptions
 
@@ -61,32 +76,41 @@ def command(
             )
         with api.client() as client:
             found = client.pods.get(resolve_handle(client, pod, team=api.team))
-        argv = _terminal_argv(found, parse_command(words), cwd, SSHOptions(**ssh.arguments()))
-        become_ssh(argv)
+        become_ssh(_terminal_argv(found, node, parse_command(words), cwd, SSHOptions(**ssh.arguments())))
     variables = read_variables(env)
     # `main` replaces a closed stdin by a StringIO, which has no buffer.
     content = getattr(sys.stdin, "buffer", sys.stdin).read() if stdin else None
     with primepods.exit_on_sigterm(), api.client() as client:
-        remote = client.pods.remote(resolve_handle(client, pod, team=api.team), **ssh.arguments())
+        pod_id = resolve_handle(client, pod, team=api.team)
+        remote = client.pods.remote(pod_id, node=node, **ssh.arguments())
+        if all_nodes:
+            try:
+                remote.run_all(parse_command(words), env=variables, cwd=cwd, on_line=_write_line)
+            except primepods.CommandError as exc:
+                print_error(api.command, exc)
+                raise typer.Exit(exc.exit_code or ExitCode.FAILED) from None
+            return
         result = remote.run(
             parse_command(words), env=variables, cwd=cwd, input=content, check=False, capture=False
         )
     raise typer.Exit(result.exit_code)
 
 
+def _write_line(line: primepods.OutputLine) -> None:
+    write(f"{line.node}: {line.text}\n", err=line.stream == "stderr")
+
+
 def _terminal_argv(
-    pod: primepods.Pod, command: str | list[str], cwd: str | None, options: SSHOptions
+    pod: primepods.Pod, node: int, command: str | list[str], cwd: str | None, options: SSHOptions
 ) -> list[str]:
     """Return the arguments of ``ssh`` for a command that has a terminal.
 
     Raises:
-        CommandError: The pod has no address.
+        CommandError: The pod has no such node, or no address.
     """
     from primepods.remote import remote_path
 
-    if pod.ssh is None:
-        raise CommandError(f"the pod has no address yet: {pod}. Wait for it: primepods wait {pod.id}")
     line = command if isinstance(command, str) else shlex.join(command)
     if cwd is not None:
         line = f"cd {shlex.quote(remote_path('--cwd', cwd))} && {shlex.join(['sh', '-c', line])}"
-    return login_argv(pod, pod.ssh, ["-t"], line, ssh=options)
+    return login_argv(pod, node, ["-t"], line, ssh=options)

@@ -10,6 +10,7 @@ import attrs
 import typer
 
 import primepods
+from primepods.remote import HostEntry, note_hosts
 
 from ._command import Api, api_command
 from ._filters import PodFilter
@@ -68,6 +69,7 @@ def command(
         pods = sorted(pod_filter.choose(listed), key=_SORT_KEYS[sort], reverse=reverse)
         shown_pods = pods[:limit]
         hidden_pods = pods[len(shown_pods) :]
+        note_hosts(HostEntry.of(pod) for pod in listed if pod.is_ready)
         # Shortened ids must also differ from those of pods that are not shown.
         PODS.print(shown_pods, print_options, other_ids=[pod.id for pod in listed])
         if hidden_pods:

@@ -20,17 +20,21 @@ from primepods.runs import Run, find_run, list_runs
 
 from ._background import run_here, show, start_process
 from ._command import Api, api_command
+from ._completion import complete_runs
 from ._durations import age, short_duration
 from ._errors import CommandError, ExitCode, print_error
 from ._handles import resolve_handle
 from ._output import ModelTable, PrintOptions
 from ._pod_table import price
-from ._remote import SshOptions
+from ._remote import Node, SshOptions
 from ._table import Column, print_info
 from ._text import count
 
 _POLL_INTERVAL = 0.2
-RunName = Annotated[str, typer.Argument(metavar="NAME", help="The run's name, or its beginning.")]
+RunName = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="The run's name, or its beginning.", autocompletion=complete_runs),
+]
 
 
 @attrs.frozen(kw_only=True)
@@ -52,14 +56,12 @@ class RunRow:
 
 def _row(run: Run) -> RunRow:
     record = run.record
-    until = time.time() if record.ended_at is None else record.ended_at
-    running = 0.0 if record.leased_at is None else (until - record.leased_at) / 3600 * record.price_hr
     return RunRow(
         name=run.name,
         state=run.state,
         pod=record.pod_id,
         since=datetime.fromtimestamp(record.began_at, UTC),
-        spent=round(record.spent + running, 4),
+        spent=round(run.cost(), 4),
         exit_code=record.exit_code,
         command=record.command if isinstance(record.command, str) else shlex.join(record.command),
     )
@@ -113,17 +115,24 @@ def command(
 @api_command
 def attach(
     api: Api,
-    name: Annotated[str, typer.Argument(metavar="NAME|POD/JOB", help="The run, or a job on a pod.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|POD/JOB", help="The run, or a job on a pod.", autocompletion=complete_runs
+        ),
+    ],
     *,
     tail: Annotated[
         int | None, typer.Option("--tail", "-n", min=0, metavar="LINES", help="Begin with the last lines.")
     ] = None,
+    node: Node = 0,
     ssh: SshOptions,
 ) -> None:
     """Show the output of a run from its beginning, and then live; the exit code is the command's.
 
     Ctrl-C only detaches: the run goes on. A run whose process has died is taken over. POD/JOB reads a job
-    from the pod itself, and works on any machine that can log in; it leaves the pod as it is.
+    from the pod itself, or one of its nodes, and works on any machine that can log in; it leaves the pod as
+    it is.
 
     Examples:
       primepods attach train-k3v9q2mxz7 --tail 20
@@ -132,7 +141,8 @@ def attach(
     pod, _, job = name.partition("/")
     if job:
         with api.client() as client:
-            remote = client.pods.remote(resolve_handle(client, pod, team=api.team), **ssh.arguments())
+            pod_id = resolve_handle(client, pod, team=api.team)
+            remote = client.pods.remote(pod_id, node=node, **ssh.arguments())
             raise typer.Exit(remote.job(job).wait(check=False, capture=False).exit_code)
     run = find_run(name)
     state = run.state
@@ -155,19 +165,25 @@ def attach(
 def stop(_: Api, name: RunName) -> None:
     """End a run as Ctrl-C ends `primepods run`: its command is ended, and its pod is deleted."""
     run = find_run(name)
-    state = run.state
-    if state == "ended":
+    if run.state == "ended":
         print_info(f"{run.name} has ended with exit code {run.record.exit_code}")
         return
-    if state == "interrupted" and run.claim():
-        run.save(is_stopping=True)
-        _take_over(run)
-    else:
-        # The lock shows that the process lives.
-        os.kill(run.reload().pid, signal.SIGINT)
+    stop_run(run)
     # The record of a run in a terminal goes with it.
     with suppress(FileNotFoundError):
         _show_to_end(run, tail=0)
+
+
+def stop_run(run: Run) -> None:
+    """Ask the process of a run to end, or start one that ends it if its process has died."""
+    if run.state == "interrupted" and run.claim():
+        run.save(is_stopping=True)
+        _take_over(run)
+    else:
+        # The lock shows that the process lives; it may be suspended.
+        pid = run.reload().pid
+        os.kill(pid, signal.SIGINT)
+        os.kill(pid, signal.SIGCONT)
 
 
 def _take_over(run: Run) -> None:

@@ -1,26 +1,16 @@
-"""`primepods ssh`: log in to a pod, or print the ssh command or configuration."""
+"""`primepods ssh`: log in to a pod, or print the ssh command."""
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections import Counter
-from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-import primepods
-
 from ._command import Api, api_command
-from ._errors import CommandError, ExitCode, print_error
-from ._handles import OptionalPodHandle, resolve_handle
-from ._lists import readable_rows
-from ._remote import become_ssh, login_argv, machine_id
+from ._handles import PodHandle, resolve_handle
+from ._remote import Node, become_ssh, login_argv
 from ._table import write
-from ._text import count
-
-_HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 Rest = Annotated[
     list[str] | None,
@@ -30,23 +20,17 @@ Rest = Annotated[
         show_default=False,
     ),
 ]
-Node = Annotated[int | None, typer.Option(min=1, help="Node of a multi-node pod, from 1.", metavar="NUMBER")]
 Print = Annotated[bool, typer.Option("--print", help="Print the command instead of running it.")]
-Config = Annotated[
-    bool,
-    typer.Option("--config", help="Print blocks for ~/.ssh/config; without a pod, for all that are ready."),
-]
 
 
 @api_command
 def command(
     api: Api,
-    pod: OptionalPodHandle = None,
+    pod: PodHandle,
     rest: Rest = None,
     *,
-    node: Node = None,
+    node: Node = 0,
     show: Print = False,
-    config: Config = False,
 ) -> None:
     """Log in to a pod with ssh.
 
@@ -58,19 +42,14 @@ def command(
       primepods ssh ID nvidia-smi
       primepods ssh ID -- -L 8888:localhost:8888
       primepods ssh ID -- -L 8888:localhost:8888 -- jupyter lab
-      primepods ssh --config >> ~/.ssh/config     # then: ssh pod_NAME
     """
-    if config:
-        _print_config(api, pod, node)
-        return
-    if pod is None:
-        raise CommandError("name the pod: primepods ssh POD", ExitCode.USAGE)
-    from primepods.remote import SSHOptions
+    from primepods.remote import HostEntry, SSHOptions, note_hosts
 
     with api.client() as client:
         found = client.pods.get(resolve_handle(client, pod, team=api.team))
+    note_hosts([HostEntry.of(found)])
     options, remote = _split(rest or [])
-    argv = login_argv(found, _target(found, node), options, remote, ssh=SSHOptions())
+    argv = login_argv(found, node, options, remote, ssh=SSHOptions())
     if show:
         write(f"{shlex.join(argv)}\n")
         return
@@ -85,77 +64,3 @@ def _split(rest: list[str]) -> tuple[list[str], str]:
         end = rest.index("--")
         return rest[:end], " ".join(rest[end + 1 :])
     return rest, ""
-
-
-def _target(pod: primepods.Pod, node: int | None) -> primepods.SSHTarget:
-    nodes = pod.nodes
-    if node is not None and node > len(nodes):
-        raise CommandError(f"--node {node}: the pod {pod.id} has {count(nodes, 'node')}", ExitCode.USAGE)
-    target = pod.ssh if node is None else nodes[node - 1].ssh
-    if target is None:
-        if pod.has_failed:
-            raise CommandError(f"the pod has failed and has no address: {pod}")
-        raise CommandError(f"the pod has no address yet: {pod}. Wait for it: primepods wait {pod.id}")
-    return target
-
-
-def _print_config(api: Api, handle: str | None, node: int | None) -> None:
-    with api.client() as client:
-        if handle is None:
-            # Unreadable rows are reported after the block.
-            with readable_rows(client.pods.list()) as pods:
-                write(_config_blocks(api.command, [pod for pod in pods if pod.is_ready], node))
-        else:
-            pod = client.pods.get(resolve_handle(client, handle, team=api.team))
-            _target(pod, node)  # raises if the pod has no address
-            write(_config_blocks(api.command, [pod], node))
-
-
-def _config_blocks(command: str, pods: Sequence[primepods.Pod], node: int | None) -> str:
-    """Return a block for each node with an address; report pods whose name and id are no host names."""
-    name_aliases = {pod.id: _aliases(pod.name or "", pod) for pod in pods}
-    id_aliases = {pod.id: _aliases(pod.id, pod) for pod in pods}
-    # How many pods could use each alias. The set counts a pod once, even if its name equals its id.
-    counts = Counter(alias for pod in pods for alias in {*name_aliases[pod.id], *id_aliases[pod.id]})
-    blocks: list[str] = []
-    for pod in pods:
-        aliases = name_aliases[pod.id]
-        # If two pods have the same name, both get aliases with their ids.
-        is_ambiguous = any(counts[alias] > 1 for alias in aliases)
-        if is_ambiguous or not _HOST_NAME.fullmatch(pod.name or ""):
-            aliases = id_aliases[pod.id]
-        try:
-            blocks += _pod_blocks(pod, aliases, node)
-        except ValueError:
-            print_error(command, f"left out {pod.id!r}: ssh can use neither its name nor its id")
-    return "\n".join(blocks)
-
-
-def _pod_blocks(pod: primepods.Pod, aliases: Sequence[str], node: int | None) -> list[str]:
-    """Return a block for each node that has an address, or only for the node with this number.
-
-    Raises:
-        ValueError: An alias is no host name.
-    """
-    return [
-        machine.ssh.config_block(alias) + _host_key_lines(machine_id(pod, machine.ssh))
-        for number, (alias, machine) in enumerate(zip(aliases, pod.nodes, strict=True), start=1)
-        if machine.ssh is not None and node in (None, number)
-    ]
-
-
-def _host_key_lines(machine: str) -> str:
-    """Return the lines by which ssh knows the same host keys as `exec`."""
-    from primepods.remote import host_key_settings
-
-    return "".join(f"    {name} {value}\n" for name, value in host_key_settings(machine).items())
-
-
-def _aliases(host: str, pod: primepods.Pod) -> list[str]:
-    """Return an alias for each node of a pod.
-
-    Real host names contain no underscore: with ``pod_``, a pod named ``github.com`` cannot replace that host.
-    """
-    if len(pod.nodes) == 1:
-        return [f"pod_{host}"]
-    return [f"pod_{host}-{number}" for number in range(1, len(pod.nodes) + 1)]

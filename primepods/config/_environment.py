@@ -51,6 +51,10 @@ def environment_variable(name: str) -> str | None:
     return os.environ.get(name)
 
 
-def environment_without_key() -> dict[str, str]:
-    """Return the environment for other programs: without ``PRIME_API_KEY`` and similar variables."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PRIME_")}
+def environment_without_key(prefix: str = "PRIME_") -> dict[str, str]:
+    """Return the environment for other programs: without ``PRIME_API_KEY`` and similar variables.
+
+    Args:
+        prefix: Beginning of the names to leave out; ``PRIME`` for primepods' own settings, too.
+    """
+    return {name: value for name, value in os.environ.items() if not name.startswith(prefix)}

@@ -5,13 +5,16 @@ environment and in the pod's own home directory, below the directory for tempora
 command continues if this process is killed.
 """
 
+import contextlib
 import os
 import re
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -33,9 +36,11 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["-G"]:
         raise SystemExit(0)  # ssh prints its configuration; there is none here
-    target, command = _parse_arguments(words)
+    target, command, forwards = _parse_arguments(words)
     if not target or not command:
         _fail("usage: [options] [--] user@host command")
+    for text in forwards:
+        _forward(text)
     user, _, host = target.rpartition("@")
     home = _make_home(re.sub("[^A-Za-z0-9.-]", "-", host))
     environment = {
@@ -107,24 +112,61 @@ def _fail(why: str) -> NoReturn:
     raise SystemExit(_SSH_ERROR)
 
 
-def _parse_arguments(words: list[str]) -> tuple[str, str]:
-    """Return the target and the command of an ``ssh`` command line.
+def _parse_arguments(words: list[str]) -> tuple[str, str, list[str]]:
+    """Return the target and the command of an ``ssh`` command line, and the values of its ``-L``.
 
     Options may precede or follow the target, until ``--`` or the command.
     """
-    _skip_options(words)
+    forwards = _take_options(words)
     target = words.pop(0) if words else ""
-    _skip_options(words)
-    return target, " ".join(words)
+    forwards += _take_options(words)
+    return target, " ".join(words), forwards
 
 
-def _skip_options(words: list[str]) -> None:
+def _take_options(words: list[str]) -> list[str]:
+    """Remove the options at the beginning; return the values of ``-L``."""
+    forwards: list[str] = []
     while words and words[0].startswith("-"):
         word = words.pop(0)
         if word == "--":
-            return
-        if re.fullmatch(_VALUE_IN_NEXT_WORD, word):
-            del words[:1]
+            break
+        if re.fullmatch(_VALUE_IN_NEXT_WORD, word) and words:
+            value = words.pop(0)
+            if word == "-L":
+                forwards.append(value)
+    return forwards
+
+
+def _forward(text: str) -> None:
+    """Forward a port, as ``127.0.0.1:8000:localhost:80`` says; the pod is this machine, too."""
+    address, local_port, host, port = text.split(":")
+    try:
+        listener = socket.create_server((address, int(local_port)))
+    except OSError as error:
+        _fail(f"cannot listen to port {local_port}: {error.strerror}")
+    threading.Thread(target=_accept, args=(listener, (host, int(port))), daemon=True).start()
+
+
+def _accept(listener: socket.socket, address: tuple[str, int]) -> None:
+    while True:
+        connection, _ = listener.accept()
+        threading.Thread(target=_relay, args=(connection, address), daemon=True).start()
+
+
+def _relay(connection: socket.socket, address: tuple[str, int]) -> None:
+    """Copy bytes in both directions, until both ends are closed."""
+    with connection, contextlib.suppress(OSError), socket.create_connection(address) as other:
+        back = threading.Thread(target=_copy, args=(other, connection), daemon=True)
+        back.start()
+        _copy(connection, other)
+        back.join()
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65_536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
 
 
 if __name__ == "__main__":

@@ -5,25 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from contextlib import suppress
 from typing import Any, Final, Literal
 
 import attrs
 
 from .._operations import LISTENERS
-from .._utils.clock import Timeout
+from .._utils.clock import Timeout, doubled
 from .._utils.money import money
 from .._utils.unique_names import is_same_name, unique_name
 from ..errors import (
     BudgetExceededError,
     CreateUncertainError,
-    NotFoundError,
     NotReleasedError,
     PriceTooHighError,
     PrimePodsError,
     WaitTimeoutError,
 )
-from ..models import Pod, PodState, PodStatus
+from ..models import Pod, PodStatus
+from ..remote import note_hosts_in_thread
 from ..specs import PodSpec
 from ._record import as_time, new_record
 from .ledger import LeaseFile
@@ -32,24 +31,17 @@ from .server_time import expiry_after
 
 _log = logging.getLogger("primepods")
 
-# Max seconds from the response to an order until its pod appears in another response.
-_APPEARANCE_TIMEOUT: Final = 60.0
 # Seconds to confirm that a pod is gone, after the release was interrupted.
 _HURRIED_TIMEOUT: Final = 10.0
 _HURRIED_INTERVAL: Final = 1.0
 # Seconds after which an accepted deletion is first sent again, if the pod is neither deleting nor terminated.
 _RESEND_AFTER: Final = 60.0
 _MAX_BACKOFF: Final = 10.0
-# Min seconds between two log messages about a release that fails.
+# Min seconds between two log messages about a pod that cannot be used or released.
 _LOG_INTERVAL: Final = 60.0
-_ENDING: Final = frozenset({PodState.DELETING, PodState.TERMINATED})
 _UNCERTAIN: Final = "its order got no conclusive response"
 _INTERRUPTED: Final = "its order was interrupted"
 _ANOTHER: Final = "the response to its order had the id of another pod"
-
-
-class _NeverShownError(Exception):
-    """No response has ever shown the pod, so a 404 does not prove that it is gone."""
 
 
 class Rental:
@@ -65,7 +57,8 @@ class Rental:
     Attributes:
         account: The account that orders the pod.
         spec: The ordered pod.
-        pod_id: The pod's id; ``None`` while it is unknown, and if it is another order's.
+        pod_id: The pod's id; ``None`` while it is unknown, and if it is another's. Until the list or ``get``
+            has shown it with the unique name, it may be another's.
         pod: The pod as ordered.
         status: The pod's last status.
         file: The lease file; ``None`` before it is written.
@@ -91,7 +84,6 @@ class Rental:
         self._is_identified = False
         # Ids of other pods with the unique name that are not confirmed gone yet.
         self._others: set[str] = set()
-        self._may_appear_until = -math.inf
         self._highest_price: float | None = None
         self._final_spent: float | None = None
         self._is_kept = False
@@ -149,7 +141,6 @@ class Rental:
             },
         )
         if self.pod_id is None:
-            self.spec = attrs.evolve(self.spec, name=record.name)
             found, shown = await find_named(self.account.listed, record.name, self._clock)
             if not found:
                 self._doubt = _UNCERTAIN
@@ -193,7 +184,6 @@ class Rental:
         """Record the id in a response that has the order's unique name."""
         self.pod_id = pod_id
         self._doubt = ""
-        self._may_appear_until = self._clock.time() + _APPEARANCE_TIMEOUT
         changes: dict[str, Any] = {"pod_id": pod_id, "price_hr": self.price_hr}
         server_time = self.account.server_clock.now()
         if server_time is not None:
@@ -206,12 +196,16 @@ class Rental:
             await asyncio.to_thread(self.file.update, **changes)
 
     async def identify(self) -> list[ListedPod]:
-        """Forget the id in the response to the order if the API shows it with another name, or with none.
+        """Find out whether the id in the response to the order is ours.
 
-        An id that nothing shows counts by the response; one that was shown with our name stays ours.
+        Forget it if the API shows it with another name, or with none. One that was shown with our name stays
+        ours.
 
         Returns:
             The list that was read; empty if the id was identified before.
+
+        Raises:
+            PrimePodsError: Neither the list nor ``get`` shows the id.
         """
         if self.pod_id is None or self._is_identified:
             return []
@@ -221,9 +215,13 @@ class Rental:
             try:
                 row = await self.account.pods.get(self.pod_id)
             except (PrimePodsError, ValueError) as exc:
-                _log.info("the name of pod %s cannot be read: %s", self.pod_id, exc)
-        self._is_identified = row is not None and is_same_name(self.name, row.name)
-        if row is not None and not self._is_identified:
+                if row is None:
+                    raise PrimePodsError(
+                        f"Neither the list nor `get` shows that pod {self.pod_id} has the name {self.name}: "
+                        f"{exc}"
+                    ) from None
+        self._is_identified = is_same_name(self.name, row.name)
+        if not self._is_identified:
             _log.warning("pod %s has another name than %s: it is not deleted", self.pod_id, self.name)
             self.pod = self.pod_id = None
             self._doubt = _ANOTHER
@@ -309,10 +307,8 @@ class Rental:
         if self._doubt == _INTERRUPTED:
             found, self._shown = await find_named(self.account.listed, self.name, self._clock)
             self._others |= {row.id for row in found}
-        self._note_others(await self.identify())
         if self.pod_id is not None:
-            is_shown = self.status is not None or self._is_identified
-            self._failure = await self._delete(self.pod_id, is_shown=is_shown)
+            self._failure = await self._delete(self.pod_id)
 
     async def delete_others(self, listed: list[ListedPod]) -> str | None:
         """Delete all pods with the unique name but the ordered one; return why one may be running."""
@@ -320,7 +316,7 @@ class Rental:
         self._note_others(listed)
         for pod_id in sorted(self._others):
             _log.warning("pod %s is deleted: it is of the order %s, and not used", pod_id, self.name)
-            reason = await self._delete(pod_id, is_shown=True)
+            reason = await self._delete(pod_id)
             if reason is None:
                 self._others.discard(pod_id)
                 self._doubt = ""
@@ -359,18 +355,15 @@ class Rental:
             if not self._is_kept:
                 if self.pod_id is not None:
                     _log.info("%s is confirmed gone, for about %s", self.label, money(self._final_spent))
+                    note_hosts_in_thread(removed=[self.pod_id])
                 self.notify("LeaseReleased", spent=self._final_spent)
         self.is_settled = True
 
-    async def _delete(self, pod_id: str, *, is_shown: bool) -> str | None:
-        """Delete a pod and confirm that it is gone; return why it may be running.
-
-        Args:
-            pod_id: The pod.
-            is_shown: Whether a response has shown the pod; if not, a 404 does not prove that it is gone.
-        """
+    async def _delete(self, pod_id: str) -> str | None:
+        """Delete a pod and confirm that it is gone; return why it may be running."""
         pods = self.account.pods
         failures = 0
+        self._last_failure = ""
         self._ends_at = self._clock.time() + self._options.release_timeout
         self._accepted_at = math.inf
         resend_after = _RESEND_AFTER
@@ -379,8 +372,9 @@ class Rental:
                 while True:
                     try:
                         if self._accepted_at == math.inf:
-                            if await self._send_deletion(pod_id, is_shown=is_shown):
+                            if self._is_doubtful(pod_id) and not await self._resolve_doubt(pod_id):
                                 return None
+                            await pods.delete(pod_id, missing_ok=True)
                             self._accepted_at = self._clock.time()
                             self._reschedule()
                         interval = self._options.interval
@@ -397,50 +391,48 @@ class Rental:
                         # A wait begins anew, and under a rate limit it may need minutes to confirm an end.
                         resend_after *= 2
                         status = exc.statuses.get(pod_id)
-                        if status is not None and status.status not in _ENDING:
+                        if status is not None and not (status.status and status.status.is_ending):
                             # The API has lost the deletion that it accepted.
                             self._accepted_at = math.inf
                             self._reschedule()
                     except (PrimePodsError, ValueError) as exc:
                         # ValueError: the list shows an id for which no request is possible.
-                        self._note_failure(exc)
+                        self.note_failure("is not released yet", exc)
                         failures += 1
-                        await self._clock.sleep(min(_MAX_BACKOFF, 0.25 * 2.0 ** min(failures, 6)))
+                        await self._clock.sleep(doubled(0.25, times=failures, maximum=_MAX_BACKOFF))
                     except TimeoutError:
                         continue  # hurried
                     else:
                         return None
         except TimeoutError:
+            if self._is_doubtful(pod_id):
+                return (
+                    f"the response to its order had the id {pod_id}, which neither the list nor `get` has "
+                    "shown with this name: that pod may be another's, and is not deleted"
+                )
             is_accepted = self._accepted_at < math.inf
             accepted = "was accepted, but it is not gone" if is_accepted else "is not accepted"
             return f"its deletion {accepted} in time{self._last_failure}"
-        except _NeverShownError:
-            return "no response has shown it since its order, and the history does not show that it has ended"
         finally:
             self._limit = None
 
-    async def _send_deletion(self, pod_id: str, *, is_shown: bool) -> bool:
-        """Send the deletion; return whether the history already shows that the pod has ended.
+    def _is_doubtful(self, pod_id: str | None) -> bool:
+        """Return whether nothing has shown yet that a pod has the unique name."""
+        return pod_id == self.pod_id and not self._is_identified
+
+    async def _resolve_doubt(self, pod_id: str) -> bool:
+        """Find out whose pod it is; return whether it is ours, and has not ended by the history.
 
         Raises:
-            PrimePodsError: The deletion is not accepted, or the pod may still appear.
-            _NeverShownError: The pod does not exist, and cannot appear any more.
+            PrimePodsError: Nothing shows whose it is.
         """
-        if is_shown:
-            await self.account.pods.delete(pod_id, missing_ok=True)
-            return False
-        with suppress(NotFoundError):
-            state = await self.account.pods.delete(pod_id, missing_ok=False)
-            # TERMINATED can mean that the response was unclear, and that neither `get` nor the list shows the
-            # pod. It may still appear.
-            if state != PodState.TERMINATED:
+        try:
+            self._note_others(await self.identify())
+        except PrimePodsError:
+            if has_ended(self.name, pod_id, await read_ended_pods(self.account.pods)):
                 return False
-        if has_ended(self.name, pod_id, await read_ended_pods(self.account.pods)):
-            return True
-        if self._clock.time() >= self._may_appear_until:
-            raise _NeverShownError
-        msg = f"Pod {pod_id} has not appeared in the API since its order."
-        raise PrimePodsError(msg)
+            raise
+        return self.pod_id is not None
 
     def hurry(self) -> None:
         """Limit the confirmation of an accepted deletion to 10 seconds from now, and poll every second."""
@@ -455,12 +447,12 @@ class Rental:
             hurried_end = max(self._accepted_at, self._hurried_at) + _HURRIED_TIMEOUT
             self._limit.reschedule(min(self._ends_at, hurried_end))
 
-    def _note_failure(self, error: Exception) -> None:
-        """Log a failure of the release: the first, then at most one a minute."""
+    def note_failure(self, problem: str, error: Exception) -> None:
+        """Log why the pod is not used or released yet: the first failure, then at most one a minute."""
         self._last_failure = f"; the last failure: {str(error).rstrip('.')}"
         if self._clock.time() >= self._logged_at + _LOG_INTERVAL:
             self._logged_at = self._clock.time()
-            _log.warning("%s is not released yet: %s", self.label, error)
+            _log.warning("%s %s: %s", self.label, problem, error)
 
     def give_up(self, reason: str) -> None:
         """Report that the release has ended before it was done, if a pod may run."""
@@ -473,12 +465,13 @@ class Rental:
         """Report that the pod may be running: as an error of the lease, in the log and to ``on_event``."""
         if self.release_error is not None:
             return
-        pod_id = self.pod_id
-        remedy = (
-            "look for that name in `pods.list()`" if pod_id is None else f"`client.pods.delete({pod_id!r})`"
-        )
+        # What may be another's must not be deleted by the user, either.
+        pod_id = None if self._is_doubtful(self.pod_id) else self.pod_id
+        label, remedy = self.label, f"`client.pods.delete({pod_id!r})`"
+        if pod_id is None:
+            label, remedy = f"A pod named {self.name}", "look for that name in `pods.list()`"
         error = NotReleasedError(
-            f"{self.label} may be running and billed: {reason}. `primepods sweep` removes it, or {remedy}.",
+            f"{label} may be running and billed: {reason}. `primepods sweep` removes it, or {remedy}.",
             pod_id=pod_id,
             name=self.name,
             price_hr=None if pod_id is None else self.price_hr,

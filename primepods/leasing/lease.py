@@ -88,7 +88,7 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
 
     def __init__(self, supervisor: LeaseSupervisor) -> None:
         LeasedPodView.__init__(self, supervisor)
-        AsyncRemote.__init__(self, self.pod.id, self.ssh, supervisor.ssh_options)
+        AsyncRemote.__init__(self, self.pod.id, self.status.nodes, supervisor.ssh_options)
 
     def _check_usable(self) -> None:
         if not self._supervisor.is_usable:

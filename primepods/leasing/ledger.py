@@ -140,7 +140,7 @@ class LeaseFile:
                 raise
             old, self._descriptor = self._descriptor, descriptor
             _close(old)
-            _sync_folder(self.path.parent)
+            sync_folder(self.path.parent)
 
     def update(self, **changes: Any) -> None:
         """Append changed fields; log a failure: the earlier lines stay."""
@@ -242,7 +242,7 @@ def _lock(descriptor: int) -> bool | None:
     return True
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Sync the folder, so that a new name survives a power failure."""
     if fcntl is None:
         return

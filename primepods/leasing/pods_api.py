@@ -231,7 +231,5 @@ async def read_ended_pods(pods: PodsAPI) -> list[HistoryRecord]:
 
 
 def has_ended(name: str, pod_id: str | None, ended: list[HistoryRecord]) -> bool:
-    """Return whether a pod is one of the ended ones: by its id or, without an id, by its unique name."""
-    if pod_id is not None:
-        return any(record.id == pod_id for record in ended)
-    return any(is_same_name(name, record.name) for record in ended)
+    """Return whether a pod is one of the ended ones: by its unique name and, if it is known, by its id."""
+    return any(is_same_name(name, record.name) and pod_id in {None, record.id} for record in ended)

@@ -34,9 +34,10 @@ from ..errors import (
     RequestTimeoutError,
     SoldOutError,
     WaitError,
+    WaitTimeoutError,
 )
 from ..models import Pod, PodChange, PodStatus
-from ..remote import AsyncRemote, SSHOptions, wait_for_login
+from ..remote import AsyncRemote, HostEntry, SSHOptions, note_hosts_in_thread, wait_for_login
 from ..specs import PodSpec
 from ..ssh import SSHTarget
 from ..waiting import OnChange
@@ -114,7 +115,8 @@ class LeaseSupervisor:
 
     def check_unused(self) -> None:
         """Raise an error if the lease was begun before."""
-        if self.has_begun:
+        # Begun in this process, or before a fork.
+        if self._pid != 0:
             raise RuntimeError("A lease is used once. Make another with `pods.lease`.")
 
     def resume(self, file: LeaseFile) -> None:
@@ -177,11 +179,6 @@ class LeaseSupervisor:
     def ssh_options(self) -> SSHOptions:
         """How to log in to the pod."""
         return self._options.ssh
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether the lease has begun, in this process or before a fork."""
-        return self._pid != 0
 
     @property
     def has_begun_in_this_process(self) -> bool:
@@ -353,20 +350,18 @@ class LeaseSupervisor:
         if self._options.login:
             await self._options.ssh.check()
         errors: list[PrimePodsError] = []
-        failures: list[str] = []
         listed: list[ListedPod] = []
         for account, spec in self._orders:
             try:
                 listed = await self._rent(account, spec)
                 break
             except PrimePodsError as exc:
-                for failure in failures:
-                    exc.add_note(f"Before that: {failure}")
+                for earlier in errors:
+                    exc.add_note(f"Before that: {earlier}")
                 errors.append(exc)
                 if not await self._prepare_next(self._rentals[-1], errors):
                     raise
                 self._note_deletion(exc)
-                failures.append(str(exc))
                 self._log_failover(self._rentals[-1], exc, tried=len(errors))
         self.is_ready = True
         self._rentals[-1].notify("LeaseReady")
@@ -441,8 +436,9 @@ class LeaseSupervisor:
         rental.check_price()
         rental.check_budget()
         pod_id = str(rental.pod_id)
+        ends_at = self._clock.time() + self._options.ready_timeout
         status = await self._boot(rental, pod_id)
-        listed = await rental.identify()
+        listed = await self._identify(rental, pod_id, ends_at)
         if rental.pod_id is None:
             raise ProtocolError(
                 f"The response to the order of pod {rental.name!r} has the id {pod_id}, and the API shows "
@@ -461,8 +457,9 @@ class LeaseSupervisor:
                 pending=(),
             )
         _log.info("%s is ready: %s", rental.label, status.ssh)
+        note_hosts_in_thread([HostEntry(pod_id, rental.name, tuple(node.ssh for node in status.nodes))])
         if self._options.login:
-            await wait_for_login(AsyncRemote(pod_id, status.ssh, self._options.ssh))
+            await wait_for_login(AsyncRemote(pod_id, status.nodes, self._options.ssh))
             _log.info("%s accepts the login", rental.label)
         return listed
 
@@ -485,6 +482,23 @@ class LeaseSupervisor:
         rental.note_status(status)
         rental.check_price()
         return status
+
+    async def _identify(self, rental: Rental, pod_id: str, ends_at: float) -> list[ListedPod]:
+        """Find out whose pod it is, and return the list that was read; ask again while nothing shows the pod.
+
+        Raises:
+            WaitTimeoutError: Nothing has shown it in time.
+        """
+        while True:
+            try:
+                return await rental.identify()
+            except PrimePodsError as exc:
+                rental.note_failure("is ready, but not used yet", exc)
+                if self._clock.time() + self._options.interval >= ends_at:
+                    text = f"{rental.label} was ready, but is not used, since it may be another's. {exc}"
+                    statuses = {} if rental.status is None else {pod_id: rental.status}
+                    raise WaitTimeoutError(text, statuses=statuses, pending=(pod_id,)) from None
+            await self._clock.sleep(self._options.interval)
 
     async def _release(self, *rentals: Rental) -> None:
         """The second phase: delete the pods, then what the list shows under a name of the lease.

@@ -316,17 +316,10 @@ class Sweeper:
     async def _delete_pod(self, pod_id: str, orphan: _Orphan) -> PrimePodsError | None:
         """Delete one pod and confirm that it is terminated; return the error if that fails."""
         pods = self.account.pods
-        # While a pod may still appear, a 404 does not prove that it is deleted.
-        may_appear = not orphan.is_listed and orphan.file is not None and self._may_appear(orphan.file)
         try:
-            if not orphan.is_listed and await self._is_shown_as_another(pod_id, orphan):
-                name = orphan.pods[0].name
-                return PrimePodsError(f"Pod {pod_id} has another name than {name}: it is not deleted.")
-            await pods.delete(pod_id, missing_ok=not may_appear)
+            if orphan.is_listed or orphan.file is None or await self._exists(pod_id, orphan.file):
+                await pods.delete(pod_id, missing_ok=True)
             await pods.wait_gone(pod_id, timeout=_RELEASE_TIMEOUT, interval=_INTERVAL)
-        except NotFoundError as exc:
-            exc.add_note("The order is so recent that its pod may still appear: sweep again in ten minutes.")
-            return exc
         except PrimePodsError as exc:
             return exc
         except ValueError as exc:
@@ -335,13 +328,23 @@ class Sweeper:
             return PrimePodsError(f"The file {path} cannot be used: {exc} Remove it by hand.")
         return None
 
-    async def _is_shown_as_another(self, pod_id: str, orphan: _Orphan) -> bool:
-        """Return whether ``get`` shows a pod, which the list may lack by an error, with another name."""
+    async def _exists(self, pod_id: str, file: LeaseFile) -> bool:
+        """Return whether a recorded pod that the list does not show exists.
+
+        Raises:
+            PrimePodsError: It may be another's, or has not appeared yet.
+        """
         try:
             pod = await self.account.pods.get(pod_id)
-        except PrimePodsError:
-            return False
-        return orphan.file is not None and not is_same_name(orphan.file.record.name, pod.name)
+        except NotFoundError as exc:
+            if not self._may_appear(file):
+                return False
+            exc.add_note("The order is so recent that its pod may still appear: sweep again in ten minutes.")
+            raise
+        name = file.record.name
+        if not is_same_name(name, pod.name):
+            raise PrimePodsError(f"Pod {pod_id} has another name than {name}: it is not deleted.")
+        return True
 
 
 def _as_orphaned(row: ListedPod, created_at: datetime | None) -> OrphanedPod:

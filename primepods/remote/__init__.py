@@ -1,33 +1,70 @@
 """Commands on pods and copies of files, with the system's ``ssh``."""
 
 from ._background import BackgroundWriter
+from ._exchange import echo
 from ._exclude import Exclusion
+from ._hosts import (
+    HostEntry,
+    choose_aliases,
+    config_blocks,
+    find_host_alias,
+    hosts_file,
+    install_hosts,
+    note_hosts,
+    note_hosts_in_thread,
+    uninstall_hosts,
+)
 from ._job_reader import JobLines
 from ._scripts import remote_path
+from .forward import AsyncForward
 from .job import AsyncJob, AsyncJobOutput, job_lines, read_output
-from .options import SSHOptions, host_key_settings
-from .remote import AsyncRemote, check_work, measure_upload, wait_for_login
-from .results import CommandResult, JobState, OnLine, OnProgress, OutputLine, UploadSize
+from .options import SSHOptions, host_key_settings, machine_name
+from .remote import (
+    AsyncRemote,
+    check_work,
+    find_nodes,
+    forward_ports,
+    measure_upload,
+    rank_variables,
+    wait_for_login,
+)
+from .results import CommandResult, JobState, OnLine, OnProgress, OutputLine, Stream, UploadSize
 
 __all__ = [
+    "AsyncForward",
     "AsyncJob",
     "AsyncJobOutput",
     "AsyncRemote",
     "BackgroundWriter",
     "CommandResult",
     "Exclusion",
+    "HostEntry",
     "JobLines",
     "JobState",
     "OnLine",
     "OnProgress",
     "OutputLine",
     "SSHOptions",
+    "Stream",
     "UploadSize",
     "check_work",
+    "choose_aliases",
+    "config_blocks",
+    "echo",
+    "find_host_alias",
+    "find_nodes",
+    "forward_ports",
     "host_key_settings",
+    "hosts_file",
+    "install_hosts",
     "job_lines",
+    "machine_name",
     "measure_upload",
+    "note_hosts",
+    "note_hosts_in_thread",
+    "rank_variables",
     "read_output",
     "remote_path",
+    "uninstall_hosts",
     "wait_for_login",
 ]

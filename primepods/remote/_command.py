@@ -39,6 +39,7 @@ class Command:
         timeout: float | None,
         on_line: OnLine | None,
         capture: bool,
+        node: int = 0,
     ) -> None:
         if timeout is not None:
             check_seconds("timeout", timeout)
@@ -56,8 +57,8 @@ class Command:
         # The standard input of ssh stays open behind it: its end ends the command.
         self._script = script + (data or b"")
         self._timeout = timeout
-        self._stdout = _Output("stdout", on_line, capture=capture)
-        self._stderr = _Output("stderr", on_line, capture=capture)
+        self._stdout = _Output("stdout", on_line, capture=capture, node=node)
+        self._stderr = _Output("stderr", on_line, capture=capture, node=node)
 
     async def run(self, login: Login) -> CommandResult:
         """Run the command.
@@ -79,7 +80,7 @@ class Command:
         # The script prints the exit code on stderr at its end.
         code = session.stderr.exit_code
         if code is None or scope.cancelled_caught:
-            raise self._unfinished_error(login.pod_id, seconds, is_timeout=scope.cancelled_caught)
+            raise self._unfinished_error(login, seconds, is_timeout=scope.cancelled_caught)
         return CommandResult(
             exit_code=code,
             seconds=seconds,
@@ -88,7 +89,7 @@ class Command:
             is_truncated=self._stdout.tail.is_truncated or self._stderr.tail.is_truncated,
         )
 
-    def check(self, result: CommandResult, pod_id: str) -> None:
+    def check(self, result: CommandResult, login: Login) -> None:
         """Raise an error for a nonzero exit code.
 
         Raises:
@@ -96,31 +97,32 @@ class Command:
         """
         if result.exit_code:
             raise CommandError(
-                f"{self._shown} on pod {pod_id} ended with exit code {result.exit_code}."
+                f"{self._shown} on pod {login.label} ended with exit code {result.exit_code}."
                 f"{_last_line(result.stderr)}",
-                pod_id=pod_id,
+                pod_id=login.pod_id,
                 exit_code=result.exit_code,
                 stdout=result.stdout,
                 stderr=result.stderr,
                 seconds=result.seconds,
             )
 
-    def _unfinished_error(self, pod_id: str, seconds: float, *, is_timeout: bool) -> Exception:
+    def _unfinished_error(self, login: Login, seconds: float, *, is_timeout: bool) -> Exception:
         stdout, stderr = self._stdout.tail.text(), self._stderr.tail.text()
         last = _last_line(stderr)
         if is_timeout:
             return CommandTimeoutError(
-                f"{self._shown} on pod {pod_id} ran longer than {self._timeout:g} s and was stopped.{last}",
-                pod_id=pod_id,
+                f"{self._shown} on pod {login.label} ran longer than {self._timeout:g} s and was stopped."
+                f"{last}",
+                pod_id=login.pod_id,
                 exit_code=None,
                 stdout=stdout,
                 stderr=stderr,
                 seconds=seconds,
             )
         return ConnectionLostError(
-            f"The connection to pod {pod_id} was lost {seconds:.1f} s after {self._shown} began. The command "
-            f"may have finished: check before you run it again.{last}",
-            pod_id=pod_id,
+            f"The connection to pod {login.label} was lost {seconds:.1f} s after {self._shown} began. The "
+            f"command may have finished: check before you run it again.{last}",
+            pod_id=login.pod_id,
             stdout=stdout,
             stderr=stderr,
         )
@@ -129,10 +131,11 @@ class Command:
 class _Output:
     """Output of a command on one of its streams."""
 
-    def __init__(self, stream: Stream, on_line: OnLine | None, *, capture: bool) -> None:
+    def __init__(self, stream: Stream, on_line: OnLine | None, *, capture: bool, node: int) -> None:
         is_streamed = on_line is not None or not capture
         self.tail = Tail(_MAX_CAPTURED_IF_STREAMED if is_streamed else _MAX_CAPTURED)
         self._stream: Stream = stream
+        self._node = node
         self._on_line = on_line
         self._lines = Lines()
         self._is_echoed = not capture
@@ -160,7 +163,7 @@ class _Output:
 
     async def _call(self, on_line: OnLine, lines: list[str]) -> None:
         for line in lines:
-            await call_back(on_line, OutputLine(text=line, stream=self._stream))
+            await call_back(on_line, OutputLine(text=line, stream=self._stream, node=self._node))
 
 
 def _last_line(stderr: str) -> str:

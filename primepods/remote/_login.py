@@ -7,7 +7,7 @@ import logging
 import re
 import shlex
 import subprocess
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
@@ -51,35 +51,48 @@ class Login:
         pod_id: The pod's id.
         target: User, host and port.
         options: The login options.
+        label: The pod's id for messages, with the node's number if the pod has several.
+        machine: The name under which the node's host key is stored; see :func:`machine_name`.
+        ip: The node's address as the API names it.
     """
 
     pod_id: str
     target: SSHTarget
     options: SSHOptions
+    label: str
+    machine: str
+    ip: str | None
     _slots: anyio.Semaphore = attrs.field(factory=partial(anyio.Semaphore, _MAX_LOGINS))
+
+    @property
+    def address(self) -> str:
+        """The node's address for other nodes, which may be a private one; emulated nodes are this machine."""
+        address = self.ip or self.target.host
+        return "127.0.0.1" if is_emulated(address) else address
 
     @asynccontextmanager
     async def session(
-        self, *, has_raw_stdout: bool = False, timeout: float | None = None
+        self, *, has_raw_stdout: bool = False, timeout: float | None = None, first: Sequence[str] = ()
     ) -> AsyncGenerator[Session]:
         """Log in, with retries, and yield a session that waits for its script.
 
         Args:
             timeout: Seconds to retry the login, in place of the option's.
             has_raw_stdout: Whether a thread reads the standard output from ``session.raw_stdout``, unparsed.
+            first: Options of ``ssh`` that override all others.
 
         Raises:
             LoginError: The login did not succeed in time, or cannot succeed.
             ConfigError: ``ssh`` is missing.
         """
         timeout = self.options.login_timeout if timeout is None else timeout
-        session = await self._log_in(timeout, has_raw_stdout=has_raw_stdout)
+        session = await self._log_in(timeout, has_raw_stdout=has_raw_stdout, first=first)
         try:
             yield session
         finally:
             await session.aclose()
 
-    async def _log_in(self, timeout: float, *, has_raw_stdout: bool) -> Session:
+    async def _log_in(self, timeout: float, *, has_raw_stdout: bool, first: Sequence[str]) -> Session:
         said = ""
         """Messages of the last attempt, or of the last one that refused the keys."""
         offered: list[str] | None = None
@@ -88,7 +101,7 @@ class Login:
         with anyio.move_on_after(timeout):
             while True:
                 async with self._slots:
-                    session, message = await self._attempt(has_raw_stdout=has_raw_stdout)
+                    session, message = await self._attempt(has_raw_stdout=has_raw_stdout, first=first)
                 if session is not None:
                     return session
                 await self._raise_if_permanent(message, is_first=not said)
@@ -100,7 +113,7 @@ class Login:
                     seconds = anyio.current_time() - started_at
                     _log.warning(
                         "Cannot log in to pod %s yet (%.0f s, %.0f s at most): %s",
-                        self.pod_id,
+                        self.label,
                         seconds,
                         timeout,
                         said,
@@ -111,9 +124,9 @@ class Login:
                 await anyio.sleep(_REFUSED_INTERVAL if _is_refusal(said) else _RETRY_INTERVAL)
         raise self._timeout_error(said or "ssh said nothing", offered or [])
 
-    async def _attempt(self, *, has_raw_stdout: bool) -> tuple[Session | None, str]:
+    async def _attempt(self, *, has_raw_stdout: bool, first: Sequence[str]) -> tuple[Session | None, str]:
         """Return a ready session, or the messages of ``ssh``."""
-        make_argv = partial(self.options.argv, self.pod_id, self.target)
+        make_argv = partial(self.options.argv, self.machine, self.target, first=first)
         try:
             session = await Session.start(make_argv, has_raw_stdout=has_raw_stdout)
         except OSError as exc:
@@ -132,9 +145,9 @@ class Login:
         """Raise an error if another attempt cannot succeed."""
         if _HOST_KEY_CHANGED in said:
             file = known_hosts()
-            alias = host_alias(self.pod_id)
+            alias = host_alias(self.machine)
             raise LoginError(
-                f"Pod {self.pod_id} at {self.target.host} has another host key than at the first login: it "
+                f"Pod {self.label} at {self.target.host} has another host key than at the first login: it "
                 f"was reinstalled, or the connection is intercepted. Nothing was sent. ssh said: {said} If "
                 f"you know why, remove the old key: ssh-keygen -R {alias} -f {shlex.quote(file)}",
                 pod_id=self.pod_id,
@@ -142,14 +155,14 @@ class Login:
             )
         if _LOCAL_FAULT.search(said):
             raise ConfigError(
-                f"Could not log in to pod {self.pod_id}: ssh rejects its options or its configuration here. "
+                f"Could not log in to pod {self.label}: ssh rejects its options or its configuration here. "
                 f"Change ssh_options or ~/.ssh/config. ssh said: {said}"
             )
         if is_first:
-            await self.options.check(self.pod_id, self.target)
-        if self.options.ssh_command == ("ssh",) and _is_emulated(self.target.host):
+            await self.options.check(self.machine, self.target)
+        if self.options.ssh_command == ("ssh",) and is_emulated(self.target.host):
             raise LoginError(
-                f"Could not log in to pod {self.pod_id}: its address {self.target.host} is that of an "
+                f"Could not log in to pod {self.label}: its address {self.target.host} is that of an "
                 "emulated pod, with no machine behind it. Set PRIMEPODS_SSH_COMMAND='python -m "
                 f"primepods.emulator.local_ssh', as `primepods emulator` prints it. ssh said: {said}",
                 pod_id=self.pod_id,
@@ -159,7 +172,7 @@ class Login:
     def _timeout_error(self, said: str, offered: list[str]) -> LoginError:
         """Return the error of a login timeout, with the keys that ``ssh`` offered if the pod refused them."""
         failure = (
-            f"Could not log in to pod {self.pod_id} with `{self.target}` within "
+            f"Could not log in to pod {self.label} with `{self.target}` within "
             f"{self.options.login_timeout:g} s: {said}"
         )
         if _is_refusal(said):
@@ -174,7 +187,7 @@ class Login:
         """Return the keys that ``ssh`` offers, from its debug log of another attempt."""
         # No script is sent: with its standard input empty, the shell on the pod ends at once.
         argv = self.options.argv(
-            self.pod_id, self.target, bootstrap(mark="unused"), first=("-o", "LogLevel=DEBUG1")
+            self.machine, self.target, bootstrap(mark="unused"), first=("-o", "LogLevel=DEBUG1")
         )
         with anyio.move_on_after(_KEYS_TIMEOUT):
             done = await anyio.run_process(
@@ -193,7 +206,8 @@ def _is_refusal(said: str) -> bool:
     return LoginError("", pod_id="", said=said).is_key_refused
 
 
-def _is_emulated(host: str) -> bool:
+def is_emulated(host: str) -> bool:
+    """Return whether an address is that of an emulated pod."""
     try:
         return ipaddress.ip_address(host) in _EMULATED
     except ValueError:

@@ -88,18 +88,18 @@ class SSHOptions:
     ssh_options: tuple[str, ...] = attrs.field(default=(), converter=_to_options)
     ssh_command: tuple[str, ...] = attrs.field(default=("ssh",), converter=_to_program)
 
-    async def check(self, pod_id: str = "pod", target: SSHTarget = _EXAMPLE) -> None:
+    async def check(self, machine: str = "pod", target: SSHTarget = _EXAMPLE) -> None:
         """Check that the program is installed and, if it is ``ssh``, accepts its options and configuration.
 
         Args:
-            pod_id: The pod's id.
+            machine: The name under which its host key is stored.
             target: User, host and port, for which the configuration may have a section.
 
         Raises:
             ConfigError: The program is missing or cannot be started, or rejects something; or the host keys
                 cannot be stored.
         """
-        options = self.argv(pod_id, target)[len(self.ssh_command) :]
+        options = self.argv(machine, target)[len(self.ssh_command) :]
         program = self.ssh_command[0]
         try:
             if PurePath(program).stem != "ssh":
@@ -135,12 +135,12 @@ class SSHOptions:
         return ConfigError(f"{failure}: this process, or this machine, has too few resources.")
 
     def argv(
-        self, pod_id: str, target: SSHTarget, line: str | None = None, *, first: Sequence[str] = ()
+        self, machine: str, target: SSHTarget, line: str | None = None, *, first: Sequence[str] = ()
     ) -> list[str]:
         """Return the arguments of ``ssh`` that run a command line on a pod.
 
         Args:
-            pod_id: The pod's id. Its host key is stored under the id, since pods reuse addresses.
+            machine: The name under which its host key is stored, since pods reuse addresses.
             target: User, host and port.
             line: The command line for the pod's shell.
             first: Options that override ``ssh_options`` and the defaults.
@@ -148,22 +148,30 @@ class SSHOptions:
         Raises:
             ConfigError: The host keys cannot be stored.
         """
-        defaults = _DEFAULTS | host_key_settings(pod_id)
+        defaults = _DEFAULTS | host_key_settings(machine)
         default_options = [word for name, value in defaults.items() for word in ("-o", f"{name}={value}")]
         # The first value of an option wins.
         options = [*_FIXED, *first, *self.ssh_options, *default_options]
         return [*self.ssh_command, *target.argv(*options, command=line)[1:]]
 
 
-def host_alias(pod_id: str) -> str:
-    """Return the name under which a pod's host key is stored."""
-    if _ALIAS.fullmatch(pod_id):
-        return pod_id
-    return hashlib.sha256(pod_id.encode()).hexdigest()
+def machine_name(pod_id: str, node: int) -> str:
+    """Return the name of a pod's node among the host keys: the pod's id for the first."""
+    return f"{pod_id}-{node}" if node else pod_id
 
 
-def host_key_settings(pod_id: str) -> dict[str, str]:
-    """Return the settings of ``ssh`` by which all logins to a pod know the same host key.
+def host_alias(machine: str) -> str:
+    """Return the text under which a host key is stored."""
+    if _ALIAS.fullmatch(machine):
+        return machine
+    return hashlib.sha256(machine.encode()).hexdigest()
+
+
+def host_key_settings(machine: str) -> dict[str, str]:
+    """Return the settings of ``ssh`` by which all logins to a machine know the same host key.
+
+    Args:
+        machine: See :func:`machine_name`.
 
     Raises:
         ConfigError: The host keys cannot be stored.
@@ -172,7 +180,7 @@ def host_key_settings(pod_id: str) -> dict[str, str]:
     path = known_hosts().replace("%", "%%")
     return {
         "UserKnownHostsFile": f'"{path}"' if " " in path else path,
-        "HostKeyAlias": host_alias(pod_id),
+        "HostKeyAlias": host_alias(machine),
         "StrictHostKeyChecking": "accept-new",
         "GlobalKnownHostsFile": "/dev/null",
         "UpdateHostKeys": "no",

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .._utils.arguments import check_flag
+from ..errors import LoginError
+from ..models import Node
 from ..ssh import SSHTarget
 from ._exclude import Exclusion
-from .options import SSHOptions
+from .options import SSHOptions, machine_name
 from .results import CommandResult, OnLine, OnProgress, UploadSize
 
 if TYPE_CHECKING:
     from ._login import Login
+    from .forward import AsyncForward
     from .job import AsyncJob
 
-FindTarget = Callable[[], Awaitable[SSHTarget]]
+_PORTS: Final = range(20_000, 32_000)
+"""Ports below those that systems choose for outgoing connections."""
+_MAX_PORTS: Final = 32
+"""Ports to try on the first node."""
+_PRINT_FREE_PORT: Final = """for port do
+  grep -qi ":$(printf %04x "$port") " /proc/net/tcp /proc/net/tcp6 2>/dev/null || { echo "$port"; exit; }
+done; exit 1"""
+
+FindNodes = Callable[[], Awaitable[tuple[Node, ...]]]
 
 
 class AsyncRemote:
@@ -27,10 +39,17 @@ class AsyncRemote:
     apply. The login is retried for ``login_timeout``; nothing is sent before it succeeds.
     """
 
-    def __init__(self, pod_id: str, target: SSHTarget | FindTarget, options: SSHOptions) -> None:
+    def __init__(
+        self,
+        pod_id: str,
+        nodes: SSHTarget | tuple[Node, ...] | FindNodes,
+        options: SSHOptions,
+        node: int | None = None,
+    ) -> None:
         self._pod_id = pod_id
-        self._target = target
+        self._nodes = (Node(ip=None, ssh=nodes),) if isinstance(nodes, SSHTarget) else nodes
         self._options = options
+        self._node = node
         self._login: Login | None = None
 
     @property
@@ -82,10 +101,52 @@ class AsyncRemote:
             command, env=env, cwd=cwd, input=input, timeout=timeout, on_line=on_line, capture=capture
         )
         check_flag("check", check)
-        result = await job.run(await self._get_login())
+        login = await self._get_login()
+        result = await job.run(login)
         if check:
-            job.check(result, self.pod_id)
+            job.check(result, login)
         return result
+
+    async def run_all(
+        self,
+        command: str | Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        timeout: float | None = None,
+        on_line: OnLine | None = None,
+    ) -> tuple[CommandResult, ...]:
+        """Run a command on all nodes of the pod at once, and return a result for each, in their order.
+
+        It gets the variables by which programs on the nodes find each other: ``NODE_RANK``, ``NNODES``,
+        ``MASTER_ADDR`` (the first node) and ``MASTER_PORT`` (free there), and the same for ``torchrun``:
+        ``PET_NODE_RANK``, ``PET_NNODES``, ``PET_MASTER_ADDR`` and ``PET_MASTER_PORT``. The first failure,
+        also a lost connection, a timeout or a cancellation ends the command on all nodes within ten seconds.
+
+        Args:
+            command: A line for the shell on each node, or a list of arguments.
+            env: Environment variables; they override those above. See :meth:`run`.
+            cwd: The working directory, relative to the home directory.
+            timeout: Seconds from the start of the command.
+            on_line: Callback for each line of output, whose ``node`` is the number of its node, from 0; see
+                :meth:`run`.
+
+        Raises:
+            LoginError: A node refused all logins, or has no address.
+            CommandError: The exit code on a node is not 0. Its message names the node.
+            CommandTimeoutError: The command ran longer than ``timeout``.
+            ConnectionLostError: ``ssh`` has failed. The command may have run.
+            ConfigError: ``ssh`` is missing, or the folder for host keys is unusable.
+        """
+        from ._all_nodes import run_on_all
+
+        # Raises for invalid arguments before anything is sent.
+        check_work(command, env=env, cwd=cwd)
+        self._check_usable()
+        options = {"cwd": cwd, "timeout": timeout, "on_line": on_line, "input": None, "capture": True}
+        nodes = await find_nodes(self)
+        logins = [await node._get_login() for node in nodes]  # noqa: SLF001 - of this class
+        return await run_on_all(logins, command, await rank_variables(nodes), env or {}, options)
 
     async def start(
         self,
@@ -138,6 +199,24 @@ class AsyncRemote:
         from .job import list_jobs
 
         return await list_jobs(self.pod_id, self._get_login)
+
+    def forward(self, port: int, *, local_port: int = 0, host: str = "localhost") -> AsyncForward:
+        """Return a context manager that makes a port of the pod a port of this machine.
+
+        Programs on this machine reach the port at ``.url``, or ``127.0.0.1`` and ``.local_port``; other
+        machines do not. If the connection is lost, another one is made for 15 minutes, with the same port.
+        No process is left at the end of the block, or of this process.
+
+        Args:
+            port: The port on the pod. Nothing need listen there yet.
+            local_port: The port of this machine; 0 for a free one.
+            host: The host as the pod names it; by default the pod itself.
+
+        Raises:
+            ConfigError: In the block: the local port is in use, or ``ssh`` is missing.
+            LoginError: In the block: the pod refused all logins.
+        """
+        return forward_ports(self, [(port, local_port, host)])
 
     async def upload(
         self,
@@ -206,9 +285,27 @@ class AsyncRemote:
 
         self._check_usable()
         if self._login is None:
-            target = self._target if isinstance(self._target, SSHTarget) else await self._target()
-            self._login = Login(pod_id=self._pod_id, target=target, options=self._options)
+            nodes = self._nodes if isinstance(self._nodes, tuple) else await self._nodes()
+            number = self._node
+            if number is None:
+                number = next((n for n, node in enumerate(nodes) if node.ssh is not None), 0)
+            if number >= len(nodes):
+                raise self._no_address_error(f"has no node {number}: it has {len(nodes)}, numbered from 0.")
+            target = nodes[number].ssh
+            if target is None:
+                raise self._no_address_error(f"has no address for its node {number}. Wait until it is ready.")
+            self._login = Login(
+                pod_id=self._pod_id,
+                target=target,
+                options=self._options,
+                label=self._pod_id if len(nodes) == 1 else f"{self._pod_id} (node {number})",
+                machine=machine_name(self._pod_id, number),
+                ip=nodes[number].ip,
+            )
         return self._login
+
+    def _no_address_error(self, why: str) -> LoginError:
+        return LoginError(f"Cannot log in: pod {self._pod_id} {why}", pod_id=self._pod_id, said="")
 
     def _check_usable(self) -> None:
         """Raise an error if the pod must not be used any more; a leased pod overrides this."""
@@ -226,6 +323,48 @@ async def wait_for_login(remote: AsyncRemote) -> None:
         ConfigError: ``ssh`` is missing, or the folder for host keys is unusable.
     """
     await remote.run("true")
+
+
+def forward_ports(remote: AsyncRemote, ports: Iterable[tuple[int, int, str]]) -> AsyncForward:
+    """Return a context manager that forwards several ports over one connection; see ``forward``.
+
+    Args:
+        remote: The pod.
+        ports: Port on the pod, local port, and host of each.
+    """
+    from .forward import AsyncForward, ForwardedPort
+
+    return AsyncForward(remote, [ForwardedPort(*each) for each in ports])
+
+
+async def find_nodes(remote: AsyncRemote) -> tuple[AsyncRemote, ...]:
+    """Return a remote for each node of a pod; for a pod with one node, the given one.
+
+    Raises:
+        APIError: The pod cannot be read.
+    """
+    found = remote._nodes  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
+    nodes = found if isinstance(found, tuple) else await found()
+    if len(nodes) == 1:
+        return (remote,)
+    options = remote._options  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
+    return tuple(AsyncRemote(remote.pod_id, nodes, options, number) for number in range(len(nodes)))
+
+
+async def rank_variables(nodes: Sequence[AsyncRemote]) -> list[dict[str, str]]:
+    """Return the variables by which a program on each node finds the others; see :meth:`AsyncRemote.run_all`.
+
+    Raises:
+        LoginError: The first node refused all logins.
+        CommandError: It has no free port.
+        ConnectionLostError: ``ssh`` has failed.
+    """
+    login = await nodes[0]._get_login()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
+    ports = map(str, secrets.SystemRandom().sample(_PORTS, _MAX_PORTS))
+    port = (await nodes[0].run(["sh", "-c", _PRINT_FREE_PORT, "sh", *ports])).stdout.strip()
+    shared = {"NNODES": str(len(nodes)), "MASTER_ADDR": login.address, "MASTER_PORT": port}
+    variables = [{**shared, "NODE_RANK": str(rank)} for rank in range(len(nodes))]
+    return [each | {f"PET_{name}": value for name, value in each.items()} for each in variables]
 
 
 def measure_upload(local: str | os.PathLike[str], exclude: Exclusion) -> UploadSize:

@@ -41,11 +41,13 @@ class OutputLine(ToDict):
         text: The line without its line end. It comes from the pod and may contain control characters.
         stream: ``"stdout"`` or ``"stderr"``.
         offset: Where the next reading of a job's output may begin; 0 for a line of ``run``.
+        node: The number of the pod's node, from 0, for a line of ``run_all``.
     """
 
     text: str
     stream: Stream
     offset: int = 0
+    node: int = 0
 
     def __str__(self) -> str:
         return self.text

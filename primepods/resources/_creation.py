@@ -13,7 +13,6 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import Final
 
 import attrs
 
@@ -58,9 +57,6 @@ from ._orders import (
 from ._paging import listed_pods
 
 log = logging.getLogger("primepods")
-
-# States of pods that ``pods.ensure`` does not return.
-_ENDED_STATES: Final = frozenset({PodState.STOPPED, PodState.DELETING, PodState.TERMINATED})
 
 NoteId = Callable[[str], Awaitable[None]]
 
@@ -313,7 +309,7 @@ def _current_price(pod: Pod) -> float:
 
 
 def _is_living(pod: Pod) -> bool:
-    return not pod.has_failed and pod.status not in _ENDED_STATES
+    return not pod.has_failed and not pod.has_ended
 
 
 def check_specs(spec: PodSpec | Iterable[PodSpec]) -> list[PodSpec]:

@@ -32,7 +32,7 @@ from .._utils.arguments import (
 from .._utils.text import quote
 from ..config import lease_folder
 from ..errors import LoginError, PrimePodsError
-from ..models import HistoryRecord, Page, Pod, PodRef, PodState, PodStatus
+from ..models import HistoryRecord, Node, Page, Pod, PodRef, PodState, PodStatus
 from ..pagination import AsyncPager, FetchedPage, offset_pager
 from ..results import Deletions, PodStatuses
 from ..waiting import AsyncWatch, OnChange, Until, gone, ready
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from ..leasing.sweep import Sweep
     from ..remote import AsyncRemote
     from ..specs import PodSpec
-    from ..ssh import SSHTarget
     from ._creation import PodCreator
 
 SortBy = Literal["terminatedAt", "createdAt"]
@@ -127,6 +126,7 @@ class AsyncPods:
         self,
         pod_id: PodRef,
         *,
+        node: int = 0,
         login_timeout: float = 300.0,
         ssh_options: Sequence[str] = (),
         ssh_command: str = "ssh",
@@ -138,6 +138,7 @@ class AsyncPods:
 
         Args:
             pod_id: The pod's id, or the pod.
+            node: Number of the node of a multi-node pod; 0 is the first that has an address.
             login_timeout: Seconds to retry the login: a pod that is ready often refuses logins at first.
             ssh_options: Arguments for ``ssh``, such as ``["-i", "key.pem"]``; they override ours.
             ssh_command: Command and arguments to use instead of ``ssh``; for ``ssh``, those of the variable
@@ -147,10 +148,12 @@ class AsyncPods:
 
         options = SSHOptions(login_timeout=login_timeout, ssh_options=ssh_options, ssh_command=ssh_command)
         pod_id = check_pod_id(pod_id)
-        return AsyncRemote(pod_id, partial(self._find_login, pod_id), options)
+        check_count("node", node, minimum=0)
+        # 0 is also the default, for which the first node that has an address will do.
+        return AsyncRemote(pod_id, partial(self._find_nodes, pod_id), options, node or None)
 
-    async def _find_login(self, pod_id: str) -> SSHTarget:
-        """Return the ssh target of a pod.
+    async def _find_nodes(self, pod_id: str) -> tuple[Node, ...]:
+        """Return the nodes of a pod.
 
         Raises:
             LoginError: The API names no address.
@@ -164,7 +167,7 @@ class AsyncPods:
                 pod_id=pod_id,
                 said="",
             )
-        return pod.ssh
+        return pod.nodes
 
     @operation("pods.page")
     async def page(self, *, offset: int = 0, limit: int = 100) -> Page[Pod]:

@@ -1,7 +1,18 @@
-"""Runs of this machine: what `primepods run` has to do, how far it is, and its output."""
+"""Runs of this machine: what `primepods run` has to do, how far it is, its output; the budget of agents."""
 
+from ._budget import Balance, Budget, Reservation
 from ._follow import follow_job
 from ._run import Run, RunRecord, find_run, list_runs
 from ._take_over import take_over_lease
 
-__all__ = ["Run", "RunRecord", "find_run", "follow_job", "list_runs", "take_over_lease"]
+__all__ = [
+    "Balance",
+    "Budget",
+    "Reservation",
+    "Run",
+    "RunRecord",
+    "find_run",
+    "follow_job",
+    "list_runs",
+    "take_over_lease",
+]

@@ -2,26 +2,53 @@
 
 from __future__ import annotations
 
-from ..remote import AsyncJob, JobState, read_output
-from ._run import STREAMS, Run
+import asyncio
+import errno
+import io
+import logging
+from collections.abc import Mapping
+from functools import partial
+
+from ..remote import AsyncJob, JobState, Stream, read_output
+from ._run import Run
+
+_log = logging.getLogger("primepods")
 
 
-async def follow_job(job: AsyncJob, run: Run) -> JobState:
-    """Append the job's output to the run's files until its end, from where they end now; return its state.
+async def follow_job(job: AsyncJob, run: Run, node: int = 0) -> JobState:
+    """Append a node's output to the run's files until its end, from where they end now; return its state.
+
+    While the disk is full, the output waits on the pod.
 
     Raises:
         PrimePodsError: See :meth:`AsyncJob.wait`.
     """
-    positions = [size - start for size, start in zip(run.sizes(), run.record.offsets, strict=True)]
-    files = {stream: (run.path / stream).open("ab", buffering=0) for stream in STREAMS}
-    try:
-        return await read_output(
-            job,
-            stdout=positions[0],
-            stderr=positions[1],
-            reconnect=run.record.reconnect,
-            write=lambda stream, piece: files[stream].write(piece),
-        )
-    finally:
-        for file in files.values():
-            file.close()
+    own = slice(2 * node, 2 * node + 2)
+    # A node that an earlier pod did not have has no offset.
+    starts = (*run.record.offsets[own], 0, 0)
+    while True:
+        positions = [size - start for size, start in zip(run.sizes()[own], starts, strict=False)]
+        files = {stream: io.FileIO(path, "ab") for stream, path in run.files(node).items()}
+        try:
+            return await read_output(
+                job,
+                stdout=positions[0],
+                stderr=positions[1],
+                reconnect=run.record.reconnect,
+                write=partial(_append, files),
+            )
+        except OSError as exc:
+            if exc.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                raise
+            _log.warning("%s: %s; the output waits on the pod until there is space", run.path, exc.strerror)
+        finally:
+            for file in files.values():
+                file.close()
+        await asyncio.sleep(run.record.lease["interval"])
+
+
+def _append(files: Mapping[Stream, io.FileIO], stream: Stream, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        # It may write a part, before a disk is full.
+        view = view[files[stream].write(view) :]

@@ -16,6 +16,7 @@ import attrs
 from .._utils.unique_names import unique_name
 from ..config import lease_folder
 from ..errors import ConfigError
+from ..remote import Stream
 
 try:
     import fcntl
@@ -26,7 +27,8 @@ _VERSION: Final = 1
 _LOCK_ATTEMPTS: Final = 5
 """A process that only looks at the state holds the lock for a moment."""
 _LOCK_INTERVAL: Final = 0.02
-STREAMS: Final = ("stdout", "stderr")
+_ABANDONED: Final = 130
+"""Exit code of a run that nobody may take over: that of an interruption."""
 
 
 @attrs.frozen(kw_only=True)
@@ -58,30 +60,32 @@ class RunRecord:
         leased_at: When the pod was ordered; ``None`` while there is none.
         price_hr: The pod's price per hour.
         job: Name of its job on the pod, once that has been confirmed.
-        offsets: Size of the files of output when the job began.
+        nodes: The highest number of nodes that a pod of it had.
+        offsets: Sizes of the files of output when the job began; see :meth:`Run.sizes`.
         spent: What its earlier pods have cost.
         is_stopping: Whether it is to end.
         exit_code: Its exit code, once it has ended.
         ended_at: When it ended.
+        is_released: Whether no pod was left at its end.
     """
 
     client: dict[str, Any]
     find: dict[str, Any]
     changes: dict[str, Any]
     lease: dict[str, Any]
-    ssh_key: str | None
     command: str | list[str]
-    variables: list[str]
-    uploads: list[tuple[str, str]]
-    exclude: list[str]
-    exclude_from: list[str]
-    downloads: list[tuple[str, str]]
-    keep: bool
-    keep_on_failed_download: bool
-    reconnect: float
-    restarts: int
     is_detached: bool
     began_at: float
+    ssh_key: str | None = None
+    variables: list[str] = attrs.field(factory=list[str])
+    uploads: list[tuple[str, str]] = attrs.field(factory=list[tuple[str, str]])
+    exclude: list[str] = attrs.field(factory=list[str])
+    exclude_from: list[str] = attrs.field(factory=list[str])
+    downloads: list[tuple[str, str]] = attrs.field(factory=list[tuple[str, str]])
+    keep: bool = False
+    keep_on_failed_download: bool = False
+    reconnect: float = 900.0
+    restarts: int = 0
     pid: int = 0
     restart: int = 0
     lease_file: str | None = None
@@ -89,11 +93,13 @@ class RunRecord:
     leased_at: float | None = None
     price_hr: float = 0.0
     job: str | None = None
-    offsets: tuple[int, int] = (0, 0)
+    nodes: int = 1
+    offsets: tuple[int, ...] = ()
     spent: float = 0.0
     is_stopping: bool = False
     exit_code: int | None = None
     ended_at: float | None = None
+    is_released: bool = False
 
 
 class Run:
@@ -121,7 +127,7 @@ class Run:
         Raises:
             ConfigError: The folder cannot be written.
         """
-        path = _folder() / unique_name(str(record.changes.get("name") or "run")[:40])
+        path = run_folder() / unique_name(str(record.changes.get("name") or "run")[:40])
         run = cls(path, record)
         try:
             path.mkdir(mode=0o700, parents=True)
@@ -166,7 +172,7 @@ class Run:
 
     def claim(self) -> bool:
         """Lock the run for this process, until it ends; return ``False`` if another process has it."""
-        self._lock = _lock(self.path, is_shared=False)
+        self._lock = lock_file(self.path / "lock", is_shared=False)
         if self._lock < 0:
             return False
         self.reload()
@@ -182,8 +188,12 @@ class Run:
         try:
             self.save(pid=start(self._lock))
         finally:
-            os.close(self._lock)
-            self._lock = -1
+            self._unlock()
+
+    def _unlock(self) -> None:
+        descriptor, self._lock = self._lock, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def inherit(self, lock: int) -> None:
         """Hold the lock that the parent of this process has lent."""
@@ -191,33 +201,81 @@ class Run:
         self._lock = lock
 
     @property
+    def is_live(self) -> bool:
+        """Whether a process rents, or holds the pod."""
+        return self.state in {"renting", "running"}
+
+    @property
     def state(self) -> str:
         """What it does: ``renting``, ``running``, ``ended``, or ``interrupted`` if its process has died."""
         if self.record.exit_code is not None:
             return "ended"
         if self._lock < 0:
-            lock = _lock(self.path, is_shared=True)
+            lock = lock_file(self.path / "lock", is_shared=True)
             if lock >= 0:
                 os.close(lock)
                 return "interrupted"
         return "running" if self.record.job else "renting"
 
-    def sizes(self) -> tuple[int, int]:
-        """Return the sizes of the files with its output."""
-        paths = (self.path / stream for stream in STREAMS)
-        out, err = (path.stat().st_size if path.exists() else 0 for path in paths)
-        return out, err
+    def files(self, node: int) -> dict[Stream, Path]:
+        """Return the files with the output of a node: ``stdout`` and ``stderr``, then ``stdout-1``."""
+        suffix = f"-{node}" if node else ""
+        return {"stdout": self.path / f"stdout{suffix}", "stderr": self.path / f"stderr{suffix}"}
+
+    def sizes(self) -> tuple[int, ...]:
+        """Return the sizes of the files with the output of all nodes: two for each node."""
+        paths = [path for node in range(self.record.nodes) for path in self.files(node).values()]
+        return tuple(path.stat().st_size if path.exists() else 0 for path in paths)
+
+    @property
+    def may_have_pod(self) -> bool:
+        """Whether its lease's file is there: a pod may be billed."""
+        file = self.record.lease_file
+        return file is not None and (self.path.parent.parent / file).exists()
+
+    def cost(self, price_hr: float = 0.0) -> float:
+        """Return what its pods have cost so far, at the highest prices seen.
+
+        Args:
+            price_hr: The price per hour of a pod whose own is not known.
+        """
+        record = self.record
+        if record.leased_at is None or record.pod_id is None:
+            return record.spent
+        until = time.time() if record.ended_at is None else record.ended_at
+        hours = max(0.0, until - record.leased_at) / 3600
+        return record.spent + hours * (record.price_hr or price_hr)
+
+    def end(self, exit_code: int) -> None:
+        """Record the end."""
+        self.save(exit_code=exit_code, ended_at=time.time(), is_released=not self.may_have_pod)
+
+    def abandon(self) -> None:
+        """End a run whose process has died, unless it may have a pod, or another process takes it over."""
+        if self.may_have_pod or not self.claim():
+            return
+        # What another process did meanwhile was read with the lock.
+        if self.record.exit_code is None and not self.may_have_pod:
+            # What a pod has cost that somebody else deleted is not known.
+            is_unused = self.record.lease_file is None
+            self.save(exit_code=_ABANDONED, ended_at=time.time(), is_released=is_unused)
+        self._unlock()
 
     def remove(self) -> None:
         """Delete the folder."""
+        self._unlock()
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def list_runs() -> tuple[list[Run], dict[str, str]]:
-    """Return the runs of this machine, the oldest first, and the reason for each that cannot be read."""
+def list_runs(folder: Path | None = None) -> tuple[list[Run], dict[str, str]]:
+    """Return the runs of this machine, the oldest first, and the reason for each that cannot be read.
+
+    Args:
+        folder: The folder of leases, if it is another one.
+    """
     runs: list[Run] = []
     unreadable: dict[str, str] = {}
-    folder = _folder()
+    folder = run_folder() if folder is None else folder / "runs"
     for path in folder.iterdir() if folder.is_dir() else ():
         try:
             runs.append(Run.open(path))
@@ -238,22 +296,26 @@ def find_run(name: str) -> Run:
         return chosen[0]
     near = [run.name for run in chosen] or difflib.get_close_matches(name, runs, cutoff=0.4)
     hint = f"Near it: {', '.join(near)}." if near else "See primepods runs."
-    raise ValueError(f"this machine has no run {name!r}. {hint} One of another machine: POD/JOB")
+    raise ValueError(
+        f"this machine has no run {name!r}. {hint} `primepods attach POD/JOB` reads a job from its pod"
+    )
 
 
-def _folder() -> Path:
+def run_folder() -> Path:
+    """Return the folder of all runs."""
     return lease_folder().absolute() / "runs"
 
 
-def _lock(path: Path, *, is_shared: bool) -> int:
-    """Return the open and locked file of a run; -1 if another process has locked it.
+def lock_file(path: Path, *, is_shared: bool, attempts: int = _LOCK_ATTEMPTS) -> int:
+    """Return an open and locked file, made if need be; -1 if another process has locked it.
 
     Args:
-        path: The run's folder.
-        is_shared: Whether others may look at the same time.
+        path: The file.
+        is_shared: Whether others may look at the same time; then there is one attempt.
+        attempts: Number of attempts, each of 20 ms.
     """
-    descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    for _ in range(1 if is_shared else _LOCK_ATTEMPTS):
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    for _ in range(1 if is_shared else attempts):
         if fcntl is None:
             return descriptor
         try:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Final
 
 from .._utils.arguments import check_callable
 from .._utils.text import quote
-from ..models import PodState, PodStatus
+from ..models import PodStatus
 
 Until = Callable[[PodStatus | None], bool]
 """Condition of a wait: called with a pod's status, or ``None`` if the pod is gone; ``True`` ends the wait.
 
 ``primepods.ready``, ``failed``, ``gone`` and ``settled`` are such functions.
 """
-
-_STOPPED_OR_ENDING: Final = frozenset({PodState.STOPPED, PodState.DELETING, PodState.TERMINATED})
 
 
 def ready(status: PodStatus | None) -> bool:
@@ -45,7 +42,7 @@ def settled(status: PodStatus | None) -> bool:
 
 def is_over(status: PodStatus | None) -> bool:
     """Return whether a pod will not become ready without help: failed, stopped, being deleted, or gone."""
-    return status is None or status.has_failed or status.status in _STOPPED_OR_ENDING
+    return status is None or status.has_failed or status.has_ended
 
 
 def check_until(until: object) -> None:

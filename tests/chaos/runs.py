@@ -9,35 +9,19 @@ import asyncio
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 import primepods
-from primepods import HistoryRecord, Pod, PodState, PodStatus
+from primepods import Pod, PodState, PodStatus
 from tests.chaos.stage import LAG, Deck, Run, guarded, is_patient, stage
 from tests.support.server import Server
-
-T = TypeVar("T", Pod, HistoryRecord)
 
 UNKNOWN = "no-such-pod"
 """An id that no pod has."""
 PATIENCE = 50_000.0
 """Seconds for a wait: an API that asks to be left alone for a quarter of an hour may do so many times."""
-
-
-async def listing_at_rest(elsewhere: str, seed: int, note: Note) -> Counter[str]:
-    """All pods in their order while nothing changes, though answers lag, lie and break."""
-    async with stage(seed, elsewhere, pods=seed * 7 % 53, boot_seconds=0.0) as run:
-        note(run)
-        before = [pod async for pod in run.client.pods.list()]
-        assert [pod.id for pod in before] == list(run.emulator.pods)
-        run.begin()
-        listed: list[Pod] = []
-        if await run.attempt(collect(run.client.pods.list(page_size=run.rng.randint(1, 20)), listed)):
-            assert listed == before
-        assert listed == before[: len(listed)]
-    return outcome(run)
 
 
 async def listing_under_churn(elsewhere: str, seed: int, note: Note) -> Counter[str]:
@@ -62,35 +46,6 @@ async def listing_under_churn(elsewhere: str, seed: int, note: Note) -> Counter[
         listed: list[Pod] = []
         whole = await run.attempt(collect(run.client.pods.list(page_size=run.rng.randint(1, 20)), listed))
         check_each_once(listed, throughout if whole else set(), ever)
-    return outcome(run)
-
-
-async def history_under_churn(elsewhere: str, seed: int, note: Note) -> Counter[str]:
-    """Each record that is there throughout exactly once, while pods end; unchanged in what it says."""
-    rows = seed * 5 % 61
-    async with stage(seed, elsewhere, pods=12, boot_seconds=0.0, history=rows, delete_seconds=0.0) as run:
-        note(run)
-        order: dict[str, Any] = {
-            "sort_by": run.rng.choice(["terminatedAt", "createdAt"]),
-            "sort_order": run.rng.choice(["asc", "desc"]),
-        }
-        before = {record.id: record async for record in run.client.pods.history(**order)}
-        assert len(before) == rows
-        ever = set(before) | set(run.emulator.pods)
-        churns = run.rng.random() < 0.5
-
-        def change() -> None:
-            """Before each answer, a pod may end."""
-            if churns and run.emulator.pods and run.rng.random() < 0.3:
-                run.emulator.delete_pod(next(iter(run.emulator.pods)))
-
-        run.deck.before = change
-        run.begin()
-        listed: list[HistoryRecord] = []
-        pager = run.client.pods.history(page_size=run.rng.randint(1, 25), **order)
-        whole = await run.attempt(collect(pager, listed))
-        check_each_once(listed, set(before) if whole else set(), ever)
-        assert all(before.get(record.id, record) == record for record in listed)
     return outcome(run)
 
 
@@ -244,9 +199,7 @@ Note = Callable[[Run], None]
 Job = Callable[[str, int, Note], Awaitable[Counter[str]]]
 
 JOBS: tuple[Job, ...] = (
-    listing_at_rest,
     listing_under_churn,
-    history_under_churn,
     statuses,
     deletions,
     wait_until_settled,
@@ -268,14 +221,14 @@ def outcome(run: Run) -> Counter[str]:
     ) + Counter(run.errors)
 
 
-async def collect(pager: AsyncIterator[T] | primepods.AsyncPager[T], into: list[T]) -> bool:
+async def collect(pager: AsyncIterator[Pod] | primepods.AsyncPager[Pod], into: list[Pod]) -> bool:
     """Read a listing to its end."""
     async for item in pager:
         into.append(item)  # noqa: PERF401 - what was read before an error counts
     return True
 
 
-def check_each_once(listed: list[T], throughout: set[str], ever: set[str]) -> None:
+def check_each_once(listed: list[Pod], throughout: set[str], ever: set[str]) -> None:
     """All of ``throughout``, none twice, none that never was."""
     ids = [item.id for item in listed]
     assert len(ids) == len(set(ids)), f"listed twice: {[one for one, n in Counter(ids).items() if n > 1]}"

@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -42,6 +43,19 @@ def test_story() -> None:
     ]
     assert re.search(".*".join(story), result.output, re.DOTALL), result.output
     assert "\x1b" not in result.output
+
+
+@pytest.mark.slow
+def test_goes_on_with_the_same_pods() -> None:
+    """The command that the demo ends with serves the pods that it has shown."""
+    output = run("--pods", "30", "--seed", "5").output
+    shown = re.findall(r"^ssh .*# (\S+)$", output, re.MULTILINE)
+    [command] = re.findall(r"emulator --pods .* -- .*(?= watch$)", output, re.MULTILINE)
+    words = [sys.executable, "-m", "primepods", *shlex.split(f"{command} list --output csv --columns name")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert len(done.stdout.splitlines()) == 1 + 30
+    assert shown
+    assert set(shown) <= set(done.stdout.splitlines())
 
 
 @pytest.mark.slow

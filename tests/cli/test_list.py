@@ -122,7 +122,7 @@ def test_errors_are_a_line(emulator: Emulator, run: Run, monkeypatch: pytest.Mon
     monkeypatch.delenv("PRIME_API_KEY")
     result = run("list")
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
-    assert "PRIME_API_KEY" in result.stderr
+    assert "PRIME_API_KEY. Without an account, see primepods demo." in result.stderr
 
 
 def test_verbose_shows_requests_and_no_key(emulator: Emulator, run: Run) -> None:

@@ -7,11 +7,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import attrs
 import pytest
 
 import primepods
 from primepods.emulator import Delay, Emulator
+from primepods.runs import Run as RunFolder
+from primepods.runs import RunRecord
 from tests.cli.conftest import Run, in_terminal
 
 COMMAND = [sys.executable, "-W", "error", "-m", "primepods"]
@@ -131,6 +135,17 @@ def test_completion_of_values(
     assert complete("primepods ssh ") == ["train-0", "train-1", "train-2", "boots"]
     assert complete("primepods ssh 9f") == ["9f3d2f7a"]
     assert complete(f"primepods --base-url {emulator.url} get boo") == ["boots"]
+
+
+def test_completion_of_runs(complete: Callable[..., list[str]]) -> None:
+    """Names of this machine's runs, for `stop` only of those that go on."""
+    unused: dict[str, Any] = dict.fromkeys(field.name for field in attrs.fields(RunRecord))
+    used = [{"changes": {"name": name}, "began_at": 0.0} for name in ("done", "train")]
+    ended, going = (RunFolder.create(RunRecord(**unused | fields)) for fields in used)
+    ended.save(exit_code=0)
+    assert sorted(complete("primepods attach ")) == [ended.name, going.name]
+    assert complete("primepods stop ") == [going.name]
+    assert complete("primepods stop d") == [""]
 
 
 def test_completion_never_fails(

@@ -115,7 +115,7 @@ def test_the_next_offer_is_taken_where_one_is_sold_out(market: Emulator, run: Ru
     Path("secrets.env").write_text("# of the tracker\nTOKEN=a\n", encoding="utf-8")
     result = run("run", *OPTIONS, "--env-file", "secrets.env", "--max-hours", "90m", "--", "echo done $TOKEN")
     assert (result.exit_code, result.stdout) == (0, "done a\n"), result.stderr
-    assert re.search(r"primepods-\S+: sold out; trying the next spec \(\d left\)", result.stderr)
+    assert re.search(r"primepods-\S+: sold out; trying the next offer \(\d left\)", result.stderr)
     assert "It ends after 1h 30m (--max-hours) at the latest" in result.stderr
     assert not market.pods
 
@@ -127,7 +127,8 @@ def test_pods_that_do_not_boot_are_told_as_deleted(run: Run, monkeypatch: pytest
         result = run("run", *OPTIONS, "--boot-timeout", "5m", "--", "true")
     assert result.exit_code == 4
     assert "No limit of time or cost" in result.stderr
-    assert re.search(r"primepods-\S+: status ERROR: .*; trying the next spec \(1 left\)", result.stderr)
+    tries = re.findall(r"primepods-\S+: status ERROR: .*; trying the next offer \((\d) left\)", result.stderr)
+    assert tries == ["4", "3", "2", "1"]
     assert "No pod is left: what was ordered was deleted" in result.stderr
     assert "billed" not in result.stderr
 
@@ -334,3 +335,25 @@ def wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < ends_at
         time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_cluster_runs_it_on_all_nodes(market: Emulator, run: Run) -> None:
+    """Each node has the upload and its rank, and lines say their node; results come from the first."""
+    Path("name").write_text("file", encoding="utf-8")
+    words = ["--gpu-count", "16", "--upload", ".:work", "--download", "out:.", "--max-hours", "1"]
+    line = "echo $NODE_RANK $NNODES $(cat name) | tee out"
+    result = run("run", *OPTIONS, *words, "--", line)
+    assert (result.exit_code, sorted(result.stdout.splitlines())) == (0, ["0: 0 2 file", "1: 1 2 file"])
+    assert "The command runs on 2 nodes" in result.stderr
+    assert Path("out").read_text(encoding="utf-8") == "0 2 file\n"
+    result = run("run", *OPTIONS, *words[:2], "--", "[ $NODE_RANK = 0 ] || exit 7; sleep 60")
+    assert result.exit_code == 7
+    assert "It has failed on a node: ending it on the others" in result.stderr
+    assert not market.pods
+    detached = run("run", "--detach", *OPTIONS, *words, "--", f"{line}; printf end >&2")
+    assert detached.exit_code == 0, detached.stderr
+    result = run("attach", detached.stdout.strip())
+    assert (result.exit_code, sorted(result.stdout.splitlines())) == (0, ["0: 0 2 file", "1: 1 2 file"])
+    assert "0: end\n" in result.stderr
+    assert "1: end\n" in result.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -12,12 +13,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
+import primepods
 from primepods.emulator import Cut, Delay, Emulator
+from primepods.runs import Run as RunFolder
+from primepods.runs import RunRecord, follow_job
 
 from .conftest import Run
-from .test_run import OPTIONS, here, market, wait_for
+from .test_run import LOCAL_SSH, OPTIONS, here, market, wait_for
 
 __all__ = ["here", "market"]
 
@@ -25,7 +30,7 @@ BOUNDED = [*OPTIONS, "--max-hours", "1"]
 SLOW = "echo begun; until [ -e ~/go ]; do sleep 0.1; done; echo end; echo result >out; exit 3"
 
 
-def primepods(*words: str) -> subprocess.Popen[str]:
+def command(*words: str) -> subprocess.Popen[str]:
     """The command in a process of its own."""
     argv = [sys.executable, "-m", "primepods", *words]
     return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -73,7 +78,7 @@ def test_a_detached_run_goes_on_and_is_found_again(
     assert "Logged in to train-" in started.stderr
     [row] = json.loads(run("runs", "--output", "json").stdout)
     assert (row["name"], row["state"], row["pod"]) == (name, "running", next(iter(market.pods)))
-    readers = [primepods("attach", name[:8]) for _ in range(2)]
+    readers = [command("attach", name[:8]) for _ in range(2)]
     go(tmp_path)
     for reader in readers:
         out, err = reader.communicate(timeout=60)
@@ -88,18 +93,18 @@ def test_a_detached_run_goes_on_and_is_found_again(
     assert json.loads(run("runs", "--output", "json").stdout) == []
 
 
-@pytest.mark.parametrize("detach", [["-d"], []])
+@pytest.mark.parametrize("detach", [["-d"], pytest.param([], marks=pytest.mark.slow)])
 def test_a_run_whose_process_was_killed_is_taken_over(
     market: Emulator, run: Run, tmp_path: Path, detach: list[str]
 ) -> None:
     """By one of those who attach at once; the command goes on meanwhile, and no line of it is lost."""
-    process = primepods("run", *detach, *BOUNDED, "--", f"echo x >>~/begun; {SLOW}")
+    process = command("run", *detach, *BOUNDED, "--", f"echo x >>~/begun; {SLOW}")
     wait_for(lambda: any(record["job"] for record in records(tmp_path)))
     os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
     process.communicate(timeout=30)
     [row] = json.loads(run("runs", "--output", "json").stdout)
     assert row["state"] == "interrupted"
-    readers = [primepods("attach", row["name"]) for _ in range(2)]
+    readers = [command("attach", row["name"]) for _ in range(2)]
     wait_for(lambda: json.loads(run("runs", "--output", "json").stdout)[0]["state"] == "running")
     assert not json.loads(run("runs", "--output", "json").stdout)[0]["exit_code"]
     go(tmp_path)
@@ -111,12 +116,12 @@ def test_a_run_whose_process_was_killed_is_taken_over(
     assert begun.read_text() == "x\n"
 
 
-@pytest.mark.parametrize("is_dead", [False, True])
-def test_stop_gives_the_pod_back(market: Emulator, run: Run, tmp_path: Path, *, is_dead: bool) -> None:
-    """As Ctrl-C does; also that of a run whose process has died."""
+@pytest.mark.parametrize("signal_number", [0, signal.SIGSTOP, signal.SIGKILL])
+def test_stop_gives_the_pod_back(market: Emulator, run: Run, tmp_path: Path, signal_number: int) -> None:
+    """As Ctrl-C does; also that of a run whose process is suspended, or has died."""
     name = run("run", "-d", *BOUNDED, "--", SLOW).stdout.strip()
-    if is_dead:
-        os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
+    os.kill(records(tmp_path)[0]["pid"], signal_number)
+    if signal_number == signal.SIGKILL:
         wait_for(lambda: json.loads(run("runs", "--output", "json").stdout)[0]["state"] == "interrupted")
     assert run("stop", name).exit_code == 0
     assert not market.pods
@@ -127,7 +132,7 @@ def test_stop_gives_the_pod_back(market: Emulator, run: Run, tmp_path: Path, *, 
 def test_ctrl_c_only_detaches(market: Emulator, run: Run, tmp_path: Path) -> None:
     """And says so; who reads a run does not end it, and a terminal that is closed does not either."""
     name = run("run", "-d", *BOUNDED, "--", SLOW).stdout.strip()
-    reader = primepods("attach", name)
+    reader = command("attach", name)
     assert reader.stdout is not None
     assert reader.stdout.readline() == "begun\n"
     reader.send_signal(signal.SIGINT)
@@ -137,7 +142,7 @@ def test_ctrl_c_only_detaches(market: Emulator, run: Run, tmp_path: Path) -> Non
     assert os.getsid(pid) == pid
     assert json.loads(run("runs", "--output", "json").stdout)[0]["state"] == "running"
     pod_id = next(iter(market.pods))
-    other = primepods("attach", f"{pod_id}/{name}-0", *OPTIONS[2:4])
+    other = command("attach", f"{pod_id}/{name}-0", *OPTIONS[2:4])
     assert other.stdout is not None
     assert other.stdout.readline() == "begun\n"
     go(tmp_path)
@@ -153,7 +158,7 @@ def test_a_lost_pod_is_replaced(market: Emulator, run: Run, tmp_path: Path) -> N
     ).stdout.strip()
     [first] = market.pods
     market.delete_pod(first)
-    reader = primepods("attach", name)
+    reader = command("attach", name)
     assert reader.stdout is not None
     out = [reader.stdout.readline() for _ in range(4)]
     assert out == ["try 0\n", "begun\n", "try 1\n", "begun\n"]
@@ -163,6 +168,33 @@ def test_a_lost_pod_is_replaced(market: Emulator, run: Run, tmp_path: Path) -> N
     _, err = reader.communicate(timeout=120)
     assert (reader.returncode, "Its results are lost" in err) == (4, True), err
     assert not market.pods
+
+
+def test_output_waits_on_the_pod_while_the_disk_here_is_full(
+    market: Emulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is here, whole and once, when there is space again."""
+    unused: dict[str, Any] = dict.fromkeys(field.name for field in attrs.fields(RunRecord))
+    used = {"changes": {}, "lease": {"interval": 0.05}, "reconnect": 60.0, "offsets": (0, 0)}
+    run = RunFolder.create(RunRecord(**unused | used))
+    (run.path / "stdout").unlink(missing_ok=True)
+    (run.path / "stdout").symlink_to("/dev/full")
+
+    async def follow() -> None:
+        async with primepods.AsyncClient() as client:
+            remote = client.pods.remote(market.add_pod("train", boot_seconds=0), ssh_command=LOCAL_SSH)
+            job = await remote.start("echo said; echo other >&2")
+            following = asyncio.create_task(follow_job(job, run))
+            while "until there is space" not in caplog.text:  # noqa: ASYNC110 - the log tells nobody
+                await asyncio.sleep(0.01)
+            (run.path / "stdout").unlink()
+            assert (await following).exit_code == 0
+
+    asyncio.run(follow())
+    assert [(run.path / stream).read_text(encoding="utf-8") for stream in ("stdout", "stderr")] == [
+        "said\n",
+        "other\n",
+    ]
 
 
 def test_options_from_a_file(market: Emulator, run: Run) -> None:
@@ -239,7 +271,7 @@ def test_an_order_without_a_response_is_not_repeated(
     """What takes over a run that was killed during its order finds that pod by its name, or rents none."""
     market.faults.add(Cut() if is_ordered else Delay(60), on="create")
     market.faults.add(Delay(60), on="list")
-    process = primepods("run", "-d", *BOUNDED, "--", "echo x")
+    process = command("run", "-d", *BOUNDED, "--", "echo x")
     wait_for(lambda: bool(market.requests.where(method="POST")))
     wait_for(lambda: len(market.pods) == is_ordered)
     os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
@@ -256,7 +288,7 @@ def test_an_order_without_a_response_is_not_repeated(
 
 def test_a_run_in_a_terminal_is_read_there(market: Emulator, run: Run, tmp_path: Path) -> None:
     """Attach says so, and names its job; stop ends it."""
-    process = primepods("run", *BOUNDED, "--", SLOW)
+    process = command("run", *BOUNDED, "--", SLOW)
     wait_for(lambda: any(record["job"] for record in records(tmp_path)))
     result = run("attach", "run-")
     assert (result.exit_code, f"attach {next(iter(market.pods))}/run-" in result.stderr) == (2, True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from primepods.emulator import Edit, Emulator
+from primepods.emulator import Emulator
 from tests.cli.conftest import Run
 
 LOGIN = "root@192.0.2.7"
@@ -79,64 +79,10 @@ def test_it_becomes_ssh(emulator: Emulator, tmp_path: Path) -> None:
 def test_nodes(emulator: Emulator, run: Run) -> None:
     """The first that can be reached, or the one that is asked for."""
     emulator.add_pod(id="two", name="two", nodes=2, gpu_count=16, boot_seconds=0)
-    lines = [run("ssh", "two", "--print", *node).stdout for node in ([], ["--node", "1"], ["--node", "2"])]
+    lines = [run("ssh", "two", "--print", *node).stdout for node in ([], ["--node", "0"], ["--node", "1"])]
     assert lines[0] == lines[1] != lines[2]
-    result = run("ssh", "two", "--node", "3")
-    assert (result.exit_code, result.stderr) == (2, "primepods ssh: --node 3: the pod two has 2 nodes\n")
-
-
-def test_config_blocks(emulator: Emulator, run: Run) -> None:
-    """A block a machine, with the pod's name if that is one for ssh and no other pod's, else with its id.
-
-    It knows the host key that `exec` knows.
-    """
-    emulator.add_pod(id="two", name="two", nodes=2, gpu_count=16, boot_seconds=0)
-    emulator.add_pod(id="odd1", name="Host *", boot_seconds=0)
-    emulator.add_pod(id="same", name="train-0", boot_seconds=0)
-    block = run("ssh", "--config", "there").stdout
-    assert block.startswith("Host pod_there\n    HostName 192.0.2.7\n    User root\n    Port 22\n    ")
-    assert "    HostKeyAlias there\n" in block
-    lines = run("ssh", "--config").stdout.splitlines()
-    assert {"    HostKeyAlias two", "    HostKeyAlias two-2"} <= set(lines)
-    hosts = [line.split()[1].removeprefix("pod_") for line in lines if line.startswith("Host pod_")]
-    assert sorted(hosts) == ["odd1", "pod0", "same", "there", "train-1", "train-2", "two-1", "two-2"]
-
-
-def test_no_machine_takes_the_name_of_another(emulator: Emulator, run: Run) -> None:
-    """Not even a pod whose name is that of another pod's second machine, nor one named as a host."""
-    emulator.add_pod(id="two", name="two", nodes=2, gpu_count=16, boot_seconds=0)
-    emulator.add_pod(id="one", name="two-2", boot_seconds=0)
-    emulator.add_pod(id="evil", name="github.com", boot_seconds=0)
-    emulator.add_pod(id="thief", name="one", boot_seconds=0)
-    lines = run("ssh", "--config").stdout.splitlines()
-    assert {
-        "Host pod_two-1",
-        "Host pod_two-2",
-        "Host pod_one",
-        "Host pod_thief",
-        "Host pod_github.com",
-    } <= set(lines)
-    assert lines.count("Host pod_two-2") == 1
-    assert all(line.startswith("Host pod_") for line in lines if line.startswith("Host "))
-
-
-def test_an_odd_pod_spoils_no_other(emulator: Emulator, run: Run) -> None:
-    """A pod that no file can name is left out, and told."""
-    emulator.add_pod(id="a\x1bb", name="Host *", boot_seconds=0)
-    result = run("ssh", "--config")
-    assert (result.exit_code, result.stdout.count("Host pod_")) == (0, 4)
-    assert "left out" in result.stderr
-    assert "\x1b" not in result.stderr
-
-
-def test_config_has_all_that_can_be_read(emulator: Emulator, run: Run) -> None:
-    """A row that cannot be read hides no other pod, and is told."""
-    emulator.faults.add(Edit(put={"data.1.priceHr": "?"}), on="list")
-    result = run("ssh", "--config")
-    assert result.exit_code == 1
-    assert "Host pod_train-0\n" in result.stdout
-    assert "Host pod_train-2\n" in result.stdout
-    assert "priceHr" in result.stderr
+    result = run("ssh", "two", "--node", "2")
+    assert (result.exit_code, result.stderr) == (2, "primepods ssh: --node 2: the pod two has 2 nodes\n")
 
 
 def test_without_ssh_it_says_so(emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +96,7 @@ def test_without_ssh_it_says_so(emulator: Emulator, run: Run, monkeypatch: pytes
 def test_no_address_yet(emulator: Emulator, run: Run) -> None:
     """It says how the pod is, and what to do."""
     emulator.add_pod(id="boots", name="b", boot_seconds=3600)
-    for arguments in (["boots"], ["boots", "--print"], ["boots", "--config"]):
+    for arguments in (["boots"], ["boots", "--print"]):
         result = run("ssh", *arguments)
         assert (result.exit_code, result.stdout) == (1, "")
         assert "PROVISIONING" in result.stderr

@@ -50,9 +50,29 @@ def test_a_command_gets_variables_a_folder_and_stdin(
     assert exec_on(run, *words, stdin="given") == (0, "here x=y\n/\n", "")
 
 
+def test_all_nodes_or_one(emulator: Emulator, run: Run, tmp_path: Path) -> None:
+    """Each line says its node; the first failure is the exit code; copies go to the node that is named."""
+    emulator.add_pod(id="big", nodes=2, gpu_count=16, boot_seconds=0)
+    words = ["big", "--env", "A=b", "--cwd", "/", "--", "echo $NODE_RANK/$NNODES $A $PWD; echo e >&2"]
+    code, stdout, stderr = exec_on(run, "--all-nodes", *words)
+    assert (code, sorted(stdout.splitlines())) == (0, ["0: 0/2 b /", "1: 1/2 b /"])
+    assert sorted(stderr.splitlines()) == ["0: e", "1: e"]
+    code, _, stderr = exec_on(
+        run, "--all-nodes", "big", "--", "exit $((NODE_RANK * 7 + 5 * (1 - NODE_RANK)))"
+    )
+    assert code in {5, 7}
+    assert f"big (node {0 if code == 5 else 1}) ended with exit code {code}" in stderr
+    (tmp_path / "file").touch()
+    login = ["--ssh-command", LOCAL_SSH]
+    assert run("cp", *login, "--node", "1", str(tmp_path / "file"), "big:copy").output == ""
+    assert [exec_on(run, "--node", n, "big", "--", "ls copy")[0] for n in ("0", "1")] == [2, 0]
+    assert exec_on(run, "--node", "2", "big", "--", "true")[0] == 255
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (["--all-nodes", "--node", "1", "pod0", "--", "true"], "--all-nodes excludes --node"),
         (["--env", "NOT_HERE", "pod0", "--", "true"], "--env NOT_HERE: there is no such variable here"),
         (["--env", "1=s3cr3t", "pod0", "--", "true"], "NAME=VALUE"),
         (["pod0", "ls", "-l"], "No such option: -l. The command for the pod comes after --."),

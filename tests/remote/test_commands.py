@@ -196,10 +196,10 @@ async def test_what_cannot_be_run_is_refused_before_anything_is_sent(
 ) -> None:
     """Also no address is looked for; no value of a variable is shown."""
 
-    async def find_target() -> primepods.SSHTarget:
+    async def find_nodes() -> tuple[primepods.Node, ...]:
         raise AssertionError
 
-    remote = AsyncRemote("pod1", find_target, primepods.remote.SSHOptions())
+    remote = AsyncRemote("pod1", find_nodes, primepods.remote.SSHOptions())
     with pytest.raises(error, match=words) as told:
         await remote.run(**{"command": "true"} | given)
     assert "s3cr3t" not in str(told.value)

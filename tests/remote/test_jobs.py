@@ -79,7 +79,9 @@ async def test_a_job_has_its_output_and_its_end(pod: Pod, remote: AsyncRemote) -
     assert "s3cr3t" not in "".join(file.read_text() for file in folder.iterdir() if file.name != "stdout")
 
 
-@pytest.mark.parametrize("kept", ["49", "51", "60"])
+@pytest.mark.parametrize(
+    "kept", [pytest.param("49", marks=pytest.mark.slow), "51", pytest.param("60", marks=pytest.mark.slow)]
+)
 async def test_a_start_whose_answer_is_lost_is_one_start(emulated: Pod, tmp_path: Path, kept: str) -> None:
     """It is asked for again, and finds itself, wherever the connection was cut."""
     ssh = cutting_ssh(tmp_path, "cut", f"$([ $n -gt 2 ] || echo {kept})")
@@ -89,7 +91,8 @@ async def test_a_start_whose_answer_is_lost_is_one_start(emulated: Pod, tmp_path
     assert (emulated.home / "begun").read_text(encoding="ascii") == "begun\n"
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
 async def test_a_connection_may_be_cut_at_any_byte(emulated: Pod, tmp_path: Path, seed: int) -> None:
     """Every line comes, once and in order; what is captured is the same."""
     chance = random.Random(seed)
@@ -279,10 +282,10 @@ async def test_what_cannot_be_started_is_refused_before_anything_is_sent(
 ) -> None:
     """As a command that cannot be run; so are readings from nowhere."""
 
-    async def find_target() -> primepods.SSHTarget:
+    async def find_nodes() -> tuple[primepods.Node, ...]:
         raise AssertionError
 
-    remote = AsyncRemote("pod1", find_target, SSHOptions())
+    remote = AsyncRemote("pod1", find_nodes, SSHOptions())
     with pytest.raises(error):
         await remote.start(**{"command": "true"} | given)
     for wrong in ({"offset": -1}, {"offset": "5"}, {"reconnect": -1}):

@@ -141,16 +141,6 @@ async def test_names_do_not_depend_on_the_programs_seed() -> None:
     assert names[0] != names[1]
 
 
-@pytest.mark.parametrize("given", [None, {"cloud_id": "x"}, "spec"])
-async def test_only_a_spec_is_ordered(given: Any) -> None:
-    """Anything else is a TypeError that says how to make one, and nothing is sent."""
-    api = Api(ManualClock())
-    async with api.server, make_client(api.server.url) as client:
-        with pytest.raises(TypeError, match=r"PodSpec.from_offer\(offer\)"):
-            await client.pods.create(given)
-    assert api.requests == ""
-
-
 def renamed(row: Row) -> Answer:
     """The answer to somebody else's order."""
     return reply(row | {"name": "primepods-other", "id": "other"})

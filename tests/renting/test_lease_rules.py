@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,21 +20,6 @@ from primepods.leasing.ledger import LeaseFile, read_ledger
 from tests.renting.stage import name_of, stage
 
 pytestmark = pytest.mark.anyio
-
-
-async def test_a_pod_that_nothing_has_shown_stays_in_its_file(folder: Path) -> None:
-    """An API that shows it after 90 s answers 404 to its deletion: it is told, and swept when it is there."""
-    async with stage(folder, appear_seconds=90.0) as it:
-        with pytest.raises(primepods.WaitTimeoutError) as caught:
-            await it.client.pods.lease(it.spec, ready_timeout=10).__aenter__()
-        assert 60 <= it.clock.elapsed < 90
-        (record,) = it.records()
-        assert record.given_up
-        assert str(record.pod_id) in caught.value.__notes__[0]
-        await it.clock.sleep(60)
-        assert it.running() == [record.pod_id]
-        assert (await it.client.pods.sweep()).deleted == (record.pod_id,)
-        assert (it.running(), it.records()) == ([], [])
 
 
 async def test_the_history_proves_at_once_that_an_unseen_pod_is_gone(folder: Path) -> None:
@@ -129,21 +113,6 @@ def test_the_home_directory_may_be_meant(monkeypatch: pytest.MonkeyPatch) -> Non
     """A `~` in the variable is that of the user, in files that no shell reads, too."""
     monkeypatch.setenv("PRIMEPODS_STATE_DIR", "~/state")
     assert lease_folder() == Path.home() / "state"
-
-
-def test_a_file_is_on_the_disk_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The folder is synced after the rename."""
-    synced: list[str] = []
-    fsync = os.fsync
-
-    def note(descriptor: int) -> None:
-        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().suffix)
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", note)
-    settings = primepods.AsyncClient("key")._executor.settings
-    LeaseFile.create(tmp_path, new_record(name_of(), settings)).close()
-    assert synced == [".draft", ""]
 
 
 async def test_the_highest_price_counts(folder: Path) -> None:
@@ -313,27 +282,6 @@ async def test_a_kept_pod_is_not_swept(folder: Path) -> None:
         LeaseFile.create(folder, attrs.evolve(record, given_up=True)).close()
         assert (await it.client.pods.sweep()).found == ()
         assert (it.running(), it.records()) == ([pod.id], [])
-
-
-async def test_a_sweep_reads_the_list_under_its_lock(folder: Path) -> None:
-    """A pod that appears under the name after the sweep's first look is deleted, too, with its lease's."""
-    async with stage(folder) as it:
-        async with it.client.pods.lease(it.spec) as pod:
-            [record] = it.records()
-            pod.keep()
-        LeaseFile.create(folder, attrs.evolve(record, given_up=True, is_kept=False)).close()
-        reads = 0
-
-        def add_twin(page: Any) -> Any:
-            nonlocal reads
-            reads += 1
-            if reads == 1:
-                it.emulator.add_pod(pod.name, boot_seconds=0)
-            return page
-
-        it.emulator.faults.add(Edit(add_twin), on="list")
-        assert len((await it.client.pods.sweep()).deleted) == 2
-        assert it.running() == []
 
 
 async def test_a_kept_pod_goes_on_after_its_budget(folder: Path) -> None:

@@ -85,12 +85,3 @@ async def test_without_ssh_nothing_is_rented(folder: Path) -> None:
         with pytest.raises(primepods.ConfigError, match="install OpenSSH's client"):
             await it.client.pods.lease(it.spec, login=True, ssh_command="no-such-ssh -v").__aenter__()
         assert (it.orders(), it.records()) == (0, [])
-
-
-async def test_what_is_no_option_of_ssh_rents_nothing() -> None:
-    """It is refused before the block."""
-    client = primepods.AsyncClient("key")
-    spec = primepods.PodSpec(cloud_id="x", gpu_type="x", socket="x", gpu_count=1, provider="x")
-    for bad in ({"login": "yes"}, {"login_timeout": 0}, {"ssh_options": "-v"}, {"ssh_command": ""}):
-        with pytest.raises((TypeError, ValueError), match=next(iter(bad))):
-            client.pods.lease(spec, **bad)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -117,24 +116,6 @@ async def test_what_is_no_public_key_is_never_sent(public_key: Any, kind: type[E
             await client.ssh_keys.add("laptop", public_key)
     assert server.requests == []
     assert "b3Blbn" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("call", "expected"),
-    [
-        (lambda keys: keys.delete("k 1"), ValueError),
-        (lambda keys: keys.delete(""), ValueError),
-        (lambda keys: keys.set_primary(5), TypeError),
-        (lambda keys: keys.add("", KEY), ValueError),
-        (lambda keys: keys.add(None, KEY), TypeError),
-    ],
-)
-async def test_bad_arguments_are_refused(call: Callable[[Any], Any], expected: type[Exception]) -> None:
-    """Before a request."""
-    async with Server() as server, make_client(server.url) as client:
-        with pytest.raises(expected, match=r"key_id|name"):
-            await call(client.ssh_keys)
-    assert server.requests == []
 
 
 async def test_making_primary_says_so_in_the_body() -> None:

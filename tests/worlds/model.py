@@ -7,9 +7,7 @@ reach together, and checks the promises in each. :class:`Rules` has the rules: w
 is broken.
 
 The model is smaller than the world: two specs, one order that a gateway sends twice, one pod of somebody
-else, and a list that lags behind, but shows each pod in the end. The API shows somebody else's pod before a
-response can claim it: two orders that get each other's responses, while nothing shows their pods, would
-delete each other's.
+else, and a list that lags behind, but shows each pod in the end.
 """
 
 from __future__ import annotations
@@ -50,6 +48,8 @@ class Rules:
     keeps_record_of_unseen_pod: bool = True
     # An id that the list shows under another name is somebody else's pod, whatever a response has claimed.
     believes_list: bool = True
+    # An id that the list does not show may be somebody else's: it is neither used nor deleted.
+    awaits_list: bool = True
     # Only the whole unique name is a proof: a name that somebody chose may be its prefix.
     compares_whole_names: bool = True
     # All pods under a unique name are the lease's, not only the one in the response.
@@ -95,7 +95,7 @@ class State(NamedTuple):
     told: frozenset[str] = frozenset()  # names in the errors that its user got
     record: frozenset[str] = frozenset()  # lines of its record: names, ids, and the pod that is kept
     unsynced: frozenset[str] = frozenset()  # lines that a power cut loses
-    pods: tuple[str, ...] = ("", "", "", "listed")  # of each of PODS: "", hidden, listed or gone
+    pods: tuple[str, ...] = ("", "", "", "hidden")  # of each of PODS: "", hidden, listed or gone
     is_expired: bool = False  # whether the server's clock has passed the end of `max_hours`
     sweep: frozenset[str] | None = None  # what a sweep with the record deletes: pods, and the record
     old_list: tuple[str, ...] = ()  # the list that a sweep has read before it has locked the record
@@ -224,7 +224,7 @@ class World:
         if state.status(state.pod) in RUNNING:
             if self._is_anothers(state, state.pod):
                 yield "reads the list: its pod is another's", state._replace(phase="release")
-            else:
+            elif not self._is_doubtful(state):
                 seen = state._replace(open_orders=state.open_orders - {PODS[state.pod]})
                 yield f"hands {state.pod} over", seen._replace(phase="use")
 
@@ -242,6 +242,7 @@ class World:
     def _release(self, state: State) -> Iterator[Step]:
         """Read the list once, and choose the pods to delete."""
         is_own = state.pod and not state.keeps(state.pod) and not self._is_anothers(state, state.pod)
+        is_own = is_own and not self._is_doubtful(state)
         deletes = (self._found(state) - {state.pod}) | ({state.pod} if is_own else set())
         open_orders = frozenset(name for name in state.open_orders if not state.has_shown(name))
         yield (
@@ -287,8 +288,7 @@ class World:
         if state.sweep is None and not state.old_list and not self.rules.lists_after_locking:
             yield "a sweep reads the list", state._replace(old_list=state.pods)
         elif state.sweep is None and state.record and not is_locked:
-            seen = state._replace(pods=state.old_list or state.pods)
-            swept = state._replace(sweep=self._swept(seen), old_list=())
+            swept = state._replace(sweep=self._swept(state), old_list=())
             yield "a sweep locks the record, and reads the list", swept
         elif state.sweep is not None and not state.sweep & {*PODS}:
             swept = state.remove_record() if state.sweep else state
@@ -304,8 +304,10 @@ class World:
         if ids and not self.rules.sweeps_by_name:
             return frozenset(ids)
         names = state.record & {*ORDERS}
-        pods = self._listed_as(state, names) | {pod for pod in ids if state.status(pod) in ("", "hidden")}
-        is_known = all(state.has_shown(name) or name in map(PODS.get, pods) for name in names)
+        seen = state._replace(pods=state.old_list or state.pods)
+        # A recorded id that the list lacks is looked up.
+        pods = self._listed_as(seen, names) | (ids & self._listed_as(state, names))
+        is_known = all(seen.has_shown(name) or name in map(PODS.get, pods) for name in names)
         kept = {pod for pod in pods if f"kept {pod}" in state.record}
         return frozenset((pods - kept) | ({"record"} if is_known else set()))
 
@@ -336,6 +338,10 @@ class World:
         """Return whether the list shows a pod under a name that is not the lease's."""
         is_listed = state.status(pod) == "listed" and self.rules.believes_list
         return is_listed and pod not in self._listed_as(state, {*ORDERS})
+
+    def _is_doubtful(self, state: State) -> bool:
+        """Return whether the list has not shown yet whose the lease's pod is."""
+        return state.status(state.pod) == "hidden" and self.rules.awaits_list
 
     def _deletion(self, state: State, pod: str) -> Iterator[tuple[str, State, bool]]:
         """Yield the outcomes of a deletion, and whether it is confirmed."""

@@ -191,10 +191,88 @@ MUTANTS: Final = (
     ),
     Mutant(
         "leasing/_rental.py",
-        "self._is_identified = row is not None and is_same_name(self.name, row.name)",
-        "self._is_identified = row is not None",
+        "self._is_identified = is_same_name(self.name, row.name)",
+        "self._is_identified = True",
         "A lease uses and deletes the pod of another.",
         ("tests/renting/test_identity.py::test_the_id_of_another_pod_is_neither_used_nor_deleted[True-404]",),
+    ),
+    Mutant(
+        "leasing/_rental.py",
+        "return pod_id == self.pod_id and not self._is_identified",
+        "return False",
+        "A lease deletes a pod that nothing has shown with its name.",
+        (
+            "tests/renting/test_identity.py::test_an_id_that_nothing_shows_is_neither_used_nor_deleted[False-missing]",
+        ),
+    ),
+    Mutant(
+        "leasing/supervisor.py",
+        "                if self._clock.time() + self._options.interval >= ends_at:\n",
+        "                if True:\n",
+        "A lease gives up a pod that a replica hides for some seconds.",
+        (
+            "tests/renting/test_identity.py::test_a_pod_that_is_hidden_for_a_while_is_used_and_deleted[True-missing]",
+        ),
+    ),
+    Mutant(
+        "leasing/sweeper.py",
+        "if orphan.is_listed or orphan.file is None or await self._exists(pod_id, orphan.file):\n",
+        "if True:\n",
+        "A sweep deletes the pod with a recorded id, whatever its name.",
+        (
+            "tests/renting/test_identity.py::test_an_id_that_nothing_shows_is_neither_used_nor_deleted[True-missing]",
+            "tests/renting/test_sweep.py::test_a_list_that_fails_deletes_no_pod_of_another",
+        ),
+    ),
+    Mutant(
+        "leasing/sweeper.py",
+        """        files = self._claim_all(records)
+        # Read again under the locks: the earlier list may lack what a lease has ordered before its process
+        # ended, such as the second pod of an order that a gateway has sent twice.
+        listed = await self._read_list() if files else []
+""",
+        """        listed = await self._read_list()
+        files = self._claim_all(records)
+""",
+        "A sweep lists before locking, and misses what a lease orders before its process ends.",
+        (
+            "tests/renting/test_sweep.py::test_the_pods_of_a_process_that_ends_while_a_sweep_lists_are_deleted[2]",
+        ),
+    ),
+    Mutant(
+        "leasing/_rental.py",
+        "            self.file.update(is_kept=True)\n",
+        "            self.file.remove()\n",
+        "The file of a kept pod is deleted, so that no sweep finds the second pod of its order.",
+        ("tests/renting/test_identity.py::test_the_twin_behind_a_list_that_fails_stays_in_the_file[True]",),
+    ),
+    Mutant(
+        "remote/_login.py",
+        "                env=environment_without_key(),\n",
+        "",
+        "The ssh that is asked for its keys has the API key in its environment.",
+        ("tests/remote/test_openssh.py::test_a_wrong_key_is_told_with_what_ssh_said_and_which_was_tried",),
+    ),
+    Mutant(
+        "errors.py",
+        '        return "Permission denied" in self.said\n',
+        "        return True\n",
+        "Any failed login counts as a refused key.",
+        ("tests/renting/test_login.py::test_logins_that_fail_otherwise_are_tried_on_each_spec",),
+    ),
+    Mutant(
+        "remote/_copy.py",
+        "                with anyio.CancelScope(shield=True):\n",
+        "                with anyio.CancelScope():\n",
+        "A cancelled download leaves its temporary folder.",
+        ("tests/remote/test_lying_pods.py::test_a_cancelled_download_leaves_nothing",),
+    ),
+    Mutant(
+        "remote/scripts/upload.sh",
+        ' && rm -rf "$primepods_staging"; fi\n',
+        "; fi\n",
+        "A partial folder is left on the pod.",
+        ("tests/remote/test_scripts.py::test_an_upload_that_was_cut_leaves_what_was_there",),
     ),
     Mutant(
         "leasing/_rental.py",
@@ -218,6 +296,27 @@ MUTANTS: Final = (
         "        if self.path.exists():\n",
         "The file of a pod that is kept is written again, and a sweep deletes the pod.",
         ("tests/renting/test_ledger.py::test_a_removed_file_is_not_written_again",),
+    ),
+    Mutant(
+        "leasing/ledger.py",
+        "        file.write(record.to_line())\n    os.fsync(descriptor)\n",
+        "        file.write(record.to_line())\n",
+        "The content of a file is not synced, and a power cut makes a pod ownerless.",
+        ("story power_cut",),
+    ),
+    Mutant(
+        "leasing/ledger.py",
+        "            sync_folder(self.path.parent)\n",
+        "",
+        "The name of a file is not synced, and a power cut makes a pod ownerless.",
+        ("story power_cut",),
+    ),
+    Mutant(
+        "leasing/_rental.py",
+        "self._others |= {row.id for row in listed if is_same_name(self.name, row.name)} - {self.pod_id}",
+        "pass",
+        "The second pod of an order that was sent twice runs on.",
+        ("story twins",),
     ),
     Mutant(
         "leasing/sweeper.py",
@@ -257,7 +356,7 @@ def is_killed(mutant: Mutant, killer: str) -> bool:
     # Of pytest's exit codes, only 1 says that tests have failed; 4, for example, that there is no such test.
     if done.returncode not in (0, 1):
         raise RuntimeError(f"{killer} could not be run: {done.stdout.decode()[-2000:]}{done.stderr.decode()}")
-    return done.returncode == 1
+    return done.returncode == 1 and (story == killer or b"BrokenInvariantError" in done.stdout)
 
 
 def main(part: str = "") -> int:

@@ -24,6 +24,7 @@ RULES = {
     "remembers_all_names": (ALL_DELETED, "removes its record"),
     "keeps_record_of_unseen_pod": (KNOWN, "removes its record"),
     "believes_list": (NOT_ANOTHERS, "hands theirs over"),
+    "awaits_list": (NOT_ANOTHERS, "hands theirs over"),
     "compares_whole_names": (NOT_ANOTHERS, "deletes theirs"),
     "deletes_twins": (ALL_DELETED, "removes its record"),
     "doubts_404": (KNOWN, "the sweep ends"),

@@ -15,7 +15,8 @@ def test_planted_bugs_fit(mutant: Mutant) -> None:
     """The text to replace is there once, what results is Python, and the tests and stories exist."""
     text = mutant.path.read_text()
     assert text.count(mutant.old) == 1
-    ast.parse(text.replace(mutant.old, mutant.new))
+    if mutant.path.suffix == ".py":
+        ast.parse(text.replace(mutant.old, mutant.new))
     assert mutant.killers
     for killer in mutant.killers:
         file, _, test = killer.partition("::")

@@ -92,8 +92,9 @@ def _moves(state: State) -> list[tuple[str, State]]:
         if label == "DeletionEnded" and not (state.pod and f" {state.pod}" in text):
             label += " of another pod"
         is_end = state.phase == "delete" and not state.deletes
-        if is_end and state.pod == "theirs" and state.open_orders:
-            # Nothing has shown the pod of the order whose response had another pod's id.
+        is_unseen = state.pod == "theirs" or (state.pod and state.status(state.pod) == "hidden")
+        if is_end and is_unseen and state.open_orders:
+            # Nothing has shown the pod of the order under its name.
             label = "ReleaseFailed"
         is_silent = is_end and not label and is_released and PODS[state.pod] not in state.told
         if not is_silent and (step != text or text.startswith("the list")):

@@ -1,0 +1,108 @@
+"""The runs that hold what agents have rented, and the output of commands on their pods."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import anyio
+
+import primepods
+from primepods.runs import Reservation, Run, RunRecord
+
+from ._agent_results import Output, Quote, Rented
+from .runs import stop_run
+
+_MAX_OUTPUT = 16_000
+_MAX_LINE = 4_000
+_MAX_MESSAGES = 2_000
+_POLL_INTERVAL = 0.2
+_INTERVAL = 5.0
+"""Seconds between two requests for a pod's status."""
+
+
+def create_run(client: dict[str, Any], quote: Quote, offer: primepods.Offer) -> Run:
+    """Return a run that will hold what was quoted; what takes it over rents nothing while it is stopping."""
+    names = ("cloud_id", "gpu_type", "gpu_count", "provider", "socket")
+    machine = {name: getattr(offer, name) for name in names}
+    limits = {"max_hours": quote.hours, "max_spend": quote.price_hr * quote.hours}
+    return Run.create(
+        RunRecord(
+            client=client,
+            find={**machine, "max_price": quote.price_hr, "spot": bool(offer.is_spot), "limit": 1},
+            changes={"name": "agent", "max_price": quote.price_hr},
+            lease={"login": True, "interval": _INTERVAL, **limits},
+            command=["sleep", str(math.ceil(quote.hours * 3600) + 3600)],  # its lease ends before
+            is_detached=True,
+            began_at=time.time(),
+            is_stopping=True,
+        )
+    )
+
+
+def stop_once(run: Run) -> None:
+    """Ask a run to end, if nobody has asked before: asked three times, it would give the deletion up."""
+    with suppress(FileExistsError, ProcessLookupError):
+        if run.is_live:
+            (run.path / "stopping").touch(exist_ok=False)
+        if run.state != "ended":
+            stop_run(run)
+
+
+async def wait(run: Run, seconds: float, is_done: Callable[[RunRecord], bool]) -> None:
+    """Wait until a run is that far, or has ended."""
+    with anyio.move_on_after(seconds):
+        while not is_done(run.reload()) and run.is_live:  # noqa: ASYNC110 - another process changes it
+            await anyio.sleep(_POLL_INTERVAL)
+
+
+async def read_output(job: primepods.AsyncJob, offset: int, seconds: float) -> Output:
+    lines: list[str] = []
+    left, has_ended = _MAX_OUTPUT, False
+    async with job.output(offset=offset) as output:
+        with anyio.move_on_after(seconds):
+            async for line in output:
+                lines.append(line.text if len(line.text) <= _MAX_LINE else f"{line.text[:_MAX_LINE]}… (cut)")
+                offset, left = line.offset, left - len(lines[-1]) - 1
+                if left < 0:
+                    break
+            else:
+                has_ended = True
+    return Output(
+        pod_id=job.pod_id,
+        job=job.name,
+        output="\n".join(lines),
+        is_running=not has_ended,
+        exit_code=(await job.state()).exit_code if has_ended else None,
+        next_offset=offset,
+    )
+
+
+def to_result(run: Run, reservation: Reservation, next_step: str = "") -> Rented:
+    return Rented(
+        name=run.name,
+        pod_id=run.record.pod_id,
+        state=run.state,
+        worst_cost=reservation.amount,
+        spent=reservation.spent,
+        expires_at=_expiry(run),
+        next_step=next_step,
+    )
+
+
+def _expiry(run: Run) -> datetime:
+    return datetime.fromtimestamp(run.record.began_at + run.record.lease["max_hours"] * 3600, UTC)
+
+
+def last_messages(run: Run) -> str:
+    """Return the last messages of a run's process."""
+    path = run.path / "log"
+    return (
+        path.read_text(encoding="utf-8", errors="replace")[-_MAX_MESSAGES:]
+        if path.exists()
+        else "no messages"
+    )

@@ -1,0 +1,72 @@
+"""`primepods code`: an editor whose files and terminals are on a pod."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from primepods.config import environment_without_key
+from primepods.remote import HostEntry, find_host_alias, hosts_file, note_hosts
+
+from ._command import Api, api_command
+from ._errors import CommandError, ExitCode
+from ._handles import PodHandle, resolve_handle
+from ._remote import Node, SshOptions, find_node
+
+
+class Editor(StrEnum):
+    """Editors that log in to hosts of ~/.ssh/config."""
+
+    CODE = "code"
+    CURSOR = "cursor"
+
+
+Folder = Annotated[
+    str, typer.Argument(metavar="FOLDER", help="Folder on the pod, relative to the home directory.")
+]
+
+
+@api_command
+def command(
+    api: Api,
+    pod: PodHandle,
+    folder: Folder = ".",
+    *,
+    editor: Annotated[Editor, typer.Option(help="VS Code or Cursor.")] = Editor.CODE,
+    node: Node = 0,
+    ssh: SshOptions,
+) -> None:
+    """Open a folder of a pod in an editor, which logs in with ssh.
+
+    It needs the hosts of `primepods ssh-config --install`, and in VS Code the extension Remote - SSH.
+
+    Examples:
+      primepods code train work
+      primepods code train --editor cursor
+    """
+    if not hosts_file().exists():
+        raise CommandError(
+            "the editor finds pods in ~/.ssh/config: first primepods ssh-config --install", ExitCode.USAGE
+        )
+    with api.client() as client:
+        found = client.pods.get(resolve_handle(client, pod, team=api.team))
+        number, _ = find_node(found, node)
+        note_hosts([HostEntry.of(found)])
+        alias = find_host_alias(found.id, number)
+        if alias is None:
+            raise CommandError(f"{found.id!r} is not in {hosts_file()}: primepods ssh-config --install")
+        program = shutil.which(editor)
+        if program is None:
+            raise CommandError(
+                f'{editor} is not installed here. In VS Code and Cursor, the command palette has "Shell '
+                f"Command: Install '{editor}' command\"; or open the host {alias} in any editor"
+            )
+        remote = client.pods.remote(found, node=node, **ssh.arguments())
+        # Shows, too, that the pod can be logged in to; the editor needs an absolute path.
+        path = remote.run('cd -- "$FOLDER" && pwd', env={"FOLDER": folder}).stdout.rstrip("\n")
+    argv = [program, "--remote", f"ssh-remote+{alias}", path]
+    os.execvpe(program, argv, environment_without_key())  # noqa: S606 - no shell

@@ -1,0 +1,80 @@
+"""`primepods forward`: ports of a pod on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import webbrowser
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Annotated
+
+import typer
+
+import primepods
+from primepods.remote import forward_ports
+
+from ._command import Api, api_command
+from ._errors import CommandError, ExitCode
+from ._handles import PodHandle, resolve_handle
+from ._remote import Node, SshOptions
+from ._table import print_info, write
+
+_PORT = re.compile(r"(\d{1,5})(?::(\d{1,5}))?")
+
+Ports = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PORT[:LOCAL]...",
+        help="A port on the pod, and the port of this machine: by default the same; 0 for a free one.",
+        show_default=False,
+    ),
+]
+Open = Annotated[bool, typer.Option("--open", help="Open it in the browser.")]
+
+
+@api_command
+def command(
+    api: Api, pod: PodHandle, ports: Ports, *, open_browser: Open = False, node: Node = 0, ssh: SshOptions
+) -> None:
+    """Make ports of a pod ports of this machine, until Ctrl-C.
+
+    Prints the address of each. Only programs of this machine can reach them. A lost connection is made again,
+    with the same ports.
+
+    Examples:
+      primepods forward train 6006 --open           # TensorBoard
+      primepods forward train 8000:9000 5432:0
+    """
+    wanted = _parse_ports(ports)
+    with api.client() as client:
+        pod_id = resolve_handle(client, pod, team=api.team)
+
+    async def work(client: primepods.AsyncClient) -> None:
+        remote = client.pods.remote(pod_id, node=node, **ssh.arguments())
+        with primepods.exit_on_sigterm():
+            async with forward_ports(remote, wanted) as forward:
+                write("".join(f"http://127.0.0.1:{port}\n" for port in forward.local_ports))
+                print_info("Ctrl-C ends it.")
+                if open_browser:
+                    await asyncio.to_thread(webbrowser.open, forward.url)
+                # Ctrl-C is the normal end.
+                with suppress(asyncio.CancelledError):
+                    await forward.wait()
+
+    api.run(work)
+
+
+def _parse_ports(texts: Iterable[str]) -> list[tuple[int, int, str]]:
+    """Return port on the pod, local port and host of each argument.
+
+    Raises:
+        CommandError: One is not PORT or PORT:LOCAL.
+    """
+    ports: list[tuple[int, int, str]] = []
+    for text in texts:
+        found = _PORT.fullmatch(text)
+        if found is None:
+            raise CommandError(f"{text!r} is not PORT or PORT:LOCAL, such as 8888:9000", ExitCode.USAGE)
+        ports.append((int(found[1]), int(found[2] or found[1]), "localhost"))
+    return ports

@@ -1,0 +1,136 @@
+"""`primepods jupyter`: a notebook on a pod."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tempfile
+import webbrowser
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Annotated, Any, Final
+from urllib.parse import quote
+
+import typer
+
+import primepods
+
+from ._command import Api, api_command
+from ._errors import CommandError
+from ._handles import PodHandle, resolve_handle
+from ._remote import Node, SshOptions
+from ._table import print_info, write
+from .forward import Open
+
+_START_TIMEOUT: Final = 60.0
+_POLL_INTERVAL: Final = 1.0
+# `pip install --user` puts programs there.
+_PATH: Final = 'PATH="$HOME/.local/bin:$PATH"; export PATH; '
+_LIST: Final = f"{_PATH}jupyter server list --jsonlist"
+# It makes its own token, which only the user of the pod can read.
+_START: Final = f"{_PATH}exec jupyter lab --no-browser --ip 127.0.0.1 --allow-root"
+
+LocalPort = Annotated[
+    int,
+    typer.Option("--port", min=0, max=65_535, metavar="LOCAL", help="Port of this machine; 0: a free one."),
+]
+
+
+@api_command
+def command(
+    api: Api,
+    pod: PodHandle,
+    *,
+    open_browser: Open = False,
+    local_port: LocalPort = 0,
+    node: Node = 0,
+    ssh: SshOptions,
+) -> None:
+    """Print the address of a notebook on a pod, and make it reachable until Ctrl-C.
+
+    It is the notebook that came with the pod if it has one, or else the Jupyter server that runs there. If
+    none does, JupyterLab is started as a job, which goes on afterwards; it must be installed on the pod. The
+    address contains the token, like a password.
+
+    Examples:
+      primepods jupyter train --open
+      primepods exec train -- pip install jupyterlab    # if the pod has none
+    """
+    with api.client() as client:
+        found = client.pods.get(resolve_handle(client, pod, team=api.team))
+    if found.jupyter_url is not None:
+        write(f"{found.jupyter_url}\n")
+        if found.jupyter_password:
+            print_info(f"Its password: {found.jupyter_password}")
+        if open_browser:
+            webbrowser.open(found.jupyter_url)
+        return
+
+    async def work(client: primepods.AsyncClient) -> None:
+        remote = client.pods.remote(found, node=node, **ssh.arguments())
+        with primepods.exit_on_sigterm(), ExitStack() as files:
+            port, address = await _find_server(remote) or await _start_server(remote)
+            async with remote.forward(port, local_port=local_port) as forward:
+                write(f"{forward.url}{address}\n")
+                print_info("Ctrl-C ends the connection; the notebook goes on.")
+                if open_browser:
+                    page = files.enter_context(_page(f"{forward.url}{address}"))
+                    await asyncio.to_thread(webbrowser.open, page)
+                # Ctrl-C is the normal end.
+                with suppress(asyncio.CancelledError):
+                    await forward.wait()
+
+    api.run(work)
+
+
+async def _find_server(remote: primepods.AsyncRemote) -> tuple[int, str] | None:
+    """Return the port of a Jupyter server that runs on the pod, and the address of JupyterLab there.
+
+    Raises:
+        CommandError: What it lists cannot be read.
+    """
+    listed = await remote.run(_LIST, check=False)
+    try:
+        servers: list[dict[str, Any]] = json.loads(listed.stdout) if listed.exit_code == 0 else []
+        for server in servers:
+            token = f"?token={quote(server['token'], safe='')}" if server["token"] else ""
+            return int(server["port"]), f"{quote(server['base_url'])}lab{token}"
+    except (ValueError, KeyError, TypeError):
+        # Without the text, which may hold a token.
+        raise CommandError("`jupyter server list` on the pod printed no list of servers") from None
+    return None
+
+
+async def _start_server(remote: primepods.AsyncRemote) -> tuple[int, str]:
+    """Start JupyterLab as a job, and return the server when it is listed.
+
+    Raises:
+        CommandError: It has ended, or is not listed in time.
+    """
+    job = await remote.start(_START)
+    print_info(f"Starting JupyterLab: the job {job.name}")
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_START_TIMEOUT):
+            while (await job.state()).is_running:
+                if (server := await _find_server(remote)) is not None:
+                    return server
+                await asyncio.sleep(_POLL_INTERVAL)
+    raise CommandError(
+        f"JupyterLab does not run on the pod; its output: primepods attach {remote.pod_id}/{job.name}. Is it "
+        f"installed? primepods exec {remote.pod_id} -- pip install jupyterlab"
+    )
+
+
+@contextmanager
+def _page(url: str) -> Generator[str]:
+    """Yield the address of a file that leads a browser to ``url``, which no argument then shows."""
+    # Only this user can read it.
+    descriptor, name = tempfile.mkstemp(suffix=".html", prefix="primepods-")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(f'<meta http-equiv="refresh" content="0; url={url}">\n')
+        yield Path(name).as_uri()
+    finally:
+        Path(name).unlink(missing_ok=True)

@@ -1,0 +1,116 @@
+"""`primepods mcp`: tools for agents, over stdio."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import primepods.runs
+
+from ._command import Api, api_command
+from ._durations import parse_duration
+from ._errors import CommandError, ExitCode
+from ._stderr import finish_stderr
+
+if TYPE_CHECKING:
+    from ._agent_tools import AgentTools
+
+_SIGNAL_EXIT_CODE = 128
+"""A shell adds the signal's number to this."""
+
+
+def _limit(text: str) -> Any:
+    return typer.Option(min=0, help=text, metavar="AMOUNT")
+
+
+MaxHourly = Annotated[float | None, _limit("What all rented pods may cost an hour, together.")]
+Budget = Annotated[float | None, _limit("What all sessions of this machine may spend, together.")]
+Window = Annotated[
+    float,
+    typer.Option(
+        parser=parse_duration,
+        metavar="TIME",
+        help="Count only what was spent in the last time, such as 24h; by default all.",
+        show_default=False,
+    ),
+]
+
+
+@api_command
+def command(
+    api: Api,
+    *,
+    allow_rent: Annotated[bool, typer.Option("--allow-rent", help="Also tools that rent pods.")] = False,
+    max_hourly: MaxHourly = None,
+    budget: Budget = None,
+    budget_window: Window = math.inf,
+    emulator: Annotated[
+        bool, typer.Option("--emulator", help="Rehearse on emulated pods: commands run on this machine.")
+    ] = False,
+) -> None:
+    """Serve tools for agents over stdio (MCP): to look at pods and offers, and with --allow-rent to rent.
+
+    Started by a program with an agent, such as an editor. Without --allow-rent, it changes nothing.
+
+    Examples:
+      primepods mcp
+      primepods mcp --allow-rent --max-hourly 5 --budget 20 --budget-window 24h
+    """
+    if allow_rent and (max_hourly is None or budget is None):
+        raise CommandError("--allow-rent needs --max-hourly and --budget: agents forget pods", ExitCode.USAGE)
+    if emulator:
+        if api.base_url or api.context or api.team:
+            raise CommandError(
+                "--emulator has its own account: no --base-url, --context or --team", ExitCode.USAGE
+            )
+        raise typer.Exit(_rehearse([word for word in sys.argv[1:] if word != "--emulator"]))
+    try:
+        from ._agent_tools import AgentTools
+    except ModuleNotFoundError as exc:
+        raise CommandError(
+            f"{exc.name} is not installed. Install the extra with it: pip install 'primepods[mcp]'",
+            ExitCode.USAGE,
+        ) from None
+    limits: primepods.runs.Budget | None = None
+    if budget is not None and max_hourly is not None and allow_rent:
+        limits = primepods.runs.Budget(budget, max_hourly=max_hourly, window=budget_window)
+    asyncio.run(_serve(AgentTools(api, limits)))
+
+
+async def _serve(tools: AgentTools) -> None:
+    def end(number: int) -> None:
+        tools.leave()
+        finish_stderr()
+        os._exit(_SIGNAL_EXIT_CODE + number)
+
+    # The thread that reads stdin cannot be cancelled.
+    with suppress(NotImplementedError):  # on Windows
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, end, number)
+    await tools.server().run_stdio_async()
+
+
+def _rehearse(words: list[str]) -> int:
+    """Serve with an emulated account, and a folder of leases, of its own; return the exit code."""
+    from primepods.config import environment_without_key
+
+    program = [sys.executable, "-m", "primepods"]
+    process = subprocess.Popen(  # noqa: S603 - this command
+        [*program, "emulator", "--boot-seconds", "2", "--", *program, *words],
+        env=environment_without_key("PRIME"),
+        start_new_session=True,  # it ends its pods also when this process is killed
+    )
+    try:
+        return process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise

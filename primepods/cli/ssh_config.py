@@ -1,0 +1,77 @@
+"""`primepods ssh-config`: pods as hosts of ssh, for every program that uses it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import primepods
+from primepods.remote import (
+    HostEntry,
+    choose_aliases,
+    config_blocks,
+    hosts_file,
+    install_hosts,
+    uninstall_hosts,
+)
+
+from ._command import Api, api_command
+from ._errors import CommandError, ExitCode, print_error
+from ._handles import OptionalPodHandle, resolve_handle
+from ._lists import readable_rows
+from ._remote import find_node
+from ._table import print_info, write
+from ._text import count
+
+Install = Annotated[
+    bool, typer.Option("--install", help="Keep the pods in a file that ~/.ssh/config includes.")
+]
+Uninstall = Annotated[
+    bool, typer.Option("--uninstall", help="Remove that file, and the line that includes it.")
+]
+
+
+@api_command
+def command(
+    api: Api, pod: OptionalPodHandle = None, *, install: Install = False, uninstall: Uninstall = False
+) -> None:
+    """Make pods known to ssh, and to all programs that use it, as pod_NAME and pod_ID.
+
+    Prints the blocks for ~/.ssh/config: of one pod, or of all that are ready. With --install they are in a
+    file of their own, to which leases and commands add pods, and from which they remove deleted ones; the
+    first line of ~/.ssh/config includes it. Call it again to have all ready pods, and no others.
+
+    Examples:
+      primepods ssh-config --install              # then: ssh pod_NAME, rsync, scp, code
+      primepods ssh-config --uninstall
+    """
+    if install + uninstall + (pod is not None) > 1:
+        raise CommandError("POD, --install and --uninstall exclude each other", ExitCode.USAGE)
+    if uninstall:
+        uninstall_hosts()
+        print_info("~/.ssh/config is as it was before --install.")
+        return
+    with api.client() as client:
+        if pod is not None:
+            found = client.pods.get(resolve_handle(client, pod, team=api.team))
+            find_node(found, 0)  # raises if the pod has no address
+            _write_or_install(api.command, [found], install=False)
+            return
+        # Unreadable rows are reported after the block.
+        with readable_rows(client.pods.list()) as listed:
+            _write_or_install(api.command, [each for each in listed if each.is_ready], install=install)
+
+
+def _write_or_install(command: str, pods: list[primepods.Pod], *, install: bool) -> None:
+    entries = [HostEntry.of(pod) for pod in pods]
+    chosen = choose_aliases(entries)
+    for entry in entries:
+        if entry.pod_id not in chosen:
+            print_error(command, f"left out {entry.pod_id!r}: ssh can use neither its name nor its id")
+    if not install:
+        write(config_blocks(entries))
+        return
+    install_hosts(entries)
+    print_info(f"{count(chosen, 'pod')} in {hosts_file()}, which ~/.ssh/config includes.")
+    write("".join(f"{alias}\n" for aliases in chosen.values() for alias in aliases))

@@ -1,0 +1,293 @@
+"""Pods in ``~/.ssh/config``: a file of our own beside it, and one ``Include`` line in it.
+
+Our file has a comment with the data of each pod, and the ``Host`` blocks made from these comments. Only
+``install_hosts`` creates it. All functions block.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from .._utils.text import quote
+from ..config import lease_folder
+from ..errors import ConfigError
+from ..models import Pod
+from ..ssh import SSHTarget
+from .options import host_key_settings, machine_name
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment,unused-ignore]  # on other systems, it is a module
+
+_LOCK_TIMEOUT: Final = 10.0
+_LOCK_INTERVAL: Final = 0.05
+_SPECIAL_IN_INCLUDE: Final = re.compile(r"[\"\\%$*?\[\]\x00-\x1f]")
+_HEADER: Final = "# Made by primepods: changes are lost. Remove it with `primepods ssh-config --uninstall`.\n"
+_CREATED: Final = "# The file config was made by primepods.\n"
+_DATA: Final = "# primepods: "
+_SHORT_ID: Final = 8
+_ALIAS: Final = re.compile(r"pod_[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+_log = logging.getLogger("primepods.remote")
+
+
+@attrs.frozen
+class HostEntry:
+    """A pod in our file.
+
+    Attributes:
+        pod_id: Its id.
+        name: Its name.
+        nodes: How to log in to each node; ``None`` for one without an address.
+    """
+
+    pod_id: str
+    name: str
+    nodes: tuple[SSHTarget | None, ...]
+
+    @classmethod
+    def of(cls, pod: Pod) -> HostEntry:
+        """Return the entry of a pod."""
+        return cls(pod.id, pod.name or "", tuple(node.ssh for node in pod.nodes))
+
+    @classmethod
+    def parse(cls, line: str) -> HostEntry:
+        """Return the entry of a comment in our file.
+
+        Raises:
+            ValueError: It is none.
+        """
+        pod_id, name, nodes = json.loads(line.removeprefix(_DATA))
+        return cls(pod_id, name, tuple(None if node is None else SSHTarget(*node) for node in nodes))
+
+    def __str__(self) -> str:
+        nodes = [None if node is None else attrs.astuple(node) for node in self.nodes]
+        return f"{_DATA}{json.dumps([self.pod_id, self.name, nodes])}\n"
+
+    def aliases(self, host: str) -> list[str]:
+        """Return an alias for each node.
+
+        Host names contain no underscore: with ``pod_``, a pod named ``github.com`` cannot replace that host.
+        """
+        if len(self.nodes) == 1:
+            return [f"pod_{host}"]
+        return [f"pod_{host}-{number}" for number in range(len(self.nodes))]
+
+
+def hosts_file() -> Path:
+    """Return the path of our file."""
+    return Path.home() / ".ssh" / "primepods_config"
+
+
+def choose_aliases(entries: Iterable[HostEntry]) -> dict[str, list[str]]:
+    """Return the aliases of each pod's nodes: by its name if no other pod could mean it, else by its id.
+
+    Pods whose name and id are no host names are left out.
+    """
+    entries = list(entries)
+    by_host = {entry.pod_id: [entry.aliases(entry.name), entry.aliases(entry.pod_id)] for entry in entries}
+    # The set counts a pod once, even if its name equals its id.
+    counts = Counter(alias for both in by_host.values() for alias in {*both[0], *both[1]})
+    chosen: dict[str, list[str]] = {}
+    for pod_id, (by_name, by_id) in by_host.items():
+        for aliases in (by_name, by_id):
+            is_usable = all(map(_ALIAS.fullmatch, aliases))
+            if is_usable and (aliases is by_id or all(counts[alias] == 1 for alias in aliases)):
+                chosen[pod_id] = aliases
+                break
+    return chosen
+
+
+def config_blocks(entries: Iterable[HostEntry]) -> str:
+    """Return ``Host`` blocks: one for each node that has an address, with the host keys that `exec` knows.
+
+    Each has the alias of :func:`choose_aliases`, and the beginning of the pod's id if no other pod has it.
+
+    Raises:
+        ConfigError: The host keys cannot be stored.
+    """
+    entries = list(entries)
+    chosen = choose_aliases(entries)
+    taken = {alias for aliases in chosen.values() for alias in aliases}
+    short = Counter(alias for entry in entries for alias in entry.aliases(entry.pod_id[:_SHORT_ID]))
+    blocks: list[str] = []
+    for entry in entries:
+        others = entry.aliases(entry.pod_id[:_SHORT_ID])
+        for number, alias in enumerate(chosen.get(entry.pod_id, ())):
+            target, other = entry.nodes[number], others[number]
+            if target is None:
+                continue
+            block = target.config_block(alias)
+            if short[other] == 1 and other not in taken and _ALIAS.fullmatch(other):
+                block = block.replace("\n", f" {other}\n", 1)
+            settings = host_key_settings(machine_name(entry.pod_id, number))
+            blocks.append(block + "".join(f"    {name} {value}\n" for name, value in settings.items()))
+    return "\n".join(blocks)
+
+
+def install_hosts(entries: Iterable[HostEntry]) -> None:
+    """Write our file anew, with these pods, and the ``Include`` line.
+
+    Raises:
+        ConfigError: A file cannot be written, or the path cannot be named in it.
+    """
+    with _locked():
+        own, line = hosts_file(), _include_pattern()
+        own.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        user = _user_file()
+        text = user.read_bytes() if user.exists() else None
+        is_created = text is None or (own.exists() and _CREATED in own.read_text(encoding="utf-8"))
+        _write_own(entries, is_created=is_created)
+        if not line.search(text or b""):
+            # First, since ssh takes the first value of each option.
+            _replace(user, _include_line() + (text or b""))
+
+
+def uninstall_hosts() -> None:
+    """Remove our file and the ``Include`` line; the rest of the user's file is as it was.
+
+    Raises:
+        ConfigError: A file cannot be written.
+    """
+    with _locked():
+        own, user = hosts_file(), _user_file()
+        is_created = own.exists() and _CREATED in own.read_text(encoding="utf-8")
+        if user.exists():
+            text = user.read_bytes()
+            rest = _include_pattern().sub(b"", text, count=1)
+            if not rest and is_created:
+                user.unlink()
+            elif rest != text:
+                _replace(user, rest)
+        own.unlink(missing_ok=True)
+
+
+def note_hosts(added: Iterable[HostEntry] = (), removed: Iterable[str] = ()) -> None:
+    """Change the pods in our file, if it is there; an error is logged."""
+    try:
+        if not hosts_file().exists():
+            return
+        with _locked():
+            text = hosts_file().read_text(encoding="utf-8")
+            entries = _parse(text)
+            gone = set(removed)
+            known = entries | {entry.pod_id: entry for entry in added if any(entry.nodes)}
+            changed = {pod_id: entry for pod_id, entry in known.items() if pod_id not in gone}
+            if changed != entries:
+                _write_own(changed.values(), is_created=_CREATED in text)
+    except (OSError, UnicodeDecodeError, ConfigError) as exc:
+        _log.warning("The pods in ~/.ssh/config could not be updated: %s", exc)
+
+
+def find_host_alias(pod_id: str, node: int) -> str | None:
+    """Return the alias of a node in our file; ``None`` if it has none.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    aliases = choose_aliases(_parse(hosts_file().read_text(encoding="utf-8")).values())
+    return aliases[pod_id][node] if pod_id in aliases else None
+
+
+def _parse(text: str) -> dict[str, HostEntry]:
+    """Return the entries in our file, by id; a line that cannot be read is left out."""
+    entries: dict[str, HostEntry] = {}
+    for line in text.splitlines():
+        with suppress(ValueError, TypeError):
+            if line.startswith(_DATA):
+                entry = HostEntry.parse(line)
+                entries[entry.pod_id] = entry
+    return entries
+
+
+def note_hosts_in_thread(added: Iterable[HostEntry] = (), removed: Iterable[str] = ()) -> None:
+    """Do so in a thread, so that an event loop does not wait for the lock."""
+    if hosts_file().exists():
+        # Not a daemon: the interpreter's exit waits for it.
+        threading.Thread(target=note_hosts, args=(added, removed), name="primepods-hosts").start()
+
+
+def _write_own(entries: Iterable[HostEntry], *, is_created: bool) -> None:
+    entries = list(entries)
+    comments = "".join(map(str, entries))
+    text = _HEADER + (_CREATED if is_created else "") + comments + config_blocks(entries)
+    _replace(hosts_file(), text.encode(errors="replace"), mode=0o600)
+
+
+def _include_pattern() -> re.Pattern[bytes]:
+    return re.compile(rb"^" + re.escape(_include_line()), re.MULTILINE)
+
+
+def _include_line() -> bytes:
+    path = hosts_file().as_posix()
+    if _SPECIAL_IN_INCLUDE.search(path):
+        raise ConfigError(f"ssh cannot include {quote(path)}: it has a special character in its path.")
+    return f'Include "{path}"\n'.encode()
+
+
+def _user_file() -> Path:
+    """Return the user's file; the target of a link."""
+    return (Path.home() / ".ssh" / "config").resolve()
+
+
+def _replace(path: Path, data: bytes, *, mode: int | None = None) -> None:
+    """Replace a file's content, completely or not at all, and keep its mode if none is given.
+
+    Raises:
+        ConfigError: It cannot be written.
+    """
+    draft = path.with_name(f"{path.name}.primepods-{os.getpid()}")
+    try:
+        if mode is None:
+            mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.chmod(mode)
+        draft.replace(path)
+    except OSError as exc:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise ConfigError(f"{path} cannot be written: {exc.strerror}. Nothing was changed in it.") from None
+
+
+@contextmanager
+def _locked() -> Generator[Any]:
+    """Let one process at a time change the files.
+
+    Raises:
+        ConfigError: Another process has locked them for ten seconds, or the lock cannot be written.
+    """
+    try:
+        folder = lease_folder()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(folder / "ssh_config.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise ConfigError(f"The folder {lease_folder()} cannot be written: {exc.strerror}.") from None
+    try:
+        ends_at = time.monotonic() + _LOCK_TIMEOUT
+        while fcntl is not None:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > ends_at:
+                    raise ConfigError("Another process changes ~/.ssh/config. Try again.") from None
+                time.sleep(_LOCK_INTERVAL)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""`primepods mcp`: what agents can see, rent and give back, through the official client."""

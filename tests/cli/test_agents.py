@@ -1,0 +1,45 @@
+"""`primepods skill`, and `primepods mcp` as far as it needs no agent; tests/agents has the rest."""
+
+import re
+import sys
+from typing import Any
+
+import pytest
+import typer
+
+import primepods
+from primepods.cli.app import app
+
+from .conftest import Run
+
+
+def test_the_skill_fits_this_version(run: Run) -> None:
+    """It has the fields that agents read, and each command and option that it names exists."""
+    text = run("skill").stdout
+    assert text.startswith("---\nname: primepods\ndescription: ")
+    assert f'version: "{primepods.__version__}"\n---\n' in text
+    group: Any = typer.main.get_command(app)
+    named: set[str] = set()
+    for line in re.findall(r"`primepods ([^`]+)`", text):
+        name, *words = line.partition(" -- ")[0].split()
+        if name == "COMMAND":
+            continue
+        named.add(name)
+        options = {word for option in group.commands[name].params for word in option.opts}
+        assert {word for word in words if word.startswith("--")} <= options, line
+    assert len(named) >= 12
+
+
+def test_what_may_spend_needs_limits(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both; and a rehearsal has an account of its own."""
+    for words, says in (
+        (["--allow-rent"], "needs --max-hourly and --budget"),
+        (["--allow-rent", "--budget", "5"], "needs --max-hourly and --budget"),
+        (["--emulator", "--context", "staging"], "has its own account"),
+    ):
+        result = run("mcp", *words)
+        assert (result.exit_code, says in result.stderr) == (2, True), result.stderr
+    monkeypatch.setitem(sys.modules, "mcp.server.mcpserver", None)
+    monkeypatch.delitem(sys.modules, "primepods.cli._agent_tools", raising=False)
+    result = run("mcp")
+    assert (result.exit_code, "pip install 'primepods[mcp]'" in result.stderr) == (2, True), result.stderr
