@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent.parent
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_few_jobs_with_each_tool() -> None:
-    """primepods leaves no pod, and claims no deletion that has not happened."""
+    """With primepods, no pod is left, and no deletion is claimed that has not happened."""
     command = [sys.executable, "-m", "benchmarks.leaks", "--jobs", "12", "--only", "primepods", "requests"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
