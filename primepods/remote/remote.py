@@ -47,7 +47,9 @@ class AsyncRemote:
         node: int | None = None,
     ) -> None:
         self._pod_id = pod_id
-        self._nodes = (Node(ip=None, ssh=nodes),) if isinstance(nodes, SSHTarget) else nodes
+        self._nodes: tuple[Node, ...] | FindNodes = (
+            (Node(ip=None, ssh=nodes),) if isinstance(nodes, SSHTarget) else nodes
+        )
         self._options = options
         self._node = node
         self._login: Login | None = None
@@ -285,7 +287,7 @@ class AsyncRemote:
 
         self._check_usable()
         if self._login is None:
-            nodes = self._nodes if isinstance(self._nodes, tuple) else await self._nodes()
+            nodes = await self._nodes() if callable(self._nodes) else self._nodes
             number = self._node
             if number is None:
                 number = next((n for n, node in enumerate(nodes) if node.ssh is not None), 0)
@@ -344,7 +346,7 @@ async def find_nodes(remote: AsyncRemote) -> tuple[AsyncRemote, ...]:
         APIError: The pod cannot be read.
     """
     found = remote._nodes  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
-    nodes = found if isinstance(found, tuple) else await found()
+    nodes = await found() if callable(found) else found
     if len(nodes) == 1:
         return (remote,)
     options = remote._options  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
