@@ -10,10 +10,8 @@ import webbrowser
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 from urllib.parse import quote
-
-import typer
 
 import primepods
 
@@ -32,22 +30,9 @@ _LIST: Final = f"{_PATH}jupyter server list --jsonlist"
 # It makes its own token, which only the user of the pod can read.
 _START: Final = f"{_PATH}exec jupyter lab --no-browser --ip 127.0.0.1 --allow-root"
 
-LocalPort = Annotated[
-    int,
-    typer.Option("--port", min=0, max=65_535, metavar="LOCAL", help="Port of this machine; 0: a free one."),
-]
-
 
 @api_command
-def command(
-    api: Api,
-    pod: PodHandle,
-    *,
-    open_browser: Open = False,
-    local_port: LocalPort = 0,
-    node: Node = 0,
-    ssh: SshOptions,
-) -> None:
+def command(api: Api, pod: PodHandle, *, open_browser: Open = False, node: Node = 0, ssh: SshOptions) -> None:
     """Print the address of a notebook on a pod, and make it reachable until Ctrl-C.
 
     It is the notebook that came with the pod if it has one, or else the Jupyter server that runs there. If
@@ -72,7 +57,7 @@ def command(
         remote = client.pods.remote(found, node=node, **ssh.arguments())
         with primepods.exit_on_sigterm(), ExitStack() as files:
             port, address = await _find_server(remote) or await _start_server(remote)
-            async with remote.forward(port, local_port=local_port) as forward:
+            async with remote.forward(port) as forward:
                 write(f"{forward.url}{address}\n")
                 print_info("Ctrl-C ends the connection; the notebook goes on.")
                 if open_browser:

@@ -6,12 +6,11 @@ import asyncio
 import logging
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 import anyio
-import attrs
 
 from .._utils.arguments import check_count, check_string
 from .._utils.text import quote
@@ -34,34 +33,6 @@ _MIN_GOOD_CONNECTION: Final = 10.0
 _log = logging.getLogger("primepods.remote")
 
 
-def _check_port(_: object, attribute: attrs.Attribute[int], value: int) -> None:
-    check_count(attribute.name, value, minimum=0 if attribute.name == "local_port" else 1, maximum=_MAX_PORT)
-
-
-def _check_host(_: object, __: object, value: str) -> None:
-    if not _HOST.fullmatch(check_string("host", value)):
-        raise ValueError(f"host must be a host name or an address, got {quote(value)}")
-
-
-@attrs.frozen
-class ForwardedPort:
-    """A port of a pod, and the port of this machine for it.
-
-    Attributes:
-        port: The port on the pod.
-        local_port: The port here; 0 for a free one.
-        host: The host as the pod names it.
-
-    Raises:
-        TypeError: A port is not an integer, or the host not a string.
-        ValueError: A port is out of range, or the host is no host name.
-    """
-
-    port: int = attrs.field(validator=_check_port)
-    local_port: int = attrs.field(default=0, validator=_check_port)
-    host: str = attrs.field(default="localhost", validator=_check_host)
-
-
 class AsyncForward:
     """Context manager for a port of a pod on this machine; see ``forward`` of a remote.
 
@@ -69,16 +40,22 @@ class AsyncForward:
         pod_id: The pod's id.
     """
 
-    def __init__(self, remote: AsyncRemote, ports: Sequence[ForwardedPort]) -> None:
+    def __init__(self, remote: AsyncRemote, ports: Iterable[tuple[int, int, str]]) -> None:
         self.pod_id: str = remote.pod_id
         self._remote = remote
         self._ports = tuple(ports)
+        """Port on the pod, local port, and host of each."""
+        for port, local_port, host in self._ports:
+            check_count("port", port, minimum=1, maximum=_MAX_PORT)
+            check_count("local_port", local_port, minimum=0, maximum=_MAX_PORT)
+            if not _HOST.fullmatch(check_string("host", host)):
+                raise ValueError(f"host must be a host name or an address, got {quote(host)}")
         self._task: asyncio.Task[None] | None = None
 
     @property
     def local_ports(self) -> tuple[int, ...]:
         """The ports of this machine, in the block."""
-        return tuple(port.local_port for port in self._ports)
+        return tuple(local_port for _, local_port, _ in self._ports)
 
     @property
     def local_port(self) -> int:
@@ -105,7 +82,7 @@ class AsyncForward:
     async def __aenter__(self) -> Self:
         if self._task is not None:
             raise RuntimeError("A forward can be used once.")
-        self._ports = tuple(_choose_local_port(port) for port in self._ports)
+        self._ports = tuple((port, _choose_port(local), host) for port, local, host in self._ports)
         is_open = asyncio.Event()
         self._task = asyncio.create_task(self._run(is_open))
         opening = asyncio.create_task(is_open.wait())
@@ -135,9 +112,9 @@ class AsyncForward:
         """Hold a connection, and another one after each that is lost."""
         login = await self._remote._get_login()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own package
         options = ["-o", "ExitOnForwardFailure=yes"]
-        for port in self._ports:
-            host = f"[{port.host}]" if ":" in port.host else port.host
-            options += ["-L", f"{_LOOPBACK}:{port.local_port}:{host}:{port.port}"]
+        for port, local_port, host in self._ports:
+            shown = f"[{host}]" if ":" in host else host
+            options += ["-L", f"{_LOOPBACK}:{local_port}:{shown}:{port}"]
         script = make_script("forward.sh")
 
         async def on_output(_: bytes) -> None:
@@ -169,19 +146,20 @@ class AsyncForward:
         return f"<{type(self).__name__} {self.pod_id} {self.local_ports}>"
 
 
-def _choose_local_port(port: ForwardedPort) -> ForwardedPort:
-    """Return the port with a local one that is free.
+def _choose_port(local_port: int) -> int:
+    """Return a local port that is free: the given one, or any for 0.
 
     Raises:
-        ConfigError: The local port is in use, or this user may not use it.
+        ConfigError: It is in use, or this user may not use it.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((_LOOPBACK, port.local_port))
+            probe.bind((_LOOPBACK, local_port))
         except OSError as exc:
             raise ConfigError(
-                f"Port {port.local_port} of this machine cannot be used: {exc.strerror}. Choose another "
-                "local port, or 0 for a free one."
+                f"Port {local_port} of this machine cannot be used: {exc.strerror}. Choose another local "
+                "port, or 0 for a free one."
             ) from None
-        return attrs.evolve(port, local_port=probe.getsockname()[1])
+        port: int = probe.getsockname()[1]
+        return port

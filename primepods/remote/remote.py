@@ -334,9 +334,9 @@ def forward_ports(remote: AsyncRemote, ports: Iterable[tuple[int, int, str]]) ->
         remote: The pod.
         ports: Port on the pod, local port, and host of each.
     """
-    from .forward import AsyncForward, ForwardedPort
+    from .forward import AsyncForward
 
-    return AsyncForward(remote, [ForwardedPort(*each) for each in ports])
+    return AsyncForward(remote, ports)
 
 
 async def find_nodes(remote: AsyncRemote) -> tuple[AsyncRemote, ...]:

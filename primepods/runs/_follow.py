@@ -28,9 +28,8 @@ async def follow_job(job: AsyncJob, run: Run, node: int = 0) -> JobState:
     starts = (*run.record.offsets[own], 0, 0)
     while True:
         positions = [size - start for size, start in zip(run.sizes()[own], starts, strict=False)]
-        files: dict[Stream, io.FileIO] = {
-            stream: io.FileIO(path, "ab") for stream, path in run.files(node).items()
-        }
+        paths = run.files(node)
+        files: dict[Stream, io.FileIO] = {stream: io.FileIO(path, "ab") for stream, path in paths.items()}
         try:
             return await read_output(
                 job,

@@ -40,7 +40,7 @@ def test_handles(api: Emulator, run: Run, command: list[str], handle: str, pod_i
     assert len(api.pods) == 3 - deleting
 
 
-@pytest.mark.parametrize("command", [["ssh", "--print"], ["ssh", "--config"], ["logs"]])
+@pytest.mark.parametrize("command", [["ssh", "--print"], ["ssh-config"], ["logs"]])
 def test_other_commands_take_them_too(api: Emulator, run: Run, command: list[str]) -> None:
     """Those that print no id: the same command with the id says the same."""
     by_id, by_name = (run(*command, handle) for handle in (TRAIN, "train"))

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import HTTPError
@@ -69,7 +69,7 @@ def read(url: str) -> str:
 
 
 @contextmanager
-def running(*words: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def running(*words: str) -> Generator[tuple[str, subprocess.Popen[str]]]:
     """A command that goes on after its first line, with that line; Ctrl-C ends it."""
     argv = [sys.executable, "-m", "primepods", *words]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

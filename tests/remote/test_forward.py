@@ -36,7 +36,7 @@ def web(tmp_path: Path) -> Iterator[int]:
     (tmp_path / "page").write_text("from the pod", encoding="utf-8")
 
     class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name
             """Print nothing."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=tmp_path)) as server:
