@@ -122,10 +122,10 @@ class Account(Model):
     scope: Mapping[str, Permission | None] = attrs.field(factory=dict[str, "Permission | None"], hash=False)
 
     def allows(self, *resources: str, write: bool = False) -> bool | None:
-        """Return whether the key may read, or change, a resource; ``None`` if :attr:`scope` does not say.
+        """Return whether the key may read, or change, a resource; ``None`` if ``scope`` does not say.
 
         Args:
-            resources: Its names in :attr:`scope`, in any case, such as ``"instances"``.
+            resources: Its names in ``scope``, in any case, such as ``"instances"``.
             write: Whether to ask for creating, changing and deleting.
         """
         names = {name.lower() for name in resources}
@@ -182,7 +182,7 @@ class BillingEntry(Model):
 
     Attributes:
         id: Id of the row.
-        amount: What it has cost, in :attr:`currency`.
+        amount: What it has cost, in ``currency``.
         currency: Currency, such as ``USD``.
         resource_type: ``compute`` (pods), ``disks``, ``training``, ``inference``, ``sandboxes``, ``images``,
             or another.
@@ -208,7 +208,7 @@ class Wallet(Model):
 
     Attributes:
         wallet_id: Id of the wallet.
-        balance: What is left, in :attr:`currency`.
+        balance: What is left, in ``currency``.
         currency: Currency, such as ``USD``.
         team_id: The team whose wallet it is, if any.
         total_billings: Number of rows that the API counts.
