@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 
 import primepods
@@ -174,9 +173,10 @@ def test_output_waits_on_the_pod_while_the_disk_here_is_full(
     market: Emulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is here, whole and once, when there is space again."""
-    unused: dict[str, Any] = dict.fromkeys(field.name for field in attrs.fields(RunRecord))
-    used = {"changes": {}, "lease": {"interval": 0.05}, "reconnect": 60.0, "offsets": (0, 0)}
-    run = RunFolder.create(RunRecord(**unused | used))
+    record = RunRecord(
+        client={}, find={}, changes={}, lease={"interval": 0.05}, command="", is_detached=True, began_at=0.0
+    )
+    run = RunFolder.create(record)
     (run.path / "stdout").unlink(missing_ok=True)
     (run.path / "stdout").symlink_to("/dev/full")
 
@@ -185,7 +185,7 @@ def test_output_waits_on_the_pod_while_the_disk_here_is_full(
             remote = client.pods.remote(market.add_pod("train", boot_seconds=0), ssh_command=LOCAL_SSH)
             job = await remote.start("echo said; echo other >&2")
             following = asyncio.create_task(follow_job(job, run))
-            while "until there is space" not in caplog.text:  # noqa: ASYNC110 - the log tells nobody
+            while "until there is space" not in caplog.text and not following.done():  # noqa: ASYNC110 - the log tells nobody
                 await asyncio.sleep(0.01)
             (run.path / "stdout").unlink()
             assert (await following).exit_code == 0

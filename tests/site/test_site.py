@@ -115,7 +115,7 @@ def test_all_commands_and_options_have_a_page(site: Path) -> None:
     assert len(shown) > 20
     for name, command in shown.items():
         assert f"primepods {name} [OPTIONS]" in html
-        section = html.partition(f'<section id="{name}">')[2].partition("</section>")[0]
+        section = html.partition(f'<section id="{name.replace(" ", "-")}">')[2].partition("</section>")[0]
         for option in command.params:
             inherited = "#primepods" in section and any(option.opts == other.opts for other in root.params)
             if option.param_type_name == "option" and not option.hidden and not inherited:
