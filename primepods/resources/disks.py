@@ -337,7 +337,9 @@ class _Order:
         if len(ours) == 1:
             return ours[0]
         named = [disk.id for disk in found if disk.id not in self.known]
-        ids = tuple(dict.fromkeys([*named, *([self.response_id] if self.response_id else [])]))
+        if self.response_id is not None and self.response_id not in named:
+            named.append(self.response_id)
+        ids = tuple(named)
         if ids:
             shown = f"these disks, of which none is provably this order's: {', '.join(ids)}"
         raise CreateUncertainError(
