@@ -368,10 +368,11 @@ class LeaseSupervisor:
         self._ready.set_result(None)
         for rental in self._rentals:
             await rental.delete_others(listed)
-        if disks := self._rentals[-1].spec.disks:
+        rental = self._rentals[-1]
+        if disks := rental.spec.disks:
             self.disk_note = f"Disks that stay, and are billed: {', '.join(disks)}"
             # The prices now, so that nothing has to be read at the end.
-            self.disk_note = await self._rentals[-1].account.describe_disks(disks)
+            self.disk_note = await rental.account.describe_disks(disks)
         while True:
             await self._clock.sleep(_CHECK_INTERVAL)
             file, label = self._rentals[-1].file, self._rentals[-1].label

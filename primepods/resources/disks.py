@@ -337,7 +337,7 @@ class _Order:
         if len(ours) == 1:
             return ours[0]
         named = [disk.id for disk in found if disk.id not in self.known]
-        if self.response_id and self.response_id not in named:
+        if self.response_id is not None and self.response_id not in named:
             named.append(self.response_id)
         ids = tuple(named)
         if ids:
