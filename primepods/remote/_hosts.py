@@ -177,9 +177,9 @@ def uninstall_hosts() -> None:
 
 def note_hosts(added: Iterable[HostEntry] = (), removed: Iterable[str] = ()) -> None:
     """Change the pods in our file, if it is there; an error is logged."""
+    if not _is_installed():
+        return
     try:
-        if not hosts_file().exists():
-            return
         with _locked():
             text = hosts_file().read_text(encoding="utf-8")
             entries = _parse(text)
@@ -215,9 +215,17 @@ def _parse(text: str) -> dict[str, HostEntry]:
 
 def note_hosts_in_thread(added: Iterable[HostEntry] = (), removed: Iterable[str] = ()) -> None:
     """Do so in a thread, so that an event loop does not wait for the lock."""
-    if hosts_file().exists():
-        # Not a daemon: the interpreter's exit waits for it.
-        threading.Thread(target=note_hosts, args=(added, removed), name="primepods-hosts").start()
+    if _is_installed():
+        # Not a daemon: the interpreter's exit waits for it. During that, no thread can be started.
+        with suppress(RuntimeError):
+            threading.Thread(target=note_hosts, args=(added, removed), name="primepods-hosts").start()
+
+
+def _is_installed() -> bool:
+    try:
+        return hosts_file().exists()
+    except (OSError, RuntimeError):  # a folder that cannot be read; no home directory
+        return False
 
 
 def _write_own(entries: Iterable[HostEntry], *, is_created: bool) -> None:

@@ -37,6 +37,15 @@ async def test_a_pod_for_a_block(folder: Path) -> None:
         assert cost == pytest.approx(pod.spent(), rel=0.1)
 
 
+async def test_a_lease_needs_no_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the folder of leases is named: a container's user may have none."""
+    monkeypatch.setenv("HOME", "~")
+    async with stage(folder) as it:
+        async with it.client.pods.lease(it.spec):
+            assert it.running()
+        assert not it.running()
+
+
 async def test_a_final_cost_is_the_bill_that_has_settled(folder: Path) -> None:
     """Two responses in a row have the same figure: the first ones are of a bill that still grows."""
     async with stage(folder) as it:
