@@ -150,7 +150,9 @@ class Rental:
                     name=record.name,
                 )
             self._others |= {row.id for row in found[1:]}
-            await self._note_id(found[0].id)
+            self.pod_id = found[0].id
+            # Not `_note_id`, whose time is that of a new order.
+            await self._update_file(pod_id=self.pod_id)
         self.pod = await self.account.pods.get(str(self.pod_id))
         now = self.account.server_clock.now() or self._clock.wall()
         self._ordered_at = self._clock.boottime() - max(0.0, now - record.ordered_at.timestamp())

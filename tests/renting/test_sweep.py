@@ -18,9 +18,9 @@ import attrs
 import pytest
 
 import primepods
-from primepods._utils.unique_names import unique_name
+from primepods._utils.unique_names import UniqueName, unique_name
 from primepods.emulator import Delay, Edit, Reset, Status
-from primepods.leasing._record import new_record
+from primepods.leasing._record import as_time, new_record
 from primepods.leasing.ledger import LeaseFile
 from tests.renting.api import pod_row
 from tests.renting.stage import Stage, name_of, stage
@@ -41,6 +41,23 @@ def left_by(it: Stage, **changes: object) -> None:
     """Have a process order a pod, and end; with ``given_up`` as if it were dead."""
     record = new_record(name_of(), it.client._executor.settings)
     LeaseFile.create(it.folder, attrs.evolve(record, **changes)).close()  # type: ignore[arg-type]  # whatever a test changes
+
+
+async def test_a_lease_that_is_taken_over_counts_from_its_order(folder: Path) -> None:
+    """Also if its pod was found by its name: a second take-over counts from there, too."""
+    async with stage(folder, boot_seconds=0) as it:
+        pod_id = it.emulator.add_pod(name_of(), boot_seconds=0)
+        ordered_at = as_time(it.clock.wall() - 3600)
+        await asyncio.to_thread(left_by, it, given_up=True, ordered_at=ordered_at)
+        lease = it.client.pods.lease(attrs.evolve(it.spec, name=UniqueName(name_of())))
+        file = LeaseFile.claim(next(folder.glob("*.json")))  # noqa: ASYNC240 - one small file
+        assert file is not None
+        lease.supervisor.resume(file)
+        async with lease as pod:
+            [record] = it.records()
+            assert (record.pod_id, record.ordered_at) == (pod_id, ordered_at)
+            assert pod.spent() == pytest.approx(pod.price_hr, rel=0.05)
+        assert not it.running()
 
 
 async def test_an_id_that_no_pod_can_have_stops_no_sweep(folder: Path) -> None:
