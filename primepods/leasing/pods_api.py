@@ -164,8 +164,8 @@ class LeaseOptions:
     ssh: SSHOptions
 
 
-async def read_list(list_pods: ListPods, clock: Clock) -> Listing:
-    """Return the listed pods that could be read in 10 s, and whether the list is complete."""
+async def read_list(list_pods: Callable[[], AsyncPager[N]], clock: Clock) -> tuple[list[N], bool]:
+    """Return the listed pods, or disks, that could be read in 10 s, and whether the list is complete."""
     with suppress(TimeoutError):
         async with clock.timeout_at(clock.time() + LIST_TIMEOUT):
             listed, error = await list_pods().collect()
