@@ -13,7 +13,7 @@ _NEXT_SPEC_ERRORS: Final = (
     errors.WaitTimeoutError,
     errors.LoginError,
     errors.ConnectionLostError,
-    # The pod of an uncertain order has a unique name of the lease's, which deletes it if it appears later.
+    # An uncertain order's pod has a unique name, by which the lease deletes it if it appears later.
     errors.CreateUncertainError,
 )
 # Number of pods that refuse the user's keys, after which no more are ordered: they would refuse, too.
