@@ -217,11 +217,9 @@ class Rental:
             try:
                 row = await self.account.pods.get(self.pod_id)
             except (PrimePodsError, ValueError) as exc:
-                if row is None:
-                    raise PrimePodsError(
-                        f"Neither the list nor `get` shows that pod {self.pod_id} has the name {self.name}: "
-                        f"{exc}"
-                    ) from None
+                raise PrimePodsError(
+                    f"Neither the list nor `get` shows that pod {self.pod_id} has the name {self.name}: {exc}"
+                ) from None
         self._is_identified = is_same_name(self.name, row.name)
         if not self._is_identified:
             _log.warning("pod %s has another name than %s: it is not deleted", self.pod_id, self.name)

@@ -426,6 +426,7 @@ class LeaseSupervisor:
             file = await rental.prepare()
             if self.on_order is not None:
                 self.on_order(file.path)
+            await rental.account.allow(rental.spec)
             if self.is_ending:
                 raise asyncio.CancelledError
             self._is_ordering = True
