@@ -93,7 +93,7 @@ class Account(Model):
         email: Mail address of the user.
         slug: User name.
         role: ``USER``, ``MANAGER``, ``ADMIN``, or a role added later.
-        team_id: The team for which the API answered, if any.
+        team_id: The team of the response, if any.
         image: Address of the user's picture.
         email_verified: True if the mail address is confirmed.
         has_beta_access: True if the user has access to beta features.

@@ -131,7 +131,7 @@ _OPTIONAL_COUNT: Final = _optional(_validate_count)
 
 @attrs.frozen(kw_only=True)
 class PodSpec(ToDict):
-    """Order of a pod for ``pods.create``. Fields that are ``None`` are left to the API.
+    """Order of a pod for ``pods.create``. Other fields that are ``None`` are left to the API.
 
     Validated when it is made: bad values raise ``ValueError`` or ``TypeError`` then, not an error of the API
     later. Secrets (``jupyter_password``, the values of ``env_vars``) are hidden from its ``repr``. Source:
@@ -310,7 +310,7 @@ class PodSpec(ToDict):
 
 @attrs.frozen(kw_only=True)
 class DiskSpec(ToDict):
-    """Order of a disk for ``disks.create``. Fields that are ``None`` are left to the API.
+    """Order of a disk for ``disks.create``. Other fields that are ``None`` are left to the API.
 
     Validated when it is made, as :class:`PodSpec`.
 

@@ -92,7 +92,7 @@ def _count(body: dict[str, Any], key: str, default: D) -> int | D:
 
 
 def rows_of(body: dict[str, Any], model: type[T], key: str = "data") -> tuple[list[T], list[DecodeError]]:
-    """Decode the rows under ``key`` one by one: an unreadable row is an error and hides no others."""
+    """Decode the rows under ``key`` one by one: an unreadable row becomes an error and hides no other."""
     rows = _raw_rows(body, key)
     hook = _hook_of(model)
     id_key = "podId" if model is PodStatus else "id"
@@ -123,7 +123,7 @@ def _raw_rows(body: dict[str, Any], key: str) -> list[Any]:
 
 
 def _row_id(row: Any, key: str) -> str | None:
-    """Return the id of a row that cannot be decoded as a whole; ``None`` if it has no valid id."""
+    """Return the id of a row that is not decoded; ``None`` if it has no valid id."""
     try:
         return as_text(row[key])
     except (LookupError, TypeError, DecodeError):

@@ -1,4 +1,4 @@
-"""Helpers for exceptions that are raised in more than one place."""
+"""Helpers to copy exceptions and to drop their tracebacks."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from ._text import printable
 Row = Mapping[str, Any]
 _ID: Final = "id"
 _FORMULA_PREFIXES: Final = ("=", "+", "-", "@", "\t", "\r")
-"""Beginnings of cells that a spreadsheet takes for formulas."""
+"""Prefixes that make a spreadsheet take a cell for a formula."""
 
 
 class Model(Protocol):

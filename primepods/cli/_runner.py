@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 _MAX_DOWNLOAD_ATTEMPTS = 3
 """Attempts to download a result if the connection is lost: the pod is about to be deleted."""
 _LOOK_FACTOR = 6
-"""Intervals between two looks at whether the pod is still there."""
+"""Poll intervals between two checks that the pod exists."""
 _STOP_TIMEOUT = 5.0
 """Seconds to end the command, before its pod is deleted."""
 _LOST_STATES = {"STOPPED", "DELETING", "TERMINATED"}
 
 
 class _PodLostError(Exception):
-    """The pod was deleted, stopped, or has failed, and nobody here did that."""
+    """The pod or its job was lost, and this run did not end it."""
 
 
 class Runner:

@@ -37,7 +37,10 @@ def command(
     *,
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="-- COMMAND", help="Run this against the emulator, and end with it."),
+        typer.Argument(
+            metavar="-- COMMAND",
+            help="Command to run against the emulator, which then stops.",
+        ),
     ] = None,
     port: Annotated[
         int, typer.Option(min=0, max=65_535, help="Port on 127.0.0.1; 0 takes a free one.", metavar="PORT")
@@ -138,7 +141,7 @@ async def _serve(emulator: Emulator) -> None:
         variables = {
             "PRIME_API_BASE_URL": emulator.url,
             "PRIME_API_KEY": emulator.api_key,
-            # Behind the addresses of emulated pods are no machines.
+            # Emulated pods have no machines behind their addresses.
             "PRIMEPODS_SSH_COMMAND": _SSH_COMMAND,
         }
         write("".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()))

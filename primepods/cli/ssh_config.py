@@ -36,7 +36,9 @@ Uninstall = Annotated[
 def command(
     api: Api, pod: OptionalPodHandle = None, *, install: Install = False, uninstall: Uninstall = False
 ) -> None:
-    """Make pods known to ssh, and to all programs that use it, as pod_NAME and pod_ID.
+    """Make pods known to ssh, and to all programs that use it, as pod_NAME.
+
+    If other pods have the name, it is pod_ID; each also has pod_ with the first 8 characters of the id.
 
     Prints the blocks for ~/.ssh/config: of one pod, or of all that are ready. With --install they are in a
     file of their own, to which leases and commands add pods, and from which they remove deleted ones; the

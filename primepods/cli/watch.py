@@ -36,7 +36,7 @@ def command(
 ) -> None:
     """Show pods and their changes, until Ctrl-C.
 
-    Without ids: all pods, including new ones.
+    Without ids: all pods that match the filters, including new ones.
     With ids: until all of them are gone.
 
     Pods that need attention come first. If stdout is no terminal, prints

@@ -13,7 +13,7 @@ _NEXT_SPEC_ERRORS: Final = (
     errors.WaitTimeoutError,
     errors.LoginError,
     errors.ConnectionLostError,
-    # The pod of an uncertain order has a unique name of the lease's, which deletes it if it appears later.
+    # An uncertain order's pod has a unique name, by which the lease deletes it if it appears later.
     errors.CreateUncertainError,
 )
 # Number of pods that refuse the user's keys, after which no more are ordered: they would refuse, too.
@@ -30,4 +30,7 @@ def is_rate_limited(error: errors.PrimePodsError) -> bool:
 def tries_next_spec(failures: list[errors.PrimePodsError]) -> bool:
     """Return whether the next spec is tried after these errors of the earlier ones."""
     refusals = [error for error in failures if isinstance(error, errors.LoginError) and error.is_key_refused]
-    return isinstance(failures[-1], _NEXT_SPEC_ERRORS) and len(refusals) < _MAX_KEY_REFUSALS
+    last = failures[-1]
+    # The limit of all pods: a cheaper spec may keep within it.
+    is_too_dear = isinstance(last, errors.BudgetExceededError) and last.budget == "hourly"
+    return (is_too_dear or isinstance(last, _NEXT_SPEC_ERRORS)) and len(refusals) < _MAX_KEY_REFUSALS

@@ -57,8 +57,8 @@ class Rental:
     Attributes:
         account: The account that orders the pod.
         spec: The ordered pod.
-        pod_id: The pod's id; ``None`` while it is unknown, and if it is another's. Until the list or ``get``
-            has shown it with the unique name, it may be another's.
+        pod_id: The id in the response to the order, or of the pod that was found by name; ``None`` if it is
+            unknown or another's. It is used once the list or ``get`` has shown it with the unique name.
         pod: The pod as ordered.
         status: The pod's last status.
         file: The lease file; ``None`` before it is written.
@@ -162,13 +162,13 @@ class Rental:
         """Order the pod, and record its id.
 
         Raises:
-            CreateUncertainError: A pod may have been created; :meth:`release` deletes it if it appears.
+            CreateUncertainError: A pod may have been created; the release deletes it if it appears.
             PrimePodsError: Any other error: no pod was created.
         """
         self._ordered_at = self._clock.boottime()
         self._doubt = _INTERRUPTED
         try:
-            # Any of several is ours; `release` deletes all.
+            # Any of several is ours; the release deletes all.
             pod = (await self.account.order(self.spec, self._note_id))[0]
         except CreateUncertainError:
             self._doubt = "" if self.pod_id else _UNCERTAIN
@@ -217,11 +217,9 @@ class Rental:
             try:
                 row = await self.account.pods.get(self.pod_id)
             except (PrimePodsError, ValueError) as exc:
-                if row is None:
-                    raise PrimePodsError(
-                        f"Neither the list nor `get` shows that pod {self.pod_id} has the name {self.name}: "
-                        f"{exc}"
-                    ) from None
+                raise PrimePodsError(
+                    f"Neither the list nor `get` shows that pod {self.pod_id} has the name {self.name}: {exc}"
+                ) from None
         self._is_identified = is_same_name(self.name, row.name)
         if not self._is_identified:
             _log.warning("pod %s has another name than %s: it is not deleted", self.pod_id, self.name)
@@ -313,7 +311,7 @@ class Rental:
             self._failure = await self._delete(self.pod_id)
 
     async def delete_others(self, listed: list[ListedPod]) -> str | None:
-        """Delete all pods with the unique name but the ordered one; return why one may be running."""
+        """Delete every pod with the unique name except the ordered one; return why one may be running."""
         failure: str | None = None
         self._note_others(listed)
         for pod_id in sorted(self._others):
@@ -467,7 +465,7 @@ class Rental:
         """Report that the pod may be running: as an error of the lease, in the log and to ``on_event``."""
         if self.release_error is not None:
             return
-        # What may be another's must not be deleted by the user, either.
+        # An unverified id is not named: the user could delete somebody else's pod.
         pod_id = None if self._is_doubtful(self.pod_id) else self.pod_id
         label, remedy = self.label, f"`client.pods.delete({pod_id!r})`"
         if pod_id is None:

@@ -216,7 +216,7 @@ def _read(descriptor: int) -> bytes:
         ValueError: The file cannot be a lease's.
     """
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        raise ValueError("it is no regular file")
+        raise ValueError("it is not a regular file")
     with open(descriptor, "rb", closefd=False) as file:
         text = file.read(_MAX_SIZE + 1)
     if len(text) > _MAX_SIZE:

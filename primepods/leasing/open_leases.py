@@ -24,7 +24,7 @@ class OpenLeases:
 
     def __init__(self) -> None:
         self.shared_list: SharedList = SharedList()
-        # In their order, as a dict.
+        # An ordered set: the values are unused.
         self._open: dict[LeaseSupervisor, None] = {}
         self._is_closing = False
 

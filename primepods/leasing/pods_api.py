@@ -134,6 +134,7 @@ class Account:
     Attributes:
         pods: ``client.pods``, for the team that pays.
         listed: Returns a pager of the pods for which their ids and names are enough.
+        allow: Checks an order against the limit of what all pods cost an hour.
         order: Orders a pod, and calls its second argument with the id in a response that is not conclusive.
         settings: Settings, for that team.
         server_clock: The server's time.
@@ -142,6 +143,7 @@ class Account:
 
     pods: PodsAPI
     listed: ListPods
+    allow: Callable[[PodSpec], Awaitable[None]]
     order: Callable[[PodSpec, Callable[[str], Awaitable[None]]], Coroutine[Any, Any, list[Pod]]]
     settings: Settings
     server_clock: ServerClock

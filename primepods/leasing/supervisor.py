@@ -346,7 +346,7 @@ class LeaseSupervisor:
         return asyncio.CancelledError() if not phase.done() or phase.cancelled() else phase.exception()
 
     async def _use(self) -> None:
-        """The first phase: order pods until one is ready, then watch its block; it does not return."""
+        """The first phase: order pods until one is ready, then keep its file there until the cancellation."""
         if self._options.login:
             await self._options.ssh.check()
         errors: list[PrimePodsError] = []
@@ -426,6 +426,7 @@ class LeaseSupervisor:
             file = await rental.prepare()
             if self.on_order is not None:
                 self.on_order(file.path)
+            await rental.account.allow(rental.spec)
             if self.is_ending:
                 raise asyncio.CancelledError
             self._is_ordering = True
@@ -443,7 +444,8 @@ class LeaseSupervisor:
         if rental.pod_id is None:
             raise ProtocolError(
                 f"The response to the order of pod {rental.name!r} has the id {pod_id}, and the API shows "
-                "that pod with another name: it is neither used nor deleted. The ordered pod is searched.",
+                "that pod with another name: it is neither used nor deleted. The list is searched for the "
+                "ordered pod.",
                 method="POST",
                 url_path="/api/v1/pods/",
             )

@@ -12,7 +12,7 @@ from .._utils.summaries import html_table, short_repr
 
 
 class _NoExtra(dict[str, Any]):
-    """The shared empty ``extra`` of all models; it cannot be filled.
+    """The shared ``extra`` of models without unknown fields; it cannot be filled.
 
     A ``dict``, so that models can be pickled, copied and, through ``attrs.asdict``, converted to JSON.
     """

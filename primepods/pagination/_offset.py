@@ -1,13 +1,13 @@
 """Lists paginated by offset, read without loss or repetition while they change.
 
 A page is a snapshot of contiguous rows. It is *anchored* if it begins at offset 0, or with a row that is
-already known. After an anchored page, by induction, no row that stays in the list has been skipped. Pages are
+already known. If every page so far is anchored, no row that stayed in the list was skipped. Pages are
 therefore requested with an overlap of one row. If a page is not anchored, rows before it were deleted. The
 reader then drops the pages requested ahead, and steps back to an anchored page, at the latest to offset 0.
 
 The order of the responses does not matter, so pages may be requested ahead. The order of the rows does: a
 row that moves during the read can be missed, and a record of the history moves when its pod ends. The reader
-therefore compares the number of rows with the server's count, and reads the list again if they differ.
+therefore compares the number of rows with the server's count, and reads the list again if rows are missing.
 
 Some guards are against servers that misbehave. Empty pages from a replica that lost its rows were reported of
 the API's availability endpoint; an ignored ``offset``, pages of one row, and too high counts are imagined.
@@ -108,7 +108,7 @@ class OffsetReader(Generic[T]):
         self.rows.finish()
 
     def _read_anchored(self, offset: int) -> Reading[T, _AnchoredPage[T]]:
-        """Return the anchored page at ``offset``, or at the nearest offset before it that has one."""
+        """Return the anchored page at ``offset``, or at an earlier offset that has one."""
         step = 1
         while True:
             page = yield from self._read_verified(offset)

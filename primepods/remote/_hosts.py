@@ -1,7 +1,7 @@
 """Pods in ``~/.ssh/config``: a file of our own beside it, and one ``Include`` line in it.
 
 Our file has a comment with the data of each pod, and the ``Host`` blocks made from these comments. Only
-``install_hosts`` creates it. All functions block.
+``install_hosts`` creates it. All functions but ``note_hosts_in_thread`` block.
 """
 
 from __future__ import annotations
@@ -93,9 +93,9 @@ def hosts_file() -> Path:
 
 
 def choose_aliases(entries: Iterable[HostEntry]) -> dict[str, list[str]]:
-    """Return the aliases of each pod's nodes: by its name if no other pod could mean it, else by its id.
+    """Return the aliases of each pod's nodes: the name if that alias is unique, else the id.
 
-    Pods whose name and id are no host names are left out.
+    Pods whose name and id are not valid host names are left out.
     """
     entries = list(entries)
     by_host = {entry.pod_id: [entry.aliases(entry.name), entry.aliases(entry.pod_id)] for entry in entries}
@@ -114,7 +114,7 @@ def choose_aliases(entries: Iterable[HostEntry]) -> dict[str, list[str]]:
 def config_blocks(entries: Iterable[HostEntry]) -> str:
     """Return ``Host`` blocks: one for each node that has an address, with the host keys that `exec` knows.
 
-    Each has the alias of :func:`choose_aliases`, and the beginning of the pod's id if no other pod has it.
+    Each has the alias of :func:`choose_aliases`, and the prefix of the pod's id if no other pod has it.
 
     Raises:
         ConfigError: The host keys cannot be stored.
@@ -214,7 +214,7 @@ def _parse(text: str) -> dict[str, HostEntry]:
 
 
 def note_hosts_in_thread(added: Iterable[HostEntry] = (), removed: Iterable[str] = ()) -> None:
-    """Do so in a thread, so that an event loop does not wait for the lock."""
+    """Call :func:`note_hosts` in a thread, so that an event loop does not wait for the lock."""
     if _is_installed():
         # Not a daemon: the interpreter's exit waits for it. During that, no thread can be started.
         with suppress(RuntimeError):
@@ -294,7 +294,7 @@ def _locked() -> Generator[Any]:
                 break
             except BlockingIOError:
                 if time.monotonic() > ends_at:
-                    raise ConfigError("Another process changes ~/.ssh/config. Try again.") from None
+                    raise ConfigError("Another process is changing ~/.ssh/config. Try again.") from None
                 time.sleep(_LOCK_INTERVAL)
         yield
     finally:

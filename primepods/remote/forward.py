@@ -1,4 +1,4 @@
-"""Ports of a pod on this machine."""
+"""Ports of a pod, forwarded to ports of this machine."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class AsyncForward:
             await asyncio.wait({self._task})
 
     async def _run(self, is_open: asyncio.Event) -> None:
-        """Hold a connection, and another one after each that is lost."""
+        """Keep a connection open, and reconnect when it is lost."""
         login = await self._remote._get_login()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own package
         options = ["-o", "ExitOnForwardFailure=yes"]
         for port, local_port, host in self._ports:

@@ -1,7 +1,7 @@
 """Creation of a pod: one POST, not repeated if it may have been received.
 
 If the outcome is uncertain (no response, an unreadable one, a server error), the list is searched for the
-pod's name. A unique name is proof, for its pods and against all others. A name that the user chose proves
+pod's name. A unique name proves which pods are those of the order. A name that the user chose proves
 nothing, so the pods of that name are listed before the order, and afterwards only a single new one is
 accepted. There are three outcomes: the pod; an error that proves that no pod was created;
 :class:`~primepods.CreateUncertainError`.
@@ -34,17 +34,18 @@ from .._utils.unique_names import (
 from ..config import lease_folder
 from ..errors import (
     APIError,
-    BudgetExceededError,
     ClientClosedError,
     ConfigError,
+    CreateUncertainError,
     PrimePodsError,
     ProtocolError,
 )
 from ..leasing.ledger import read_ledger
 from ..leasing.pods_api import KEY_REJECTIONS, ListedPod, PodsAPI, find_named, read_list
 from ..leasing.server_time import expiry_after
-from ..models import Pod, PodState
-from ..specs import PRICE_TOLERANCE, PodSpec
+from ..models import Pod
+from ..specs import PodSpec
+from ._max_hourly import HourlyLimit
 from ._orders import (
     Order,
     in_flight,
@@ -67,6 +68,9 @@ class PodCreator:
     Args:
         executor: Sends the requests.
         pods: Lists pods.
+
+    Attributes:
+        limit: What all pods may cost an hour.
     """
 
     def __init__(self, executor: RequestExecutor, pods: PodsAPI) -> None:
@@ -75,6 +79,7 @@ class PodCreator:
         self._clock = executor.settings.clock
         self._server_clock = executor.transport.server_clock
         self._listed = partial(listed_pods, executor)
+        self.limit: HourlyLimit = HourlyLimit(executor, pods)
 
     async def create(self, spec: PodSpec, max_hours: float | None = None) -> Pod:
         """Create a pod; see :meth:`primepods.AsyncPods.create`."""
@@ -92,6 +97,8 @@ class PodCreator:
         )
 
     async def _create(self, spec: PodSpec) -> Pod:
+        self._executor.transport.check()
+        await self.limit.allow(spec)
         pod, *others = await self.order(spec)
         if others:
             raise uncertain_error(Order(spec), [each.id for each in (pod, *others)], "")
@@ -140,52 +147,31 @@ class PodCreator:
     async def order(self, spec: PodSpec, note_id: NoteId | None = None) -> list[Pod]:
         """Order a pod with a name; return it, or all pods of a unique name if a gateway repeats the order.
 
+        Call ``limit.allow`` first.
+
         Args:
             spec: The pod to order.
             note_id: Called with the id in a response that has the unique name, but cannot be read.
 
         Raises:
             CreateUncertainError: The pod may have been created.
-            BudgetExceededError: With the pod, the account would cost more than ``PRIMEPODS_MAX_HOURLY``.
             PrimePodsError: Any other error: the pod was not created.
         """
         order = Order(spec)
         request = order_request(spec, self._executor.settings.team_id)
         # Raise for a closed client before anything is sent.
         self._executor.transport.check()
-        await self._check_max_hourly(spec)
-        if order.is_unique:
-            return await self._send(order, request, note_id)
-        with in_flight(order):
-            await self._record_namesakes(order)
-            return await self._send(order, request, note_id)
-
-    async def _check_max_hourly(self, spec: PodSpec) -> None:
-        """Check that what runs, with the ordered pod, costs no more an hour than the user allows.
-
-        Raises:
-            BudgetExceededError: It would cost more, or the order has no ``max_price``.
-        """
-        limit = self._executor.settings.max_hourly
-        if limit is None:
-            return
-        listed, error = await self._pods.list().collect()
-        if error is not None:
-            # The unreadable rows may be of the most expensive pods.
-            raise error
-        running = sum(_current_price(pod) for pod in listed)
-        if spec.max_price is not None and running + spec.max_price <= limit * (1 + PRICE_TOLERANCE):
-            return
-        ordered = "without a max_price" if spec.max_price is None else f"for {money(spec.max_price)} an hour"
-        raise BudgetExceededError(
-            f"The pod was not ordered: your pods cost {money(running)} an hour, and one {ordered} would pass "
-            f"your limit of {money(limit)} (see `primepods config`). Delete pods that are not needed, or "
-            "raise PRIMEPODS_MAX_HOURLY, or max_hourly in ~/.primepods/settings.toml.",
-            pod_id="",
-            budget="hourly",
-            spent=running,
-            limit=limit,
-        )
+        try:
+            if order.is_unique:
+                return await self._send(order, request, note_id)
+            with in_flight(order):
+                await self._record_namesakes(order)
+                return await self._send(order, request, note_id)
+        except CreateUncertainError:
+            raise
+        except PrimePodsError:
+            self.limit.forget(spec)
+            raise
 
     async def _send(self, order: Order, request: Request, note_id: NoteId | None) -> list[Pod]:
         """Send an order and determine its outcome."""
@@ -299,13 +285,6 @@ class PodCreator:
         leased = {record.pod_id for record in ledger.records.values()}
         unleased = [pod for pod in candidates if pod.id not in leased]
         return unleased if len(unleased) == 1 else []
-
-
-def _current_price(pod: Pod) -> float:
-    """Return what a pod costs an hour in its present state."""
-    if pod.status == PodState.STOPPED and pod.stopped_price_hr is not None:
-        return pod.stopped_price_hr
-    return 0.0 if pod.status == PodState.TERMINATED else pod.price_hr
 
 
 def _is_living(pod: Pod) -> bool:

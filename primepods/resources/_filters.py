@@ -31,7 +31,7 @@ def pod_filter(*, status: Words, name: Words, gpu_type: Words) -> Callable[[Pod]
     def keep(pod: Pod) -> bool:
         return (
             (states is None or pod.status in states)
-            # `[` is no wildcard, unlike in fnmatch.
+            # `[` is not a wildcard, unlike in fnmatch.
             and _matches_any(
                 names, lambda name: pod.name == name or fnmatchcase(pod.name or "", name.replace("[", "[[]"))
             )

@@ -110,10 +110,12 @@ class AsyncPods:
         from .disks import describe_disks
 
         executor, pods = self._for_team(team_id, min_deadline)
+        creator = PodCreator(executor, pods)
         return Account(
             pods=pods,
             listed=partial(listed_pods, executor),
-            order=PodCreator(executor, pods).order,
+            allow=creator.limit.allow,
+            order=creator.order,
             settings=executor.settings,
             server_clock=self._executor.transport.server_clock,
             shared_list=self._open_leases.shared_list,

@@ -154,7 +154,7 @@ class Budget:
                         f"reserved for {len(balance.open)} pods. Nothing was rented. Release a pod, take a "
                         f"cheaper one or fewer hours, or ask the user to raise {option}.",
                         pod_id="",
-                        budget="spend",
+                        budget="spend" if option == "--budget" else "hourly",
                         spent=used,
                         limit=limit,
                     )

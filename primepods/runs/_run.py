@@ -63,10 +63,10 @@ class RunRecord:
         nodes: The highest number of nodes that a pod of it had.
         offsets: Sizes of the files of output when the job began; see :meth:`Run.sizes`.
         spent: What its earlier pods have cost.
-        is_stopping: Whether it is to end.
+        is_stopping: Whether a stop was requested.
         exit_code: Its exit code, once it has ended.
         ended_at: When it ended.
-        is_released: Whether no pod was left at its end.
+        is_released: Whether all its pods were deleted at its end.
     """
 
     client: dict[str, Any]
@@ -256,7 +256,7 @@ class Run:
             return
         # What another process did meanwhile was read with the lock.
         if self.record.exit_code is None and not self.may_have_pod:
-            # What a pod has cost that somebody else deleted is not known.
+            # The cost of a pod that somebody else deleted is not known.
             is_unused = self.record.lease_file is None
             self.save(exit_code=_ABANDONED, ended_at=time.time(), is_released=is_unused)
         self._unlock()

@@ -93,7 +93,7 @@ class PodLookups:
         try:
             records, _ = await self._executor.call(request, decode)
         except PrimePodsError as exc:
-            # At least the pod of the lookup, whose waits may have ended meanwhile.
+            # At least 1: the waits of the pod that needs the history may have ended meanwhile.
             pod_count = max(1, sum(pod.never_found for pod in self._state.pods.values()))
             self._state.record_failure(exc, pod_count=pod_count)
             return

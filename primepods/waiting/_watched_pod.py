@@ -79,7 +79,7 @@ class RequestState:
     Attributes:
         in_flight: Whether a request is in flight or about to be sent.
         sent_at: Time at which the last one was sent.
-        error: Its error; ``None`` if it succeeded.
+        error: Why the last request failed or was not sent; ``None`` otherwise.
         refused_since: Time at which the current series of refusals began; ``None`` if there is none.
     """
 
@@ -220,7 +220,7 @@ class WatchedPod:
         self.lookup.error = self.lookup.refused_since = None
         if pod.status == PodState.TERMINATED:
             self.row = self.row or _as_status(pod)
-            self.gone = True
+            self.gone, self.never_found = True, False
             self._set_status(None, sequence)
         elif self._misses or self.row is None:
             self.gone = self.never_found = False
@@ -272,7 +272,7 @@ class WatchedPod:
         return self._is_missing or self._is_terminated
 
     def _record_missing_row(self, sequence: int, now: float) -> None:
-        """Count a response without a row, unless the last such response is under half an interval old."""
+        """Count a response without a row, unless the last counted one is less than half an interval old."""
         if self.status is None:
             self.confirmed_at = now
         if not self._misses or now >= self._missed_at + self.interval / 2:

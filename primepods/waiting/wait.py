@@ -151,7 +151,7 @@ def _explain_failure(status: PodStatus | None) -> tuple[str, str, str]:
     """Return what happened to a pod, the text of ``PodFailedError.reason``, and what to do."""
     remedy = "Look for it in `pods.history()`."
     if status is None:
-        outcome = "is gone: another user or the provider has terminated it"
+        outcome = "is gone: a user, another process or the provider has terminated it"
     elif status.status == PodState.TERMINATED:
         outcome = "was terminated (status TERMINATED)"
     elif status.status == PodState.STOPPED:

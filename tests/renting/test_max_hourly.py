@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import attrs
 import pytest
 
 import primepods
-from primepods.emulator import Edit, Emulator
+from primepods.emulator import Edit, Emulator, Status
 from tests.support.client import make_client
 
 pytestmark = pytest.mark.anyio
@@ -47,6 +48,20 @@ async def test_an_order_over_the_limit_is_not_sent(monkeypatch: pytest.MonkeyPat
             assert not emulator.requests.where(on="create")
             await client.pods.create(attrs.evolve(spec, max_price=3.49))
         assert len(emulator.pods) == 3
+
+
+async def test_orders_at_once_share_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of this process, also while the list shows none of the pods; a refused order counts no more."""
+    monkeypatch.setenv("PRIMEPODS_MAX_HOURLY", "10")
+    async with Emulator(boot_seconds=0, delete_seconds=0, appear_seconds=60) as emulator:
+        async with make_client(emulator.url, api_key=emulator.api_key) as client:
+            spec = attrs.evolve(await _spec(client), max_price=4.0)
+            emulator.faults.add(Status(402), on="create", times=1)
+            with pytest.raises(primepods.PaymentRequiredError):
+                await client.pods.create(spec)
+            made = await asyncio.gather(*(client.pods.create(spec) for _ in range(5)), return_exceptions=True)
+        refused = [error for error in made if isinstance(error, primepods.BudgetExceededError)]
+        assert (len(refused), len(emulator.requests.where(on="create"))) == (3, 3)
 
 
 @pytest.mark.parametrize(

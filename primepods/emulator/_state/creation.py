@@ -31,7 +31,7 @@ def create_pod(
     name: str | None = None,
     outcome: BootOutcome | None = None,
 ) -> PodRecord:
-    """Create pod number ``number``; the same seed, number and overrides always give the same pod.
+    """Create pod number ``number``; the same arguments always give the same pod.
 
     Without ``outcome``, the outcome of the boot is drawn from the rates.
     """

@@ -1,0 +1,115 @@
+"""The limit of what all pods together cost an hour: ``PRIMEPODS_MAX_HOURLY``."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+from .._http.executor import RequestExecutor
+from .._utils.money import money
+from ..errors import BudgetExceededError
+from ..leasing.pods_api import PodsAPI
+from ..models import Pod, PodState
+from ..specs import PRICE_TOLERANCE, PodSpec
+
+# Seconds for which an order counts while the list does not show its pod with a price.
+_PENDING_FOR: Final = 120.0
+
+
+@attrs.frozen(eq=False)
+class _PendingOrder:
+    """An order of this process.
+
+    Attributes:
+        name: Its name.
+        price: The highest price that it accepts.
+        ordered_at: When it was allowed.
+        listed: Number of pods with that name before it.
+    """
+
+    name: str | None
+    price: float
+    ordered_at: float
+    listed: int
+
+
+# By account and clock.
+_pending: dict[tuple[object, ...], list[_PendingOrder]] = {}
+
+
+class HourlyLimit:
+    """The limit of an account, if it has one; orders of other machines at the same moment are not seen.
+
+    Args:
+        executor: Has the settings.
+        pods: Lists pods.
+    """
+
+    def __init__(self, executor: RequestExecutor, pods: PodsAPI) -> None:
+        self._settings = executor.settings
+        self._pods = pods
+
+    def _orders(self) -> list[_PendingOrder]:
+        settings = self._settings
+        account = (settings.base_url, settings.api_key, settings.team_id, id(settings.clock))
+        return _pending.setdefault(account, [])
+
+    async def allow(self, spec: PodSpec) -> None:
+        """Check that what runs, with the ordered pod, costs no more an hour than the user allows.
+
+        The order counts from now on; :meth:`forget` it if it made no pod.
+
+        Raises:
+            BudgetExceededError: It would cost more, or the order has no ``max_price``.
+            PrimePodsError: What runs is not known.
+        """
+        limit = self._settings.max_hourly
+        if limit is None:
+            return
+        pods, error = await self._pods.list().collect()
+        if error is not None:
+            # The unreadable rows may be of the most expensive pods.
+            raise error
+        prices = [(pod.name, _current_price(pod)) for pod in pods]
+        now = self._settings.clock.time()
+        # From here to `append`, nothing is awaited: of two orders at once, the second one sees the first.
+        orders = self._orders()
+        orders[:] = [
+            order
+            for order in orders
+            if now < order.ordered_at + _PENDING_FOR and _count(prices, order.name) <= order.listed
+        ]
+        running = sum(price for _, price in prices) + sum(order.price for order in orders)
+        if spec.max_price is not None and running + spec.max_price <= limit * (1 + PRICE_TOLERANCE):
+            orders.append(_PendingOrder(spec.name, spec.max_price, now, _count(prices, spec.name)))
+            return
+        ordered = "without a max_price" if spec.max_price is None else f"for {money(spec.max_price)} an hour"
+        raise BudgetExceededError(
+            f"The pod was not ordered: your pods cost {money(running)} an hour, and one {ordered} would pass "
+            f"your limit of {money(limit)} (see `primepods config`). Delete pods that are not needed, or "
+            "raise PRIMEPODS_MAX_HOURLY, or max_hourly in ~/.primepods/settings.toml.",
+            pod_id="",
+            budget="hourly",
+            spent=running,
+            limit=limit,
+        )
+
+    def forget(self, spec: PodSpec) -> None:
+        """Stop counting an order that made no pod."""
+        orders = self._orders()
+        found = next((order for order in orders if order.name == spec.name), None)
+        if found is not None:
+            orders.remove(found)
+
+
+def _count(prices: list[tuple[str | None, float]], name: str | None) -> int:
+    # The price of a pod that was just ordered may not be known yet.
+    return sum(1 for other, price in prices if other == name and price > 0)
+
+
+def _current_price(pod: Pod) -> float:
+    """Return what a pod costs an hour in its present state."""
+    if pod.status == PodState.STOPPED and pod.stopped_price_hr is not None:
+        return pod.stopped_price_hr
+    return 0.0 if pod.status == PodState.TERMINATED else pod.price_hr
