@@ -366,6 +366,10 @@ class DiskSpec(ToDict):
             )
         return spec
 
+    def named(self) -> Self:
+        """Return this spec with a name: its own, or a new unique one; order it only once."""
+        return self if self.name is not None else attrs.evolve(self, name=unique_name("disk"))
+
 
 def _default_amount(allowed: SpecRange) -> int | None:
     """Return the default amount if it can be ordered."""

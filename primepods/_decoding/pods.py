@@ -27,6 +27,12 @@ def decode_disk(data: Any, disk_id: str) -> Disk:
     return _decode_item(data, Disk, disk_id)
 
 
+def decode_disk_users(data: Any, disk_id: str) -> Disk:
+    """Decode only what uses a disk from the response of ``GET /disks/{id}``, whatever else it holds."""
+    row = as_object(data)
+    return decode_disk({key: row[key] for key in ("id", "pods", "clusters") if key in row}, disk_id)
+
+
 def _decode_item(data: Any, model: type[Item], item_id: str) -> Item:
     row = as_object(data)
     item = decode_object(row if row.get("id") is not None else {**row, "id": item_id}, model)

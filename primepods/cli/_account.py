@@ -16,16 +16,25 @@ _NAMES: Final = {"instances": ("instances", "pods"), "disks": ("disks",)}
 """Names of a right in a key's scope."""
 
 
-def find_disks(handles: Iterable[str], listed: Iterable[primepods.Disk]) -> list[primepods.Disk]:
+def find_disks(
+    handles: Iterable[str], disks: Sequence[primepods.Disk], error: primepods.PrimePodsError | None
+) -> list[primepods.Disk]:
     """Return the disks with these ids, beginnings of ids, or names.
+
+    Args:
+        handles: The ids, beginnings of ids, or names.
+        disks: The listed disks that could be read.
+        error: The error of reading the list, if any: only whole ids are certain then.
 
     Raises:
         CommandError: A handle names no disk, or several.
+        PrimePodsError: ``error``, for a handle that is not the id of a disk that could be read.
     """
-    disks = list(listed)
     found: dict[str, primepods.Disk] = {}
     for handle in handles:
         matches = [disk for disk in disks if disk.id == handle]
+        if not matches and error is not None:
+            raise error
         matches = matches or [
             disk
             for disk in disks
@@ -41,7 +50,7 @@ def find_disks(handles: Iterable[str], listed: Iterable[primepods.Disk]) -> list
 
 def disk_ids(handles: Sequence[str] | None, client: primepods.Client) -> list[str]:
     """Return the ids of the disks of ``--disk``; list the disks only if there are any."""
-    return [disk.id for disk in find_disks(handles, client.disks.list())] if handles else []
+    return [disk.id for disk in find_disks(handles, *client.disks.list().collect())] if handles else []
 
 
 def check_rights(user: primepods.Account, right: str) -> None:

@@ -191,8 +191,8 @@ class Runner:
         with suppress(primepods.PrimePodsError):
             check_rights(await client.account.whoami(), "instances")
         if "disks" in changes:
-            listed = [disk async for disk in client.disks.list()]
-            changes["disks"] = find["disks"] = [disk.id for disk in find_disks(changes["disks"], listed)]
+            found = find_disks(changes["disks"], *await client.disks.list().collect())
+            changes["disks"] = find["disks"] = [disk.id for disk in found]
         if record.ssh_key is not None:
             changes["ssh_key_id"] = find_key(record.ssh_key, [key async for key in client.ssh_keys.list()])
         offers = await client.availability.find(**find)

@@ -145,7 +145,8 @@ def _order(
         # `from_offer` has set max_price to the price of the offer with the ordered amounts.
         price_hr = spec.max_price
         _check_price(price_hr, offer, selector.filters.max_price)
-        _print_order(offer, spec, price_hr)
+        name = spec.name if max_hours is None else f"{spec.name or 'primepods'}-… (with a suffix)"
+        _print_order(offer, spec, price_hr, name)
         if changes["name"] is not None:
             _warn_of_namesakes(client, changes["name"])
         confirm("Order it?", yes=yes)
@@ -201,7 +202,9 @@ def _check_price(price_hr: float | None, offer: primepods.Offer, max_price: floa
         raise CommandError(f"the pod would cost {costs} an hour: more than --max-price")
 
 
-def _print_order(offer: primepods.Offer, spec: primepods.PodSpec, price_hr: float | None) -> None:
+def _print_order(
+    offer: primepods.Offer, spec: primepods.PodSpec, price_hr: float | None, name: str | None
+) -> None:
     """Print the order and its price on stderr."""
     spot_note = " (spot: the provider may take it back)" if offer.is_spot else ""
     where = offer.country or offer.region or "an unknown place"
@@ -210,7 +213,7 @@ def _print_order(offer: primepods.Offer, spec: primepods.PodSpec, price_hr: floa
     parts = [f"{amount} {unit}" for unit, amount in amounts.items() if amount is not None]
     print_info(f"Offer {offer_id(offer)}: {machine}")
     print_info(", ".join([spec.image or "The default image", *parts]))
-    print_info(f"Name: {spec.name or 'a new one'}")
+    print_info(f"Name: {name}")
     print_info(f"Price per hour: {price(price_hr, offer.prices.currency)}")
     if offer.prepaid_time:
         print_info(f"Charged in advance, used or not: {offer.prepaid_time:g} hours")

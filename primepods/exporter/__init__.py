@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Metric, start_http_server
 from prometheus_client.core import GaugeMetricFamily
 
+from .._utils.concurrency import map_bounded
 from .._utils.unique_names import is_unique
 from ..client import AsyncClient
 from ..errors import PrimePodsError
@@ -39,36 +40,46 @@ class Exporter:
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
-        self._metrics: list[Metric] = []
+        self._server_clock = client._executor.transport.server_clock  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - no public name has it
         self._succeeded_at: dict[str, float] = {}
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield the metrics of the last look; called by the registry, in any thread."""
-        return iter(self._metrics)
-
-    async def look(self) -> None:
-        """Read the account once; errors of the API become metrics."""
-        parts: dict[str, Callable[[], Awaitable[Sequence[Metric]]]] = {
+        self._parts: dict[str, Callable[[], Awaitable[Sequence[Metric]]]] = {
             "pods": self._read_pods,
             "leases": self._read_leases,
             "expired": self._read_expired,
             "disks": self._read_disks,
             "wallet": self._read_wallet,
         }
-        up = _gauge("up", "Whether the last look at this part of the account has succeeded.", "part")
-        metrics: list[Metric] = [up]
-        for part, read in parts.items():
-            try:
-                metrics += await read()
-                self._succeeded_at[part] = time.time()
-                up.add_metric([part], 1)
-            except PrimePodsError as exc:
-                log.warning("exporter: %s cannot be read: %s", part, exc)
-                up.add_metric([part], 0)
+        self._metrics: Sequence[Metric] = [self._up({})]
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of the last look, before the first only ``up``; called in any thread."""
+        return iter(self._metrics)
+
+    async def look(self) -> None:
+        """Read the account once; errors of the API become metrics."""
+        read = dict(await map_bounded(self._read_part, list(self._parts), len(self._parts)))
+        metrics = [metric for found in read.values() for metric in found or ()]
         success = _gauge("last_success_timestamp_seconds", "Time of the last look that succeeded.", "part")
         for part, at in self._succeeded_at.items():
             success.add_metric([part], at)
-        self._metrics = [*metrics, success]
+        self._metrics = [self._up(read), *metrics, success]
+
+    async def _read_part(self, part: str) -> tuple[str, Sequence[Metric] | None]:
+        """Return the name of a part, and its metrics; ``None`` if it cannot be read."""
+        try:
+            metrics = await self._parts[part]()
+        except PrimePodsError as exc:
+            log.warning("exporter: %s cannot be read: %s", part, exc)
+            return part, None
+        self._succeeded_at[part] = time.time()
+        return part, metrics
+
+    def _up(self, read: Mapping[str, Sequence[Metric] | None]) -> Metric:
+        text = "Whether the last look at this part of the account has succeeded."
+        up: dict[tuple[str, ...], float] = {
+            (part,): float(read.get(part) is not None) for part in self._parts
+        }
+        return _filled(_gauge("up", text, "part"), up)
 
     async def _read_pods(self) -> Sequence[Metric]:
         numbers = Counter[tuple[str, ...]]()
@@ -77,9 +88,11 @@ class Exporter:
         async for pod in self._client.pods.list():
             labels = _labels_of(pod)
             numbers[labels] += 1
-            prices[*labels, pod.base_currency or "USD"] += pod.price_hr
+            prices[*labels, pod.base_currency or "USD"] += pod.current_price_hr
             if pod.created_at is not None:
-                ages[labels[0]] = max(ages[labels[0]], time.time() - pod.created_at.timestamp())
+                # By the server's clock, which has set the time of the order.
+                now = self._server_clock.now() or time.time()
+                ages[labels[0]] = max(ages[labels[0]], now - pod.created_at.timestamp())
         return [
             _filled(_gauge("pods", "Pods that exist.", *_POD_LABELS), numbers),
             _filled(_gauge("price_per_hour", "What pods cost an hour.", *_POD_LABELS, "currency"), prices),
@@ -130,15 +143,14 @@ async def serve(client: AsyncClient, *, host: str, port: int, interval: float) -
         OSError: The port is taken.
     """
     exporter = Exporter(client)
-    await exporter.look()
     registry = CollectorRegistry()
     registry.register(exporter)
     server, thread = start_http_server(port, host, registry)
     log.info("serving metrics on http://%s:%s/metrics", host, server.server_port)
     try:
         while True:
-            await asyncio.sleep(interval)
             await exporter.look()
+            await asyncio.sleep(interval)
     finally:
         await asyncio.to_thread(server.shutdown)
         server.server_close()

@@ -14,6 +14,7 @@ import attrs
 from .._operations import empty_context
 from .._utils.clock import Clock, ServerClock
 from .._utils.unique_names import is_same_name
+from ..config import lease_folder
 from ..errors import AuthenticationError, ClientClosedError, PermissionDeniedError, PrimePodsError
 from ..models import HistoryRecord, Page, Pod, PodState, PodStatus
 
@@ -137,8 +138,6 @@ class Account:
         order: Orders a pod, and calls its second argument with the id in a response that is not conclusive.
         settings: Settings, for that team.
         server_clock: The server's time.
-        folder: Where the files of leases are.
-        shared_list: Reads the list of pods for several leases at once.
         describe_disks: Returns a sentence for the disks with these ids: that they stay, and what they cost.
     """
 
@@ -148,9 +147,17 @@ class Account:
     order: Callable[[PodSpec, Callable[[str], Awaitable[None]]], Coroutine[Any, Any, list[Pod]]]
     settings: Settings
     server_clock: ServerClock
-    folder: Path
     shared_list: SharedList
     describe_disks: Callable[[Sequence[str]], Awaitable[str]]
+
+    @property
+    def folder(self) -> Path:
+        """Where the files of leases are.
+
+        Raises:
+            ConfigError: There is no home directory, and ``PRIMEPODS_STATE_DIR`` is not set.
+        """
+        return lease_folder()
 
 
 @attrs.frozen(kw_only=True)
@@ -166,8 +173,8 @@ class LeaseOptions:
     ssh: SSHOptions
 
 
-async def read_list(list_pods: ListPods, clock: Clock) -> Listing:
-    """Return the listed pods that could be read in 10 s, and whether the list is complete."""
+async def read_list(list_pods: Callable[[], AsyncPager[N]], clock: Clock) -> tuple[list[N], bool]:
+    """Return the listed pods, or disks, that could be read in 10 s, and whether the list is complete."""
     with suppress(TimeoutError):
         async with clock.timeout_at(clock.time() + LIST_TIMEOUT):
             listed, error = await list_pods().collect()

@@ -85,7 +85,7 @@ class Sweeper:
         recorded = [*before.values(), *records.values()]
         outcomes: dict[str, PrimePodsError | None] = {}
         try:
-            orphans, ended = await self._find_recorded({} if self.expired else records)
+            orphans, ended = await self._find_recorded({} if self.expired else records, dry_run=dry_run)
             orphans += self._find_by_name(listed, recorded)
             chosen = [orphan for orphan in orphans if self._is_chosen(orphan)]
             if not dry_run:
@@ -111,8 +111,8 @@ class Sweeper:
         Raises:
             ConfigError: The folder cannot be read, and is needed.
         """
-        folder = self.account.folder
         try:
+            folder = self.account.folder
             remove_broken_drafts(folder, self.account.settings.clock.wall())
             ledger = read_ledger(folder)
         except (ConfigError, OSError):
@@ -183,10 +183,14 @@ class Sweeper:
         return found
 
     async def _find_recorded(
-        self, records: Mapping[Path, LeaseRecord]
+        self, records: Mapping[Path, LeaseRecord], *, dry_run: bool
     ) -> tuple[list[_Orphan], list[LeaseFile]]:
         """Return the leases of dead processes whose pods run, or may run, and the files of ended pods."""
         files = self._claim_all(records)
+        if dry_run:
+            # Nothing will be removed: let other sweeps claim the files during the requests.
+            for file in files:
+                file.close()
         # Read again under the locks: the earlier list may lack what a lease has ordered before its process
         # ended, such as the second pod of an order that a gateway has sent twice.
         listed = await self._read_list() if files else []

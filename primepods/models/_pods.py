@@ -11,6 +11,7 @@ from .._utils.money import money
 from .._utils.plain import ToDict
 from ._base import Model, id_first_extra_last
 from ._readiness import Machine, shown_id
+from ._states import PodState
 
 
 @attrs.frozen(kw_only=True, field_transformer=id_first_extra_last)
@@ -112,6 +113,13 @@ class Pod(Machine):
     def pod_id(self) -> str:
         """The id, under the name that a status uses."""
         return self.id
+
+    @property
+    def current_price_hr(self) -> float:
+        """Price per hour in its present state: while stopped ``stopped_price_hr``, once terminated 0."""
+        if self.status == PodState.STOPPED and self.stopped_price_hr is not None:
+            return self.stopped_price_hr
+        return 0.0 if self.status == PodState.TERMINATED else self.price_hr
 
     def has_gpu(self, gpu_type: str) -> bool:
         """Return whether its GPU matches a name: ``"H100"``, ``"rtx 4090"``, ``"H100_80GB"``, or ``"H*"``."""

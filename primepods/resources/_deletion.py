@@ -306,11 +306,11 @@ class Deleter:
         absent = [each for each in deletions if each.pod_id not in listed]
         # Only the history can show whether such a pod is gone or has not appeared yet.
         needs_history = any(not each.absence_is_success and each.not_found is None for each in absent)
-        ended_ids = await self._ended_ids(ends_at) if needs_history else set[str]()
+        ended_ids = await self.ended_ids(ends_at) if needs_history else set[str]()
         for each in absent:
             each.record_absence(ended_ids)
 
-    async def _ended_ids(self, ends_at: float | None) -> set[str]:
+    async def ended_ids(self, ends_at: float | None = None) -> set[str]:
         """Return the ids of the pods that have ended most recently; none if the history cannot be read."""
         request = page_request(
             f"{PODS}/history", offset=0, limit=_LIST_PAGE_SIZE, sort_by="terminatedAt", sort_order="desc"

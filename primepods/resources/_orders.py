@@ -8,7 +8,7 @@ import re
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import attrs
 
@@ -157,18 +157,29 @@ class Order:
         return self.is_unique or (pod is not None and self.is_alone and self._is_new(pod))
 
 
+class _NamedOrder(Protocol):
+    """An order of a pod or of a disk."""
+
+    is_alone: bool
+
+    @property
+    def name(self) -> str:
+        """The ordered name."""
+        ...
+
+
 # Orders in flight under names that users chose.
-_orders_in_flight: Final[set[Order]] = set()
+_orders_in_flight: Final[set[_NamedOrder]] = set()
 
 
 @contextmanager
-def in_flight(order: Order) -> Generator[None, None, None]:
+def in_flight(order: _NamedOrder) -> Generator[None, None, None]:
     """Register an order for the block; concurrent orders of one name are no longer alone.
 
-    A new pod of that name may then be either order's.
+    A new pod, or disk, of that name may then be either order's.
     """
     for other in list(_orders_in_flight):
-        if is_same_name(order.name, other.name):
+        if type(other) is type(order) and is_same_name(order.name, other.name):
             order.is_alone = other.is_alone = False
     _orders_in_flight.add(order)
     try:

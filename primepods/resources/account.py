@@ -5,6 +5,7 @@ API reference: https://docs.primeintellect.ai/api-reference
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from operator import attrgetter
 from typing import Any, Final
@@ -18,8 +19,11 @@ from .._http.request import Request, encode_id, page_request
 from .._operations import operation
 from .._utils.arguments import check_count, check_id
 from ..account import Account, BillingEntry, Team, TeamMember, Wallet
+from ..errors import ProtocolError
 from ..pagination import AsyncPager, FetchedPage, offset_pager
 from ._paging import fetch_page, page_source
+
+log: logging.Logger = logging.getLogger("primepods")
 
 _WHOAMI: Final = "/api/v1/user/whoami"
 _TEAMS: Final = "/api/v1/user/teams"
@@ -84,7 +88,8 @@ class AsyncAccountInfo:
     async def wallet(self, *, limit: int | None = None) -> Wallet:
         """Return the balance of the wallet, and what was paid from it: ``GET /api/v1/billing/wallet``.
 
-        With a team, the wallet of the team. The balance is that of the first page.
+        With a team, the wallet of the team. The balance is that of the first page. Entries that cannot be
+        read are left out, with a warning in the log.
 
         Args:
             limit: Maximum number of entries, the last charged first; by default all, a hundred a request.
@@ -106,13 +111,23 @@ class AsyncAccountInfo:
                 on_body=partial(_keep_head, heads=heads),
             )
 
-        entries: list[BillingEntry] = []
+        if limit == 1:
+            # For the balance: one request, even if the entry cannot be read.
+            rows = (await fetch(0, 1)).rows
+            entries = [row for row in rows if isinstance(row, BillingEntry)]
+            return attrs.evolve(heads[0], entries=tuple(entries[:1]))
+        entries = []
         page_size = min(limit or _MAX_WALLET_LIMIT, _MAX_WALLET_LIMIT)
-        async with offset_pager(page_source(self._executor, fetch, _WALLET), page_size) as pager:
-            async for entry in pager:
-                entries.append(entry)
-                if len(entries) == limit:
-                    break
+        try:
+            async with offset_pager(page_source(self._executor, fetch, _WALLET), page_size) as pager:
+                async for entry in pager:
+                    entries.append(entry)
+                    if len(entries) == limit:
+                        break
+        except ProtocolError as exc:
+            if not heads:
+                raise
+            log.warning("entries of the wallet are missing: %s", exc)
         return attrs.evolve(heads[0], entries=tuple(entries))
 
     @property

@@ -13,7 +13,7 @@ from typing import Any, Final
 import attrs
 
 from .._decoding.fields import DecodeError
-from .._decoding.pods import decode_disk
+from .._decoding.pods import decode_disk, decode_disk_users
 from .._decoding.rows import as_object, decode_object
 from .._http.executor import RequestExecutor
 from .._http.request import DISKS, Request, item_path, item_request, page_request
@@ -28,6 +28,7 @@ from .._utils.unique_names import UniqueName, is_same_name, unique_name
 from ..account import Disk
 from ..errors import (
     APIError,
+    ClientClosedError,
     ConflictError,
     CreateUncertainError,
     NotFoundError,
@@ -35,20 +36,26 @@ from ..errors import (
     WaitError,
     WaitTimeoutError,
 )
-from ..leasing.pods_api import KEY_REJECTIONS, LOOKUP_TIMEOUT, find_named
+from ..leasing.pods_api import KEY_REJECTIONS, LOOKUP_TIMEOUT, find_named, read_list
 from ..models import PodState
 from ..pagination import AsyncPager, FetchedPage, offset_pager
 from ..specs import DiskSpec
 from ._deletion import Deleter
-from ._orders import DATE_TOLERANCE, is_definitive_rejection, reclassify_refusal, warn_if_interrupted
+from ._orders import (
+    DATE_TOLERANCE,
+    in_flight,
+    is_definitive_rejection,
+    reclassify_refusal,
+    warn_if_interrupted,
+)
 from ._paging import fetch_page, page_source
 
 log: logging.Logger = logging.getLogger("primepods")
 
 _MAX_LIMIT: Final = 1_000
-_FAILED_STATES: Final = frozenset({PodState.ERROR, PodState.DELETING, PodState.TERMINATED})
+_FAILED_STATES: Final = frozenset({PodState.STOPPED, PodState.ERROR, PodState.DELETING, PodState.TERMINATED})
 _APPEAR_GRACE: Final = 60.0
-"""Seconds for a disk that the API does not know (yet) to appear."""
+"""Seconds for a disk that the API does not show (yet) to appear, or to appear again."""
 
 
 class AsyncDisks:
@@ -151,11 +158,14 @@ class AsyncDisks:
         check_flag("missing_ok", missing_ok)
         disk_id = _id_of(disk_id)
         try:
-            await self._check_unused(await self._get(disk_id))
+            decode = partial(decode_disk_users, disk_id=disk_id)
+            disk = await self._executor.call(item_request("GET", disk_id, DISKS), decode)
         except NotFoundError:
             # A 404 to one request proves nothing: the deletion decides.
             if not missing_ok:
                 raise
+        else:
+            await self._check_unused(disk)
         return await self._deleter.delete(disk_id, missing_ok=missing_ok)
 
     @operation("disks.wait_ready")
@@ -173,21 +183,22 @@ class AsyncDisks:
 
         Raises:
             WaitTimeoutError: The time ran out. The disk still exists, and is billed.
-            WaitError: The disk has failed, or is being deleted.
-            NotFoundError: The disk has not appeared within a minute, or is gone.
+            WaitError: The disk has failed, was stopped, or is being deleted.
+            NotFoundError: The API has not shown the disk for a minute.
         """
         disk_id = _id_of(disk_id)
         check_seconds("timeout", timeout)
         check_interval(interval)
-        began_at = self._clock.time()
-        ends_at = began_at + timeout
+        seen_at = self._clock.time()
+        ends_at = seen_at + timeout
         shown: str | None = None
         trouble = ""
         while True:
             try:
                 disk = await self._get(disk_id, ends_at=ends_at)
             except NotFoundError:
-                if shown is not None or self._clock.time() - began_at >= _APPEAR_GRACE:
+                # A 404 to one request proves nothing, even once the disk was shown.
+                if self._clock.time() - seen_at >= _APPEAR_GRACE:
                     raise
             except PrimePodsError as exc:
                 if not getattr(exc, "transient", False):
@@ -198,9 +209,14 @@ class AsyncDisks:
             else:
                 if disk.status == PodState.ACTIVE:
                     return disk
-                shown, trouble = str(disk), ""
+                shown, trouble, seen_at = str(disk), "", self._clock.time()
                 if disk.status in _FAILED_STATES:
-                    raise _wait_error(WaitError, disk_id, f"The disk will not become ready: {disk}.")
+                    raise _wait_error(
+                        WaitError,
+                        disk_id,
+                        f"The disk will not become ready: {disk}.",
+                        is_ending=disk.status.is_ending,
+                    )
             seconds = min(interval, ends_at - self._clock.time())
             if seconds <= 0:
                 raise _wait_error(
@@ -222,11 +238,14 @@ class AsyncDisks:
 
     async def _send(self, order: _Order, request: Request) -> Disk:
         """Send an order and determine its outcome."""
-        if not order.is_unique:
-            order.known = frozenset({disk.id async for disk in self.list(page_size=_MAX_LIMIT)})
-            order.sent_at = self._executor.transport.server_clock.now()
-        log.info("ordering the disk %r", order.name)
-        with warn_if_interrupted(order.name, kind="disk"):
+        # Raise for a closed client before anything is sent.
+        self._executor.transport.check()
+        list_disks = partial(self.list, page_size=_MAX_LIMIT)
+        with in_flight(order), warn_if_interrupted(order.name, kind="disk"):
+            if not order.is_unique:
+                order.known = frozenset({disk.id async for disk in list_disks()})
+                order.sent_at = self._executor.transport.server_clock.now()
+            log.info("ordering the disk %r", order.name)
             try:
                 return await self._executor.call(request, order.decode)
             except PrimePodsError as exc:
@@ -234,13 +253,13 @@ class AsyncDisks:
             if is_definitive_rejection(error):
                 return await self._find_refused(order, error)
             log.warning("whether the disk %r exists is unknown: searching the list for it", order.name)
-            found, shown = await find_named(
-                partial(self.list, page_size=_MAX_LIMIT),
-                order.name,
-                self._clock,
-                order.choose,
-                noun="disk",
-            )
+            found: list[Disk] = []
+            try:
+                found, shown = await find_named(
+                    list_disks, order.name, self._clock, order.choose, noun="disk"
+                )
+            except ClientClosedError:
+                shown = "the client was closed"
             return order.decide(found, shown, error)
 
     async def _find_refused(self, order: _Order, error: PrimePodsError) -> Disk:
@@ -248,8 +267,10 @@ class AsyncDisks:
 
         A gateway may have sent the order twice, and passed on only the refusal of the second.
         """
-        if isinstance(error, APIError) and not isinstance(error, KEY_REJECTIONS):
-            listed, _ = await self.list(page_size=_MAX_LIMIT).collect()
+        is_refused = isinstance(error, APIError) and not isinstance(error, KEY_REJECTIONS)
+        # Another program may order a disk of a name that a user chose.
+        if order.is_unique and is_refused:
+            listed, _ = await read_list(partial(self.list, page_size=_MAX_LIMIT), self._clock)
             if found := order.choose(listed):
                 log.warning("the order of disk %s was refused, and carried out: %s", order.name, error)
                 return order.decide(found, "", error)
@@ -265,11 +286,15 @@ class AsyncDisks:
         """
         users = [*disk.clusters]
         if disk.pods:
-            response = await self._statuses.read([*dict.fromkeys(disk.pods)])
-            users += [
-                row.pod_id for row in response.rows.values() if not (row.status and row.status.is_ending)
-            ]
-            users += response.errors
+            pods = dict.fromkeys(disk.pods)
+            rows = (await self._statuses.read([*pods])).rows
+            # A status response may lack a pod that exists: only the history shows that it has ended.
+            ended_ids = set[str]() if rows.keys() >= pods.keys() else await self._deleter.ended_ids()
+            for pod_id in pods:
+                status = rows[pod_id].status if pod_id in rows else None
+                has_ended = pod_id not in rows and pod_id in ended_ids
+                if not has_ended and not (status and status.is_ending):
+                    users.append(pod_id)
         if users:
             path, message = item_path(disk.id, DISKS), f"the disk is attached to {', '.join(users)}"
             raise ConflictError(
@@ -290,12 +315,14 @@ class _Order:
         known: Ids of the disks that were there before the order, for a name that others may choose, too.
         response_id: The id in the response, whosever disk that is.
         sent_at: The server's time when the order was sent, if known.
+        is_alone: Whether this process has had no other order of this name in flight at the same time.
     """
 
     name: str
     known: frozenset[str] = frozenset()
     response_id: str | None = None
     sent_at: float | None = None
+    is_alone: bool = True
 
     @property
     def is_unique(self) -> bool:
@@ -318,7 +345,7 @@ class _Order:
         return named if self.is_unique else [disk for disk in named if self._is_new(disk)]
 
     def _is_new(self, disk: Disk) -> bool:
-        if self.sent_at is None or disk.created_at is None:
+        if not self.is_alone or self.sent_at is None or disk.created_at is None:
             return False
         return disk.created_at.timestamp() >= self.sent_at - DATE_TOLERANCE
 
@@ -340,15 +367,22 @@ class _Order:
         if self.response_id is not None and self.response_id not in named:
             named.append(self.response_id)
         ids = tuple(named)
-        if ids:
-            shown = f"these disks, of which none is provably this order's: {', '.join(ids)}"
-        raise CreateUncertainError(
-            f"Whether the disk {self.name!r} exists is unknown: {error} A search of {LOOKUP_TIMEOUT:g} s "
-            f"showed {shown}. It may appear yet, and is billed from then on: look for {self.name!r} in "
-            "`disks.list()` before you order again.",
-            name=self.name,
-            candidates=ids,
-        ) from error
+        if self.is_unique and len(ours) > 1:
+            text = (
+                f"The order of the disk {self.name!r} was carried out {len(ours)} times: {error} Each of its "
+                f"disks is billed: keep one of {', '.join(ids)}, and delete the others."
+            )
+        else:
+            if ids:
+                shown = f" these disks, of which none is provably this order's: {', '.join(ids)}"
+            else:
+                shown = f": {shown}"
+            text = (
+                f"Whether the disk {self.name!r} exists is unknown: {error} A search of {LOOKUP_TIMEOUT:g} s "
+                f"showed{shown}. It may appear yet, and is billed from then on: look for {self.name!r} in "
+                "`disks.list()` before you order again."
+            )
+        raise CreateUncertainError(text, name=self.name, candidates=ids) from error
 
 
 def _id_of(disk: str | Disk) -> str:
@@ -374,8 +408,8 @@ def _order_request(spec: DiskSpec, name: str, team_id: str | None) -> Request:
     return Request(method="POST", path=f"{DISKS}/", body=dumps(body))
 
 
-def _wait_error(kind: type[WaitError], disk_id: str, message: str) -> WaitError:
-    remedy = f"It is billed until you delete it: `disks.delete({disk_id!r})`."
+def _wait_error(kind: type[WaitError], disk_id: str, message: str, *, is_ending: bool = False) -> WaitError:
+    remedy = "" if is_ending else f"It is billed until you delete it: `disks.delete({disk_id!r})`."
     return kind(message, statuses={}, pending=(disk_id,), remedy=remedy)
 
 
@@ -391,8 +425,9 @@ async def describe_disks(executor: RequestExecutor, disk_ids: Sequence[str]) -> 
             disk = await AsyncDisks(executor).get(disk_id)
         except (PrimePodsError, ValueError):
             return disk_id
-        price = "" if disk.price_hr is None else f", {money(disk.price_hr)} an hour"
-        return f"{disk_id} ({one_line(disk.name or '')}{price})"
+        price = "" if disk.price_hr is None else f"{money(disk.price_hr)} an hour"
+        details = ", ".join(filter(None, [one_line(disk.name or ""), price]))
+        return f"{disk_id} ({details})" if details else disk_id
 
     described = await executor.map(describe, disk_ids)
     return f"Disks that stay, and are billed until you delete them: {', '.join(described)}"

@@ -30,7 +30,6 @@ from .._utils.arguments import (
     id_of,
 )
 from .._utils.text import quote
-from ..config import lease_folder
 from ..errors import LoginError, PrimePodsError
 from ..models import HistoryRecord, Node, Page, Pod, PodRef, PodState, PodStatus
 from ..pagination import AsyncPager, FetchedPage, offset_pager
@@ -119,7 +118,6 @@ class AsyncPods:
             order=creator.order,
             settings=executor.settings,
             server_clock=self._executor.transport.server_clock,
-            folder=lease_folder(),
             shared_list=self._open_leases.shared_list,
             describe_disks=partial(describe_disks, executor),
         )

@@ -36,6 +36,7 @@ def test_disks_from_order_to_end(emulator: Emulator, run: Run) -> None:
     assert ordered.exit_code == 0, ordered
     pod_id = ordered.stdout.strip()
     assert "-x" in emulator.pods[pod_id].name
+    assert "Name: primepods-… (with a suffix)" in ordered.stderr
     assert pod_id in run("disks").stdout
     refused = run("disks", "delete", "more", "--yes")
     assert (refused.exit_code, "attached to" in refused.stderr) == (1, True)
@@ -43,6 +44,38 @@ def test_disks_from_order_to_end(emulator: Emulator, run: Run) -> None:
     deleted = run("disks", "terminate", "more", "--yes")
     assert (deleted.exit_code, deleted.stdout) == (0, f"{disk_id}\n")
     assert run("disks", "list").stderr == "No disks.\n"
+
+
+def test_an_unreadable_disk_blocks_no_other(emulator: Emulator, run: Run) -> None:
+    """An id is certain; a name or the beginning of an id may be the unreadable disk's, too."""
+    with primepods.Client() as client:
+        for _ in range(2):
+            client.disks.create(primepods.DiskSpec(size=100, provider="nebius"))
+        _, second = client.disks.list()
+    emulator.faults.add(Edit(put={"data.0.size": "big"}), on="disk_list")
+    assert run("disks", "rename", second.id, "new").exit_code == 0
+    refused = run("disks", "delete", second.id[:6], "--yes")
+    assert (refused.exit_code, "data[0].size" in refused.stderr) == (1, True)
+    assert not emulator.requests.where(on="disk_delete")
+
+
+def test_a_disk_is_ordered_at_a_price(emulator: Emulator, run: Run) -> None:
+    """An unreadable offer hides no other, one without a price is not the cheapest; the name comes first."""
+    order = ("disks", "create", "--size", "500", "--yes")
+    put: dict[str, object] = {"items.0.spec": 7, "items.1.spec.pricePerUnit": None}
+    with emulator.faults.add(Edit(put=put), on="disks"):
+        lines = run(*order).stderr.splitlines()
+    assert lines[0].startswith("500 GB of disk at crusoecloud")
+    assert lines[1].startswith("Name: disk-")
+    assert lines[-1] == f"Ordered {lines[1].removeprefix('Name: ')}."
+    emulator.faults.add(
+        Edit(put={f"items.{index}.spec.pricePerUnit": None for index in range(10)}), on="disks"
+    )
+    refused = run(*order)
+    assert (refused.exit_code, "no offer of 500 GB of disk that fits has a price" in refused.stderr) == (
+        1,
+        True,
+    )
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,7 @@ with primepods.Client() as client:
     print(len(list(client.pods.list())), len(list(client.pods.history())), {o.stock_status for o in offers})
     print(sum(pod.status == "ERROR" for pod in client.pods.list()))
     print(os.environ["PRIMEPODS_STATE_DIR"] != os.path.expanduser("~/.primepods/leases"))
+    print(float(os.environ["PRIMEPODS_MAX_HOURLY"]) > 1e6)
 try:
     with primepods.Client() as client:
         offer = client.availability.cheapest()
@@ -89,11 +90,12 @@ def test_a_command_runs_against_it() -> None:
         "PRIME_BASE_URL": "https://x.example",
         "PRIME_CONTEXT": "x",
         "PRIME_TEAM_ID": "x",
+        "PRIMEPODS_MAX_HOURLY": "0.01",
     }
     start = ["--pods", "4", "--boot-seconds", "0", "--failure-rate", "0.5", "--history", "7", "--stock", "0"]
     done = ended(*start, "--", sys.executable, "-c", CLIENT, environment=other)
     assert (done.stderr, done.returncode) == ("", 0)
-    assert done.stdout.splitlines() == ["4 7 {'Unavailable'}", "2", "True", "sold out"]
+    assert done.stdout.splitlines() == ["4 7 {'Unavailable'}", "2", "True", "True", "sold out"]
 
 
 @pytest.mark.parametrize(

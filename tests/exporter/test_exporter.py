@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 import primepods
 from primepods._utils.unique_names import unique_name
-from primepods.emulator import Emulator, ManualClock, Status
+from primepods.emulator import Edit, Emulator, ManualClock, Status
 from primepods.exporter import Exporter, serve
 from tests.support.client import make_client
 from tests.support.clock import ManualClock as ClientClock
@@ -81,6 +81,23 @@ async def test_the_sums_agree_with_wallet_and_history(emulator: Emulator) -> Non
         await client.pods.delete_many([pod.id async for pod in client.pods.list()])
         history = sum([record.total_billed_price async for record in client.pods.history()])
         assert history == pytest.approx(pods, abs=0.005)
+
+
+async def test_pods_cost_what_their_state_costs(emulator: Emulator) -> None:
+    """A stopped pod has a price of its own, a terminated one none; ages are by the server's clock."""
+    for _ in range(3):
+        emulator.add_pod(price_hr=4.0)
+    emulator.advance(7200)
+    states: dict[str, object] = {
+        "data.0.status": "STOPPED",
+        "data.0.stoppedPriceHr": 0.5,
+        "data.1.status": "TERMINATED",
+    }
+    emulator.faults.add(Edit(put=states), on="list")
+    async with make_client(emulator.url, api_key=emulator.api_key) as client:
+        seen = await scrape(Exporter(client))
+    assert seen.sum("price_per_hour") == 4.5
+    assert seen.sum("pod_age_seconds", status="ACTIVE") == pytest.approx(7200, abs=5)
 
 
 async def test_what_another_program_ordered_is_seen(emulator: Emulator) -> None:
@@ -171,6 +188,7 @@ async def test_scrapes_cost_no_requests(emulator: Emulator) -> None:
             port = int(free.getsockname()[1])
         serving = asyncio.create_task(serve(client, host="127.0.0.1", port=port, interval=3600))
         await eventually(lambda: _reachable(port))
+        await eventually(lambda: 'primepods_up{part="pods"} 1.0' in _read(port))
         looked = len(emulator.requests)
         for _ in range(5):
             assert 'primepods_up{part="pods"} 1.0' in await asyncio.to_thread(_read, port)

@@ -98,8 +98,10 @@ async def test_wallet_and_history_agree_to_the_cent() -> None:
             await client.disks.create(DiskSpec(size=500, provider="nebius"))
 
 
-async def test_a_wallet_that_cannot_be_read_is_an_error() -> None:
-    """One row that is broken is told, and not left out of the sum; a 503 is tried again."""
+async def test_an_unreadable_entry_hides_neither_balance_nor_entries(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is left out, and the log says so; a 503 is tried again, and the balance alone is one request."""
     async with (
         Emulator(history=120) as emulator,
         make_client(emulator.url, api_key=emulator.api_key, clock=ClientClock(auto=True)) as client,
@@ -107,7 +109,16 @@ async def test_a_wallet_that_cannot_be_read_is_an_error() -> None:
         emulator.faults.add(Status(503), on="wallet", times=2)
         assert len((await client.account.wallet()).entries) > 100
         emulator.faults.add(Edit(put={"recent_billings.1.amount_usd": "much"}), on="wallet")
-        with pytest.raises(primepods.ProtocolError, match=r"recent_billings\[1\]\.amount_usd"):
+        assert len((await client.account.wallet()).entries) > 100
+        assert "entries of the wallet are missing: " in caplog.text
+        assert "recent_billings[1].amount_usd" in caplog.text
+        looked = len(emulator.requests)
+        emulator.faults.clear()
+        emulator.faults.add(Edit(put={"recent_billings.0.amount_usd": "much"}), on="wallet", times=1)
+        assert (await client.account.wallet(limit=1)).entries == ()
+        assert len(emulator.requests) == looked + 1
+        emulator.faults.add(Edit(put={"balance_usd": "much"}), on="wallet")
+        with pytest.raises(primepods.ProtocolError, match="balance_usd"):
             await client.account.wallet()
 
 

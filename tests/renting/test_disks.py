@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import pickle
 from collections.abc import AsyncIterator
@@ -25,7 +26,7 @@ from primepods.emulator import (
 from tests.support.client import make_client
 from tests.support.clock import ManualClock as ClientClock
 from tests.support.eventually import eventually
-from tests.support.server import Received, Reply, Server, reply
+from tests.support.server import Hang, Received, Reply, Server, reply
 
 pytestmark = pytest.mark.anyio
 
@@ -133,6 +134,49 @@ async def test_a_refused_order_is_a_refusal_unless_it_was_carried_out(world: Wor
     world.emulator.faults.add(Status(400, body={"detail": "no"}, acted=True), on="disk_create", times=1)
     made = await world.client.disks.create(SPEC)
     assert [disk.id for disk in await world.disks()] == [made.id]
+    world.emulator.faults.add(Status(400, body={"detail": "no"}, acted=True), on="disk_create", times=1)
+    with pytest.raises(primepods.BadRequestError):  # under a chosen name, the disk may be another's
+        await world.client.disks.create(attrs.evolve(SPEC, name="data"))
+
+
+async def test_two_orders_of_a_name_do_not_share_a_disk(world: World) -> None:
+    """If one order was carried out and the other was not, neither task can know which."""
+    world.emulator.faults.add(Reset(acted=True), on="disk_create", times=1)
+    world.emulator.faults.add(Status(502), on="disk_create", times=1)
+    orders = (world.client.disks.create(attrs.evolve(SPEC, name="data")) for _ in range(2))
+    outcomes = await asyncio.gather(*orders, return_exceptions=True)
+    [disk] = await world.disks()
+    assert [getattr(each, "candidates", each) for each in outcomes] == [(disk.id,)] * 2
+
+
+async def test_a_client_closed_meanwhile_leaves_a_disk_uncertain() -> None:
+    """The error has the name to look for."""
+    async with Server(lambda _: Hang()) as server:
+        client = make_client(server.url)
+        order = asyncio.create_task(client.disks.create(SPEC))
+        await eventually(lambda: bool(server.requests))
+        await client.aclose()
+        with pytest.raises(primepods.CreateUncertainError, match=r"disk-.*showed: the client was closed"):
+            await order
+        with pytest.raises(primepods.ClientClosedError):
+            await client.disks.create(SPEC)
+
+
+async def test_an_order_carried_out_twice_names_both_disks() -> None:
+    """Both are billed, and nothing else will tell."""
+    rows = [{"id": each, "providerType": "p", "userId": None} for each in ("one", "two")]
+
+    def answer(request: Received) -> Reply:
+        nonlocal rows
+        if request.method == "POST":
+            rows = [row | {"name": json.loads(request.body)["disk"]["name"]} for row in rows]
+            return reply({"detail": "no"}, 500)
+        return reply({"total_count": 2, "offset": 0, "limit": 1000, "data": rows})
+
+    async with Server(answer) as server, make_client(server.url, clock=ClientClock(auto=True)) as client:
+        with pytest.raises(primepods.CreateUncertainError, match=r"2 times.*keep one of one, two") as caught:
+            await client.disks.create(SPEC)
+    assert caught.value.candidates == ("one", "two")
 
 
 async def test_an_order_is_for_its_team() -> None:
@@ -168,8 +212,24 @@ async def test_a_disk_in_use_is_not_deleted(world: World) -> None:
     world.emulator.faults.add(Edit(put={"pods": []}), on="disk_get", times=1)
     with pytest.raises(primepods.ConflictError, match="attached"):
         await world.client.disks.delete(disk)
-    await world.client.pods.delete(pod)
-    assert await world.client.disks.delete(disk) == primepods.PodState.TERMINATED
+    with world.emulator.faults.add(Edit(put={"data": []}), on="status"):
+        with pytest.raises(primepods.ConflictError, match=pod.id):
+            await world.client.disks.delete(disk)
+        await world.client.pods.delete(pod)
+        world.emulator.faults.add(
+            Edit(put={"pods": [pod.id], "size": "500 GB", "status": 7}), on="disk_get", times=1
+        )
+        assert await world.client.disks.delete(disk) == primepods.PodState.TERMINATED
+
+
+@pytest.mark.parametrize("odd", [{"pods": "p"}, {"clusters": [{}]}, {"id": "other"}])
+async def test_a_disk_whose_users_are_unreadable_is_not_deleted(world: World, odd: dict[str, Any]) -> None:
+    """They may use it."""
+    disk = await world.client.disks.create(SPEC)
+    world.emulator.faults.add(Edit(put=odd), on="disk_get", times=1)
+    with pytest.raises(primepods.ProtocolError):
+        await world.client.disks.delete(disk)
+    assert not world.emulator.requests.where(on="disk_delete")
 
 
 @pytest.mark.parametrize("fault", [Reset(acted=True), Status(503, acted=True), Status(404, text="no")])
@@ -213,10 +273,15 @@ async def test_waiting_ends(world: World) -> None:
         ) as late:
             await world.client.disks.wait_ready(disk, timeout=20)
         assert pickle.loads(pickle.dumps(late.value)).pending == (disk.id,)
-    with faults.add(Edit(put={"status": "ERROR"}), on="disk_get"):
-        with pytest.raises(primepods.WaitError, match=r"will not become ready: .* ERROR") as failed:
-            await world.client.disks.wait_ready(disk)
-        assert not isinstance(failed.value, primepods.WaitTimeoutError)
+    faults.add(Edit(put={"status": "PENDING"}), on="disk_get", times=1)
+    faults.add(Status(404, body={"detail": "no"}), on="disk_get", times=2)
+    assert (await world.client.disks.wait_ready(disk)).id == disk.id
+    for state in ("ERROR", "STOPPED", "DELETING"):
+        with faults.add(Edit(put={"status": state}), on="disk_get"):
+            with pytest.raises(primepods.WaitError, match=rf"will not become ready: .* {state}") as failed:
+                await world.client.disks.wait_ready(disk)
+            assert not isinstance(failed.value, primepods.WaitTimeoutError)
+            assert ("is billed" in str(failed.value)) == (state != "DELETING")
     with pytest.raises(primepods.NotFoundError):
         await world.client.disks.wait_ready("unknown")
     with faults.add(Status(401), on="disk_get"), pytest.raises(primepods.AuthenticationError):

@@ -238,10 +238,26 @@ async def test_a_file_that_cannot_be_locked_is_told(
 
 
 async def test_only_what_was_found_before(folder: Path) -> None:
-    """What a dry run has shown is deleted, also where its id was not known then; what came later is left."""
+    """What a dry run has shown is deleted, also where its id was not known then; what came later is left.
+
+    During a dry run, other sweeps can claim the files.
+    """
+    is_free: list[bool] = []
+
+    def claim(data: object) -> object:
+        [path] = folder.glob("*.json")
+        file = LeaseFile.claim(path)
+        is_free.append(file is not None)
+        if file is not None:
+            file.close()
+        return data
+
     async with stage(folder) as it:
         await asyncio.to_thread(left_by, it, given_up=True)
-        shown = await it.client.pods.sweep(dry_run=True)
+        with it.emulator.faults.add(Edit(claim), on="list"):
+            shown = await it.client.pods.sweep(dry_run=True)
+        assert len(is_free) > 1
+        assert all(is_free)
         assert [pod.pod_id for pod in shown.found] == [None]
         appeared = it.emulator.add_pod(name_of(), boot_seconds=0)
         later = it.emulator.add_pod("later", boot_seconds=0)
@@ -393,7 +409,9 @@ async def test_an_expired_pod_with_a_file_is_deleted_unless_its_process_lives(
         assert [skipped.pod_id for skipped in sweep.skipped] == ([] if is_deleted else [pod_id])
 
 
-async def test_expired_pods_are_swept_without_a_folder_that_can_be_read(folder: Path) -> None:
+async def test_expired_pods_are_swept_without_a_folder_that_can_be_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Their names are proof enough; everything else needs the files."""
     await asyncio.to_thread(folder.write_bytes, b"not a folder")
     async with stage(folder) as it:
@@ -401,6 +419,13 @@ async def test_expired_pods_are_swept_without_a_folder_that_can_be_read(folder: 
         pod_id = it.emulator.add_pod(name, boot_seconds=0)
         with pytest.raises(primepods.ConfigError, match="cannot be read"):
             await it.client.pods.sweep()
+        with monkeypatch.context() as without_home:
+            without_home.delenv("PRIMEPODS_STATE_DIR")
+            without_home.setenv("HOME", "~")
+            with pytest.raises(primepods.ConfigError, match="no home directory"):
+                await it.client.pods.sweep()
+            found = await it.client.pods.sweep(expired=True, dry_run=True)
+        assert [pod.pod_id for pod in found.found] == [pod_id]
         assert (await it.client.pods.sweep(expired=True)).deleted == (pod_id,)
 
 

@@ -192,7 +192,7 @@ async def account(client: AsyncClient, offer: DiskOffer) -> None:
     """Disks, rights, teams and the wallet."""
     assert_type(client.disks, AsyncDisks)
     spec = DiskSpec.from_offer(offer, size=100, name="data", team_id="t")
-    assert_type(spec, DiskSpec)
+    assert_type(spec.named(), DiskSpec)
     assert_type(client.disks.list(page_size=10), AsyncPager[Disk])
     disk = await client.disks.create(DiskSpec(size=100, provider="p"))
     assert_type(disk, Disk)
