@@ -48,7 +48,7 @@ def stop_once(run: Run) -> None:
     """Ask a run to end, if nobody has asked before: asked three times, it would give the deletion up."""
     with suppress(FileExistsError, ProcessLookupError):
         if run.is_live:
-            (run.path / "stopping").touch(exist_ok=False)
+            (run.path / f"stopping-{run.reload().pid}").touch(exist_ok=False)
         if run.state != "ended":
             stop_run(run)
 

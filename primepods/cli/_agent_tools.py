@@ -11,6 +11,7 @@ from functools import partial, wraps
 from typing import Annotated, Any
 
 import anyio
+import attrs
 from anyio.to_thread import run_sync
 from mcp.server.mcpserver import Context, Elicit, ElicitationResult, MCPServer, Resolve
 from mcp.server.mcpserver.exceptions import ToolError
@@ -352,6 +353,12 @@ class AgentTools:
         run, _ = await self._find(pod)
         await run_sync(stop_once, run)
         await wait(run, _TIMEOUT, lambda record: record.exit_code is not None)
+        if run.state == "ended" and run.may_have_pod:
+            # Its process could not delete it, and has given up.
+            found = await self._client.pods.sweep(dry_run=True)
+            own = tuple(orphan for orphan in found.found if orphan.pod_id == run.record.pod_id is not None)
+            with anyio.move_on_after(_TIMEOUT):
+                await self._client.pods.sweep(only=attrs.evolve(found, found=own))
         run, reservation = await self._find(run.name)
         return to_result(
             run, reservation, "" if reservation.spent is not None else "Not gone yet: ask again."

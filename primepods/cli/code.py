@@ -68,5 +68,8 @@ def command(
         remote = client.pods.remote(found, node=node, **ssh.arguments())
         # Shows, too, that the pod can be logged in to; the editor needs an absolute path.
         path = remote.run('cd -- "$FOLDER" && pwd', env={"FOLDER": folder}).stdout.rstrip("\n")
+    if not path.startswith("/") or "\n" in path:
+        # What the pod prints must not be an option of the editor.
+        raise CommandError(f"the pod names no folder for {folder!r}")
     argv = [program, "--remote", f"ssh-remote+{alias}", path]
     os.execvpe(program, argv, environment_without_key())  # noqa: S606 - no shell

@@ -102,7 +102,8 @@ def command(
     for name, why in unreadable.items():
         print_error(api.command, f"the run {name} cannot be read: {why}")
     if prune:
-        ended = [run for run in runs if run.state == "ended"]
+        # One whose pod may be billed stays known.
+        ended = [run for run in runs if run.state == "ended" and not run.may_have_pod]
         for run in ended:
             run.remove()
         print_info(f"{count(ended, 'run')} deleted")

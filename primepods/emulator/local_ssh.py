@@ -139,9 +139,11 @@ def _take_options(words: list[str]) -> list[str]:
 
 def _forward(text: str) -> None:
     """Forward a port, as ``127.0.0.1:8000:localhost:80`` says; the pod is this machine, too."""
-    address, local_port, host, port = text.split(":")
+    *address, local_port, host, port = text.split(":")
+    if local_port == port and host in {"localhost", "127.0.0.1"}:
+        _fail(f"port {port}: an emulated pod is this machine; choose another local port")
     try:
-        listener = socket.create_server((address, int(local_port)))
+        listener = socket.create_server((address[0] if address else "127.0.0.1", int(local_port)))
     except OSError as error:
         _fail(f"cannot listen to port {local_port}: {error.strerror}")
     threading.Thread(target=_accept, args=(listener, (host, int(port))), daemon=True).start()

@@ -21,11 +21,10 @@ from typing import Any, Final
 import attrs
 
 from .._utils.text import quote
-from ..config import lease_folder
 from ..errors import ConfigError
 from ..models import Pod
 from ..ssh import SSHTarget
-from .options import host_key_settings, machine_name
+from .options import host_key_settings, known_hosts, machine_name
 
 try:
     import fcntl
@@ -38,6 +37,7 @@ _SPECIAL_IN_INCLUDE: Final = re.compile(r"[\"\\%$*?\[\]\x00-\x1f]")
 _HEADER: Final = "# Made by primepods: changes are lost. Remove it with `primepods ssh-config --uninstall`.\n"
 _CREATED: Final = "# The file config was made by primepods.\n"
 _DATA: Final = "# primepods: "
+_KEYS: Final = "# Host keys: "
 _SHORT_ID: Final = 8
 _ALIAS: Final = re.compile(r"pod_[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -88,8 +88,15 @@ class HostEntry:
 
 
 def hosts_file() -> Path:
-    """Return the path of our file."""
-    return Path.home() / ".ssh" / "primepods_config"
+    """Return the path of our file.
+
+    Raises:
+        ConfigError: There is no home directory.
+    """
+    try:
+        return Path.home() / ".ssh" / "primepods_config"
+    except RuntimeError:
+        raise ConfigError("There is no home directory for ~/.ssh/config: set HOME.") from None
 
 
 def choose_aliases(entries: Iterable[HostEntry]) -> dict[str, list[str]]:
@@ -173,6 +180,7 @@ def uninstall_hosts() -> None:
             elif rest != text:
                 _replace(user, rest)
         own.unlink(missing_ok=True)
+        _lock_file().unlink(missing_ok=True)
 
 
 def note_hosts(added: Iterable[HostEntry] = (), removed: Iterable[str] = ()) -> None:
@@ -182,6 +190,8 @@ def note_hosts(added: Iterable[HostEntry] = (), removed: Iterable[str] = ()) -> 
     try:
         with _locked():
             text = hosts_file().read_text(encoding="utf-8")
+            if _keys_line() not in text:
+                return  # another state folder, such as that of an emulator
             entries = _parse(text)
             gone = set(removed)
             known = entries | {entry.pod_id: entry for entry in added if any(entry.nodes)}
@@ -199,7 +209,7 @@ def find_host_alias(pod_id: str, node: int) -> str | None:
         OSError: The file cannot be read.
     """
     aliases = choose_aliases(_parse(hosts_file().read_text(encoding="utf-8")).values())
-    return aliases[pod_id][node] if pod_id in aliases else None
+    return next(iter(aliases.get(pod_id, [])[node : node + 1]), None)
 
 
 def _parse(text: str) -> dict[str, HostEntry]:
@@ -224,15 +234,23 @@ def note_hosts_in_thread(added: Iterable[HostEntry] = (), removed: Iterable[str]
 def _is_installed() -> bool:
     try:
         return hosts_file().exists()
-    except (OSError, RuntimeError):  # a folder that cannot be read; no home directory
+    except (OSError, ConfigError):  # a folder that cannot be read; no home directory
         return False
 
 
 def _write_own(entries: Iterable[HostEntry], *, is_created: bool) -> None:
     entries = list(entries)
     comments = "".join(map(str, entries))
-    text = _HEADER + (_CREATED if is_created else "") + comments + config_blocks(entries)
+    text = _HEADER + _keys_line() + (_CREATED if is_created else "") + comments + config_blocks(entries)
     _replace(hosts_file(), text.encode(errors="replace"), mode=0o600)
+
+
+def _lock_file() -> Path:
+    return hosts_file().with_name("primepods_config.lock")
+
+
+def _keys_line() -> str:
+    return f"{_KEYS}{known_hosts()}\n"
 
 
 def _include_pattern() -> re.Pattern[bytes]:
@@ -248,7 +266,7 @@ def _include_line() -> bytes:
 
 def _user_file() -> Path:
     """Return the user's file; the target of a link."""
-    return (Path.home() / ".ssh" / "config").resolve()
+    return hosts_file().with_name("config").resolve()
 
 
 def _replace(path: Path, data: bytes, *, mode: int | None = None) -> None:
@@ -265,6 +283,10 @@ def _replace(path: Path, data: bytes, *, mode: int | None = None) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+            owner = (path if path.exists() else path.parent).stat().st_uid
+            if hasattr(os, "fchown") and owner != os.geteuid():
+                # As root with the user's HOME: a file that ssh cannot read would stop all logins.
+                os.fchown(file.fileno(), owner, -1)
         draft.chmod(mode)
         draft.replace(path)
     except OSError as exc:
@@ -281,11 +303,11 @@ def _locked() -> Generator[Any]:
         ConfigError: Another process has locked them for ten seconds, or the lock cannot be written.
     """
     try:
-        folder = lease_folder()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(folder / "ssh_config.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = _lock_file()
+        lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as exc:
-        raise ConfigError(f"The folder {lease_folder()} cannot be written: {exc.strerror}.") from None
+        raise ConfigError(f"The folder ~/.ssh cannot be written: {exc.strerror}.") from None
     try:
         ends_at = time.monotonic() + _LOCK_TIMEOUT
         while fcntl is not None:

@@ -129,8 +129,8 @@ class AsyncForward:
                     began_at = anyio.current_time()
                     await exchange(session, script, None, {"stdout": on_output, "stderr": drop})
             except LoginError as exc:
-                if lost_at is None:
-                    raise
+                if lost_at is None or anyio.current_time() < lost_at + _RECONNECT_TIMEOUT:
+                    raise  # such as a changed host key
                 raise ConnectionLostError(
                     f"The connection to pod {login.label} was lost, and there was no other within "
                     f"{_RECONNECT_TIMEOUT:g} s: its ports are not forwarded any more.",

@@ -179,7 +179,8 @@ def host_key_settings(machine: str) -> dict[str, str]:
     # In the path, ssh expands %h, and other letters after a percent sign.
     path = known_hosts().replace("%", "%%")
     return {
-        "UserKnownHostsFile": f'"{path}"' if " " in path else path,
+        # Newer versions of ssh take an apostrophe for a quote, too.
+        "UserKnownHostsFile": path if re.fullmatch(r"[\w./%+@:,=-]+", path) else f'"{path}"',
         "HostKeyAlias": host_alias(machine),
         "StrictHostKeyChecking": "accept-new",
         "GlobalKnownHostsFile": "/dev/null",

@@ -12,7 +12,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -184,9 +184,11 @@ class Budget:
     def _settle(self, descriptor: int) -> Balance:
         entries = self._parse(os.pread(descriptor, _MAX_SIZE + 1, 0))
         for entry in entries.values():
-            if entry.spent is None and (cost := _final_cost(entry)) is not None:
+            if entry.spent is None and (cost := _final_cost(entry, self._now())) is not None:
                 settled = attrs.evolve(entry, spent=cost, at=self._now())
-                _append(descriptor, settled)
+                # Without space on the disk, the next reader settles it.
+                with suppress(OSError):
+                    _append(descriptor, settled)
                 entries[entry.run] = settled
         now = self._now()
         all_runs = tuple(entries.values())
@@ -194,7 +196,7 @@ class Budget:
         return Balance(
             limit=self._limit,
             spent=math.fsum(each.spent or 0.0 for each in all_runs if now - each.at < self._window),
-            reserved=math.fsum(each.amount for each in open_runs),
+            reserved=math.fsum(_worst_cost(run, now) for run in open_runs),
             price_hr=math.fsum(each.price_hr for each in open_runs),
             reservations=all_runs,
         )
@@ -237,7 +239,12 @@ def _append(descriptor: int, entry: Reservation) -> None:
     sync_folder(run_folder().parent)
 
 
-def _final_cost(entry: Reservation) -> float | None:
+def _worst_cost(entry: Reservation, now: float) -> float:
+    """Return what a run may have cost by now: a pod whose process has died may outlive its expiry."""
+    return max(entry.amount, entry.price_hr * max(0.0, now - entry.at) / 3600)
+
+
+def _final_cost(entry: Reservation, now: float) -> float | None:
     """Return what a run has cost; ``None`` while its pod may be billed."""
     try:
         run = Run.open(run_folder() / entry.run)
@@ -246,10 +253,11 @@ def _final_cost(entry: Reservation) -> float | None:
         if run.state == "ended":
             if run.record.is_released:
                 # Bills are by the minute.
-                minute = 0.0 if run.record.pod_id is None else entry.price_hr / 60
+                is_unused = run.record.pod_id is None and run.record.leased_at is None
+                minute = 0.0 if is_unused else entry.price_hr / 60
                 return run.cost(entry.price_hr) + minute
             # Deleted by a sweep, at an unknown time.
-            return None if run.may_have_pod else entry.amount
+            return None if run.may_have_pod else _worst_cost(entry, now)
     except FileNotFoundError:
         return entry.amount  # its record was deleted: it may have cost as much
     except (OSError, ValueError):

@@ -6,6 +6,8 @@ import asyncio
 import errno
 import io
 import logging
+import math
+import time
 from collections.abc import Mapping
 from functools import partial
 
@@ -13,6 +15,8 @@ from ..remote import AsyncJob, JobState, Stream, read_output
 from ._run import Run
 
 _log = logging.getLogger("primepods")
+# Seconds between two messages about a full disk.
+_LOG_INTERVAL = 60.0
 
 
 async def follow_job(job: AsyncJob, run: Run, node: int = 0) -> JobState:
@@ -26,6 +30,7 @@ async def follow_job(job: AsyncJob, run: Run, node: int = 0) -> JobState:
     own = slice(2 * node, 2 * node + 2)
     # A node that an earlier pod did not have has no offset.
     starts = (*run.record.offsets[own], 0, 0)
+    warned_at = -math.inf
     while True:
         positions = [size - start for size, start in zip(run.sizes()[own], starts, strict=False)]
         paths = run.files(node)
@@ -41,7 +46,11 @@ async def follow_job(job: AsyncJob, run: Run, node: int = 0) -> JobState:
         except OSError as exc:
             if exc.errno not in {errno.ENOSPC, errno.EDQUOT}:
                 raise
-            _log.warning("%s: %s; the output waits on the pod until there is space", run.path, exc.strerror)
+            if time.monotonic() >= warned_at + _LOG_INTERVAL:
+                warned_at = time.monotonic()
+                _log.warning(
+                    "%s: %s; the output waits on the pod until there is space", run.path, exc.strerror
+                )
         finally:
             for file in files.values():
                 file.close()

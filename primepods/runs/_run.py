@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import json
 import os
 import shutil
@@ -132,7 +133,8 @@ class Run:
         try:
             path.mkdir(mode=0o700, parents=True)
             run.save()
-            run.claim()
+            if not run.claim():
+                raise BlockingIOError(errno.EAGAIN, "another process has locked the run")
         except OSError as exc:
             raise ConfigError(
                 f"The folder {path.parent} cannot be written ({exc.strerror}): nothing was rented, since the "
@@ -240,7 +242,7 @@ class Run:
             price_hr: The price per hour of a pod whose own is not known.
         """
         record = self.record
-        if record.leased_at is None or record.pod_id is None:
+        if record.leased_at is None:
             return record.spent
         until = time.time() if record.ended_at is None else record.ended_at
         hours = max(0.0, until - record.leased_at) / 3600

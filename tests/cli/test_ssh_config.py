@@ -72,7 +72,7 @@ def test_a_config_that_was_not_there_is_gone_afterwards(run: Run) -> None:
     """So is nothing but our own files; uninstall may be repeated."""
     folder = Path.home() / ".ssh"
     assert run("ssh-config", "--install").exit_code == 0
-    assert {path.name for path in folder.iterdir()} == {"config", "primepods_config"}
+    assert {path.name for path in folder.iterdir()} == {"config", "primepods_config", "primepods_config.lock"}
     for _ in range(2):
         assert run("ssh-config", "--uninstall").exit_code == 0
         assert list(folder.iterdir()) == []
