@@ -51,8 +51,13 @@ class Scraped:
 
 
 async def scrape(exporter: Exporter) -> Scraped:
-    """Look once, and read what Prometheus would read."""
+    """Look once, and read the metrics."""
     await exporter.look()
+    return read(exporter)
+
+
+def read(exporter: Exporter) -> Scraped:
+    """What Prometheus would read."""
     registry = CollectorRegistry()
     registry.register(exporter)
     return Scraped(generate_latest(registry).decode())
@@ -168,6 +173,7 @@ async def test_a_failed_look_is_a_metric(emulator: Emulator) -> None:
     clock = ClientClock(auto=True)
     async with make_client(emulator.url, api_key=key, clock=clock) as client:
         exporter = Exporter(client)
+        assert [(name, up) for name, _, up in read(exporter).rows] == [("primepods_up", 0)] * 5
         seen = await scrape(exporter)
         assert (seen.sum("pods"), seen.sum("up", part="pods"), seen.sum("up", part="wallet")) == (1, 1, 0)
         assert "primepods_wallet_balance" not in seen.text

@@ -23,6 +23,7 @@ from primepods.emulator import (
     Stale,
     Status,
 )
+from primepods.resources.disks import describe_disks
 from tests.support.client import make_client
 from tests.support.clock import ManualClock as ClientClock
 from tests.support.eventually import eventually
@@ -320,6 +321,9 @@ async def test_a_lease_leaves_the_disk_and_says_so(world: World, caplog: pytest.
         await eventually(lambda: "an hour" in str(lease.supervisor.disk_note))
     [said] = [record.message for record in caplog.records if "Disks that stay" in record.message]
     assert said.endswith(f"until you delete them: {disk.id} (data, $0.06 an hour)")
+    with world.emulator.faults.add(Edit(put={"name": None}), on="disk_get"):
+        unnamed = await describe_disks(world.client._executor, [disk.id])
+    assert unnamed.endswith(f": {disk.id} ($0.06 an hour)")
     assert not world.emulator.pods
     assert [each.id for each in await world.disks()] == [disk.id]
 
