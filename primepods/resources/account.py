@@ -116,19 +116,19 @@ class AsyncAccountInfo:
             rows = (await fetch(0, 1)).rows
             entries = [row for row in rows if isinstance(row, BillingEntry)]
             return attrs.evolve(heads[0], entries=tuple(entries[:1]))
-        entries = []
+        found: list[BillingEntry] = []
         page_size = min(limit or _MAX_WALLET_LIMIT, _MAX_WALLET_LIMIT)
         try:
             async with offset_pager(page_source(self._executor, fetch, _WALLET), page_size) as pager:
                 async for entry in pager:
-                    entries.append(entry)
-                    if len(entries) == limit:
+                    found.append(entry)
+                    if len(found) == limit:
                         break
         except ProtocolError as exc:
             if not heads:
                 raise
             log.warning("entries of the wallet are missing: %s", exc)
-        return attrs.evolve(heads[0], entries=tuple(entries))
+        return attrs.evolve(heads[0], entries=tuple(found))
 
     @property
     def _team(self) -> dict[str, str]:
