@@ -111,12 +111,12 @@ class AsyncAccountInfo:
                 on_body=partial(_keep_head, heads=heads),
             )
 
+        entries: list[BillingEntry] = []
         if limit == 1:
             # For the balance: one request, even if the entry cannot be read.
             rows = (await fetch(0, 1)).rows
-            entries = [row for row in rows if isinstance(row, BillingEntry)]
-            return attrs.evolve(heads[0], entries=tuple(entries[:1]))
-        found: list[BillingEntry] = []
+            entries += [row for row in rows[:1] if isinstance(row, BillingEntry)]
+            return attrs.evolve(heads[0], entries=tuple(entries))
         page_size = min(limit or _MAX_WALLET_LIMIT, _MAX_WALLET_LIMIT)
         try:
             async with offset_pager(page_source(self._executor, fetch, _WALLET), page_size) as pager:

@@ -210,7 +210,7 @@ class AsyncDisks:
                 if disk.status == PodState.ACTIVE:
                     return disk
                 shown, trouble, seen_at = str(disk), "", self._clock.time()
-                if disk.status in _FAILED_STATES:
+                if disk.status is not None and disk.status in _FAILED_STATES:
                     raise _wait_error(
                         WaitError,
                         disk_id,
