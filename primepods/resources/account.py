@@ -121,14 +121,14 @@ class AsyncAccountInfo:
         try:
             async with offset_pager(page_source(self._executor, fetch, _WALLET), page_size) as pager:
                 async for entry in pager:
-                    found.append(entry)
-                    if len(found) == limit:
+                    entries.append(entry)
+                    if len(entries) == limit:
                         break
         except ProtocolError as exc:
             if not heads:
                 raise
             log.warning("entries of the wallet are missing: %s", exc)
-        return attrs.evolve(heads[0], entries=tuple(found))
+        return attrs.evolve(heads[0], entries=tuple(entries))
 
     @property
     def _team(self) -> dict[str, str]:

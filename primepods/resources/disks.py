@@ -215,7 +215,7 @@ class AsyncDisks:
                         WaitError,
                         disk_id,
                         f"The disk will not become ready: {disk}.",
-                        is_ending=disk.status is not None and disk.status.is_ending,
+                        is_ending=disk.status.is_ending,
                     )
             seconds = min(interval, ends_at - self._clock.time())
             if seconds <= 0:
