@@ -49,8 +49,9 @@ def go(tmp_path: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def no_process_is_left(tmp_path: Path) -> Iterator[None]:
-    """What a test has started in the background ends with it."""
+    """What a test has started in the background ends with it, also on the pods."""
     yield
+    go(tmp_path)
     for record in records(tmp_path):
         pid = record["pid"]
         if pid and pid != os.getpid() and Path(f"/proc/{pid}/cmdline").exists():
