@@ -10,7 +10,6 @@ from .._http.executor import RequestExecutor
 from .._utils.money import money
 from ..errors import BudgetExceededError
 from ..leasing.pods_api import PodsAPI
-from ..models import Pod, PodState
 from ..specs import PRICE_TOLERANCE, PodSpec
 
 # Seconds for which an order counts while the list does not show its pod with a price.
@@ -71,7 +70,7 @@ class HourlyLimit:
         if error is not None:
             # The unreadable rows may be of the most expensive pods.
             raise error
-        prices = [(pod.name, _current_price(pod)) for pod in pods]
+        prices = [(pod.name, pod.current_price_hr) for pod in pods]
         now = self._settings.clock.time()
         # From here to `append`, nothing is awaited: of two orders at once, the second one sees the first.
         orders = self._orders()
@@ -106,10 +105,3 @@ class HourlyLimit:
 def _count(prices: list[tuple[str | None, float]], name: str | None) -> int:
     # The price of a pod that was just ordered may not be known yet.
     return sum(1 for other, price in prices if other == name and price > 0)
-
-
-def _current_price(pod: Pod) -> float:
-    """Return what a pod costs an hour in its present state."""
-    if pod.status == PodState.STOPPED and pod.stopped_price_hr is not None:
-        return pod.stopped_price_hr
-    return 0.0 if pod.status == PodState.TERMINATED else pod.price_hr
