@@ -134,8 +134,7 @@ class Runner:
                 self._print_summary(pod, is_interrupted=not isinstance(exc, Exception))
             raise
         finally:
-            if pod is not None:
-                self._run.save(spent=self._record.spent + pod.spent(), leased_at=None)
+            self._run.save(spent=self._record.spent + lease.supervisor.spent, leased_at=None)
         self._print_summary(pod)
         return code
 

@@ -548,17 +548,18 @@ class LeaseSupervisor:
             found.append((max_hours - self._rentals[0].seconds / 3600, "hours", max_hours))
         price_hr = self._rentals[-1].price_hr
         if max_spend is not None and price_hr > 0:
-            found.append(((max_spend - self._spent) / price_hr, "spend", max_spend))
+            found.append(((max_spend - self.spent) / price_hr, "spend", max_spend))
         return found
 
     @property
-    def _spent(self) -> float:
+    def spent(self) -> float:
+        """Cost of all its pods so far, at the highest prices seen."""
         return sum(rental.spent for rental in self._rentals)
 
     def _make_budget_error(self) -> BudgetExceededError:
         """Return the error that says which limit is reached."""
         _, kind, limit = min(self._budgets())
-        rental, spent = self._rentals[-1], self._spent
+        rental, spent = self._rentals[-1], self.spent
         return BudgetExceededError(
             f"{rental.label} has reached its budget, max_{kind}={limit:g}, which ends its lease; it has cost "
             f"about {money(spent)}.",

@@ -253,9 +253,8 @@ def _final_cost(entry: Reservation, now: float) -> float | None:
         if run.state == "ended":
             if run.record.is_released:
                 # Bills are by the minute.
-                is_unused = run.record.pod_id is None and run.record.leased_at is None
-                minute = 0.0 if is_unused else entry.price_hr / 60
-                return run.cost(entry.price_hr) + minute
+                cost = run.cost(entry.price_hr)
+                return cost + entry.price_hr / 60 if cost or run.record.pod_id else 0.0
             # Deleted by a sweep, at an unknown time.
             return None if run.may_have_pod else _worst_cost(entry, now)
     except FileNotFoundError:

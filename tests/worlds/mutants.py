@@ -226,14 +226,10 @@ MUTANTS: Final = (
     ),
     Mutant(
         "leasing/sweeper.py",
-        """        files = self._claim_all(records)
-        # Read again under the locks: the earlier list may lack what a lease has ordered before its process
-        # ended, such as the second pod of an order that a gateway has sent twice.
-        listed = await self._read_list() if files else []
-""",
-        """        listed = await self._read_list()
-        files = self._claim_all(records)
-""",
+        """        listed = await self._read_list() if files else []
+        orphans""",
+        """        # the list that was read before
+        orphans""",
         "A sweep lists before locking, and misses what a lease orders before its process ends.",
         (
             "tests/renting/test_sweep.py::test_the_pods_of_a_process_that_ends_while_a_sweep_lists_are_deleted[2]",
