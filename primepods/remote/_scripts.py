@@ -103,7 +103,8 @@ def assignments(env: Mapping[str, str]) -> list[str]:
     for name, value in env.items():
         if not _VARIABLE.fullmatch(check_string("a name in env", name)):
             raise ValueError(
-                f"env has {quote(name)}: names of variables have letters, digits and _, the first no digit"
+                f"env has {quote(name)}: names of variables consist of letters, digits and _, and do not "
+                "begin with a digit"
             )
         if not isinstance(value, str):
             raise TypeError(f"env[{name!r}] must be a string, got a {type(value).__name__}")
