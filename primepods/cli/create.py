@@ -15,6 +15,7 @@ import primepods
 from ._account import disk_ids, warn_of_rights
 from ._command import Api, api_command
 from ._confirm import YesOption, confirm
+from ._create_questions import ask, can_ask
 from ._durations import parse_hours
 from ._errors import CommandError, ExitCode
 from ._offers import (
@@ -83,9 +84,9 @@ def command(
 ) -> None:
     """Order a pod: an offer by its ID, or the cheapest that fits the filters.
 
-    One GPU by default. Shows the price and asks for confirmation. Prints the new pod's id at once;
-    `primepods wait ID` waits until it is ready. The pod is billed until you delete it. If the price rises
-    before the order, nothing is ordered.
+    One GPU by default. Without options, in a terminal, asks what to order. Shows the price and asks for
+    confirmation. Prints the new pod's id at once; `primepods wait ID` waits until it is ready. The pod is
+    billed until you delete it. If the price rises before the order, nothing is ordered.
 
     Examples:
       primepods create --gpu-type H100 --gpu-count 8
@@ -136,7 +137,13 @@ def _order(
     with api.client() as client:
         warn_of_rights(client, "instances")
         changes["disks"] = disk_ids(changes["disks"], client)
-        offer = _choose(client, selector, changes["disks"])
+        if selector.offer_id is None and not selector.filters.given() and not yes and can_ask():
+            answers = ask(client, api.command)
+            offer = answers.offer
+            changes = {"disk_size": answers.disk_size, "image": answers.image} | without_unset(changes)
+            max_hours = answers.max_hours if max_hours is None else max_hours
+        else:
+            offer = _choose(client, selector, changes["disks"])
         if ssh_key is not None:
             changes["ssh_key_id"] = find_key(ssh_key, client.ssh_keys.list())
         # Show the name before the order: if this process is killed, the user can find the pod by it.
@@ -147,7 +154,7 @@ def _order(
         _check_price(price_hr, offer, selector.filters.max_price)
         name = spec.name if max_hours is None else f"{spec.name or 'primepods'}-… (with a suffix)"
         _print_order(offer, spec, price_hr, name)
-        if changes["name"] is not None:
+        if changes.get("name") is not None:
             _warn_of_namesakes(client, changes["name"])
         confirm("Order it?", yes=yes)
         pod = client.pods.create(spec, max_hours=max_hours)

@@ -1,0 +1,89 @@
+"""The questions of `primepods create` without options, in a terminal."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+
+import attrs
+import typer
+
+import primepods
+
+from ._durations import parse_hours
+from ._errors import CommandError, ExitCode
+from ._offers import offer_id
+from ._table import print_info
+
+_MAX_OFFERS = 10
+
+
+@attrs.frozen
+class Answers:
+    """What the user has chosen.
+
+    Attributes:
+        offer: The offer.
+        disk_size: GB of disk; ``None`` for the offer's default.
+        image: Image; ``None`` for the offer's default.
+        max_hours: Hours until the pod expires; ``None`` for never.
+    """
+
+    offer: primepods.Offer
+    disk_size: int | None
+    image: str | None
+    max_hours: float | None
+
+
+def can_ask() -> bool:
+    """Return whether somebody can read and answer questions."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def ask(client: primepods.Client, program: str) -> Answers:
+    """Ask for GPU, offer, disk, image and expiry; show the command that does the same without questions.
+
+    Args:
+        client: Finds the offers.
+        program: The command, such as ``primepods create``.
+
+    Raises:
+        CommandError: No offer fits, an answer cannot be, or stdin ends.
+    """
+    from rich.console import Console
+    from rich.prompt import IntPrompt, Prompt
+
+    console = Console(stderr=True, highlight=False)
+
+    def answer(question: str, default: str, choices: list[str] | None = None) -> str:
+        return Prompt.ask(question, console=console, default=default, choices=choices, show_choices=False)
+
+    try:
+        gpu_type = answer("GPU, such as H100; * for any", "*")
+        gpu_count = IntPrompt.ask("Number of GPUs", console=console, default=1)
+        offers = client.availability.find(gpu_type=gpu_type, gpu_count=gpu_count, limit=_MAX_OFFERS)
+        if not offers:
+            raise CommandError(f"no {gpu_count} x {gpu_type} can be rented now: see primepods offers")
+        numbers = [str(number) for number in range(1, len(offers) + 1)]
+        for number, offer in zip(numbers, offers, strict=True):
+            print_info(f"{number}: {offer}")
+        offer = offers[int(answer("Offer", "1", numbers)) - 1]
+        words = [offer_id(offer)]
+        disk_size: int | None = None
+        if offer.disk.default_count is not None:
+            disk_size = IntPrompt.ask("GB of disk", console=console, default=offer.disk.default_count)
+            words += [] if disk_size == offer.disk.default_count else ["--disk-size", str(disk_size)]
+        image: str | None = None
+        if offer.images:
+            print_info(f"Images: {', '.join(offer.images)}")
+            image = answer("Image", offer.images[0], list(offer.images))
+            words += ["--image", image]
+        expiry = answer("Expires after, such as 2h; 0 for never", "0").strip()
+        max_hours = None if expiry == "0" else parse_hours(expiry)
+        words += [] if max_hours is None else ["--max-hours", expiry]
+    except EOFError:
+        raise CommandError("nothing was done") from None
+    except typer.BadParameter as exc:
+        raise CommandError(exc.message, ExitCode.USAGE) from None
+    print_info(f"Without questions: {program} {shlex.join(words)}")
+    return Answers(offer, disk_size, image, max_hours)
