@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -11,6 +14,7 @@ import attrs
 import typer
 
 import primepods
+from primepods.config import environment_without_key
 
 from ._errors import CommandError, ExitCode
 from ._text import count
@@ -116,15 +120,26 @@ def become_ssh(argv: Sequence[str]) -> NoReturn:
     Raises:
         CommandError: ``ssh`` is not installed.
     """
-    from primepods.config import environment_without_key
-
     from ._stderr import finish_stderr
 
+    if shutil.which(argv[0]) is None:
+        # Before the end of stderr's writer, or nobody would read this.
+        raise CommandError(f"{argv[0]} is not installed here: install OpenSSH, or use --print")
     finish_stderr()
-    try:
-        os.execvpe(argv[0], list(argv), environment_without_key())  # noqa: S606 - no shell: host and user are checked
-    except FileNotFoundError:
-        raise CommandError(f"{argv[0]} is not installed here: install OpenSSH, or use --print") from None
+    os.execvpe(argv[0], list(argv), environment_without_key())  # noqa: S606 - no shell: host and user are checked
+
+
+def open_page(url: str) -> None:
+    """Open a page in the browser, which does not get the API key, and which nobody waits for."""
+    process = subprocess.Popen(  # noqa: S603 - this interpreter
+        [sys.executable, "-m", "webbrowser", url],
+        env=environment_without_key(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    process.returncode = 0  # it outlives this process, of which Popen would warn
 
 
 def login_argv(

@@ -16,6 +16,7 @@ from ._command import Api, api_command
 from ._errors import CommandError, ExitCode
 from ._handles import PodHandle, resolve_handle
 from ._remote import Node, SshOptions, find_node
+from ._stderr import finish_stderr
 
 
 class Editor(StrEnum):
@@ -72,4 +73,5 @@ def command(
         # What the pod prints must not be an option of the editor.
         raise CommandError(f"the pod names no folder for {folder!r}")
     argv = [program, "--remote", f"ssh-remote+{alias}", path]
+    finish_stderr()
     os.execvpe(program, argv, environment_without_key())  # noqa: S606 - no shell

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import webbrowser
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Annotated
@@ -17,7 +16,7 @@ from primepods.remote import forward_ports
 from ._command import Api, api_command
 from ._errors import CommandError, ExitCode
 from ._handles import PodHandle, resolve_handle
-from ._remote import Node, SshOptions
+from ._remote import Node, SshOptions, open_page
 from ._table import print_info, write
 
 _PORT = re.compile(r"(\d{1,5})(?::(\d{1,5}))?")
@@ -57,7 +56,7 @@ def command(
                 write("".join(f"http://127.0.0.1:{port}\n" for port in forward.local_ports))
                 print_info("Ctrl-C ends it.")
                 if open_browser:
-                    await asyncio.to_thread(webbrowser.open, forward.url)
+                    open_page(forward.url)
                 # Ctrl-C is the normal end.
                 with suppress(asyncio.CancelledError):
                     await forward.wait()

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import tempfile
-import webbrowser
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -18,7 +17,7 @@ import primepods
 from ._command import Api, api_command
 from ._errors import CommandError
 from ._handles import PodHandle, resolve_handle
-from ._remote import Node, SshOptions
+from ._remote import Node, SshOptions, open_page
 from ._table import print_info, write
 from .forward import Open
 
@@ -50,7 +49,7 @@ def command(api: Api, pod: PodHandle, *, open_browser: Open = False, node: Node 
         if found.jupyter_password:
             print_info(f"Its password: {found.jupyter_password}")
         if open_browser:
-            webbrowser.open(found.jupyter_url)
+            open_page(found.jupyter_url)
         return
 
     async def work(client: primepods.AsyncClient) -> None:
@@ -62,7 +61,7 @@ def command(api: Api, pod: PodHandle, *, open_browser: Open = False, node: Node 
                 print_info("Ctrl-C ends the connection; the notebook goes on.")
                 if open_browser:
                     page = files.enter_context(_page(f"{forward.url}{address}"))
-                    await asyncio.to_thread(webbrowser.open, page)
+                    open_page(page)
                 # Ctrl-C is the normal end.
                 with suppress(asyncio.CancelledError):
                     await forward.wait()

@@ -83,6 +83,8 @@ class AsyncForward:
         if self._task is not None:
             raise RuntimeError("A forward can be used once.")
         self._ports = tuple((port, _choose_port(local), host) for port, local, host in self._ports)
+        if len(set(self.local_ports)) < len(self._ports):
+            raise ConfigError("Two of the ports have the same local port: choose another, or 0.")
         is_open = asyncio.Event()
         self._task = asyncio.create_task(self._run(is_open))
         opening = asyncio.create_task(is_open.wait())
@@ -111,7 +113,7 @@ class AsyncForward:
     async def _run(self, is_open: asyncio.Event) -> None:
         """Keep a connection open, and reconnect when it is lost."""
         login = await self._remote._get_login()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own package
-        options = ["-o", "ExitOnForwardFailure=yes"]
+        options = ["-o", "ExitOnForwardFailure=yes", "-o", "ClearAllForwardings=no"]
         for port, local_port, host in self._ports:
             shown = f"[{host}]" if ":" in host else host
             options += ["-L", f"{_LOOPBACK}:{local_port}:{shown}:{port}"]
