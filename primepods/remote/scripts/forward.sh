@@ -2,7 +2,7 @@
 #
 # ssh would go on while a forwarded connection is open: so end the server's process, and with it the connection.
 printf 'open\n'
-while read -r primepods_line; do :; done
+while read -r _; do :; done
 # A server with another name may be the pod's only one.
 primepods_name=sshd
 read -r primepods_name 2>/dev/null <"/proc/$PPID/comm" || :
