@@ -141,7 +141,8 @@ def test_a_copy_in_a_terminal_shows_how_far_it_is(
     """In megabytes, on stderr."""
     monkeypatch.setenv("TERM", "xterm-256color")
     (tmp_path / "file").write_bytes(b"x" * 3_000_000)
-    script = f'{LOCAL_SSH} "$@" | (sleep 1; cat)'
+    # After the login, which comes first.
+    script = f'{LOCAL_SSH} "$@" | (read -r mark; echo "$mark"; sleep 1; cat)'
     slow = f"sh -c {shlex.quote(script)} ssh"
     code, _ = in_terminal(monkeypatch, "cp", "--ssh-command", LOCAL_SSH, str(tmp_path / "file"), "pod1:file")
     assert code == 0
