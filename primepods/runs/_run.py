@@ -293,7 +293,9 @@ def find_run(name: str) -> Run:
         ValueError: There is none, or several.
     """
     runs = {run.name: run for run in list_runs()[0]}
-    chosen = [runs[name]] if name in runs else [runs[each] for each in runs if name and each.startswith(name)]
+    chosen = (
+        [runs[name]] if name in runs else [runs[other] for other in runs if name and other.startswith(name)]
+    )
     if len(chosen) == 1:
         return chosen[0]
     near = [run.name for run in chosen] or difflib.get_close_matches(name, runs, cutoff=0.4)

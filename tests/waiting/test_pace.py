@@ -298,7 +298,7 @@ async def test_the_next_tick_is_the_retry(stage: Stage, fleet: Fleet, answer: An
 
 @pytest.mark.parametrize("chance", [0.0, 0.5, 0.999])
 @pytest.mark.parametrize("seconds", [1, 90, 3_600, 2_000_000_000])
-async def test_a_429_pauses_the_whole_hub(chance: float, seconds: float) -> None:
+async def test_a_429_pauses_the_whole_poller(chance: float, seconds: float) -> None:
     """By `Retry-After`, at most five minutes, and some chance; every pod, interval, lookup and newcomer."""
     clock = ManualClock(chance=chance)
     async with set_up(clock) as stage:
@@ -322,7 +322,7 @@ async def test_a_429_pauses_the_whole_hub(chance: float, seconds: float) -> None
 
 
 async def test_processes_do_not_come_back_in_step() -> None:
-    """Sixteen hubs that were refused at the same moment, each by ten answers at once, return at sixteen."""
+    """Sixteen pollers, refused at the same moment by ten answers each, return at sixteen moments."""
     returned = []
     for seed in range(16):
         async with set_up(ManualClock(chance=Random(seed))) as stage:
