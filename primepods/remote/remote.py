@@ -241,7 +241,7 @@ class AsyncRemote:
             exclude: Patterns of files and folders to leave out of a folder, as for rsync and tar: ``".git"``
                 and ``"*.pyc"`` match a name at any depth, ``"docs/build"`` the end of a path, ``"/build"``
                 only the top, ``"build/"`` only folders; ``*`` and ``?`` stop at a slash, ``**`` does not.
-            on_progress: Callback for the bytes so far, a few times a second; see ``on_line`` of :meth:`run`.
+            on_progress: Callback for the bytes so far, often and at the end; see ``on_line`` of :meth:`run`.
 
         Raises:
             LoginError: The pod refused all logins.
@@ -269,7 +269,7 @@ class AsyncRemote:
         Args:
             remote: The file or folder on the pod, relative to the home directory.
             local: The local target.
-            on_progress: Callback for the bytes so far, a few times a second; see ``on_line`` of :meth:`run`.
+            on_progress: Callback for the bytes so far, often and at the end; see ``on_line`` of :meth:`run`.
 
         Raises:
             LoginError: The pod refused all logins.
