@@ -152,8 +152,7 @@ def command_lines() -> list[bytes]:
 
 def test_the_notebook_of_the_api(emulator: Emulator, run: Run) -> None:
     """Its address is printed, and nothing is sent to the pod."""
-    fields = {"jupyterPassword": "s3cr3t", "ip": "192.0.2.7"}
-    emulator.add_pod(id="own", boot_seconds=0, pod_fields=fields)
+    emulator.add_pod(id="own", boot_seconds=0, pod_fields={"jupyterPassword": "s3cr3t", "ip": "192.0.2.7"})
     result = run("jupyter", "own")
     assert result.exit_code == 0
     assert re.fullmatch(r"http://192\.0\.2\.7:\d+\n", result.stdout)
