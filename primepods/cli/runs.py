@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import signal
 import sys
@@ -182,9 +181,7 @@ def stop_run(run: Run) -> None:
         _take_over(run)
     else:
         # The lock shows that the process lives; it may be suspended.
-        pid = run.reload().pid
-        os.kill(pid, signal.SIGINT)
-        os.kill(pid, signal.SIGCONT)
+        run.signal(signal.SIGINT, signal.SIGCONT)
 
 
 def _take_over(run: Run) -> None:
