@@ -26,7 +26,7 @@ _LATE_CHECK_TIMEOUT: Final = 15.0
 _KILL_TIMEOUT: Final = 25.0
 """Seconds to delete the pod of a killed task; Airflow allows 30."""
 _STATE_TIMEOUT: Final = 120.0
-"""Timeout in seconds of the request for the task's state; a busy triggerer needs half a minute for its first."""
+"""Timeout in seconds of the request for the task's state: a busy triggerer's first takes half a minute."""
 
 
 class PrimePodTrigger(BaseTrigger):

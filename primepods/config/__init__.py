@@ -44,6 +44,7 @@ from ._files import (
     read_max_hourly,
     saved_contexts,
 )
+from ._host import this_host
 from ._urls import check_base_url, find_proxy, is_loopback, origin
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ __all__ = [
     "origin",
     "resolve",
     "saved_contexts",
+    "this_host",
 ]
 
 KEY_PAGE: Final = "https://app.primeintellect.ai/dashboard/tokens"
