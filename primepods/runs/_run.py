@@ -26,8 +26,9 @@ except ImportError:  # Windows
 
 _VERSION: Final = 1
 _LOCK_ATTEMPTS: Final = 5
-"""A process that only looks at the state holds the lock for a moment."""
 _LOCK_INTERVAL: Final = 0.02
+_CLAIM_ATTEMPTS: Final = 100
+"""Ten seconds: on a busy machine, a process that only looks at the state may share the lock for that long."""
 _ABANDONED: Final = 130
 """Exit code of a run that nobody may take over: that of an interruption."""
 
@@ -172,14 +173,28 @@ class Run:
         self.record = self.open(self.path).record
         return self.record
 
-    def claim(self) -> bool:
-        """Lock the run for this process, until it ends; return ``False`` if another process has it."""
-        self._lock = lock_file(self.path / "lock", is_shared=False)
-        if self._lock < 0:
-            return False
-        self.reload()
-        self.save(pid=os.getpid())
-        return True
+    def claim(self, **changes: Any) -> bool:
+        """Lock the run for this process, until it ends; return ``False`` if another process has it.
+
+        Args:
+            changes: Fields of the record to change with the lock.
+        """
+        for _ in range(_CLAIM_ATTEMPTS):
+            self._lock = lock_file(self.path / "lock", is_shared=False)
+            if self._lock >= 0:
+                self.reload()
+                self.save(pid=os.getpid(), **changes)
+                return True
+            if self._is_held():
+                return False
+        return False
+
+    def _is_held(self) -> bool:
+        """Return whether a process holds the lock, and does not only look at the state."""
+        lock = lock_file(self.path / "lock", is_shared=True)
+        if lock >= 0:
+            os.close(lock)
+        return lock < 0
 
     def lend(self, start: Callable[[int], int]) -> None:
         """Give the lock to a process, so that no other can take it in between.
@@ -212,11 +227,8 @@ class Run:
         """What it does: ``renting``, ``running``, ``ended``, or ``interrupted`` if its process has died."""
         if self.record.exit_code is not None:
             return "ended"
-        if self._lock < 0:
-            lock = lock_file(self.path / "lock", is_shared=True)
-            if lock >= 0:
-                os.close(lock)
-                return "interrupted"
+        if self._lock < 0 and not self._is_held():
+            return "interrupted"
         return "running" if self.record.job else "renting"
 
     def files(self, node: int) -> dict[Stream, Path]:

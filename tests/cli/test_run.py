@@ -332,7 +332,7 @@ def test_the_page_for_containers_shows_commands_that_there_are(run: Run) -> None
 
 def wait_for(condition: Callable[[], bool]) -> None:
     """Wait until something holds."""
-    ends_at = time.monotonic() + 30
+    ends_at = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < ends_at
         time.sleep(0.05)
