@@ -130,7 +130,7 @@ def serve() -> None:
     """
     import primepods.emulator
 
-    for name in primepods.__all__:
+    for name in dir(primepods):
         getattr(primepods, name)  # imports it
     for line in sys.stdin:
         file, folder, environment, output = json.loads(line)
