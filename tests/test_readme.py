@@ -4,6 +4,7 @@ The README's "Try it" and "Run the tests" are run by `.ci/run` instead, each in 
 How a block says what it needs is described in `readme_blocks.py`.
 """
 
+import json
 import os
 import re
 import shlex
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +27,9 @@ from tests.readme_blocks import PAPERS, PYTHON, README, ROOT, SHELL, Block, find
 
 RUN_BY_CI = ("Try it", "Run the tests")
 SECONDS = 100
+FILE = "test_readme_block.py"
+NOT_NEEDED = ("hypothesispytest", "pytest_cov", "randomly", "timeout", "xdist", "xdist.looponfail")
+"""Plugins of our own tests, which take a second to load."""
 TRAINING = "import os\nos.makedirs('out')\nopen('out/result', 'w').close()\nprint('trained')\n"
 
 
@@ -72,10 +76,10 @@ def world(block: Block) -> Generator[dict[str, str]]:
 
 
 def command(block: Block, folder: Path) -> list[str]:
-    """What runs the block; a block that defines tests is run by pytest."""
+    """What runs the block; one that defines tests is run by pytest, other Python by nothing but a fork."""
     if block.language in SHELL:
         return ["bash", "-euo", "pipefail", "-c", block.command]
-    file = folder / "test_readme_block.py"
+    file = folder / FILE
     file.write_text(block.text, encoding="utf-8")
     if "def test_" in block.text:
         return [
@@ -86,17 +90,66 @@ def command(block: Block, folder: Path) -> list[str]:
             "-p",
             "no:cacheprovider",
             "-pno:asyncio",  # pytest-asyncio warns about what a reader of the block has not set
+            *(f"-pno:{name}" for name in NOT_NEEDED),
             "--rootdir",
             str(folder),
             str(file),
         ]
-    return [sys.executable, str(Path(__file__).parent / "readme_blocks.py"), "--run", str(file)]
+    return []
 
 
-def run(block: Block, folder: Path, environment: dict[str, str]) -> tuple[int, str]:
+class Forks:
+    """A process whose forks run Python blocks."""
+
+    def __init__(self) -> None:
+        argv = [sys.executable, str(Path(__file__).parent / "readme_blocks.py"), "--serve"]
+        self._process = subprocess.Popen(
+            argv,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "error"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, folder: Path, environment: dict[str, str]) -> tuple[int, str]:
+        """Run the block in this folder to its end; returns exit code and output."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        output = folder.with_name(f"{folder.name}.out")
+        order = [str(folder / FILE), str(folder), environment, str(output)]
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        try:
+            code = self._process.stdout.readline()
+        except BaseException:
+            self.end()  # the answer would be taken for the next one's
+            raise
+        return int(code), output.read_text(encoding="utf-8")
+
+    def end(self) -> None:
+        """End it, and what it runs."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        with self._process:
+            pass
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    """What runs Python blocks."""
+    found = Forks()
+    yield found
+    found.end()
+
+
+def run(block: Block, folder: Path, environment: dict[str, str], forks: Forks) -> tuple[int, str]:
     """Run the block to its end; returns exit code and output."""
+    argv = command(block, folder)
+    if not argv:
+        return forks.run(folder, environment)
     done = subprocess.run(
-        command(block, folder),
+        argv,
         cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -148,7 +201,7 @@ def test_sections_run_by_ci_hold_one_command(section: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", [block for paper in PAPERS for block in runnable(paper)])
-def test_block_runs(block: Block, tmp_path: Path) -> None:
+def test_block_runs(block: Block, tmp_path: Path, forks: Forks) -> None:
     """A reader who pastes the block sees it work."""
     lacking = [
         name
@@ -166,7 +219,7 @@ def test_block_runs(block: Block, tmp_path: Path) -> None:
             code, output = run_until(block, tmp_path, environment, sign)
             assert sign in output, output
         else:
-            code, output = run(block, tmp_path, environment)
+            code, output = run(block, tmp_path, environment, forks)
     if expected is None:
         assert code == 0, f"{output}\n--- the block, from line {block.line}:\n{block.text}"
         lines = iter([without_numbers(line) for line in output.splitlines()])
@@ -176,7 +229,7 @@ def test_block_runs(block: Block, tmp_path: Path) -> None:
         assert expected in output.splitlines()[-1], output
 
 
-def test_failures_are_seen(tmp_path: Path) -> None:
+def test_failures_are_seen(tmp_path: Path, forks: Forks) -> None:
     """A block that breaks, a command that fails, and a test that fails in a block are failures here too."""
     blocks: list[tuple[str, str]] = [
         ("python", "import asyncio\nawait asyncio.sleep(0)\nraise SystemExit(3)"),
@@ -185,11 +238,11 @@ def test_failures_are_seen(tmp_path: Path) -> None:
         ("python", "import warnings\nwarnings.warn('x')"),
     ]
     with world(Block("", "", "", 0)) as environment:
-        codes = [run(Block(kind, text, "", 0), tmp_path, environment)[0] for kind, text in blocks]
+        codes = [run(Block(kind, text, "", 0), tmp_path, environment, forks)[0] for kind, text in blocks]
     assert 0 not in codes
 
 
-def test_blocks_run_against_the_emulator(tmp_path: Path) -> None:
+def test_blocks_run_against_the_emulator(tmp_path: Path, forks: Forks) -> None:
     """A block finds key and URL in the environment, and the pods that it asked for."""
     options: dict[str, Any] = {"pods": 2, "ids": ["known1"]}
     text = (
@@ -200,4 +253,4 @@ def test_blocks_run_against_the_emulator(tmp_path: Path) -> None:
     )
     block = Block("python", text, "", 0, options)
     with world(block) as environment:
-        assert run(block, tmp_path, environment) == (0, "3\n")
+        assert run(block, tmp_path, environment, forks) == (0, "3\n")
