@@ -25,14 +25,11 @@ async def story(world: World) -> None:
     hours = world.choose("hours", 0.1, 0.3)
     limit = world.choose("limit", 1.0, 3.0, 8.0)
 
-    def wall() -> float:
-        return time.time()
-
     async def rent(machine: Machine, hold: float, *, releases: bool) -> None:
         api: Any = SimpleNamespace(
             base_url=None, context=None, team=None, async_client=lambda: machine.client
         )
-        tools = AgentTools(api, Budget(limit, now=wall), lambda: EPOCH + timedelta(seconds=now()))
+        tools = AgentTools(api, Budget(limit, now=time.time), lambda: EPOCH + timedelta(seconds=now()))
         quote = await tools.quote(gpu_type=world.spec.gpu_type, hours=hours)
         consent: Any = SimpleNamespace(action="accept", data=None)
         rented = await tools.rent(quote_id=quote.quote_id, consent=consent)
@@ -41,7 +38,7 @@ async def story(world: World) -> None:
             await tools.release(pod=rented.name)
 
     async def look(*, is_last: bool = False) -> None:
-        world.check_budget(Budget(limit, now=wall).read(), is_last=is_last)
+        world.check_budget(Budget(limit, now=time.time).read(), is_last=is_last)
 
     sessions = [ann.process() for _ in range(world.choose("sessions", 2, 2, 3, 3, 4, 20))]
     for session in sessions:
