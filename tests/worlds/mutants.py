@@ -343,13 +343,6 @@ MUTANTS: Final = (
         ("story jobs",),
     ),
     Mutant(
-        "cli/_runner.py",
-        "        self._run.save(result=code)\n",
-        "",
-        "A run whose process dies while its pod is deleted loses the exit code of its command.",
-        ("story jobs",),
-    ),
-    Mutant(
         "remote/remote.py",
         "            if anyio.current_time() >= ends_at:\n                raise\n",
         "            raise\n",
