@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
 from .. import errors
+
+_log = logging.getLogger("primepods")
 
 _NEXT_SPEC_ERRORS: Final = (
     errors.SoldOutError,
@@ -34,3 +37,20 @@ def tries_next_spec(failures: list[errors.PrimePodsError]) -> bool:
     # The limit of all pods: a cheaper spec may keep within it.
     is_too_dear = isinstance(last, errors.BudgetExceededError) and last.budget == "hourly"
     return (is_too_dear or isinstance(last, _NEXT_SPEC_ERRORS)) and len(refusals) < _MAX_KEY_REFUSALS
+
+
+def log_failover(name: str, error: errors.PrimePodsError, left: int) -> None:
+    """Say why the pod of this name is not used, and how many specs are left."""
+    _log.debug("%s", error)
+    reason = error.reason if isinstance(error, errors.PodFailedError) else str(error)
+    if isinstance(error, errors.SoldOutError):
+        reason = "sold out"
+    _log.warning("%s: %s; trying the next spec (%s left)", name, reason.rstrip("."), left)
+
+
+def say_deleted(error: BaseException | None, pod_id: str | None) -> None:
+    """Say in a wait's error that the pod is deleted, in place of the advice for a pod that runs."""
+    if isinstance(error, errors.WaitError) and pod_id is not None:
+        text = str(error).removesuffix(error.remedy).rstrip()
+        error.remedy = f"Its lease has deleted pod {pod_id}."
+        error.args = (f"{text} {error.remedy}",)

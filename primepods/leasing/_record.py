@@ -96,7 +96,7 @@ class LeaseRecord:
             _pid_namespace(),
         )
 
-    def is_foreign_to(self, settings: Settings) -> str | None:
+    def foreign_reason(self, settings: Settings) -> str | None:
         """Return why an account cannot tell whether the pod is gone; ``None`` if it can."""
         # Under another key, or for another team, a 404 would prove nothing.
         if self.base_url != settings.base_url:

@@ -47,7 +47,7 @@ class LeasedPodView(PodReference):
     @property
     def price_hr(self) -> float:
         """Price per hour: the highest that was seen."""
-        return self._rental.price_hr
+        return self._rental.cost.price_hr
 
     def endpoint(self, internal_port: int) -> Endpoint | None:
         """Return the public address of a port of the pod, or ``None``.
@@ -118,7 +118,7 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
         """
         check_seconds("timeout", timeout)
         check_interval(interval)
-        clock = self._rental.account.settings.clock
+        clock = self._rental.client.settings.clock
         ends_at = clock.time() + timeout
         billed = await self._read_bill()
         while clock.time() + interval <= ends_at:
@@ -140,7 +140,7 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
         )
 
     async def _read_bill(self) -> float | None:
-        records = await read_ended_pods(self._rental.account.pods)
+        records = await read_ended_pods(self._rental.client.pods)
         return next((record.total_billed_price for record in records if record.id == self.id), None)
 
 

@@ -111,14 +111,14 @@ class SharedList:
     def __init__(self) -> None:
         self._readings: dict[str | None, asyncio.Task[Listing]] = {}
 
-    async def read(self, account: Account) -> Listing:
-        """Return the pods of the account's team that could be read; none if reading takes over 10 s."""
-        team_id = account.settings.team_id
+    async def read(self, client: TeamClient) -> Listing:
+        """Return the pods of the client's team that could be read; none if reading takes over 10 s."""
+        team_id = client.settings.team_id
         reading = self._readings.get(team_id)
         if reading is None or reading.get_loop() is not asyncio.get_running_loop():
             # In an empty context, so that a cancel scope of this caller does not affect the others.
             reading = asyncio.get_running_loop().create_task(
-                read_list(account.listed, account.settings.clock), context=empty_context()
+                read_list(client.listed, client.settings.clock), context=empty_context()
             )
             self._readings[team_id] = reading
             reading.add_done_callback(lambda _: self._readings.pop(team_id, None))
@@ -128,8 +128,8 @@ class SharedList:
 
 
 @attrs.frozen(kw_only=True)
-class Account:
-    """API and files that the leases and sweeps of one team use.
+class TeamClient:
+    """What leases and sweeps use of a client, for the team that pays.
 
     Attributes:
         pods: ``client.pods``, for the team that pays.

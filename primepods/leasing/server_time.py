@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .._utils.clock import Clock, ServerClock
+from .._utils.clock import ServerClock
 from ..errors import PrimePodsError, ProtocolError
 from .pods_api import PodsAPI
 
@@ -19,15 +19,12 @@ _MAX_READINGS: Final = 3
 _RETRY_AFTER: Final = 5.0
 
 
-async def confirmed_time(
-    pods: PodsAPI, server_clock: ServerClock, clock: Clock, *, consequence: str
-) -> float:
+async def confirmed_time(pods: PodsAPI, server_clock: ServerClock, consequence: str) -> float:
     """Return the server's time, if this machine's clock or a second response agrees.
 
     Args:
         pods: The API, to get another response.
-        server_clock: The time of the latest response.
-        clock: This machine's clock.
+        server_clock: The time of the latest response; has this machine's clock, too.
         consequence: Effect of an unknown time, for the error.
 
     Raises:
@@ -44,7 +41,7 @@ async def confirmed_time(
         now = server_clock.now()
         if now is None:
             continue
-        difference = now - clock.wall()
+        difference = now - server_clock.clock.wall()
         if any(abs(difference - other) <= _TOLERANCE for other in differences):
             if abs(difference) <= _MAX_DIFFERENCE:
                 return now
@@ -67,9 +64,7 @@ async def _read_date(pods: PodsAPI, server_clock: ServerClock) -> None:
             raise
 
 
-async def expiry_after(
-    hours: float | None, *, pods: PodsAPI, server_clock: ServerClock, clock: Clock
-) -> float | None:
+async def expiry_after(hours: float | None, pods: PodsAPI, server_clock: ServerClock) -> float | None:
     """Return the time when a pod expires that is ordered now; ``None`` without hours.
 
     The server's time is used because other machines, which may read the name, have other clocks. If it is
@@ -83,8 +78,8 @@ async def expiry_after(
         return None
     consequence = "nothing is ordered, because its expiry would be unknown"
     try:
-        now = await confirmed_time(pods, server_clock, clock, consequence=consequence)
+        now = await confirmed_time(pods, server_clock, consequence)
     except ProtocolError:
-        await clock.sleep(_RETRY_AFTER)
-        now = await confirmed_time(pods, server_clock, clock, consequence=consequence)
+        await server_clock.clock.sleep(_RETRY_AFTER)
+        now = await confirmed_time(pods, server_clock, consequence)
     return now + 3600 * hours

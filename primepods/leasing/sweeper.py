@@ -17,7 +17,7 @@ from .._utils.unique_names import expiry_of, is_same_name
 from ..errors import ConfigError, CreateUncertainError, NotFoundError, PrimePodsError
 from ._record import LeaseRecord, as_time
 from .ledger import LeaseFile, Ledger, read_ledger, remove_broken_drafts
-from .pods_api import APPEARS_WITHIN, Account, ListedPod, find_named, has_ended, read_ended_pods
+from .pods_api import APPEARS_WITHIN, ListedPod, TeamClient, find_named, has_ended, read_ended_pods
 from .server_time import confirmed_time
 from .sweep import OrphanedPod, SkippedLease, Sweep
 
@@ -48,14 +48,14 @@ class Sweeper:
     """Finder and deleter of orphaned pods.
 
     Args:
-        account: The account: leases of other APIs, keys and teams are skipped.
+        client: The client of a team: leases of other APIs, keys and teams are skipped.
         prefix: Only pods whose names begin with it; these need no lease file.
         older_than: Only pods that were ordered at least this many seconds ago, by the server's time.
         expired: Only pods whose unique names say that they have expired.
         only: An earlier sweep; only pods that it has found.
     """
 
-    account: Account
+    client: TeamClient
     prefix: str | None
     older_than: float | None
     expired: bool
@@ -92,7 +92,7 @@ class Sweeper:
                 # An incomplete list may lack another pod with the name.
                 for file in ended if self._list_error is None else ():
                     file.remove()
-                for outcome in await map_bounded(self._delete, chosen, self.account.settings.max_concurrency):
+                for outcome in await map_bounded(self._delete, chosen, self.client.settings.max_concurrency):
                     outcomes |= outcome
         finally:
             for file in self._claimed:
@@ -112,8 +112,8 @@ class Sweeper:
             ConfigError: The folder cannot be read, and is needed.
         """
         try:
-            folder = self.account.folder
-            remove_broken_drafts(folder, self.account.settings.clock.wall())
+            folder = self.client.folder
+            remove_broken_drafts(folder, self.client.settings.clock.wall())
             ledger = read_ledger(folder)
         except (ConfigError, OSError):
             if not self.expired:
@@ -133,7 +133,7 @@ class Sweeper:
         return ledger.records
 
     async def _read_list(self) -> list[ListedPod]:
-        listed, error = await self.account.listed().collect()
+        listed, error = await self.client.listed().collect()
         self._list_error = self._list_error or error
         return listed
 
@@ -144,12 +144,8 @@ class Sweeper:
             ProtocolError: Ages matter, and the server's time is not confirmed.
         """
         try:
-            self._now = await confirmed_time(
-                self.account.pods,
-                self.account.server_clock,
-                self.account.settings.clock,
-                consequence="nothing is deleted, because ages are unknown",
-            )
+            consequence = "nothing is deleted, because ages are unknown"
+            self._now = await confirmed_time(self.client.pods, self.client.server_clock, consequence)
         except PrimePodsError:
             if self.expired or self.older_than is not None:
                 raise
@@ -218,7 +214,7 @@ class Sweeper:
                 )
             else:
                 unlisted.append(file)
-        ended_pods = await read_ended_pods(self.account.pods) if unlisted else []
+        ended_pods = await read_ended_pods(self.client.pods) if unlisted else []
         for file in unlisted:
             record = file.record
             if has_ended(record.name, record.pod_id, ended_pods):
@@ -257,7 +253,7 @@ class Sweeper:
 
     def _reason_to_skip(self, record: LeaseRecord) -> str | None:
         """Return why a lease is left alone; ``None`` if its process may have ended."""
-        if reason := record.is_foreign_to(self.account.settings):
+        if reason := record.foreign_reason(self.client.settings):
             return reason
         if record.may_be_orphaned(has_min_age=self.older_than is not None):
             return None
@@ -304,7 +300,7 @@ class Sweeper:
         pod_ids = [pod.pod_id for pod in orphan.pods if pod.pod_id is not None]
         if not pod_ids:
             try:
-                found, result = await find_named(self.account.listed, name, self.account.settings.clock)
+                found, result = await find_named(self.client.listed, name, self.client.settings.clock)
             except PrimePodsError as exc:
                 return {name: exc}
             if not found:
@@ -319,7 +315,7 @@ class Sweeper:
 
     async def _delete_pod(self, pod_id: str, orphan: _Orphan) -> PrimePodsError | None:
         """Delete one pod and confirm that it is terminated; return the error if that fails."""
-        pods = self.account.pods
+        pods = self.client.pods
         try:
             if orphan.is_listed or orphan.file is None or await self._exists(pod_id, orphan.file):
                 await pods.delete(pod_id, missing_ok=True)
@@ -339,7 +335,7 @@ class Sweeper:
             PrimePodsError: It may be another's, or has not appeared yet.
         """
         try:
-            pod = await self.account.pods.get(pod_id)
+            pod = await self.client.pods.get(pod_id)
         except NotFoundError as exc:
             if not self._may_appear(file):
                 return False

@@ -85,16 +85,11 @@ class PodCreator:
         """Create a pod; see :meth:`primepods.AsyncPods.create`."""
         if max_hours is not None:
             check_amount("max_hours", max_hours, "number of hours")
-        expires_at = await self._expiry(max_hours)
+        expires_at = await expiry_after(max_hours, self._pods, self._server_clock)
         if check_spec(spec).name is None or expires_at is not None:
             name = unique_name(spec.name or "primepods", self._clock.random, expires_at)
             spec = attrs.evolve(spec, name=name)
         return await self._create(spec)
-
-    async def _expiry(self, max_hours: float | None) -> float | None:
-        return await expiry_after(
-            max_hours, pods=self._pods, server_clock=self._server_clock, clock=self._clock
-        )
 
     async def _create(self, spec: PodSpec) -> Pod:
         self._executor.transport.check()
@@ -118,7 +113,7 @@ class PodCreator:
         name = check_spec(spec).name
         if name is None:
             raise ValueError("pods.ensure needs PodSpec.name: it finds the pod by that")
-        expires_at = await self._expiry(max_hours)
+        expires_at = await expiry_after(max_hours, self._pods, self._server_clock)
         listed, unreadable = await self._pods.list().find(_is_living)
         now = self._server_clock.now() or -math.inf
         same = [pod for pod in listed if is_same_name(name, pod.name)]
