@@ -7,8 +7,8 @@ import json
 import math
 import os
 import socket
+from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -90,11 +90,8 @@ class LeaseRecord:
     @property
     def is_other_host(self) -> bool:
         """Whether the process runs on another machine, in another container, or ran before the last boot."""
-        return (self.host, self.boot_id, self.pid_namespace) != (
-            socket.gethostname(),
-            _boot_id(),
-            _pid_namespace(),
-        )
+        own = this_process()
+        return any(getattr(self, name) != own[name] for name in ("host", "boot_id", "pid_namespace"))
 
     def foreign_reason(self, settings: Settings) -> str | None:
         """Return why an account cannot tell whether the pod is gone; ``None`` if it can."""
@@ -168,13 +165,28 @@ def new_record(name: str, settings: Settings, now: float | None = None) -> Lease
         base_url=settings.base_url,
         key_fingerprint=fingerprint(settings),
         team_id=settings.team_id,
-        host=socket.gethostname(),
-        boot_id=_boot_id(),
-        pid_namespace=_pid_namespace(),
-        pid=os.getpid(),
-        process_start=_process_start(os.getpid()),
         ordered_at=as_time(settings.clock.wall() if now is None else now),
+        **this_process(),
     )
+
+
+def this_process() -> dict[str, Any]:
+    """Return the fields of a record that say which process it is of."""
+    return {
+        "host": socket.gethostname(),
+        # Both exist on Linux only.
+        "boot_id": _or_none(lambda: Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()),
+        "pid_namespace": _or_none(lambda: str(Path("/proc/self/ns/pid").readlink())),
+        "pid": os.getpid(),
+        "process_start": _process_start(os.getpid()),
+    }
+
+
+def _or_none(read: Callable[[], str]) -> str | None:
+    try:
+        return read()
+    except OSError:
+        return None
 
 
 def as_time(seconds: float) -> datetime:
@@ -195,21 +207,4 @@ def _process_start(pid: int) -> int | None:
         state, start = fields[0], fields[19]
         return None if state in {b"Z", b"X"} else int(start)
     except (OSError, ValueError, IndexError):
-        return None
-
-
-@cache
-def _boot_id() -> str | None:
-    """Return an id of the current boot; Linux only."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
-    except OSError:
-        return None
-
-
-def _pid_namespace() -> str | None:
-    """Return the namespace of this process's id; Linux only."""
-    try:
-        return str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
         return None

@@ -21,7 +21,7 @@ from ..specs import PodSpec
 from ._cost import Cost
 from ._deletion import Deletion, retry_delay
 from ._order_state import UNKNOWN, OrderState
-from ._record import as_time, new_record
+from ._record import as_time, new_record, this_process
 from .ledger import LeaseFile
 from .pods_api import (
     LIST_TIMEOUT,
@@ -118,9 +118,7 @@ class Rental:
         self.pod_id = record.pod_id
         self.state = OrderState.UNPROVEN if self.pod_id else OrderState.UNCERTAIN
         self.cost.note_price(record.price_hr)
-        own = attrs.asdict(new_record(record.name, self.client.settings))
-        process = {name: own[name] for name in ("host", "boot_id", "pid_namespace", "pid", "process_start")}
-        await self._update_file(given_up=False, **process)
+        await self._update_file(given_up=False, **this_process())
         if self.pod_id is None:
             found, shown = await find_named(self.client.listed, record.name, self._clock)
             if not found:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 import attrs
 
 from .._operations import empty_context
-from .._utils.clock import Clock, ServerClock
+from .._utils.clock import Clock, ServerClock, doubled
 from .._utils.unique_names import is_same_name
 from ..config import lease_folder
 from ..errors import AuthenticationError, ClientClosedError, PermissionDeniedError, PrimePodsError
@@ -76,33 +76,26 @@ class PodsAPI(Protocol):
 
     def list(self) -> AsyncPager[Pod]:
         """See :class:`primepods.AsyncPods`."""
-        ...
 
     async def get(self, pod_id: str) -> Pod:
         """See :class:`primepods.AsyncPods`."""
-        ...
 
     async def page(self, *, limit: int) -> Page[Pod]:
         """See :class:`primepods.AsyncPods`."""
-        ...
 
     def history(self) -> AsyncPager[HistoryRecord]:
         """See :class:`primepods.AsyncPods`."""
-        ...
 
     async def wait_ready(
         self, pod_id: str, *, timeout: float, interval: float, on_change: OnChange | None
     ) -> PodStatus:
         """See :class:`primepods.AsyncPods`."""
-        ...
 
     async def wait_gone(self, pod_id: str, *, timeout: float, interval: float) -> None:
         """See :class:`primepods.AsyncPods`."""
-        ...
 
     async def delete(self, pod_id: str, *, missing_ok: bool) -> PodState:
         """See :class:`primepods.AsyncPods`."""
-        ...
 
 
 class SharedList:
@@ -203,7 +196,7 @@ async def find_named(
         The pods, and the result of the last search as a phrase for messages.
     """
     ends_at = clock.time() + LOOKUP_TIMEOUT
-    backoff = _MIN_BACKOFF
+    searches = 0
     found: list[N] = []
     result = "the list could not be read in time"
     while True:
@@ -217,8 +210,8 @@ async def find_named(
         seconds_left = ends_at - clock.time()
         if is_enough(found) or seconds_left <= 0:
             return found, result
-        await clock.sleep(min(backoff, seconds_left))
-        backoff = min(2 * backoff, _MAX_BACKOFF)
+        await clock.sleep(min(doubled(_MIN_BACKOFF, times=searches, maximum=_MAX_BACKOFF), seconds_left))
+        searches += 1
 
 
 async def read_ended_pods(pods: PodsAPI) -> list[HistoryRecord]:

@@ -16,7 +16,7 @@ from .._utils.text import quote
 from .._utils.unique_names import expiry_of, is_same_name
 from ..errors import ConfigError, CreateUncertainError, NotFoundError, PrimePodsError
 from ._record import LeaseRecord, as_time
-from .ledger import LeaseFile, Ledger, read_ledger, remove_broken_drafts
+from .ledger import LeaseFile, Ledger, read_ledger
 from .pods_api import APPEARS_WITHIN, ListedPod, TeamClient, find_named, has_ended, read_ended_pods
 from .server_time import confirmed_time
 from .sweep import OrphanedPod, SkippedLease, Sweep
@@ -112,9 +112,7 @@ class Sweeper:
             ConfigError: The folder cannot be read, and is needed.
         """
         try:
-            folder = self.client.folder
-            remove_broken_drafts(folder, self.client.settings.clock.wall())
-            ledger = read_ledger(folder)
+            ledger = read_ledger(self.client.folder, self.client.settings.clock.wall())
         except (ConfigError, OSError):
             if not self.expired:
                 raise
@@ -168,58 +166,60 @@ class Sweeper:
             if not self._matches(row.name, created_at) or (self.expired and not has_expired):
                 continue
             record = next((each for each in recorded if _names_pod(each, row)), None)
-            if record is None and (has_expired or expires_at is None):
+            if record is not None:
+                if self.expired:
+                    process = f"its process {record.pid} lives: end it, then sweep again"
+                    self._skip(record, f"it has expired, but {process}")
+            elif expires_at is None or has_expired:
                 found.append(_Orphan(None, (_as_orphaned(row, created_at),), is_listed=True))
-            elif record is None and expires_at is not None:
+            else:
                 until = as_time(expires_at)
                 self._skip(row, f"its name says that its lease, on another machine, lasts until {until}")
-            elif record is not None and self.expired:
-                process = f"its process {record.pid} lives: end it, then sweep again"
-                self._skip(record, f"it has expired, but {process}")
         return found
 
     async def _find_recorded(
         self, records: Mapping[Path, LeaseRecord], *, dry_run: bool
     ) -> tuple[list[_Orphan], list[LeaseFile]]:
         """Return the leases of dead processes whose pods run, or may run, and the files of ended pods."""
-        files = self._claim_all(records)
+        for path, record in records.items():
+            if self._matches(record.name, record.ordered_at):
+                self._claim(path, record)
         if dry_run:
             # Nothing will be removed: let other sweeps claim the files during the requests.
-            for file in files:
+            for file in self._claimed:
                 file.close()
         # Read again under the locks: the earlier list may lack what a lease has ordered before its process
         # ended, such as the second pod of an order that a gateway has sent twice.
-        listed = await self._read_list() if files else []
+        listed = await self._read_list() if self._claimed else []
         orphans: list[_Orphan] = []
         ended: list[LeaseFile] = []
         unlisted: list[LeaseFile] = []
-        for file in files:
+        for file in self._claimed:
             record = file.record
             pods = [row for row in listed if is_same_name(record.name, row.name)]
             if record.is_kept:
                 pods = [row for row in pods if row.id != record.pod_id]
-                if not pods:
-                    ended.append(file)
-                    continue
             other = next((row for row in listed if row.id == record.pod_id), None)
             if pods:
                 rows = tuple(_as_orphaned(row, record.ordered_at) for row in pods)
                 orphans.append(_Orphan(file, rows, is_listed=True))
-            elif other is not None:
+            elif record.is_kept:
+                ended.append(file)
+            elif other is None:
+                unlisted.append(file)
+            else:
                 shown = "no name" if other.name is None else f"another name, {quote(other.name)}"
                 self._skip(
                     record,
                     f"the API shows pod {other.id} with {shown}: it may be somebody else's. If it is not, "
                     f"delete it by its id, and remove {file.path}",
                 )
-            else:
-                unlisted.append(file)
         ended_pods = await read_ended_pods(self.client.pods) if unlisted else []
         for file in unlisted:
             record = file.record
             if has_ended(record.name, record.pod_id, ended_pods):
                 ended.append(file)
-            elif record.pod_id is None and not self._may_appear(file):
+            elif record.pod_id is None and not self._may_appear(record):
                 self._skip(
                     record,
                     "nothing has ever shown whether its pod exists, and each sweep looks for its name. If "
@@ -235,34 +235,25 @@ class Sweeper:
                 orphans.append(_Orphan(file, (pod,), is_listed=False))
         return orphans, ended
 
-    def _claim_all(self, records: Mapping[Path, LeaseRecord]) -> list[LeaseFile]:
-        """Lock and return the files of dead processes; skip the others."""
-        for path, record in records.items():
-            if not self._matches(record.name, record.ordered_at):
-                continue
-            reason = self._reason_to_skip(record)
+    def _claim(self, path: Path, record: LeaseRecord) -> None:
+        """Lock the file of a process that has ended; skip it otherwise."""
+        reason = record.foreign_reason(self.client.settings)
+        if reason is None and not record.may_be_orphaned(has_min_age=self.older_than is not None):
+            reason = f"its process {record.pid} lives"
+            if record.is_other_host:
+                reason = (
+                    f"it cannot be seen whether its process lives: host {record.host} is another machine or "
+                    "container, or was restarted. Give an age (older_than)"
+                )
+        if reason is None:
             try:
-                file = None if reason else LeaseFile.claim(path)
+                if file := LeaseFile.claim(path):
+                    self._claimed.append(file)
+                    return
+                reason = "its process lives, or another sweep has locked its file"
             except (OSError, ValueError) as exc:
-                file, reason = None, f"its file cannot be opened: {exc}"
-            if file is None:
-                self._skip(record, reason or "its process lives, or another sweep has locked its file")
-            else:
-                self._claimed.append(file)
-        return self._claimed
-
-    def _reason_to_skip(self, record: LeaseRecord) -> str | None:
-        """Return why a lease is left alone; ``None`` if its process may have ended."""
-        if reason := record.foreign_reason(self.client.settings):
-            return reason
-        if record.may_be_orphaned(has_min_age=self.older_than is not None):
-            return None
-        if record.is_other_host:
-            return (
-                f"it cannot be seen whether its process lives: host {record.host} is another machine or "
-                "container, or was restarted. Give an age (older_than)"
-            )
-        return f"its process {record.pid} lives"
+                reason = f"its file cannot be opened: {exc}"
+        self._skip(record, reason)
 
     def _skip(self, lease: LeaseRecord | ListedPod, reason: str) -> None:
         pod_id = lease.id if isinstance(lease, ListedPod) else lease.pod_id
@@ -272,9 +263,9 @@ class Sweeper:
             SkippedLease(name=str(lease.name), pod_id=pod_id, price_hr=price_hr, reason=reason)
         )
 
-    def _may_appear(self, file: LeaseFile) -> bool:
+    def _may_appear(self, record: LeaseRecord) -> bool:
         """Return whether the order is so recent that its pod may not be visible yet."""
-        return self._now - file.record.ordered_at.timestamp() < APPEARS_WITHIN
+        return self._now - record.ordered_at.timestamp() < APPEARS_WITHIN
 
     def _matches(self, name: str | None, since: datetime | None) -> bool:
         """Return whether a pod of this name, ordered at that time, has the sweep's prefix and age."""
@@ -317,7 +308,7 @@ class Sweeper:
         """Delete one pod and confirm that it is terminated; return the error if that fails."""
         pods = self.client.pods
         try:
-            if orphan.is_listed or orphan.file is None or await self._exists(pod_id, orphan.file):
+            if orphan.is_listed or orphan.file is None or await self._exists(pod_id, orphan.file.record):
                 await pods.delete(pod_id, missing_ok=True)
             await pods.wait_gone(pod_id, timeout=_RELEASE_TIMEOUT, interval=_INTERVAL)
         except PrimePodsError as exc:
@@ -328,7 +319,7 @@ class Sweeper:
             return PrimePodsError(f"The file {path} cannot be used: {exc} Remove it by hand.")
         return None
 
-    async def _exists(self, pod_id: str, file: LeaseFile) -> bool:
+    async def _exists(self, pod_id: str, record: LeaseRecord) -> bool:
         """Return whether a recorded pod that the list does not show exists.
 
         Raises:
@@ -337,13 +328,12 @@ class Sweeper:
         try:
             pod = await self.client.pods.get(pod_id)
         except NotFoundError as exc:
-            if not self._may_appear(file):
+            if not self._may_appear(record):
                 return False
             exc.add_note("The order is so recent that its pod may still appear: sweep again in ten minutes.")
             raise
-        name = file.record.name
-        if not is_same_name(name, pod.name):
-            raise PrimePodsError(f"Pod {pod_id} has another name than {name}: it is not deleted.")
+        if not is_same_name(record.name, pod.name):
+            raise PrimePodsError(f"Pod {pod_id} has another name than {record.name}: it is not deleted.")
         return True
 
 

@@ -16,6 +16,7 @@ from functools import partial
 
 import attrs
 
+from .. import errors
 from .._decoding.pods import decode_pod
 from .._http.executor import RequestExecutor
 from .._http.request import PODS, Request, item_request
@@ -32,14 +33,7 @@ from .._utils.unique_names import (
     unique_name,
 )
 from ..config import lease_folder
-from ..errors import (
-    APIError,
-    ClientClosedError,
-    ConfigError,
-    CreateUncertainError,
-    PrimePodsError,
-    ProtocolError,
-)
+from ..errors import PrimePodsError
 from ..leasing.ledger import read_ledger
 from ..leasing.pods_api import KEY_REJECTIONS, ListedPod, PodsAPI, find_named, read_list
 from ..leasing.server_time import expiry_after
@@ -129,7 +123,7 @@ class PodCreator:
         for pod in listed:
             if may_be_changed_name(name, pod.name or ""):
                 path = f"{PODS}/"
-                raise ProtocolError(
+                raise errors.ProtocolError(
                     f"GET {path}: pod {pod.id} has the name {quote(pod.name)}, which may be {name!r} as a "
                     "server has changed it: nothing is ordered. Use the name that the API shows, or another.",
                     method="GET",
@@ -162,7 +156,7 @@ class PodCreator:
             with in_flight(order):
                 await self._record_namesakes(order)
                 return await self._send(order, request, note_id)
-        except CreateUncertainError:
+        except errors.CreateUncertainError:
             raise
         except PrimePodsError:
             self.limit.forget(spec)
@@ -199,7 +193,7 @@ class PodCreator:
         A gateway may have sent the order twice, and passed on only the refusal of the second.
         """
         # A gateway that sends an order twice gets a rejection of the key both times: there is no pod.
-        is_refused = isinstance(order.error, APIError) and not isinstance(order.error, KEY_REJECTIONS)
+        is_refused = isinstance(order.error, errors.APIError) and not isinstance(order.error, KEY_REJECTIONS)
         if not order.is_unique or not is_refused:
             return []
         listed, _ = await read_list(self._listed, self._clock)
@@ -236,7 +230,7 @@ class PodCreator:
             # The pod may have appeared meanwhile with a name that the server changed.
             if not found and (pod := await self._pod_of_response(order)) is not None:
                 return [pod]
-        except ClientClosedError:
+        except errors.ClientClosedError:
             shown = "the client was closed"
         return self._decide(order, found, shown)
 
@@ -259,7 +253,7 @@ class PodCreator:
             request = item_request("GET", pod_id)
             pod = await self._executor.call(request, partial(decode_pod, pod_id=pod_id))
             return pod if order.owns_response_id(pod) else None
-        except ClientClosedError:
+        except errors.ClientClosedError:
             raise
         except (PrimePodsError, ValueError) as exc:
             log.info("pod %s could not be read: %s", quote(pod_id), exc)
@@ -273,7 +267,7 @@ class PodCreator:
         # A pod in a lease file was ordered by that lease; an unreadable file may name any of the candidates.
         try:
             ledger = read_ledger(lease_folder())
-        except ConfigError:
+        except errors.ConfigError:
             return []
         if ledger.unreadable:
             return []

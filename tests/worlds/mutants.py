@@ -216,7 +216,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "leasing/sweeper.py",
-        "if orphan.is_listed or orphan.file is None or await self._exists(pod_id, orphan.file):\n",
+        "if orphan.is_listed or orphan.file is None or await self._exists(pod_id, orphan.file.record):\n",
         "if True:\n",
         "A sweep deletes the pod with a recorded id, whatever its name.",
         (
@@ -226,7 +226,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "leasing/sweeper.py",
-        """        listed = await self._read_list() if files else []
+        """        listed = await self._read_list() if self._claimed else []
         orphans""",
         """        # the list that was read before
         orphans""",
