@@ -15,12 +15,11 @@ from .._operations import LISTENERS
 from .._utils.money import money
 from .._utils.unique_names import is_same_name, unique_name
 from ..errors import PrimePodsError
-from ..models import Pod, PodChange, PodStatus
+from ..models import PodChange
 from ..remote import AsyncRemote, HostEntry, note_hosts_in_thread, wait_for_login
 from ..specs import PodSpec
-from ._cost import Cost
 from ._deletion import Deletion, retry_delay
-from ._order_state import UNKNOWN, OrderState
+from ._order import UNKNOWN, OrderState, PodOrder
 from ._record import as_time, new_record, this_process
 from .ledger import LeaseFile
 from .pods_api import (
@@ -28,11 +27,11 @@ from .pods_api import (
     LeaseOptions,
     ListedPod,
     TeamClient,
+    expiry_after,
     find_named,
     has_ended,
     read_ended_pods,
 )
-from .server_time import expiry_after
 
 _log = logging.getLogger("primepods")
 
@@ -40,7 +39,7 @@ _log = logging.getLogger("primepods")
 _LOG_INTERVAL: Final = 60.0
 
 
-class Rental:
+class Rental(PodOrder):
     """One order, from its name until its pods are confirmed terminated.
 
     All pods that the list shows with its unique name are its own: several if a gateway repeats the order.
@@ -53,35 +52,20 @@ class Rental:
 
     Attributes:
         client: The client of the team that pays.
-        spec: The ordered pod.
         file: The lease file.
-        state: What is known about the pod.
-        pod_id: The id in the response to the order, or of the pod that was found by name; ``None`` if it is
-            unknown or another's.
-        pod: The pod as ordered.
-        status: The pod's last status.
         release_error: The error that says why the pod may still be running, or ``None``.
-        is_kept: Whether the pod is left to the user.
         is_settled: Whether the release is done.
-        cost: What the pod costs.
         deletion: Deletes its pods.
     """
 
     def __init__(self, client: TeamClient, spec: PodSpec, options: LeaseOptions, file: LeaseFile) -> None:
+        super().__init__(spec, client.settings.clock)
         self.client: TeamClient = client
-        self.spec: PodSpec = spec
         self.file: LeaseFile = file
-        self.state: OrderState = OrderState.NO_POD
-        self.pod_id: str | None = None
-        self.pod: Pod | None = None
-        self.status: PodStatus | None = None
         self.release_error: errors.NotReleasedError | None = None
-        self.is_kept: bool = False
         self.is_settled: bool = False
-        self.cost: Cost = Cost(client.settings.clock, spec)
         self.deletion: Deletion = Deletion(client, options, self._note_failure)
         self._options = options
-        self._clock = client.settings.clock
         # Ids of other pods with the unique name that are not confirmed gone yet.
         self._others: set[str] = set()
         self._shown = "the list does not show it"
@@ -98,11 +82,11 @@ class Rental:
             ConfigError: There is no folder for the file.
             ProtocolError: The server's time, for the expiry in the name, is not confirmed.
         """
-        beginning = spec.name or "primepods"
+        prefix = spec.name or "primepods"
         expires_at = await expiry_after(options.max_hours, client.pods, client.server_clock)
-        name = unique_name(beginning, client.settings.clock.random, expires_at)
-        if not name.startswith(beginning):
-            _log.info("the name %r is shortened: with its suffix it would exceed 63 characters", beginning)
+        name = unique_name(prefix, client.settings.clock.random, expires_at)
+        if not name.startswith(prefix):
+            _log.info("the name %r is shortened: with its suffix it would exceed 63 characters", prefix)
         _log.info("leasing a pod: its name is %r", name, extra={"pod_name": name})
         record = new_record(name, client.settings, client.server_clock.now())
         return cls(client, attrs.evolve(spec, name=name), options, LeaseFile.new(client.folder, record))
@@ -117,7 +101,7 @@ class Rental:
         record = self.file.record
         self.pod_id = record.pod_id
         self.state = OrderState.UNPROVEN if self.pod_id else OrderState.UNCERTAIN
-        self.cost.note_price(record.price_hr)
+        self.note_price(record.price_hr)
         await self._update_file(given_up=False, **this_process())
         if self.pod_id is None:
             found, shown = await find_named(self.client.listed, record.name, self._clock)
@@ -133,8 +117,8 @@ class Rental:
             await self._update_file(pod_id=self.pod_id)
         self.pod = await self.client.pods.get(str(self.pod_id))
         now = self.client.server_clock.now() or self._clock.wall()
-        self.cost.ordered_at = self._clock.boottime() - max(0.0, now - record.ordered_at.timestamp())
-        self.cost.note_price(self.pod.price_hr)
+        self.ordered_at = self._clock.boottime() - max(0.0, now - record.ordered_at.timestamp())
+        self.note_price(self.pod.price_hr)
 
     async def order(self) -> None:
         """Order the pod, and record its id.
@@ -143,7 +127,7 @@ class Rental:
             CreateUncertainError: A pod may have been created; the release deletes it if it appears.
             PrimePodsError: Any other error: no pod was created.
         """
-        self.cost.ordered_at = self._clock.boottime()
+        self.ordered_at = self._clock.boottime()
         self.state = OrderState.SENT
         try:
             # Any of several is ours; the release deletes all.
@@ -156,14 +140,14 @@ class Rental:
             self.state = OrderState.NO_POD
             self.file.remove()
             raise
-        self.cost.note_price(self.pod.price_hr)
+        self.note_price(self.pod.price_hr)
         await self._note_id(self.pod.id)
         self.notify("LeaseStarted")
 
     async def _note_id(self, pod_id: str) -> None:
         """Record the id in a response that has the order's unique name."""
         self.pod_id, self.state = pod_id, OrderState.UNPROVEN
-        changes: dict[str, Any] = {"pod_id": pod_id, "price_hr": self.cost.price_hr}
+        changes: dict[str, Any] = {"pod_id": pod_id, "price_hr": self.price_hr}
         server_time = self.client.server_clock.now()
         if server_time is not None:
             # The server's time may have been unknown when the file was written.
@@ -180,23 +164,18 @@ class Rental:
             on_change: Called with each change of the pod.
         """
 
-        def note_status(status: PodStatus) -> None:
-            self.status = status
-            self.cost.note_price(status.cost_per_hr)
-
         async def note_change(change: PodChange) -> None:
-            if change.after is not None:
-                note_status(change.after)
+            self.note_status(change.after)
             await on_change(change)
 
         pod_id, options = str(self.pod_id), self._options
-        self.cost.check(self.label, pod_id, options.max_spend)
+        self.check_price(options.max_spend)
         ends_at = self._clock.time() + options.ready_timeout
         status = await self.client.pods.wait_ready(
             pod_id, timeout=options.ready_timeout, interval=options.interval, on_change=note_change
         )
-        note_status(status)
-        self.cost.check(self.label, pod_id, options.max_spend)
+        self.note_status(status)
+        self.check_price(options.max_spend)
         listed = await self._identify(max(ends_at, self._clock.time() + LIST_TIMEOUT))
         if self.pod_id is None:
             raise errors.ProtocolError(
@@ -236,25 +215,25 @@ class Rental:
         Raises:
             WaitTimeoutError: Nothing has shown the id by ``ends_at``.
         """
+        if self.state is not OrderState.UNPROVEN:
+            return []
         pod_id, client, failures = str(self.pod_id), self.client, 0
+        name: str | None = None
         try:
             async with self._clock.timeout_at(ends_at):
-                while self.state is OrderState.UNPROVEN:
+                while True:
                     listed, _ = await client.shared_list.read(client)
-                    row: ListedPod | Pod | None = next((row for row in listed if row.id == pod_id), None)
+                    self._note_others(listed)
+                    shown = {row.id: row.name for row in listed}
                     try:
-                        if row is None or row.name is None:
-                            row = await client.pods.get(pod_id)
+                        name = shown.get(pod_id) or (await client.pods.get(pod_id)).name
+                        break
                     except (PrimePodsError, ValueError) as exc:
-                        self._note_failure(exc)
-                        failures += 1
-                    else:
-                        await self._note_name(row.name)
-                        self._note_others(listed)
-                        return listed
+                        self._note_failure(exc, "is neither used nor deleted while nothing shows its name")
                     if has_ended(self.name, pod_id, await read_ended_pods(client.pods)):
                         self.state = OrderState.ENDED
                         return listed
+                    failures += 1
                     await self._clock.sleep(retry_delay(failures))
         except TimeoutError:
             raise errors.WaitTimeoutError(
@@ -263,34 +242,14 @@ class Rental:
                 statuses={} if self.status is None else {pod_id: self.status},
                 pending=(pod_id,),
             ) from None
-        return []
-
-    async def _note_name(self, name: str | None) -> None:
-        """Record the name that the API shows for the id in the response."""
-        self.state = OrderState.OURS
-        if not is_same_name(self.name, name):
-            _log.warning("pod %s has another name than %s: it is not deleted", self.pod_id, self.name)
+        if is_same_name(self.name, name):
+            self.state = OrderState.OURS
+        else:
+            _log.warning("pod %s has another name than %s: it is not deleted", pod_id, self.name)
             self.state = OrderState.ANOTHERS
             self.pod = self.pod_id = None
             await self._update_file(pod_id=None)
-
-    @property
-    def name(self) -> str:
-        """The pod's unique name."""
-        return self.spec.name or ""
-
-    @property
-    def label(self) -> str:
-        """The pod, for messages."""
-        if self.pod_id is None:
-            return f"A pod named {self.name}"
-        price = f"{money(self.cost.price_hr)} an hour" if self.cost.price_hr else "of unknown price"
-        return f"Pod {self.pod_id} (name {self.name}, {price})"
-
-    @property
-    def spent(self) -> float:
-        """Cost of the pod so far, at the highest price seen."""
-        return 0.0 if self.pod_id is None else self.cost.spent
+        return listed
 
     @property
     def needs_list(self) -> bool:
@@ -300,6 +259,7 @@ class Rental:
     async def delete_own(self) -> None:
         """Delete the ordered pod, unless the API shows that its id is another's."""
         ends_at = self._clock.time() + self._options.release_timeout
+        self._failure = None
         if self.state is OrderState.SENT:
             found, self._shown = await find_named(self.client.listed, self.name, self._clock)
             self._others |= {row.id for row in found}
@@ -338,14 +298,11 @@ class Rental:
         failure = await self.deletion.run(pod_id, ends_at)
         return failure and f"{failure}{self._last_failure}"
 
-    def _note_failure(self, error: Exception) -> None:
+    def _note_failure(self, error: Exception, problem: str = "is not released yet") -> None:
         """Log why the pod is not used or released yet: the first failure, then at most one a minute."""
         self._last_failure = f"; the last failure: {str(error).rstrip('.')}"
         if self._clock.time() >= self._logged_at + _LOG_INTERVAL:
             self._logged_at = self._clock.time()
-            problem = "is neither used nor deleted yet, since nothing shows its name"
-            if self.state is not OrderState.UNPROVEN:
-                problem = "is not released yet"
             _log.warning("%s %s: %s", self.label, problem, error)
 
     def settle(self, failure: str | None, *, is_searched: bool) -> None:
@@ -356,8 +313,9 @@ class Rental:
             is_searched: Whether the whole list was searched for other pods with the unique name.
         """
         was_settled, self.is_settled = self.is_settled, True
-        self.cost.settled_at = min(self.cost.settled_at, self._clock.boottime())
+        self.settled_at = min(self.settled_at, self._clock.boottime())
         failure = failure or self._failure
+        # Of an uncertain order, the user has got the error.
         if failure is None and self.state in {OrderState.SENT, OrderState.ANOTHERS}:
             failure = f"{UNKNOWN[self.state]}, and {self._shown}"
         if failure is not None:
@@ -402,7 +360,7 @@ class Rental:
             f"{label} may be running and billed: {reason}. `primepods sweep` removes it, or {remedy}.",
             pod_id=pod_id,
             name=self.name,
-            price_hr=None if pod_id is None else self.cost.price_hr,
+            price_hr=None if pod_id is None else self.price_hr,
         )
         self.release_error = error
         _log.error("%s", error, extra={"pod_id": pod_id, "pod_name": self.name})
@@ -430,5 +388,5 @@ class Rental:
             return
         from .. import events  # noqa: PLC0415 - loaded with the first on_event
 
-        fields |= {"price_hr": self.cost.price_hr, "seconds": self.cost.seconds}
+        fields |= {"price_hr": self.price_hr, "seconds": self.seconds}
         self._listeners.notify(getattr(events, kind)(pod_id=self.pod.id, name=self.name, **fields))

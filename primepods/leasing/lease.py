@@ -47,7 +47,7 @@ class LeasedPodView(PodReference):
     @property
     def price_hr(self) -> float:
         """Price per hour: the highest that was seen."""
-        return self._rental.cost.price_hr
+        return self._rental.price_hr
 
     def endpoint(self, internal_port: int) -> Endpoint | None:
         """Return the public address of a port of the pod, or ``None``.
@@ -88,7 +88,7 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
 
     def __init__(self, supervisor: LeaseSupervisor) -> None:
         LeasedPodView.__init__(self, supervisor)
-        AsyncRemote.__init__(self, self.pod.id, self.status.nodes, supervisor.ssh_options)
+        AsyncRemote.__init__(self, self.pod.id, self.status.nodes, supervisor.options.ssh)
 
     def _check_usable(self) -> None:
         if not self._supervisor.is_usable:

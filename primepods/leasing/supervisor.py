@@ -19,19 +19,18 @@ import os
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from .. import errors
 from .._operations import LISTENERS, begin_operation, empty_context
-from .._utils.money import money
 from ..errors import PrimePodsError
 from ..models import Pod, PodChange, PodStatus
-from ..remote import SSHOptions
 from ..specs import PodSpec
 from ..ssh import SSHTarget
 from ..waiting import OnChange
 from ._ctrl_c import ctrl_c
-from ._failover import is_rate_limited, log_failover, say_deleted, tries_next_spec
+from ._failover import log_failover, reorder_delay, say_deleted, tries_next_spec
+from ._order import Budget
 from ._rental import Rental
 from .ledger import LeaseFile
 from .pods_api import LIST_TIMEOUT, LeaseOptions, ListedPod, Listing, TeamClient
@@ -44,9 +43,6 @@ _INTERRUPTS: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
 _CHECK_INTERVAL: Final = 60.0
 # Seconds; closer interruptions count as one: the end of a loop cancels all tasks of a lease together.
 _MIN_INTERRUPTION_INTERVAL: Final = 0.05
-# Seconds between two orders that the rate limit refuses; doubled each time.
-_MIN_ORDER_DELAY: Final = 5.0
-_MAX_ORDER_DELAY: Final = 60.0
 # Number of interruptions of a release at which it is given up.
 _MAX_INTERRUPTIONS: Final = 2
 
@@ -66,6 +62,7 @@ class LeaseSupervisor:
         error: The error that says why no pod became ready.
         budget_error: The error that says which budget is used up.
         had_ctrl_c: Whether Ctrl-C was intercepted; the caller raises ``KeyboardInterrupt`` in the end.
+        options: The parameters of the lease.
         on_pod_lost: Called when the pod is deleted before the end of its block.
         on_order: Called with the lease file of each order, before it is sent.
     """
@@ -87,12 +84,13 @@ class LeaseSupervisor:
         """Which disks stay after the lease, and what they cost."""
         self.on_pod_lost: Callable[[], None] | None = None
         self.on_order: Callable[[Path], None] | None = None
+        self.options: LeaseOptions = options
         self._orders = orders
-        self._options = options
         self._add = add
         self._discard = discard
         self._clock = orders[0][0].settings.clock
         self._rentals: list[Rental] = []
+        self._budget = Budget(options, self._rentals)
         self._resumed: LeaseFile | None = None
         self._is_ordering = False
         self._interruptions = 0
@@ -132,9 +130,7 @@ class LeaseSupervisor:
 
         Raises:
             ClientClosedError: The client is being closed.
-            RuntimeError: The lease was begun before.
         """
-        self.check_unused()
         # Add this lease first: its task may run as soon as the task exists.
         self._add(self)
         loop = asyncio.get_running_loop()
@@ -162,11 +158,6 @@ class LeaseSupervisor:
         if rental.pod is None or rental.status is None or rental.status.ssh is None:
             raise RuntimeError("The pod is not ready.")
         return rental, rental.pod, rental.status, rental.status.ssh
-
-    @property
-    def ssh_options(self) -> SSHOptions:
-        """How to log in to the pod."""
-        return self._options.ssh
 
     @property
     def has_begun_in_this_process(self) -> bool:
@@ -197,6 +188,11 @@ class LeaseSupervisor:
         return not self.is_ending or self._rentals[-1].is_kept
 
     @property
+    def spent(self) -> float:
+        """Cost of all its pods so far, at the highest prices seen."""
+        return self._budget.spent
+
+    @property
     def release_error(self) -> errors.NotReleasedError | None:
         """The error that says why a pod may still be running."""
         return next((rental.release_error for rental in self._rentals if rental.release_error), None)
@@ -208,7 +204,7 @@ class LeaseSupervisor:
             _log.warning("%s is not kept: its lease has ended, and deletes it", rental.label)
             return
         rental.keep()
-        if self._options.max_hours is not None:
+        if self.options.max_hours is not None:
             _log.warning(
                 "%s is kept, but its name says when it expires: `sweep(expired=True)` deletes it then",
                 rental.label,
@@ -271,7 +267,11 @@ class LeaseSupervisor:
             elif not self.is_ending:
                 self.interrupt()
             self.end()
-            await self._run_release()
+            while (error := await self._run_phase(self._release(*reversed(self._rentals)))) is not None:
+                if self._has_given_up or not isinstance(error, _INTERRUPTS):
+                    self._give_up(error)
+                    break
+                self.interrupt()
             if self.disk_note is not None:
                 _log.info("%s", self.disk_note)
             if self._rentals and self.release_error is None:
@@ -284,19 +284,13 @@ class LeaseSupervisor:
         finally:
             ctrl_c.stop_intercepting(self._on_ctrl_c)
 
-    async def _run_release(self) -> None:
-        """Run the release, again after each interruption, until it is done or given up."""
-        while (error := await self._run_phase(self._release(*reversed(self._rentals)))) is not None:
-            if not self._has_given_up and isinstance(error, _INTERRUPTS):
-                self.interrupt()
-                continue
-            # After a defect, too, the user must know that the pod may run.
-            reason = (
-                "its release was interrupted" if self._has_given_up else f"its release failed with {error!r}"
-            )
-            for rental in self._rentals if self.has_begun_in_this_process else ():
+    def _give_up(self, error: BaseException) -> None:
+        """Report the pods after the release was interrupted too often, or has failed with a defect."""
+        if self.has_begun_in_this_process:
+            is_interrupted = self._has_given_up
+            reason = "its release was interrupted" if is_interrupted else f"its release failed with {error!r}"
+            for rental in self._rentals:
                 rental.give_up(reason)
-            return
 
     @property
     def _has_given_up(self) -> bool:
@@ -318,10 +312,10 @@ class LeaseSupervisor:
         # A callback that ignores its cancellation delays the release by a minute, no longer.
         while not phase.done() and self._clock.time() < cancelled_at + _CHECK_INTERVAL:
             self._changed.clear()
-            hours, kind, limit = self._next_limit()
-            seconds_left = math.inf if self.is_ending else 3600 * hours
+            seconds_left = math.inf if self.is_ending else 3600 * self._budget.hours_left
             if seconds_left <= 0:
-                self._end_by_budget(kind, limit)
+                self.budget_error = self._budget.error()
+                self.end()
             if self._has_given_up or (ends_use and self.is_ending and not self._is_ordering):
                 phase.cancel()
                 cancelled_at = min(cancelled_at, self._clock.time())
@@ -334,8 +328,8 @@ class LeaseSupervisor:
 
     async def _use(self) -> None:
         """The first phase: order pods until one is ready, then keep its file there until the cancellation."""
-        if self._options.login:
-            await self._options.ssh.check()
+        if self.options.login:
+            await self.options.ssh.check()
         failures: list[PrimePodsError] = []
         listed: list[ListedPod] = []
         for number, (client, spec) in enumerate(self._orders, 1):
@@ -376,14 +370,14 @@ class LeaseSupervisor:
     async def _order(self, client: TeamClient, spec: PodSpec) -> Rental:
         """Order a pod; order again while the API's rate limit refuses the order."""
         if self._resumed is not None:
-            self._rentals.append(Rental(client, spec, self._options, self._resumed))
+            self._rentals.append(Rental(client, spec, self.options, self._resumed))
             await self._rentals[-1].resume()
             return self._rentals[-1]
-        ends_at = self._clock.time() + self._options.ready_timeout
-        delay = _MIN_ORDER_DELAY
+        ends_at = self._clock.time() + self.options.ready_timeout
+        refusals = 0
         while True:
             try:
-                rental = await Rental.prepare(client, spec, self._options)
+                rental = await Rental.prepare(client, spec, self.options)
                 # Before the file is written: if that is interrupted, the release removes it.
                 self._rentals.append(rental)
                 await asyncio.to_thread(rental.file.write)
@@ -394,11 +388,9 @@ class LeaseSupervisor:
                     raise asyncio.CancelledError
                 self._is_ordering = True
                 await rental.order()
-            except (errors.RateLimitError, errors.RequestTimeoutError) as exc:
-                retry_after = exc.retry_after if isinstance(exc, errors.RateLimitError) else None
-                # Random, so that processes that were refused together do not order together.
-                pause = max(retry_after or 0.0, delay) * (0.5 + self._clock.random())
-                if not is_rate_limited(exc) or self._clock.time() + pause >= ends_at:
+            except PrimePodsError as exc:
+                pause = reorder_delay(exc, refusals, self._clock.random())
+                if self._clock.time() + pause >= ends_at:
                     raise
                 _log.warning("%s Ordering again in %.0f s", exc, pause)
             else:
@@ -406,7 +398,7 @@ class LeaseSupervisor:
             finally:
                 self._is_ordering = False
                 self._changed.set()
-            delay = min(2 * delay, _MAX_ORDER_DELAY)
+            refusals += 1
             await self._clock.sleep(pause)
 
     async def _note_change(self, change: PodChange) -> None:
@@ -450,35 +442,3 @@ class LeaseSupervisor:
             async with self._clock.timeout_at(started_at + LIST_TIMEOUT):
                 return await client.shared_list.read(client)
         return [], False
-
-    def _next_limit(self) -> tuple[float, Literal["hours", "spend"], float]:
-        """Return the hours until a limit is reached, at the highest price seen, with its kind and size."""
-        max_hours, max_spend = self._options.max_hours, self._options.max_spend
-        hours_left, spend_left = math.inf, math.inf
-        if self._rentals and not self._rentals[-1].is_kept:
-            if max_hours is not None:
-                # The hours count from the first order.
-                hours_left = max_hours - self._rentals[0].cost.seconds / 3600
-            if max_spend is not None and (price_hr := self._rentals[-1].cost.price_hr):
-                spend_left = (max_spend - self.spent) / price_hr
-        if hours_left <= spend_left:
-            return hours_left, "hours", max_hours or math.inf
-        return spend_left, "spend", max_spend or math.inf
-
-    @property
-    def spent(self) -> float:
-        """Cost of all its pods so far, at the highest prices seen."""
-        return sum(rental.spent for rental in self._rentals)
-
-    def _end_by_budget(self, kind: Literal["hours", "spend"], limit: float) -> None:
-        """End the lease, because a limit is reached."""
-        rental, spent = self._rentals[-1], self.spent
-        self.budget_error = errors.BudgetExceededError(
-            f"{rental.label} has reached its budget, max_{kind}={limit:g}, which ends its lease; it has cost "
-            f"about {money(spent)}.",
-            pod_id=rental.pod_id or "",
-            budget=kind,
-            spent=spent,
-            limit=limit,
-        )
-        self.end()

@@ -17,8 +17,15 @@ from .._utils.unique_names import expiry_of, is_same_name
 from ..errors import ConfigError, CreateUncertainError, NotFoundError, PrimePodsError
 from ._record import LeaseRecord, as_time
 from .ledger import LeaseFile, Ledger, read_ledger
-from .pods_api import APPEARS_WITHIN, ListedPod, TeamClient, find_named, has_ended, read_ended_pods
-from .server_time import confirmed_time
+from .pods_api import (
+    APPEARS_WITHIN,
+    ListedPod,
+    TeamClient,
+    confirmed_time,
+    find_named,
+    has_ended,
+    read_ended_pods,
+)
 from .sweep import OrphanedPod, SkippedLease, Sweep
 
 # Seconds after its expiry in which a pod's own lease may still delete it.
@@ -78,7 +85,12 @@ class Sweeper:
         if not before and self.prefix is None and not self.expired:
             return Sweep(found=(), skipped=tuple(self._unreadable))
         listed = await self._read_list()
-        await self._read_time()
+        try:
+            consequence = "nothing is deleted, because ages are unknown"
+            self._now = await confirmed_time(self.client.pods, self.client.server_clock, consequence)
+        except PrimePodsError:
+            if self.expired or self.older_than is not None:
+                raise
         # Read the files again: a listed pod may have been ordered after the first reading, which still
         # counts: a lease that has ended since has no file any more, though its pod may be listed.
         records = await asyncio.to_thread(self._read_files)
@@ -135,19 +147,6 @@ class Sweeper:
         self._list_error = self._list_error or error
         return listed
 
-    async def _read_time(self) -> None:
-        """Read the server's time.
-
-        Raises:
-            ProtocolError: Ages matter, and the server's time is not confirmed.
-        """
-        try:
-            consequence = "nothing is deleted, because ages are unknown"
-            self._now = await confirmed_time(self.client.pods, self.client.server_clock, consequence)
-        except PrimePodsError:
-            if self.expired or self.older_than is not None:
-                raise
-
     def _find_by_name(self, listed: list[ListedPod], recorded: list[LeaseRecord]) -> list[_Orphan]:
         """Return the pods that have expired by their names or, with a prefix, those without a file.
 
@@ -165,7 +164,8 @@ class Sweeper:
             created_at = None if row.pod is None else row.pod.created_at
             if not self._matches(row.name, created_at) or (self.expired and not has_expired):
                 continue
-            record = next((each for each in recorded if _names_pod(each, row)), None)
+            named = (each for each in recorded if each.pod_id == row.id or is_same_name(each.name, row.name))
+            record = next(named, None)
             if record is not None:
                 if self.expired:
                     process = f"its process {record.pid} lives: end it, then sweep again"
@@ -352,8 +352,3 @@ def _is_same(pod: OrphanedPod, other: OrphanedPod) -> bool:
 def _as_text(path: object) -> str:
     """Return a path as text that can be printed: a path may contain bytes that are not UTF-8."""
     return str(path).encode(errors="backslashreplace").decode()
-
-
-def _names_pod(record: LeaseRecord, pod: ListedPod) -> bool:
-    """Return whether a file names a pod, by its id or its unique name."""
-    return record.pod_id == pod.id or is_same_name(record.name, pod.name)

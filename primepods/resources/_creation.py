@@ -35,8 +35,7 @@ from .._utils.unique_names import (
 from ..config import lease_folder
 from ..errors import PrimePodsError
 from ..leasing.ledger import read_ledger
-from ..leasing.pods_api import KEY_REJECTIONS, ListedPod, PodsAPI, find_named, read_list
-from ..leasing.server_time import expiry_after
+from ..leasing.pods_api import KEY_REJECTIONS, ListedPod, PodsAPI, expiry_after, find_named, read_list
 from ..models import Pod
 from ..specs import PodSpec
 from ._max_hourly import HourlyLimit
@@ -77,13 +76,16 @@ class PodCreator:
 
     async def create(self, spec: PodSpec, max_hours: float | None = None) -> Pod:
         """Create a pod; see :meth:`primepods.AsyncPods.create`."""
-        if max_hours is not None:
-            check_amount("max_hours", max_hours, "number of hours")
-        expires_at = await expiry_after(max_hours, self._pods, self._server_clock)
+        expires_at = await self._expiry(max_hours)
         if check_spec(spec).name is None or expires_at is not None:
             name = unique_name(spec.name or "primepods", self._clock.random, expires_at)
             spec = attrs.evolve(spec, name=name)
         return await self._create(spec)
+
+    async def _expiry(self, max_hours: float | None) -> float | None:
+        if max_hours is not None:
+            check_amount("max_hours", max_hours, "number of hours")
+        return await expiry_after(max_hours, self._pods, self._server_clock)
 
     async def _create(self, spec: PodSpec) -> Pod:
         self._executor.transport.check()
@@ -102,12 +104,10 @@ class PodCreator:
 
     async def ensure(self, spec: PodSpec, max_hours: float | None = None) -> Pod:
         """Return a pod with the spec's name; see :meth:`primepods.AsyncPods.ensure`."""
-        if max_hours is not None:
-            check_amount("max_hours", max_hours, "number of hours")
         name = check_spec(spec).name
         if name is None:
             raise ValueError("pods.ensure needs PodSpec.name: it finds the pod by that")
-        expires_at = await expiry_after(max_hours, self._pods, self._server_clock)
+        expires_at = await self._expiry(max_hours)
         listed, unreadable = await self._pods.list().find(_is_living)
         now = self._server_clock.now() or -math.inf
         same = [pod for pod in listed if is_same_name(name, pod.name)]
@@ -172,11 +172,15 @@ class PodCreator:
             except PrimePodsError as exc:
                 order.error = reclassify_refusal(exc.with_traceback(None))
             if is_definitive_rejection(order.error):
-                if found := await self._find_refused(order):
-                    log.warning(
-                        "the order of pod %s was refused, and carried out: %s", order.name, order.error
-                    )
-                    return self._decide(order, found, "")
+                # A gateway may have sent the order twice, and passed on only the refusal of the second. A
+                # rejection of the key it gets both times: there is no pod.
+                is_refused = isinstance(order.error, errors.APIError)
+                if order.is_unique and is_refused and not isinstance(order.error, KEY_REJECTIONS):
+                    listed, _ = await read_list(self._listed, self._clock)
+                    if found := [row for row in listed if is_same_name(order.name, row.name)]:
+                        text = "the order of pod %s was refused, and carried out: %s"
+                        log.warning(text, order.name, order.error)
+                        return self._decide(order, found, "")
                 # A copy: `order.error` itself, if raised, would make a reference cycle through this frame.
                 raise copy_exception(order.error)
             if note_id is not None and order.has_our_name and order.response_id is not None:
@@ -186,18 +190,6 @@ class PodCreator:
             if now is not None and order.ordered_at == -math.inf:
                 order.ordered_at = now - (self._clock.boottime() - sent_at)
             return await self._find_ordered(order)
-
-    async def _find_refused(self, order: Order) -> list[ListedPod]:
-        """Search the list once for the pods of a refused order.
-
-        A gateway may have sent the order twice, and passed on only the refusal of the second.
-        """
-        # A gateway that sends an order twice gets a rejection of the key both times: there is no pod.
-        is_refused = isinstance(order.error, errors.APIError) and not isinstance(order.error, KEY_REJECTIONS)
-        if not order.is_unique or not is_refused:
-            return []
-        listed, _ = await read_list(self._listed, self._clock)
-        return [row for row in listed if is_same_name(order.name, row.name)]
 
     async def _record_namesakes(self, order: Order) -> None:
         """Record which pods already have the order's name.

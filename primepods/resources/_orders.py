@@ -204,7 +204,14 @@ def warn_if_interrupted(name: str, kind: str = "pod") -> Generator[None, None, N
 
 def order_request(spec: PodSpec, team_id: str | None) -> Request:
     """Build the request that orders a pod, for the spec's team or else the client's."""
-    body: dict[str, Any] = {"pod": _pod_fields(spec), "provider": {"type": spec.provider}}
+    wire_keys = wire_names(PodSpec).items()
+    pod = {key: getattr(spec, name) for name, key in wire_keys if name not in _NOT_UNDER_POD}
+    if spec.image is None and spec.custom_template_id is not None:
+        pod["image"] = CUSTOM_IMAGE
+    if spec.env_vars:
+        pod["envVars"] = [{"key": key, "value": value} for key, value in spec.env_vars.items()]
+    pod = {key: value for key, value in pod.items() if value is not None}
+    body: dict[str, Any] = {"pod": pod, "provider": {"type": spec.provider}}
     team = spec.team_id or team_id
     optional = {
         "disks": spec.disks,
@@ -215,16 +222,6 @@ def order_request(spec: PodSpec, team_id: str | None) -> Request:
     }
     body |= {key: value for key, value in optional.items() if value}
     return Request(method="POST", path=f"{PODS}/", body=dumps(body))
-
-
-def _pod_fields(spec: PodSpec) -> dict[str, Any]:
-    wire_keys = wire_names(PodSpec).items()
-    pod = {key: getattr(spec, name) for name, key in wire_keys if name not in _NOT_UNDER_POD}
-    if spec.image is None and spec.custom_template_id is not None:
-        pod["image"] = CUSTOM_IMAGE
-    if spec.env_vars:
-        pod["envVars"] = [{"key": key, "value": value} for key, value in spec.env_vars.items()]
-    return {key: value for key, value in pod.items() if value is not None}
 
 
 def is_definitive_rejection(error: errors.PrimePodsError) -> bool:
