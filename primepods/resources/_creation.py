@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import nullcontext
 from functools import partial
 
 import attrs
@@ -151,15 +152,13 @@ class PodCreator:
         # Raise for a closed client before anything is sent.
         self._executor.transport.check()
         try:
-            if order.is_unique:
+            with nullcontext() if order.is_unique else in_flight(order):
+                if not order.is_unique:
+                    await self._record_namesakes(order)
                 return await self._send(order, request, note_id)
-            with in_flight(order):
-                await self._record_namesakes(order)
-                return await self._send(order, request, note_id)
-        except errors.CreateUncertainError:
-            raise
-        except PrimePodsError:
-            self.limit.forget(spec)
+        except PrimePodsError as exc:
+            if not isinstance(exc, errors.CreateUncertainError):
+                self.limit.forget(spec)
             raise
 
     async def _send(self, order: Order, request: Request, note_id: NoteId | None) -> list[Pod]:

@@ -129,14 +129,13 @@ class Order:
 
     def owns_response_id(self, pod: Pod) -> bool:
         """Return whether the pod with the id in the response is this order's."""
-        if self._had_name_before(pod):
+        if is_same_name(self.name, pod.name):
+            return not self._had_name_before(pod)
+        if self.is_unique or self.ordered_at == -math.inf:
             return False
-        if self.is_unique or is_same_name(self.name, pod.name):
-            return is_same_name(self.name, pod.name)
         # A server may drop or shorten a name; such a pod counts only if its time shows that it is new.
-        is_time_known = self.ordered_at > -math.inf
         may_have_name = pod.name is None or may_be_shortened_name(self.name, pod.name)
-        return is_time_known and may_have_name and self._is_new(pod)
+        return may_have_name and self._is_new(pod)
 
     def _had_name_before(self, pod: Pod) -> bool:
         """Return whether a pod is known to have had the ordered name before the order."""
