@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import signal
 import sys
@@ -16,6 +15,7 @@ import attrs
 import typer
 
 from primepods.config import environment_variable
+from primepods.errors import ConfigError
 from primepods.runs import Run, find_run, list_runs
 
 from ._background import run_here, show, start_process
@@ -151,7 +151,7 @@ def attach(
     if state == "interrupted" and run.claim(is_detached=True):
         print_info(f"The process of {run.name} has died: taking it over")
         _take_over(run)
-    elif state != "ended" and not run.reload().is_detached and _is_alive(run.record.pid):
+    elif state != "ended" and not run.reload().is_detached and _has_process(run):
         record = run.record
         hint = f"; from the pod: primepods attach {record.pod_id}/{record.job}" if record.job else ""
         raise CommandError(f"{run.name} writes to the terminal in which it was started{hint}", ExitCode.USAGE)
@@ -182,18 +182,16 @@ def stop_run(run: Run) -> None:
         _take_over(run)
     else:
         # The lock shows that the process lives; it may be suspended.
-        pid = run.reload().pid
-        os.kill(pid, signal.SIGINT)
-        os.kill(pid, signal.SIGCONT)
+        run.signal(signal.SIGINT, signal.SIGCONT)
 
 
-def _is_alive(pid: int) -> bool:
-    """Return whether there is a process; what takes over a run first locks it, and then records itself."""
+def _has_process(run: Run) -> bool:
+    """Return whether the recorded process lives; one that takes over locks the run before it is recorded."""
     try:
-        os.kill(pid, 0)
+        run.signal(0)
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except (ConfigError, PermissionError):
         pass
     return True
 

@@ -6,9 +6,7 @@ import hashlib
 import json
 import math
 import os
-import socket
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +14,7 @@ import attrs
 from attrs.validators import instance_of, optional
 
 from .._utils.unique_names import UniqueName, is_unique
-from ..config import Settings
+from ..config import Settings, this_host
 
 _VERSION: Final = 3
 _READABLE_VERSIONS: Final = (2, 3)
@@ -90,11 +88,7 @@ class LeaseRecord:
     @property
     def is_other_host(self) -> bool:
         """Whether the process runs on another machine, in another container, or ran before the last boot."""
-        return (self.host, self.boot_id, self.pid_namespace) != (
-            socket.gethostname(),
-            _boot_id(),
-            _pid_namespace(),
-        )
+        return (self.host, self.boot_id, self.pid_namespace) != this_host()
 
     def is_foreign_to(self, settings: Settings) -> str | None:
         """Return why an account cannot tell whether the pod is gone; ``None`` if it can."""
@@ -163,14 +157,15 @@ def new_record(name: str, settings: Settings, now: float | None = None) -> Lease
         settings: The client's settings.
         now: The server's time, if it is known.
     """
+    host, boot_id, pid_namespace = this_host()
     return LeaseRecord(
         name=name,
         base_url=settings.base_url,
         key_fingerprint=fingerprint(settings),
         team_id=settings.team_id,
-        host=socket.gethostname(),
-        boot_id=_boot_id(),
-        pid_namespace=_pid_namespace(),
+        host=host,
+        boot_id=boot_id,
+        pid_namespace=pid_namespace,
         pid=os.getpid(),
         process_start=_process_start(os.getpid()),
         ordered_at=as_time(settings.clock.wall() if now is None else now),
@@ -195,21 +190,4 @@ def _process_start(pid: int) -> int | None:
         state, start = fields[0], fields[19]
         return None if state in {b"Z", b"X"} else int(start)
     except (OSError, ValueError, IndexError):
-        return None
-
-
-@cache
-def _boot_id() -> str | None:
-    """Return an id of the current boot; Linux only."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
-    except OSError:
-        return None
-
-
-def _pid_namespace() -> str | None:
-    """Return the namespace of this process's id; Linux only."""
-    try:
-        return str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
         return None

@@ -15,7 +15,7 @@ from typing import Any, Final
 import attrs
 
 from .._utils.unique_names import unique_name
-from ..config import lease_folder
+from ..config import lease_folder, this_host
 from ..errors import ConfigError
 from ..remote import Stream
 
@@ -56,6 +56,7 @@ class RunRecord:
         is_detached: Whether the output goes to files.
         began_at: When it began, in seconds since the epoch.
         pid: The process that holds its lock, or the last one that did.
+        host: Where that process runs; see ``this_host``.
         restart: The number of the current restart.
         lease_file: The file of its lease, from before the order.
         pod_id: Its pod.
@@ -89,6 +90,7 @@ class RunRecord:
     reconnect: float = 900.0
     restarts: int = 0
     pid: int = 0
+    host: tuple[str | None, ...] = attrs.field(default=(), converter=tuple)
     restart: int = 0
     lease_file: str | None = None
     pod_id: str | None = None
@@ -183,7 +185,7 @@ class Run:
             self._lock = lock_file(self.path / "lock", is_shared=False)
             if self._lock >= 0:
                 self.reload()
-                self.save(pid=os.getpid(), **changes)
+                self.save(pid=os.getpid(), host=this_host(), **changes)
                 return True
             if self._is_held():
                 return False
@@ -203,7 +205,7 @@ class Run:
             start: Starts a process that inherits this descriptor, and returns its pid.
         """
         try:
-            self.save(pid=start(self._lock))
+            self.save(pid=start(self._lock), host=this_host())
         finally:
             self._unlock()
 
@@ -221,6 +223,23 @@ class Run:
     def is_live(self) -> bool:
         """Whether a process rents, or holds the pod."""
         return self.state in {"renting", "running"}
+
+    def signal(self, *signals: int) -> None:
+        """Send signals to its process.
+
+        Raises:
+            ConfigError: It is a process of another machine or container.
+            ProcessLookupError: It has ended.
+        """
+        record = self.reload()
+        if record.host and record.host != this_host():
+            raise ConfigError(
+                f"The process of {self.name} is on the host {record.host[0]}, or in another container: it "
+                f"was not stopped. Run `primepods stop {self.name}` there, or delete its pod from here: "
+                f"`primepods delete {record.pod_id or 'POD'}`"
+            )
+        for number in signals:
+            os.kill(record.pid, number)
 
     @property
     def state(self) -> str:
@@ -305,7 +324,9 @@ def find_run(name: str) -> Run:
         ValueError: There is none, or several.
     """
     runs = {run.name: run for run in list_runs()[0]}
-    chosen = [runs[name]] if name in runs else [runs[each] for each in runs if name and each.startswith(name)]
+    chosen = (
+        [runs[name]] if name in runs else [runs[other] for other in runs if name and other.startswith(name)]
+    )
     if len(chosen) == 1:
         return chosen[0]
     near = [run.name for run in chosen] or difflib.get_close_matches(name, runs, cutoff=0.4)

@@ -55,8 +55,8 @@ def pods(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bare(emulator: Emulator, run: Run, pods: Path) -> Path:
-    """The home of a pod to which the API names no notebook."""
-    emulator.add_pod(id="bare", boot_seconds=0, pod_fields={"primePortMapping": None})
+    """The home of a pod; behind the notebook that the API names there is nothing."""
+    emulator.add_pod(id="bare", boot_seconds=0)
     run("exec", "bare", "--", "true")
     [home] = pods.glob("primepods-local-ssh-*/*")
     return home
@@ -152,10 +152,10 @@ def command_lines() -> list[bytes]:
 
 def test_the_notebook_of_the_api(emulator: Emulator, run: Run) -> None:
     """Its address is printed, and nothing is sent to the pod."""
-    emulator.add_pod(id="own", boot_seconds=0, pod_fields={"jupyterPassword": "s3cr3t"})
+    emulator.add_pod(id="own", boot_seconds=0, pod_fields={"jupyterPassword": "s3cr3t", "ip": "192.0.2.7"})
     result = run("jupyter", "own")
     assert result.exit_code == 0
-    assert re.fullmatch(r"http://198\.18\.\d+\.\d+:\d+\n", result.stdout)
+    assert re.fullmatch(r"http://192\.0\.2\.7:\d+\n", result.stdout)
     assert result.stderr == "Its password: s3cr3t\n"
 
 

@@ -152,6 +152,18 @@ def test_stop_gives_the_pod_back(market: Emulator, run: Run, tmp_path: Path, sig
     assert "has ended with exit code 130" in run("stop", name).stderr
 
 
+def test_stop_knows_whose_process_it_is(market: Emulator, run: Run) -> None:
+    """In a home folder that two machines share, the pid of another machine's process is not signalled."""
+    record = RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0)
+    other = RunFolder.create(record)
+    other.save(host=("elsewhere", None, None), pod_id="pod7")
+    result = run("stop", other.name)
+    assert result.exit_code == 2
+    assert "on the host elsewhere" in result.stderr
+    assert "`primepods delete pod7`" in result.stderr
+    other.remove()
+
+
 def test_ctrl_c_only_detaches(market: Emulator, run: Run, tmp_path: Path) -> None:
     """And says so; who reads a run does not end it, and a terminal that is closed does not either."""
     name = run("run", "-d", *BOUNDED, "--", SLOW).stdout.strip()

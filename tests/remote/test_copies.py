@@ -299,9 +299,14 @@ async def test_wrong_patterns_are_rejected(tmp_path: Path, emulated: Pod, exclud
 
 
 async def test_progress_is_told_while_it_goes_on(emulated: Pod, tmp_path: Path) -> None:
-    """A few times a second, with the bytes so far; what the function raises ends the copy."""
+    """A few times a second, and at the end, with the bytes so far; what the function raises ends the copy."""
     (tmp_path / "big").write_bytes(b"x" * 30_000_000)
+    (tmp_path / "small").write_bytes(b"x" * 30)
     told: list[int] = []
+    await emulated.remote().upload(tmp_path / "small", "small", on_progress=told.append)
+    await emulated.remote().download("small", tmp_path / "small", on_progress=told.append)
+    assert told.count(30) >= 2
+    told.clear()
 
     async def slowly(done: int) -> None:
         await anyio.lowlevel.checkpoint()
@@ -319,7 +324,7 @@ async def test_progress_is_told_while_it_goes_on(emulated: Pod, tmp_path: Path) 
 
     with pytest.raises(LookupError):
         await slow.upload(tmp_path / "big", "other", on_progress=refuse)
-    await eventually(lambda: [path.name for path in emulated.home.iterdir()] == ["big"])
+    await eventually(lambda: {path.name for path in emulated.home.iterdir()} == {"big", "small"})
 
 
 def slow_ssh(pod: Pod) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import attrs
@@ -154,5 +155,9 @@ async def test_emulated_clusters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
                 await client.pods.remote("booting", ssh_command=LOCAL_SSH).run_all("true")
             with pytest.raises(ValueError, match="node"):
                 client.pods.remote("big", node=-1)
-            with pytest.raises(ValueError, match="command is empty"):
-                await remote.run_all(" ")
+            # Before anything is asked of the API or the pod.
+            unknown = client.pods.remote("unknown")
+            wrongs: tuple[dict[str, Any], ...] = ({"cwd": ""}, {"timeout": -1}, {"on_line": 7})
+            for wrong in wrongs:
+                with pytest.raises((ValueError, TypeError), match=next(iter(wrong))):
+                    await unknown.run_all("true", **wrong)

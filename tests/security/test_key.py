@@ -22,7 +22,7 @@ import pytest
 import primepods
 from primepods import AsyncClient, Client, RetryPolicy
 from primepods.emulator import Emulator, Html, Redirect, Reset, Status
-from primepods.waiting import _hub as polling
+from primepods.waiting import _poller as polling
 from tests.support.client import KEY, make_client
 from tests.support.clock import ManualClock, settle
 from tests.support.server import Answer, Close, Hang, Reply, Server, refused_url, reply
@@ -57,8 +57,8 @@ async def test_no_end_of_a_wait_shows_the_key(kind: str, caplog: pytest.LogCaptu
     async with Server(default=ENDS[kind]) as server, make_client(server.url, clock=clock) as client:
         tasks = [asyncio.create_task(client.pods.wait([one], timeout=200)) for one in "ab"]
         await settle()
-        seen = [repr(polling._hubs), pprint.pformat(polling._hubs), *map(repr, asyncio.all_tasks())]
-        seen += walk(polling._hubs)
+        seen = [repr(polling._pollers), pprint.pformat(polling._pollers), *map(repr, asyncio.all_tasks())]
+        seen += walk(polling._pollers)
         await clock.advance(210)
         errors = await asyncio.gather(*tasks, return_exceptions=True)
         assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"

@@ -22,7 +22,9 @@ from unittest.mock import patch
 
 import aiohttp.connector
 import simloom
+import simloom._loop
 from simloom._context import current_host
+from simloom._eventlog import EventLog
 
 from . import stories
 from .invariants import BrokenInvariantError
@@ -51,6 +53,13 @@ _OPTIONS: Final[dict[str, Any]] = {
     "max_steps_per_instant": 50_000,
     "gc_interval": 5_003,
 }
+
+
+_WITHOUT_LOG: Final[tuple[tuple[Any, str, Callable[..., Any]], ...]] = (
+    (simloom._loop, "describe_callback", lambda _: ""),
+    (EventLog, "emit", lambda *_, **__: None),
+)
+"""What simloom records of each step, and only a comparison of two runs reads."""
 
 
 class HungError(AssertionError):
@@ -84,14 +93,14 @@ class _Scheduler:
 
     def __init__(self, loop: Any, play: _Play) -> None:
         self._loop = loop
-        self._inner = simloom.RandomWalk()(loop)
+        self._pick = simloom.RandomWalk()(loop).pick
         self._play = play
         self._steps = 0
         _inherit_machine(loop)
 
     def pick(self, ready: Sequence[Any]) -> int:
         """Return the index of the next step."""
-        index: int = self._inner.pick(ready)
+        index: int = self._pick(ready)
         self._play.enter(ready[index]._context.get(current_host))
         self._steps += 1
         if self._steps > MAX_STEPS or self._loop.time() > MAX_TIME:
@@ -105,9 +114,10 @@ def _inherit_machine(loop: Any) -> None:
 
     def inheriting(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, context: Any = None, **kwargs: Any) -> Any:
-            machine = current_host.get()
-            if context is not None and machine is not None and context.get(current_host) is None:
-                context.run(current_host.set, machine)
+            if context is not None and context.get(current_host) is None:
+                machine = current_host.get()
+                if machine is not None:
+                    context.run(current_host.set, machine)
             return function(*args, context=context, **kwargs)
 
         return call
@@ -124,6 +134,7 @@ class _Play:
         self._seed = seed
         self.machine: Machine | None = None
         self.world: World | None = None
+        self._folder: Path | None = None
 
     def scheduler(self, loop: Any) -> _Scheduler:
         """Return the scheduler of a loop."""
@@ -133,8 +144,9 @@ class _Play:
         """Make a host's machine the one whose step runs."""
         if self.machine is None or self.machine.host is not host:
             self.machine = self._find(host)
-            if self.machine is not None:
-                os.environ["PRIMEPODS_STATE_DIR"] = str(self.machine.disk.folder)
+            if self.machine is not None and self.machine.disk.folder is not self._folder:
+                self._folder = self.machine.disk.folder
+                os.environ["PRIMEPODS_STATE_DIR"] = str(self._folder)
 
     def _find(self, host: Any) -> Machine | None:
         world = self.world
@@ -142,7 +154,7 @@ class _Play:
 
     async def __call__(self, sim: Any) -> None:
         """Tell the story, and finish it."""
-        self.machine = None
+        self.machine = self._folder = None
         folder = Path(tempfile.mkdtemp(prefix="world-", dir=_MEMORY))
         world = self.world = World(sim, self._seed, folder)
         logger, listener = logging.getLogger("primepods"), Listener(world.told)
@@ -178,7 +190,7 @@ def _is_known(error: object) -> bool:
 
 
 @contextmanager
-def _environment(play: _Play, real_limit: float = REAL_LIMIT) -> Generator[None]:
+def _environment(play: _Play, real_limit: float = REAL_LIMIT, *, keeps_log: bool = False) -> Generator[None]:
     """Have the machines differ in what the operating system tells them; bound the real time."""
     sync, process_id, calls = os.fsync, os.getpid, itertools.count()
 
@@ -199,6 +211,9 @@ def _environment(play: _Play, real_limit: float = REAL_LIMIT) -> Generator[None]
             # aiohttp has bound `time.monotonic` before simloom replaces it. It compares differences with a
             # nanosecond, so two calls at one virtual time must differ by more.
             (aiohttp.connector, "monotonic", lambda: time.monotonic() + next(calls) * 1e-8),
+            # It asks of each callback, dearly, whether it is a coroutine by mistake.
+            (simloom._loop, "_check_callback", lambda *_: None),
+            *([] if keeps_log else _WITHOUT_LOG),
         ):
             stack.enter_context(patch.object(module, name, function))
         stack.callback(signal.signal, signal.SIGALRM, signal.signal(signal.SIGALRM, stop))
@@ -210,7 +225,7 @@ def _environment(play: _Play, real_limit: float = REAL_LIMIT) -> Generator[None]
 def run(story: Story, seed: int, *, check_determinism: bool = False) -> tuple[Any, World | None]:
     """Run one world; return simloom's result, and the world as it was at its end."""
     play = _Play(story, seed)
-    with _environment(play):
+    with _environment(play, keeps_log=check_determinism):
         result = simloom.run(
             play,
             seed=seed,

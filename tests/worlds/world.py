@@ -135,7 +135,8 @@ class World:
         offers: list[Any] = []
 
         async def look() -> None:
-            offers.append(await visitor.client.request("GET", "/api/v1/availability/gpus"))
+            page = {"page_size": 5}  # the first will do
+            offers.append(await visitor.client.request("GET", "/api/v1/availability/gpus", params=page))
             await visitor.client.aclose()
 
         await visitor.run("look", look)
