@@ -92,9 +92,11 @@ def serve(address: str) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    for number, descriptor in enumerate(descriptors):
+    for number, (descriptor, name) in enumerate(zip(descriptors, ("stdin", "stdout", "stderr"), strict=True)):
         os.dup2(descriptor, number)
         os.close(descriptor)
+        # Anew, since they know whether their files can seek.
+        setattr(sys, name, os.fdopen(number, "w" if number else "r", 1, closefd=False))
     sys.argv = words
     if words[0] == "primepods":
         primepods.cli.main()
