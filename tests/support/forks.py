@@ -5,6 +5,7 @@ python tests/support/forks.py SOCKET    serves
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -73,6 +74,7 @@ def serve(address: str) -> None:
     for module in pkgutil.iter_modules(primepods.cli.__path__, "primepods.cli."):
         with suppress(ImportError):  # of an extra
             importlib.import_module(module.name)
+    gc.freeze()  # or each fork would copy all of it
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen()
@@ -82,6 +84,9 @@ def serve(address: str) -> None:
             if not os.fork():
                 break
             connection.close()
+            with suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
     with connection:
         size, descriptors, _, _ = socket.recv_fds(connection, 8, 3)
         with connection.makefile("rb") as stream:
