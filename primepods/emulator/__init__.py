@@ -14,41 +14,49 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ._state.pods import EmulatedPod, PodOverrides
-from .clock import Clock, ManualClock, SystemClock
-from .faultplan import FaultPlan, Rule
-from .faults import (
-    BadChunk,
-    Cut,
-    Delay,
-    Drip,
-    Edit,
-    Empty,
-    EmptyData,
-    Fault,
-    Html,
-    LostDeletion,
-    OtherPod,
-    Redirect,
-    Rename,
-    Reset,
-    Stale,
-    Status,
-    WrongLength,
-)
-from .requestlog import Request, RequestLog
-
 if TYPE_CHECKING:
     from ._server.host import Host
+    from ._state.pods import EmulatedPod, PodOverrides
+    from .clock import Clock, ManualClock, SystemClock
     from .emulator import Emulator
+    from .faultplan import FaultPlan, Rule
+    from .faults import (
+        BadChunk,
+        Cut,
+        Delay,
+        Drip,
+        Edit,
+        Empty,
+        EmptyData,
+        Fault,
+        Html,
+        LostDeletion,
+        OtherPod,
+        Redirect,
+        Rename,
+        Reset,
+        Stale,
+        Status,
+        WrongLength,
+    )
+    from .requestlog import Request, RequestLog
 else:
-    _MODULES = {"Emulator": ".emulator", "Host": "._server.host"}
+    _MODULES = {
+        "Host": "_server.host",
+        **dict.fromkeys(("EmulatedPod", "PodOverrides"), "_state.pods"),
+        **dict.fromkeys(("Clock", "ManualClock", "SystemClock"), "clock"),
+        "Emulator": "emulator",
+        **dict.fromkeys(("FaultPlan", "Rule"), "faultplan"),
+        **dict.fromkeys(("Request", "RequestLog"), "requestlog"),
+    }
 
     def __getattr__(name: str) -> Any:
-        # Imported on first use, as both load aiohttp: `local_ssh` starts three times as fast without aiohttp.
-        if name not in _MODULES:
+        # Imported at first use: each command on an emulated pod starts `local_ssh`, which needs none of them.
+        if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(_MODULES[name], __name__), name)
+        value = getattr(import_module(f".{_MODULES.get(name, 'faults')}", __name__), name)
+        globals()[name] = value
+        return value
 
 
 __all__ = [
