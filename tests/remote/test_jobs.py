@@ -145,10 +145,11 @@ async def follow_until_lost(server: SSHServer, remote: AsyncRemote) -> None:
 
 async def test_who_stops_reading_leaves_no_process_on_the_pod(server: SSHServer, openssh: Pod) -> None:
     """After an early end of the loop, too; a cancelled call loses no line."""
-    job = await openssh.remote().start("sleep 1; echo 1; echo 2; sleep 60")
+    job = await openssh.remote().start("until [ -e go ]; do sleep 0.1; done; echo 1; echo 2; sleep 60")
     output = job.output()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(anext(output), 0.5)
+    (openssh.home / "go").touch()
     assert [(await anext(output)).text for _ in range(2)] == ["1", "2"]
     assert server.sessions()
     del output
