@@ -66,6 +66,7 @@ class RunRecord:
         nodes: The highest number of nodes that a pod of it had.
         offsets: Sizes of the files of output when the job began; see :meth:`Run.sizes`.
         spent: What its earlier pods have cost.
+        result: Its exit code, once all is done but the deletion of the pod.
         is_stopping: Whether a stop was requested.
         exit_code: Its exit code, once it has ended.
         ended_at: When it ended.
@@ -100,6 +101,7 @@ class RunRecord:
     nodes: int = 1
     offsets: tuple[int, ...] = ()
     spent: float = 0.0
+    result: int | None = None
     is_stopping: bool = False
     exit_code: int | None = None
     ended_at: float | None = None

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import io
 import itertools
 import logging
 import os
 import shutil
 import signal
 import socket
+import subprocess
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -23,13 +26,15 @@ from unittest.mock import patch
 import aiohttp.connector
 import simloom
 import simloom._loop
+from anyio._backends._asyncio import AsyncIOBackend
 from simloom._context import current_host
 from simloom._eventlog import EventLog
 
 from . import stories
 from .invariants import BrokenInvariantError
 from .machine import Machine
-from .world import Listener, World
+from .programs import RunProcess, start_ssh
+from .world import Listener, Stderr, World
 
 Story = Callable[[World], Awaitable[None]]
 
@@ -42,6 +47,9 @@ REAL_LIMIT: Final = 120.0
 _MEMORY: Final = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - `mkdtemp` is safe there
 """Folder in which syncing a file takes no time."""
 _BEGINNING: Final = 1_000.0
+_FSYNC: Final = os.fsync
+_FLOCK: Final = fcntl.flock
+_GETPID: Final = os.getpid
 _SHRINK_STEP: Final = 25
 _SHRINK_SECONDS: Final = 20.0
 
@@ -97,6 +105,7 @@ class _Scheduler:
         self._play = play
         self._steps = 0
         _inherit_machine(loop)
+        loop.subprocess_exec = play.start_ssh
 
     def pick(self, ready: Sequence[Any]) -> int:
         """Return the index of the next step."""
@@ -152,6 +161,43 @@ class _Play:
         world = self.world
         return None if world is None else next((m for m in world.machines if m.host is host), None)
 
+    # What the operating system does for the machine whose step runs.
+
+    def fsync(self, descriptor: int) -> None:
+        """Sync a file, and note that."""
+        _FSYNC(descriptor)
+        if self.machine is not None:
+            self.machine.disk.note_sync(descriptor)
+
+    def flock(self, descriptor: int, operation: int) -> None:
+        """Lock a file, and note by whom."""
+        _FLOCK(descriptor, operation)
+        if self.machine is not None:
+            self.machine.world.locks[descriptor] = self.machine
+
+    def getpid(self) -> int:
+        """Return the pid."""
+        return _GETPID() if self.machine is None else self.machine.pid
+
+    def gethostname(self) -> str:
+        """Return the name."""
+        return "nowhere" if self.machine is None else self.machine.name
+
+    def kill(self, pid: int, number: int) -> None:
+        """Send a signal."""
+        if self.world is not None:
+            self.world.send_signal(pid, number)
+
+    async def start_ssh(self, make: Callable[[], Any], *argv: str, **options: Any) -> Any:
+        """Start the only program that machines run: see :func:`start_ssh`."""
+        assert self.machine is not None
+        return await start_ssh(self.machine, make, *argv, **options)
+
+    def popen(self, argv: list[str], **options: Any) -> RunProcess:
+        """Start the process of a detached run."""
+        assert self.machine is not None
+        return RunProcess(self.machine, argv, **options)
+
     async def __call__(self, sim: Any) -> None:
         """Tell the story, and finish it."""
         self.machine = self._folder = None
@@ -161,8 +207,9 @@ class _Play:
         logger.addHandler(listener)
         asyncio.get_running_loop().set_exception_handler(self._on_unhandled)
         try:
-            await self._story(world)
-            await world.finish()
+            with redirect_stderr(Stderr(world.told)):
+                await self._story(world)
+                await world.finish()
         finally:
             logger.removeHandler(listener)
             for machine in world.machines:
@@ -189,25 +236,34 @@ def _is_known(error: object) -> bool:
     return code.co_name == "start" and code.co_filename.endswith("aiohttp/web_protocol.py")
 
 
+async def _run_in_thread(function: Callable[..., Any], arguments: tuple[Any, ...], **_: Any) -> Any:
+    """Run a function at another step of the loop, in place of a thread."""
+    await asyncio.sleep(0)
+    return function(*arguments)
+
+
 @contextmanager
 def _environment(play: _Play, real_limit: float = REAL_LIMIT, *, keeps_log: bool = False) -> Generator[None]:
     """Have the machines differ in what the operating system tells them; bound the real time."""
-    sync, process_id, calls = os.fsync, os.getpid, itertools.count()
-
-    def fsync(descriptor: int) -> None:
-        sync(descriptor)
-        if play.machine is not None:
-            play.machine.disk.note_sync(descriptor)
+    calls = itertools.count()
 
     def stop(*_: object) -> None:
         raise HungError(f"the world does not return to its loop for {real_limit:.0f} real seconds")
 
     with ExitStack() as stack:
-        stack.enter_context(patch.dict(os.environ))
+        # Any name but `ssh`, which is asked whether it is installed.
+        stack.enter_context(patch.dict(os.environ, PRIMEPODS_SSH_COMMAND="sh"))
         for module, name, function in (
-            (os, "fsync", fsync),
-            (os, "getpid", lambda: process_id() if play.machine is None else play.machine.pid),
-            (socket, "gethostname", lambda: "nowhere" if play.machine is None else play.machine.name),
+            (os, "fsync", play.fsync),
+            (os, "getpid", play.getpid),
+            (os, "kill", play.kill),
+            (os, "killpg", play.kill),
+            (fcntl, "flock", play.flock),
+            (socket, "gethostname", play.gethostname),
+            (subprocess, "Popen", play.popen),
+            # Nothing changes while it sleeps, since there are no threads.
+            (time, "sleep", lambda _: None),
+            (AsyncIOBackend, "run_sync_in_worker_thread", _run_in_thread),
             # aiohttp has bound `time.monotonic` before simloom replaces it. It compares differences with a
             # nanosecond, so two calls at one virtual time must differ by more.
             (aiohttp.connector, "monotonic", lambda: time.monotonic() + next(calls) * 1e-8),
@@ -216,6 +272,10 @@ def _environment(play: _Play, real_limit: float = REAL_LIMIT, *, keeps_log: bool
             *([] if keeps_log else _WITHOUT_LOG),
         ):
             stack.enter_context(patch.object(module, name, function))
+        # What the programs of a world write when it has ended.
+        stack.enter_context(redirect_stderr(io.StringIO()))
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            stack.callback(signal.signal, number, signal.getsignal(number))
         stack.callback(signal.signal, signal.SIGALRM, signal.signal(signal.SIGALRM, stop))
         stack.callback(signal.setitimer, signal.ITIMER_REAL, 0)
         signal.setitimer(signal.ITIMER_REAL, real_limit, 10.0)
