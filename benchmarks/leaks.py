@@ -3,8 +3,9 @@
 Each job rents a pod and deletes it, on an emulator that loses responses to orders and deletions, answers 429
 and 503, and boots pods that fail; one job in fifty runs in a process that is killed. The same mix of faults
 meets primepods (a lease of the three cheapest offers, then `primepods sweep`), a loop over `requests` that
-tries each request four times and deletes in a `finally`, and the same loop over the vendor's client, if
-PyPI's `prime` is installed. Time on the emulator is 60 times as fast.
+tries each request four times and deletes in a `finally`, and the same loop over the vendor's client and
+SkyPilot's provider functions, if PyPI's `prime` and `skypilot` are installed. Time on the emulator is 60
+times as fast. `--output FOLDER` writes leaks.json and leaks.svg there.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ import asyncio
 import importlib
 import importlib.util
 import json
+import logging
 import os
 import random
 import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from threading import Timer
 from typing import Any, Protocol
@@ -29,7 +33,11 @@ from typing import Any, Protocol
 import primepods
 from primepods.emulator import Emulator, LostDeletion, Reset, Status
 
-TOOLS = ("primepods", "requests", "prime")
+from . import report
+from .picture import draw_leaks
+
+TOOLS = {"primepods": "primepods", "requests": "requests", "prime": "prime_cli", "skypilot": "sky"}
+"""Each tool, with the module that shows that it is installed."""
 _SPEED = 60.0
 _BOOT_SECONDS = 12.0
 _IN_FLIGHT = 16
@@ -129,6 +137,63 @@ class Prime:
         self._pods.delete(pod_id)
 
 
+class SkyPilot:
+    """The same calls with SkyPilot's provider functions, used as its provisioner does.
+
+    That tears a cluster down if its launch has failed, three times at most. Its pauses are as much shorter as
+    the emulator's time is faster.
+    """
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        utils: Any = importlib.import_module("sky.provision.primeintellect.utils")
+        common: Any = importlib.import_module("sky.provision.common")
+        instance: Any = importlib.import_module("sky.provision.primeintellect.instance")
+        logging.disable()  # it writes to the standard output, as this program does
+        pod = order["pod"]
+        machine = f"{order['provider']['type']}__{pod['gpuCount']}x{pod['gpuType']}__-1__-1"
+        # In the place of its catalog, which it would download.
+        vars(utils).update(_df=pod, _lookup_dict={machine: pod["cloudId"]})
+        utils.INITIAL_BACKOFF_SECONDS /= _SPEED
+        instance.POLL_INTERVAL /= _SPEED
+        self._sky = instance
+        self._config = common.ProvisionConfig(
+            provider_config={"zones": "UNSPECIFIED"},
+            authentication_config={},
+            docker_config={},
+            node_config={"InstanceType": machine, "DiskSize": None},
+            count=1,
+            tags={},
+            resume_stopped_nodes=False,
+            ports_to_open_on_launch=None,
+        )
+        self._clusters: dict[str, str] = {}
+
+    def create(self) -> str:
+        """Launch a cluster of one pod, and wait until it is ready."""
+        name = f"job-{uuid.uuid4().hex[:10]}"
+        try:
+            record = self._sky.run_instances("UNSPECIFIED", name, name, self._config)
+        except Exception:
+            for _ in range(3):
+                with suppress(Exception):
+                    self._sky.terminate_instances(name)
+                    break
+                time.sleep(self._sky.POLL_INTERVAL)
+            raise
+        self._clusters[record.head_instance_id] = name
+        return str(record.head_instance_id)
+
+    def status(self, pod_id: str) -> str:
+        """Return the pod's state."""
+        name = self._clusters[pod_id]
+        state, _ = self._sky.query_instances(name, name, {}).get(pod_id, (None, None))
+        return "ACTIVE" if getattr(state, "name", "") == "UP" else str(state)
+
+    def delete(self, pod_id: str) -> None:
+        """Terminate the pod's cluster, and wait until it is gone."""
+        self._sky.terminate_instances(self._clusters[pod_id])
+
+
 def die_after(seconds: float | None) -> float:
     """Have this process killed, if asked to; return the seconds that the work of its job takes."""
     if seconds is None:
@@ -215,7 +280,12 @@ def work(tool: str, count: int, kill_after: float | None) -> None:
             },
             "provider": {"type": offer.provider},
         }
-        calls = (Requests if tool == "requests" else Prime)(order)
+        kinds: dict[str, Callable[[dict[str, Any]], Calls]] = {
+            "requests": Requests,
+            "prime": Prime,
+            "skypilot": SkyPilot,
+        }
+        calls = kinds[tool](order)
         seconds = die_after(kill_after)
         with ThreadPoolExecutor(_IN_FLIGHT) as pool:
             jobs = list(pool.map(lambda _: run_loop(calls, seconds), range(count)))
@@ -241,6 +311,11 @@ def measure(tool: str, jobs: int, seed: int) -> dict[str, Any]:
             "PRIME_API_BASE_URL": emulator.url,
             "PRIME_BASE_URL": emulator.url,
         }
+
+        if tool == "skypilot":
+            Path(folder, ".prime").mkdir()
+            saved = {"api_key": emulator.api_key, "base_url": emulator.url}
+            Path(folder, ".prime", "config.json").write_text(json.dumps(saved), encoding="utf-8")
 
         def start(count: int, kill_after: float | None) -> list[Job]:
             command = [sys.executable, "-m", "benchmarks.leaks", "--work", tool, "--jobs", str(count)]
@@ -282,17 +357,23 @@ def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.leaks", description=__doc__)
     parser.add_argument("--jobs", type=int, default=1_000)
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--only", nargs="+", choices=TOOLS, default=TOOLS)
+    parser.add_argument("--only", nargs="+", choices=TOOLS, default=list(TOOLS))
+    parser.add_argument("--output", type=Path, help="folder for leaks.json and leaks.svg")
     parser.add_argument("--work", choices=TOOLS, help=argparse.SUPPRESS)
     parser.add_argument("--kill-after", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
         work(options.work, options.jobs, options.kill_after)
+    results: list[dict[str, Any]] = []
     for tool in options.only:
-        if tool == "prime" and importlib.util.find_spec("prime_cli") is None:
-            print("prime is not installed and is left out", file=sys.stderr)
+        if importlib.util.find_spec(TOOLS[tool]) is None:
+            print(f"{tool} is not installed and is left out", file=sys.stderr)
             continue
-        print(json.dumps(measure(tool, options.jobs, options.seed)), flush=True)
+        results.append(measure(tool, options.jobs, options.seed))
+        print(json.dumps(results[-1]), flush=True)
+    if options.output:
+        (options.output / "leaks.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        (options.output / "leaks.svg").write_text(draw_leaks(results, report.machine()), encoding="utf-8")
 
 
 if __name__ == "__main__":

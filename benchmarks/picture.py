@@ -1,10 +1,11 @@
-"""SVG chart of the contests, readable on light and dark pages."""
+"""SVG charts of the contests and of the pods that nobody owns, readable on light and dark pages."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 from .measure import Contest, quartiles
 
@@ -40,12 +41,48 @@ def draw(contests: Sequence[Contest], machine: str) -> str:
         parts += panel
         y += height
     notes = ["Medians; whiskers: quartiles; x: times primepods' median.", *_wrap(machine)]
+    return _picture(parts, y, notes, label="How long primepods and other clients take")
+
+
+def draw_leaks(results: Sequence[Mapping[str, Any]], machine: str) -> str:
+    """Return the SVG of `benchmarks.leaks`: a bar for each tool, shorter is better."""
+    parts: list[str] = []
+    y = 16
+    jobs = results[0]["jobs"]
+    for what, key in (
+        (f"Pods that nobody owns, after {jobs:,} jobs with faults", "left"),
+        ("Pods that run, though the tool said that they were deleted", "false claims"),
+    ):
+        parts.append(f'<text class="head" x="16" y="{y + 20}">{what}</text>')
+        y += _HEADING_HEIGHT - 10
+        longest = max(1, *(row[key] for row in results))
+        for row in sorted(results, key=lambda row: (row[key], row["tool"] != "primepods")):
+            figure = f"{row[key]}"
+            if key == "left":
+                figure += f"  (${row['dollars a day']:,.0f} a day)"
+            kind = "ours" if row["tool"] == "primepods" else "peer"
+            weight = ' class="strong"' if kind == "ours" else ""
+            length = _MAX_BAR_WIDTH * row[key] / longest
+            middle = y + _BAR_HEIGHT / 2 + 4.5
+            size = f'width="{max(2.0, length):.1f}" height="{_BAR_HEIGHT}"'
+            parts += [
+                f'<text{weight} x="{_LABEL_WIDTH - 8}" y="{middle}" text-anchor="end">{row["tool"]}</text>',
+                f'<rect class="{kind}" x="{_LABEL_WIDTH}" y="{y}" {size} rx="3"/>',
+                f'<text{weight} x="{_LABEL_WIDTH + length + 8:.1f}" y="{middle}">{figure}</text>',
+            ]
+            y += _BAR_HEIGHT + _BAR_GAP
+        y += 12
+    return _picture(parts, y, _wrap(machine), label="How many pods primepods and other clients leave")
+
+
+def _picture(parts: list[str], y: int, notes: Sequence[str], *, label: str) -> str:
+    """Return the SVG of some parts, with notes below them."""
     for note in notes:
         parts.append(f'<text class="soft" x="16" y="{y + 12}" font-size="11">{escape(note)}</text>')
         y += 18
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {y + 12}" width="{_WIDTH}" '
-        f'height="{y + 12}" role="img" aria-label="How long primepods and other clients take">\n'
+        f'height="{y + 12}" role="img" aria-label="{label}">\n'
         f"<style>{_STYLE}</style>\n"
         f'<rect class="page" width="100%" height="100%" rx="8"/>\n' + "\n".join(parts) + "\n</svg>\n"
     )

@@ -11,7 +11,7 @@ from . import sync
 from .measure import Contest, Row, quartiles, summary
 
 _TIME_SCALES = ((1.0, "s"), (1e3, "ms"), (1e6, "µs"))
-_PEERS = ("prime", "pydantic", "httpx", "requests", "anyio", "typer")
+_PEERS = ("prime", "pydantic", "httpx", "requests", "anyio", "typer", "skypilot")
 
 
 def machine() -> str:

@@ -57,16 +57,22 @@ def print_error(command: str, error: Exception | str) -> None:
 
 def _describe(error: Exception | str) -> str:
     """Return an error's text, worded for the shell."""
-    if isinstance(error, primepods.NotFoundError):
-        pod = _POD_PATH.search(error.path)
-        # A 404 whose body is no JSON object may come from a gateway, which knows no pods.
-        if pod is not None and isinstance(error.body, dict):
-            hint = "see primepods list, and primepods history for terminated pods"
-            return f"no pod has the name or id {unquote(pod[1])!r}: {hint}"
+    if (pod_id := _missing_pod(error)) is not None:
+        hint = "see primepods list, and primepods history for terminated pods"
+        return f"no pod has the name or id {pod_id!r}: {hint}"
     text = reword_for_shell(str(error))
     if isinstance(error, primepods.RateLimitError) and error.retry_after is not None:
         return f"{text} Try again in {math.ceil(error.retry_after):,} s."
     return text
+
+
+def _missing_pod(error: Exception | str) -> str | None:
+    """Return the id of a pod of which the API says that it does not exist."""
+    if isinstance(error, primepods.NotFoundError) and isinstance(error.body, dict):
+        # A 404 whose body is no JSON object may come from a gateway, which knows no pods.
+        found = _POD_PATH.search(error.path)
+        return None if found is None else unquote(found[1])
+    return None
 
 
 def reword_for_shell(text: str) -> str:
@@ -143,6 +149,10 @@ def _errors_to_exit_codes(command: str, *, verbose: bool) -> Generator[None]:
         raise typer.Exit(ExitCode.BROKEN_PIPE) from None
     except (CommandError, primepods.PrimePodsError, OSError, ValueError) as error:
         print_error(command, error)
+        if (pod_id := _missing_pod(error)) is not None:
+            from primepods.remote import note_hosts
+
+            note_hosts(removed=[pod_id])
         raise typer.Exit(_exit_code(error)) from None
 
 

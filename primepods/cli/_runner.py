@@ -16,7 +16,7 @@ import primepods
 from primepods.remote import echo, find_nodes, rank_variables
 from primepods.runs import Run, RunRecord, follow_job, take_over_lease
 
-from ._account import check_rights, find_disks
+from ._account import check_rights, choose_disks
 from ._copies import describe, measure, parse_exclusion, progress
 from ._durations import short_duration
 from ._errors import CommandError, ExitCode, print_error
@@ -100,8 +100,13 @@ class Runner:
         while True:
             try:
                 return await self._rent(client)
-            except _PodLostError as exc:
+            except (_PodLostError, CommandError, primepods.PrimePodsError) as exc:
                 record = self._record
+                if record.result is not None and not self._run.may_have_pod:
+                    # The process that has died had done the work, and the pod is gone.
+                    return record.result
+                if not isinstance(exc, _PodLostError):
+                    raise
                 may_be_billed = getattr(exc, "__notes__", ())
                 if record.restart >= record.restarts or may_be_billed:
                     text = " ".join([f"{exc}. Its results are lost.", *may_be_billed])
@@ -132,6 +137,10 @@ class Runner:
             # The lease has said so if the pod may still be billed.
             if lease.supervisor.release_error is None:
                 self._print_summary(pod, is_interrupted=not isinstance(exc, Exception))
+            is_gone = isinstance(exc, primepods.PodFailedError | primepods.NotFoundError)
+            if pod is None and is_gone and self._is_taken_over and self._record.job is not None:
+                # Lost while the run had no process.
+                raise _PodLostError(str(exc).rstrip(".")) from None
             raise
         finally:
             self._run.save(spent=self._record.spent + lease.supervisor.spent, leased_at=None)
@@ -190,7 +199,7 @@ class Runner:
         with suppress(primepods.PrimePodsError):
             check_rights(await client.account.whoami(), "instances")
         if "disks" in changes:
-            found = find_disks(changes["disks"], *await client.disks.list().collect())
+            found = choose_disks(changes["disks"], *await client.disks._listed().collect())  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - as find_disks
             changes["disks"] = find["disks"] = [disk.id for disk in found]
         if record.ssh_key is not None:
             changes["ssh_key_id"] = find_key(record.ssh_key, [key async for key in client.ssh_keys.list()])
@@ -234,7 +243,10 @@ class Runner:
             await _stop(jobs)
             raise
         download_code = await self._download_all(pod, workdir)
-        return code or download_code
+        code = code or download_code
+        # Before the deletion, after which the pod cannot be asked any more.
+        self._run.save(result=code)
+        return code
 
     async def _has_started(self, jobs: list[primepods.AsyncJob]) -> bool:
         """Return whether a process that has died has started the job.

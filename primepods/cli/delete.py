@@ -128,17 +128,19 @@ class _Deletion:
             print_error(self.api.command, "some pods may still be running and billed: see primepods list")
             raise
         terminating = [state for state in deletions.values() if state != primepods.PodState.TERMINATED]
-        failed = [exc for exc in deletions.errors.values() if not isinstance(exc, primepods.NotFoundError)]
+        errors = deletions.errors
+        missing = [pod_id for pod_id in errors if isinstance(errors[pod_id], primepods.NotFoundError)]
+        failed = errors.keys() - missing
         summary = f"{count(deletions, 'pod')} deleted"
         if terminating:
             summary += f" ({len(terminating):,} not gone yet)"
         if failed:
             summary += f", {len(failed):,} failed and may still be billed"
         print_info(f"{summary}.")
-        print_errors(self.api.command, deletions.errors)
-        note_hosts(removed=deletions)
+        print_errors(self.api.command, errors)
+        note_hosts(removed=[*deletions, *missing])
         write_ids(deletions)
         if self.wait is not None and deletions:
             self.client.pods.wait(deletions, until=primepods.gone, timeout=self.wait, interval=_INTERVAL)
             print_info(f"{count(deletions, 'pod')} confirmed gone.")
-        return deletions.errors
+        return errors

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shlex
 import signal
 import subprocess
@@ -177,7 +176,7 @@ def _end_runs(folder: Path) -> None:
 
     runs = [run for run in list_runs(folder)[0] if run.is_live]
     for run in runs:
-        os.kill(run.record.pid, signal.SIGINT)
+        run.signal(signal.SIGINT)
     ends_at = time.monotonic() + _RUN_TIMEOUT
     while any(run.is_live for run in runs) and time.monotonic() < ends_at:
         time.sleep(_POLL_INTERVAL)

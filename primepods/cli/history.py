@@ -13,6 +13,7 @@ import attrs
 import typer
 
 import primepods
+from primepods.remote import note_hosts
 
 from ._command import Api, api_command
 from ._durations import parse_day, short_duration
@@ -87,6 +88,7 @@ def command(
         api.client() as client,
         readable_rows(islice(filter(record_filter.matches, client.pods.history()), limit)) as records,
     ):
+        note_hosts(removed=[record.id for record in records])
         if by is None:
             _RECORDS.print(records, print_options)
             if print_options.is_table:

@@ -10,9 +10,10 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import primepods
+from primepods.remote import is_emulated
 
 from ._command import Api, api_command
 from ._errors import CommandError
@@ -44,7 +45,8 @@ def command(api: Api, pod: PodHandle, *, open_browser: Open = False, node: Node 
     """
     with api.client() as client:
         found = client.pods.get(resolve_handle(client, pod, team=api.team))
-    if found.jupyter_url is not None:
+    # Behind the address of an emulated pod, there is nothing.
+    if found.jupyter_url is not None and not is_emulated(urlsplit(found.jupyter_url).hostname or ""):
         write(f"{found.jupyter_url}\n")
         if found.jupyter_password:
             print_info(f"Its password: {found.jupyter_password}")

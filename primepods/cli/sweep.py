@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 import primepods
+from primepods.remote import note_hosts
 
 from ._command import Api, api_command
 from ._confirm import YesOption, confirm
@@ -103,6 +104,7 @@ def _sweep(
             return
         confirm(f"Delete {count(found.found, 'pod')}?", yes=yes)
         swept = client.pods.sweep(prefix=prefix, older_than=older_than, expired=expired, only=found)
+    note_hosts(removed=swept.deleted)
     print_info(f"{len(swept.deleted)} deleted, {len(swept.errors)} failed")
     print_errors_and_exit_if_any(api.command, swept.errors)
     if len(swept.found) < len(found.found):

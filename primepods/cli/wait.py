@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import primepods
+from primepods.remote import note_hosts
 
 from ._command import Api, api_command
 from ._durations import Interval, parse_duration
@@ -75,6 +76,8 @@ def command(
     except primepods.WaitError as error:
         STATUSES.print([row for row in error.statuses.values() if condition(row)], print_options)
         raise
+    if until is Goal.GONE:
+        note_hosts(removed=ids)
     STATUSES.print(list(statuses.values()), print_options)
     failed = [row for row in statuses.values() if row.has_failed]
     if failed and until is not Goal.FAILED:

@@ -44,6 +44,7 @@ from ._files import (
     read_max_hourly,
     saved_contexts,
 )
+from ._host import this_host
 from ._urls import check_base_url, find_proxy, is_loopback, origin
 
 if TYPE_CHECKING:
@@ -68,9 +69,11 @@ __all__ = [
     "find_proxy",
     "is_loopback",
     "lease_folder",
+    "max_hourly",
     "origin",
     "resolve",
     "saved_contexts",
+    "this_host",
 ]
 
 KEY_PAGE: Final = "https://app.primeintellect.ai/dashboard/tokens"
@@ -113,8 +116,6 @@ class Settings:
     headers: tuple[tuple[str, Secret], ...] = attrs.field(default=(), repr=False)
     """Additional headers of each request, in lower case; the values may be secrets."""
     proxy: Secret | None = attrs.field(default=None, repr=False)
-    max_hourly: float | None = None
-    """What the pods of the account, with one that is ordered, may cost an hour."""
     clock: Clock = attrs.field(default=SYSTEM_CLOCK, repr=False)
     on_event: Hook | None = attrs.field(default=None, eq=False, repr=False)
     """Not compared: clients with equal settings share a poller, and each wait has its own ``on_event``."""
@@ -165,7 +166,6 @@ def resolve(
         user_agent=None if user_agent is None else _check_user_agent(user_agent),
         headers=check_headers("default_headers", headers),
         proxy=find_proxy(url_parts) if own_connections else None,
-        max_hourly=_check_max_hourly(_find_max_hourly()),
         on_event=on_event,
     )
 
@@ -224,7 +224,15 @@ def _find_max_hourly() -> Found | None:
     return from_environment(variables.MAX_HOURLY) or read_max_hourly()
 
 
-def _check_max_hourly(found: Found | None) -> float | None:
+def max_hourly() -> float | None:
+    """Return what the pods of the account, with one that is ordered, may cost an hour; ``None`` for no limit.
+
+    Read at each order: a limit that cannot be read stops orders, but no deletion.
+
+    Raises:
+        ConfigError: It is not a number of at least 0, or its file cannot be read.
+    """
+    found = _find_max_hourly()
     if found is None:
         return None
     try:

@@ -6,8 +6,6 @@ import hashlib
 import json
 import math
 import os
-import socket
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +14,7 @@ import attrs
 from attrs.validators import instance_of, optional
 
 from .._utils.unique_names import UniqueName, is_unique
-from ..config import Settings
+from ..config import Settings, this_host
 
 _VERSION: Final = 3
 _READABLE_VERSIONS: Final = (2, 3)
@@ -90,8 +88,7 @@ class LeaseRecord:
     @property
     def is_other_host(self) -> bool:
         """Whether the process runs on another machine, in another container, or ran before the last boot."""
-        own = this_process()
-        return any(getattr(self, name) != own[name] for name in ("host", "boot_id", "pid_namespace"))
+        return (self.host, self.boot_id, self.pid_namespace) != this_host()
 
     def foreign_reason(self, settings: Settings) -> str | None:
         """Return why an account cannot tell whether the pod is gone; ``None`` if it can."""
@@ -172,21 +169,14 @@ def new_record(name: str, settings: Settings, now: float | None = None) -> Lease
 
 def this_process() -> dict[str, Any]:
     """Return the fields of a record that say which process it is of."""
+    host, boot_id, pid_namespace = this_host()
     return {
-        "host": socket.gethostname(),
-        # Both exist on Linux only.
-        "boot_id": _or_none(lambda: Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()),
-        "pid_namespace": _or_none(lambda: str(Path("/proc/self/ns/pid").readlink())),
+        "host": host,
+        "boot_id": boot_id,
+        "pid_namespace": pid_namespace,
         "pid": os.getpid(),
         "process_start": _process_start(os.getpid()),
     }
-
-
-def _or_none(read: Callable[[], str]) -> str | None:
-    try:
-        return read()
-    except OSError:
-        return None
 
 
 def as_time(seconds: float) -> datetime:

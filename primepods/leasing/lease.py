@@ -10,7 +10,7 @@ from .._utils.money import money
 from .._utils.pod_reference import PodReference
 from .._utils.summaries import html_table
 from ..errors import ClientClosedError, PrimePodsError, WaitTimeoutError
-from ..models import Endpoint, Pod, PodStatus
+from ..models import Endpoint, Node, Pod, PodStatus
 from ..remote import AsyncRemote
 from ..ssh import SSHTarget
 from ..waiting import OnChange
@@ -89,6 +89,9 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
     def __init__(self, supervisor: LeaseSupervisor) -> None:
         LeasedPodView.__init__(self, supervisor)
         AsyncRemote.__init__(self, self.pod.id, self.status.nodes, supervisor.options.ssh)
+
+    async def _find_nodes(self, *, again: bool = False) -> tuple[Node, ...]:
+        return (await self._rental.client.pods.get(self.id)).nodes if again else self.status.nodes
 
     def _check_usable(self) -> None:
         if not self._supervisor.is_usable:

@@ -18,7 +18,7 @@ from ._job_reader import JobLines
 from ._scripts import remote_path
 from .forward import AsyncForward
 from .job import AsyncJob, AsyncJobOutput, job_lines, read_output
-from .options import SSHOptions, host_key_settings, machine_name
+from .options import SSHOptions, host_key_settings, is_emulated, machine_name
 from .remote import (
     AsyncRemote,
     check_work,
@@ -57,6 +57,7 @@ __all__ = [
     "host_key_settings",
     "hosts_file",
     "install_hosts",
+    "is_emulated",
     "job_lines",
     "machine_name",
     "measure_upload",

@@ -12,7 +12,7 @@ import os
 import re
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -40,6 +40,9 @@ _DATA: Final = "# primepods: "
 _KEYS: Final = "# Host keys: "
 _SHORT_ID: Final = 8
 _ALIAS: Final = re.compile(r"pod_[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+_notes: deque[tuple[tuple[HostEntry, ...], frozenset[str]]] = deque(maxlen=10_000)
+"""Changes that are not in our file yet."""
 
 _log = logging.getLogger("primepods.remote")
 
@@ -185,20 +188,27 @@ def uninstall_hosts() -> None:
 
 def note_hosts(added: Iterable[HostEntry] = (), removed: Iterable[str] = ()) -> None:
     """Change the pods in our file, if it is there; an error is logged."""
-    if not _is_installed():
-        return
+    if _is_installed():
+        _notes.append((tuple(added), frozenset(removed)))
+        _apply_notes()
+
+
+def _apply_notes() -> None:
     try:
         with _locked():
             text = hosts_file().read_text(encoding="utf-8")
-            if _keys_line() not in text:
-                return  # another state folder, such as that of an emulator
             entries = _parse(text)
-            gone = set(removed)
-            known = entries | {entry.pod_id: entry for entry in added if any(entry.nodes)}
-            changed = {pod_id: entry for pod_id, entry in known.items() if pod_id not in gone}
-            if changed != entries:
+            changed = dict(entries)
+            # All that were made so far, in their order, whichever thread is first.
+            while _notes:
+                added, removed = _notes.popleft()
+                changed |= {entry.pod_id: entry for entry in added if any(entry.nodes)}
+                changed = {pod_id: entry for pod_id, entry in changed.items() if pod_id not in removed}
+            # Not if it is of another state folder, such as that of an emulator.
+            if changed != entries and _keys_line() in text:
                 _write_own(changed.values(), is_created=_CREATED in text)
     except (OSError, UnicodeDecodeError, ConfigError) as exc:
+        _notes.clear()
         _log.warning("The pods in ~/.ssh/config could not be updated: %s", exc)
 
 
@@ -224,11 +234,12 @@ def _parse(text: str) -> dict[str, HostEntry]:
 
 
 def note_hosts_in_thread(added: Iterable[HostEntry] = (), removed: Iterable[str] = ()) -> None:
-    """Call :func:`note_hosts` in a thread, so that an event loop does not wait for the lock."""
+    """Do the same in a thread, without waiting for the lock; calls take effect in their order."""
     if _is_installed():
+        _notes.append((tuple(added), frozenset(removed)))
         # Not a daemon: the interpreter's exit waits for it. During that, no thread can be started.
         with suppress(RuntimeError):
-            threading.Thread(target=note_hosts, args=(added, removed), name="primepods-hosts").start()
+            threading.Thread(target=_apply_notes, name="primepods-hosts").start()
 
 
 def _is_installed() -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import re
 import shlex
@@ -21,7 +20,7 @@ from ..errors import ConfigError, LoginError
 from ..ssh import SSHTarget
 from ._scripts import bootstrap
 from ._session import Session
-from .options import SSHOptions, host_alias, known_hosts
+from .options import SSHOptions, host_alias, is_emulated, known_hosts
 
 _RETRY_INTERVAL: Final = 2.0
 _REFUSED_INTERVAL: Final = 6.0
@@ -36,8 +35,6 @@ _LOCAL_FAULT: Final = re.compile(
     r"Bad configuration option|unknown option|percent_expand|Bad owner or permissions|^usage: ssh"
 )
 """Messages of ``ssh`` about its own options and files."""
-_EMULATED: Final = ipaddress.IPv4Network("198.18.0.0/15")
-"""Addresses of emulated pods, which no network has."""
 _OFFERED: Final = re.compile(r"Offering public key: (.*)")
 
 _log = logging.getLogger("primepods.remote")
@@ -204,14 +201,6 @@ class Login:
 def _is_refusal(said: str) -> bool:
     """Return whether the pod accepted none of the keys."""
     return LoginError("", pod_id="", said=said).is_key_refused
-
-
-def is_emulated(host: str) -> bool:
-    """Return whether an address is that of an emulated pod."""
-    try:
-        return ipaddress.ip_address(host) in _EMULATED
-    except ValueError:
-        return False
 
 
 def _clean_message(said: str) -> str:

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Final, Self
 import anyio
 
 from .._utils.arguments import check_count, check_string
-from .._utils.text import quote
-from ..errors import ConfigError, ConnectionLostError, LoginError
+from .._utils.text import one_line, quote
+from ..errors import APIError, ConfigError, ConnectionLostError, LoginError, NotFoundError, TransportError
 from ._exchange import exchange
 from ._scripts import make_script
-from ._session import drop
+from ._session import Sink
+from .results import Stream
 
 if TYPE_CHECKING:
+    from ._login import Login
     from .remote import AsyncRemote
 
 _LOOPBACK: Final = "127.0.0.1"
@@ -27,6 +29,10 @@ _HOST: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*|[0-9A-Fa-f:.]+")
 _MAX_PORT: Final = 65_535
 _RECONNECT_TIMEOUT: Final = 900.0
 _RETRY_INTERVAL: Final = 1.0
+_ADDRESS_INTERVAL: Final = 30.0
+"""Seconds after which a lost pod's address is read again."""
+_FORBIDDEN: Final = re.compile(rb"[^\n]*administratively prohibited[^\n]*")
+_MAX_SAID: Final = 1_000
 _MIN_GOOD_CONNECTION: Final = 10.0
 """Seconds after which a connection counts as one that worked."""
 
@@ -51,6 +57,8 @@ class AsyncForward:
             if not _HOST.fullmatch(check_string("host", host)):
                 raise ValueError(f"host must be a host name or an address, got {quote(host)}")
         self._task: asyncio.Task[None] | None = None
+        self._is_told = False
+        """Whether ``wait`` has raised the error."""
 
     @property
     def local_ports(self) -> tuple[int, ...]:
@@ -71,12 +79,15 @@ class AsyncForward:
         """Wait until the pod cannot be reached any more.
 
         Raises:
-            ConnectionLostError: The connection was lost, and there was no other for 15 minutes.
-            LoginError: The pod has no address any more.
+            ConnectionLostError: The connection was lost, and there was no other for 15 minutes; or the pod
+                forbids the forwarding of ports.
+            LoginError: The pod cannot be logged in to any more.
+            NotFoundError: The connection was lost, and the pod is gone.
         """
         if self._task is None:
             raise RuntimeError("Use the forward in a block.")
         await asyncio.wait({self._task})
+        self._is_told = True
         await self._task
 
     async def __aenter__(self) -> Self:
@@ -97,52 +108,96 @@ class AsyncForward:
             opening.cancel()
         if self._task.done():
             await self._task
+        # Retrieve an error that nobody sees, because the block has failed, or its end was cancelled.
+        self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._end()
+        error = await self._end()
+        if error is not None and not self._is_told:
+            if exc is None:
+                raise error
+            exc.add_note(str(error))
 
-    async def _end(self) -> None:
-        """End the connection; a cancellation does not keep it from ending."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+    async def _end(self) -> BaseException | None:
+        """End the connection; return why it had ended. A cancellation does not keep it from ending."""
+        if self._task is None:
+            return None
+        self._task.cancel()
+        await asyncio.wait({self._task})
+        return None if self._task.cancelled() else self._task.exception()
 
     async def _run(self, is_open: asyncio.Event) -> None:
-        """Keep a connection open, and reconnect when it is lost."""
-        login = await self._remote._get_login()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own package
-        options = ["-o", "ExitOnForwardFailure=yes", "-o", "ClearAllForwardings=no"]
+        """Keep a connection open, and reconnect when it is lost, to the address that the pod then has."""
+        get_login = self._remote._get_login  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own package
+        login = await get_login()
+        timeout: float | None = None
+        lost_at: float | None = None
+        while True:
+            began_at = anyio.current_time()
+            try:
+                began_at = await self._connect(login, is_open, timeout)
+            except LoginError as exc:
+                if timeout is None or anyio.current_time() < began_at + timeout:
+                    raise  # such as a changed host key
+                if lost_at is not None and anyio.current_time() >= lost_at + _RECONNECT_TIMEOUT:
+                    raise ConnectionLostError(
+                        f"The connection to pod {login.label} was lost, and there was no other within "
+                        f"{_RECONNECT_TIMEOUT:g} s: its ports are not forwarded any more.",
+                        pod_id=self.pod_id,
+                    ) from exc
+            else:
+                if lost_at is None or anyio.current_time() - began_at > _MIN_GOOD_CONNECTION:
+                    lost_at = anyio.current_time()
+                    _log.warning(
+                        "Lost the connection to pod %s and its ports; connecting again.", login.label
+                    )
+                else:
+                    await anyio.sleep(_RETRY_INTERVAL)
+            timeout = _ADDRESS_INTERVAL
+            try:
+                login = await get_login(again=True)
+            except NotFoundError:
+                raise
+            except (APIError, TransportError, LoginError) as exc:
+                _log.debug("The address of pod %s cannot be read: %s", login.label, exc)
+
+    async def _connect(self, login: Login, is_open: asyncio.Event, timeout: float | None) -> float:
+        """Forward the ports until the connection is lost; return the time at which it was made.
+
+        Raises:
+            LoginError: The pod refused all logins.
+            ConnectionLostError: The pod forbids the forwarding of ports.
+        """
+        # Without INFO, ssh does not say that a forwarded connection was refused.
+        options = ["-o", "ExitOnForwardFailure=yes", "-o", "ClearAllForwardings=no", "-o", "LogLevel=INFO"]
         for port, local_port, host in self._ports:
             shown = f"[{host}]" if ":" in host else host
             options += ["-L", f"{_LOOPBACK}:{local_port}:{shown}:{port}"]
-        script = make_script("forward.sh")
+        said = b""
 
-        async def on_output(_: bytes) -> None:
+        async def on_stdout(_: bytes) -> None:
             # From here on, the script ends the connection if this process is killed.
             is_open.set()
 
-        lost_at: float | None = None
-        while True:
-            timeout = None if lost_at is None else lost_at + _RECONNECT_TIMEOUT - anyio.current_time()
-            try:
-                async with login.session(first=options, timeout=timeout) as session:
-                    began_at = anyio.current_time()
-                    await exchange(session, script, None, {"stdout": on_output, "stderr": drop})
-            except LoginError as exc:
-                if lost_at is None or anyio.current_time() < lost_at + _RECONNECT_TIMEOUT:
-                    raise  # such as a changed host key
+        async def on_stderr(piece: bytes) -> None:
+            nonlocal said
+            said = (said + piece)[-_MAX_SAID:]
+            if (found := _FORBIDDEN.search(said)) is not None:
                 raise ConnectionLostError(
-                    f"The connection to pod {login.label} was lost, and there was no other within "
-                    f"{_RECONNECT_TIMEOUT:g} s: its ports are not forwarded any more.",
+                    f"Pod {login.label} forbids the forwarding of ports. Look at AllowTcpForwarding and "
+                    "PermitOpen in its /etc/ssh/sshd_config. ssh said: "
+                    f"{one_line(found[0].decode(errors='replace'))}",
                     pod_id=self.pod_id,
-                ) from exc
-            if lost_at is None or anyio.current_time() - began_at > _MIN_GOOD_CONNECTION:
-                lost_at = anyio.current_time()
-                _log.warning("Lost the connection to pod %s and its ports; connecting again.", login.label)
-            else:
-                await anyio.sleep(_RETRY_INTERVAL)
+                )
+
+        async with login.session(first=options, timeout=timeout) as session:
+            began_at = anyio.current_time()
+            sinks: dict[Stream, Sink] = {"stdout": on_stdout, "stderr": on_stderr}
+            await exchange(session, make_script("forward.sh"), None, sinks)
+        return began_at
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.pod_id} {self.local_ports}>"

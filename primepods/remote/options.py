@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import ipaddress
 import os
 import re
 import shlex
@@ -28,6 +29,8 @@ _SPECIAL_IN_PATHS: Final = re.compile(r"\$\{|[\"\\\x00-\x1f]")
 _MAX_MESSAGE_LENGTH: Final = 1_000
 _MISSING_ERRORS: Final = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENOEXEC}
 _CHECK_TIMEOUT: Final = 20.0
+_EMULATED: Final = ipaddress.IPv4Network("198.18.0.0/15")
+"""Addresses of emulated pods, which no network has."""
 _DEFAULTS: Final = {
     "BatchMode": "yes",
     "ConnectTimeout": "15",
@@ -211,3 +214,11 @@ def known_hosts() -> str:
             "PRIMEPODS_STATE_DIR to a writable folder."
         ) from None
     return path
+
+
+def is_emulated(host: str) -> bool:
+    """Return whether an address is that of an emulated pod."""
+    try:
+        return ipaddress.ip_address(host) in _EMULATED
+    except ValueError:
+        return False

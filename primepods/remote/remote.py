@@ -6,10 +6,10 @@ import os
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .._utils.arguments import check_flag
-from ..errors import LoginError
+from ..errors import ConnectionLostError, LoginError
 from ..models import Node
 from ..ssh import SSHTarget
 from ._exclude import Exclusion
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .forward import AsyncForward
     from .job import AsyncJob
 
+_LOGIN_INTERVAL: Final = 1.0
 _PORTS: Final = range(20_000, 32_000)
 """Ports below those that systems choose for outgoing connections."""
 _MAX_PORTS: Final = 32
@@ -141,11 +142,18 @@ class AsyncRemote:
             ConfigError: ``ssh`` is missing, or the folder for host keys is unusable.
         """
         from ._all_nodes import run_on_all
+        from ._command import Command
 
+        options: dict[str, Any] = {
+            "cwd": cwd,
+            "timeout": timeout,
+            "on_line": on_line,
+            "input": None,
+            "capture": True,
+        }
         # Raises for invalid arguments before anything is sent.
-        check_work(command, env=env, cwd=cwd)
+        Command(command, env=env, **options)
         self._check_usable()
-        options = {"cwd": cwd, "timeout": timeout, "on_line": on_line, "input": None, "capture": True}
         nodes = await find_nodes(self)
         logins = [await node._get_login() for node in nodes]  # noqa: SLF001 - of this class
         return await run_on_all(logins, command, await rank_variables(nodes), env or {}, options)
@@ -241,7 +249,7 @@ class AsyncRemote:
             exclude: Patterns of files and folders to leave out of a folder, as for rsync and tar: ``".git"``
                 and ``"*.pyc"`` match a name at any depth, ``"docs/build"`` the end of a path, ``"/build"``
                 only the top, ``"build/"`` only folders; ``*`` and ``?`` stop at a slash, ``**`` does not.
-            on_progress: Callback for the bytes so far, a few times a second; see ``on_line`` of :meth:`run`.
+            on_progress: Callback for the bytes so far, often and at the end; see ``on_line`` of :meth:`run`.
 
         Raises:
             LoginError: The pod refused all logins.
@@ -269,7 +277,7 @@ class AsyncRemote:
         Args:
             remote: The file or folder on the pod, relative to the home directory.
             local: The local target.
-            on_progress: Callback for the bytes so far, a few times a second; see ``on_line`` of :meth:`run`.
+            on_progress: Callback for the bytes so far, often and at the end; see ``on_line`` of :meth:`run`.
 
         Raises:
             LoginError: The pod refused all logins.
@@ -282,12 +290,18 @@ class AsyncRemote:
 
         await Download(remote, local, on_progress).run(await self._get_login())
 
-    async def _get_login(self) -> Login:
+    async def _find_nodes(self, *, again: bool = False) -> tuple[Node, ...]:
+        """Return the nodes; with ``again``, a leased pod asks the API, as the others always do."""
+        del again
+        return await self._nodes() if callable(self._nodes) else self._nodes
+
+    async def _get_login(self, *, again: bool = False) -> Login:
+        """Return the login; with ``again``, to the address that the pod has now."""
         from ._login import Login
 
         self._check_usable()
-        if self._login is None:
-            nodes = await self._nodes() if callable(self._nodes) else self._nodes
+        if self._login is None or again:
+            nodes = await self._find_nodes(again=again)
             number = self._node
             if number is None:
                 number = next((n for n, node in enumerate(nodes) if node.ssh is not None), 0)
@@ -321,10 +335,22 @@ async def wait_for_login(remote: AsyncRemote) -> None:
 
     Raises:
         LoginError: The pod refused all logins within the ``login_timeout``; nothing was run.
-        ConnectionLostError: ``ssh`` has failed after the login.
+        ConnectionLostError: ``ssh`` has failed after each login of that time.
         ConfigError: ``ssh`` is missing, or the folder for host keys is unusable.
     """
-    await remote.run("true")
+    import anyio
+
+    ends_at = anyio.current_time() + remote._options.login_timeout  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
+    while True:
+        try:
+            await remote.run("true")
+        except ConnectionLostError:
+            # One that is cut says nothing about the pod.
+            if anyio.current_time() >= ends_at:
+                raise
+            await anyio.sleep(_LOGIN_INTERVAL)
+        else:
+            return
 
 
 def forward_ports(remote: AsyncRemote, ports: Iterable[tuple[int, int, str]]) -> AsyncForward:
@@ -345,8 +371,7 @@ async def find_nodes(remote: AsyncRemote) -> tuple[AsyncRemote, ...]:
     Raises:
         APIError: The pod cannot be read.
     """
-    found = remote._nodes  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
-    nodes = await found() if callable(found) else found
+    nodes = await remote._find_nodes()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
     if len(nodes) == 1:
         return (remote,)
     options = remote._options  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module

@@ -8,6 +8,7 @@ import attrs
 
 from .._http.executor import RequestExecutor
 from .._utils.money import money
+from ..config import max_hourly
 from ..errors import BudgetExceededError
 from ..leasing.pods_api import PodsAPI
 from ..specs import PRICE_TOLERANCE, PodSpec
@@ -61,9 +62,10 @@ class HourlyLimit:
 
         Raises:
             BudgetExceededError: It would cost more, or the order has no ``max_price``.
+            ConfigError: The limit cannot be read.
             PrimePodsError: What runs is not known.
         """
-        limit = self._settings.max_hourly
+        limit = max_hourly()
         if limit is None:
             return
         pods, error = await self._pods.list().collect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shlex
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 
 import primepods
 from primepods.emulator import Edit, Emulator
-from primepods.remote import HostEntry, note_hosts
+from primepods.remote import HostEntry, note_hosts, note_hosts_in_thread
 from tests.cli.conftest import Run
 
 LOGIN = "root@192.0.2.7"
@@ -114,6 +115,37 @@ def test_entries_come_and_go_with_pods(
     for thread in threads():
         thread.join(20)
     assert "leased" not in own.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "command", [["ssh"], ["delete", "--yes"], ["wait", "--until", "gone"], ["history"]], ids=" ".join
+)
+def test_a_pod_that_others_have_deleted_goes(
+    emulator: Emulator, run: Run, config: Path, command: list[str]
+) -> None:
+    """When a command is told so: by a 404, by a wait, or by the history."""
+    pod_id = "9e1f0a7c5b3d4e2f8a6b1c0d9e8f7a6b"
+    emulator.add_pod(id=pod_id, name="taken", boot_seconds=0)
+    run("ssh-config", "--install")
+    emulator.delete_pod(pod_id)
+    assert ssh_reads(config, "pod_taken")["user"] != "me"
+    run(*command, *([pod_id] if command != ["history"] else []))
+    assert ssh_reads(config, "pod_taken")["user"] == "me"
+
+
+def test_changes_keep_their_order(run: Run, config: Path) -> None:
+    """Also while another process holds the lock, for which their threads wait."""
+    run("ssh-config", "--install")
+    own = config.with_name("primepods_config")
+    target = primepods.SSHTarget("root", "192.0.2.8", 22)
+    with own.with_name("primepods_config.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for number in range(8):
+            note_hosts_in_thread([HostEntry(f"id{number}", "brief", (target,))])
+            note_hosts_in_thread(removed=[f"id{number}"])
+    for thread in threads():
+        thread.join(20)
+    assert "brief" not in own.read_text(encoding="utf-8")
 
 
 def threads() -> list[threading.Thread]:

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ import pytest
 
 import primepods
 from primepods.emulator import Emulator
-from primepods.remote import forward_ports
+from primepods.remote import AsyncRemote, SSHOptions, forward_ports
 from tests.support.eventually import eventually
 
 from .conftest import LOCAL_SSH, Pod
-from .sshd import SSHServer, children
+from .sshd import SSHServer, children, free_port
 from .test_commands import eventually_ended
 
 pytestmark = pytest.mark.anyio
@@ -53,6 +53,11 @@ def read(url: str) -> str:
         return str(response.read().decode())
 
 
+def command_lines(pids: Iterable[int]) -> list[bytes]:
+    """The arguments of processes."""
+    return [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids]
+
+
 def can_connect(port: int, host: str = "127.0.0.1") -> bool:
     """Whether somebody listens."""
     with socket.socket() as client:
@@ -74,13 +79,22 @@ async def test_a_port_of_the_pod_is_one_of_this_machine(pod: Pod, web: int) -> N
 
 
 async def test_a_forward_survives_a_cut(
-    server: SSHServer, openssh: Pod, web: int, caplog: pytest.LogCaptureFixture
+    server: SSHServer, web: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With the same port, and a line in the log; ssh ends with the block, though a connection is open."""
+    """With the same port, at the pod's new address; ssh ends with the block, though a connection is open."""
+    moved = primepods.SSHTarget(server.target.user, "127.0.0.1", free_port())
+    server.start(f"Port {moved.port}")
+    addresses = [server.target]
+
+    async def find_nodes() -> tuple[primepods.Node, ...]:
+        return (primepods.Node(ip=None, ssh=addresses[-1]),)
+
+    remote = AsyncRemote("pod1", find_nodes, SSHOptions(ssh_options=server.options))
     before = set(children(os.getpid()))
-    async with openssh.remote().forward(web) as forward:
+    async with remote.forward(web) as forward:
         assert await asyncio.to_thread(read, forward.url) == "from the pod"
         port = forward.local_port
+        addresses.append(moved)
         server.cut()
         await eventually(lambda: caplog.records)
         await eventually(lambda: can_connect(port))
@@ -88,11 +102,41 @@ async def test_a_forward_survives_a_cut(
         assert await asyncio.to_thread(read, forward.url) == "from the pod"
         left_open = socket.create_connection(("127.0.0.1", port))
         own = set(children(os.getpid())) - before
+        [line] = await asyncio.to_thread(command_lines, own)
     left_open.close()
-    assert own
+    assert str(moved.port).encode() in line.split(b"\0")
     await eventually_ended(*own)
     [record] = caplog.records
     assert record.getMessage() == "Lost the connection to pod pod1 and its ports; connecting again."
+
+
+async def test_a_pod_that_forbids_forwarding(server: SSHServer, web: int) -> None:
+    """It is told once, by `wait` or at the end of the block, with what to do; no ssh is left."""
+    server.start("AllowTcpForwarding no")
+    remote = Pod(server.target, server.home, {"ssh_options": server.options}).remote()
+    before = children(os.getpid())
+
+    async def fail(forward: primepods.AsyncForward) -> None:
+        with pytest.raises(OSError, match=r"reset|closed|Remote end"):
+            await asyncio.to_thread(read, forward.url)
+        await eventually(lambda: not can_connect(forward.local_port))
+
+    async def fail_and_raise() -> None:
+        async with remote.forward(web) as forward:
+            await fail(forward)
+            raise KeyError
+
+    with pytest.raises(primepods.ConnectionLostError, match=r"AllowTcpForwarding.* prohibited"):
+        async with remote.forward(web) as forward:
+            await fail(forward)
+    async with remote.forward(web) as forward:
+        await fail(forward)
+        with pytest.raises(primepods.ConnectionLostError, match="forbids"):
+            await forward.wait()
+    with pytest.raises(KeyError) as told:
+        await fail_and_raise()
+    assert "forbids" in told.value.__notes__[0]
+    assert children(os.getpid()) == before
 
 
 async def test_no_ssh_is_left_by_a_process_that_was_killed(openssh: Pod, web: int) -> None:

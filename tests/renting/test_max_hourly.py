@@ -79,20 +79,21 @@ async def test_orders_at_once_share_the_limit(monkeypatch: pytest.MonkeyPatch) -
     ],
 )
 async def test_the_limit_may_be_in_a_file(text: str, limit: object, clean_environment: Path) -> None:
-    """What is wrong there is an error, so that a mistyped limit is not taken for none; the variable wins."""
+    """What is wrong there is an error of each order: a mistyped limit is not none. Pods are still deleted."""
     file = clean_environment / ".primepods" / "settings.toml"
     file.parent.mkdir()
     file.write_text(text, encoding="utf-8")
-    async with Emulator() as emulator:
-        emulator.add_pod(price_hr=1.5)
-        if limit is ValueError:
-            with pytest.raises(primepods.ConfigError, match=r"settings\.toml"):
-                make_client(emulator.url, api_key=emulator.api_key)
-            return
+    async with Emulator(delete_seconds=0) as emulator:
+        pod_id = emulator.add_pod(price_hr=1.5)
         async with make_client(emulator.url, api_key=emulator.api_key) as client:
             order = client.pods.create(await _spec(client))
             if limit is None:
                 await order
+            elif limit is ValueError:
+                with pytest.raises(primepods.ConfigError, match=r"settings\.toml"):
+                    await order
+                assert not emulator.requests.where(on="create")
+                await client.pods.delete(pod_id)
             else:
                 with pytest.raises(primepods.BudgetExceededError, match=rf"limit of \${limit}"):
                     await order
