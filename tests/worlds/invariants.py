@@ -77,7 +77,7 @@ def check_swept(world: World, spent: float) -> None:
 
 def _is_leased(name: str) -> bool:
     """Return whether a name is that of a lease: other orders have the user's name, or one of the client's."""
-    return name.startswith("train-") and is_unique(name)
+    return name.startswith(("agent-", "train-")) and is_unique(name)
 
 
 def billed(world: World) -> dict[str, str]:

@@ -47,6 +47,7 @@ class Machine:
     ) -> None:
         self.name: str = name
         self.host: Any = world.sim.host(name)
+        self.hostname: str = name if parent is None else parent.hostname
         self.is_process: bool = parent is not None
         self.has_ended: bool = False
         self.disk: Disk = Disk(world.folder / name, simloom.draw) if parent is None else parent.disk
@@ -92,7 +93,7 @@ class Machine:
         try:
             await asyncio.sleep(0)  # so that the scheduler sees the machine before the program's first step
             await call()
-        except (PrimePodsError, asyncio.CancelledError) as exc:
+        except (CommandError, PrimePodsError, asyncio.CancelledError) as exc:
             self.world.say(f"{self.name}: {name}: {exc!r} {exc} {getattr(exc, '__notes__', '')}")
 
     async def run(self, name: str, call: Callable[[], Coroutine[Any, Any, Any]]) -> None:
@@ -189,7 +190,7 @@ class Machine:
 
         async def program() -> None:
             own = Run.open(run.path)
-            if own.state == "interrupted" and own.claim():
+            if own.state == "interrupted" and own.claim(is_detached=True):
                 _take_over(own)
 
         return self.start("attach", program)

@@ -328,6 +328,48 @@ MUTANTS: Final = (
         "A refusal that passes is told as a final one.",
         ("tests/renting/test_creation.py::test_sold_out_as_a_server_error_is_the_cause",),
     ),
+    Mutant(
+        "runs/_follow.py",
+        "positions = [size - start for",
+        "positions = [0 * (size - start) for",
+        "What takes a run over reads its output from the beginning again.",
+        ("story jobs",),
+    ),
+    Mutant(
+        "remote/_job_reader.py",
+        '        self._buffer, self._frame, self._printed = b"", ("stdout", 0), ""\n',
+        "",
+        "A connection that is cut within a piece of output mixes the next header into the output.",
+        ("story jobs",),
+    ),
+    Mutant(
+        "cli/_runner.py",
+        "        self._run.save(result=code)\n",
+        "",
+        "A run whose process dies while its pod is deleted loses the exit code of its command.",
+        ("story jobs",),
+    ),
+    Mutant(
+        "remote/remote.py",
+        "            if anyio.current_time() >= ends_at:\n                raise\n",
+        "            raise\n",
+        "A pod is given back, with what runs on it, when the connection of its login check is cut.",
+        ("story jobs",),
+    ),
+    Mutant(
+        "runs/_budget.py",
+        '("cost", balance.spent + balance.reserved, amount,',
+        '("cost", balance.spent, amount,',
+        "Sessions of agents may reserve the whole budget each.",
+        ("story agents",),
+    ),
+    Mutant(
+        "runs/_budget.py",
+        "            run.abandon()\n",
+        "            pass\n",
+        "What was reserved for a run whose process was killed is never settled.",
+        ("story agents",),
+    ),
 )
 
 

@@ -50,6 +50,8 @@ _BEGINNING: Final = 1_000.0
 _FSYNC: Final = os.fsync
 _FLOCK: Final = fcntl.flock
 _GETPID: Final = os.getpid
+_DEAR: Final = {"agents"}
+"""Stories that take as long as five others, and have a quarter of their seeds."""
 _SHRINK_STEP: Final = 25
 _SHRINK_SECONDS: Final = 20.0
 
@@ -80,9 +82,9 @@ def story_names() -> list[str]:
 
 
 def story_of(seed: int) -> str:
-    """Return the story of a seed, if none is named: all have equally many seeds."""
-    names = story_names()
-    return names[seed % len(names)]
+    """Return the story of a seed, if none is named: all have equally many seeds, but for the dear ones."""
+    turns = [name for turn in range(4) for name in story_names() if turn == 0 or name not in _DEAR]
+    return turns[seed % len(turns)]
 
 
 def load(name: str) -> Story:
@@ -181,7 +183,7 @@ class _Play:
 
     def gethostname(self) -> str:
         """Return the name."""
-        return "nowhere" if self.machine is None else self.machine.name
+        return "nowhere" if self.machine is None else self.machine.hostname
 
     def kill(self, pid: int, number: int) -> None:
         """Send a signal."""

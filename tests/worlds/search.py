@@ -15,7 +15,7 @@ from typing import Final
 
 import attrs
 
-from .run import Story, load, run, shrink, story_of
+from .run import Story, load, run, shrink, story_names, story_of
 from .world import World
 
 _BATCH: Final = 20
@@ -89,8 +89,10 @@ def _prepare() -> None:
     logging.getLogger("primepods").setLevel(logging.INFO)
     logging.getLogger("aiohttp").disabled = True
     logging.getLogger("aiohttp.server").disabled = True
-    # Simloom collects garbage at fixed steps: what is imported by now need not be searched each time.
-    run(load("cancelled"), 0)
+    # Simloom collects garbage in each world: what is imported by now need not be searched each time.
+    stories = {name: load(name) for name in story_names()}
+    for name in ("cancelled", "jobs"):
+        run(stories[name], 0)
     gc.collect()
     gc.freeze()
 

@@ -9,7 +9,7 @@ import logging
 import signal
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar, cast
 
 import attrs
 import simloom
@@ -17,6 +17,7 @@ import simloom
 from primepods import PodSpec
 from primepods.emulator import Cut, Delay, Emulator, Fault, Html, Reset, Stale, Status
 from primepods.events import Event
+from primepods.runs import Balance, find_run
 
 from .clocks import ApiClock, now
 from .invariants import BrokenInvariantError, Use, billed, check_pods, check_swept, check_traces
@@ -278,6 +279,28 @@ class World:
         self.require("a command begins once a pod", len(jobs) == sum(map(bool, self.jobs.values())))
         self.require("a command begins once a try", len({job.label for job in jobs}) == len(jobs))
         return jobs
+
+    def check_budget(self, balance: Balance, *, is_last: bool) -> None:
+        """Check what agents have reserved and spent.
+
+        Args:
+            balance: The state of their budget.
+            is_last: Whether all pods are deleted.
+        """
+        used = [
+            each.amount if each.spent is None else min(each.amount, each.spent)
+            for each in balance.reservations
+        ]
+        self.require("no more than the budget is reserved", sum(used) <= balance.limit + 1e-6)
+        names = [name for name in billed(self).values() if name.startswith("agent-")]
+        self.require("each pod has a reservation", len(names) <= len(balance.open))
+        if is_last:
+            rows = cast("list[dict[str, Any]]", self.emulator.snapshot()["history"])
+            cost = sum(row["billed"] for row in rows if row["name"].startswith("agent-"))
+            # What nothing has ever shown stays in the lease's file, and reserved.
+            settled = [each for each in balance.reservations if not find_run(each.run).may_have_pod]
+            self.require("all is settled after the deletion", not set(balance.open) & set(settled))
+            self.require("no pod has cost more than is said", balance.spent + balance.reserved >= cost - 1e-6)
 
     def check_running(self, pod_id: str) -> None:
         """Check that a pod that is used runs."""
