@@ -22,7 +22,7 @@ from ..errors import (
     WaitTimeoutError,
 )
 from ..models import Pod, PodStatus
-from ..remote import note_hosts_in_thread
+from ..remote import note_hosts
 from ..specs import PodSpec
 from ._record import as_time, new_record
 from .ledger import LeaseFile
@@ -355,7 +355,7 @@ class Rental:
             if not self._is_kept:
                 if self.pod_id is not None:
                     _log.info("%s is confirmed gone, for about %s", self.label, money(self._final_spent))
-                    note_hosts_in_thread(removed=[self.pod_id])
+                    note_hosts(removed=[self.pod_id], in_thread=True)
                 self.notify("LeaseReleased", spent=self._final_spent)
         self.is_settled = True
 

@@ -37,7 +37,7 @@ from ..errors import (
     WaitTimeoutError,
 )
 from ..models import Pod, PodChange, PodStatus
-from ..remote import AsyncRemote, HostEntry, SSHOptions, note_hosts_in_thread, wait_for_login
+from ..remote import AsyncRemote, HostEntry, SSHOptions, note_hosts, wait_for_login
 from ..specs import PodSpec
 from ..ssh import SSHTarget
 from ..waiting import OnChange
@@ -460,7 +460,8 @@ class LeaseSupervisor:
                 pending=(),
             )
         _log.info("%s is ready: %s", rental.label, status.ssh)
-        note_hosts_in_thread([HostEntry(pod_id, rental.name, tuple(node.ssh for node in status.nodes))])
+        nodes = tuple(node.ssh for node in status.nodes)
+        note_hosts([HostEntry(pod_id, rental.name, nodes)], in_thread=True)
         if self._options.login:
             await wait_for_login(AsyncRemote(pod_id, status.nodes, self._options.ssh))
             _log.info("%s accepts the login", rental.label)
