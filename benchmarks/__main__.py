@@ -81,11 +81,11 @@ def main() -> None:
         print(report.machine())
         for name in report.missing_peers():
             print(f"{name} is not installed and is left out")
-        population = 2_000 if options.quick else 100_000
+        population = 1_000 if options.quick else 100_000
         with running(population) as server:
             bench = Bench(server, runner, selector, population)
             if options.quick:
-                bench = replace(bench, pods=1_000, repetitions=2, sizes=(250, 500, 1_000))
+                bench = replace(bench, pods=200, repetitions=1, sizes=(100, 200))
             rows, found = measure(bench, options.only)
     print(f"\n{time.monotonic() - started_at:.0f} s", "(quick: quote no figures)" if options.quick else "")
     if output is not None:

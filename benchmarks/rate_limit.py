@@ -118,7 +118,7 @@ def main() -> None:
         serve(wait)
         return
     if options.quick:
-        plans = [Plan(processes, pods=40, limit=4, interval=0.5, boot=1.0) for processes in (1, 4)]
+        plans = [Plan(processes, pods=20, limit=4, interval=0.5, boot=1.0) for processes in (1, 2)]
     else:
         plans = [Plan(processes) for processes in (1, 4, 16, 64)]
     print(f"{machine()}{' (quick: quote no figures)' if options.quick else ''}\n\n{HEAD}", flush=True)

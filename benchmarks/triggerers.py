@@ -96,7 +96,7 @@ def measure(plan: Plan) -> dict[str, Any]:
     with Emulator(api_key=KEY) as emulator, children("benchmarks.triggerers", plan.processes) as processes:
         if plan.limit:
             emulator.faults.add(Status(429, retry_after=1), on="status", rate_limit=plan.limit, window=1.0)
-        first_start = time.monotonic() + 1.0 + plan.processes * plan.waiters * _MAX_CREATION_TIME
+        first_start = time.monotonic() + 3.0 + plan.processes * plan.waiters * _MAX_CREATION_TIME
         for number, process in enumerate(processes):
             start = first_start + (0.0 if plan.at_once else plan.interval * number / plan.processes)
             ready_at = _create_pods(emulator, plan, number, first_start)

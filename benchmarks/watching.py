@@ -23,7 +23,7 @@ from .measure import Row, Target
 from .server import environment
 
 _WARM_UP = 2
-_MAX_TICKS_PER_SAMPLE = 5
+_MAX_TICKS_PER_SAMPLE = 30
 _STARTS = {"ours": 0.0, "floor": 0.5}
 """Start of each client's work, as a share of the interval."""
 _FIGURE_COUNT = 2 * len(_STARTS)

@@ -27,7 +27,7 @@ from .config import (
 from .leasing.open_leases import OpenLeases
 from .resources.pods import AsyncPods
 from .retry import RetryPolicy
-from .waiting.subscription import HubConnection
+from .waiting.subscription import PollerConnection
 
 if TYPE_CHECKING:
     import aiohttp
@@ -123,15 +123,15 @@ class AsyncClient:
         transport: Transport,
         *,
         is_owner: bool,
-        parent_hub: HubConnection | None = None,
+        parent_poller: PollerConnection | None = None,
         open_leases: OpenLeases | None = None,
     ) -> None:
         self._executor = RequestExecutor(settings, transport)
         self._is_owner = is_owner
-        self._hub = HubConnection(settings, transport.given_session, parent_hub)
+        self._poller = PollerConnection(settings, transport.given_session, parent_poller)
         """Connection to the poller that waits and watches share."""
         self._open_leases = OpenLeases() if open_leases is None else open_leases
-        self.pods = AsyncPods(self._executor, self._hub, self._open_leases)
+        self.pods = AsyncPods(self._executor, self._poller, self._open_leases)
 
     @cached_property
     def availability(self) -> AsyncAvailability:
@@ -192,7 +192,7 @@ class AsyncClient:
             changed,
             self._executor.transport,
             is_owner=False,
-            parent_hub=self._hub,
+            parent_poller=self._poller,
             open_leases=self._open_leases,
         )
         return view
@@ -231,7 +231,7 @@ class AsyncClient:
             await self._open_leases.release()
         finally:
             try:
-                await self._hub.aclose()
+                await self._poller.aclose()
             finally:
                 await self._executor.transport.aclose()
 

@@ -82,5 +82,5 @@ def _interrupt(frame: FrameType | None, block_task: asyncio.Task[object] | None)
         raise KeyboardInterrupt from None
     # A block around `asyncio.run` has no task: cancel all, since the main one is unknown.
     tasks = asyncio.all_tasks(loop) if block_task is None else {block_task}
-    for each in tasks:
-        loop.call_soon_threadsafe(each.cancel)
+    for task in tasks:
+        loop.call_soon_threadsafe(task.cancel)

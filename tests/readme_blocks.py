@@ -1,7 +1,6 @@
-"""Finds the fenced blocks of the project's papers, and runs a Python one; for test_readme.py and .ci/run.
+"""Finds the fenced blocks of the project's papers, and runs Python ones; for test_readme.py and .ci/run.
 
     python tests/readme_blocks.py "Try it"      prints the one shell block of that section of README.md
-    python tests/readme_blocks.py --run FILE    runs a Python block, in which `await` may stand at the top
 
 Of a console block, what it shows as printed must be printed, in that order; words with digits may differ.
 
@@ -127,11 +126,7 @@ def _options(text: str) -> dict[str, Any]:
 
 def main(arguments: list[str]) -> None:
     """The command line described above."""
-    if arguments[0] == "--run":
-        run_python(Path(arguments[1]))
-    else:
-        block = shell_block(arguments[0], README.read_text(encoding="utf-8"))
-        sys.stdout.write(block.command)
+    sys.stdout.write(shell_block(arguments[0], README.read_text(encoding="utf-8")).command)
 
 
 if __name__ == "__main__":

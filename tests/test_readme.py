@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,9 +23,13 @@ import pytest
 
 from primepods.emulator import Emulator
 from tests.readme_blocks import PAPERS, PYTHON, README, ROOT, SHELL, Block, find_blocks, shell_block
+from tests.support.forks import Forks
 
 RUN_BY_CI = ("Try it", "Run the tests")
 SECONDS = 100
+FILE = "test_readme_block.py"
+NOT_NEEDED = ("hypothesispytest", "pytest_cov", "randomly", "timeout", "xdist", "xdist.looponfail")
+"""Plugins of our own tests, which take a second to load."""
 TRAINING = "import os\nos.makedirs('out')\nopen('out/result', 'w').close()\nprint('trained')\n"
 
 
@@ -40,7 +44,7 @@ def runnable(paper: Path) -> list[Any]:
 
 
 @contextmanager
-def world(block: Block) -> Generator[dict[str, str]]:
+def world(block: Block, forks: Forks) -> Generator[dict[str, str]]:
     """An emulator as the block wants it; gives the environment in which the block runs."""
     options: dict[str, Any] = {"pods": 3, "boot_seconds": 0.0} | block.options
     ids: list[str] = options.pop("ids", [])
@@ -49,13 +53,14 @@ def world(block: Block) -> Generator[dict[str, str]]:
     for steering in ("until", "raises", "needs", "file"):
         options.pop(steering, None)
     with Emulator(**options) as emulator, tempfile.TemporaryDirectory() as stubs:
+        # Ctrl-C must reach what is interrupted.
+        if "until" not in block.options:
+            make_program(Path(stubs, "primepods"), forks.script())
         if stub is not None:
             (Path(stubs) / stub).symlink_to(shutil.which("true") or "true")
         if has_local_ssh:
-            program = Path(stubs, "ssh")
             words = shlex.join([sys.executable, "-m", "primepods.emulator.local_ssh"])
-            program.write_text(f'#!/bin/sh\nexec {words} "$@"\n', encoding="utf-8")
-            program.chmod(0o755)
+            make_program(Path(stubs, "ssh"), f'#!/bin/sh\nexec {words} "$@"\n')
         for pod_id in ids:
             emulator.add_pod(id=pod_id)
         path = os.pathsep.join([stubs, str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
@@ -71,11 +76,17 @@ def world(block: Block) -> Generator[dict[str, str]]:
         }
 
 
-def command(block: Block, folder: Path) -> list[str]:
-    """What runs the block; a block that defines tests is run by pytest."""
+def make_program(file: Path, text: str) -> None:
+    """Make a program."""
+    file.write_text(text, encoding="utf-8")
+    file.chmod(0o755)
+
+
+def command(block: Block, folder: Path, forks: Forks) -> list[str]:
+    """What runs the block; one that defines tests is run by pytest, other Python by a fork."""
     if block.language in SHELL:
         return ["bash", "-euo", "pipefail", "-c", block.command]
-    file = folder / "test_readme_block.py"
+    file = folder / FILE
     file.write_text(block.text, encoding="utf-8")
     if "def test_" in block.text:
         return [
@@ -86,17 +97,26 @@ def command(block: Block, folder: Path) -> list[str]:
             "-p",
             "no:cacheprovider",
             "-pno:asyncio",  # pytest-asyncio warns about what a reader of the block has not set
+            *(f"-pno:{name}" for name in NOT_NEEDED),
             "--rootdir",
             str(folder),
             str(file),
         ]
-    return [sys.executable, str(Path(__file__).parent / "readme_blocks.py"), "--run", str(file)]
+    return forks.argv(str(file))
 
 
-def run(block: Block, folder: Path, environment: dict[str, str]) -> tuple[int, str]:
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """What runs Python blocks, and the command in shell blocks."""
+    found = Forks(tmp_path_factory.mktemp("forks"))
+    yield found
+    found.end()
+
+
+def run(block: Block, folder: Path, environment: dict[str, str], forks: Forks) -> tuple[int, str]:
     """Run the block to its end; returns exit code and output."""
     done = subprocess.run(
-        command(block, folder),
+        command(block, folder, forks),
         cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -109,10 +129,12 @@ def run(block: Block, folder: Path, environment: dict[str, str]) -> tuple[int, s
     return done.returncode, done.stdout
 
 
-def run_until(block: Block, folder: Path, environment: dict[str, str], sign: str) -> tuple[int, str]:
+def run_until(
+    block: Block, folder: Path, environment: dict[str, str], forks: Forks, sign: str
+) -> tuple[int, str]:
     """Run a block that does not end by itself, press Ctrl-C when it printed `sign`; exit code and output."""
     process = subprocess.Popen(
-        command(block, folder),
+        command(block, folder, forks),
         cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -148,7 +170,7 @@ def test_sections_run_by_ci_hold_one_command(section: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", [block for paper in PAPERS for block in runnable(paper)])
-def test_block_runs(block: Block, tmp_path: Path) -> None:
+def test_block_runs(block: Block, tmp_path: Path, forks: Forks) -> None:
     """A reader who pastes the block sees it work."""
     lacking = [
         name
@@ -161,12 +183,12 @@ def test_block_runs(block: Block, tmp_path: Path) -> None:
     sign: str | None = block.options.get("until")
     if "file" in block.options:
         (tmp_path / block.options["file"]).write_text(TRAINING, encoding="utf-8")
-    with world(block) as environment:
+    with world(block, forks) as environment:
         if sign is not None:
-            code, output = run_until(block, tmp_path, environment, sign)
+            code, output = run_until(block, tmp_path, environment, forks, sign)
             assert sign in output, output
         else:
-            code, output = run(block, tmp_path, environment)
+            code, output = run(block, tmp_path, environment, forks)
     if expected is None:
         assert code == 0, f"{output}\n--- the block, from line {block.line}:\n{block.text}"
         lines = iter([without_numbers(line) for line in output.splitlines()])
@@ -176,7 +198,7 @@ def test_block_runs(block: Block, tmp_path: Path) -> None:
         assert expected in output.splitlines()[-1], output
 
 
-def test_failures_are_seen(tmp_path: Path) -> None:
+def test_failures_are_seen(tmp_path: Path, forks: Forks) -> None:
     """A block that breaks, a command that fails, and a test that fails in a block are failures here too."""
     blocks: list[tuple[str, str]] = [
         ("python", "import asyncio\nawait asyncio.sleep(0)\nraise SystemExit(3)"),
@@ -184,12 +206,12 @@ def test_failures_are_seen(tmp_path: Path) -> None:
         ("python", "def test_it():\n    assert False"),
         ("python", "import warnings\nwarnings.warn('x')"),
     ]
-    with world(Block("", "", "", 0)) as environment:
-        codes = [run(Block(kind, text, "", 0), tmp_path, environment)[0] for kind, text in blocks]
+    with world(Block("", "", "", 0), forks) as environment:
+        codes = [run(Block(kind, text, "", 0), tmp_path, environment, forks)[0] for kind, text in blocks]
     assert 0 not in codes
 
 
-def test_blocks_run_against_the_emulator(tmp_path: Path) -> None:
+def test_blocks_run_against_the_emulator(tmp_path: Path, forks: Forks) -> None:
     """A block finds key and URL in the environment, and the pods that it asked for."""
     options: dict[str, Any] = {"pods": 2, "ids": ["known1"]}
     text = (
@@ -199,5 +221,5 @@ def test_blocks_run_against_the_emulator(tmp_path: Path) -> None:
         "    print(len(await client.pods.page()))\n"
     )
     block = Block("python", text, "", 0, options)
-    with world(block) as environment:
-        assert run(block, tmp_path, environment) == (0, "3\n")
+    with world(block, forks) as environment:
+        assert run(block, tmp_path, environment, forks) == (0, "3\n")

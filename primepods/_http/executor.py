@@ -108,10 +108,14 @@ class RequestExecutor:
             deadline_at if ends_at is None else ends_at,
             key=self.settings.api_key,
         )
+        turns_end_at = call.deadline_at
+        if not is_idempotent(request.method):
+            # An order that is sent just before the deadline is billed, while its response comes too late.
+            turns_end_at -= min(self.settings.timeout, (turns_end_at - self._clock.time()) / 4)
         outcome: Response | FailedAttempt
         while True:
             call.attempt += 1
-            delay = self.transport.pace.take_turn(ends_at=call.deadline_at) if self._is_paced else 0.0
+            delay = self.transport.pace.take_turn(ends_at=turns_end_at) if self._is_paced else 0.0
             if delay is None:
                 # Fail at the deadline and not before it: callers that try again until then would spin.
                 await self.transport.pause(max(0.0, call.deadline_at - self._clock.time()))

@@ -66,7 +66,7 @@ def begin_operation(name: str, client: _HasHook) -> Operation | None:
 
 def set_listeners(listeners: Collection[Listeners | None]) -> None:
     """Make all of ``listeners`` get the events of the current context, since they share its work."""
-    distinct = {each for each in listeners if each is not None}
+    distinct = {listener for listener in listeners if listener is not None}
     if len(distinct) > 1:
         from .hook import merge
 

@@ -103,8 +103,8 @@ class Listeners:
 def merge(listeners: Iterable[Listeners]) -> Listeners:
     """Return all listeners as one; the operations that began first come first."""
     merged: dict[Hook, set[int]] = {}
-    for each in listeners:
-        for hook, numbers in each.numbers.items():
+    for listener in listeners:
+        for hook, numbers in listener.numbers.items():
             merged.setdefault(hook, set()).update(numbers)
     return Listeners({hook: tuple(sorted(numbers)) for hook, numbers in merged.items()})
 

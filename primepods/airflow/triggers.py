@@ -25,8 +25,8 @@ _LATE_CHECK_TIMEOUT: Final = 15.0
 """Timeout in seconds of a wait whose deadline passed while no triggerer ran: it still checks the pod."""
 _KILL_TIMEOUT: Final = 25.0
 """Seconds to delete the pod of a killed task; Airflow allows 30."""
-_STATE_TIMEOUT: Final = 10.0
-"""Timeout in seconds of the request for the task's state."""
+_STATE_TIMEOUT: Final = 120.0
+"""Timeout in seconds of the request for the task's state: a busy triggerer's first takes half a minute."""
 
 
 class PrimePodTrigger(BaseTrigger):

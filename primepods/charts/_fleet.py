@@ -118,7 +118,7 @@ def _time_labels(begin: datetime, span: timedelta) -> Iterator[str]:
     """Return labels at round times."""
     seconds = span.total_seconds()
     whole_days = _DAY * max(1, math.ceil(seconds / _DAY / _MAX_LABELS))
-    spacing = next((each for each in _SPACINGS if seconds / each <= _MAX_LABELS), whole_days)
+    spacing = next((candidate for candidate in _SPACINGS if seconds / candidate <= _MAX_LABELS), whole_days)
     midnight = begin.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     spacings_until_begin = math.ceil((begin - midnight).total_seconds() / spacing)
     time = midnight + timedelta(seconds=spacings_until_begin * spacing)

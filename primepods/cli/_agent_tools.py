@@ -240,7 +240,11 @@ class AgentTools:
             names = ("limit", "spent", "reserved", "left", "price_hr")
             found.budget = {name: getattr(balance, name) for name in names}
             runs = {run.name: run for run in (await run_sync(list_runs))[0]}
-            found.rented = [to_result(runs[each.run], each) for each in balance.open if each.run in runs]
+            found.rented = [
+                to_result(runs[reservation.run], reservation)
+                for reservation in balance.open
+                if reservation.run in runs
+            ]
         return found
 
     def find_quote(self, quote_id: str) -> tuple[Quote, primepods.Offer]:
@@ -319,7 +323,7 @@ class AgentTools:
         for process in self._rented.values():
             process.poll()  # or an ended one would stay as a zombie
         balance = await run_sync(self._limits.read)
-        found = {each.run: each for each in balance.reservations}
+        found = {reservation.run: reservation for reservation in balance.reservations}
         pod_id = pod if pod in found else await self._pod_id(pod)
         for run in (await run_sync(list_runs))[0]:
             if run.name in found and pod_id in {run.name, run.record.pod_id}:

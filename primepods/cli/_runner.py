@@ -100,8 +100,13 @@ class Runner:
         while True:
             try:
                 return await self._rent(client)
-            except _PodLostError as exc:
+            except (_PodLostError, CommandError, primepods.PrimePodsError) as exc:
                 record = self._record
+                if record.result is not None and not self._run.may_have_pod:
+                    # The process that has died had done the work, and the pod is gone.
+                    return record.result
+                if not isinstance(exc, _PodLostError):
+                    raise
                 may_be_billed = getattr(exc, "__notes__", ())
                 if record.restart >= record.restarts or may_be_billed:
                     text = " ".join([f"{exc}. Its results are lost.", *may_be_billed])
@@ -132,6 +137,10 @@ class Runner:
             # The lease has said so if the pod may still be billed.
             if lease.supervisor.release_error is None:
                 self._print_summary(pod, is_interrupted=not isinstance(exc, Exception))
+            is_gone = isinstance(exc, primepods.PodFailedError | primepods.NotFoundError)
+            if pod is None and is_gone and self._is_taken_over and self._record.job is not None:
+                # Lost while the run had no process.
+                raise _PodLostError(str(exc).rstrip(".")) from None
             raise
         finally:
             self._run.save(spent=self._record.spent + lease.supervisor.spent, leased_at=None)
@@ -234,7 +243,10 @@ class Runner:
             await _stop(jobs)
             raise
         download_code = await self._download_all(pod, workdir)
-        return code or download_code
+        code = code or download_code
+        # Before the deletion, after which the pod cannot be asked any more.
+        self._run.save(result=code)
+        return code
 
     async def _has_started(self, jobs: list[primepods.AsyncJob]) -> bool:
         """Return whether a process that has died has started the job.

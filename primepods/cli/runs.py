@@ -15,6 +15,7 @@ import attrs
 import typer
 
 from primepods.config import environment_variable
+from primepods.errors import ConfigError
 from primepods.runs import Run, find_run, list_runs
 
 from ._background import run_here, show, start_process
@@ -146,10 +147,11 @@ def attach(
             raise typer.Exit(remote.job(job).wait(check=False, capture=False).exit_code)
     run = find_run(name)
     state = run.state
-    if state == "interrupted" and run.claim():
+    # The terminal of a run without --detach is gone: from now on its output goes to files.
+    if state == "interrupted" and run.claim(is_detached=True):
         print_info(f"The process of {run.name} has died: taking it over")
         _take_over(run)
-    elif state != "ended" and not run.reload().is_detached:
+    elif state != "ended" and not run.reload().is_detached and _has_process(run):
         record = run.record
         hint = f"; from the pod: primepods attach {record.pod_id}/{record.job}" if record.job else ""
         raise CommandError(f"{run.name} writes to the terminal in which it was started{hint}", ExitCode.USAGE)
@@ -176,20 +178,28 @@ def stop(_: Api, name: RunName) -> None:
 
 def stop_run(run: Run) -> None:
     """Ask the process of a run to end, or start one that ends it if its process has died."""
-    if run.state == "interrupted" and run.claim():
-        run.save(is_stopping=True)
+    if run.state == "interrupted" and run.claim(is_detached=True, is_stopping=True):
         _take_over(run)
     else:
         # The lock shows that the process lives; it may be suspended.
         run.signal(signal.SIGINT, signal.SIGCONT)
 
 
+def _has_process(run: Run) -> bool:
+    """Return whether the recorded process lives; one that takes over locks the run before it is recorded."""
+    try:
+        run.signal(0)
+    except ProcessLookupError:
+        return False
+    except (ConfigError, PermissionError):
+        pass
+    return True
+
+
 def _take_over(run: Run) -> None:
     """Start a process for a run whose process has died."""
     if run.record.exit_code is not None:
         return  # another process has taken it over, and ended
-    # The terminal of a run without --detach is gone: from now on its output goes to files.
-    run.save(is_detached=True)
     given = {name: environment_variable(name) for name in run.record.variables}
     process = start_process(run, {name: value for name, value in given.items() if value is not None})
     process.returncode = 0  # it outlives this process, of which Popen would warn

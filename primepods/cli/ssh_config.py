@@ -62,7 +62,7 @@ def command(
             return
         # Unreadable rows are reported after the block.
         with readable_rows(client.pods.list()) as listed:
-            _write_or_install(api.command, [each for each in listed if each.is_ready], install=install)
+            _write_or_install(api.command, [pod for pod in listed if pod.is_ready], install=install)
 
 
 def _write_or_install(command: str, pods: list[primepods.Pod], *, install: bool) -> None:

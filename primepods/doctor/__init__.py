@@ -41,8 +41,8 @@ async def diagnose(
         checks += api_checks
     checks = [check_versions(), *checks, await check_ssh(account_keys), check_folder(settings)]
     if settings is not None:
-        checks = [each.edited(settings.api_key.scrub) for each in checks]
-    return [each.edited(_hide_home) for each in checks]
+        checks = [check.edited(settings.api_key.scrub) for check in checks]
+    return [check.edited(_hide_home) for check in checks]
 
 
 def _hide_home(text: str) -> str:

@@ -46,7 +46,9 @@ def check_settings(
 ) -> tuple[Settings | None, list[Check]]:
     """Check all settings; return them, or ``None`` if no client can be built, and the checks."""
     try:
-        sources = {each.name: each for each in explain(base_url=base_url, context=context, team_id=team_id)}
+        sources = {
+            source.name: source for source in explain(base_url=base_url, context=context, team_id=team_id)
+        }
         settings = resolve(
             api_key=None,
             base_url=base_url,
@@ -62,7 +64,9 @@ def check_settings(
     except ConfigError as exc:
         return None, [failure("settings", str(exc), "See `primepods config`.")]
     key = sources.pop("api_key")
-    others = "; ".join(f"{each.name} {each.value} ({each.source})" for each in sources.values() if each.value)
+    others = "; ".join(
+        f"{source.name} {source.value} ({source.source})" for source in sources.values() if source.value
+    )
     return settings, [ok("key", f"set, from {key.source}"), ok("settings", others)]
 
 

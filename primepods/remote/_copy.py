@@ -62,6 +62,8 @@ class _Copy:
                 group.start_soon(self._report)
                 await exchange(session, script, write, sinks, read_output)
                 group.cancel_scope.cancel()
+        if self._on_progress is not None:
+            await call_back(self._on_progress, self._progress.done)
 
     async def _add_stderr(self, piece: bytes) -> None:
         self._stderr.add(piece)

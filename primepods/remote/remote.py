@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from .._utils.arguments import check_flag
-from ..errors import LoginError
+from ..errors import ConnectionLostError, LoginError
 from ..models import Node
 from ..ssh import SSHTarget
 from ._exclude import Exclusion
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .forward import AsyncForward
     from .job import AsyncJob
 
+_LOGIN_INTERVAL: Final = 1.0
 _PORTS: Final = range(20_000, 32_000)
 """Ports below those that systems choose for outgoing connections."""
 _MAX_PORTS: Final = 32
@@ -248,7 +249,7 @@ class AsyncRemote:
             exclude: Patterns of files and folders to leave out of a folder, as for rsync and tar: ``".git"``
                 and ``"*.pyc"`` match a name at any depth, ``"docs/build"`` the end of a path, ``"/build"``
                 only the top, ``"build/"`` only folders; ``*`` and ``?`` stop at a slash, ``**`` does not.
-            on_progress: Callback for the bytes so far, a few times a second; see ``on_line`` of :meth:`run`.
+            on_progress: Callback for the bytes so far, often and at the end; see ``on_line`` of :meth:`run`.
 
         Raises:
             LoginError: The pod refused all logins.
@@ -276,7 +277,7 @@ class AsyncRemote:
         Args:
             remote: The file or folder on the pod, relative to the home directory.
             local: The local target.
-            on_progress: Callback for the bytes so far, a few times a second; see ``on_line`` of :meth:`run`.
+            on_progress: Callback for the bytes so far, often and at the end; see ``on_line`` of :meth:`run`.
 
         Raises:
             LoginError: The pod refused all logins.
@@ -334,10 +335,22 @@ async def wait_for_login(remote: AsyncRemote) -> None:
 
     Raises:
         LoginError: The pod refused all logins within the ``login_timeout``; nothing was run.
-        ConnectionLostError: ``ssh`` has failed after the login.
+        ConnectionLostError: ``ssh`` has failed after each login of that time.
         ConfigError: ``ssh`` is missing, or the folder for host keys is unusable.
     """
-    await remote.run("true")
+    import anyio
+
+    ends_at = anyio.current_time() + remote._options.login_timeout  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
+    while True:
+        try:
+            await remote.run("true")
+        except ConnectionLostError:
+            # One that is cut says nothing about the pod.
+            if anyio.current_time() >= ends_at:
+                raise
+            await anyio.sleep(_LOGIN_INTERVAL)
+        else:
+            return
 
 
 def forward_ports(remote: AsyncRemote, ports: Iterable[tuple[int, int, str]]) -> AsyncForward:

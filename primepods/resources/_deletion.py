@@ -222,16 +222,18 @@ class Deleter:
             attempt += 1
             await self._executor.map(partial(self._send, ends_at=ends_at), pending)
             await self._confirm(_undecided(pending), ends_at)
-            for each in pending:
-                if each.outcome is None:
+            for deletion in pending:
+                if deletion.outcome is None:
                     # No read has shown that the pod is being deleted.
-                    each.outcome = each.refusal
+                    deletion.outcome = deletion.refusal
             pending = _undecided(pending)
             if pending and not await self._pause(attempt, ends_at):
-                for each in pending:
-                    each.fail(attempt)
+                for deletion in pending:
+                    deletion.fail(attempt)
                 break
-        outcomes = {each.pod_id: each.outcome for each in deletions if each.outcome is not None}
+        outcomes = {
+            deletion.pod_id: deletion.outcome for deletion in deletions if deletion.outcome is not None
+        }
         if self._collection == PODS:
             _report_events(outcomes)
         return outcomes
@@ -263,24 +265,24 @@ class Deleter:
         """Read the state of pods whose responses prove nothing."""
         if len(deletions) > 1:
             await self._read_statuses(deletions)
-        unseen = [each for each in deletions if each.needs_lookup]
+        unseen = [deletion for deletion in deletions if deletion.needs_lookup]
         await self._executor.map(partial(self._read_pod, ends_at=ends_at), unseen)
-        absent = [each for each in _undecided(deletions) if each.is_absent]
+        absent = [deletion for deletion in _undecided(deletions) if deletion.is_absent]
         if absent:
             await self._check_list(absent, ends_at)
 
     async def _read_statuses(self, deletions: list[_Deletion]) -> None:
         """Read the status of many pods, a hundred per request."""
         try:
-            response = await self._statuses.read([each.pod_id for each in deletions])
+            response = await self._statuses.read([deletion.pod_id for deletion in deletions])
         except PrimePodsError:
             return  # each pod is then read separately
-        for each in deletions:
-            if each.pod_id in response.rows:
-                each.record_state(response.rows[each.pod_id].status)
+        for deletion in deletions:
+            if deletion.pod_id in response.rows:
+                deletion.record_state(response.rows[deletion.pod_id].status)
             # After an accepted DELETE, a missing row needs only the list as proof; others are read singly.
-            elif each.is_accepted and each.pod_id not in response.errors:
-                each.is_absent = True
+            elif deletion.is_accepted and deletion.pod_id not in response.errors:
+                deletion.is_absent = True
 
     async def _read_pod(self, deletion: _Deletion, *, ends_at: float | None) -> None:
         """Read one pod."""
@@ -298,17 +300,19 @@ class Deleter:
         try:
             listed = await self._listed_ids(ends_at)
         except PrimePodsError as exc:
-            for each in deletions:
-                each.record_read_error(copy_exception(exc).with_traceback(None))
+            for deletion in deletions:
+                deletion.record_read_error(copy_exception(exc).with_traceback(None))
             return
-        for each in deletions:
-            each.record_list(listed)
-        absent = [each for each in deletions if each.pod_id not in listed]
+        for deletion in deletions:
+            deletion.record_list(listed)
+        absent = [deletion for deletion in deletions if deletion.pod_id not in listed]
         # Only the history can show whether such a pod is gone or has not appeared yet.
-        needs_history = any(not each.absence_is_success and each.not_found is None for each in absent)
+        needs_history = any(
+            not deletion.absence_is_success and deletion.not_found is None for deletion in absent
+        )
         ended_ids = await self.ended_ids(ends_at) if needs_history else set[str]()
-        for each in absent:
-            each.record_absence(ended_ids)
+        for deletion in absent:
+            deletion.record_absence(ended_ids)
 
     async def ended_ids(self, ends_at: float | None = None) -> set[str]:
         """Return the ids of the pods that have ended most recently; none if the history cannot be read."""
@@ -366,4 +370,4 @@ def _report_events(outcomes: Mapping[str, PodState | PrimePodsError]) -> None:
 
 
 def _undecided(deletions: list[_Deletion]) -> list[_Deletion]:
-    return [each for each in deletions if each.outcome is None]
+    return [deletion for deletion in deletions if deletion.outcome is None]

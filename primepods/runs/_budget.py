@@ -76,7 +76,7 @@ class Balance:
     @property
     def open(self) -> list[Reservation]:
         """The open runs."""
-        return [each for each in self.reservations if each.spent is None]
+        return [reservation for reservation in self.reservations if reservation.spent is None]
 
     @property
     def left(self) -> float:
@@ -192,12 +192,14 @@ class Budget:
                 entries[entry.run] = settled
         now = self._now()
         all_runs = tuple(entries.values())
-        open_runs = [each for each in all_runs if each.spent is None]
+        open_runs = [reservation for reservation in all_runs if reservation.spent is None]
         return Balance(
             limit=self._limit,
-            spent=math.fsum(each.spent or 0.0 for each in all_runs if now - each.at < self._window),
+            spent=math.fsum(
+                reservation.spent or 0.0 for reservation in all_runs if now - reservation.at < self._window
+            ),
             reserved=math.fsum(_worst_cost(run, now) for run in open_runs),
-            price_hr=math.fsum(each.price_hr for each in open_runs),
+            price_hr=math.fsum(reservation.price_hr for reservation in open_runs),
             reservations=all_runs,
         )
 

@@ -26,8 +26,9 @@ except ImportError:  # Windows
 
 _VERSION: Final = 1
 _LOCK_ATTEMPTS: Final = 5
-"""A process that only looks at the state holds the lock for a moment."""
 _LOCK_INTERVAL: Final = 0.02
+_CLAIM_ATTEMPTS: Final = 100
+"""Ten seconds: on a busy machine, a process that only looks at the state may share the lock for that long."""
 _ABANDONED: Final = 130
 """Exit code of a run that nobody may take over: that of an interruption."""
 
@@ -65,6 +66,7 @@ class RunRecord:
         nodes: The highest number of nodes that a pod of it had.
         offsets: Sizes of the files of output when the job began; see :meth:`Run.sizes`.
         spent: What its earlier pods have cost.
+        result: Its exit code, once all is done but the deletion of the pod.
         is_stopping: Whether a stop was requested.
         exit_code: Its exit code, once it has ended.
         ended_at: When it ended.
@@ -99,6 +101,7 @@ class RunRecord:
     nodes: int = 1
     offsets: tuple[int, ...] = ()
     spent: float = 0.0
+    result: int | None = None
     is_stopping: bool = False
     exit_code: int | None = None
     ended_at: float | None = None
@@ -174,14 +177,28 @@ class Run:
         self.record = self.open(self.path).record
         return self.record
 
-    def claim(self) -> bool:
-        """Lock the run for this process, until it ends; return ``False`` if another process has it."""
-        self._lock = lock_file(self.path / "lock", is_shared=False)
-        if self._lock < 0:
-            return False
-        self.reload()
-        self.save(pid=os.getpid(), host=this_host())
-        return True
+    def claim(self, **changes: Any) -> bool:
+        """Lock the run for this process, until it ends; return ``False`` if another process has it.
+
+        Args:
+            changes: Fields of the record to change with the lock.
+        """
+        for _ in range(_CLAIM_ATTEMPTS):
+            self._lock = lock_file(self.path / "lock", is_shared=False)
+            if self._lock >= 0:
+                self.reload()
+                self.save(pid=os.getpid(), host=this_host(), **changes)
+                return True
+            if self._is_held():
+                return False
+        return False
+
+    def _is_held(self) -> bool:
+        """Return whether a process holds the lock, and does not only look at the state."""
+        lock = lock_file(self.path / "lock", is_shared=True)
+        if lock >= 0:
+            os.close(lock)
+        return lock < 0
 
     def lend(self, start: Callable[[int], int]) -> None:
         """Give the lock to a process, so that no other can take it in between.
@@ -231,11 +248,8 @@ class Run:
         """What it does: ``renting``, ``running``, ``ended``, or ``interrupted`` if its process has died."""
         if self.record.exit_code is not None:
             return "ended"
-        if self._lock < 0:
-            lock = lock_file(self.path / "lock", is_shared=True)
-            if lock >= 0:
-                os.close(lock)
-                return "interrupted"
+        if self._lock < 0 and not self._is_held():
+            return "interrupted"
         return "running" if self.record.job else "renting"
 
     def files(self, node: int) -> dict[Stream, Path]:
@@ -312,7 +326,9 @@ def find_run(name: str) -> Run:
         ValueError: There is none, or several.
     """
     runs = {run.name: run for run in list_runs()[0]}
-    chosen = [runs[name]] if name in runs else [runs[each] for each in runs if name and each.startswith(name)]
+    chosen = (
+        [runs[name]] if name in runs else [runs[other] for other in runs if name and other.startswith(name)]
+    )
     if len(chosen) == 1:
         return chosen[0]
     near = [run.name for run in chosen] or difflib.get_close_matches(name, runs, cutoff=0.4)

@@ -13,7 +13,7 @@ from .._http.executor import RequestExecutor
 from .._http.request import PODS, item_request, page_request
 from ..errors import NotFoundError, PrimePodsError
 from ..models import HistoryRecord
-from ._hub_state import HubState, is_refusal
+from ._poller_state import PollerState, is_refusal
 from ._watched_pod import LOOKUP_INTERVAL, WatchedPod
 
 _HISTORY_ROWS: Final = 100
@@ -26,11 +26,11 @@ class PodLookups:
     the history, requested at most every 30 s for all pods together, shows that.
 
     Args:
-        state: State shared by the parts of the hub.
+        state: State shared by the parts of the poller.
         executor: Sends requests, without retries.
     """
 
-    def __init__(self, state: HubState, executor: RequestExecutor) -> None:
+    def __init__(self, state: PollerState, executor: RequestExecutor) -> None:
         self._state = state
         self._executor = executor
         # A quarter of the slots, so that lookups do not delay the polls.

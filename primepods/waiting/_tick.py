@@ -17,7 +17,7 @@ from .._status_reader import StatusReader, StatusResponse, may_be_caused_by_ids
 from .._utils.concurrency import map_bounded
 from .._utils.fault_search import FaultSearch
 from ..errors import APIError, PrimePodsError, RateLimitError
-from ._hub_state import HubState, is_refusal
+from ._poller_state import PollerState, is_refusal
 from ._watched_pod import PodSearch, WatchedPod
 
 _MIN_REQUESTS: Final = 3
@@ -81,7 +81,7 @@ class Tick:
     """One poll of the pods that are due.
 
     Args:
-        state: State shared by the parts of the hub.
+        state: State shared by the parts of the poller.
         reader: Sends the requests, without retries.
         pods: The pods that are due, in polling order; in flight until the response or the end of the tick.
         look_up: Called for each pod whose status request succeeded.
@@ -89,7 +89,7 @@ class Tick:
 
     def __init__(
         self,
-        state: HubState,
+        state: PollerState,
         reader: StatusReader,
         pods: list[WatchedPod],
         *,

@@ -15,7 +15,7 @@ from ..config import Settings
 from ..errors import ClientClosedError
 from ..models import PodChange, PodStatus
 from ..results import PodStatuses
-from ._hub import Hub, join
+from ._poller import Poller, join
 from ._watched_pod import Subscriber, WatchedPod
 
 if TYPE_CHECKING:
@@ -35,15 +35,15 @@ class Subscription(Subscriber):
         appear_grace: Seconds before a pod that never appeared is reported as gone.
 
     Attributes:
-        hub: The poller, once started.
+        poller: The poller, once started.
         reported: The last reported state of each pod.
     """
 
-    hub: Hub
+    poller: Poller
 
     def __init__(
         self,
-        connection: HubConnection,
+        connection: PollerConnection,
         pod_ids: Iterable[str],
         interval: float,
         appear_grace: float = APPEAR_GRACE,
@@ -59,20 +59,20 @@ class Subscription(Subscriber):
         Raises:
             ClientClosedError: The client is closed.
         """
-        self.hub = self._connection.join_hub()
+        self.poller = self._connection.join_poller()
         self._connection.root.subscriptions[self] = None
-        self.hub.add(self)
+        self.poller.add(self)
 
     def close(self) -> None:
         """Stop polling for this subscription. Does nothing if it is already closed."""
         root = self._connection.root
         root.subscriptions.pop(self, None)
-        self.hub.remove(self, transport_keeper=root)
+        self.poller.remove(self, transport_keeper=root)
 
     async def aclose(self) -> None:
         """Close the subscription; if it was the poller's last one, wait until the poller has shut down."""
         self.close()
-        await self.hub.wait_closed()
+        await self.poller.wait_closed()
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -84,11 +84,11 @@ class Subscription(Subscriber):
         self.close()
         # No await in a coroutine that is being closed: the garbage collector may close it in any loop.
         if kind is not GeneratorExit:
-            await self.hub.wait_closed()
+            await self.poller.wait_closed()
 
     def remove_pod(self, pod_id: str) -> None:
         """Stop polling for one of the pods."""
-        self.hub.remove_pod(self, self.pods.pop(pod_id))
+        self.poller.remove_pod(self, self.pods.pop(pod_id))
 
     async def changed(self, *, ends_at: float = math.inf) -> list[WatchedPod]:
         """Wait for changes until the clock reaches ``ends_at``; return each pod that may have changed, once.
@@ -126,7 +126,7 @@ class Subscription(Subscriber):
         return PodStatuses(rows, missing=tuple(pod_id for pod_id in self.pod_ids if pod_id not in rows))
 
 
-class HubConnection:
+class PollerConnection:
     """A client's connection to the shared poller.
 
     A view is a client with other settings, made by ``with_options``. It has its own connection, which closes
@@ -145,18 +145,18 @@ class HubConnection:
         closed: Whether the client is closed.
     """
 
-    def __init__(self, settings: Settings, session: Any, parent: HubConnection | None = None) -> None:
+    def __init__(self, settings: Settings, session: Any, parent: PollerConnection | None = None) -> None:
         self.clock: Clock = settings.clock
         self.on_event: Hook | None = settings.on_event
         self._settings = settings
         self._session = session
-        self.root: HubConnection = self if parent is None else parent.root
+        self.root: PollerConnection = self if parent is None else parent.root
         self.closed: bool = False
         self.subscriptions: dict[Subscription, None] = {}
         self._spare_transport: Transport | None = None
         self._spare_loop: asyncio.AbstractEventLoop | None = None
 
-    def join_hub(self) -> Hub:
+    def join_poller(self) -> Poller:
         """Return the running loop's poller; add a subscription to it before the next ``await``.
 
         Raises:
@@ -196,7 +196,7 @@ class HubConnection:
         self.closed = True
         for subscription in list(self.subscriptions):
             # After a fork, the child also holds the parent's subscriptions, whose loop does not run here.
-            if subscription.hub.loop is asyncio.get_running_loop():
+            if subscription.poller.loop is asyncio.get_running_loop():
                 subscription.end(_closed_error())
                 subscription.close()
         spare, self._spare_transport = self._spare_transport, None

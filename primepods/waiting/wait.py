@@ -18,7 +18,7 @@ from ..models import PodChange, PodState, PodStatus
 from ..results import PodStatuses
 from ._watched_pod import WatchedPod
 from .conditions import Until, check_until, failed, gone, holds, is_over, settled
-from .subscription import HubConnection, Subscription
+from .subscription import PollerConnection, Subscription
 
 OnChange = Callable[[PodChange], Awaitable[object] | object]
 """Callback for each :class:`~primepods.PodChange` of a wait; an exception that it raises ends the wait.
@@ -47,7 +47,7 @@ class Wait:
         install_grace: Seconds for a failed installation to recover.
     """
 
-    connection: HubConnection
+    connection: PollerConnection
     pod_ids: list[str]
     until: Until
     timeout: float
@@ -190,8 +190,8 @@ def wait_timeout_error(subscription: Subscription, timeout: float) -> WaitTimeou
 
 
 def _recent_failures(subscription: Subscription) -> str:
-    if subscription.hub.pause_cause is not None:
-        return f"The API asked for a pause in requests: {subscription.hub.pause_cause} "
+    if subscription.poller.pause_cause is not None:
+        return f"The API asked for a pause in requests: {subscription.poller.pause_cause} "
     pods = subscription.pods.values()
     errors = (pod.poll.error or pod.lookup.error for pod in pods)
     first_error = next((error for error in errors if error is not None), None)

@@ -15,7 +15,7 @@ from .._utils.iterators import ClosableAsyncIterator
 from ..errors import ClientClosedError
 from ..models import PodChange
 from ._watched_pod import WatchedPod
-from .subscription import HubConnection, Subscription
+from .subscription import PollerConnection, Subscription
 from .wait import wait_timeout_error
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class AsyncWatch:
     """
 
     def __init__(
-        self, connection: HubConnection, pod_ids: list[str], *, interval: float, timeout: float | None
+        self, connection: PollerConnection, pod_ids: list[str], *, interval: float, timeout: float | None
     ) -> None:
         self._ids = pod_ids
         self._interval = interval
@@ -79,7 +79,7 @@ class _Iteration:
 
     def __init__(
         self,
-        connection: HubConnection,
+        connection: PollerConnection,
         make_subscription: Callable[[], Subscription],
         timeout: float,
         open_iterations: set[_Iteration],
@@ -132,7 +132,7 @@ class _Iteration:
         self._open_iterations.discard(self)
         if self._subscription is not None:
             with suppress(RuntimeError):  # The loop is closed, and the poller has ended with it.
-                self._subscription.hub.loop.call_soon_threadsafe(self._stop)
+                self._subscription.poller.loop.call_soon_threadsafe(self._stop)
 
     def _stop(self) -> None:
         if self._subscription is not None:

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 LOCAL_SSH = shlex.join([sys.executable, "-m", "primepods.emulator.local_ssh"])
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark all tests: they need the extra `mcp`."""
+    item.add_marker(pytest.mark.optional)
+
+
 @pytest.fixture(autouse=True)
 def market(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Emulator]:
     """An API whose pods are ready at once; pods' homes, leases and the budget are the test's own."""

@@ -7,8 +7,9 @@ import sys
 import pytest
 
 from primepods.airflow.get_provider_info import get_provider_info
+from primepods.emulator import Emulator
 
-from .conftest import ROOT
+from .conftest import ROOT, connection
 
 
 def test_provider_info_is_quick() -> None:
@@ -55,3 +56,23 @@ print("FOUND", json.dumps([form.hook_class_name, fields, hidden, links, "primepo
     assert hidden == ["url_schema", "port"]
     assert "primepods.airflow.links.PrimePodsLink" in links
     assert installed
+
+
+@pytest.mark.newest
+@pytest.mark.timeout(120)
+def test_the_button_of_the_form_tests_a_connection(airflow_home: dict[str, str], emulator: Emulator) -> None:
+    """It says how many pods the account has, or why the API refuses it."""
+    emulator.add_pod()
+    code = (
+        "from primepods.airflow.hooks import PrimePodsHook; print('SAID', PrimePodsHook().test_connection())"
+    )
+    for key, said in (
+        (emulator.api_key, "SAID (True, 'The API answers: this account has 1 pods.')"),
+        ("no", "SAID (False, "),
+    ):
+        variables = {name: text.replace(emulator.api_key, key) for name, text in connection(emulator).items()}
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(
+            command, env=airflow_home | variables, capture_output=True, text=True, check=True
+        )
+        assert said in done.stdout

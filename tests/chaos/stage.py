@@ -34,7 +34,7 @@ from primepods.emulator import (
 from primepods.emulator._api.http import Request
 from primepods.emulator.clock import MANUAL_EPOCH
 from primepods.emulator.faults import Raw, Response
-from primepods.waiting import _hub as polling
+from primepods.waiting import _poller as polling
 from tests.support.client import make_client
 from tests.support.clock import ManualClock
 
@@ -322,7 +322,7 @@ async def stage(seed: int, elsewhere: str, *, age: float = AGE, **fleet: Any) ->
             run = Run(seed, clock, emulator, deck, client)
             run.watch_deadlines()
             yield run
-    assert not polling._hubs, "a hub is left"
+    assert not polling._pollers, "a poller is left"
     assert clock.timers == 0, "a timer is left"
     left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     left = [task for task in left if "Server._serve" not in repr(task.get_coro())]

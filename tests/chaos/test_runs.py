@@ -10,7 +10,7 @@ from tests.chaos.runs import JOBS, run_seeds
 
 GROUP = 100
 ORDINARY = 100
-ENDURANCE = 1_500
+ENDURANCE = 300
 
 
 def groups(first: int, number: int) -> list[range]:

@@ -6,9 +6,10 @@ nothing of it is imported here.
 
 import json
 import os
+import shutil
 import subprocess
+import sys
 import venv
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,17 @@ UNREACHABLE = (
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of an environment in which the official client is installed."""
     folder = tmp_path_factory.mktemp("official") / "venv"
-    venv.create(folder, with_pip=True)
     interpreter = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     command = [str(interpreter), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", CLIENT]
+    if uv := os.environ.get("UV") or shutil.which("uv"):
+        subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True, timeout=60)
+        command = [uv, "pip", "install", "--quiet", "--python", str(interpreter), CLIENT]
+    else:
+        venv.create(folder, with_pip=True)
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     if done.returncode and any(sign in done.stderr for sign in UNREACHABLE):
         pytest.skip(f"the package index cannot be reached, so {CLIENT} cannot be installed")
@@ -46,11 +51,19 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return interpreter
 
 
-@pytest.fixture
-def emu() -> Iterator[Emulator]:
-    """An emulator in which everything is ready, and three pods are gone."""
-    with Emulator(pods=120, seed=3, boot_seconds=0, delete_seconds=0, history=5) as emulator:
-        yield emulator
+COMMANDS = """
+import contextlib, io, json, sys
+from prime_cli.main import run
+for line in sys.stdin:
+    sys.argv, code, printed = ["prime", *json.loads(line)], 0, io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        try:
+            run()
+        except SystemExit as end:
+            code = end.code or 0
+    print(json.dumps([code, printed.getvalue()]), flush=True)
+"""
+"""Runs commands one after another in one process: each start takes a second."""
 
 
 class Prime:
@@ -69,10 +82,23 @@ class Prime:
             "PYTHONIOENCODING": "utf-8",
             "COLUMNS": "300",
         }
+        self._commands = subprocess.Popen(
+            [str(python), "-c", COMMANDS],
+            env=self._environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
 
     def run(self, *arguments: str) -> str:
         """Run a command that must succeed; returns what it printed."""
-        return self.python("from prime_cli.main import run; run()", *arguments)
+        assert self._commands.stdin is not None
+        assert self._commands.stdout is not None
+        self._commands.stdin.write(f"{json.dumps(arguments)}\n")
+        self._commands.stdin.flush()
+        code, printed = json.loads(self._commands.stdout.readline())
+        assert code == 0, printed
+        return str(printed)
 
     def json(self, *arguments: str) -> Any:
         """Run a command with `--output json`."""
@@ -92,14 +118,30 @@ class Prime:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    def end(self) -> None:
+        """End the process of the commands."""
+        with self._commands:
+            self._commands.kill()
 
-@pytest.fixture
-def prime(python: Path, emu: Emulator, tmp_path: Path) -> Prime:
-    """The official command on the emulator."""
-    return Prime(python, emu, tmp_path)
+
+def test_it_runs_unmodified(python: Path, tmp_path: Path) -> None:
+    """Its commands and its library, on an account with pods that are ready, and others that are gone."""
+    with Emulator(pods=120, seed=3, boot_seconds=0, delete_seconds=0, history=5) as emulator:
+        prime = Prime(python, emulator, tmp_path)
+        try:
+            pods_are_listed(prime, emulator)
+            a_status_is_shown(prime, emulator)
+            the_history_is_shown(prime, emulator)
+            offers_are_listed(prime)
+            a_pod_is_created_and_terminated(prime, emulator, "H100_80GB", "axolotl")
+            a_pod_is_created_and_terminated(prime, emulator, "CPU_NODE", "ubuntu_22_cuda_12")
+            a_boot_that_fails_is_shown(prime, emulator)
+            the_library_runs(prime, emulator)
+        finally:
+            prime.end()
 
 
-def test_pods_are_listed(prime: Prime, emu: Emulator) -> None:
+def pods_are_listed(prime: Prime, emu: Emulator) -> None:
     """As a table and as JSON, whose total is ours."""
     ids = list(emu.pods)
     listed = prime.json("pods", "list")
@@ -111,7 +153,7 @@ def test_pods_are_listed(prime: Prime, emu: Emulator) -> None:
     assert ids[0] in table
 
 
-def test_a_pod_s_status_is_shown(prime: Prime, emu: Emulator) -> None:
+def a_status_is_shown(prime: Prime, emu: Emulator) -> None:
     """As a table and as JSON, of single machines and of clusters."""
     single = next(pod for pod in emu.pods.values() if pod.nodes == 1)
     cluster = next(pod for pod in emu.pods.values() if pod.nodes > 1)
@@ -122,7 +164,7 @@ def test_a_pod_s_status_is_shown(prime: Prime, emu: Emulator) -> None:
     assert cluster.name in prime.run("pods", "status", cluster.id)
 
 
-def test_the_history_is_shown(prime: Prime, emu: Emulator) -> None:
+def the_history_is_shown(prime: Prime, emu: Emulator) -> None:
     """As a table and as JSON."""
     gone = next(iter(emu.pods))
     emu.delete_pod(gone)
@@ -132,7 +174,7 @@ def test_the_history_is_shown(prime: Prime, emu: Emulator) -> None:
     assert gone in prime.run("pods", "history")
 
 
-def test_offers_are_listed(prime: Prime) -> None:
+def offers_are_listed(prime: Prime) -> None:
     """As a table and as JSON; the client reads pages until it has as many as there are said to be."""
     shown = prime.json("availability", "list", "--no-group-similar")
     assert shown["total_count"] > 100
@@ -141,8 +183,7 @@ def test_offers_are_listed(prime: Prime) -> None:
     assert prime.json("availability", "disks")["total_count"] == 10
 
 
-@pytest.mark.parametrize(("gpu_type", "image"), [("H100_80GB", "axolotl"), ("CPU_NODE", "ubuntu_22_cuda_12")])
-def test_a_pod_is_created_and_terminated(prime: Prime, emu: Emulator, gpu_type: str, image: str) -> None:
+def a_pod_is_created_and_terminated(prime: Prime, emu: Emulator, gpu_type: str, image: str) -> None:
     """Without questions, and without the slash that its request lacks: one pod more, one pod less."""
     offers = prime.json("availability", "list", "--no-group-similar", "--gpu-type", gpu_type)["gpu_resources"]
     offer = next(each for each in offers if each["disk_gb"].isdecimal())
@@ -160,7 +201,7 @@ def test_a_pod_is_created_and_terminated(prime: Prime, emu: Emulator, gpu_type: 
     assert pod.id not in emu.pods
 
 
-def test_its_library_runs_unmodified(prime: Prime, emu: Emulator) -> None:
+def the_library_runs(prime: Prime, emu: Emulator) -> None:
     """`PodsClient`, call by call; errors come as its own."""
     pod_id = next(iter(emu.pods))
     printed = prime.python(
@@ -190,7 +231,7 @@ print(json.dumps([page.total_count, len(page.data), pod.id, status.status, gone,
     assert "API key unauthorized" in refusals[1]
 
 
-def test_it_sees_a_boot_that_fails(prime: Prime, emu: Emulator) -> None:
+def a_boot_that_fails_is_shown(prime: Prime, emu: Emulator) -> None:
     """With the reason."""
     pod_id = emu.add_pod(failure="no such image", boot_seconds=0)
     shown = prime.json("pods", "status", pod_id)

@@ -56,7 +56,7 @@ def test_a_killed_worker(setting: Setting, cluster: Any) -> None:
 
 
 def test_workers_that_fail(setting: Setting, cluster: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """The log says why, for each of two pods, and no third is rented."""
+    """The log says why, for each of two pods, no third is rented, and who waits for workers is told."""
     recipe: Any = sys.modules["dask_recipe"]
 
     class Broken(recipe.PodWorker):  # type: ignore[misc]  # a class of the paper's
@@ -70,6 +70,8 @@ def test_workers_that_fail(setting: Setting, cluster: Any, caplog: pytest.LogCap
     setting.until(lambda: caplog.text.count("ended with exit code 4. Its last line") == 2)
     setting.until(lambda: len(setting.emulator.pods) == 1)
     assert setting.orders() == 3
+    with pytest.raises(TimeoutError, match="Only 1/2 workers arrived"):
+        cluster.wait_for_workers(2, timeout=0.5)
 
 
 def test_scaling_down(setting: Setting, cluster: Any) -> None:

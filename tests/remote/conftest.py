@@ -22,6 +22,14 @@ from .sshd import SSHServer, reason_to_skip
 LOCAL_SSH = f"{shlex.quote(sys.executable)} -m primepods.emulator.local_ssh"
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the tests that need OpenSSH's server."""
+    names = {"cluster", "server", "openssh", "busybox"}
+    kind = item.callspec.params.get("pod") if hasattr(item, "callspec") else None
+    if names & {kind, *getattr(item, "fixturenames", ())}:
+        item.add_marker(pytest.mark.optional)
+
+
 @attrs.frozen
 class Pod:
     """A pod to log in to, and where its files are on this machine."""

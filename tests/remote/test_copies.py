@@ -137,6 +137,7 @@ async def test_a_folder_that_is_there_keeps_its_other_files(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("pod", ["emulated", "busybox"], indirect=True)
 async def test_what_does_not_fit_changes_nothing(pod: Pod, remote: AsyncRemote, tmp_path: Path) -> None:
     """A file where a folder must be, a folder where a file must be, and a link to a folder are told."""
     for made, there in (("a-folder", "a-file"), ("a-file", "a-folder"), ("a-folder", "a-link")):
@@ -299,9 +300,14 @@ async def test_wrong_patterns_are_rejected(tmp_path: Path, emulated: Pod, exclud
 
 
 async def test_progress_is_told_while_it_goes_on(emulated: Pod, tmp_path: Path) -> None:
-    """A few times a second, with the bytes so far; what the function raises ends the copy."""
+    """A few times a second, and at the end, with the bytes so far; what the function raises ends the copy."""
     (tmp_path / "big").write_bytes(b"x" * 30_000_000)
+    (tmp_path / "small").write_bytes(b"x" * 30)
     told: list[int] = []
+    await emulated.remote().upload(tmp_path / "small", "small", on_progress=told.append)
+    await emulated.remote().download("small", tmp_path / "small", on_progress=told.append)
+    assert told.count(30) >= 2
+    told.clear()
 
     async def slowly(done: int) -> None:
         await anyio.lowlevel.checkpoint()
@@ -319,7 +325,7 @@ async def test_progress_is_told_while_it_goes_on(emulated: Pod, tmp_path: Path) 
 
     with pytest.raises(LookupError):
         await slow.upload(tmp_path / "big", "other", on_progress=refuse)
-    await eventually(lambda: [path.name for path in emulated.home.iterdir()] == ["big"])
+    await eventually(lambda: {path.name for path in emulated.home.iterdir()} == {"big", "small"})
 
 
 def slow_ssh(pod: Pod) -> str:

@@ -10,7 +10,6 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import anyio
 import hypothesis
 import hypothesis.strategies as st
 import pytest
@@ -35,19 +34,21 @@ def texts(lines: list[OutputLine], stream: str = "stdout") -> list[str]:
     return [line.text for line in lines if line.stream == stream]
 
 
-def cutting_ssh(folder: Path, name: str, bytes_of: str) -> str:
-    """An ``ssh`` whose connections end after so many bytes: words of a shell, in which $n is their number."""
-    script = folder / name
+def cutting_pod(folder: Path, bytes_of: str) -> Pod:
+    """A pod whose connections end after so many bytes: words of a shell, in which $n is their number."""
+    home, script = folder / "home", folder / "ssh"
+    home.mkdir()
     script.write_text(
-        f"#!/bin/sh\necho >>{folder}/{name}.count; n=$(wc -l <{folder}/{name}.count)\n"
-        f'bytes={bytes_of}\n[ "$bytes" ] || exec {LOCAL_SSH} "$@"\n'
+        "#!/bin/sh\ncase \" $* \" in *' -G '*) exit 0;; esac\n"
+        f"cd {shlex.quote(str(home))}; echo >>../count; n=$(wc -l <../count)\n"
+        f'for line; do :; done; bytes={bytes_of}\n[ "$bytes" ] || exec setsid sh -c "$line"\n'
         # Each of the two streams tells the end: both are cut.
-        f'cut() {{ dd bs=1 count="$bytes" 2>/dev/null; }}\n'
-        f'exec 4>&1; {{ {LOCAL_SSH} "$@" 2>&3 | cut >&4; }} 3>&1 | cut >&2\n',
+        'cut() { dd bs=1 count="$bytes" 2>/dev/null; }\n'
+        'exec 4>&1; { setsid sh -c "$line" 2>&3 | cut >&4; } 3>&1 | cut >&2\n',
         encoding="utf-8",
     )
     script.chmod(0o755)
-    return str(script)
+    return Pod(primepods.SSHTarget("root", "198.18.0.9"), home, {"ssh_command": str(script)})
 
 
 async def test_a_job_has_its_output_and_its_end(pod: Pod, remote: AsyncRemote) -> None:
@@ -79,33 +80,30 @@ async def test_a_job_has_its_output_and_its_end(pod: Pod, remote: AsyncRemote) -
     assert "s3cr3t" not in "".join(file.read_text() for file in folder.iterdir() if file.name != "stdout")
 
 
-@pytest.mark.parametrize(
-    "kept", [pytest.param("49", marks=pytest.mark.slow), "51", pytest.param("60", marks=pytest.mark.slow)]
-)
-async def test_a_start_whose_answer_is_lost_is_one_start(emulated: Pod, tmp_path: Path, kept: str) -> None:
+@pytest.mark.parametrize("kept", ["49", "51", "60"])
+async def test_a_start_whose_answer_is_lost_is_one_start(tmp_path: Path, kept: str) -> None:
     """It is asked for again, and finds itself, wherever the connection was cut."""
-    ssh = cutting_ssh(tmp_path, "cut", f"$([ $n -gt 2 ] || echo {kept})")
-    remote = emulated.remote(ssh_command=ssh)
-    job = await remote.start("echo begun >>~/begun; sleep 0.5; echo end", name="once")
+    pod = cutting_pod(tmp_path, f"$([ $n -gt 2 ] || echo {kept})")
+    job = await pod.remote().start("echo begun >>begun; sleep 0.5; echo end", name="once")
     assert (await job.wait()).stdout == "end\n"
-    assert (emulated.home / "begun").read_text(encoding="ascii") == "begun\n"
+    assert (pod.home / "begun").read_text(encoding="ascii") == "begun\n"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_a_connection_may_be_cut_at_any_byte(emulated: Pod, tmp_path: Path, seed: int) -> None:
+async def test_a_connection_may_be_cut_at_any_byte(tmp_path: Path, seed: int) -> None:
     """Every line comes, once and in order; what is captured is the same."""
     chance = random.Random(seed)
+    # The first is that of the start.
     sizes = " ".join(str(chance.randrange(50, 900)) for _ in range(40))
-    ssh = cutting_ssh(tmp_path, "cut", f"$(echo {sizes} | cut -s -d ' ' -f $n)")
+    pod = cutting_pod(tmp_path, f"$(echo 9999 {sizes} | cut -s -d ' ' -f $n)")
     line = "n=0; while [ $n -lt 300 ]; do n=$((n+1)); echo line $n; echo err $n >&2; done; printf '\\377end'"
-    await emulated.remote().start(line, name="lines")
-    job = emulated.remote(ssh_command=ssh).job("lines")
+    job = await pod.remote().start(line, name="lines")
     lines = [line async for line in job.output()]
     assert texts(lines) == [*(f"line {n + 1}" for n in range(300)), "\ufffdend"]
     assert texts(lines, "stderr") == [f"err {n + 1}" for n in range(300)]
-    assert int((tmp_path / "cut.count").read_text().count("\n")) > 5
-    (tmp_path / "cut.count").unlink()
+    assert (tmp_path / "count").read_text().count("\n") > 5
+    (tmp_path / "count").unlink()
     assert (await job.wait()).stdout.count("\n") == 300
 
 
@@ -113,20 +111,22 @@ async def test_a_lost_connection_is_told_and_the_command_goes_on(
     server: SSHServer, openssh: Pod, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Also where no login is possible for a while, and not for longer than is allowed."""
-    remote = openssh.remote(login_timeout=20.0)
+    remote = openssh.remote()
     job = await remote.start(
-        "echo $$ >pid; n=0; while [ $n -lt 60 ]; do n=$((n+1)); echo $n; sleep 0.05; done"
+        "for n in 1 2 3 4; do seq ${n}000 ${n}999; until [ -e go$n ]; do sleep 0.05; done; done"
     )
     lines: list[OutputLine] = []
     with caplog.at_level(logging.WARNING, "primepods.remote"):
         async for line in job.output():
             lines.append(line)
-            if line.text == "10":
-                server.cut()
-            if line.text == "20":
+            if line.text == "3999":
                 server.stop()
                 asyncio.get_running_loop().call_later(1.0, server.start)
-    assert texts(lines) == [str(n + 1) for n in range(60)]
+            elif line.text.endswith("999"):
+                server.cut()
+            if line.text.endswith("999"):
+                (openssh.home / f"go{line.text[0]}").touch()
+    assert texts(lines) == [str(n) for n in range(1_000, 5_000)]
     assert "Its command goes on; trying to connect again for 900 s" in caplog.text
     server.stop()
     with pytest.raises(primepods.ConnectionLostError, match=r"may still run: look for it again with .*job\("):
@@ -145,10 +145,11 @@ async def follow_until_lost(server: SSHServer, remote: AsyncRemote) -> None:
 
 async def test_who_stops_reading_leaves_no_process_on_the_pod(server: SSHServer, openssh: Pod) -> None:
     """After an early end of the loop, too; a cancelled call loses no line."""
-    job = await openssh.remote().start("sleep 1; echo 1; echo 2; sleep 60")
+    job = await openssh.remote().start("until [ -e go ]; do sleep 0.1; done; echo 1; echo 2; sleep 60")
     output = job.output()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(anext(output), 0.5)
+    (openssh.home / "go").touch()
     assert [(await anext(output)).text for _ in range(2)] == ["1", "2"]
     assert server.sessions()
     del output
@@ -311,40 +312,13 @@ def test_the_blocking_client_has_the_same(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
-async def test_an_hour_of_output_arrives_whole(server: SSHServer, openssh: Pod) -> None:
-    """A line a second, at two hundred times the speed: cut many times, and once for long."""
-    line = "n=0; while [ $n -lt 3600 ]; do n=$((n+1)); echo $n; [ $((n % 2)) = 0 ] || sleep 0.01; done"
-    job = await openssh.remote(login_timeout=60.0).start(line)
-    done = anyio.Event()
-
-    async def cut() -> None:
-        for number in range(1_000):
-            await asyncio.sleep(0.4)
-            if done.is_set():
-                return
-            if number == 5:
-                server.stop()
-                await asyncio.sleep(5)
-                server.start()
-            server.cut()
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(cut)
-        lines = [line.text async for line in job.output()]
-        done.set()
-    assert lines == [str(n + 1) for n in range(3600)]
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-async def test_thirty_jobs_at_once(openssh: Pod) -> None:
-    """Each begins once, and each has its own output."""
+async def test_eight_jobs_at_once(openssh: Pod) -> None:
+    """More than may log in at once: each begins once, and each has its own output."""
     remote = openssh.remote(login_timeout=120.0)
 
     async def work(number: int) -> str:
         job = await remote.start(f"echo {number} >>begun; sleep 0.3; echo {number}", name=f"job-{number}")
         return (await job.wait()).stdout
 
-    assert await asyncio.gather(*map(work, range(30))) == [f"{number}\n" for number in range(30)]
-    assert sorted((openssh.home / "begun").read_text().split()) == sorted(map(str, range(30)))
+    assert await asyncio.gather(*map(work, range(8))) == [f"{number}\n" for number in range(8)]
+    assert sorted((openssh.home / "begun").read_text().split()) == sorted(map(str, range(8)))

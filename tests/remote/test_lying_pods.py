@@ -116,6 +116,22 @@ async def test_a_pod_that_stops_early_and_claims_success_is_not_believed(
     assert names(here) == [".git"]
 
 
+async def test_a_file_that_grew_while_it_was_read_is_complete(lie: Lie, here: Path) -> None:
+    """GNU's tar says so, with code 1; after any other message the copy has failed."""
+    message = "tar: ./log: file changed as we read it"
+    for said, is_copied in ((message, True), (f"{message}\ntar: ./x: Permission denied", False), ("", False)):
+        lines = f"say(b'folder\\n' + {archive(('log', FILE, ''))!r})\nsay({said.encode()!r}, err)\nend(b'1')"
+        copy = lie(lines).download("out", here / "new")
+        if is_copied:
+            await copy
+            assert (here / "new" / "log").exists()
+            (here / "new" / "log").rename(here / "log")
+        else:
+            with pytest.raises(primepods.TransferError):
+                await copy
+            assert names(here / "new") == []
+
+
 @pytest.mark.parametrize("lines", ["end()", "sys.stdin.buffer.read(5_000_000)\nend()"])
 async def test_a_pod_that_did_not_read_an_upload_is_not_believed(
     lie: Lie, tmp_path: Path, lines: str

@@ -142,7 +142,8 @@ def test_a_job_runs_in_every_shell(shell: Shell) -> None:
         return done.stdout.decode().removeprefix("mark ready\n").removesuffix("mark exit 0\n")
 
     line = (
-        "trap '' TERM; yes | head -n 3; set -a; env | grep -c primepods_; echo \"$n $A\"; touch end; sleep 60"
+        "trap '' TERM; yes | head -n 3; set -a; env | grep -c primepods_; "
+        'echo "$n $A $PYTHONUNBUFFERED"; touch end; sleep 60'
     )
     script = start_script(line, name="x", token="t", env={"A": "b\nc'"}, cwd=None)
     assert (run(script), run(script)) == ("own\n", "own\n")
@@ -150,7 +151,7 @@ def test_a_job_runs_in_every_shell(shell: Shell) -> None:
         assert " running " in run(job_script("find", "x"))
     assert run(start_script("false", name="x", token="u", env={}, cwd=None)).startswith("job x ")
     assert " ended " in run(job_script("stop", "x", "1"))
-    output = "y\ny\n0\nthe image's b\nc'\n"
+    output = "y\ny\n0\nthe image's b\nc' 1\n"
     found = run(job_script("follow", "x", "2", "0", ""))
     assert found.startswith(f"stdout 2 {len(output)}\n{output}job x ")
 
@@ -265,6 +266,17 @@ def test_a_download_is_the_file_of_that_name(shell: Shell) -> None:
         content = archive.extractfile(member)
         assert content is not None
         assert content.read() == b"\\101"
+
+
+def test_messages_of_tar_are_in_english(shell: Shell) -> None:
+    """Whatever the language of the image: the client knows the one about a file that grew."""
+    (shell.home / "folder").mkdir()
+    programs = Path(shell.path.partition(":")[0])
+    (programs / "tar").unlink(missing_ok=True)
+    (programs / "tar").write_text('#!/bin/sh\necho "in $LC_ALL" >&2\n', encoding="utf-8")
+    (programs / "tar").chmod(0o755)
+    done = shell.run(download_script("folder"), LC_ALL="C.UTF-8")
+    assert done.stderr == b"mark ready\nin C\nmark exit 0\n"
 
 
 def test_a_file_without_a_size_is_not_sent_empty(shell: Shell) -> None:

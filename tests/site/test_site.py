@@ -21,7 +21,7 @@ from tests.readme_blocks import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 MODULES = ("charts", "emulator", "events", "fleet", "notebook", "otel")
-INTERNALS = ("RequestExecutor", "HubConnection", "OpenLeases", "LeaseSupervisor", "RequestWindow")
+INTERNALS = ("RequestExecutor", "PollerConnection", "OpenLeases", "LeaseSupervisor", "RequestWindow")
 
 
 @pytest.fixture(scope="module")

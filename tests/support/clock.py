@@ -6,21 +6,45 @@ import asyncio
 import heapq
 import itertools
 import math
+import time
 from collections.abc import Callable, Sized
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from random import Random
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self, TypeVar
 from weakref import WeakKeyDictionary
 
 from primepods._utils.clock import Clock
+
+_T = TypeVar("_T")
 
 _QUIET_TURNS: Final = 10
 _QUIET_SECONDS: Final = 0.001
 """Real seconds without anything to do before an automatic clock jumps: room for the kernel to deliver."""
 _THREAD_SECONDS: Final = 0.0005
 """Real seconds between two looks at a loop whose threads are at work: each turn would slow them down."""
+_MAX_BUSY_SECONDS: Final = 60.0
+"""Real seconds after which a loop that never comes to rest fails its test."""
+
+
+class CountingExecutor(ThreadPoolExecutor):
+    """The threads of a loop, whose clock must know when they are at work.
+
+    CPython 3.13's own count of idle threads goes wrong for good where a thread takes the next job before
+    `submit` has looked for an idle one.
+    """
+
+    def submit(self, fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]:
+        """Start a job for the running loop."""
+        loop = asyncio.get_running_loop()
+        job = super().submit(fn, *args, **kwargs)
+        jobs = _Activity.of(loop).jobs
+        jobs.add(job)
+        # In the next turn, after asyncio's own callback: a job ends once the loop has its result.
+        loop.call_soon(job.add_done_callback, jobs.discard)
+        return job
 
 
 class _Activity:
@@ -29,6 +53,8 @@ class _Activity:
     _of: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _Activity]] = WeakKeyDictionary()
 
     def __init__(self) -> None:
+        self.jobs: set[Future[Any]] = set()
+        """What the loop's threads have not done yet."""
         self._waiting = 0
         self._turns = 0
 
@@ -50,6 +76,18 @@ class _Activity:
         """Return how many callbacks a loop has been given so far, if it counts them, as `uv_loop` does."""
         return getattr(loop, "scheduled", self._turns) - self._turns
 
+    def check_progress(self, loop: asyncio.AbstractEventLoop, since: float) -> None:
+        """Fail the test whose loop has not come to rest for too long.
+
+        Raises:
+            SystemExit: The one error that gets out of a loop, and fails one test only.
+        """
+        if time.monotonic() - since > _MAX_BUSY_SECONDS:
+            jobs, ready = len(self.jobs), getattr(loop, "_ready", "unknown")
+            raise SystemExit(
+                f"no rest for {_MAX_BUSY_SECONDS:g} s: {jobs} jobs in threads, callbacks {ready}"
+            )
+
     def is_idle(self, loop: asyncio.AbstractEventLoop, work: int) -> bool:
         """Tell whether nothing waits to be run, where ``work`` was the count when this turn was scheduled."""
         ready: Sized = () if hasattr(loop, "scheduled") else loop._ready  # type: ignore[attr-defined]  # asyncio's own
@@ -59,19 +97,22 @@ class _Activity:
 
     def has_busy_threads(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Tell whether threads, as those of `asyncio.to_thread`, will have something for the loop to do."""
-        if getattr(loop, "resolving", 0):
-            return True
         executor = getattr(loop, "_default_executor", None)
-        return executor is not None and len(executor._threads) > executor._idle_semaphore._value
+        assert executor is None or isinstance(executor, CountingExecutor), (
+            "a clock for a loop of tests.support.loops"
+        )
+        return bool(self.jobs) or getattr(loop, "resolving", 0) > 0
 
 
 async def settle(turns: int = _QUIET_TURNS) -> None:
     """Return when the loop has had nothing else to do for some turns and a millisecond: all sockets rest."""
     loop = asyncio.get_running_loop()
     activity = _Activity.of(loop)
+    begun = time.monotonic()
     for _ in range(2):
         quiet = 0
         while quiet < turns:
+            activity.check_progress(loop, begun)
             if activity.has_busy_threads(loop):
                 await asyncio.sleep(_THREAD_SECONDS)
             work = activity.work(loop)
@@ -119,6 +160,7 @@ class ManualClock(Clock):
         self._callbacks: dict[int, Callable[[], None]] = {}
         self._numbers = itertools.count()
         self._driver: asyncio.AbstractEventLoop | None = None
+        self._moved_at = 0.0
 
     @property
     def elapsed(self) -> float:
@@ -216,6 +258,7 @@ class ManualClock(Clock):
         loop = asyncio.get_running_loop()
         if self._driver is not loop:
             self._driver = loop
+            self._moved_at = time.monotonic()
             self._soon(loop, 0, rested=False)
 
     def _soon(self, loop: asyncio.AbstractEventLoop, quiet: int, *, rested: bool) -> None:
@@ -236,6 +279,7 @@ class ManualClock(Clock):
                 self._driver = None
             return
         activity = _Activity.of(loop)
+        activity.check_progress(loop, self._moved_at)
         if activity.has_busy_threads(loop):
             look = partial(self._watch, loop, 0, activity.work(loop), rested=False)
             loop.call_later(_THREAD_SECONDS, look)
@@ -249,6 +293,7 @@ class ManualClock(Clock):
             loop.call_later(_QUIET_SECONDS, rest)
         else:
             self.jump(due)
+            self._moved_at = time.monotonic()
             self._soon(loop, 0, rested=False)
 
 

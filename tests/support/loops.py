@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import pytest
 
+from tests.support.clock import CountingExecutor
+
+
+def plain_loop() -> asyncio.AbstractEventLoop:
+    """Return a loop of asyncio's whose threads count their work."""
+    loop = asyncio.new_event_loop()
+    loop.set_default_executor(CountingExecutor())
+    return loop
+
 
 def eager_loop() -> asyncio.AbstractEventLoop:
     """Return a loop whose tasks start before `create_task` returns; Python 3.12 and newer."""
-    loop = asyncio.new_event_loop()
+    loop = plain_loop()
     factory: Any = vars(asyncio)["eager_task_factory"]
     loop.set_task_factory(factory)
     return loop
@@ -47,14 +55,14 @@ def uv_loop() -> asyncio.AbstractEventLoop:
 
     methods = {function.__name__: function for function in (call_soon, call_soon_threadsafe, getaddrinfo)}
     loop: Any = type("ObservableLoop", (base,), {**methods, "scheduled": 0, "resolving": 0})()
-    loop._default_executor = ThreadPoolExecutor()
+    loop._default_executor = CountingExecutor()
     loop.set_default_executor(loop._default_executor)
     typed: asyncio.AbstractEventLoop = loop
     return typed
 
 
 LOOPS: Final[dict[str, dict[str, Callable[[], asyncio.AbstractEventLoop]]]] = {
-    "asyncio": {},
+    "asyncio": {"loop_factory": plain_loop},
     "eager": {"loop_factory": eager_loop},
     "uvloop": {"loop_factory": uv_loop},
 }

@@ -20,7 +20,7 @@ from typing import Any, Final
 import attrs
 
 import primepods
-from primepods.waiting import _hub
+from primepods.waiting import _poller
 from tests.fixtures import document
 from tests.support.client import KEY
 from tests.support.server import Answer, Received, Server, reply
@@ -41,7 +41,7 @@ def eventually(condition: Callable[[], object], what: str, seconds: float = 40.0
 
 def no_poller_is_left() -> bool:
     """Tell whether nothing polls in this process."""
-    return all(loop.is_closed() for loop, *_ in list(_hub._hubs))
+    return all(loop.is_closed() for loop, *_ in list(_poller._pollers))
 
 
 def loop_threads() -> list[threading.Thread]:

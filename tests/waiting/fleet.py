@@ -287,7 +287,7 @@ class Stage:
         return task
 
     def _has_open_clients(self) -> bool:
-        return any(not client._hub.closed for client in self.clients)
+        return any(not client._poller.closed for client in self.clients)
 
     async def advance(self, seconds: float) -> None:
         """Let time pass."""

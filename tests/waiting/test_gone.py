@@ -140,7 +140,7 @@ async def test_a_row_that_comes_back_during_the_lookup_wins(stage: Stage, fleet:
 
 
 async def see_it_go(stage: Stage, fleet: Fleet, pod_id: str) -> None:
-    """Let the hub know that a pod is gone, and somebody who has not taken notice yet still ask for it."""
+    """Let the poller know that a pod is gone, and somebody who has not taken notice yet still ask for it."""
     fleet.set("installing", pod_id)
     changes = aiter(stage.client().pods.watch([pod_id]))
 

@@ -298,7 +298,7 @@ async def test_the_next_tick_is_the_retry(stage: Stage, fleet: Fleet, answer: An
 
 @pytest.mark.parametrize("chance", [0.0, 0.5, 0.999])
 @pytest.mark.parametrize("seconds", [1, 90, 3_600, 2_000_000_000])
-async def test_a_429_pauses_the_whole_hub(chance: float, seconds: float) -> None:
+async def test_a_429_pauses_the_whole_poller(chance: float, seconds: float) -> None:
     """By `Retry-After`, at most five minutes, and some chance; every pod, interval, lookup and newcomer."""
     clock = ManualClock(chance=chance)
     async with set_up(clock) as stage:
@@ -322,7 +322,7 @@ async def test_a_429_pauses_the_whole_hub(chance: float, seconds: float) -> None
 
 
 async def test_processes_do_not_come_back_in_step() -> None:
-    """Sixteen hubs that were refused at the same moment, each by ten answers at once, return at sixteen."""
+    """Sixteen pollers, refused at the same moment by ten answers each, return at sixteen moments."""
     returned = []
     for seed in range(16):
         async with set_up(ManualClock(chance=Random(seed))) as stage:
@@ -414,6 +414,20 @@ async def test_a_rate_limit_starves_nobody(stage: Stage, fleet: Fleet) -> None:
     assert len(seen) == 1_000
 
 
+async def test_calls_keep_to_the_rate_that_a_wait_has_learned() -> None:
+    """Also those of another client: the API limits all that have the key together."""
+    async with set_up(ManualClock(chance=0.5)) as stage:
+        ids = stage.fleet.add(1)
+        stage.fleet.next_status(limited(1), times=2)
+        stage.start(stage.client().pods.wait(ids, interval=60))
+        await stage.advance(10)
+        calls = [stage.start(stage.client().pods.get(pod_id)) for pod_id in ids * 5]
+        await stage.advance(1)
+        assert 1 <= sum(call.done() for call in calls) <= 3
+        await stage.advance(10)
+        assert all(call.done() for call in calls)
+
+
 async def test_pollers_that_know_nothing_of_each_other_share_a_limit() -> None:
     """Sixteen want three requests a second, two are let through: most of them are used, and by all."""
     async with set_up(ManualClock(chance=Random(1))) as stage:
@@ -433,7 +447,8 @@ async def test_pollers_that_know_nothing_of_each_other_share_a_limit() -> None:
 
         stage.fleet.faults.append(limit)
         for number, pod_id in enumerate(ids):
-            stage.start(stage.client(user_agent=f"process/{number}").pods.wait([pod_id]))
+            # Clients of one address and key keep to one rate.
+            stage.start(stage.client(path=f"/process/{number}").pods.wait([pod_id]))
         await stage.advance(120)
         at_first = set(answered)
         answered.clear()

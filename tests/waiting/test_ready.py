@@ -65,7 +65,7 @@ async def test_a_pod_that_is_done_is_asked_for_no_longer(stage: Stage, fleet: Fl
 
 
 async def test_nothing_to_wait_for_asks_nothing(stage: Stage, fleet: Fleet) -> None:
-    """No ids: an empty result, without a hub."""
+    """No ids: an empty result, without a poller."""
     assert dict(await stage.client().pods.wait([])) == {}
     assert [change async for change in stage.client().pods.watch([])] == []
     assert fleet.asked == []

@@ -186,7 +186,7 @@ async def test_a_slow_consumer_is_told_of_the_timeout_later(stage: Stage, fleet:
 
 
 async def test_a_closed_client_ends_watches_nobody_looks_at(stage: Stage, fleet: Fleet) -> None:
-    """An iterator that was left in the middle, and is still referred to, does not keep the hub alive."""
+    """An iterator that was left in the middle, and is still referred to, does not keep the poller alive."""
     fleet.add(2)
     client = stage.client()
     left = aiter(client.pods.watch(["pod00000"]))

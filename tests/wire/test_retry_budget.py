@@ -155,3 +155,30 @@ async def test_all_calls_of_a_key_keep_to_the_rate_that_one_has_learned() -> Non
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_an_order_whose_turn_comes_late_is_not_sent() -> None:
+    """With less than a quarter of its deadline left: its response would come too late."""
+    clock = ManualClock(auto=True, chance=0.5)
+    limit = reply({"detail": "slow down"}, 429, headers={"Retry-After": "20"})
+    sent_at: list[float] = []
+
+    async def order(client: primepods.AsyncClient) -> None:
+        begun = clock.elapsed
+        await client.request("POST", PATH, json={})
+        sent_at.append(clock.elapsed - begun)
+
+    async with (
+        Server([limit, limit], default=OK) as server,
+        make_client(server.url, clock=clock, deadline=20, retry=RetryPolicy(attempts=1)) as client,
+    ):
+        for _ in range(2):
+            with pytest.raises(primepods.RateLimitError):
+                await client.request("GET", PATH)
+            await clock.advance(21)
+        ended = await asyncio.gather(*[order(client) for _ in range(50)], return_exceptions=True)
+        assert len(server.requests) == 2 + len(sent_at)
+    assert max(sent_at) < 16
+    unsent = [error for error in ended if isinstance(error, primepods.RequestTimeoutError)]
+    assert len(unsent) == 50 - len(sent_at)
+    assert not any(error.maybe_received for error in unsent)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -67,3 +69,23 @@ async def test_an_automatic_clock_waits_for_threads() -> None:
     await at_work
     await sleeper
     assert (early, clock.elapsed) == (0, 5)
+
+
+async def test_an_automatic_clock_needs_no_count_of_idle_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPython's goes wrong where a thread has done the next job before `submit` looks for an idle one."""
+    clock = ManualClock(auto=True)
+    executor: Any = asyncio.get_running_loop()._default_executor  # type: ignore[attr-defined]  # asyncio's own
+    first, second = threading.Event(), threading.Event()
+    look = executor._adjust_thread_count
+
+    def look_late() -> None:
+        if executor._threads:
+            first.set()
+            second.wait()
+            time.sleep(0.01)
+        look()
+
+    monkeypatch.setattr(executor, "_adjust_thread_count", look_late)
+    await asyncio.gather(asyncio.to_thread(first.wait), asyncio.to_thread(second.set))
+    await clock.sleep(5)
+    assert clock.elapsed == 5

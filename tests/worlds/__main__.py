@@ -42,10 +42,15 @@ def main() -> int:
             said_at = time.monotonic()
             say(f"{sum(total.worlds.values())} worlds so far, {len(total.failures)} failed")
     seconds = time.monotonic() - started
-    for story in sorted(total.worlds):
-        say(f"{total.worlds[story]:6} {story}, {total.steps[story] // total.worlds[story]} events a world")
+    say("processor time of the stories, the dearest first:")
+    for story, used in sorted(total.seconds.items(), key=lambda item: -item[1]):
+        worlds = total.worlds[story]
+        say(f"{used:6.1f} s {story}, {worlds} worlds of {1000 * used / worlds:.0f} ms")
     count = sum(total.worlds.values())
-    say(f"{count} worlds, {len(total.failures)} failed, {seconds:.0f} s, {count / seconds:.1f} a second")
+    say(
+        f"{count} worlds, {len(total.failures)} failed, {seconds:.0f} s, {count / seconds:.1f} a second; "
+        f"{sum(total.seconds.values()):.0f} s of processor time"
+    )
     return 1 if total.failures else 0
 
 

@@ -26,7 +26,7 @@ class MachineClock(Clock):
     """
 
     def __init__(self, error: float, seed: str) -> None:
-        self._error = error
+        self.error: float = error
         # The tasks of ended processes are cancelled when the world has ended, and its loop does not run.
         self._loop = asyncio.get_running_loop()
         self._rng = Random(seed)
@@ -37,7 +37,7 @@ class MachineClock(Clock):
 
     def wall(self) -> float:
         """Return seconds since the epoch, as this machine has it."""
-        return EPOCH.timestamp() + self.boottime() + self._error
+        return EPOCH.timestamp() + self.boottime() + self.error
 
     def random(self) -> float:
         """Return the machine's next random number."""

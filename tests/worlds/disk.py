@@ -41,8 +41,8 @@ class Disk:
             self._synced[status.st_ino] = self._read(descriptor)
             self._keep(status.st_ino, _path_of(descriptor))
 
-    def restart(self, *, has_power: bool) -> None:
-        """Leave what a reboot finds: all of it, or with a power cut what was synced, and some of the rest.
+    def restart(self) -> None:
+        """Leave what a reboot after a power cut finds: what was synced, and some of the rest.
 
         The files are new ones, so that no lock of the ended processes remains.
         """
@@ -51,11 +51,11 @@ class Disk:
         for name in sorted({*present, *self._entries}):
             old, new = self._entries.get(name), present.get(name)
             inode = new
-            if not has_power and old != new and self._draw("disk.entry", 2) == 0:
+            if old != new and self._draw("disk.entry", 2) == 0:
                 inode = old
             if inode is not None:
                 content = self._content(inode, name if inode == new else None)
-                files[name] = content if has_power else self._after_power_cut(inode, content)
+                files[name] = self._after_power_cut(inode, content)
         self.close()
         for name in present:
             (self.folder / name).unlink()

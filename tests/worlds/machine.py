@@ -12,12 +12,19 @@ from simloom._context import current_host
 
 import primepods
 from primepods import PodSpec, PrimePodsError
+from primepods.cli._background import start_process
+from primepods.cli._errors import CommandError
+from primepods.cli._runner import Runner
+from primepods.cli.runs import _take_over
+from primepods.events import Event
+from primepods.runs import Run, RunRecord
 from tests.support.client import make_client
 
 from .clocks import MachineClock, now
 from .disk import Disk
 
 if TYPE_CHECKING:
+    from .programs import Ssh
     from .world import World
 
 FIRST_PID = 5_000_000
@@ -32,24 +39,30 @@ class Machine:
         name: Its name.
         clock_error: Seconds by which its wall clock is wrong.
         options: Arguments of the client.
+        parent: The machine that it is another process of, which has its folder.
     """
 
-    def __init__(self, world: World, name: str, clock_error: float, options: dict[str, Any]) -> None:
+    def __init__(
+        self, world: World, name: str, clock_error: float, options: dict[str, Any], parent: Machine | None
+    ) -> None:
         self.name: str = name
         self.host: Any = world.sim.host(name)
-        self.disk: Disk = Disk(world.folder / name, simloom.draw)
+        self.is_process: bool = parent is not None
+        self.has_ended: bool = False
+        self.disk: Disk = Disk(world.folder / name, simloom.draw) if parent is None else parent.disk
         self.pid: int = 0
-        self._world = world
+        self.world: World = world
         self._clock = MachineClock(clock_error, f"{name} {world.sim_seed}")
         self._options = options
         self._dead_connections: list[Any] = []
+        self._dead_ssh: list[Ssh] = []
+        self._main: asyncio.Task[None] | None = None
         self.client: primepods.AsyncClient
         self.boot()
 
     def boot(self) -> None:
         """Start a process, with a client of its own."""
-        self._world.processes += 1
-        self.pid = FIRST_PID + self._world.processes
+        self.pid = self.world.new_pid()
         self._context = contextvars.copy_context()
         self._context.run(current_host.set, self.host)
         self.renew()
@@ -59,9 +72,10 @@ class Machine:
         self.client = self._context.run(self._make_client)
 
     def _make_client(self) -> primepods.AsyncClient:
-        world = self._world
-        world.traces.append([])
-        options = {"on_event": world.traces[-1].append, **self._options}
+        world = self.world
+        self._trace: list[Event] = []
+        world.traces.append(self._trace)
+        options = {"on_event": self._trace.append, **self._options}
         return make_client(world.url, clock=self._clock, api_key=world.emulator.api_key, **options)
 
     def start(self, name: str, call: Callable[[], Coroutine[Any, Any, Any]]) -> asyncio.Task[None]:
@@ -71,7 +85,7 @@ class Machine:
                 self._program(name, call), name=f"{self.name}: {name}", context=self._context.copy()
             )
         )
-        self._world.calls.append((self, task))
+        self.world.calls.append((self, task))
         return task
 
     async def _program(self, name: str, call: Callable[[], Coroutine[Any, Any, Any]]) -> None:
@@ -79,7 +93,7 @@ class Machine:
             await asyncio.sleep(0)  # so that the scheduler sees the machine before the program's first step
             await call()
         except (PrimePodsError, asyncio.CancelledError) as exc:
-            self._world.say(f"{self.name}: {name}: {exc!r} {exc} {getattr(exc, '__notes__', '')}")
+            self.world.say(f"{self.name}: {name}: {exc!r} {exc} {getattr(exc, '__notes__', '')}")
 
     async def run(self, name: str, call: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         """Run a program to its end."""
@@ -107,22 +121,22 @@ class Machine:
         client = self.client
 
         async def program() -> None:
-            wanted = list(specs) or [self._world.spec]
+            wanted = list(specs) or [self.world.spec]
             async with client.pods.lease(wanted, **options) as pod:
-                self._world.take(pod.id, self.name)
+                self.world.take(pod.id, self.name)
                 try:
                     await asyncio.sleep(hold)
                 except asyncio.CancelledError:
-                    self._world.give_back(pod.id)
+                    self.world.give_back(pod.id)
                     raise
                 may_end = is_closed or options.get("max_hours") or options.get("max_spend")
                 if is_kept := keep and not may_end:
                     pod.keep()
-                    self._world.doubtful.add(pod.id)
+                    self.world.doubtful.add(pod.id)
                 else:
-                    self._world.give_back(pod.id, must_run=not may_end)
+                    self.world.give_back(pod.id, must_run=not may_end)
             if is_kept:
-                self._world.take(pod.id, self.name, is_for_good=True, is_shared=True)
+                self.world.take(pod.id, self.name, is_for_good=True, is_shared=True)
 
         return self.start("lease", program)
 
@@ -131,7 +145,7 @@ class Machine:
 
         async def program() -> None:
             pod = await self.client.pods.create(spec, **options)
-            self._world.take(pod.id, self.name, is_for_good=True)
+            self.world.take(pod.id, self.name, is_for_good=True)
 
         return self.start("create", program)
 
@@ -140,7 +154,7 @@ class Machine:
 
         async def program() -> None:
             pod = await self.client.pods.ensure(spec)
-            self._world.take(pod.id, self.name, is_for_good=True, is_shared=True)
+            self.world.take(pod.id, self.name, is_for_good=True, is_shared=True)
 
         return self.start("ensure", program)
 
@@ -150,9 +164,61 @@ class Machine:
         async def program() -> None:
             sweep = await self.client.pods.sweep(**options)
             for pod_id, error in sweep.errors.items():
-                self._world.say(f"{self.name}: sweep: {pod_id}: {error}")
+                self.world.say(f"{self.name}: sweep: {pod_id}: {error}")
 
         return self.start("sweep", program)
+
+    def process(self) -> Machine:
+        """Return another process of this machine."""
+        name = f"{self.name}-{len(self.world.machines)}"
+        return self.world.machine(name, clock_error=self._clock.error, parent=self, **self._options)
+
+    async def begin_run(self, record: RunRecord) -> Run:
+        """Begin a run in the background, as `primepods run --detach` does."""
+        runs: list[Run] = []
+
+        async def program() -> None:
+            runs.append(Run.create(record))
+            start_process(runs[0], {})
+
+        await self.run("run --detach", program)
+        return runs[0]
+
+    def attach(self, run: Run) -> asyncio.Task[None]:
+        """Start a program that takes a run over if its process has died, as `primepods attach` does."""
+
+        async def program() -> None:
+            own = Run.open(run.path)
+            if own.state == "interrupted" and own.claim():
+                _take_over(own)
+
+        return self.start("attach", program)
+
+    def hold(self, run: Run) -> asyncio.Task[None]:
+        """Start the program of a run's process, which holds the run's lock, as `primepods _run` does."""
+        if run.record.lease_file is not None:
+            # The lease that it takes over has begun in another trace.
+            self.world.traces = [each for each in self.world.traces if each is not self._trace]
+
+        async def program() -> None:
+            runner, code = Runner("primepods run", run, {}), 1
+            try:
+                code = await runner.execute(self.client)
+            except (CommandError, PrimePodsError, asyncio.CancelledError) as exc:
+                self.world.say(f"{self.name}: {exc!r} {exc} {getattr(exc, '__notes__', '')}")
+            if not runner.is_interrupted:
+                run.end(code)
+            await self.client.aclose()
+            self.has_ended = True
+            self.world.release_locks(self)
+
+        self._main = self.start(f"run {run.name}", program)
+        return self._main
+
+    def interrupt(self) -> None:
+        """Do what Ctrl-C does to a run's process."""
+        if self._main is not None:
+            self._main.cancel()
 
     def close(self) -> asyncio.Task[None]:
         """Start a program that closes the client."""
@@ -168,12 +234,23 @@ class Machine:
         """End the process at once, as SIGKILL does; the files stay as they are."""
         self._stop(has_power=True)
 
+    def kill_processes(self) -> None:
+        """Kill the processes of its runs."""
+        for machine in self.world.machines:
+            if machine.is_process and machine.disk is self.disk and machine.is_running:
+                machine.kill()
+
     def _stop(self, *, has_power: bool) -> None:
-        connections = self._world.sim.net._live_transports.values()
+        connections = self.world.sim.net._live_transports.values()
         self._dead_connections += [each for each in connections if each.owner is self.host]
         self.host.crash()
-        self._world.forget(self)
-        self.disk.restart(has_power=has_power)
+        self.world.forget(self)
+        self.world.release_locks(self)
+        for ssh in [each for each in self.world.ssh.values() if each.machine is self]:
+            ssh.end(255, is_told=False)
+            self._dead_ssh.append(ssh)
+        if not has_power:
+            self.disk.restart()
 
     def bury(self) -> None:
         """Tell the connections of ended processes, when the world has ended, that they are closed.
@@ -182,6 +259,8 @@ class Machine:
         """
         for connection in self._dead_connections:
             connection.get_protocol().connection_lost(None)
+        for ssh in self._dead_ssh:
+            ssh.tell()
 
     def restart(self) -> None:
         """Start the machine again, with a new process."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import io
 import itertools
 import logging
 import os
 import shutil
 import signal
 import socket
+import subprocess
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -22,12 +25,16 @@ from unittest.mock import patch
 
 import aiohttp.connector
 import simloom
+import simloom._loop
+from anyio._backends._asyncio import AsyncIOBackend
 from simloom._context import current_host
+from simloom._eventlog import EventLog
 
 from . import stories
 from .invariants import BrokenInvariantError
 from .machine import Machine
-from .world import Listener, World
+from .programs import RunProcess, start_ssh
+from .world import Listener, Stderr, World
 
 Story = Callable[[World], Awaitable[None]]
 
@@ -40,6 +47,9 @@ REAL_LIMIT: Final = 120.0
 _MEMORY: Final = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - `mkdtemp` is safe there
 """Folder in which syncing a file takes no time."""
 _BEGINNING: Final = 1_000.0
+_FSYNC: Final = os.fsync
+_FLOCK: Final = fcntl.flock
+_GETPID: Final = os.getpid
 _SHRINK_STEP: Final = 25
 _SHRINK_SECONDS: Final = 20.0
 
@@ -51,6 +61,13 @@ _OPTIONS: Final[dict[str, Any]] = {
     "max_steps_per_instant": 50_000,
     "gc_interval": 5_003,
 }
+
+
+_WITHOUT_LOG: Final[tuple[tuple[Any, str, Callable[..., Any]], ...]] = (
+    (simloom._loop, "describe_callback", lambda _: ""),
+    (EventLog, "emit", lambda *_, **__: None),
+)
+"""What simloom records of each step, and only a comparison of two runs reads."""
 
 
 class HungError(AssertionError):
@@ -84,14 +101,15 @@ class _Scheduler:
 
     def __init__(self, loop: Any, play: _Play) -> None:
         self._loop = loop
-        self._inner = simloom.RandomWalk()(loop)
+        self._pick = simloom.RandomWalk()(loop).pick
         self._play = play
         self._steps = 0
         _inherit_machine(loop)
+        loop.subprocess_exec = play.start_ssh
 
     def pick(self, ready: Sequence[Any]) -> int:
         """Return the index of the next step."""
-        index: int = self._inner.pick(ready)
+        index: int = self._pick(ready)
         self._play.enter(ready[index]._context.get(current_host))
         self._steps += 1
         if self._steps > MAX_STEPS or self._loop.time() > MAX_TIME:
@@ -105,9 +123,10 @@ def _inherit_machine(loop: Any) -> None:
 
     def inheriting(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, context: Any = None, **kwargs: Any) -> Any:
-            machine = current_host.get()
-            if context is not None and machine is not None and context.get(current_host) is None:
-                context.run(current_host.set, machine)
+            if context is not None and context.get(current_host) is None:
+                machine = current_host.get()
+                if machine is not None:
+                    context.run(current_host.set, machine)
             return function(*args, context=context, **kwargs)
 
         return call
@@ -124,6 +143,7 @@ class _Play:
         self._seed = seed
         self.machine: Machine | None = None
         self.world: World | None = None
+        self._folder: Path | None = None
 
     def scheduler(self, loop: Any) -> _Scheduler:
         """Return the scheduler of a loop."""
@@ -133,24 +153,63 @@ class _Play:
         """Make a host's machine the one whose step runs."""
         if self.machine is None or self.machine.host is not host:
             self.machine = self._find(host)
-            if self.machine is not None:
-                os.environ["PRIMEPODS_STATE_DIR"] = str(self.machine.disk.folder)
+            if self.machine is not None and self.machine.disk.folder is not self._folder:
+                self._folder = self.machine.disk.folder
+                os.environ["PRIMEPODS_STATE_DIR"] = str(self._folder)
 
     def _find(self, host: Any) -> Machine | None:
         world = self.world
         return None if world is None else next((m for m in world.machines if m.host is host), None)
 
+    # What the operating system does for the machine whose step runs.
+
+    def fsync(self, descriptor: int) -> None:
+        """Sync a file, and note that."""
+        _FSYNC(descriptor)
+        if self.machine is not None:
+            self.machine.disk.note_sync(descriptor)
+
+    def flock(self, descriptor: int, operation: int) -> None:
+        """Lock a file, and note by whom."""
+        _FLOCK(descriptor, operation)
+        if self.machine is not None:
+            self.machine.world.locks[descriptor] = self.machine
+
+    def getpid(self) -> int:
+        """Return the pid."""
+        return _GETPID() if self.machine is None else self.machine.pid
+
+    def gethostname(self) -> str:
+        """Return the name."""
+        return "nowhere" if self.machine is None else self.machine.name
+
+    def kill(self, pid: int, number: int) -> None:
+        """Send a signal."""
+        if self.world is not None:
+            self.world.send_signal(pid, number)
+
+    async def start_ssh(self, make: Callable[[], Any], *argv: str, **options: Any) -> Any:
+        """Start the only program that machines run: see :func:`start_ssh`."""
+        assert self.machine is not None
+        return await start_ssh(self.machine, make, *argv, **options)
+
+    def popen(self, argv: list[str], **options: Any) -> RunProcess:
+        """Start the process of a detached run."""
+        assert self.machine is not None
+        return RunProcess(self.machine, argv, **options)
+
     async def __call__(self, sim: Any) -> None:
         """Tell the story, and finish it."""
-        self.machine = None
+        self.machine = self._folder = None
         folder = Path(tempfile.mkdtemp(prefix="world-", dir=_MEMORY))
         world = self.world = World(sim, self._seed, folder)
         logger, listener = logging.getLogger("primepods"), Listener(world.told)
         logger.addHandler(listener)
         asyncio.get_running_loop().set_exception_handler(self._on_unhandled)
         try:
-            await self._story(world)
-            await world.finish()
+            with redirect_stderr(Stderr(world.told)):
+                await self._story(world)
+                await world.finish()
         finally:
             logger.removeHandler(listener)
             for machine in world.machines:
@@ -177,30 +236,46 @@ def _is_known(error: object) -> bool:
     return code.co_name == "start" and code.co_filename.endswith("aiohttp/web_protocol.py")
 
 
-@contextmanager
-def _environment(play: _Play, real_limit: float = REAL_LIMIT) -> Generator[None]:
-    """Have the machines differ in what the operating system tells them; bound the real time."""
-    sync, process_id, calls = os.fsync, os.getpid, itertools.count()
+async def _run_in_thread(function: Callable[..., Any], arguments: tuple[Any, ...], **_: Any) -> Any:
+    """Run a function at another step of the loop, in place of a thread."""
+    await asyncio.sleep(0)
+    return function(*arguments)
 
-    def fsync(descriptor: int) -> None:
-        sync(descriptor)
-        if play.machine is not None:
-            play.machine.disk.note_sync(descriptor)
+
+@contextmanager
+def _environment(play: _Play, real_limit: float = REAL_LIMIT, *, keeps_log: bool = False) -> Generator[None]:
+    """Have the machines differ in what the operating system tells them; bound the real time."""
+    calls = itertools.count()
 
     def stop(*_: object) -> None:
         raise HungError(f"the world does not return to its loop for {real_limit:.0f} real seconds")
 
     with ExitStack() as stack:
-        stack.enter_context(patch.dict(os.environ))
+        # Any name but `ssh`, which is asked whether it is installed.
+        stack.enter_context(patch.dict(os.environ, PRIMEPODS_SSH_COMMAND="sh"))
         for module, name, function in (
-            (os, "fsync", fsync),
-            (os, "getpid", lambda: process_id() if play.machine is None else play.machine.pid),
-            (socket, "gethostname", lambda: "nowhere" if play.machine is None else play.machine.name),
+            (os, "fsync", play.fsync),
+            (os, "getpid", play.getpid),
+            (os, "kill", play.kill),
+            (os, "killpg", play.kill),
+            (fcntl, "flock", play.flock),
+            (socket, "gethostname", play.gethostname),
+            (subprocess, "Popen", play.popen),
+            # Nothing changes while it sleeps, since there are no threads.
+            (time, "sleep", lambda _: None),
+            (AsyncIOBackend, "run_sync_in_worker_thread", _run_in_thread),
             # aiohttp has bound `time.monotonic` before simloom replaces it. It compares differences with a
             # nanosecond, so two calls at one virtual time must differ by more.
             (aiohttp.connector, "monotonic", lambda: time.monotonic() + next(calls) * 1e-8),
+            # It asks of each callback, dearly, whether it is a coroutine by mistake.
+            (simloom._loop, "_check_callback", lambda *_: None),
+            *([] if keeps_log else _WITHOUT_LOG),
         ):
             stack.enter_context(patch.object(module, name, function))
+        # What the programs of a world write when it has ended.
+        stack.enter_context(redirect_stderr(io.StringIO()))
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            stack.callback(signal.signal, number, signal.getsignal(number))
         stack.callback(signal.signal, signal.SIGALRM, signal.signal(signal.SIGALRM, stop))
         stack.callback(signal.setitimer, signal.ITIMER_REAL, 0)
         signal.setitimer(signal.ITIMER_REAL, real_limit, 10.0)
@@ -210,7 +285,7 @@ def _environment(play: _Play, real_limit: float = REAL_LIMIT) -> Generator[None]
 def run(story: Story, seed: int, *, check_determinism: bool = False) -> tuple[Any, World | None]:
     """Run one world; return simloom's result, and the world as it was at its end."""
     play = _Play(story, seed)
-    with _environment(play):
+    with _environment(play, keeps_log=check_determinism):
         result = simloom.run(
             play,
             seed=seed,

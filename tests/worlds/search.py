@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import time
 import traceback
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -57,16 +58,23 @@ class Failure:
 
 @attrs.define
 class Outcome:
-    """What became of some worlds: how many of each story, how many steps, and which failed."""
+    """What became of some worlds.
+
+    Attributes:
+        worlds: Number of worlds by story.
+        seconds: Their processor time by story.
+        failures: The worlds that failed.
+    """
 
     worlds: Counter[str] = attrs.field(factory=Counter[str])
-    steps: Counter[str] = attrs.field(factory=Counter[str])
+    seconds: defaultdict[str, float] = attrs.field(factory=lambda: defaultdict[str, float](float))
     failures: list[Failure] = attrs.field(factory=list[Failure])
 
     def add(self, other: Outcome) -> None:
         """Add other worlds."""
         self.worlds += other.worlds
-        self.steps += other.steps
+        for story, seconds in other.seconds.items():
+            self.seconds[story] += seconds
         self.failures += other.failures
 
 
@@ -92,9 +100,10 @@ def run_batch(batch: Batch) -> Outcome:
     outcome = Outcome()
     for seed in batch.seeds:
         story = batch.story or story_of(seed)
+        started = time.process_time()
         result, _ = run(load(story), seed)
         outcome.worlds[story] += 1
-        outcome.steps[story] += len(result.log)
+        outcome.seconds[story] += time.process_time() - started
         if result.error is not None:
             outcome.failures.append(Failure(story, seed, f"{type(result.error).__name__}: {result.error}"))
     return outcome

@@ -108,7 +108,7 @@ def test_what_is_not_synced_may_be_lost_or_torn(tmp_path: Path, fate: int, left:
         os.close(folder)
         file.write(b", not synced")
     (disk.folder / "other").write_bytes(b"neither is its name")
-    disk.restart(has_power=False)
+    disk.restart()
     assert {path.name: path.read_bytes() for path in disk.folder.iterdir()} == {"lease": left}
     disk.close()
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import io
 import logging
+import signal
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar
@@ -17,7 +20,8 @@ from primepods.events import Event
 
 from .clocks import ApiClock, now
 from .invariants import BrokenInvariantError, Use, billed, check_pods, check_swept, check_traces
-from .machine import Machine
+from .machine import FIRST_PID, Machine
+from .programs import Job, Ssh
 
 T = TypeVar("T")
 
@@ -75,7 +79,14 @@ class World:
         self.doubtful: set[str] = set()
         """Ids of pods that were about to be kept when their machine stopped: a sweep may delete them."""
         self.told: list[str] = []
-        self.processes: int = 0
+        self.locks: dict[int, Machine] = {}
+        """Who has locked a file, by descriptor."""
+        self.ssh: dict[int, Ssh] = {}
+        """The processes of `ssh`, by pid."""
+        self.jobs: dict[str, dict[str, Job]] = {}
+        """The jobs of each pod, by name."""
+        self.pods_host: Any = sim.host("pods")
+        self._processes = 0
         self.has_crashed: bool = False
         self.emulator: Emulator
         self._api: Any = sim.host("api")
@@ -135,7 +146,8 @@ class World:
         offers: list[Any] = []
 
         async def look() -> None:
-            offers.append(await visitor.client.request("GET", "/api/v1/availability/gpus"))
+            page = {"page_size": 5}  # the first will do
+            offers.append(await visitor.client.request("GET", "/api/v1/availability/gpus", params=page))
             await visitor.client.aclose()
 
         await visitor.run("look", look)
@@ -190,11 +202,36 @@ class World:
 
     # Machines.
 
-    def machine(self, name: str, *, clock_error: float = 0.0, **options: Any) -> Machine:
+    def new_pid(self) -> int:
+        """Return the pid of a new process."""
+        self._processes += 1
+        return FIRST_PID + self._processes
+
+    def machine(
+        self, name: str, *, clock_error: float = 0.0, parent: Machine | None = None, **options: Any
+    ) -> Machine:
         """Add a machine; ``options`` are the client's."""
-        machine = Machine(self, name, clock_error, options)
+        machine = Machine(self, name, clock_error, options, parent)
         self.machines.append(machine)
         return machine
+
+    def send_signal(self, pid: int, number: int) -> None:
+        """Send a signal to a process of a machine."""
+        ssh = self.ssh.get(pid)
+        machine = next((each for each in self.machines if each.pid == pid and each.is_running), None)
+        if ssh is not None:
+            ssh.end(-number)
+        elif machine is None or machine.has_ended:
+            raise ProcessLookupError(pid)
+        elif number == signal.SIGINT:
+            machine.interrupt()
+
+    def release_locks(self, machine: Machine) -> None:
+        """Release the locks of a process that has ended; its descriptors stay open."""
+        for descriptor in [each for each, owner in self.locks.items() if owner is machine]:
+            del self.locks[descriptor]
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
 
     def partition(self, machine: Machine) -> None:
         """Cut a machine off from the API; connections hang."""
@@ -233,6 +270,15 @@ class World:
         if not holds:
             raise BrokenInvariantError(what, "it is not so")
 
+    def check_jobs(self) -> list[Job]:
+        """Check that commands begin once on each pod, and in each try; return the jobs in their order."""
+        jobs = sorted(
+            (job for jobs in self.jobs.values() for job in jobs.values()), key=lambda job: job.label
+        )
+        self.require("a command begins once a pod", len(jobs) == sum(map(bool, self.jobs.values())))
+        self.require("a command begins once a try", len({job.label for job in jobs}) == len(jobs))
+        return jobs
+
     def check_running(self, pod_id: str) -> None:
         """Check that a pod that is used runs."""
         if not self.is_running(pod_id):
@@ -269,7 +315,7 @@ class World:
         await self.sleep(_APPEARS_WITHIN)
         check_pods(self)
         await self.sleep(_SWEEP_AFTER)
-        for machine in [*self.machines, self.machine("sweeper")]:
+        for machine in [*(each for each in self.machines if not each.is_process), self.machine("sweeper")]:
             if not machine.is_running:
                 machine.restart()
             elif repr(machine.client).endswith(" closed>"):
@@ -278,7 +324,8 @@ class World:
             machine.sweep(expired=True)
         await self._wait_for_calls()
         for machine in self.machines:
-            machine.close()
+            if machine.is_running:
+                machine.close()
         await self._wait_for_calls()
         spent = self.emulator.spent
         await self.sleep(3600)
@@ -298,6 +345,20 @@ class World:
         for task in tasks:
             if not task.cancelled():  # before its first step
                 task.result()
+
+
+class Stderr(io.StringIO):
+    """What programs write to stderr, which people read."""
+
+    def __init__(self, told: list[str]) -> None:
+        super().__init__()
+        self._told = told
+
+    def write(self, text: str) -> int:
+        """Keep it."""
+        with suppress(RuntimeError):  # there is no loop when the world has ended
+            self._told.append(f"{now():12.4f} stderr: {text.rstrip()}")
+        return len(text)
 
 
 class Listener(logging.Handler):

@@ -22,10 +22,10 @@ def sweep_pods() -> None:
                 # Pods without max_hours: by a prefix that only your jobs use, older than the longest job.
                 client.pods.sweep(prefix="train-", older_than=12 * 3600),
             ]
-        if errors := {pod: str(error) for each in sweeps for pod, error in each.errors.items()}:
+        if errors := {pod: str(error) for outcome in sweeps for pod, error in outcome.errors.items()}:
             msg = f"these pods may still be billed: {errors}"
             raise RuntimeError(msg)
-        return [pod for each in sweeps for pod in each.deleted]
+        return [pod for outcome in sweeps for pod in outcome.deleted]
 
     sweep()
 

@@ -69,7 +69,7 @@ def one_of(*allowed: str) -> Check:
 
     def check(value: object, place: str) -> Iterator[Problem]:
         if value not in allowed:
-            yield place, "Input should be " + " or ".join(repr(each) for each in allowed)
+            yield place, "Input should be " + " or ".join(repr(value) for value in allowed)
 
     return check
 

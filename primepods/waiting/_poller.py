@@ -1,12 +1,12 @@
 """The shared poller: one stream of requests for all waits on all pods.
 
-A :class:`Hub` is shared by all clients of one event loop that have equal settings. It exists while it
-has subscriptions. Each wait adds a subscription, which has pods and an interval. The hub notifies the
+A :class:`Poller` is shared by all clients of one event loop that have equal settings. It exists while it
+has subscriptions. Each wait adds a subscription, which has pods and an interval. The poller notifies the
 subscription when one of its pods has changed, and the wait then reads the pod's state from its
 :class:`WatchedPod`. A failed request is not retried: the next tick polls its pods again.
 
 The modules of this package in order, each of which imports only later ones: ``watch``, ``wait``,
-``subscription``, ``_hub``, ``_tick``, ``_lookups``, ``_hub_state``, ``_schedule``, ``_watched_pod``,
+``subscription``, ``_poller``, ``_tick``, ``_lookups``, ``_poller_state``, ``_schedule``, ``_watched_pod``,
 ``conditions``.
 """
 
@@ -26,8 +26,8 @@ from .._status_reader import StatusReader
 from ..config import Settings
 from ..errors import PrimePodsError, RateLimitError
 from ..retry import RetryPolicy
-from ._hub_state import HubState
 from ._lookups import PodLookups
+from ._poller_state import PollerState
 from ._tick import Tick
 from ._watched_pod import Subscriber, WatchedPod
 
@@ -39,14 +39,14 @@ _CACHE_BYTES: Final = 32 * 1024 * 1024
 
 
 class TransportKeeper(Protocol):
-    """Owner of a hub's connections after the hub has shut down, so that the next wait can reuse them."""
+    """Owner of a poller's connections after its end, so that the next wait can reuse them."""
 
     def keep_transport(self, transport: Transport) -> bool:
-        """Return whether the connections are kept; if not, the hub closes them."""
+        """Return whether the connections are kept; if not, the poller closes them."""
         ...
 
 
-class Hub:
+class Poller:
     """The poller; get it with :func:`join`.
 
     Args:
@@ -62,7 +62,7 @@ class Hub:
         self._transport = transport
         self._transport_keeper: TransportKeeper | None = None
         executor = RequestExecutor(settings, self._transport, is_paced=False)
-        self._state = HubState(settings.clock, transport.pace)
+        self._state = PollerState(settings.clock, transport.pace)
         self._reader = StatusReader(executor, cache_bytes=_CACHE_BYTES)
         self._lookups = PodLookups(self._state, executor)
         self._subscriptions: dict[Subscriber, float] = {}
@@ -139,9 +139,9 @@ class Hub:
             await asyncio.wait([self._task])
 
     def _unregister(self) -> None:
-        """Remove the hub from the registry, so that no subscription joins it."""
-        for key in [key for key, hub in list(_hubs.items()) if hub is self]:
-            _hubs.pop(key, None)
+        """Remove the poller from the registry, so that no subscription joins it."""
+        for key in [key for key, poller in list(_pollers.items()) if poller is self]:
+            _pollers.pop(key, None)
 
     async def _run(self) -> None:
         state, schedule = self._state, self._state.schedule
@@ -200,28 +200,28 @@ def _poller_cancelled_error() -> PrimePodsError:
     return PrimePodsError("The polling was cancelled from outside. Wait again.")
 
 
-_hubs: dict[tuple[asyncio.AbstractEventLoop, Settings, int], Hub] = {}
+_pollers: dict[tuple[asyncio.AbstractEventLoop, Settings, int], Poller] = {}
 
 
-def join(settings: Settings, session: Any, make_transport: Callable[[], Transport]) -> Hub:
-    """Return the running loop's hub for ``settings``; create it if there is none.
+def join(settings: Settings, session: Any, make_transport: Callable[[], Transport]) -> Poller:
+    """Return the running loop's poller for ``settings``; create it if there is none.
 
-    Add a subscription before the next ``await``: a hub ends with its last one.
+    Add a subscription before the next ``await``: a poller ends with its last one.
 
     Args:
-        settings: Clients share a hub if these are equal, apart from ``deadline`` and ``retry``, which the hub
+        settings: Clients share a poller if these are equal, apart from ``deadline`` and ``retry``, which it
             does not use, and ``on_event``, since each subscription has its own listeners.
         session: The caller's own aiohttp session, a function that makes one, or ``None``.
-        make_transport: Makes the connections of a new hub.
+        make_transport: Makes the connections of a new poller.
     """
     loop = asyncio.get_running_loop()
-    for key in [key for key in list(_hubs) if key[0].is_closed()]:
-        # The loop was abandoned with waits in it; its hub will never run again.
-        _hubs.pop(key, None)
-    hub_settings = attrs.evolve(settings, deadline=_DEADLINE, retry=_NO_RETRIES, on_event=None)
-    # `id`, since a function that makes sessions need not be hashable. It is unique: the hub keeps it alive.
-    key = (loop, hub_settings, id(session))
-    hub = _hubs.get(key)
-    if hub is None:
-        hub = _hubs[key] = Hub(hub_settings, make_transport())
-    return hub
+    for key in [key for key in list(_pollers) if key[0].is_closed()]:
+        # The loop was abandoned with waits in it; its poller will never run again.
+        _pollers.pop(key, None)
+    poller_settings = attrs.evolve(settings, deadline=_DEADLINE, retry=_NO_RETRIES, on_event=None)
+    # `id`, since a function that makes sessions need not be hashable; unique, as the poller keeps it alive.
+    key = (loop, poller_settings, id(session))
+    poller = _pollers.get(key)
+    if poller is None:
+        poller = _pollers[key] = Poller(poller_settings, make_transport())
+    return poller

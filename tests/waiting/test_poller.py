@@ -29,7 +29,7 @@ pytestmark = pytest.mark.anyio
     ],
     ids=lambda options: next(iter(options)),
 )
-async def test_other_settings_have_another_hub(stage: Stage, fleet: Fleet, other: dict[str, Any]) -> None:
+async def test_other_settings_have_another_poller(stage: Stage, fleet: Fleet, other: dict[str, Any]) -> None:
     """Who differs in key, team, limits or address is polled for apart, with their own key and team."""
     fleet.add(2)
     stage.start(stage.client().pods.wait_ready("pod00000"))
@@ -42,8 +42,8 @@ async def test_other_settings_have_another_hub(stage: Stage, fleet: Fleet, other
     assert sent["pod00001"].get("x-prime-team-id") == other.get("team_id")
 
 
-async def test_other_retries_have_no_other_hub(stage: Stage, fleet: Fleet) -> None:
-    """The hub does not retry, so views and clients with other retries and deadlines share it."""
+async def test_other_retries_have_no_other_poller(stage: Stage, fleet: Fleet) -> None:
+    """The poller does not retry, so views and clients with other retries and deadlines share it."""
     fleet.add(3)
     client = stage.client()
     view = client.with_options(deadline=3, retry=primepods.RetryPolicy(attempts=9))
@@ -54,8 +54,8 @@ async def test_other_retries_have_no_other_hub(stage: Stage, fleet: Fleet) -> No
     assert fleet.sizes == [3]
 
 
-async def test_another_session_has_another_hub(stage: Stage, fleet: Fleet) -> None:
-    """Clients on the same session share a hub that uses it and leaves it open; others have another."""
+async def test_another_session_has_another_poller(stage: Stage, fleet: Fleet) -> None:
+    """Clients on the same session share a poller that uses it and leaves it open; others have another."""
     fleet.add(4)
     connector = aiohttp.TCPConnector()
     async with aiohttp.ClientSession(connector=connector) as one, aiohttp.ClientSession() as two:
@@ -84,7 +84,7 @@ async def test_a_pod_that_does_not_change_is_kept_once(stage: Stage, fleet: Flee
     assert sorted(pod_id for pod_id in kept if pod_id in fleet.states) == sorted(fleet.states)
 
 
-async def test_another_loop_has_another_hub(stage: Stage, fleet: Fleet) -> None:
+async def test_another_loop_has_another_poller(stage: Stage, fleet: Fleet) -> None:
     """Loops in two threads poll apart at the same time."""
     fleet.add(2)
     stage.start(stage.client().pods.wait_ready("pod00000"))

@@ -1,4 +1,4 @@
-"""State shared by the parts of the hub: rate limiter, warnings, running tasks."""
+"""State shared by the parts of the poller: rate limiter, warnings, running tasks."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ class ThrottledWarnings:
             log.warning(text, *args, extra=fields)
 
 
-class HubState:
-    """State shared by the parts of a hub.
+class PollerState:
+    """State shared by the parts of a poller.
 
     Args:
         clock: The clients' clock.

@@ -227,7 +227,7 @@ async def test_a_poller_cancelled_from_outside_says_so(stage: Stage, fleet: Flee
     await stage.check_nothing_left()
 
 
-@pytest.mark.parametrize("spare", [" ", "Hub."], ids=["all", "requests"])
+@pytest.mark.parametrize("spare", [" ", "Poller."], ids=["all", "requests"])
 @pytest.mark.parametrize("turns", range(8))
 async def test_tasks_cancelled_from_outside_leave_nobody_hanging(
     stage: Stage, fleet: Fleet, spare: str, turns: int
@@ -250,7 +250,7 @@ async def test_tasks_cancelled_from_outside_leave_nobody_hanging(
 
 
 async def test_a_closed_session_ends_the_waits(stage: Stage, fleet: Fleet) -> None:
-    """The caller closes the session under the hub: there is no use in waiting."""
+    """The caller closes the session under the poller: there is no use in waiting."""
     fleet.add(1)
     async with aiohttp.ClientSession() as session:
         wait = stage.start(stage.client(session=session).pods.wait_ready("pod00000"))

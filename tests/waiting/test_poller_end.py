@@ -26,7 +26,7 @@ from tests.waiting.fleet import Fleet, Stage, next_of, result
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_hub_outlives_the_client_that_started_it(stage: Stage, fleet: Fleet) -> None:
+async def test_the_poller_outlives_the_client_that_started_it(stage: Stage, fleet: Fleet) -> None:
     """When that one closes, its waiters end; for the others nothing is lost or doubled."""
     ids = fleet.add(3)
     first, second = stage.client(), stage.client()
@@ -182,7 +182,7 @@ async def test_cancelled_at_any_moment_nothing_is_left(stage: Stage, fleet: Flee
 
 
 async def test_who_is_cancelled_while_leaving_leaves_nothing(stage: Stage, fleet: Fleet) -> None:
-    """The last one to leave is cancelled again while the hub tidies up, with a request under way."""
+    """The last one to leave is cancelled again while the poller tidies up, with a request under way."""
     fleet.add(1)
     fleet.next_status(Hang())
     wait = stage.start(stage.client().pods.wait_ready("pod00000"))
@@ -248,7 +248,7 @@ async def test_an_interrupted_shutdown_closes_connections(stage: Stage, fleet: F
     stubborn.let_go.set()
 
 
-async def test_a_newcomer_meets_no_hub_that_is_ending(stage: Stage, fleet: Fleet) -> None:
+async def test_a_newcomer_meets_no_poller_that_is_ending(stage: Stage, fleet: Fleet) -> None:
     """Somebody comes at each turn while the last one leaves: it gets an answer, and holds up no one."""
     fleet.add(1, "ready")
     seen: list[primepods.PodChange] = []
@@ -279,7 +279,7 @@ def open_files() -> int:
 @pytest.mark.skipif(not OPEN_FILES.is_dir(), reason="counts open files where Linux lists them")
 @pytest.mark.parametrize("moment", ["idle", "in flight", "looking"])
 def test_nothing_is_left_when_the_loop_ends(moment: str) -> None:
-    """`asyncio.run` ends while tasks wait and watch: no hub, no socket, no complaint."""
+    """`asyncio.run` ends while tasks wait and watch: no poller, no socket, no complaint."""
     with Emulator(pods=30, boot_seconds=300 if moment != "looking" else 0, cluster_rate=0) as emu:
         lacking = emu.add_pod(boot_seconds=0, status_fields={"ip": None, "sshConnection": None})
         ids = [*emu.pods]
