@@ -16,7 +16,7 @@ from .._utils.money import money
 from .._utils.unique_names import is_same_name, unique_name
 from ..errors import PrimePodsError
 from ..models import PodChange
-from ..remote import AsyncRemote, HostEntry, note_hosts_in_thread, wait_for_login
+from ..remote import AsyncRemote, HostEntry, note_hosts, wait_for_login
 from ..specs import PodSpec
 from ._deletion import Deletion, retry_delay
 from ._order import UNKNOWN, OrderState, PodOrder
@@ -198,7 +198,8 @@ class Rental(PodOrder):
                 pending=(),
             )
         _log.info("%s is ready: %s", self.label, status.ssh)
-        note_hosts_in_thread([HostEntry(pod_id, self.name, tuple(node.ssh for node in status.nodes))])
+        nodes = tuple(node.ssh for node in status.nodes)
+        note_hosts([HostEntry(pod_id, self.name, nodes)], in_thread=True)
         if options.login:
             await wait_for_login(AsyncRemote(pod_id, status.nodes, options.ssh))
             _log.info("%s accepts the login", self.label)
@@ -337,7 +338,7 @@ class Rental(PodOrder):
             return
         if self.pod_id is not None:
             _log.info("%s is confirmed gone, for about %s", self.label, money(self.spent))
-            note_hosts_in_thread(removed=[self.pod_id])
+            note_hosts(removed=[self.pod_id], in_thread=True)
         self.notify("LeaseReleased", spent=self.spent)
 
     def give_up(self, reason: str) -> None:

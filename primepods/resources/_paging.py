@@ -110,9 +110,7 @@ def listed_disks(executor: RequestExecutor) -> AsyncPager[Disk]:
     def of_names(disk_id: str, name: str | None) -> Disk:
         return Disk(id=disk_id, name=name)
 
-    return _identities(
-        executor, DISKS, Disk, lambda disk: disk, lambda disk_id, name: Disk(id=disk_id, name=name)
-    )
+    return _identities(executor, DISKS, Disk, lambda disk: disk, of_names)
 
 
 def _identities(
