@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from typing import Any
 
@@ -74,8 +75,9 @@ async def test_an_automatic_clock_waits_for_threads() -> None:
 async def test_an_automatic_clock_needs_no_count_of_idle_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """CPython's goes wrong where a thread has done the next job before `submit` looks for an idle one."""
     clock = ManualClock(auto=True)
+    executor: Any = ThreadPoolExecutor()
+    asyncio.get_running_loop().set_default_executor(executor)
     await asyncio.to_thread(int)
-    executor: Any = asyncio.get_running_loop()._default_executor  # type: ignore[attr-defined]  # asyncio's own
     first, second = threading.Event(), threading.Event()
     look, is_second = executor._adjust_thread_count, iter([False, True])
 
