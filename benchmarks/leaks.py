@@ -147,15 +147,15 @@ class SkyPilot:
     def __init__(self, order: dict[str, Any]) -> None:
         utils: Any = importlib.import_module("sky.provision.primeintellect.utils")
         common: Any = importlib.import_module("sky.provision.common")
-        sky: Any = importlib.import_module("sky.provision.primeintellect.instance")
+        instance: Any = importlib.import_module("sky.provision.primeintellect.instance")
         logging.disable()  # it writes to the standard output, as this program does
         pod = order["pod"]
         machine = f"{order['provider']['type']}__{pod['gpuCount']}x{pod['gpuType']}__-1__-1"
         # In the place of its catalog, which it would download.
         vars(utils).update(_df=pod, _lookup_dict={machine: pod["cloudId"]})
         utils.INITIAL_BACKOFF_SECONDS /= _SPEED
-        sky.POLL_INTERVAL /= _SPEED
-        self._sky = sky
+        instance.POLL_INTERVAL /= _SPEED
+        self._sky = instance
         self._config = common.ProvisionConfig(
             provider_config={"zones": "UNSPECIFIED"},
             authentication_config={},

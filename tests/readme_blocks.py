@@ -1,7 +1,6 @@
-"""Finds the fenced blocks of the project's papers, and runs a Python one; for test_readme.py and .ci/run.
+"""Finds the fenced blocks of the project's papers, and runs Python ones; for test_readme.py and .ci/run.
 
     python tests/readme_blocks.py "Try it"      prints the one shell block of that section of README.md
-    python tests/readme_blocks.py --serve       runs Python blocks, in which `await` may stand at the top
 
 Of a console block, what it shows as printed must be printed, in that order; words with digits may differ.
 
@@ -20,8 +19,6 @@ A block is told how to be tested by a comment on a line of its own, right above 
 import ast
 import asyncio
 import inspect
-import json
-import os
 import re
 import sys
 from dataclasses import dataclass, field
@@ -123,42 +120,13 @@ async def _finish(coroutine: Any) -> None:
     await coroutine
 
 
-def serve() -> None:
-    """Run the Python blocks that the standard input names, each in a fork, since all import the same.
-
-    A line has a block's file, folder, environment, and file for its output; the answer is its exit code.
-    """
-    import primepods.emulator
-
-    for name in dir(primepods):
-        getattr(primepods, name)  # imports it
-    for line in sys.stdin:
-        file, folder, environment, output = json.loads(line)
-        pid = os.fork()
-        if not pid:
-            os.chdir(folder)
-            os.environ.clear()
-            os.environ.update(environment)
-            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            for stream in (1, 2):
-                os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), stream)
-            run_python(Path(file))
-            return
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}\n")
-        sys.stdout.flush()
-
-
 def _options(text: str) -> dict[str, Any]:
     return {match["name"]: ast.literal_eval(match["value"]) for match in _OPTION.finditer(text)}
 
 
 def main(arguments: list[str]) -> None:
     """The command line described above."""
-    if arguments[0] == "--serve":
-        serve()
-    else:
-        block = shell_block(arguments[0], README.read_text(encoding="utf-8"))
-        sys.stdout.write(block.command)
+    sys.stdout.write(shell_block(arguments[0], README.read_text(encoding="utf-8")).command)
 
 
 if __name__ == "__main__":

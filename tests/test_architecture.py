@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from primepods.leasing._order import OrderState
 from tests.readme_blocks import PAPERS, find_blocks
 from tests.readme_blocks import ROOT as PROJECT
 
@@ -257,6 +258,14 @@ def test_the_tree_is_the_one_that_there_is() -> None:
         if path.suffix in {".py", ".json"}
     }
     assert named == modules | folders
+
+
+def test_the_states_of_an_order_are_those_of_the_code() -> None:
+    """The table of transitions in CONTRIBUTING.md names each state of a lease's order, and no other."""
+    paper = (PROJECT / ".github/CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[^|]*) \|[^|]*\| `(\w+)` \|", paper, re.MULTILINE)
+    named = {state for before, after in rows for state in (*re.findall(r"`(\w+)`", before), after)}
+    assert named == {state.name for state in OrderState}
 
 
 def test_what_papers_name_is_there() -> None:

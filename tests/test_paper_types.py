@@ -18,15 +18,17 @@ from tests.readme_blocks import PAPERS, PYTHON, ROOT, find_blocks
 STUBS = {"pandas": "pandas-stubs"}
 """Libraries whose types come separately."""
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 PARTLY_TYPED = re.compile(
     r"^(from|import) (airflow|celery|dagster|dagster_pipes|dask|distributed|prefect|ray)\b", re.MULTILINE
 )
 """Libraries whose own functions no program can use in pyright's strict mode."""
-UNTYPED = re.compile(r"^(from|import) (celery|dask|distributed|ray)\b", re.MULTILINE)
-"""Libraries that have no types, or functions without: no program can call them in mypy's strict mode."""
+UNTYPED = re.compile(r"^(from|import) (celery|dagster|dask|distributed|ray)\b", re.MULTILINE)
+"""Libraries without types for mypy, or with functions without: a program cannot call them under --strict."""
+SKIPPED = "[mypy]\n[mypy-dagster.*,distributed.*,ray.*]\nfollow_imports = skip\n"
+"""What mypy does not read, which would take it half a minute; pyright does."""
 ORCHESTRATORS = ROOT / ".github" / "ORCHESTRATORS.md"
 """Checked where its libraries are installed, which are in no extra: by the step `recipes` of .ci/run."""
 
@@ -35,7 +37,8 @@ def as_module(text: str) -> str:
     """A block as a module; one that awaits at the top is the body of a function."""
     header = "# pyright: basic\n" if PARTLY_TYPED.search(text) else ""
     if UNTYPED.search(text):
-        header += '# mypy: disable-error-code="import-untyped, no-untyped-call, untyped-decorator"\n'
+        codes = "import-untyped, misc, no-any-return, no-untyped-call, untyped-decorator"
+        header += f'# mypy: disable-error-code="{codes}"\n'
     try:
         compile(text, "block", "exec")
     except SyntaxError:
@@ -83,11 +86,13 @@ def blocks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def test_examples_pass_mypy(blocks: Path) -> None:
     """With --strict."""
     pytest.importorskip("mypy")
-    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--no-error-summary"]
+    config = blocks / "mypy.ini"
+    config.write_text(SKIPPED, encoding="utf-8")
+    command = [sys.executable, "-m", "mypy", "--strict", f"--config-file={config}", "--no-error-summary"]
     files = sorted(map(str, blocks.glob("*.py")))
     cache = f"--cache-dir={blocks / 'cache'}"
     done = subprocess.run(
-        [*command, cache, *files], cwd=ROOT, capture_output=True, text=True, check=False, timeout=240
+        [*command, cache, *files], cwd=ROOT, capture_output=True, text=True, check=False, timeout=500
     )
     assert done.stdout + done.stderr == ""
 
@@ -99,5 +104,5 @@ def test_examples_pass_pyright(blocks: Path) -> None:
     config = blocks / "pyrightconfig.json"
     config.write_text(json.dumps({"typeCheckingMode": "strict", "extraPaths": [str(ROOT)]}), encoding="utf-8")
     command = ["pyright", "--pythonpath", sys.executable, "-p", str(config)]
-    done = subprocess.run(command, cwd=blocks, capture_output=True, text=True, check=False, timeout=240)
+    done = subprocess.run(command, cwd=blocks, capture_output=True, text=True, check=False, timeout=500)
     assert done.returncode == 0, done.stdout

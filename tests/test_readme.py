@@ -4,7 +4,6 @@ The README's "Try it" and "Run the tests" are run by `.ci/run` instead, each in 
 How a block says what it needs is described in `readme_blocks.py`.
 """
 
-import json
 import os
 import re
 import shlex
@@ -24,6 +23,7 @@ import pytest
 
 from primepods.emulator import Emulator
 from tests.readme_blocks import PAPERS, PYTHON, README, ROOT, SHELL, Block, find_blocks, shell_block
+from tests.support.forks import Forks
 
 RUN_BY_CI = ("Try it", "Run the tests")
 SECONDS = 100
@@ -44,7 +44,7 @@ def runnable(paper: Path) -> list[Any]:
 
 
 @contextmanager
-def world(block: Block) -> Generator[dict[str, str]]:
+def world(block: Block, forks: Forks) -> Generator[dict[str, str]]:
     """An emulator as the block wants it; gives the environment in which the block runs."""
     options: dict[str, Any] = {"pods": 3, "boot_seconds": 0.0} | block.options
     ids: list[str] = options.pop("ids", [])
@@ -53,13 +53,14 @@ def world(block: Block) -> Generator[dict[str, str]]:
     for steering in ("until", "raises", "needs", "file"):
         options.pop(steering, None)
     with Emulator(**options) as emulator, tempfile.TemporaryDirectory() as stubs:
+        # Ctrl-C must reach what is interrupted.
+        if "until" not in block.options:
+            make_program(Path(stubs, "primepods"), forks.script())
         if stub is not None:
             (Path(stubs) / stub).symlink_to(shutil.which("true") or "true")
         if has_local_ssh:
-            program = Path(stubs, "ssh")
             words = shlex.join([sys.executable, "-m", "primepods.emulator.local_ssh"])
-            program.write_text(f'#!/bin/sh\nexec {words} "$@"\n', encoding="utf-8")
-            program.chmod(0o755)
+            make_program(Path(stubs, "ssh"), f'#!/bin/sh\nexec {words} "$@"\n')
         for pod_id in ids:
             emulator.add_pod(id=pod_id)
         path = os.pathsep.join([stubs, str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
@@ -75,8 +76,14 @@ def world(block: Block) -> Generator[dict[str, str]]:
         }
 
 
-def command(block: Block, folder: Path) -> list[str]:
-    """What runs the block; one that defines tests is run by pytest, other Python by nothing but a fork."""
+def make_program(file: Path, text: str) -> None:
+    """Make a program."""
+    file.write_text(text, encoding="utf-8")
+    file.chmod(0o755)
+
+
+def command(block: Block, folder: Path, forks: Forks) -> list[str]:
+    """What runs the block; one that defines tests is run by pytest, other Python by a fork."""
     if block.language in SHELL:
         return ["bash", "-euo", "pipefail", "-c", block.command]
     file = folder / FILE
@@ -95,61 +102,21 @@ def command(block: Block, folder: Path) -> list[str]:
             str(folder),
             str(file),
         ]
-    return []
-
-
-class Forks:
-    """A process whose forks run Python blocks."""
-
-    def __init__(self) -> None:
-        argv = [sys.executable, str(Path(__file__).parent / "readme_blocks.py"), "--serve"]
-        self._process = subprocess.Popen(
-            argv,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "error"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-
-    def run(self, folder: Path, environment: dict[str, str]) -> tuple[int, str]:
-        """Run the block in this folder to its end; returns exit code and output."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        output = folder.with_name(f"{folder.name}.out")
-        order = [str(folder / FILE), str(folder), environment, str(output)]
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        try:
-            code = self._process.stdout.readline()
-        except BaseException:
-            self.end()  # the answer would be taken for the next one's
-            raise
-        return int(code), output.read_text(encoding="utf-8")
-
-    def end(self) -> None:
-        """End it, and what it runs."""
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        with self._process:
-            pass
+    return forks.argv(str(file))
 
 
 @pytest.fixture(scope="module")
-def forks() -> Iterator[Forks]:
-    """What runs Python blocks."""
-    found = Forks()
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """What runs Python blocks, and the command in shell blocks."""
+    found = Forks(tmp_path_factory.mktemp("forks"))
     yield found
     found.end()
 
 
 def run(block: Block, folder: Path, environment: dict[str, str], forks: Forks) -> tuple[int, str]:
     """Run the block to its end; returns exit code and output."""
-    argv = command(block, folder)
-    if not argv:
-        return forks.run(folder, environment)
     done = subprocess.run(
-        argv,
+        command(block, folder, forks),
         cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -162,10 +129,12 @@ def run(block: Block, folder: Path, environment: dict[str, str], forks: Forks) -
     return done.returncode, done.stdout
 
 
-def run_until(block: Block, folder: Path, environment: dict[str, str], sign: str) -> tuple[int, str]:
+def run_until(
+    block: Block, folder: Path, environment: dict[str, str], forks: Forks, sign: str
+) -> tuple[int, str]:
     """Run a block that does not end by itself, press Ctrl-C when it printed `sign`; exit code and output."""
     process = subprocess.Popen(
-        command(block, folder),
+        command(block, folder, forks),
         cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -214,9 +183,9 @@ def test_block_runs(block: Block, tmp_path: Path, forks: Forks) -> None:
     sign: str | None = block.options.get("until")
     if "file" in block.options:
         (tmp_path / block.options["file"]).write_text(TRAINING, encoding="utf-8")
-    with world(block) as environment:
+    with world(block, forks) as environment:
         if sign is not None:
-            code, output = run_until(block, tmp_path, environment, sign)
+            code, output = run_until(block, tmp_path, environment, forks, sign)
             assert sign in output, output
         else:
             code, output = run(block, tmp_path, environment, forks)
@@ -237,7 +206,7 @@ def test_failures_are_seen(tmp_path: Path, forks: Forks) -> None:
         ("python", "def test_it():\n    assert False"),
         ("python", "import warnings\nwarnings.warn('x')"),
     ]
-    with world(Block("", "", "", 0)) as environment:
+    with world(Block("", "", "", 0), forks) as environment:
         codes = [run(Block(kind, text, "", 0), tmp_path, environment, forks)[0] for kind, text in blocks]
     assert 0 not in codes
 
@@ -252,5 +221,5 @@ def test_blocks_run_against_the_emulator(tmp_path: Path, forks: Forks) -> None:
         "    print(len(await client.pods.page()))\n"
     )
     block = Block("python", text, "", 0, options)
-    with world(block) as environment:
+    with world(block, forks) as environment:
         assert run(block, tmp_path, environment, forks) == (0, "3\n")

@@ -50,15 +50,36 @@ class LeasedPod(LeasedPodView, Remote):
 
     @like(AsyncLeasedPod.keep)
     def keep(self) -> None:
-        self._portal.call(_as_coroutine, self._supervisor.keep)
+        async def keep() -> None:
+            self._supervisor.keep()
+
+        self._portal.call(keep)
 
     @like(AsyncLeasedPod.final_cost)
     def final_cost(self, *, timeout: float = 900.0, interval: float = 15.0) -> float:
         return self._portal.call(self._pod.final_cost, timeout=timeout, interval=interval)
 
     def _call(self, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:
+        supervisor = self._supervisor
+
         async def within_budget(*args: P.args, **kwargs: P.kwargs) -> R:
-            return await _within_budget(self._supervisor, function(*args, **kwargs))
+            task = asyncio.current_task()
+
+            def stop(_: object) -> None:
+                if supervisor.budget_error is not None and task is not None:
+                    task.cancel()
+
+            # Also called if the lease has ended before.
+            supervisor.task.add_done_callback(stop)
+            try:
+                return await function(*args, **kwargs)
+            except (asyncio.CancelledError, PrimePodsError) as exc:
+                if supervisor.budget_error is None:
+                    raise
+                # A lost connection is a consequence of the budget: the pod is being deleted.
+                raise supervisor.budget_error from (exc if isinstance(exc, PrimePodsError) else None)
+            finally:
+                supervisor.task.remove_done_callback(stop)
 
         return self._portal.call(within_budget, *args, **kwargs)
 
@@ -109,8 +130,14 @@ class Lease:
                 # A forked child leaves the pod to its parent.
                 return
             if LOOPS.runs_here():
-                # A generator with this block is garbage-collected in a loop's thread: do not wait there.
-                _start_unattended_release(self._portal, supervisor)
+                # A generator with this block is garbage-collected in a loop's thread: do not wait there. Only
+                # the end of the client, or of the process, waits for the release.
+                def end() -> None:
+                    supervisor.task.add_done_callback(lambda _: _portals.pop(supervisor, None))
+                    supervisor.end()
+
+                if supervisor.is_open:
+                    self._portal.loop().call_soon(end)
                 return
             interrupted = _release(self._portal, [supervisor])
         except PrimePodsError:
@@ -184,43 +211,3 @@ async def _end_all(supervisors: Sequence[LeaseSupervisor], *, waits: bool, is_hu
             supervisor.end()
     if waits:
         await asyncio.wait({supervisor.task for supervisor in supervisors})
-
-
-def _start_unattended_release(portal: Portal, supervisor: LeaseSupervisor) -> None:
-    """Begin a release that only the end of its client, or of the process, waits for."""
-
-    def begin() -> None:
-        supervisor.task.add_done_callback(lambda _: _portals.pop(supervisor, None))
-        supervisor.end()
-
-    if supervisor.is_open:
-        portal.loop().call_soon(begin)
-
-
-async def _within_budget(supervisor: LeaseSupervisor, work: Coroutine[Any, Any, R]) -> R:
-    """Await work on a leased pod; cancel it when a budget has ended the lease.
-
-    Raises:
-        BudgetExceededError: It was not done by then.
-    """
-    task = asyncio.current_task()
-
-    def stop(_: object) -> None:
-        if supervisor.budget_error is not None and task is not None:
-            task.cancel()
-
-    # Also called if the lease has ended before.
-    supervisor.task.add_done_callback(stop)
-    try:
-        return await work
-    except (asyncio.CancelledError, PrimePodsError) as exc:
-        if supervisor.budget_error is None:
-            raise
-        # A lost connection is a consequence of the budget: the pod is being deleted.
-        raise supervisor.budget_error from (exc if isinstance(exc, PrimePodsError) else None)
-    finally:
-        supervisor.task.remove_done_callback(stop)
-
-
-async def _as_coroutine(function: Callable[[], None]) -> None:
-    function()

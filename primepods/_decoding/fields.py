@@ -13,6 +13,8 @@ from ..account import Permission
 from ..models import InstallationState, PodState
 
 Hook = Callable[[Any, Any], Any]
+MAX_DEPTH: Final = 40
+"""Levels of free-form objects and unknown fields."""
 """Function that reads a value of the type given as second argument, or raises :class:`DecodeError`."""
 
 _WHOLE_NUMBER: Final = re.compile(r"\s*[+-]?[0-9]{1,300}\s*", re.ASCII)
@@ -142,9 +144,20 @@ def _as_per_node(value: Any, _: Any) -> str | tuple[str | None, ...] | None:
 
 
 def _as_mapping(value: Any, _: Any) -> Mapping[str, Any]:
+    if not is_object(value):
+        raise wrong_type("an object", value)
+    if is_deeper(value, MAX_DEPTH):
+        raise wrong_type(f"an object of at most {MAX_DEPTH} levels", value)
+    return value
+
+
+def is_deeper(value: Any, levels: int) -> bool:
+    """Return whether a value is nested too deeply to be compared, copied or pickled."""
     if is_object(value):
-        return value
-    raise wrong_type("an object", value)
+        return levels == 0 or any(is_deeper(item, levels - 1) for item in value.values())
+    if is_list(value):
+        return levels == 0 or any(is_deeper(item, levels - 1) for item in value)
+    return False
 
 
 def _as_scope(value: Any, _: Any) -> Mapping[str, Permission | None]:

@@ -14,7 +14,7 @@ from .._utils.exceptions import drop_tracebacks
 from .._utils.strict_json import is_list, is_object
 from ..account import BillingEntry, Wallet
 from ..models import PodStatus, Resources
-from .fields import DecodeError, Hook, wrong_type
+from .fields import MAX_DEPTH, DecodeError, Hook, is_deeper, wrong_type
 
 ALIASES: Final[Mapping[Any, Mapping[str, str]]] = {PodStatus: {"cost_per_hr": "priceHr"}}
 """Alternative key of a field, used if the field's own key is absent or null."""
@@ -37,7 +37,6 @@ _IRREGULAR_NAMES: Final[Mapping[Any, Mapping[str, str]]] = {
     },
 }
 """Keys that are not the camel case of their field's name."""
-_MAX_EXTRA_DEPTH: Final = 40
 
 
 def wire_names(model: Any) -> dict[str, str]:
@@ -58,17 +57,9 @@ def unknown_fields(row: dict[str, Any], known: AbstractSet[str]) -> Mapping[str,
         DecodeError: A field is nested too deeply to be compared, copied or pickled.
     """
     extra = {key: value for key, value in row.items() if key not in known}
-    if _is_deeper(extra, _MAX_EXTRA_DEPTH):
-        raise wrong_type(f"unknown fields of at most {_MAX_EXTRA_DEPTH} levels", row)
+    if is_deeper(extra, MAX_DEPTH):
+        raise wrong_type(f"unknown fields of at most {MAX_DEPTH} levels", row)
     return extra
-
-
-def _is_deeper(value: Any, levels: int) -> bool:
-    if is_object(value):
-        return levels == 0 or any(_is_deeper(item, levels - 1) for item in value.values())
-    if is_list(value):
-        return levels == 0 or any(_is_deeper(item, levels - 1) for item in value)
-    return False
 
 
 def object_hook(model: Any, converter: Converter) -> Hook:

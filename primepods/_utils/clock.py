@@ -93,24 +93,27 @@ class ServerClock:
 
     Args:
         clock: The client's clock, which measures the time since that header.
+
+    Attributes:
+        clock: The same.
     """
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+        self.clock: Clock = clock
         self._date = ""
         self._seen_at = 0.0
 
     def note(self, date: str | None) -> None:
         """Store the ``Date`` header of a response that was just received."""
         if date:
-            self._date, self._seen_at = date, self._clock.boottime()
+            self._date, self._seen_at = date, self.clock.boottime()
 
     def now(self) -> float | None:
         """Return seconds since the epoch; ``None`` if the latest header had no plausible time."""
         date = parse_http_date(self._date)
         if date is None or not _MIN_SERVER_TIME <= date < _MAX_SERVER_TIME:
             return None
-        return date + self._clock.boottime() - self._seen_at
+        return date + self.clock.boottime() - self._seen_at
 
 
 def parse_http_date(text: str) -> float | None:

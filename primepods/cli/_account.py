@@ -10,31 +10,38 @@ import primepods
 from primepods.config import KEY_PAGE
 
 from ._errors import CommandError, ExitCode
-from ._handles import MIN_PREFIX
+from ._handles import MIN_PREFIX, are_whole_ids
 
 _NAMES: Final = {"instances": ("instances", "pods"), "disks": ("disks",)}
 """Names of a right in a key's scope."""
 
 
-def find_disks(
+def find_disks(client: primepods.Client, handles: Iterable[str]) -> list[primepods.Disk]:
+    """Return the disks with these ids, beginnings of ids, or names; see :func:`choose_disks`."""
+    return choose_disks(handles, *client.disks._listed().collect())  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - the public list lacks rows that cannot be read
+
+
+def choose_disks(
     handles: Iterable[str], disks: Sequence[primepods.Disk], error: primepods.PrimePodsError | None
 ) -> list[primepods.Disk]:
     """Return the disks with these ids, beginnings of ids, or names.
 
     Args:
         handles: The ids, beginnings of ids, or names.
-        disks: The listed disks that could be read.
+        disks: The listed disks whose id can be read.
         error: The error of reading the list, if any: only whole ids are certain then.
 
     Raises:
         CommandError: A handle names no disk, or several.
-        PrimePodsError: ``error``, for a handle that is not the id of a disk that could be read.
+        PrimePodsError: ``error``, for a handle that may be that of a disk that could not be read.
     """
     found: dict[str, primepods.Disk] = {}
     for handle in handles:
         matches = [disk for disk in disks if disk.id == handle]
         if not matches and error is not None:
-            raise error
+            if not are_whole_ids([handle]):
+                raise error
+            matches = [primepods.Disk(id=handle)]
         matches = matches or [
             disk
             for disk in disks
@@ -50,7 +57,7 @@ def find_disks(
 
 def disk_ids(handles: Sequence[str] | None, client: primepods.Client) -> list[str]:
     """Return the ids of the disks of ``--disk``; list the disks only if there are any."""
-    return [disk.id for disk in find_disks(handles, *client.disks.list().collect())] if handles else []
+    return [disk.id for disk in find_disks(client, handles)] if handles else []
 
 
 def check_rights(user: primepods.Account, right: str) -> None:

@@ -118,7 +118,7 @@ def rename(
 ) -> None:
     """Change the name of a disk."""
     with api.client() as client:
-        [found] = find_disks([disk], *client.disks.list().collect())
+        [found] = find_disks(client, [disk])
         print_info(f"{found.id} is now {client.disks.rename(found, name).name}.")
 
 
@@ -130,7 +130,7 @@ def delete(api: Api, disks: DiskHandles, *, yes: YesOption = False) -> None:
     disks.
     """
     with api.client() as client:
-        found = find_disks(disks, *client.disks.list().collect())
+        found = find_disks(client, disks)
         _DISKS.print(found, PrintOptions(), err=True)
         confirm(f"Delete {count(found, 'disk')}?", yes=yes)
         errors: dict[str, Exception] = {}

@@ -14,8 +14,8 @@ from typing import Annotated, Any
 import attrs
 import typer
 
+from primepods import ConfigError
 from primepods.config import environment_variable
-from primepods.errors import ConfigError
 from primepods.runs import Run, find_run, list_runs
 
 from ._background import run_here, show, start_process

@@ -36,10 +36,12 @@ class Exporter:
 
     Args:
         client: The client; it stays the caller's.
+        timeout: Seconds for each part of a look, which run at once.
     """
 
-    def __init__(self, client: AsyncClient) -> None:
+    def __init__(self, client: AsyncClient, *, timeout: float = 60.0) -> None:
         self._client = client
+        self._timeout = timeout
         self._server_clock = client._executor.transport.server_clock  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - no public name has it
         self._succeeded_at: dict[str, float] = {}
         self._parts: dict[str, Callable[[], Awaitable[Sequence[Metric]]]] = {
@@ -67,9 +69,11 @@ class Exporter:
     async def _read_part(self, part: str) -> tuple[str, Sequence[Metric] | None]:
         """Return the name of a part, and its metrics; ``None`` if it cannot be read."""
         try:
-            metrics = await self._parts[part]()
-        except PrimePodsError as exc:
-            log.warning("exporter: %s cannot be read: %s", part, exc)
+            async with asyncio.timeout(self._timeout):
+                metrics = await self._parts[part]()
+        except (PrimePodsError, TimeoutError) as exc:
+            reason = str(exc) or f"it took longer than {self._timeout:g} s"
+            log.warning("exporter: %s cannot be read: %s", part, reason)
             return part, None
         self._succeeded_at[part] = time.time()
         return part, metrics
@@ -142,7 +146,7 @@ async def serve(client: AsyncClient, *, host: str, port: int, interval: float) -
     Raises:
         OSError: The port is taken.
     """
-    exporter = Exporter(client)
+    exporter = Exporter(client, timeout=interval)
     registry = CollectorRegistry()
     registry.register(exporter)
     server, thread = start_http_server(port, host, registry)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from typing import Final
 
 from .. import errors
+from .._utils.clock import doubled
+
+_log = logging.getLogger("primepods")
 
 _NEXT_SPEC_ERRORS: Final = (
     errors.SoldOutError,
@@ -18,13 +23,30 @@ _NEXT_SPEC_ERRORS: Final = (
 )
 # Number of pods that refuse the user's keys, after which no more are ordered: they would refuse, too.
 _MAX_KEY_REFUSALS: Final = 2
+# Seconds between two orders that the rate limit refuses; doubled each time.
+_MIN_ORDER_DELAY: Final = 5.0
+_MAX_ORDER_DELAY: Final = 60.0
 
 
-def is_rate_limited(error: errors.PrimePodsError) -> bool:
-    """Return whether an order was refused by the rate limit, or got no turn within its call's deadline."""
+def reorder_delay(error: errors.PrimePodsError, refusals: int, rand: float) -> float:
+    """Return the seconds until an order is sent again; infinity if it is not.
+
+    Args:
+        error: The order is sent again if it is of the rate limit, or if the order got no turn within its
+            call's deadline.
+        refusals: Number of such errors before.
+        rand: Random, so that processes that were refused together do not order together; from 0 to 1.
+    """
+    retry_after = 0.0
     if isinstance(error, errors.RequestTimeoutError):
-        return error.limit == "deadline" and not error.maybe_received
-    return isinstance(error, errors.RateLimitError)
+        if error.limit != "deadline" or error.maybe_received:
+            return math.inf
+    elif isinstance(error, errors.RateLimitError):
+        retry_after = error.retry_after or 0.0
+    else:
+        return math.inf
+    delay = doubled(_MIN_ORDER_DELAY, times=refusals, maximum=_MAX_ORDER_DELAY)
+    return max(retry_after, delay) * (0.5 + rand)
 
 
 def tries_next_spec(failures: list[errors.PrimePodsError]) -> bool:
@@ -34,3 +56,20 @@ def tries_next_spec(failures: list[errors.PrimePodsError]) -> bool:
     # The limit of all pods: a cheaper spec may keep within it.
     is_too_dear = isinstance(last, errors.BudgetExceededError) and last.budget == "hourly"
     return (is_too_dear or isinstance(last, _NEXT_SPEC_ERRORS)) and len(refusals) < _MAX_KEY_REFUSALS
+
+
+def log_failover(name: str, error: errors.PrimePodsError, left: int) -> None:
+    """Say why the pod of this name is not used, and how many specs are left."""
+    _log.debug("%s", error)
+    reason = error.reason if isinstance(error, errors.PodFailedError) else str(error)
+    if isinstance(error, errors.SoldOutError):
+        reason = "sold out"
+    _log.warning("%s: %s; trying the next spec (%s left)", name, reason.rstrip("."), left)
+
+
+def say_deleted(error: BaseException | None, pod_id: str | None) -> None:
+    """Say in a wait's error that the pod is deleted, in place of the advice for a pod that runs."""
+    if isinstance(error, errors.WaitError) and pod_id is not None:
+        text = str(error).removesuffix(error.remedy).rstrip()
+        error.remedy = f"Its lease has deleted pod {pod_id}."
+        error.args = (f"{text} {error.remedy}",)

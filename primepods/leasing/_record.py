@@ -90,7 +90,7 @@ class LeaseRecord:
         """Whether the process runs on another machine, in another container, or ran before the last boot."""
         return (self.host, self.boot_id, self.pid_namespace) != this_host()
 
-    def is_foreign_to(self, settings: Settings) -> str | None:
+    def foreign_reason(self, settings: Settings) -> str | None:
         """Return why an account cannot tell whether the pod is gone; ``None`` if it can."""
         # Under another key, or for another team, a 404 would prove nothing.
         if self.base_url != settings.base_url:
@@ -157,19 +157,26 @@ def new_record(name: str, settings: Settings, now: float | None = None) -> Lease
         settings: The client's settings.
         now: The server's time, if it is known.
     """
-    host, boot_id, pid_namespace = this_host()
     return LeaseRecord(
         name=name,
         base_url=settings.base_url,
         key_fingerprint=fingerprint(settings),
         team_id=settings.team_id,
-        host=host,
-        boot_id=boot_id,
-        pid_namespace=pid_namespace,
-        pid=os.getpid(),
-        process_start=_process_start(os.getpid()),
         ordered_at=as_time(settings.clock.wall() if now is None else now),
+        **this_process(),
     )
+
+
+def this_process() -> dict[str, Any]:
+    """Return the fields of a record that say which process it is of."""
+    host, boot_id, pid_namespace = this_host()
+    return {
+        "host": host,
+        "boot_id": boot_id,
+        "pid_namespace": pid_namespace,
+        "pid": os.getpid(),
+        "process_start": _process_start(os.getpid()),
+    }
 
 
 def as_time(seconds: float) -> datetime:

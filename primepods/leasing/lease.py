@@ -88,10 +88,10 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
 
     def __init__(self, supervisor: LeaseSupervisor) -> None:
         LeasedPodView.__init__(self, supervisor)
-        AsyncRemote.__init__(self, self.pod.id, self.status.nodes, supervisor.ssh_options)
+        AsyncRemote.__init__(self, self.pod.id, self.status.nodes, supervisor.options.ssh)
 
     async def _find_nodes(self, *, again: bool = False) -> tuple[Node, ...]:
-        return (await self._rental.account.pods.get(self.id)).nodes if again else self.status.nodes
+        return (await self._rental.client.pods.get(self.id)).nodes if again else self.status.nodes
 
     def _check_usable(self) -> None:
         if not self._supervisor.is_usable:
@@ -121,7 +121,7 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
         """
         check_seconds("timeout", timeout)
         check_interval(interval)
-        clock = self._rental.account.settings.clock
+        clock = self._rental.client.settings.clock
         ends_at = clock.time() + timeout
         billed = await self._read_bill()
         while clock.time() + interval <= ends_at:
@@ -143,7 +143,7 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
         )
 
     async def _read_bill(self) -> float | None:
-        records = await read_ended_pods(self._rental.account.pods)
+        records = await read_ended_pods(self._rental.client.pods)
         return next((record.total_billed_price for record in records if record.id == self.id), None)
 
 

@@ -7,13 +7,14 @@ open files, because they would keep the locks after the end of the parent.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
+import math
 import os
 import stat
 import threading
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -105,18 +106,15 @@ class LeaseFile:
         Raises:
             ConfigError: The folder cannot be written. No file is left.
         """
-        folder = self.path.parent
         try:
             self._write()
         except OSError as exc:
             self.remove()
-            msg = (
-                f"The folder {folder} cannot be written ({exc.strerror}): nothing was rented, since the pod "
-                "could be forgotten. Make it writable, or set PRIMEPODS_STATE_DIR to another folder."
-            )
-        else:
-            return
-        raise ConfigError(msg)
+            raise ConfigError(
+                f"The folder {self.path.parent} cannot be written ({exc.strerror}): nothing was rented, "
+                "since the pod could be forgotten. Make it writable, or set PRIMEPODS_STATE_DIR to another "
+                "folder."
+            ) from None
 
     def _write(self) -> None:
         with self._writing:
@@ -281,8 +279,12 @@ class Ledger:
     unreadable: dict[Path, str]
 
 
-def read_ledger(folder: Path) -> Ledger:
-    """Read all files of leases.
+def read_ledger(folder: Path, now: float = -math.inf) -> Ledger:
+    """Read all files of leases, and remove drafts that were cut a day ago: their processes were killed.
+
+    Args:
+        folder: The folder.
+        now: This machine's time; by default, no draft is removed.
 
     Raises:
         ConfigError: The folder cannot be read.
@@ -293,11 +295,10 @@ def read_ledger(folder: Path) -> Ledger:
     except FileNotFoundError:
         return ledger
     except OSError as exc:
-        msg = (
+        raise ConfigError(
             f"The folder {folder} with the files of leases cannot be read ({exc.strerror}). Make it "
             "readable, or set PRIMEPODS_STATE_DIR to the folder that was used."
-        )
-        raise ConfigError(msg) from None
+        ) from None
     for path in paths:
         try:
             ledger.records[path] = _read_record(path)
@@ -306,6 +307,10 @@ def read_ledger(folder: Path) -> Ledger:
         except (OSError, ValueError) as exc:
             if path.suffix == _SUFFIX:
                 ledger.unreadable[path] = str(exc)
+            elif isinstance(exc, ValueError):
+                with suppress(OSError):
+                    if now - path.stat().st_mtime > _MAX_DRAFT_AGE:
+                        path.unlink()
     return ledger
 
 
@@ -315,17 +320,6 @@ def _read_record(path: Path) -> LeaseRecord:
         return parse_record(_read(descriptor))
     finally:
         os.close(descriptor)
-
-
-def remove_broken_drafts(folder: Path, now: float) -> None:
-    """Remove unreadable drafts that are a day old: their processes were killed while writing."""
-    for draft in folder.glob(f"*{_DRAFT}"):
-        with contextlib.suppress(OSError):
-            if now - draft.stat().st_mtime > _MAX_DRAFT_AGE:
-                try:
-                    _read_record(draft)
-                except ValueError:
-                    draft.unlink()
 
 
 def probe_folder(folder: Path, settings: Settings) -> bool:
@@ -345,6 +339,6 @@ def probe_folder(folder: Path, settings: Settings) -> bool:
     finally:
         file.remove()
     if not folder_existed:
-        with contextlib.suppress(OSError):  # not empty: a lease has begun meanwhile
+        with suppress(OSError):  # not empty: a lease has begun meanwhile
             folder.rmdir()
     return is_locked_while_open and claimed_after_close is not None

@@ -1,4 +1,7 @@
-"""What leases, sweeps and orders use of ``client.pods``, and searches by the unique name."""
+"""What leases, sweeps and orders use of ``client.pods``: searches by the unique name, and the server's time.
+
+The server's time is confirmed: a wrong ``Date`` must not make a pod old or expired.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,16 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 import attrs
 
 from .._operations import empty_context
-from .._utils.clock import Clock, ServerClock
+from .._utils.clock import Clock, ServerClock, doubled
 from .._utils.unique_names import is_same_name
 from ..config import lease_folder
-from ..errors import AuthenticationError, ClientClosedError, PermissionDeniedError, PrimePodsError
+from ..errors import (
+    AuthenticationError,
+    ClientClosedError,
+    PermissionDeniedError,
+    PrimePodsError,
+    ProtocolError,
+)
 from ..models import HistoryRecord, Page, Pod, PodState, PodStatus
 
 if TYPE_CHECKING:
@@ -39,6 +48,15 @@ _MIN_BACKOFF: Final = 0.5
 _MAX_BACKOFF: Final = 5.0
 # Max number of history records that are searched, the latest first.
 _MAX_RECORDS: Final = 1_000
+# Max difference in seconds between two clocks that agree.
+_CLOCK_TOLERANCE: Final = 60.0
+# Max difference in seconds between this machine's clock and two responses that agree.
+# A larger difference has two possible causes: a wrong clock of this machine, or a proxy that adds its own
+# wrong time to every response.
+_MAX_DIFFERENCE: Final = 4 * 3600.0
+_MAX_READINGS: Final = 3
+# Seconds after which an order that expires reads an unknown time again: one proxy of several may be wrong.
+_READ_AGAIN_AFTER: Final = 5.0
 
 
 @attrs.frozen
@@ -111,14 +129,14 @@ class SharedList:
     def __init__(self) -> None:
         self._readings: dict[str | None, asyncio.Task[Listing]] = {}
 
-    async def read(self, account: Account) -> Listing:
-        """Return the pods of the account's team that could be read; none if reading takes over 10 s."""
-        team_id = account.settings.team_id
+    async def read(self, client: TeamClient) -> Listing:
+        """Return the pods of the client's team that could be read; none if reading takes over 10 s."""
+        team_id = client.settings.team_id
         reading = self._readings.get(team_id)
         if reading is None or reading.get_loop() is not asyncio.get_running_loop():
             # In an empty context, so that a cancel scope of this caller does not affect the others.
             reading = asyncio.get_running_loop().create_task(
-                read_list(account.listed, account.settings.clock), context=empty_context()
+                read_list(client.listed, client.settings.clock), context=empty_context()
             )
             self._readings[team_id] = reading
             reading.add_done_callback(lambda _: self._readings.pop(team_id, None))
@@ -128,8 +146,8 @@ class SharedList:
 
 
 @attrs.frozen(kw_only=True)
-class Account:
-    """API and files that the leases and sweeps of one team use.
+class TeamClient:
+    """What leases and sweeps use of a client, for the team that pays.
 
     Attributes:
         pods: ``client.pods``, for the team that pays.
@@ -203,7 +221,7 @@ async def find_named(
         The pods, and the result of the last search as a phrase for messages.
     """
     ends_at = clock.time() + LOOKUP_TIMEOUT
-    backoff = _MIN_BACKOFF
+    searches = 0
     found: list[N] = []
     result = "the list could not be read in time"
     while True:
@@ -217,8 +235,8 @@ async def find_named(
         seconds_left = ends_at - clock.time()
         if is_enough(found) or seconds_left <= 0:
             return found, result
-        await clock.sleep(min(backoff, seconds_left))
-        backoff = min(2 * backoff, _MAX_BACKOFF)
+        await clock.sleep(min(doubled(_MIN_BACKOFF, times=searches, maximum=_MAX_BACKOFF), seconds_left))
+        searches += 1
 
 
 async def read_ended_pods(pods: PodsAPI) -> list[HistoryRecord]:
@@ -242,3 +260,65 @@ async def read_ended_pods(pods: PodsAPI) -> list[HistoryRecord]:
 def has_ended(name: str, pod_id: str | None, ended: list[HistoryRecord]) -> bool:
     """Return whether a pod is one of the ended ones: by its unique name and, if it is known, by its id."""
     return any(is_same_name(name, record.name) and pod_id in {None, record.id} for record in ended)
+
+
+async def confirmed_time(pods: PodsAPI, server_clock: ServerClock, consequence: str) -> float:
+    """Return the server's time, if this machine's clock or a second response agrees.
+
+    Args:
+        pods: The API, to get another response.
+        server_clock: The time of the latest response; has this machine's clock, too.
+        consequence: Effect of an unknown time, for the error.
+
+    Raises:
+        ProtocolError: Neither this machine's clock nor a second response agrees, or two responses agree and
+            are hours away from this machine's clock.
+        PrimePodsError: The API cannot be read.
+    """
+    problem = "no usable Date, or no two that agree. Have"
+    # Differences from this machine's clock: its own, which is 0, and those of the responses.
+    differences = [0.0]
+    for reading in range(_MAX_READINGS):
+        if reading > 0:
+            try:
+                await pods.page(limit=1)
+            except PrimePodsError:
+                # An error response has a Date, too.
+                if server_clock.now() is None:
+                    raise
+        now = server_clock.now()
+        if now is None:
+            continue
+        difference = now - server_clock.clock.wall()
+        if any(abs(difference - other) <= _CLOCK_TOLERANCE for other in differences):
+            if abs(difference) <= _MAX_DIFFERENCE:
+                return now
+            hours = f"{abs(difference) / 3600:.1f} hours {'ahead of' if difference > 0 else 'behind'}"
+            clock_is = f"the Date of its responses is {hours} this machine's clock"
+            problem = f"{clock_is}. Set the clock if it is wrong; otherwise have"
+            break
+        differences.append(difference)
+    path = "/api/v1/pods/"
+    text = f"GET {path}: {consequence}: {problem} your proxy let the API's Date through."
+    raise ProtocolError(text, method="GET", url_path=path)
+
+
+async def expiry_after(hours: float | None, pods: PodsAPI, server_clock: ServerClock) -> float | None:
+    """Return the time when a pod expires that is ordered now; ``None`` without hours.
+
+    The server's time is used because other machines, which may read the name, have other clocks. If it is
+    unknown, it is read again.
+
+    Raises:
+        ProtocolError: The server's time is not confirmed.
+        PrimePodsError: The API cannot be read.
+    """
+    if hours is None:
+        return None
+    consequence = "nothing is ordered, because its expiry would be unknown"
+    try:
+        now = await confirmed_time(pods, server_clock, consequence)
+    except ProtocolError:
+        await server_clock.clock.sleep(_READ_AGAIN_AFTER)
+        now = await confirmed_time(pods, server_clock, consequence)
+    return now + 3600 * hours

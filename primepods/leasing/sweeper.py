@@ -16,9 +16,16 @@ from .._utils.text import quote
 from .._utils.unique_names import expiry_of, is_same_name
 from ..errors import ConfigError, CreateUncertainError, NotFoundError, PrimePodsError
 from ._record import LeaseRecord, as_time
-from .ledger import LeaseFile, Ledger, read_ledger, remove_broken_drafts
-from .pods_api import APPEARS_WITHIN, Account, ListedPod, find_named, has_ended, read_ended_pods
-from .server_time import confirmed_time
+from .ledger import LeaseFile, Ledger, read_ledger
+from .pods_api import (
+    APPEARS_WITHIN,
+    ListedPod,
+    TeamClient,
+    confirmed_time,
+    find_named,
+    has_ended,
+    read_ended_pods,
+)
 from .sweep import OrphanedPod, SkippedLease, Sweep
 
 # Seconds after its expiry in which a pod's own lease may still delete it.
@@ -48,14 +55,14 @@ class Sweeper:
     """Finder and deleter of orphaned pods.
 
     Args:
-        account: The account: leases of other APIs, keys and teams are skipped.
+        client: The client of a team: leases of other APIs, keys and teams are skipped.
         prefix: Only pods whose names begin with it; these need no lease file.
         older_than: Only pods that were ordered at least this many seconds ago, by the server's time.
         expired: Only pods whose unique names say that they have expired.
         only: An earlier sweep; only pods that it has found.
     """
 
-    account: Account
+    client: TeamClient
     prefix: str | None
     older_than: float | None
     expired: bool
@@ -78,7 +85,12 @@ class Sweeper:
         if not before and self.prefix is None and not self.expired:
             return Sweep(found=(), skipped=tuple(self._unreadable))
         listed = await self._read_list()
-        await self._read_time()
+        try:
+            consequence = "nothing is deleted, because ages are unknown"
+            self._now = await confirmed_time(self.client.pods, self.client.server_clock, consequence)
+        except PrimePodsError:
+            if self.expired or self.older_than is not None:
+                raise
         # Read the files again: a listed pod may have been ordered after the first reading, which still
         # counts: a lease that has ended since has no file any more, though its pod may be listed.
         records = await asyncio.to_thread(self._read_files)
@@ -92,7 +104,7 @@ class Sweeper:
                 # An incomplete list may lack another pod with the name.
                 for file in ended if self._list_error is None else ():
                     file.remove()
-                for outcome in await map_bounded(self._delete, chosen, self.account.settings.max_concurrency):
+                for outcome in await map_bounded(self._delete, chosen, self.client.settings.max_concurrency):
                     outcomes |= outcome
         finally:
             for file in self._claimed:
@@ -112,9 +124,7 @@ class Sweeper:
             ConfigError: The folder cannot be read, and is needed.
         """
         try:
-            folder = self.account.folder
-            remove_broken_drafts(folder, self.account.settings.clock.wall())
-            ledger = read_ledger(folder)
+            ledger = read_ledger(self.client.folder, self.client.settings.clock.wall())
         except (ConfigError, OSError):
             if not self.expired:
                 raise
@@ -133,26 +143,9 @@ class Sweeper:
         return ledger.records
 
     async def _read_list(self) -> list[ListedPod]:
-        listed, error = await self.account.listed().collect()
+        listed, error = await self.client.listed().collect()
         self._list_error = self._list_error or error
         return listed
-
-    async def _read_time(self) -> None:
-        """Read the server's time.
-
-        Raises:
-            ProtocolError: Ages matter, and the server's time is not confirmed.
-        """
-        try:
-            self._now = await confirmed_time(
-                self.account.pods,
-                self.account.server_clock,
-                self.account.settings.clock,
-                consequence="nothing is deleted, because ages are unknown",
-            )
-        except PrimePodsError:
-            if self.expired or self.older_than is not None:
-                raise
 
     def _find_by_name(self, listed: list[ListedPod], recorded: list[LeaseRecord]) -> list[_Orphan]:
         """Return the pods that have expired by their names or, with a prefix, those without a file.
@@ -171,59 +164,62 @@ class Sweeper:
             created_at = None if row.pod is None else row.pod.created_at
             if not self._matches(row.name, created_at) or (self.expired and not has_expired):
                 continue
-            record = next((each for each in recorded if _names_pod(each, row)), None)
-            if record is None and (has_expired or expires_at is None):
+            named = (each for each in recorded if each.pod_id == row.id or is_same_name(each.name, row.name))
+            record = next(named, None)
+            if record is not None:
+                if self.expired:
+                    process = f"its process {record.pid} lives: end it, then sweep again"
+                    self._skip(record, f"it has expired, but {process}")
+            elif expires_at is None or has_expired:
                 found.append(_Orphan(None, (_as_orphaned(row, created_at),), is_listed=True))
-            elif record is None and expires_at is not None:
+            else:
                 until = as_time(expires_at)
                 self._skip(row, f"its name says that its lease, on another machine, lasts until {until}")
-            elif record is not None and self.expired:
-                process = f"its process {record.pid} lives: end it, then sweep again"
-                self._skip(record, f"it has expired, but {process}")
         return found
 
     async def _find_recorded(
         self, records: Mapping[Path, LeaseRecord], *, dry_run: bool
     ) -> tuple[list[_Orphan], list[LeaseFile]]:
         """Return the leases of dead processes whose pods run, or may run, and the files of ended pods."""
-        files = self._claim_all(records)
+        for path, record in records.items():
+            if self._matches(record.name, record.ordered_at):
+                self._claim(path, record)
         if dry_run:
             # Nothing will be removed: let other sweeps claim the files during the requests.
-            for file in files:
+            for file in self._claimed:
                 file.close()
         # Read again under the locks: the earlier list may lack what a lease has ordered before its process
         # ended, such as the second pod of an order that a gateway has sent twice.
-        listed = await self._read_list() if files else []
+        listed = await self._read_list() if self._claimed else []
         orphans: list[_Orphan] = []
         ended: list[LeaseFile] = []
         unlisted: list[LeaseFile] = []
-        for file in files:
+        for file in self._claimed:
             record = file.record
             pods = [row for row in listed if is_same_name(record.name, row.name)]
             if record.is_kept:
                 pods = [row for row in pods if row.id != record.pod_id]
-                if not pods:
-                    ended.append(file)
-                    continue
             other = next((row for row in listed if row.id == record.pod_id), None)
             if pods:
                 rows = tuple(_as_orphaned(row, record.ordered_at) for row in pods)
                 orphans.append(_Orphan(file, rows, is_listed=True))
-            elif other is not None:
+            elif record.is_kept:
+                ended.append(file)
+            elif other is None:
+                unlisted.append(file)
+            else:
                 shown = "no name" if other.name is None else f"another name, {quote(other.name)}"
                 self._skip(
                     record,
                     f"the API shows pod {other.id} with {shown}: it may be somebody else's. If it is not, "
                     f"delete it by its id, and remove {file.path}",
                 )
-            else:
-                unlisted.append(file)
-        ended_pods = await read_ended_pods(self.account.pods) if unlisted else []
+        ended_pods = await read_ended_pods(self.client.pods) if unlisted else []
         for file in unlisted:
             record = file.record
             if has_ended(record.name, record.pod_id, ended_pods):
                 ended.append(file)
-            elif record.pod_id is None and not self._may_appear(file):
+            elif record.pod_id is None and not self._may_appear(record):
                 self._skip(
                     record,
                     "nothing has ever shown whether its pod exists, and each sweep looks for its name. If "
@@ -239,34 +235,25 @@ class Sweeper:
                 orphans.append(_Orphan(file, (pod,), is_listed=False))
         return orphans, ended
 
-    def _claim_all(self, records: Mapping[Path, LeaseRecord]) -> list[LeaseFile]:
-        """Lock and return the files of dead processes; skip the others."""
-        for path, record in records.items():
-            if not self._matches(record.name, record.ordered_at):
-                continue
-            reason = self._reason_to_skip(record)
+    def _claim(self, path: Path, record: LeaseRecord) -> None:
+        """Lock the file of a process that has ended; skip it otherwise."""
+        reason = record.foreign_reason(self.client.settings)
+        if reason is None and not record.may_be_orphaned(has_min_age=self.older_than is not None):
+            reason = f"its process {record.pid} lives"
+            if record.is_other_host:
+                reason = (
+                    f"it cannot be seen whether its process lives: host {record.host} is another machine or "
+                    "container, or was restarted. Give an age (older_than)"
+                )
+        if reason is None:
             try:
-                file = None if reason else LeaseFile.claim(path)
+                if file := LeaseFile.claim(path):
+                    self._claimed.append(file)
+                    return
+                reason = "its process lives, or another sweep has locked its file"
             except (OSError, ValueError) as exc:
-                file, reason = None, f"its file cannot be opened: {exc}"
-            if file is None:
-                self._skip(record, reason or "its process lives, or another sweep has locked its file")
-            else:
-                self._claimed.append(file)
-        return self._claimed
-
-    def _reason_to_skip(self, record: LeaseRecord) -> str | None:
-        """Return why a lease is left alone; ``None`` if its process may have ended."""
-        if reason := record.is_foreign_to(self.account.settings):
-            return reason
-        if record.may_be_orphaned(has_min_age=self.older_than is not None):
-            return None
-        if record.is_other_host:
-            return (
-                f"it cannot be seen whether its process lives: host {record.host} is another machine or "
-                "container, or was restarted. Give an age (older_than)"
-            )
-        return f"its process {record.pid} lives"
+                reason = f"its file cannot be opened: {exc}"
+        self._skip(record, reason)
 
     def _skip(self, lease: LeaseRecord | ListedPod, reason: str) -> None:
         pod_id = lease.id if isinstance(lease, ListedPod) else lease.pod_id
@@ -276,9 +263,9 @@ class Sweeper:
             SkippedLease(name=str(lease.name), pod_id=pod_id, price_hr=price_hr, reason=reason)
         )
 
-    def _may_appear(self, file: LeaseFile) -> bool:
+    def _may_appear(self, record: LeaseRecord) -> bool:
         """Return whether the order is so recent that its pod may not be visible yet."""
-        return self._now - file.record.ordered_at.timestamp() < APPEARS_WITHIN
+        return self._now - record.ordered_at.timestamp() < APPEARS_WITHIN
 
     def _matches(self, name: str | None, since: datetime | None) -> bool:
         """Return whether a pod of this name, ordered at that time, has the sweep's prefix and age."""
@@ -304,7 +291,7 @@ class Sweeper:
         pod_ids = [pod.pod_id for pod in orphan.pods if pod.pod_id is not None]
         if not pod_ids:
             try:
-                found, result = await find_named(self.account.listed, name, self.account.settings.clock)
+                found, result = await find_named(self.client.listed, name, self.client.settings.clock)
             except PrimePodsError as exc:
                 return {name: exc}
             if not found:
@@ -319,9 +306,9 @@ class Sweeper:
 
     async def _delete_pod(self, pod_id: str, orphan: _Orphan) -> PrimePodsError | None:
         """Delete one pod and confirm that it is terminated; return the error if that fails."""
-        pods = self.account.pods
+        pods = self.client.pods
         try:
-            if orphan.is_listed or orphan.file is None or await self._exists(pod_id, orphan.file):
+            if orphan.is_listed or orphan.file is None or await self._exists(pod_id, orphan.file.record):
                 await pods.delete(pod_id, missing_ok=True)
             await pods.wait_gone(pod_id, timeout=_RELEASE_TIMEOUT, interval=_INTERVAL)
         except PrimePodsError as exc:
@@ -332,22 +319,21 @@ class Sweeper:
             return PrimePodsError(f"The file {path} cannot be used: {exc} Remove it by hand.")
         return None
 
-    async def _exists(self, pod_id: str, file: LeaseFile) -> bool:
+    async def _exists(self, pod_id: str, record: LeaseRecord) -> bool:
         """Return whether a recorded pod that the list does not show exists.
 
         Raises:
             PrimePodsError: It may be another's, or has not appeared yet.
         """
         try:
-            pod = await self.account.pods.get(pod_id)
+            pod = await self.client.pods.get(pod_id)
         except NotFoundError as exc:
-            if not self._may_appear(file):
+            if not self._may_appear(record):
                 return False
             exc.add_note("The order is so recent that its pod may still appear: sweep again in ten minutes.")
             raise
-        name = file.record.name
-        if not is_same_name(name, pod.name):
-            raise PrimePodsError(f"Pod {pod_id} has another name than {name}: it is not deleted.")
+        if not is_same_name(record.name, pod.name):
+            raise PrimePodsError(f"Pod {pod_id} has another name than {record.name}: it is not deleted.")
         return True
 
 
@@ -366,8 +352,3 @@ def _is_same(pod: OrphanedPod, other: OrphanedPod) -> bool:
 def _as_text(path: object) -> str:
     """Return a path as text that can be printed: a path may contain bytes that are not UTF-8."""
     return str(path).encode(errors="backslashreplace").decode()
-
-
-def _names_pod(record: LeaseRecord, pod: ListedPod) -> bool:
-    """Return whether a file names a pod, by its id or its unique name."""
-    return record.pod_id == pod.id or is_same_name(record.name, pod.name)

@@ -11,7 +11,6 @@ from ._hosts import (
     hosts_file,
     install_hosts,
     note_hosts,
-    note_hosts_in_thread,
     uninstall_hosts,
 )
 from ._job_reader import JobLines
@@ -62,7 +61,6 @@ __all__ = [
     "machine_name",
     "measure_upload",
     "note_hosts",
-    "note_hosts_in_thread",
     "rank_variables",
     "read_output",
     "remote_path",

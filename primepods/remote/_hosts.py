@@ -1,7 +1,7 @@
 """Pods in ``~/.ssh/config``: a file of our own beside it, and one ``Include`` line in it.
 
 Our file has a comment with the data of each pod, and the ``Host`` blocks made from these comments. Only
-``install_hosts`` creates it. All functions but ``note_hosts_in_thread`` block.
+``install_hosts`` creates it. The functions block.
 """
 
 from __future__ import annotations
@@ -186,11 +186,25 @@ def uninstall_hosts() -> None:
         _lock_file().unlink(missing_ok=True)
 
 
-def note_hosts(added: Iterable[HostEntry] = (), removed: Iterable[str] = ()) -> None:
-    """Change the pods in our file, if it is there; an error is logged."""
-    if _is_installed():
-        _notes.append((tuple(added), frozenset(removed)))
+def note_hosts(
+    added: Iterable[HostEntry] = (), removed: Iterable[str] = (), *, in_thread: bool = False
+) -> None:
+    """Change the pods in our file, if it is there; an error is logged. Calls take effect in their order.
+
+    Args:
+        added: Pods that are ready.
+        removed: Ids of pods that are gone.
+        in_thread: Whether to return at once, so that an event loop does not wait for the lock.
+    """
+    if not _is_installed():
+        return
+    _notes.append((tuple(added), frozenset(removed)))
+    if not in_thread:
         _apply_notes()
+        return
+    # Not a daemon: the interpreter's exit waits for it. During that, no thread can be started.
+    with suppress(RuntimeError):
+        threading.Thread(target=_apply_notes, name="primepods-hosts").start()
 
 
 def _apply_notes() -> None:
@@ -231,15 +245,6 @@ def _parse(text: str) -> dict[str, HostEntry]:
                 entry = HostEntry.parse(line)
                 entries[entry.pod_id] = entry
     return entries
-
-
-def note_hosts_in_thread(added: Iterable[HostEntry] = (), removed: Iterable[str] = ()) -> None:
-    """Do the same in a thread, without waiting for the lock; calls take effect in their order."""
-    if _is_installed():
-        _notes.append((tuple(added), frozenset(removed)))
-        # Not a daemon: the interpreter's exit waits for it. During that, no thread can be started.
-        with suppress(RuntimeError):
-            threading.Thread(target=_apply_notes, name="primepods-hosts").start()
 
 
 def _is_installed() -> bool:

@@ -12,10 +12,12 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import nullcontext
 from functools import partial
 
 import attrs
 
+from .. import errors
 from .._decoding.pods import decode_pod
 from .._http.executor import RequestExecutor
 from .._http.request import PODS, Request, item_request
@@ -32,17 +34,9 @@ from .._utils.unique_names import (
     unique_name,
 )
 from ..config import lease_folder
-from ..errors import (
-    APIError,
-    ClientClosedError,
-    ConfigError,
-    CreateUncertainError,
-    PrimePodsError,
-    ProtocolError,
-)
+from ..errors import PrimePodsError
 from ..leasing.ledger import read_ledger
-from ..leasing.pods_api import KEY_REJECTIONS, ListedPod, PodsAPI, find_named, read_list
-from ..leasing.server_time import expiry_after
+from ..leasing.pods_api import KEY_REJECTIONS, ListedPod, PodsAPI, expiry_after, find_named, read_list
 from ..models import Pod
 from ..specs import PodSpec
 from ._max_hourly import HourlyLimit
@@ -83,8 +77,6 @@ class PodCreator:
 
     async def create(self, spec: PodSpec, max_hours: float | None = None) -> Pod:
         """Create a pod; see :meth:`primepods.AsyncPods.create`."""
-        if max_hours is not None:
-            check_amount("max_hours", max_hours, "number of hours")
         expires_at = await self._expiry(max_hours)
         if check_spec(spec).name is None or expires_at is not None:
             name = unique_name(spec.name or "primepods", self._clock.random, expires_at)
@@ -92,9 +84,9 @@ class PodCreator:
         return await self._create(spec)
 
     async def _expiry(self, max_hours: float | None) -> float | None:
-        return await expiry_after(
-            max_hours, pods=self._pods, server_clock=self._server_clock, clock=self._clock
-        )
+        if max_hours is not None:
+            check_amount("max_hours", max_hours, "number of hours")
+        return await expiry_after(max_hours, self._pods, self._server_clock)
 
     async def _create(self, spec: PodSpec) -> Pod:
         self._executor.transport.check()
@@ -113,8 +105,6 @@ class PodCreator:
 
     async def ensure(self, spec: PodSpec, max_hours: float | None = None) -> Pod:
         """Return a pod with the spec's name; see :meth:`primepods.AsyncPods.ensure`."""
-        if max_hours is not None:
-            check_amount("max_hours", max_hours, "number of hours")
         name = check_spec(spec).name
         if name is None:
             raise ValueError("pods.ensure needs PodSpec.name: it finds the pod by that")
@@ -134,7 +124,7 @@ class PodCreator:
         for pod in listed:
             if may_be_changed_name(name, pod.name or ""):
                 path = f"{PODS}/"
-                raise ProtocolError(
+                raise errors.ProtocolError(
                     f"GET {path}: pod {pod.id} has the name {quote(pod.name)}, which may be {name!r} as a "
                     "server has changed it: nothing is ordered. Use the name that the API shows, or another.",
                     method="GET",
@@ -162,15 +152,13 @@ class PodCreator:
         # Raise for a closed client before anything is sent.
         self._executor.transport.check()
         try:
-            if order.is_unique:
+            with nullcontext() if order.is_unique else in_flight(order):
+                if not order.is_unique:
+                    await self._record_namesakes(order)
                 return await self._send(order, request, note_id)
-            with in_flight(order):
-                await self._record_namesakes(order)
-                return await self._send(order, request, note_id)
-        except CreateUncertainError:
-            raise
-        except PrimePodsError:
-            self.limit.forget(spec)
+        except PrimePodsError as exc:
+            if not isinstance(exc, errors.CreateUncertainError):
+                self.limit.forget(spec)
             raise
 
     async def _send(self, order: Order, request: Request, note_id: NoteId | None) -> list[Pod]:
@@ -183,11 +171,15 @@ class PodCreator:
             except PrimePodsError as exc:
                 order.error = reclassify_refusal(exc.with_traceback(None))
             if is_definitive_rejection(order.error):
-                if found := await self._find_refused(order):
-                    log.warning(
-                        "the order of pod %s was refused, and carried out: %s", order.name, order.error
-                    )
-                    return self._decide(order, found, "")
+                # A gateway may have sent the order twice, and passed on only the refusal of the second. A
+                # rejection of the key it gets both times: there is no pod.
+                is_refused = isinstance(order.error, errors.APIError)
+                if order.is_unique and is_refused and not isinstance(order.error, KEY_REJECTIONS):
+                    listed, _ = await read_list(self._listed, self._clock)
+                    if found := [row for row in listed if is_same_name(order.name, row.name)]:
+                        text = "the order of pod %s was refused, and carried out: %s"
+                        log.warning(text, order.name, order.error)
+                        return self._decide(order, found, "")
                 # A copy: `order.error` itself, if raised, would make a reference cycle through this frame.
                 raise copy_exception(order.error)
             if note_id is not None and order.has_our_name and order.response_id is not None:
@@ -197,18 +189,6 @@ class PodCreator:
             if now is not None and order.ordered_at == -math.inf:
                 order.ordered_at = now - (self._clock.boottime() - sent_at)
             return await self._find_ordered(order)
-
-    async def _find_refused(self, order: Order) -> list[ListedPod]:
-        """Search the list once for the pods of a refused order.
-
-        A gateway may have sent the order twice, and passed on only the refusal of the second.
-        """
-        # A gateway that sends an order twice gets a rejection of the key both times: there is no pod.
-        is_refused = isinstance(order.error, APIError) and not isinstance(order.error, KEY_REJECTIONS)
-        if not order.is_unique or not is_refused:
-            return []
-        listed, _ = await read_list(self._listed, self._clock)
-        return [row for row in listed if is_same_name(order.name, row.name)]
 
     async def _record_namesakes(self, order: Order) -> None:
         """Record which pods already have the order's name.
@@ -241,7 +221,7 @@ class PodCreator:
             # The pod may have appeared meanwhile with a name that the server changed.
             if not found and (pod := await self._pod_of_response(order)) is not None:
                 return [pod]
-        except ClientClosedError:
+        except errors.ClientClosedError:
             shown = "the client was closed"
         return self._decide(order, found, shown)
 
@@ -264,7 +244,7 @@ class PodCreator:
             request = item_request("GET", pod_id)
             pod = await self._executor.call(request, partial(decode_pod, pod_id=pod_id))
             return pod if order.owns_response_id(pod) else None
-        except ClientClosedError:
+        except errors.ClientClosedError:
             raise
         except (PrimePodsError, ValueError) as exc:
             log.info("pod %s could not be read: %s", quote(pod_id), exc)
@@ -278,7 +258,7 @@ class PodCreator:
         # A pod in a lease file was ordered by that lease; an unreadable file may name any of the candidates.
         try:
             ledger = read_ledger(lease_folder())
-        except ConfigError:
+        except errors.ConfigError:
             return []
         if ledger.unreadable:
             return []

@@ -129,14 +129,13 @@ class Order:
 
     def owns_response_id(self, pod: Pod) -> bool:
         """Return whether the pod with the id in the response is this order's."""
-        if self._had_name_before(pod):
+        if is_same_name(self.name, pod.name):
+            return not self._had_name_before(pod)
+        if self.is_unique or self.ordered_at == -math.inf:
             return False
-        if self.is_unique or is_same_name(self.name, pod.name):
-            return is_same_name(self.name, pod.name)
         # A server may drop or shorten a name; such a pod counts only if its time shows that it is new.
-        is_time_known = self.ordered_at > -math.inf
         may_have_name = pod.name is None or may_be_shortened_name(self.name, pod.name)
-        return is_time_known and may_have_name and self._is_new(pod)
+        return may_have_name and self._is_new(pod)
 
     def _had_name_before(self, pod: Pod) -> bool:
         """Return whether a pod is known to have had the ordered name before the order."""
@@ -204,7 +203,14 @@ def warn_if_interrupted(name: str, kind: str = "pod") -> Generator[None, None, N
 
 def order_request(spec: PodSpec, team_id: str | None) -> Request:
     """Build the request that orders a pod, for the spec's team or else the client's."""
-    body: dict[str, Any] = {"pod": _pod_fields(spec), "provider": {"type": spec.provider}}
+    wire_keys = wire_names(PodSpec).items()
+    pod = {key: getattr(spec, name) for name, key in wire_keys if name not in _NOT_UNDER_POD}
+    if spec.image is None and spec.custom_template_id is not None:
+        pod["image"] = CUSTOM_IMAGE
+    if spec.env_vars:
+        pod["envVars"] = [{"key": key, "value": value} for key, value in spec.env_vars.items()]
+    pod = {key: value for key, value in pod.items() if value is not None}
+    body: dict[str, Any] = {"pod": pod, "provider": {"type": spec.provider}}
     team = spec.team_id or team_id
     optional = {
         "disks": spec.disks,
@@ -215,16 +221,6 @@ def order_request(spec: PodSpec, team_id: str | None) -> Request:
     }
     body |= {key: value for key, value in optional.items() if value}
     return Request(method="POST", path=f"{PODS}/", body=dumps(body))
-
-
-def _pod_fields(spec: PodSpec) -> dict[str, Any]:
-    wire_keys = wire_names(PodSpec).items()
-    pod = {key: getattr(spec, name) for name, key in wire_keys if name not in _NOT_UNDER_POD}
-    if spec.image is None and spec.custom_template_id is not None:
-        pod["image"] = CUSTOM_IMAGE
-    if spec.env_vars:
-        pod["envVars"] = [{"key": key, "value": value} for key, value in spec.env_vars.items()]
-    return {key: value for key, value in pod.items() if value is not None}
 
 
 def is_definitive_rejection(error: errors.PrimePodsError) -> bool:

@@ -10,14 +10,16 @@ from typing import Any, Final, TypeVar
 from .._decoding.fields import DecodeError
 from .._decoding.rows import decode_page
 from .._http.executor import RequestExecutor
-from .._http.request import PODS, Request, page_request
+from .._http.request import DISKS, PODS, Request, page_request
 from .._utils.strict_json import is_object, show
+from ..account import Disk
 from ..errors import ProtocolError
 from ..leasing.pods_api import ListedPod
 from ..models import Page, Pod
 from ..pagination import AsyncPager, FetchedPage, Source, offset_pager
 
 T = TypeVar("T")
+Row = TypeVar("Row", Pod, Disk)
 
 _LISTED_PAGE_SIZE: Final = 1_000
 
@@ -97,24 +99,53 @@ async def fetch_page(
 
 def listed_pods(executor: RequestExecutor) -> AsyncPager[ListedPod]:
     """Return a pager of all pods, also of those of whose rows only id and name can be read."""
-    path = f"{PODS}/"
+    return _identities(
+        executor, PODS, Pod, lambda pod: ListedPod(pod.id, pod.name, pod), partial(ListedPod, pod=None)
+    )
 
-    async def fetch(offset: int, limit: int) -> FetchedPage[ListedPod]:
-        request = page_request(path, offset=offset, limit=limit)
-        decode = partial(decode_page, model=Pod, offset=offset, limit=limit)
+
+def listed_disks(executor: RequestExecutor) -> AsyncPager[Disk]:
+    """Return a pager of all disks; those of whose rows only id and name can be read have nothing else."""
+
+    def of_names(disk_id: str, name: str | None) -> Disk:
+        return Disk(id=disk_id, name=name)
+
+    return _identities(executor, DISKS, Disk, lambda disk: disk, of_names)
+
+
+def _identities(
+    executor: RequestExecutor,
+    path: str,
+    model: type[Row],
+    of_row: Callable[[Row], T],
+    of_names: Callable[[str, str | None], T],
+) -> AsyncPager[T]:
+    """Return a pager of rows that shows whose they are, even if the rest cannot be read.
+
+    Args:
+        executor: Sends the requests.
+        path: The path of the list.
+        model: The model of a row.
+        of_row: Returns the item for a row.
+        of_names: Returns the item for an id and a name; ``None`` if the row has none that is text.
+    """
+
+    async def fetch(offset: int, limit: int) -> FetchedPage[T]:
+        request = page_request(f"{path}/", offset=offset, limit=limit)
+        decode = partial(decode_page, model=model, offset=offset, limit=limit)
         page, errors = await executor.call(request, decode)
-        rows: list[ListedPod | ProtocolError] = [ListedPod(pod.id, pod.name, pod) for pod in page.data]
-        keys = [pod.id for pod in page.data]
+        rows: list[T | ProtocolError] = [of_row(row) for row in page.data]
+        keys = [row.id for row in page.data]
         for error in errors:
             index, name = error.index or 0, error.row.get("name") if is_object(error.row) else None
             name = name if isinstance(name, str) else None
-            row = (
-                ListedPod(error.row_id, name, None) if error.row_id else executor.shape_error(request, error)
+            rows.insert(
+                index, of_names(error.row_id, name) if error.row_id else executor.shape_error(request, error)
             )
-            rows.insert(index, row)
             keys.insert(index, error.row_id or show(error.row))
         return FetchedPage(
             total_count=page.total_count, offset=page.offset, limit=page.limit, rows=rows, keys=keys
         )
 
-    return offset_pager(page_source(executor, fetch, path, name="pods.list"), _LISTED_PAGE_SIZE)
+    name = f"{'pods' if path == PODS else 'disks'}.list"
+    return offset_pager(page_source(executor, fetch, f"{path}/", name=name), _LISTED_PAGE_SIZE)

@@ -48,7 +48,7 @@ from ._orders import (
     reclassify_refusal,
     warn_if_interrupted,
 )
-from ._paging import fetch_page, page_source
+from ._paging import fetch_page, listed_disks, page_source
 
 log: logging.Logger = logging.getLogger("primepods")
 
@@ -236,6 +236,10 @@ class AsyncDisks:
         request = page_request(f"{DISKS}/", offset=offset, limit=limit)
         return await fetch_page(self._executor, request, Disk, offset=offset, limit=limit)
 
+    def _listed(self) -> AsyncPager[Disk]:
+        """Iterate all disks; those of whose rows only id and name can be read have nothing else."""
+        return listed_disks(self._executor)
+
     async def _send(self, order: _Order, request: Request) -> Disk:
         """Send an order and determine its outcome."""
         # Raise for a closed client before anything is sent.
@@ -243,7 +247,7 @@ class AsyncDisks:
         list_disks = partial(self.list, page_size=_MAX_LIMIT)
         with in_flight(order), warn_if_interrupted(order.name, kind="disk"):
             if not order.is_unique:
-                order.known = frozenset({disk.id async for disk in list_disks()})
+                order.known = frozenset({disk.id async for disk in self._listed()})
                 order.sent_at = self._executor.transport.server_clock.now()
             log.info("ordering the disk %r", order.name)
             try:

@@ -44,7 +44,7 @@ from ._paging import fetch_page, listed_pods, page_source
 if TYPE_CHECKING:
     from ..leasing.lease import AsyncLease
     from ..leasing.open_leases import OpenLeases
-    from ..leasing.pods_api import Account
+    from ..leasing.pods_api import TeamClient
     from ..leasing.sweep import Sweep
     from ..remote import AsyncRemote
     from ..specs import PodSpec
@@ -103,15 +103,15 @@ class AsyncPods:
         patient = attrs.evolve(settings, deadline=max(settings.deadline, min_deadline))
         return executor, AsyncPods(executor.with_settings(patient), poller, self._open_leases)
 
-    def _account(self, team_id: str | None, min_deadline: float = 0.0) -> Account:
-        """Return the account for the leases and sweeps of a team; by default the client's."""
-        from ..leasing.pods_api import Account
+    def _team_client(self, team_id: str | None, min_deadline: float = 0.0) -> TeamClient:
+        """Return what the leases and sweeps of a team use; by default, of the client's team."""
+        from ..leasing.pods_api import TeamClient
         from ._creation import PodCreator
         from .disks import describe_disks
 
         executor, pods = self._for_team(team_id, min_deadline)
         creator = PodCreator(executor, pods)
-        return Account(
+        return TeamClient(
             pods=pods,
             listed=partial(listed_pods, executor),
             allow=creator.limit.allow,
@@ -545,7 +545,7 @@ class AsyncPods:
             login=login,
             ssh=SSHOptions(login_timeout=login_timeout, ssh_options=ssh_options, ssh_command=ssh_command),
         )
-        orders = [(self._account(each.team_id, release_timeout), each) for each in check_specs(spec)]
+        orders = [(self._team_client(each.team_id, release_timeout), each) for each in check_specs(spec)]
         open_leases = self._open_leases
         supervisor = LeaseSupervisor(orders, options, add=open_leases.add, discard=open_leases.discard)
         return AsyncLease(supervisor, on_change)
@@ -604,8 +604,10 @@ class AsyncPods:
         if not isinstance(only, Sweep | None):
             raise TypeError(f"only must be the Sweep that an earlier call returned, got {quote(only)}")
         pods = AsyncPods(self._executor.for_many(), self._poller, self._open_leases)
-        account = pods._account(team_id=None)
-        sweeper = Sweeper(account=account, prefix=prefix, older_than=older_than, expired=expired, only=only)
+        team_client = pods._team_client(team_id=None)
+        sweeper = Sweeper(
+            client=team_client, prefix=prefix, older_than=older_than, expired=expired, only=only
+        )
         return await sweeper.run(dry_run=dry_run)
 
     @operation("pods.delete")

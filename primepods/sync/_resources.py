@@ -87,6 +87,7 @@ class Disks(Delegate[AsyncDisks]):
     """
 
     list: Final = wrapping(AsyncDisks.list, Pager)
+    _listed: Final = wrapping(AsyncDisks._listed, Pager)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its counterpart
     get: Final = blocking(AsyncDisks.get)
     create: Final = blocking(AsyncDisks.create)
     rename: Final = blocking(AsyncDisks.rename)

@@ -106,8 +106,10 @@ async def test_a_call_that_is_cancelled(open_session: Open, market: Emulator) ->
     market.faults.add(Delay(2), on="create")
     async with open_session() as session:
         quote = await session.call("quote", gpu_type="H100")
-        with anyio.move_on_after(0.5):
-            await session.client.call_tool("rent", {"quote_id": quote["quote_id"]})
+        async with anyio.create_task_group() as group:
+            group.start_soon(session.client.call_tool, "rent", {"quote_id": quote["quote_id"]})
+            await wait_for(lambda: bool(market.requests.where(method="POST")))
+            group.cancel_scope.cancel()
         await wait_for(lambda: bool(market.pods))
         [row] = (await session.call("spend"))["rented"]
         assert (await session.call("release", pod=row["name"]))["spent"] is not None

@@ -1,4 +1,4 @@
-"""All of an Airflow: API server, scheduler with its workers, DAG processor and triggerer, on SQLite."""
+"""An Airflow in processes of its own: API server, scheduler with its workers, and triggerer, on SQLite."""
 
 import itertools
 import json
@@ -6,8 +6,6 @@ import os
 import secrets
 import signal
 import socket
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -16,11 +14,13 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests.support.fork_server import Fork, ForkServer
+
 T = TypeVar("T")
 
-_API_INTERVAL = 0.3
+_API_INTERVAL = 0.5
 """Seconds between two calls of Airflow's API, each of which takes it a good while."""
-PARTS = ("api-server", "dag-processor", "scheduler", "triggerer")
+PARTS = ("api-server", "scheduler", "triggerer")
 
 
 def free_port() -> int:
@@ -30,7 +30,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def wait_for(what: str, look: Callable[[], T | None], *, seconds: float = 60.0, interval: float = 0.1) -> T:
+def wait_for(what: str, look: Callable[[], T | None], *, seconds: float = 250.0, interval: float = 0.1) -> T:
     """Look until there is something; return it."""
     ends_at = time.monotonic() + seconds
     while not (found := look()):
@@ -76,7 +76,7 @@ class Api:
             data=None if body is None else json.dumps(body).encode(),
             headers={"Content-Type": "application/json", "Authorization": f"Bearer {self._token}"},
         )
-        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310 - as above
+        with urllib.request.urlopen(request, timeout=100) as answer:  # noqa: S310 - as above
             return json.loads(answer.read() or "null")
 
 
@@ -84,54 +84,50 @@ class Cluster:
     """An Airflow in processes of its own, driven through its API as its UI does.
 
     Args:
-        environment: That of an Airflow whose database is there.
+        home: Its folder, with its database.
+        forks: What starts its processes.
+        environment: More variables of theirs.
     """
 
-    def __init__(self, environment: dict[str, str]) -> None:
-        self.home = Path(environment["AIRFLOW_HOME"])
+    def __init__(self, home: Path, forks: ForkServer, environment: dict[str, str]) -> None:
+        self.home = home
         self.port = free_port()
         self.api = Api(f"http://127.0.0.1:{self.port}")
-        self.environment = environment | {
+        self._forks = forks
+        self._environment = environment | {
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(16),
-            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.api.url}/execution/",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": "2",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-            # The DAGs do not change.
-            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.3",
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
             # For the emulated pods' folders.
-            "TMPDIR": str(self.home / "tmp"),
+            "TMPDIR": str(home / "tmp"),
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
         }
-        (self.home / "tmp").mkdir(exist_ok=True)
-        self.parts: dict[str, subprocess.Popen[bytes]] = {}
+        (home / "tmp").mkdir(exist_ok=True)
+        self.parts: dict[str, Fork] = {}
         self._numbers = itertools.count()
 
     def start(self, *parts: str) -> None:
         """Start some parts, by default all."""
         for part in parts or PARTS:
-            command = [sys.executable, "-m", "airflow", part]
+            words = [part]
             if part == "api-server":
-                command += ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+                words += ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
             if part in {"scheduler", "triggerer"}:
-                command.append("--skip-serve-logs")
-            with (self.home / f"{part}.log").open("ab") as log:
-                self.parts[part] = subprocess.Popen(
-                    command,
-                    env=self.environment,
-                    cwd=self.home,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
+                words.append("--skip-serve-logs")
+            self.parts[part] = self.fork("airflow", *words, log=f"{part}.log")
+
+    def fork(self, module: str, *words: str, log: str) -> Fork:
+        """Start a process in its environment; its output goes to a file in its folder."""
+        return self._forks.run(module, *words, log=self.home / log, environment=self._environment)
 
     def wait_until_up(self) -> None:
         """Return when the API answers and has all DAGs."""
         dags = {"lease", "rent", "run_job", "train", "wait_deferred", "wait_here"}
-        wait_for("the API server with its DAGs", lambda: dags <= self.api.dags(), seconds=120, interval=1.0)
+        wait_for("the API server with its DAGs", lambda: dags <= self.api.dags(), interval=0.5)
 
     def kill(self, part: str) -> None:
         """End a part, and all processes that it has started, at once."""

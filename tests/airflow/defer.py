@@ -1,15 +1,14 @@
-"""Makes tasks that wait in the triggerer, as if a worker had deferred each: `python -m tests.airflow.defer`.
+"""Makes tasks that wait in the triggerer: `python -m tests.airflow.defer FILE`, with the ids of their pods.
 
-It reads the ids of their pods, as JSON, and puts the DAGs in the database first. This takes seconds, where
-workers would take minutes.
+This takes seconds, where workers would take minutes.
 """
 
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
-from airflow.cli.cli_parser import get_parser
 from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.trigger import Trigger
 from airflow.sdk import timezone
@@ -27,7 +26,8 @@ def defer(session: Any, dag: Any, pod_id: str) -> None:
         run_after=timezone.utcnow(),
         run_type=DagRunType.MANUAL,
         triggered_by=DagRunTriggeredByType.TEST,
-        state=DagRunState.RUNNING,
+        # Not the scheduler's: it would look at each of them, and run what is not deferred any more.
+        state=DagRunState.SUCCESS,
         session=session,
     )
     trigger = Trigger.from_object(
@@ -36,7 +36,6 @@ def defer(session: Any, dag: Any, pod_id: str) -> None:
             prime_conn_id="prime_default",
             end=time.time() + 600,
             interval=2.0,
-            delete_on_kill=True,
         )
     )
     session.add(trigger)
@@ -49,10 +48,8 @@ def defer(session: Any, dag: Any, pod_id: str) -> None:
 
 
 if __name__ == "__main__":
-    command = get_parser().parse_args(["dags", "reserialize"])
-    command.func(command)
     model: Any = SerializedDagModel
     dag = model.get_dag("wait_deferred")
     with create_session() as session:
-        for pod_id in json.load(sys.stdin):
+        for pod_id in json.loads(Path(sys.argv[1]).read_text()):
             defer(session, dag, pod_id)

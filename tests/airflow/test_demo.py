@@ -31,9 +31,8 @@ def test_the_guide_ends_with_the_demo() -> None:
     assert first.command.rstrip().endswith("python -m primepods.airflow.demo")
 
 
-@pytest.mark.newest
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(500)
 def test_the_demo_runs_its_pipeline(airflow_home: dict[str, str], tmp_path: Path) -> None:
     """All its tasks succeed, and nothing is left when it is interrupted."""
     port = free_port()
@@ -46,17 +45,17 @@ def test_the_demo_runs_its_pipeline(airflow_home: dict[str, str], tmp_path: Path
         try:
             api = Api(f"http://127.0.0.1:{port}")
             examples = {"train_on_a_pod", "sweep_pods"}
-            wait_for("the pipeline and the sweep", lambda: examples <= api.dags(), seconds=120, interval=1.0)
+            wait_for("the pipeline and the sweep", lambda: examples <= api.dags(), interval=1.0)
             path = "/api/v2/dags/train_on_a_pod/dagRuns"
 
             def has_succeeded() -> bool:
                 return [run["state"] for run in api.call("GET", path)["dag_runs"]] == ["success"]
 
-            wait_for("the end of its run", has_succeeded, seconds=150, interval=1.0)
+            wait_for("the end of its run", has_succeeded, interval=1.0)
         finally:
             process.send_signal(signal.SIGINT)
             try:
-                code = process.wait(40)
+                code = process.wait(100)
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)

@@ -18,7 +18,7 @@ from tests.remote.sshd import is_running
 from .cluster import wait_for
 from .conftest import ROOT, Done, Run
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(500)
 
 DAGS = ROOT / "tests" / "airflow" / "dags" / "run_pipelines.py"
 SWEEP = ROOT / "primepods" / "airflow" / "example_dags" / "sweep.py"
@@ -48,6 +48,7 @@ def counts(emulator: Emulator) -> tuple[int, int]:
     return len(emulator.requests.where(method="POST")), len(emulator.pods)
 
 
+@pytest.mark.each_version
 def test_a_command_runs_on_a_pod_of_its_own(run_job: RunJob, emulator: Emulator, tmp_path: Path) -> None:
     """Files arrive, output is in the log, the result in XComs; where one offer is sold out, on the next."""
     emulator.faults.add(Status(400, body={"detail": "That machine is sold out"}), on="create", times=1)
@@ -85,7 +86,6 @@ def test_a_failing_command_fails_the_task(run_job: RunJob, emulator: Emulator, t
     assert "missing" in done.log
 
 
-@pytest.mark.newest
 def test_a_result_that_is_not_there_fails_the_task(run_job: RunJob, emulator: Emulator) -> None:
     """A command that succeeds without it has not."""
     done = run_job("unfetched")
@@ -94,6 +94,7 @@ def test_a_result_that_is_not_there_fails_the_task(run_job: RunJob, emulator: Em
     assert counts(emulator) == (1, 0)
 
 
+@pytest.mark.each_version
 def test_an_execution_timeout_gives_the_pod_back(run_job: RunJob, emulator: Emulator, tmp_path: Path) -> None:
     """The command has ended, too."""
     done = run_job("limited")
@@ -101,7 +102,7 @@ def test_an_execution_timeout_gives_the_pod_back(run_job: RunJob, emulator: Emul
     assert "AirflowTaskTimeout" in done.log
     assert counts(emulator) == (1, 0)
     pid = int((tmp_path / "pid").read_text())
-    wait_for("the end of the command", lambda: not is_running(pid), seconds=15)
+    wait_for("the end of the command", lambda: not is_running(pid))
 
 
 def test_max_hours_end_the_command_and_the_task(run_job: RunJob, emulator: Emulator, tmp_path: Path) -> None:
@@ -111,10 +112,9 @@ def test_max_hours_end_the_command_and_the_task(run_job: RunJob, emulator: Emula
     assert "max_hours" in done.log
     assert counts(emulator) == (1, 0)
     pid = int((tmp_path / "pid").read_text())
-    wait_for("the end of the command", lambda: not is_running(pid), seconds=15)
+    wait_for("the end of the command", lambda: not is_running(pid))
 
 
-@pytest.mark.newest
 def test_a_price_limits_a_spec(run_job: RunJob, emulator: Emulator) -> None:
     """Also the spec's pod must not cost more than `max_price`."""
     done = run_job("cheap")
@@ -123,7 +123,6 @@ def test_a_price_limits_a_spec(run_job: RunJob, emulator: Emulator) -> None:
     assert not emulator.pods
 
 
-@pytest.mark.newest
 def test_a_price_limits_each_order(run_job: RunJob, emulator: Emulator) -> None:
     """A pod may cost more than its offer, up to `max_price`."""
     emulator.faults.add(Edit(put={"priceHr": 4.5}), on="create")
@@ -133,7 +132,6 @@ def test_a_price_limits_each_order(run_job: RunJob, emulator: Emulator) -> None:
     assert counts(emulator) == (1, 0)
 
 
-@pytest.mark.newest
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
@@ -163,7 +161,6 @@ def test_a_lease_in_a_task_tells_its_progress(run_job: RunJob, emulator: Emulato
     assert counts(emulator) == (1, 0)
 
 
-@pytest.mark.newest
 def test_the_sweep_deletes_what_nothing_needs(run: Run, emulator: Emulator, folders: dict[str, str]) -> None:
     """Pods that have expired, by their names; none that has not, or has no expiry and is young."""
     now = time.time()

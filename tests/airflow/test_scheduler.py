@@ -1,7 +1,6 @@
 """Tasks in a whole Airflow: killed workers, tasks that a user ends, an API that is not there."""
 
 import time
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -11,38 +10,17 @@ from primepods.emulator.faults import Delay, Drip, Status
 from tests.remote.sshd import is_running
 
 from .cluster import Cluster, wait_for
-from .conftest import connection, own_home
 
-WAITS = [pytest.param("wait_here", marks=pytest.mark.newest), "wait_deferred"]
+WAITS = ["wait_here", pytest.param("wait_deferred", marks=pytest.mark.each_version)]
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
-
-
-@pytest.fixture(scope="module")
-def emulator() -> Generator[Emulator]:
-    """Where all the pods are."""
-    with Emulator(boot_seconds=0.5, delete_seconds=0.5, latency=0.01) as emulator:
-        yield emulator
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
 
-@pytest.fixture(scope="module")
-def cluster(
-    airflow_home: dict[str, str], emulator: Emulator, tmp_path_factory: pytest.TempPathFactory
-) -> Generator[Cluster]:
-    """The Airflow."""
-    cluster = Cluster(own_home(airflow_home, tmp_path_factory.mktemp("cluster")) | connection(emulator))
-    cluster.start()
-    try:
-        cluster.wait_until_up()
-        yield cluster
-    finally:
-        cluster.stop()
-
-
-@pytest.fixture(autouse=True)
-def fresh(emulator: Emulator) -> None:
-    """Each test begins with no pods and no requests."""
-    emulator.reset()
+@pytest.fixture
+def emulator(cluster_emulator: Emulator) -> Emulator:
+    """Where the cluster's pods are: each test begins with none, and without requests."""
+    cluster_emulator.reset()
+    return cluster_emulator
 
 
 def counts(emulator: Emulator) -> tuple[int, int]:
@@ -59,7 +37,7 @@ def gone(emulator: Emulator) -> bool:
 
 def test_create_killed_after_its_order_adopts_the_pod(cluster: Cluster, emulator: Emulator) -> None:
     """The worker dies while the answer is on its way: the retry goes on with the pod."""
-    emulator.faults.add(Drip(30.0), on="create", times=1)
+    emulator.faults.add(Drip(200.0), on="create", times=1)
     run = cluster.run("rent")
     wait_for("the order", lambda: emulator.pods)
     run.kill_worker("create")
@@ -70,7 +48,6 @@ def test_create_killed_after_its_order_adopts_the_pod(cluster: Cluster, emulator
     assert gone(emulator)
 
 
-@pytest.mark.newest
 def test_a_job_that_is_cleared_runs_on_the_new_pod(cluster: Cluster, emulator: Emulator) -> None:
     """Create and wait are cleared along with it: it never gets the address of the pod that is deleted."""
     run = cluster.run("train")
@@ -83,10 +60,9 @@ def test_a_job_that_is_cleared_runs_on_the_new_pod(cluster: Cluster, emulator: E
     assert gone(emulator)
 
 
-@pytest.mark.newest
 def test_create_that_is_marked_failed_deletes_its_pod(cluster: Cluster, emulator: Emulator) -> None:
     """Its answer has not come yet: the pod is found by its name."""
-    emulator.faults.add(Drip(30.0), on="create", times=1)
+    emulator.faults.add(Drip(200.0), on="create", times=1)
     run = cluster.run("rent")
     wait_for("the order", lambda: emulator.pods)
     run.mark_failed("create")
@@ -94,7 +70,6 @@ def test_create_that_is_marked_failed_deletes_its_pod(cluster: Cluster, emulator
     assert counts(emulator) == (1, 1)
 
 
-@pytest.mark.newest
 def test_a_wait_goes_on_in_another_worker(cluster: Cluster, emulator: Emulator) -> None:
     """The worker dies in mid-wait: the retry waits for the same pod."""
     pod_id = emulator.add_pod(boot_seconds=3600)
@@ -129,7 +104,7 @@ def test_a_wait_that_is_marked_failed_deletes_once(cluster: Cluster, emulator: E
     assert run.task("wait")["state"] == "failed"
 
 
-@pytest.mark.parametrize("dag_id", WAITS)
+@pytest.mark.parametrize("dag_id", ["wait_here", "wait_deferred"])
 def test_the_log_says_that_the_api_is_not_there(cluster: Cluster, emulator: Emulator, dag_id: str) -> None:
     """Whoever looks at the task sees why it waits, and the wait outlives that."""
     pod_id = emulator.add_pod(boot_seconds=3600)
@@ -143,7 +118,6 @@ def test_the_log_says_that_the_api_is_not_there(cluster: Cluster, emulator: Emul
     assert "is gone" in run.log("wait")
 
 
-@pytest.mark.newest
 def test_a_lease_in_a_task_that_is_marked_failed_is_left(cluster: Cluster, emulator: Emulator) -> None:
     """With `exit_on_sigterm`, since a plain task has no `on_kill`."""
     run = cluster.run("lease")
@@ -158,6 +132,7 @@ def begun(folder: Path) -> str:
     return wait_for("the command", lambda: next((path.name for path in folder.iterdir()), None))
 
 
+@pytest.mark.each_version
 def test_a_job_that_is_marked_failed_gives_its_pod_back(
     cluster: Cluster, emulator: Emulator, tmp_path: Path
 ) -> None:
@@ -171,12 +146,11 @@ def test_a_job_that_is_marked_failed_gives_its_pod_back(
     assert run.task("work")["state"] == "failed"
 
 
-@pytest.mark.newest
 def test_a_job_that_is_marked_failed_while_it_orders_deletes_the_pod(
     cluster: Cluster, emulator: Emulator
 ) -> None:
     """The answer comes too late: the pod is found by its name."""
-    emulator.faults.add(Drip(30.0), on="create", times=1)
+    emulator.faults.add(Drip(200.0), on="create", times=1)
     run = cluster.run("run_job", command="true")
     wait_for("the order", lambda: emulator.pods)
     run.mark_failed("work")
@@ -184,7 +158,6 @@ def test_a_job_that_is_marked_failed_while_it_orders_deletes_the_pod(
     assert counts(emulator) == (1, 1)
 
 
-@pytest.mark.newest
 def test_the_retry_of_a_job_whose_worker_was_killed_deletes_its_pod(
     cluster: Cluster, emulator: Emulator, tmp_path: Path
 ) -> None:
@@ -200,7 +173,6 @@ def test_the_retry_of_a_job_whose_worker_was_killed_deletes_its_pod(
     wait_for("the end of the pods", lambda: gone(emulator))
 
 
-@pytest.mark.newest
 def test_the_key_is_nowhere(cluster: Cluster, emulator: Emulator) -> None:
     """Not in the database, with XComs, rendered templates and triggers, nor in a log."""
     pod_id = emulator.add_pod(boot_seconds=6)

@@ -79,7 +79,7 @@ def server(tmp_path: Path) -> Generator[Server]:
     loop.close()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(500)
 def test_the_guides_hook_runs_a_command(run: Run, server: Server, emulator: Emulator, tmp_path: Path) -> None:
     """The guide's task logs in where the wait's XCom says."""
     [block] = [b for b in find_blocks(GUIDE.read_text("utf-8")) if "SSHHook(" in b.text]

@@ -1,43 +1,43 @@
 """A triggerer as it runs in production, with 200 waits."""
 
 import json
-import subprocess
-import sys
+import sqlite3
 import time
 from collections.abc import Generator
-from pathlib import Path
+from contextlib import closing
 
 import pytest
 
 from primepods.emulator import Emulator
 
 from .cluster import Cluster, descendants, open_sockets, wait_for
-from .conftest import ROOT, connection, own_home
 
 WAITS = 200
 INTERVAL = 2.0
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
 
 @pytest.fixture
-def fleet() -> Generator[Emulator]:
-    """Pods that take long to boot."""
-    with Emulator(pods=WAITS, boot_seconds=3600) as emulator:
-        yield emulator
+def pods(cluster: Cluster, cluster_emulator: Emulator) -> Generator[list[str]]:
+    """Pods that take long to boot, and for each a task that waits in the triggerer."""
+    cluster_emulator.reset()
+    pods = [cluster_emulator.add_pod(boot_seconds=3600) for _ in range(WAITS)]
+    file = cluster.home / "pods.json"
+    file.write_text(json.dumps(pods))
+    cluster.fork("tests.airflow.defer", str(file), log="defer.log").wait()
+    yield pods
+    # Other tests find a triggerer that waits for nothing.
+    cluster.kill("triggerer")
+    with closing(sqlite3.connect(cluster.home / "airflow.db", timeout=60)) as database, database:
+        database.execute("UPDATE task_instance SET state = 'failed', trigger_id = NULL WHERE trigger_id > 0")
+    cluster.start("triggerer")
 
 
-@pytest.fixture
-def cluster(airflow_home: dict[str, str], tmp_path: Path, fleet: Emulator) -> Generator[Cluster]:
-    """An Airflow of its own."""
-    cluster = Cluster(own_home(airflow_home, tmp_path) | connection(fleet))
-    yield cluster
-    cluster.stop()
-
-
-def asked_for(fleet: Emulator, since: int) -> set[str]:
+def asked_for(emulator: Emulator, since: int) -> set[str]:
     """The pods whose status was asked for."""
-    return {value for request in fleet.requests[since:] for name, value in request.query if name == "pod_ids"}
+    asked = [query for request in emulator.requests[since:] for query in request.query]
+    return {value for name, value in asked if name == "pod_ids"}
 
 
 def sockets_of(cluster: Cluster) -> int:
@@ -46,36 +46,23 @@ def sockets_of(cluster: Cluster) -> int:
     return sum(open_sockets(process) for process in [pid, *descendants(pid)])
 
 
-def defer(cluster: Cluster, pods: list[str]) -> None:
-    """Have the triggerer wait for pods."""
-    subprocess.run(
-        [sys.executable, "-m", "tests.airflow.defer"],
-        env=cluster.environment,
-        cwd=ROOT,
-        input=json.dumps(pods),
-        text=True,
-        check=True,
-        capture_output=True,
-    )
-
-
-def test_two_hundred_waits_survive_the_triggerer(cluster: Cluster, fleet: Emulator) -> None:
+def test_two_hundred_waits_survive_the_triggerer(
+    cluster: Cluster, cluster_emulator: Emulator, pods: list[str]
+) -> None:
     """They are three requests a poll at most, few sockets, and go on when another triggerer is started."""
-    pods = list(fleet.pods)
-    defer(cluster, pods)
-    cluster.start("triggerer")
-    wait_for("all waits", lambda: asked_for(fleet, 0) == set(pods))
-    time.sleep(2 * INTERVAL)
+    requests = cluster_emulator.requests
+    wait_for("all waits", lambda: asked_for(cluster_emulator, 0) == set(pods))
+    time.sleep(INTERVAL)  # until those that came in between wait for the common poll
 
-    since, polls = len(fleet.requests), 4
-    time.sleep(polls * INTERVAL)
-    assert polls <= len(fleet.requests) - since <= 3 * (polls + 1)
+    since, begun = len(requests), time.monotonic()
+    wait_for("three polls", lambda: len(requests) >= since + 6)
+    assert len(requests) - since <= 3 * ((time.monotonic() - begun) / INTERVAL + 1)
     # Airflow has some of its own, to its database's process and between its processes.
     assert sockets_of(cluster) <= 30
 
     cluster.kill("triggerer")
-    since = len(fleet.requests)
+    since = len(requests)
     cluster.start("triggerer")
-    wait_for("all waits again", lambda: asked_for(fleet, since) == set(pods), seconds=90)
-    assert {request.method for request in fleet.requests[:]} == {"GET"}
-    assert len(fleet.pods) == WAITS
+    wait_for("all waits again", lambda: asked_for(cluster_emulator, since) == set(pods))
+    assert {request.method for request in requests[:]} == {"GET"}
+    assert len(cluster_emulator.pods) == WAITS

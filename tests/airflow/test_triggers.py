@@ -16,7 +16,7 @@ from tests.support.eventually import eventually
 
 from .conftest import connection
 
-pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(500)]
 
 
 @pytest.fixture(scope="module")

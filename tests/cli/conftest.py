@@ -9,10 +9,12 @@ import sys
 import termios
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import TextIO
+from functools import cache
+from typing import Any, TextIO
 
 import attrs
 import pytest
+from typer.main import get_command
 
 from primepods.cli.app import app
 from primepods.emulator import Emulator
@@ -47,6 +49,12 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     return in_pipe
 
 
+@cache
+def command() -> Any:
+    """All commands with their options, which take longer to read than most of them to run."""
+    return get_command(app)
+
+
 def run_on(
     monkeypatch: pytest.MonkeyPatch, arguments: Sequence[str], stdin: TextIO, stdout: TextIO, stderr: TextIO
 ) -> int:
@@ -56,7 +64,7 @@ def run_on(
         patched.setattr(sys, "stdout", stdout)
         patched.setattr(sys, "stderr", stderr)
         with pytest.raises(SystemExit) as ended:
-            app(list(arguments), prog_name="primepods")
+            command()(list(arguments), prog_name="primepods")
     code = ended.value.code
     return code if isinstance(code, int) else 0
 

@@ -46,17 +46,21 @@ def test_disks_from_order_to_end(emulator: Emulator, run: Run) -> None:
     assert run("disks", "list").stderr == "No disks.\n"
 
 
-def test_an_unreadable_disk_blocks_no_other(emulator: Emulator, run: Run) -> None:
-    """An id is certain; a name or the beginning of an id may be the unreadable disk's, too."""
+def test_an_unreadable_disk_blocks_nothing_that_its_id_and_name_decide(emulator: Emulator, run: Run) -> None:
+    """An id is certain; a name may be that of a row whose id cannot be read, which the message names."""
     with primepods.Client() as client:
-        for _ in range(2):
-            client.disks.create(primepods.DiskSpec(size=100, provider="nebius"))
-        _, second = client.disks.list()
-    emulator.faults.add(Edit(put={"data.0.size": "big"}), on="disk_list")
-    assert run("disks", "rename", second.id, "new").exit_code == 0
-    refused = run("disks", "delete", second.id[:6], "--yes")
-    assert (refused.exit_code, "data[0].size" in refused.stderr) == (1, True)
-    assert not emulator.requests.where(on="disk_delete")
+        for name in ("first", "second"):
+            client.disks.create(primepods.DiskSpec(size=100, provider="nebius", name=name))
+        first, second = client.disks.list()
+    with emulator.faults.add(Edit(put={"data.0.size": "big"}), on="disk_list"):
+        assert run("disks", "rename", "second", "new").exit_code == 0
+        assert run("disks", "rename", "first", "old").exit_code == 0
+        deleted = run("disks", "delete", first.id, "--yes")
+        assert (deleted.exit_code, deleted.stdout) == (0, f"{first.id}\n")
+    emulator.faults.add(Edit(put={"data.0.id": None}), on="disk_list")
+    refused = run("disks", "delete", "new", "--yes")
+    assert (refused.exit_code, "data[0].id" in refused.stderr) == (1, True)
+    assert run("disks", "delete", second.id, "--yes").stdout == f"{second.id}\n"
 
 
 def test_a_disk_is_ordered_at_a_price(emulator: Emulator, run: Run) -> None:

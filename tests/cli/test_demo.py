@@ -6,7 +6,6 @@ import re
 import shlex
 import subprocess
 import sys
-import time
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -71,16 +70,6 @@ def test_in_a_terminal() -> None:
     assert process.returncode == 0, output
     assert b"150/150" in output
     assert b"\x1b[" in output
-
-
-@pytest.mark.slow
-def test_default_fleet_takes_seconds() -> None:
-    """Five hundred pods are born, used and deleted in less than twenty seconds."""
-    begun = time.monotonic()
-    result = CliRunner().invoke(app, ["demo"])
-    assert result.exit_code == 0, result.output
-    assert "settled: 500 of 500" in result.output
-    assert time.monotonic() - begun < 20
 
 
 @pytest.mark.parametrize(

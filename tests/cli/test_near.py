@@ -9,7 +9,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ import pytest
 from primepods.emulator import Emulator
 
 from .conftest import Run
+from .test_run import wait_for
 
 LOCAL_SSH = f"{shlex.quote(sys.executable)} -m primepods.emulator.local_ssh"
 
@@ -37,7 +37,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"a notebook")
 server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
 found = {"port": server.server_port, "base_url": "/", "token": "s3cr/t", "pid": os.getpid()}
-file.write_text(json.dumps(found))
+pathlib.Path("draft").write_text(json.dumps(found))
+pathlib.Path("draft").rename(file)
 server.serve_forever()
 """
 """In the place of JupyterLab, which is too large to install: it lists and guards itself in the same way."""
@@ -64,7 +65,7 @@ def bare(emulator: Emulator, run: Run, pods: Path) -> Path:
 
 def read(url: str) -> str:
     """The page at an address."""
-    with urlopen(url, timeout=20) as response:  # noqa: S310 - ours
+    with urlopen(url, timeout=60) as response:  # noqa: S310 - ours
         return str(response.read().decode())
 
 
@@ -82,7 +83,7 @@ def running(*words: str) -> Generator[tuple[str, subprocess.Popen[str]]]:
             yield line, process
         finally:
             process.send_signal(signal.SIGINT)
-            code = process.wait(20)
+            code = process.wait(60)
             assert code == 0, process.stderr.read()
 
 
@@ -114,10 +115,7 @@ def test_a_notebook_that_is_started(bare: Path, run: Run, monkeypatch: pytest.Mo
             assert read(url) == "a notebook"
             with pytest.raises(HTTPError):
                 read(url.partition("?")[0])
-            ends_at = time.monotonic() + 20
-            while not opened.exists():
-                assert time.monotonic() < ends_at
-                time.sleep(0.05)
+            wait_for(opened.exists)
             shown = json.loads(opened.read_text(encoding="utf-8"))
             assert "s3cr" not in shown["argument"]
             assert url in shown["page"]
@@ -162,7 +160,8 @@ def test_the_notebook_of_the_api(emulator: Emulator, run: Run) -> None:
 def test_ports(bare: Path, run: Run) -> None:
     """Each has an address of its own; what is no port, or in use, is told."""
     install(bare, JUPYTER)
-    assert run("exec", "bare", "--", "nohup .local/bin/jupyter lab >log 2>&1 & sleep 1").exit_code == 0
+    assert run("exec", "bare", "--", "nohup .local/bin/jupyter lab >log 2>&1 &").exit_code == 0
+    wait_for((bare / "server.json").exists)
     server = json.loads((bare / "server.json").read_text(encoding="utf-8"))
     port = server["port"]
     try:

@@ -151,11 +151,12 @@ def test_a_lost_connection_is_told_and_the_command_goes_on(
 ) -> None:
     """It is not run again. After --reconnect it is given up, and its results so far are fetched."""
     lossy = tmp_path / "lossy"
-    # After the command has begun, one connection is cut, and some logins fail.
+    # Once the job has been started, the first connection is cut, and some logins fail.
     lossy.write_text(
         f"#!/bin/sh\ncase \" $* \" in *' -G '*) exit 0;; esac\n"
-        f"[ -e {tmp_path}/runs ] && echo >>{tmp_path}/n && n=$(wc -l <{tmp_path}/n)\n"
-        f'case $n in 1) {LOCAL_SSH} "$@" | dd bs=1 count=60 2>/dev/null;; 2 | 3) exit 255;;\n'
+        f"cd {tmp_path}; ls pods/*/*/.primepods/jobs/*/started >/dev/null 2>&1 && echo >>n && n=$(wc -l <n)\n"
+        "case $n in 1) until [ -s runs ]; do sleep 0.05; done\n"
+        f'{LOCAL_SSH} "$@" | dd bs=1 count=60 2>/dev/null;; 2 | 3) exit 255;;\n'
         f'*) exec {LOCAL_SSH} "$@";; esac\n',
         encoding="utf-8",
     )
@@ -196,9 +197,7 @@ def test_a_pod_that_is_kept_goes_on(market: Emulator, run: Run) -> None:
 @pytest.mark.slow
 def test_a_budget_ends_the_command(market: Emulator, run: Run) -> None:
     """The pod is gone, and the exit code says that it was not the command's own end."""
-    begun = time.monotonic()
     result = run("run", *OPTIONS, "--max-hours", "2s", "--", "sleep 60")
-    assert time.monotonic() - begun < 40
     assert result.exit_code == 5
     assert "--max-hours" in result.stderr or "max_hours" in result.stderr
     assert not market.pods
@@ -255,7 +254,7 @@ def test_whatever_ends_it_gives_the_pod_back(
         with subprocess.Popen(words, env=dict(os.environ), stderr=subprocess.PIPE, text=True) as process:
             wait_for(begun.exists if when == "running" else lambda: bool(market.pods))
             process.send_signal(number)
-            _, err = process.communicate(timeout=30)
+            _, err = process.communicate(timeout=60)
         assert process.returncode == code, err
         assert "was deleted, after" in err
         assert ("Deleting the pod" in err) is (when == "running")
@@ -289,7 +288,7 @@ def test_a_reader_that_stalls_stops_no_deletion(
         wait_for(lambda: not select.select([], [writer], [], 0)[1] or process.poll() is not None)
         if ended_by:
             process.send_signal(ended_by)
-        assert process.wait(30) == code
+        assert process.wait(60) == code
     finally:
         process.kill()
         process.wait()
@@ -307,7 +306,7 @@ def test_in_the_background_of_a_shell_sigterm_still_works(market: Emulator, tmp_
     with subprocess.Popen(shell, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         wait_for(begun.exists)
         os.killpg(process.pid, signal.SIGTERM)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=60)
     assert "was deleted, after" in err
     assert not market.pods
 

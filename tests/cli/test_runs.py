@@ -108,7 +108,7 @@ def test_a_run_whose_process_was_killed_is_taken_over(
     process = command("run", *detach, *BOUNDED, "--", f"echo x >>~/begun; {SLOW}")
     wait_for(lambda: any(record["job"] for record in records(tmp_path)))
     os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     wait_for(lambda: row(run)["state"] == "interrupted")
     readers = [command("attach", row(run)["name"]) for _ in range(2)]
     wait_for(lambda: row(run)["state"] == "running")
@@ -171,7 +171,7 @@ def test_ctrl_c_only_detaches(market: Emulator, run: Run, tmp_path: Path) -> Non
     assert reader.stdout is not None
     assert reader.stdout.readline() == "begun\n"
     reader.send_signal(signal.SIGINT)
-    _, err = reader.communicate(timeout=30)
+    _, err = reader.communicate(timeout=60)
     assert (reader.returncode, f"Detached: {name} goes on" in err) == (130, True), err
     pid = records(tmp_path)[0]["pid"]
     assert os.getsid(pid) == pid

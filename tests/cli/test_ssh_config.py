@@ -15,7 +15,7 @@ import pytest
 
 import primepods
 from primepods.emulator import Edit, Emulator
-from primepods.remote import HostEntry, note_hosts, note_hosts_in_thread
+from primepods.remote import HostEntry, note_hosts
 from tests.cli.conftest import Run
 
 LOGIN = "root@192.0.2.7"
@@ -141,8 +141,8 @@ def test_changes_keep_their_order(run: Run, config: Path) -> None:
     with own.with_name("primepods_config.lock").open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for number in range(8):
-            note_hosts_in_thread([HostEntry(f"id{number}", "brief", (target,))])
-            note_hosts_in_thread(removed=[f"id{number}"])
+            note_hosts([HostEntry(f"id{number}", "brief", (target,))], in_thread=True)
+            note_hosts(removed=[f"id{number}"], in_thread=True)
     for thread in threads():
         thread.join(20)
     assert "brief" not in own.read_text(encoding="utf-8")

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from primepods import Pod, PodStatus
+from primepods import Disk, Pod, PodStatus
 from primepods._decoding.fields import DecodeError
 from primepods._decoding.pods import decode_statuses
-from primepods._decoding.rows import decode_page
+from primepods._decoding.rows import decode_page, rows_of
 from tests.fixtures import document
 
 POD_ROW: dict[str, Any] = document("pods_page")["data"][0]
@@ -228,3 +228,8 @@ def test_deep_nesting_is_a_wrong_value_and_no_crash(place: str) -> None:
     assert error_of(broken_at(place, nested(1_000))).path.startswith("data[0]")
     assert pod(aNewField=nested(39)) == pod(aNewField=nested(39))
     assert "unknown fields of at most 40 levels" in error_of({**POD_ROW, "aNewField": nested(40)}).reason
+    [disk], [error] = rows_of(
+        {"data": [{"id": "a", "info": {"x": nested(levels)}} for levels in (39, 40)]}, Disk
+    )
+    assert json.loads(json.dumps(disk.to_dict()))["info"] == {"x": nested(39)}
+    assert error.path == "data[1].info"

@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 import primepods
 from primepods._utils.unique_names import unique_name
-from primepods.emulator import Edit, Emulator, ManualClock, Status
+from primepods.emulator import Delay, Edit, Emulator, ManualClock, Status
 from primepods.exporter import Exporter, serve
 from tests.support.client import make_client
 from tests.support.clock import ManualClock as ClientClock
@@ -122,6 +122,15 @@ async def test_what_another_program_ordered_is_seen(emulator: Emulator) -> None:
         )
         assert seen.sum("price_per_hour", gpu="A100_80GB", team="team") == 1.5
         assert not [row for row in seen.rows if any(pod_id in str(row) for pod_id in emulator.pods)]
+
+
+async def test_a_slow_part_keeps_no_other_back(emulator: Emulator) -> None:
+    """A part that is not read within its time counts as one that failed."""
+    emulator.add_pod()
+    emulator.faults.add(Delay(3600), on="wallet")
+    async with make_client(emulator.url, api_key=emulator.api_key) as client:
+        seen = await scrape(Exporter(client, timeout=0.5))
+    assert (seen.sum("pods"), seen.sum("up", part="pods"), seen.sum("up", part="wallet")) == (1, 1, 0)
 
 
 async def test_rules_and_dashboard_name_what_there_is() -> None:

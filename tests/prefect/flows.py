@@ -21,9 +21,9 @@ def train(steps: int = 3) -> int:
 
 
 @flow
-def sleep(seconds: float = 600.0) -> None:
+def sleep() -> None:
     """Wait in small steps, so that a signal ends it."""
-    ends_at = time.monotonic() + seconds
+    ends_at = time.monotonic() + 600.0
     while time.monotonic() < ends_at:
         time.sleep(0.1)
 

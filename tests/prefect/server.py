@@ -6,10 +6,9 @@ import os
 import shlex
 import signal
 import socket
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,9 +21,14 @@ from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun, StateType
 
 from primepods.emulator import Emulator
+from tests.support.fork_server import Fork, ForkServer
 
 FLOWS = Path(__file__).parent
+MODULES = ("prefect.cli.server", "prefect.cli.worker", "prefect.server.api.server", "primepods.prefect")
+"""What the server and the workers import."""
 LOCAL_SSH = f"{shlex.quote(sys.executable)} -m primepods.emulator.local_ssh"
+API_INTERVAL = 0.5
+"""Seconds between two looks at the server, each of which takes it a good while."""
 HEARTBEAT = 1
 """Seconds between two heartbeats in the tests that are about them; each is a write to the database."""
 
@@ -36,43 +40,6 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-class Process:
-    """A command that runs until it is stopped; its output goes to a file."""
-
-    def __init__(self, arguments: Iterable[str], environment: dict[str, str], log: Path) -> None:
-        self.log = log
-        with log.open("ab") as output:
-            # A shell that started us in the background may have had SIGINT ignored, which is inherited.
-            self._process = subprocess.Popen(
-                ["/usr/bin/env", "--default-signal=INT,TERM", sys.executable, "-m", "prefect", *arguments],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd=log.parent,
-            )
-
-    def send(self, number: int) -> None:
-        """Send a signal."""
-        self._process.send_signal(number)
-
-    def stop(self, number: int = signal.SIGTERM, timeout: float = 30.0) -> int:
-        """Send a signal, and return the exit code."""
-        self.send(number)
-        try:
-            return self._process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            raise
-        finally:
-            self._process.wait()
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it runs."""
-        return self._process.poll() is None
-
-
 class PrefectServer:
     """``prefect server start``, with a database in a folder."""
 
@@ -80,13 +47,18 @@ class PrefectServer:
         self.folder = folder
         self.url = f"http://127.0.0.1:{free_port()}/api"
         self.log = folder / "server.log"
+        self._forks = ForkServer(MODULES, self.environment())
+
+    def command(self, *words: str, log: Path, **environment: str) -> Fork:
+        """Start a command of Prefect's; its output goes to a file."""
+        return self._forks.run("tests.prefect.command", *words, log=log, environment=environment)
 
     @property
     def database(self) -> bytes:
         """All bytes of the database, and of the log that is written ahead of it."""
         return b"".join(path.read_bytes() for path in sorted(self.folder.glob("prefect.db*")))
 
-    def environment(self, **more: str) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         """What a process needs to talk to it."""
         return {
             "HOME": str(self.folder),
@@ -95,7 +67,6 @@ class PrefectServer:
             "PREFECT_API_URL": self.url,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "NO_COLOR": "1",
-            **more,
         }
 
     def stop_answering(self) -> None:
@@ -108,8 +79,8 @@ class PrefectServer:
 
     def __enter__(self) -> Self:
         port = self.url.split(":")[2].removesuffix("/api")
-        self._process = Process(["server", "start", "--port", port, "--no-ui"], self.environment(), self.log)
-        ends_at = time.monotonic() + 60
+        self._process = self.command("server", "start", "--port", port, "--no-ui", log=self.log)
+        ends_at = time.monotonic() + 250
         while time.monotonic() < ends_at:
             try:
                 if httpx.get(f"{self.url}/health").status_code == httpx.codes.OK:
@@ -126,6 +97,7 @@ class PrefectServer:
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._process.stop(signal.SIGKILL)
+        self._forks.__exit__(kind, exc, traceback)
 
 
 class Setting:
@@ -136,7 +108,7 @@ class Setting:
         self.emulator = emulator
         self.folder = folder
         self.pool = f"pool-{uuid4().hex[:8]}"
-        self.workers: list[Process] = []
+        self.workers: list[Fork] = []
         self.variables: dict[str, Any] = {"ssh_command": LOCAL_SSH, "poll_interval": 0.1}
 
     async def __aenter__(self) -> Self:
@@ -149,7 +121,7 @@ class Setting:
                 worker.stop(signal.SIGKILL)
         await self.client.__aexit__(*error)
 
-    async def start_worker(self, name: str = "first", *, heartbeat: int = 30, **environment: str) -> Process:
+    async def start_worker(self, name: str = "first", *, heartbeat: int = 30, **environment: str) -> Fork:
         """Start a worker; return when it is known to the server."""
         more = {
             "PREFECT_WORKER_QUERY_SECONDS": "1",
@@ -159,11 +131,12 @@ class Setting:
             "PRIMEPODS_STATE_DIR": str(self.folder / f"leases-{name}"),
             "TMPDIR": str(self.folder),
         }
-        arguments = ["worker", "start", "--pool", self.pool, "--type", "prime-pod", "--name", name]
+        words = ["worker", "start", "--pool", self.pool, "--type", "prime-pod", "--name", name]
         log = self.folder / f"{name}.log"
-        worker = Process(arguments, self.server.environment(**more | environment), log)
+        start = log.stat().st_size if log.exists() else 0
+        worker = self.server.command(*words, log=log, **more | environment)
         self.workers.append(worker)
-        await eventually(lambda: "started!" in log.read_text(), worker)
+        await eventually(lambda: "started!" in log.read_text()[start:], worker)
         return worker
 
     async def deploy(self, flow: str, **variables: Any) -> UUID:
@@ -185,7 +158,7 @@ class Setting:
         run = await self.client.create_flow_run_from_deployment(deployment, parameters=parameters)
         return run.id
 
-    async def ended(self, *flow_runs: UUID, timeout: float = 120.0) -> list[FlowRun]:
+    async def ended(self, *flow_runs: UUID, timeout: float = 250.0) -> list[FlowRun]:
         """Return flow runs when all have ended and no pods are left."""
         found: list[FlowRun] = []
         with anyio.fail_after(timeout):
@@ -194,16 +167,16 @@ class Setting:
                 is_over = all(flow_run.state and flow_run.state.is_final() for flow_run in found)
                 if is_over and not self.emulator.pods:
                     return found
-                await anyio.sleep(0.1)
+                await anyio.sleep(API_INTERVAL)
 
     async def reaches(self, flow_run: UUID, *states: StateType) -> FlowRun:
         """Return a flow run when it is in one of some states."""
-        with anyio.fail_after(60):
+        with anyio.fail_after(250):
             while True:
                 found = await self.client.read_flow_run(flow_run)
                 if found.state_type in states:
                     return found
-                await anyio.sleep(0.1)
+                await anyio.sleep(API_INTERVAL)
 
     async def has_pod(self) -> str:
         """Return the id of the first pod that there is."""
@@ -218,9 +191,9 @@ class Setting:
     async def log_has(self, flow_run: UUID, *texts: str) -> str:
         """Return a flow run's log when it has some texts; logs are sent in batches."""
         log = ""
-        with anyio.fail_after(120):
+        with anyio.fail_after(250):
             while not all(text in log for text in texts):
-                await anyio.sleep(0.2)
+                await anyio.sleep(API_INTERVAL)
                 log = await self.log_of(flow_run)
         return log
 
@@ -231,7 +204,7 @@ class Setting:
 
 
 async def eventually(
-    condition: Callable[[], bool], process: Process | None = None, timeout: float = 60.0
+    condition: Callable[[], bool], process: Fork | None = None, timeout: float = 250.0
 ) -> None:
     """Return when a condition holds; fail at once if a process that it depends on has ended."""
     with anyio.fail_after(timeout):

@@ -117,7 +117,7 @@ def test_the_form_explains_each_variable() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(500)
 async def test_a_misspelt_variable_is_refused(setting: Setting) -> None:
     """The run crashes with the right name in its message, and nothing is rented."""
     await setting.start_worker()
@@ -130,7 +130,7 @@ async def test_a_misspelt_variable_is_refused(setting: Setting) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(500)
 async def test_a_misspelt_variable_of_the_pool_is_refused(setting: Setting) -> None:
     """Prefect's server accepts such a template; the run crashes, and nothing is rented."""
     template = changed("job_configuration", "max_hour", "{{ max_hours }}")

@@ -160,7 +160,7 @@ async def test_a_pod_that_refuses_the_login_is_replaced(
         exec {LOCAL_SSH} "$@"
     """
     login = shlex.join(["sh", "-c", script, "ssh"])
-    assert await pod_run(configure(command="true", ssh_command=login, login_timeout=3)).execute(wanted) == 0
+    assert await pod_run(configure(command="true", ssh_command=login, login_timeout=10)).execute(wanted) == 0
     assert len(emulator.requests.where(method="POST")) == 2
     assert not emulator.pods
 
@@ -318,7 +318,7 @@ async def test_secrets_are_in_no_list_of_processes(
 async def test_a_stopped_run_ends_on_the_pod(configure: Configure, caplog: pytest.LogCaptureFixture) -> None:
     """With all that it has started."""
     run = pod_run(configure(command="sleep 1000.25 & echo child $!; sleep 1000.5"))
-    with anyio.fail_after(30), caplog.at_level(logging.INFO, "test"):
+    with anyio.fail_after(100), caplog.at_level(logging.INFO, "test"):
         async with anyio.create_task_group() as group:
 
             async def stop() -> None:

@@ -21,8 +21,10 @@ from primepods.emulator import Emulator
 from tests.readme_blocks import PYTHON, ROOT, find_blocks
 
 PAPER = ROOT / ".github" / "ORCHESTRATORS.md"
-ONCE_SLOW = "if mkdir ../before; then touch started; sleep 60; else touch again; fi"
+ONCE_SLOW = "if mkdir ../before; then touch started; sleep 300; else touch again; fi"
 """A command that does not end on the first pod, and does on the next one."""
+PATIENCE = 150.0
+"""Seconds to wait for what takes seconds: a busy machine needs a minute to start two processes."""
 
 
 def free_port() -> int:
@@ -93,9 +95,9 @@ class Setting:
         file = self.folder / "log"
         return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
 
-    def until(self, condition: Callable[[], object], seconds: float = 60.0) -> None:
+    def until(self, condition: Callable[[], object]) -> None:
         """Wait until a condition holds; a test that waits too long shows the processes' output."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + PATIENCE
         while not condition():
             assert time.monotonic() < end, self.log()
             time.sleep(0.05)

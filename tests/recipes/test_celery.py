@@ -19,9 +19,9 @@ from celery.result import AsyncResult  # type: ignore[import-untyped]  # Celery 
 
 from primepods.emulator import Reset
 
-from .conftest import ONCE_SLOW, Setting
+from .conftest import ONCE_SLOW, PATIENCE, Setting
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
 SETTINGS = """
 from celery_recipe import app
@@ -35,7 +35,7 @@ app.conf.update(
     worker_lost_wait=0.1,
 )
 """
-SLOW = "touch started; sleep 60"
+SLOW = "touch started; sleep 300"
 
 
 def children(pid: int) -> list[int]:
@@ -80,7 +80,7 @@ def test_lost_answers(pool: Pool) -> None:
     pool.setting.emulator.faults.add(Reset(acted=True), on={"create", "delete"}, times=4)
     pool.start()
     results = [pool.task.delay(f"echo {number}") for number in range(2)]
-    assert [result.get(timeout=60, interval=0.05) for result in results] == ["0\n", "1\n"]
+    assert [result.get(timeout=PATIENCE, interval=0.05) for result in results] == ["0\n", "1\n"]
     assert pool.setting.orders() == 2
     assert not pool.setting.emulator.pods
 
@@ -90,7 +90,7 @@ def test_a_command_that_fails(pool: Pool) -> None:
     pool.start()
     command = "echo no data >&2; exit 3"
     with pytest.raises(Exception, match="no data") as caught:
-        pool.task.delay(command).get(timeout=60, interval=0.05)
+        pool.task.delay(command).get(timeout=PATIENCE, interval=0.05)
     assert type(caught.value).__name__ == "JobError"
     assert caught.value.args == (3, command, "no data\n")
     assert not pool.setting.emulator.pods
@@ -102,9 +102,9 @@ def test_revoke_gives_the_pod_back(pool: Pool) -> None:
     result = pool.begin(SLOW)
     result.revoke(terminate=True)
     with pytest.raises(TaskRevokedError):
-        result.get(timeout=60, interval=0.05)
+        result.get(timeout=PATIENCE, interval=0.05)
     pool.setting.until(lambda: not pool.setting.emulator.pods)
-    assert pool.task.delay("echo next").get(timeout=60, interval=0.05) == "next\n"
+    assert pool.task.delay("echo next").get(timeout=PATIENCE, interval=0.05) == "next\n"
 
 
 def test_a_killed_process(pool: Pool) -> None:
@@ -114,7 +114,7 @@ def test_a_killed_process(pool: Pool) -> None:
     # The one that runs the command, not one that waits for a task: that may hold the pool's lock.
     [busy] = [child for child in children(worker.pid) if children(child)]
     os.kill(busy, signal.SIGKILL)
-    assert result.get(timeout=60, interval=0.05) == ""
+    assert result.get(timeout=PATIENCE, interval=0.05) == ""
     assert pool.setting.homes_with("again") != pool.setting.homes_with("started")
     assert pool.setting.orders() == 2
     assert not pool.setting.emulator.pods
@@ -128,6 +128,6 @@ def test_a_restarted_worker(pool: Pool) -> None:
     waiting = pool.task.delay("echo waited")
     [left] = pool.setting.emulator.pods
     pool.start()
-    assert waiting.get(timeout=60, interval=0.05) == "waited\n"
+    assert waiting.get(timeout=PATIENCE, interval=0.05) == "waited\n"
     assert left not in pool.setting.emulator.pods
     assert not pool.setting.emulator.pods

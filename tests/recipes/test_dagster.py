@@ -13,11 +13,11 @@ pytest.importorskip("dagster", reason="needs Dagster, which the step `recipes` o
 
 from primepods.emulator import Reset
 
-from .conftest import Setting
+from .conftest import PATIENCE, Setting
 
 dg: Any = sys.modules["dagster"]  # its types would take mypy a quarter of a minute
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(500)]
 
 RUN = """
 import dagster as dg
@@ -78,7 +78,7 @@ def test_an_interrupted_run(setting: Setting, home: Path) -> None:
     run = setting.start("python", "-c", RUN)
     setting.until(lambda: setting.homes_with("started"))
     run.send_signal(signal.SIGINT)
-    assert run.wait(60) != 0
+    assert run.wait(PATIENCE) != 0
     assert not setting.emulator.pods
 
 
@@ -114,4 +114,4 @@ def test_a_restarted_daemon(setting: Setting, home: Path) -> None:
     assert setting.orders() == 1
     assert not setting.emulator.pods
     second.terminate()
-    second.wait(60)
+    second.wait(PATIENCE)

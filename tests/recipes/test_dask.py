@@ -19,11 +19,11 @@ from distributed import Client
 
 from primepods.emulator import Reset
 
-from .conftest import ONCE_SLOW, Setting
+from .conftest import ONCE_SLOW, PATIENCE, Setting
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
-IDLE = "import time\nfrom dask_recipe import pod_cluster\nwith pod_cluster(1):\n    time.sleep(60)\n"
+IDLE = "import time\nfrom dask_recipe import pod_cluster\nwith pod_cluster(1):\n    time.sleep(300)\n"
 
 
 def is_open(port: int) -> bool:
@@ -43,13 +43,13 @@ def test_a_killed_worker(setting: Setting, cluster: Any) -> None:
     """The task that it was running runs on another pod, and the first pod is gone."""
     connect: Any = Client  # it has no types
     with connect(cluster) as client:
-        client.wait_for_workers(1, timeout=60)
+        client.wait_for_workers(1, timeout=PATIENCE)
         [group] = client.run(os.getpgrp).values()
         [first] = setting.emulator.pods
         done = client.submit(subprocess.run, ["sh", "-c", ONCE_SLOW])
         setting.until(lambda: setting.homes_with("started"))
         os.killpg(group, signal.SIGKILL)
-        assert done.result(timeout=60).returncode == 0
+        assert done.result(timeout=PATIENCE).returncode == 0
     assert setting.homes_with("again") != setting.homes_with("started")
     assert first not in setting.emulator.pods
     assert setting.orders() == 2
@@ -64,7 +64,7 @@ def test_workers_that_fail(setting: Setting, cluster: Any, caplog: pytest.LogCap
             super().__init__(*arguments, **options)
             self.command = ["sh", "-c", "echo no Dask here >&2; exit 4"]
 
-    cluster.wait_for_workers(1, timeout=60)
+    cluster.wait_for_workers(1, timeout=PATIENCE)
     cluster.new_spec["cls"] = Broken
     cluster.scale(2)
     setting.until(lambda: caplog.text.count("ended with exit code 4. Its last line") == 2)
@@ -77,7 +77,7 @@ def test_workers_that_fail(setting: Setting, cluster: Any, caplog: pytest.LogCap
 def test_scaling_down(setting: Setting, cluster: Any) -> None:
     """Each worker that is retired gives its pod back, and rents no other."""
     cluster.scale(2)
-    cluster.wait_for_workers(2, timeout=60)
+    cluster.wait_for_workers(2, timeout=PATIENCE)
     cluster.scale(0)
     setting.until(lambda: not setting.emulator.pods)
     assert setting.orders() == 2
@@ -87,7 +87,7 @@ def test_lost_answers(setting: Setting) -> None:
     """The program ends well, has ordered two pods, and leaves none."""
     setting.emulator.faults.add(Reset(acted=True), on={"create", "delete"}, times=4)
     program = setting.start("python", str(setting.recipe("Dask")))
-    assert program.wait(60) == 0, setting.log()
+    assert program.wait(PATIENCE) == 0, setting.log()
     assert "[0, 1, 4, 9, 16, 25, 36, 49, 64, 81]" in setting.log()
     assert setting.orders() == 2
     assert not setting.emulator.pods

@@ -21,9 +21,9 @@ if importlib.util.find_spec("ray") is None:
 import primepods
 from primepods.emulator import Reset
 
-from .conftest import Setting, free_port
+from .conftest import PATIENCE, Setting, free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.anyio, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.anyio, pytest.mark.timeout(500)]
 
 
 def kill_all_with(text: str) -> None:
@@ -85,7 +85,7 @@ async def test_a_cluster(setting: Setting, sockets: str) -> None:
             await to_thread.run_sync(setting.until, lambda: worker not in pods() and len(pods()) == 2)
             assert await nodes(head, address, 2) == pods()
             kill_all_with(head.name)
-            await sleep(60)
+            await sleep(PATIENCE)
 
     with pytest.raises(ExceptionGroup) as caught:
         await use()

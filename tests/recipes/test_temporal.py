@@ -23,9 +23,9 @@ from temporalio.exceptions import ApplicationError, CancelledError
 
 from primepods.emulator import Reset
 
-from .conftest import Setting, free_port
+from .conftest import PATIENCE, Setting, free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.anyio, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.anyio, pytest.mark.timeout(500)]
 
 SLOW = "echo x >>../runs; touch started; until [ -e ../go ]; do sleep 0.1; done; echo trained"
 
@@ -50,7 +50,7 @@ class Temporal:
 
     async def connect(self) -> None:
         """Connect to the server when it is there."""
-        with anyio.fail_after(60):
+        with anyio.fail_after(PATIENCE):
             while True:
                 try:
                     self.client = await Client.connect(f"127.0.0.1:{self.port}")
@@ -60,8 +60,8 @@ class Temporal:
                     return
 
     async def begin(self, command: str) -> WorkflowHandle[Any, Any]:
-        """Start a workflow; a worker is taken for dead after two seconds."""
-        job = {"command": command, "takeover": 2.0}
+        """Start a workflow; a worker is taken for dead after five seconds."""
+        job = {"command": command, "takeover": 5.0}
         return await self.client.start_workflow("Training", job, id=uuid4().hex, task_queue="pods")
 
     async def begun(self, command: str) -> WorkflowHandle[Any, Any]:

@@ -12,7 +12,7 @@ import primepods
 
 from .conftest import Setting
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
 PEER = """\
 import os, socket

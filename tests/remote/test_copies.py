@@ -137,6 +137,7 @@ async def test_a_folder_that_is_there_keeps_its_other_files(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("pod", ["emulated", "busybox"], indirect=True)
 async def test_what_does_not_fit_changes_nothing(pod: Pod, remote: AsyncRemote, tmp_path: Path) -> None:
     """A file where a folder must be, a folder where a file must be, and a link to a folder are told."""
     for made, there in (("a-folder", "a-file"), ("a-file", "a-folder"), ("a-folder", "a-link")):

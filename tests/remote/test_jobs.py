@@ -145,10 +145,11 @@ async def follow_until_lost(server: SSHServer, remote: AsyncRemote) -> None:
 
 async def test_who_stops_reading_leaves_no_process_on_the_pod(server: SSHServer, openssh: Pod) -> None:
     """After an early end of the loop, too; a cancelled call loses no line."""
-    job = await openssh.remote().start("sleep 1; echo 1; echo 2; sleep 60")
+    job = await openssh.remote().start("until [ -e go ]; do sleep 0.1; done; echo 1; echo 2; sleep 60")
     output = job.output()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(anext(output), 0.5)
+    (openssh.home / "go").touch()
     assert [(await anext(output)).text for _ in range(2)] == ["1", "2"]
     assert server.sessions()
     del output
@@ -311,13 +312,35 @@ def test_the_blocking_client_has_the_same(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 @pytest.mark.slow
-async def test_eight_jobs_at_once(openssh: Pod) -> None:
+@pytest.mark.timeout(300)
+async def test_an_hour_of_output_arrives_whole(server: SSHServer, openssh: Pod) -> None:
+    """A line a second, in less time: cut after each minute, and once for long."""
+    job = await openssh.remote(login_timeout=120.0).start(
+        "for m in $(seq 1 60); do seq ${m}00 ${m}59; until [ -e go$m ]; do sleep 0.02; done; done"
+    )
+    lines = []
+    async for line in job.output():
+        lines.append(line.text)
+        minute, second = int(line.text[:-2]), line.text[-2:]
+        if second == "59":
+            if minute == 20:
+                server.stop()
+                asyncio.get_running_loop().call_later(3.0, server.start)
+            else:
+                server.cut()
+            (openssh.home / f"go{minute}").touch()
+    assert lines == [f"{minute}{second:02}" for minute in range(1, 61) for second in range(60)]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_thirty_jobs_at_once(openssh: Pod) -> None:
     """More than may log in at once: each begins once, and each has its own output."""
-    remote = openssh.remote(login_timeout=120.0)
+    remote = openssh.remote(login_timeout=240.0)
 
     async def work(number: int) -> str:
         job = await remote.start(f"echo {number} >>begun; sleep 0.3; echo {number}", name=f"job-{number}")
         return (await job.wait()).stdout
 
-    assert await asyncio.gather(*map(work, range(8))) == [f"{number}\n" for number in range(8)]
-    assert sorted((openssh.home / "begun").read_text().split()) == sorted(map(str, range(8)))
+    assert await asyncio.gather(*map(work, range(30))) == [f"{number}\n" for number in range(30)]
+    assert sorted((openssh.home / "begun").read_text().split()) == sorted(map(str, range(30)))

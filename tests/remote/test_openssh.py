@@ -8,7 +8,6 @@ import os
 import resource
 import sys
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -97,10 +96,8 @@ async def test_a_host_key_that_changes_is_refused_at_once(server: SSHServer, sta
     server.stop()
     make_key(server.folder / "host_key")
     server.start()
-    begun = time.monotonic()
     with pytest.raises(primepods.LoginError, match=r"another host key.*ssh-keygen -R pod1 -f") as told:
         await pod.remote().run("touch ran")
-    assert time.monotonic() - begun < 10
     assert "REMOTE HOST IDENTIFICATION HAS CHANGED" in told.value.said
     other = AsyncRemote("pod2", pod.target, pod.remote()._options)
     assert (await other.run("echo in")).stdout == "in\n"
@@ -149,7 +146,6 @@ async def test_a_copy_whose_connection_is_lost_leaves_all_as_it_was(
 
 async def test_an_option_that_there_is_not_is_told_at_once(openssh: Pod) -> None:
     """Another attempt would end the same way."""
-    begun = time.monotonic()
     for option, said in (
         ("NoSuchOption=yes", "nosuchoption"),
         ("UserKnownHostsFile=/x/%Z", "unknown key %Z"),
@@ -157,7 +153,6 @@ async def test_an_option_that_there_is_not_is_told_at_once(openssh: Pod) -> None
     ):
         with pytest.raises(primepods.ConfigError, match=rf"Change ssh_options.*{said}"):
             await openssh.remote(ssh_options=["-o", option, *openssh.ssh["ssh_options"]]).run("true")
-    assert time.monotonic() - begun < 10
 
 
 @pytest.mark.parametrize("given", [None, b"x" * 3_000_000], ids=["no input", "input that is not read"])

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 BUSY = """
     import asyncio, os, signal, sys, primepods
-    from tests.renting.test_processes import spec_from_environment
+    from tests.renting.child import spec_from_environment
 
     async def busy():
         try:
@@ -39,7 +39,7 @@ BUSY = """
 
 OWN_LOOP = """
     import asyncio, primepods
-    from tests.renting.test_processes import spec_from_environment
+    from tests.renting.child import spec_from_environment
 
     async def main():
         async with primepods.AsyncClient() as client:
@@ -56,7 +56,7 @@ OWN_LOOP = """
 
 FORKED = """
     import asyncio, os, signal, sys, time, primepods
-    from tests.renting.test_processes import spec_from_environment
+    from tests.renting.child import spec_from_environment
 
     def child():
         try:
@@ -86,7 +86,7 @@ FORKED = """
 
 HANDLERS = """
     import asyncio, signal, primepods
-    from tests.renting.test_processes import spec_from_environment
+    from tests.renting.child import spec_from_environment
 
     async def main():
         async with primepods.AsyncClient() as client:
@@ -113,7 +113,7 @@ HANDLERS = """
 
 BLOCKED = """
     import asyncio, time, primepods
-    from tests.renting.test_processes import spec_from_environment
+    from tests.renting.child import spec_from_environment
 
     async def main():
         async with primepods.AsyncClient() as client:

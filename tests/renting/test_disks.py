@@ -118,6 +118,13 @@ async def test_another_disk_of_the_name_is_not_taken(world: World) -> None:
     assert made.id != theirs.id
 
 
+async def test_an_unreadable_row_does_not_keep_a_named_disk_from_being_ordered(world: World) -> None:
+    """Its id shows that it is another one."""
+    await world.client.disks.create(SPEC)
+    world.emulator.faults.add(Edit(put={"data.0.size": "big"}), on="disk_list")
+    assert (await world.client.disks.create(attrs.evolve(SPEC, name="data"))).name == "data"
+
+
 async def test_an_id_in_a_response_is_not_thrown_away(world: World) -> None:
     """A disk whose row nobody can read is named in the error."""
     world.emulator.faults.add(Edit(put={"size": "big"}), on="disk_create", times=1)

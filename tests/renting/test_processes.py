@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
 
@@ -22,7 +21,7 @@ from tests.renting.stage import lease_files, spec_of
 
 ASYNC = """
     import asyncio, sys, primepods
-    from tests.renting.test_processes import spec_from_environment
+    from tests.renting.child import spec_from_environment
 
     async def main():
         async with primepods.AsyncClient() as client:
@@ -36,14 +35,14 @@ ASYNC = """
 
 PRELUDE = """
         import asyncio, os, signal, sys, threading, time, primepods
-        from tests.renting.test_processes import spec_from_environment
+        from tests.renting.child import spec_from_environment
         client, spec = primepods.Client(), spec_from_environment()
         """
 
 
 OTHER_LOOP = """
     import asyncio, primepods
-    from tests.renting.test_processes import spec_from_environment
+    from tests.renting.child import spec_from_environment
 
     async def begin():
         client = primepods.AsyncClient()
@@ -68,7 +67,7 @@ OTHER_LOOP = """
 
 RUSH = """
     import asyncio, primepods
-    from tests.renting.test_processes import spec_from_environment
+    from tests.renting.child import spec_from_environment
 
     async def job(client):
         async with client.pods.lease(spec_from_environment(), interval=1):
@@ -81,12 +80,6 @@ RUSH = """
 
     asyncio.run(main())
 """
-
-
-def spec_from_environment() -> primepods.PodSpec:
-    """What the test that started this process wants ordered."""
-    fields: dict[str, Any] = dict(pair.split("=", 1) for pair in os.environ["SPEC"].split(";"))
-    return primepods.PodSpec(**{**fields, "gpu_count": int(fields["gpu_count"]), "max_price": 99.0})
 
 
 @contextmanager

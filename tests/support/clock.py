@@ -7,122 +7,61 @@ import heapq
 import itertools
 import math
 import time
-from collections.abc import Callable, Sized
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from random import Random
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
-from weakref import WeakKeyDictionary
+from typing import Any, Final, Self
 
 from primepods._utils.clock import Clock
+from tests.support.loops import PlainLoop
 
-_T = TypeVar("_T")
-
-_QUIET_TURNS: Final = 10
-_QUIET_SECONDS: Final = 0.001
-"""Real seconds without anything to do before an automatic clock jumps: room for the kernel to deliver."""
-_THREAD_SECONDS: Final = 0.0005
-"""Real seconds between two looks at a loop whose threads are at work: each turn would slow them down."""
-_MAX_BUSY_SECONDS: Final = 60.0
+_REST: Final = 0.0005
+"""Real seconds between two looks at a loop: room for the kernel to deliver."""
+_RESTS: Final = 2
+"""Looks in a row that must find a loop quiet."""
+_MAX_BUSY_SECONDS: Final = 100.0
 """Real seconds after which a loop that never comes to rest fails its test."""
 
 
-class CountingExecutor(ThreadPoolExecutor):
-    """The threads of a loop, whose clock must know when they are at work.
+class _Rest:
+    """Calls ``then`` once a loop of `tests.support.loops` has nothing to do, nor its threads for it.
 
-    CPython 3.13's own count of idle threads goes wrong for good where a thread takes the next job before
-    `submit` has looked for an idle one.
+    By timers alone: no task that a test would count as a leak, no turns that keep the loop busy.
     """
 
-    def submit(self, fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]:
-        """Start a job for the running loop."""
-        loop = asyncio.get_running_loop()
-        job = super().submit(fn, *args, **kwargs)
-        jobs = _Activity.of(loop).jobs
-        jobs.add(job)
-        # In the next turn, after asyncio's own callback: a job ends once the loop has its result.
-        loop.call_soon(job.add_done_callback, jobs.discard)
-        return job
+    def __init__(self, loop: Any, then: Callable[[], None]) -> None:
+        if type(loop) is asyncio.SelectorEventLoop:
+            loop.__class__ = PlainLoop  # one of `asyncio.run`
+        self._loop = loop
+        self._then = then
+        self._since = time.monotonic()
+        self._look(0)
+
+    def _look(self, rests: int) -> None:
+        self._loop.call_later(_REST, self._after, rests, self._loop.activity)
+
+    def _after(self, rests: int, activity: int) -> None:
+        loop = self._loop
+        if time.monotonic() - self._since > _MAX_BUSY_SECONDS:
+            # The one error that gets out of a loop, and fails one test only.
+            ready = getattr(loop, "_ready", "unknown")
+            raise SystemExit(f"no rest for {_MAX_BUSY_SECONDS:g} s: {loop.jobs} jobs in threads, {ready}")
+        if loop.jobs or loop.resolving or loop.activity > activity:
+            self._look(0)
+        elif rests + 1 < _RESTS:
+            self._look(rests + 1)
+        else:
+            self._then()
 
 
-class _Activity:
-    """What a loop has to do, without the turns that only watch it: they must not take each other for work."""
-
-    _of: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _Activity]] = WeakKeyDictionary()
-
-    def __init__(self) -> None:
-        self.jobs: set[Future[Any]] = set()
-        """What the loop's threads have not done yet."""
-        self._waiting = 0
-        self._turns = 0
-
-    @classmethod
-    def of(cls, loop: asyncio.AbstractEventLoop) -> _Activity:
-        """Return the activity of a loop."""
-        return cls._of.setdefault(loop, cls())
-
-    def before_turn(self) -> None:
-        """Count a turn that is being scheduled."""
-        self._waiting += 1
-        self._turns += 1
-
-    def after_turn(self) -> None:
-        """Count a turn that has come, or was cancelled."""
-        self._waiting -= 1
-
-    def work(self, loop: asyncio.AbstractEventLoop) -> int:
-        """Return how many callbacks a loop has been given so far, if it counts them, as `uv_loop` does."""
-        return getattr(loop, "scheduled", self._turns) - self._turns
-
-    def check_progress(self, loop: asyncio.AbstractEventLoop, since: float) -> None:
-        """Fail the test whose loop has not come to rest for too long.
-
-        Raises:
-            SystemExit: The one error that gets out of a loop, and fails one test only.
-        """
-        if time.monotonic() - since > _MAX_BUSY_SECONDS:
-            jobs, ready = len(self.jobs), getattr(loop, "_ready", "unknown")
-            raise SystemExit(
-                f"no rest for {_MAX_BUSY_SECONDS:g} s: {jobs} jobs in threads, callbacks {ready}"
-            )
-
-    def is_idle(self, loop: asyncio.AbstractEventLoop, work: int) -> bool:
-        """Tell whether nothing waits to be run, where ``work`` was the count when this turn was scheduled."""
-        ready: Sized = () if hasattr(loop, "scheduled") else loop._ready  # type: ignore[attr-defined]  # asyncio's own
-        if len(ready) > self._waiting or self.work(loop) > work:
-            return False
-        return not self.has_busy_threads(loop)
-
-    def has_busy_threads(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Tell whether threads, as those of `asyncio.to_thread`, will have something for the loop to do."""
-        executor = getattr(loop, "_default_executor", None)
-        assert executor is None or isinstance(executor, CountingExecutor), (
-            "a clock for a loop of tests.support.loops"
-        )
-        return bool(self.jobs) or getattr(loop, "resolving", 0) > 0
-
-
-async def settle(turns: int = _QUIET_TURNS) -> None:
-    """Return when the loop has had nothing else to do for some turns and a millisecond: all sockets rest."""
+async def settle() -> None:
+    """Return when the loop has had nothing else to do for a millisecond: all sockets rest."""
     loop = asyncio.get_running_loop()
-    activity = _Activity.of(loop)
-    begun = time.monotonic()
-    for _ in range(2):
-        quiet = 0
-        while quiet < turns:
-            activity.check_progress(loop, begun)
-            if activity.has_busy_threads(loop):
-                await asyncio.sleep(_THREAD_SECONDS)
-            work = activity.work(loop)
-            activity.before_turn()
-            try:
-                await asyncio.sleep(0)
-            finally:
-                activity.after_turn()
-            quiet = quiet + 1 if activity.is_idle(loop, work) else 0
-        await asyncio.sleep(_QUIET_SECONDS)
+    rested = loop.create_future()
+    _Rest(loop, lambda: _wake(rested))
+    await rested
 
 
 def _wake(waker: asyncio.Future[None]) -> None:
@@ -160,7 +99,6 @@ class ManualClock(Clock):
         self._callbacks: dict[int, Callable[[], None]] = {}
         self._numbers = itertools.count()
         self._driver: asyncio.AbstractEventLoop | None = None
-        self._moved_at = 0.0
 
     @property
     def elapsed(self) -> float:
@@ -254,47 +192,20 @@ class ManualClock(Clock):
             self._callbacks.pop(heapq.heappop(self._timers)[1])()
 
     def _drive(self) -> None:
-        """Watch the running loop, by callbacks and not by a task, so that no test counts it as a leak."""
         loop = asyncio.get_running_loop()
         if self._driver is not loop:
             self._driver = loop
-            self._moved_at = time.monotonic()
-            self._soon(loop, 0, rested=False)
+            _Rest(loop, partial(self._jump, loop))
 
-    def _soon(self, loop: asyncio.AbstractEventLoop, quiet: int, *, rested: bool) -> None:
-        activity = _Activity.of(loop)
-        work = activity.work(loop)
-
-        def turn() -> None:
-            activity.after_turn()
-            self._watch(loop, quiet, work, rested=rested)
-
-        activity.before_turn()
-        loop.call_soon(turn)
-
-    def _watch(self, loop: asyncio.AbstractEventLoop, quiet: int, work: int, *, rested: bool) -> None:
+    def _jump(self, loop: asyncio.AbstractEventLoop) -> None:
         due = self.next_due()
-        if due is None or self._driver is not loop:
-            if self._driver is loop:
-                self._driver = None
+        if self._driver is not loop:
             return
-        activity = _Activity.of(loop)
-        activity.check_progress(loop, self._moved_at)
-        if activity.has_busy_threads(loop):
-            look = partial(self._watch, loop, 0, activity.work(loop), rested=False)
-            loop.call_later(_THREAD_SECONDS, look)
+        if due is None:
+            self._driver = None
             return
-        if not activity.is_idle(loop, work):
-            quiet, rested = 0, False
-        if quiet < _QUIET_TURNS:
-            self._soon(loop, quiet + 1, rested=rested)
-        elif not rested:
-            rest = partial(self._watch, loop, 0, activity.work(loop), rested=True)
-            loop.call_later(_QUIET_SECONDS, rest)
-        else:
-            self.jump(due)
-            self._moved_at = time.monotonic()
-            self._soon(loop, 0, rested=False)
+        self.jump(due)
+        _Rest(loop, partial(self._jump, loop))
 
 
 class EarlyClock(ManualClock):

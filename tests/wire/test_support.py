@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from typing import Any
 
@@ -74,12 +75,14 @@ async def test_an_automatic_clock_waits_for_threads() -> None:
 async def test_an_automatic_clock_needs_no_count_of_idle_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """CPython's goes wrong where a thread has done the next job before `submit` looks for an idle one."""
     clock = ManualClock(auto=True)
-    executor: Any = asyncio.get_running_loop()._default_executor  # type: ignore[attr-defined]  # asyncio's own
+    executor: Any = ThreadPoolExecutor()
+    asyncio.get_running_loop().set_default_executor(executor)
+    await asyncio.to_thread(int)
     first, second = threading.Event(), threading.Event()
-    look = executor._adjust_thread_count
+    look, is_second = executor._adjust_thread_count, iter([False, True])
 
     def look_late() -> None:
-        if executor._threads:
+        if next(is_second):
             first.set()
             second.wait()
             time.sleep(0.01)

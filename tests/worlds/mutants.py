@@ -125,7 +125,7 @@ MUTANTS: Final = (
         ("tests/renting/test_sweep.py::test_expired_leases_are_swept_from_anywhere[3600.0]",),
     ),
     Mutant(
-        "leasing/server_time.py",
+        "leasing/pods_api.py",
         "_MAX_DIFFERENCE: Final = 4 * 3600.0",
         "_MAX_DIFFERENCE: Final = 400 * 3600.0",
         "A proxy's wrong time makes pods expire.",
@@ -181,7 +181,7 @@ MUTANTS: Final = (
         ("tests/renting/test_login.py::test_logins_that_fail_otherwise_are_tried_on_each_spec",),
     ),
     Mutant(
-        "leasing/_rental.py",
+        "leasing/_deletion.py",
         "_HURRIED_TIMEOUT: Final = 10.0",
         "_HURRIED_TIMEOUT: Final = 100.0",
         "An interrupted release waits for minutes.",
@@ -191,24 +191,24 @@ MUTANTS: Final = (
     ),
     Mutant(
         "leasing/_rental.py",
-        "self._is_identified = is_same_name(self.name, row.name)",
-        "self._is_identified = True",
+        "        if is_same_name(self.name, name):\n",
+        "        if True:\n",
         "A lease uses and deletes the pod of another.",
         ("tests/renting/test_identity.py::test_the_id_of_another_pod_is_neither_used_nor_deleted[True-404]",),
     ),
     Mutant(
         "leasing/_rental.py",
-        "return pod_id == self.pod_id and not self._is_identified",
-        "return False",
+        "if self.state is OrderState.OURS and self.pod_id is not None:",
+        "if self.pod_id is not None:",
         "A lease deletes a pod that nothing has shown with its name.",
         (
             "tests/renting/test_identity.py::test_an_id_that_nothing_shows_is_neither_used_nor_deleted[False-missing]",
         ),
     ),
     Mutant(
-        "leasing/supervisor.py",
-        "                if self._clock.time() + self._options.interval >= ends_at:\n",
-        "                if True:\n",
+        "leasing/_rental.py",
+        "self._identify(max(ends_at, self._clock.time() + LIST_TIMEOUT))",
+        "self._identify(self._clock.time() + 1.0)",
         "A lease gives up a pod that a replica hides for some seconds.",
         (
             "tests/renting/test_identity.py::test_a_pod_that_is_hidden_for_a_while_is_used_and_deleted[True-missing]",
@@ -216,7 +216,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "leasing/sweeper.py",
-        "if orphan.is_listed or orphan.file is None or await self._exists(pod_id, orphan.file):\n",
+        "if orphan.is_listed or orphan.file is None or await self._exists(pod_id, orphan.file.record):\n",
         "if True:\n",
         "A sweep deletes the pod with a recorded id, whatever its name.",
         (
@@ -226,7 +226,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "leasing/sweeper.py",
-        """        listed = await self._read_list() if files else []
+        """        listed = await self._read_list() if self._claimed else []
         orphans""",
         """        # the list that was read before
         orphans""",
@@ -237,8 +237,8 @@ MUTANTS: Final = (
     ),
     Mutant(
         "leasing/_rental.py",
-        "            self.file.update(is_kept=True)\n",
-        "            self.file.remove()\n",
+        "self.file.update(is_kept=True)",
+        "self.file.remove()",
         "The file of a kept pod is deleted, so that no sweep finds the second pod of its order.",
         ("tests/renting/test_identity.py::test_the_twin_behind_a_list_that_fails_stays_in_the_file[True]",),
     ),
@@ -271,8 +271,8 @@ MUTANTS: Final = (
         ("tests/remote/test_scripts.py::test_an_upload_that_was_cut_leaves_what_was_there",),
     ),
     Mutant(
-        "leasing/_rental.py",
-        "await pods.wait_gone(pod_id, timeout=resend_after, interval=interval)",
+        "leasing/_deletion.py",
+        "await self._pods.wait_gone(pod_id, timeout=timeout, interval=interval)",
         "pass",
         "A lease ends before its pods are gone.",
         (

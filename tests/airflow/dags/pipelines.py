@@ -8,17 +8,7 @@ from airflow.sdk import DAG, task
 
 from primepods.airflow.operators import PrimeCreatePodOperator, PrimeDeletePodOperator, PrimeWaitPodOperator
 from primepods.airflow.sensors import PrimePodSensor
-
-SPEC = {
-    "cloud_id": "dc_roan-rtx3090-pcie-x1",
-    "gpu_type": "RTX3090_24GB",
-    "socket": "PCIe",
-    "gpu_count": 1,
-    "provider": "dc_roan",
-}
-"""What the emulator of seed 0 has to offer."""
-RETRIES: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(0)}
-INTERVAL = 0.1
+from tests.airflow.options import INTERVAL, RETRIES, SPEC
 
 
 @task
@@ -100,7 +90,7 @@ expiring = pipeline(
     | {"max_hours": "{{ 2 }}", "post_execute": break_down_once},
 )
 slow_order = pipeline(
-    "slow_order", create={"execution_timeout": timedelta(seconds=3), "retries": 0, "appear_grace": 20.0}
+    "slow_order", create={"execution_timeout": timedelta(seconds=8), "retries": 0, "appear_grace": 20.0}
 )
 misspelt_gpu = pipeline("misspelt_gpu", create={"spec": None, "gpu_type": "RTX3O90"})
 misspelt = pipeline("misspelt", create={"spec": SPEC | {"gpu_kount": 1}})

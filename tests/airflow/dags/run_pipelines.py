@@ -1,8 +1,6 @@
 """DAGs with the run operator, and with leases inside of tasks; on pods that are folders of this machine."""
 
 import os
-import shlex
-import sys
 from datetime import timedelta
 from typing import Any
 
@@ -11,11 +9,10 @@ from airflow.sdk import DAG, task
 from primepods import PodSpec
 from primepods.airflow.hooks import PrimePodsHook
 from primepods.airflow.operators import PrimeRunPodOperator
-from tests.airflow.dags.pipelines import INTERVAL, RETRIES, SPEC
+from tests.airflow.options import INTERVAL, LOCAL_SSH, RETRIES, SPEC
 
 FOLDER = os.environ.get("TEST_FOLDER", "/nowhere")
 """The test's own."""
-LOCAL_SSH = f"{shlex.quote(sys.executable)} -m primepods.emulator.local_ssh"
 FOREVER = f"echo $$ > {FOLDER}/pid; exec sleep 300"
 
 
@@ -47,8 +44,8 @@ failing = job(
     retries=1,
 )
 unfetched = job("run_unfetched", command="true", download={"missing": f"{FOLDER}/missing"}, retries=0)
-limited = job("run_limited", command=FOREVER, execution_timeout=timedelta(seconds=4), retries=0)
-dear = job("run_dear", command=FOREVER, max_hours=3 / 3600)
+limited = job("run_limited", command=FOREVER, execution_timeout=timedelta(seconds=15), retries=0)
+dear = job("run_dear", command=FOREVER, max_hours=15 / 3600)
 cheap = job("run_cheap", command="true", max_price=0.001, retries=0)
 rising = job(
     "run_rising",

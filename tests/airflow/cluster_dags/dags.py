@@ -14,8 +14,7 @@ from primepods.airflow.operators import (
     PrimeRunPodOperator,
     PrimeWaitPodOperator,
 )
-from tests.airflow.dags.pipelines import SPEC
-from tests.airflow.dags.run_pipelines import LOCAL_SSH
+from tests.airflow.options import LOCAL_SSH, SPEC
 
 POD: Any = "{{ dag_run.conf['pod_id'] }}"
 ONE_RETRY: dict[str, Any] = {"retries": 1, "retry_delay": timedelta(0)}

@@ -1,0 +1,188 @@
+"""One order of a lease: what is known about its pod, and what that costs; the budget of a lease."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from enum import Enum, auto
+from typing import Final, Literal
+
+from .. import errors
+from .._utils.clock import Clock
+from .._utils.money import money
+from ..models import Pod, PodStatus
+from ..specs import PodSpec
+from .pods_api import LeaseOptions
+
+
+class OrderState(Enum):
+    """What is known about the pod of an order."""
+
+    NO_POD = auto()
+    """The order was not sent, or was refused."""
+    SENT = auto()
+    """The order was sent; if it is interrupted now, nothing is known."""
+    UNCERTAIN = auto()
+    """There is no conclusive response, and the list does not show a pod of the name."""
+    UNPROVEN = auto()
+    """An id is known, but nothing has shown that pod's name: it is neither used nor deleted."""
+    OURS = auto()
+    """The list or ``get`` has shown the id with the unique name."""
+    ANOTHERS = auto()
+    """The id in the response was shown with another name, and is forgotten."""
+    ENDED = auto()
+    """The pod is gone."""
+
+
+UNKNOWN: Final = {
+    OrderState.SENT: "its order was interrupted",
+    OrderState.UNCERTAIN: "its order got no conclusive response",
+    OrderState.ANOTHERS: "the response to its order had the id of another pod",
+}
+"""Why the pod may be running although no id is known."""
+
+
+class PodOrder:
+    """State of one order.
+
+    Args:
+        spec: The ordered pod, with its unique name.
+        clock: The client's clock.
+
+    Attributes:
+        spec: The ordered pod.
+        state: What is known about the pod.
+        pod_id: The id in the response to the order, or of the pod that was found by name; ``None`` if it is
+            unknown or another's.
+        pod: The pod as ordered.
+        status: The pod's last status.
+        is_kept: Whether the pod is left to the user.
+        ordered_at: When it was ordered, by a clock that runs while the machine sleeps; infinity before that.
+        settled_at: When it was confirmed gone, or left to sweeps; infinity before that.
+    """
+
+    def __init__(self, spec: PodSpec, clock: Clock) -> None:
+        self.spec: PodSpec = spec
+        self.state: OrderState = OrderState.NO_POD
+        self.pod_id: str | None = None
+        self.pod: Pod | None = None
+        self.status: PodStatus | None = None
+        self.is_kept: bool = False
+        self.ordered_at: float = math.inf
+        self.settled_at: float = math.inf
+        self._clock = clock
+        self._highest_price = 0.0
+
+    @property
+    def name(self) -> str:
+        """The pod's unique name."""
+        return self.spec.name or ""
+
+    @property
+    def label(self) -> str:
+        """The pod, for messages."""
+        if self.pod_id is None:
+            return f"A pod named {self.name}"
+        price = f"{money(self.price_hr)} an hour" if self.price_hr else "of unknown price"
+        return f"Pod {self.pod_id} (name {self.name}, {price})"
+
+    @property
+    def price_hr(self) -> float:
+        """The highest price per hour in any response; before the first, the order's maximum price."""
+        return self._highest_price or self.spec.max_price or 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the order."""
+        return max(0.0, self._clock.boottime() - self.ordered_at)
+
+    @property
+    def spent(self) -> float:
+        """Cost of the pod until now, or until it was gone, at the highest price seen."""
+        seconds = min(self._clock.boottime(), self.settled_at) - self.ordered_at
+        return 0.0 if self.pod_id is None else self.price_hr * max(0.0, seconds) / 3600
+
+    def note_price(self, price_hr: float | None) -> None:
+        """Update the highest price; 0 means unknown."""
+        self._highest_price = max(self._highest_price, price_hr or 0.0)
+
+    def note_status(self, status: PodStatus | None) -> None:
+        """Update the status, and with its price the highest price."""
+        if status is not None:
+            self.status = status
+            self.note_price(status.cost_per_hr)
+
+    def check_price(self, max_spend: float | None) -> None:
+        """Raise an error if the pod costs more than was allowed, or its cost cannot be limited.
+
+        Raises:
+            PriceTooHighError: It costs more an hour than ``max_price``.
+            BudgetExceededError: Its price is unknown, so that ``max_spend`` would be no limit.
+        """
+        if self.spec.is_exceeded_by(self.price_hr):
+            message = f"it costs {money(self.price_hr)} an hour, more than max_price={self.spec.max_price:g}"
+            raise errors.PriceTooHighError(
+                f"{self.label} was ordered, but {message}. It is deleted: take another offer, or raise "
+                "max_price.",
+                status_code=200,
+                method="POST",
+                path="/api/v1/pods/",
+                message=message,
+            )
+        if max_spend is not None and not self.price_hr:
+            raise errors.BudgetExceededError(
+                f"{self.label} was ordered with max_spend={max_spend:g}, which is no limit without a price. "
+                "It is deleted: set max_price of its spec, or take another offer.",
+                pod_id=self.pod_id or "",
+                budget="spend",
+                spent=0.0,
+                limit=max_spend,
+            )
+
+
+class Budget:
+    """Limits of a lease.
+
+    Args:
+        options: The parameters of the lease.
+        orders: Its orders; the list grows.
+    """
+
+    def __init__(self, options: LeaseOptions, orders: Sequence[PodOrder]) -> None:
+        self._max_hours = math.inf if options.max_hours is None else options.max_hours
+        self._max_spend = math.inf if options.max_spend is None else options.max_spend
+        self._orders = orders
+
+    @property
+    def spent(self) -> float:
+        """Cost of all pods so far, at the highest prices seen."""
+        return sum(order.spent for order in self._orders)
+
+    @property
+    def hours_left(self) -> float:
+        """Hours until a limit is reached, at the highest price seen."""
+        return min(self._left())
+
+    def _left(self) -> tuple[float, float]:
+        """Return the hours until ``max_hours`` and until ``max_spend`` is reached."""
+        if not self._orders or self._orders[-1].is_kept:
+            return math.inf, math.inf
+        # The hours count from the first order.
+        hours = self._max_hours - self._orders[0].seconds / 3600
+        price_hr = self._orders[-1].price_hr
+        return hours, (self._max_spend - self.spent) / price_hr if price_hr else math.inf
+
+    def error(self) -> errors.BudgetExceededError:
+        """Return the error that says which limit is reached."""
+        hours, hours_by_spend = self._left()
+        kind: Literal["hours", "spend"] = "hours" if hours <= hours_by_spend else "spend"
+        limit = self._max_hours if kind == "hours" else self._max_spend
+        order, spent = self._orders[-1], self.spent
+        return errors.BudgetExceededError(
+            f"{order.label} has reached its budget, max_{kind}={limit:g}, which ends its lease; it has cost "
+            f"about {money(spent)}.",
+            pod_id=order.pod_id or "",
+            budget=kind,
+            spent=spent,
+            limit=limit,
+        )
