@@ -20,7 +20,7 @@ _MAX_BACKOFF: Final = 10.0
 
 
 def retry_delay(failures: int) -> float:
-    """Return the seconds after so many failures in a row."""
+    """Return the delay in seconds after a number of failures in a row."""
     return doubled(_MIN_BACKOFF, times=failures, maximum=_MAX_BACKOFF)
 
 
@@ -63,7 +63,7 @@ class Deletion:
                     self._accepted_at = self._clock.time()
                 await self._wait_gone(pod_id, resend_after)
             except WaitTimeoutError as exc:
-                # A wait begins anew, and under a rate limit it may need minutes to confirm an end.
+                # The next wait starts from nothing. Under a rate limit, it may need minutes to see the end.
                 resend_after *= 2
                 status = exc.statuses.get(pod_id)
                 if status is not None and not (status.status and status.status.is_ending):
@@ -76,7 +76,7 @@ class Deletion:
                 seconds_left = max(0.0, self._last_moment - self._clock.time())
                 await self._clock.sleep(min(retry_delay(failures), seconds_left))
             except TimeoutError:
-                continue  # hurried, or the end
+                continue  # It was hurried, or the time is over: see the loop's condition.
             else:
                 return None
         is_accepted = self._accepted_at < math.inf

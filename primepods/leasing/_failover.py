@@ -32,8 +32,8 @@ def reorder_delay(error: errors.PrimePodsError, refusals: int, rand: float) -> f
     """Return the seconds until an order is sent again; infinity if it is not.
 
     Args:
-        error: The order is sent again if it is of the rate limit, or if the order got no turn within its
-            call's deadline.
+        error: The error of the order. The order is sent again after a refusal by the rate limit, and if it
+            got no turn within its call's deadline.
         refusals: Number of such errors before.
         rand: Random, so that processes that were refused together do not order together; from 0 to 1.
     """

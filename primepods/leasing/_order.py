@@ -21,7 +21,7 @@ class OrderState(Enum):
     NO_POD = auto()
     """The order was not sent, or was refused."""
     SENT = auto()
-    """The order was sent; if it is interrupted now, nothing is known."""
+    """The order was sent. If it is interrupted now, it is unknown whether there is a pod."""
     UNCERTAIN = auto()
     """There is no conclusive response, and the list does not show a pod of the name."""
     UNPROVEN = auto()

@@ -68,8 +68,11 @@ class Rental(PodOrder):
         self._options = options
         # Ids of other pods with the unique name that are not confirmed gone yet.
         self._others: set[str] = set()
+        # Result of the search for the pod by its name, for messages.
         self._shown = "the list does not show it"
+        # Why the ordered pod may be running after its deletion.
         self._failure: str | None = None
+        # The latest error of a request that is repeated, as the end of a message.
         self._last_failure = ""
         self._logged_at = -math.inf
         self._listeners = LISTENERS.get()
@@ -113,7 +116,7 @@ class Rental(PodOrder):
                 )
             self._others |= {row.id for row in found[1:]}
             self.pod_id, self.state = found[0].id, OrderState.UNPROVEN
-            # Not `_note_id`, whose time is that of a new order.
+            # `_note_id` would record the time of a new order.
             await self._update_file(pod_id=self.pod_id)
         self.pod = await self.client.pods.get(str(self.pod_id))
         now = self.client.server_clock.now() or self._clock.wall()
@@ -130,7 +133,7 @@ class Rental(PodOrder):
         self.ordered_at = self._clock.boottime()
         self.state = OrderState.SENT
         try:
-            # Any of several is ours; the release deletes all.
+            # Several if a gateway has sent the order twice: the first is used, and the release deletes all.
             self.pod = (await self.client.order(self.spec, self._note_id))[0]
         except errors.CreateUncertainError:
             if self.pod_id is None:
@@ -208,7 +211,8 @@ class Rental(PodOrder):
     async def _identify(self, ends_at: float) -> list[ListedPod]:
         """Ask until the list or ``get`` shows whether the pod with the id in the response has our name.
 
-        One that was shown with our name stays ours; one that is shown with another or none is forgotten.
+        A pod that was once shown with our name stays ours. An id that is shown with another name, or with
+        none, is forgotten.
 
         Returns:
             The list that was read; empty if the id was identified before.
@@ -258,7 +262,7 @@ class Rental(PodOrder):
         return self.state is not OrderState.NO_POD or bool(self._others)
 
     async def delete_own(self) -> None:
-        """Delete the ordered pod, unless the API shows that its id is another's."""
+        """Delete the ordered pod, unless its id is another's, or nothing shows whose it is."""
         ends_at = self._clock.time() + self._options.release_timeout
         self._failure = None
         if self.state is OrderState.SENT:
@@ -316,7 +320,7 @@ class Rental(PodOrder):
         was_settled, self.is_settled = self.is_settled, True
         self.settled_at = min(self.settled_at, self._clock.boottime())
         failure = failure or self._failure
-        # Of an uncertain order, the user has got the error.
+        # After an uncertain order, the user has already got its CreateUncertainError.
         if failure is None and self.state in {OrderState.SENT, OrderState.ANOTHERS}:
             failure = f"{UNKNOWN[self.state]}, and {self._shown}"
         if failure is not None:

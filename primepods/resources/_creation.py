@@ -77,16 +77,13 @@ class PodCreator:
 
     async def create(self, spec: PodSpec, max_hours: float | None = None) -> Pod:
         """Create a pod; see :meth:`primepods.AsyncPods.create`."""
-        expires_at = await self._expiry(max_hours)
+        if max_hours is not None:
+            check_amount("max_hours", max_hours, "number of hours")
+        expires_at = await expiry_after(max_hours, self._pods, self._server_clock)
         if check_spec(spec).name is None or expires_at is not None:
             name = unique_name(spec.name or "primepods", self._clock.random, expires_at)
             spec = attrs.evolve(spec, name=name)
         return await self._create(spec)
-
-    async def _expiry(self, max_hours: float | None) -> float | None:
-        if max_hours is not None:
-            check_amount("max_hours", max_hours, "number of hours")
-        return await expiry_after(max_hours, self._pods, self._server_clock)
 
     async def _create(self, spec: PodSpec) -> Pod:
         self._executor.transport.check()
@@ -105,10 +102,12 @@ class PodCreator:
 
     async def ensure(self, spec: PodSpec, max_hours: float | None = None) -> Pod:
         """Return a pod with the spec's name; see :meth:`primepods.AsyncPods.ensure`."""
+        if max_hours is not None:
+            check_amount("max_hours", max_hours, "number of hours")
         name = check_spec(spec).name
         if name is None:
             raise ValueError("pods.ensure needs PodSpec.name: it finds the pod by that")
-        expires_at = await self._expiry(max_hours)
+        expires_at = await expiry_after(max_hours, self._pods, self._server_clock)
         listed, unreadable = await self._pods.list().find(_is_living)
         now = self._server_clock.now() or -math.inf
         same = [pod for pod in listed if is_same_name(name, pod.name)]
