@@ -235,7 +235,8 @@ class Rental(PodOrder):
                         break
                     except (PrimePodsError, ValueError) as exc:
                         self._note_failure(exc, "is neither used nor deleted while nothing shows its name")
-                    if has_ended(self.name, pod_id, await read_ended_pods(client.pods)):
+                        is_missing = isinstance(exc, errors.NotFoundError)
+                    if is_missing and has_ended(self.name, pod_id, await read_ended_pods(client.pods)):
                         self.state = OrderState.ENDED
                         return listed
                     failures += 1
