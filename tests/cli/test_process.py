@@ -139,7 +139,8 @@ def test_completion_of_values(
 
 def test_completion_of_runs(complete: Callable[..., list[str]]) -> None:
     """Names of this machine's runs, for `stop` only of those that go on."""
-    unused: dict[str, Any] = dict.fromkeys(field.name for field in attrs.fields(RunRecord))
+    needed = [field.name for field in attrs.fields(RunRecord) if field.default is attrs.NOTHING]
+    unused: dict[str, Any] = dict.fromkeys(needed)
     used = [{"changes": {"name": name}, "began_at": 0.0} for name in ("done", "train")]
     ended, going = (RunFolder.create(RunRecord(**unused | fields)) for fields in used)
     ended.save(exit_code=0)
