@@ -122,6 +122,22 @@ def test_a_run_whose_process_was_killed_is_taken_over(
     assert begun.read_text() == "x\n"
 
 
+def test_a_process_that_dies_after_its_command_keeps_the_exit_code(
+    market: Emulator, run: Run, tmp_path: Path
+) -> None:
+    """It was killed while it deleted the pod, which is gone: who takes over begins nothing anew."""
+    market.faults.add(Delay(600), on="delete", times=1)
+    name = run("run", "-d", *BOUNDED, "--", "echo x >>~/begun; exit 3").stdout.strip()
+    wait_for(lambda: market.requests.where(on="delete"))
+    os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
+    wait_for(lambda: row(run)["state"] == "interrupted")
+    for pod_id in market.pods:
+        market.delete_pod(pod_id)
+    assert run("attach", name).exit_code == 3
+    [begun] = (tmp_path / "pods").glob("*/*/begun")
+    assert begun.read_text() == "x\n"
+
+
 def test_who_only_looks_at_a_run_stops_no_take_over() -> None:
     """Not even while the machine is so busy that a look takes a second."""
     record = RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0)
