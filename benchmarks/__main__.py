@@ -81,7 +81,7 @@ def main() -> None:
         print(report.machine())
         for name in report.missing_peers():
             print(f"{name} is not installed and is left out")
-        population = 1_000 if options.quick else 100_000
+        population = 2_000 if options.quick else 100_000
         with running(population) as server:
             bench = Bench(server, runner, selector, population)
             if options.quick:
