@@ -1,6 +1,8 @@
 """Python blocks of papers, and the command, in forks of one process: a start takes half a second.
 
 python tests/support/forks.py SOCKET    serves
+
+What is started is a command line, for shells; `fork_server` starts programs to which tests send signals.
 """
 
 from __future__ import annotations
