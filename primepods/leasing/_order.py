@@ -99,8 +99,10 @@ class PodOrder:
     @property
     def spent(self) -> float:
         """Cost of the pod until now, or until it was gone, at the highest price seen."""
+        if self.pod_id is None and self.state is not OrderState.ENDED:
+            return 0.0
         seconds = min(self._clock.boottime(), self.settled_at) - self.ordered_at
-        return 0.0 if self.pod_id is None else self.price_hr * max(0.0, seconds) / 3600
+        return self.price_hr * max(0.0, seconds) / 3600
 
     def note_price(self, price_hr: float | None) -> None:
         """Update the highest price; 0 means unknown."""

@@ -160,15 +160,17 @@ async def test_an_uncertain_order_is_followed_by_the_next_spec(folder: Path) -> 
 
 
 async def test_the_pod_of_an_uncertain_order_that_appears_late_goes_with_the_lease(folder: Path) -> None:
-    """The list shows it after the block has begun, and before its own pod is gone."""
+    """The list shows it after the block has begun, and before its own pod is gone; it has cost money, too."""
     async with stage(folder) as it:
         it.emulator.faults.add(Status(503), on="create", times=1)
-        async with it.client.pods.lease(specs_of(it)) as pod:
+        lease = it.client.pods.lease(specs_of(it))
+        async with lease as pod:
             (uncertain,) = {record.name for record in it.records()} - {pod.name}
             it.emulator.add_pod(uncertain, boot_seconds=0)
             await it.clock.sleep(300)
             assert len(it.running()) == 2
         assert (len(it.emulator.pods), it.records()) == (0, [])
+        assert lease.supervisor.spent > 1.9 * pod.spent()
 
 
 async def test_a_pod_that_cannot_be_given_back_is_the_last(folder: Path) -> None:

@@ -64,6 +64,8 @@ class Disk:
             (self.folder / name).chmod(0o600)
         self._entries = self._present()
         self._synced = {self._entries[name]: content for name, content in files.items()}
+        for name, inode in self._entries.items():
+            self._keep(inode, self.folder / name)
 
     def wipe(self) -> None:
         """Lose all files, as a container does."""
