@@ -20,7 +20,9 @@ from tests.support.loops import PlainLoop
 _REST: Final = 0.0005
 """Real seconds between two looks at a loop: room for the kernel to deliver."""
 _RESTS: Final = 2
-"""Looks in a row that must find a loop quiet."""
+"""Looks in a row that must find a loop quiet, before an automatic clock jumps."""
+_SETTLED_RESTS: Final = 5
+"""The same for :func:`settle`."""
 _MAX_BUSY_SECONDS: Final = 100.0
 """Real seconds after which a loop that never comes to rest fails its test."""
 
@@ -31,11 +33,12 @@ class _Rest:
     By timers alone: no task that a test would count as a leak, no turns that keep the loop busy.
     """
 
-    def __init__(self, loop: Any, then: Callable[[], None]) -> None:
+    def __init__(self, loop: Any, then: Callable[[], None], rests: int = _RESTS) -> None:
         if type(loop) is asyncio.SelectorEventLoop:
             loop.__class__ = PlainLoop  # one of `asyncio.run`
         self._loop = loop
         self._then = then
+        self._rests = rests
         self._since = time.monotonic()
         self._look(0)
 
@@ -50,17 +53,17 @@ class _Rest:
             raise SystemExit(f"no rest for {_MAX_BUSY_SECONDS:g} s: {loop.jobs} jobs in threads, {ready}")
         if loop.jobs or loop.resolving or loop.activity > activity:
             self._look(0)
-        elif rests + 1 < _RESTS:
+        elif rests + 1 < self._rests:
             self._look(rests + 1)
         else:
             self._then()
 
 
 async def settle() -> None:
-    """Return when the loop has had nothing else to do for a millisecond: all sockets rest."""
+    """Return when the loop has had nothing else to do for some milliseconds: all sockets rest."""
     loop = asyncio.get_running_loop()
     rested = loop.create_future()
-    _Rest(loop, lambda: _wake(rested))
+    _Rest(loop, lambda: _wake(rested), _SETTLED_RESTS)
     await rested
 
 
