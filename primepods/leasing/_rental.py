@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any, Final, Literal, Self
 
 import attrs
@@ -105,6 +106,8 @@ class Rental(PodOrder):
         self.pod_id = record.pod_id
         self.state = OrderState.UNPROVEN if self.pod_id else OrderState.UNCERTAIN
         self.note_price(record.price_hr)
+        # First, since the pod costs money even if this is cancelled, or the API does not respond.
+        self._count_from(record.ordered_at)
         await self._update_file(given_up=False, **this_process())
         if self.pod_id is None:
             found, shown = await find_named(self.client.listed, record.name, self._clock)
@@ -119,9 +122,12 @@ class Rental(PodOrder):
             # `_note_id` would record the time of a new order.
             await self._update_file(pod_id=self.pod_id)
         self.pod = await self.client.pods.get(str(self.pod_id))
-        now = self.client.server_clock.now() or self._clock.wall()
-        self.ordered_at = self._clock.boottime() - max(0.0, now - record.ordered_at.timestamp())
+        self._count_from(record.ordered_at)  # again, as the server's time is known now
         self.note_price(self.pod.price_hr)
+
+    def _count_from(self, ordered_at: datetime) -> None:
+        now = self.client.server_clock.now() or self._clock.wall()
+        self.ordered_at = self._clock.boottime() - max(0.0, now - ordered_at.timestamp())
 
     async def order(self) -> None:
         """Order the pod, and record its id.

@@ -37,6 +37,8 @@ async def story(world: World) -> None:
             world.emulator.delete_pod(str(run.record.pod_id))
         if world.happens("death"):
             ann.kill_processes()
+            # Nobody knows what became of an order that was not answered.
+            has_trouble |= run.reload().lease_file is not None and run.record.pod_id is None
         await asyncio.gather(ann.attach(run), ann.attach(run))
     while run.reload().exit_code is None and run.is_live:
         await world.sleep(10)
