@@ -59,6 +59,8 @@ class AsyncForward:
         self._task: asyncio.Task[None] | None = None
         self._is_told = False
         """Whether ``wait`` has raised the error."""
+        self._refusal: ConnectionLostError | None = None
+        """Kept from the moment that ssh says it: the block may end before the connection has."""
 
     @property
     def local_ports(self) -> tuple[int, ...]:
@@ -127,7 +129,7 @@ class AsyncForward:
             return None
         self._task.cancel()
         await asyncio.wait({self._task})
-        return None if self._task.cancelled() else self._task.exception()
+        return self._refusal if self._task.cancelled() else self._task.exception()
 
     async def _run(self, is_open: asyncio.Event) -> None:
         """Keep a connection open, and reconnect when it is lost, to the address that the pod then has."""
@@ -186,12 +188,13 @@ class AsyncForward:
             nonlocal said
             said = (said + piece)[-_MAX_SAID:]
             if (found := _FORBIDDEN.search(said)) is not None:
-                raise ConnectionLostError(
+                self._refusal = ConnectionLostError(
                     f"Pod {login.label} forbids the forwarding of ports. Look at AllowTcpForwarding and "
                     "PermitOpen in its /etc/ssh/sshd_config. ssh said: "
                     f"{one_line(found[0].decode(errors='replace'))}",
                     pod_id=self.pod_id,
                 )
+                raise self._refusal
 
         async with login.session(first=options, timeout=timeout) as session:
             began_at = anyio.current_time()
