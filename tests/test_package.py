@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import primepods
+import primepods.emulator
 
 ROOT = Path(__file__).parent.parent
 
@@ -156,3 +157,8 @@ def test_import_loads_no_extra() -> None:
     command = [sys.executable, "-W", "error", "-c", check]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert (found.stdout.strip(), found.stderr) == ("", "")
+
+
+def test_the_emulators_names_are_there() -> None:
+    """Each is imported at its first use, from the module that a table names."""
+    assert [name for name in primepods.emulator.__all__ if not hasattr(primepods.emulator, name)] == []

@@ -13,9 +13,10 @@ from ..account import Permission
 from ..models import InstallationState, PodState
 
 Hook = Callable[[Any, Any], Any]
-MAX_DEPTH: Final = 40
-"""Levels of free-form objects and unknown fields."""
 """Function that reads a value of the type given as second argument, or raises :class:`DecodeError`."""
+
+MAX_DEPTH: Final = 40
+"""Maximum levels of free-form objects and unknown fields."""
 
 _WHOLE_NUMBER: Final = re.compile(r"\s*[+-]?[0-9]{1,300}\s*", re.ASCII)
 """Up to 300 digits, so that every match is also finite as a float."""
