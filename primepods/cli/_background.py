@@ -20,7 +20,7 @@ from primepods.runs import Run
 from ._command import Api
 from ._errors import CommandError, ExitCode, reported_errors
 from ._runner import Runner
-from ._table import print_info
+from ._table import print_info, write
 
 _POLL_INTERVAL = 0.2
 _CHUNK_SIZE = 65_536
@@ -98,7 +98,7 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
         raise typer.Exit(ExitCode.FAILED if record.exit_code is None else record.exit_code)
     process.returncode = 0  # it outlives this process, of which Popen would warn
     print_info(f"It goes on without this terminal: {api.command.rpartition(' ')[0]} attach {run.name}")
-    typer.echo(run.name)
+    write(f"{run.name}\n")
     raise typer.Exit
 
 

@@ -8,14 +8,14 @@ import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, TextIO, cast
 
 from primepods.remote import BackgroundWriter
 
 _MAX_PENDING: Final = 1 << 20
 """Bytes of messages to keep while nobody reads; later ones are dropped."""
 _MAX_DELAY: Final = 2.0
-"""Seconds to wait at the end for a reader."""
+"""Seconds to wait for a reader at the end, and before output to the same file."""
 
 
 @contextmanager
@@ -40,6 +40,13 @@ def background_stderr() -> Generator[None]:
         raw.finish()
 
 
+def wait_for_stderr() -> None:
+    """Before output to the file that stderr is, too, wait for messages: what is said first is shown first."""
+    raw = getattr(sys.stderr, "buffer", None)
+    if isinstance(raw, _BackgroundStream) and raw.is_same_file(sys.stdout):
+        raw.wait()
+
+
 def finish_stderr() -> None:
     """Write what is pending, before another program replaces this process."""
     raw = getattr(sys.stderr, "buffer", None)
@@ -58,18 +65,30 @@ class _BackgroundStream(io.RawIOBase):
         self._descriptor = descriptor
         self._writer = BackgroundWriter(descriptor)
         self._pending = 0
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
 
     def write(self, data: Any, /) -> int:
         """Write later, or drop the data if too much is pending."""
         content = bytes(data)
-        with self._lock:
+        with self._changed:
             is_full = self._pending + len(content) > _MAX_PENDING
             if not is_full:
                 self._pending += len(content)
         if not is_full:
             self._writer.write(content, lambda _: self._forget(len(content)))
         return len(content)
+
+    def is_same_file(self, stream: TextIO) -> bool:
+        """Return whether a stream is the same terminal, pipe or file."""
+        try:
+            return os.path.sameopenfile(self._descriptor, stream.fileno())
+        except (OSError, ValueError):  # closed, or in memory
+            return False
+
+    def wait(self) -> None:
+        """Wait until all is written, or for two seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._pending == 0, _MAX_DELAY)
 
     def finish(self) -> None:
         """Wait until all is written, or for two seconds."""
@@ -89,5 +108,6 @@ class _BackgroundStream(io.RawIOBase):
         return os.isatty(self._descriptor)
 
     def _forget(self, count: int) -> None:
-        with self._lock:
+        with self._changed:
             self._pending -= count
+            self._changed.notify_all()

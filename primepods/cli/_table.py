@@ -103,6 +103,10 @@ def paint(text: str, colour: str | None) -> str:
 
 def write(text: str, *, err: bool = False) -> None:
     """Write to stdout or stderr, and flush."""
+    if not err:
+        from ._stderr import wait_for_stderr
+
+        wait_for_stderr()
     stream = sys.stderr if err else sys.stdout
     for start in range(0, len(text), _CHUNK_LENGTH):
         stream.write(text[start : start + _CHUNK_LENGTH])

@@ -3,10 +3,14 @@
 import csv
 import io
 import json
+import os
+import sys
 from datetime import date
 
 import pytest
 
+from primepods.cli._stderr import background_stderr
+from primepods.cli._table import print_info, write_ids
 from primepods.emulator import Emulator
 from tests.cli.conftest import Run, in_terminal, name_api
 
@@ -142,3 +146,20 @@ def test_columns_and_ids_of_named_pods(fleet: Emulator, run: Run, command: str) 
     assert run(command, "train-0", "-q").stdout == "pod0\n"
     assert run(command, "train-0", "--columns", "status", "--json").stdout == '[\n  {"status": "ACTIVE"}\n]\n'
     assert run(command, "train-0", "--columns", "nope").exit_code == 2
+
+
+def test_what_is_said_first_is_shown_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages and results that go to the same place keep their order."""
+    ours, theirs = os.pipe()
+    with (
+        os.fdopen(theirs, "w", encoding="utf-8") as out,
+        os.fdopen(os.dup(theirs), "w", encoding="utf-8") as err,
+    ):
+        monkeypatch.setattr(sys, "stdout", out)
+        monkeypatch.setattr(sys, "stderr", err)
+        with background_stderr():
+            for number in range(0, 200, 2):
+                print_info(str(number))
+                write_ids([str(number + 1)])
+    with os.fdopen(ours, encoding="utf-8") as shown:
+        assert [int(line) for line in shown] == list(range(200))

@@ -69,22 +69,15 @@ class PrefectServer:
             "NO_COLOR": "1",
         }
 
-    def stop_answering(self) -> None:
-        """Freeze it: requests wait until they time out."""
-        self._process.send(signal.SIGSTOP)
-
-    def answer_again(self) -> None:
-        """Have it go on."""
-        self._process.send(signal.SIGCONT)
-
-    def __enter__(self) -> Self:
+    def start(self) -> None:
+        """Start it; return when it answers."""
         port = self.url.split(":")[2].removesuffix("/api")
         self._process = self.command("server", "start", "--port", port, "--no-ui", log=self.log)
         ends_at = time.monotonic() + 250
         while time.monotonic() < ends_at:
             try:
                 if httpx.get(f"{self.url}/health").status_code == httpx.codes.OK:
-                    return self
+                    return
             except httpx.TransportError:
                 pass
             if not self._process.is_alive:
@@ -93,10 +86,18 @@ class PrefectServer:
         self.__exit__(None, None, None)
         raise TimeoutError(self.log.read_text())
 
+    def stop(self) -> None:
+        """Kill it: connections are refused. Its database stays."""
+        self._process.stop(signal.SIGKILL)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._process.stop(signal.SIGKILL)
+        self.stop()
         self._forks.__exit__(kind, exc, traceback)
 
 

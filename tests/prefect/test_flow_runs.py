@@ -7,6 +7,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from anyio import to_thread
 
 pytest.importorskip("prefect", reason="needs the extra `prefect`")
 
@@ -172,17 +173,17 @@ async def test_a_pod_whose_workers_are_all_dead_expires(
 
 async def test_the_server_is_away_while_the_flow_runs(setting: Setting) -> None:
     """The run goes on, and reports when the server is back."""
-    worker = await setting.start_worker(PREFECT_API_REQUEST_TIMEOUT="5", PREFECT_CLIENT_MAX_RETRIES="0")
+    worker = await setting.start_worker(PREFECT_CLIENT_MAX_RETRIES="2")
     command = "touch began; while ! test -e done; do sleep 0.1; done"
     run = await setting.start("train", command=command)
     await eventually(lambda: bool(list(setting.folder.glob("primepods-local-ssh*/*/began"))))
     await setting.log_has(run, "submitted to infrastructure")
-    setting.server.stop_answering()
+    setting.server.stop()
     try:
         await eventually(lambda: "Cannot see which flow runs" in worker.log.read_text(), worker)
         assert setting.emulator.pods
     finally:
-        setting.server.answer_again()
+        await to_thread.run_sync(setting.server.start)
     [began] = setting.folder.glob("primepods-local-ssh*/*/began")
     began.with_name("done").touch()
     await setting.log_has(run, "exit code 0")
