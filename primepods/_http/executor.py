@@ -17,7 +17,7 @@ from .backoff import CallError, is_idempotent, retry_delay
 from .call import Call
 from .failure import FailedAttempt
 from .redirect import follow_redirect, is_redirect
-from .remedies import hint_after_failure
+from .remedies import remedy_after_failure
 from .request import Request
 from .response import Response, parse_response, protocol_error
 from .response_cache import ResponseCache
@@ -322,7 +322,7 @@ class RequestExecutor:
             reason += f"; {limit} of {getattr(self.settings, limit):g} s"
             remedy = f"Raise `{limit}`, or look at the network and the API's status page."
         if failed.maybe_received:
-            remedy = hint_after_failure(request, if_idempotent=remedy)
+            remedy = remedy_after_failure(request, if_idempotent=remedy)
         text = (
             f"{request.method} {request.path} on {self.settings.base_url}: {reason} ({attempts}). "
             f"{remedy[0].upper()}{remedy[1:]}"

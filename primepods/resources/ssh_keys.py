@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from .._decoding.rows import decode_object
 from .._http.executor import RequestExecutor
-from .._http.request import Request, encode_id, page_request
+from .._http.request import SSH_KEYS, Request, encode_id, page_request
 from .._operations import operation
 from .._utils.arguments import check_count, check_id, check_text
 from .._utils.strict_json import dumps
@@ -20,8 +20,7 @@ from ..keys import SSHKey
 from ..pagination import AsyncPager, FetchedPage, offset_pager
 from ._paging import fetch_page, page_source
 
-_KEYS: Final = "/api/v1/ssh_keys/"
-_KEY_ROUTE: Final = f"{_KEYS}{{id}}"
+_KEY_ROUTE: Final = f"{SSH_KEYS}{{id}}"
 _MAX_LIMIT: Final = 1_000
 _PUBLIC_KEY: Final = re.compile(r"[a-z][a-z0-9@.-]+ [A-Za-z0-9+/]{16,}={0,3}( .*)?")
 
@@ -43,7 +42,9 @@ class AsyncSSHKeys:
             page_size: Keys per request, from 1 to 1,000.
         """
         check_count("page_size", page_size, minimum=1, maximum=_MAX_LIMIT)
-        return offset_pager(page_source(self._executor, self._page, _KEYS, name="ssh_keys.list"), page_size)
+        return offset_pager(
+            page_source(self._executor, self._page, SSH_KEYS, name="ssh_keys.list"), page_size
+        )
 
     @operation("ssh_keys.add")
     async def add(self, name: str, public_key: str) -> SSHKey:
@@ -65,7 +66,7 @@ class AsyncSSHKeys:
         if found is not None:
             return found
         body = dumps({"name": name, "publicKey": public_key})
-        request = Request(method="POST", path=_KEYS, body=body)
+        request = Request(method="POST", path=SSH_KEYS, body=body)
         try:
             return await self._executor.call(request, partial(decode_object, model=SSHKey))
         except PrimePodsError as exc:
@@ -118,12 +119,12 @@ class AsyncSSHKeys:
         return None
 
     async def _page(self, offset: int, limit: int) -> FetchedPage[SSHKey]:
-        request = page_request(_KEYS, offset=offset, limit=limit)
+        request = page_request(SSH_KEYS, offset=offset, limit=limit)
         return await fetch_page(self._executor, request, SSHKey, offset=offset, limit=limit)
 
 
 def _key_path(key_id: str) -> str:
-    return _KEYS + encode_id(check_id(key_id, name="key_id", listed_by="ssh_keys.list()"))
+    return SSH_KEYS + encode_id(check_id(key_id, name="key_id", listed_by="ssh_keys.list()"))
 
 
 def _ignore_body(_: Any) -> None:

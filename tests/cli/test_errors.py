@@ -50,6 +50,8 @@ def test_a_conflict_names_the_command(emulator: Emulator, run: Run) -> None:
     said = run("delete", "pod0", "pod1", "--yes").stderr
     assert said.count("`primepods get`") == 2
     assert reword_for_shell("`client.pods.delete('x')`") == "`primepods delete x`"
+    listings = "`disks.list()`, `ssh_keys.list()`, `account.teams()`"
+    assert reword_for_shell(listings) == "`primepods disks`, `primepods ssh-keys list`, `primepods teams`"
     assert reword_for_shell("pods.wait_gone(), pods.lists()") == "`primepods wait --until gone`, pods.lists()"
 
 
