@@ -115,7 +115,7 @@ class PodFilter:
         missing_gpus = [word for word in self.gpu or () if not any(pod.has_gpu(word) for pod in pods)]
         if missing_gpus and gpus:
             missing = ", ".join(missing_gpus)
-            return f"No pods match: none has the GPU {missing}. Yours: {', '.join(sorted(gpus))}."
+            return f"No pods match. Your pods have the GPUs {', '.join(sorted(gpus))}, and not {missing}."
         return "No pods match."
 
     def matches(self, pod: primepods.Pod) -> bool:

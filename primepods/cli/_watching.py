@@ -24,7 +24,7 @@ from primepods.fleet import Fleet, condition_of, follow
 
 from ._command import Api
 from ._errors import ExitCode
-from ._fleet_view import View, describe, render_figures, render_fleet
+from ._fleet_view import View, describe, render_fleet, render_totals
 from ._screen import stdout_console
 from ._table import has_colour, write
 from ._text import printable
@@ -69,7 +69,7 @@ def watch(api: Api, ids: list[str] | None, wanted: Wanted, *, interval: float, a
     finally:
         if is_full_screen and fleet.version > 0:
             # Leave the last figures in the terminal after the full screen has closed.
-            write("".join(f"{line}\n" for line in render_figures(fleet, _view(console))))
+            write("".join(f"{line}\n" for line in render_totals(fleet, _view(console))))
 
 
 async def _print_lines(

@@ -46,7 +46,7 @@ def command(
     if handles is not None and not filters.is_empty:
         raise CommandError("give ids or filters, not both", ExitCode.USAGE)
     if handles == []:  # from an empty stdin, with `-`
-        raise CommandError("no ids: there is nothing to watch", ExitCode.USAGE)
+        raise CommandError("stdin has no ids, so there is nothing to watch", ExitCode.USAGE)
     ids = None
     if handles is not None:
         with api.client() as client:

@@ -2,7 +2,7 @@
 
 Each setting has these sources, in this order: the argument; the environment (``PRIME_API_KEY``,
 ``PRIME_TEAM_ID``, ``PRIME_API_BASE_URL`` or ``PRIME_BASE_URL``, and ``PRIME_CONTEXT``, the name of a saved
-context); the official command's file, ``~/.prime/environments/NAME.json`` of the context, else
+context); the file of `prime`, ``~/.prime/environments/NAME.json`` of the context, else
 ``~/.prime/config.json``; the default. A context without a key uses that of ``config.json``, and so does the
 built-in context ``production``, which has no file. A context given as an argument has priority over the
 environment, because it selects one account. ``PRIMEPODS_MAX_HOURLY``, or ``max_hourly`` in ``[limits]`` of

@@ -17,7 +17,7 @@ from typing import Final
 import anyio
 import attrs
 
-from .._utils.arguments import check_seconds, check_string, check_words
+from .._utils.arguments import check_seconds, check_string, check_strings
 from .._utils.text import clip, one_line, quote
 from ..config import default_ssh_command, environment_without_key, lease_folder
 from ..errors import ConfigError
@@ -51,7 +51,7 @@ def _check_timeout(_: object, __: object, value: float) -> None:
 
 
 def _to_options(value: Sequence[str]) -> tuple[str, ...]:
-    options = check_words("ssh_options", value)
+    options = check_strings("ssh_options", value)
     try:
         _EXAMPLE.argv(*options)  # rejects words that are no options
     except ValueError as exc:

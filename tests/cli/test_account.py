@@ -87,8 +87,8 @@ def test_a_disk_is_ordered_at_a_price(emulator: Emulator, run: Run) -> None:
     [
         (("disks", "create", "--size", "7", "--yes"), 1, "no offer of 7 GB of disk fits"),
         (("disks", "delete", "same", "--yes"), 2, "'same' matches several"),
-        (("disks", "rename", "nothing", "new"), 2, "'nothing' is no disk: see primepods disks"),
-        (("create", "--gpu-type", "*", "--disk", "nothing", "--yes"), 2, "is no disk"),
+        (("disks", "rename", "nothing", "new"), 2, "'nothing' is not a disk: see primepods disks"),
+        (("create", "--gpu-type", "*", "--disk", "nothing", "--yes"), 2, "is not a disk"),
         (
             ("ssh-keys", "delete", "nothing"),
             2,

@@ -178,7 +178,7 @@ def test_counts_are_integers_in_range() -> None:
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), float("-inf"), 10**400, -(10**400)])
 def test_seconds_are_positive_and_finite(value: float) -> None:
     """Nought, infinity, no number and numbers too large for a float are refused alike."""
-    with pytest.raises(ValueError, match=r"^timeout must be a finite number of seconds, positive, got "):
+    with pytest.raises(ValueError, match=r"^timeout must be a positive, finite number of seconds, got "):
         check_seconds("timeout", value)
 
 

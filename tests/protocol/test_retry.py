@@ -140,7 +140,7 @@ def test_the_default_policy_is_the_documented_one() -> None:
         (
             {"base_delay": -0.1},
             ValueError,
-            r"base_delay must be a finite number of seconds, at least 0, got -0\.1$",
+            r"base_delay must be a finite number of seconds of at least 0, got -0\.1$",
         ),
         ({"base_delay": float("nan")}, ValueError, r"base_delay "),
         ({"max_delay": float("inf")}, ValueError, r"max_delay "),

@@ -520,7 +520,7 @@ async def test_a_pause_is_said_also_to_those_who_come_later(
     late = stage.tasks[-1]
     await settle()
     assert len(lines(caplog)) == 2
-    assert "another 249 s" in lines(caplog)[1]
+    assert "goes on in 249 s" in lines(caplog)[1]
     await stage.advance(50)
     text = str(raised(late, primepods.WaitTimeoutError))
     assert text.startswith("The API asked for a pause in requests: GET /api/v1/pods/status: 429")
