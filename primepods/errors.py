@@ -196,7 +196,7 @@ class ProtocolError(PrimePodsError):
         method: HTTP method of the request.
         url_path: Path of the request.
         path: Path in the response's JSON, as spelt there: ``data[3].gpuCount``; empty for the whole response.
-        excerpt: The beginning of the invalid part, at most 200 characters, without secrets.
+        excerpt: The start of the invalid part, at most 200 characters, without secrets.
         transient: Whether a retry can succeed; false if the response has the wrong structure.
     """
 

@@ -139,7 +139,7 @@ class RequestExecutor:
                     continue
                 result = self._read_outcome(call, outcome, decode, cache)
             except (APIError, TransportError, ProtocolError) as exc:
-                # Without its frames: their variables hold the response, including passwords.
+                # Drop its frames: their variables hold the response, including passwords.
                 error: CallError = exc.with_traceback(None)
             else:
                 self.transport.budget.give()
@@ -250,7 +250,7 @@ class RequestExecutor:
             )
         if isinstance(error, RateLimitError):
             call.rate_limit_count += 1
-            # Its later ones are answers to this call's own retries, which have a backoff.
+            # Later ones respond to this call's own retries, which have a backoff.
             if self._is_paced and call.rate_limit_count == 1:
                 self.transport.pace.apply_rate_limit(error)
         # A 429 means that nothing was done; after any other failure the request may have been carried out.
@@ -286,7 +286,7 @@ class RequestExecutor:
                 f"{self.settings.deadline:g} s."
             )
             return None
-        # A 429 takes no token: it shows that the API is up.
+        # A 429 does not take a token: it shows that the API is up.
         needs_token = not isinstance(error, RateLimitError)
         if needs_token and not self.transport.budget.take(call.request.method):
             error.add_note(
@@ -374,7 +374,7 @@ class _Attempt:
         if isinstance(outcome, Response):
             if self._shared_deadline is not None:
                 self._shared_deadline.record_response()
-            # If it was sent twice, the first may have been carried out, whatever the second response.
+            # If it was sent twice, the first request may have been carried out, whatever the last response.
             self._call.maybe_acted |= outcome.resent
         elif self.ends_at == self._call.deadline_at:
             outcome = outcome.at_deadline()

@@ -62,7 +62,7 @@ def create_first(client: Client, specs: Sequence[PodSpec], max_hours: float | No
     """Rent the first spec that is available.
 
     Raises:
-        SoldOutError: The last spec is sold out; PriceTooHighError: it is too expensive now.
+        SoldOutError: The last spec is sold out, or too expensive now (PriceTooHighError).
     """
     *others, last = specs
     for spec in others:

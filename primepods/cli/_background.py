@@ -36,7 +36,7 @@ def run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
     except typer.Exit as exc:
         code = exc.exit_code
     finally:
-        # What could not take over its pod leaves the run to another attempt.
+        # A process that could not take over its pod leaves the run to another attempt.
         if not runner.is_interrupted:
             run.end(code)
         if not run.record.is_detached:

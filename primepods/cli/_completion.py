@@ -15,7 +15,7 @@ import typer
 import primepods
 
 _NEEDS_NO_QUOTES: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-"""Words that are safe to insert into a shell's line, and that are no options."""
+"""Words that are safe to insert into a shell's line, and are not options."""
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9 _.,/+@-]")
 """Characters to replace in help texts: zsh evaluates them, and anyone in a team can name a pod."""
 _MAX_ROWS: Final = 1_000

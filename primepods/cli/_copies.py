@@ -144,11 +144,11 @@ def describe(size: UploadSize) -> str:
 
 @contextmanager
 def progress(what: str, total: int | None = None) -> Generator[Callable[[int], Any] | None]:
-    """Show the progress of a copy on stderr, and yield its callback; ``None`` if stderr is no terminal.
+    """Show the progress of a copy on stderr, and yield its callback; ``None`` if stderr is not a terminal.
 
     Args:
-        what: What is done.
-        total: Bytes in all, if known.
+        what: Name of the operation.
+        total: Total number of bytes, if known.
     """
     from ._screen import Screen, stderr_console
 

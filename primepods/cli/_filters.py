@@ -19,7 +19,7 @@ _PANEL = "Filters"
 Status = Annotated[
     list[str] | None,
     typer.Option(
-        help="In this state: ACTIVE, PENDING, PROVISIONING, ERROR; may be repeated.",
+        help="Only pods in this state, such as ACTIVE, PENDING or ERROR; may be repeated.",
         metavar="STATE",
         autocompletion=complete_statuses,
         rich_help_panel=_PANEL,
@@ -30,7 +30,7 @@ Gpu = Annotated[
     typer.Option(
         "--gpu-type",
         "--gpu",
-        help="With this GPU: H100, H100_80GB, 'H*'; may be repeated.",
+        help="Only pods with this GPU, such as H100, H100_80GB or 'H*'; may be repeated.",
         metavar="GPU",
         autocompletion=complete_pod_gpus,
         rich_help_panel=_PANEL,
@@ -39,7 +39,7 @@ Gpu = Annotated[
 Name = Annotated[
     list[str] | None,
     typer.Option(
-        help="With this name or pattern, such as 'train-*'; may be repeated.",
+        help="Only with this name or pattern, such as 'train-*'; may be repeated.",
         metavar="NAME",
         rich_help_panel=_PANEL,
     ),

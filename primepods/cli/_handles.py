@@ -21,11 +21,11 @@ from ._table import print_info
 from ._text import printable
 
 MIN_PREFIX: Final = 4
-"""Minimum length of the beginning of an id."""
+"""Min length of an id prefix."""
 _MAX_CANDIDATES: Final = 10
 """Maximum pods that the message about an ambiguous handle names."""
 _WHOLE_ID: Final = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_HELP: Final = "A pod: its id, the beginning of its id (4 characters or more), or its name"
+_HELP: Final = "A pod: its id, a prefix of its id (4 characters or more), or its name"
 
 _Handles = typer.Argument(
     help=f"{_HELP}; - reads them from stdin.",
@@ -78,12 +78,12 @@ def resolve_handles(
     reports_unlisted: bool = False,
     is_strict: bool | None = None,
 ) -> list[str]:
-    """Return the ids of the handles' pods, each once; list the pods only if a handle is no whole id.
+    """Return the ids of the handles' pods, each once; list the pods only if a handle is not a whole id.
 
     Args:
         client: The client that lists the pods.
         handles: The typed texts.
-        team: ``--team``: names and beginnings of ids match only pods of this team.
+        team: The team of ``--team``; names and id prefixes match only its pods.
         reports_unlisted: Whether to print, for each unlisted id, that the command waits for it.
         is_strict: See :meth:`PodIndex.resolve`; by default for a single handle: an error about one of several
             must not hide the others.
@@ -109,7 +109,7 @@ class PodIndex:
 
     Args:
         pods: The pods, as listed.
-        team: Names and beginnings of ids match only pods of this team; ``None`` for all pods.
+        team: Names and id prefixes match only pods of this team; ``None`` for all pods.
         error: The error that left the list incomplete, if any. With it, only whole ids are resolved.
     """
 
@@ -189,7 +189,7 @@ class PodIndex:
         if similar:
             hint = f"did you mean {' or '.join(map(repr, similar))}? Otherwise, {hint}"
         elif is_short:
-            hint = f"the beginning of an id needs {MIN_PREFIX} characters or more; {hint}"
+            hint = f"a prefix of an id needs {MIN_PREFIX} characters or more; {hint}"
         raise CommandError(f"no pod has the name or id {handle!r}: {hint}")
 
     def _ids_beginning_with(self, handle: str) -> list[str]:

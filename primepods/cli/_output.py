@@ -217,7 +217,8 @@ def _print_fields(fields: Mapping[str, str]) -> None:
         first, *others = lines or [""]
         rows.append((name, first))
         rows += [("", line) for line in others]
-    write(render_table((Column("FIELD"), Column("VALUE")), rows, width=None, colour=has_colour()))
+    columns = (Column("FIELD"), Column("VALUE"))
+    write(render_table(columns, rows, width=None, colour=has_colour(), max_cell_length=sys.maxsize))
 
 
 def write_rows(rows: Sequence[Row], output: Output, fields: Sequence[str]) -> None:

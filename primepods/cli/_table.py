@@ -60,7 +60,13 @@ Cells = Sequence[str | Cell]
 
 
 def render_table(
-    columns: Sequence[Column], rows: Iterable[Cells], *, total: Cells = (), width: int | None, colour: bool
+    columns: Sequence[Column],
+    rows: Iterable[Cells],
+    *,
+    total: Cells = (),
+    width: int | None,
+    colour: bool,
+    max_cell_length: int = _MAX_CELL_LENGTH,
 ) -> str:
     """Return a table as lines of text.
 
@@ -70,9 +76,11 @@ def render_table(
         total: The last row, below a rule.
         width: Maximum characters per line; ``None`` for no limit.
         colour: Whether to colour cells.
+        max_cell_length: Max characters of a cell.
     """
     heading = [Cell(column.title, "bold") for column in columns]
-    grid = [heading, *(_clean(row) for row in rows), *([_clean(total)] if total else [])]
+    all_rows = [*rows, total] if total else rows
+    grid = [heading, *(_clean(row, max_cell_length) for row in all_rows)]
     full_widths = [
         max(map(_width, cells)) for cells in zip(*([cell.text for cell in row] for row in grid), strict=True)
     ]
@@ -157,9 +165,9 @@ def _environment_has_colour() -> bool:
     return not console.no_color and not console.is_dumb_terminal
 
 
-def _clean(row: Cells) -> list[Cell]:
+def _clean(row: Cells, max_length: int) -> list[Cell]:
     cells = [cell if isinstance(cell, Cell) else Cell(cell) for cell in row]
-    return [attrs.evolve(cell, text=printable(cell.text, max_length=_MAX_CELL_LENGTH)) for cell in cells]
+    return [attrs.evolve(cell, text=printable(cell.text, max_length=max_length)) for cell in cells]
 
 
 def _column_widths(

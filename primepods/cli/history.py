@@ -30,7 +30,7 @@ _PANEL = "Filters"
 Kind = Annotated[
     list[str] | None,
     typer.Option(
-        help="Show only this kind (instance, cluster, disk or sandbox); may be repeated.",
+        help="Only this kind (instance, cluster, disk or sandbox); may be repeated.",
         metavar="KIND",
         rich_help_panel=_PANEL,
     ),
@@ -38,7 +38,7 @@ Kind = Annotated[
 Since = Annotated[
     datetime | None,
     typer.Option(
-        help="Show what ended on or after this day (UTC): 2026-11-01, or 7d for a week ago.",
+        help="Only what ended on or after this day (UTC): 2026-11-01, or 7d for a week ago.",
         metavar="DAY",
         parser=parse_day,
         rich_help_panel=_PANEL,
@@ -47,7 +47,7 @@ Since = Annotated[
 Until = Annotated[
     datetime | None,
     typer.Option(
-        help="Show what ended before this day (UTC).", metavar="DAY", parser=parse_day, rich_help_panel=_PANEL
+        help="Only what ended before this day (UTC).", metavar="DAY", parser=parse_day, rich_help_panel=_PANEL
     ),
 ]
 Chart = Annotated[

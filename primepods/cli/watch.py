@@ -39,7 +39,7 @@ def command(
     Without ids: all pods that match the filters, including new ones.
     With ids: until all of them are gone.
 
-    Pods that need attention come first. If stdout is no terminal, prints
+    Pods that need attention come first. If stdout is not a terminal, prints
     a line for each change of a pod's state.
     """
     handles = read_handles(pods) if pods else None

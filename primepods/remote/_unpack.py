@@ -92,7 +92,7 @@ def unpack_folder(stream: BinaryIO, folder: Path, target: Path, progress: Progre
         progress: Counts the bytes.
 
     Raises:
-        TransferError: It is no complete archive, or cannot be stored: a path is outside the folder.
+        TransferError: The archive is incomplete, or cannot be stored: a path is outside the folder.
         OSError: A file cannot be written.
     """
     links: dict[str, str] = {}
@@ -185,12 +185,12 @@ def _checked_path(name: str) -> str:
     if name.startswith("/") or ".." in parts:
         raise TransferError(f"The pod sent {name!r}, which is outside the folder. Nothing was changed.")
     if "\0" in name or len(parts) > _MAX_DEPTH:
-        raise TransferError(f"The pod sent {name[:100]!r}…, which is no path here. Nothing was changed.")
+        raise TransferError(f"The pod sent {name[:100]!r}…, which is not a path here. Nothing was changed.")
     return "/".join(parts) or "."
 
 
 def _stays_inside(name: str, target: str) -> bool:
-    """Return whether a link stays in the folder; ``..`` is allowed only at the beginning of its target."""
+    """Return whether a link stays in the folder; ``..`` is allowed only at the start of its target."""
     if not target or target.startswith("/") or "\0" in target:
         return False
     parts = [part for part in target.split("/") if part not in {"", "."}]

@@ -53,7 +53,7 @@ def _check_timeout(_: object, __: object, value: float) -> None:
 def _to_options(value: Sequence[str]) -> tuple[str, ...]:
     options = check_strings("ssh_options", value)
     try:
-        _EXAMPLE.argv(*options)  # rejects words that are no options
+        _EXAMPLE.argv(*options)  # rejects words that are not options
     except ValueError as exc:
         # The message begins with `options`; the parameter here is `ssh_options`.
         raise ValueError(f"ssh_{exc}") from None
@@ -84,7 +84,7 @@ class SSHOptions:
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: An argument is no number of seconds, no option of ``ssh``, or no program.
+        ValueError: An argument is not a number of seconds, an option of ``ssh``, or a program.
     """
 
     login_timeout: float = attrs.field(default=300.0, validator=_check_timeout)

@@ -22,7 +22,7 @@ class CommandResult(ToDict):
         stdout: The end of its standard output: at most 16 MiB, or 64 KiB if it was streamed.
         stderr: The end of its standard error, with the same limits.
         seconds: Its run time.
-        is_truncated: Whether the beginning of ``stdout`` or ``stderr`` is missing. If you need the whole
+        is_truncated: Whether the start of ``stdout`` or ``stderr`` is missing. If you need the whole
             output, write it to a file and download the file.
     """
 

@@ -152,7 +152,7 @@ def test_a_key_that_may_not_order_is_told_so_first(
     monkeypatch.setenv("PRIME_API_KEY", emulator.add_api_key({"instances": no, "disks": no}))
     result = run(*words)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert ": Read and Write. Make one at https://" in result.stderr
+    assert " (Read and Write). Create a key with it at https://" in result.stderr
     assert len(emulator.requests) == 1
     assert "may not" in run("doctor").stdout
 

@@ -176,7 +176,7 @@ async def test_what_is_not_there_is_told(emulated: Pod, tmp_path: Path) -> None:
     for copy in (nowhere.upload("", "x"), nowhere.download("x", "")):
         with pytest.raises(ValueError, match="local must be a path"):
             await copy
-    with pytest.raises(primepods.TransferError, match="none is no file or folder"):
+    with pytest.raises(primepods.TransferError, match="none is not a file or folder"):
         await emulated.remote().download("none", tmp_path / "x")
     (emulated.home / "file").write_text("", encoding="utf-8")
     with pytest.raises(primepods.TransferError, match=r"Message of the pod: .*file"):
