@@ -153,7 +153,7 @@ class RequestExecutor:
             call.record_retry(outcome, error, delay)
             await self.transport.pause(delay)
         try:
-            # Raised outside any `except`, so that the error does not reference frames of the HTTP library.
+            # Raise outside any `except`, so that the error does not reference frames of the HTTP library.
             raise error from outcome.cause if isinstance(outcome, FailedAttempt) else None
         finally:
             # The error's traceback references this frame: avoid a cycle, which would keep the response alive.
@@ -232,7 +232,7 @@ class RequestExecutor:
             if cache is not None:
                 cache.put(request.target, outcome.body, result)
             return result
-        # Raised outside the `except`: the decoder's error holds a part of the response.
+        # Raise outside the `except`: the decoder's error holds a part of the response.
         raise error
 
     def _record_failure(self, call: Call, outcome: Response | FailedAttempt, error: CallError) -> None:

@@ -30,7 +30,7 @@ class Sessions:
 
     Args:
         given: The caller's own session, never closed here; a function that makes one; or ``None``.
-        max_concurrency: Maximum requests in flight.
+        max_concurrency: Max requests in flight.
 
     Attributes:
         slots: The limit on requests in flight.

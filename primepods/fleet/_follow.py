@@ -39,7 +39,7 @@ async def follow(
         fleet: The fleet to update.
         pod_ids: Ids, or pods; ``None`` for the whole account.
         wanted: Predicate of the account's pods to follow; a pod that matched once stays.
-        interval: Seconds between two polls of a pod, from 0.05.
+        interval: Seconds between two polls of a pod, at least 0.05.
         on_change: Callback for each change, after the fleet's update; its exceptions end the call.
 
     Raises:

@@ -105,7 +105,7 @@ def listed_pods(executor: RequestExecutor) -> AsyncPager[ListedPod]:
 
 
 def listed_disks(executor: RequestExecutor) -> AsyncPager[Disk]:
-    """Return a pager of all disks; those of whose rows only id and name can be read have nothing else."""
+    """Return a pager of all disks; from a row of which only id and name can be read, with these only."""
 
     def of_names(disk_id: str, name: str | None) -> Disk:
         return Disk(id=disk_id, name=name)
@@ -120,7 +120,7 @@ def _identities(
     of_row: Callable[[Row], T],
     of_names: Callable[[str, str | None], T],
 ) -> AsyncPager[T]:
-    """Return a pager of rows that shows whose they are, even if the rest cannot be read.
+    """Return a pager of items for all rows, also for those of which only id and name can be read.
 
     Args:
         executor: Sends the requests.
