@@ -1,4 +1,4 @@
-"""The asynchronous client: composition and lifecycle only."""
+"""The asynchronous client."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ class AsyncClient:
 
     @cached_property
     def account(self) -> AsyncAccountInfo:
-        """The user of the key, its rights, the teams, and the wallet."""
+        """The key's user and permissions, the user's teams, and the wallet."""
         from .resources.account import AsyncAccountInfo
 
         return AsyncAccountInfo(self._executor)
@@ -169,7 +169,7 @@ class AsyncClient:
         retry: RetryPolicy | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Self:
-        """Return a view on the same connections with other timeouts, retries or headers.
+        """Return a view of this client with the same connections and other timeouts, retries or headers.
 
         ``None`` leaves an option as it is. Closing a view closes nothing; closing the client ends its views.
 

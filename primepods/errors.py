@@ -319,7 +319,7 @@ class ConflictError(APIError):
     """409: the state of the resource does not allow the request.
 
     Remedy:
-        Look at the pod with ``pods.get``, then try again.
+        Look at the state of the pod, disk or key, then try again.
     """
 
 
@@ -479,7 +479,7 @@ class BudgetExceededError(PrimePodsError):
     order is not sent if all pods together would cost more an hour than ``PRIMEPODS_MAX_HOURLY``.
 
     Remedy:
-        No pod is left of it. Rent again with a larger budget if the work must continue.
+        No pod is left. Rent again with a larger budget if the work must continue.
 
     Attributes:
         pod_id: The pod; empty if none was ordered.

@@ -1,7 +1,7 @@
 """Events that a client passes to ``on_event``.
 
 ``primepods.AsyncClient(on_event=print)``: a plain function, called in the client's event loop, in the middle
-of requests. It must be quick, and must not call the client. Its exceptions are ignored; the first is logged.
+of requests. It must be quick, and must not call the client. Its exceptions do not reach the caller.
 No event holds the key, a header or a body.
 
 An operation is a public call in progress, such as ``pods.wait`` (also the name for ``wait_ready`` and

@@ -123,7 +123,7 @@ _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]]
 def reported_errors(command: str, *, verbose: bool = False) -> Generator[None]:
     """Turn expected errors into one line and an exit code, without a traceback.
 
-    Messages are written in the background: while nobody reads them, pods are deleted nevertheless.
+    Messages are written in the background, so that a reader that stalls cannot delay the deletion of pods.
 
     Args:
         command: The command's name as typed, such as ``primepods list``.

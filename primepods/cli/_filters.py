@@ -46,12 +46,12 @@ Name = Annotated[
 ]
 Ready = Annotated[
     bool | None,
-    typer.Option("--ready/--not-ready", help="Ready to use, or not yet.", rich_help_panel=_PANEL),
+    typer.Option("--ready/--not-ready", help="Only pods that are ready, or are not.", rich_help_panel=_PANEL),
 ]
 OlderThan = Annotated[
     float | None,
     typer.Option(
-        help="At least this old, such as 2h or 1d.",
+        help="Only pods at least this old, such as 2h or 1d.",
         metavar="TIME",
         parser=parse_duration,
         rich_help_panel=_PANEL,
@@ -85,7 +85,7 @@ class PodFilter:
         """Reject empty texts: an unset shell variable must not select pods."""
         for option in ("status", "gpu", "name"):
             if "" in (getattr(self, option) or ()):
-                raise ValueError(f"--{option} is empty: leave it out, or say what it must be")
+                raise ValueError(f"--{option} is empty: leave it out, or give a value")
 
     @property
     def is_empty(self) -> bool:
@@ -103,7 +103,7 @@ class PodFilter:
         return list(filter(pod_filter.matches, listed))
 
     def no_match_message(self, pods: Sequence[primepods.Pod]) -> str:
-        """Return the message if no pod matches; it points out an unknown state or GPU."""
+        """Return the message for an empty result, which names unknown states or GPUs."""
         if self.is_empty:
             return "No pods."
         unknown_states = [word for word in self.status or () if not primepods.PodState(word.upper()).is_known]

@@ -23,7 +23,7 @@ from ._text import printable
 MIN_PREFIX: Final = 4
 """Min length of an id prefix."""
 _MAX_CANDIDATES: Final = 10
-"""Maximum pods that the message about an ambiguous handle names."""
+"""Max pods named in the message about an ambiguous handle."""
 _WHOLE_ID: Final = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _HELP: Final = "A pod: its id, a prefix of its id (4 characters or more), or its name"
 

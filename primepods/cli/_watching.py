@@ -68,7 +68,7 @@ def watch(api: Api, ids: list[str] | None, wanted: Wanted, *, interval: float, a
         raise typer.Exit(ExitCode.TERMINATED) from None
     finally:
         if is_full_screen and fleet.version > 0:
-            # Leave the last figures in the terminal after the full screen has closed.
+            # Leave the last totals in the terminal after the full screen has closed.
             write("".join(f"{line}\n" for line in render_totals(fleet, _view(console))))
 
 
@@ -105,7 +105,7 @@ async def _show_on_screen(api: Api, fleet: Fleet, follow_fleet: Follow, console:
         # On SIGTERM, leave the full screen first. Windows has no signal handlers in loops.
         with suppress(NotImplementedError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    # Without redirections: meanwhile only the log writes, and `_LastWarning` shows it below the table.
+    # No redirection: only the log writes meanwhile, and `_LastWarning` shows it below the table.
     live = Live(
         console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
     )

@@ -68,7 +68,7 @@ _HINTS = {
     "top": "primepods watch shows your pods as they change",
     "version": "primepods --version",
 }
-"""What to type instead of commands that other programs have."""
+"""Hints for commands that only other programs have."""
 
 
 class _Command(TyperCommand):

@@ -180,7 +180,7 @@ def _check_balance(wallet: Any) -> list[Check]:
 
 
 def _check_permissions(results: dict[str, Any], user: Any) -> list[Check]:
-    """Check what the key may read, and what the API says that it may change.
+    """Check what the key may read, and what it may change according to the API.
 
     Args:
         results: The response or the error of each resource, by the resource's name.

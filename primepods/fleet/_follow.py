@@ -28,7 +28,7 @@ async def follow(
     interval: float = 5.0,
     on_change: Callable[[PodChange], object] | None = None,
 ) -> None:
-    """Keep ``fleet`` up to date: with the named pods until all are gone, or with all pods until cancelled.
+    """Keep ``fleet`` up to date: with the given pods until all are gone, or with all pods until cancelled.
 
     "All pods" includes new ones: the list is read again every third interval. As in ``pods.watch``, transient
     errors do not end the call. While the list cannot be read, ``fleet.trouble`` is the error; it is logged
@@ -49,7 +49,7 @@ async def follow(
     if pod_ids is not None:
         ids = check_ids(pod_ids)
         fleet.expect(ids)
-        # Once, for names and GPUs, which a watch does not yield.
+        # Read once, for names and GPUs, which a watch does not yield.
         await _read_list(client, fleet, lambda pod: pod.id in fleet)
         await _watch(client, fleet, ids, interval, on_change)
         return

@@ -112,7 +112,7 @@ class Upload(_Copy):
             raise TransferError(
                 f"{os.fspath(local)} is neither a file nor a folder. Only these can be copied."
             )
-        # The name that was given, also if it is that of a link.
+        # Use the given name, even of a link.
         self._script = upload_script(remote, kind=kind, name=path.name)
         self._is_sent = False
 

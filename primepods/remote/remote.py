@@ -391,7 +391,7 @@ async def rank_variables(nodes: Sequence[AsyncRemote]) -> list[dict[str, str]]:
     port = (await nodes[0].run(["sh", "-c", _PRINT_FREE_PORT, "sh", *ports])).stdout.strip()
     shared = {"NNODES": str(len(nodes)), "MASTER_ADDR": login.address, "MASTER_PORT": port}
     variables = [{**shared, "NODE_RANK": str(rank)} for rank in range(len(nodes))]
-    return [each | {f"PET_{name}": value for name, value in each.items()} for each in variables]
+    return [node | {f"PET_{name}": value for name, value in node.items()} for node in variables]
 
 
 def measure_upload(local: str | os.PathLike[str], exclude: Exclusion) -> UploadSize:
