@@ -17,7 +17,7 @@ from ..errors import TransferError
 _BLOCK: Final = 512
 _CHUNK_SIZE: Final = 256 * 1024
 _MAX_HEADER: Final = 64 * 1024
-"""Bytes of a long name, or of extended headers: Linux allows paths of 4 KiB."""
+"""Max bytes of a long name, or of extended headers: Linux allows paths of 4 KiB."""
 _MAX_REST: Final = 1 << 20
 """Bytes after the end of the archive: ``tar`` fills its last record."""
 _MAX_TIME: Final = 1 << 33
@@ -128,7 +128,7 @@ def _apply(fields: dict[str, str], member: tarfile.TarInfo) -> None:
     member.linkname = fields.get("linkpath", member.linkname)
     try:
         member.size = int(fields.get("size", member.size))
-        # Within what every file system's times can be.
+        # Keep it within the range of all file systems.
         member.mtime = max(0, min(int(float(fields.get("mtime", member.mtime))), _MAX_TIME))
     except (ValueError, OverflowError):
         raise TransferError(f"The pod sent {member.name!r} with an invalid size or time.") from None

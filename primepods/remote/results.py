@@ -40,7 +40,7 @@ class OutputLine(ToDict):
     Attributes:
         text: The line without its line end. It comes from the pod and may contain control characters.
         stream: ``"stdout"`` or ``"stderr"``.
-        offset: Where the next reading of a job's output may begin; 0 for a line of ``run``.
+        offset: Offset at which a job's output can be read on; 0 for a line of ``run``.
         node: The number of the pod's node, from 0, for a line of ``run_all``.
     """
 
