@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Final
 
 from ..config import DEFAULT_BASE_URL, KEY_PAGE
-from .backoff import is_idempotent
+from .backoff import SAFE_METHODS, is_idempotent
 from .request import DISKS, PODS, SSH_KEYS, Request
 
 MISSING_POD: Final = "Check the id. A terminated pod is no longer listed: see `pods.history()`."
@@ -105,7 +105,7 @@ def _key_remedy(status: int, request: Request) -> str:
     need = "that allows this"
     resource = next((name for path, name in _RESOURCES.items() if request.path.startswith(path)), None)
     if resource is not None:
-        permission = "Read" if request.method in {"GET", "HEAD", "OPTIONS"} else "Read and Write"
+        permission = "Read" if request.method in SAFE_METHODS else "Read and Write"
         need = f"with the permission {resource} ({permission})"
     if status == HTTPStatus.UNAUTHORIZED:
         return (

@@ -365,8 +365,8 @@ class PrimeDeletePodOperator(_OnePodOperator):
             else:
                 raise AirflowException(
                     f"Nothing was deleted: pod {pod_id} is neither in the list nor in the history of this "
-                    "account. If the id is mistyped, or of another account or team, its pod keeps running and "
-                    "is billed. `missing_ok=True` treats this as a success."
+                    "account. If the id is mistyped, or of another account or team, its pod keeps running, "
+                    "and is billed. `missing_ok=True` treats this as a success."
                 ) from None
             return False
         self.log.info("Pod %s is %s", pod_id, state)

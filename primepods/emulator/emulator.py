@@ -239,7 +239,7 @@ class Emulator:
         self._account.add_funds(dollars)
 
     def add_api_key(self, scope: Mapping[str, Mapping[str, bool] | None]) -> str:
-        """Add a key with some rights, and return it. ``api_key`` itself may do everything.
+        """Add a key with some permissions, and return it; ``api_key`` itself has all permissions.
 
         Args:
             scope: What it may do: ``{"instances": {"read": True, "write": False}, "disks": None}``; also

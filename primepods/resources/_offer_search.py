@@ -104,10 +104,11 @@ class OfferSearch:
         return next((reason for reason, holds in checks.items() if holds), None)
 
     def _rejections_text(self, offers: Sequence[Offer]) -> str:
-        reasons = Counter(map(self._rejection, offers))
-        parts = _join(f"{count} {reason}" for reason, count in reasons.items())
+        rejections = [(self._rejection(offer), offer) for offer in offers]
+        counts = Counter(reason for reason, _ in rejections)
+        parts = _join(f"{count} {reason}" for reason, count in counts.items())
         text = f"The API has {len(offers)} such offer{'s' * (len(offers) > 1)}: {parts}."
-        too_expensive = [offer for offer in offers if self._rejection(offer) == _TOO_EXPENSIVE]
+        too_expensive = [offer for reason, offer in rejections if reason == _TOO_EXPENSIVE]
         if not too_expensive:
             return text
         best = min(too_expensive, key=_price_or_last)
