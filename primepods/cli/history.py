@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -86,7 +86,7 @@ def command(
     record_filter = _Filter(kind or [], name or [], since, until, team=api.team)
     with (
         api.client() as client,
-        readable_rows(islice(filter(record_filter.matches, client.pods.history()), limit)) as records,
+        readable_rows(islice(record_filter.select(client.pods.history()), limit)) as records,
     ):
         note_hosts(removed=[record.id for record in records])
         if by is None:
@@ -123,9 +123,14 @@ class _Filter:
     team: str | None
     seen_kinds: set[str] = attrs.field(factory=set[str], init=False)
 
-    def matches(self, record: primepods.HistoryRecord) -> bool:
-        """Return whether a record matches; add its kind to ``seen_kinds``."""
-        self.seen_kinds.add(record.type)
+    def select(self, records: Iterable[primepods.HistoryRecord]) -> Iterator[primepods.HistoryRecord]:
+        """Yield the records that match; add the kind of each record to ``seen_kinds``."""
+        for record in records:
+            self.seen_kinds.add(record.type)
+            if self._matches(record):
+                yield record
+
+    def _matches(self, record: primepods.HistoryRecord) -> bool:
         ended = record.terminated_at or record.created_at
         return (
             (not self.kinds or record.type.lower() in map(str.lower, self.kinds))
