@@ -206,7 +206,7 @@ def check_callable(name: str, value: object) -> None:
     """Check that a value is callable.
 
     Raises:
-        TypeError: It is not.
+        TypeError: It is not callable.
     """
     if not callable(value):
         raise TypeError(f"{name} must be a function, got {quote(value)}")
@@ -216,7 +216,7 @@ def check_flag(name: str, value: object) -> None:
     """Check that a value is a ``bool``; a string such as "no" would be true.
 
     Raises:
-        TypeError: It is not.
+        TypeError: It is not a ``bool``.
     """
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, got {quote(value)}")

@@ -44,7 +44,7 @@ class Client(Delegate[AsyncClient]):
             ``PRIME_CONTEXT``.
         timeout: Seconds for one attempt; connecting has 10 s of its own.
         deadline: Seconds for one call with all its retries; for an iterator, for each page. A call about many
-            pods continues while responses arrive, and stops sending after so many seconds without one.
+            pods continues while responses arrive, and stops sending after this number of seconds without one.
         max_concurrency: Max requests in flight from the calls of this client, for all threads together.
             Waits and watches have a second limit of the same size.
         retry: The retry policy.

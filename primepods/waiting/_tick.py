@@ -304,7 +304,11 @@ class Tick:
 
 
 def _may_be_caused_by_pods(error: Exception) -> bool:
-    """Return whether some of a request's pods may have caused its failure; any HTTP error but 429 counts."""
+    """Return whether some of a request's pods may have caused its failure.
+
+    Any HTTP error but 429 counts, also one that a call would raise at once: if it is about some of the pods,
+    it must not end the waits for the others.
+    """
     if isinstance(error, APIError) and not isinstance(error, RateLimitError):
         return True
     return may_be_caused_by_ids(error)
