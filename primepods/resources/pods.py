@@ -431,7 +431,7 @@ class AsyncPods:
             SoldOutError: The machine is no longer available.
             PriceTooHighError: The pod costs more than ``spec.max_price``.
             PaymentRequiredError: The wallet does not have enough funds.
-            PermissionDeniedError: The key lacks the permission Instances: Read and Write.
+            PermissionDeniedError: The key lacks the permission Instances (Read and Write).
             ProtocolError: ``max_hours`` is given, and the server's time is unknown: no two responses agree on
                 it, or they differ from this machine's clock by over four hours. Nothing is ordered.
         """
