@@ -97,7 +97,7 @@ def _sweep(
             print_info(f"Left alone: {lease.name}, {lease.reason}")
         if not found.found:
             print_errors_and_exit_if_any(api.command, found.errors)
-            print_info("Nothing to delete." if found.skipped else "No pods of dead processes were found.")
+            print_info("Nothing to delete.")
             return
         print_table(_COLUMNS, map(_cells, found.found), total=["all", "", price(found.price_hr), ""])
         if dry_run:
