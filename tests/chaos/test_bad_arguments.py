@@ -7,6 +7,7 @@ import inspect
 import math
 import re
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import datetime
 from functools import partial
 from operator import attrgetter
 from typing import Any, Final
@@ -51,6 +52,7 @@ GROUPS: Final[dict[str, list[Any]]] = {
     "flag": [True, False],
     "zero": [0],
     "count": [1, 7],
+    "many": [1_001],
     "fraction": [0.5, 1e308],
     "large": [2**31],
     "huge": [10**5_000],
@@ -74,7 +76,7 @@ GROUPS: Final[dict[str, list[Any]]] = {
     "numbers": [{"a": 1}],
     "nan": [{"a": math.nan}],
     "function": [len, Loud],
-    "object": [Dumb(), Loud(), object()],
+    "object": [Dumb(), Loud(), object(), datetime(2026, 1, 1)],  # noqa: DTZ001 - as some would pass it
 }
 """Values, in groups that are right or wrong together."""
 
@@ -89,10 +91,12 @@ _TEXTS = f"{_JSON} nan"
 
 RIGHT: Final[dict[str, str]] = {
     # Where, and how much of it.
-    **dict.fromkeys(("offset", "node"), "zero count"),
+    **dict.fromkeys(("offset", "node"), "zero count many"),
     **dict.fromkeys(("limit", "page_size"), "count"),
-    **dict.fromkeys(("tail", "gpu_count", "availability.find limit", "account.wallet limit"), "none count"),
-    **dict.fromkeys(("max_concurrency", "attempts"), "count large huge"),
+    **dict.fromkeys(
+        ("tail", "gpu_count", "availability.find limit", "account.wallet limit"), "none count many"
+    ),
+    **dict.fromkeys(("max_concurrency", "attempts"), "count many large huge"),
     # Which ones.
     **dict.fromkeys(("pod_id", "key_id", "disk_id", "account.members team_id"), "id"),
     "pod_ids": "ids nothing mapping numbers nan",
@@ -107,11 +111,11 @@ RIGHT: Final[dict[str, str]] = {
     "exclude_providers": _TEXTS,
     "prefix": f"none blank {_TEXT} text surrogate",
     # For how long, and for how much.
-    **dict.fromkeys(_TIMEOUTS, "count fraction large"),
-    **dict.fromkeys(_PAUSES, "zero count fraction large"),
-    **dict.fromkeys(("older_than", "wait"), "none zero count fraction large"),
-    **dict.fromkeys((*_MAX_HOURS, "pods.watch timeout"), "none count fraction large"),
-    **dict.fromkeys(("with_options timeout", "with_options deadline"), "none count fraction large"),
+    **dict.fromkeys(_TIMEOUTS, "count many fraction large"),
+    **dict.fromkeys(_PAUSES, "zero count many fraction large"),
+    **dict.fromkeys(("older_than", "wait"), "none zero count many fraction large"),
+    **dict.fromkeys((*_MAX_HOURS, "pods.watch timeout"), "none count many fraction large"),
+    **dict.fromkeys(("with_options timeout", "with_options deadline"), "none count many fraction large"),
     # What is called, and what is switched.
     "until": "function",
     **dict.fromkeys(("on_change", "on_event", "session"), "none function"),
@@ -123,7 +127,7 @@ RIGHT: Final[dict[str, str]] = {
     "team_id": "none id long path",
     **dict.fromkeys(("default_headers", "headers"), "none mapping"),
     "params": "none nothing mapping numbers nan",
-    "json": f"none flag zero count fraction large huge negative empty blank {_TEXT} text lists {_JSON}",
+    "json": f"none flag zero count many fraction large huge negative empty blank {_TEXT} text lists {_JSON}",
     # Of what they take there is nothing here, but for the default.
     **dict.fromkeys(
         ("status", "only", "since", "pods.history until", "retry", "base_url", "context"), "none"
