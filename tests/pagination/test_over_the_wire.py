@@ -199,23 +199,6 @@ async def test_single_pages_and_history_tell_the_place_of_a_row() -> None:
         assert error.path == "data[3].gpuCount"
 
 
-@pytest.mark.parametrize("when", [1, 3])
-async def test_records_that_end_while_one_reads_are_found(when: int) -> None:
-    """Records of running pods stand last; those that end move to the front, where one has read already."""
-    rows = RECORDS[:350]
-
-    def answer(request: Received) -> Answer:
-        if request.number == when:
-            rows[:] = [*rows[-5:], *rows[:-5]]
-        return page(request, rows)
-
-    async with Server(answer) as server, make_client(server.url, max_concurrency=1) as client:
-        found = [record.id async for record in client.pods.history()]
-        assert sorted(found) == sorted(IDS[:350])
-        # The first page again is enough.
-        assert len(server.requests) == 5
-
-
 async def test_a_heartbeat_with_a_time_out_loses_nothing() -> None:
     """`wait_for(anext(pods), ...)` over and over: the request goes on, and the list where it was."""
     gates = [asyncio.Event() for _ in range(6)]
