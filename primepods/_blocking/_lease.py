@@ -110,7 +110,7 @@ class Lease:
                 return LeasedPod(supervisor, self._portal)
         except BaseException as exc:
             # Prevent the order, if the loop's thread has not sent it yet.
-            supervisor.abandon()
+            supervisor.is_ending = True
             _release(self._portal, [supervisor])
             add_notes(exc, supervisor)
             _portals.pop(supervisor, None)

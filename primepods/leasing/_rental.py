@@ -15,6 +15,7 @@ from .. import errors
 from .._operations import LISTENERS
 from .._utils.money import money
 from .._utils.unique_names import is_same_name, unique_name
+from ..config import lease_folder
 from ..errors import PrimePodsError
 from ..models import PodChange
 from ..remote import AsyncRemote, HostEntry, note_hosts, wait_for_login
@@ -71,8 +72,6 @@ class Rental(PodOrder):
         self._others: set[str] = set()
         # Result of the search for the pod by its name, for messages.
         self._shown = "the list does not show it"
-        # Why the ordered pod may be running after its deletion.
-        self._failure: str | None = None
         # The latest error of a request that is repeated, as the end of a message.
         self._last_failure = ""
         self._logged_at = -math.inf
@@ -93,7 +92,7 @@ class Rental(PodOrder):
             _log.info("the name %r is shortened: with its suffix it would exceed 63 characters", prefix)
         _log.info("leasing a pod: its name is %r", name, extra={"pod_name": name})
         record = new_record(name, client.settings, client.server_clock.now())
-        return cls(client, attrs.evolve(spec, name=name), options, LeaseFile.new(client.folder, record))
+        return cls(client, attrs.evolve(spec, name=name), options, LeaseFile.new(lease_folder(), record))
 
     async def resume(self) -> None:
         """Take over the pod of a lease whose process has died; its time and cost count from its order.
@@ -268,23 +267,25 @@ class Rental(PodOrder):
         """Whether the list is needed for the release: a pod exists or may exist."""
         return self.state is not OrderState.NO_POD or bool(self._others)
 
-    async def delete_own(self) -> None:
-        """Delete the ordered pod, unless its id is another's, or nothing shows whose it is."""
+    async def delete_own(self) -> str | None:
+        """Delete the ordered pod, unless it is another's or nothing shows whose; return why it may run."""
         ends_at = self._clock.time() + self._options.release_timeout
-        self._failure = None
         if self.state is OrderState.SENT:
             found, self._shown = await find_named(self.client.listed, self.name, self._clock)
             self._others |= {row.id for row in found}
         try:
             await self._identify(ends_at)
         except PrimePodsError:
-            self._failure = (
+            return (
                 f"the response to its order had the id {self.pod_id}, which neither the list nor `get` has "
                 "shown with this name: that pod may be another's, and is not deleted"
             )
-        if self.state is OrderState.OURS and self.pod_id is not None:
-            self._failure = await self._delete(self.pod_id, ends_at)
-            self.state = OrderState.OURS if self._failure else OrderState.ENDED
+        if self.state is not OrderState.OURS or self.pod_id is None:
+            return None
+        failure = await self._delete(self.pod_id, ends_at)
+        if failure is None:
+            self.state = OrderState.ENDED
+        return failure
 
     async def delete_others(self, listed: list[ListedPod]) -> str | None:
         """Delete every pod with the unique name except the ordered one; return why one may be running."""
@@ -326,7 +327,6 @@ class Rental(PodOrder):
         """
         was_settled, self.is_settled = self.is_settled, True
         self.settled_at = min(self.settled_at, self._clock.boottime())
-        failure = failure or self._failure
         # After an uncertain order, the user has already got its CreateUncertainError.
         if failure is None and self.state in {OrderState.SENT, OrderState.ANOTHERS}:
             failure = f"{UNKNOWN[self.state]}, and {self._shown}"
@@ -376,10 +376,7 @@ class Rental(PodOrder):
         )
         self.release_error = error
         _log.error("%s", error, extra={"pod_id": pod_id, "pod_name": self.name})
-        if self._listeners is not None:
-            from ..events import ReleaseFailed  # noqa: PLC0415 - loaded with the first on_event
-
-            self._listeners.notify(ReleaseFailed(pod_id=pod_id, name=self.name, price_hr=error.price_hr))
+        self._notify("ReleaseFailed", pod_id=pod_id, price_hr=error.price_hr)
         self._leave_to_sweep()
 
     def keep(self) -> None:
@@ -396,9 +393,12 @@ class Rental(PodOrder):
         self, kind: Literal["LeaseStarted", "LeaseReady", "LeaseKept", "LeaseReleased"], **fields: float
     ) -> None:
         """Report an event of the lease to ``on_event``."""
-        if self._listeners is None or self.pod is None:
-            return
-        from .. import events  # noqa: PLC0415 - loaded with the first on_event
+        if self.pod is not None:
+            fields |= {"price_hr": self.price_hr, "seconds": self.seconds}
+            self._notify(kind, pod_id=self.pod.id, **fields)
 
-        fields |= {"price_hr": self.price_hr, "seconds": self.seconds}
-        self._listeners.notify(getattr(events, kind)(pod_id=self.pod.id, name=self.name, **fields))
+    def _notify(self, kind: str, **fields: object) -> None:
+        if self._listeners is not None:
+            from .. import events  # noqa: PLC0415 - loaded with the first on_event
+
+            self._listeners.notify(getattr(events, kind)(name=self.name, **fields))

@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 
 import attrs
@@ -17,7 +16,6 @@ import attrs
 from .._operations import empty_context
 from .._utils.clock import Clock, ServerClock, doubled
 from .._utils.unique_names import is_same_name
-from ..config import lease_folder
 from ..errors import (
     AuthenticationError,
     ClientClosedError,
@@ -94,33 +92,26 @@ class PodsAPI(Protocol):
 
     def list(self) -> AsyncPager[Pod]:
         """See :class:`primepods.AsyncPods`."""
-        ...
 
     async def get(self, pod_id: str) -> Pod:
         """See :class:`primepods.AsyncPods`."""
-        ...
 
     async def page(self, *, limit: int) -> Page[Pod]:
         """See :class:`primepods.AsyncPods`."""
-        ...
 
     def history(self) -> AsyncPager[HistoryRecord]:
         """See :class:`primepods.AsyncPods`."""
-        ...
 
     async def wait_ready(
         self, pod_id: str, *, timeout: float, interval: float, on_change: OnChange | None
     ) -> PodStatus:
         """See :class:`primepods.AsyncPods`."""
-        ...
 
     async def wait_gone(self, pod_id: str, *, timeout: float, interval: float) -> None:
         """See :class:`primepods.AsyncPods`."""
-        ...
 
     async def delete(self, pod_id: str, *, missing_ok: bool) -> PodState:
         """See :class:`primepods.AsyncPods`."""
-        ...
 
 
 class SharedList:
@@ -167,15 +158,6 @@ class TeamClient:
     server_clock: ServerClock
     shared_list: SharedList
     describe_disks: Callable[[Sequence[str]], Awaitable[str]]
-
-    @property
-    def folder(self) -> Path:
-        """Where the files of leases are.
-
-        Raises:
-            ConfigError: There is no home directory, and ``PRIMEPODS_STATE_DIR`` is not set.
-        """
-        return lease_folder()
 
 
 @attrs.frozen(kw_only=True)

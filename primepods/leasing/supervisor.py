@@ -38,8 +38,8 @@ from .pods_api import LIST_TIMEOUT, LeaseOptions, ListedPod, Listing, TeamClient
 _log = logging.getLogger("primepods")
 
 _INTERRUPTS: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
-# Seconds between two checks of the lease file and of the budget.
-# One long timer would not do for the budget: timers stand still while the machine sleeps, billing does not.
+# Seconds between two checks of the budget. One long timer would not do: timers stand still while the machine
+# sleeps, billing does not.
 _CHECK_INTERVAL: Final = 60.0
 # Seconds; closer interruptions count as one: the end of a loop cancels all tasks of a lease together.
 _MIN_INTERRUPTION_INTERVAL: Final = 0.05
@@ -53,8 +53,7 @@ class LeaseSupervisor:
     Args:
         orders: The pods to order, the preferred first, each with the client of the team that pays for it.
         options: The parameters of the lease.
-        add: Adds this lease to those that are released when the client closes.
-        discard: Removes it, when it is released.
+        add: Adds this lease to those that are released when the client closes; returns what removes it.
 
     Attributes:
         is_ready: Whether the pod can be used.
@@ -71,9 +70,7 @@ class LeaseSupervisor:
         self,
         orders: Sequence[tuple[TeamClient, PodSpec]],
         options: LeaseOptions,
-        *,
-        add: Callable[[LeaseSupervisor], None],
-        discard: Callable[[LeaseSupervisor], None],
+        add: Callable[[LeaseSupervisor], Callable[[], object]],
     ) -> None:
         self.is_ready: bool = False
         self.is_ending: bool = False
@@ -87,7 +84,6 @@ class LeaseSupervisor:
         self.options: LeaseOptions = options
         self._orders = orders
         self._add = add
-        self._discard = discard
         self._clock = orders[0][0].settings.clock
         self._rentals: list[Rental] = []
         self._budget = Budget(options, self._rentals)
@@ -96,6 +92,8 @@ class LeaseSupervisor:
         self._interruptions = 0
         self._interrupted_at = -math.inf
         self._changed = asyncio.Event()
+        # Set when the pod is ready, or nothing is left to do.
+        self._has_entered = asyncio.Event()
         self._pid = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -132,25 +130,23 @@ class LeaseSupervisor:
             ClientClosedError: The client is being closed.
         """
         # Add this lease first: its task may run as soon as the task exists.
-        self._add(self)
-        loop = asyncio.get_running_loop()
+        discard = self._add(self)
         self._on_change = on_change
-        self._ready: asyncio.Future[None] = loop.create_future()
+        self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
         operation = begin_operation("pods.lease", self._orders[0][0].settings)
         # In an empty context, so that a cancel scope around the block does not affect the task.
         context = empty_context()
         if operation is not None:
             context.run(LISTENERS.set, operation.listeners)
-        self._task = loop.create_task(self._run(), context=context)
-        self._task.add_done_callback(lambda _: self._discard(self))
+        self._task = self._loop.create_task(self._run(), context=context)
+        self._task.add_done_callback(lambda _: discard())
         if operation is not None:
             # Of several errors, the operation reports that a pod may be running.
             self._task.add_done_callback(
                 lambda _: operation.end(self.release_error or self.budget_error or self.error)
             )
-        # Done when the pod is ready, or nothing is left to do.
-        await asyncio.wait({self._ready})
+        await self._has_entered.wait()
 
     def ready_pod(self) -> tuple[Rental, Pod, PodStatus, SSHTarget]:
         """Return the order of the ready pod, the pod, its status and its ssh target."""
@@ -179,8 +175,7 @@ class LeaseSupervisor:
     @property
     def is_stranded(self) -> bool:
         """Whether the lease can do nothing, because its event loop has stopped."""
-        loop = self._ready.get_loop()
-        return loop is not asyncio.get_running_loop() and not loop.is_running()
+        return self._loop is not asyncio.get_running_loop() and not self._loop.is_running()
 
     @property
     def is_usable(self) -> bool:
@@ -210,13 +205,12 @@ class LeaseSupervisor:
                 rental.label,
             )
 
-    def abandon(self) -> None:
-        """Prevent an order that has not begun; may be called from any thread."""
-        self.is_ending = True
-
     def end(self) -> None:
         """Start the release, if it has not started; call it in the event loop."""
-        if not self._report_if_stranded():
+        if not self.is_open:
+            return
+        if self.is_stranded:
+            self._give_up("the event loop of its lease has ended")
             return
         ctrl_c.intercept(self._on_ctrl_c)
         if not self.is_ending:
@@ -228,11 +222,9 @@ class LeaseSupervisor:
 
     def interrupt(self) -> None:
         """Start the release; a second call hurries it, a third gives it up; call it in the event loop."""
-        if not self._report_if_stranded():
-            return
         now = self._clock.time()
-        was_ending = self.is_ending
-        if was_ending and now - self._interrupted_at >= _MIN_INTERRUPTION_INTERVAL:
+        was_ending, is_possible = self.is_ending, self.is_open and not self.is_stranded
+        if is_possible and was_ending and now - self._interrupted_at >= _MIN_INTERRUPTION_INTERVAL:
             self._interruptions += 1
             if self._interruptions == 1:
                 label = self._rentals[-1].label if self._rentals else "The pod"
@@ -241,19 +233,11 @@ class LeaseSupervisor:
                 rental.deletion.hurry()
         self.end()
         self._interrupted_at = now
-        if self.is_ready and not was_ending and self.on_pod_lost is not None:
+        if is_possible and self.is_ready and not was_ending and self.on_pod_lost is not None:
             # A block that ends calls `end`. So other code has cancelled the lease's task, and perhaps not the
             # block's task.
             _log.warning("a lease was cancelled from outside: its pod is deleted, and its block ends")
             self.on_pod_lost()
-
-    def _report_if_stranded(self) -> bool:
-        """Report that the pod may run if the event loop has stopped; return whether a release is possible."""
-        if self.is_open and self.is_stranded:
-            for rental in self._rentals:
-                rental.give_up("the event loop of its lease has ended")
-            return False
-        return self.is_open
 
     def _on_ctrl_c(self) -> None:
         self.had_ctrl_c = True
@@ -268,8 +252,13 @@ class LeaseSupervisor:
                 self.interrupt()
             self.end()
             while (error := await self._run_phase(self._release(*reversed(self._rentals)))) is not None:
-                if self._has_given_up or not isinstance(error, _INTERRUPTS):
-                    self._give_up(error)
+                if not self.has_begun_in_this_process:
+                    break
+                if self._has_given_up:
+                    self._give_up("its release was interrupted")
+                    break
+                if not isinstance(error, _INTERRUPTS):
+                    self._give_up(f"its release failed with {error!r}")
                     break
                 self.interrupt()
             if self.disk_note is not None:
@@ -277,20 +266,16 @@ class LeaseSupervisor:
             if self._rentals and self.release_error is None:
                 say_deleted(self.error, self._rentals[-1].pod_id)
             self.is_ready = False
-            if not self._ready.done():
-                self._ready.set_result(None)
+            self._has_entered.set()
             if self.budget_error is not None and self.on_pod_lost is not None:
                 self.on_pod_lost()
         finally:
             ctrl_c.stop_intercepting(self._on_ctrl_c)
 
-    def _give_up(self, error: BaseException) -> None:
-        """Report the pods after the release was interrupted too often, or has failed with a defect."""
-        if self.has_begun_in_this_process:
-            is_interrupted = self._has_given_up
-            reason = "its release was interrupted" if is_interrupted else f"its release failed with {error!r}"
-            for rental in self._rentals:
-                rental.give_up(reason)
+    def _give_up(self, reason: str) -> None:
+        """Report the pods that may run after a release that has not ended."""
+        for rental in self._rentals:
+            rental.give_up(reason)
 
     @property
     def _has_given_up(self) -> bool:
@@ -327,7 +312,7 @@ class LeaseSupervisor:
         return asyncio.CancelledError() if not phase.done() or phase.cancelled() else phase.exception()
 
     async def _use(self) -> None:
-        """The first phase: order pods until one is ready, then keep its file there until the cancellation."""
+        """The first phase: order pods until one is ready, then wait for the cancellation."""
         if self.options.login:
             await self.options.ssh.check()
         failures: list[PrimePodsError] = []
@@ -354,18 +339,14 @@ class LeaseSupervisor:
         rental = self._rentals[-1]
         self.is_ready = True
         rental.notify("LeaseReady")
-        self._ready.set_result(None)
+        self._has_entered.set()
         for each in self._rentals:
             await each.delete_others(listed)
         if disks := rental.spec.disks:
             self.disk_note = f"Disks that stay, and are billed: {', '.join(disks)}"
             # The prices now, so that nothing has to be read at the end.
             self.disk_note = await rental.client.describe_disks(disks)
-        while True:
-            await self._clock.sleep(_CHECK_INTERVAL)
-            if await asyncio.to_thread(rental.file.restore):
-                text = "the file %s of %s was removed: it is written again"
-                _log.warning(text, rental.file.path, rental.label)
+        await asyncio.Event().wait()
 
     async def _order(self, client: TeamClient, spec: PodSpec) -> Rental:
         """Order a pod; order again while the API's rate limit refuses the order."""
@@ -422,9 +403,10 @@ class LeaseSupervisor:
 
         Also called for a single order whose spec has failed.
         """
+        failures: dict[Rental, str | None] = {}
         for rental in rentals:
             if not rental.is_settled and not rental.is_kept:
-                await rental.delete_own()
+                failures[rental] = await rental.delete_own()
         listings: dict[str | None, Listing] = {}
         for rental in rentals:
             team_id = rental.client.settings.team_id
@@ -432,7 +414,7 @@ class LeaseSupervisor:
             if team_id not in listings and any(each.needs_list for each in rentals):
                 listings[team_id] = await self._read_list(rental.client)
             listed, is_complete = listings.get(team_id, ([], False))
-            failure = await rental.delete_others(listed)
+            failure = await rental.delete_others(listed) or failures.get(rental)
             rental.settle(failure, is_searched=is_complete or not is_needed)
 
     async def _read_list(self, client: TeamClient) -> Listing:

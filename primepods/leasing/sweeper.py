@@ -14,6 +14,7 @@ import attrs
 from .._utils.concurrency import map_bounded
 from .._utils.text import quote
 from .._utils.unique_names import expiry_of, is_same_name
+from ..config import lease_folder
 from ..errors import ConfigError, CreateUncertainError, NotFoundError, PrimePodsError
 from ._record import LeaseRecord, as_time
 from .ledger import LeaseFile, Ledger, read_ledger
@@ -124,7 +125,7 @@ class Sweeper:
             ConfigError: The folder cannot be read, and is needed.
         """
         try:
-            ledger = read_ledger(self.client.folder, self.client.settings.clock.wall())
+            ledger = read_ledger(lease_folder(), self.client.settings.clock.wall())
         except (ConfigError, OSError):
             if not self.expired:
                 raise

@@ -288,10 +288,10 @@ MUTANTS: Final = (
     ),
     Mutant(
         "leasing/ledger.py",
-        "        if self._is_removed or self.path.exists():\n",
-        "        if self.path.exists():\n",
-        "The file of a pod that is kept is written again, and a sweep deletes the pod.",
-        ("tests/renting/test_ledger.py::test_a_removed_file_is_not_written_again",),
+        "                self._is_own = False\n",
+        "",
+        "The file of an interrupted lease is written after its removal.",
+        ("tests/renting/test_ledger.py::test_a_removed_file_is_not_written",),
     ),
     Mutant(
         "leasing/ledger.py",
@@ -302,7 +302,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "leasing/ledger.py",
-        "            sync_folder(self.path.parent)\n",
+        "        sync_folder(self.path.parent)\n",
         "",
         "The name of a file is not synced, and a power cut makes a pod ownerless.",
         ("story power_cut",),
