@@ -56,7 +56,6 @@ class Rental(PodOrder):
         client: The client of the team that pays.
         file: The lease file.
         release_error: The error that says why the pod may still be running, or ``None``.
-        is_settled: Whether the release is done.
         deletion: Deletes its pods.
     """
 
@@ -65,7 +64,6 @@ class Rental(PodOrder):
         self.client: TeamClient = client
         self.file: LeaseFile = file
         self.release_error: errors.NotReleasedError | None = None
-        self.is_settled: bool = False
         self.deletion: Deletion = Deletion(client, options, self._note_failure)
         self._options = options
         # Ids of other pods with the unique name that are not confirmed gone yet.
@@ -232,7 +230,7 @@ class Rental(PodOrder):
         try:
             async with self._clock.timeout_at(ends_at):
                 while True:
-                    listed, _ = await client.shared_list.read(client)
+                    listed, _ = await client.shared_list.read(client, ends_at)
                     self._note_others(listed)
                     shown = {row.id: row.name for row in listed}
                     try:
@@ -325,7 +323,7 @@ class Rental(PodOrder):
             failure: Why a pod may be running, or ``None``.
             is_searched: Whether the whole list was searched for other pods with the unique name.
         """
-        was_settled, self.is_settled = self.is_settled, True
+        was_settled = self.is_settled
         self.settled_at = min(self.settled_at, self._clock.boottime())
         # After an uncertain order, the user has already got its CreateUncertainError.
         if failure is None and self.state in {OrderState.SENT, OrderState.ANOTHERS}:

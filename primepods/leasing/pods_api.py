@@ -120,8 +120,13 @@ class SharedList:
     def __init__(self) -> None:
         self._readings: dict[str | None, asyncio.Task[Listing]] = {}
 
-    async def read(self, client: TeamClient) -> Listing:
-        """Return the pods of the client's team that could be read; none if reading takes over 10 s."""
+    async def read(self, client: TeamClient, ends_at: float) -> Listing:
+        """Return the pods of the client's team that could be read; none if that takes over 10 s.
+
+        Args:
+            client: The client.
+            ends_at: Time to give up before.
+        """
         team_id = client.settings.team_id
         reading = self._readings.get(team_id)
         if reading is None or reading.get_loop() is not asyncio.get_running_loop():
@@ -131,9 +136,11 @@ class SharedList:
             )
             self._readings[team_id] = reading
             reading.add_done_callback(lambda _: self._readings.pop(team_id, None))
-        # Don't await the task: cancelling one caller would cancel it.
-        await asyncio.wait({reading})
-        return ([], False) if reading.cancelled() else reading.result()
+        with suppress(TimeoutError):
+            async with client.settings.clock.timeout_at(ends_at):
+                # Don't await the task: cancelling one caller would cancel it.
+                await asyncio.wait({reading})
+        return reading.result() if reading.done() and not reading.cancelled() else ([], False)
 
 
 @attrs.frozen(kw_only=True)

@@ -17,16 +17,14 @@ import logging
 import math
 import os
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from .. import errors
 from .._operations import LISTENERS, begin_operation, empty_context
 from ..errors import PrimePodsError
-from ..models import Pod, PodChange, PodStatus
+from ..models import PodChange
 from ..specs import PodSpec
-from ..ssh import SSHTarget
 from ..waiting import OnChange
 from ._ctrl_c import ctrl_c
 from ._failover import log_failover, reorder_delay, say_deleted, tries_next_spec
@@ -61,7 +59,8 @@ class LeaseSupervisor:
         error: The error that says why no pod became ready.
         budget_error: The error that says which budget is used up.
         had_ctrl_c: Whether Ctrl-C was intercepted; the caller raises ``KeyboardInterrupt`` in the end.
-        options: The parameters of the lease.
+        rentals: Its orders; the last one is of the ready pod.
+        budget: Its limits and cost.
         on_pod_lost: Called when the pod is deleted before the end of its block.
         on_order: Called with the lease file of each order, before it is sent.
     """
@@ -79,14 +78,14 @@ class LeaseSupervisor:
         self.had_ctrl_c: bool = False
         self.disk_note: str | None = None
         """Which disks stay after the lease, and what they cost."""
-        self.on_pod_lost: Callable[[], None] | None = None
-        self.on_order: Callable[[Path], None] | None = None
+        self.on_pod_lost: Callable[[], None] = lambda: None
+        self.on_order: Callable[[Path], None] = lambda _: None
         self.options: LeaseOptions = options
+        self.rentals: list[Rental] = []
+        self.budget: Budget = Budget(options, self.rentals)
         self._orders = orders
         self._add = add
         self._clock = orders[0][0].settings.clock
-        self._rentals: list[Rental] = []
-        self._budget = Budget(options, self._rentals)
         self._resumed: LeaseFile | None = None
         self._is_ordering = False
         self._interruptions = 0
@@ -148,13 +147,6 @@ class LeaseSupervisor:
             )
         await self._has_entered.wait()
 
-    def ready_pod(self) -> tuple[Rental, Pod, PodStatus, SSHTarget]:
-        """Return the order of the ready pod, the pod, its status and its ssh target."""
-        rental = self._rentals[-1]
-        if rental.pod is None or rental.status is None or rental.status.ssh is None:
-            raise RuntimeError("The pod is not ready.")
-        return rental, rental.pod, rental.status, rental.status.ssh
-
     @property
     def has_begun_in_this_process(self) -> bool:
         """Whether this process began the lease; a forked child leaves the pod to its parent."""
@@ -178,23 +170,13 @@ class LeaseSupervisor:
         return self._loop is not asyncio.get_running_loop() and not self._loop.is_running()
 
     @property
-    def is_usable(self) -> bool:
-        """Whether the pod is not being deleted: a deleted pod's address may be given to another machine."""
-        return not self.is_ending or self._rentals[-1].is_kept
-
-    @property
-    def spent(self) -> float:
-        """Cost of all its pods so far, at the highest prices seen."""
-        return self._budget.spent
-
-    @property
     def release_error(self) -> errors.NotReleasedError | None:
         """The error that says why a pod may still be running."""
-        return next((rental.release_error for rental in self._rentals if rental.release_error), None)
+        return next((rental.release_error for rental in self.rentals if rental.release_error), None)
 
     def keep(self) -> None:
         """Keep the pod after the lease, and ignore its budget."""
-        rental = self._rentals[-1]
+        rental = self.rentals[-1]
         if self.is_ending:
             _log.warning("%s is not kept: its lease has ended, and deletes it", rental.label)
             return
@@ -226,14 +208,14 @@ class LeaseSupervisor:
         was_ending, is_possible = self.is_ending, self.is_open and not self.is_stranded
         if is_possible and was_ending and now - self._interrupted_at >= _MIN_INTERRUPTION_INTERVAL:
             self._interruptions += 1
-            if self._interruptions == 1:
-                label = self._rentals[-1].label if self._rentals else "The pod"
-                _log.warning("%s is being deleted: if interrupted again, it may be left running", label)
-            for rental in self._rentals:
+            if self._interruptions == 1 and self.rentals:
+                text = "%s is being deleted: if interrupted again, it may be left running"
+                _log.warning(text, self.rentals[-1].label)
+            for rental in self.rentals:
                 rental.deletion.hurry()
         self.end()
         self._interrupted_at = now
-        if is_possible and self.is_ready and not was_ending and self.on_pod_lost is not None:
+        if is_possible and self.is_ready and not was_ending:
             # A block that ends calls `end`. So other code has cancelled the lease's task, and perhaps not the
             # block's task.
             _log.warning("a lease was cancelled from outside: its pod is deleted, and its block ends")
@@ -251,7 +233,7 @@ class LeaseSupervisor:
             elif not self.is_ending:
                 self.interrupt()
             self.end()
-            while (error := await self._run_phase(self._release(*reversed(self._rentals)))) is not None:
+            while (error := await self._run_phase(self._release(*reversed(self.rentals)))) is not None:
                 if not self.has_begun_in_this_process:
                     break
                 if self._has_given_up:
@@ -263,18 +245,18 @@ class LeaseSupervisor:
                 self.interrupt()
             if self.disk_note is not None:
                 _log.info("%s", self.disk_note)
-            if self._rentals and self.release_error is None:
-                say_deleted(self.error, self._rentals[-1].pod_id)
+            if self.rentals and self.release_error is None:
+                say_deleted(self.error, self.rentals[-1].pod_id)
             self.is_ready = False
             self._has_entered.set()
-            if self.budget_error is not None and self.on_pod_lost is not None:
+            if self.budget_error is not None:
                 self.on_pod_lost()
         finally:
             ctrl_c.stop_intercepting(self._on_ctrl_c)
 
     def _give_up(self, reason: str) -> None:
         """Report the pods that may run after a release that has not ended."""
-        for rental in self._rentals:
+        for rental in self.rentals:
             rental.give_up(reason)
 
     @property
@@ -287,9 +269,7 @@ class LeaseSupervisor:
     ) -> BaseException | None:
         """Run a phase in a task of its own, and return its error; interruptions of this task do not end it.
 
-        Args:
-            work: The phase; it is cancelled if the lease is given up.
-            ends_use: Whether the end of the lease cancels the phase, except while it orders a pod.
+        With ``ends_use``, the end of the lease cancels the phase, except while it orders a pod.
         """
         phase = asyncio.get_running_loop().create_task(work)
         phase.add_done_callback(lambda _: self._changed.set())
@@ -297,9 +277,9 @@ class LeaseSupervisor:
         # A callback that ignores its cancellation delays the release by a minute, no longer.
         while not phase.done() and self._clock.time() < cancelled_at + _CHECK_INTERVAL:
             self._changed.clear()
-            seconds_left = math.inf if self.is_ending else 3600 * self._budget.hours_left
+            seconds_left = math.inf if self.is_ending else 3600 * self.budget.hours_left
             if seconds_left <= 0:
-                self.budget_error = self._budget.error()
+                self.budget_error = self.budget.error()
                 self.end()
             if self._has_given_up or (ends_use and self.is_ending and not self._is_ordering):
                 phase.cancel()
@@ -328,7 +308,7 @@ class LeaseSupervisor:
                 left = len(self._orders) - number
                 if left == 0 or not tries_next_spec(failures):
                     raise
-                rental = self._rentals[-1]
+                rental = self.rentals[-1]
                 if rental.pod_id is not None:
                     # A pod without an id, which may appear later, is left to the end of the lease.
                     await self._release(rental)
@@ -336,11 +316,11 @@ class LeaseSupervisor:
                     raise
                 say_deleted(exc, rental.pod_id)
                 log_failover(rental.name, exc, left)
-        rental = self._rentals[-1]
+        rental = self.rentals[-1]
         self.is_ready = True
         rental.notify("LeaseReady")
         self._has_entered.set()
-        for each in self._rentals:
+        for each in self.rentals:
             await each.delete_others(listed)
         if disks := rental.spec.disks:
             self.disk_note = f"Disks that stay, and are billed: {', '.join(disks)}"
@@ -351,19 +331,18 @@ class LeaseSupervisor:
     async def _order(self, client: TeamClient, spec: PodSpec) -> Rental:
         """Order a pod; order again while the API's rate limit refuses the order."""
         if self._resumed is not None:
-            self._rentals.append(Rental(client, spec, self.options, self._resumed))
-            await self._rentals[-1].resume()
-            return self._rentals[-1]
+            self.rentals.append(Rental(client, spec, self.options, self._resumed))
+            await self.rentals[-1].resume()
+            return self.rentals[-1]
         ends_at = self._clock.time() + self.options.ready_timeout
         refusals = 0
         while True:
             try:
                 rental = await Rental.prepare(client, spec, self.options)
                 # Before the file is written: if that is interrupted, the release removes it.
-                self._rentals.append(rental)
+                self.rentals.append(rental)
                 await asyncio.to_thread(rental.file.write)
-                if self.on_order is not None:
-                    self.on_order(rental.file.path)
+                self.on_order(rental.file.path)
                 await client.allow(rental.spec)
                 if self.is_ending:
                     raise asyncio.CancelledError
@@ -412,15 +391,10 @@ class LeaseSupervisor:
             team_id = rental.client.settings.team_id
             is_needed = rental.needs_list
             if team_id not in listings and any(each.needs_list for each in rentals):
-                listings[team_id] = await self._read_list(rental.client)
+                # After an interruption, all of the release may last 10 s.
+                started_at = self._interrupted_at if self._interruptions else self._clock.time()
+                ends_at = started_at + LIST_TIMEOUT
+                listings[team_id] = await rental.client.shared_list.read(rental.client, ends_at)
             listed, is_complete = listings.get(team_id, ([], False))
             failure = await rental.delete_others(listed) or failures.get(rental)
             rental.settle(failure, is_searched=is_complete or not is_needed)
-
-    async def _read_list(self, client: TeamClient) -> Listing:
-        """Read the list; no longer than 10 s after an interruption of the release."""
-        started_at = self._interrupted_at if self._interruptions else self._clock.time()
-        with suppress(TimeoutError):
-            async with self._clock.timeout_at(started_at + LIST_TIMEOUT):
-                return await client.shared_list.read(client)
-        return [], False
