@@ -10,7 +10,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from .._utils.arguments import check_callable
 from ..errors import PrimePodsError
-from ..leasing.lease import AsyncLease, AsyncLeasedPod, LeasedPodView, add_notes, entry_error, exit_error
+from ..leasing.lease import AsyncLease, AsyncLeasedPod, LeasedPodView, add_notes, check_ready, exit_error
 from ..leasing.supervisor import LeaseSupervisor
 from ..models import PodChange
 from ._call import in_calling_thread
@@ -105,8 +105,8 @@ class Lease:
         try:
             _portals[supervisor] = self._portal
             self._portal.call(supervisor.begin, on_change=in_calling_thread(self._on_change))
-            if supervisor.is_ready:
-                return LeasedPod(supervisor, self._portal)
+            check_ready(supervisor)
+            return LeasedPod(supervisor, self._portal)
         except BaseException as exc:
             # Prevent the order, if the loop's thread has not sent it yet.
             supervisor.is_ending = True
@@ -114,10 +114,6 @@ class Lease:
             add_notes(exc, supervisor)
             _portals.pop(supervisor, None)
             raise
-        _portals.pop(supervisor, None)
-        error = entry_error(supervisor)
-        add_notes(error, supervisor)
-        raise error
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None

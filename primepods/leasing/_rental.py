@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Self
 
 import attrs
 
@@ -387,10 +387,8 @@ class Rental(PodOrder):
         self.file.update(given_up=True)
         self.file.close()
 
-    def notify(
-        self, kind: Literal["LeaseStarted", "LeaseReady", "LeaseKept", "LeaseReleased"], **fields: float
-    ) -> None:
-        """Report an event of the lease to ``on_event``."""
+    def notify(self, kind: str, **fields: float) -> None:
+        """Report an event of the lease to ``on_event``, by the name of its class."""
         if self.pod is not None:
             fields |= {"price_hr": self.price_hr, "seconds": self.seconds}
             self._notify(kind, pod_id=self.pod.id, **fields)

@@ -171,15 +171,12 @@ class AsyncLease:
         supervisor.on_pod_lost = self._end_block
         try:
             await supervisor.begin(self._on_change)
+            check_ready(supervisor, intercepted_ctrl_c(supervisor))
         except BaseException as exc:
             supervisor.interrupt()
             await wait_released(supervisor)
             add_notes(exc, supervisor)
             raise
-        if not supervisor.is_ready:
-            error = intercepted_ctrl_c(supervisor) or entry_error(supervisor)
-            add_notes(error, supervisor)
-            raise error
         task = asyncio.current_task()
         self._earlier_cancellations = task.cancelling() if task else 0
         # Its cancellation of the block can be told from others.
@@ -221,14 +218,13 @@ class AsyncLease:
             raise error from None
 
 
-def entry_error(supervisor: LeaseSupervisor) -> BaseException:
-    """Return the error of a lease that got no pod."""
-    return (
-        supervisor.budget_error
-        or supervisor.error
-        or supervisor.release_error
-        or ClientClosedError("The client was closed before the pod was ready. The pod is deleted.")
-    )
+def check_ready(supervisor: LeaseSupervisor, interrupted: BaseException | None = None) -> None:
+    """Raise the error of a lease that got no pod."""
+    if not supervisor.is_ready:
+        closed = ClientClosedError("The client was closed before the pod was ready. The pod is deleted.")
+        raise (
+            interrupted or supervisor.budget_error or supervisor.error or supervisor.release_error or closed
+        )
 
 
 def exit_error(supervisor: LeaseSupervisor) -> BaseException | None:

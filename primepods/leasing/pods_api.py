@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 import attrs
 
 from .._operations import empty_context
+from .._utils.arguments import check_amount
 from .._utils.clock import Clock, ServerClock, doubled
 from .._utils.unique_names import is_same_name
 from ..errors import (
@@ -299,11 +300,13 @@ async def expiry_after(hours: float | None, pods: PodsAPI, server_clock: ServerC
     unknown, it is read again.
 
     Raises:
+        ValueError: The hours are not a positive number.
         ProtocolError: The server's time is not confirmed.
         PrimePodsError: The API cannot be read.
     """
     if hours is None:
         return None
+    check_amount("max_hours", hours, "number of hours")
     consequence = "nothing is ordered, because its expiry would be unknown"
     try:
         now = await confirmed_time(pods, server_clock, consequence)

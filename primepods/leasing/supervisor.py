@@ -314,8 +314,7 @@ class LeaseSupervisor:
                     await self._release(rental)
                 if self.release_error is not None:
                     raise
-                say_deleted(exc, rental.pod_id)
-                log_failover(rental.name, exc, left)
+                log_failover(exc, rental.name, rental.pod_id, left)
         rental = self.rentals[-1]
         self.is_ready = True
         rental.notify("LeaseReady")

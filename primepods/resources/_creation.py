@@ -20,7 +20,6 @@ from .. import errors
 from .._decoding.pods import decode_pod
 from .._http.executor import RequestExecutor
 from .._http.request import PODS, Request, item_request
-from .._utils.arguments import check_amount
 from .._utils.money import money
 from .._utils.text import quote
 from .._utils.unique_names import (
@@ -77,8 +76,6 @@ class PodCreator:
 
     async def create(self, spec: PodSpec, max_hours: float | None = None) -> Pod:
         """Create a pod; see :meth:`primepods.AsyncPods.create`."""
-        if max_hours is not None:
-            check_amount("max_hours", max_hours, "number of hours")
         expires_at = await expiry_after(max_hours, self._pods, self._server_clock)
         if check_spec(spec).name is None or expires_at is not None:
             name = unique_name(spec.name or "primepods", self._clock.random, expires_at)
@@ -102,13 +99,13 @@ class PodCreator:
 
     async def ensure(self, spec: PodSpec, max_hours: float | None = None) -> Pod:
         """Return a pod with the spec's name; see :meth:`primepods.AsyncPods.ensure`."""
-        if max_hours is not None:
-            check_amount("max_hours", max_hours, "number of hours")
         name = check_spec(spec).name
         if name is None:
             raise ValueError("pods.ensure needs PodSpec.name: it finds the pod by that")
         expires_at = await expiry_after(max_hours, self._pods, self._server_clock)
-        listed, unreadable = await self._pods.list().find(_is_living)
+        listed, unreadable = await self._pods.list().find(
+            lambda pod: not pod.has_failed and not pod.has_ended
+        )
         now = self._server_clock.now() or -math.inf
         same = [pod for pod in listed if is_same_name(name, pod.name)]
         same += [
@@ -242,10 +239,6 @@ class PodCreator:
         leased = {record.pod_id for record in ledger.records.values()}
         unleased = [pod for pod in candidates if pod.id not in leased]
         return unleased if len(unleased) == 1 else []
-
-
-def _is_living(pod: Pod) -> bool:
-    return not pod.has_failed and not pod.has_ended
 
 
 def check_specs(spec: PodSpec | Iterable[PodSpec]) -> list[PodSpec]:
