@@ -97,8 +97,7 @@ class LeaseSupervisor:
         self._task: asyncio.Task[None] | None = None
 
     def check_unused(self) -> None:
-        """Raise an error if the lease was begun before."""
-        # Begun in this process, or before a fork.
+        """Raise an error if the lease was begun before, in this process or before a fork."""
         if self._pid != 0:
             raise RuntimeError("A lease is used once. Make another with `pods.lease`.")
 
@@ -204,9 +203,11 @@ class LeaseSupervisor:
 
     def interrupt(self) -> None:
         """Start the release; a second call hurries it, a third gives it up; call it in the event loop."""
-        now = self._clock.time()
-        was_ending, is_possible = self.is_ending, self.is_open and not self.is_stranded
-        if is_possible and was_ending and now - self._interrupted_at >= _MIN_INTERRUPTION_INTERVAL:
+        if not self.is_open or self.is_stranded:
+            self.end()
+            return
+        now, was_ending = self._clock.time(), self.is_ending
+        if was_ending and now - self._interrupted_at >= _MIN_INTERRUPTION_INTERVAL:
             self._interruptions += 1
             if self._interruptions == 1 and self.rentals:
                 text = "%s is being deleted: if interrupted again, it may be left running"
@@ -215,7 +216,7 @@ class LeaseSupervisor:
                 rental.deletion.hurry()
         self.end()
         self._interrupted_at = now
-        if is_possible and self.is_ready and not was_ending:
+        if self.is_ready and not was_ending:
             # A block that ends calls `end`. So other code has cancelled the lease's task, and perhaps not the
             # block's task.
             _log.warning("a lease was cancelled from outside: its pod is deleted, and its block ends")
@@ -377,10 +378,7 @@ class LeaseSupervisor:
             raise RuntimeError(f"on_change raised {exc!r}") from exc
 
     async def _release(self, *rentals: Rental) -> None:
-        """The second phase: delete the pods, then what the list shows under a name of the lease.
-
-        Also called for a single order whose spec has failed.
-        """
+        """The second phase, also for one failed spec: delete the pods, then others that have their names."""
         failures: dict[Rental, str | None] = {}
         for rental in rentals:
             if not rental.is_settled and not rental.is_kept:
