@@ -198,8 +198,13 @@ MUTANTS: Final = (
     ),
     Mutant(
         "leasing/_rental.py",
-        "if self.state is not OrderState.OURS or self.pod_id is None:",
-        "if self.pod_id is None:",
+        """        except PrimePodsError:
+            return (
+                f"the response""",
+        """        except PrimePodsError:
+            self.state = OrderState.OURS
+            _ = (
+                f"the response""",
         "A lease deletes a pod that nothing has shown with its name.",
         (
             "tests/renting/test_identity.py::test_an_id_that_nothing_shows_is_neither_used_nor_deleted[False-missing]",
