@@ -109,7 +109,7 @@ def command(
         print_info(f"{count(ended, 'run')} deleted")
         return
     _RUNS.print([_row(run) for run in runs], print_options)
-    if not runs and print_options.is_table:
+    if not runs and not unreadable and print_options.is_table:
         print_info("No runs here. Start one with primepods run --detach.")
 
 

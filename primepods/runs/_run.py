@@ -9,11 +9,14 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from types import UnionType
+from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import attrs
 
+from .._utils.text import quote
 from .._utils.unique_names import unique_name
 from ..config import lease_folder, this_host
 from ..errors import ConfigError
@@ -155,13 +158,15 @@ class Run:
             OSError: It cannot be read.
             ValueError: It is not a run's.
         """
-        data = json.loads((path / "run.json").read_bytes())
+        file = path / "run.json"
+        text = file.read_bytes()
         try:
-            if data.pop("version") != _VERSION:
-                raise ValueError("another version of primepods wrote it")
-            return cls(path, RunRecord(**data))
-        except (AttributeError, KeyError, TypeError) as exc:
-            raise ValueError(f"it is not a run's: {type(exc).__name__}") from None
+            return cls(path, _parse_record(text))
+        except (AttributeError, KeyError, TypeError, ValueError) as exc:
+            raise ValueError(
+                f"{file} is not the record of a run ({exc}). Repair it; or delete its folder, after "
+                "`primepods sweep` has deleted its pod"
+            ) from None
 
     def save(self, **changes: Any) -> None:
         """Write the record, with changed fields."""
@@ -325,7 +330,10 @@ def find_run(name: str) -> Run:
     Raises:
         ValueError: There is none, or several.
     """
-    runs = {run.name: run for run in list_runs()[0]}
+    found, unreadable = list_runs()
+    if name in unreadable:
+        raise ValueError(unreadable[name])
+    runs = {run.name: run for run in found}
     chosen = (
         [runs[name]] if name in runs else [runs[other] for other in runs if name and other.startswith(name)]
     )
@@ -336,6 +344,28 @@ def find_run(name: str) -> Run:
     raise ValueError(
         f"this machine has no run {name!r}. {hint} `primepods attach POD/JOB` reads a job from its pod"
     )
+
+
+def _parse_record(text: bytes) -> RunRecord:
+    data = json.loads(text)
+    if data.pop("version") != _VERSION:
+        raise ValueError("another version of primepods wrote it")
+    for name, value in data.items():
+        if not isinstance(value, _json_types().get(name, ())):
+            raise TypeError(f"its {name} is {quote(value)}")
+    return RunRecord(**data)
+
+
+@cache
+def _json_types() -> dict[str, tuple[Any, ...]]:
+    """Return the types that each field of a record may have in its file."""
+    other = {float: (float, int), tuple: (list,)}
+    types: dict[str, tuple[Any, ...]] = {}
+    for name, kind in get_type_hints(RunRecord).items():
+        members = get_args(kind) if isinstance(kind, UnionType) else [kind]
+        plain = [get_origin(member) or member for member in members]
+        types[name] = tuple(json_type for one in plain for json_type in other.get(one, (one,)))
+    return types
 
 
 def run_folder() -> Path:
