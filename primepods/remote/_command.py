@@ -161,9 +161,9 @@ class _Output:
         if self._on_line is not None:
             await self._call(self._on_line, self._lines.end())
 
-    async def _call(self, on_line: OnLine, lines: list[str]) -> None:
-        for line in lines:
-            await call_back(on_line, OutputLine(text=line, stream=self._stream, node=self._node))
+    async def _call(self, on_line: OnLine, lines: list[tuple[str, int]]) -> None:
+        for text, _ in lines:
+            await call_back(on_line, OutputLine(text=text, stream=self._stream, node=self._node))
 
 
 def _last_line(stderr: str) -> str:
