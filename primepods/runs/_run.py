@@ -32,6 +32,8 @@ _LOCK_ATTEMPTS: Final = 5
 _LOCK_INTERVAL: Final = 0.02
 _CLAIM_ATTEMPTS: Final = 100
 """Ten seconds: on a busy machine, a process that only looks at the state may share the lock for that long."""
+_IN_JSON: Final[dict[Any, Any]] = {float: int, tuple: list}
+"""Types in a file, beside those of Python."""
 _ABANDONED: Final = 130
 """Exit code of a run that nobody may take over: that of an interruption."""
 
@@ -359,12 +361,11 @@ def _parse_record(text: bytes) -> RunRecord:
 @cache
 def _json_types() -> dict[str, tuple[Any, ...]]:
     """Return the types that each field of a record may have in its file."""
-    other = {float: (float, int), tuple: (list,)}
     types: dict[str, tuple[Any, ...]] = {}
     for name, kind in get_type_hints(RunRecord).items():
-        members = get_args(kind) if isinstance(kind, UnionType) else [kind]
+        members = get_args(kind) if isinstance(kind, UnionType) else (kind,)
         plain = [get_origin(member) or member for member in members]
-        types[name] = tuple(json_type for one in plain for json_type in other.get(one, (one,)))
+        types[name] = (*plain, *(_IN_JSON[one] for one in plain if one in _IN_JSON))
     return types
 
 
