@@ -48,13 +48,16 @@ class Machines:
     ) -> None:
         self._ended.set()
         self._thread.join()
-        _end(self._folder.iterdir())
+        _end(self._homes())
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _homes(self) -> list[Path]:
+        return list(self._folder.iterdir()) if self._folder.is_dir() else []
 
     def _watch(self) -> None:
         while not self._ended.wait(_INTERVAL):
             # Before the pods are read: a home that is there had a pod.
-            if homes := list(self._folder.iterdir()):
+            if homes := self._homes():
                 pods = map(self._emulator.pods.get, self._emulator.pods)
                 hosts = {host for pod in pods if pod is not None for host in pod.addresses}
                 _end(home for home in homes if home.name not in hosts)
