@@ -121,7 +121,13 @@ class JobReader:
         self._connection = connection, session, anyio.current_time()
         self._buffer, self._frame, self._printed = b"", ("stdout", 0), ""
         out, err = self.positions["stdout"], self.positions["stderr"]
-        await session.send(job_script("follow", self.name, str(out), str(err), str(self.tail or "")))
+        try:
+            await session.send(job_script("follow", self.name, str(out), str(err), str(self.tail or "")))
+        except BaseException:
+            # A later call must not wait for output that this connection was never asked for.
+            with anyio.CancelScope(shield=True):
+                await self.aclose()
+            raise
         return session
 
     async def _end_connection(self, code: int | None) -> None:
