@@ -20,6 +20,7 @@ from ..errors import PrimePodsError
 from ..models import PodChange
 from ..remote import AsyncRemote, HostEntry, note_hosts, wait_for_login
 from ..specs import PodSpec
+from ..waiting import APPEAR_GRACE
 from ._deletion import Deletion, retry_delay
 from ._order import UNKNOWN, OrderState, PodOrder
 from ._record import as_time, new_record, this_process
@@ -118,8 +119,17 @@ class Rental(PodOrder):
             self.pod_id, self.state = found[0].id, OrderState.UNPROVEN
             # `_note_id` would record the time of a new order.
             await self._update_file(pod_id=self.pod_id)
-        self.pod = await self.client.pods.get(str(self.pod_id))
-        self._count_from(record.ordered_at)  # again, as the server's time is known now
+        failures = 0
+        while self.pod is None:
+            try:
+                self.pod = await self.client.pods.get(str(self.pod_id))
+            except errors.NotFoundError:
+                # One that was just ordered may appear later.
+                if self._clock.boottime() - self.ordered_at >= APPEAR_GRACE:
+                    raise
+                failures += 1
+                await self._clock.sleep(retry_delay(failures))
+            self._count_from(record.ordered_at)  # again, as the server's time is known now
         self.note_price(self.pod.price_hr)
 
     def _count_from(self, ordered_at: datetime) -> None:

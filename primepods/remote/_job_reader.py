@@ -14,6 +14,7 @@ import attrs
 from ..errors import ConnectionLostError, JobError, LoginError
 from ._job_scripts import job_script, parse_states
 from ._login import Login
+from ._output import Lines
 from ._session import Session
 from .results import JobState, OutputLine, Stream
 
@@ -22,9 +23,6 @@ _MAX_HEADER: Final = 4_096
 _RETRY_INTERVAL: Final = 1.0
 _MIN_GOOD_CONNECTION: Final = 10.0
 """Seconds after which a connection without output counts as one that works."""
-_MAX_LINE: Final = 65_536
-_LINE_END: Final = re.compile(rb"\r\n|\n|\r(?!\Z)")
-"""A carriage return at the end of what has come may be the first half of a line end."""
 _STDERR_UNIT: Final = 1 << 48
 """An offset is one number for both streams: bytes of stdout, plus this times bytes of stderr."""
 
@@ -42,47 +40,6 @@ def split_offset(offset: int) -> dict[Stream, int]:
 def _join_offset(positions: dict[Stream, int]) -> int:
     """Return the offset for a position in each stream."""
     return positions["stdout"] + positions["stderr"] * _STDERR_UNIT
-
-
-class _Splitter:
-    """Splitter of one stream into lines, each with the position of its end.
-
-    Args:
-        position: Position of the first byte.
-    """
-
-    def __init__(self, position: int) -> None:
-        self._position = position
-        self._rest = b""
-
-    def feed(self, data: bytes) -> list[tuple[str, int]]:
-        """Return the complete lines. Longer ones are split after 64 KiB; a carriage return ends one, too."""
-        self._rest += data
-        lines: list[tuple[str, int]] = []
-        start = 0
-        for end in _LINE_END.finditer(self._rest):
-            # Progress bars begin with the carriage return that ends an empty line.
-            if end.start() > start or end[0] != b"\r":
-                lines.append(self._line(start, end.start(), end.end()))
-            start = end.end()
-        while len(self._rest) - start > _MAX_LINE:
-            cut = start + _MAX_LINE
-            while cut > start and self._rest[cut] & 0xC0 == 0x80:  # noqa: PLR2004 - inside a UTF-8 character
-                cut -= 1
-            cut = cut if cut > start else start + _MAX_LINE
-            lines.append(self._line(start, cut, cut))
-            start = cut
-        self._position += start
-        self._rest = self._rest[start:]
-        return lines
-
-    def end(self) -> list[tuple[str, int]]:
-        """Return the last line, if it has no line end."""
-        rest, self._rest = self._rest.removesuffix(b"\r"), b""
-        return [(rest.decode(errors="replace"), self._position + len(rest))] if rest else []
-
-    def _line(self, start: int, end: int, next_start: int) -> tuple[str, int]:
-        return self._rest[start:end].decode(errors="replace"), self._position + next_start
 
 
 @attrs.define(eq=False)
@@ -246,8 +203,8 @@ class JobLines:
     def __init__(self, reader: JobReader) -> None:
         self._reader = reader
         self._positions = dict(reader.positions)
-        self._splitters: dict[Stream, _Splitter] = {
-            stream: _Splitter(position) for stream, position in reader.positions.items()
+        self._splitters: dict[Stream, Lines] = {
+            stream: Lines(position) for stream, position in reader.positions.items()
         }
         self._has_ended = False
 

@@ -14,6 +14,7 @@ import anyio
 from .._utils.arguments import check_flag, check_seconds
 from .._utils.text import clip, one_line, quote
 from ..errors import CommandError, CommandTimeoutError, ConnectionLostError, JobError
+from ._command import MAX_CAPTURED, MAX_CAPTURED_IF_STREAMED, last_line
 from ._exchange import echo, exchange
 from ._job_reader import GetLogin, JobLines, JobReader, missing_job_error, split_offset
 from ._job_scripts import check_job_name, job_script, parse_states, start_script
@@ -21,10 +22,6 @@ from ._output import Tail
 from ._session import Sink
 from .results import CommandResult, JobState, OutputLine, Stream
 
-_MAX_CAPTURED: Final = 16 << 20
-"""Number of last bytes of output to keep."""
-_MAX_CAPTURED_IF_STREAMED: Final = 64 << 10
-"""The same with ``capture=False``."""
 _MAX_ANSWER: Final = 1 << 20
 _RETRY_INTERVAL: Final = 1.0
 
@@ -86,10 +83,10 @@ class AsyncJob:
             check_seconds("timeout", timeout)
         check_flag("check", check)
         reader = _make_reader(self, offset, reconnect)
-        limit = _MAX_CAPTURED_IF_STREAMED
+        limit = MAX_CAPTURED_IF_STREAMED
         check_flag("capture", capture)
         if capture:
-            limit = reader.tail = _MAX_CAPTURED
+            limit = reader.tail = MAX_CAPTURED
         tails: dict[Stream, Tail] = {"stdout": Tail(limit), "stderr": Tail(limit)}
         echoes = {} if capture else {stream: echo(stream) for stream in tails}
         started_at = anyio.current_time()
@@ -124,10 +121,9 @@ class AsyncJob:
             is_truncated=any(reader.positions[stream] > limit for stream in tails),
         )
         if check and result.exit_code:
-            last = clip(one_line(stderr.rstrip().rpartition("\n")[2]), 500)
             raise CommandError(
                 f"The job {self.name} on pod {self.pod_id} ended with exit code {result.exit_code}."
-                f"{last and f' Its last line on stderr: {last}'}",
+                f"{last_line(stderr)}",
                 pod_id=self.pod_id,
                 exit_code=result.exit_code,
                 stdout=stdout,
