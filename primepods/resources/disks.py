@@ -16,10 +16,10 @@ from .._decoding.fields import DecodeError
 from .._decoding.pods import decode_disk, decode_disk_users
 from .._decoding.rows import as_object, decode_object
 from .._http.executor import RequestExecutor
-from .._http.request import DISKS, Request, item_path, item_request, page_request
+from .._http.request import DISKS, Request, item_path, item_request
 from .._operations import operation
 from .._status_reader import StatusReader
-from .._utils.arguments import check_count, check_flag, check_interval, check_seconds, check_text
+from .._utils.arguments import check_flag, check_interval, check_seconds, check_text
 from .._utils.exceptions import copy_exception
 from .._utils.money import money
 from .._utils.strict_json import dumps
@@ -38,7 +38,7 @@ from ..errors import (
 )
 from ..leasing.pods_api import KEY_REJECTIONS, LOOKUP_TIMEOUT, find_named, read_list
 from ..models import PodState
-from ..pagination import AsyncPager, FetchedPage, offset_pager
+from ..pagination import AsyncPager
 from ..specs import DiskSpec
 from ._deletion import Deleter
 from ._orders import (
@@ -48,7 +48,7 @@ from ._orders import (
     reclassify_refusal,
     warn_if_interrupted,
 )
-from ._paging import fetch_page, listed_disks, page_source
+from ._paging import list_pager
 
 log: logging.Logger = logging.getLogger("primepods")
 
@@ -77,9 +77,7 @@ class AsyncDisks:
         Args:
             page_size: Disks per request, from 1 to 1,000.
         """
-        check_count("page_size", page_size, minimum=1, maximum=_MAX_LIMIT)
-        source = page_source(self._executor, self._page, f"{DISKS}/", name="disks.list")
-        return offset_pager(source, page_size)
+        return list_pager(self._executor, f"{DISKS}/", Disk, page_size, name="disks.list")
 
     @operation("disks.get")
     async def get(self, disk_id: str | Disk) -> Disk:
@@ -232,13 +230,14 @@ class AsyncDisks:
         decode = partial(decode_disk, disk_id=disk_id)
         return await self._executor.call(item_request("GET", disk_id, DISKS), decode, ends_at=ends_at)
 
-    async def _page(self, offset: int, limit: int) -> FetchedPage[Disk]:
-        request = page_request(f"{DISKS}/", offset=offset, limit=limit)
-        return await fetch_page(self._executor, request, Disk, offset=offset, limit=limit)
-
     def _listed(self) -> AsyncPager[Disk]:
         """Iterate all disks; those of whose rows only id and name can be read have nothing else."""
-        return listed_disks(self._executor)
+
+        def of_names(disk_id: str, name: str | None) -> Disk:
+            return Disk(id=disk_id, name=name)
+
+        path = f"{DISKS}/"
+        return list_pager(self._executor, path, Disk, _MAX_LIMIT, name="disks.list", of_names=of_names)
 
     async def _send(self, order: _Order, request: Request) -> Disk:
         """Send an order and determine its outcome."""
