@@ -305,10 +305,7 @@ class AgentTools:
 
     def _start(self, quote: Quote, offer: primepods.Offer) -> Run:
         """Reserve the worst cost, and start the process that rents and holds the pod."""
-        api = self._api
-        run = create_run(
-            {"base_url": api.base_url, "context": api.context, "team_id": api.team}, quote, offer
-        )
+        run = create_run(self._api, quote, offer)
         try:
             self._limits.reserve(run.name, amount=quote.worst_cost, price_hr=quote.price_hr)
         except BaseException:

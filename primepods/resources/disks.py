@@ -13,6 +13,7 @@ from typing import Any, Final
 import attrs
 
 from .._decoding.fields import DecodeError
+from .._decoding.objects import wire_names
 from .._decoding.pods import decode_disk, decode_disk_users
 from .._decoding.rows import as_object, decode_object
 from .._http.executor import RequestExecutor
@@ -21,9 +22,8 @@ from .._operations import operation
 from .._status_reader import StatusReader
 from .._utils.arguments import check_flag, check_interval, check_seconds, check_text
 from .._utils.exceptions import copy_exception
-from .._utils.money import money
 from .._utils.strict_json import dumps
-from .._utils.text import one_line, quote
+from .._utils.text import quote
 from .._utils.unique_names import UniqueName, is_same_name, unique_name
 from ..account import Disk
 from ..errors import (
@@ -126,17 +126,8 @@ class AsyncDisks:
         """
         disk_id = _id_of(disk_id)
         body = dumps({"name": check_text("name", name)})
-        error: PrimePodsError | None = None
-        try:
-            await self._executor.call(item_request("PATCH", disk_id, DISKS, body=body), _ignore_body)
-        except PrimePodsError as exc:
-            if is_definitive_rejection(exc):
-                raise
-            error = exc.with_traceback(None)
-        disk = await self._get(disk_id)
-        if error is not None and disk.name != name:
-            raise error
-        return disk
+        await self._executor.call(item_request("PATCH", disk_id, DISKS, body=body), _ignore_body)
+        return await self._get(disk_id)
 
     @operation("disks.delete")
     async def delete(self, disk_id: str | Disk, *, missing_ok: bool = False) -> PodState:
@@ -395,17 +386,11 @@ def _id_of(disk: str | Disk) -> str:
 
 
 def _order_request(spec: DiskSpec, name: str, team_id: str | None) -> Request:
-    fields = {
-        "size": spec.size,
-        "name": name,
-        "country": spec.country,
-        "cloudId": spec.cloud_id,
-        "dataCenterId": spec.data_center_id,
-    }
-    body: dict[str, Any] = {
-        "disk": {key: value for key, value in fields.items() if value is not None},
-        "provider": {"type": spec.provider},
-    }
+    fields = {key: getattr(spec, field) for field, key in wire_names(DiskSpec).items()} | {"name": name}
+    for key in ("provider", "teamId"):
+        del fields[key]
+    disk = {key: value for key, value in fields.items() if value is not None}
+    body: dict[str, Any] = {"disk": disk, "provider": {"type": spec.provider}}
     if team_id is not None:
         body["team"] = {"teamId": team_id}
     return Request(method="POST", path=f"{DISKS}/", body=dumps(body))
@@ -426,11 +411,9 @@ async def describe_disks(executor: RequestExecutor, disk_ids: Sequence[str]) -> 
     async def describe(disk_id: str) -> str:
         try:
             disk = await AsyncDisks(executor).get(disk_id)
+            return str(attrs.evolve(disk, pods=()))  # its pod will be gone by then
         except (PrimePodsError, ValueError):
             return disk_id
-        price = "" if disk.price_hr is None else f"{money(disk.price_hr)} an hour"
-        details = ", ".join(filter(None, [one_line(disk.name or ""), price]))
-        return f"{disk_id} ({details})" if details else disk_id
 
     described = await executor.map(describe, disk_ids)
-    return f"Disks that stay, and are billed until you delete them: {', '.join(described)}"
+    return f"Disks that stay, and are billed until you delete them: {'; '.join(described)}"
