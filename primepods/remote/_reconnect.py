@@ -9,7 +9,15 @@ from typing import Final, Protocol
 
 import anyio
 
-from ..errors import APIError, ConnectionLostError, LoginError, NotFoundError, TransportError
+from ..errors import (
+    APIError,
+    ClientClosedError,
+    ConnectionLostError,
+    LoginError,
+    NotFoundError,
+    ProtocolError,
+    TransportError,
+)
 from ._login import Login
 from ._session import Session
 
@@ -20,6 +28,9 @@ _ADDRESS_INTERVAL: Final = 60.0
 """Seconds after which a lost pod's address is read again."""
 _ADDRESS_TIMEOUT: Final = 10.0
 """Seconds to read it: the pod may be reachable where the API is not."""
+
+_UNREADABLE: Final = (APIError, ClientClosedError, LoginError, ProtocolError, TransportError)
+"""Errors of reading it, after which the last address is tried."""
 
 _log = logging.getLogger("primepods.remote")
 
@@ -87,7 +98,7 @@ class Reconnection:
             with anyio.move_on_after(min(_ADDRESS_TIMEOUT, next_at - anyio.current_time())):
                 try:
                     login = self._login = await self._get_login(again=True)
-                except (APIError, TransportError, LoginError) as exc:
+                except _UNREADABLE as exc:
                     if self._ends_with_pod and isinstance(exc, NotFoundError):
                         raise
                     _log.debug("The address of pod %s cannot be read: %s", login.label, exc)
