@@ -135,7 +135,13 @@ class JobReader:
         session = self._session = await self.connection.open()
         self._buffer, self._frame, self._printed = b"", ("stdout", 0), ""
         out, err = self.positions["stdout"], self.positions["stderr"]
-        await session.send(job_script("follow", self.name, str(out), str(err), str(self.tail or "")))
+        try:
+            await session.send(job_script("follow", self.name, str(out), str(err), str(self.tail or "")))
+        except BaseException:
+            # A later call must not wait for output that this connection was never asked for.
+            with anyio.CancelScope(shield=True):
+                await self.aclose()
+            raise
         return session
 
     async def _end_connection(self, code: int | None) -> None:

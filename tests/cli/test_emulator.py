@@ -139,7 +139,7 @@ def test_a_signal_ends_the_command_first(number: signal.Signals, tmp_path: Path)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
-        assert process.wait(20) == 9
+        assert process.wait(60) == 9
     assert len(Emulator.load(state).pods) == 1
 
 

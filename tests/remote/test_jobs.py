@@ -7,9 +7,11 @@ import logging
 import os
 import random
 import shlex
+from collections.abc import Awaitable, Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import anyio
 import hypothesis
 import hypothesis.strategies as st
 import pytest
@@ -201,6 +203,48 @@ async def test_what_is_not_there_or_taken_is_told(emulated: Pod) -> None:
     assert [job.name for job in await remote.jobs()] == ["train"]
 
 
+class CancelAt:
+    """Await something, and cancel it at one of its steps.
+
+    Args:
+        awaitable: What to await.
+        step: The number of the step; it is not cancelled if it has fewer.
+    """
+
+    def __init__(self, awaitable: Awaitable[object], step: int) -> None:
+        self._awaitable = awaitable
+        self._step = step
+
+    def __await__(self) -> Generator[Any, Any, object]:
+        steps = self._awaitable.__await__()
+        try:
+            for _ in range(self._step):
+                yield next(steps)
+        except StopIteration as end:
+            return end.value
+        yield steps.throw(asyncio.CancelledError())
+        return (yield from steps)
+
+
+async def test_a_read_that_was_cancelled_is_repeated(emulated: Pod) -> None:
+    """At whichever await, nothing is lost."""
+    job = await emulated.remote().start("echo 1; echo 2")
+    await job.wait()
+    was_cancelled, step = True, 0
+    while was_cancelled:
+        with anyio.fail_after(60):
+            output, was_cancelled = job.output(), False
+            lines: list[OutputLine] = []
+            try:
+                lines.append(cast("OutputLine", await CancelAt(anext(output), step)))
+            except asyncio.CancelledError:
+                was_cancelled = True
+            lines += [line async for line in output]
+        assert texts(lines) == ["1", "2"], f"cancelled at step {step}"
+        step += 1
+    assert step > 3
+
+
 async def test_what_is_kept_is_the_end(emulated: Pod, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     """Without a transfer of the rest; what is not captured is this process's own, byte for byte."""
     job = await emulated.remote().start("head -c 20000000 /dev/zero | tr '\\0' x; printf '\\377\\r' >&2")
@@ -301,13 +345,15 @@ def test_the_blocking_client_has_the_same(monkeypatch: pytest.MonkeyPatch, tmp_p
         emulator.add_pod(id="ready")
         with primepods.Client(emulator.api_key, base_url=emulator.url) as client:
             remote = client.pods.remote("ready", ssh_command=LOCAL_SSH)
-            job = remote.start("echo 1; echo 2; exit 4", name="n")
-            assert repr(job) == "<Job n on ready>"
+            # A name that is also the word for a state.
+            job = remote.start("echo 1; echo 2; exit 4", name="running")
+            assert repr(job) == "<Job running on ready>"
             assert [line.text for line in job.output()] == ["1", "2"]
             with job.output() as output:
                 assert next(output).text == "1"
-            assert remote.job("n").wait(check=False).exit_code == 4
-            assert [job.name for job in remote.jobs()] == ["n"]
+            assert remote.job("running").wait(check=False).exit_code == 4
+            assert [job.name for job in remote.jobs()] == ["running"]
+            assert not job.state().is_running
             assert (job.state(), job.stop()) == (job.state(), job.state())
 
 

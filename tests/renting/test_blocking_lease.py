@@ -214,7 +214,7 @@ def test_close_releases_while_other_threads_lease(it: Blocking) -> None:
 
     def lease(client: primepods.Client) -> None:
         with client.pods.lease(it.spec, interval=0.05):
-            ended.wait(20)
+            ended.wait(60)
 
     def orders() -> int:
         return len(it.emulator.requests.where(method="POST"))
