@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+import anyio
 import attrs
 
 from ..errors import JobError
