@@ -16,9 +16,10 @@ from .._utils.text import clip, one_line, quote
 from ..errors import CommandError, CommandTimeoutError, ConnectionLostError, JobError
 from ._command import MAX_CAPTURED, MAX_CAPTURED_IF_STREAMED, last_line
 from ._exchange import echo, exchange
-from ._job_reader import GetLogin, JobLines, JobReader, missing_job_error, split_offset
+from ._job_reader import JobLines, JobReader, missing_job_error, split_offset
 from ._job_scripts import check_job_name, job_script, parse_states, start_script
 from ._output import Tail
+from ._reconnect import GetLogin, Reconnection
 from ._session import Sink
 from .results import CommandResult, JobState, OutputLine, Stream
 
@@ -213,7 +214,9 @@ def _make_reader(job: AsyncJob, offset: int, reconnect: float) -> JobReader:
     if type(offset) is not int or offset < 0:
         raise ValueError(f"offset must be the offset of a line of output, got {quote(offset)}")
     get_login = job._get_login  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
-    return JobReader(job.pod_id, job.name, get_login, split_offset(offset), reconnect)
+    remedy = f"The job {job.name} may still run: look for it again with pods.remote(…).job({job.name!r})."
+    connection = Reconnection(get_login, reconnect, "Its command goes on", remedy)
+    return JobReader(job.pod_id, job.name, connection, split_offset(offset))
 
 
 async def read_output(

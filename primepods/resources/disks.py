@@ -12,15 +12,15 @@ from typing import Any, Final
 
 import attrs
 
+from .._decoding.objects import wire_names
 from .._decoding.pods import decode_disk, decode_disk_users
 from .._http.executor import RequestExecutor
-from .._http.request import DISKS, Request, item_path, item_request, page_request
+from .._http.request import DISKS, Request, item_path, item_request
 from .._operations import operation
 from .._status_reader import StatusReader
-from .._utils.arguments import check_count, check_flag, check_interval, check_seconds, check_text
-from .._utils.money import money
+from .._utils.arguments import check_flag, check_interval, check_seconds, check_text
 from .._utils.strict_json import dumps
-from .._utils.text import one_line, quote
+from .._utils.text import quote
 from .._utils.unique_names import unique_name
 from ..account import Disk
 from ..errors import (
@@ -33,7 +33,7 @@ from ..errors import (
 )
 from ..leasing.pods_api import find_named
 from ..models import PodState
-from ..pagination import AsyncPager, FetchedPage, offset_pager
+from ..pagination import AsyncPager
 from ..specs import DiskSpec
 from ._deletion import Deleter
 from ._orders import (
@@ -46,7 +46,7 @@ from ._orders import (
     uncertain_error,
     warn_if_interrupted,
 )
-from ._paging import fetch_page, listed_disks, page_source
+from ._paging import list_pager
 
 log: logging.Logger = logging.getLogger("primepods")
 
@@ -75,9 +75,7 @@ class AsyncDisks:
         Args:
             page_size: Disks per request, from 1 to 1,000.
         """
-        check_count("page_size", page_size, minimum=1, maximum=_MAX_LIMIT)
-        source = page_source(self._executor, self._page, f"{DISKS}/", name="disks.list")
-        return offset_pager(source, page_size)
+        return list_pager(self._executor, f"{DISKS}/", Disk, page_size, name="disks.list")
 
     @operation("disks.get")
     async def get(self, disk_id: str | Disk) -> Disk:
@@ -126,17 +124,8 @@ class AsyncDisks:
         """
         disk_id = _id_of(disk_id)
         body = dumps({"name": check_text("name", name)})
-        error: PrimePodsError | None = None
-        try:
-            await self._executor.call(item_request("PATCH", disk_id, DISKS, body=body), _ignore_body)
-        except PrimePodsError as exc:
-            if is_definitive_rejection(exc):
-                raise
-            error = exc.with_traceback(None)
-        disk = await self._get(disk_id)
-        if error is not None and disk.name != name:
-            raise error
-        return disk
+        await self._executor.call(item_request("PATCH", disk_id, DISKS, body=body), _ignore_body)
+        return await self._get(disk_id)
 
     @operation("disks.delete")
     async def delete(self, disk_id: str | Disk, *, missing_ok: bool = False) -> PodState:
@@ -230,13 +219,14 @@ class AsyncDisks:
         decode = partial(decode_disk, disk_id=disk_id)
         return await self._executor.call(item_request("GET", disk_id, DISKS), decode, ends_at=ends_at)
 
-    async def _page(self, offset: int, limit: int) -> FetchedPage[Disk]:
-        request = page_request(f"{DISKS}/", offset=offset, limit=limit)
-        return await fetch_page(self._executor, request, Disk, offset=offset, limit=limit)
-
     def _listed(self) -> AsyncPager[Disk]:
         """Iterate all disks; those of whose rows only id and name can be read have nothing else."""
-        return listed_disks(self._executor)
+
+        def of_names(disk_id: str, name: str | None) -> Disk:
+            return Disk(id=disk_id, name=name)
+
+        path = f"{DISKS}/"
+        return list_pager(self._executor, path, Disk, _MAX_LIMIT, name="disks.list", of_names=of_names)
 
     async def _send(self, order: Order[Disk], request: Request) -> Disk:
         """Send an order and determine its outcome, by the rules of pods."""
@@ -310,17 +300,11 @@ def _id_of(disk: str | Disk) -> str:
 
 
 def _order_request(spec: DiskSpec, name: str, team_id: str | None) -> Request:
-    fields = {
-        "size": spec.size,
-        "name": name,
-        "country": spec.country,
-        "cloudId": spec.cloud_id,
-        "dataCenterId": spec.data_center_id,
-    }
-    body: dict[str, Any] = {
-        "disk": {key: value for key, value in fields.items() if value is not None},
-        "provider": {"type": spec.provider},
-    }
+    fields = {key: getattr(spec, field) for field, key in wire_names(DiskSpec).items()} | {"name": name}
+    for key in ("provider", "teamId"):
+        del fields[key]
+    disk = {key: value for key, value in fields.items() if value is not None}
+    body: dict[str, Any] = {"disk": disk, "provider": {"type": spec.provider}}
     if team_id is not None:
         body["team"] = {"teamId": team_id}
     return Request(method="POST", path=f"{DISKS}/", body=dumps(body))
@@ -341,11 +325,9 @@ async def describe_disks(executor: RequestExecutor, disk_ids: Sequence[str]) -> 
     async def describe(disk_id: str) -> str:
         try:
             disk = await AsyncDisks(executor).get(disk_id)
+            return str(attrs.evolve(disk, pods=()))  # its pod will be gone by then
         except (PrimePodsError, ValueError):
             return disk_id
-        price = "" if disk.price_hr is None else f"{money(disk.price_hr)} an hour"
-        details = ", ".join(filter(None, [one_line(disk.name or ""), price]))
-        return f"{disk_id} ({details})" if details else disk_id
 
     described = await executor.map(describe, disk_ids)
-    return f"Disks that stay, and are billed until you delete them: {', '.join(described)}"
+    return f"Disks that stay, and are billed until you delete them: {'; '.join(described)}"

@@ -20,16 +20,9 @@ from .._utils.text import quote
 from .._utils.unique_names import unique_name
 from ..config import lease_folder, this_host
 from ..errors import ConfigError
-from ..remote import Stream
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment,unused-ignore]  # on other systems, it is a module
+from ..remote import Stream, lock_file
 
 _VERSION: Final = 1
-_LOCK_ATTEMPTS: Final = 5
-_LOCK_INTERVAL: Final = 0.02
 _CLAIM_ATTEMPTS: Final = 100
 """Ten seconds: on a busy machine, a process that only looks at the state may share the lock for that long."""
 _IN_JSON: Final[dict[Any, Any]] = {float: int, tuple: list}
@@ -191,7 +184,7 @@ class Run:
             changes: Fields of the record to change with the lock.
         """
         for _ in range(_CLAIM_ATTEMPTS):
-            self._lock = lock_file(self.path / "lock", is_shared=False)
+            self._lock = lock_file(self.path / "lock")
             if self._lock >= 0:
                 self.reload()
                 self.save(pid=os.getpid(), host=this_host(), **changes)
@@ -372,25 +365,3 @@ def _json_types() -> dict[str, tuple[Any, ...]]:
 def run_folder() -> Path:
     """Return the folder of all runs."""
     return lease_folder().absolute() / "runs"
-
-
-def lock_file(path: Path, *, is_shared: bool, attempts: int = _LOCK_ATTEMPTS) -> int:
-    """Return an open and locked file, made if need be; -1 if another process has locked it.
-
-    Args:
-        path: The file.
-        is_shared: Whether others may look at the same time; then there is one attempt.
-        attempts: Number of attempts, each of 20 ms.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    for _ in range(1 if is_shared else attempts):
-        if fcntl is None:
-            return descriptor
-        try:
-            fcntl.flock(descriptor, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(_LOCK_INTERVAL)
-        else:
-            return descriptor
-    os.close(descriptor)
-    return -1
