@@ -12,7 +12,6 @@ import attrs
 import pytest
 
 import primepods
-from primepods import PodState, PodStatus, PortMapping, SSHTarget
 from tests.fixtures import document, page_examples
 from tests.support.server import Received, Reply, Server, reply
 
@@ -98,29 +97,3 @@ async def test_our_call_makes_the_request_of_the_command(index: int) -> None:
         assert request.query == (DEFAULTS if index == 0 else query)
         assert request.headers["authorization"] == curl.headers["authorization"] == f"Bearer {key}"
         assert request.body == b""
-
-
-async def test_a_status_has_the_fields_of_the_example() -> None:
-    """The second document, verbatim, with every field where a user finds it."""
-    row = page_examples("json")[1]
-    async with (
-        Server([Reply(200, f'{{"data": [{row}]}}'.encode())]) as server,
-        primepods.AsyncClient("k", base_url=server.url) as client,
-    ):
-        status = await client.pods.status("my_first_pod_id")
-    assert status == PodStatus(
-        pod_id="my_first_pod_id",
-        provider_type="primeconpute",
-        status=PodState.ACTIVE,
-        ssh_connection="root@135.23.125.123 -p 22",
-        cost_per_hr=3.52,
-        prime_port_mapping=(
-            PortMapping(internal="22", external="22", protocol="TCP", used_by="SSH", description=""),
-        ),
-        ip="135.23.125.123",
-        installation_failure=None,
-        installation_progress=100,
-    )
-    assert status.is_ready
-    assert status.ssh == SSHTarget("root", "135.23.125.123", 22)
-    assert status.extra == {}

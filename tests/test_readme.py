@@ -5,6 +5,7 @@ How a block says what it needs is described in `readme_blocks.py`.
 """
 
 import os
+import pkgutil
 import re
 import shlex
 import shutil
@@ -21,9 +22,10 @@ from typing import Any
 
 import pytest
 
+import primepods.cli
 from primepods.emulator import Emulator
 from tests.readme_blocks import PAPERS, PYTHON, README, ROOT, SHELL, Block, find_blocks, shell_block
-from tests.support.forks import Forks
+from tests.support.forks import ForkServer
 
 RUN_BY_CI = ("Try it", "Run the tests")
 SECONDS = 100
@@ -44,7 +46,7 @@ def runnable(paper: Path) -> list[Any]:
 
 
 @contextmanager
-def world(block: Block, forks: Forks) -> Generator[dict[str, str]]:
+def world(block: Block, forks: ForkServer) -> Generator[dict[str, str]]:
     """An emulator as the block wants it; gives the environment in which the block runs."""
     options: dict[str, Any] = {"pods": 3, "boot_seconds": 0.0} | block.options
     ids: list[str] = options.pop("ids", [])
@@ -55,7 +57,7 @@ def world(block: Block, forks: Forks) -> Generator[dict[str, str]]:
     with Emulator(**options) as emulator, tempfile.TemporaryDirectory() as stubs:
         # Ctrl-C must reach what is interrupted.
         if "until" not in block.options:
-            make_program(Path(stubs, "primepods"), forks.script())
+            make_program(Path(stubs, "primepods"), forks.script("primepods"))
         if stub is not None:
             (Path(stubs) / stub).symlink_to(shutil.which("true") or "true")
         if has_local_ssh:
@@ -82,7 +84,7 @@ def make_program(file: Path, text: str) -> None:
     file.chmod(0o755)
 
 
-def command(block: Block, folder: Path, forks: Forks) -> list[str]:
+def command(block: Block, folder: Path, forks: ForkServer) -> list[str]:
     """What runs the block; one that defines tests is run by pytest, other Python by a fork."""
     if block.language in SHELL:
         return ["bash", "-euo", "pipefail", "-c", block.command]
@@ -106,14 +108,16 @@ def command(block: Block, folder: Path, forks: Forks) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
     """What runs Python blocks, and the command in shell blocks."""
-    found = Forks(tmp_path_factory.mktemp("forks"))
-    yield found
-    found.end()
+    commands = (module.name for module in pkgutil.iter_modules(primepods.cli.__path__, "primepods.cli."))
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "error"}
+    folder = tmp_path_factory.mktemp("forks")
+    with ForkServer(folder, ["primepods.sync", *commands], environment) as forks:
+        yield forks
 
 
-def run(block: Block, folder: Path, environment: dict[str, str], forks: Forks) -> tuple[int, str]:
+def run(block: Block, folder: Path, environment: dict[str, str], forks: ForkServer) -> tuple[int, str]:
     """Run the block to its end; returns exit code and output."""
     done = subprocess.run(
         command(block, folder, forks),
@@ -130,7 +134,7 @@ def run(block: Block, folder: Path, environment: dict[str, str], forks: Forks) -
 
 
 def run_until(
-    block: Block, folder: Path, environment: dict[str, str], forks: Forks, sign: str
+    block: Block, folder: Path, environment: dict[str, str], forks: ForkServer, sign: str
 ) -> tuple[int, str]:
     """Run a block that does not end by itself, press Ctrl-C when it printed `sign`; exit code and output."""
     process = subprocess.Popen(
@@ -170,7 +174,7 @@ def test_sections_run_by_ci_hold_one_command(section: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", [block for paper in PAPERS for block in runnable(paper)])
-def test_block_runs(block: Block, tmp_path: Path, forks: Forks) -> None:
+def test_block_runs(block: Block, tmp_path: Path, forks: ForkServer) -> None:
     """A reader who pastes the block sees it work."""
     lacking = [
         name
@@ -198,7 +202,7 @@ def test_block_runs(block: Block, tmp_path: Path, forks: Forks) -> None:
         assert expected in output.splitlines()[-1], output
 
 
-def test_failures_are_seen(tmp_path: Path, forks: Forks) -> None:
+def test_failures_are_seen(tmp_path: Path, forks: ForkServer) -> None:
     """A block that breaks, a command that fails, and a test that fails in a block are failures here too."""
     blocks: list[tuple[str, str]] = [
         ("python", "import asyncio\nawait asyncio.sleep(0)\nraise SystemExit(3)"),
@@ -211,7 +215,7 @@ def test_failures_are_seen(tmp_path: Path, forks: Forks) -> None:
     assert 0 not in codes
 
 
-def test_blocks_run_against_the_emulator(tmp_path: Path, forks: Forks) -> None:
+def test_blocks_run_against_the_emulator(tmp_path: Path, forks: ForkServer) -> None:
     """A block finds key and URL in the environment, and the pods that it asked for."""
     options: dict[str, Any] = {"pods": 2, "ids": ["known1"]}
     text = (

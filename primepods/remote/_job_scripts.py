@@ -15,7 +15,7 @@ from .results import JobState
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 _STATE: Final = re.compile(
     rf"job (?P<name>{_NAME}) (?P<started>\d{{1,11}}) "
-    r"(?:running - -|interrupted - -|ended (?P<ended>\d{1,11}) (?P<code>\d{1,3}))"
+    r"(?:(?P<running>running) - -|interrupted - -|ended (?P<ended>\d{1,11}) (?P<code>\d{1,3}))"
 )
 
 
@@ -28,7 +28,8 @@ def check_job_name(name: str) -> str:
     """
     if not re.fullmatch(_NAME, check_string("name", name)):
         raise ValueError(
-            f"name must be up to 64 letters, digits, dots, hyphens and underscores, got {quote(name)}"
+            "name must begin with an ASCII letter or digit, and have at most 64 of these, dots, hyphens and "
+            f"underscores, got {quote(name)}"
         )
     return name
 
@@ -59,5 +60,5 @@ def parse_states(printed: str) -> Iterator[JobState]:
             started_at=datetime.fromtimestamp(int(found["started"]), UTC),
             ended_at=None if found["ended"] is None else datetime.fromtimestamp(int(found["ended"]), UTC),
             exit_code=None if found["code"] is None else int(found["code"]),
-            is_running=" running " in found[0],
+            is_running=found["running"] is not None,
         )

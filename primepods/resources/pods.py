@@ -547,9 +547,7 @@ class AsyncPods:
         )
         specs = check_specs(spec)
         orders = [(self._team_client(order.team_id, release_timeout), order) for order in specs]
-        open_leases = self._open_leases
-        supervisor = LeaseSupervisor(orders, options, add=open_leases.add, discard=open_leases.discard)
-        return AsyncLease(supervisor, on_change)
+        return AsyncLease(LeaseSupervisor(orders, options, self._open_leases.add), on_change)
 
     @operation("pods.sweep")
     async def sweep(

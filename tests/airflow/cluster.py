@@ -14,7 +14,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.support.fork_server import Fork, ForkServer
+from tests.support.forks import Fork, ForkServer
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ import attrs
 import pytest
 
 from primepods.emulator import Emulator
-from tests.support.fork_server import ForkServer
+from tests.support.forks import ForkServer
 
 from .cluster import Cluster
 
@@ -54,7 +54,7 @@ def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def forks(airflow_home: dict[str, str]) -> Generator[ForkServer]:
     """Starts processes of the Airflow, whose database has the tests' DAGs."""
     home = Path(airflow_home["AIRFLOW_HOME"])
-    with ForkServer(MODULES, airflow_home) as forks:
+    with ForkServer(home, MODULES, airflow_home) as forks:
         log = home / "prepare.log"
         forks.run("tests.airflow.prepare", log=log).wait()
         assert (home / "empty.db").exists(), log.read_text()

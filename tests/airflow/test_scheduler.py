@@ -76,9 +76,11 @@ def test_a_wait_goes_on_in_another_worker(cluster: Cluster, emulator: Emulator) 
     run = cluster.run("wait_here", pod_id=pod_id)
     wait_for("the wait", lambda: len(emulator.requests) > 2)
     run.kill_worker("wait")
+    # The task's own process notices a little later, and goes on asking until then.
+    wait_for("the retry", lambda: run.task("wait")["try_number"] == 2, interval=0.5)
+    run.wait_for_task("wait", "running")
     since = len(emulator.requests)
-    wait_for("the retry", lambda: len(emulator.requests) > since + 2)
-    assert run.wait_for_task("wait", "running")["try_number"] == 2
+    wait_for("what it asks", lambda: len(emulator.requests) > since + 2)
     assert counts(emulator) == (0, 0)
     run.mark_failed("wait")
     wait_for("the end of the pod", lambda: gone(emulator))

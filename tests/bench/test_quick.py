@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from benchmarks.fleet import Fleet, pod_id, rows
+from benchmarks.fleet import rows
 from primepods.emulator import Emulator
 
 from ..emulator.caller import PODS, Caller
@@ -136,10 +136,3 @@ def fields(value: Any) -> dict[str, set[str]]:
 
     walk("", value)
     return found
-
-
-def test_a_fleet_has_different_pods() -> None:
-    """No two ids are the same, and every row is found by its id."""
-    fleet = Fleet(500)
-    assert len(fleet.pods) == len(fleet.statuses) == len(fleet.listed) == 500
-    assert json.loads(fleet.statuses[pod_id(7).encode()])["podId"] == pod_id(7)

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import primepods
-from primepods import Pod, PodState, PodStatus
-from tests.chaos.stage import LAG, Deck, Run, guarded, is_patient, stage
+from primepods import Pod, PodState
+from tests.chaos.stage import Deck, Run, guarded, is_patient, stage
 from tests.support.server import Server
 
 UNKNOWN = "no-such-pod"
@@ -112,56 +112,6 @@ async def unknown_is_not_deleted(run: Run) -> None:
     run.excuse(caught.value)
 
 
-async def wait_until_settled(elsewhere: str, seed: int, note: Note) -> Counter[str]:
-    """A fleet that boots, stumbles and fails is told apart as it is, by one wait or by many."""
-    fleet = {"pods": 1 + seed % 6, "failure_rate": 0.3, "flaky_rate": 0.2, "boot_seconds": 20.0, "age": LAG}
-    async with stage(seed, elsewhere, **fleet) as run:
-        note(run)
-        run.deck.lies_freely.add("status")
-        run.begin()
-        ids = list(run.emulator.pods)
-        options: dict[str, Any] = {"timeout": PATIENCE, "interval": run.rng.choice([5.0, 8.0])}
-        if run.rng.random() < 0.5:
-            whole = await run.client.pods.wait(ids, until=primepods.settled, **options)
-            assert (list(whole), whole.missing) == (ids, ())
-            rows = dict(whole)
-        else:
-            waits = [run.client.pods.wait([one], until=primepods.settled, **options) for one in ids]
-            rows = {key: row for part in await asyncio.gather(*waits) for key, row in part.items()}
-        for pod_id in ids:
-            truth = run.emulator.pods[pod_id]
-            assert rows[pod_id].is_ready == (truth.status == "ACTIVE"), (rows[pod_id], truth)
-            assert rows[pod_id].has_failed == (truth.status == "ERROR"), (rows[pod_id], truth)
-    return outcome(run)
-
-
-async def watch_until_gone(elsewhere: str, seed: int, note: Note) -> Counter[str]:
-    """Each pod's state and then its changes, each once, up to the end of all of them."""
-    fleet = {"pods": 1 + seed % 5, "boot_seconds": 10.0, "delete_seconds": 8.0, "age": LAG}
-    async with stage(seed, elsewhere, **fleet) as run:
-        note(run)
-        last: dict[str, PodStatus | None] = {}
-        left = list(run.emulator.pods)
-        run.deck.lies_freely.add("status")
-        run.begin()
-
-        async def clear() -> None:
-            await run.clock.sleep(run.rng.uniform(0.0, 30.0))
-            while left:
-                left[:] = (await run.client.pods.delete_many(left, missing_ok=True)).errors
-
-        clearing = asyncio.create_task(clear())
-        async for change in run.client.pods.watch(left, timeout=PATIENCE):
-            assert change.before == last.get(change.pod_id)
-            assert change.pod_id not in last or change.after != change.before
-            last[change.pod_id] = change.after
-            if change.after is None:
-                assert change.pod_id not in run.emulator.pods, f"{change.pod_id} is still there"
-        await clearing
-        assert set(last.values()) == {None}
-    return outcome(run)
-
-
 async def all_at_once(elsewhere: str, seed: int, note: Note) -> Counter[str]:
     """Listing, asking, waiting and deleting on one client at the same time."""
     async with stage(seed, elsewhere, pods=12, boot_seconds=2.0, delete_seconds=3.0, age=300.0) as run:
@@ -202,8 +152,6 @@ JOBS: tuple[Job, ...] = (
     listing_under_churn,
     statuses,
     deletions,
-    wait_until_settled,
-    watch_until_gone,
     all_at_once,
 )
 

@@ -163,14 +163,6 @@ def _count(by: int) -> Edit:
 LIES: dict[str, tuple[Fault, ...]] = {"list": (Edit(rows=1), Edit(rows=3), _count(-4), _count(7))}
 """By operation: answers that contradict the one before or themselves, and so are asked for again."""
 
-ODD_STATUSES: tuple[Fault, ...] = (
-    Edit(put={"data.0.status": 5}),
-    Edit(put={"data.1.podId": None}),
-    Edit(drop="data"),
-    Status(403),
-)
-"""What a wait takes for a passing trouble: rows that cannot be read, a refusal that is not repeated."""
-
 
 def lasting(url: str, elsewhere: str) -> tuple[Fault, ...]:
     """What is not asked again: an answer that says that this is not the API, or to come back much later."""
@@ -190,7 +182,7 @@ class Deck:
     """Decides what strikes each request: stands in for the emulator's own plan, with the run's seed.
 
     An answer that lies is not dealt to the same operation again before a true one: nobody could tell it from
-    the truth. A wait can where rows are lost, since it asks for the pod itself then.
+    the truth.
     """
 
     def __init__(self, rng: Random, faults: tuple[Fault, ...]) -> None:
@@ -199,8 +191,6 @@ class Deck:
         """All requests, and what struck them: for whoever looks for what went wrong."""
         self.before: Callable[[], object] = bool
         """Called before each request is answered, to change the world."""
-        self.lies_freely: set[str] = set()
-        """Operations to which any number of answers in a row may have lost their rows."""
         self._rng = rng
         self._faults = faults
         self._lost: set[str | None] = set()
@@ -222,12 +212,9 @@ class Deck:
         if self._rng.random() >= self.share:
             self._lost.discard(operation)
             return None
-        waits = operation in self.lies_freely
-        lies = LIES.get(str(operation), ()) + (ODD_STATUSES if waits else ())
+        lies = LIES.get(str(operation), ())
         while True:
             fault = self._rng.choice(self._faults + lies)
-            if isinstance(fault, EmptyData) and waits:
-                return fault
             if not isinstance(fault, EmptyData) and fault not in lies:
                 return fault
             if operation not in self._lost:

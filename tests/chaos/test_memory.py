@@ -8,7 +8,7 @@ import gzip
 import tracemalloc
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 
 import attrs
@@ -125,29 +125,3 @@ async def test_what_is_announced_as_too_large_is_not_begun() -> None:
             await client.pods.page()
     assert len(server.requests) == 1
     assert peak.bytes < SLACK
-
-
-ERRORS: dict[str, Answer] = {
-    "an error in JSON": Reply(400, b'{"detail": "' + b"x" * 4 * MIB + b'"}'),
-    "an error in text": Reply(500, b"x" * 4 * MIB),
-    "no JSON": Reply(200, b"[" + b"1," * 2 * MIB),
-    "cut short": Reply(200, b'{"detail": "' + b"x" * 4 * MIB, length=5 * MIB),
-}
-
-
-@pytest.mark.anyio
-@pytest.mark.slow
-@pytest.mark.parametrize("answer", ERRORS.values(), ids=ERRORS)
-async def test_failed_calls_do_not_pile_up(answer: Answer) -> None:
-    """Twenty errors of 4 MB, and no garbage collection: one at a time is in memory (orjson takes 50 MB)."""
-    async with serve(default=answer, retry=RetryPolicy(attempts=1), timeout=50) as (server, client):
-        gc.disable()
-        try:
-            with measured() as peak:
-                for _ in range(20):
-                    with suppress(primepods.PrimePodsError):
-                        await client.request("GET", "/x")
-        finally:
-            gc.enable()
-    assert len(server.requests) == 20
-    assert peak.bytes < 80 * MIB

@@ -83,11 +83,11 @@ def test_the_name_is_shown_before_the_order(emulator: Emulator) -> None:
     emulator.faults.add(Delay(30), on="create")
     command = [sys.executable, "-m", "primepods", *ORDER]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not emulator.requests.where(method="POST") and time.monotonic() < deadline:
             time.sleep(0.02)
         process.kill()
-        _, said = process.communicate(timeout=10)
+        _, said = process.communicate(timeout=60)
     [name] = re.findall("^Name: (primepods-[a-z0-9]{10,})$", said, re.MULTILINE)
     assert name
 

@@ -103,7 +103,7 @@ def test_logs_that_are_followed(emulator: Emulator) -> None:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(4)]
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
     assert (lines, process.returncode) == (["2\n", "2\n", "3\n", "4\n"], 130)
 
 

@@ -55,11 +55,11 @@ def test_ctrl_c_is_clean(emulator: Emulator) -> None:
     with subprocess.Popen(
         [*COMMAND, "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 60
         while not emulator.requests and time.monotonic() < deadline:
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        out, said = process.communicate(timeout=50)
+        out, said = process.communicate(timeout=60)
     assert (process.returncode, out, said) == (130, "", "primepods list: interrupted\n")
 
 

@@ -6,7 +6,7 @@ import pytest
 
 import primepods
 from tests.readme_blocks import ROOT, shell_block
-from tests.support.forks import Forks
+from tests.support.forks import ForkServer
 from tests.test_readme import forks, run, world
 
 __all__ = ["forks"]
@@ -14,7 +14,7 @@ __all__ = ["forks"]
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("failure_rate", "code"), [(0.0, 0), (1.0, 4)])
-def test_job(tmp_path: Path, forks: Forks, failure_rate: float, code: int) -> None:
+def test_job(tmp_path: Path, forks: ForkServer, failure_rate: float, code: int) -> None:
     """Its pods are gone in the end, and no others, ready or failed; the exit code tells which."""
     guide = ROOT / "primepods" / "cli" / "README.md"
     block = shell_block("A whole job", guide.read_text(encoding="utf-8"))

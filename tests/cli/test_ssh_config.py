@@ -113,7 +113,7 @@ def test_entries_come_and_go_with_pods(
     result = run("run", *words)
     assert "Host pod_leased-" in result.stdout
     for thread in threads():
-        thread.join(20)
+        thread.join(60)
     assert "leased" not in own.read_text(encoding="utf-8")
 
 
@@ -144,7 +144,7 @@ def test_changes_keep_their_order(run: Run, config: Path) -> None:
             note_hosts([HostEntry(f"id{number}", "brief", (target,))], in_thread=True)
             note_hosts(removed=[f"id{number}"], in_thread=True)
     for thread in threads():
-        thread.join(20)
+        thread.join(60)
     assert "brief" not in own.read_text(encoding="utf-8")
 
 

@@ -191,7 +191,7 @@ def test_a_sweep_as_a_service(emulator: Emulator, folder: Path) -> None:
                 wait_for(partial(is_gone, emulator, pod_id))
         finally:
             process.send_signal(signal.SIGTERM)
-            _, err = process.communicate(timeout=30)
+            _, err = process.communicate(timeout=60)
     assert process.returncode == 143
     assert "1 deleted" in err
     assert "403" in err

@@ -163,7 +163,7 @@ def test_resized_and_ended(emulator: Emulator, number: signal.Signals, code: int
 def read_until(terminal: int, text: str | None) -> str:
     """Read what a terminal shows until something is there; `None`: until its other side is closed."""
     shown = ""
-    ends_at = time.monotonic() + 40
+    ends_at = time.monotonic() + 60
     while (text is None or text not in shown) and time.monotonic() < ends_at:
         if select.select([terminal], [], [], 0.1)[0]:
             try:
@@ -190,7 +190,7 @@ def test_a_broken_pipe_is_quiet(emulator: Emulator) -> None:
         process.stdout = None
         emulator.add_pod()
         try:
-            _, said = process.communicate(timeout=50)
+            _, said = process.communicate(timeout=60)
         finally:
             process.kill()
     assert (process.returncode, said) == (141, "")

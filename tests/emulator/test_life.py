@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -80,35 +81,28 @@ def test_the_failure_rate_is_an_exact_share_of_the_fleet(serve: Serve, rate: flo
 def test_a_pod_is_as_it_was_ordered(serve: Serve) -> None:
     """Whatever is fixed is not drawn."""
     call = serve()
-    pod_id = call.emulator.add_pod(
-        "mine",
-        id="some-id",
-        provider="a_provider_added_later",
-        gpu_name="H200_141GB",
-        gpu_count=3,
-        socket="SXM6",
-        price_hr=1.25,
-        image="axolotl",
-        team_id="team-1",
-        boot_seconds=0,
-        nodes=1,
-    )
-    pod = call.get(PODS + pod_id)
+    given: dict[str, Any] = {
+        "id": "some-id",
+        "name": "mine",
+        "socket": "SXM6",
+        "image": "axolotl",
+        "gpu_count": 3,
+    }
+    given |= {"provider": "added_later", "gpu_name": "H200_141GB", "price_hr": 1.25, "team_id": "team-1"}
+    pod = call.get(PODS + call.emulator.add_pod(**given, boot_seconds=0, nodes=1))
+    assert pod["sshConnection"].startswith("root@")
     keys = (
         "id",
         "name",
+        "socket",
+        "environmentType",
+        "gpuCount",
         "providerType",
         "gpuName",
-        "gpuCount",
-        "socket",
         "priceHr",
-        "environmentType",
         "teamId",
     )
-    assert [pod[key] for key in keys] == [
-        "some-id", "mine", "a_provider_added_later", "H200_141GB", 3, "SXM6", 1.25, "axolotl", "team-1",
-    ]  # fmt: skip
-    assert pod["sshConnection"].startswith("root@")
+    assert [pod[key] for key in keys] == list(given.values())
 
 
 def test_what_cannot_be_ordered_is_refused(serve: Serve) -> None:

@@ -116,8 +116,8 @@ def test_a_command_goes_on_when_it_is_killed(tmp_path: Path, number: signal.Sign
         assert process.stdout is not None
         assert process.stdout.readline() == b"begun\n"
         process.send_signal(number)
-        assert process.wait(10) in {255, -number}
-    ends_at = time.monotonic() + 10
+        assert process.wait(60) in {255, -number}
+    ends_at = time.monotonic() + 60
     while not (homes(tmp_path) / "h" / "noticed").exists():
         assert time.monotonic() < ends_at
         time.sleep(0.05)

@@ -38,16 +38,3 @@ def test_ssh_has_no_prefix_and_always_a_port(serve: Serve) -> None:
         user_host, port = pod["sshConnection"].split(" -p ")
         assert user_host.endswith("@" + pod["ip"])
         assert port.isdecimal()
-
-
-def test_fields_can_be_laid_over_the_answers(serve: Serve) -> None:
-    """Odd rows, as odd as a test needs them, in the pod and in its status."""
-    call = serve()
-    pod_id = call.emulator.add_pod(
-        boot_seconds=0, pod_fields={"jupyterPassword": "secret"}, status_fields={"ip": None, "new": {"x": 1}}
-    )
-    [row] = call.status(pod_id)
-    pod = call.get(PODS + pod_id)
-    assert (row["ip"], row["new"]) == (None, {"x": 1})
-    assert pod["ip"] is not None
-    assert pod["jupyterPassword"] == "secret"

@@ -21,7 +21,7 @@ from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun, StateType
 
 from primepods.emulator import Emulator
-from tests.support.fork_server import Fork, ForkServer
+from tests.support.forks import Fork, ForkServer
 
 FLOWS = Path(__file__).parent
 MODULES = ("prefect.cli.server", "prefect.cli.worker", "prefect.server.api.server", "primepods.prefect")
@@ -47,7 +47,7 @@ class PrefectServer:
         self.folder = folder
         self.url = f"http://127.0.0.1:{free_port()}/api"
         self.log = folder / "server.log"
-        self._forks = ForkServer(MODULES, self.environment())
+        self._forks = ForkServer(folder, MODULES, self.environment())
 
     def command(self, *words: str, log: Path, **environment: str) -> Fork:
         """Start a command of Prefect's; its output goes to a file."""

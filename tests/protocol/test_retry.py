@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from typing import Any
 
 import attrs
 import pytest
@@ -131,32 +130,6 @@ def test_the_default_policy_is_the_documented_one() -> None:
     assert hash(policy) == hash(RetryPolicy())
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         policy.attempts = 6  # type: ignore[misc]  # frozen
-
-
-@pytest.mark.parametrize(
-    ("fields", "kind", "message"),
-    [
-        ({"attempts": 0}, ValueError, r"attempts must be at least 1, got 0$"),
-        (
-            {"base_delay": -0.1},
-            ValueError,
-            r"base_delay must be a finite number of seconds of at least 0, got -0\.1$",
-        ),
-        ({"base_delay": float("nan")}, ValueError, r"base_delay "),
-        ({"max_delay": float("inf")}, ValueError, r"max_delay "),
-        ({"max_delay": 10**400}, ValueError, r"max_delay "),
-        ({"attempts": 2.5}, TypeError, r"attempts must be an integer, got 2\.5$"),
-        ({"attempts": True}, TypeError, r"attempts must be an integer, got True$"),
-        ({"base_delay": "1"}, TypeError, r"base_delay must be a number of seconds, got '1'$"),
-        ({"jitter": "no"}, TypeError, r"jitter must be True or False, got 'no'$"),
-    ],
-)
-def test_a_field_that_makes_no_sense_is_named(
-    fields: dict[str, Any], kind: type[Exception], message: str
-) -> None:
-    """With the field, the bound and the value."""
-    with pytest.raises(kind, match=rf"^RetryPolicy\.{message}"):
-        RetryPolicy(**fields)
 
 
 # --- The budget ------------------------------------------------------------------------------------

@@ -108,7 +108,7 @@ class SSHServer:
         log = (self.folder / "sshd.log").open("ab")
         self._process = subprocess.Popen([SSHD, "-D", "-e", "-f", config], stdout=log, stderr=log)
         log.close()
-        ends_at = time.monotonic() + 10
+        ends_at = time.monotonic() + 60
         while time.monotonic() < ends_at:
             assert self._process.poll() is None, (self.folder / "sshd.log").read_text(encoding="utf-8")
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.target.port), 1):

@@ -51,25 +51,6 @@ async def test_a_pod_without_an_address_is_told(emulator: Emulator) -> None:
             await client.pods.remote("unknown").run("true")
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"login_timeout": 0},
-        {"ssh_options": "-i key"},
-        {"ssh_options": ["key"]},
-        {"ssh_command": " "},
-        {"ssh_command": 5},
-    ],
-)
-def test_wrong_options_are_refused_at_once(emulator: Emulator, options: dict[str, object]) -> None:
-    """When the remote is made."""
-    with (
-        primepods.Client(emulator.api_key, base_url=emulator.url) as client,
-        pytest.raises((TypeError, ValueError), match=f"{next(iter(options))}|options must"),
-    ):
-        client.pods.remote("ready", **options)  # type: ignore[arg-type]  # that is what it is about
-
-
 def test_the_blocking_client_does_the_same(emulator: Emulator, tmp_path: Path) -> None:
     """Callbacks run in the calling thread, and must be plain functions."""
     threads: set[threading.Thread] = set()

@@ -7,24 +7,22 @@ import logging
 import os
 import random
 import shlex
+from collections.abc import Awaitable, Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import hypothesis
-import hypothesis.strategies as st
+import anyio
 import pytest
 
 import primepods
 from primepods import OutputLine
 from primepods.emulator import Emulator
 from primepods.remote import AsyncRemote, SSHOptions
-from primepods.remote._job_reader import _Splitter
 from tests.support.eventually import eventually
 
 from .conftest import LOCAL_SSH, Pod
 from .sshd import SSHServer
 from .test_commands import SECRET, eventually_ended, read_pid
-from .test_output import CUTS, pieces
 
 pytestmark = pytest.mark.anyio
 
@@ -201,6 +199,48 @@ async def test_what_is_not_there_or_taken_is_told(emulated: Pod) -> None:
     assert [job.name for job in await remote.jobs()] == ["train"]
 
 
+class CancelAt:
+    """Await something, and cancel it at one of its steps.
+
+    Args:
+        awaitable: What to await.
+        step: The number of the step; it is not cancelled if it has fewer.
+    """
+
+    def __init__(self, awaitable: Awaitable[object], step: int) -> None:
+        self._awaitable = awaitable
+        self._step = step
+
+    def __await__(self) -> Generator[Any, Any, object]:
+        steps = self._awaitable.__await__()
+        try:
+            for _ in range(self._step):
+                yield next(steps)
+        except StopIteration as end:
+            return end.value
+        yield steps.throw(asyncio.CancelledError())
+        return (yield from steps)
+
+
+async def test_a_read_that_was_cancelled_is_repeated(emulated: Pod) -> None:
+    """At whichever await, nothing is lost."""
+    job = await emulated.remote().start("echo 1; echo 2")
+    await job.wait()
+    was_cancelled, step = True, 0
+    while was_cancelled:
+        with anyio.fail_after(60):
+            output, was_cancelled = job.output(), False
+            lines: list[OutputLine] = []
+            try:
+                lines.append(cast("OutputLine", await CancelAt(anext(output), step)))
+            except asyncio.CancelledError:
+                was_cancelled = True
+            lines += [line async for line in output]
+        assert texts(lines) == ["1", "2"], f"cancelled at step {step}"
+        step += 1
+    assert step > 3
+
+
 async def test_what_is_kept_is_the_end(emulated: Pod, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     """Without a transfer of the rest; what is not captured is this process's own, byte for byte."""
     job = await emulated.remote().start("head -c 20000000 /dev/zero | tr '\\0' x; printf '\\377\\r' >&2")
@@ -210,31 +250,6 @@ async def test_what_is_kept_is_the_end(emulated: Pod, capfdbinary: pytest.Captur
     assert (len(streamed.stdout), streamed.is_truncated) == (64 << 10, True)
     captured = capfdbinary.readouterr()
     assert (len(captured.out), captured.err) == (20_000_000, b"\xff\r")
-
-
-@hypothesis.example(b"\r\n", [1])
-@hypothesis.given(st.text("ab\r\nü", max_size=60).map(str.encode) | st.binary(max_size=60), CUTS)
-def test_lines_and_offsets_do_not_depend_on_the_pieces(data: bytes, cuts: list[int]) -> None:
-    """And a reading that begins at an offset has the lines that follow it."""
-
-    def split(position: int, cuts: list[int]) -> list[tuple[str, int]]:
-        splitter = _Splitter(position)
-        lines = [line for piece in pieces(data[position:], cuts) for line in splitter.feed(piece)]
-        return [*lines, *splitter.end()]
-
-    whole = split(0, [])
-    assert split(0, cuts) == whole
-    for number, (_, position) in enumerate(whole):
-        assert split(position, cuts) == whole[number + 1 :]
-
-
-def test_long_lines_are_split_between_characters() -> None:
-    """After 64 KiB, whatever they are made of."""
-    for text in ("ü" * 100_000, "x" * 200_000):
-        lines = _Splitter(0).feed(text.encode())
-        assert text.startswith("".join(line for line, _ in lines))
-        assert lines[-1][1] > 130_000
-    assert len(_Splitter(0).feed(b"\x80" * 200_000)) == 3
 
 
 @pytest.mark.parametrize(
@@ -301,13 +316,15 @@ def test_the_blocking_client_has_the_same(monkeypatch: pytest.MonkeyPatch, tmp_p
         emulator.add_pod(id="ready")
         with primepods.Client(emulator.api_key, base_url=emulator.url) as client:
             remote = client.pods.remote("ready", ssh_command=LOCAL_SSH)
-            job = remote.start("echo 1; echo 2; exit 4", name="n")
-            assert repr(job) == "<Job n on ready>"
+            # A name that is also the word for a state.
+            job = remote.start("echo 1; echo 2; exit 4", name="running")
+            assert repr(job) == "<Job running on ready>"
             assert [line.text for line in job.output()] == ["1", "2"]
             with job.output() as output:
                 assert next(output).text == "1"
-            assert remote.job("n").wait(check=False).exit_code == 4
-            assert [job.name for job in remote.jobs()] == ["n"]
+            assert remote.job("running").wait(check=False).exit_code == 4
+            assert [job.name for job in remote.jobs()] == ["running"]
+            assert not job.state().is_running
             assert (job.state(), job.stop()) == (job.state(), job.state())
 
 

@@ -53,7 +53,7 @@ class Shell:
             if not keep_open:
                 process.stdin.close()
             out = process.stdout.read()
-            return subprocess.CompletedProcess([], process.wait(30), out, process.stderr.read())
+            return subprocess.CompletedProcess([], process.wait(60), out, process.stderr.read())
 
     def upload(self, source: Path, target: str) -> subprocess.CompletedProcess[bytes]:
         """What the shell does with an upload."""

@@ -174,19 +174,6 @@ def test_nothing_is_sent_to_a_pod_after_its_block(it: Blocking, tmp_path: Path) 
     assert pod.run("echo here").stdout == "here\n"
 
 
-def test_a_budget_is_a_note_on_what_the_block_raises(it: Blocking) -> None:
-    """What is raised is often the consequence."""
-
-    def use() -> None:
-        with it.lease(max_hours=1):
-            it.use_up_budgets()
-            raise ZeroDivisionError
-
-    (error,) = in_thread(use)
-    assert isinstance(error, ZeroDivisionError)
-    assert "max_hours" in error.__notes__[0]
-
-
 def test_each_of_two_blocks_is_told_of_its_own_budget(it: Blocking) -> None:
     """The inner one's error is a reason for the outer one to end."""
 
@@ -214,7 +201,7 @@ def test_close_releases_while_other_threads_lease(it: Blocking) -> None:
 
     def lease(client: primepods.Client) -> None:
         with client.pods.lease(it.spec, interval=0.05):
-            ended.wait(20)
+            ended.wait(60)
 
     def orders() -> int:
         return len(it.emulator.requests.where(method="POST"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import inspect
 import logging
 import os
 import pickle
@@ -279,12 +278,3 @@ def test_the_emulator_shows_no_key_either() -> None:
         log = [*emulator.requests]
         assert len(log) == 3
         assert not leaks(repr(emulator) + repr(log) + pprint.pformat([attrs.asdict(entry) for entry in log]))
-
-
-def test_no_option_takes_the_key_elsewhere() -> None:
-    """No parameter sends it as a query, a cookie or to a second host: this list is all there is."""
-    options = set(inspect.signature(AsyncClient).parameters)
-    assert options == {
-        *("api_key", "base_url", "team_id", "context", "timeout", "deadline", "max_concurrency", "retry"),
-        *("user_agent", "default_headers", "session", "on_event"),
-    }

@@ -277,15 +277,6 @@ async def test_a_retry_after_that_is_not_the_reason_is_not_named(status: int, se
     assert not hasattr(caught.value, "__notes__")
 
 
-async def test_an_attempt_ends_by_its_timeout_and_the_next_may_succeed() -> None:
-    """A server that says nothing costs one attempt's time, not the call's."""
-    clock = ManualClock(auto=True, chance=0.0)
-    async with Server([Hang(), OK]) as server, make_client(server.url, clock=clock, timeout=7) as client:
-        assert await client.request("GET", PATH) == {"ok": True}
-    assert clock.elapsed == 7
-    assert server.open == 0
-
-
 async def test_a_dripping_answer_counts_against_the_timeout() -> None:
     """The timeout is for the attempt as a whole: a byte now and then does not extend it."""
     clock = ManualClock(auto=True)

@@ -8,14 +8,13 @@ import json
 import warnings
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 import primepods
 from primepods.emulator import Emulator
 from tests.support.client import make_client
 from tests.support.clock import settle
-from tests.support.server import Held, Server, reply
+from tests.support.server import Server, reply
 
 OK = reply({"ok": True})
 PATH = "/api/v1/things"
@@ -84,34 +83,6 @@ async def test_settings_go_over_the_wire(clean_environment: Path, monkeypatch: p
         assert request.target == PATH
         assert request.headers["authorization"] == f"Bearer key-of-{source}"
         assert request.headers["x-prime-team-id"] == f"team-of-{source}"
-
-
-@pytest.mark.anyio
-async def test_many_clients_on_one_session() -> None:
-    """A service with a client per tenant: one session, each tenant's own key, and each client's own bound."""
-    event = asyncio.Event()
-    async with (
-        Server(default=Held(event, OK)) as server,
-        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
-    ):
-        clients = [
-            make_client(server.url, session=session, api_key=f"tenant-{n}", max_concurrency=2)
-            for n in range(20)
-        ]
-        calls = [
-            asyncio.ensure_future(client.request("GET", f"/{n}"))
-            for _ in range(5)
-            for n, client in enumerate(clients)
-        ]
-        await settle()
-        assert server.in_flight == 40
-        event.set()
-        await asyncio.gather(*calls)
-        await asyncio.gather(*[client.aclose() for client in clients])
-        assert not session.closed
-    assert len(server.requests) == 100
-    for request in server.requests:
-        assert request.headers["authorization"] == f"Bearer tenant-{request.path[1:]}"
 
 
 @pytest.mark.anyio

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 from random import Random
-from typing import Any
 
 import pytest
 
@@ -70,25 +67,3 @@ async def test_an_automatic_clock_waits_for_threads() -> None:
     await at_work
     await sleeper
     assert (early, clock.elapsed) == (0, 5)
-
-
-async def test_an_automatic_clock_needs_no_count_of_idle_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CPython's goes wrong where a thread has done the next job before `submit` looks for an idle one."""
-    clock = ManualClock(auto=True)
-    executor: Any = ThreadPoolExecutor()
-    asyncio.get_running_loop().set_default_executor(executor)
-    await asyncio.to_thread(int)
-    first, second = threading.Event(), threading.Event()
-    look, is_second = executor._adjust_thread_count, iter([False, True])
-
-    def look_late() -> None:
-        if next(is_second):
-            first.set()
-            second.wait()
-            time.sleep(0.01)
-        look()
-
-    monkeypatch.setattr(executor, "_adjust_thread_count", look_late)
-    await asyncio.gather(asyncio.to_thread(first.wait), asyncio.to_thread(second.set))
-    await clock.sleep(5)
-    assert clock.elapsed == 5
