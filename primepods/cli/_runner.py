@@ -111,7 +111,7 @@ class Runner:
                 if record.restart >= record.restarts or may_be_billed:
                     text = " ".join([f"{exc}. Its results are lost.", *may_be_billed])
                     raise CommandError(text, ExitCode.POD_FAILED) from None
-                print_info(f"{exc}. Beginning anew on another: restart {record.restart + 1}")
+                print_info(f"{exc}. Starting again on another pod: restart {record.restart + 1}")
                 self._is_taken_over = False
                 self._run.save(
                     restart=record.restart + 1,

@@ -20,7 +20,7 @@ from ._pod_table import price, status_cell
 from ._table import Column, print_info, write_ids
 from ._text import count
 
-_DISK_HELP = "The disk: its id, the beginning of its id (4 characters or more), or its name."
+_DISK_HELP = "The disk: its id, a prefix of its id (4 characters or more), or its name."
 DiskHandle = Annotated[str, typer.Argument(help=_DISK_HELP, metavar="DISK", show_default=False)]
 DiskHandles = Annotated[list[str], typer.Argument(help=_DISK_HELP, metavar="DISK...", show_default=False)]
 
@@ -68,7 +68,7 @@ def create(
     size: Annotated[int, typer.Option(help="GB.", metavar="GB", min=1)],
     provider: Annotated[str | None, typer.Option(help="Only this provider.", metavar="PROVIDER")] = None,
     data_center: Annotated[str | None, typer.Option(help="Only this data center.", metavar="ID")] = None,
-    name: Annotated[str | None, typer.Option(help="Its name; by default a new one.", metavar="NAME")] = None,
+    name: Annotated[str | None, typer.Option(help="Name; by default a new one.", metavar="NAME")] = None,
     yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:

@@ -116,8 +116,8 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
         It polls ``GET /api/v1/pods/history`` until two responses agree.
 
         Args:
-            timeout: Maximum seconds to wait.
-            interval: Seconds between two polls, from 0.05.
+            timeout: Max seconds to wait.
+            interval: Seconds between two polls, at least 0.05.
 
         Raises:
             WaitTimeoutError: The bill has not settled in time.
@@ -136,7 +136,7 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
         found = (
             "the history has no record of its end"
             if billed is None
-            else f"the last figure is {money(billed)}"
+            else f"the last amount is {money(billed)}"
         )
         raise WaitTimeoutError(
             f"After {timeout:g} s the bill of pod {self.id} has not settled: {found}. Look at "

@@ -153,7 +153,7 @@ class SharedList:
 
 @attrs.frozen(kw_only=True)
 class TeamClient:
-    """What leases and sweeps use of a client, for the team that pays.
+    """The client of leases and sweeps, for the team that pays.
 
     Attributes:
         pods: ``client.pods``, for the team that pays.

@@ -33,7 +33,7 @@ _ABANDONED: Final = 130
 
 @attrs.frozen(kw_only=True)
 class RunRecord:
-    """What a run has to do, and how far it is; it holds no value of an environment variable, and no key.
+    """Task and progress of a run, without the values of environment variables and without the key.
 
     Attributes:
         client: The arguments of the client: base URL, context, team.
@@ -50,7 +50,7 @@ class RunRecord:
         keep: Whether to leave the pod running.
         keep_on_failed_download: Whether to leave it running if a download fails.
         reconnect: Seconds to try to connect again after a loss.
-        restarts: How often to begin anew on another pod, if a pod is lost.
+        restarts: Max number of restarts on another pod, if a pod is lost.
         is_detached: Whether the output goes to files.
         began_at: When it began, in seconds since the epoch.
         pid: The process that holds its lock, or the last one that did.
@@ -264,7 +264,7 @@ class Run:
 
     @property
     def may_have_pod(self) -> bool:
-        """Whether its lease's file is there: a pod may be billed."""
+        """Whether its lease's file exists: a pod may be billed."""
         file = self.record.lease_file
         return file is not None and (self.path.parent.parent / file).exists()
 
@@ -320,7 +320,7 @@ def list_runs(folder: Path | None = None) -> tuple[list[Run], dict[str, str]]:
 
 
 def find_run(name: str) -> Run:
-    """Return the run of a name, or of its beginning if there is one only.
+    """Return the run with a name, or the only run whose name begins with it.
 
     Raises:
         ValueError: There is none, or several.
