@@ -51,7 +51,7 @@ def find_disk_ids(handles: Sequence[str] | None, client: primepods.Client) -> li
     return [disk.id for disk in find_disks(client, handles)] if handles else []
 
 
-def check_rights(user: primepods.Account, permission: str) -> None:
+def check_permission(user: primepods.Account, permission: str) -> None:
     """Check that the key has the permission to order; pass if the API does not report its permissions.
 
     Raises:
@@ -64,11 +64,11 @@ def check_rights(user: primepods.Account, permission: str) -> None:
         )
 
 
-def warn_of_rights(client: primepods.Client, permission: str) -> None:
+def check_own_permission(client: primepods.Client, permission: str) -> None:
     """Check the client's key before the user chooses; if its permissions cannot be read, the order may fail.
 
     Raises:
         CommandError: It lacks the permission.
     """
     with suppress(primepods.PrimePodsError):
-        check_rights(client.account.whoami(), permission)
+        check_permission(client.account.whoami(), permission)

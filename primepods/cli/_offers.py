@@ -192,7 +192,7 @@ def without_unset(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def find_key(wanted: str, keys: Iterable[primepods.SSHKey]) -> str:
-    """Return the id of an SSH key, given its id, the beginning of that, or its name."""
+    """Return the id of an SSH key, given its id, a prefix of the id, or its name."""
     return find_row(wanted, keys, "SSH key", "primepods ssh-keys").id
 
 

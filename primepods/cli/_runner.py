@@ -16,7 +16,7 @@ import primepods
 from primepods.remote import echo, find_nodes, rank_variables
 from primepods.runs import Run, RunRecord, follow_job, take_over_lease
 
-from ._account import check_rights, choose_disks
+from ._account import check_permission, choose_disks
 from ._copies import describe, measure, parse_exclusion, progress
 from ._durations import short_duration
 from ._errors import CommandError, ExitCode, print_error
@@ -197,7 +197,7 @@ class Runner:
         changes = dict(record.changes)
         find = dict(record.find)
         with suppress(primepods.PrimePodsError):
-            check_rights(await client.account.whoami(), "instances")
+            check_permission(await client.account.whoami(), "instances")
         if "disks" in changes:
             found = choose_disks(changes["disks"], *await client.disks._listed().collect())  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - as find_disks
             changes["disks"] = find["disks"] = [disk.id for disk in found]

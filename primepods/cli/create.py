@@ -12,7 +12,7 @@ import typer
 
 import primepods
 
-from ._account import find_disk_ids, warn_of_rights
+from ._account import check_own_permission, find_disk_ids
 from ._command import Api, api_command
 from ._confirm import YesOption, confirm
 from ._create_questions import ask, can_ask
@@ -135,7 +135,7 @@ def _order(
 ) -> primepods.Pod:
     """Show the order, ask for confirmation, and order the pod."""
     with api.client() as client:
-        warn_of_rights(client, "instances")
+        check_own_permission(client, "instances")
         changes["disks"] = find_disk_ids(changes["disks"], client)
         if selector.offer_id is None and not selector.filters.given() and not yes and can_ask():
             offer, answers, hours = ask(client, api.command)

@@ -10,7 +10,7 @@ import typer
 
 import primepods
 
-from ._account import find_disks, warn_of_rights
+from ._account import check_own_permission, find_disks
 from ._command import Api, api_command
 from ._confirm import YesOption, confirm
 from ._errors import CommandError, print_errors_and_exit_if_any
@@ -81,7 +81,7 @@ def create(
       primepods disks create --size 500 --provider hyperstack --name data
     """
     with api.client() as client:
-        warn_of_rights(client, "disks")
+        check_own_permission(client, "disks")
         listed, error = client.availability.disks(data_center_id=data_center).collect()
         offers = [
             offer

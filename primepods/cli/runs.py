@@ -181,12 +181,12 @@ def stop_run(run: Run) -> None:
     if run.state == "interrupted" and run.claim(is_detached=True, is_stopping=True):
         _take_over(run)
     else:
-        # The lock shows that the process lives; it may be suspended.
+        # The lock shows that the process still runs; it may be suspended.
         run.signal(signal.SIGINT, signal.SIGCONT)
 
 
 def _has_process(run: Run) -> bool:
-    """Return whether the recorded process lives; one that takes over locks the run before it is recorded."""
+    """Return whether the recorded process runs; one that takes over locks the run before it is recorded."""
     try:
         run.signal(0)
     except ProcessLookupError:

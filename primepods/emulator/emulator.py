@@ -53,7 +53,7 @@ class Emulator:
     """An emulator of the Prime Intellect pods API on a loopback socket, like moto for boto3.
 
     ``with Emulator(...)`` serves from its own thread and loop, so that blocking clients and other loops can
-    talk to it; ``async with Emulator(...)`` serves from the running loop. State lives as long as the object:
+    talk to it; ``async with Emulator(...)`` serves from the running loop. The state stays in the object:
     after leaving, the same emulator can be entered again on the same port, like a restarted server.
 
     Durations are seconds on the emulator's clock; amounts of money are US dollars.
