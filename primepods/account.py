@@ -99,7 +99,7 @@ class Account(Model):
         has_beta_access: True if the user has access to beta features.
         is_banned: True if the account is blocked.
         skip_prepay: True if the account need not pay in advance.
-        blacklist: What the account may not use.
+        blacklist: Resources that the account may not use.
         created_at: Time at which the account was made.
         scope: The key's permissions, by kind of resource; ``None`` where the API does not say.
     """

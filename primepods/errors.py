@@ -484,8 +484,8 @@ class BudgetExceededError(PrimePodsError):
     Attributes:
         pod_id: The pod; empty if none was ordered.
         budget: The budget that was reached: ``"hours"``, ``"spend"`` or ``"hourly"``.
-        spent: What the pod has cost, in the API's currency, computed with the highest price seen; what all
-            pods cost an hour for ``"hourly"``.
+        spent: Cost of the pod, in the API's currency, at the highest price seen; for ``"hourly"``, the price
+            of all pods per hour.
         limit: ``max_hours``, ``max_spend`` or ``PRIMEPODS_MAX_HOURLY``, whichever was reached.
     """
 

@@ -1,4 +1,4 @@
-"""The tools of `primepods mcp`. What they rent is held by runs, which outlive the session."""
+"""The tools of `primepods mcp`. Runs hold what they rent, and outlive the session."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ Tool = Callable[..., Coroutine[Any, Any, Result]]
 
 
 class Consent(BaseModel):
-    """What the user is asked."""
+    """Question to the user."""
 
     rent: bool
 
@@ -98,7 +98,7 @@ class AgentTools:
 
     Args:
         api: Options of the client.
-        budget: What all sessions of this machine may spend; by default, this one rents nothing.
+        budget: Budget of all sessions of this machine; by default, this one rents nothing.
         now: Returns the time.
     """
 

@@ -45,7 +45,7 @@ class Runner:
 
     Args:
         program: The name of this command as typed, for messages.
-        run: What to do; this process holds its lock.
+        run: The run; this process holds its lock.
         variables: The command's environment variables.
     """
 

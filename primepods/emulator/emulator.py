@@ -242,7 +242,7 @@ class Emulator:
         """Add a key with some permissions, and return it; ``api_key`` itself has all permissions.
 
         Args:
-            scope: What it may do: ``{"instances": {"read": True, "write": False}, "disks": None}``; also
+            scope: Its permissions: ``{"instances": {"read": True, "write": False}, "disks": None}``; also
                 ``availability``, ``ssh_keys`` and ``billing``.
         """
         key = f"emu_{secrets.token_hex(20)}"

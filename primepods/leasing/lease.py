@@ -34,7 +34,7 @@ class LeasedPodView(PodReference):
         self.name: str = rental.pod.name or rental.name
         """Its name, with the suffix that no other pod has."""
         self.ssh: SSHTarget = rental.status.ssh
-        """How to log in to the first node."""
+        """SSH login of the first node."""
 
     @property
     def id(self) -> str:
@@ -83,7 +83,7 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
         pod: The pod, as it was ordered.
         status: Its status when it was ready.
         name: Its name, with the suffix that no other pod has.
-        ssh: How to log in to the first node.
+        ssh: SSH login of the first node.
 
     It has the methods of an :class:`AsyncRemote`: ``run``, ``upload`` and ``download``.
     """

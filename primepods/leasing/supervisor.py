@@ -77,7 +77,7 @@ class LeaseSupervisor:
         self.budget_error: errors.BudgetExceededError | None = None
         self.had_ctrl_c: bool = False
         self.disk_note: str | None = None
-        """Which disks stay after the lease, and what they cost."""
+        """Sentence about the disks that stay after the lease, with their cost."""
         self.on_pod_lost: Callable[[], None] = lambda: None
         self.on_order: Callable[[Path], None] = lambda _: None
         self.options: LeaseOptions = options

@@ -51,7 +51,7 @@ class HostEntry:
     Attributes:
         pod_id: Its id.
         name: Its name.
-        nodes: How to log in to each node; ``None`` for one without an address.
+        nodes: SSH login of each node; ``None`` for a node without an address.
     """
 
     pod_id: str

@@ -49,7 +49,7 @@ class AsyncJob:
         Lines of one stream are in order; the order between the two streams is approximate.
 
         Args:
-            offset: Where to begin: ``offset`` of the last line that you have.
+            offset: ``offset`` of the last line that you have; output after it is read.
             reconnect: Seconds to try to connect again after each lost connection.
         """
         return AsyncJobOutput(job_lines(self, offset, reconnect))
@@ -70,7 +70,7 @@ class AsyncJob:
             check: Whether a nonzero exit code is an error.
             capture: ``False`` passes the output to this process's own standard output and error, byte for
                 byte, as it arrives; the result then holds only the last 64 KiB of each.
-            offset: Where the output begins for ``capture=False``.
+            offset: Start of the output for ``capture=False``.
             reconnect: Seconds to try to connect again after each lost connection.
 
         Raises:
@@ -226,8 +226,8 @@ async def read_output(
 
     Args:
         job: The job.
-        stdout: Where to begin in its standard output.
-        stderr: Where to begin in its standard error.
+        stdout: Offset in its standard output.
+        stderr: Offset in its standard error.
         reconnect: Seconds to try to connect again after each lost connection.
         write: Called with each piece.
     """

@@ -54,7 +54,7 @@ class RunRecord:
         is_detached: Whether the output goes to files.
         began_at: When it began, in seconds since the epoch.
         pid: The process that holds its lock, or the last one that did.
-        host: Where that process runs; see ``this_host``.
+        host: Host of that process; see ``this_host``.
         restart: The number of the current restart.
         lease_file: The file of its lease, from before the order.
         pod_id: Its pod.
@@ -63,7 +63,7 @@ class RunRecord:
         job: Name of its job on the pod, once that has been confirmed.
         nodes: The highest number of nodes that a pod of it had.
         offsets: Sizes of the files of output when the job began; see :meth:`Run.sizes`.
-        spent: What its earlier pods have cost.
+        spent: Cost of its earlier pods.
         result: Its exit code, once all is done but the deletion of the pod.
         is_stopping: Whether a stop was requested.
         exit_code: Its exit code, once it has ended.
@@ -245,7 +245,7 @@ class Run:
 
     @property
     def state(self) -> str:
-        """What it does: ``renting``, ``running``, ``ended``, or ``interrupted`` if its process has died."""
+        """State: ``renting``, ``running``, ``ended``, or ``interrupted`` if its process has died."""
         if self.record.exit_code is not None:
             return "ended"
         if self._lock < 0 and not self._is_held():
@@ -289,7 +289,7 @@ class Run:
         """End a run whose process has died, unless it may have a pod, or another process takes it over."""
         if self.may_have_pod or not self.claim():
             return
-        # What another process did meanwhile was read with the lock.
+        # `claim` has read the record again: another process may have ended the run.
         if self.record.exit_code is None and not self.may_have_pod:
             # The cost of a pod that somebody else deleted is not known.
             is_unused = self.record.lease_file is None
