@@ -57,7 +57,7 @@ class LeaseFile:
         self.path = path
         self.record: LeaseRecord = record
         self._descriptor = descriptor
-        # Not after `remove`, and not in a forked child: its parent's file is not the child's.
+        # False after `remove`, and in a forked child, since the file is the parent's.
         self._is_own = True
         self._writing = threading.Lock()
         _open_files.add(self)

@@ -140,7 +140,7 @@ class LeaseSupervisor:
         self._task = self._loop.create_task(self._run(), context=context)
         self._task.add_done_callback(lambda _: discard())
         if operation is not None:
-            # Of several errors, the operation reports that a pod may be running.
+            # Report the error of a pod that may be running rather than others.
             self._task.add_done_callback(
                 lambda _: operation.end(self.release_error or self.budget_error or self.error)
             )

@@ -146,25 +146,30 @@ class Budget:
             BudgetExceededError: It would exceed a limit. Nothing was reserved.
             ConfigError: The file cannot be used.
         """
-        with self._locked() as descriptor:
-            balance = self._settle(descriptor)
-            for per, used, more, limit, option in (
-                ("", balance.spent + balance.reserved, amount, self._limit, "--budget"),
-                (" an hour", balance.price_hr, price_hr, self._max_hourly, "--max-hourly"),
-            ):
-                if used + more > limit + _TOLERANCE:
-                    raise BudgetExceededError(
-                        f"This run may cost up to {money(more)}{per}. The limit {option} is "
-                        f"{money(limit)}{per}, of which {money(used)} is spent or reserved "
-                        f"({len(balance.open)} runs are open). Nothing was rented. Release a pod, take a "
-                        f"cheaper one or fewer hours, or ask the user to raise {option}.",
-                        pod_id="",
-                        budget="spend" if option == "--budget" else "hourly",
-                        spent=used,
-                        limit=limit,
+        try:
+            with self._locked() as descriptor:
+                balance = self._settle(descriptor)
+                for per, used, more, limit, option in (
+                    ("", balance.spent + balance.reserved, amount, self._limit, "--budget"),
+                    (" an hour", balance.price_hr, price_hr, self._max_hourly, "--max-hourly"),
+                ):
+                    if used + more > limit + _TOLERANCE:
+                        raise BudgetExceededError(
+                            f"This run may cost up to {money(more)}{per}. The limit {option} is "
+                            f"{money(limit)}{per}, of which {money(used)} is spent or reserved "
+                            f"(open runs: {len(balance.open)}). Nothing was rented. Release a pod, take a "
+                            f"cheaper one or fewer hours, or ask the user to raise {option}.",
+                            pod_id="",
+                            budget="spend" if option == "--budget" else "hourly",
+                            spent=used,
+                            limit=limit,
+                        )
+                if run is not None:
+                    _append(
+                        descriptor, Reservation(run=run, amount=amount, price_hr=price_hr, at=self._now())
                     )
-            if run is not None:
-                _append(descriptor, Reservation(run=run, amount=amount, price_hr=price_hr, at=self._now()))
+        except ConfigError as exc:
+            raise ConfigError(f"{exc} Nothing was rented.") from None
         return balance
 
     @contextmanager
