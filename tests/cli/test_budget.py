@@ -148,7 +148,7 @@ def test_a_reservation_is_replaced_by_the_cost(state: Path) -> None:
     for each in (done, unused):
         budget.reserve(each.run.name, amount=each.amount, price_hr=PRICE)
     with pytest.raises(
-        BudgetExceededError, match=r"budget is \$10\.00, of which \$10\.00 is spent or reserved \(open runs: 2"
+        BudgetExceededError, match=r"is \$10\.00, of which \$10\.00 is spent or reserved \(open runs: 2\)"
     ):
         budget.reserve("another", amount=0.5, price_hr=PRICE)
     done.order()
