@@ -52,7 +52,7 @@ def totals(fleet: Fleet) -> str:
     """Return the totals of a fleet as one line."""
     parts = [f"{count:,} {condition}" for condition, count in fleet.counts.items()]
     if fleet.unseen:
-        parts.append(f"{fleet.unseen:,} not seen yet")
+        parts.append(f"{fleet.unseen:,} not seen")
     if not parts:
         parts.append("no pods" if fleet.listed else "no pod seen yet")
     parts += [f"{money(fleet.cost_per_hr)} an hour", f"{money(fleet.spent)} so far"]
@@ -82,7 +82,7 @@ def _row(pod: FleetPod) -> str:
     failure_or_login = None if pod.status is None else pod.status.failure or pod.status.ssh
     cells = (
         _text(pod.name),
-        _text(pod.condition or "not seen yet"),
+        _text(pod.condition or "not seen"),
         _progress(pod),
         _text("" if listed is None else f"{listed.gpu_count} x {listed.gpu_name}"),
         f"{pod.price_hr:,.2f}",

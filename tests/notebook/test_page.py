@@ -44,7 +44,7 @@ def test_figures_pods_and_picture() -> None:
     fleet.add(primepods.PodChange(pod_id="p", before=None, after=row))
     fleet.add(change("gone", "gone"))
     page = bundle(fleet, "Watching")
-    line = "Watching: 1 installing · 1 gone · 20 not seen yet · $2.00 an hour · $0.00 so far"
+    line = "Watching: 1 installing · 1 gone · 20 not seen · $2.00 an hour · $0.00 so far"
     assert page["text/plain"] == line
     tags = Tags(page["text/html"])
     assert {"and 10 more", " 40 %", "Pods by condition (UTC)"} <= set(tags.texts)
@@ -85,7 +85,7 @@ def test_in_a_script_it_is_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         first, *_, last = capsys.readouterr().out.splitlines()
         wait(client, list(emulator.pods)[:1], until=lambda _: True)
     assert capsys.readouterr().out.startswith("Waiting for 1 pod until done · 0:00: ")
-    assert first.startswith("Waiting for 3 pods until ready · 0:00: 3 not seen yet")
+    assert first.startswith("Waiting for 3 pods until ready · 0:00: 3 not seen")
     assert re.match(r"Waiting for 3 pods until ready · ended after 0:0\d: 3 ready · \$[\d.]+ an hour", last)
 
 

@@ -112,11 +112,11 @@ async def test_a_sweep_keeps_to_its_own_key_and_team(folder: Path) -> None:
     [
         ({"base_url": "https://other.example.com"}, "rented at https://other.example.com"),
         ({"key_fingerprint": "0"}, "another API key"),
-        ({"team_id": "team-9"}, "of team team-9: use a client of that team_id"),
+        ({"team_id": "team-9"}, "of team team-9: use a client with that team_id"),
         ({"team_id": None}, "without a team: use a client without team_id"),
         ({"host": "elsewhere"}, "host elsewhere is another machine"),
-        ({"boot_id": "another start"}, "cannot be seen"),
-        ({"pid_namespace": "pid:[4026539999]"}, "cannot be seen"),
+        ({"boot_id": "another start"}, "still runs is unknown"),
+        ({"pid_namespace": "pid:[4026539999]"}, "still runs is unknown"),
         ({}, "its process "),
     ],
 )
