@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 
 import primepods
@@ -139,8 +138,7 @@ def test_completion_of_values(
 
 def test_completion_of_runs(complete: Callable[..., list[str]]) -> None:
     """Names of this machine's runs, for `stop` only of those that go on."""
-    needed = [field.name for field in attrs.fields(RunRecord) if field.default is attrs.NOTHING]
-    unused: dict[str, Any] = dict.fromkeys(needed)
+    unused: dict[str, Any] = {"client": {}, "find": {}, "lease": {}, "command": "", "is_detached": True}
     used = [{"changes": {"name": name}, "began_at": 0.0} for name in ("done", "train")]
     ended, going = (RunFolder.create(RunRecord(**unused | fields)) for fields in used)
     ended.save(exit_code=0)
