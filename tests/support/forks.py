@@ -78,12 +78,11 @@ class ForkServer:
     Args:
         folder: For its socket.
         modules: What it imports.
-        environment: Its environment.
+        environment: Its environment, to which programs started by `run` can add.
     """
 
     def __init__(self, folder: Path, modules: Iterable[str], environment: Mapping[str, str]) -> None:
         self._socket = folder / "forks"
-        self._environment = environment
         self._process = subprocess.Popen(
             [sys.executable, __file__, self._socket, *modules],
             env=environment,
@@ -99,8 +98,7 @@ class ForkServer:
         self, module: str, *arguments: str, log: Path, environment: Mapping[str, str] | None = None
     ) -> Fork:
         """Start a module as a program; its output goes to a file, in whose folder it runs."""
-        variables = {**self._environment, **(environment or {})}
-        order = json.dumps([True, str(log.parent), variables, [module, *arguments]]).encode()
+        order = json.dumps([True, str(log.parent), dict(environment or {}), [module, *arguments]]).encode()
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(str(self._socket))
         with Path(os.devnull).open() as nothing, log.open("a") as output:
@@ -161,9 +159,11 @@ def serve(address: str, modules: Iterable[str]) -> None:
             os._exit(0)
     if has_session:
         os.setsid()
-    os.chdir(folder)
-    os.environ.clear()
+    else:
+        # Not always: setproctitle, which names the workers of Airflow, finds its place by the first variable.
+        os.environ.clear()
     os.environ.update(environment)
+    os.chdir(folder)
     tempfile.tempdir = None  # what the environment says
     for number, (descriptor, name) in enumerate(zip(descriptors, ("stdin", "stdout", "stderr"), strict=True)):
         os.dup2(descriptor, number)
