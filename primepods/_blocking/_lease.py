@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-from collections.abc import Callable, Coroutine, Sequence
-from itertools import product
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeVar
 
 from .._utils.arguments import check_callable
 from ..errors import PrimePodsError
-from ..leasing.lease import AsyncLease, AsyncLeasedPod, LeasedPodView, add_notes, entry_error, exit_error
+from ..leasing.lease import AsyncLease, AsyncLeasedPod, LeasedPodView, add_notes, check_ready, exit_error
 from ..leasing.supervisor import LeaseSupervisor
 from ..models import PodChange
 from ._call import in_calling_thread
@@ -25,7 +24,7 @@ R = TypeVar("R")
 OnChange = Callable[[PodChange], object]
 
 # Safety limit for a wait for a release: the lease itself gives up at the second interruption.
-_MAX_INTERRUPTIONS: Final = 100
+_MAX_PASSES: Final = 100
 # The portals of leases that may have something left to do.
 _portals: Final[dict[LeaseSupervisor, Portal]] = {}
 
@@ -106,19 +105,15 @@ class Lease:
         try:
             _portals[supervisor] = self._portal
             self._portal.call(supervisor.begin, on_change=in_calling_thread(self._on_change))
-            if supervisor.is_ready:
-                return LeasedPod(supervisor, self._portal)
+            check_ready(supervisor)
+            return LeasedPod(supervisor, self._portal)
         except BaseException as exc:
             # Prevent the order, if the loop's thread has not sent it yet.
-            supervisor.abandon()
-            _release(self._portal, [supervisor])
+            supervisor.is_ending = True
+            _release({supervisor: self._portal})
             add_notes(exc, supervisor)
             _portals.pop(supervisor, None)
             raise
-        _portals.pop(supervisor, None)
-        error = entry_error(supervisor)
-        add_notes(error, supervisor)
-        raise error
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -139,11 +134,11 @@ class Lease:
                 if supervisor.is_open:
                     self._portal.loop().call_soon(end)
                 return
-            interrupted = _release(self._portal, [supervisor])
+            interrupted = _release({supervisor: self._portal})
         except PrimePodsError:
             raise
         except BaseException as again:  # noqa: BLE001 - Ctrl-C outside the `try` of `_release`
-            interrupted = _release(self._portal, [supervisor], is_hurried=True) or again
+            interrupted = _release({supervisor: self._portal}, is_hurried=True) or again
         _portals.pop(supervisor, None)
         error = interrupted or (None if exc else exit_error(supervisor))
         add_notes(error or exc, supervisor)
@@ -153,53 +148,44 @@ class Lease:
 
 def release_leases(portal: Portal | None = None) -> None:
     """Release the open leases of one client, or of all, together, even if their blocks are still running."""
-    leases: dict[Portal, list[LeaseSupervisor]] = {}
     # A copy, since other threads may lease pods meanwhile.
-    for supervisor, owner in list(_portals.items()):
-        if (portal is None or owner is portal) and supervisor.is_open:
-            leases.setdefault(owner, []).append(supervisor)
-    interrupted: BaseException | None = None
-    failed: PrimePodsError | None = None
-    # Start the releases of all clients before waiting for one. Wait twice: Ctrl-C may end a wait early.
-    for waits, (owner, supervisors) in product((False, True, True), leases.items()):
-        is_hurried = interrupted is not None
-        try:
-            interrupted = _release(owner, supervisors, waits=waits, is_hurried=is_hurried) or interrupted
-        except PrimePodsError as exc:
-            # The lease's client has no loop any more; still release the others.
-            failed = exc
-        except BaseException as exc:  # noqa: BLE001 - Ctrl-C: as in a block, still release the others
-            interrupted = exc
-    error = interrupted or failed
-    if error is not None:
-        raise error
+    leases = {each: owner for each, owner in list(_portals.items()) if portal is None or owner is portal}
+    interrupted = _release(leases)
+    if interrupted is not None:
+        raise interrupted
 
 
 # Runs before the handler of `_loop`, registered earlier, which ends the loops.
 atexit.register(release_leases)
 
 
-def _release(
-    portal: Portal, supervisors: Sequence[LeaseSupervisor], *, waits: bool = True, is_hurried: bool = False
-) -> BaseException | None:
-    """Release leases of one client; return the interruption that hurried this, if any.
+def _release(leases: Mapping[LeaseSupervisor, Portal], *, is_hurried: bool = False) -> BaseException | None:
+    """Release leases together; return the interruption that hurried this, if any.
 
     Raises:
-        PrimePodsError: The client's loop has ended, and the releases with it.
+        PrimePodsError: The loop of a client has ended, and the releases with it. All others are released.
     """
     interrupted: BaseException | None = None
-    for _ in range(_MAX_INTERRUPTIONS):
+    failed: dict[Portal, PrimePodsError] = {}
+    waits, hurries = False, is_hurried
+    for _ in range(_MAX_PASSES):
         try:
             # Not open: already released when its client was closed, or never begun.
-            open_leases = [supervisor for supervisor in supervisors if supervisor.is_open]
-            if open_leases:
-                hurries = is_hurried or interrupted is not None
-                portal.call(_end_all, open_leases, waits=waits, is_hurried=hurries)
-            break
-        except PrimePodsError:
-            raise
+            left = {each: owner for each, owner in leases.items() if each.is_open and owner not in failed}
+            if not left:
+                break
+            for portal in dict.fromkeys(left.values()):
+                supervisors = [each for each, owner in left.items() if owner is portal]
+                try:
+                    portal.call(_end_all, supervisors, waits=waits, is_hurried=hurries)
+                except PrimePodsError as exc:
+                    failed[portal] = exc
+            # Wait for one client only when the releases of all have started.
+            waits, hurries = True, False
         except BaseException as exc:  # noqa: BLE001 - Ctrl-C, or what a signal handler raises
-            interrupted = exc
+            interrupted, waits, hurries = exc, False, True
+    if interrupted is None and failed:
+        raise next(iter(failed.values()))
     return interrupted
 
 

@@ -9,8 +9,8 @@ from typing import Final
 import primepods
 from primepods.config import KEY_PAGE
 
-from ._errors import CommandError, ExitCode
-from ._handles import MIN_PREFIX, are_whole_ids
+from ._errors import CommandError
+from ._handles import are_whole_ids, find_row
 
 _NAMES: Final = {"instances": ("instances", "pods"), "disks": ("disks",)}
 """Names of a right in a key's scope."""
@@ -37,21 +37,12 @@ def choose_disks(
     """
     found: dict[str, primepods.Disk] = {}
     for handle in handles:
-        matches = [disk for disk in disks if disk.id == handle]
-        if not matches and error is not None:
-            if not are_whole_ids([handle]):
-                raise error
-            matches = [primepods.Disk(id=handle)]
-        matches = matches or [
-            disk
-            for disk in disks
-            if disk.name == handle or (len(handle) >= MIN_PREFIX and disk.id.startswith(handle))
-        ]
-        if len(matches) != 1:
-            ids = ", ".join(disk.id for disk in matches)
-            reason = f"matches several: {ids}. Give an id" if matches else "is no disk: see primepods disks"
-            raise CommandError(f"{handle!r} {reason}", ExitCode.USAGE)
-        found[matches[0].id] = matches[0]
+        is_listed = any(disk.id == handle for disk in disks)
+        if error is not None and not is_listed and not are_whole_ids([handle]):
+            raise error
+        unlisted = [primepods.Disk(id=handle)] if error is not None and not is_listed else []
+        disk = find_row(handle, [*disks, *unlisted], "disk", "primepods disks")
+        found[disk.id] = disk
     return list(found.values())
 
 

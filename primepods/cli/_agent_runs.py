@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
 
 import anyio
 
@@ -15,6 +14,7 @@ import primepods
 from primepods.runs import Reservation, Run, RunRecord
 
 from ._agent_results import Output, Quote, Rented
+from ._command import Api
 from .runs import stop_run
 
 _MAX_OUTPUT = 16_000
@@ -25,14 +25,14 @@ _INTERVAL = 5.0
 """Seconds between two requests for a pod's status."""
 
 
-def create_run(client: dict[str, Any], quote: Quote, offer: primepods.Offer) -> Run:
+def create_run(api: Api, quote: Quote, offer: primepods.Offer) -> Run:
     """Return a run that will hold what was quoted; what takes it over rents nothing while it is stopping."""
     names = ("cloud_id", "gpu_type", "gpu_count", "provider", "socket")
     machine = {name: getattr(offer, name) for name in names}
     limits = {"max_hours": quote.hours, "max_spend": quote.price_hr * quote.hours}
     return Run.create(
         RunRecord(
-            client=client,
+            client={"base_url": api.base_url, "context": api.context, "team_id": api.team},
             find={**machine, "max_price": quote.price_hr, "spot": bool(offer.is_spot), "limit": 1},
             changes={"name": "agent", "max_price": quote.price_hr},
             lease={"login": True, "interval": _INTERVAL, **limits},
@@ -89,20 +89,13 @@ def to_result(run: Run, reservation: Reservation, next_step: str = "") -> Rented
         state=run.state,
         worst_cost=reservation.amount,
         spent=reservation.spent,
-        expires_at=_expiry(run),
+        expires_at=datetime.fromtimestamp(run.record.began_at + run.record.lease["max_hours"] * 3600, UTC),
         next_step=next_step,
     )
 
 
-def _expiry(run: Run) -> datetime:
-    return datetime.fromtimestamp(run.record.began_at + run.record.lease["max_hours"] * 3600, UTC)
-
-
 def last_messages(run: Run) -> str:
     """Return the last messages of a run's process."""
-    path = run.path / "log"
-    return (
-        path.read_text(encoding="utf-8", errors="replace")[-_MAX_MESSAGES:]
-        if path.exists()
-        else "no messages"
-    )
+    with suppress(FileNotFoundError):
+        return (run.path / "log").read_text(encoding="utf-8", errors="replace")[-_MAX_MESSAGES:]
+    return "no messages"

@@ -138,10 +138,9 @@ class AgentTools:
         if self._budget is not None:
             looking += [self.quote, self.job_output]
             changing = [self.rent, self.run_command, self.release]
-        for tool in looking:
-            server.add_tool(self._safe(tool), annotations=ToolAnnotations(read_only_hint=True))
-        for tool in changing:
-            hints = ToolAnnotations(read_only_hint=False, destructive_hint=tool != self.rent)
+        for tool in (*looking, *changing):
+            writes = tool in changing
+            hints = ToolAnnotations(read_only_hint=not writes, destructive_hint=writes and tool != self.rent)
             server.add_tool(self._safe(tool), annotations=hints)
         return server
 
@@ -305,10 +304,7 @@ class AgentTools:
 
     def _start(self, quote: Quote, offer: primepods.Offer) -> Run:
         """Reserve the worst cost, and start the process that rents and holds the pod."""
-        api = self._api
-        run = create_run(
-            {"base_url": api.base_url, "context": api.context, "team_id": api.team}, quote, offer
-        )
+        run = create_run(self._api, quote, offer)
         try:
             self._limits.reserve(run.name, amount=quote.worst_cost, price_hr=quote.price_hr)
         except BaseException:

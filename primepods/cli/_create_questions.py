@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
+from typing import Any
 
-import attrs
 import typer
 
 import primepods
@@ -18,30 +18,15 @@ from ._table import print_info
 _MAX_OFFERS = 10
 
 
-@attrs.frozen
-class Answers:
-    """What the user has chosen.
-
-    Attributes:
-        offer: The offer.
-        disk_size: GB of disk; ``None`` for the offer's default.
-        image: Image; ``None`` for the offer's default.
-        max_hours: Hours until the pod expires; ``None`` for never.
-    """
-
-    offer: primepods.Offer
-    disk_size: int | None
-    image: str | None
-    max_hours: float | None
-
-
 def can_ask() -> bool:
     """Return whether somebody can read and answer questions."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def ask(client: primepods.Client, program: str) -> Answers:
+def ask(client: primepods.Client, program: str) -> tuple[primepods.Offer, dict[str, Any], float | None]:
     """Ask for GPU, offer, disk, image and expiry; show the command that does the same without questions.
+
+    Returns the offer, changes of the order, and the hours until the pod expires, if it does.
 
     Args:
         client: Finds the offers.
@@ -69,15 +54,14 @@ def ask(client: primepods.Client, program: str) -> Answers:
             print_info(f"{number}: {offer}")
         offer = offers[int(answer("Offer", "1", numbers)) - 1]
         words = [offer_id(offer)]
-        disk_size: int | None = None
-        if offer.disk.default_count is not None:
-            disk_size = IntPrompt.ask("GB of disk", console=console, default=offer.disk.default_count)
-            words += [] if disk_size == offer.disk.default_count else ["--disk-size", str(disk_size)]
-        image: str | None = None
+        changes: dict[str, Any] = {}
+        if (default := offer.disk.default_count) is not None:
+            changes["disk_size"] = IntPrompt.ask("GB of disk", console=console, default=default)
+            words += [] if changes["disk_size"] == default else ["--disk-size", str(changes["disk_size"])]
         if offer.images:
             print_info(f"Images: {', '.join(offer.images)}")
-            image = answer("Image", offer.images[0], list(offer.images))
-            words += ["--image", image]
+            changes["image"] = answer("Image", offer.images[0], list(offer.images))
+            words += ["--image", changes["image"]]
         expiry = answer("Expires after, such as 2h; 0 for never", "0").strip()
         max_hours = None if expiry == "0" else parse_hours(expiry)
         words += [] if max_hours is None else ["--max-hours", expiry]
@@ -86,4 +70,4 @@ def ask(client: primepods.Client, program: str) -> Answers:
     except typer.BadParameter as exc:
         raise CommandError(exc.message, ExitCode.USAGE) from None
     print_info(f"Without questions: {program} {shlex.join(words)}")
-    return Answers(offer, disk_size, image, max_hours)
+    return offer, changes, max_hours

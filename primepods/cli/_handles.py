@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from typing import Annotated, Final
+from typing import Annotated, Final, Protocol, TypeVar
 
 import typer
 
@@ -63,6 +63,46 @@ def is_single(given: Sequence[str]) -> bool:
 def are_whole_ids(handles: Iterable[str]) -> bool:
     """Return whether all handles have the form of the API's ids: then the pods need not be listed."""
     return all(map(_WHOLE_ID.fullmatch, handles))
+
+
+class Row(Protocol):
+    """A row of a list that is found by its id or its name."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        ...
+
+    @property
+    def name(self) -> str | None:
+        """Its name."""
+        ...
+
+
+R = TypeVar("R", bound=Row)
+
+
+def find_row(handle: str, rows: Iterable[R], kind: str, command: str) -> R:
+    """Return the row with this id, beginning of an id, or name.
+
+    Args:
+        handle: The typed text.
+        rows: All rows.
+        kind: The word for a row.
+        command: The command that lists the rows.
+
+    Raises:
+        CommandError: No row matches, or several do.
+    """
+    rows = list(rows)
+    matches = [row for row in rows if row.id == handle] or [
+        row for row in rows if row.name == handle or (len(handle) >= MIN_PREFIX and row.id.startswith(handle))
+    ]
+    if len(matches) != 1:
+        ids = ", ".join(row.id for row in matches)
+        reason = f"matches several: {ids}. Give an id" if matches else f"is no {kind}: see {command}"
+        raise CommandError(f"{handle!r} {reason}", ExitCode.USAGE)
+    return matches[0]
 
 
 def resolve_handle(client: primepods.Client, handle: str, *, team: str | None = None) -> str:

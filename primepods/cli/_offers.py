@@ -14,7 +14,7 @@ import primepods
 
 from ._completion import complete_images, complete_offer_gpus, complete_providers, complete_ssh_keys
 from ._durations import parse_duration, short_duration
-from ._errors import CommandError, ExitCode
+from ._handles import find_row
 from ._table import print_info
 
 _PANEL = "Filters"
@@ -191,13 +191,9 @@ def without_unset(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def find_key(wanted: str, keys: Iterable[primepods.SSHKey], *, given: str = "") -> str:
-    """Return the id of an SSH key, given its id or its name; ``given`` is what was typed."""
-    matches = [key for key in keys if wanted in (key.id, key.name)]
-    if len(matches) != 1:
-        reason = "several SSH keys have this name: give the id" if matches else "there is no such SSH key"
-        raise CommandError(f"{given or f'--ssh-key {wanted}'}: {reason}", ExitCode.USAGE)
-    return matches[0].id
+def find_key(wanted: str, keys: Iterable[primepods.SSHKey]) -> str:
+    """Return the id of an SSH key, given its id, the beginning of that, or its name."""
+    return find_row(wanted, keys, "SSH key", "primepods ssh-keys").id
 
 
 def announce_wait(seconds: float | None) -> None:

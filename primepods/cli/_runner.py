@@ -143,7 +143,7 @@ class Runner:
                 raise _PodLostError(str(exc).rstrip(".")) from None
             raise
         finally:
-            self._run.save(spent=self._record.spent + lease.supervisor.spent, leased_at=None)
+            self._run.save(spent=self._record.spent + lease.supervisor.budget.spent, leased_at=None)
         self._print_summary(pod)
         return code
 

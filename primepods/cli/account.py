@@ -119,7 +119,7 @@ def add_key(
 def delete_key(api: Api, key: KeyHandle, *, yes: YesOption = False) -> None:
     """Delete an SSH key from the account; running pods keep it."""
     with api.client() as client:
-        key_id = find_key(key, client.ssh_keys.list(), given=key)
+        key_id = find_key(key, client.ssh_keys.list())
         confirm(f"Delete the SSH key {key}?", yes=yes)
         client.ssh_keys.delete(key_id)
         print_info(f"Deleted {key_id}.")

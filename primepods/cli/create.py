@@ -138,10 +138,9 @@ def _order(
         warn_of_rights(client, "instances")
         changes["disks"] = disk_ids(changes["disks"], client)
         if selector.offer_id is None and not selector.filters.given() and not yes and can_ask():
-            answers = ask(client, api.command)
-            offer = answers.offer
-            changes = {"disk_size": answers.disk_size, "image": answers.image} | without_unset(changes)
-            max_hours = answers.max_hours if max_hours is None else max_hours
+            offer, answers, hours = ask(client, api.command)
+            changes = answers | without_unset(changes)
+            max_hours = hours if max_hours is None else max_hours
         else:
             offer = _choose(client, selector, changes["disks"])
         if ssh_key is not None:

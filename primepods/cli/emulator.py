@@ -6,11 +6,10 @@ import asyncio
 import shlex
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -18,12 +17,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from ._errors import CommandError, ExitCode, reported_errors
+from ._machines import SSH_COMMAND, Machines
 from ._table import print_info, write
 
 if TYPE_CHECKING:
     from primepods.emulator import Emulator
 
-_SSH_COMMAND = shlex.join([sys.executable, "-m", "primepods.emulator.local_ssh"])
 _RUN_TIMEOUT = 30.0
 """Seconds to wait for the end of runs in the background."""
 _POLL_INTERVAL = 0.1
@@ -106,11 +105,13 @@ def command(
         if state is not None:
             # Fail now if the file cannot be written, not when there is data to lose.
             emulator.save(state)
-        if words:
-            code = _run(emulator, words)
-        else:
-            with suppress(KeyboardInterrupt):
-                asyncio.run(_serve(emulator))
+        # Saved pods outlive this process, and so do their homes.
+        with Machines(emulator) if state is None else nullcontext(SSH_COMMAND) as ssh_command:
+            if words:
+                code = _run(emulator, words, ssh_command)
+            else:
+                with suppress(KeyboardInterrupt):
+                    asyncio.run(_serve(emulator, ssh_command))
         if state is not None:
             emulator.save(state)
     raise typer.Exit(code)
@@ -127,7 +128,7 @@ def _create_emulator(
     return Emulator(**new_account, **server)
 
 
-async def _serve(emulator: Emulator) -> None:
+async def _serve(emulator: Emulator, ssh_command: str) -> None:
     """Serve until SIGINT or SIGTERM."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -141,13 +142,13 @@ async def _serve(emulator: Emulator) -> None:
             "PRIME_API_BASE_URL": emulator.url,
             "PRIME_API_KEY": emulator.api_key,
             # Emulated pods have no machines behind their addresses.
-            "PRIMEPODS_SSH_COMMAND": _SSH_COMMAND,
+            "PRIMEPODS_SSH_COMMAND": ssh_command,
         }
         write("".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()))
         await stop.wait()
 
 
-def _run(emulator: Emulator, words: Sequence[str]) -> int:
+def _run(emulator: Emulator, words: Sequence[str], ssh_command: str) -> int:
     """Run a command against the emulator; return its exit code, as a shell would."""
     from primepods.config import child_environment
 
@@ -157,7 +158,7 @@ def _run(emulator: Emulator, words: Sequence[str]) -> int:
             base_url=emulator.url,
             api_key=emulator.api_key,
             lease_folder=leases,
-            ssh_command=_SSH_COMMAND,
+            ssh_command=ssh_command,
         )
         try:
             code = child.run(words, environment)

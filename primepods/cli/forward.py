@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,16 +13,29 @@ import primepods
 from primepods.remote import forward_ports
 
 from ._command import Api, api_command
-from ._errors import CommandError, ExitCode
 from ._handles import PodHandle, resolve_handle
 from ._remote import Node, SshOptions, open_page
 from ._table import print_info, write
 
 _PORT = re.compile(r"(\d{1,5})(?::(\d{1,5}))?")
 
+
+def _parse_port(text: str) -> tuple[int, int, str]:
+    """Return port on the pod, local port and host.
+
+    Raises:
+        typer.BadParameter: It is not PORT or PORT:LOCAL.
+    """
+    found = _PORT.fullmatch(text)
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is not PORT or PORT:LOCAL, such as 8888:9000")
+    return int(found[1]), int(found[2] or found[1]), "localhost"
+
+
 Ports = Annotated[
-    list[str],
+    list[Any],
     typer.Argument(
+        parser=_parse_port,
         metavar="PORT[:LOCAL]...",
         help="A port on the pod, and the port of this machine: by default the same; 0 for a free one.",
         show_default=False,
@@ -45,14 +57,13 @@ def command(
       primepods forward train 6006 --open           # TensorBoard
       primepods forward train 8000:9000 5432:0
     """
-    wanted = _parse_ports(ports)
     with api.client() as client:
         pod_id = resolve_handle(client, pod, team=api.team)
 
     async def work(client: primepods.AsyncClient) -> None:
         remote = client.pods.remote(pod_id, node=node, **ssh.arguments())
         with primepods.exit_on_sigterm():
-            async with forward_ports(remote, wanted) as forward:
+            async with forward_ports(remote, ports) as forward:
                 write("".join(f"http://127.0.0.1:{port}\n" for port in forward.local_ports))
                 print_info("Ctrl-C ends it.")
                 if open_browser:
@@ -62,18 +73,3 @@ def command(
                     await forward.wait()
 
     api.run(work)
-
-
-def _parse_ports(texts: Iterable[str]) -> list[tuple[int, int, str]]:
-    """Return port on the pod, local port and host of each argument.
-
-    Raises:
-        CommandError: One is not PORT or PORT:LOCAL.
-    """
-    ports: list[tuple[int, int, str]] = []
-    for text in texts:
-        found = _PORT.fullmatch(text)
-        if found is None:
-            raise CommandError(f"{text!r} is not PORT or PORT:LOCAL, such as 8888:9000", ExitCode.USAGE)
-        ports.append((int(found[1]), int(found[2] or found[1]), "localhost"))
-    return ports

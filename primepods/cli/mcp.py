@@ -79,7 +79,7 @@ def command(
             f"{exc.name} is not installed. Install the extra with it: pip install 'primepods[mcp]'",
             ExitCode.USAGE,
         ) from None
-    limits: primepods.runs.Budget | None = None
+    limits = None
     if budget is not None and max_hourly is not None and allow_rent:
         limits = primepods.runs.Budget(budget, max_hourly=max_hourly, window=budget_window)
     asyncio.run(_serve(AgentTools(api, limits)))

@@ -76,10 +76,10 @@ _RUNS = ModelTable[RunRow](
         Column("NAME", min_width=12): lambda row: row.name,
         Column("STATE", min_width=8): lambda row: row.state,
         Column("EXIT", right=True): lambda row: "" if row.exit_code is None else str(row.exit_code),
-        Column("POD", rank=1): lambda row: row.pod or "",
+        Column("POD", rank=2): lambda row: row.pod or "",
         Column("SINCE", right=True): lambda row: short_duration(age(row.since) or 0),
         Column("SPENT", right=True): lambda row: price(row.spent),
-        Column("COMMAND", min_width=8, rank=2): lambda row: row.command,
+        Column("COMMAND", min_width=8, rank=1): lambda row: row.command,
     },
 )
 
@@ -109,7 +109,7 @@ def command(
         print_info(f"{count(ended, 'run')} deleted")
         return
     _RUNS.print([_row(run) for run in runs], print_options)
-    if not runs and print_options.is_table:
+    if not runs and not unreadable and print_options.is_table:
         print_info("No runs here. Start one with primepods run --detach.")
 
 

@@ -76,4 +76,4 @@ def _write_or_install(command: str, pods: list[primepods.Pod], *, install: bool)
         return
     install_hosts(entries)
     print_info(f"{count(chosen, 'pod')} in {hosts_file()}, which ~/.ssh/config includes.")
-    write("".join(f"{alias}\n" for aliases in chosen.values() for alias in aliases))
+    write("".join(f"{names[0]}\n" for nodes in chosen.values() for names in nodes))

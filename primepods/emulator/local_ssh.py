@@ -1,8 +1,8 @@
 """``python -m primepods.emulator.local_ssh``: a replacement for ``ssh`` with emulated pods.
 
 Takes the command line of ``ssh`` and runs the remote command on this machine, in a shell with a clean
-environment and in the pod's own home directory, below the directory for temporary files. As with ``ssh``, the
-command continues if this process is killed.
+environment and in the pod's own home directory, below the directory for temporary files, or that of
+``--homes``, which comes first. As with ``ssh``, the command continues if this process is killed.
 """
 
 import contextlib
@@ -34,6 +34,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         SystemExit: Always.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    folder = _folder()
+    if words[:1] == ["--homes"]:
+        folder = Path(words[1])
+        del words[:2]
     if words[:1] == ["-G"]:
         raise SystemExit(0)  # ssh prints its configuration; there is none here
     target, command, forwards = _parse_arguments(words)
@@ -42,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     for text in forwards:
         _forward(text)
     user, _, host = target.rpartition("@")
-    home = _make_home(re.sub("[^A-Za-z0-9.-]", "-", host))
+    home = _make_home(folder, re.sub("[^A-Za-z0-9.-]", "-", host))
     environment = {
         "HOME": str(home),
         "LANG": "C.UTF-8",
@@ -80,9 +84,8 @@ def _folder() -> Path:
     return Path(tempfile.gettempdir(), f"primepods-local-ssh-{_user()}")
 
 
-def _make_home(host: str) -> Path:
+def _make_home(folder: Path, host: str) -> Path:
     """Make the home directory of a pod, private to this user, and return it."""
-    folder = _folder()
     for path in (folder, folder / host):
         try:
             path.mkdir(mode=0o700)

@@ -10,6 +10,7 @@ import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Metric, start_http_server
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 log: logging.Logger = logging.getLogger("primepods")
 
 _POD_LABELS = ("status", "gpu", "provider", "team", "leased")
+_DISK_LABELS = ("status", "provider", "team")
+_UP_TEXT = "Whether the last look at this part of the account has succeeded."
+_LEASES_TEXT = "Leases of this machine whose process has ended."
+_EXPIRED_TEXT = "Pods whose names say that nobody needs them any more."
+
+Values = Mapping[tuple[str, ...], float]
 
 
 class Exporter:
@@ -43,15 +50,15 @@ class Exporter:
         self._client = client
         self._timeout = timeout
         self._server_clock = client._executor.transport.server_clock  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - no public name has it
-        self._succeeded_at: dict[str, float] = {}
+        self._succeeded_at: dict[tuple[str, ...], float] = {}
         self._parts: dict[str, Callable[[], Awaitable[Sequence[Metric]]]] = {
             "pods": self._read_pods,
-            "leases": self._read_leases,
-            "expired": self._read_expired,
+            "leases": partial(self._count_left, "leases_without_process", _LEASES_TEXT, is_expired=False),
+            "expired": partial(self._count_left, "pods_expired", _EXPIRED_TEXT, is_expired=True),
             "disks": self._read_disks,
             "wallet": self._read_wallet,
         }
-        self._metrics: Sequence[Metric] = [self._up({})]
+        self._metrics: Sequence[Metric] = self._status({})
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of the last look, before the first only ``up``; called in any thread."""
@@ -61,10 +68,7 @@ class Exporter:
         """Read the account once; errors of the API become metrics."""
         read = dict(await map_bounded(self._read_part, list(self._parts), len(self._parts)))
         metrics = [metric for found in read.values() for metric in found or ()]
-        success = _gauge("last_success_timestamp_seconds", "Time of the last look that succeeded.", "part")
-        for part, at in self._succeeded_at.items():
-            success.add_metric([part], at)
-        self._metrics = [self._up(read), *metrics, success]
+        self._metrics = [*self._status(read), *metrics]
 
     async def _read_part(self, part: str) -> tuple[str, Sequence[Metric] | None]:
         """Return the name of a part, and its metrics; ``None`` if it cannot be read."""
@@ -75,20 +79,22 @@ class Exporter:
             reason = str(exc) or f"it took longer than {self._timeout:g} s"
             log.warning("exporter: %s cannot be read: %s", part, reason)
             return part, None
-        self._succeeded_at[part] = time.time()
+        self._succeeded_at[part,] = time.time()
         return part, metrics
 
-    def _up(self, read: Mapping[str, Sequence[Metric] | None]) -> Metric:
-        text = "Whether the last look at this part of the account has succeeded."
-        up: dict[tuple[str, ...], float] = {
-            (part,): float(read.get(part) is not None) for part in self._parts
-        }
-        return _filled(_gauge("up", text, "part"), up)
+    def _status(self, read: Mapping[str, Sequence[Metric] | None]) -> list[Metric]:
+        """Return the metrics of the last look itself."""
+        up: Values = {(part,): float(read.get(part) is not None) for part in self._parts}
+        text = "Time of the last look that succeeded."
+        return [
+            _gauge("up", _UP_TEXT, ["part"], up),
+            _gauge("last_success_timestamp_seconds", text, ["part"], self._succeeded_at),
+        ]
 
     async def _read_pods(self) -> Sequence[Metric]:
         numbers = Counter[tuple[str, ...]]()
         prices = defaultdict[tuple[str, ...], float](float)
-        ages = defaultdict[str, float](float)
+        ages = defaultdict[tuple[str, ...], float](float)
         async for pod in self._client.pods.list():
             labels = _labels_of(pod)
             numbers[labels] += 1
@@ -96,30 +102,19 @@ class Exporter:
             if pod.created_at is not None:
                 # By the server's clock, which has set the time of the order.
                 now = self._server_clock.now() or time.time()
-                ages[labels[0]] = max(ages[labels[0]], now - pod.created_at.timestamp())
+                ages[labels[:1]] = max(ages[labels[:1]], now - pod.created_at.timestamp())
         return [
-            _filled(_gauge("pods", "Pods that exist.", *_POD_LABELS), numbers),
-            _filled(_gauge("price_per_hour", "What pods cost an hour.", *_POD_LABELS, "currency"), prices),
-            _filled(
-                _gauge("pod_age_seconds", "Age of the oldest pod.", "status"),
-                {(status,): age for status, age in ages.items()},
-            ),
+            _gauge("pods", "Pods that exist.", _POD_LABELS, numbers),
+            _gauge("price_per_hour", "What pods cost an hour.", [*_POD_LABELS, "currency"], prices),
+            _gauge("pod_age_seconds", "Age of the oldest pod.", ["status"], ages),
         ]
 
-    async def _read_leases(self) -> Sequence[Metric]:
-        text = "Leases of this machine whose process has ended."
-        return await self._count_left(_gauge("leases_without_process", text), is_expired=False)
-
-    async def _read_expired(self) -> Sequence[Metric]:
-        text = "Pods whose names say that nobody needs them any more."
-        return await self._count_left(_gauge("pods_expired", text), is_expired=True)
-
-    async def _count_left(self, gauge: GaugeMetricFamily, *, is_expired: bool) -> Sequence[Metric]:
+    async def _count_left(self, name: str, text: str, *, is_expired: bool) -> Sequence[Metric]:
         """Count what a sweep would delete."""
         sweep = await self._client.pods.sweep(expired=is_expired, dry_run=True)
         for error in sweep.errors.values():
             raise error
-        return [_filled(gauge, {(): len(sweep.found)})]
+        return [_gauge(name, text, (), {(): len(sweep.found)})]
 
     async def _read_disks(self) -> Sequence[Metric]:
         numbers = Counter[tuple[str, ...]]()
@@ -128,16 +123,15 @@ class Exporter:
             labels = (str(disk.status or ""), disk.provider_type or "", disk.team_id or "")
             numbers[labels] += 1
             prices[labels] += disk.price_hr or 0.0
-        names = ("status", "provider", "team")
         return [
-            _filled(_gauge("disks", "Disks that exist.", *names), numbers),
-            _filled(_gauge("disks_price_per_hour", "What disks cost an hour.", *names), prices),
+            _gauge("disks", "Disks that exist.", _DISK_LABELS, numbers),
+            _gauge("disks_price_per_hour", "What disks cost an hour.", _DISK_LABELS, prices),
         ]
 
     async def _read_wallet(self) -> Sequence[Metric]:
         wallet = await self._client.account.wallet(limit=1)
-        balance = _gauge("wallet_balance", "What is left in the wallet.", "currency")
-        return [_filled(balance, {(wallet.currency or "USD",): wallet.balance})]
+        balance: Values = {(wallet.currency or "USD",): wallet.balance}
+        return [_gauge("wallet_balance", "What is left in the wallet.", ["currency"], balance)]
 
 
 async def serve(client: AsyncClient, *, host: str, port: int, interval: float) -> None:
@@ -166,11 +160,8 @@ def _labels_of(pod: Pod) -> tuple[str, ...]:
     return str(pod.status or ""), pod.gpu_name, pod.provider_type, pod.team_id or "", leased
 
 
-def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"primepods_{name}", text, labels=labels)
-
-
-def _filled(gauge: GaugeMetricFamily, values: Mapping[tuple[str, ...], float]) -> GaugeMetricFamily:
-    for labels, value in values.items():
-        gauge.add_metric(labels, value)
+def _gauge(name: str, text: str, labels: Sequence[str], values: Values) -> Metric:
+    gauge = GaugeMetricFamily(f"primepods_{name}", text, labels=labels)
+    for names, value in values.items():
+        gauge.add_metric(names, value)
     return gauge

@@ -58,8 +58,9 @@ def tries_next_spec(failures: list[errors.PrimePodsError]) -> bool:
     return (is_too_dear or isinstance(last, _NEXT_SPEC_ERRORS)) and len(refusals) < _MAX_KEY_REFUSALS
 
 
-def log_failover(name: str, error: errors.PrimePodsError, left: int) -> None:
-    """Say why the pod of this name is not used, and how many specs are left."""
+def log_failover(error: errors.PrimePodsError, name: str, pod_id: str | None, left: int) -> None:
+    """Say why the pod of this name, which is deleted now, is not used, and how many specs are left."""
+    say_deleted(error, pod_id)
     _log.debug("%s", error)
     reason = error.reason if isinstance(error, errors.PodFailedError) else str(error)
     if isinstance(error, errors.SoldOutError):

@@ -74,6 +74,11 @@ class PodOrder:
         self._highest_price = 0.0
 
     @property
+    def is_settled(self) -> bool:
+        """Whether the release is done."""
+        return self.settled_at < math.inf
+
+    @property
     def name(self) -> str:
         """The pod's unique name."""
         return self.spec.name or ""

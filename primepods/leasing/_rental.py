@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Self
 
 import attrs
 
@@ -15,10 +15,12 @@ from .. import errors
 from .._operations import LISTENERS
 from .._utils.money import money
 from .._utils.unique_names import is_same_name, unique_name
+from ..config import lease_folder
 from ..errors import PrimePodsError
 from ..models import PodChange
 from ..remote import AsyncRemote, HostEntry, note_hosts, wait_for_login
 from ..specs import PodSpec
+from ..waiting import APPEAR_GRACE
 from ._deletion import Deletion, retry_delay
 from ._order import UNKNOWN, OrderState, PodOrder
 from ._record import as_time, new_record, this_process
@@ -55,7 +57,6 @@ class Rental(PodOrder):
         client: The client of the team that pays.
         file: The lease file.
         release_error: The error that says why the pod may still be running, or ``None``.
-        is_settled: Whether the release is done.
         deletion: Deletes its pods.
     """
 
@@ -64,15 +65,12 @@ class Rental(PodOrder):
         self.client: TeamClient = client
         self.file: LeaseFile = file
         self.release_error: errors.NotReleasedError | None = None
-        self.is_settled: bool = False
         self.deletion: Deletion = Deletion(client, options, self._note_failure)
         self._options = options
         # Ids of other pods with the unique name that are not confirmed gone yet.
         self._others: set[str] = set()
         # Result of the search for the pod by its name, for messages.
         self._shown = "the list does not show it"
-        # Why the ordered pod may be running after its deletion.
-        self._failure: str | None = None
         # The latest error of a request that is repeated, as the end of a message.
         self._last_failure = ""
         self._logged_at = -math.inf
@@ -93,7 +91,7 @@ class Rental(PodOrder):
             _log.info("the name %r is shortened: with its suffix it would exceed 63 characters", prefix)
         _log.info("leasing a pod: its name is %r", name, extra={"pod_name": name})
         record = new_record(name, client.settings, client.server_clock.now())
-        return cls(client, attrs.evolve(spec, name=name), options, LeaseFile.new(client.folder, record))
+        return cls(client, attrs.evolve(spec, name=name), options, LeaseFile.new(lease_folder(), record))
 
     async def resume(self) -> None:
         """Take over the pod of a lease whose process has died; its time and cost count from its order.
@@ -121,8 +119,17 @@ class Rental(PodOrder):
             self.pod_id, self.state = found[0].id, OrderState.UNPROVEN
             # `_note_id` would record the time of a new order.
             await self._update_file(pod_id=self.pod_id)
-        self.pod = await self.client.pods.get(str(self.pod_id))
-        self._count_from(record.ordered_at)  # again, as the server's time is known now
+        failures = 0
+        while self.pod is None:
+            try:
+                self.pod = await self.client.pods.get(str(self.pod_id))
+            except errors.NotFoundError:
+                # One that was just ordered may appear later.
+                if self._clock.boottime() - self.ordered_at >= APPEAR_GRACE:
+                    raise
+                failures += 1
+                await self._clock.sleep(retry_delay(failures))
+            self._count_from(record.ordered_at)  # again, as the server's time is known now
         self.note_price(self.pod.price_hr)
 
     def _count_from(self, ordered_at: datetime) -> None:
@@ -233,7 +240,7 @@ class Rental(PodOrder):
         try:
             async with self._clock.timeout_at(ends_at):
                 while True:
-                    listed, _ = await client.shared_list.read(client)
+                    listed, _ = await client.shared_list.read(client, ends_at)
                     self._note_others(listed)
                     shown = {row.id: row.name for row in listed}
                     try:
@@ -268,23 +275,25 @@ class Rental(PodOrder):
         """Whether the list is needed for the release: a pod exists or may exist."""
         return self.state is not OrderState.NO_POD or bool(self._others)
 
-    async def delete_own(self) -> None:
-        """Delete the ordered pod, unless its id is another's, or nothing shows whose it is."""
+    async def delete_own(self) -> str | None:
+        """Delete the ordered pod, unless it is another's or nothing shows whose; return why it may run."""
         ends_at = self._clock.time() + self._options.release_timeout
-        self._failure = None
         if self.state is OrderState.SENT:
             found, self._shown = await find_named(self.client.listed, self.name, self._clock)
             self._others |= {row.id for row in found}
         try:
             await self._identify(ends_at)
         except PrimePodsError:
-            self._failure = (
+            return (
                 f"the response to its order had the id {self.pod_id}, which neither the list nor `get` has "
                 "shown with this name: that pod may be another's, and is not deleted"
             )
-        if self.state is OrderState.OURS and self.pod_id is not None:
-            self._failure = await self._delete(self.pod_id, ends_at)
-            self.state = OrderState.OURS if self._failure else OrderState.ENDED
+        if self.state is not OrderState.OURS or self.pod_id is None:
+            return None
+        failure = await self._delete(self.pod_id, ends_at)
+        if failure is None:
+            self.state = OrderState.ENDED
+        return failure
 
     async def delete_others(self, listed: list[ListedPod]) -> str | None:
         """Delete every pod with the unique name except the ordered one; return why one may be running."""
@@ -324,9 +333,8 @@ class Rental(PodOrder):
             failure: Why a pod may be running, or ``None``.
             is_searched: Whether the whole list was searched for other pods with the unique name.
         """
-        was_settled, self.is_settled = self.is_settled, True
+        was_settled = self.is_settled
         self.settled_at = min(self.settled_at, self._clock.boottime())
-        failure = failure or self._failure
         # After an uncertain order, the user has already got its CreateUncertainError.
         if failure is None and self.state in {OrderState.SENT, OrderState.ANOTHERS}:
             failure = f"{UNKNOWN[self.state]}, and {self._shown}"
@@ -376,10 +384,7 @@ class Rental(PodOrder):
         )
         self.release_error = error
         _log.error("%s", error, extra={"pod_id": pod_id, "pod_name": self.name})
-        if self._listeners is not None:
-            from ..events import ReleaseFailed  # noqa: PLC0415 - loaded with the first on_event
-
-            self._listeners.notify(ReleaseFailed(pod_id=pod_id, name=self.name, price_hr=error.price_hr))
+        self._notify("ReleaseFailed", pod_id=pod_id, price_hr=error.price_hr)
         self._leave_to_sweep()
 
     def keep(self) -> None:
@@ -392,13 +397,14 @@ class Rental(PodOrder):
         self.file.update(given_up=True)
         self.file.close()
 
-    def notify(
-        self, kind: Literal["LeaseStarted", "LeaseReady", "LeaseKept", "LeaseReleased"], **fields: float
-    ) -> None:
-        """Report an event of the lease to ``on_event``."""
-        if self._listeners is None or self.pod is None:
-            return
-        from .. import events  # noqa: PLC0415 - loaded with the first on_event
+    def notify(self, kind: str, **fields: float) -> None:
+        """Report an event of the lease to ``on_event``, by the name of its class."""
+        if self.pod is not None:
+            fields |= {"price_hr": self.price_hr, "seconds": self.seconds}
+            self._notify(kind, pod_id=self.pod.id, **fields)
 
-        fields |= {"price_hr": self.price_hr, "seconds": self.seconds}
-        self._listeners.notify(getattr(events, kind)(pod_id=self.pod.id, name=self.name, **fields))
+    def _notify(self, kind: str, **fields: object) -> None:
+        if self._listeners is not None:
+            from .. import events  # noqa: PLC0415 - loaded with the first on_event
+
+            self._listeners.notify(getattr(events, kind)(name=self.name, **fields))

@@ -24,14 +24,16 @@ class LeasedPodView(PodReference):
 
     def __init__(self, supervisor: LeaseSupervisor) -> None:
         self._supervisor = supervisor
-        self._rental, pod, status, ssh = supervisor.ready_pod()
-        self.pod: Pod = pod
+        self._rental = rental = supervisor.rentals[-1]
+        if rental.pod is None or rental.status is None or rental.status.ssh is None:
+            raise RuntimeError("The pod is not ready.")
+        self.pod: Pod = rental.pod
         """The pod, as it was ordered."""
-        self.status: PodStatus = status
+        self.status: PodStatus = rental.status
         """Its status when it was ready."""
-        self.name: str = pod.name or self._rental.name
+        self.name: str = rental.pod.name or rental.name
         """Its name, with the suffix that no other pod has."""
-        self.ssh: SSHTarget = ssh
+        self.ssh: SSHTarget = rental.status.ssh
         """How to log in to the first node."""
 
     @property
@@ -94,7 +96,8 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
         return (await self._rental.client.pods.get(self.id)).nodes if again else self.status.nodes
 
     def _check_usable(self) -> None:
-        if not self._supervisor.is_usable:
+        # The address of a deleted pod may be given to another machine.
+        if self._supervisor.is_ending and not self._rental.is_kept:
             raise PrimePodsError(
                 f"Nothing was sent to pod {self.id}: its lease has ended, and deletes it. "
                 "Use the pod only in the block."
@@ -168,15 +171,12 @@ class AsyncLease:
         supervisor.on_pod_lost = self._end_block
         try:
             await supervisor.begin(self._on_change)
+            check_ready(supervisor, intercepted_ctrl_c(supervisor))
         except BaseException as exc:
             supervisor.interrupt()
             await wait_released(supervisor)
             add_notes(exc, supervisor)
             raise
-        if not supervisor.is_ready:
-            error = intercepted_ctrl_c(supervisor) or entry_error(supervisor)
-            add_notes(error, supervisor)
-            raise error
         task = asyncio.current_task()
         self._earlier_cancellations = task.cancelling() if task else 0
         # Its cancellation of the block can be told from others.
@@ -218,14 +218,13 @@ class AsyncLease:
             raise error from None
 
 
-def entry_error(supervisor: LeaseSupervisor) -> BaseException:
-    """Return the error of a lease that got no pod."""
-    return (
-        supervisor.budget_error
-        or supervisor.error
-        or supervisor.release_error
-        or ClientClosedError("The client was closed before the pod was ready. The pod is deleted.")
-    )
+def check_ready(supervisor: LeaseSupervisor, interrupted: BaseException | None = None) -> None:
+    """Raise the error of a lease that got no pod."""
+    if not supervisor.is_ready:
+        closed = ClientClosedError("The client was closed before the pod was ready. The pod is deleted.")
+        raise (
+            interrupted or supervisor.budget_error or supervisor.error or supervisor.release_error or closed
+        )
 
 
 def exit_error(supervisor: LeaseSupervisor) -> BaseException | None:

@@ -57,8 +57,8 @@ class LeaseFile:
         self.path = path
         self.record: LeaseRecord = record
         self._descriptor = descriptor
-        self._pid = os.getpid()
-        self._is_removed = False
+        # Not after `remove`, and not in a forked child: its parent's file is not the child's.
+        self._is_own = True
         self._writing = threading.Lock()
         _open_files.add(self)
 
@@ -107,7 +107,9 @@ class LeaseFile:
             ConfigError: The folder cannot be written. No file is left.
         """
         try:
-            self._write()
+            with self._writing:
+                if self._is_own:
+                    self._write()
         except OSError as exc:
             self.remove()
             raise ConfigError(
@@ -117,33 +119,29 @@ class LeaseFile:
             ) from None
 
     def _write(self) -> None:
-        with self._writing:
-            if self._is_removed:
-                return
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            draft = self.path.with_suffix(_DRAFT)
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-            descriptor = os.open(draft, flags, 0o600)
-            try:
-                _lock(descriptor)
-                _append(descriptor, self.record)
-                if fcntl is None:
-                    # On systems without these locks (Windows), an open file cannot be renamed.
-                    os.close(descriptor)
-                    descriptor = -1
-                draft.replace(self.path)
-            except BaseException:
-                _close(descriptor)
-                draft.unlink(missing_ok=True)
-                raise
-            old, self._descriptor = self._descriptor, descriptor
-            _close(old)
-            sync_folder(self.path.parent)
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = self.path.with_suffix(_DRAFT)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        descriptor = os.open(draft, flags, 0o600)
+        try:
+            _lock(descriptor)
+            _append(descriptor, self.record)
+            if fcntl is None:
+                # On systems without these locks (Windows), an open file cannot be renamed.
+                os.close(descriptor)
+                descriptor = -1
+            draft.replace(self.path)
+        except BaseException:
+            _close(descriptor)
+            draft.unlink(missing_ok=True)
+            raise
+        self._descriptor = descriptor
+        sync_folder(self.path.parent)
 
     def update(self, **changes: Any) -> None:
         """Append changed fields; log a failure: the earlier lines stay."""
         with self._writing:
-            if not self._is_own or self._is_removed:
+            if not self._is_own:
                 return
             self.record = attrs.evolve(self.record, **changes)
             try:
@@ -156,26 +154,11 @@ class LeaseFile:
             except OSError as exc:
                 self._warn("cannot be written safely", exc)
 
-    def restore(self) -> bool:
-        """Write the file again if something other than :meth:`remove` has removed it; return whether so."""
-        if self._is_removed or self.path.exists():
-            return False
-        try:
-            self._write()
-        except OSError as exc:
-            self._warn("was removed, and cannot be written again", exc)
-        return True
-
-    @property
-    def _is_own(self) -> bool:
-        """Whether this process opened the file; in a forked child, the file is the parent's."""
-        return self._pid == os.getpid()
-
     def remove(self) -> None:
         """Delete the file: nothing is left to sweep, or the pod is kept."""
         with self._writing:
             if self._is_own:
-                self._is_removed = True
+                self._is_own = False
                 try:
                     self.path.unlink()
                 except (FileNotFoundError, NotADirectoryError):
@@ -183,6 +166,11 @@ class LeaseFile:
                 except OSError as exc:
                     self._warn("is no longer needed, but cannot be removed", exc)
             self.close()
+
+    def leave_to_parent(self) -> None:
+        """Change nothing any more, in a forked child."""
+        self._is_own = False
+        self.close()
 
     def close(self) -> None:
         """Release the lock, so that a sweep can claim the file."""
@@ -259,7 +247,7 @@ _open_files: weakref.WeakSet[LeaseFile] = weakref.WeakSet()
 
 def _close_copies() -> None:
     for file in list(_open_files):
-        file.close()
+        file.leave_to_parent()
 
 
 if hasattr(os, "register_at_fork"):

@@ -6,6 +6,7 @@ Every client creates this object, so this module imports nothing that only lease
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..errors import ClientClosedError
@@ -28,8 +29,8 @@ class OpenLeases:
         self._open: dict[LeaseSupervisor, None] = {}
         self._is_closing = False
 
-    def add(self, supervisor: LeaseSupervisor) -> None:
-        """Add a lease that is about to begin.
+    def add(self, supervisor: LeaseSupervisor) -> Callable[[], object]:
+        """Add a lease that is about to begin; return what removes it when it is released.
 
         Raises:
             ClientClosedError: The client is being closed.
@@ -39,10 +40,7 @@ class OpenLeases:
             msg = "The client is being closed: nothing was ordered. Make a new client, or close it later."
             raise ClientClosedError(msg)
         self._open[supervisor] = None
-
-    def discard(self, supervisor: LeaseSupervisor) -> None:
-        """Remove a lease that is released."""
-        self._open.pop(supervisor, None)
+        return lambda: self._open.pop(supervisor, None)
 
     async def release(self) -> None:
         """Release all leases; a cancellation hurries this, and is raised at the end."""

@@ -9,15 +9,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 
 import attrs
 
 from .._operations import empty_context
+from .._utils.arguments import check_amount
 from .._utils.clock import Clock, ServerClock, doubled
 from .._utils.unique_names import is_same_name
-from ..config import lease_folder
 from ..errors import (
     AuthenticationError,
     ClientClosedError,
@@ -129,8 +128,13 @@ class SharedList:
     def __init__(self) -> None:
         self._readings: dict[str | None, asyncio.Task[Listing]] = {}
 
-    async def read(self, client: TeamClient) -> Listing:
-        """Return the pods of the client's team that could be read; none if reading takes over 10 s."""
+    async def read(self, client: TeamClient, ends_at: float) -> Listing:
+        """Return the pods of the client's team that could be read; none if that takes over 10 s.
+
+        Args:
+            client: The client.
+            ends_at: Time to give up before.
+        """
         team_id = client.settings.team_id
         reading = self._readings.get(team_id)
         if reading is None or reading.get_loop() is not asyncio.get_running_loop():
@@ -140,9 +144,11 @@ class SharedList:
             )
             self._readings[team_id] = reading
             reading.add_done_callback(lambda _: self._readings.pop(team_id, None))
-        # Don't await the task: cancelling one caller would cancel it.
-        await asyncio.wait({reading})
-        return ([], False) if reading.cancelled() else reading.result()
+        with suppress(TimeoutError):
+            async with client.settings.clock.timeout_at(ends_at):
+                # Don't await the task: cancelling one caller would cancel it.
+                await asyncio.wait({reading})
+        return reading.result() if reading.done() and not reading.cancelled() else ([], False)
 
 
 @attrs.frozen(kw_only=True)
@@ -167,15 +173,6 @@ class TeamClient:
     server_clock: ServerClock
     shared_list: SharedList
     describe_disks: Callable[[Sequence[str]], Awaitable[str]]
-
-    @property
-    def folder(self) -> Path:
-        """Where the files of leases are.
-
-        Raises:
-            ConfigError: There is no home directory, and ``PRIMEPODS_STATE_DIR`` is not set.
-        """
-        return lease_folder()
 
 
 @attrs.frozen(kw_only=True)
@@ -310,11 +307,13 @@ async def expiry_after(hours: float | None, pods: PodsAPI, server_clock: ServerC
     unknown, it is read again.
 
     Raises:
+        ValueError: The hours are not a positive number.
         ProtocolError: The server's time is not confirmed.
         PrimePodsError: The API cannot be read.
     """
     if hours is None:
         return None
+    check_amount("max_hours", hours, "number of hours")
     consequence = "nothing is ordered, because its expiry would be unknown"
     try:
         now = await confirmed_time(pods, server_clock, consequence)

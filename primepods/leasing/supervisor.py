@@ -17,16 +17,14 @@ import logging
 import math
 import os
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from .. import errors
 from .._operations import LISTENERS, begin_operation, empty_context
 from ..errors import PrimePodsError
-from ..models import Pod, PodChange, PodStatus
+from ..models import PodChange
 from ..specs import PodSpec
-from ..ssh import SSHTarget
 from ..waiting import OnChange
 from ._ctrl_c import ctrl_c
 from ._failover import log_failover, reorder_delay, say_deleted, tries_next_spec
@@ -38,8 +36,8 @@ from .pods_api import LIST_TIMEOUT, LeaseOptions, ListedPod, Listing, TeamClient
 _log = logging.getLogger("primepods")
 
 _INTERRUPTS: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
-# Seconds between two checks of the lease file and of the budget.
-# One long timer would not do for the budget: timers stand still while the machine sleeps, billing does not.
+# Seconds between two checks of the budget. One long timer would not do: timers stand still while the machine
+# sleeps, billing does not.
 _CHECK_INTERVAL: Final = 60.0
 # Seconds; closer interruptions count as one: the end of a loop cancels all tasks of a lease together.
 _MIN_INTERRUPTION_INTERVAL: Final = 0.05
@@ -53,8 +51,7 @@ class LeaseSupervisor:
     Args:
         orders: The pods to order, the preferred first, each with the client of the team that pays for it.
         options: The parameters of the lease.
-        add: Adds this lease to those that are released when the client closes.
-        discard: Removes it, when it is released.
+        add: Adds this lease to those that are released when the client closes; returns what removes it.
 
     Attributes:
         is_ready: Whether the pod can be used.
@@ -62,7 +59,8 @@ class LeaseSupervisor:
         error: The error that says why no pod became ready.
         budget_error: The error that says which budget is used up.
         had_ctrl_c: Whether Ctrl-C was intercepted; the caller raises ``KeyboardInterrupt`` in the end.
-        options: The parameters of the lease.
+        rentals: Its orders; the last one is of the ready pod.
+        budget: Its limits and cost.
         on_pod_lost: Called when the pod is deleted before the end of its block.
         on_order: Called with the lease file of each order, before it is sent.
     """
@@ -71,9 +69,7 @@ class LeaseSupervisor:
         self,
         orders: Sequence[tuple[TeamClient, PodSpec]],
         options: LeaseOptions,
-        *,
-        add: Callable[[LeaseSupervisor], None],
-        discard: Callable[[LeaseSupervisor], None],
+        add: Callable[[LeaseSupervisor], Callable[[], object]],
     ) -> None:
         self.is_ready: bool = False
         self.is_ending: bool = False
@@ -82,26 +78,26 @@ class LeaseSupervisor:
         self.had_ctrl_c: bool = False
         self.disk_note: str | None = None
         """Which disks stay after the lease, and what they cost."""
-        self.on_pod_lost: Callable[[], None] | None = None
-        self.on_order: Callable[[Path], None] | None = None
+        self.on_pod_lost: Callable[[], None] = lambda: None
+        self.on_order: Callable[[Path], None] = lambda _: None
         self.options: LeaseOptions = options
+        self.rentals: list[Rental] = []
+        self.budget: Budget = Budget(options, self.rentals)
         self._orders = orders
         self._add = add
-        self._discard = discard
         self._clock = orders[0][0].settings.clock
-        self._rentals: list[Rental] = []
-        self._budget = Budget(options, self._rentals)
         self._resumed: LeaseFile | None = None
         self._is_ordering = False
         self._interruptions = 0
         self._interrupted_at = -math.inf
         self._changed = asyncio.Event()
+        # Set when the pod is ready, or nothing is left to do.
+        self._has_entered = asyncio.Event()
         self._pid = 0
         self._task: asyncio.Task[None] | None = None
 
     def check_unused(self) -> None:
-        """Raise an error if the lease was begun before."""
-        # Begun in this process, or before a fork.
+        """Raise an error if the lease was begun before, in this process or before a fork."""
         if self._pid != 0:
             raise RuntimeError("A lease is used once. Make another with `pods.lease`.")
 
@@ -132,32 +128,23 @@ class LeaseSupervisor:
             ClientClosedError: The client is being closed.
         """
         # Add this lease first: its task may run as soon as the task exists.
-        self._add(self)
-        loop = asyncio.get_running_loop()
+        discard = self._add(self)
         self._on_change = on_change
-        self._ready: asyncio.Future[None] = loop.create_future()
+        self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
         operation = begin_operation("pods.lease", self._orders[0][0].settings)
         # In an empty context, so that a cancel scope around the block does not affect the task.
         context = empty_context()
         if operation is not None:
             context.run(LISTENERS.set, operation.listeners)
-        self._task = loop.create_task(self._run(), context=context)
-        self._task.add_done_callback(lambda _: self._discard(self))
+        self._task = self._loop.create_task(self._run(), context=context)
+        self._task.add_done_callback(lambda _: discard())
         if operation is not None:
             # Of several errors, the operation reports that a pod may be running.
             self._task.add_done_callback(
                 lambda _: operation.end(self.release_error or self.budget_error or self.error)
             )
-        # Done when the pod is ready, or nothing is left to do.
-        await asyncio.wait({self._ready})
-
-    def ready_pod(self) -> tuple[Rental, Pod, PodStatus, SSHTarget]:
-        """Return the order of the ready pod, the pod, its status and its ssh target."""
-        rental = self._rentals[-1]
-        if rental.pod is None or rental.status is None or rental.status.ssh is None:
-            raise RuntimeError("The pod is not ready.")
-        return rental, rental.pod, rental.status, rental.status.ssh
+        await self._has_entered.wait()
 
     @property
     def has_begun_in_this_process(self) -> bool:
@@ -179,27 +166,16 @@ class LeaseSupervisor:
     @property
     def is_stranded(self) -> bool:
         """Whether the lease can do nothing, because its event loop has stopped."""
-        loop = self._ready.get_loop()
-        return loop is not asyncio.get_running_loop() and not loop.is_running()
-
-    @property
-    def is_usable(self) -> bool:
-        """Whether the pod is not being deleted: a deleted pod's address may be given to another machine."""
-        return not self.is_ending or self._rentals[-1].is_kept
-
-    @property
-    def spent(self) -> float:
-        """Cost of all its pods so far, at the highest prices seen."""
-        return self._budget.spent
+        return self._loop is not asyncio.get_running_loop() and not self._loop.is_running()
 
     @property
     def release_error(self) -> errors.NotReleasedError | None:
         """The error that says why a pod may still be running."""
-        return next((rental.release_error for rental in self._rentals if rental.release_error), None)
+        return next((rental.release_error for rental in self.rentals if rental.release_error), None)
 
     def keep(self) -> None:
         """Keep the pod after the lease, and ignore its budget."""
-        rental = self._rentals[-1]
+        rental = self.rentals[-1]
         if self.is_ending:
             _log.warning("%s is not kept: its lease has ended, and deletes it", rental.label)
             return
@@ -210,13 +186,12 @@ class LeaseSupervisor:
                 rental.label,
             )
 
-    def abandon(self) -> None:
-        """Prevent an order that has not begun; may be called from any thread."""
-        self.is_ending = True
-
     def end(self) -> None:
         """Start the release, if it has not started; call it in the event loop."""
-        if not self._report_if_stranded():
+        if not self.is_open:
+            return
+        if self.is_stranded:
+            self._give_up("the event loop of its lease has ended")
             return
         ctrl_c.intercept(self._on_ctrl_c)
         if not self.is_ending:
@@ -228,32 +203,24 @@ class LeaseSupervisor:
 
     def interrupt(self) -> None:
         """Start the release; a second call hurries it, a third gives it up; call it in the event loop."""
-        if not self._report_if_stranded():
+        if not self.is_open or self.is_stranded:
+            self.end()
             return
-        now = self._clock.time()
-        was_ending = self.is_ending
+        now, was_ending = self._clock.time(), self.is_ending
         if was_ending and now - self._interrupted_at >= _MIN_INTERRUPTION_INTERVAL:
             self._interruptions += 1
-            if self._interruptions == 1:
-                label = self._rentals[-1].label if self._rentals else "The pod"
-                _log.warning("%s is being deleted: if interrupted again, it may be left running", label)
-            for rental in self._rentals:
+            if self._interruptions == 1 and self.rentals:
+                text = "%s is being deleted: if interrupted again, it may be left running"
+                _log.warning(text, self.rentals[-1].label)
+            for rental in self.rentals:
                 rental.deletion.hurry()
         self.end()
         self._interrupted_at = now
-        if self.is_ready and not was_ending and self.on_pod_lost is not None:
+        if self.is_ready and not was_ending:
             # A block that ends calls `end`. So other code has cancelled the lease's task, and perhaps not the
             # block's task.
             _log.warning("a lease was cancelled from outside: its pod is deleted, and its block ends")
             self.on_pod_lost()
-
-    def _report_if_stranded(self) -> bool:
-        """Report that the pod may run if the event loop has stopped; return whether a release is possible."""
-        if self.is_open and self.is_stranded:
-            for rental in self._rentals:
-                rental.give_up("the event loop of its lease has ended")
-            return False
-        return self.is_open
 
     def _on_ctrl_c(self) -> None:
         self.had_ctrl_c = True
@@ -267,30 +234,31 @@ class LeaseSupervisor:
             elif not self.is_ending:
                 self.interrupt()
             self.end()
-            while (error := await self._run_phase(self._release(*reversed(self._rentals)))) is not None:
-                if self._has_given_up or not isinstance(error, _INTERRUPTS):
-                    self._give_up(error)
+            while (error := await self._run_phase(self._release(*reversed(self.rentals)))) is not None:
+                if not self.has_begun_in_this_process:
+                    break
+                if self._has_given_up:
+                    self._give_up("its release was interrupted")
+                    break
+                if not isinstance(error, _INTERRUPTS):
+                    self._give_up(f"its release failed with {error!r}")
                     break
                 self.interrupt()
             if self.disk_note is not None:
                 _log.info("%s", self.disk_note)
-            if self._rentals and self.release_error is None:
-                say_deleted(self.error, self._rentals[-1].pod_id)
+            if self.rentals and self.release_error is None:
+                say_deleted(self.error, self.rentals[-1].pod_id)
             self.is_ready = False
-            if not self._ready.done():
-                self._ready.set_result(None)
-            if self.budget_error is not None and self.on_pod_lost is not None:
+            self._has_entered.set()
+            if self.budget_error is not None:
                 self.on_pod_lost()
         finally:
             ctrl_c.stop_intercepting(self._on_ctrl_c)
 
-    def _give_up(self, error: BaseException) -> None:
-        """Report the pods after the release was interrupted too often, or has failed with a defect."""
-        if self.has_begun_in_this_process:
-            is_interrupted = self._has_given_up
-            reason = "its release was interrupted" if is_interrupted else f"its release failed with {error!r}"
-            for rental in self._rentals:
-                rental.give_up(reason)
+    def _give_up(self, reason: str) -> None:
+        """Report the pods that may run after a release that has not ended."""
+        for rental in self.rentals:
+            rental.give_up(reason)
 
     @property
     def _has_given_up(self) -> bool:
@@ -302,9 +270,7 @@ class LeaseSupervisor:
     ) -> BaseException | None:
         """Run a phase in a task of its own, and return its error; interruptions of this task do not end it.
 
-        Args:
-            work: The phase; it is cancelled if the lease is given up.
-            ends_use: Whether the end of the lease cancels the phase, except while it orders a pod.
+        With ``ends_use``, the end of the lease cancels the phase, except while it orders a pod.
         """
         phase = asyncio.get_running_loop().create_task(work)
         phase.add_done_callback(lambda _: self._changed.set())
@@ -312,9 +278,9 @@ class LeaseSupervisor:
         # A callback that ignores its cancellation delays the release by a minute, no longer.
         while not phase.done() and self._clock.time() < cancelled_at + _CHECK_INTERVAL:
             self._changed.clear()
-            seconds_left = math.inf if self.is_ending else 3600 * self._budget.hours_left
+            seconds_left = math.inf if self.is_ending else 3600 * self.budget.hours_left
             if seconds_left <= 0:
-                self.budget_error = self._budget.error()
+                self.budget_error = self.budget.error()
                 self.end()
             if self._has_given_up or (ends_use and self.is_ending and not self._is_ordering):
                 phase.cancel()
@@ -327,7 +293,7 @@ class LeaseSupervisor:
         return asyncio.CancelledError() if not phase.done() or phase.cancelled() else phase.exception()
 
     async def _use(self) -> None:
-        """The first phase: order pods until one is ready, then keep its file there until the cancellation."""
+        """The first phase: order pods until one is ready, then wait for the cancellation."""
         if self.options.login:
             await self.options.ssh.check()
         failures: list[PrimePodsError] = []
@@ -343,46 +309,40 @@ class LeaseSupervisor:
                 left = len(self._orders) - number
                 if left == 0 or not tries_next_spec(failures):
                     raise
-                rental = self._rentals[-1]
+                rental = self.rentals[-1]
                 if rental.pod_id is not None:
                     # A pod without an id, which may appear later, is left to the end of the lease.
                     await self._release(rental)
                 if self.release_error is not None:
                     raise
-                say_deleted(exc, rental.pod_id)
-                log_failover(rental.name, exc, left)
-        rental = self._rentals[-1]
+                log_failover(exc, rental.name, rental.pod_id, left)
+        rental = self.rentals[-1]
         self.is_ready = True
         rental.notify("LeaseReady")
-        self._ready.set_result(None)
-        for each in self._rentals:
+        self._has_entered.set()
+        for each in self.rentals:
             await each.delete_others(listed)
         if disks := rental.spec.disks:
             self.disk_note = f"Disks that stay, and are billed: {', '.join(disks)}"
             # The prices now, so that nothing has to be read at the end.
             self.disk_note = await rental.client.describe_disks(disks)
-        while True:
-            await self._clock.sleep(_CHECK_INTERVAL)
-            if await asyncio.to_thread(rental.file.restore):
-                text = "the file %s of %s was removed: it is written again"
-                _log.warning(text, rental.file.path, rental.label)
+        await asyncio.Event().wait()
 
     async def _order(self, client: TeamClient, spec: PodSpec) -> Rental:
         """Order a pod; order again while the API's rate limit refuses the order."""
         if self._resumed is not None:
-            self._rentals.append(Rental(client, spec, self.options, self._resumed))
-            await self._rentals[-1].resume()
-            return self._rentals[-1]
+            self.rentals.append(Rental(client, spec, self.options, self._resumed))
+            await self.rentals[-1].resume()
+            return self.rentals[-1]
         ends_at = self._clock.time() + self.options.ready_timeout
         refusals = 0
         while True:
             try:
                 rental = await Rental.prepare(client, spec, self.options)
                 # Before the file is written: if that is interrupted, the release removes it.
-                self._rentals.append(rental)
+                self.rentals.append(rental)
                 await asyncio.to_thread(rental.file.write)
-                if self.on_order is not None:
-                    self.on_order(rental.file.path)
+                self.on_order(rental.file.path)
                 await client.allow(rental.spec)
                 if self.is_ending:
                     raise asyncio.CancelledError
@@ -418,27 +378,20 @@ class LeaseSupervisor:
             raise RuntimeError(f"on_change raised {exc!r}") from exc
 
     async def _release(self, *rentals: Rental) -> None:
-        """The second phase: delete the pods, then what the list shows under a name of the lease.
-
-        Also called for a single order whose spec has failed.
-        """
+        """The second phase, also for one failed spec: delete the pods, then others that have their names."""
+        failures: dict[Rental, str | None] = {}
         for rental in rentals:
             if not rental.is_settled and not rental.is_kept:
-                await rental.delete_own()
+                failures[rental] = await rental.delete_own()
         listings: dict[str | None, Listing] = {}
         for rental in rentals:
             team_id = rental.client.settings.team_id
             is_needed = rental.needs_list
             if team_id not in listings and any(each.needs_list for each in rentals):
-                listings[team_id] = await self._read_list(rental.client)
+                # After an interruption, all of the release may last 10 s.
+                started_at = self._interrupted_at if self._interruptions else self._clock.time()
+                ends_at = started_at + LIST_TIMEOUT
+                listings[team_id] = await rental.client.shared_list.read(rental.client, ends_at)
             listed, is_complete = listings.get(team_id, ([], False))
-            failure = await rental.delete_others(listed)
+            failure = await rental.delete_others(listed) or failures.get(rental)
             rental.settle(failure, is_searched=is_complete or not is_needed)
-
-    async def _read_list(self, client: TeamClient) -> Listing:
-        """Read the list; no longer than 10 s after an interruption of the release."""
-        started_at = self._interrupted_at if self._interruptions else self._clock.time()
-        with suppress(TimeoutError):
-            async with self._clock.timeout_at(started_at + LIST_TIMEOUT):
-                return await client.shared_list.read(client)
-        return [], False

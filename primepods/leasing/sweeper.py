@@ -7,13 +7,14 @@ import math
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
 from .._utils.concurrency import map_bounded
 from .._utils.text import quote
 from .._utils.unique_names import expiry_of, is_same_name
+from ..config import lease_folder
 from ..errors import ConfigError, CreateUncertainError, NotFoundError, PrimePodsError
 from ._record import LeaseRecord, as_time
 from .ledger import LeaseFile, Ledger, read_ledger
@@ -124,7 +125,7 @@ class Sweeper:
             ConfigError: The folder cannot be read, and is needed.
         """
         try:
-            ledger = read_ledger(self.client.folder, self.client.settings.clock.wall())
+            ledger = read_ledger(lease_folder(), self.client.settings.clock.wall())
         except (ConfigError, OSError):
             if not self.expired:
                 raise
@@ -171,7 +172,9 @@ class Sweeper:
                     process = f"its process {record.pid} lives: end it, then sweep again"
                     self._skip(record, f"it has expired, but {process}")
             elif expires_at is None or has_expired:
-                found.append(_Orphan(None, (_as_orphaned(row, created_at),), is_listed=True))
+                found.append(
+                    _Orphan(None, (OrphanedPod(**_describe(row), created_at=created_at),), is_listed=True)
+                )
             else:
                 until = as_time(expires_at)
                 self._skip(row, f"its name says that its lease, on another machine, lasts until {until}")
@@ -201,7 +204,7 @@ class Sweeper:
                 pods = [row for row in pods if row.id != record.pod_id]
             other = next((row for row in listed if row.id == record.pod_id), None)
             if pods:
-                rows = tuple(_as_orphaned(row, record.ordered_at) for row in pods)
+                rows = tuple(OrphanedPod(**_describe(row), created_at=record.ordered_at) for row in pods)
                 orphans.append(_Orphan(file, rows, is_listed=True))
             elif record.is_kept:
                 ended.append(file)
@@ -226,12 +229,7 @@ class Sweeper:
                     f"you know that it does not, remove {file.path}",
                 )
             else:
-                pod = OrphanedPod(
-                    name=record.name,
-                    pod_id=record.pod_id,
-                    price_hr=record.price_hr,
-                    created_at=record.ordered_at,
-                )
+                pod = OrphanedPod(**_describe(record), created_at=record.ordered_at)
                 orphans.append(_Orphan(file, (pod,), is_listed=False))
         return orphans, ended
 
@@ -256,12 +254,7 @@ class Sweeper:
         self._skip(record, reason)
 
     def _skip(self, lease: LeaseRecord | ListedPod, reason: str) -> None:
-        pod_id = lease.id if isinstance(lease, ListedPod) else lease.pod_id
-        priced = lease.pod if isinstance(lease, ListedPod) else lease
-        price_hr = None if priced is None else priced.price_hr
-        self._skipped.append(
-            SkippedLease(name=str(lease.name), pod_id=pod_id, price_hr=price_hr, reason=reason)
-        )
+        self._skipped.append(SkippedLease(**_describe(lease), reason=reason))
 
     def _may_appear(self, record: LeaseRecord) -> bool:
         """Return whether the order is so recent that its pod may not be visible yet."""
@@ -337,9 +330,11 @@ class Sweeper:
         return True
 
 
-def _as_orphaned(row: ListedPod, created_at: datetime | None) -> OrphanedPod:
-    price_hr = None if row.pod is None else row.pod.price_hr
-    return OrphanedPod(name=row.name, pod_id=row.id, price_hr=price_hr, created_at=created_at)
+def _describe(lease: LeaseRecord | ListedPod) -> dict[str, Any]:
+    """Return the fields that the results of a sweep have in common."""
+    if isinstance(lease, LeaseRecord):
+        return {"name": lease.name, "pod_id": lease.pod_id, "price_hr": lease.price_hr}
+    return {"name": lease.name, "pod_id": lease.id, "price_hr": lease.pod and lease.pod.price_hr}
 
 
 def _is_same(pod: OrphanedPod, other: OrphanedPod) -> bool:

@@ -18,9 +18,9 @@ from ._scripts import command_script
 from ._session import Sink
 from .results import CommandResult, OnLine, OutputLine, Stream
 
-_MAX_CAPTURED: Final = 16 << 20
+MAX_CAPTURED: Final = 16 << 20
 """Number of last bytes of output to keep."""
-_MAX_CAPTURED_IF_STREAMED: Final = 64 << 10
+MAX_CAPTURED_IF_STREAMED: Final = 64 << 10
 """The same with ``on_line`` or ``capture=False``."""
 _MAX_SHOWN: Final = 500
 """Characters of output in a message."""
@@ -98,7 +98,7 @@ class Command:
         if result.exit_code:
             raise CommandError(
                 f"{self._shown} on pod {login.label} ended with exit code {result.exit_code}."
-                f"{_last_line(result.stderr)}",
+                f"{last_line(result.stderr)}",
                 pod_id=login.pod_id,
                 exit_code=result.exit_code,
                 stdout=result.stdout,
@@ -108,7 +108,7 @@ class Command:
 
     def _unfinished_error(self, login: Login, seconds: float, *, is_timeout: bool) -> Exception:
         stdout, stderr = self._stdout.tail.text(), self._stderr.tail.text()
-        last = _last_line(stderr)
+        last = last_line(stderr)
         if is_timeout:
             return CommandTimeoutError(
                 f"{self._shown} on pod {login.label} ran longer than {self._timeout:g} s and was stopped."
@@ -133,7 +133,7 @@ class _Output:
 
     def __init__(self, stream: Stream, on_line: OnLine | None, *, capture: bool, node: int) -> None:
         is_streamed = on_line is not None or not capture
-        self.tail = Tail(_MAX_CAPTURED_IF_STREAMED if is_streamed else _MAX_CAPTURED)
+        self.tail = Tail(MAX_CAPTURED_IF_STREAMED if is_streamed else MAX_CAPTURED)
         self._stream: Stream = stream
         self._node = node
         self._on_line = on_line
@@ -161,12 +161,12 @@ class _Output:
         if self._on_line is not None:
             await self._call(self._on_line, self._lines.end())
 
-    async def _call(self, on_line: OnLine, lines: list[str]) -> None:
-        for line in lines:
-            await call_back(on_line, OutputLine(text=line, stream=self._stream, node=self._node))
+    async def _call(self, on_line: OnLine, lines: list[tuple[str, int]]) -> None:
+        for text, _ in lines:
+            await call_back(on_line, OutputLine(text=text, stream=self._stream, node=self._node))
 
 
-def _last_line(stderr: str) -> str:
+def last_line(stderr: str) -> str:
     """Return a sentence with the last line on standard error, if there is one."""
     lines = stderr.split("\n")
     last = next((line for line in map(one_line, reversed(lines)) if line), "")

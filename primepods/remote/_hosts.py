@@ -11,12 +11,12 @@ import logging
 import os
 import re
 import threading
-import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
@@ -24,15 +24,11 @@ from .._utils.text import quote
 from ..errors import ConfigError
 from ..models import Pod
 from ..ssh import SSHTarget
+from ._locks import lock_file
 from .options import host_key_settings, known_hosts, machine_name
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment,unused-ignore]  # on other systems, it is a module
-
-_LOCK_TIMEOUT: Final = 10.0
-_LOCK_INTERVAL: Final = 0.05
+_LOCK_ATTEMPTS: Final = 500
+"""Ten seconds."""
 _SPECIAL_IN_INCLUDE: Final = re.compile(r"[\"\\%$*?\[\]\x00-\x1f]")
 _HEADER: Final = "# Made by primepods: changes are lost. Remove it with `primepods ssh-config --uninstall`.\n"
 _CREATED: Final = "# The file config was made by primepods.\n"
@@ -102,49 +98,44 @@ def hosts_file() -> Path:
         raise ConfigError("There is no home directory for ~/.ssh/config: set HOME.") from None
 
 
-def choose_aliases(entries: Iterable[HostEntry]) -> dict[str, list[str]]:
-    """Return the aliases of each pod's nodes: the name if that alias is unique, else the id.
+def choose_aliases(entries: Iterable[HostEntry]) -> dict[str, list[tuple[str, ...]]]:
+    """Return the aliases of each pod's nodes: the name, or the id if other pods have that; the id's prefix.
 
-    Pods whose name and id are not valid host names are left out.
+    The name and the prefix are left out if another pod has the same alias; so are pods whose name and id are
+    not valid host names.
     """
-    entries = list(entries)
-    by_host = {entry.pod_id: [entry.aliases(entry.name), entry.aliases(entry.pod_id)] for entry in entries}
+    groups = {
+        entry.pod_id: [entry.aliases(text) for text in (entry.name, entry.pod_id, entry.pod_id[:_SHORT_ID])]
+        for entry in entries
+    }
     # The set counts a pod once, even if its name equals its id.
-    counts = Counter(alias for both in by_host.values() for alias in {*both[0], *both[1]})
-    chosen: dict[str, list[str]] = {}
-    for pod_id, (by_name, by_id) in by_host.items():
-        for aliases in (by_name, by_id):
-            is_usable = all(map(_ALIAS.fullmatch, aliases))
-            if is_usable and (aliases is by_id or all(counts[alias] == 1 for alias in aliases)):
-                chosen[pod_id] = aliases
-                break
+    counts = Counter(alias for names in groups.values() for alias in set(chain(*names)))
+    chosen: dict[str, list[tuple[str, ...]]] = {}
+    for pod_id, (by_name, by_id, by_prefix) in groups.items():
+        valid = [names for names in (by_name, by_id, by_prefix) if all(map(_ALIAS.fullmatch, names))]
+        unique = [names for names in valid if names is by_id or all(counts[alias] == 1 for alias in names)]
+        if unique:
+            # The name, or else the id; and the prefix.
+            kept = [unique[0], *(names for names in unique if names is by_prefix)]
+            chosen[pod_id] = [tuple(dict.fromkeys(names)) for names in zip(*kept, strict=True)]
     return chosen
 
 
 def config_blocks(entries: Iterable[HostEntry]) -> str:
     """Return ``Host`` blocks: one for each node that has an address, with the host keys that `exec` knows.
 
-    Each has the alias of :func:`choose_aliases`, and the prefix of the pod's id if no other pod has it.
-
     Raises:
         ConfigError: The host keys cannot be stored.
     """
     entries = list(entries)
     chosen = choose_aliases(entries)
-    taken = {alias for aliases in chosen.values() for alias in aliases}
-    short = Counter(alias for entry in entries for alias in entry.aliases(entry.pod_id[:_SHORT_ID]))
     blocks: list[str] = []
     for entry in entries:
-        others = entry.aliases(entry.pod_id[:_SHORT_ID])
-        for number, alias in enumerate(chosen.get(entry.pod_id, ())):
-            target, other = entry.nodes[number], others[number]
-            if target is None:
-                continue
-            block = target.config_block(alias)
-            if short[other] == 1 and other not in taken and _ALIAS.fullmatch(other):
-                block = block.replace("\n", f" {other}\n", 1)
-            settings = host_key_settings(machine_name(entry.pod_id, number))
-            blocks.append(block + "".join(f"    {name} {value}\n" for name, value in settings.items()))
+        for number, names in enumerate(chosen.get(entry.pod_id, ())):
+            if (target := entry.nodes[number]) is not None:
+                block = target.config_block(names[0]).replace(names[0], " ".join(names), 1)
+                settings = host_key_settings(machine_name(entry.pod_id, number))
+                blocks.append(block + "".join(f"    {name} {value}\n" for name, value in settings.items()))
     return "\n".join(blocks)
 
 
@@ -156,7 +147,6 @@ def install_hosts(entries: Iterable[HostEntry]) -> None:
     """
     with _locked():
         own, line = hosts_file(), _include_pattern()
-        own.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         user = _user_file()
         text = user.read_bytes() if user.exists() else None
         is_created = text is None or (own.exists() and _CREATED in own.read_text(encoding="utf-8"))
@@ -183,7 +173,7 @@ def uninstall_hosts() -> None:
             elif rest != text:
                 _replace(user, rest)
         own.unlink(missing_ok=True)
-        _lock_file().unlink(missing_ok=True)
+        _lock_path().unlink(missing_ok=True)
 
 
 def note_hosts(
@@ -196,7 +186,10 @@ def note_hosts(
         removed: Ids of pods that are gone.
         in_thread: Whether to return at once, so that an event loop does not wait for the lock.
     """
-    if not _is_installed():
+    try:
+        if not hosts_file().exists():
+            return
+    except (OSError, ConfigError):  # a folder that cannot be read; no home directory
         return
     _notes.append((tuple(added), frozenset(removed)))
     if not in_thread:
@@ -233,7 +226,7 @@ def find_host_alias(pod_id: str, node: int) -> str | None:
         OSError: The file cannot be read.
     """
     aliases = choose_aliases(_parse(hosts_file().read_text(encoding="utf-8")).values())
-    return next(iter(aliases.get(pod_id, [])[node : node + 1]), None)
+    return aliases[pod_id][node][0] if pod_id in aliases else None
 
 
 def _parse(text: str) -> dict[str, HostEntry]:
@@ -247,13 +240,6 @@ def _parse(text: str) -> dict[str, HostEntry]:
     return entries
 
 
-def _is_installed() -> bool:
-    try:
-        return hosts_file().exists()
-    except (OSError, ConfigError):  # a folder that cannot be read; no home directory
-        return False
-
-
 def _write_own(entries: Iterable[HostEntry], *, is_created: bool) -> None:
     entries = list(entries)
     comments = "".join(map(str, entries))
@@ -261,7 +247,7 @@ def _write_own(entries: Iterable[HostEntry], *, is_created: bool) -> None:
     _replace(hosts_file(), text.encode(errors="replace"), mode=0o600)
 
 
-def _lock_file() -> Path:
+def _lock_path() -> Path:
     return hosts_file().with_name("primepods_config.lock")
 
 
@@ -312,28 +298,20 @@ def _replace(path: Path, data: bytes, *, mode: int | None = None) -> None:
 
 
 @contextmanager
-def _locked() -> Generator[Any]:
+def _locked() -> Generator[None]:
     """Let one process at a time change the files.
 
     Raises:
         ConfigError: Another process has locked them for ten seconds, or the lock cannot be written.
     """
     try:
-        lock = _lock_file()
-        lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        hosts_file().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = lock_file(_lock_path(), attempts=_LOCK_ATTEMPTS)
     except OSError as exc:
         raise ConfigError(f"The folder ~/.ssh cannot be written: {exc.strerror}.") from None
+    if descriptor < 0:
+        raise ConfigError("Another process is changing ~/.ssh/config. Try again.")
     try:
-        ends_at = time.monotonic() + _LOCK_TIMEOUT
-        while fcntl is not None:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > ends_at:
-                    raise ConfigError("Another process is changing ~/.ssh/config. Try again.") from None
-                time.sleep(_LOCK_INTERVAL)
         yield
     finally:
         os.close(descriptor)

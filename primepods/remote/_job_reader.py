@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Iterator
 from typing import Final
 
 import anyio
 import attrs
 
-from ..errors import ConnectionLostError, JobError, LoginError
+from ..errors import JobError
 from ._job_scripts import job_script, parse_states
-from ._login import Login
+from ._output import Lines
+from ._reconnect import Reconnection
 from ._session import Session
 from .results import JobState, OutputLine, Stream
 
 _HEADER: Final = re.compile(rb"(stdout|stderr) (\d{1,15}) (\d{1,7})")
 _MAX_HEADER: Final = 4_096
-_RETRY_INTERVAL: Final = 1.0
-_MIN_GOOD_CONNECTION: Final = 10.0
-"""Seconds after which a connection without output counts as one that works."""
-_MAX_LINE: Final = 65_536
-_LINE_END: Final = re.compile(rb"\r\n|\n|\r(?!\Z)")
-"""A carriage return at the end of what has come may be the first half of a line end."""
 _STDERR_UNIT: Final = 1 << 48
 """An offset is one number for both streams: bytes of stdout, plus this times bytes of stderr."""
-
-_log = logging.getLogger("primepods.remote")
-
-GetLogin = Callable[[], Awaitable[Login]]
 
 
 def split_offset(offset: int) -> dict[Stream, int]:
@@ -44,47 +33,6 @@ def _join_offset(positions: dict[Stream, int]) -> int:
     return positions["stdout"] + positions["stderr"] * _STDERR_UNIT
 
 
-class _Splitter:
-    """Splitter of one stream into lines, each with the position of its end.
-
-    Args:
-        position: Position of the first byte.
-    """
-
-    def __init__(self, position: int) -> None:
-        self._position = position
-        self._rest = b""
-
-    def feed(self, data: bytes) -> list[tuple[str, int]]:
-        """Return the complete lines. Longer ones are split after 64 KiB; a carriage return ends one, too."""
-        self._rest += data
-        lines: list[tuple[str, int]] = []
-        start = 0
-        for end in _LINE_END.finditer(self._rest):
-            # Progress bars begin with the carriage return that ends an empty line.
-            if end.start() > start or end[0] != b"\r":
-                lines.append(self._line(start, end.start(), end.end()))
-            start = end.end()
-        while len(self._rest) - start > _MAX_LINE:
-            cut = start + _MAX_LINE
-            while cut > start and self._rest[cut] & 0xC0 == 0x80:  # noqa: PLR2004 - inside a UTF-8 character
-                cut -= 1
-            cut = cut if cut > start else start + _MAX_LINE
-            lines.append(self._line(start, cut, cut))
-            start = cut
-        self._position += start
-        self._rest = self._rest[start:]
-        return lines
-
-    def end(self) -> list[tuple[str, int]]:
-        """Return the last line, if it has no line end."""
-        rest, self._rest = self._rest.removesuffix(b"\r"), b""
-        return [(rest.decode(errors="replace"), self._position + len(rest))] if rest else []
-
-    def _line(self, start: int, end: int, next_start: int) -> tuple[str, int]:
-        return self._rest[start:end].decode(errors="replace"), self._position + next_start
-
-
 @attrs.define(eq=False)
 class JobReader:
     """Reader of a job's output, until its end.
@@ -92,24 +40,19 @@ class JobReader:
     Attributes:
         pod_id: The pod.
         name: The job.
-        get_login: Returns the login.
+        connection: Makes the connections.
         positions: Number of bytes read, by stream.
-        reconnect: Seconds to try to connect again after a loss.
         tail: Bytes to read of each stream, after the job's end; ``None`` for all, while it runs.
         state: The job's state, once all has been read.
     """
 
     pod_id: str
     name: str
-    get_login: GetLogin
+    connection: Reconnection
     positions: dict[Stream, int]
-    reconnect: float
     tail: int | None = None
     state: JobState | None = attrs.field(default=None, init=False)
-    _connection: tuple[AbstractAsyncContextManager[Session], Session, float] | None = attrs.field(
-        default=None, init=False
-    )
-    _lost_at: float | None = attrs.field(default=None, init=False)
+    _session: Session | None = attrs.field(default=None, init=False)
     _buffer: bytes = attrs.field(default=b"", init=False)
     """Beginning of a header."""
     _frame: tuple[Stream, int] = attrs.field(default=("stdout", 0), init=False)
@@ -125,12 +68,12 @@ class JobReader:
             ConnectionLostError: The connection was lost, and the time for another has passed.
         """
         while self.state is None:
-            session = await self._connect() if self._connection is None else self._connection[1]
+            session = self._session or await self._connect()
             data = await session.receive("stdout")
             if not data:
                 await self._end_connection(session.stdout.exit_code)
             elif pieces := self._parse(data):
-                self._lost_at = None
+                self.connection.lost_at = None
                 return pieces
         if self.state.exit_code is None:
             raise JobError(
@@ -143,25 +86,11 @@ class JobReader:
 
     async def aclose(self) -> None:
         """Close the connection."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection[0].__aexit__(None, None, None)
+        self._session = None
+        await self.connection.aclose()
 
     async def _connect(self) -> Session:
-        login = await self.get_login()
-        seconds = None
-        if self._lost_at is not None:
-            seconds = self._lost_at + self.reconnect - anyio.current_time()
-            if seconds <= 0:
-                raise self._lost_error()
-        connection = login.session(timeout=seconds)
-        try:
-            session = await connection.__aenter__()
-        except LoginError as exc:
-            if self._lost_at is None or anyio.current_time() < self._lost_at + self.reconnect:
-                raise
-            raise self._lost_error() from exc
-        self._connection = connection, session, anyio.current_time()
+        session = self._session = await self.connection.open()
         self._buffer, self._frame, self._printed = b"", ("stdout", 0), ""
         out, err = self.positions["stdout"], self.positions["stderr"]
         try:
@@ -175,24 +104,14 @@ class JobReader:
 
     async def _end_connection(self, code: int | None) -> None:
         """Close a connection that has ended, and find out whether the job has."""
-        began_at = self._connection[2] if self._connection else 0.0
         await self.aclose()
-        if code is not None:
-            states = {state.name: state for state in parse_states(self._printed)}
-            if self.name not in states:
-                raise missing_job_error(self.pod_id, self.name, list(states))
-            self.state = states[self.name]
+        if code is None:
+            await self.connection.note_loss()
             return
-        now = anyio.current_time()
-        if self._lost_at is None or now - began_at > _MIN_GOOD_CONNECTION:
-            self._lost_at = now
-            _log.warning(
-                "Lost the connection to pod %s. Its command goes on; trying to connect again for %.0f s.",
-                self.pod_id,
-                self.reconnect,
-            )
-        else:
-            await anyio.sleep(_RETRY_INTERVAL)
+        states = {state.name: state for state in parse_states(self._printed)}
+        if self.name not in states:
+            raise missing_job_error(self.pod_id, self.name, list(states))
+        self.state = states[self.name]
 
     def _parse(self, data: bytes) -> list[tuple[Stream, bytes]]:
         """Return the output in a piece of frames."""
@@ -227,14 +146,6 @@ class JobReader:
             # stderr is the second: from now on both positions are known.
             self.tail = None if stream == "stderr" else self.tail
 
-    def _lost_error(self) -> ConnectionLostError:
-        return ConnectionLostError(
-            f"The connection to pod {self.pod_id} was lost, and there was no other within "
-            f"{self.reconnect:g} s. The job {self.name} may still run: look for it again with "
-            f"pods.remote(…).job({self.name!r}).",
-            pod_id=self.pod_id,
-        )
-
 
 class JobLines:
     """The lines of a job's output.
@@ -246,8 +157,8 @@ class JobLines:
     def __init__(self, reader: JobReader) -> None:
         self._reader = reader
         self._positions = dict(reader.positions)
-        self._splitters: dict[Stream, _Splitter] = {
-            stream: _Splitter(position) for stream, position in reader.positions.items()
+        self._splitters: dict[Stream, Lines] = {
+            stream: Lines(position) for stream, position in reader.positions.items()
         }
         self._has_ended = False
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import re
 from typing import Final
 
@@ -10,7 +9,8 @@ _MAX_LOGIN_OUTPUT: Final = 16_384
 _MAX_DIGITS: Final = 3
 """Digits of an exit code."""
 _MAX_LINE: Final = 65_536
-_END_OF_LINE: Final = re.compile(r"(\r\n|\r|\n)")
+_LINE_END: Final = re.compile(rb"\r\n|\n|\r(?!\Z)")
+"""A carriage return at the end of what has come may be the first half of a line end."""
 
 
 class MarkedOutput:
@@ -75,39 +75,44 @@ class MarkedOutput:
 
 
 class Lines:
-    """Splitter of bytes into lines of text; a carriage return also ends a line, as in progress bars."""
+    """Splitter of a stream into lines of text, each with the position of its end.
 
-    def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._rest = ""
-        self._is_after_return = False
-        self._has_dropped_last_line: bool = False
+    Args:
+        position: Position of the first byte.
+    """
 
-    def feed(self, data: bytes) -> list[str]:
-        """Parse a chunk and return the complete lines; longer lines are split after 64 KiB."""
-        new = self._decoder.decode(data)
-        if not new:
-            return []
-        lines: list[str] = []
-        if self._is_after_return and new.startswith("\n"):
-            # The line end "\r\n" was cut in two, so an empty line before it was not one of a progress bar.
-            new = new.removeprefix("\n")
-            lines += [""] if self._has_dropped_last_line else []
-        text = self._rest + new
-        *parts, self._rest = _END_OF_LINE.split(text)
-        # Drop the empty lines of progress bars, which end with a carriage return.
-        lines += [line for line, end in zip(parts[::2], parts[1::2], strict=True) if line or end != "\r"]
-        self._is_after_return = text.endswith("\r")
-        self._has_dropped_last_line = self._is_after_return and not parts[-2]
-        if len(self._rest) >= _MAX_LINE:
-            lines.append(self._rest)
-            self._rest = ""
+    def __init__(self, position: int = 0) -> None:
+        self._position = position
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[tuple[str, int]]:
+        """Return the complete lines. Longer ones are split after 64 KiB; a carriage return ends one, too."""
+        self._rest += data
+        lines: list[tuple[str, int]] = []
+        start = 0
+        for end in _LINE_END.finditer(self._rest):
+            # Progress bars begin with the carriage return that ends an empty line.
+            if end.start() > start or end[0] != b"\r":
+                lines.append(self._line(start, end.start(), end.end()))
+            start = end.end()
+        while len(self._rest) - start > _MAX_LINE:
+            cut = start + _MAX_LINE
+            while cut > start and self._rest[cut] & 0xC0 == 0x80:  # noqa: PLR2004 - inside a UTF-8 character
+                cut -= 1
+            cut = cut if cut > start else start + _MAX_LINE
+            lines.append(self._line(start, cut, cut))
+            start = cut
+        self._position += start
+        self._rest = self._rest[start:]
         return lines
 
-    def end(self) -> list[str]:
+    def end(self) -> list[tuple[str, int]]:
         """Return the last line, if it has no line end."""
-        rest = self._rest + self._decoder.decode(b"", final=True)
-        return [rest] if rest else []
+        rest, self._rest = self._rest.removesuffix(b"\r"), b""
+        return [(rest.decode(errors="replace"), self._position + len(rest))] if rest else []
+
+    def _line(self, start: int, end: int, next_start: int) -> tuple[str, int]:
+        return self._rest[start:end].decode(errors="replace"), self._position + next_start
 
 
 class Tail:

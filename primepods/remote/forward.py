@@ -3,40 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 import socket
 from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-import anyio
-
 from .._utils.arguments import check_count, check_string
 from .._utils.text import one_line, quote
-from ..errors import APIError, ConfigError, ConnectionLostError, LoginError, NotFoundError, TransportError
+from ..errors import ConfigError, ConnectionLostError
 from ._exchange import exchange
+from ._reconnect import Reconnection
 from ._scripts import make_script
 from ._session import Sink
 from .results import Stream
 
 if TYPE_CHECKING:
-    from ._login import Login
     from .remote import AsyncRemote
 
 _LOOPBACK: Final = "127.0.0.1"
 _HOST: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*|[0-9A-Fa-f:.]+")
 _MAX_PORT: Final = 65_535
 _RECONNECT_TIMEOUT: Final = 900.0
-_RETRY_INTERVAL: Final = 1.0
-_ADDRESS_INTERVAL: Final = 30.0
-"""Seconds after which a lost pod's address is read again."""
 _FORBIDDEN: Final = re.compile(rb"[^\n]*administratively prohibited[^\n]*")
 _MAX_SAID: Final = 1_000
-_MIN_GOOD_CONNECTION: Final = 10.0
-"""Seconds after which a connection counts as one that worked."""
-
-_log = logging.getLogger("primepods.remote")
 
 
 class AsyncForward:
@@ -57,6 +47,9 @@ class AsyncForward:
             if not _HOST.fullmatch(check_string("host", host)):
                 raise ValueError(f"host must be a host name or an address, got {quote(host)}")
         self._task: asyncio.Task[None] | None = None
+        self._is_open = asyncio.Event()
+        self._said = b""
+        """The last messages of ``ssh``."""
         self._is_told = False
         """Whether ``wait`` has raised the error."""
         self._refusal: ConnectionLostError | None = None
@@ -98,9 +91,8 @@ class AsyncForward:
         self._ports = tuple((port, _choose_port(local), host) for port, local, host in self._ports)
         if len(set(self.local_ports)) < len(self._ports):
             raise ConfigError("Two of the ports have the same local port: choose another, or 0.")
-        is_open = asyncio.Event()
-        self._task = asyncio.create_task(self._run(is_open))
-        opening = asyncio.create_task(is_open.wait())
+        self._task = asyncio.create_task(self._run())
+        opening = asyncio.create_task(self._is_open.wait())
         try:
             await asyncio.wait({self._task, opening}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
@@ -131,76 +123,49 @@ class AsyncForward:
         await asyncio.wait({self._task})
         return self._refusal if self._task.cancelled() else self._task.exception()
 
-    async def _run(self, is_open: asyncio.Event) -> None:
-        """Keep a connection open, and reconnect when it is lost, to the address that the pod then has."""
-        get_login = self._remote._get_login  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own package
-        login = await get_login()
-        timeout: float | None = None
-        lost_at: float | None = None
-        while True:
-            began_at = anyio.current_time()
-            try:
-                began_at = await self._connect(login, is_open, timeout)
-            except LoginError as exc:
-                if timeout is None or anyio.current_time() < began_at + timeout:
-                    raise  # such as a changed host key
-                if lost_at is not None and anyio.current_time() >= lost_at + _RECONNECT_TIMEOUT:
-                    raise ConnectionLostError(
-                        f"The connection to pod {login.label} was lost, and there was no other within "
-                        f"{_RECONNECT_TIMEOUT:g} s: its ports are not forwarded any more.",
-                        pod_id=self.pod_id,
-                    ) from exc
-            else:
-                if lost_at is None or anyio.current_time() - began_at > _MIN_GOOD_CONNECTION:
-                    lost_at = anyio.current_time()
-                    _log.warning(
-                        "Lost the connection to pod %s and its ports; connecting again.", login.label
-                    )
-                else:
-                    await anyio.sleep(_RETRY_INTERVAL)
-            timeout = _ADDRESS_INTERVAL
-            try:
-                login = await get_login(again=True)
-            except NotFoundError:
-                raise
-            except (APIError, TransportError, LoginError) as exc:
-                _log.debug("The address of pod %s cannot be read: %s", login.label, exc)
-
-    async def _connect(self, login: Login, is_open: asyncio.Event, timeout: float | None) -> float:
-        """Forward the ports until the connection is lost; return the time at which it was made.
+    async def _run(self) -> None:
+        """Forward the ports; when the connection is lost, make another one.
 
         Raises:
             LoginError: The pod refused all logins.
-            ConnectionLostError: The pod forbids the forwarding of ports.
+            ConnectionLostError: There was no other connection in time, or the pod forbids the forwarding.
         """
         # Without INFO, ssh does not say that a forwarded connection was refused.
         options = ["-o", "ExitOnForwardFailure=yes", "-o", "ClearAllForwardings=no", "-o", "LogLevel=INFO"]
         for port, local_port, host in self._ports:
             shown = f"[{host}]" if ":" in host else host
             options += ["-L", f"{_LOOPBACK}:{local_port}:{shown}:{port}"]
-        said = b""
+        get_login = self._remote._get_login  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own package
+        connection = Reconnection(
+            get_login,
+            _RECONNECT_TIMEOUT,
+            "Its ports cannot be reached",
+            "Its ports are not forwarded any more.",
+            ends_with_pod=True,
+        )
+        while True:
+            session = await connection.open(first=options)
+            try:
+                sinks: dict[Stream, Sink] = {"stdout": self._read_stdout, "stderr": self._read_stderr}
+                await exchange(session, make_script("forward.sh"), None, sinks)
+            finally:
+                await connection.aclose()
+            await connection.note_loss()
 
-        async def on_stdout(_: bytes) -> None:
-            # From here on, the script ends the connection if this process is killed.
-            is_open.set()
+    async def _read_stdout(self, _: bytes) -> None:
+        # From here on, the script ends the connection if this process is killed.
+        self._is_open.set()
 
-        async def on_stderr(piece: bytes) -> None:
-            nonlocal said
-            said = (said + piece)[-_MAX_SAID:]
-            if (found := _FORBIDDEN.search(said)) is not None:
-                self._refusal = ConnectionLostError(
-                    f"Pod {login.label} forbids the forwarding of ports. Look at AllowTcpForwarding and "
-                    "PermitOpen in its /etc/ssh/sshd_config. ssh said: "
-                    f"{one_line(found[0].decode(errors='replace'))}",
-                    pod_id=self.pod_id,
-                )
-                raise self._refusal
-
-        async with login.session(first=options, timeout=timeout) as session:
-            began_at = anyio.current_time()
-            sinks: dict[Stream, Sink] = {"stdout": on_stdout, "stderr": on_stderr}
-            await exchange(session, make_script("forward.sh"), None, sinks)
-        return began_at
+    async def _read_stderr(self, piece: bytes) -> None:
+        self._said = (self._said + piece)[-_MAX_SAID:]
+        if (found := _FORBIDDEN.search(self._said)) is not None:
+            self._refusal = ConnectionLostError(
+                f"Pod {self.pod_id} forbids the forwarding of ports. Look at AllowTcpForwarding and "
+                "PermitOpen in its /etc/ssh/sshd_config. ssh said: "
+                f"{one_line(found[0].decode(errors='replace'))}",
+                pod_id=self.pod_id,
+            )
+            raise self._refusal
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.pod_id} {self.local_ports}>"

@@ -14,17 +14,15 @@ import anyio
 from .._utils.arguments import check_flag, check_seconds
 from .._utils.text import clip, one_line, quote
 from ..errors import CommandError, CommandTimeoutError, ConnectionLostError, JobError
+from ._command import MAX_CAPTURED, MAX_CAPTURED_IF_STREAMED, last_line
 from ._exchange import echo, exchange
-from ._job_reader import GetLogin, JobLines, JobReader, missing_job_error, split_offset
+from ._job_reader import JobLines, JobReader, missing_job_error, split_offset
 from ._job_scripts import check_job_name, job_script, parse_states, start_script
 from ._output import Tail
+from ._reconnect import GetLogin, Reconnection
 from ._session import Sink
 from .results import CommandResult, JobState, OutputLine, Stream
 
-_MAX_CAPTURED: Final = 16 << 20
-"""Number of last bytes of output to keep."""
-_MAX_CAPTURED_IF_STREAMED: Final = 64 << 10
-"""The same with ``capture=False``."""
 _MAX_ANSWER: Final = 1 << 20
 _RETRY_INTERVAL: Final = 1.0
 
@@ -86,10 +84,10 @@ class AsyncJob:
             check_seconds("timeout", timeout)
         check_flag("check", check)
         reader = _make_reader(self, offset, reconnect)
-        limit = _MAX_CAPTURED_IF_STREAMED
+        limit = MAX_CAPTURED_IF_STREAMED
         check_flag("capture", capture)
         if capture:
-            limit = reader.tail = _MAX_CAPTURED
+            limit = reader.tail = MAX_CAPTURED
         tails: dict[Stream, Tail] = {"stdout": Tail(limit), "stderr": Tail(limit)}
         echoes = {} if capture else {stream: echo(stream) for stream in tails}
         started_at = anyio.current_time()
@@ -124,10 +122,9 @@ class AsyncJob:
             is_truncated=any(reader.positions[stream] > limit for stream in tails),
         )
         if check and result.exit_code:
-            last = clip(one_line(stderr.rstrip().rpartition("\n")[2]), 500)
             raise CommandError(
                 f"The job {self.name} on pod {self.pod_id} ended with exit code {result.exit_code}."
-                f"{last and f' Its last line on stderr: {last}'}",
+                f"{last_line(stderr)}",
                 pod_id=self.pod_id,
                 exit_code=result.exit_code,
                 stdout=stdout,
@@ -217,7 +214,9 @@ def _make_reader(job: AsyncJob, offset: int, reconnect: float) -> JobReader:
     if type(offset) is not int or offset < 0:
         raise ValueError(f"offset must be the offset of a line of output, got {quote(offset)}")
     get_login = job._get_login  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
-    return JobReader(job.pod_id, job.name, get_login, split_offset(offset), reconnect)
+    remedy = f"The job {job.name} may still run: look for it again with pods.remote(…).job({job.name!r})."
+    connection = Reconnection(get_login, reconnect, "Its command goes on", remedy)
+    return JobReader(job.pod_id, job.name, connection, split_offset(offset))
 
 
 async def read_output(

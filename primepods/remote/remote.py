@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from .._utils.arguments import check_flag
 from ..errors import ConnectionLostError, LoginError
@@ -141,22 +142,31 @@ class AsyncRemote:
             ConnectionLostError: ``ssh`` has failed. The command may have run.
             ConfigError: ``ssh`` is missing, or the folder for host keys is unusable.
         """
-        from ._all_nodes import run_on_all
-        from ._command import Command
+        import anyio
 
-        options: dict[str, Any] = {
-            "cwd": cwd,
-            "timeout": timeout,
-            "on_line": on_line,
-            "input": None,
-            "capture": True,
-        }
+        from ._command import Command
+        from ._exchange import unwrap_first_error
+
+        make = partial(Command, command, cwd=cwd, timeout=timeout, on_line=on_line, input=None, capture=True)
         # Raises for invalid arguments before anything is sent.
-        Command(command, env=env, **options)
+        make(env=env)
         self._check_usable()
         nodes = await find_nodes(self)
-        logins = [await node._get_login() for node in nodes]  # noqa: SLF001 - of this class
-        return await run_on_all(logins, command, await rank_variables(nodes), env or {}, options)
+        variables = await rank_variables(nodes)
+        results: dict[int, CommandResult] = {}
+
+        async def run(rank: int) -> None:
+            login = await nodes[rank]._get_login()  # noqa: SLF001 - of this class
+            work = make(env={**variables[rank], **(env or {})}, node=rank)
+            results[rank] = await work.run(login)
+            work.check(results[rank], login)
+
+        # The first error cancels the other nodes' commands, which ends them on the nodes, too.
+        with unwrap_first_error():
+            async with anyio.create_task_group() as group:
+                for rank in range(len(nodes)):
+                    group.start_soon(run, rank)
+        return tuple(results[rank] for rank in range(len(nodes)))
 
     async def start(
         self,
@@ -297,28 +307,40 @@ class AsyncRemote:
 
     async def _get_login(self, *, again: bool = False) -> Login:
         """Return the login; with ``again``, to the address that the pod has now."""
-        from ._login import Login
-
         self._check_usable()
         if self._login is None or again:
-            nodes = await self._find_nodes(again=again)
-            number = self._node
-            if number is None:
-                number = next((n for n, node in enumerate(nodes) if node.ssh is not None), 0)
-            if number >= len(nodes):
-                raise self._no_address_error(f"has no node {number}: it has {len(nodes)}, numbered from 0.")
-            target = nodes[number].ssh
-            if target is None:
-                raise self._no_address_error(f"has no address for its node {number}. Wait until it is ready.")
-            self._login = Login(
-                pod_id=self._pod_id,
-                target=target,
-                options=self._options,
-                label=self._pod_id if len(nodes) == 1 else f"{self._pod_id} (node {number})",
-                machine=machine_name(self._pod_id, number),
-                ip=nodes[number].ip,
-            )
+            self._login = self._choose_login(await self._find_nodes(again=again))
         return self._login
+
+    def _choose_login(self, nodes: Sequence[Node]) -> Login:
+        """Return the login to this node: the one that there was, if the address is the same."""
+        from ._login import Login
+
+        number = self._node
+        if number is None:
+            number = next((n for n, node in enumerate(nodes) if node.ssh is not None), 0)
+        if number >= len(nodes):
+            raise self._no_address_error(f"has no node {number}: it has {len(nodes)}, numbered from 0.")
+        target = nodes[number].ssh
+        if target is None:
+            raise self._no_address_error(f"has no address for its node {number}. Wait until it is ready.")
+        machine = machine_name(self._pod_id, number)
+        if self._login is not None and (self._login.target, self._login.machine) == (target, machine):
+            return self._login  # which counts the logins in progress
+        return Login(
+            pod_id=self._pod_id,
+            target=target,
+            options=self._options,
+            label=self._pod_id if len(nodes) == 1 else f"{self._pod_id} (node {number})",
+            machine=machine,
+            ip=nodes[number].ip,
+        )
+
+    def _of_node(self, number: int, nodes: tuple[Node, ...]) -> AsyncRemote:
+        """Return the remote of one of the nodes, which was just read."""
+        node = AsyncRemote(self._pod_id, partial(self._find_nodes, again=True), self._options, number)
+        node._login = node._choose_login(nodes)
+        return node
 
     def _no_address_error(self, why: str) -> LoginError:
         return LoginError(f"Cannot log in: pod {self._pod_id} {why}", pod_id=self._pod_id, said="")
@@ -374,8 +396,7 @@ async def find_nodes(remote: AsyncRemote) -> tuple[AsyncRemote, ...]:
     nodes = await remote._find_nodes()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
     if len(nodes) == 1:
         return (remote,)
-    options = remote._options  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
-    return tuple(AsyncRemote(remote.pod_id, nodes, options, number) for number in range(len(nodes)))
+    return tuple(remote._of_node(number, nodes) for number in range(len(nodes)))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
 
 
 async def rank_variables(nodes: Sequence[AsyncRemote]) -> list[dict[str, str]]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import nullcontext
 from functools import partial
 
 import attrs
@@ -21,8 +20,6 @@ from .. import errors
 from .._decoding.pods import decode_pod
 from .._http.executor import RequestExecutor
 from .._http.request import PODS, Request, item_request
-from .._utils.arguments import check_amount
-from .._utils.exceptions import copy_exception
 from .._utils.money import money
 from .._utils.text import quote
 from .._utils.unique_names import (
@@ -36,16 +33,18 @@ from .._utils.unique_names import (
 from ..config import lease_folder
 from ..errors import PrimePodsError
 from ..leasing.ledger import read_ledger
-from ..leasing.pods_api import KEY_REJECTIONS, ListedPod, PodsAPI, expiry_after, find_named, read_list
+from ..leasing.pods_api import ListedPod, PodsAPI, expiry_after, find_named
 from ..models import Pod
 from ..specs import PodSpec
 from ._max_hourly import HourlyLimit
 from ._orders import (
     Order,
+    find_refused,
     in_flight,
     is_definitive_rejection,
     order_request,
     reclassify_refusal,
+    repeated_error,
     uncertain_error,
     warn_if_interrupted,
 )
@@ -77,8 +76,6 @@ class PodCreator:
 
     async def create(self, spec: PodSpec, max_hours: float | None = None) -> Pod:
         """Create a pod; see :meth:`primepods.AsyncPods.create`."""
-        if max_hours is not None:
-            check_amount("max_hours", max_hours, "number of hours")
         expires_at = await expiry_after(max_hours, self._pods, self._server_clock)
         if check_spec(spec).name is None or expires_at is not None:
             name = unique_name(spec.name or "primepods", self._clock.random, expires_at)
@@ -90,7 +87,7 @@ class PodCreator:
         await self.limit.allow(spec)
         pod, *others = await self.order(spec)
         if others:
-            raise uncertain_error(Order(spec), [each.id for each in (pod, *others)], "")
+            raise repeated_error(Order(str(spec.name), Pod), [each.id for each in (pod, *others)])
         if spec.is_exceeded_by(pod.price_hr):
             log.warning(
                 "pod %s costs %s an hour, more than max_price=%g: delete it if that is too much",
@@ -102,13 +99,13 @@ class PodCreator:
 
     async def ensure(self, spec: PodSpec, max_hours: float | None = None) -> Pod:
         """Return a pod with the spec's name; see :meth:`primepods.AsyncPods.ensure`."""
-        if max_hours is not None:
-            check_amount("max_hours", max_hours, "number of hours")
         name = check_spec(spec).name
         if name is None:
             raise ValueError("pods.ensure needs PodSpec.name: it finds the pod by that")
         expires_at = await expiry_after(max_hours, self._pods, self._server_clock)
-        listed, unreadable = await self._pods.list().find(_is_living)
+        listed, unreadable = await self._pods.list().find(
+            lambda pod: not pod.has_failed and not pod.has_ended
+        )
         now = self._server_clock.now() or -math.inf
         same = [pod for pod in listed if is_same_name(name, pod.name)]
         same += [
@@ -146,41 +143,33 @@ class PodCreator:
             CreateUncertainError: The pod may have been created.
             PrimePodsError: Any other error: the pod was not created.
         """
-        order = Order(spec)
+        order = Order(spec.name or "", Pod)
         request = order_request(spec, self._executor.settings.team_id)
         # Raise for a closed client before anything is sent.
         self._executor.transport.check()
         try:
-            with nullcontext() if order.is_unique else in_flight(order):
+            with in_flight(order):
                 if not order.is_unique:
-                    await self._record_namesakes(order)
+                    await order.note_known(self._listed(), self._server_clock)
                 return await self._send(order, request, note_id)
         except PrimePodsError as exc:
             if not isinstance(exc, errors.CreateUncertainError):
                 self.limit.forget(spec)
             raise
 
-    async def _send(self, order: Order, request: Request, note_id: NoteId | None) -> list[Pod]:
+    async def _send(self, order: Order[Pod], request: Request, note_id: NoteId | None) -> list[Pod]:
         """Send an order and determine its outcome."""
         log.info("ordering the pod %r", order.name)
         sent_at = self._clock.boottime()
-        with warn_if_interrupted(order.name):
+        with warn_if_interrupted(order):
             try:
                 return [await self._executor.call(request, order.decode)]
             except PrimePodsError as exc:
                 order.error = reclassify_refusal(exc.with_traceback(None))
             if is_definitive_rejection(order.error):
-                # A gateway may have sent the order twice, and passed on only the refusal of the second. A
-                # rejection of the key it gets both times: there is no pod.
-                is_refused = isinstance(order.error, errors.APIError)
-                if order.is_unique and is_refused and not isinstance(order.error, KEY_REJECTIONS):
-                    listed, _ = await read_list(self._listed, self._clock)
-                    if found := [row for row in listed if is_same_name(order.name, row.name)]:
-                        text = "the order of pod %s was refused, and carried out: %s"
-                        log.warning(text, order.name, order.error)
-                        return self._decide(order, found, "")
-                # A copy: `order.error` itself, if raised, would make a reference cycle through this frame.
-                raise copy_exception(order.error)
+                return self._decide(
+                    order, await find_refused(order, order.error, self._listed, self._clock), ""
+                )
             if note_id is not None and order.has_our_name and order.response_id is not None:
                 await note_id(order.response_id)
             # The response to the order may be the first that has a Date.
@@ -189,21 +178,7 @@ class PodCreator:
                 order.ordered_at = now - (self._clock.boottime() - sent_at)
             return await self._find_ordered(order)
 
-    async def _record_namesakes(self, order: Order) -> None:
-        """Record which pods already have the order's name.
-
-        Raises:
-            PrimePodsError: No row could be read, so nothing is ordered.
-        """
-        listed, error = await self._pods.list().collect()
-        if error is not None and not listed:
-            raise error
-        namesakes = frozenset(pod.id for pod in listed if is_same_name(order.name, pod.name))
-        # An unreadable row may be a namesake.
-        order.namesakes = None if error else namesakes
-        order.ordered_at = self._server_clock.now() or -math.inf
-
-    async def _find_ordered(self, order: Order) -> list[Pod]:
+    async def _find_ordered(self, order: Order[Pod]) -> list[Pod]:
         """Search for the pod that an order has created, and return it; several if its name is unique.
 
         Raises:
@@ -224,7 +199,7 @@ class PodCreator:
             shown = "the client was closed"
         return self._decide(order, found, shown)
 
-    def _decide(self, order: Order, found: list[ListedPod], shown: str) -> list[Pod]:
+    def _decide(self, order: Order[Pod], found: list[ListedPod], shown: str) -> list[Pod]:
         """Return the pods of an order.
 
         Raises:
@@ -234,7 +209,7 @@ class PodCreator:
             return provable
         raise uncertain_error(order, [row.id for row in found], shown) from order.error
 
-    async def _pod_of_response(self, order: Order) -> Pod | None:
+    async def _pod_of_response(self, order: Order[Pod]) -> Pod | None:
         """Return the pod with the id in the response, if `get` shows that it is this order's."""
         pod_id = order.response_id
         if pod_id is None:
@@ -249,9 +224,9 @@ class PodCreator:
             log.info("pod %s could not be read: %s", quote(pod_id), exc)
             return None
 
-    def _provable(self, order: Order, found: list[ListedPod]) -> list[Pod]:
+    def _provable(self, order: Order[Pod], found: list[ListedPod]) -> list[Pod]:
         """Return the pods that only this order can have created: all of a unique name, else a single one."""
-        candidates = [row.pod for row in found if row.pod is not None and order.may_be_ours(row.pod)]
+        candidates = order.choose(row.pod for row in found if row.pod is not None)
         if not candidates or order.is_unique:
             return candidates
         # A pod in a lease file was ordered by that lease; an unreadable file may name any of the candidates.
@@ -264,10 +239,6 @@ class PodCreator:
         leased = {record.pod_id for record in ledger.records.values()}
         unleased = [pod for pod in candidates if pod.id not in leased]
         return unleased if len(unleased) == 1 else []
-
-
-def _is_living(pod: Pod) -> bool:
-    return not pod.has_failed and not pod.has_ended
 
 
 def check_specs(spec: PodSpec | Iterable[PodSpec]) -> list[PodSpec]:

@@ -1,14 +1,14 @@
-"""Orders of pods: their state, their request, and the meaning of their responses."""
+"""Orders of pods and disks: their state, and the meaning of their responses; the request for a pod."""
 
 from __future__ import annotations
 
 import logging
 import math
 import re
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import Any, Final, Generic, TypeVar
 
 import attrs
 
@@ -18,17 +18,24 @@ from .._decoding.objects import wire_names
 from .._decoding.rows import as_object, decode_object
 from .._http.request import PODS, Request
 from .._utils.arguments import check_id
+from .._utils.clock import Clock, ServerClock
+from .._utils.exceptions import copy_exception
 from .._utils.strict_json import dumps
 from .._utils.text import quote
 from .._utils.unique_names import UniqueName, is_same_name, may_be_shortened_name
-from ..leasing.pods_api import LOOKUP_TIMEOUT
+from ..account import Disk
+from ..leasing.pods_api import KEY_REJECTIONS, LOOKUP_TIMEOUT, ListedPod, read_list
 from ..models import Pod
+from ..pagination import AsyncPager
 from ..specs import CUSTOM_IMAGE, PodSpec
+
+T = TypeVar("T", Pod, Disk)
+N = TypeVar("N", ListedPod, Disk)
 
 log = logging.getLogger("primepods")
 
-DATE_TOLERANCE: Final = 5.0
-"""Seconds by which the server's ``Date`` may be ahead of its creation times."""
+# Seconds by which the server's ``Date`` may be ahead of its creation times.
+_DATE_TOLERANCE: Final = 5.0
 # The order may have been carried out: 409 if a gateway sent it twice, 499 if a gateway gave up on it.
 _AMBIGUOUS_REFUSALS: Final = frozenset({HTTPStatus.CONFLICT, 499})
 
@@ -78,21 +85,23 @@ _NOT_UNDER_POD: Final = {"provider", "env_vars", "disks", "team_id", "team_membe
 
 
 @attrs.define(eq=False)
-class Order:
-    """State of one order.
+class Order(Generic[T]):
+    """State of one order of a pod or a disk.
 
     Attributes:
-        spec: The ordered spec; it has a name.
-        namesakes: The pods that had the name before; ``None`` if the list could not be read completely.
+        name: The ordered name.
+        model: What is ordered.
+        known: Ids that were listed before the order; ``None`` if the list could not be read completely.
         is_alone: Whether this process has had no other order of this name in flight at the same time.
         ordered_at: The server's time when the order was sent; minus infinity if unknown.
-        response_id: The id in the response, even if it is another order's pod.
+        response_id: The id in the response, even if it is another order's.
         has_our_name: Whether the response has the ordered name, so that for a unique name its id is ours.
         error: The error of the order.
     """
 
-    spec: PodSpec
-    namesakes: frozenset[str] | None = frozenset()
+    name: str
+    model: type[T]
+    known: frozenset[str] | None = frozenset()
     is_alone: bool = True
     ordered_at: float = -math.inf
     response_id: str | None = None
@@ -100,85 +109,88 @@ class Order:
     error: errors.PrimePodsError | None = None
 
     @property
-    def name(self) -> str:
-        """The ordered name."""
-        return self.spec.name or ""
+    def kind(self) -> str:
+        """What is ordered, for messages."""
+        return "pod" if self.model is Pod else "disk"
 
     @property
     def is_unique(self) -> bool:
         """Whether nobody else can have the ordered name."""
-        return isinstance(self.spec.name, UniqueName)
+        return isinstance(self.name, UniqueName)
 
-    def decode(self, data: Any) -> Pod:
+    async def note_known(self, listed: AsyncPager[N], server_clock: ServerClock) -> None:
+        """Record what exists before the order, and the server's time.
+
+        Raises:
+            PrimePodsError: No row could be read, so nothing is ordered.
+        """
+        rows, error = await listed.collect()
+        if error is not None and not rows:
+            raise error
+        self.known = None if error else frozenset(row.id for row in rows)
+        self.ordered_at = server_clock.now() or -math.inf
+
+    def decode(self, data: Any) -> T:
         """Decode the response, and record whose it is even if the rest is invalid."""
-        row = as_object(data)
-        pod_id, name = row.get("id"), row.get("name")
-        if isinstance(pod_id, str):
+        fields = as_object(data)
+        row_id, name = fields.get("id"), fields.get("name")
+        if isinstance(row_id, str):
             with suppress(ValueError):
-                self.response_id = check_id(pod_id)
+                self.response_id = check_id(row_id)
         self.has_our_name = isinstance(name, str) and is_same_name(self.name, name)
-        pod = decode_object(data, Pod)
+        row = decode_object(data, self.model)
         # In all three cases, a cache or proxy may have mixed up responses.
-        if pod.id != self.response_id:
-            raise DecodeError("id", "expected an id that can be requested", pod.id)
-        if self._had_name_before(pod):
-            raise DecodeError("id", "expected a new pod, got one that had the name before the order", pod.id)
+        if row.id != self.response_id:
+            raise DecodeError("id", "expected an id that can be requested", row.id)
+        if self._is_known(row):
+            raise DecodeError("id", f"expected a new {self.kind}, got one that was listed before", row.id)
         if not self.has_our_name:
-            raise DecodeError("name", f"expected {self.name!r}, got {quote(pod.name)}", pod.name)
-        return pod
+            raise DecodeError("name", f"expected {self.name!r}, got {quote(row.name)}", row.name)
+        return row
 
-    def owns_response_id(self, pod: Pod) -> bool:
-        """Return whether the pod with the id in the response is this order's."""
-        if is_same_name(self.name, pod.name):
-            return not self._had_name_before(pod)
+    def owns_response_id(self, row: T) -> bool:
+        """Return whether the row with the id in the response is this order's."""
+        if is_same_name(self.name, row.name):
+            return not self._is_known(row)
         if self.is_unique or self.ordered_at == -math.inf:
             return False
-        # A server may drop or shorten a name; such a pod counts only if its time shows that it is new.
-        may_have_name = pod.name is None or may_be_shortened_name(self.name, pod.name)
-        return may_have_name and self._is_new(pod)
+        # A server may drop or shorten a name; such a row counts only if its time shows that it is new.
+        may_have_name = row.name is None or may_be_shortened_name(self.name, row.name)
+        return may_have_name and self._is_new(row)
 
-    def _had_name_before(self, pod: Pod) -> bool:
-        """Return whether a pod is known to have had the ordered name before the order."""
-        return self.namesakes is not None and pod.id in self.namesakes
+    def _is_known(self, row: T) -> bool:
+        return self.known is not None and row.id in self.known
 
-    def _is_new(self, pod: Pod) -> bool:
-        """Return whether a pod was neither listed nor created before the order.
+    def _is_new(self, row: T) -> bool:
+        """Return whether a row was neither listed nor created before the order.
 
-        ``False`` if the list or the pod's time is unknown. If only the order's time is unknown, the list
+        ``False`` if the list or the row's time is unknown. If only the order's time is unknown, the list
         decides.
         """
-        if self.namesakes is None or pod.id in self.namesakes or pod.created_at is None:
+        if self.known is None or row.id in self.known or row.created_at is None:
             return False
-        return pod.created_at.timestamp() >= self.ordered_at - DATE_TOLERANCE
+        return row.created_at.timestamp() >= self.ordered_at - _DATE_TOLERANCE
 
-    def may_be_ours(self, pod: Pod | None) -> bool:
-        """Return whether a pod with the ordered name, whose row is ``pod``, can be this order's."""
-        return self.is_unique or (pod is not None and self.is_alone and self._is_new(pod))
-
-
-class _NamedOrder(Protocol):
-    """An order of a pod or of a disk."""
-
-    is_alone: bool
-
-    @property
-    def name(self) -> str:
-        """The ordered name."""
-        ...
+    def choose(self, named: Iterable[T]) -> list[T]:
+        """Return those of the rows with the ordered name that only this order can have created."""
+        return [row for row in named if self.is_unique or (self.is_alone and self._is_new(row))]
 
 
 # Orders in flight under names that users chose.
-_orders_in_flight: Final[set[_NamedOrder]] = set()
+_orders_in_flight: Final[set[Order[Any]]] = set()
 
 
 @contextmanager
-def in_flight(order: _NamedOrder) -> Generator[None, None, None]:
-    """Register an order for the block; concurrent orders of one name are no longer alone.
+def in_flight(order: Order[Any]) -> Generator[None, None, None]:
+    """Register an order for the block; concurrent orders of one chosen name are no longer alone.
 
     A new pod, or disk, of that name may then be either order's.
     """
+    if order.is_unique:
+        yield
+        return
     for other in list(_orders_in_flight):
-        if type(other) is type(order) and is_same_name(order.name, other.name):
+        if other.model is order.model and is_same_name(order.name, other.name):
             order.is_alone = other.is_alone = False
     _orders_in_flight.add(order)
     try:
@@ -188,17 +200,36 @@ def in_flight(order: _NamedOrder) -> Generator[None, None, None]:
 
 
 @contextmanager
-def warn_if_interrupted(name: str, kind: str = "pod") -> Generator[None, None, None]:
-    """Log the name of the ordered pod or disk, and add it as a note, if the block is interrupted."""
+def warn_if_interrupted(order: Order[Any]) -> Generator[None, None, None]:
+    """Log the name of what is ordered, and add it as a note, if the block is interrupted."""
     try:
         yield
     except errors.PrimePodsError:
         raise
     except BaseException as exc:
-        text = f"{kind}s.create was interrupted: the {kind} {name!r} may exist. {_remedy(name, kind)}"
+        kind = order.kind
+        text = f"{kind}s.create was interrupted: the {kind} {order.name!r} may exist. {_remedy(order)}"
         log.warning("%s", text)
         exc.add_note(text)
         raise
+
+
+async def find_refused(
+    order: Order[Any], error: errors.PrimePodsError, list_rows: Callable[[], AsyncPager[N]], clock: Clock
+) -> list[N]:
+    """Return what a refused order has created, or raise the refusal.
+
+    A gateway may have sent the order twice, and passed on only the refusal of the second. A rejection of the
+    key it gets both times. Under a name that a user chose, another program may order at the same time.
+    """
+    is_refusal = isinstance(error, errors.APIError) and not isinstance(error, KEY_REJECTIONS)
+    if order.is_unique and is_refusal:
+        listed, _ = await read_list(list_rows, clock)
+        if found := [row for row in listed if is_same_name(order.name, row.name)]:
+            log.warning("the order of %s %s was refused, and carried out: %s", order.kind, order.name, error)
+            return found
+    # A copy: `error` itself, if raised, would make a reference cycle through the caller's frame.
+    raise copy_exception(error)
 
 
 def order_request(spec: PodSpec, team_id: str | None) -> Request:
@@ -255,33 +286,45 @@ def reclassify_refusal(error: errors.PrimePodsError) -> errors.PrimePodsError:
     return explained
 
 
-def uncertain_error(order: Order, found: Iterable[str], shown: str) -> errors.CreateUncertainError:
-    """Return the error of an order whose pod was not found.
+def uncertain_error(order: Order[Any], found: Iterable[str], shown: str) -> errors.CreateUncertainError:
+    """Return the error of an order whose outcome is unknown.
 
     Args:
         order: The order.
-        found: Ids of the found pods of its name, which may be of other orders.
-        shown: Result of the search, if it found no such pods.
+        found: Ids of what was found of its name, which may be of other orders.
+        shown: Result of the search, if it found nothing.
     """
     ids = [*found]
     search = f"A search of {LOOKUP_TIMEOUT:g} s showed"
     if ids:
-        search += f" pods of this name, but not provably of this order: {', '.join(ids)}."
+        search += f" {order.kind}s of this name, but not provably of this order: {', '.join(ids)}."
     else:
         search += f": {shown}."
     response = ""
     if order.response_id is not None and order.response_id not in ids:
-        response = f"The response named pod {order.response_id}, which is not provably of this order. "
+        response = f"The response named {order.response_id}, which is not provably of this order. "
         ids.append(order.response_id)
     text = (
-        f"Whether the pod {order.name!r} exists is unknown: {order.error} {response}{search} "
-        f"{_remedy(order.name)}"
+        f"Whether the {order.kind} {order.name!r} exists is unknown: {order.error} {response}{search} "
+        f"{_remedy(order)}"
     )
     return errors.CreateUncertainError(text, name=order.name, candidates=tuple(ids))
 
 
-def _remedy(name: str, kind: str = "pod") -> str:
+def repeated_error(order: Order[Any], ids: Iterable[str]) -> errors.CreateUncertainError:
+    """Return the error of an order that a gateway has sent several times."""
+    ids = tuple(ids)
+    return errors.CreateUncertainError(
+        f"The order of the {order.kind} {order.name!r} was carried out {len(ids)} times. Each is billed: "
+        f"keep one of {', '.join(ids)}, and delete the others.",
+        name=order.name,
+        candidates=ids,
+    )
+
+
+def _remedy(order: Order[Any]) -> str:
     return (
-        f"It may appear yet, and is billed from then on: look for {name!r} in `{kind}s.list()`, and in "
-        "`pods.history()` in case it failed at once; delete what you do not want before you order again."
+        f"It may appear yet, and is billed from then on: look for {order.name!r} in `{order.kind}s.list()`, "
+        "and in `pods.history()` in case it failed at once; delete what you do not want before you order "
+        "again."
     )

@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import partial
 from operator import attrgetter
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
+
+import attrs
 
 from .._decoding.fields import DecodeError
 from .._decoding.rows import decode_page
 from .._http.executor import RequestExecutor
-from .._http.request import DISKS, PODS, Request, page_request
+from .._http.request import PODS, Request, page_request
+from .._utils.arguments import check_count
 from .._utils.strict_json import is_object, show
-from ..account import Disk
 from ..errors import ProtocolError
 from ..leasing.pods_api import ListedPod
 from ..models import Page, Pod
 from ..pagination import AsyncPager, FetchedPage, Source, offset_pager
 
 T = TypeVar("T")
-Row = TypeVar("Row", Pod, Disk)
 
-_LISTED_PAGE_SIZE: Final = 1_000
+_MAX_LIMIT: Final = 1_000
 
 
 def page_source(
@@ -60,6 +61,7 @@ async def fetch_page(
     key: Callable[[T], str] = attrgetter("id"),
     ends_at: float | None = None,
     on_body: Callable[[Any], None] | None = None,
+    of_names: Callable[[str, str | None], T] | None = None,
     **keys: str,
 ) -> FetchedPage[T]:
     """Request one page.
@@ -73,6 +75,7 @@ async def fetch_page(
         key: Returns the identity of an item.
         ends_at: Time to give up, by the client's clock; by default after the deadline.
         on_body: Called with the whole response, before its rows are decoded.
+        of_names: Returns the item for the id and the name of a row of which nothing else can be read.
         keys: Keys of the rows and the count in the response; see :func:`decode_page`.
 
     Returns:
@@ -90,62 +93,67 @@ async def fetch_page(
     for error in errors:
         # The errors are in ascending order, so each index is right when its error is inserted.
         index = error.index or 0
-        rows.insert(index, executor.shape_error(request, error))
-        row_keys.insert(index, show(error.row) if error.row_id is None else error.row_id)
+        row_keys.insert(index, error.row_id or show(error.row))
+        if of_names is None or not error.row_id:
+            rows.insert(index, executor.shape_error(request, error))
+        else:
+            name = error.row.get("name") if is_object(error.row) else None
+            rows.insert(index, of_names(error.row_id, name if isinstance(name, str) else None))
     return FetchedPage(
         total_count=page.total_count, offset=page.offset, limit=page.limit, rows=rows, keys=row_keys
     )
 
 
-def listed_pods(executor: RequestExecutor) -> AsyncPager[ListedPod]:
-    """Return a pager of all pods, also of those of whose rows only id and name can be read."""
-    return _identities(
-        executor, PODS, Pod, lambda pod: ListedPod(pod.id, pod.name, pod), partial(ListedPod, pod=None)
-    )
-
-
-def listed_disks(executor: RequestExecutor) -> AsyncPager[Disk]:
-    """Return a pager of all disks; those of whose rows only id and name can be read have nothing else."""
-
-    def of_names(disk_id: str, name: str | None) -> Disk:
-        return Disk(id=disk_id, name=name)
-
-    return _identities(executor, DISKS, Disk, lambda disk: disk, of_names)
-
-
-def _identities(
+def list_pager(
     executor: RequestExecutor,
     path: str,
-    model: type[Row],
-    of_row: Callable[[Row], T],
-    of_names: Callable[[str, str | None], T],
+    model: type[T],
+    page_size: int,
+    *,
+    name: str,
+    key: Callable[[T], str] = attrgetter("id"),
+    route: str | None = None,
+    of_names: Callable[[str, str | None], T] | None = None,
 ) -> AsyncPager[T]:
-    """Return a pager of rows that shows whose they are, even if the rest cannot be read.
+    """Return a pager of all rows of a list.
 
     Args:
         executor: Sends the requests.
         path: The path of the list.
         model: The model of a row.
-        of_row: Returns the item for a row.
-        of_names: Returns the item for an id and a name; ``None`` if the row has none that is text.
+        page_size: Rows per request, from 1 to 1,000.
+        name: See :func:`page_source`.
+        key: Returns the identity of an item.
+        route: The path without an id in it, if it has one.
+        of_names: See :func:`fetch_page`.
     """
+    check_count("page_size", page_size, minimum=1, maximum=_MAX_LIMIT)
 
     async def fetch(offset: int, limit: int) -> FetchedPage[T]:
-        request = page_request(f"{path}/", offset=offset, limit=limit)
-        decode = partial(decode_page, model=model, offset=offset, limit=limit)
-        page, errors = await executor.call(request, decode)
-        rows: list[T | ProtocolError] = [of_row(row) for row in page.data]
-        keys = [row.id for row in page.data]
-        for error in errors:
-            index, name = error.index or 0, error.row.get("name") if is_object(error.row) else None
-            name = name if isinstance(name, str) else None
-            rows.insert(
-                index, of_names(error.row_id, name) if error.row_id else executor.shape_error(request, error)
-            )
-            keys.insert(index, error.row_id or show(error.row))
-        return FetchedPage(
-            total_count=page.total_count, offset=page.offset, limit=page.limit, rows=rows, keys=keys
+        request = attrs.evolve(page_request(path, offset=offset, limit=limit), route=route)
+        return await fetch_page(
+            executor, request, model, offset=offset, limit=limit, key=key, of_names=of_names
         )
 
-    name = f"{'pods' if path == PODS else 'disks'}.list"
-    return offset_pager(page_source(executor, fetch, f"{path}/", name=name), _LISTED_PAGE_SIZE)
+    return offset_pager(page_source(executor, fetch, path, name=name), page_size)
+
+
+def listed_pods(executor: RequestExecutor) -> AsyncPager[ListedPod]:
+    """Return a pager of all pods, also of those of whose rows only id and name can be read."""
+
+    async def fetch(offset: int, limit: int) -> FetchedPage[ListedPod]:
+        request, model = (
+            page_request(f"{PODS}/", offset=offset, limit=limit),
+            cast("type[Pod | ListedPod]", Pod),
+        )
+        of_names = partial(ListedPod, pod=None)
+        page = await fetch_page(executor, request, model, offset=offset, limit=limit, of_names=of_names)
+        return FetchedPage(
+            total_count=page.total_count,
+            offset=page.offset,
+            limit=page.limit,
+            rows=[ListedPod(row.id, row.name, row) if isinstance(row, Pod) else row for row in page.rows],
+            keys=page.keys,
+        )
+
+    return offset_pager(page_source(executor, fetch, f"{PODS}/", name="pods.list"), _MAX_LIMIT)

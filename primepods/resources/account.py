@@ -15,13 +15,13 @@ import attrs
 from .._decoding.fields import DecodeError
 from .._decoding.rows import as_object, decode_object
 from .._http.executor import RequestExecutor
-from .._http.request import Request, encode_id, page_request
+from .._http.request import encode_id, page_request
 from .._operations import operation
 from .._utils.arguments import check_count, check_id
 from ..account import Account, BillingEntry, Team, TeamMember, Wallet
 from ..errors import ProtocolError
 from ..pagination import AsyncPager, FetchedPage, offset_pager
-from ._paging import fetch_page, page_source
+from ._paging import fetch_page, list_pager, page_source
 
 log: logging.Logger = logging.getLogger("primepods")
 
@@ -29,7 +29,6 @@ _WHOAMI: Final = "/api/v1/user/whoami"
 _TEAMS: Final = "/api/v1/user/teams"
 _MEMBERS: Final = "/api/v1/teams/{id}/members"
 _WALLET: Final = "/api/v1/billing/wallet"
-_MAX_LIMIT: Final = 1_000
 _MAX_WALLET_LIMIT: Final = 100
 """The largest page of the wallet that the API allows."""
 
@@ -56,14 +55,8 @@ class AsyncAccountInfo:
         Args:
             page_size: Teams per request, from 1 to 1,000.
         """
-        check_count("page_size", page_size, minimum=1, maximum=_MAX_LIMIT)
-
-        async def fetch(offset: int, limit: int) -> FetchedPage[Team]:
-            request = page_request(_TEAMS, offset=offset, limit=limit)
-            key = attrgetter("team_id")
-            return await fetch_page(self._executor, request, Team, offset=offset, limit=limit, key=key)
-
-        return offset_pager(page_source(self._executor, fetch, _TEAMS, name="account.teams"), page_size)
+        key = attrgetter("team_id")
+        return list_pager(self._executor, _TEAMS, Team, page_size, name="account.teams", key=key)
 
     def members(self, team_id: str, *, page_size: int = 100) -> AsyncPager[TeamMember]:
         """Iterate the members of a team, each exactly once: ``GET /api/v1/teams/{id}/members``.
@@ -72,17 +65,16 @@ class AsyncAccountInfo:
             team_id: The team's id.
             page_size: Members per request, from 1 to 1,000.
         """
-        check_count("page_size", page_size, minimum=1, maximum=_MAX_LIMIT)
-        team = encode_id(check_id(team_id, name="team_id", listed_by="account.teams()"))
-        path = _MEMBERS.format(id=team)
-
-        async def fetch(offset: int, limit: int) -> FetchedPage[TeamMember]:
-            page = page_request(path, offset=offset, limit=limit)
-            request = Request(method="GET", path=path, query=page.query, route=_MEMBERS)
-            key = attrgetter("user_id")
-            return await fetch_page(self._executor, request, TeamMember, offset=offset, limit=limit, key=key)
-
-        return offset_pager(page_source(self._executor, fetch, path, name="account.members"), page_size)
+        path = _MEMBERS.format(id=encode_id(check_id(team_id, name="team_id", listed_by="account.teams()")))
+        return list_pager(
+            self._executor,
+            path,
+            TeamMember,
+            page_size,
+            name="account.members",
+            key=attrgetter("user_id"),
+            route=_MEMBERS,
+        )
 
     @operation("account.wallet")
     async def wallet(self, *, limit: int | None = None) -> Wallet:

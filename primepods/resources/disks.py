@@ -12,43 +12,41 @@ from typing import Any, Final
 
 import attrs
 
-from .._decoding.fields import DecodeError
+from .._decoding.objects import wire_names
 from .._decoding.pods import decode_disk, decode_disk_users
-from .._decoding.rows import as_object, decode_object
 from .._http.executor import RequestExecutor
-from .._http.request import DISKS, Request, item_path, item_request, page_request
+from .._http.request import DISKS, Request, item_path, item_request
 from .._operations import operation
 from .._status_reader import StatusReader
-from .._utils.arguments import check_count, check_flag, check_interval, check_seconds, check_text
-from .._utils.exceptions import copy_exception
-from .._utils.money import money
+from .._utils.arguments import check_flag, check_interval, check_seconds, check_text
 from .._utils.strict_json import dumps
-from .._utils.text import one_line, quote
-from .._utils.unique_names import UniqueName, is_same_name, unique_name
+from .._utils.text import quote
+from .._utils.unique_names import unique_name
 from ..account import Disk
 from ..errors import (
-    APIError,
     ClientClosedError,
     ConflictError,
-    CreateUncertainError,
     NotFoundError,
     PrimePodsError,
     WaitError,
     WaitTimeoutError,
 )
-from ..leasing.pods_api import KEY_REJECTIONS, LOOKUP_TIMEOUT, find_named, read_list
+from ..leasing.pods_api import find_named
 from ..models import PodState
-from ..pagination import AsyncPager, FetchedPage, offset_pager
+from ..pagination import AsyncPager
 from ..specs import DiskSpec
 from ._deletion import Deleter
 from ._orders import (
-    DATE_TOLERANCE,
+    Order,
+    find_refused,
     in_flight,
     is_definitive_rejection,
     reclassify_refusal,
+    repeated_error,
+    uncertain_error,
     warn_if_interrupted,
 )
-from ._paging import fetch_page, listed_disks, page_source
+from ._paging import list_pager
 
 log: logging.Logger = logging.getLogger("primepods")
 
@@ -77,9 +75,7 @@ class AsyncDisks:
         Args:
             page_size: Disks per request, from 1 to 1,000.
         """
-        check_count("page_size", page_size, minimum=1, maximum=_MAX_LIMIT)
-        source = page_source(self._executor, self._page, f"{DISKS}/", name="disks.list")
-        return offset_pager(source, page_size)
+        return list_pager(self._executor, f"{DISKS}/", Disk, page_size, name="disks.list")
 
     @operation("disks.get")
     async def get(self, disk_id: str | Disk) -> Disk:
@@ -111,7 +107,7 @@ class AsyncDisks:
         team = AsyncDisks(
             self._executor.with_settings(attrs.evolve(settings, team_id=spec.team_id or settings.team_id))
         )
-        order = _Order(name=spec.name or unique_name("disk", self._clock.random))
+        order = Order(spec.name or unique_name("disk", self._clock.random), Disk)
         request = _order_request(spec, order.name, spec.team_id or settings.team_id)
         return await team._send(order, request)
 
@@ -128,17 +124,8 @@ class AsyncDisks:
         """
         disk_id = _id_of(disk_id)
         body = dumps({"name": check_text("name", name)})
-        error: PrimePodsError | None = None
-        try:
-            await self._executor.call(item_request("PATCH", disk_id, DISKS, body=body), _ignore_body)
-        except PrimePodsError as exc:
-            if is_definitive_rejection(exc):
-                raise
-            error = exc.with_traceback(None)
-        disk = await self._get(disk_id)
-        if error is not None and disk.name != name:
-            raise error
-        return disk
+        await self._executor.call(item_request("PATCH", disk_id, DISKS, body=body), _ignore_body)
+        return await self._get(disk_id)
 
     @operation("disks.delete")
     async def delete(self, disk_id: str | Disk, *, missing_ok: bool = False) -> PodState:
@@ -232,53 +219,49 @@ class AsyncDisks:
         decode = partial(decode_disk, disk_id=disk_id)
         return await self._executor.call(item_request("GET", disk_id, DISKS), decode, ends_at=ends_at)
 
-    async def _page(self, offset: int, limit: int) -> FetchedPage[Disk]:
-        request = page_request(f"{DISKS}/", offset=offset, limit=limit)
-        return await fetch_page(self._executor, request, Disk, offset=offset, limit=limit)
-
     def _listed(self) -> AsyncPager[Disk]:
         """Iterate all disks; those of whose rows only id and name can be read have nothing else."""
-        return listed_disks(self._executor)
 
-    async def _send(self, order: _Order, request: Request) -> Disk:
-        """Send an order and determine its outcome."""
+        def of_names(disk_id: str, name: str | None) -> Disk:
+            return Disk(id=disk_id, name=name)
+
+        path = f"{DISKS}/"
+        return list_pager(self._executor, path, Disk, _MAX_LIMIT, name="disks.list", of_names=of_names)
+
+    async def _send(self, order: Order[Disk], request: Request) -> Disk:
+        """Send an order and determine its outcome, by the rules of pods."""
         # Raise for a closed client before anything is sent.
         self._executor.transport.check()
         list_disks = partial(self.list, page_size=_MAX_LIMIT)
-        with in_flight(order), warn_if_interrupted(order.name, kind="disk"):
+        with in_flight(order), warn_if_interrupted(order):
             if not order.is_unique:
-                order.known = frozenset({disk.id async for disk in self._listed()})
-                order.sent_at = self._executor.transport.server_clock.now()
+                server_clock = self._executor.transport.server_clock
+                await order.note_known(self._listed(), server_clock)
             log.info("ordering the disk %r", order.name)
             try:
                 return await self._executor.call(request, order.decode)
             except PrimePodsError as exc:
-                error = reclassify_refusal(exc.with_traceback(None))
-            if is_definitive_rejection(error):
-                return await self._find_refused(order, error)
-            log.warning("whether the disk %r exists is unknown: searching the list for it", order.name)
+                order.error = reclassify_refusal(exc.with_traceback(None))
             found: list[Disk] = []
-            try:
-                found, shown = await find_named(
-                    list_disks, order.name, self._clock, order.choose, noun="disk"
-                )
-            except ClientClosedError:
-                shown = "the client was closed"
-            return order.decide(found, shown, error)
-
-    async def _find_refused(self, order: _Order, error: PrimePodsError) -> Disk:
-        """Return the disk of a refused order, or raise the refusal.
-
-        A gateway may have sent the order twice, and passed on only the refusal of the second.
-        """
-        is_refused = isinstance(error, APIError) and not isinstance(error, KEY_REJECTIONS)
-        # Another program may order a disk of a name that a user chose.
-        if order.is_unique and is_refused:
-            listed, _ = await read_list(partial(self.list, page_size=_MAX_LIMIT), self._clock)
-            if found := order.choose(listed):
-                log.warning("the order of disk %s was refused, and carried out: %s", order.name, error)
-                return order.decide(found, "", error)
-        raise copy_exception(error)
+            shown = ""
+            if is_definitive_rejection(order.error):
+                found = await find_refused(order, order.error, list_disks, self._clock)
+            else:
+                log.warning("whether the disk %r exists is unknown: searching the list for it", order.name)
+                try:
+                    found, shown = await find_named(
+                        list_disks, order.name, self._clock, order.choose, noun="disk"
+                    )
+                except ClientClosedError:
+                    shown = "the client was closed"
+            ours = order.choose(found)
+            if len(ours) == 1:
+                return ours[0]
+            ids = [disk.id for disk in found]
+            error = (
+                repeated_error(order, ids) if order.is_unique and ours else uncertain_error(order, ids, shown)
+            )
+            raise error from order.error
 
     async def _check_unused(self, disk: Disk) -> None:
         """Check that no pod that still exists, and no cluster, uses a disk.
@@ -310,85 +293,6 @@ class AsyncDisks:
             )
 
 
-@attrs.define(kw_only=True, eq=False)
-class _Order:
-    """State of one order.
-
-    Attributes:
-        name: The ordered name.
-        known: Ids of the disks that were there before the order, for a name that others may choose, too.
-        response_id: The id in the response, whosever disk that is.
-        sent_at: The server's time when the order was sent, if known.
-        is_alone: Whether this process has had no other order of this name in flight at the same time.
-    """
-
-    name: str
-    known: frozenset[str] = frozenset()
-    response_id: str | None = None
-    sent_at: float | None = None
-    is_alone: bool = True
-
-    @property
-    def is_unique(self) -> bool:
-        """Whether nobody else can have the ordered name."""
-        return isinstance(self.name, UniqueName)
-
-    def decode(self, data: Any) -> Disk:
-        """Decode the response; refuse a disk that is not this order's."""
-        response_id = as_object(data).get("id")
-        self.response_id = response_id if isinstance(response_id, str) else None
-        disk = decode_object(data, Disk)
-        if disk.id in self.known or not is_same_name(self.name, disk.name):
-            # A cache or proxy has mixed up responses.
-            raise DecodeError("name", f"expected a new disk {self.name!r}, got {quote(disk.name)}", disk.name)
-        return disk
-
-    def choose(self, listed: list[Disk]) -> list[Disk]:
-        """Return the disks that only this order can have created, by the rules of pods."""
-        named = [disk for disk in listed if is_same_name(self.name, disk.name) and disk.id not in self.known]
-        return named if self.is_unique else [disk for disk in named if self._is_new(disk)]
-
-    def _is_new(self, disk: Disk) -> bool:
-        if not self.is_alone or self.sent_at is None or disk.created_at is None:
-            return False
-        return disk.created_at.timestamp() >= self.sent_at - DATE_TOLERANCE
-
-    def decide(self, found: list[Disk], shown: str, error: PrimePodsError) -> Disk:
-        """Return the disk of the order, given the disks of its name.
-
-        Args:
-            found: The disks.
-            shown: Result of the search if there are none.
-            error: The error of the order.
-
-        Raises:
-            CreateUncertainError: Not exactly one of them is provably this order's.
-        """
-        ours = self.choose(found)
-        if len(ours) == 1:
-            return ours[0]
-        named = [disk.id for disk in found if disk.id not in self.known]
-        if self.response_id is not None and self.response_id not in named:
-            named.append(self.response_id)
-        ids = tuple(named)
-        if self.is_unique and len(ours) > 1:
-            text = (
-                f"The order of the disk {self.name!r} was carried out {len(ours)} times: {error} Each of its "
-                f"disks is billed: keep one of {', '.join(ids)}, and delete the others."
-            )
-        else:
-            if ids:
-                shown = f" these disks, of which none is provably this order's: {', '.join(ids)}"
-            else:
-                shown = f": {shown}"
-            text = (
-                f"Whether the disk {self.name!r} exists is unknown: {error} A search of {LOOKUP_TIMEOUT:g} s "
-                f"showed{shown}. It may appear yet, and is billed from then on: look for {self.name!r} in "
-                "`disks.list()` before you order again."
-            )
-        raise CreateUncertainError(text, name=self.name, candidates=ids) from error
-
-
 def _id_of(disk: str | Disk) -> str:
     disk_id = disk.id if isinstance(disk, Disk) else disk
     item_path(disk_id, DISKS)  # raises for an invalid id
@@ -396,17 +300,11 @@ def _id_of(disk: str | Disk) -> str:
 
 
 def _order_request(spec: DiskSpec, name: str, team_id: str | None) -> Request:
-    fields = {
-        "size": spec.size,
-        "name": name,
-        "country": spec.country,
-        "cloudId": spec.cloud_id,
-        "dataCenterId": spec.data_center_id,
-    }
-    body: dict[str, Any] = {
-        "disk": {key: value for key, value in fields.items() if value is not None},
-        "provider": {"type": spec.provider},
-    }
+    fields = {key: getattr(spec, field) for field, key in wire_names(DiskSpec).items()} | {"name": name}
+    for key in ("provider", "teamId"):
+        del fields[key]
+    disk = {key: value for key, value in fields.items() if value is not None}
+    body: dict[str, Any] = {"disk": disk, "provider": {"type": spec.provider}}
     if team_id is not None:
         body["team"] = {"teamId": team_id}
     return Request(method="POST", path=f"{DISKS}/", body=dumps(body))
@@ -427,11 +325,9 @@ async def describe_disks(executor: RequestExecutor, disk_ids: Sequence[str]) -> 
     async def describe(disk_id: str) -> str:
         try:
             disk = await AsyncDisks(executor).get(disk_id)
+            return str(attrs.evolve(disk, pods=()))  # its pod will be gone by then
         except (PrimePodsError, ValueError):
             return disk_id
-        price = "" if disk.price_hr is None else f"{money(disk.price_hr)} an hour"
-        details = ", ".join(filter(None, [one_line(disk.name or ""), price]))
-        return f"{disk_id} ({details})" if details else disk_id
 
     described = await executor.map(describe, disk_ids)
-    return f"Disks that stay, and are billed until you delete them: {', '.join(described)}"
+    return f"Disks that stay, and are billed until you delete them: {'; '.join(described)}"

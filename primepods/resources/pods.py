@@ -546,9 +546,7 @@ class AsyncPods:
             ssh=SSHOptions(login_timeout=login_timeout, ssh_options=ssh_options, ssh_command=ssh_command),
         )
         orders = [(self._team_client(each.team_id, release_timeout), each) for each in check_specs(spec)]
-        open_leases = self._open_leases
-        supervisor = LeaseSupervisor(orders, options, add=open_leases.add, discard=open_leases.discard)
-        return AsyncLease(supervisor, on_change)
+        return AsyncLease(LeaseSupervisor(orders, options, self._open_leases.add), on_change)
 
     @operation("pods.sweep")
     async def sweep(

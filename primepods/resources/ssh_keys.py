@@ -11,18 +11,17 @@ from typing import Any, Final
 
 from .._decoding.rows import decode_object
 from .._http.executor import RequestExecutor
-from .._http.request import Request, encode_id, page_request
+from .._http.request import Request, encode_id
 from .._operations import operation
-from .._utils.arguments import check_count, check_id, check_text
+from .._utils.arguments import check_id, check_text
 from .._utils.strict_json import dumps
 from ..errors import APIError, NotFoundError, PrimePodsError
 from ..keys import SSHKey
-from ..pagination import AsyncPager, FetchedPage, offset_pager
-from ._paging import fetch_page, page_source
+from ..pagination import AsyncPager
+from ._paging import list_pager
 
 _KEYS: Final = "/api/v1/ssh_keys/"
 _KEY_ROUTE: Final = f"{_KEYS}{{id}}"
-_MAX_LIMIT: Final = 1_000
 _PUBLIC_KEY: Final = re.compile(r"[a-z][a-z0-9@.-]+ [A-Za-z0-9+/]{16,}={0,3}( .*)?")
 
 
@@ -42,8 +41,7 @@ class AsyncSSHKeys:
         Args:
             page_size: Keys per request, from 1 to 1,000.
         """
-        check_count("page_size", page_size, minimum=1, maximum=_MAX_LIMIT)
-        return offset_pager(page_source(self._executor, self._page, _KEYS, name="ssh_keys.list"), page_size)
+        return list_pager(self._executor, _KEYS, SSHKey, page_size, name="ssh_keys.list")
 
     @operation("ssh_keys.add")
     async def add(self, name: str, public_key: str) -> SSHKey:
@@ -116,10 +114,6 @@ class AsyncSSHKeys:
                 if key.public_key.split()[:2] == public_key.split()[:2]:
                     return key
         return None
-
-    async def _page(self, offset: int, limit: int) -> FetchedPage[SSHKey]:
-        request = page_request(_KEYS, offset=offset, limit=limit)
-        return await fetch_page(self._executor, request, SSHKey, offset=offset, limit=limit)
 
 
 def _key_path(key_id: str) -> str:

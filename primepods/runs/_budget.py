@@ -21,7 +21,8 @@ import attrs
 from ..config import lease_folder
 from ..errors import BudgetExceededError, ConfigError
 from ..leasing.ledger import sync_folder
-from ._run import Run, lock_file, run_folder
+from ..remote import lock_file
+from ._run import Run, run_folder
 
 _VERSION: Final = 1
 _MAX_SIZE: Final = 16 << 20
@@ -167,7 +168,7 @@ class Budget:
         descriptor = -1
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = lock_file(self.path, is_shared=False, attempts=_LOCK_ATTEMPTS)
+            descriptor = lock_file(self.path, attempts=_LOCK_ATTEMPTS)
             # Of a file that was removed meanwhile, the lock says nothing.
             if descriptor < 0 or os.fstat(descriptor).st_nlink == 0:
                 raise BlockingIOError(errno.EAGAIN, "others use it, or it was just removed")

@@ -9,26 +9,24 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from types import UnionType
+from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import attrs
 
+from .._utils.text import quote
 from .._utils.unique_names import unique_name
 from ..config import lease_folder, this_host
 from ..errors import ConfigError
-from ..remote import Stream
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment,unused-ignore]  # on other systems, it is a module
+from ..remote import Stream, lock_file
 
 _VERSION: Final = 1
-_LOCK_ATTEMPTS: Final = 5
-_LOCK_INTERVAL: Final = 0.02
 _CLAIM_ATTEMPTS: Final = 100
 """Ten seconds: on a busy machine, a process that only looks at the state may share the lock for that long."""
+_IN_JSON: Final[dict[Any, Any]] = {float: int, tuple: list}
+"""Types in a file, beside those of Python."""
 _ABANDONED: Final = 130
 """Exit code of a run that nobody may take over: that of an interruption."""
 
@@ -155,13 +153,15 @@ class Run:
             OSError: It cannot be read.
             ValueError: It is not a run's.
         """
-        data = json.loads((path / "run.json").read_bytes())
+        file = path / "run.json"
+        text = file.read_bytes()
         try:
-            if data.pop("version") != _VERSION:
-                raise ValueError("another version of primepods wrote it")
-            return cls(path, RunRecord(**data))
-        except (AttributeError, KeyError, TypeError) as exc:
-            raise ValueError(f"it is not a run's: {type(exc).__name__}") from None
+            return cls(path, _parse_record(text))
+        except (AttributeError, KeyError, TypeError, ValueError) as exc:
+            raise ValueError(
+                f"{file} is not the record of a run ({exc}). Repair it; or delete its folder, after "
+                "`primepods sweep` has deleted its pod"
+            ) from None
 
     def save(self, **changes: Any) -> None:
         """Write the record, with changed fields."""
@@ -184,7 +184,7 @@ class Run:
             changes: Fields of the record to change with the lock.
         """
         for _ in range(_CLAIM_ATTEMPTS):
-            self._lock = lock_file(self.path / "lock", is_shared=False)
+            self._lock = lock_file(self.path / "lock")
             if self._lock >= 0:
                 self.reload()
                 self.save(pid=os.getpid(), host=this_host(), **changes)
@@ -325,7 +325,10 @@ def find_run(name: str) -> Run:
     Raises:
         ValueError: There is none, or several.
     """
-    runs = {run.name: run for run in list_runs()[0]}
+    found, unreadable = list_runs()
+    if name in unreadable:
+        raise ValueError(unreadable[name])
+    runs = {run.name: run for run in found}
     chosen = (
         [runs[name]] if name in runs else [runs[other] for other in runs if name and other.startswith(name)]
     )
@@ -338,28 +341,27 @@ def find_run(name: str) -> Run:
     )
 
 
+def _parse_record(text: bytes) -> RunRecord:
+    data = json.loads(text)
+    if data.pop("version") != _VERSION:
+        raise ValueError("another version of primepods wrote it")
+    for name, value in data.items():
+        if not isinstance(value, _json_types().get(name, ())):
+            raise TypeError(f"its {name} is {quote(value)}")
+    return RunRecord(**data)
+
+
+@cache
+def _json_types() -> dict[str, tuple[Any, ...]]:
+    """Return the types that each field of a record may have in its file."""
+    types: dict[str, tuple[Any, ...]] = {}
+    for name, kind in get_type_hints(RunRecord).items():
+        members = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+        plain = [get_origin(member) or member for member in members]
+        types[name] = (*plain, *(_IN_JSON[one] for one in plain if one in _IN_JSON))
+    return types
+
+
 def run_folder() -> Path:
     """Return the folder of all runs."""
     return lease_folder().absolute() / "runs"
-
-
-def lock_file(path: Path, *, is_shared: bool, attempts: int = _LOCK_ATTEMPTS) -> int:
-    """Return an open and locked file, made if need be; -1 if another process has locked it.
-
-    Args:
-        path: The file.
-        is_shared: Whether others may look at the same time; then there is one attempt.
-        attempts: Number of attempts, each of 20 ms.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    for _ in range(1 if is_shared else attempts):
-        if fcntl is None:
-            return descriptor
-        try:
-            fcntl.flock(descriptor, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(_LOCK_INTERVAL)
-        else:
-            return descriptor
-    os.close(descriptor)
-    return -1

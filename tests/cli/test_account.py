@@ -89,11 +89,7 @@ def test_a_disk_is_ordered_at_a_price(emulator: Emulator, run: Run) -> None:
         (("disks", "delete", "same", "--yes"), 2, "'same' matches several"),
         (("disks", "rename", "nothing", "new"), 2, "'nothing' is no disk: see primepods disks"),
         (("create", "--gpu-type", "*", "--disk", "nothing", "--yes"), 2, "is no disk"),
-        (
-            ("ssh-keys", "delete", "nothing"),
-            2,
-            "primepods ssh-keys delete: nothing: there is no such SSH key",
-        ),
+        (("ssh-keys", "delete", "nothing"), 2, "'nothing' is no SSH key: see primepods ssh-keys"),
         (("disks", "create"), 2, "See primepods disks create --help."),
     ],
 )

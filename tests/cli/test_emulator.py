@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 import primepods
 from primepods.emulator import Emulator
 from tests.cli.conftest import Run
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -172,3 +174,36 @@ def test_arguments_that_make_no_sense(run: Run, arguments: list[str]) -> None:
     result = run("emulator", *arguments)
     assert (result.exit_code, result.output.count("\n")) == (2, 1)
     assert result.output.startswith("primepods emulator: ")
+
+
+def found(folder: Path) -> tuple[bool, bool]:
+    """Whether the process and the folder are there to which this folder has links."""
+    try:
+        # Of a process that has ended, and that nobody has asked for, it is empty.
+        is_running = bool((folder / "environ").read_bytes())
+    except OSError:
+        is_running = False
+    return is_running, (folder / "home").exists()
+
+
+@pytest.mark.slow
+async def test_what_runs_on_a_pod_ends_with_it(tmp_path: Path) -> None:
+    """When it is deleted, or with the emulator; its files go, too, and another pod's stay as long as it."""
+    with start("--pods", "2", "--boot-seconds", "0", "--speed", "50") as process:
+        assert process.stdout is not None
+        lines = [shlex.split(process.stdout.readline())[1] for _ in range(3)]
+        url, key, ssh_command = (line.partition("=")[2] for line in lines)
+        async with primepods.AsyncClient(key, base_url=url) as client:
+            ids = [pod.id async for pod in client.pods.list()]
+            gone, left = (tmp_path / pod_id for pod_id in ids)
+            for folder in (gone, left):
+                folder.mkdir()
+                line = 'ln -s $PWD "$HERE/home"; ln -s /proc/$$/environ "$HERE"; exec sleep 600'
+                remote = client.pods.remote(folder.name, ssh_command=ssh_command)
+                await remote.start(line, env={"HERE": str(folder)})
+            await eventually(lambda: found(gone) == found(left) == (True, True))
+            await client.pods.delete(gone.name)
+            await eventually(lambda: found(gone) == (False, False))
+            assert found(left) == (True, True)
+        process.send_signal(signal.SIGINT)
+    assert found(left) == (False, False)

@@ -72,7 +72,7 @@ def test_create_prints_the_id_alone(emulator: Emulator, run: Run) -> None:
         (["--gpu-type", "H1OO"], 2, "lists no GPU 'H1OO'. Did you mean H100_80GB"),
         (["--gpu-type", "H100"], 2, "pass --yes"),
         (["--gpu-type", "H100", "--env", "SECRETVALUE", "--yes"], 2, "KEY=VALUE"),
-        (["--gpu-type", "H100", "--ssh-key", "nobody's", "--yes"], 2, "no such SSH key"),
+        (["--gpu-type", "H100", "--ssh-key", "nobody's", "--yes"], 2, "is no SSH key"),
     ],
 )
 def test_create_refuses(emulator: Emulator, run: Run, arguments: list[str], code: int, reason: str) -> None:
@@ -205,8 +205,8 @@ def test_delete_asks(emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPat
         assert (code, len(emulator.pods)) == (1, 3)
         assert "Delete 1 pod? [y/N]" in shown
         assert shown.endswith("primepods delete: nothing was done\n")
-        # A line that nobody has ended is ended for them.
-        assert ("[y/N]: \n" in shown) == (typed == "\x04")
+        # A line that nobody has ended is ended for them; the echo of a bare Enter may come before or after.
+        assert typed == "\n" or ("[y/N]: \n" in shown) == (typed == "\x04")
     assert in_terminal(monkeypatch, "terminate", "pod0", typed="y\n")[0] == 0
     assert len(emulator.pods) == 2
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 import primepods
@@ -281,6 +282,10 @@ def test_what_cannot_be_is_told(market: Emulator, run: Run, tmp_path: Path) -> N
     broken.mkdir()
     (broken / "run.json").write_text("[", encoding="utf-8")
     assert "the run broken cannot be read" in run("runs").stderr
+    other = RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0)
+    text = json.dumps({"version": 1, **attrs.asdict(other), "host": None})
+    (broken / "run.json").write_text(text, encoding="utf-8")
+    assert "(its host is None). Repair it; or delete" in run("attach", "broken").stderr
     for command in ("attach", "stop"):
         result = run(command, "train")
         assert (result.exit_code, "no run 'train'" in result.stderr) == (2, True), result.stderr

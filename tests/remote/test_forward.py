@@ -78,10 +78,10 @@ async def test_a_port_of_the_pod_is_one_of_this_machine(pod: Pod, web: int) -> N
     assert not can_connect(forward.local_port)
 
 
-async def test_a_forward_survives_a_cut(
+async def test_a_forward_and_a_job_survive_a_cut(
     server: SSHServer, web: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With the same port, at the pod's new address; ssh ends with the block, though a connection is open."""
+    """At the pod's new address, with the same port; ssh ends with the block, though a connection is open."""
     moved = primepods.SSHTarget(server.target.user, "127.0.0.1", free_port())
     server.start(f"Port {moved.port}")
     addresses = [server.target]
@@ -91,23 +91,30 @@ async def test_a_forward_survives_a_cut(
 
     remote = AsyncRemote("pod1", find_nodes, SSHOptions(ssh_options=server.options))
     before = set(children(os.getpid()))
-    async with remote.forward(web) as forward:
+    job = await remote.start("echo begun; until [ -e go ]; do sleep 0.05; done; echo done; sleep 60")
+    async with remote.forward(web) as forward, job.output() as output:
         assert await asyncio.to_thread(read, forward.url) == "from the pod"
         port = forward.local_port
+        assert (await anext(output)).text == "begun"
         addresses.append(moved)
         server.cut()
         await eventually(lambda: caplog.records)
+        (server.home / "go").touch()
+        assert (await anext(output)).text == "done"
         await eventually(lambda: can_connect(port))
         assert forward.local_port == port
         assert await asyncio.to_thread(read, forward.url) == "from the pod"
         left_open = socket.create_connection(("127.0.0.1", port))
         own = set(children(os.getpid())) - before
-        [line] = await asyncio.to_thread(command_lines, own)
+        lines = await asyncio.to_thread(command_lines, own)
     left_open.close()
-    assert str(moved.port).encode() in line.split(b"\0")
+    assert [str(moved.port).encode() in line.split(b"\0") for line in lines] == [True, True]
     await eventually_ended(*own)
-    [record] = caplog.records
-    assert record.getMessage() == "Lost the connection to pod pod1 and its ports; connecting again."
+    await job.stop(grace=0)
+    assert {record.getMessage() for record in caplog.records} == {
+        f"Lost the connection to pod pod1. {state}; trying to connect again for 900 s."
+        for state in ("Its ports cannot be reached", "Its command goes on")
+    }
 
 
 async def test_a_pod_that_forbids_forwarding(server: SSHServer, web: int) -> None:

@@ -12,21 +12,17 @@ from pathlib import Path
 from typing import Any, cast
 
 import anyio
-import hypothesis
-import hypothesis.strategies as st
 import pytest
 
 import primepods
 from primepods import OutputLine
 from primepods.emulator import Emulator
 from primepods.remote import AsyncRemote, SSHOptions
-from primepods.remote._job_reader import _Splitter
 from tests.support.eventually import eventually
 
 from .conftest import LOCAL_SSH, Pod
 from .sshd import SSHServer
 from .test_commands import SECRET, eventually_ended, read_pid
-from .test_output import CUTS, pieces
 
 pytestmark = pytest.mark.anyio
 
@@ -254,31 +250,6 @@ async def test_what_is_kept_is_the_end(emulated: Pod, capfdbinary: pytest.Captur
     assert (len(streamed.stdout), streamed.is_truncated) == (64 << 10, True)
     captured = capfdbinary.readouterr()
     assert (len(captured.out), captured.err) == (20_000_000, b"\xff\r")
-
-
-@hypothesis.example(b"\r\n", [1])
-@hypothesis.given(st.text("ab\r\nü", max_size=60).map(str.encode) | st.binary(max_size=60), CUTS)
-def test_lines_and_offsets_do_not_depend_on_the_pieces(data: bytes, cuts: list[int]) -> None:
-    """And a reading that begins at an offset has the lines that follow it."""
-
-    def split(position: int, cuts: list[int]) -> list[tuple[str, int]]:
-        splitter = _Splitter(position)
-        lines = [line for piece in pieces(data[position:], cuts) for line in splitter.feed(piece)]
-        return [*lines, *splitter.end()]
-
-    whole = split(0, [])
-    assert split(0, cuts) == whole
-    for number, (_, position) in enumerate(whole):
-        assert split(position, cuts) == whole[number + 1 :]
-
-
-def test_long_lines_are_split_between_characters() -> None:
-    """After 64 KiB, whatever they are made of."""
-    for text in ("ü" * 100_000, "x" * 200_000):
-        lines = _Splitter(0).feed(text.encode())
-        assert text.startswith("".join(line for line, _ in lines))
-        assert lines[-1][1] > 130_000
-    assert len(_Splitter(0).feed(b"\x80" * 200_000)) == 3
 
 
 @pytest.mark.parametrize(

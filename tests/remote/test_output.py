@@ -47,22 +47,37 @@ def test_output_without_a_mark_is_of_the_login_and_bounded() -> None:
     assert len(marked.login_output) == 16_384
 
 
-@hypothesis.example("\r\n", [1])
-@hypothesis.given(st.text("ab\r\nü\N{EM DASH}", max_size=60), CUTS)
-def test_lines_do_not_depend_on_the_pieces(text: str, cuts: list[int]) -> None:
-    """Nor on how their ends are written."""
-    whole, cut = Lines(), Lines()
-    expected = [*whole.feed(text.encode()), *whole.end()]
-    came = [line for piece in pieces(text.encode(), cuts) for line in cut.feed(piece)]
-    assert [*came, *cut.end()] == expected
-    assert "".join(expected) == text.replace("\r", "").replace("\n", "")
+@hypothesis.example(b"\r\n", [1])
+@hypothesis.given(st.text("ab\r\nü", max_size=60).map(str.encode) | st.binary(max_size=60), CUTS)
+def test_lines_and_offsets_do_not_depend_on_the_pieces(data: bytes, cuts: list[int]) -> None:
+    """All of the text comes, and a reading that begins at an offset has the lines that follow it."""
+
+    def split(position: int, cuts: list[int]) -> list[tuple[str, int]]:
+        splitter = Lines(position)
+        lines = [line for piece in pieces(data[position:], cuts) for line in splitter.feed(piece)]
+        return [*lines, *splitter.end()]
+
+    whole = split(0, [])
+    assert split(0, cuts) == whole
+    text = data.decode(errors="replace")
+    assert "".join(line for line, _ in whole) == text.replace("\r", "").replace("\n", "")
+    for number, (_, position) in enumerate(whole):
+        assert split(position, cuts) == whole[number + 1 :]
 
 
 def test_progress_bars_give_lines() -> None:
     """Each state is one; blank lines are lines, too."""
-    lines = Lines()
-    assert lines.feed(b"\r 1%\r 2%\n\nend\r\n") == [" 1%", " 2%", "", "end"]
-    assert lines.feed(b"\xff" + b"x" * 70_000) == ["\ufffd" + "x" * 70_000]
+    lines = Lines().feed(b"\r 1%\r 2%\n\n\xffend\r\n")
+    assert [text for text, _ in lines] == [" 1%", " 2%", "", "\ufffdend"]
+
+
+def test_long_lines_are_split_between_characters() -> None:
+    """After 64 KiB, whatever they are made of."""
+    for text in ("ü" * 100_000, "x" * 200_000):
+        lines = Lines().feed(text.encode())
+        assert text.startswith("".join(line for line, _ in lines))
+        assert lines[-1][1] > 130_000
+    assert len(Lines().feed(b"\x80" * 200_000)) == 3
 
 
 @hypothesis.given(st.lists(st.binary(max_size=40), max_size=30))

@@ -277,7 +277,7 @@ async def test_a_pod_of_a_lease_is_not_taken_for_an_order(folder: Path) -> None:
 
 
 async def test_an_order_is_not_sent_when_its_namesakes_cannot_be_listed() -> None:
-    """Afterwards nobody could tell which pod is new; one row that cannot be read takes only the proof."""
+    """Afterwards nobody could tell which pod is new; one row without an id takes only the proof."""
     clock, name = ManualClock(auto=True), unique_name()
     api = Api(clock, listing=lambda _: reply({"detail": "no"}, 403))
     async with api.server, make_client(api.server.url, clock=clock) as client:
@@ -286,7 +286,7 @@ async def test_an_order_is_not_sent_when_its_namesakes_cannot_be_listed() -> Non
     assert api.orders == []
     api = Api(clock, order=lambda _: Reset())
     api.add(pod_row("fine", 0.0, "fine"))
-    api.add(pod_row("broken", 0.0, "broken") | {"gpuCount": []})
+    api.add(pod_row("broken", 0.0, "broken") | {"id": []})
     async with api.server, make_client(api.server.url, clock=clock) as client:
         with pytest.raises(CreateUncertainError, match="made-0"):
             await client.pods.create(spec(name=name))
@@ -603,7 +603,7 @@ async def test_ensure_returns_the_pod_that_lives() -> None:
         assert (made.id, (await client.pods.ensure(spec(name="another"))).id) == ("made-0", "made-0")
         with pytest.raises(ValueError, match="name"):
             await client.pods.ensure(spec())
-        api.add(pod_row("broken", 0.0, "broken") | {"gpuCount": []})
+        api.add(pod_row("broken", 0.0, "broken") | {"id": []})
         assert (await client.pods.ensure(spec(name=name))).id == "other-3"
         with pytest.raises(primepods.ProtocolError):
             await client.pods.ensure(spec(name="a third"))

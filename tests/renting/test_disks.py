@@ -23,7 +23,6 @@ from primepods.emulator import (
     Stale,
     Status,
 )
-from primepods.resources.disks import describe_disks
 from tests.support.client import make_client
 from tests.support.clock import ManualClock as ClientClock
 from tests.support.eventually import eventually
@@ -257,16 +256,6 @@ async def test_an_answer_alone_proves_no_deletion(world: World) -> None:
         await world.client.disks.delete(disk)
 
 
-async def test_a_rename_without_an_answer_is_looked_at(world: World) -> None:
-    """It has happened, or the error is raised."""
-    disk = await world.client.disks.create(SPEC)
-    world.emulator.faults.add(Reset(acted=True), on="disk_update", times=1)
-    assert (await world.client.disks.rename(disk, "new")).name == "new"
-    world.emulator.faults.add(Reset(), on="disk_update", times=1)
-    with pytest.raises(primepods.TransportError):
-        await world.client.disks.rename(disk, "newer")
-
-
 async def test_waiting_ends(world: World) -> None:
     """With the disk's failure, a time-out, or a 404 for a minute; trouble on the way does not end it."""
     disk = await world.client.disks.create(SPEC)
@@ -327,10 +316,7 @@ async def test_a_lease_leaves_the_disk_and_says_so(world: World, caplog: pytest.
     async with lease:
         await eventually(lambda: "an hour" in str(lease.supervisor.disk_note))
     [said] = [record.message for record in caplog.records if "Disks that stay" in record.message]
-    assert said.endswith(f"until you delete them: {disk.id} (data, $0.06 an hour)")
-    with world.emulator.faults.add(Edit(put={"name": None}), on="disk_get"):
-        unnamed = await describe_disks(world.client._executor, [disk.id])
-    assert unnamed.endswith(f": {disk.id} ($0.06 an hour)")
+    assert said.endswith(f": data ({disk.id}) · ACTIVE · 500 GB · hyperstack · $0.06 an hour")
     assert not world.emulator.pods
     assert [each.id for each in await world.disks()] == [disk.id]
 

@@ -170,7 +170,7 @@ async def test_the_pod_of_an_uncertain_order_that_appears_late_goes_with_the_lea
             await it.clock.sleep(300)
             assert len(it.running()) == 2
         assert (len(it.emulator.pods), it.records()) == (0, [])
-        assert lease.supervisor.spent > 1.9 * pod.spent()
+        assert lease.supervisor.budget.spent > 1.9 * pod.spent()
 
 
 async def test_a_pod_that_cannot_be_given_back_is_the_last(folder: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -61,20 +60,6 @@ async def test_each_request_is_sent_for_the_team_of_the_spec(folder: Path) -> No
         async with it.client.pods.lease(attrs.evolve(it.spec, team_id="theirs")):
             assert [record.team_id for record in it.records()] == ["theirs"]
         assert teams == {"theirs"}
-
-
-async def test_a_folder_that_is_removed_meanwhile_is_made_again(
-    folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """And that is said: otherwise a killed process would leave nothing to a sweep."""
-    async with stage(folder) as it:
-        async with it.client.pods.lease(it.spec) as pod:
-            before = it.records()
-            await asyncio.to_thread(shutil.rmtree, folder)
-            await it.clock.sleep(130)
-            assert it.records() == before
-            assert any(pod.id in line and "written again" in line for line in caplog.messages)
-        assert it.records() == []
 
 
 async def test_a_file_that_cannot_be_removed_is_no_running_pod(

@@ -135,12 +135,12 @@ def test_a_cut_line_is_passed_over(tmp_path: Path, cut: int) -> None:
     assert [found.price_hr for found in claimable(tmp_path)] == [3.5]
 
 
-def test_a_removed_file_is_not_written_again(tmp_path: Path) -> None:
-    """A pod that is kept, or gone: an update that comes late would leave a file that names it."""
-    file = LeaseFile.create(tmp_path, record())
+def test_a_removed_file_is_not_written(tmp_path: Path) -> None:
+    """The release of an interrupted lease removes it while a thread is about to write it: nothing is left."""
+    file = LeaseFile.new(tmp_path, record())
     file.remove()
+    file.write()
     file.update(pod_id="p1")
-    assert not file.restore()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -19,7 +19,7 @@ import pytest
 
 import primepods
 from primepods._utils.unique_names import UniqueName, unique_name
-from primepods.emulator import Delay, Edit, Reset, Status
+from primepods.emulator import Delay, Edit, Reset, Stale, Status
 from primepods.leasing._record import as_time, new_record
 from primepods.leasing.ledger import LeaseFile
 from tests.renting.api import pod_row
@@ -57,6 +57,22 @@ async def test_a_lease_that_is_taken_over_counts_from_its_order(folder: Path) ->
             [record] = it.records()
             assert (record.pod_id, record.ordered_at) == (pod_id, ordered_at)
             assert pod.spent() == pytest.approx(pod.price_hr, rel=0.05)
+        assert not it.running()
+
+
+async def test_a_pod_that_was_just_ordered_is_taken_over_when_it_appears(folder: Path) -> None:
+    """The process died at once after the order's response: the API may not show the pod for a while."""
+    async with stage(folder, boot_seconds=0) as it:
+        pod_id = it.emulator.add_pod(name_of(), boot_seconds=0)
+        it.emulator.faults.add(Stale(30), on={"get", "list", "status"})
+        ordered_at = as_time(it.clock.wall())
+        await asyncio.to_thread(left_by, it, given_up=True, pod_id=pod_id, ordered_at=ordered_at)
+        file = LeaseFile.claim(next(folder.glob("*.json")))  # noqa: ASYNC240 - one small file
+        assert file is not None
+        lease = it.client.pods.lease(attrs.evolve(it.spec, name=UniqueName(name_of())))
+        lease.supervisor.resume(file)
+        async with lease as pod:
+            assert pod.id == pod_id
         assert not it.running()
 
 

@@ -198,8 +198,13 @@ MUTANTS: Final = (
     ),
     Mutant(
         "leasing/_rental.py",
-        "if self.state is OrderState.OURS and self.pod_id is not None:",
-        "if self.pod_id is not None:",
+        """        except PrimePodsError:
+            return (
+                f"the response""",
+        """        except PrimePodsError:
+            self.state = OrderState.OURS
+            _ = (
+                f"the response""",
         "A lease deletes a pod that nothing has shown with its name.",
         (
             "tests/renting/test_identity.py::test_an_id_that_nothing_shows_is_neither_used_nor_deleted[False-missing]",
@@ -288,10 +293,10 @@ MUTANTS: Final = (
     ),
     Mutant(
         "leasing/ledger.py",
-        "        if self._is_removed or self.path.exists():\n",
-        "        if self.path.exists():\n",
-        "The file of a pod that is kept is written again, and a sweep deletes the pod.",
-        ("tests/renting/test_ledger.py::test_a_removed_file_is_not_written_again",),
+        "                self._is_own = False\n",
+        "",
+        "The file of an interrupted lease is written after its removal.",
+        ("tests/renting/test_ledger.py::test_a_removed_file_is_not_written",),
     ),
     Mutant(
         "leasing/ledger.py",
@@ -302,7 +307,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "leasing/ledger.py",
-        "            sync_folder(self.path.parent)\n",
+        "        sync_folder(self.path.parent)\n",
         "",
         "The name of a file is not synced, and a power cut makes a pod ownerless.",
         ("story power_cut",),

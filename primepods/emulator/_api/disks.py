@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from .._state.account import Account
 from .._state.boot import DELETING
 from .._state.disks import DiskRecord
 from ..clock import timestamp
-from .http import Request, Response, encode, ok, query_page, refuse
+from .http import Request, Response, ok, refuse
 from .router import Route
-from .shapes import USER_ID, WALLET_ID, page
+from .shapes import USER_ID, WALLET_ID, page_of
 from .validation import json_body, nullable, object_of, one_of, positive_integer, string
 from .vocabulary import PROVIDERS
 
@@ -49,10 +51,8 @@ class DisksApi:
         ]
 
     def _list(self, request: Request) -> Response:
-        offset, limit = query_page(request, self._account.config.max_page_size)
         then, disks = self._account.disks_at(request.lag)
-        rows = [encode(self._row(disk, then)) for disk in disks[offset : offset + limit]]
-        return Response(200, page(rows, total=len(disks), offset=offset, limit=limit))
+        return page_of(request, disks, partial(self._row, now=then), self._account.config.max_page_size)
 
     def _get(self, request: Request, disk_id: str) -> Response:
         disk, then = self._find(request, disk_id)

@@ -5,15 +5,18 @@ Written from the API's documents, not from a client.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 from .._state.boot import FINISHED, Stage
 from .._state.history import HistoryRow
 from .._state.pods import PodRecord
 from ..clock import timestamp
 from ..local_ssh import disks_folder
-from .http import encode
+from .http import Request, Response, encode, query_page
+
+T = TypeVar("T")
 
 USER_ID = "clemulator0000user"
 WALLET_ID = "clemulator0001wallet"
@@ -23,6 +26,20 @@ def page(rows: Iterable[bytes], *, total: int, offset: int, limit: int) -> bytes
     """Return a page of a list from encoded rows."""
     head = b'{"total_count":%d,"offset":%d,"limit":%d,"data":[' % (total, offset, limit)
     return head + b",".join(rows) + b'],"status":null}'
+
+
+def page_of(request: Request, items: Sequence[T], row: Callable[[T], object], max_size: int) -> Response:
+    """Return the page of a list that a request asks for.
+
+    Args:
+        request: The request.
+        items: All items.
+        row: Returns the row of an item.
+        max_size: Maximum rows of a page.
+    """
+    offset, limit = query_page(request, max_size)
+    rows = [encode(row(item)) for item in items[offset : offset + limit]]
+    return Response(200, page(rows, total=len(items), offset=offset, limit=limit))
 
 
 def status_response(rows: Iterable[bytes]) -> bytes:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from .._state.account import Account
 from .._state.ssh_keys import PUBLIC_KEY, SSHKey
 from ..clock import timestamp
-from .http import Request, Response, encode, ok, query_page, refuse
+from .http import Request, Response, ok, refuse
 from .router import Route
-from .shapes import USER_ID, page
+from .shapes import USER_ID, page_of
 from .validation import boolean, json_body, nullable, object_of, string
 
 _UPLOAD = object_of({"name": string, "publicKey": string})
@@ -30,10 +30,8 @@ class SSHKeysApi:
         ]
 
     def _list(self, request: Request) -> Response:
-        offset, limit = query_page(request, self._account.config.max_page_size)
         keys = list(self._account.keys.by_id.values())
-        rows = [encode(self._row(key)) for key in keys[offset : offset + limit]]
-        return Response(200, page(rows, total=len(keys), offset=offset, limit=limit))
+        return page_of(request, keys, self._row, self._account.config.max_page_size)
 
     def _upload(self, request: Request) -> Response:
         given = json_body(request, _UPLOAD)

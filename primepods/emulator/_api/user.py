@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from .._state.account import Account
 from ..clock import timestamp
-from .http import Request, Response, encode, ok, query_integer, query_page, query_value, refuse
+from .http import Request, Response, ok, query_integer, query_value, refuse
 from .router import Route
-from .shapes import USER_ID, WALLET_ID, page
+from .shapes import USER_ID, WALLET_ID, page_of
 
 TEAM_ID = "clemulator0002team"
 _RESOURCES = {
@@ -73,9 +73,7 @@ class UserApi:
         return self._page(request, rows)
 
     def _page(self, request: Request, rows: list[Row]) -> Response:
-        offset, limit = query_page(request, self._account.config.max_page_size)
-        shown = map(encode, rows[offset : offset + limit])
-        return Response(200, page(shown, total=len(rows), offset=offset, limit=limit))
+        return page_of(request, rows, dict, self._account.config.max_page_size)
 
     def _wallet(self, request: Request) -> Response:
         limit = query_integer(request, "limit", default=20, low=1, high=100)

@@ -32,6 +32,8 @@ class EmulatedPod:
     """Total GPUs of all nodes."""
     price_hr: float
     nodes: int
+    addresses: tuple[str, ...]
+    """Address of each node, also of one that has not booted yet."""
     spot: bool
     team_id: str | None
     team_member_ids: tuple[str, ...]
@@ -145,6 +147,7 @@ class PodRecord:
             gpu_count=self.gpu_count,
             price_hr=self.price_hr,
             nodes=self.nodes,
+            addresses=tuple(self.addresses()),
             spot=self.spot,
             team_id=self.team_id,
             team_member_ids=tuple(self.team_member_ids),

@@ -1,0 +1,133 @@
+"""Connections to a pod that are made again when they are lost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Final, Protocol
+
+import anyio
+
+from ..errors import (
+    APIError,
+    ClientClosedError,
+    ConnectionLostError,
+    LoginError,
+    NotFoundError,
+    ProtocolError,
+    TransportError,
+)
+from ._login import Login
+from ._session import Session
+
+_RETRY_INTERVAL: Final = 1.0
+_MIN_GOOD_CONNECTION: Final = 10.0
+"""Seconds after which a connection counts as one that worked."""
+_ADDRESS_INTERVAL: Final = 60.0
+"""Seconds after which a lost pod's address is read again."""
+_ADDRESS_TIMEOUT: Final = 10.0
+"""Seconds to read it: the pod may be reachable where the API is not."""
+
+_UNREADABLE: Final = (APIError, ClientClosedError, LoginError, ProtocolError, TransportError)
+"""Errors of reading it, after which the last address is tried."""
+
+_log = logging.getLogger("primepods.remote")
+
+
+class GetLogin(Protocol):
+    """Returns the login to a pod; with ``again``, to the address that the pod has now."""
+
+    async def __call__(self, *, again: bool = False) -> Login:
+        """Return it."""
+        ...
+
+
+class Reconnection:
+    """Connections to a pod, one after another, each to the address that the pod then has.
+
+    Args:
+        get_login: Returns the login.
+        timeout: Seconds to try to connect again after a loss.
+        state: What is told of a loss, such as "Its command goes on".
+        remedy: What is told when there is no other connection in time.
+        ends_with_pod: Whether it is an error at once that the API does not know the pod any more.
+
+    Attributes:
+        lost_at: When the last good connection was lost; ``None`` if none was.
+    """
+
+    def __init__(
+        self, get_login: GetLogin, timeout: float, state: str, remedy: str, *, ends_with_pod: bool = False
+    ) -> None:
+        self._get_login = get_login
+        self._timeout = timeout
+        self._state = state
+        self._remedy = remedy
+        self._ends_with_pod = ends_with_pod
+        self._login: Login | None = None
+        self._connection: AbstractAsyncContextManager[Session] | None = None
+        self._connected_at = 0.0
+        self.lost_at: float | None = None
+
+    async def open(self, *, first: Sequence[str] = ()) -> Session:
+        """Connect, and return a session that waits for its script.
+
+        Args:
+            first: Options of ``ssh`` that override all others.
+
+        Raises:
+            LoginError: The pod refused all logins, or no other login can succeed.
+            ConnectionLostError: A connection was lost, and there was no other in time.
+            NotFoundError: A connection was lost, and the API does not know the pod any more.
+        """
+        if self._login is None or self.lost_at is None:
+            self._login = await self._get_login()
+            return await self._connect(self._login.session(first=first))
+        return await self._open_again(self._login, self.lost_at + self._timeout, first)
+
+    async def _connect(self, connection: AbstractAsyncContextManager[Session]) -> Session:
+        session = await connection.__aenter__()
+        self._connection, self._connected_at = connection, anyio.current_time()
+        return session
+
+    async def _open_again(self, login: Login, ends_at: float, first: Sequence[str]) -> Session:
+        error: LoginError | None = None
+        while anyio.current_time() < ends_at:
+            next_at = min(ends_at, anyio.current_time() + _ADDRESS_INTERVAL)
+            with anyio.move_on_after(min(_ADDRESS_TIMEOUT, next_at - anyio.current_time())):
+                try:
+                    login = self._login = await self._get_login(again=True)
+                except _UNREADABLE as exc:
+                    if self._ends_with_pod and isinstance(exc, NotFoundError):
+                        raise
+                    _log.debug("The address of pod %s cannot be read: %s", login.label, exc)
+            try:
+                timeout = max(0.0, next_at - anyio.current_time())
+                return await self._connect(login.session(timeout=timeout, first=first))
+            except LoginError as exc:
+                if anyio.current_time() < next_at:
+                    raise  # such as a changed host key
+                error = exc
+        raise ConnectionLostError(
+            f"The connection to pod {login.label} was lost, and there was no other within "
+            f"{self._timeout:g} s. {self._remedy}",
+            pod_id=login.pod_id,
+        ) from error
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.__aexit__(None, None, None)
+
+    async def note_loss(self) -> None:
+        """Note that the connection was lost; after one that did not work, wait a moment."""
+        now = anyio.current_time()
+        if self.lost_at is None or now - self._connected_at > _MIN_GOOD_CONNECTION:
+            self.lost_at = now
+            label = self._login.label if self._login else ""
+            text = "Lost the connection to pod %s. %s; trying to connect again for %.0f s."
+            _log.warning(text, label, self._state, self._timeout)
+        else:
+            await anyio.sleep(_RETRY_INTERVAL)
