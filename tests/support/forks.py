@@ -39,17 +39,18 @@ class Fork:
     """A program of a fork server.
 
     Args:
-        connection: Gives its id, and then its exit code.
+        connection: A descriptor that gives its id, and then its exit code. A socket that is garbage with its
+            owner would warn.
         log: The file with its output.
 
     Attributes:
         pid: Its id, which is that of its session, too.
     """
 
-    def __init__(self, connection: socket.socket, log: Path) -> None:
-        self.pid = int(connection.recv(9))
-        self.log = log
+    def __init__(self, connection: int, log: Path) -> None:
         self._connection = connection
+        self.pid = int(os.read(connection, 9))
+        self.log = log
 
     def wait(self, timeout: float = 250.0) -> None:
         """Return when it has ended."""
@@ -69,7 +70,7 @@ class Fork:
         return not select.select([self._connection], [], [], 0)[0]
 
     def __del__(self) -> None:
-        self._connection.close()
+        os.close(self._connection)
 
 
 class ForkServer:
@@ -105,7 +106,7 @@ class ForkServer:
             files = [nothing.fileno(), output.fileno(), output.fileno()]
             socket.send_fds(connection, [b"%8d" % len(order)], files)
         connection.sendall(order)
-        return Fork(connection, log)
+        return Fork(connection.detach(), log)
 
     def argv(self, *words: str) -> list[str]:
         """Return what runs a module, or a block in a file, with its arguments, for shells."""
