@@ -110,7 +110,7 @@ class StatusReader:
     def read_batch(
         self, pod_ids: list[str], *, executor: RequestExecutor | None = None, ends_at: float | None = None
     ) -> Awaitable[StatusResponse]:
-        """Return the sending of one request, to be awaited. An unreadable row becomes an error of its id.
+        """Return an awaitable that sends one request. An unreadable row becomes an error of its id.
 
         Args:
             pod_ids: At most 100.

@@ -1,3 +1,3 @@
-"""The version, in the one place where the build reads it too."""
+"""The version; the build reads it here, too."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""What an account owns: disks, rights, teams, and a wallet."""
+"""Models of an account: disks, permissions, teams, and the wallet."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Disk(Model):
         price_hr: Price per hour.
         stopped_price_hr: Price per hour while it is stopped.
         provisioning_price_hr: Price per hour during provisioning.
-        info: What else the API knows, such as ``country``, ``dataCenterId`` and ``cloudId``.
+        info: Other data, such as ``country``, ``dataCenterId`` and ``cloudId``.
         pods: Ids of the pods to which it is attached.
         clusters: Ids of the clusters to which it is attached.
         created_at: Time of the order.
@@ -72,10 +72,10 @@ class Disk(Model):
 
 @attrs.frozen(kw_only=True)
 class Permission(Model):
-    """What a key may do with one kind of resource.
+    """Permission of a key for one kind of resource.
 
     Attributes:
-        read: True if it may look.
+        read: True if it may read.
         write: True if it may create, change and delete.
     """
 
@@ -85,7 +85,7 @@ class Permission(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class Account(Model):
-    """The user of a key, and the rights of the key: ``GET /api/v1/user/whoami``.
+    """The user of a key, and the key's permissions: ``GET /api/v1/user/whoami``.
 
     Attributes:
         id: Id of the user.
@@ -99,9 +99,9 @@ class Account(Model):
         has_beta_access: True if the user has access to beta features.
         is_banned: True if the account is blocked.
         skip_prepay: True if the account need not pay in advance.
-        blacklist: What the account may not use.
+        blacklist: Resources that the account may not use.
         created_at: Time at which the account was made.
-        scope: What the key may do, by kind of resource; ``None`` where the API does not say.
+        scope: The key's permissions, by kind of resource; ``None`` where the API does not say.
     """
 
     _SUMMARY_FIELDS = ("id", "name", "email", "team_id")
@@ -178,11 +178,11 @@ class TeamMember(Model):
 
 @attrs.frozen(kw_only=True)
 class BillingEntry(Model):
-    """What one resource has cost so far: a row of the wallet.
+    """Cost of one resource so far: a row of the wallet.
 
     Attributes:
         id: Id of the row.
-        amount: What it has cost, in ``currency``.
+        amount: Its cost, in ``currency``.
         currency: Currency, such as ``USD``.
         resource_type: ``compute`` (pods), ``disks``, ``training``, ``inference``, ``sandboxes``, ``images``,
             or another.
@@ -204,11 +204,11 @@ class BillingEntry(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class Wallet(Model):
-    """A wallet: its balance, and what has been paid from it.
+    """A wallet: its balance and its payments.
 
     Attributes:
         wallet_id: Id of the wallet.
-        balance: What is left, in ``currency``.
+        balance: Balance, in ``currency``.
         currency: Currency, such as ``USD``.
         team_id: The team whose wallet it is, if any.
         total_billings: Number of rows that the API counts.

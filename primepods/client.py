@@ -1,4 +1,4 @@
-"""The asynchronous client: composition and lifecycle only."""
+"""The asynchronous client."""
 
 from __future__ import annotations
 
@@ -43,34 +43,34 @@ class AsyncClient:
     """A client of the Prime Intellect API for asyncio: ``async with primepods.AsyncClient() as client``.
 
     Building one needs no running event loop and sends nothing. Each setting comes from the argument, else the
-    environment, else the official command's files, else the default; ``primepods config`` shows its source.
+    environment, else the files of `prime`, else the default; ``primepods config`` shows its source.
 
     Args:
         api_key: The API key. Environment: ``PRIME_API_KEY``.
         base_url: Address of the API; a trailing ``/api/v1`` is dropped. Environment: ``PRIME_API_BASE_URL``
             or ``PRIME_BASE_URL``. Plain ``http`` is accepted for loopback only.
         team_id: The team to act for. Environment: ``PRIME_TEAM_ID``.
-        context: A context that the official command has saved, with its key, address and team. Environment:
-            ``PRIME_CONTEXT``. The argument overrides the variables of the key, the address and the team; they
-            override ``PRIME_CONTEXT``.
+        context: A context saved by `prime`, with its key, address and team. Environment: ``PRIME_CONTEXT``.
+            The argument overrides the variables of the key, the address and the team; they override
+            ``PRIME_CONTEXT``.
         timeout: Seconds for one attempt; connecting has 10 s of its own.
         deadline: Seconds for one call with all its retries; for an iterator, for each page. A call about many
-            pods continues while responses arrive, and stops sending after this long without one.
+            pods continues while responses arrive, and stops sending after this number of seconds without one.
         max_concurrency: Max requests in flight from this client's calls, of all callers together. Waits and
             watches have a second limit of the same size, shared by all clients of an event loop with equal
             settings.
         retry: The retry policy.
         user_agent: Prefix of the ``User-Agent`` header.
         default_headers: Additional headers of each request, such as those that a gateway asks for.
-        session: Your own ``aiohttp.ClientSession``, which is never closed; or a function (also an async one)
-            that makes one, to be closed with the client. The function is called in the client's event loop at
-            first use, and once for the poller of waits. You choose connector, proxy, CA and tracing. If an
+        session: Your own ``aiohttp.ClientSession``, which is never closed; or a function or coroutine
+            function that returns one. It is called in the client's event loop at first use, and once more for
+            waits; the client closes the sessions. You then choose connector, proxy, CA and tracing. If an
             order (POST) is sent on a pooled connection that the server has just closed, the client has to
             search for the pod: ``force_close=True`` of the connector prevents that. Requests that your
             middlewares repeat are not counted as attempts.
         on_event: Callback for each :class:`~primepods.events.Event`: requests, retries, waits, leases,
             deletions. A plain function, called in the event loop: it must be quick, and must not call
-            the client. Its exceptions are ignored; the first is logged.
+            the client. Its exceptions do not reach the caller; the first one is logged.
 
     Raises:
         ConfigError: No key, or a key, URL, file or variable that cannot be used.
@@ -156,7 +156,7 @@ class AsyncClient:
 
     @cached_property
     def account(self) -> AsyncAccountInfo:
-        """The user of the key, its rights, the teams, and the wallet."""
+        """The key's user and permissions, the user's teams, and the wallet."""
         from .resources.account import AsyncAccountInfo
 
         return AsyncAccountInfo(self._executor)
@@ -169,7 +169,7 @@ class AsyncClient:
         retry: RetryPolicy | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Self:
-        """Return a view on the same connections with other timeouts, retries or headers.
+        """Return a view of this client with the same connections and other timeouts, retries or headers.
 
         ``None`` leaves an option as it is. Closing a view closes nothing; closing the client ends its views.
 

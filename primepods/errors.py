@@ -196,7 +196,7 @@ class ProtocolError(PrimePodsError):
         method: HTTP method of the request.
         url_path: Path of the request.
         path: Path in the response's JSON, as spelt there: ``data[3].gpuCount``; empty for the whole response.
-        excerpt: The beginning of the invalid part, at most 200 characters, without secrets.
+        excerpt: The start of the invalid part, at most 200 characters, without secrets.
         transient: Whether a retry can succeed; false if the response has the wrong structure.
     """
 
@@ -319,7 +319,7 @@ class ConflictError(APIError):
     """409: the state of the resource does not allow the request.
 
     Remedy:
-        Look at the pod with ``pods.get``, then try again.
+        Look at the state of the pod, disk or key, then try again.
     """
 
 
@@ -479,13 +479,13 @@ class BudgetExceededError(PrimePodsError):
     order is not sent if all pods together would cost more an hour than ``PRIMEPODS_MAX_HOURLY``.
 
     Remedy:
-        No pod is left of it. Rent again with a larger budget if the work must continue.
+        No pod is left. Rent again with a larger budget if the work must continue.
 
     Attributes:
         pod_id: The pod; empty if none was ordered.
         budget: The budget that was reached: ``"hours"``, ``"spend"`` or ``"hourly"``.
-        spent: What the pod has cost, in the API's currency, computed with the highest price seen; what all
-            pods cost an hour for ``"hourly"``.
+        spent: Cost of the pod, in the API's currency, at the highest price seen; for ``"hourly"``, the price
+            of all pods per hour.
         limit: ``max_hours``, ``max_spend`` or ``PRIMEPODS_MAX_HOURLY``, whichever was reached.
     """
 

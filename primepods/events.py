@@ -1,7 +1,7 @@
 """Events that a client passes to ``on_event``.
 
 ``primepods.AsyncClient(on_event=print)``: a plain function, called in the client's event loop, in the middle
-of requests. It must be quick, and must not call the client. Its exceptions are ignored; the first is logged.
+of requests. It must be quick, and must not call the client. Its exceptions do not reach the caller.
 No event holds the key, a header or a body.
 
 An operation is a public call in progress, such as ``pods.wait`` (also the name for ``wait_ready`` and
@@ -72,7 +72,7 @@ class OperationEnded(Event):
 
     Attributes:
         name: Such as ``pods.wait``.
-        seconds: How long it took.
+        seconds: Duration of the operation.
         error: The class of the exception that ended it, such as ``WaitTimeoutError``, or ``None``.
     """
 
@@ -93,7 +93,7 @@ class RequestEnded(Event):
         error: Without a response: ``transport``, ``connect``, ``timeout``, ``deadline``, ``protocol``, or the
             class of the exception that ended the attempt, such as ``CancelledError``.
         resend_count: Number of times that the request had been sent before.
-        seconds: How long the attempt took, without waiting for a free slot.
+        seconds: Duration of the attempt, without waiting for a free slot.
         headers: The headers of the response, with names in lower case; empty if there is none.
         request_id: The response's ``x-request-id`` (or a similar header), for the vendor's support.
     """
@@ -139,7 +139,7 @@ class PollingPaused(Event):
     """The API has asked the poller of waits and watches to pause (429).
 
     Attributes:
-        seconds: How long it pauses.
+        seconds: Duration of the pause.
     """
 
     seconds: float
@@ -163,7 +163,7 @@ class WaitEnded(Event):
     Attributes:
         pods: Number of pods that it polled at its start.
         pending: Number of pods that it still waited for.
-        seconds: How long it polled.
+        seconds: Duration of the polling.
     """
 
     pods: int

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Final
 
 _SIGNAL_EXIT_CODE: Final = 128
-"""A shell adds the signal's number to this, for the exit code of a process that a signal has ended."""
+"""After a signal, a shell reports this plus the signal's number as the exit code."""
 
 
 @contextmanager

@@ -316,12 +316,12 @@ class DiskSpec(ToDict):
 
     Attributes:
         size: GB.
-        provider: Provider, such as ``hyperstack``: that of the pods that will use it.
+        provider: Provider, such as ``hyperstack``; only its pods can use the disk.
         name: By default a new name for each order: ``disk-`` and random letters. A name of yours is kept; if
             the response to the order is lost, a disk of that name is accepted as yours only if it is new and
             the only one.
         cloud_id: The offer's ``cloud_id``.
-        data_center_id: The offer's ``data_center``: that of the pods that will use it.
+        data_center_id: The offer's ``data_center``; only pods in it can use the disk.
         country: The offer's ``country``.
         team_id: The team that pays; by default the client's team.
     """

@@ -19,7 +19,7 @@ from ._utils.arguments import check_string
 from ._utils.plain import ToDict
 from ._utils.text import quote
 
-# These refuse anything that ssh reads as an option or a second word, or that is special in a shell.
+# These exclude what ssh reads as an option or a second word, and what is special in a shell.
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _MAX_LENGTH = 512
@@ -58,7 +58,7 @@ class SSHTarget(ToDict):
     """Host, port and user of an SSH login.
 
     Raises:
-        ValueError: A part could be read by ``ssh`` as an option or as more than one word.
+        ValueError: The user, host or port is not valid: ``ssh`` or a shell could read it as something else.
     """
 
     _DERIVED = (("command", str),)
@@ -68,7 +68,7 @@ class SSHTarget(ToDict):
     """Login name; ``root`` if the API gives none."""
     host: str = attrs.field(validator=_check_host)
     """Host name or IP address; an IPv6 address has no brackets."""
-    port: int = attrs.field(default=22, validator=_check_port)
+    port: int = attrs.field(default=_DEFAULT_PORT, validator=_check_port)
     """TCP port."""
 
     def argv(self, *options: str, command: str | Sequence[str] | None = None) -> list[str]:
@@ -91,14 +91,14 @@ class SSHTarget(ToDict):
             raise TypeError(f"options must be strings, got {quote(options)}")
         if "--" in options or (options and not options[0].startswith("-")):
             raise ValueError(
-                f"options must begin with an option and hold no '--', got {quote(options)}. Pass the command "
-                "for the pod as command=."
+                f"options must begin with an option and must not contain '--', got {quote(options)}. Pass "
+                "the command for the pod as command=."
             )
         line = [] if command is None else [_command_line(command)]
         return ["ssh", "-p", str(self.port), *options, "--", f"{self.user}@{self.host}", *line]
 
     def config_block(self, name: str) -> str:
-        """Return a ``Host`` block for ``~/.ssh/config``, after which ``ssh name`` logs in.
+        """Return a ``Host`` block for ``~/.ssh/config``, so that ``ssh name`` logs in.
 
         Args:
             name: Letters, digits and ``_ . -``; the first must not be ``.`` or ``-``.
@@ -124,7 +124,7 @@ class SSHTarget(ToDict):
 
 def _command_line(command: str | Sequence[str]) -> str:
     """Return one line for the pod's shell: ``ssh`` joins its arguments with spaces, without quotes."""
-    if not _is_text(command):
+    if not _is_command(command):
         raise TypeError(f"command must be a string or a sequence of strings, got {quote(command)}")
     line = command if isinstance(command, str) else shlex.join(command)
     if not line.strip():
@@ -132,14 +132,14 @@ def _command_line(command: str | Sequence[str]) -> str:
     return line
 
 
-def _is_text(command: object) -> bool:
+def _is_command(command: object) -> bool:
     """Return whether a command is a string or a sequence of strings."""
     return isinstance(command, Sequence) and all(isinstance(word, str) for word in cast("Any", command))
 
 
 @lru_cache(maxsize=4_096)  # each poll parses the same strings again
 def parse_ssh(text: str | None) -> SSHTarget | None:
-    """Parse one ``sshConnection`` string; ``None`` if it has no usable host (yet).
+    """Parse one ``sshConnection`` string; ``None`` if it is not a usable login (yet).
 
     Args:
         text: The API's text for one node.
@@ -165,7 +165,7 @@ def parse_ssh(text: str | None) -> SSHTarget | None:
 
 def _take_port_option(words: list[str]) -> str | None:
     """Remove ``-p 22`` or ``-p22`` from ``words``; return its value, or ``None`` without such an option."""
-    # Compare the words' beginnings only: a host may be called `gpu-p100`.
+    # Compare prefixes only: a host may be called `gpu-p100`.
     index = next((index for index, word in enumerate(words) if word.startswith("-p")), None)
     if index is None:
         return None

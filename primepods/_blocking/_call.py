@@ -77,7 +77,7 @@ class BlockingCall(Generic[R]):
             self.end(closed_error("The client was closed during the call."))
         except BaseException as exc:  # noqa: BLE001 - any error is raised in the calling thread
             if isinstance(exc, PrimePodsError):
-                # The client's frames say nothing to the user of an API error.
+                # The client's frames do not help the user of an API error.
                 self.end(exc.with_traceback(None))
             else:
                 # Other errors, such as a bug in `until`, need all frames except this one.

@@ -1,4 +1,4 @@
-"""Event loop threads of blocking clients, one for each client, and their end: at ``close``, exit and fork."""
+"""Event loop threads of blocking clients, one per client. They end at ``close`` and at exit."""
 
 from __future__ import annotations
 
@@ -36,11 +36,12 @@ class Loops:
         self._inherited: set[Loop] = set()
 
     def after_fork(self) -> None:
-        """Forget, in the child process, the loops whose threads only the parent has."""
+        """Mark all loops as inherited in the child process: their threads run only in the parent."""
         self.lock = threading.RLock()
         for loop in self.running:
             loop.is_inherited = True
-        # Keep a reference: garbage collection would close the parent's sockets.
+        # Keep a reference: to close the loops would unregister the parent's sockets from the epoll instance
+        # that both processes share.
         self._inherited |= self.running
         self.running.clear()
 
@@ -59,7 +60,7 @@ class Loops:
         return any(loop.runs_here() for loop in list(self.running))
 
     def exit_daemon_thread(self) -> None:
-        """End the calling thread silently if the interpreter is exiting, which would end it anyway."""
+        """End a daemon thread silently if the interpreter is exiting, since that would end it anyway."""
         if self.is_exiting and threading.current_thread().daemon:
             sys.exit()
 
@@ -96,11 +97,12 @@ class Loop:
         try:
             self._thread.start()
         except BaseException as exc:
-            # The thread may run despite an interruption: it then ends at once, and leaves the client open.
+            # After Ctrl-C, the thread may run nevertheless: end it without closing the client, which can
+            # start another loop.
             self._aclose = _do_nothing
             self.request_stop()
             if isinstance(exc, RuntimeError):
-                # The system starts no more threads: `_run` will never end the loop.
+                # No thread could be started, so `_run` will not end the loop.
                 self._end()
             raise
 
@@ -123,7 +125,10 @@ class Loop:
             call.end(closed_error("The client was closed during the call."))
 
     def call_soon(self, callback: Callable[..., object]) -> bool:
-        """Schedule ``callback`` in the loop; return ``False`` if the loop has ended. Never blocks."""
+        """Schedule ``callback`` in the loop; return ``False`` if it does not run here (any more).
+
+        Never blocks.
+        """
         if self.is_inherited:
             return False
         try:
@@ -138,7 +143,7 @@ class Loop:
         self.call_soon(self._stop.set)
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait until the loop has ended, at most ``timeout`` seconds; by default five."""
+        """Wait until the loop has ended, at most ``timeout`` seconds; by default ``_JOIN_TIMEOUT``."""
         if self.is_inherited or self.runs_here():
             # The thread is the parent process's, or would wait for itself.
             return
@@ -153,19 +158,20 @@ class Loop:
         """Raise an error if the calling thread would wait forever."""
         if self.is_inherited:
             raise PrimePodsError(
-                "This began in the parent process and cannot continue after the fork: start again."
+                "This iterator, wait or lease began in the parent process and cannot continue after the "
+                "fork: start a new one."
             )
         if self.runs_here():
             raise PrimePodsError(
-                "Called from inside the client's own loop, for example in an `until` function: it would wait "
-                "for itself forever. Make the call outside it."
+                "A callback in the client's own loop, such as an `until` function, called the client: the "
+                "call would wait for itself forever. Make it outside the callback."
             )
 
 
 def _run_in_daemon_thread(_: object, func: Callable[..., R], *args: Any) -> asyncio.Future[R]:
-    """Run a host name lookup in a daemon thread, in place of the loop's executor.
+    """Run a function, such as a host name lookup, in a daemon thread: replaces ``run_in_executor``.
 
-    The executor's threads delay the interpreter's exit until the last name server times out, and refuse work
+    The default executor delays the interpreter's exit until the last name server times out, and refuses work
     once the main thread has ended, even if other threads still make calls.
     """
     future: Future[R] = Future()

@@ -38,7 +38,7 @@ class JobOutput(Iterator[OutputLine]):
         return self._lines.popleft()
 
     def close(self) -> None:
-        """End the iteration, and its connection."""
+        """Stop the iteration, and close its connection."""
         self._lines.clear()
         self._call(self._source.aclose)
 

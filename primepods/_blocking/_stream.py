@@ -51,7 +51,7 @@ class Stream(Iterator[T]):
 
     def __next__(self) -> T:
         while True:
-            # Not `if self._items`: another thread may take the last item in between.
+            # Do not test `self._items` first: another thread may take the last item in between.
             with suppress(IndexError):
                 return self._items.popleft()
             if not self._portal.run(BlockingCall(self._pull), self._loop):

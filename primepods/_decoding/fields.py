@@ -16,7 +16,7 @@ Hook = Callable[[Any, Any], Any]
 """Function that reads a value of the type given as second argument, or raises :class:`DecodeError`."""
 
 MAX_DEPTH: Final = 40
-"""Maximum levels of free-form objects and unknown fields."""
+"""Max levels of free-form objects and unknown fields."""
 
 _WHOLE_NUMBER: Final = re.compile(r"\s*[+-]?[0-9]{1,300}\s*", re.ASCII)
 """Up to 300 digits, so that every match is also finite as a float."""
@@ -162,7 +162,7 @@ def is_deeper(value: Any, levels: int) -> bool:
 
 
 def _as_scope(value: Any, _: Any) -> Mapping[str, Permission | None]:
-    """Read the rights of a key; whatever does not grant a right in so many words grants none."""
+    """Read the permissions of a key; only an explicit ``true`` grants one."""
     return {
         name: Permission(read=rights.get("read") is True, write=rights.get("write") is True)
         if is_object(rights)

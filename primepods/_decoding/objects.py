@@ -89,8 +89,8 @@ def object_hook(model: Any, converter: Converter) -> Hook:
         else:
             return attrs.evolve(instance, extra=extra) if extra else instance
         try:
-            # Outside the `except`, so that the error's `__context__` is not cattrs' exception, whose frames
-            # hold the response. `del` prevents a reference cycle between the error and this frame.
+            # Raise outside the `except`, so that the error's `__context__` is not cattrs' exception, whose
+            # frames hold the response. `del` prevents a reference cycle between the error and this frame.
             raise error
         finally:
             del error

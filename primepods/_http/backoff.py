@@ -10,7 +10,8 @@ from ..retry import RetryPolicy
 
 CallError = APIError | TransportError | ProtocolError
 
-_IDEMPOTENT_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_IDEMPOTENT_METHODS: Final = SAFE_METHODS | {"DELETE"}
 _MAX_TOKENS: Final = 100
 _RESERVED_TOKENS: Final = 20
 _REFILL_PER_SECOND: Final = 1.0

@@ -1,4 +1,4 @@
-"""A call in progress: its attempts, logged and reported to ``on_event``."""
+"""State of a call in progress; logs its attempts and reports them to ``on_event``."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ class Call:
     Attributes:
         request: The request to send, updated by redirects.
         base_url: The client's base URL.
-        deadline_at: The time at which the call must end.
+        deadline_at: Time at which the call must end, on the client's clock.
         attempt: Number of the current attempt, from 1.
         rate_limit_count: Number of attempts that got a 429.
-        maybe_acted: Whether the server may have carried out an earlier attempt that seemed to fail; not after
-            a 429, which says that nothing was done. If so, a request that is not idempotent is not sent
-            again, and an error such as a 404 may be the effect of that attempt.
-        redirected: Whether a redirect was followed: at most one is, and ``attempt`` does not count it.
+        maybe_acted: Whether the server may have carried out the request in an attempt that failed, or that
+            was sent twice (``Response.resent``). Then a request that is not idempotent is not sent again,
+            and an error such as a 404 may be an effect of that attempt. A 429 does not set this, since it
+            means that nothing was done.
+        redirected: Whether a redirect was followed: one per call at most, which ``attempt`` does not count.
         last_failure: Reason of the previous failure.
         key: The key to redact.
         resends: Number of attempts that were sent twice, because the server had closed an idle connection;
@@ -56,7 +57,7 @@ class Call:
 
         Args:
             outcome: The outcome, or the exception that ended the attempt.
-            seconds: How long it took.
+            seconds: Duration of the attempt.
         """
         listeners = LISTENERS.get()
         if listeners is None and not log.isEnabledFor(logging.DEBUG):
@@ -128,7 +129,7 @@ class Call:
         )
 
     def _fields(self, **fields: float | str | None) -> dict[str, Any]:
-        """Return extra fields of a log record: those of the call, and the given ones except ``None``."""
+        """Return the extra fields of a log record: those of the call, and the given ones unless ``None``."""
         call = {"method": self.request.method, "path": self.request.path, "attempt": self.attempt}
         return call | {name: value for name, value in fields.items() if value is not None}
 

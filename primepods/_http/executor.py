@@ -17,7 +17,7 @@ from .backoff import CallError, is_idempotent, retry_delay
 from .call import Call
 from .failure import FailedAttempt
 from .redirect import follow_redirect, is_redirect
-from .remedies import hint_after_failure
+from .remedies import remedy_after_failure
 from .request import Request
 from .response import Response, parse_response, protocol_error
 from .response_cache import ResponseCache
@@ -139,7 +139,7 @@ class RequestExecutor:
                     continue
                 result = self._read_outcome(call, outcome, decode, cache)
             except (APIError, TransportError, ProtocolError) as exc:
-                # Without its frames: their variables hold the response, including passwords.
+                # Drop its frames: their variables hold the response, including passwords.
                 error: CallError = exc.with_traceback(None)
             else:
                 self.transport.budget.give()
@@ -153,7 +153,7 @@ class RequestExecutor:
             call.record_retry(outcome, error, delay)
             await self.transport.pause(delay)
         try:
-            # Raised outside any `except`, so that the error does not reference frames of the HTTP library.
+            # Raise outside any `except`, so that the error does not reference frames of the HTTP library.
             raise error from outcome.cause if isinstance(outcome, FailedAttempt) else None
         finally:
             # The error's traceback references this frame: avoid a cycle, which would keep the response alive.
@@ -232,7 +232,7 @@ class RequestExecutor:
             if cache is not None:
                 cache.put(request.target, outcome.body, result)
             return result
-        # Raised outside the `except`: the decoder's error holds a part of the response.
+        # Raise outside the `except`: the decoder's error holds a part of the response.
         raise error
 
     def _record_failure(self, call: Call, outcome: Response | FailedAttempt, error: CallError) -> None:
@@ -250,7 +250,7 @@ class RequestExecutor:
             )
         if isinstance(error, RateLimitError):
             call.rate_limit_count += 1
-            # Its later ones are answers to this call's own retries, which have a backoff.
+            # Later ones respond to this call's own retries, which have a backoff.
             if self._is_paced and call.rate_limit_count == 1:
                 self.transport.pace.apply_rate_limit(error)
         # A 429 means that nothing was done; after any other failure the request may have been carried out.
@@ -286,7 +286,7 @@ class RequestExecutor:
                 f"{self.settings.deadline:g} s."
             )
             return None
-        # A 429 takes no token: it shows that the API is up.
+        # A 429 does not take a token: it shows that the API is up.
         needs_token = not isinstance(error, RateLimitError)
         if needs_token and not self.transport.budget.take(call.request.method):
             error.add_note(
@@ -322,7 +322,7 @@ class RequestExecutor:
             reason += f"; {limit} of {getattr(self.settings, limit):g} s"
             remedy = f"Raise `{limit}`, or look at the network and the API's status page."
         if failed.maybe_received:
-            remedy = hint_after_failure(request, if_idempotent=remedy)
+            remedy = remedy_after_failure(request, if_idempotent=remedy)
         text = (
             f"{request.method} {request.path} on {self.settings.base_url}: {reason} ({attempts}). "
             f"{remedy[0].upper()}{remedy[1:]}"
@@ -374,7 +374,7 @@ class _Attempt:
         if isinstance(outcome, Response):
             if self._shared_deadline is not None:
                 self._shared_deadline.record_response()
-            # If it was sent twice, the first may have been carried out, whatever the second response.
+            # If it was sent twice, the first request may have been carried out, whatever the last response.
             self._call.maybe_acted |= outcome.resent
         elif self.ends_at == self._call.deadline_at:
             outcome = outcome.at_deadline()

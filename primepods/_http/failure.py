@@ -57,7 +57,7 @@ class FailedAttempt:
             call's deadline; ``protocol``: an invalid response.
         maybe_received: Whether the server may have received the request.
         transient: Whether a retry can succeed.
-        remedy: Hint for the user.
+        remedy: What the user can do.
         cause: The operating system's error that caused the failure, if any.
     """
 
@@ -69,7 +69,7 @@ class FailedAttempt:
     cause: OSError | None = attrs.field(default=None, repr=False)
 
     def at_deadline(self) -> FailedAttempt:
-        """Return this failure for an attempt that hit the deadline and not its timeout."""
+        """Return this failure; if it is a timeout, as a missed deadline of the call."""
         return attrs.evolve(self, kind="deadline") if self.kind == "timeout" else self
 
 
@@ -93,7 +93,7 @@ def translate(exc: Exception, key: Secret, *, expired: bool, maybe_received: boo
     drop_tracebacks(exc)
     cause = _system_error(exc)
     if cause is not None:
-        # Only the error itself: its context and traceback reference the request.
+        # Keep only the error itself: its context and traceback reference the request.
         cause.__cause__ = cause.__context__ = cause.__traceback__ = None
         text = f"{cause} {cause!r}"
         holds_key = key.scrub(text) != text
@@ -103,7 +103,7 @@ def translate(exc: Exception, key: Secret, *, expired: bool, maybe_received: boo
 
 
 def _classify(exc: Exception, key: Secret) -> FailedAttempt | None:  # noqa: PLR0911 - a table
-    # Without the bytes that aiohttp could not parse: they can contain passwords. It adds them after a line
+    # Cut off the bytes that aiohttp could not parse, which can contain passwords. It adds them after a line
     # break, which may be escaped.
     reason = str(exc).replace("\\n", "\n").partition("\n")[0]
     text = key.scrub(one_line(f"{type(exc).__name__}: {reason}"))

@@ -64,7 +64,7 @@ def _reason_not_to_follow(
         target = urlsplit(urljoin(base_url + request.target, location))
         is_other_origin = origin(target) != origin(base)
     except ValueError:
-        return "it is no URL"
+        return "it is not a URL"
     if is_other_origin:
         return "it leads to another origin, which must not see the API key"
     if target.path != base.path + other_path or target.query not in {"", request.query}:

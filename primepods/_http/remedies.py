@@ -1,4 +1,4 @@
-"""Hints for error messages."""
+"""Remedies: the part of an error message that says what the user can do."""
 
 from __future__ import annotations
 
@@ -7,33 +7,37 @@ from http import HTTPStatus
 from typing import Final
 
 from ..config import DEFAULT_BASE_URL, KEY_PAGE
-from .backoff import is_idempotent
-from .request import DISKS, PODS, Request, kind_of
+from .backoff import SAFE_METHODS, is_idempotent
+from .request import DISKS, PODS, SSH_KEYS, Request
 
-MISSING_POD: Final = (
-    "Check the id; a terminated pod leaves list, get and status and is found in `pods.history()`."
-)
-_MISSING_DISK: Final = "Check the id: `disks.list()` has the disks that exist."
+MISSING_POD: Final = "Check the id. A terminated pod is no longer listed: see `pods.history()`."
+_MISSING_DISK: Final = "Check the id: see `disks.list()`."
 _NOT_SUPPORTED: Final = (
     "The server does not support this request, and a retry does not help: check the base URL and the proxy."
 )
 _BY_STATUS: Final[Mapping[int, str]] = {
     400: "Correct what the API's message names: the same request would fail again.",
     402: "Add funds to the wallet.",
-    409: "Look at the state of the pod with `pods.get()`, then try again.",
-    413: "Send less at once.",
-    422: "Correct the parameters named.",
-    429: "Ask less often, or share one client.",
+    409: "Look at the current state, then try again.",
+    413: "Send fewer ids, or a smaller body.",
+    422: "Correct the parameters that the API's message names.",
+    429: "Send fewer requests, or share one client.",
     501: _NOT_SUPPORTED,
     505: _NOT_SUPPORTED,
 }
 _LISTINGS: Final = frozenset({f"{DISKS}/", f"{PODS}/", f"{PODS}/status", f"{PODS}/history"})
+_LISTED_BY: Final[Mapping[str, str]] = {
+    f"{PODS}/": "pods.list()",
+    f"{DISKS}/": "disks.list()",
+    SSH_KEYS: "ssh_keys.list()",
+}
+"""The calls that list what a POST creates, by its path."""
 _RESOURCES: Final[Mapping[str, str]] = {PODS: "Instances", DISKS: "Disks"}
 """The names of permissions, by path."""
 
 
 def remedy_for(status: int, request: Request, *, base_url: str, is_json: bool) -> str:
-    """Return a hint for an error response.
+    """Return the remedy for an error response.
 
     Args:
         status: HTTP status of the response.
@@ -46,34 +50,43 @@ def remedy_for(status: int, request: Request, *, base_url: str, is_json: bool) -
     if status == HTTPStatus.NOT_FOUND:
         return _not_found_remedy(request, base_url)
     if status == HTTPStatus.TOO_MANY_REQUESTS and not is_idempotent(request.method):
-        return "Nothing was done: send it again later."
+        return "The request was not carried out: send it again later."
+    if status == HTTPStatus.CONFLICT and request.path.startswith(PODS):
+        return "Look at the state of the pod with `pods.get()`, then try again."
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
-        hint = hint_after_failure(request, if_idempotent="try later.")
-        return f"The API or a gateway before it failed: {hint}"
+        remedy = server_failure_remedy(request)
+        return remedy[0].upper() + remedy[1:]
     return "See the API's message."
 
 
-def hint_after_failure(request: Request, *, if_idempotent: str) -> str:
-    """Return a hint for a request that failed after it was sent.
+def server_failure_remedy(request: Request) -> str:
+    """Return the remedy for a failure of the server, in lower case."""
+    remedy = remedy_after_failure(request, if_idempotent="try later.")
+    return f"the API, or a gateway in front of it, failed: {remedy}"
+
+
+def remedy_after_failure(request: Request, *, if_idempotent: str) -> str:
+    """Return the remedy for a request that failed after it was sent.
 
     Args:
         request: The request.
-        if_idempotent: The hint for an idempotent request, which can be sent again.
+        if_idempotent: The remedy for an idempotent request, which can be sent again.
     """
     if is_idempotent(request.method):
         return if_idempotent
-    kind = kind_of(DISKS if request.path.startswith(DISKS) else PODS)
+    listing = _LISTED_BY.get(request.path) if request.method == "POST" else None
+    where = "" if listing is None else f" in `{listing}`"
     return (
-        f"the {request.method} may still have been carried out. Look for its effect before you send it "
-        f"again: a new {kind} is found with `{kind}s.list()`."
+        f"the {request.method} may still have been carried out. Look for its effect{where} before you send "
+        "it again."
     )
 
 
 def _not_found_remedy(request: Request, base_url: str) -> str:
     if request.path in _LISTINGS:
-        return f"There is no such list at {base_url}: check the base URL. The API's is {DEFAULT_BASE_URL}."
+        return f"There is no such list at {base_url}: check the base URL (by default {DEFAULT_BASE_URL})."
     if request.path.startswith(PODS):
         return MISSING_POD
     if request.path.startswith(DISKS):
@@ -83,8 +96,8 @@ def _not_found_remedy(request: Request, base_url: str) -> str:
 
 def _gateway_remedy(base_url: str) -> str:
     return (
-        f"This response is not from the API: a gateway, proxy or login page before {base_url} refused the "
-        "request. Check the base URL and the network, or try later."
+        f"This response is not from the API, but from a gateway, proxy or login page in front of {base_url}. "
+        "Check the base URL and the network, or try later."
     )
 
 
@@ -92,14 +105,14 @@ def _key_remedy(status: int, request: Request) -> str:
     need = "that allows this"
     resource = next((name for path, name in _RESOURCES.items() if request.path.startswith(path)), None)
     if resource is not None:
-        permission = "Read" if request.method in {"GET", "HEAD", "OPTIONS"} else "Read and Write"
-        need = f"with the permission {resource}: {permission}"
+        permission = "Read" if request.method in SAFE_METHODS else "Read and Write"
+        need = f"with the permission {resource} ({permission})"
     if status == HTTPStatus.UNAUTHORIZED:
         return (
-            f"The API key is missing, wrong or expired: make one {need} at {KEY_PAGE} and pass it as api_key "
-            "or set PRIME_API_KEY."
+            f"The API key is missing, wrong or expired. Create a key {need} at {KEY_PAGE}, and pass it as "
+            "api_key or set PRIME_API_KEY."
         )
     return (
-        f"This needs an API key {need}; see {KEY_PAGE}. The API responds in the same way to an unknown key, "
+        f"This needs an API key {need}; see {KEY_PAGE}. The API also responds with 403 to an unknown key, "
         "and for pods of another team."
     )

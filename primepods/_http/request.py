@@ -16,6 +16,7 @@ from .._utils.text import quote
 
 PODS: Final = "/api/v1/pods"
 DISKS: Final = "/api/v1/disks"
+SSH_KEYS: Final = "/api/v1/ssh_keys/"
 UNKNOWN_ROUTE: Final = ""
 _METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 _FORBIDDEN_IN_PATH: Final = re.compile(r"[?#]|/(\.|%2e){1,2}(?=/|$)", re.IGNORECASE)

@@ -28,7 +28,7 @@ from ..errors import (
     ValidationError,
 )
 from .error_body import read_error, scrub_value
-from .remedies import MISSING_POD, hint_after_failure, remedy_for
+from .remedies import MISSING_POD, remedy_for, server_failure_remedy
 from .request import Request
 from .transient import is_transient
 
@@ -89,8 +89,9 @@ def parse_response(request: Request, response: Response, *, key: Secret, base_ur
         now: Seconds since the epoch.
 
     Raises:
-        APIError: The API returned an error; one of the subclasses.
-        ProtocolError: A success or a 404 that is not JSON.
+        APIError: The API returned an error; for common statuses, a subclass.
+        ProtocolError: A 404 or a success that is not JSON (nor plain text, if the request allows that), or an
+            empty response to a GET.
     """
     if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
         return _parse_success(request, response, key)
@@ -106,8 +107,8 @@ def _parse_success(request: Request, response: Response, key: Secret) -> Any:
     try:
         return loads(response.body)
     except ValueError as exc:
-        reason = f"no JSON ({exc})"
-    # Raised outside the `except`: the decoder's error holds the whole document.
+        reason = f"not JSON ({exc})"
+    # Raise outside the `except`: as its context, the decoder's error would keep the whole document.
     content_type = response.headers.get("content-type", "").lower()
     looks_like_html = response.body.lstrip()[:1] == b"<" and not content_type.startswith("text/plain")
     if "html" in content_type or looks_like_html:
@@ -127,7 +128,7 @@ def _build_error(
     is_json = body.is_json or request.method == "HEAD"
     if status == HTTPStatus.NOT_FOUND and not is_json:
         # Not from the API: a pod that a gateway does not know may be running, and billed.
-        return protocol_error(request, "no JSON, with the status 404", key, found=response.body)
+        return protocol_error(request, "not JSON, with status 404", key, found=response.body)
     default_class = ServerError if status >= HTTPStatus.INTERNAL_SERVER_ERROR else APIError
     error_class = _ERROR_CLASSES.get(status, default_class)
     fields: dict[str, Any] = {
@@ -162,8 +163,8 @@ def missing_row_error(method: str, path: str, pod_id: str) -> NotFoundError:
 def read_retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
     """Return the number of seconds that a response asks to wait, or ``None``.
 
-    ``Retry-After`` is a number of seconds or a date; some servers send seconds since the epoch. A point in
-    time is compared with the response's own ``Date``, because clocks differ.
+    ``Retry-After`` is a number of seconds or a date; reported of other APIs: seconds since the epoch. These
+    and dates are compared with the response's own ``Date``, because clocks differ.
 
     Args:
         headers: Names in lower case.
@@ -201,7 +202,7 @@ def protocol_error(  # noqa: PLR0913 - all that is known of an invalid response
         key: The key to redact from the excerpt.
         found: The invalid bytes or JSON value, of which a short excerpt is shown.
         path: Path inside the response.
-        remedy: Hint for the user; by default to check the base URL.
+        remedy: What the user can do; by default, check the base URL.
         transient: Whether a retry can succeed.
     """
     excerpt = "" if "password" in path.lower() else _excerpt(found, key)
@@ -209,8 +210,7 @@ def protocol_error(  # noqa: PLR0913 - all that is known of an invalid response
     begins = "The value begins" if path else "The response begins"
     beginning = f" {begins}: {excerpt!r}." if excerpt else ""
     if remedy is None:
-        hint = hint_after_failure(request, if_idempotent="try later.")
-        remedy = f"Check the base URL; if it is right, the API or a gateway before it failed: {hint}"
+        remedy = f"Check the base URL. If it is right, {server_failure_remedy(request)}"
     problem = f"the API's response is invalid{where}: {key.scrub(reason)}."
     text = f"{request.method} {request.path}: {problem}{beginning} {remedy}"
     return ProtocolError(
@@ -226,6 +226,6 @@ def _excerpt(found: object, key: Secret) -> str:
         text = key.scrub(found.decode(errors="replace"))
     else:
         text = show(scrub_value(found, key))
-    # Clip generously at first, to limit the work: redacting passwords and joining lines shorten the text.
+    # Clip first, to limit the work, but generously: redacting passwords and joining lines shorten the text.
     clipped = text[: 4 * _MAX_EXCERPT_LENGTH]
     return one_line(_PASSWORD.sub(r'\1"[redacted]"', clipped))[:_MAX_EXCERPT_LENGTH]

@@ -30,7 +30,7 @@ class Sessions:
 
     Args:
         given: The caller's own session, never closed here; a function that makes one; or ``None``.
-        max_concurrency: Maximum requests in flight.
+        max_concurrency: Max requests in flight.
 
     Attributes:
         slots: The limit on requests in flight.
@@ -90,7 +90,7 @@ class Sessions:
                     raise
                 self._open_sessions = dict.fromkeys((False, True), session)
             else:
-                # Not `force_close`: with it aiohttp adds a header to each request.
+                # Do not use `force_close`, with which aiohttp adds a header to each request.
                 keep_alive = _NO_KEEP_ALIVE if fresh else _KEEP_ALIVE
                 session = self._open_sessions[fresh] = aiohttp.ClientSession(
                     connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=keep_alive),

@@ -80,7 +80,7 @@ class Transport:
         """
         sessions = self.check()
         if not sessions.slots.locked():
-            # Without a timeout, which would cost more than acquiring a free slot.
+            # No timeout, which would cost more than acquiring a free slot.
             await sessions.slots.acquire()
             return sessions
         try:
@@ -140,7 +140,7 @@ class Transport:
                 raise
         finally:
             self._timeouts.pop(timeout, None)
-        # Raised here: inside the `except`, the error would reference the HTTP library's frames.
+        # Raise here: inside the `except`, the error would reference the HTTP library's frames.
         if failed is None or is_closed:
             raise self._closed_error()
         return failed
@@ -213,8 +213,8 @@ class Transport:
             self._parent_sessions = self._sessions
         elif self._loop is not None and not self._loop.is_closed():
             raise ClientClosedError(
-                "This client is in use by another event loop. Make one client a loop, or close this one and "
-                "make a new one."
+                "This client is in use by another event loop. Make one client per loop, or close this one "
+                "and make a new one."
             )
         if getattr(self._user_session, "_loop", loop) is not loop:
             raise ClientClosedError(
@@ -258,7 +258,7 @@ class _SendMiddleware:
         http_request: aiohttp.ClientRequest,
         handler: _Handler,
     ) -> aiohttp.ClientResponse:
-        # Added only here: no `auth` or .netrc can replace it, and no hook has recorded the headers.
+        # Added only here, so that no `auth` or .netrc can replace it, and no hook can record it.
         http_request.headers["Authorization"] = self._authorization
         will_reuse = self.session is not None and close_broken_connections(self.session, http_request)
         is_repeatable = self._request.body is None and is_idempotent(self._request.method)

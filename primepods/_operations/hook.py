@@ -67,7 +67,7 @@ class Hook:
         except Exception:  # noqa: BLE001 - a callback must not break the call that it reports on
             if not self._has_failed:
                 self._has_failed = True
-                _log.exception("on_event raised an exception; those that follow are not logged")
+                _log.exception("on_event raised an exception; later ones are not logged")
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         # Pickled as None, `type(None)()`: settings contain a hook and must be picklable, but many functions

@@ -28,7 +28,7 @@ def check_string(name: str, value: object) -> str:
 
 
 def check_id(pod_id: str, *, name: str = "pod_id", listed_by: str = "pods.list()") -> str:
-    """Return the id of a pod or SSH key if a request with this id cannot reach anything else.
+    """Return an id if it is safe in the path of a request; also for ids of disks, SSH keys and teams.
 
     Raises:
         TypeError: Not a string.
@@ -38,7 +38,7 @@ def check_id(pod_id: str, *, name: str = "pod_id", listed_by: str = "pods.list()
         problem = "is empty"
     elif len(pod_id) > MAX_ID_LENGTH:
         problem = f"is longer than {MAX_ID_LENGTH} characters"
-    elif not pod_id.isprintable() or " " in pod_id:  # All other whitespace is not printable.
+    elif not pod_id.isprintable() or " " in pod_id:  # No other whitespace is printable.
         problem = "holds whitespace or control characters"
     elif "/" in pod_id or "\\" in pod_id or pod_id in {".", ".."}:
         problem = "would change the request's path"
@@ -65,7 +65,7 @@ def check_pod_id(pod: PodRef, *, name: str = "pod_id") -> str:
 
 
 def check_ids(pod_ids: Iterable[PodRef]) -> list[str]:
-    """Return the ids of pods or ids, without duplicates, in order.
+    """Return the ids of pod references, without duplicates, in the given order.
 
     Raises:
         TypeError: A single string, or something that is not an iterable of strings or pods.
@@ -86,7 +86,7 @@ def check_ids(pod_ids: Iterable[PodRef]) -> list[str]:
 
 
 def _are_plain_ids(ids: list[PodRef]) -> TypeGuard[list[str]]:
-    """Return whether all are alphanumeric strings longer than the reserved ids: the fast path."""
+    """Fast path: return whether all are alphanumeric strings, neither reserved nor too long."""
     texts = cast("list[str]", ids)
     try:
         text = "".join(texts)
@@ -139,10 +139,10 @@ def check_amount(name: str, value: float, what: str, *, minimum: float | None = 
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a {what}, got {quote(value)}")
-    allowed = "positive" if minimum is None else f"at least {minimum:g}"
     in_range = value > 0 if minimum is None else value >= minimum
     if not in_range or value > sys.float_info.max:
-        raise ValueError(f"{name} must be a finite {what}, {allowed}, got {quote(value)}")
+        allowed = f"positive, finite {what}" if minimum is None else f"finite {what} of at least {minimum:g}"
+        raise ValueError(f"{name} must be a {allowed}, got {quote(value)}")
     return float(value)
 
 
@@ -164,7 +164,7 @@ def check_text(name: str, value: str, *, is_secret: bool = False) -> str:
     if not value or value != value.strip() or not value.isprintable():
         got = "" if is_secret else f", got {quote(value)}"
         raise ValueError(
-            f"{name} must be text, not empty, without control characters and spaces around it{got}"
+            f"{name} must be non-empty text without control characters or surrounding spaces{got}"
         )
     return value
 
@@ -181,14 +181,14 @@ def check_texts(name: str, values: Iterable[str]) -> tuple[str, ...]:
     return tuple(check_text(f"{name}[{number}]", value) for number, value in enumerate(values))
 
 
-def check_words(name: str, values: Sequence[str]) -> tuple[str, ...]:
-    """Return the values if each is a string.
+def check_strings(name: str, values: Sequence[str]) -> tuple[str, ...]:
+    """Return the values if each is a string: any text, such as an argument of a command.
 
     Raises:
         TypeError: A single string, or not a sequence of strings.
     """
     if isinstance(values, str | bytes) or not isinstance(values, Sequence):
-        raise TypeError(f"{name} must be a list of words, got {quote(values)}")
+        raise TypeError(f"{name} must be a sequence of strings, got {quote(values)}")
     return tuple(check_string(f"{name}[{number}]", value) for number, value in enumerate(values))
 
 
@@ -206,7 +206,7 @@ def check_callable(name: str, value: object) -> None:
     """Check that a value is callable.
 
     Raises:
-        TypeError: It is not.
+        TypeError: It is not callable.
     """
     if not callable(value):
         raise TypeError(f"{name} must be a function, got {quote(value)}")
@@ -216,7 +216,7 @@ def check_flag(name: str, value: object) -> None:
     """Check that a value is a ``bool``; a string such as "no" would be true.
 
     Raises:
-        TypeError: It is not.
+        TypeError: It is not a ``bool``.
     """
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, got {quote(value)}")

@@ -16,7 +16,8 @@ _NO_LOOP = (
     "primepods.AsyncClient needs a running asyncio loop. Elsewhere use primepods.Client, whose calls block; "
     "under trio: await trio.to_thread.run_sync(client.pods.get, pod_id)."
 )
-# Includes time in which the machine sleeps; so does CLOCK_MONOTONIC on macOS, unlike time.monotonic().
+# Both clocks include the time in which the machine sleeps: CLOCK_BOOTTIME on Linux, CLOCK_MONOTONIC on macOS
+# (where time.monotonic() does not).
 _BOOTTIME: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
 
 
@@ -39,7 +40,7 @@ class Clock:
         """Return monotonic seconds.
 
         Raises:
-            RuntimeError: asyncio is not running: every call of the client checks this first.
+            RuntimeError: No asyncio loop is running. Every call of the client calls this first.
         """
         try:
             return asyncio.get_running_loop().time()
@@ -66,7 +67,7 @@ class Clock:
         return event.is_set()
 
     def timeout_at(self, when: float) -> Timeout:
-        """Raise ``TimeoutError`` in the block when :meth:`time` reaches ``when``."""
+        """Return a context manager that raises ``TimeoutError`` when :meth:`time` reaches ``when``."""
         return asyncio.timeout_at(when)
 
     def random(self) -> float:
@@ -78,7 +79,7 @@ class Clock:
 
 
 def doubled(seconds: float, *, times: int, maximum: float) -> float:
-    """Return a delay that was doubled a number of times, at most ``maximum``: exponential backoff."""
+    """Exponential backoff: return ``seconds`` doubled ``times`` times, but at most ``maximum``."""
     return min(maximum, seconds * 2.0 ** min(times, 60))  # 2.0 ** 1024 overflows
 
 
@@ -95,7 +96,7 @@ class ServerClock:
         clock: The client's clock, which measures the time since that header.
 
     Attributes:
-        clock: The same.
+        clock: The client's clock.
     """
 
     def __init__(self, clock: Clock) -> None:

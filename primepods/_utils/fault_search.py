@@ -13,7 +13,7 @@ GIVE_UP_AFTER: Final = 8
 
 
 class FaultSearch(Generic[T, E]):
-    """Search for the items that make a request fail. Request :meth:`next_items`, report the result, repeat.
+    """Search for the items that make a request fail: request :meth:`next_items`, report the result, repeat.
 
     Until a request succeeds, single items are tried. Then the suspects are halved: when one half fails, the
     other half is presumed good. At the end, one request checks all items that are presumed good; if
@@ -49,15 +49,15 @@ class FaultSearch(Generic[T, E]):
 
     @property
     def given_up(self) -> bool:
-        """True if no request has succeeded: the items are not the cause."""
+        """True after ``GIVE_UP_AFTER`` failures without a success: the items are not the cause."""
         return self.failures >= GIVE_UP_AFTER and not self.has_success
 
     def next_items(self, *, prefer_good: bool = False) -> list[T]:
         """Return the items to request next; an empty list when the search is over.
 
         Args:
-            prefer_good: Whether items that are presumed good come before suspects: useful if a pause
-                follows this request, until whose end they would have to wait.
+            prefer_good: Whether items that are presumed good come before suspects. Otherwise, if this is the
+                last request before a pause, they have to wait until its end.
         """
         undecided = self.undecided
         if self.given_up or not undecided:

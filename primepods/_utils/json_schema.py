@@ -21,7 +21,7 @@ def core_schema_of(model: Any, source: Any, handler: Any) -> Any:
         source: The annotation: the class, or ``Page[Pod]``.
         handler: Creates the schemas of the values.
     """
-    # Not a dependency: the caller has it installed.
+    # Not a dependency of primepods: the caller has it installed.
     core_schema: Any = import_module("pydantic_core.core_schema")
     type_arguments = dict(zip(getattr(model, "__parameters__", ()), get_args(source), strict=False))
     hints = get_type_hints(model)

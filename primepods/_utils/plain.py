@@ -49,7 +49,7 @@ def to_plain(value: Any) -> Any:
     """Return a value that ``json`` can write; a number that JSON cannot represent is ``None``."""
     if isinstance(value, ToDict):
         return value.to_dict()
-    # Not `isinstance`, after which type checkers complain about the unknown types of the items.
+    # No `isinstance`: after it, type checkers complain about the unknown types of the items.
     if issubclass(type(value), Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}
     if issubclass(type(value), tuple | list):

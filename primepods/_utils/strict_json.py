@@ -1,4 +1,7 @@
-"""JSON: with orjson if installed, else with the standard library, with equal results."""
+"""Strict JSON. Decoding uses orjson if installed, else the standard library.
+
+Both accept the same documents, except very deeply nested ones.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ def loads(data: bytes) -> Any:
     try:
         value = json.loads(text, parse_constant=_number, parse_float=_number, parse_int=_integer)
         if "\\u" in text:
-            # Refuses unpaired surrogates, which files and terminals cannot take.
+            # Raises for unpaired surrogates, which cannot be written to files or terminals.
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("nested too deeply") from None
@@ -36,7 +39,7 @@ def dumps(value: Any) -> bytes:
 
     Raises:
         TypeError: A value that JSON cannot represent.
-        ValueError: NaN, an infinity, or a cycle.
+        ValueError: NaN, an infinity, a cycle, an unpaired surrogate, or too deep nesting.
     """
     try:
         return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()

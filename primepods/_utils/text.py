@@ -20,7 +20,7 @@ def quote(value: object, max_length: int = _MAX_LENGTH) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return text from the server as one printable line: control codes never reach a terminal or log."""
+    """Return text from the server as one printable line, without control codes."""
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 

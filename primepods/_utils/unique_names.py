@@ -2,7 +2,7 @@
 
 ``train`` becomes ``train-k3v9q2mxz7``: the suffix is eight random characters (40 bits) and two that check
 them (10 bits). An expiry, the time after which the pod is no longer needed, can follow it:
-``train-k3v9q2mxz7-x0a1b2``. Both are lower case, and a long beginning is shortened, so that no server has a
+``train-k3v9q2mxz7-x0a1b2``. Both are lower case, and a long prefix is shortened, so that no server has a
 reason to change or cut them.
 """
 
@@ -54,12 +54,12 @@ class UniqueName(str):
 
 
 def unique_name(
-    beginning: str, rand: Callable[[], float] = _RANDOM.random, expires_at: float | None = None
+    prefix: str, rand: Callable[[], float] = _RANDOM.random, expires_at: float | None = None
 ) -> UniqueName:
     """Return a new unique name.
 
     Args:
-        beginning: Its first part; shortened if the whole name would be longer than 63 characters.
+        prefix: Its first part; shortened if the whole name would be longer than 63 characters.
         rand: Returns random numbers from 0 (inclusive) to 1 (exclusive).
         expires_at: Time after which the pod is no longer needed, in seconds since the epoch, rounded up to
             minutes.
@@ -72,7 +72,7 @@ def unique_name(
     end = f"-{letters}{_check_letters(letters, expiry)}"
     if expiry:
         end += f"-x{expiry}"
-    return UniqueName(beginning[: _MAX_LENGTH - len(end)].rstrip("-") + end)
+    return UniqueName(prefix[: _MAX_LENGTH - len(end)].rstrip("-") + end)
 
 
 def ensured_name(name: str, expires_at: float) -> str:

@@ -1,4 +1,4 @@
-"""Result of a wait: the single event of a trigger, and its conversion to a task's result."""
+"""Event that a trigger sends when a wait ends, and its conversion to a task's result or error."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class PodEvent(TypedDict):
     """The single event of a trigger.
 
     Attributes:
-        status: ``success``; ``failed``: the pod will not become ready, or does not exist; ``timeout``;
-            ``error``: the API refused a request.
-        message: The reason, and what to do next.
-        pod: The pod's last known status, without secrets; ``None`` if it is gone or was never seen.
+        status: ``success``, ``failed`` (the pod will not become ready, or does not exist), ``timeout``, or
+            ``error`` (any other error).
+        message: What happened; for an error, also what to do next.
+        pod: The pod's last known status, without secrets; ``None`` if it is gone, or the error has no status.
     """
 
     status: Literal["success", "failed", "timeout", "error"]
@@ -48,7 +48,7 @@ def pod_or_raise(
     """Return the pod of a wait that succeeded.
 
     Raises:
-        AirflowFailException: The pod has failed: no retry of the wait helps.
+        AirflowFailException: The pod has failed or does not exist, so a retry of the task cannot help.
         AirflowException: Any other failure; ``on_timeout`` for a timeout.
     """
     match event["status"]:

@@ -22,7 +22,7 @@ def pod_name(prefix: str | None, *, dag_id: str, run_id: str, task_id: str, map_
     """Return the name of a task's pod; the same in every try, and unique to the task.
 
     Args:
-        prefix: Prefix of the name, of which 28 characters are used; default: ``airflow-`` and the beginning
+        prefix: Prefix of the name, of which 28 characters are used; default: ``airflow-`` and the start
             of the DAG's id.
         dag_id: The DAG's id.
         run_id: The DAG run's id.

@@ -51,7 +51,7 @@ def find_specs(
     except ValueError as exc:
         raise AirflowFailException(str(exc)) from None
     if not offers:
-        limit = "" if max_price is None else f" for at most ${max_price:,.2f} an hour"
+        limit = "" if max_price is None else f" for at most {max_price:g} an hour"
         raise AirflowException(
             f"No offer of {gpu_count} x {gpu_type}{limit} is available now. Retry later, or raise max_price."
         )
@@ -62,7 +62,7 @@ def create_first(client: Client, specs: Sequence[PodSpec], max_hours: float | No
     """Rent the first spec that is available.
 
     Raises:
-        SoldOutError: The last spec is sold out; PriceTooHighError: it is too expensive now.
+        SoldOutError: The last spec is sold out, or too expensive now (PriceTooHighError).
     """
     *others, last = specs
     for spec in others:

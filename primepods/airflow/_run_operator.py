@@ -26,7 +26,7 @@ from ._waits import change_logger
 from .hooks import PrimePodsHook
 
 _MAX_LAST_LINES: Final = 10
-"""Maximum lines of output in the error of a command that has failed."""
+"""Max lines of output in the error of a command that has failed."""
 
 
 class _KilledError(BaseException):
@@ -157,7 +157,7 @@ class PrimeRunPodOperator(RentingOperator):
             self._can_be_killed = False
 
     def on_kill(self) -> None:
-        """End the command and give the pod back, by an exception in the midst of the task."""
+        """End the command and give the pod back, by raising an exception in the task."""
         # No logging: this is a signal handler, and the task may be writing a line of its log.
         # Airflow also calls this after `execution_timeout`, when the pod is gone.
         if not self._can_be_killed:

@@ -1,4 +1,4 @@
-"""``python -m primepods.airflow.demo``: run Airflow and the example pipeline against an emulator."""
+"""``python -m primepods.airflow.demo``: run Airflow and the example pipelines against an emulator."""
 
 from __future__ import annotations
 
@@ -18,18 +18,21 @@ from typing import Final
 from ..emulator import Emulator
 
 _END_TIMEOUT: Final = 20.0
-"""Seconds for Airflow to end by itself, before its processes are killed."""
+"""Seconds from SIGINT until Airflow's processes are killed."""
 
 
 def main() -> int:
     """Run the demo until Ctrl-C, then clean up; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m primepods.airflow.demo", description=__doc__)
-    parser.add_argument("--port", type=int, default=8080, help="where Airflow's pages are (default: 8080)")
+    parser = argparse.ArgumentParser(
+        prog="python -m primepods.airflow.demo",
+        description="Run Airflow and the example pipelines against an emulator.",
+    )
+    parser.add_argument("--port", type=int, default=8080, help="port of Airflow's pages (default: 8080)")
     port: int = parser.parse_args().port
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="airflow-") as home, Emulator(boot_seconds=15.0) as emulator:
         page = f"http://127.0.0.1:{port}/dags/train_on_a_pod"
-        print(f"In a minute Airflow is at {page}, and runs the pipeline once.", flush=True)  # noqa: T201 - a command
+        print(f"Airflow starts in about a minute: see {page}", flush=True)  # noqa: T201 - a command
         settings = [f"{name}={value}" for name, value in _settings(home, port, emulator).items()]
         # `standalone` starts Airflow commands by name, so the folder of scripts must be on the PATH. A shell
         # adds it (`$0`) and runs the command (`$@`), since only modules of `config` may read the environment.
@@ -46,11 +49,14 @@ def main() -> int:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    with suppress(subprocess.TimeoutExpired):
-        process.send_signal(signal.SIGINT)
-        process.wait(_END_TIMEOUT)
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    try:
+        with suppress(subprocess.TimeoutExpired):
+            process.send_signal(signal.SIGINT)
+            process.wait(_END_TIMEOUT)
+    finally:
+        # Also after a second Ctrl-C.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _settings(home: str, port: int, emulator: Emulator) -> Mapping[str, str]:

@@ -21,7 +21,7 @@ class PrimePodsHook(BaseHook):
     """Hook that creates clients from an Airflow connection of type ``prime``.
 
     Host is the API's base URL (default: the vendor's), password the API key, login the team. Missing values
-    come from the same places as for every client: the environment, then the official command's files.
+    come from the same places as for every client: the environment, then the files of `prime`.
 
     Args:
         prime_conn_id: The connection's id.
@@ -58,7 +58,7 @@ class PrimePodsHook(BaseHook):
             return False, str(exc)
         return (
             True,
-            "The API answers." if count is None else f"The API answers: this account has {count} pods.",
+            "The API answers." if count is None else f"The API responds: this account has {count} pods.",
         )
 
     @classmethod

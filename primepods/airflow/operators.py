@@ -305,9 +305,9 @@ class PrimeWaitPodOperator(_OnePodOperator):
 class PrimeDeletePodOperator(_OnePodOperator):
     """Operator that deletes a pod and waits until it is confirmed gone; an ended pod is a success.
 
-    Best used as the teardown of create and wait: ``.as_teardown(setups=[create, wait])``. So whoever clears a
-    task between them clears both, and it gets the new pod's address. It is skipped if the create task before
-    it has not run; any other missing id is a failure, because a pod may be running.
+    Best used as the teardown of create and wait: ``.as_teardown(setups=[create, wait])``. Then clearing a
+    task between them clears both, too, so that it gets the new pod's address. It is skipped if the create
+    task before it has not run; any other missing id is a failure, because a pod may be running.
 
     Args:
         pod_id: The pod's id, or the create operator's whole output.
@@ -365,8 +365,8 @@ class PrimeDeletePodOperator(_OnePodOperator):
             else:
                 raise AirflowException(
                     f"Nothing was deleted: pod {pod_id} is neither in the list nor in the history of this "
-                    "account. If the id is mistyped, or of another account or team, its pod goes on and is "
-                    "billed. `missing_ok=True` takes this for a success."
+                    "account. If the id is mistyped, or of another account or team, its pod keeps running, "
+                    "and is billed. `missing_ok=True` treats this as a success."
                 ) from None
             return False
         self.log.info("Pod %s is %s", pod_id, state)

@@ -26,14 +26,14 @@ from ._svg import (
 
 _LEGEND_WIDTH: Final = 130
 _RIGHT: Final = WIDTH - _LEGEND_WIDTH
-_MIN_STEP_PIXELS: Final = 4.0
-"""Min pixels between two steps, so that a chart of a long time stays small."""
+_GROUP_PIXELS: Final = 4.0
+"""Width of a group of samples, of which one is drawn, so that a chart of a long time stays small."""
 _MAX_LABELS: Final = 6
 _MIN_SPAN: Final = timedelta(seconds=1)
 _MINUTE: Final = 60
 _DAY: Final = 86_400
 _SPACINGS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
-"""Possible seconds between two labels of the time axis."""
+"""Seconds between two labels of the time axis; for longer spans, whole days."""
 # From the bottom up: stable pods below, those that need attention on top.
 _STACK: Final = (
     Condition.READY,
@@ -75,7 +75,7 @@ def _plot(samples: Sequence[FleetSample]) -> list[str]:
     parts = grid_lines([(BOTTOM - mark * pixels_per_pod, f"{mark:,.0f}") for mark in whole_marks], _RIGHT)
 
     def top_line(conditions: Sequence[Condition]) -> list[tuple[float, float]]:
-        """Return the line above some conditions, stacked."""
+        """Return the upper edge of the stacked conditions."""
         return [(x, BOTTOM - _height(sample, conditions) * pixels_per_pod) for x, sample in columns]
 
     for number, condition in enumerate(_STACK):
@@ -85,9 +85,9 @@ def _plot(samples: Sequence[FleetSample]) -> list[str]:
 
 
 def _thin(columns: list[tuple[float, FleetSample]]) -> Iterator[tuple[float, FleetSample]]:
-    """Drop samples that are too close together; keep the last of each group."""
+    """Keep the last sample of each group."""
     for (x, sample), (next_x, _) in pairwise(columns):
-        if x // _MIN_STEP_PIXELS != next_x // _MIN_STEP_PIXELS:
+        if x // _GROUP_PIXELS != next_x // _GROUP_PIXELS:
             yield x, sample
     yield columns[-1]
 
@@ -98,7 +98,7 @@ def _height(sample: FleetSample, conditions: Sequence[Condition]) -> int:
 
 
 def _area(condition: Condition, lower: list[tuple[float, float]], upper: list[tuple[float, float]]) -> str:
-    """Return the area between two lines."""
+    """Return the SVG path of the area between two lines."""
     outline = [*_step_path(upper), *reversed(list(_step_path(lower)))]
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in outline)
     return f'<path fill="var(--{condition})" d="M{path}Z"><title>{escape(condition)}</title></path>'

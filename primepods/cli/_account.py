@@ -1,4 +1,4 @@
-"""Disks by their handles, and the rights of the key, for commands that order."""
+"""Lookup of disks by handle, and check of the key's permissions, for commands that order."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from ._errors import CommandError
 from ._handles import are_whole_ids, find_row
 
 _NAMES: Final = {"instances": ("instances", "pods"), "disks": ("disks",)}
-"""Names of a right in a key's scope."""
+"""Names in a key's scope, by permission."""
 
 
 def find_disks(client: primepods.Client, handles: Iterable[str]) -> list[primepods.Disk]:
-    """Return the disks with these ids, beginnings of ids, or names; see :func:`choose_disks`."""
+    """Return the disks with these ids, id prefixes or names; see :func:`choose_disks`."""
     return choose_disks(handles, *client.disks._listed().collect())  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - the public list lacks rows that cannot be read
 
 
 def choose_disks(
     handles: Iterable[str], disks: Sequence[primepods.Disk], error: primepods.PrimePodsError | None
 ) -> list[primepods.Disk]:
-    """Return the disks with these ids, beginnings of ids, or names.
+    """Return the disks with these ids, id prefixes or names.
 
     Args:
-        handles: The ids, beginnings of ids, or names.
+        handles: The ids, id prefixes or names.
         disks: The listed disks whose id can be read.
-        error: The error of reading the list, if any: only whole ids are certain then.
+        error: The error that left the list incomplete, if any. With it, only whole ids are resolved.
 
     Raises:
-        CommandError: A handle names no disk, or several.
-        PrimePodsError: ``error``, for a handle that may be that of a disk that could not be read.
+        CommandError: A handle matches no disk, or several.
+        PrimePodsError: ``error``, if a disk that could not be read might match.
     """
     found: dict[str, primepods.Disk] = {}
     for handle in handles:
@@ -46,25 +46,29 @@ def choose_disks(
     return list(found.values())
 
 
-def disk_ids(handles: Sequence[str] | None, client: primepods.Client) -> list[str]:
-    """Return the ids of the disks of ``--disk``; list the disks only if there are any."""
+def find_disk_ids(handles: Sequence[str] | None, client: primepods.Client) -> list[str]:
+    """Return the ids of the disks of ``--disk``; without the option, send no request."""
     return [disk.id for disk in find_disks(client, handles)] if handles else []
 
 
-def check_rights(user: primepods.Account, right: str) -> None:
-    """Check that the key may order, as far as the API says.
+def check_permission(user: primepods.Account, permission: str) -> None:
+    """Check that the key has the permission to order; pass if the API does not report its permissions.
 
     Raises:
-        CommandError: It may not.
+        CommandError: It lacks the permission.
     """
-    if user.allows(*_NAMES[right], write=True) is False:
+    if user.allows(*_NAMES[permission], write=True) is False:
         raise CommandError(
-            f"the API key may not order: it lacks the permission {right.capitalize()}: Read and Write. Make "
-            f"one at {KEY_PAGE}"
+            f"the API key lacks the permission {permission.capitalize()} (Read and Write). Create a key with "
+            f"it at {KEY_PAGE}"
         )
 
 
-def warn_of_rights(client: primepods.Client, right: str) -> None:
-    """Check the rights of the key before an order is chosen; if they cannot be read, the order shows them."""
+def check_own_permission(client: primepods.Client, permission: str) -> None:
+    """Check the client's key before the user chooses; if its permissions cannot be read, the order may fail.
+
+    Raises:
+        CommandError: It lacks the permission.
+    """
     with suppress(primepods.PrimePodsError):
-        check_rights(client.account.whoami(), right)
+        check_permission(client.account.whoami(), permission)

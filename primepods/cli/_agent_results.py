@@ -1,4 +1,4 @@
-"""Results of the tools for agents."""
+"""Result models of the MCP tools."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _one_line(value: Any) -> Any:
 
 
 Text = Annotated[str, BeforeValidator(_one_line)]
-"""Text of the API, on one line."""
+"""Text from the API, as one line of at most 500 characters."""
 
 
 class Result(BaseModel):
@@ -28,7 +28,7 @@ class Result(BaseModel):
 
 
 class Page(Result):
-    """A page of rows; ask again with ``next_offset`` for more."""
+    """A page of rows; pass ``next_offset`` to get the next one."""
 
     total: int | None
     next_offset: int | None
@@ -93,7 +93,7 @@ class Diagnosis(Result):
 
 
 class Quote(Result):
-    """An offer, and what it costs: for one order, until ``valid_until``."""
+    """A quoted offer and its price; it can be ordered once, until ``valid_until``."""
 
     quote_id: str
     offer: Text
@@ -105,7 +105,7 @@ class Quote(Result):
 
 
 class Rented(Result):
-    """A pod that agents have rented. It is confirmed gone, and billed no more, once ``spent`` is a number."""
+    """A pod that an agent has rented; ``spent`` is null until the pod is confirmed gone."""
 
     name: str
     pod_id: Text | None
@@ -117,7 +117,7 @@ class Rented(Result):
 
 
 class Spend(Result):
-    """Bills of ended pods by GPU, the budget that all sessions share, and the pods that use it."""
+    """Total bill of ended pods, also by GPU; the budget of all sessions, and the pods that it pays for."""
 
     billed: float
     by_gpu: dict[str, float]
@@ -127,7 +127,7 @@ class Spend(Result):
 
 
 class Output(Result):
-    """Output of a command; ``job_output`` reads on from ``next_offset``."""
+    """Output of a command; pass ``next_offset`` to ``job_output`` to continue."""
 
     pod_id: str
     job: str

@@ -1,4 +1,4 @@
-"""The tools of `primepods mcp`. What they rent is held by runs, which outlive the session."""
+"""The tools of `primepods mcp`. Runs hold what they rent, and outlive the session."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ _INSTRUCTIONS = f"""GPU pods on Prime Intellect, which are billed by the minute.
 Tools that only look cost nothing. Where renting is allowed: quote, rent(quote_id), run_command, release.
 A rented pod goes on, and is billed, until you release it or it expires, also when this session ends."""
 
-PodName = Annotated[str, Field(description="A pod's id, the beginning of its id, or its name.")]
+PodName = Annotated[str, Field(description="A pod's id, a prefix of its id, or its name.")]
 Offset = Annotated[int, Field(ge=0, description="next_offset of the result before.")]
 Limit = Annotated[int, Field(ge=1, le=50)]
 Tail = Annotated[int, Field(ge=1, le=1_000, description="Number of last lines.")]
 GpuType = Annotated[str, Field(description="Such as H100 or 'A100 80GB'; '*' for any.")]
-GpuCount = Annotated[int, Field(ge=1, description="GPUs in all.")]
+GpuCount = Annotated[int, Field(ge=1, description="Total number of GPUs.")]
 MaxPrice = Annotated[float, Field(gt=0, description="Highest price per hour.")]
 Spot = Annotated[bool, Field(description="Also machines that the provider may take back.")]
 Days = Annotated[int, Field(ge=1, le=366, description="Days to look back.")]
@@ -78,7 +78,7 @@ Tool = Callable[..., Coroutine[Any, Any, Result]]
 
 
 class Consent(BaseModel):
-    """What the user is asked."""
+    """Question to the user."""
 
     rent: bool
 
@@ -98,7 +98,7 @@ class AgentTools:
 
     Args:
         api: Options of the client.
-        budget: What all sessions of this machine may spend; by default, this one rents nothing.
+        budget: Budget of all sessions of this machine; by default, this one rents nothing.
         now: Returns the time.
     """
 

@@ -27,7 +27,7 @@ _CHUNK_SIZE = 65_536
 
 
 def run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
-    """Do a run in this process, and return its exit code."""
+    """Execute a run in this process, and return its exit code."""
     runner = Runner(api.command, run, variables)
     code: int = ExitCode.FAILED
     try:
@@ -36,7 +36,7 @@ def run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
     except typer.Exit as exc:
         code = exc.exit_code
     finally:
-        # What could not take over its pod leaves the run to another attempt.
+        # A process that could not take over its pod leaves the run to another attempt.
         if not runner.is_interrupted:
             run.end(code)
         if not run.record.is_detached:
@@ -127,14 +127,14 @@ def show(run: Run, *, tail: int | None = None, only_messages: bool = False) -> I
 
 
 def _skip(file: BinaryIO, tail: int | None) -> None:
-    """Skip a file to its last lines."""
+    """Move to the last lines of a file."""
     if tail is not None:
         lines = file.read().splitlines(keepends=True)
         file.seek(0 if tail >= len(lines) else sum(map(len, lines[: len(lines) - tail])))
 
 
 def _copy(file: BinaryIO, stream: TextIO, label: str, *, is_last: bool) -> None:
-    """Copy what a file has now; with a label, only its whole lines, but for the last time."""
+    """Copy the new content of a file; with a label, only complete lines, except at the end."""
     binary = getattr(stream, "buffer", None)
     while piece := file.readline() if label else file.read(_CHUNK_SIZE):
         if label and not piece.endswith(b"\n"):

@@ -39,7 +39,7 @@ Team = Annotated[str | None, typer.Option(help="Team to act for.", metavar="ID",
 Timeout = Annotated[
     float | None,
     typer.Option(
-        help="For each request with its retries, such as 30s.",
+        help="Max time for each request with its retries, such as 30s.",
         metavar="TIME",
         parser=parse_duration,
         rich_help_panel=_PANEL,
@@ -78,7 +78,7 @@ class Api:
         return primepods.AsyncClient(**self._options())
 
     def run(self, work: Callable[[primepods.AsyncClient], Awaitable[T]]) -> T:
-        """Run a coroutine function with an asynchronous client, and return what it returns."""
+        """Run a coroutine function with an asynchronous client, and return its result."""
         import asyncio
 
         async def with_client() -> T:

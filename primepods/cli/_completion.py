@@ -15,13 +15,13 @@ import typer
 import primepods
 
 _NEEDS_NO_QUOTES: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-"""Words that are safe to insert into a shell's line, and that are no options."""
+"""Words that are safe to insert into a shell's line, and are not options."""
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9 _.,/+@-]")
 """Characters to replace in help texts: zsh evaluates them, and anyone in a team can name a pod."""
 _MAX_ROWS: Final = 1_000
-"""Maximum rows to read, so that completion stays fast."""
+"""Max rows to read, so that completion stays fast."""
 TIMEOUT: Final = 3.0
-"""Maximum seconds of a request; no further page is requested after this time."""
+"""Max seconds of a request; no further page is requested after this time."""
 
 T = TypeVar("T")
 

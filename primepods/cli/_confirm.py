@@ -21,12 +21,12 @@ def confirm(question: str, *, yes: bool) -> None:
         yes: Whether ``--yes`` was given, so that there is no prompt.
 
     Raises:
-        CommandError: The reply is no, or stdin is no terminal.
+        CommandError: The reply is no, or stdin is not a terminal.
     """
     if yes:
         return
     if not sys.stdin.isatty():
-        raise CommandError("cannot ask for confirmation, stdin is no terminal: pass --yes", ExitCode.USAGE)
+        raise CommandError("cannot ask for confirmation, stdin is not a terminal: pass --yes", ExitCode.USAGE)
     write(f"{question} [y/N]: ", err=True)
     reply = ""
     try:

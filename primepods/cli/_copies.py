@@ -88,7 +88,7 @@ def parse_upload(text: str) -> tuple[Path, str]:
         raise CommandError("--upload is empty: name a path, such as --upload .:work", ExitCode.USAGE)
     if not path.exists():
         raise CommandError(f"--upload {local}: there is no such file or folder", ExitCode.USAGE)
-    # The name that was given, also if it is that of a link; `..` has none.
+    # Use the given name, even of a link; `..` has no name.
     return path, remote or Path(os.path.abspath(path)).name or "work"  # noqa: PTH100 - `resolve` follows links
 
 
@@ -144,11 +144,11 @@ def describe(size: UploadSize) -> str:
 
 @contextmanager
 def progress(what: str, total: int | None = None) -> Generator[Callable[[int], Any] | None]:
-    """Show the progress of a copy on stderr, and yield its callback; ``None`` if stderr is no terminal.
+    """Show the progress of a copy on stderr, and yield its callback; ``None`` if stderr is not a terminal.
 
     Args:
-        what: What is done.
-        total: Bytes in all, if known.
+        what: Name of the operation.
+        total: Total number of bytes, if known.
     """
     from ._screen import Screen, stderr_console
 

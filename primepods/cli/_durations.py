@@ -26,7 +26,7 @@ def parse_duration(text: str | float) -> float:
     if re.fullmatch(r"\d+(\.\d+)?", words):
         raise typer.BadParameter(f"{text!r} has no unit: write {words}s, {words}m, {words}h or {words}d")
     if not _DURATION.fullmatch(words):
-        raise typer.BadParameter(f"{text!r} is no duration: write it like 90s, 1h30m, 2d or 1w")
+        raise typer.BadParameter(f"{text!r} is not a duration: write it like 90s, 1h30m, 2d or 1w")
     return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(words))
 
 
@@ -72,4 +72,4 @@ def parse_day(text: str) -> datetime:
             return midnight - timedelta(days=math.ceil(parse_duration(text) / _UNITS["d"]))
         return datetime.fromisoformat(text).replace(tzinfo=UTC)
     except (ValueError, OverflowError, typer.BadParameter):
-        raise typer.BadParameter(f"{text!r} is no day: write it like 2026-11-01, 7d or today") from None
+        raise typer.BadParameter(f"{text!r} is not a day: write it like 2026-11-01, 7d or today") from None

@@ -19,7 +19,7 @@ import primepods
 from ._text import printable
 
 _MAX_LENGTH = 2_000
-"""Maximum characters of an error's line."""
+"""Max characters of an error's line."""
 _POD_PATH: Final = re.compile(r"/pods/(?!status$|history$)([^/]+)(?:/logs?)?$")
 """Path of a request about one pod, with its id."""
 _log = logging.getLogger("primepods.cli")
@@ -69,7 +69,7 @@ def _describe(error: Exception | str) -> str:
 def _missing_pod(error: Exception | str) -> str | None:
     """Return the id of a pod of which the API says that it does not exist."""
     if isinstance(error, primepods.NotFoundError) and isinstance(error.body, dict):
-        # A 404 whose body is no JSON object may come from a gateway, which knows no pods.
+        # A 404 whose body is not a JSON object may come from a gateway, and says nothing about the pod.
         found = _POD_PATH.search(error.path)
         return None if found is None else unquote(found[1])
     return None
@@ -91,9 +91,12 @@ def _option(found: re.Match[str]) -> str:
 _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]] = tuple(
     (re.compile(pattern), words)
     for pattern, words in (
-        (r"Pass an `id` as (`pods\.list\(\)`) gives it", r"Give an id as \1 shows it"),
+        (r"Pass an `id` as (`\w+\.\w+\(\)`) gives it", r"Give an id as \1 shows it"),
         (r"`?(?:client\.)?pods\.(history|list|get|logs|create|sweep)\(\)`?", r"`primepods \1`"),
         (r"`?(?:client\.)?pods\.delete\('([^']*)'\)`?", r"`primepods delete \1`"),
+        (r"`?(?:client\.)?disks\.list\(\)`?", "`primepods disks`"),
+        (r"`?(?:client\.)?ssh_keys\.list\(\)`?", "`primepods ssh-keys list`"),
+        (r"`?(?:client\.)?account\.teams\(\)`?", "`primepods teams`"),
         (r"pods\.wait_ready or ", ""),
         (r" Pass the command for the pod as command=\.", ""),
         (r"\(ssh_options=\['-i', FILE\], or", "(--ssh-option=-i --ssh-option=FILE, or"),
@@ -104,7 +107,7 @@ _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]]
         (r"(?<=\()argument (base_url|context|team_id)(?=\))", _option),
         (r"^(timeout|interval|older_than|max_price|max_hours|max_spend)(?= must be a )", _option),
         (r"the argument api_key, |pass it as api_key or |, or share one client", ""),
-        (r"^pod_id ", "the id "),
+        (r"^(?:pod|disk|key|team)_id ", "the id "),
         (r"trying the next spec\b", "trying the next offer"),
         (r"( and set PRIME_API_KEY\.)$", r"\1 Without an account, see primepods demo."),
         # Details that aiohttp adds.
@@ -120,7 +123,7 @@ _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]]
 def reported_errors(command: str, *, verbose: bool = False) -> Generator[None]:
     """Turn expected errors into one line and an exit code, without a traceback.
 
-    Messages are written in the background: while nobody reads them, pods are deleted nevertheless.
+    Messages are written in the background, so that a reader that stalls cannot delay the deletion of pods.
 
     Args:
         command: The command's name as typed, such as ``primepods list``.
@@ -177,7 +180,7 @@ def exit_if_any(errors: Mapping[str, Exception]) -> None:
 def _exit_code(error: Exception) -> ExitCode:
     if isinstance(error, CommandError):
         return error.code
-    # io.UnsupportedOperation is a ValueError and an OSError: no rejected argument.
+    # io.UnsupportedOperation is a ValueError and an OSError, but not a rejected argument.
     is_rejected_argument = isinstance(error, ValueError) and not isinstance(error, OSError)
     if is_rejected_argument or isinstance(error, primepods.ConfigError):
         return ExitCode.USAGE

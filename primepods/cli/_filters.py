@@ -19,7 +19,7 @@ _PANEL = "Filters"
 Status = Annotated[
     list[str] | None,
     typer.Option(
-        help="In this state: ACTIVE, PENDING, PROVISIONING, ERROR; may be repeated.",
+        help="Only pods in this state, such as ACTIVE, PENDING or ERROR; may be repeated.",
         metavar="STATE",
         autocompletion=complete_statuses,
         rich_help_panel=_PANEL,
@@ -30,7 +30,7 @@ Gpu = Annotated[
     typer.Option(
         "--gpu-type",
         "--gpu",
-        help="With this GPU: H100, H100_80GB, 'H*'; may be repeated.",
+        help="Only pods with this GPU, such as H100, H100_80GB or 'H*'; may be repeated.",
         metavar="GPU",
         autocompletion=complete_pod_gpus,
         rich_help_panel=_PANEL,
@@ -39,19 +39,19 @@ Gpu = Annotated[
 Name = Annotated[
     list[str] | None,
     typer.Option(
-        help="With this name or pattern, such as 'train-*'; may be repeated.",
+        help="Only with this name or pattern, such as 'train-*'; may be repeated.",
         metavar="NAME",
         rich_help_panel=_PANEL,
     ),
 ]
 Ready = Annotated[
     bool | None,
-    typer.Option("--ready/--not-ready", help="Ready to use, or not yet.", rich_help_panel=_PANEL),
+    typer.Option("--ready/--not-ready", help="Only pods that are ready, or are not.", rich_help_panel=_PANEL),
 ]
 OlderThan = Annotated[
     float | None,
     typer.Option(
-        help="At least this old, such as 2h or 1d.",
+        help="Only pods at least this old, such as 2h or 1d.",
         metavar="TIME",
         parser=parse_duration,
         rich_help_panel=_PANEL,
@@ -85,7 +85,7 @@ class PodFilter:
         """Reject empty texts: an unset shell variable must not select pods."""
         for option in ("status", "gpu", "name"):
             if "" in (getattr(self, option) or ()):
-                raise ValueError(f"--{option} is empty: leave it out, or say what it must be")
+                raise ValueError(f"--{option} is empty: leave it out, or give a value")
 
     @property
     def is_empty(self) -> bool:
@@ -103,7 +103,7 @@ class PodFilter:
         return list(filter(pod_filter.matches, listed))
 
     def no_match_message(self, pods: Sequence[primepods.Pod]) -> str:
-        """Return the message if no pod matches; it points out an unknown state or GPU."""
+        """Return the message for an empty result, which names unknown states or GPUs."""
         if self.is_empty:
             return "No pods."
         unknown_states = [word for word in self.status or () if not primepods.PodState(word.upper()).is_known]
@@ -115,7 +115,7 @@ class PodFilter:
         missing_gpus = [word for word in self.gpu or () if not any(pod.has_gpu(word) for pod in pods)]
         if missing_gpus and gpus:
             missing = ", ".join(missing_gpus)
-            return f"No pods match: none has the GPU {missing}. Yours: {', '.join(sorted(gpus))}."
+            return f"No pods match. Your pods have the GPUs {', '.join(sorted(gpus))}, and not {missing}."
         return "No pods match."
 
     def matches(self, pod: primepods.Pod) -> bool:

@@ -1,4 +1,4 @@
-"""Screen of a fleet: figures, a bar of conditions, and the pods that fit."""
+"""Screen of a fleet: totals, a bar of conditions, and the pods that fit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ _COLUMNS: Final = (
 _PROGRESS_WIDTH: Final = 10
 """Characters of a pod's progress bar."""
 _MAX_NOTE_LENGTH: Final = 300
-"""Maximum characters of a note."""
+"""Max characters of a note."""
+_NOT_SEEN: Final = "not seen"
+"""Condition of a pod of which no status was received yet."""
 _COLOURS: Final = {
     Condition.FAILED: "red",
     Condition.INSTALLING: "cyan",
@@ -44,7 +46,7 @@ _COLOURS: Final = {
 
 @attrs.frozen(kw_only=True)
 class View:
-    """Size and abilities of the screen.
+    """Size and capabilities of the screen.
 
     Attributes:
         width: Characters per line.
@@ -67,7 +69,7 @@ def render_fleet(fleet: Fleet, view: View, notes: Sequence[str] = ()) -> str:
         view: The screen.
         notes: Lines at the end, such as warnings.
     """
-    lines_above = [*render_figures(fleet, view), _bar(fleet, view), ""]
+    lines_above = [*render_totals(fleet, view), _bar(fleet, view), ""]
     lines_below: list[str] = []
     for note in notes:
         note_lines = wrap(printable(note, max_length=_MAX_NOTE_LENGTH), view.width)
@@ -78,7 +80,7 @@ def render_fleet(fleet: Fleet, view: View, notes: Sequence[str] = ()) -> str:
 
 
 def _pod_lines(fleet: Fleet, max_lines: int, view: View) -> list[str]:
-    """Return the table of the pods that fit, and the number of the others."""
+    """Return the table of the pods that fit and the line "and N more"; nothing if no pod fits."""
     total = len(fleet) + fleet.counts.get(Condition.GONE, 0)
     max_rows = max_lines - 1  # without the heading
     if total > max_rows:
@@ -91,7 +93,7 @@ def _pod_lines(fleet: Fleet, max_lines: int, view: View) -> list[str]:
     return lines
 
 
-def render_figures(fleet: Fleet, view: View) -> list[str]:
+def render_totals(fleet: Fleet, view: View) -> list[str]:
     """Return the number of pods in each condition and their cost, as one or more lines."""
     if not (fleet.listed or len(fleet)):
         return ["reading the list of pods"]
@@ -100,14 +102,14 @@ def render_figures(fleet: Fleet, view: View) -> list[str]:
         Cell(f"{number:,} {condition}", _COLOURS[condition]) for condition, number in fleet.counts.items()
     ]
     if fleet.unseen:
-        counts.append(Cell(f"{fleet.unseen:,} not seen yet"))
+        counts.append(Cell(f"{fleet.unseen:,} {_NOT_SEEN}"))
     return [*_wrap([Cell(text, "bold") for text in costs], view), *_wrap(counts, view)]
 
 
 def describe(pod: FleetPod) -> str:
     """Describe a pod's condition in a few words."""
     if pod.condition is None:
-        return "not seen yet"
+        return _NOT_SEEN
     status = pod.status
     if status is None:
         return pod.condition  # gone
@@ -137,7 +139,7 @@ def _wrap(words: Sequence[Cell], view: View) -> list[str]:
 
 
 def _bar(fleet: Fleet, view: View) -> str:
-    """Return a bar with a segment for each condition; without colours, a segment repeats its first letter."""
+    """Return a bar with a segment for each condition but GONE, of its colour or of its first letter."""
     counts = {
         condition: number for condition, number in fleet.counts.items() if condition is not Condition.GONE
     }
@@ -148,7 +150,7 @@ def _bar(fleet: Fleet, view: View) -> str:
     pods_so_far = 0
     for position, (condition, number) in enumerate(counts.items(), start=1):
         pods_so_far += number
-        # Each segment has at least one cell, and leaves at least one cell for each segment that follows.
+        # Each segment has at least one character, and leaves one for each segment that follows.
         max_end = view.width - (len(counts) - position)
         end = min(max_end, max(start + 1, round(pods_so_far * view.width / total)))
         character = block if view.colour else condition[0]
@@ -170,7 +172,7 @@ def _cells(pod: FleetPod, view: View) -> list[str | Cell]:
     is_gone_or_unseen = pod.status is None
     return [
         pod.name,
-        Cell(pod.condition or "not seen", colour),
+        Cell(pod.condition or _NOT_SEEN, colour),
         "" if pod.pod is None else f"{pod.pod.gpu_count} x {pod.pod.gpu_name}",
         "" if is_gone_or_unseen else price(pod.price_hr),
         "" if seconds is None else short_duration(seconds),
@@ -188,7 +190,7 @@ def _progress(pod: FleetPod, view: View) -> str | Cell:
         done = max(0, min(_PROGRESS_WIDTH, progress * _PROGRESS_WIDTH // 100))
         return Cell(f"{full * done}{empty * (_PROGRESS_WIDTH - done)} {progress} %", "cyan")
     if pod.condition is Condition.FAILED:
-        # Only the reason: the state is in another column.
+        # The reason; if the API gives none, the failed state.
         return Cell(status.installation_failure or status.failure or "", "red")
     if pod.condition is Condition.READY and status.ssh is not None:
         return str(status.ssh)

@@ -21,11 +21,11 @@ from ._table import print_info
 from ._text import printable
 
 MIN_PREFIX: Final = 4
-"""Minimum length of the beginning of an id."""
+"""Min length of an id prefix."""
 _MAX_CANDIDATES: Final = 10
-"""Maximum pods that the message about an ambiguous handle names."""
+"""Max pods named in the message about an ambiguous handle."""
 _WHOLE_ID: Final = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_HELP: Final = "A pod: its id, the beginning of its id (4 characters or more), or its name"
+_HELP: Final = "A pod: its id, a prefix of its id (4 characters or more), or its name"
 
 _Handles = typer.Argument(
     help=f"{_HELP}; - reads them from stdin.",
@@ -83,7 +83,7 @@ R = TypeVar("R", bound=Row)
 
 
 def find_row(handle: str, rows: Iterable[R], kind: str, command: str) -> R:
-    """Return the row with this id, beginning of an id, or name.
+    """Return the row with this id, id prefix or name.
 
     Args:
         handle: The typed text.
@@ -100,7 +100,8 @@ def find_row(handle: str, rows: Iterable[R], kind: str, command: str) -> R:
     ]
     if len(matches) != 1:
         ids = ", ".join(row.id for row in matches)
-        reason = f"matches several: {ids}. Give an id" if matches else f"is no {kind}: see {command}"
+        several = f"matches several {kind}s: {ids}. Give an id"
+        reason = several if matches else f"matches no {kind}: see {command}"
         raise CommandError(f"{handle!r} {reason}", ExitCode.USAGE)
     return matches[0]
 
@@ -118,12 +119,12 @@ def resolve_handles(
     reports_unlisted: bool = False,
     is_strict: bool | None = None,
 ) -> list[str]:
-    """Return the ids of the handles' pods, each once; list the pods only if a handle is no whole id.
+    """Return the ids of the handles' pods, each once; list the pods only if a handle is not a whole id.
 
     Args:
         client: The client that lists the pods.
         handles: The typed texts.
-        team: ``--team``: names and beginnings of ids match only pods of this team.
+        team: The team of ``--team``; names and id prefixes match only its pods.
         reports_unlisted: Whether to print, for each unlisted id, that the command waits for it.
         is_strict: See :meth:`PodIndex.resolve`; by default for a single handle: an error about one of several
             must not hide the others.
@@ -149,7 +150,7 @@ class PodIndex:
 
     Args:
         pods: The pods, as listed.
-        team: Names and beginnings of ids match only pods of this team; ``None`` for all pods.
+        team: Names and id prefixes match only pods of this team; ``None`` for all pods.
         error: The error that left the list incomplete, if any. With it, only whole ids are resolved.
     """
 
@@ -229,7 +230,7 @@ class PodIndex:
         if similar:
             hint = f"did you mean {' or '.join(map(repr, similar))}? Otherwise, {hint}"
         elif is_short:
-            hint = f"the beginning of an id needs {MIN_PREFIX} characters or more; {hint}"
+            hint = f"a prefix of an id needs {MIN_PREFIX} characters or more; {hint}"
         raise CommandError(f"no pod has the name or id {handle!r}: {hint}")
 
     def _ids_beginning_with(self, handle: str) -> list[str]:

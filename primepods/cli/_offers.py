@@ -174,7 +174,7 @@ Disks = Annotated[
     typer.Option(
         "--disk",
         "--disks",
-        help="Disk to attach, by its id or name; may be repeated. Only offers beside it fit.",
+        help="Disk to attach, by its id or name; may be repeated. Only offers to which it can be attached.",
         metavar="DISK",
         rich_help_panel=_POD_PANEL,
     ),
@@ -192,12 +192,12 @@ def without_unset(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def find_key(wanted: str, keys: Iterable[primepods.SSHKey]) -> str:
-    """Return the id of an SSH key, given its id, the beginning of that, or its name."""
+    """Return the id of an SSH key, given its id, a prefix of the id, or its name."""
     return find_row(wanted, keys, "SSH key", "primepods ssh-keys").id
 
 
 def announce_wait(seconds: float | None) -> None:
-    """Say on stderr that the command may be silent for a while."""
+    """Print on stderr that the command may be silent for a while."""
     if seconds:
         print_info(f"Looking for an offer that fits, for up to {short_duration(seconds)}; Ctrl-C ends it.")
 

@@ -22,7 +22,7 @@ from ._text import printable
 Row = Mapping[str, Any]
 _ID: Final = "id"
 _FORMULA_PREFIXES: Final = ("=", "+", "-", "@", "\t", "\r")
-"""Prefixes that make a spreadsheet take a cell for a formula."""
+"""Prefixes that make a spreadsheet treat a cell as a formula."""
 
 
 class Model(Protocol):
@@ -66,7 +66,7 @@ ColumnsOption = Annotated[
 FullIdsOption = Annotated[
     bool,
     typer.Option(
-        "--full-ids", "--no-trunc", help="Show whole ids also in a terminal; other output always has them."
+        "--full-ids", "--no-trunc", help="Do not shorten ids in a terminal (elsewhere, they are whole)."
     ),
 ]
 IdsOption = Annotated[bool, typer.Option("--ids", "--quiet", "-q", help="Print the ids only, one a line.")]
@@ -77,7 +77,7 @@ LimitOption = Annotated[
 
 @attrs.frozen(kw_only=True)
 class PrintOptions:
-    """Options of the command line for how models are printed."""
+    """Options that control how models are printed."""
 
     output: OutputOption = Output.TABLE
     columns: ColumnsOption = None
@@ -135,7 +135,7 @@ class ModelTable(Generic[M]):
         words = [word.strip().lower() for word in print_options.columns.split(",")]
         unknown = [word for word in words if _spelling(word) not in by_spelling]
         if unknown:
-            text = f"--columns: there is no {unknown[0]!r}; known: {', '.join(names)}"
+            text = f"--columns has an unknown name {unknown[0]!r}. Known names: {', '.join(names)}"
             raise CommandError(text, ExitCode.USAGE)
         return list(dict.fromkeys(by_spelling[_spelling(word)] for word in words))
 
@@ -152,7 +152,7 @@ class ModelTable(Generic[M]):
         Args:
             models: The models.
             print_options: The options of the command line.
-            other_ids: Ids that are not printed, but from which the shortened ids must also be distinct.
+            other_ids: Further ids that no shortened id may match.
             err: Whether a table goes to stderr.
         """
         names = self._printed_names(print_options)
@@ -191,13 +191,13 @@ class ModelTable(Generic[M]):
             totals = self.totals(models)
             total = [totals.get(name, "") for name in names]
         if print_options.columns:
-            # Rank 0: a column that the user named is never left out.
+            # A column that the user named is never left out.
             columns = [attrs.evolve(column, rank=0) for column in columns]
         print_table(columns, rows, total=total, err=err)
 
 
 def print_model(model: Model, output: Output) -> None:
-    """Print one model: a line for each field, or one object."""
+    """Print one model: a line for each field, or one object or row in the other formats."""
     row = model.to_dict()
     if output is Output.TABLE:
         _print_fields({name: _as_text(value) for name, value in row.items() if value not in (None, [], {})})
@@ -217,14 +217,15 @@ def _print_fields(fields: Mapping[str, str]) -> None:
         first, *others = lines or [""]
         rows.append((name, first))
         rows += [("", line) for line in others]
-    write(render_table((Column("FIELD"), Column("VALUE")), rows, width=None, colour=has_colour()))
+    columns = (Column("FIELD"), Column("VALUE"))
+    write(render_table(columns, rows, width=None, colour=has_colour(), max_cell_length=sys.maxsize))
 
 
 def write_rows(rows: Sequence[Row], output: Output, fields: Sequence[str]) -> None:
-    """Write rows as JSON, JSON lines, or CSV with a heading."""
+    """Write rows as JSON, JSON lines, or CSV with a header row."""
     match output:
         case Output.JSON:
-            # One line per row: `indent` would take four times as long.
+            # One line per row, for `grep` and `diff`.
             lines = ",\n".join(f"  {json.dumps(row)}" for row in rows)
             write(f"[\n{lines}\n]\n" if rows else "[]\n")
         case Output.CSV:
@@ -240,7 +241,7 @@ def write_rows(rows: Sequence[Row], output: Output, fields: Sequence[str]) -> No
 def _csv_cell(value: object) -> object:
     """Return a value as a cell of CSV; objects, lists and booleans as JSON.
 
-    Prefixes text that a spreadsheet would take for a formula with ``'``: anyone in a team can name a pod.
+    Puts ``'`` before text that a spreadsheet would run as a formula: a teammate may choose a pod's name.
     Removes control characters if stdout is a terminal.
     """
     if isinstance(value, dict | list | bool):
@@ -252,13 +253,13 @@ def _csv_cell(value: object) -> object:
 
 
 def _spelling(name: str) -> str:
-    """Return what a name in ``--columns`` is compared by: ``PRICE/H``, ``price`` and ``price_hr`` are one."""
+    """Normalize a name of ``--columns``: ``PRICE/H``, ``price`` and ``price_hr`` are the same."""
     words = name.lower().replace("-", "_").replace(" ", "_")
     return words.removesuffix("/h").removesuffix("_hr").replace("cost_per", "price")
 
 
 def _as_text(value: Any) -> str:
-    """Return a value as one line of text."""
+    """Return a value as text."""
     if isinstance(value, dict):
         parts = cast("dict[str, Any]", value)
         if "command" in parts:

@@ -123,14 +123,14 @@ def become_ssh(argv: Sequence[str]) -> NoReturn:
     from ._stderr import finish_stderr
 
     if shutil.which(argv[0]) is None:
-        # Before the end of stderr's writer, or nobody would read this.
+        # Raise before stderr's writer ends, since the message would be lost after that.
         raise CommandError(f"{argv[0]} is not installed here: install OpenSSH, or use --print")
     finish_stderr()
     os.execvpe(argv[0], list(argv), environment_without_key())  # noqa: S606 - no shell: host and user are checked
 
 
 def open_page(url: str) -> None:
-    """Open a page in the browser, which does not get the API key, and which nobody waits for."""
+    """Open a page in the browser, without the API key, and without waiting for it."""
     process = subprocess.Popen(  # noqa: S603 - this interpreter
         [sys.executable, "-m", "webbrowser", url],
         env=environment_without_key(),

@@ -16,7 +16,7 @@ import primepods
 from primepods.remote import echo, find_nodes, rank_variables
 from primepods.runs import Run, RunRecord, follow_job, take_over_lease
 
-from ._account import check_rights, choose_disks
+from ._account import check_permission, choose_disks
 from ._copies import describe, measure, parse_exclusion, progress
 from ._durations import short_duration
 from ._errors import CommandError, ExitCode, print_error
@@ -45,7 +45,7 @@ class Runner:
 
     Args:
         program: The name of this command as typed, for messages.
-        run: What to do; this process holds its lock.
+        run: The run; this process holds its lock.
         variables: The command's environment variables.
     """
 
@@ -111,7 +111,7 @@ class Runner:
                 if record.restart >= record.restarts or may_be_billed:
                     text = " ".join([f"{exc}. Its results are lost.", *may_be_billed])
                     raise CommandError(text, ExitCode.POD_FAILED) from None
-                print_info(f"{exc}. Beginning anew on another: restart {record.restart + 1}")
+                print_info(f"{exc}. Starting again on another pod: restart {record.restart + 1}")
                 self._is_taken_over = False
                 self._run.save(
                     restart=record.restart + 1,
@@ -197,7 +197,7 @@ class Runner:
         changes = dict(record.changes)
         find = dict(record.find)
         with suppress(primepods.PrimePodsError):
-            check_rights(await client.account.whoami(), "instances")
+            check_permission(await client.account.whoami(), "instances")
         if "disks" in changes:
             found = choose_disks(changes["disks"], *await client.disks._listed().collect())  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - as find_disks
             changes["disks"] = find["disks"] = [disk.id for disk in found]

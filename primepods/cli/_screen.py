@@ -15,7 +15,7 @@ from ._table import Cells, Column, render_table
 from ._text import printable
 
 _MAX_LINE_INTERVAL = 2.0
-"""Maximum seconds between two lines of progress."""
+"""Max seconds between two lines of progress."""
 _MIN_BAR_WIDTH = 80
 """Width of a terminal that has room for a progress bar."""
 
@@ -63,7 +63,7 @@ class Screen:
         if not self.is_live:
             yield _Lines(self, what)
             return
-        # A narrow terminal has room for figures only.
+        # A narrow terminal has no room for a bar.
         has_room_for_bar = self.console.width >= _MIN_BAR_WIDTH
         columns = (
             TextColumn("{task.description}"),

@@ -19,7 +19,7 @@ from ._pod_table import price
 from ._table import Column, has_colour, has_unicode, terminal_width, write
 
 _MAX_BARS = 31
-"""Maximum number of days that have a bar."""
+"""Max number of days that have a bar."""
 
 
 class By(StrEnum):

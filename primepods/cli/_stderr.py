@@ -1,4 +1,4 @@
-"""Messages that never wait for a reader: while nobody reads them, pods are deleted nevertheless."""
+"""Background writer for stderr, so that a reader that stalls cannot delay the deletion of pods."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def background_stderr() -> Generator[None]:
 
 
 def wait_for_stderr() -> None:
-    """Before output to the file that stderr is, too, wait for messages: what is said first is shown first."""
+    """If stdout and stderr are the same file, wait for pending messages, so that the order is kept."""
     raw = getattr(sys.stderr, "buffer", None)
     if isinstance(raw, _BackgroundStream) and raw.is_same_file(sys.stdout):
         raw.wait()

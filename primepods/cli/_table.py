@@ -1,4 +1,4 @@
-"""Tables that fit the terminal; in a pipe, tables of any width."""
+"""Tables that fit the terminal; elsewhere, tables of any width, with cells of limited length."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _COLUMN_GAP = 2
 _DEFAULT_WIDTH = 80
 """Width of a terminal that does not report its own."""
 _CHUNK_LENGTH = 8_192
-"""Characters per write: a closed pipe is noticed at the next chunk."""
+"""Characters per write, so that output to a closed pipe stops early."""
 _MINOR_RANK = 2
-"""Columns of this rank or above are shown only if no shown column is cut below twice its minimum width."""
+"""Columns of at least this rank are shown only if no column has to be cut below twice its minimum width."""
 _MAX_CELL_LENGTH = 200
-"""Maximum characters of a cell, or of an information line."""
+"""Max characters of a cell, or of an information line."""
 _LAST_RESORT_WIDTH = 2
-"""Width of a column where nothing else fits."""
+"""Min width of a column if the table does not fit otherwise."""
 
 
 @attrs.frozen
@@ -33,8 +33,8 @@ class Column:
         title: Its heading.
         right: Whether to align it to the right, as for numbers.
         min_width: Minimum width when its cells are cut; ``None`` to cut them only as a last resort.
-        rank: 0 to show it always. In a narrow terminal, columns of the highest rank are left out first.
-            Columns of rank 2 or more are shown only if no shown column is cut below twice its minimum width.
+        rank: 0 to show it always. In a narrow terminal, the other columns are added in order of rank, and one
+            that does not fit is left out; see also ``_MINOR_RANK``.
     """
 
     title: str
@@ -60,7 +60,13 @@ Cells = Sequence[str | Cell]
 
 
 def render_table(
-    columns: Sequence[Column], rows: Iterable[Cells], *, total: Cells = (), width: int | None, colour: bool
+    columns: Sequence[Column],
+    rows: Iterable[Cells],
+    *,
+    total: Cells = (),
+    width: int | None,
+    colour: bool,
+    max_cell_length: int = _MAX_CELL_LENGTH,
 ) -> str:
     """Return a table as lines of text.
 
@@ -70,9 +76,11 @@ def render_table(
         total: The last row, below a rule.
         width: Maximum characters per line; ``None`` for no limit.
         colour: Whether to colour cells.
+        max_cell_length: Max characters of a cell.
     """
     heading = [Cell(column.title, "bold") for column in columns]
-    grid = [heading, *(_clean(row) for row in rows), *([_clean(total)] if total else [])]
+    all_rows = [*rows, total] if total else rows
+    grid = [heading, *(_clean(row, max_cell_length) for row in all_rows)]
     full_widths = [
         max(map(_width, cells)) for cells in zip(*([cell.text for cell in row] for row in grid), strict=True)
     ]
@@ -102,7 +110,7 @@ def paint(text: str, colour: str | None) -> str:
 
 
 def write(text: str, *, err: bool = False) -> None:
-    """Write to stdout or stderr, and flush."""
+    """Write to stdout or stderr, and flush; to stdout after pending messages, so that the order is kept."""
     if not err:
         from ._stderr import wait_for_stderr
 
@@ -127,7 +135,7 @@ def print_info(message: str) -> None:
 
 
 def terminal_width(*, err: bool = False) -> int | None:
-    """Return the width of the terminal on stdout or stderr; ``None`` if it is no terminal."""
+    """Return the width of the terminal on stdout (or stderr); ``None`` if the stream is not a terminal."""
     stream = sys.stderr if err else sys.stdout
     if not stream.isatty():
         return None
@@ -139,7 +147,7 @@ def terminal_width(*, err: bool = False) -> int | None:
 
 
 def has_colour(*, err: bool = False) -> bool:
-    """Return whether stdout or stderr is a terminal with colours."""
+    """Return whether stdout (with ``err``, stderr) is a terminal with colours."""
     stream = sys.stderr if err else sys.stdout
     return stream.isatty() and _environment_has_colour()
 
@@ -157,9 +165,9 @@ def _environment_has_colour() -> bool:
     return not console.no_color and not console.is_dumb_terminal
 
 
-def _clean(row: Cells) -> list[Cell]:
+def _clean(row: Cells, max_length: int) -> list[Cell]:
     cells = [cell if isinstance(cell, Cell) else Cell(cell) for cell in row]
-    return [attrs.evolve(cell, text=printable(cell.text, max_length=_MAX_CELL_LENGTH)) for cell in cells]
+    return [attrs.evolve(cell, text=printable(cell.text, max_length=max_length)) for cell in cells]
 
 
 def _column_widths(
@@ -167,7 +175,7 @@ def _column_widths(
 ) -> list[int]:
     """Return the width of each column; 0 for a column that is left out.
 
-    Where the width is limited, empty columns of a rank above 0 are left out.
+    If the width is limited, empty columns of a rank above 0 are left out.
     """
     if max_width is None:
         return list(full_widths)
@@ -177,7 +185,7 @@ def _column_widths(
     ]
     readable_widths = [min(full, 2 * least) for full, least in zip(full_widths, min_widths, strict=True)]
     kept = {index for index, column in enumerate(columns) if column.rank == 0}
-    # Add the other columns by rank, as long as the table fits.
+    # Add the other columns in order of rank; skip those that do not fit.
     for index in sorted(range(len(columns)), key=lambda index: columns[index].rank):
         needed = min_widths if columns[index].rank < _MINOR_RANK else readable_widths
         if not is_empty[index] and _line_width([needed[i] for i in {*kept, index}]) <= max_width:
@@ -190,7 +198,7 @@ def _column_widths(
 
 
 def _narrow(widths: list[int], lower_limits: Sequence[int], max_width: int) -> list[int]:
-    """Narrow the widest columns, none below its limit, until the table fits."""
+    """Narrow the widest columns until the table fits, or all have reached their limits."""
     while _line_width(widths) > max_width:
         reducible = [index for index, size in enumerate(widths) if size > lower_limits[index]]
         if not reducible:
@@ -223,7 +231,7 @@ def _pad(cell: Cell, column: Column, width: int, *, colour: bool) -> str:
 
 
 def _width(text: str) -> int:
-    """Return the terminal cells of a text: wide characters take two."""
+    """Return the width of a text in the terminal; wide characters take two columns."""
     if text.isascii():
         return len(text)
     from rich.cells import cell_len

@@ -24,7 +24,7 @@ from primepods.fleet import Fleet, condition_of, follow
 
 from ._command import Api
 from ._errors import ExitCode
-from ._fleet_view import View, describe, render_figures, render_fleet
+from ._fleet_view import View, describe, render_fleet, render_totals
 from ._screen import stdout_console
 from ._table import has_colour, write
 from ._text import printable
@@ -68,8 +68,8 @@ def watch(api: Api, ids: list[str] | None, wanted: Wanted, *, interval: float, a
         raise typer.Exit(ExitCode.TERMINATED) from None
     finally:
         if is_full_screen and fleet.version > 0:
-            # Leave the last figures in the terminal after the full screen has closed.
-            write("".join(f"{line}\n" for line in render_figures(fleet, _view(console))))
+            # Leave the last totals in the terminal after the full screen has closed.
+            write("".join(f"{line}\n" for line in render_totals(fleet, _view(console))))
 
 
 async def _print_lines(
@@ -105,7 +105,7 @@ async def _show_on_screen(api: Api, fleet: Fleet, follow_fleet: Follow, console:
         # On SIGTERM, leave the full screen first. Windows has no signal handlers in loops.
         with suppress(NotImplementedError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    # Without redirections: meanwhile only the log writes, and `_LastWarning` shows it below the table.
+    # No redirection: only the log writes meanwhile, and `_LastWarning` shows it below the table.
     live = Live(
         console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
     )

@@ -54,7 +54,7 @@ KeyHandle = Annotated[str, typer.Argument(help="The key's id or name.", metavar=
 
 @api_command
 def whoami(api: Api, *, output: OutputOption = Output.TABLE) -> None:
-    """Show whose API key it is, and what the key may do."""
+    """Show the API key's user and permissions."""
     with api.client() as client:
         print_model(client.account.whoami(), output)
 
@@ -76,7 +76,7 @@ def wallet(
         int, typer.Option("--limit", "-L", "-n", min=1, help="Maximum number of charges.", metavar="NUMBER")
     ] = 20,
 ) -> None:
-    """Show what is left in the wallet, and what was charged last; with --team, those of the team."""
+    """Show the balance of the wallet and the last charges; with --team, those of the team."""
     with api.client() as client:
         found = client.account.wallet(limit=limit)
     if output is Output.TABLE:

@@ -59,7 +59,7 @@ _ALIASES = {
     "disks terminate": "disks delete",
     "ssh-keys": "ssh-keys list",
 }
-"""Names of the same commands in docker, hcloud and the official command."""
+"""Names of the same commands in docker, hcloud and `prime`."""
 _SAVE_KEY = "save an API key with `prime login`, or set PRIME_API_KEY; primepods config shows what is used"
 _HINTS = {
     "login": _SAVE_KEY,
@@ -68,7 +68,7 @@ _HINTS = {
     "top": "primepods watch shows your pods as they change",
     "version": "primepods --version",
 }
-"""What to type instead of commands that other programs have."""
+"""Hints for commands that only other programs have."""
 
 
 class _Command(TyperCommand):

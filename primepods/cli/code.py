@@ -43,7 +43,7 @@ def command(
 ) -> None:
     """Open a folder of a pod in an editor, which logs in with ssh.
 
-    It needs the hosts of `primepods ssh-config --install`, and in VS Code the extension Remote - SSH.
+    Run `primepods ssh-config --install` first. VS Code also needs the extension Remote - SSH.
 
     Examples:
       primepods code train work
@@ -51,7 +51,7 @@ def command(
     """
     if not hosts_file().exists():
         raise CommandError(
-            "the editor finds pods in ~/.ssh/config: first primepods ssh-config --install", ExitCode.USAGE
+            "no pods are in ~/.ssh/config: run primepods ssh-config --install first", ExitCode.USAGE
         )
     with api.client() as client:
         found = client.pods.get(resolve_handle(client, pod, team=api.team))
@@ -59,19 +59,19 @@ def command(
         note_hosts([HostEntry.of(found)])
         alias = find_host_alias(found.id, number)
         if alias is None:
-            raise CommandError(f"{found.id!r} is not in {hosts_file()}: primepods ssh-config --install")
+            raise CommandError(f"{found.id!r} is not in {hosts_file()}: run primepods ssh-config --install")
         program = shutil.which(editor)
         if program is None:
             raise CommandError(
-                f'{editor} is not installed here. In VS Code and Cursor, the command palette has "Shell '
-                f"Command: Install '{editor}' command\"; or open the host {alias} in any editor"
+                f"the command {editor} is not on the PATH. Run \"Shell Command: Install '{editor}' command\" "
+                f"in the editor's command palette, or open the host {alias} there"
             )
         remote = client.pods.remote(found, node=node, **ssh.arguments())
-        # Shows, too, that the pod can be logged in to; the editor needs an absolute path.
+        # The editor needs an absolute path. This also checks that the login works.
         path = remote.run('cd -- "$FOLDER" && pwd', env={"FOLDER": folder}).stdout.rstrip("\n")
     if not path.startswith("/") or "\n" in path:
-        # What the pod prints must not be an option of the editor.
-        raise CommandError(f"the pod names no folder for {folder!r}")
+        # Otherwise the pod's output could be read as an option of the editor.
+        raise CommandError(f"the pod did not return an absolute path for {folder!r}")
     argv = [program, "--remote", f"ssh-remote+{alias}", path]
     finish_stderr()
     os.execvpe(program, argv, environment_without_key())  # noqa: S606 - no shell

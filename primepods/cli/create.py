@@ -12,7 +12,7 @@ import typer
 
 import primepods
 
-from ._account import disk_ids, warn_of_rights
+from ._account import check_own_permission, find_disk_ids
 from ._command import Api, api_command
 from ._confirm import YesOption, confirm
 from ._create_questions import ask, can_ask
@@ -42,19 +42,19 @@ OfferId = Annotated[str | None, typer.Option("--id", help=f"{_OFFER_HELP}.", met
 OfferArgument = Annotated[
     str | None, typer.Argument(metavar="[OFFER]", help=f"{_OFFER_HELP}; the same as --id.")
 ]
-Name = Annotated[str | None, pod_option("Its name; by default a new one.", "NAME")]
+Name = Annotated[str | None, pod_option("Name of the pod; by default a new one.", "NAME")]
 Vcpus = Annotated[int | None, pod_option("Virtual CPUs.", "NUMBER", min=1)]
 Memory = Annotated[int | None, pod_option("GB of RAM.", "GB", min=1)]
 Env = Annotated[
     list[str] | None, pod_option("Environment variable of the pod; may be repeated.", "KEY=VALUE")
 ]
 EnvFile = Annotated[
-    typer.FileText | None, pod_option("File with a line KEY=VALUE for each variable: for secrets.", "FILE")
+    typer.FileText | None, pod_option("File with a line KEY=VALUE for each variable.", "FILE")
 ]
 MaxHours = Annotated[
     float | None,
     pod_option(
-        "Put an expiry into its name, after which primepods sweep --expired deletes it: 2h, 90m.",
+        "Put an expiry, such as 2h or 90m, into its name; then primepods sweep --expired deletes it.",
         "TIME",
         parser=parse_hours,
     ),
@@ -135,8 +135,8 @@ def _order(
 ) -> primepods.Pod:
     """Show the order, ask for confirmation, and order the pod."""
     with api.client() as client:
-        warn_of_rights(client, "instances")
-        changes["disks"] = disk_ids(changes["disks"], client)
+        check_own_permission(client, "instances")
+        changes["disks"] = find_disk_ids(changes["disks"], client)
         if selector.offer_id is None and not selector.filters.given() and not yes and can_ask():
             offer, answers, hours = ask(client, api.command)
             changes = answers | without_unset(changes)
@@ -166,7 +166,7 @@ def _order(
 
 
 def _warn_of_namesakes(client: primepods.Client, name: str) -> None:
-    """Say on stderr which pods have the name already: commands will need the new pod's id."""
+    """Print on stderr which pods have the name already: commands will need the new pod's id."""
     ids = [pod.id for pod in client.pods.list(name=name).collect()[0] if pod.name == name]
     if ids:
         print_info(f"Another pod has the name {name!r}: {', '.join(ids)}. Use the new one's id.")

@@ -35,7 +35,7 @@ def command(
     yes: YesOption = False,
     everything: Annotated[bool, typer.Option("--all", help="All pods.")] = False,
     missing_ok: Annotated[
-        bool, typer.Option("--missing-ok", help="A pod that does not exist is no failure.")
+        bool, typer.Option("--missing-ok", help="A pod that does not exist is not a failure.")
     ] = False,
     wait: Annotated[
         float | None,
@@ -81,7 +81,7 @@ class _Deletion:
     Attributes:
         api: The common options.
         client: The client.
-        missing_ok: Whether a pod that does not exist is no failure.
+        missing_ok: Whether a pod that does not exist counts as deleted.
         wait: Seconds to wait until the pods are gone; ``None`` not to wait.
         is_confirmed: Whether the user has confirmed the deletion with ``--yes``.
     """
@@ -93,7 +93,7 @@ class _Deletion:
     is_confirmed: bool
 
     def delete_named(self, handles: Sequence[str]) -> Mapping[str, primepods.PrimePodsError]:
-        """Delete the pods with these ids, names or beginnings of ids, after confirmation."""
+        """Delete the pods with these ids, names or id prefixes, after confirmation."""
         index = PodIndex.read(self.client, team=self.api.team)
         ids = index.resolve(handles, is_strict=not self.missing_ok and len(handles) == 1)
         self._confirm(ids, [index[pod_id] for pod_id in ids if pod_id in index])

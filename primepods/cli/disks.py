@@ -10,7 +10,7 @@ import typer
 
 import primepods
 
-from ._account import find_disks, warn_of_rights
+from ._account import check_own_permission, find_disks
 from ._command import Api, api_command
 from ._confirm import YesOption, confirm
 from ._errors import CommandError, print_errors_and_exit_if_any
@@ -20,7 +20,7 @@ from ._pod_table import price, status_cell
 from ._table import Column, print_info, write_ids
 from ._text import count
 
-_DISK_HELP = "The disk: its id, the beginning of its id (4 characters or more), or its name."
+_DISK_HELP = "The disk: its id, a prefix of its id (4 characters or more), or its name."
 DiskHandle = Annotated[str, typer.Argument(help=_DISK_HELP, metavar="DISK", show_default=False)]
 DiskHandles = Annotated[list[str], typer.Argument(help=_DISK_HELP, metavar="DISK...", show_default=False)]
 
@@ -68,7 +68,7 @@ def create(
     size: Annotated[int, typer.Option(help="GB.", metavar="GB", min=1)],
     provider: Annotated[str | None, typer.Option(help="Only this provider.", metavar="PROVIDER")] = None,
     data_center: Annotated[str | None, typer.Option(help="Only this data center.", metavar="ID")] = None,
-    name: Annotated[str | None, typer.Option(help="Its name; by default a new one.", metavar="NAME")] = None,
+    name: Annotated[str | None, typer.Option(help="Name; by default a new one.", metavar="NAME")] = None,
     yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -81,7 +81,7 @@ def create(
       primepods disks create --size 500 --provider hyperstack --name data
     """
     with api.client() as client:
-        warn_of_rights(client, "disks")
+        check_own_permission(client, "disks")
         listed, error = client.availability.disks(data_center_id=data_center).collect()
         offers = [
             offer

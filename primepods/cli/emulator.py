@@ -27,7 +27,7 @@ _RUN_TIMEOUT = 30.0
 """Seconds to wait for the end of runs in the background."""
 _POLL_INTERVAL = 0.1
 _SIGNAL_EXIT_CODE = 128
-"""A shell adds the signal's number to this, for the exit code of a command that a signal has ended."""
+"""After a signal, a shell reports this plus the signal's number as the exit code."""
 
 
 def command(
@@ -60,9 +60,7 @@ def command(
     ] = 0.0,
     stock: Annotated[
         int | None,
-        typer.Option(
-            min=0, help="About how many pods of each offer there are; by default unlimited.", metavar="NUMBER"
-        ),
+        typer.Option(min=0, help="Approximate stock of each offer; by default unlimited.", metavar="NUMBER"),
     ] = None,
     funds: Annotated[
         float | None,
@@ -81,7 +79,7 @@ def command(
     """Serve a local emulator of the pods API, for one command or until Ctrl-C.
 
     Runs a command after -- with PRIME_API_BASE_URL and PRIME_API_KEY set, and exits with its exit code.
-    Without a command, prints three lines for the shell that you start clients in.
+    Without a command, prints three export lines: run them in the shell from which you start clients.
 
     Examples:
       primepods emulator --pods 20 -- primepods list
@@ -152,7 +150,7 @@ def _run(emulator: Emulator, words: Sequence[str], ssh_command: str) -> int:
     """Run a command against the emulator; return its exit code, as a shell would."""
     from primepods.config import child_environment
 
-    # Leases of emulated pods end with the emulator: keep their files out of the user's folder.
+    # Leases of emulated pods end with the emulator: by default, their files are in a temporary folder.
     with emulator, tempfile.TemporaryDirectory(prefix="primepods-emulator-") as leases, _Child() as child:
         environment = child_environment(
             base_url=emulator.url,
@@ -162,12 +160,12 @@ def _run(emulator: Emulator, words: Sequence[str], ssh_command: str) -> int:
         )
         try:
             code = child.run(words, environment)
-            _end_runs(Path(leases))
         except FileNotFoundError:
             raise CommandError(f"{words[0]}: not found", ExitCode.NOT_FOUND) from None
         except OSError as exc:
             raise CommandError(f"{words[0]}: {exc.strerror}", ExitCode.NOT_EXECUTABLE) from None
-    # A negative code is the number of the signal that ended the child.
+        _end_runs(Path(leases))
+    # After a signal, the code is minus the signal's number.
     return code if code >= 0 else _SIGNAL_EXIT_CODE - code
 
 
@@ -221,4 +219,4 @@ class _Child:
 
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:
-    """Ignore a signal; unlike SIG_IGN, a child process does not inherit this handler."""
+    """Ignore a signal. A child process would inherit SIG_IGN, but does not inherit this handler."""

@@ -26,14 +26,14 @@ def command(
     interval: Annotated[
         float,
         typer.Option(
-            parser=parse_duration, metavar="TIME", help="Time between two looks.", show_default="60s"
+            parser=parse_duration, metavar="TIME", help="Time between two readings.", show_default="60s"
         ),
     ] = 60.0,
 ) -> None:
     """Serve Prometheus metrics of the account: pods, their price per hour and age, disks, balance.
 
     Counts everything that runs, whoever ordered it. Asks the API once per interval, however often it is
-    scraped; what cannot be read is a metric, not an end. Needs the extra exporter.
+    scraped; a metric shows which part cannot be read. Needs the extra exporter.
     """
     try:
         from primepods.exporter import serve

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -30,7 +30,7 @@ _PANEL = "Filters"
 Kind = Annotated[
     list[str] | None,
     typer.Option(
-        help="Of this kind: instance, cluster, disk, sandbox; may be repeated.",
+        help="Only this kind (instance, cluster, disk or sandbox); may be repeated.",
         metavar="KIND",
         rich_help_panel=_PANEL,
     ),
@@ -38,7 +38,7 @@ Kind = Annotated[
 Since = Annotated[
     datetime | None,
     typer.Option(
-        help="Ended on this day (UTC) or later, such as 2026-11-01, or 7d for a week ago.",
+        help="Only what ended on or after this day (UTC): 2026-11-01, or 7d for a week ago.",
         metavar="DAY",
         parser=parse_day,
         rich_help_panel=_PANEL,
@@ -47,7 +47,7 @@ Since = Annotated[
 Until = Annotated[
     datetime | None,
     typer.Option(
-        help="Ended before this day (UTC).", metavar="DAY", parser=parse_day, rich_help_panel=_PANEL
+        help="Only what ended before this day (UTC).", metavar="DAY", parser=parse_day, rich_help_panel=_PANEL
     ),
 ]
 Chart = Annotated[
@@ -86,7 +86,7 @@ def command(
     record_filter = _Filter(kind or [], name or [], since, until, team=api.team)
     with (
         api.client() as client,
-        readable_rows(islice(filter(record_filter.matches, client.pods.history()), limit)) as records,
+        readable_rows(islice(record_filter.select(client.pods.history()), limit)) as records,
     ):
         note_hosts(removed=[record.id for record in records])
         if by is None:
@@ -109,7 +109,8 @@ class _Filter:
     Attributes:
         kinds: Kinds; all if empty.
         names: Names or patterns; all if empty.
-        since: Start of the period in which the records ended; ``None`` for no limit.
+        since: Start of the period in which the records ended (or, without an end, were created); ``None`` for
+            no limit.
         until: End of that period, exclusive.
         team: The records' team; ``None`` for all.
         seen_kinds: Kinds of all records that were checked, for the message if none matches.
@@ -122,9 +123,14 @@ class _Filter:
     team: str | None
     seen_kinds: set[str] = attrs.field(factory=set[str], init=False)
 
-    def matches(self, record: primepods.HistoryRecord) -> bool:
-        """Return whether a record matches; add its kind to ``seen_kinds``."""
-        self.seen_kinds.add(record.type)
+    def select(self, records: Iterable[primepods.HistoryRecord]) -> Iterator[primepods.HistoryRecord]:
+        """Yield the records that match; add the kind of each record to ``seen_kinds``."""
+        for record in records:
+            self.seen_kinds.add(record.type)
+            if self._matches(record):
+                yield record
+
+    def _matches(self, record: primepods.HistoryRecord) -> bool:
         ended = record.terminated_at or record.created_at
         return (
             (not self.kinds or record.type.lower() in map(str.lower, self.kinds))
@@ -135,11 +141,11 @@ class _Filter:
         )
 
     def no_match_message(self) -> str:
-        """Return the message if no record matches; it points out an unknown kind."""
+        """Return the message for an empty result, which names kinds that no record has."""
         unknown = [word for word in self.kinds if word.lower() not in map(str.lower, self.seen_kinds)]
         if unknown and self.seen_kinds:
             seen = ", ".join(sorted(self.seen_kinds))
-            return f"No records match: none is of the kind {', '.join(unknown)}. Yours: {seen}."
+            return f"No records match. Your records have the kinds {seen}, and not {', '.join(unknown)}."
         return "No records match."
 
 
@@ -159,7 +165,7 @@ def _duration_cell(record: primepods.HistoryRecord) -> str:
 
 def _totals(records: Sequence[primepods.HistoryRecord]) -> dict[str, str]:
     return {
-        "name": f"{len(records):,} in all",
+        "name": f"{len(records):,} total",
         "billed": price(math.fsum(record.total_billed_price for record in records)),
     }
 

@@ -75,7 +75,7 @@ async def _find_server(remote: primepods.AsyncRemote) -> tuple[int, str] | None:
     """Return the port of a Jupyter server that runs on the pod, and the address of JupyterLab there.
 
     Raises:
-        CommandError: What it lists cannot be read.
+        CommandError: The list of servers cannot be read.
     """
     listed = await remote.run(_LIST, check=False)
     try:

@@ -21,7 +21,7 @@ from ._table import print_info
 from ._text import count
 
 
-class Order(StrEnum):
+class SortKey(StrEnum):
     """Values of ``--sort``."""
 
     CREATED = "created"
@@ -32,7 +32,7 @@ class Order(StrEnum):
 
 
 SortOption = Annotated[
-    Order,
+    SortKey,
     typer.Option(
         "--sort", help="created, name, status, gpu or price.", metavar="ORDER", case_sensitive=False
     ),
@@ -49,7 +49,7 @@ def command(
     *,
     print_options: PrintOptions,
     limit: LimitOption = None,
-    sort: SortOption = Order.CREATED,
+    sort: SortOption = SortKey.CREATED,
     reverse: Annotated[bool, typer.Option("--reverse", help="Sort in reverse order.")] = False,
     _everything: All = False,
     filters: PodFilter,
@@ -78,10 +78,10 @@ def command(
             print_info(pod_filter.no_match_message(listed))
 
 
-_SORT_KEYS: dict[Order, Callable[[primepods.Pod], Any]] = {
-    Order.CREATED: lambda pod: pod.created_at.timestamp() if pod.created_at else 0.0,
-    Order.NAME: lambda pod: pod.name or "",
-    Order.STATUS: lambda pod: (pod.status or "", pod.name or ""),
-    Order.GPU: lambda pod: (pod.gpu_name, pod.gpu_count),
-    Order.PRICE: lambda pod: pod.price_hr,
+_SORT_KEYS: dict[SortKey, Callable[[primepods.Pod], Any]] = {
+    SortKey.CREATED: lambda pod: pod.created_at.timestamp() if pod.created_at else 0.0,
+    SortKey.NAME: lambda pod: pod.name or "",
+    SortKey.STATUS: lambda pod: (pod.status or "", pod.name or ""),
+    SortKey.GPU: lambda pod: (pod.gpu_name, pod.gpu_count),
+    SortKey.PRICE: lambda pod: pod.price_hr,
 }

@@ -16,7 +16,7 @@ from ._table import write
 from ._text import printable
 
 _FOLLOWED = 1_000
-"""Lines of each poll: more than a pod writes meanwhile."""
+"""Lines requested by each poll: more than a pod writes between two polls."""
 
 
 @api_command
@@ -31,7 +31,7 @@ def command(
         bool, typer.Option("--follow", "-f", help="Print new lines as they come, until Ctrl-C.")
     ] = False,
     interval: Annotated[
-        float, typer.Option(min=0.05, metavar="SECONDS", help="Seconds between two looks with --follow.")
+        float, typer.Option(min=0.05, metavar="SECONDS", help="Time between two polls with --follow.")
     ] = 5.0,
 ) -> None:
     """Print the last lines of a pod's log."""
@@ -48,7 +48,7 @@ def command(
 
 
 def _new_lines(seen: list[str], lines: list[str]) -> list[str]:
-    """Return the lines after the longest end of ``seen`` with which ``lines`` begin."""
+    """Return the lines after the longest overlap of the end of ``seen`` with the start of ``lines``."""
     sizes = range(min(len(seen), len(lines)), 0, -1)
     return lines[next((size for size in sizes if seen[-size:] == lines[:size]), 0) :]
 
@@ -63,5 +63,5 @@ def _print(text: str) -> None:
 def _printable_line(line: str) -> str:
     """Return a line without control characters, with all its blanks."""
     expanded = line.replace("\t", "    ")
-    # Each character alone: `printable` would collapse several blanks to one.
+    # Character by character, since `printable` would collapse several blanks to one.
     return "".join(" " if character == " " else printable(character, max_length=1) for character in expanded)

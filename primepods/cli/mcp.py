@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     from ._agent_tools import AgentTools
 
 _SIGNAL_EXIT_CODE = 128
-"""A shell adds the signal's number to this."""
+"""After a signal, a shell reports this plus the signal's number as the exit code."""
 
 
 def _limit(text: str) -> Any:
     return typer.Option(min=0, help=text, metavar="AMOUNT")
 
 
-MaxHourly = Annotated[float | None, _limit("What all rented pods may cost an hour, together.")]
-Budget = Annotated[float | None, _limit("What all sessions of this machine may spend, together.")]
+MaxHourly = Annotated[float | None, _limit("Max price per hour of all rented pods together.")]
+Budget = Annotated[float | None, _limit("Max amount that all sessions of this machine may spend together.")]
 Window = Annotated[
     float,
     typer.Option(
         parser=parse_duration,
         metavar="TIME",
-        help="Count only what was spent in the last time, such as 24h; by default all.",
+        help="Count only what was spent in this last period, such as 24h; by default all.",
         show_default=False,
     ),
 ]

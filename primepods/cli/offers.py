@@ -18,7 +18,7 @@ from ._pod_table import price
 from ._table import Cell, Column, print_info
 
 
-class Order(StrEnum):
+class SortKey(StrEnum):
     """Values of ``--sort``."""
 
     PRICE = "price"
@@ -39,7 +39,7 @@ class _OfferRow:
 
 
 SortOption = Annotated[
-    Order,
+    SortKey,
     typer.Option("--sort", help="price, per-gpu, gpu or provider.", metavar="ORDER", case_sensitive=False),
 ]
 
@@ -49,7 +49,7 @@ def command(
     api: Api,
     *,
     print_options: PrintOptions,
-    sort: SortOption = Order.PRICE,
+    sort: SortOption = SortKey.PRICE,
     unavailable: Annotated[
         bool,
         typer.Option("--all", help="Also sold out, unpriced and prepaid offers."),
@@ -128,9 +128,9 @@ _OFFERS: Final = ModelTable(
         Column("PRICE/H", right=True): lambda row: _money(row.offer, row.offer.price_hr),
     },
 )
-_SORT_KEYS: dict[Order, Callable[[primepods.Offer], Any]] = {
-    Order.PRICE: price_sort_key,
-    Order.PER_GPU: _per_gpu_sort_key,
-    Order.GPU: lambda offer: (offer.gpu_type, offer.gpu_count, price_sort_key(offer)),
-    Order.PROVIDER: lambda offer: (offer.provider, price_sort_key(offer)),
+_SORT_KEYS: dict[SortKey, Callable[[primepods.Offer], Any]] = {
+    SortKey.PRICE: price_sort_key,
+    SortKey.PER_GPU: _per_gpu_sort_key,
+    SortKey.GPU: lambda offer: (offer.gpu_type, offer.gpu_count, price_sort_key(offer)),
+    SortKey.PROVIDER: lambda offer: (offer.provider, price_sort_key(offer)),
 }

@@ -54,7 +54,7 @@ BootTimeout = Annotated[
 MaxSpend = Annotated[
     float | None, typer.Option(help="Delete the pod when it has cost this much.", metavar="AMOUNT")
 ]
-Name = Annotated[str | None, typer.Option(help="Beginning of the pod's name.", metavar="NAME")]
+Name = Annotated[str | None, typer.Option(help="Prefix of the pod's name.", metavar="NAME")]
 KeepOnFailedDownload = Annotated[
     bool,
     typer.Option(
@@ -75,14 +75,14 @@ Reconnect = Annotated[
     typer.Option(
         parser=parse_duration,
         metavar="TIME",
-        help="Give the pod up if it cannot be reached for so long; the command goes on meanwhile.",
+        help="Give the pod up if it cannot be reached for this time; the command goes on meanwhile.",
         show_default="15m",
     ),
 ]
 Restarts = Annotated[
     int,
     typer.Option(
-        min=0, metavar="N", help="Begin anew on another pod, at most so often, if the provider takes it away."
+        min=0, metavar="N", help="Max number of restarts on another pod, if the provider takes the pod away."
     ),
 ]
 

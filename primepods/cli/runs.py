@@ -33,7 +33,7 @@ from ._text import count
 _POLL_INTERVAL = 0.2
 RunName = Annotated[
     str,
-    typer.Argument(metavar="NAME", help="The run's name, or its beginning.", autocompletion=complete_runs),
+    typer.Argument(metavar="NAME", help="The run's name, or a prefix of it.", autocompletion=complete_runs),
 ]
 
 
@@ -129,7 +129,7 @@ def attach(
     node: Node = 0,
     ssh: SshOptions,
 ) -> None:
-    """Show the output of a run from its beginning, and then live; the exit code is the command's.
+    """Show the output of a run from the start, and then live; the exit code is the command's.
 
     Ctrl-C only detaches: the run goes on. A run whose process has died is taken over. POD/JOB reads a job
     from the pod itself, or one of its nodes, and works on any machine that can log in; it leaves the pod as
@@ -181,12 +181,12 @@ def stop_run(run: Run) -> None:
     if run.state == "interrupted" and run.claim(is_detached=True, is_stopping=True):
         _take_over(run)
     else:
-        # The lock shows that the process lives; it may be suspended.
+        # The lock shows that the process still runs; it may be suspended.
         run.signal(signal.SIGINT, signal.SIGCONT)
 
 
 def _has_process(run: Run) -> bool:
-    """Return whether the recorded process lives; one that takes over locks the run before it is recorded."""
+    """Return whether the recorded process runs; one that takes over locks the run before it is recorded."""
     try:
         run.signal(0)
     except ProcessLookupError:
@@ -224,7 +224,7 @@ def _show_to_end(run: Run, tail: int | None) -> None:
 
 
 def background(name: str, lock: int) -> None:
-    """Do a run in this process; `primepods run --detach` starts it."""
+    """Execute a run in this process; `primepods run --detach` starts it."""
     variables: dict[str, str] = json.loads(sys.stdin.buffer.read())
     run = find_run(name)
     run.inherit(lock)

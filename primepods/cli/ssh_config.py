@@ -1,4 +1,4 @@
-"""`primepods ssh-config`: pods as hosts of ssh, for every program that uses it."""
+"""`primepods ssh-config`: pods as hosts in the configuration of ssh."""
 
 from __future__ import annotations
 
@@ -36,13 +36,14 @@ Uninstall = Annotated[
 def command(
     api: Api, pod: OptionalPodHandle = None, *, install: Install = False, uninstall: Uninstall = False
 ) -> None:
-    """Make pods known to ssh, and to all programs that use it, as pod_NAME.
+    """Add pods to the configuration of ssh, as hosts named pod_NAME.
 
-    If other pods have the name, it is pod_ID; each also has pod_ with the first 8 characters of the id.
+    The host is pod_ID if other listed pods have the name, or ssh cannot use it. pod_ and the first 8
+    characters of the id work, too, if they are unique.
 
-    Prints the blocks for ~/.ssh/config: of one pod, or of all that are ready. With --install they are in a
-    file of their own, to which leases and commands add pods, and from which they remove deleted ones; the
-    first line of ~/.ssh/config includes it. Call it again to have all ready pods, and no others.
+    Prints the blocks for ~/.ssh/config: of one pod, or of all that are ready. With --install, writes them to
+    a file that the first line of ~/.ssh/config includes, and prints the hosts; leases and commands then keep
+    this file up to date. Run it again to have exactly the pods that are ready now.
 
     Examples:
       primepods ssh-config --install              # then: ssh pod_NAME, rsync, scp, code
@@ -52,7 +53,7 @@ def command(
         raise CommandError("POD, --install and --uninstall exclude each other", ExitCode.USAGE)
     if uninstall:
         uninstall_hosts()
-        print_info("~/.ssh/config is as it was before --install.")
+        print_info("~/.ssh/config has no pods of primepods.")
         return
     with api.client() as client:
         if pod is not None:
@@ -70,7 +71,7 @@ def _write_or_install(command: str, pods: list[primepods.Pod], *, install: bool)
     chosen = choose_aliases(entries)
     for entry in entries:
         if entry.pod_id not in chosen:
-            print_error(command, f"left out {entry.pod_id!r}: ssh can use neither its name nor its id")
+            print_error(command, f"skipped {entry.pod_id!r}: ssh can use neither its name nor its id")
     if not install:
         write(config_blocks(entries))
         return

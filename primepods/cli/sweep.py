@@ -58,7 +58,7 @@ def command(
         typer.Option(
             parser=parse_duration,
             metavar="TIME",
-            help="Sweep again and again, without questions, until a signal: as a service, such as 5m.",
+            help="Sweep at this interval, such as 5m, without questions, until a signal: as a service.",
         ),
     ] = None,
     yes: YesOption = False,
@@ -83,7 +83,7 @@ def command(
                     raise
                 print_error(api.command, error)
             except typer.Exit:
-                # The errors of single pods are told.
+                # The errors of single pods have been printed.
                 pass
             time.sleep(every)
 
@@ -97,7 +97,7 @@ def _sweep(
             print_info(f"Left alone: {lease.name}, {lease.reason}")
         if not found.found:
             print_errors_and_exit_if_any(api.command, found.errors)
-            print_info("Nothing to delete." if found.skipped else "Nothing was left behind.")
+            print_info("Nothing to delete.")
             return
         print_table(_COLUMNS, map(_cells, found.found), total=["all", "", price(found.price_hr), ""])
         if dry_run:

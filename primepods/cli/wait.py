@@ -42,7 +42,8 @@ def command(
     until: Annotated[
         Goal,
         typer.Option(
-            help="State to wait for; settled: ready, failed, stopped or gone.", case_sensitive=False
+            help="State to wait for; settled means ready, failed, stopped, being deleted or gone.",
+            case_sensitive=False,
         ),
     ] = Goal.READY,
     timeout: Annotated[
@@ -56,15 +57,15 @@ def command(
 
     Progress goes to stderr. Deletes nothing: the pods keep running and are billed.
 
-    Exit code 4: a pod has failed, which ends the wait. 3: timed out.
-    In both cases, prints the pods that have reached the state.
+    Exit code 3: timeout. Exit code 4: a pod cannot reach the state any more (it has failed, or was stopped or
+    deleted), which ends the wait. In both cases, prints the pods that have reached the state.
 
     With --until settled, waits for all pods; exit code 4 if one has failed.
     """
     STATUSES.check(print_options)
     handles = read_handles(pods)
     if not handles:
-        raise CommandError("no ids: there is nothing to wait for", ExitCode.USAGE)
+        raise CommandError("stdin has no ids, so there is nothing to wait for", ExitCode.USAGE)
     condition = _condition(until)
     try:
         with api.client() as client:
@@ -87,7 +88,7 @@ def command(
 
 
 def _condition(until: Goal) -> Callable[[primepods.PodStatus | None], bool]:
-    """Return the function that decides whether a pod has reached the goal."""
+    """Return the condition of a goal."""
     return {
         Goal.READY: primepods.ready,
         Goal.SETTLED: primepods.settled,
@@ -105,7 +106,7 @@ def _wait(
     timeout: float,
     interval: float,
 ) -> primepods.PodStatuses:
-    """Wait with a progress bar on stderr."""
+    """Wait, with progress on stderr: a bar in a terminal, elsewhere lines."""
     from primepods.fleet import Fleet
 
     from ._screen import Screen, stderr_console

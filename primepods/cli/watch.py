@@ -39,14 +39,14 @@ def command(
     Without ids: all pods that match the filters, including new ones.
     With ids: until all of them are gone.
 
-    Pods that need attention come first. If stdout is no terminal, prints
+    Pods that need attention come first. If stdout is not a terminal, prints
     a line for each change of a pod's state.
     """
     handles = read_handles(pods) if pods else None
     if handles is not None and not filters.is_empty:
         raise CommandError("give ids or filters, not both", ExitCode.USAGE)
     if handles == []:  # from an empty stdin, with `-`
-        raise CommandError("no ids: there is nothing to watch", ExitCode.USAGE)
+        raise CommandError("stdin has no ids, so there is nothing to watch", ExitCode.USAGE)
     ids = None
     if handles is not None:
         with api.client() as client:

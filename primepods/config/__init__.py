@@ -2,11 +2,11 @@
 
 Each setting has these sources, in this order: the argument; the environment (``PRIME_API_KEY``,
 ``PRIME_TEAM_ID``, ``PRIME_API_BASE_URL`` or ``PRIME_BASE_URL``, and ``PRIME_CONTEXT``, the name of a saved
-context); the official command's file, ``~/.prime/environments/NAME.json`` of the context, else
+context); the file of `prime`, ``~/.prime/environments/NAME.json`` of the context, else
 ``~/.prime/config.json``; the default. A context without a key uses that of ``config.json``, and so does the
 built-in context ``production``, which has no file. A context given as an argument has priority over the
 environment, because it selects one account. ``PRIMEPODS_MAX_HOURLY``, or ``max_hourly`` in ``[limits]`` of
-``~/.primepods/settings.toml``, limits what all pods together may cost an hour. primepods never writes these
+``~/.primepods/settings.toml``, limits what all pods together may cost per hour. primepods never writes these
 files, and sends a key from a file only to that file's host.
 """
 
@@ -148,9 +148,9 @@ def resolve(
     found = _find_settings(api_key=api_key, base_url=base_url, team_id=team_id, context=context)
     if found.key is None:
         raise ConfigError(
-            "No API key found in the argument api_key, the environment variable PRIME_API_KEY, "
-            f"~/.prime/config.json. Make one at {KEY_PAGE} (permission Instances: Read, or Read and "
-            "Write to delete) and set PRIME_API_KEY."
+            "No API key found in the argument api_key, the environment variable PRIME_API_KEY, or "
+            f"~/.prime/config.json. Create a key at {KEY_PAGE} with the permission Instances (Read, or Read "
+            "and Write to order and delete) and set PRIME_API_KEY."
         )
     url_parts = check_base_url(found.url)
     _check_key_host(found.key, found.url, url_parts)
@@ -177,7 +177,7 @@ class SettingSource(ToDict):
     Attributes:
         name: The setting.
         value: Its value; for a secret, only the fact that it is set. ``None`` if it is not set.
-        source: Where the value was found, or how to set it.
+        source: The place of the value, or how to set it.
     """
 
     name: str
@@ -225,7 +225,7 @@ def _find_max_hourly() -> Found | None:
 
 
 def max_hourly() -> float | None:
-    """Return what the pods of the account, with one that is ordered, may cost an hour; ``None`` for no limit.
+    """Return what all pods of the account may cost per hour; ``None`` for no limit.
 
     Read at each order: a limit that cannot be read stops orders, but no deletion.
 
@@ -241,7 +241,7 @@ def max_hourly() -> float | None:
         amount = math.nan
     if not 0 <= amount < math.inf:
         raise ConfigError(
-            f"The limit of dollars an hour ({found.source}) must be a number of at least 0, got "
+            f"The limit on dollars per hour ({found.source}) must be a number of at least 0, got "
             f"{quote(found.value)}. Correct or remove it."
         )
     return amount

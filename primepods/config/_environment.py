@@ -57,6 +57,6 @@ def environment_without_key(prefix: str = "PRIME_") -> dict[str, str]:
     """Return the environment for other programs: without ``PRIME_API_KEY`` and similar variables.
 
     Args:
-        prefix: Beginning of the names to leave out; ``PRIME`` for primepods' own settings, too.
+        prefix: Prefix of the names to leave out; ``PRIME`` leaves out primepods' own settings, too.
     """
     return {name: value for name, value in os.environ.items() if not name.startswith(prefix)}

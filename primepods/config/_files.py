@@ -1,4 +1,4 @@
-"""Settings from arguments, from the official command's files, and from our own."""
+"""Settings from arguments, from the files of `prime`, and from our own."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Found:
 
 @attrs.frozen(eq=False, repr=False)
 class File:
-    """Content of one of the official command's files.
+    """Content of one of the files of `prime`.
 
     Attributes:
         path: Its path.
@@ -69,7 +69,7 @@ class File:
 
 
 def read_files(context: Found | None) -> list[File]:
-    """Return the official command's files that apply, the most specific first."""
+    """Return the files of `prime` that apply, the most specific first."""
     try:
         folder = Path.home() / ".prime"
     except RuntimeError:  # no home directory, so no files
@@ -117,7 +117,7 @@ def _read_file(path: Path) -> File | None:
 
 
 def saved_contexts() -> tuple[str, ...]:
-    """Return the names of the official command's saved contexts and of the built-in one."""
+    """Return the names of the contexts saved by `prime`, and of the built-in one."""
     try:
         names = [path.stem for path in (Path.home() / ".prime" / "environments").glob("*.json")]
     except (OSError, RuntimeError):

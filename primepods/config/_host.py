@@ -1,4 +1,4 @@
-"""Where a process id means a process: a machine, since its boot, and a container."""
+"""Identity of the host on which process ids are valid: the machine, its boot and the container."""
 
 from __future__ import annotations
 

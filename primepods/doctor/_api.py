@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from .._decoding.rows import decode_page
 from .._http.executor import RequestExecutor
-from .._http.request import PODS, page_request
+from .._http.request import PODS, SSH_KEYS, page_request
 from .._http.transport import Transport
 from .._utils.money import money
 from ..account import Account, Permission, Wallet
@@ -37,7 +37,6 @@ _MAX_SKEW: Final = 30.0
 _SLOW_RESPONSE: Final = 2.0
 """Seconds above which a response is slow."""
 _MAX_KEYS: Final = 100
-_KEYS_PATH: Final = "/api/v1/ssh_keys/"
 _OFFERS_PATH: Final = "/api/v1/availability/gpu-summary"
 
 
@@ -118,7 +117,7 @@ class _ApiChecks:
             latency = warning(name, detail, "Waits and lists will be slow: look for a slow network or proxy.")
         history = await self._read_page(f"{PODS}/history", HistoryRecord, limit=1)
         offers = await self._read(_OFFERS_PATH, lambda data: data)
-        keys = await self._read_page(_KEYS_PATH, SSHKey, limit=_MAX_KEYS)
+        keys = await self._read_page(SSH_KEYS, SSHKey, limit=_MAX_KEYS)
         results = {"pods": pods, "history": history, "offers": offers, "SSH keys": keys}
         user = await self._result(AsyncAccountInfo(self._executor).whoami())
         wallet = await self._result(AsyncAccountInfo(self._executor).wallet(limit=1))
@@ -181,7 +180,7 @@ def _check_balance(wallet: Any) -> list[Check]:
 
 
 def _check_permissions(results: dict[str, Any], user: Any) -> list[Check]:
-    """Check what the key may read, and what the API says that it may change.
+    """Check what the key may read, and what it may change according to the API.
 
     Args:
         results: The response or the error of each resource, by the resource's name.

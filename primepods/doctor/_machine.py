@@ -110,8 +110,8 @@ def check_folder(settings: Settings | None) -> Check:
             return ok(name, f"{folder}; not tried without settings")
         has_locks = probe_folder(folder, settings)
     except ConfigError as exc:
-        return failure(name, str(exc), "Without it no pod can be leased.")
+        return failure(name, str(exc), "Without it, pods cannot be leased.")
     if has_locks:
         return ok(name, f"{folder} can be written, and locks work")
-    remedy = "Sweeps cannot tell whether a process lives: set PRIMEPODS_STATE_DIR to a local folder."
+    remedy = "Sweeps cannot check whether a process still runs: set PRIMEPODS_STATE_DIR to a local folder."
     return warning(name, f"{folder} can be written, but its file system has no locks", remedy)

@@ -45,7 +45,9 @@ class SystemClock:
 
     def __init__(self, *, speed: float = 1.0) -> None:
         if not (math.isfinite(speed) and speed > 0):
-            raise ValueError(f"speed must be a positive number of emulated seconds a real one, not {speed!r}")
+            raise ValueError(
+                f"speed must be a positive number (of emulated seconds per real one), not {speed!r}"
+            )
         self.speed: float = speed
         self.epoch: datetime = datetime.now(UTC)
         self._started = time.monotonic()

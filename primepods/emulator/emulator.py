@@ -53,7 +53,7 @@ class Emulator:
     """An emulator of the Prime Intellect pods API on a loopback socket, like moto for boto3.
 
     ``with Emulator(...)`` serves from its own thread and loop, so that blocking clients and other loops can
-    talk to it; ``async with Emulator(...)`` serves from the running loop. State lives as long as the object:
+    talk to it; ``async with Emulator(...)`` serves from the running loop. The state stays in the object:
     after leaving, the same emulator can be entered again on the same port, like a restarted server.
 
     Durations are seconds on the emulator's clock; amounts of money are US dollars.
@@ -239,10 +239,10 @@ class Emulator:
         self._account.add_funds(dollars)
 
     def add_api_key(self, scope: Mapping[str, Mapping[str, bool] | None]) -> str:
-        """Add a key with some rights, and return it. ``api_key`` itself may do everything.
+        """Add a key with some permissions, and return it; ``api_key`` itself has all permissions.
 
         Args:
-            scope: What it may do: ``{"instances": {"read": True, "write": False}, "disks": None}``; also
+            scope: Its permissions: ``{"instances": {"read": True, "write": False}, "disks": None}``; also
                 ``availability``, ``ssh_keys`` and ``billing``.
         """
         key = f"emu_{secrets.token_hex(20)}"
@@ -363,5 +363,5 @@ class Emulator:
 def _read_snapshot(path: str | os.PathLike[str]) -> dict[str, object]:
     saved = json.loads(Path(path).read_text(encoding="utf-8"))
     if not isinstance(saved, dict):
-        raise ValueError(f"{os.fspath(path)} is no snapshot")  # noqa: TRY004 - the argument is fine
+        raise ValueError(f"{os.fspath(path)} is not a snapshot")  # noqa: TRY004 - the argument is fine
     return cast("dict[str, object]", saved)

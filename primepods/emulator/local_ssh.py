@@ -127,7 +127,7 @@ def _parse_arguments(words: list[str]) -> tuple[str, str, list[str]]:
 
 
 def _take_options(words: list[str]) -> list[str]:
-    """Remove the options at the beginning; return the values of ``-L``."""
+    """Remove the leading options; return the values of ``-L``."""
     forwards: list[str] = []
     while words and words[0].startswith("-"):
         word = words.pop(0)

@@ -1,4 +1,4 @@
-"""Prometheus metrics of an account: what runs now, whoever ordered it, and what it costs an hour.
+"""Prometheus metrics of an account: all pods and disks that exist now, and their prices per hour.
 
 Needs the extra ``exporter``. ``primepods exporter`` serves them.
 """
@@ -28,7 +28,7 @@ log: logging.Logger = logging.getLogger("primepods")
 
 _POD_LABELS = ("status", "gpu", "provider", "team", "leased")
 _DISK_LABELS = ("status", "provider", "team")
-_UP_TEXT = "Whether the last look at this part of the account has succeeded."
+_UP_TEXT = "Whether the last reading of this part of the account has succeeded."
 _LEASES_TEXT = "Leases of this machine whose process has ended."
 _EXPIRED_TEXT = "Pods whose names say that nobody needs them any more."
 
@@ -85,7 +85,7 @@ class Exporter:
     def _status(self, read: Mapping[str, Sequence[Metric] | None]) -> list[Metric]:
         """Return the metrics of the last look itself."""
         up: Values = {(part,): float(read.get(part) is not None) for part in self._parts}
-        text = "Time of the last look that succeeded."
+        text = "Time of the last reading that succeeded."
         return [
             _gauge("up", _UP_TEXT, ["part"], up),
             _gauge("last_success_timestamp_seconds", text, ["part"], self._succeeded_at),
@@ -105,7 +105,7 @@ class Exporter:
                 ages[labels[:1]] = max(ages[labels[:1]], now - pod.created_at.timestamp())
         return [
             _gauge("pods", "Pods that exist.", _POD_LABELS, numbers),
-            _gauge("price_per_hour", "What pods cost an hour.", [*_POD_LABELS, "currency"], prices),
+            _gauge("price_per_hour", "Price of all pods per hour.", [*_POD_LABELS, "currency"], prices),
             _gauge("pod_age_seconds", "Age of the oldest pod.", ["status"], ages),
         ]
 
@@ -125,13 +125,13 @@ class Exporter:
             prices[labels] += disk.price_hr or 0.0
         return [
             _gauge("disks", "Disks that exist.", _DISK_LABELS, numbers),
-            _gauge("disks_price_per_hour", "What disks cost an hour.", _DISK_LABELS, prices),
+            _gauge("disks_price_per_hour", "Price of all disks per hour.", _DISK_LABELS, prices),
         ]
 
     async def _read_wallet(self) -> Sequence[Metric]:
         wallet = await self._client.account.wallet(limit=1)
         balance: Values = {(wallet.currency or "USD",): wallet.balance}
-        return [_gauge("wallet_balance", "What is left in the wallet.", ["currency"], balance)]
+        return [_gauge("wallet_balance", "Balance of the wallet.", ["currency"], balance)]
 
 
 async def serve(client: AsyncClient, *, host: str, port: int, interval: float) -> None:

@@ -1,6 +1,6 @@
 """Overview of many pods: counts by condition, cost, and their history.
 
-``Fleet`` computes the figures from the changes of a wait or a watch; ``follow`` keeps a fleet up to date for
+``Fleet`` computes them from the changes of a wait or a watch; ``follow`` keeps a fleet up to date for
 a whole account, including new pods. The live views of the command and of the notebook show a fleet.
 """
 

@@ -1,4 +1,4 @@
-"""Figures of a fleet, updated by the changes of its pods."""
+"""Counts, cost and history of a fleet, updated by the changes of its pods."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ._states import Condition, condition_of
 
 _ORDER: Final = {condition: number for number, condition in enumerate(Condition)}
 _MAX_GONE: Final = 1_000
-"""Gone pods that are kept; of older ones only the number and the cost, since a watch may run for weeks."""
+"""Max gone pods to keep. Older ones are only counted, with their cost, since a watch may run for weeks."""
 _MAX_SAMPLES: Final = 1_000
 _MIN_SAMPLE_INTERVAL: Final = timedelta(seconds=0.2)
 
@@ -222,7 +222,7 @@ class Fleet:
         """Return the pods in the order of :class:`Condition`, those that need attention first, then by name.
 
         Args:
-            most: Maximum number to return.
+            most: Max number to return.
         """
         pods = [*self._pods.values(), *self._gone.values()]
         return heapq.nsmallest(len(pods) if most is None else most, pods, key=_rank)

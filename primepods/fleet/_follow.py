@@ -28,7 +28,7 @@ async def follow(
     interval: float = 5.0,
     on_change: Callable[[PodChange], object] | None = None,
 ) -> None:
-    """Keep ``fleet`` up to date: with the named pods until all are gone, or with all pods until cancelled.
+    """Keep ``fleet`` up to date: with the given pods until all are gone, or with all pods until cancelled.
 
     "All pods" includes new ones: the list is read again every third interval. As in ``pods.watch``, transient
     errors do not end the call. While the list cannot be read, ``fleet.trouble`` is the error; it is logged
@@ -39,7 +39,7 @@ async def follow(
         fleet: The fleet to update.
         pod_ids: Ids, or pods; ``None`` for the whole account.
         wanted: Predicate of the account's pods to follow; a pod that matched once stays.
-        interval: Seconds between two polls of a pod, from 0.05.
+        interval: Seconds between two polls of a pod, at least 0.05.
         on_change: Callback for each change, after the fleet's update; its exceptions end the call.
 
     Raises:
@@ -49,7 +49,7 @@ async def follow(
     if pod_ids is not None:
         ids = check_ids(pod_ids)
         fleet.expect(ids)
-        # Once, for names and GPUs, which a watch does not yield.
+        # Read once, for names and GPUs, which a watch does not yield.
         await _read_list(client, fleet, lambda pod: pod.id in fleet)
         await _watch(client, fleet, ids, interval, on_change)
         return

@@ -16,7 +16,7 @@ from .pods_api import LeaseOptions
 
 
 class OrderState(Enum):
-    """What is known about the pod of an order."""
+    """Knowledge about the pod of an order."""
 
     NO_POD = auto()
     """The order was not sent, or was refused."""
@@ -51,7 +51,7 @@ class PodOrder:
 
     Attributes:
         spec: The ordered pod.
-        state: What is known about the pod.
+        state: The knowledge about the pod.
         pod_id: The id in the response to the order, or of the pod that was found by name; ``None`` if it is
             unknown or another's.
         pod: The pod as ordered.

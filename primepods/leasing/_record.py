@@ -101,7 +101,7 @@ class LeaseRecord:
             return None
         if self.team_id is None:
             return "it is without a team: use a client without team_id"
-        return f"it is of team {self.team_id}: use a client of that team_id"
+        return f"it is of team {self.team_id}: use a client with that team_id"
 
     @property
     def is_dead(self) -> bool:
@@ -111,7 +111,7 @@ class LeaseRecord:
         return _process_start(self.pid) != self.process_start
 
     def to_line(self) -> bytes:
-        """Return the line of a file: it begins with a line break, so that a cut line spoils no other."""
+        """Return the line of a file. It starts with a newline, so that a truncated line does not spoil it."""
         data = {"version": _VERSION, **attrs.asdict(self), "ordered_at": self.ordered_at.isoformat()}
         return b"\n" + json.dumps(data).encode()
 

@@ -201,7 +201,7 @@ class Rental(PodOrder):
                 method="POST",
                 url_path="/api/v1/pods/",
             )
-        reason = None if status.ssh else "it is ready, but the API names no address to log in at"
+        reason = None if status.ssh else "it is ready, but has no address to log in to"
         if self.state is OrderState.ENDED:
             reason = "it was ready, and has ended"
         if reason is not None:

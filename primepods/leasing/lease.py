@@ -34,7 +34,7 @@ class LeasedPodView(PodReference):
         self.name: str = rental.pod.name or rental.name
         """Its name, with the suffix that no other pod has."""
         self.ssh: SSHTarget = rental.status.ssh
-        """How to log in to the first node."""
+        """SSH login of the first node."""
 
     @property
     def id(self) -> str:
@@ -83,7 +83,7 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
         pod: The pod, as it was ordered.
         status: Its status when it was ready.
         name: Its name, with the suffix that no other pod has.
-        ssh: How to log in to the first node.
+        ssh: SSH login of the first node.
 
     It has the methods of an :class:`AsyncRemote`: ``run``, ``upload`` and ``download``.
     """
@@ -116,8 +116,8 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
         It polls ``GET /api/v1/pods/history`` until two responses agree.
 
         Args:
-            timeout: Maximum seconds to wait.
-            interval: Seconds between two polls, from 0.05.
+            timeout: Max seconds to wait.
+            interval: Seconds between two polls, at least 0.05.
 
         Raises:
             WaitTimeoutError: The bill has not settled in time.
@@ -136,7 +136,7 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
         found = (
             "the history has no record of its end"
             if billed is None
-            else f"the last figure is {money(billed)}"
+            else f"the last amount is {money(billed)}"
         )
         raise WaitTimeoutError(
             f"After {timeout:g} s the bill of pod {self.id} has not settled: {found}. Look at "

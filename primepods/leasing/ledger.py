@@ -1,7 +1,7 @@
 """The files of leases, one for each order; a sweep reads them when their process has died.
 
 A file is complete, locked and on the disk before its order is sent. Each later change is one more line, so
-that the lock, which the process holds as long as it lives, never moves. A forked child closes its copies of
+that the lock, which the process holds until its end, never moves. A forked child closes its copies of
 open files, because they would keep the locks after the end of the parent.
 """
 
@@ -57,7 +57,7 @@ class LeaseFile:
         self.path = path
         self.record: LeaseRecord = record
         self._descriptor = descriptor
-        # Not after `remove`, and not in a forked child: its parent's file is not the child's.
+        # False after `remove`, and in a forked child, since the file is the parent's.
         self._is_own = True
         self._writing = threading.Lock()
         _open_files.add(self)
@@ -77,7 +77,7 @@ class LeaseFile:
 
     @classmethod
     def claim(cls, path: Path) -> Self | None:
-        """Return and lock a file whose process has ended; ``None`` if the process lives or the file is gone.
+        """Lock the file of an ended process, and return it; ``None`` if the process still runs or it is gone.
 
         Raises:
             OSError: The file cannot be read.

@@ -1,4 +1,4 @@
-"""What leases, sweeps and orders use of ``client.pods``: searches by the unique name, and the server's time.
+"""Parts shared by leases, sweeps and orders: searches by the unique name, and the server's time.
 
 The server's time is confirmed: a wrong ``Date`` must not make a pod old or expired.
 """
@@ -153,7 +153,7 @@ class SharedList:
 
 @attrs.frozen(kw_only=True)
 class TeamClient:
-    """What leases and sweeps use of a client, for the team that pays.
+    """The client of leases and sweeps, for the team that pays.
 
     Attributes:
         pods: ``client.pods``, for the team that pays.
@@ -212,7 +212,7 @@ async def find_named(
         name: The name.
         clock: The client's clock.
         is_enough: Returns whether the found pods end the search; by default, one pod does.
-        noun: What is listed, for the phrase.
+        noun: Noun for a row, for the phrase.
 
     Returns:
         The pods, and the result of the last search as a phrase for messages.

@@ -27,7 +27,7 @@ from ..models import PodChange
 from ..specs import PodSpec
 from ..waiting import OnChange
 from ._ctrl_c import ctrl_c
-from ._failover import log_failover, reorder_delay, say_deleted, tries_next_spec
+from ._failover import log_failover, reorder_delay, replace_remedy_after_deletion, should_try_next_spec
 from ._order import Budget
 from ._rental import Rental
 from .ledger import LeaseFile
@@ -77,7 +77,7 @@ class LeaseSupervisor:
         self.budget_error: errors.BudgetExceededError | None = None
         self.had_ctrl_c: bool = False
         self.disk_note: str | None = None
-        """Which disks stay after the lease, and what they cost."""
+        """Sentence about the disks that stay after the lease, with their cost."""
         self.on_pod_lost: Callable[[], None] = lambda: None
         self.on_order: Callable[[Path], None] = lambda _: None
         self.options: LeaseOptions = options
@@ -99,7 +99,7 @@ class LeaseSupervisor:
     def check_unused(self) -> None:
         """Raise an error if the lease was begun before, in this process or before a fork."""
         if self._pid != 0:
-            raise RuntimeError("A lease is used once. Make another with `pods.lease`.")
+            raise RuntimeError("A lease can be used only once. Make another with `pods.lease`.")
 
     def resume(self, file: LeaseFile) -> None:
         """Use the pod of a lease whose process has died, instead of ordering one.
@@ -140,7 +140,7 @@ class LeaseSupervisor:
         self._task = self._loop.create_task(self._run(), context=context)
         self._task.add_done_callback(lambda _: discard())
         if operation is not None:
-            # Of several errors, the operation reports that a pod may be running.
+            # Report the error of a pod that may be running rather than others.
             self._task.add_done_callback(
                 lambda _: operation.end(self.release_error or self.budget_error or self.error)
             )
@@ -247,7 +247,7 @@ class LeaseSupervisor:
             if self.disk_note is not None:
                 _log.info("%s", self.disk_note)
             if self.rentals and self.release_error is None:
-                say_deleted(self.error, self.rentals[-1].pod_id)
+                replace_remedy_after_deletion(self.error, self.rentals[-1].pod_id)
             self.is_ready = False
             self._has_entered.set()
             if self.budget_error is not None:
@@ -307,7 +307,7 @@ class LeaseSupervisor:
                     exc.add_note(f"Before that: {earlier}")
                 failures.append(exc)
                 left = len(self._orders) - number
-                if left == 0 or not tries_next_spec(failures):
+                if left == 0 or not should_try_next_spec(failures):
                     raise
                 rental = self.rentals[-1]
                 if rental.pod_id is not None:

@@ -36,8 +36,8 @@ class SkippedLease(ToDict):
         name: The pod's name; the name of the file if the file cannot be read.
         pod_id: The pod's id; ``None`` if unknown.
         price_hr: The pod's price per hour, if known.
-        reason: The reason: its process lives; it belongs to another host, API, key or team; its file cannot
-            be read; or it is unknown whether the pod was ever created.
+        reason: Its process still runs; it belongs to another host, API, key or team; its file cannot be read;
+            or it is unknown whether the pod was ever created.
     """
 
     name: str

@@ -151,7 +151,7 @@ class Sweeper:
     def _find_by_name(self, listed: list[ListedPod], recorded: list[LeaseRecord]) -> list[_Orphan]:
         """Return the pods that have expired by their names or, with a prefix, those without a file.
 
-        Skip those whose processes live, and those whose names say that their leases still last.
+        Skip those whose processes still run, and those whose names say that their leases still last.
         """
         if not self.expired and (self.prefix is None or self._unreadable):
             return []
@@ -169,7 +169,7 @@ class Sweeper:
             record = next(named, None)
             if record is not None:
                 if self.expired:
-                    process = f"its process {record.pid} lives: end it, then sweep again"
+                    process = f"its process {record.pid} still runs: end it, then sweep again"
                     self._skip(record, f"it has expired, but {process}")
             elif expires_at is None or has_expired:
                 found.append(
@@ -237,10 +237,10 @@ class Sweeper:
         """Lock the file of a process that has ended; skip it otherwise."""
         reason = record.foreign_reason(self.client.settings)
         if reason is None and not record.may_be_orphaned(has_min_age=self.older_than is not None):
-            reason = f"its process {record.pid} lives"
+            reason = f"its process {record.pid} still runs"
             if record.is_other_host:
                 reason = (
-                    f"it cannot be seen whether its process lives: host {record.host} is another machine or "
+                    f"whether its process still runs is unknown: host {record.host} is another machine or "
                     "container, or was restarted. Give an age (older_than)"
                 )
         if reason is None:
@@ -248,7 +248,7 @@ class Sweeper:
                 if file := LeaseFile.claim(path):
                     self._claimed.append(file)
                     return
-                reason = "its process lives, or another sweep has locked its file"
+                reason = "its process still runs, or another sweep has locked its file"
             except (OSError, ValueError) as exc:
                 reason = f"its file cannot be opened: {exc}"
         self._skip(record, reason)

@@ -111,12 +111,12 @@ class Pod(Machine):
 
     @property
     def pod_id(self) -> str:
-        """The id, under the name that a status uses."""
+        """The id; a :class:`PodStatus` has a field of the same name."""
         return self.id
 
     @property
     def current_price_hr(self) -> float:
-        """Price per hour in its present state: while stopped ``stopped_price_hr``, once terminated 0."""
+        """Price per hour: ``stopped_price_hr`` while stopped, 0 once terminated, otherwise ``price_hr``."""
         if self.status == PodState.STOPPED and self.stopped_price_hr is not None:
             return self.stopped_price_hr
         return 0.0 if self.status == PodState.TERMINATED else self.price_hr
@@ -126,7 +126,7 @@ class Pod(Machine):
         return gpu_matches(gpu_type, self.gpu_name)
 
     def __str__(self) -> str:
-        """Return one line for people: id, name, condition, GPUs, price per hour, SSH command."""
+        """Return one line for people: id, condition, name, GPUs, price per hour, SSH command."""
         line = self._line(self.name, f"{self.gpu_count} x {self.gpu_name}", f"{money(self.price_hr)} an hour")
         return f"{shown_id(self.id)}: {line}"
 
@@ -213,9 +213,9 @@ class PodChange(ToDict):
     pod_id: str
     """The pod's id."""
     before: PodStatus | None
-    """Status before the change; ``None`` in the first change of a pod."""
+    """Status before the change; ``None`` in the first change of a pod, or if it was gone."""
     after: PodStatus | None
-    """Status now; ``None`` if the pod is gone."""
+    """Status now; ``None`` if the pod is gone, or never appeared."""
 
     def __str__(self) -> str:
         """Return one line for people: the new status, or that the pod is gone."""

@@ -33,7 +33,7 @@ _MAX_DRAW_INTERVAL: Final = 10.0
 
 
 class WaitOptions(TypedDict, total=False):
-    """The options of ``pods.wait``, with its defaults."""
+    """Options of ``pods.wait``, except ``on_change``, which the view uses."""
 
     until: Until
     timeout: float
@@ -109,20 +109,20 @@ def watch(
     interval: float = 5.0,
     duration: float | None = None,
 ) -> Coroutine[Any, Any, Fleet] | Fleet:
-    """Show the state of pods live: the named ones until all are gone, or all pods of the account.
+    """Show the given pods live until all are gone, or all pods of the account, including new ones.
 
-    Interrupting the cell (or cancelling the task) ends the watch. Without ``pods``, new pods appear, too.
+    Interrupting the cell (or cancelling the task) ends the watch.
 
     Args:
         client: Either client; with an :class:`~primepods.AsyncClient`, await the call.
         pods: Pods, or ids; ``None`` for the whole account.
-        wanted: Predicate of the account's pods to show. With the blocking client it runs in the client's own
-            thread and must not call the client.
-        interval: Seconds between two polls of a pod, from 0.05.
+        wanted: Predicate that selects pods of the account; not used with ``pods``. With the blocking client
+            it runs in the client's own thread and must not call the client.
+        interval: Seconds between two polls of a pod, at least 0.05.
         duration: Seconds after which the watch ends; ``None`` for never.
 
     Returns:
-        The last state of the :class:`~primepods.fleet.Fleet`.
+        The :class:`~primepods.fleet.Fleet`, in its last state.
 
     Raises:
         ModuleNotFoundError: The extra ``notebook`` is not installed.
@@ -216,7 +216,7 @@ class _View:
 
     Args:
         fleet: The fleet to show.
-        heading: Name of the operation.
+        heading: Text before the duration, such as "Watching 3 pods".
     """
 
     def __init__(self, fleet: Fleet, heading: str) -> None:

@@ -1,4 +1,4 @@
-"""A fleet as HTML: the figures, the pods that need attention, the chart."""
+"""A fleet as HTML: the totals, the pods that need attention, the chart."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def bundle(fleet: Fleet, heading: str) -> dict[str, str]:
         fleet: The fleet to show.
         heading: Name of the operation.
     """
-    line = f"{heading}: {figures(fleet)}"
+    line = f"{heading}: {totals(fleet)}"
     parts = [
         _STYLE,
-        f"<p><strong>{_text(heading)}</strong><br>{_text(figures(fleet), _MAX_LINE_LENGTH)}</p>",
+        f"<p><strong>{_text(heading)}</strong><br>{_text(totals(fleet), _MAX_LINE_LENGTH)}</p>",
         _trouble(fleet),
         _table(fleet),
         str(fleet_chart(fleet)) if fleet.samples else "",
@@ -48,8 +48,8 @@ def bundle(fleet: Fleet, heading: str) -> dict[str, str]:
     return {"text/plain": line, "text/html": f'<div class="primepods-live">{"".join(parts)}</div>'}
 
 
-def figures(fleet: Fleet) -> str:
-    """Return a fleet's figures in a line."""
+def totals(fleet: Fleet) -> str:
+    """Return the totals of a fleet as one line."""
     parts = [f"{count:,} {condition}" for condition, count in fleet.counts.items()]
     if fleet.unseen:
         parts.append(f"{fleet.unseen:,} not seen yet")

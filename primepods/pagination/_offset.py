@@ -80,7 +80,7 @@ class OffsetReader(Generic[T]):
         self.rows: KnownRows[T] = KnownRows(source)
         self._last: _AnchoredPage[T] | None = None
         self._longest_page = 0
-        """Rows of the longest page."""
+        """Number of rows of the longest page."""
         self._highest_count = 0
         """The highest count that the server has stated and not corrected."""
         self._contradictions = 0
@@ -182,7 +182,7 @@ class OffsetReader(Generic[T]):
         """Return whether more rows may follow a page.
 
         A full page may be followed by more rows, whatever the count says. A shorter page is the last if the
-        count agrees. A page of one row leads no further: with the overlap, the next offset would be the same.
+        count agrees. After a page of one row, the overlap would make the next offset the same.
         """
         is_full = len(page.rows) >= min(self.limit, page.limit)
         return len(page.rows) > 1 and (is_full or page.total_count != end)
@@ -213,7 +213,7 @@ class OffsetReader(Generic[T]):
             ProtocolError: Several reads have not found the missing rows.
         """
         known, last = len(self.rows), self._reread
-        # The last reread found nothing new: the server's count includes rows that it lists twice.
+        # If the last reread found nothing new, the server counts rows that it lists twice.
         found_nothing_new = last is not None and known == last.known_before
         if known >= self._highest_count or found_nothing_new:
             return False

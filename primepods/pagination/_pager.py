@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class AsyncPager(Generic[T]):
-    """A list, read page by page as it is iterated. Each iteration reads it anew.
+    """A list, read page by page as it is iterated. Each iteration reads it again.
 
     ``async for item in pager`` yields each item once; ``pager.pages()`` yields the same items as
     :class:`Page` objects. The first page is requested when the first item is wanted. When a second
@@ -99,7 +99,7 @@ class AsyncPager(Generic[T]):
             async for page in pages:
                 items += page.data
         except PrimePodsError as exc:
-            # Without its frames: this one would make a reference cycle with it.
+            # Drop its frames: this one would make a reference cycle with it.
             return items, exc.with_traceback(None)
         finally:
             await pages.aclose()

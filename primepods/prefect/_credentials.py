@@ -16,7 +16,7 @@ class PrimeCredentials(CredentialsBlock):
     Prefect encrypts the key in its database, and shows stars instead of it.
 
     Attributes:
-        api_key: The API key, with the permission Instances: Read and Write.
+        api_key: The API key, with the permission Instances (Read and Write).
         team_id: The team that pays; default: the worker's ``PRIME_TEAM_ID``, or no team.
         base_url: The API's base URL; default: the worker's ``PRIME_API_BASE_URL``, or the public API.
 
@@ -38,7 +38,7 @@ class PrimeCredentials(CredentialsBlock):
     )
 
     api_key: SecretStr = Field(
-        title="API Key", description="An API key with the permission Instances: Read and Write."
+        title="API Key", description="An API key with the permission Instances (Read and Write)."
     )
     team_id: str | None = Field(
         default=None,

@@ -140,7 +140,7 @@ def checked_env(env: Mapping[str, str | None]) -> dict[str, str]:
         if not _VARIABLE.fullmatch(name) or "\0" in (value or ""):
             raise ValueError(
                 f"The environment variable {name!r} cannot be set on the pod: names are letters, digits and "
-                "_, and values hold no NUL. Change `env` in the job variables."
+                "_, and values must not contain NUL. Change `env` in the job variables."
             )
     return {name: value for name, value in env.items() if value is not None}
 

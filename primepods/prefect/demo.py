@@ -1,7 +1,7 @@
 """``python -m primepods.prefect.demo``: a complete pipeline on this machine, without an account.
 
-Starts a Prefect server, an emulator of the API and a worker, deploys :func:`train`, runs it four times, and
-prints the URL of the runs. It cleans up when it ends.
+Starts a Prefect server, an emulator of the API and a worker, deploys the flow "train", runs it, and prints
+the URL of the runs. It cleans up when it ends.
 """
 
 import argparse
@@ -56,12 +56,12 @@ def train(epochs: int = 3) -> float:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the demo; ``argv`` are the arguments after its name."""
     parser = argparse.ArgumentParser("python -m primepods.prefect.demo", description=__doc__)
-    parser.add_argument("--runs", type=int, default=4, help="flow runs, a pod each (default: 4)")
+    parser.add_argument("--runs", type=int, default=4, help="number of flow runs (default: 4)")
     parser.add_argument("--port", type=int, default=0, help="port of the server (default: any free one)")
-    parser.add_argument("--boot-seconds", type=float, default=5.0, help="about how long a pod boots")
-    parser.add_argument("--once", action="store_true", help="end when all have run; else with Ctrl-C")
+    parser.add_argument("--boot-seconds", type=float, default=5.0, help="typical boot time (default: 5)")
+    parser.add_argument("--once", action="store_true", help="exit after the last run, not at Ctrl-C")
     options = parser.parse_args(argv)
-    # The default action would end this process at once, and leave the others running.
+    # By default, SIGTERM would end this process without cleanup, and leave its child processes running.
     signal.signal(signal.SIGTERM, _exit)
     port = options.port or _free_port()
     url = f"http://127.0.0.1:{port}/api"
@@ -87,10 +87,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             with _prefect(settings, *worker):
                 runs = anyio.run(_run, url, options.runs)
                 _wait_until(lambda: not emulator.pods, _DELETION_TIMEOUT)
-                rented = len(emulator.requests.where(method="POST"))
+                rented = len(emulator.requests.where(on="create", status=200))
                 _print(f"{rented} pods were rented, {len(emulator.pods)} are left.")
                 if not options.once:
-                    _print(f"See http://127.0.0.1:{port}/runs; Ctrl-C ends it all.")
+                    _print(f"See http://127.0.0.1:{port}/runs. Press Ctrl-C to stop.")
                     with suppress(KeyboardInterrupt):
                         signal.pause()
     if any(run.state_name != "Completed" for run in runs):
@@ -154,20 +154,22 @@ def _prefect(settings: dict[str, str], *words: str) -> Generator[subprocess.Pope
 
 
 def _wait_for_server(url: str, server: subprocess.Popen[bytes]) -> None:
-    def has_started_or_ended() -> bool:
+    def poll_server() -> bool:
+        """Return whether the server responds, or its process has ended."""
         with suppress(httpx.TransportError):
             return httpx.get(f"{url}/health").is_success
         return server.poll() is not None
 
-    _wait_until(has_started_or_ended, _START_TIMEOUT)
-    if server.poll() is not None:
-        raise SystemExit("The Prefect server did not start. See what `prefect server start` says.")
+    if not _wait_until(poll_server, _START_TIMEOUT) or server.poll() is not None:
+        raise SystemExit("The Prefect server did not start. Run `prefect server start` to see why.")
 
 
-def _wait_until(condition: Callable[[], bool], timeout: float) -> None:
+def _wait_until(condition: Callable[[], bool], timeout: float) -> bool:
+    """Wait at most ``timeout`` seconds; return whether the condition became true."""
     deadline = time.monotonic() + timeout
-    while not condition() and time.monotonic() < deadline:
+    while not (is_true := condition()) and time.monotonic() < deadline:
         time.sleep(0.2)
+    return is_true
 
 
 def _exit(number: int, _: object) -> NoReturn:

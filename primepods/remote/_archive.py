@@ -48,7 +48,7 @@ def pack(source: Path, exclusion: Exclusion, progress: Progress, stream: BinaryI
     Links stay links. Sockets, pipes and devices are left out.
 
     Raises:
-        TransferError: A file changed while it was read, or does not tell its size.
+        TransferError: A file changed while it was read, or its size is unknown.
         OSError: A file cannot be read, or the reader is gone.
     """
     # GNU's format: it allows names of any bytes, and every tar reads it.
@@ -64,7 +64,7 @@ def pack(source: Path, exclusion: Exclusion, progress: Progress, stream: BinaryI
 def _walk(path: Path, name: str, exclusion: Exclusion) -> Iterator[tuple[Path, str, os.stat_result]]:
     """Yield all files, links and folders with their names below the source, which has an empty name.
 
-    A folder comes after its content: BusyBox's ``tar`` sets its time when it comes.
+    A folder comes after its content, because BusyBox's ``tar`` sets the folder's time when it reads it.
     """
     status = path.lstat()
     is_folder = stat.S_ISDIR(status.st_mode)
@@ -84,11 +84,12 @@ def _add(archive: tarfile.TarFile, path: Path, name: str, status: os.stat_result
             member.mode |= OWNER_MODES
         archive.addfile(member)
         return
-    # Opened before it is looked at: another file may get its name at any time, or a link, or a pipe.
+    # Open it before its type is read: a link, a pipe or another file may get its name at any time.
     with open(path, "rb", opener=_open_file) as file:
         member = _without_owner(archive.gettarinfo(arcname=name, fileobj=file), path)
         if member.isreg() and not member.size and file.read(1):
-            raise TransferError(f"{path} does not tell its size, as files in /proc: copy it to another file.")
+            problem = f"The size of {path} is unknown, as for files in /proc"
+            raise TransferError(f"{problem}: copy it to another file.")
         try:
             archive.addfile(member, _CountingFile(file, progress))
         except _ShorterError:
@@ -109,7 +110,7 @@ def _without_owner(member: tarfile.TarInfo | None, path: Path) -> tarfile.TarInf
 
 
 class _ShorterError(Exception):
-    """A file ended before its size."""
+    """A file ended before its stated size."""
 
 
 class _CountingFile:

@@ -1,4 +1,4 @@
-"""Output in a background thread, so that a reader that stalls delays nobody."""
+"""Output in a background thread, so that a reader that stalls does not block the event loop."""
 
 from __future__ import annotations
 

@@ -21,9 +21,9 @@ from .results import CommandResult, OnLine, OutputLine, Stream
 MAX_CAPTURED: Final = 16 << 20
 """Number of last bytes of output to keep."""
 MAX_CAPTURED_IF_STREAMED: Final = 64 << 10
-"""The same with ``on_line`` or ``capture=False``."""
+"""Number of last bytes of output to keep with ``on_line`` or ``capture=False``."""
 _MAX_SHOWN: Final = 500
-"""Characters of output in a message."""
+"""Max characters of output in a message."""
 
 
 class Command:
@@ -54,7 +54,7 @@ class Command:
         self._shown = quote(command)
         size = None if data is None else len(data)
         script = command_script(command, env=env or {}, cwd=cwd, input_size=size)
-        # The standard input of ssh stays open behind it: its end ends the command.
+        # The standard input of ssh stays open after the input: its end would end the command.
         self._script = script + (data or b"")
         self._timeout = timeout
         self._stdout = _Output("stdout", on_line, capture=capture, node=node)
@@ -64,7 +64,7 @@ class Command:
         """Run the command.
 
         Raises:
-            LoginError: The pod refused all logins. Nothing was run.
+            LoginError: No login succeeded. Nothing was run.
             CommandTimeoutError: The command ran too long.
             ConnectionLostError: ``ssh`` has failed. The command may have run.
             ConfigError: ``ssh`` is missing, or the folder for host keys is unusable.

@@ -112,7 +112,7 @@ class Upload(_Copy):
             raise TransferError(
                 f"{os.fspath(local)} is neither a file nor a folder. Only these can be copied."
             )
-        # The name that was given, also if it is that of a link.
+        # Use the given name, even of a link.
         self._script = upload_script(remote, kind=kind, name=path.name)
         self._is_sent = False
 
@@ -195,9 +195,9 @@ class Download(_Copy):
             end = (end + piece)[-len(ready) :]
         kind = stream.readline(len(b"folder\n"))
         if kind not in {b"folder\n", b"file\n"}:
-            # The script has failed, or the connection is lost: then little follows.
+            # After a failed script or a lost connection, little follows.
             if len(stream.read(_CHUNK_SIZE)) == _CHUNK_SIZE:
-                raise TransferError(f"Could not copy {self._description}: the pod sent something else.")
+                raise TransferError(f"Could not copy {self._description}: the pod sent no archive.")
             return
         self._is_source_folder = kind == b"folder\n"
         self._folder = create_staging(self._target)
@@ -209,7 +209,7 @@ class Download(_Copy):
             else:
                 unpack_file(stream, staged, self._file_target(), self._progress)
         except CutShortError:
-            # So does a lost connection, or an error of `tar`: `run` checks for these first.
+            # Also after a lost connection or an error of `tar`: `run` checks for these first.
             self._is_cut_short = True
 
     def _place(self, staged: Path) -> None:

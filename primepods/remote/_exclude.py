@@ -57,7 +57,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
     except re.error:
         pass
     raise ValueError(
-        f"exclude has {quote(pattern)}, which is no pattern: write it like .git, *.pyc or /build"
+        f"exclude has {quote(pattern)}, which is not a pattern: write it like .git, *.pyc or /build"
     )
 
 

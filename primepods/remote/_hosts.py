@@ -1,7 +1,8 @@
-"""Pods in ``~/.ssh/config``: a file of our own beside it, and one ``Include`` line in it.
+"""Pods as hosts of ssh: a file of our own, which ``~/.ssh/config`` includes.
 
 Our file has a comment with the data of each pod, and the ``Host`` blocks made from these comments. Only
-``install_hosts`` creates it. The functions block.
+``install_hosts`` creates it. The functions read and write files, and block, except for ``note_hosts`` with
+``in_thread``.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class HostEntry:
     Attributes:
         pod_id: Its id.
         name: Its name.
-        nodes: How to log in to each node; ``None`` for one without an address.
+        nodes: SSH login of each node; ``None`` for a node without an address.
     """
 
     pod_id: str
@@ -67,7 +68,7 @@ class HostEntry:
         """Return the entry of a comment in our file.
 
         Raises:
-            ValueError: It is none.
+            ValueError: The line is not an entry. Also raises TypeError.
         """
         pod_id, name, nodes = json.loads(line.removeprefix(_DATA))
         return cls(pod_id, name, tuple(None if node is None else SSHTarget(*node) for node in nodes))
@@ -79,7 +80,8 @@ class HostEntry:
     def aliases(self, host: str) -> list[str]:
         """Return an alias for each node.
 
-        Host names contain no underscore: with ``pod_``, a pod named ``github.com`` cannot replace that host.
+        With the prefix ``pod_``, a pod named ``github.com`` cannot replace that host: the names of hosts on
+        the internet have no underscore.
         """
         if len(self.nodes) == 1:
             return [f"pod_{host}"]
@@ -101,8 +103,7 @@ def hosts_file() -> Path:
 def choose_aliases(entries: Iterable[HostEntry]) -> dict[str, list[tuple[str, ...]]]:
     """Return the aliases of each pod's nodes: the name, or the id if other pods have that; the id's prefix.
 
-    The name and the prefix are left out if another pod has the same alias; so are pods whose name and id are
-    not valid host names.
+    The name and the prefix are left out if another pod has the same alias; so are pods without a valid alias.
     """
     groups = {
         entry.pod_id: [entry.aliases(text) for text in (entry.name, entry.pod_id, entry.pod_id[:_SHORT_ID])]
@@ -140,10 +141,11 @@ def config_blocks(entries: Iterable[HostEntry]) -> str:
 
 
 def install_hosts(entries: Iterable[HostEntry]) -> None:
-    """Write our file anew, with these pods, and the ``Include`` line.
+    """Replace our file by one for these pods, and add the ``Include`` line.
 
     Raises:
-        ConfigError: A file cannot be written, or the path cannot be named in it.
+        ConfigError: A file cannot be written, or ssh cannot include its path.
+        OSError: A file cannot be read.
     """
     with _locked():
         own, line = hosts_file(), _include_pattern()
@@ -157,10 +159,11 @@ def install_hosts(entries: Iterable[HostEntry]) -> None:
 
 
 def uninstall_hosts() -> None:
-    """Remove our file and the ``Include`` line; the rest of the user's file is as it was.
+    """Remove our file and the ``Include`` line; delete ``config`` if we created it and it is empty now.
 
     Raises:
         ConfigError: A file cannot be written.
+        OSError: A file cannot be read.
     """
     with _locked():
         own, user = hosts_file(), _user_file()
@@ -179,7 +182,7 @@ def uninstall_hosts() -> None:
 def note_hosts(
     added: Iterable[HostEntry] = (), removed: Iterable[str] = (), *, in_thread: bool = False
 ) -> None:
-    """Change the pods in our file, if it is there; an error is logged. Calls take effect in their order.
+    """Update the pods in our file, if it exists, in the order of the calls; errors are logged.
 
     Args:
         added: Pods that are ready.
@@ -195,7 +198,8 @@ def note_hosts(
     if not in_thread:
         _apply_notes()
         return
-    # Not a daemon: the interpreter's exit waits for it. During that, no thread can be started.
+    # Not a daemon, so that the interpreter's exit waits for it. During the exit, no thread can be started:
+    # the change is lost.
     with suppress(RuntimeError):
         threading.Thread(target=_apply_notes, name="primepods-hosts").start()
 
@@ -206,31 +210,32 @@ def _apply_notes() -> None:
             text = hosts_file().read_text(encoding="utf-8")
             entries = _parse(text)
             changed = dict(entries)
-            # All that were made so far, in their order, whichever thread is first.
+            # Apply all pending changes in order, also those of other threads.
             while _notes:
                 added, removed = _notes.popleft()
                 changed |= {entry.pod_id: entry for entry in added if any(entry.nodes)}
                 changed = {pod_id: entry for pod_id, entry in changed.items() if pod_id not in removed}
-            # Not if it is of another state folder, such as that of an emulator.
+            # Leave a file alone that belongs to another state folder, such as that of an emulator.
             if changed != entries and _keys_line() in text:
                 _write_own(changed.values(), is_created=_CREATED in text)
     except (OSError, UnicodeDecodeError, ConfigError) as exc:
         _notes.clear()
-        _log.warning("The pods in ~/.ssh/config could not be updated: %s", exc)
+        _log.warning("The pods of ssh were not updated (see primepods ssh-config --install): %s", exc)
 
 
 def find_host_alias(pod_id: str, node: int) -> str | None:
     """Return the alias of a node in our file; ``None`` if it has none.
 
     Raises:
-        OSError: The file cannot be read.
+        OSError: The file cannot be read. Also raises UnicodeDecodeError.
+        ConfigError: There is no home directory.
     """
     aliases = choose_aliases(_parse(hosts_file().read_text(encoding="utf-8")).values())
     return aliases[pod_id][node][0] if pod_id in aliases else None
 
 
 def _parse(text: str) -> dict[str, HostEntry]:
-    """Return the entries in our file, by id; a line that cannot be read is left out."""
+    """Return the entries in our file, by id; ignore lines that cannot be parsed."""
     entries: dict[str, HostEntry] = {}
     for line in text.splitlines():
         with suppress(ValueError, TypeError):
@@ -267,12 +272,12 @@ def _include_line() -> bytes:
 
 
 def _user_file() -> Path:
-    """Return the user's file; the target of a link."""
+    """Return the path of ``~/.ssh/config``, with symbolic links resolved."""
     return hosts_file().with_name("config").resolve()
 
 
 def _replace(path: Path, data: bytes, *, mode: int | None = None) -> None:
-    """Replace a file's content, completely or not at all, and keep its mode if none is given.
+    """Replace a file's content atomically; keep its mode unless ``mode`` is given.
 
     Raises:
         ConfigError: It cannot be written.
@@ -287,7 +292,7 @@ def _replace(path: Path, data: bytes, *, mode: int | None = None) -> None:
             os.fsync(file.fileno())
             owner = (path if path.exists() else path.parent).stat().st_uid
             if hasattr(os, "fchown") and owner != os.geteuid():
-                # As root with the user's HOME: a file that ssh cannot read would stop all logins.
+                # Under sudo with the user's HOME: keep the owner, since ssh fails if it cannot read the file.
                 os.fchown(file.fileno(), owner, -1)
         draft.chmod(mode)
         draft.replace(path)
@@ -299,16 +304,18 @@ def _replace(path: Path, data: bytes, *, mode: int | None = None) -> None:
 
 @contextmanager
 def _locked() -> Generator[None]:
-    """Let one process at a time change the files.
+    """Lock the files, so that one process at a time changes them; without file locks (Windows), do nothing.
 
     Raises:
-        ConfigError: Another process has locked them for ten seconds, or the lock cannot be written.
+        ConfigError: Another process has held the lock for ten seconds, or the lock cannot be opened.
     """
     try:
         hosts_file().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = lock_file(_lock_path(), attempts=_LOCK_ATTEMPTS)
     except OSError as exc:
-        raise ConfigError(f"The folder ~/.ssh cannot be written: {exc.strerror}.") from None
+        raise ConfigError(
+            f"{_lock_path()} cannot be opened: {exc.strerror}. Check the owner of ~/.ssh and of this file."
+        ) from None
     if descriptor < 0:
         raise ConfigError("Another process is changing ~/.ssh/config. Try again.")
     try:

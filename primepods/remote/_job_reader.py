@@ -1,4 +1,4 @@
-"""Reader of a job's output: by offset, through any number of connections."""
+"""Reader of a job's output, which continues at its offset after a lost connection."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from .results import JobState, OutputLine, Stream
 
 _HEADER: Final = re.compile(rb"(stdout|stderr) (\d{1,15}) (\d{1,7})")
 _MAX_HEADER: Final = 4_096
+_MAX_NAMED: Final = 10
+"""Max jobs that an error names."""
 _STDERR_UNIT: Final = 1 << 48
 """An offset is one number for both streams: bytes of stdout, plus this times bytes of stderr."""
 
@@ -41,8 +43,9 @@ class JobReader:
         pod_id: The pod.
         name: The job.
         connection: Makes the connections.
-        positions: Number of bytes read, by stream.
-        tail: Bytes to read of each stream, after the job's end; ``None`` for all, while it runs.
+        positions: Position of the next byte, by stream.
+        tail: Number of last bytes of each stream to read once the job has ended; ``None`` to read everything
+            from ``positions`` as it arrives. ``None`` from when the positions are known.
         state: The job's state, once all has been read.
     """
 
@@ -54,18 +57,18 @@ class JobReader:
     state: JobState | None = attrs.field(default=None, init=False)
     _session: Session | None = attrs.field(default=None, init=False)
     _buffer: bytes = attrs.field(default=b"", init=False)
-    """Beginning of a header."""
+    """Incomplete header line."""
     _frame: tuple[Stream, int] = attrs.field(default=("stdout", 0), init=False)
-    """The stream of the current frame, and the number of bytes that are missing."""
+    """Stream of the current frame, and the number of its bytes still to read."""
     _printed: str = attrs.field(default="", init=False)
 
     async def read(self) -> list[tuple[Stream, bytes]]:
-        """Return the next output; empty at the job's end. A call that was cancelled may be repeated.
+        """Return the next output; empty at the job's end. A cancelled call can be repeated.
 
         Raises:
             JobError: The pod has no such job, or it has ended without an exit code.
-            LoginError: The pod refused all logins.
-            ConnectionLostError: The connection was lost, and the time for another has passed.
+            LoginError: The first login failed, or a later one was refused.
+            ConnectionLostError: The connection was lost, and not restored within ``reconnect`` seconds.
         """
         while self.state is None:
             session = self._session or await self._connect()
@@ -78,7 +81,7 @@ class JobReader:
         if self.state.exit_code is None:
             raise JobError(
                 f"The job {self.name} on pod {self.pod_id} has no exit code: the pod was restarted, or "
-                "somebody killed the job's supervisor. Its output so far is there; start another job.",
+                "somebody killed the job's supervisor. Its output can still be read. Start another job.",
                 pod_id=self.pod_id,
                 name=self.name,
             )
@@ -103,7 +106,7 @@ class JobReader:
         return session
 
     async def _end_connection(self, code: int | None) -> None:
-        """Close a connection that has ended, and find out whether the job has."""
+        """Close a connection that has ended; set ``state`` if the job has ended, too."""
         await self.aclose()
         if code is None:
             await self.connection.note_loss()
@@ -114,7 +117,7 @@ class JobReader:
         self.state = states[self.name]
 
     def _parse(self, data: bytes) -> list[tuple[Stream, bytes]]:
-        """Return the output in a piece of frames."""
+        """Parse received bytes, and return the output in them."""
         pieces: list[tuple[Stream, bytes]] = []
         data = self._buffer + data
         while data:
@@ -136,14 +139,14 @@ class JobReader:
     def _read_header(self, line: bytes) -> None:
         header = _HEADER.fullmatch(line)
         if header is None:
-            # The states of this job, or of all, which are few.
+            # A state of this job or, if it does not exist, of each job. Keep at most 1 MiB.
             self._printed = f"{self._printed}{line[:_MAX_HEADER].decode(errors='replace')}\n"[-(1 << 20) :]
             return
         stream: Stream = "stdout" if header[1] == b"stdout" else "stderr"
         self._frame = stream, int(header[3])
         if self.tail is not None:
             self.positions[stream] = int(header[2])
-            # stderr is the second: from now on both positions are known.
+            # The header of stderr comes second: now both positions are known.
             self.tail = None if stream == "stderr" else self.tail
 
 
@@ -163,9 +166,9 @@ class JobLines:
         self._has_ended = False
 
     async def read(self) -> list[OutputLine]:
-        """Return all lines that have come since; wait for one; none at the job's end.
+        """Return the lines that arrived since the last call, at least one; an empty list at the job's end.
 
-        A call that was cancelled may be repeated.
+        A cancelled call can be repeated.
         """
         lines: list[OutputLine] = []
         while not lines and not self._has_ended:
@@ -184,12 +187,15 @@ class JobLines:
             yield OutputLine(text=text, stream=stream, offset=_join_offset(self._positions))
 
     async def aclose(self) -> None:
-        """End the reading, and its connection."""
+        """Stop reading, and close the connection."""
         self._has_ended = True
         await self._reader.aclose()
 
 
 def missing_job_error(pod_id: str, name: str, others: list[str]) -> JobError:
     """Return the error for a job that the pod does not have."""
-    there = f"It has: {', '.join(sorted(others)[:10])}." if others else "It has none."
+    names = ", ".join(sorted(others)[:_MAX_NAMED])
+    there = f"It has: {names}." if others else "It has none."
+    if len(others) > _MAX_NAMED:
+        there = f"It has {len(others):,} jobs, such as {names}."
     return JobError(f"Pod {pod_id} has no job {name}. {there}", pod_id=pod_id, name=name)

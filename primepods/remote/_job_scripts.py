@@ -1,4 +1,4 @@
-"""The script of jobs, and the states that it prints."""
+"""Scripts that start, follow and stop jobs, and the parser of the states that they print."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _STATE: Final = re.compile(
 
 
 def check_job_name(name: str) -> str:
-    """Return the name of a job.
+    """Check a job's name, and return it.
 
     Raises:
         TypeError: It is not a string.
-        ValueError: It is not a name.
+        ValueError: It is not a valid job name.
     """
     if not re.fullmatch(_NAME, check_string("name", name)):
         raise ValueError(
@@ -41,7 +41,8 @@ def start_script(
 
     Raises:
         TypeError: An argument is not a string.
-        ValueError: The command is empty, or a folder or variable is invalid. The message shows no value.
+        ValueError: The command is empty or contains a NUL, or a folder or variable is invalid. The message
+            does not show the value of a variable.
     """
     folder = "." if cwd is None else remote_path("cwd", cwd)
     return job_script("start", name, token, command_line(command), folder, *assignments(env))
@@ -53,7 +54,7 @@ def job_script(action: str, name: str, *arguments: str) -> bytes:
 
 
 def parse_states(printed: str) -> Iterator[JobState]:
-    """Return the states in a script's output; other lines are left out."""
+    """Yield the states in a script's output; ignore other lines."""
     for found in filter(None, map(_STATE.fullmatch, printed.splitlines())):
         yield JobState(
             name=found["name"],

@@ -24,7 +24,7 @@ from .options import SSHOptions, host_alias, is_emulated, known_hosts
 
 _RETRY_INTERVAL: Final = 2.0
 _REFUSED_INTERVAL: Final = 6.0
-"""Seconds between logins that were refused: OpenSSH's server locks out whom it refuses every five seconds."""
+"""Seconds after a refused login: OpenSSH's server locks out clients with a refusal every five seconds."""
 _MAX_LOGINS: Final = 4
 """Max concurrent logins: OpenSSH's server starts to refuse logins when ten are in progress."""
 _WARNING_INTERVAL: Final = 60.0
@@ -50,7 +50,7 @@ class Login:
         options: The login options.
         label: The pod's id for messages, with the node's number if the pod has several.
         machine: The name under which the node's host key is stored; see :func:`machine_name`.
-        ip: The node's address as the API names it.
+        ip: The node's address in the API's response.
     """
 
     pod_id: str
@@ -102,7 +102,7 @@ class Login:
                 if session is not None:
                     return session
                 await self._raise_if_permanent(message, is_first=not said)
-                # After a refusal, the server may reset connections for a while, which says nothing new.
+                # After a refusal, the server may reset connections for a while, which is not news.
                 if not _is_refusal(said) or _is_refusal(message):
                     said = message
                 if anyio.current_time() >= next_warning:
@@ -116,7 +116,7 @@ class Login:
                         said,
                     )
                 if offered is None and _is_refusal(said):
-                    # Now, since the server may refuse to answer later.
+                    # Ask for them now: later, the server may not respond any more.
                     offered = await self._offered_keys()
                 await anyio.sleep(_REFUSED_INTERVAL if _is_refusal(said) else _RETRY_INTERVAL)
         raise self._timeout_error(said or "ssh said nothing", offered or [])

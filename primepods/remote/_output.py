@@ -64,7 +64,7 @@ class MarkedOutput:
         return rest
 
     def _len_of_partial_mark(self, output: bytes) -> int:
-        """Return the length of the beginning of an exit mark with which the output ends."""
+        """Return the length of a partial exit mark at the end of the output."""
         without_code = output.rstrip(b"0123456789")
         if len(output) - len(without_code) <= _MAX_DIGITS and without_code.endswith(self._exit):
             return len(output) - len(without_code) + len(self._exit)
@@ -129,7 +129,7 @@ class Tail:
 
     @property
     def is_truncated(self) -> bool:
-        """Whether the beginning is missing."""
+        """Whether the start is missing."""
         return self._total > self._limit
 
     def add(self, data: bytes) -> None:

@@ -102,7 +102,7 @@ def _moves(staged: Path, target: Path) -> Iterator[tuple[Path, Path]]:
 def _check_kind(staged: Path, target: Path) -> None:
     if _is_folder(staged) and os.path.lexists(target):
         raise TransferError(f"{target} is a folder on the pod, but not here. Nothing was changed.")
-    # Also a link to a folder is no place for a file: it may be somebody's way to that folder.
+    # Do not replace a link to a folder by a file, either: others may use the link.
     if not _is_folder(staged) and _is_folder(target):
         raise TransferError(f"{target} is a folder here, but not on the pod. Nothing was changed.")
 

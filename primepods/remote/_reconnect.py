@@ -49,9 +49,9 @@ class Reconnection:
     Args:
         get_login: Returns the login.
         timeout: Seconds to try to connect again after a loss.
-        state: What is told of a loss, such as "Its command goes on".
-        remedy: What is told when there is no other connection in time.
-        ends_with_pod: Whether it is an error at once that the API does not know the pod any more.
+        state: Phrase for the log after a loss, such as "Its ports cannot be reached".
+        remedy: End of the message of the error if no connection succeeds in time.
+        ends_with_pod: Whether to raise at once if the API does not know the pod any more.
 
     Attributes:
         lost_at: When the last good connection was lost; ``None`` if none was.
@@ -77,8 +77,8 @@ class Reconnection:
             first: Options of ``ssh`` that override all others.
 
         Raises:
-            LoginError: The pod refused all logins, or no other login can succeed.
-            ConnectionLostError: A connection was lost, and there was no other in time.
+            LoginError: No login succeeded, or none can, such as after a change of the host key.
+            ConnectionLostError: A connection was lost, and not restored in time.
             NotFoundError: A connection was lost, and the API does not know the pod any more.
         """
         if self._login is None or self.lost_at is None:
@@ -110,8 +110,8 @@ class Reconnection:
                     raise  # such as a changed host key
                 error = exc
         raise ConnectionLostError(
-            f"The connection to pod {login.label} was lost, and there was no other within "
-            f"{self._timeout:g} s. {self._remedy}",
+            f"The connection to pod {login.label} was lost, and not restored within {self._timeout:g} s. "
+            f"{self._remedy}",
             pod_id=login.pod_id,
         ) from error
 
@@ -122,7 +122,7 @@ class Reconnection:
             await connection.__aexit__(None, None, None)
 
     async def note_loss(self) -> None:
-        """Note that the connection was lost; after one that did not work, wait a moment."""
+        """Record the loss of the connection; after one that did not work, wait a moment."""
         now = anyio.current_time()
         if self.lost_at is None or now - self._connected_at > _MIN_GOOD_CONNECTION:
             self.lost_at = now

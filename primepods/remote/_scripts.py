@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Final
 
-from .._utils.arguments import check_string, check_words
+from .._utils.arguments import check_string, check_strings
 from .._utils.text import quote
 
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -48,7 +48,7 @@ def command_line(command: str | Sequence[str]) -> str:
         TypeError: It is not a string, nor strings.
         ValueError: It is empty or contains a NUL.
     """
-    line = command if isinstance(command, str) else shlex.join(check_words("command", command))
+    line = command if isinstance(command, str) else shlex.join(check_strings("command", command))
     if not line.strip():
         raise ValueError("command is empty")
     if "\0" in line:

@@ -135,7 +135,7 @@ class Session:
     async def receive(self, stream: Stream) -> bytes:
         """Return the next piece of the command's output; empty if the command or the connection has ended.
 
-        What may be a part of the last mark is not in it.
+        A piece that may be part of the last mark is kept back.
         """
         source, output = self._process.stdout, self.stdout
         if stream == "stderr":

@@ -1,6 +1,6 @@
 """Reader of the ``tar`` stream of a pod, which may send anything.
 
-The standard library's reader takes the beginning of an archive for all of it, and the memory for a name, and
+The standard library's reader takes the start of an archive for all of it, and the memory for a name, and
 the depth of its recursion, from the archive.
 """
 
@@ -17,7 +17,7 @@ from ..errors import TransferError
 _BLOCK: Final = 512
 _CHUNK_SIZE: Final = 256 * 1024
 _MAX_HEADER: Final = 64 * 1024
-"""Bytes of a long name, or of extended headers: Linux allows paths of 4 KiB."""
+"""Max bytes of a long name, or of extended headers: Linux allows paths of 4 KiB."""
 _MAX_REST: Final = 1 << 20
 """Bytes after the end of the archive: ``tar`` fills its last record."""
 _MAX_TIME: Final = 1 << 33
@@ -44,7 +44,7 @@ class ArchiveReader:
 
         Raises:
             CutShortError: The stream ended before that.
-            TransferError: It is no archive.
+            TransferError: It is not an archive.
         """
         fields: dict[str, str] = {}
         while True:
@@ -100,7 +100,7 @@ def _parse_header(block: bytes) -> tarfile.TarInfo:
     try:
         member = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError as exc:
-        raise TransferError(f"The pod sent something that is no archive: {exc}.") from None
+        raise TransferError(f"The pod sent something that is not an archive: {exc}.") from None
     if member.size < 0:
         raise TransferError(f"The pod sent a file of {member.size:,} bytes.")
     return member
@@ -128,9 +128,9 @@ def _apply(fields: dict[str, str], member: tarfile.TarInfo) -> None:
     member.linkname = fields.get("linkpath", member.linkname)
     try:
         member.size = int(fields.get("size", member.size))
-        # Within what every file system's times can be.
+        # Keep it within the range of all file systems.
         member.mtime = max(0, min(int(float(fields.get("mtime", member.mtime))), _MAX_TIME))
     except (ValueError, OverflowError):
-        raise TransferError(f"The pod sent {member.name!r} with a size or time that is no number.") from None
+        raise TransferError(f"The pod sent {member.name!r} with an invalid size or time.") from None
     if member.size < 0 or "GNU.sparse.major" in fields or member.type == tarfile.GNUTYPE_SPARSE:
         raise TransferError(f"The pod sent {member.name!r} in a form that cannot be read.")

@@ -22,9 +22,9 @@ _KEPT_MODES: Final = 0o755
 """Bits of the modes on the pod that a download keeps: no write permission for others."""
 _MAX_DEPTH: Final = 250
 _MAX_NAMES: Final = 64 << 20
-"""Characters of the names of folders and links, which are kept until all files are written."""
+"""Max characters of the names of folders and links, which are kept until all files are written."""
 _MAX_SHOWN: Final = 20
-"""Left out members to name in a message."""
+"""Max members named in a message."""
 _ERRORS_OF_NAMES: Final = {
     errno.EEXIST,
     errno.EINVAL,
@@ -73,7 +73,7 @@ def unpack_file(stream: BinaryIO, path: Path, target: Path, progress: Progress) 
     for member, content in ArchiveReader(stream).members():
         count += 1
         if not member.isreg() or count > 1:
-            raise TransferError("The pod sent something else than one file. Nothing was changed.")
+            raise TransferError("The pod sent something other than one file. Nothing was changed.")
         with _storing("", target):
             _write(member, content, path, progress)
     if not count:
@@ -92,7 +92,7 @@ def unpack_folder(stream: BinaryIO, folder: Path, target: Path, progress: Progre
         progress: Counts the bytes.
 
     Raises:
-        TransferError: It is no complete archive, or cannot be stored: a path is outside the folder.
+        TransferError: The archive is incomplete, or cannot be stored: a path is outside the folder.
         OSError: A file cannot be written.
     """
     links: dict[str, str] = {}
@@ -179,18 +179,18 @@ def _checked_path(name: str) -> str:
     """Return the normalised path of a member.
 
     Raises:
-        TransferError: The path is outside the folder, or no path.
+        TransferError: The path is outside the folder, or is not valid.
     """
     parts = [part for part in name.split("/") if part not in {"", "."}]
     if name.startswith("/") or ".." in parts:
         raise TransferError(f"The pod sent {name!r}, which is outside the folder. Nothing was changed.")
     if "\0" in name or len(parts) > _MAX_DEPTH:
-        raise TransferError(f"The pod sent {name[:100]!r}…, which is no path here. Nothing was changed.")
+        raise TransferError(f"The pod sent {name[:100]!r}…, which is not a path here. Nothing was changed.")
     return "/".join(parts) or "."
 
 
 def _stays_inside(name: str, target: str) -> bool:
-    """Return whether a link stays in the folder; ``..`` is allowed only at the beginning of its target."""
+    """Return whether a link stays in the folder; ``..`` is allowed only at the start of its target."""
     if not target or target.startswith("/") or "\0" in target:
         return False
     parts = [part for part in target.split("/") if part not in {"", "."}]

@@ -74,7 +74,7 @@ class AsyncForward:
         """Wait until the pod cannot be reached any more.
 
         Raises:
-            ConnectionLostError: The connection was lost, and there was no other for 15 minutes; or the pod
+            ConnectionLostError: The connection was lost, and not restored within 15 minutes; or the pod
                 forbids the forwarding of ports.
             LoginError: The pod cannot be logged in to any more.
             NotFoundError: The connection was lost, and the pod is gone.
@@ -87,7 +87,7 @@ class AsyncForward:
 
     async def __aenter__(self) -> Self:
         if self._task is not None:
-            raise RuntimeError("A forward can be used once.")
+            raise RuntimeError("A forward can be used only once.")
         self._ports = tuple((port, _choose_port(local), host) for port, local, host in self._ports)
         if len(set(self.local_ports)) < len(self._ports):
             raise ConfigError("Two of the ports have the same local port: choose another, or 0.")
@@ -127,8 +127,8 @@ class AsyncForward:
         """Forward the ports; when the connection is lost, make another one.
 
         Raises:
-            LoginError: The pod refused all logins.
-            ConnectionLostError: There was no other connection in time, or the pod forbids the forwarding.
+            LoginError: No login succeeded.
+            ConnectionLostError: The connection was not restored in time, or the pod forbids the forwarding.
         """
         # Without INFO, ssh does not say that a forwarded connection was refused.
         options = ["-o", "ExitOnForwardFailure=yes", "-o", "ClearAllForwardings=no", "-o", "LogLevel=INFO"]

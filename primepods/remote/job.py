@@ -46,10 +46,10 @@ class AsyncJob:
     def output(self, *, offset: int = 0, reconnect: float = 900.0) -> AsyncJobOutput:
         """Return an iterator over the lines of output, until the command has ended.
 
-        Lines of one stream are in order; those of the two streams are as close to it as can be told.
+        Lines of one stream are in order; the order between the two streams is approximate.
 
         Args:
-            offset: Where to begin: ``offset`` of the last line that you have.
+            offset: ``offset`` of the last line that you have; output after it is read.
             reconnect: Seconds to try to connect again after each lost connection.
         """
         return AsyncJobOutput(job_lines(self, offset, reconnect))
@@ -70,15 +70,15 @@ class AsyncJob:
             check: Whether a nonzero exit code is an error.
             capture: ``False`` passes the output to this process's own standard output and error, byte for
                 byte, as it arrives; the result then holds only the last 64 KiB of each.
-            offset: Where the output begins for ``capture=False``.
+            offset: Start of the output for ``capture=False``.
             reconnect: Seconds to try to connect again after each lost connection.
 
         Raises:
             CommandError: With ``check``: the exit code is not 0.
             CommandTimeoutError: The command still runs after ``timeout``.
             JobError: The pod has no such job, or the job has ended without an exit code.
-            LoginError: The pod refused all logins.
-            ConnectionLostError: The connection was lost, and there was no other for ``reconnect`` seconds.
+            LoginError: No login succeeded.
+            ConnectionLostError: The connection was lost, and not restored within ``reconnect`` seconds.
         """
         if timeout is not None:
             check_seconds("timeout", timeout)
@@ -138,7 +138,7 @@ class AsyncJob:
 
         Raises:
             JobError: The pod has no such job.
-            LoginError: The pod refused all logins.
+            LoginError: No login succeeded.
             ConnectionLostError: ``ssh`` has failed.
         """
         return await self._send("find")
@@ -151,7 +151,7 @@ class AsyncJob:
 
         Raises:
             JobError: The pod has no such job, or processes of it do not end.
-            LoginError: The pod refused all logins.
+            LoginError: No login succeeded.
             ConnectionLostError: ``ssh`` has failed. Stop it again: that does no harm.
         """
         check_seconds("grace", grace, minimum=0)
@@ -191,7 +191,7 @@ class AsyncJobOutput:
         return self._lines.popleft()
 
     async def aclose(self) -> None:
-        """End the iteration, and its connection."""
+        """Stop the iteration, and close its connection."""
         self._lines.clear()
         await self._source.aclose()
 
@@ -214,8 +214,8 @@ def _make_reader(job: AsyncJob, offset: int, reconnect: float) -> JobReader:
     if type(offset) is not int or offset < 0:
         raise ValueError(f"offset must be the offset of a line of output, got {quote(offset)}")
     get_login = job._get_login  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
-    remedy = f"The job {job.name} may still run: look for it again with pods.remote(…).job({job.name!r})."
-    connection = Reconnection(get_login, reconnect, "Its command goes on", remedy)
+    remedy = f"The job {job.name} may still run: continue with pods.remote(…).job({job.name!r})."
+    connection = Reconnection(get_login, reconnect, "Its command goes on unless it restarts", remedy)
     return JobReader(job.pod_id, job.name, connection, split_offset(offset))
 
 
@@ -226,8 +226,8 @@ async def read_output(
 
     Args:
         job: The job.
-        stdout: Where to begin in its standard output.
-        stderr: Where to begin in its standard error.
+        stdout: Offset in its standard output.
+        stderr: Offset in its standard error.
         reconnect: Seconds to try to connect again after each lost connection.
         write: Called with each piece.
     """
@@ -284,7 +284,7 @@ async def run_job_script(
 
     Raises:
         JobError: The script has failed.
-        LoginError: The pod refused all logins.
+        LoginError: No login succeeded.
         ConnectionLostError: Connections were lost for as long as a login may take.
     """
     login = await get_login()

@@ -17,7 +17,7 @@ from typing import Final
 import anyio
 import attrs
 
-from .._utils.arguments import check_seconds, check_string, check_words
+from .._utils.arguments import check_seconds, check_string, check_strings
 from .._utils.text import clip, one_line, quote
 from ..config import default_ssh_command, environment_without_key, lease_folder
 from ..errors import ConfigError
@@ -51,9 +51,9 @@ def _check_timeout(_: object, __: object, value: float) -> None:
 
 
 def _to_options(value: Sequence[str]) -> tuple[str, ...]:
-    options = check_words("ssh_options", value)
+    options = check_strings("ssh_options", value)
     try:
-        _EXAMPLE.argv(*options)  # rejects words that are no options
+        _EXAMPLE.argv(*options)  # rejects words that are not options
     except ValueError as exc:
         # The message begins with `options`; the parameter here is `ssh_options`.
         raise ValueError(f"ssh_{exc}") from None
@@ -84,7 +84,7 @@ class SSHOptions:
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: An argument is no number of seconds, no option of ``ssh``, or no program.
+        ValueError: An argument is not a number of seconds, an option of ``ssh``, or a program.
     """
 
     login_timeout: float = attrs.field(default=300.0, validator=_check_timeout)

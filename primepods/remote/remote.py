@@ -93,7 +93,7 @@ class AsyncRemote:
                 byte, as it arrives; the result holds the last 64 KiB of each.
 
         Raises:
-            LoginError: The pod refused all logins. Nothing was run.
+            LoginError: No login succeeded. Nothing was run.
             CommandError: With ``check``: the exit code is not 0.
             CommandTimeoutError: The command ran longer than ``timeout``.
             ConnectionLostError: ``ssh`` has failed. The command may have run.
@@ -136,7 +136,7 @@ class AsyncRemote:
                 :meth:`run`.
 
         Raises:
-            LoginError: A node refused all logins, or has no address.
+            LoginError: No login to a node succeeded, or a node has no address.
             CommandError: The exit code on a node is not 0. Its message names the node.
             CommandTimeoutError: The command ran longer than ``timeout``.
             ConnectionLostError: ``ssh`` has failed. The command may have run.
@@ -191,7 +191,7 @@ class AsyncRemote:
 
         Raises:
             JobError: The pod has a job of this name, or cannot start this one.
-            LoginError: The pod refused all logins. Nothing was started.
+            LoginError: No login succeeded. Nothing was started.
             ConnectionLostError: ``ssh`` has failed several times. The command may have started.
             ConfigError: ``ssh`` is missing, or the folder for host keys is unusable.
         """
@@ -213,7 +213,7 @@ class AsyncRemote:
         """Return the pod's jobs, the oldest first.
 
         Raises:
-            LoginError: The pod refused all logins.
+            LoginError: No login succeeded.
             ConnectionLostError: ``ssh`` has failed.
         """
         from .job import list_jobs
@@ -230,11 +230,11 @@ class AsyncRemote:
         Args:
             port: The port on the pod. Nothing need listen there yet.
             local_port: The port of this machine; 0 for a free one.
-            host: The host as the pod names it; by default the pod itself.
+            host: Name or address of the host, as seen from the pod; by default the pod itself.
 
         Raises:
             ConfigError: In the block: the local port is in use, or ``ssh`` is missing.
-            LoginError: In the block: the pod refused all logins.
+            LoginError: In the block: no login succeeded.
         """
         return forward_ports(self, [(port, local_port, host)])
 
@@ -262,7 +262,7 @@ class AsyncRemote:
             on_progress: Callback for the bytes so far, often and at the end; see ``on_line`` of :meth:`run`.
 
         Raises:
-            LoginError: The pod refused all logins.
+            LoginError: No login succeeded.
             TransferError: The pod cannot store the copy: no space, no permission, a file in place of a
                 folder.
             ConnectionLostError: ``ssh`` has failed.
@@ -290,7 +290,7 @@ class AsyncRemote:
             on_progress: Callback for the bytes so far, often and at the end; see ``on_line`` of :meth:`run`.
 
         Raises:
-            LoginError: The pod refused all logins.
+            LoginError: No login succeeded.
             TransferError: There is no such file, it cannot be read, a path in it leads outside ``local``, or
                 something was left out.
             ConnectionLostError: ``ssh`` has failed.
@@ -301,7 +301,7 @@ class AsyncRemote:
         await Download(remote, local, on_progress).run(await self._get_login())
 
     async def _find_nodes(self, *, again: bool = False) -> tuple[Node, ...]:
-        """Return the nodes; with ``again``, a leased pod asks the API, as the others always do."""
+        """Return the nodes, from the API; a leased pod asks the API only with ``again``."""
         del again
         return await self._nodes() if callable(self._nodes) else self._nodes
 
@@ -356,7 +356,7 @@ async def wait_for_login(remote: AsyncRemote) -> None:
     """Wait until the pod accepts a login and runs ``true``.
 
     Raises:
-        LoginError: The pod refused all logins within the ``login_timeout``; nothing was run.
+        LoginError: No login succeeded within the ``login_timeout``; nothing was run.
         ConnectionLostError: ``ssh`` has failed after each login of that time.
         ConfigError: ``ssh`` is missing, or the folder for host keys is unusable.
     """
@@ -367,7 +367,7 @@ async def wait_for_login(remote: AsyncRemote) -> None:
         try:
             await remote.run("true")
         except ConnectionLostError:
-            # One that is cut says nothing about the pod.
+            # A lost connection says nothing about the pod.
             if anyio.current_time() >= ends_at:
                 raise
             await anyio.sleep(_LOGIN_INTERVAL)
@@ -403,7 +403,7 @@ async def rank_variables(nodes: Sequence[AsyncRemote]) -> list[dict[str, str]]:
     """Return the variables by which a program on each node finds the others; see :meth:`AsyncRemote.run_all`.
 
     Raises:
-        LoginError: The first node refused all logins.
+        LoginError: No login to the first node succeeded.
         CommandError: It has no free port.
         ConnectionLostError: ``ssh`` has failed.
     """
@@ -412,7 +412,7 @@ async def rank_variables(nodes: Sequence[AsyncRemote]) -> list[dict[str, str]]:
     port = (await nodes[0].run(["sh", "-c", _PRINT_FREE_PORT, "sh", *ports])).stdout.strip()
     shared = {"NNODES": str(len(nodes)), "MASTER_ADDR": login.address, "MASTER_PORT": port}
     variables = [{**shared, "NODE_RANK": str(rank)} for rank in range(len(nodes))]
-    return [each | {f"PET_{name}": value for name, value in each.items()} for each in variables]
+    return [node | {f"PET_{name}": value for name, value in node.items()} for node in variables]
 
 
 def measure_upload(local: str | os.PathLike[str], exclude: Exclusion) -> UploadSize:

@@ -22,7 +22,7 @@ class CommandResult(ToDict):
         stdout: The end of its standard output: at most 16 MiB, or 64 KiB if it was streamed.
         stderr: The end of its standard error, with the same limits.
         seconds: Its run time.
-        is_truncated: Whether the beginning of ``stdout`` or ``stderr`` is missing. If you need the whole
+        is_truncated: Whether the start of ``stdout`` or ``stderr`` is missing. If you need the whole
             output, write it to a file and download the file.
     """
 
@@ -40,7 +40,7 @@ class OutputLine(ToDict):
     Attributes:
         text: The line without its line end. It comes from the pod and may contain control characters.
         stream: ``"stdout"`` or ``"stderr"``.
-        offset: Where the next reading of a job's output may begin; 0 for a line of ``run``.
+        offset: Offset at which a job's output can be read on; 0 for a line of ``run``.
         node: The number of the pod's node, from 0, for a line of ``run_all``.
     """
 

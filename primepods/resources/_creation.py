@@ -63,7 +63,7 @@ class PodCreator:
         pods: Lists pods.
 
     Attributes:
-        limit: What all pods may cost an hour.
+        limit: Limit on the price of all pods per hour.
     """
 
     def __init__(self, executor: RequestExecutor, pods: PodsAPI) -> None:

@@ -46,7 +46,7 @@ class _Deletion:
             a response has shown the pod, or it need not exist.
         response: The response to DELETE, for messages.
         is_accepted: Whether that response said DELETING or TERMINATED, without naming the pod.
-        shown: How the API shows the pod, for messages; empty while unknown.
+        shown: The pod's state in the API, for messages; empty while unknown.
         is_absent: Whether the pod does not exist in the API.
         error_if_undecided: The error to raise if no further attempt decides; by default, that the API still
             shows the pod.
@@ -75,11 +75,11 @@ class _Deletion:
 
     @property
     def needs_lookup(self) -> bool:
-        """Whether the pod's state in the API is unknown."""
+        """Whether the pod's state in the API must be read."""
         return self.outcome is None and not self.shown and not self.is_absent
 
     def record_response(self, response: DeletionResponse) -> None:
-        """Record the response to DELETE: a proof if it names the pod and says DELETING or TERMINATED."""
+        """Record the response to DELETE: proof if it names the pod and says DELETING or TERMINATED."""
         is_accepted = response.state is not None and response.state.is_ending
         if is_accepted and response.pod_id == self.pod_id:
             self.outcome = response.state
@@ -100,7 +100,7 @@ class _Deletion:
         self.not_found = None if self.may_be_missing else error
 
     def record_refusal(self, error: APIError) -> None:
-        """Record a refusal of DELETE: the pod may already be being deleted."""
+        """Record a refusal of DELETE; some may mean that the pod is already being deleted."""
         if error.status_code not in _MAYBE_DELETED:
             self.outcome = error
         else:
@@ -171,7 +171,7 @@ class _Deletion:
 
 
 class Deleter:
-    """Deletes pods, each until its deletion is proved; or disks, one a call.
+    """Deletes pods, each until its deletion is proved; or disks, one per call.
 
     Args:
         executor: Sends the requests.
@@ -200,7 +200,7 @@ class Deleter:
     async def delete_many(
         self, pod_ids: Sequence[str], *, missing_ok: bool, ends_at: float | None = None
     ) -> dict[str, PodState | PrimePodsError]:
-        """Send the deletions, with retries, until each is proved or has failed; return these outcomes.
+        """Send the deletions, with retries, until each is proved or has failed; return the outcomes.
 
         Args:
             pod_ids: The pods.

@@ -1,4 +1,4 @@
-"""The limit of what all pods together cost an hour: ``PRIMEPODS_MAX_HOURLY``."""
+"""Limit on what all pods together may cost per hour: ``PRIMEPODS_MAX_HOURLY``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _PendingOrder:
         name: Its name.
         price: The highest price that it accepts.
         ordered_at: When it was allowed.
-        listed: Number of pods with that name before it.
+        listed: Number of listed pods with that name and a price, before the order.
     """
 
     name: str | None
@@ -39,10 +39,10 @@ _pending: dict[tuple[object, ...], list[_PendingOrder]] = {}
 
 
 class HourlyLimit:
-    """The limit of an account, if it has one; orders of other machines at the same moment are not seen.
+    """The limit of an account, if it has one. It misses orders that other machines send at the same moment.
 
     Args:
-        executor: Has the settings.
+        executor: Source of the settings.
         pods: Lists pods.
     """
 
@@ -56,14 +56,14 @@ class HourlyLimit:
         return _pending.setdefault(account, [])
 
     async def allow(self, spec: PodSpec) -> None:
-        """Check that what runs, with the ordered pod, costs no more an hour than the user allows.
+        """Check that all pods, with the ordered one, cost no more per hour than the user allows.
 
         The order counts from now on; :meth:`forget` it if it made no pod.
 
         Raises:
             BudgetExceededError: It would cost more, or the order has no ``max_price``.
             ConfigError: The limit cannot be read.
-            PrimePodsError: What runs is not known.
+            PrimePodsError: The pods could not be listed.
         """
         limit = max_hourly()
         if limit is None:

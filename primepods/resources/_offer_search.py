@@ -1,4 +1,4 @@
-"""Search for offers: the ones that fit, and the reasons against the others."""
+"""Selection of the offers that fit a search, and the error if none does."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class OfferSearch:
 
     Attributes:
         gpu_type: The GPU as the user wrote it; ``None`` for any.
-        gpu_count: GPUs in all; ``None`` for any number.
+        gpu_count: Total number of GPUs; ``None`` for any number.
         max_price: The highest price per hour.
         spot: Whether spot machines fit.
         provider: The only provider that fits, in lower case.
@@ -57,10 +57,10 @@ class OfferSearch:
         """Check the name of the GPU against those that the API lists.
 
         Raises:
-            ValueError: The API lists no such GPU; the message names similar ones.
+            ValueError: The API lists no such GPU; the message suggests names.
         """
         names = sorted(set(listed))
-        # A market without GPUs proves nothing about names.
+        # An empty list does not prove that the name is wrong: everything may be sold out.
         if self.gpu_type is None or not names or any(map(self.has_gpu, names)):
             return
         similar = similar_gpus(self.gpu_type, names)
@@ -73,13 +73,13 @@ class OfferSearch:
 
         Args:
             offers: The offers of the GPU, none of which fits.
-            prices: The API's summary.
+            prices: The rows of ``availability.summary``, to find other numbers of GPUs.
             path: The endpoint of the offers.
         """
         alternatives = self._rejections_text(offers) if offers else self._other_counts_text(prices)
-        message = f"No offer of {self._criteria_text()} can be rented now. {alternatives}"
+        message = f"No offer can be rented now for: {self._criteria_text()}. {alternatives}"
         return SoldOutError(
-            f"{message} Allow other GPUs, numbers, regions or prices, or wait.",
+            f"{message} Allow another GPU, GPU count, region or price, or wait.",
             status_code=404,
             method="GET",
             path=path,
@@ -95,7 +95,7 @@ class OfferSearch:
             "from other providers": is_other or provider in self.exclude_providers,
             "spot": bool(offer.is_spot) and not self.spot,
             "sold out": not (offer.is_available or self.unavailable),
-            # With `unavailable`, the caller only looks at the offers.
+            # With `unavailable`, the offers are only shown, not ordered.
             "charged in advance": bool(offer.prepaid_time) and not self.unavailable,
             # The API gives 0 where it knows no price.
             "without a price": not price and not may_lack_price,
@@ -104,10 +104,11 @@ class OfferSearch:
         return next((reason for reason, holds in checks.items() if holds), None)
 
     def _rejections_text(self, offers: Sequence[Offer]) -> str:
-        reasons = Counter(map(self._rejection, offers))
-        parts = _join(f"{count} {reason}" for reason, count in reasons.items())
+        rejections = [(self._rejection(offer), offer) for offer in offers]
+        counts = Counter(reason for reason, _ in rejections)
+        parts = _join(f"{count} {reason}" for reason, count in counts.items())
         text = f"The API has {len(offers)} such offer{'s' * (len(offers) > 1)}: {parts}."
-        too_expensive = [offer for offer in offers if self._rejection(offer) == _TOO_EXPENSIVE]
+        too_expensive = [offer for reason, offer in rejections if reason == _TOO_EXPENSIVE]
         if not too_expensive:
             return text
         best = min(too_expensive, key=_price_or_last)
@@ -118,13 +119,13 @@ class OfferSearch:
         counts = sorted({row.gpu_count for row in prices if self.has_gpu(row.gpu_type)} - {self.gpu_count})
         if self.gpu_count is None or not counts:
             return "The API has no such offer."
-        return f"The API lists it with {_join(map(str, counts))} GPUs."
+        return f"The API lists it with other GPU counts: {_join(map(str, counts))}."
 
     def _criteria_text(self) -> str:
         count = "" if self.gpu_count is None else f"{self.gpu_count} x "
         parts = [f"{count}{self.gpu_type or 'any GPU'}"]
         if self.max_price is not None:
-            parts.append(f"at most {money(self.max_price)} an hour")
+            parts.append(f"price at most {self.max_price:g} an hour")
         for name, value in self.filters.items():
             if name != "gpu_count":
                 words = value if isinstance(value, str) else _join(value)

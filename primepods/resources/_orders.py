@@ -90,7 +90,7 @@ class Order(Generic[T]):
 
     Attributes:
         name: The ordered name.
-        model: What is ordered.
+        model: ``Pod`` or ``Disk``.
         known: Ids that were listed before the order; ``None`` if the list could not be read completely.
         is_alone: Whether this process has had no other order of this name in flight at the same time.
         ordered_at: The server's time when the order was sent; minus infinity if unknown.
@@ -110,7 +110,7 @@ class Order(Generic[T]):
 
     @property
     def kind(self) -> str:
-        """What is ordered, for messages."""
+        """Noun for the order, for messages."""
         return "pod" if self.model is Pod else "disk"
 
     @property

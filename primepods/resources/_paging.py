@@ -139,7 +139,7 @@ def list_pager(
 
 
 def listed_pods(executor: RequestExecutor) -> AsyncPager[ListedPod]:
-    """Return a pager of all pods, also of those of whose rows only id and name can be read."""
+    """Return a pager of all pods, including rows of which only id and name can be read."""
 
     async def fetch(offset: int, limit: int) -> FetchedPage[ListedPod]:
         request, model = (

@@ -1,4 +1,4 @@
-"""The user of a key, the teams, and the wallet.
+"""The key's user and permissions, the user's teams, and the wallet.
 
 API reference: https://docs.primeintellect.ai/api-reference
 """
@@ -34,7 +34,7 @@ _MAX_WALLET_LIMIT: Final = 100
 
 
 class AsyncAccountInfo:
-    """``client.account``: the user of the key, what the key may do, the teams, and the wallet.
+    """``client.account``: the key's user and permissions, the user's teams, and the wallet.
 
     Its calls cost and change nothing. Besides the errors in its own docstring, every method may raise those
     that :class:`~primepods.AsyncPods` lists.
@@ -45,7 +45,7 @@ class AsyncAccountInfo:
 
     @operation("account.whoami")
     async def whoami(self) -> Account:
-        """Return the user of the key, and what the key may do: ``GET /api/v1/user/whoami``."""
+        """Return the key's user and permissions: ``GET /api/v1/user/whoami``."""
         request = page_request(_WHOAMI, **self._team)
         return await self._executor.call(request, _decode_account)
 
@@ -78,13 +78,13 @@ class AsyncAccountInfo:
 
     @operation("account.wallet")
     async def wallet(self, *, limit: int | None = None) -> Wallet:
-        """Return the balance of the wallet, and what was paid from it: ``GET /api/v1/billing/wallet``.
+        """Return the balance and the payments of the wallet: ``GET /api/v1/billing/wallet``.
 
-        With a team, the wallet of the team. The balance is that of the first page. Entries that cannot be
-        read are left out, with a warning in the log.
+        With a team, the wallet of the team. The balance is read from the first page. Unreadable entries are
+        skipped and logged (WARNING).
 
         Args:
-            limit: Maximum number of entries, the last charged first; by default all, a hundred a request.
+            limit: Maximum number of entries, the last charged first; by default all, 100 per request.
         """
         if limit is not None:
             check_count("limit", limit, minimum=1)

@@ -61,8 +61,8 @@ class AsyncAvailability:
     ) -> AsyncPager[Offer]:
         """Iterate the offers of single machines: ``GET /api/v1/availability/gpus``.
 
-        Sends nothing until iterated. The API pages offers by number: an offer that moves to another page
-        during the iteration may be missed.
+        Sends nothing until iterated. An offer that moves to another page during the iteration may be missed,
+        because the API numbers its pages.
 
         Args:
             gpu_type: Such as ``H100_80GB``; ``CPU_NODE`` for machines without GPUs.
@@ -72,7 +72,7 @@ class AsyncAvailability:
             security: ``secure_cloud`` or ``community_cloud``.
             data_center_id: An offer's ``data_center``.
             cloud_id: An offer's ``cloud_id``.
-            disks: Ids of disks: only offers to which they can be attached.
+            disks: Only offers to which these disks (ids) can be attached.
             page_size: Offers per request, from 1 to 100.
         """
         filters = _filters(
@@ -110,7 +110,7 @@ class AsyncAvailability:
             security: ``secure_cloud`` or ``community_cloud``.
             data_center_id: An offer's ``data_center``.
             cloud_id: An offer's ``cloud_id``.
-            disks: Ids of disks: only offers to which they can be attached.
+            disks: Only offers to which these disks (ids) can be attached.
             page_size: Offers per request, from 1 to 100.
         """
         filters = _filters(
@@ -167,33 +167,35 @@ class AsyncAvailability:
         """Return the offers that fit and can be rented now, machines and clusters, cheapest first.
 
         Compares :attr:`~primepods.Offer.price_hr`, whatever its currency. Excludes offers without a price (0
-        means none) and prepaid offers (``prepaid_time``). An unreadable offer does not hide the others: it is
-        logged (WARNING).
+        means none) and prepaid offers (``prepaid_time``). Unreadable offers are skipped and logged (WARNING);
+        if none can be read, raises ``ProtocolError``.
 
         Args:
             gpu_type: A common name (``"H100"``, ``"RTX 4090"``, ``"A100 80GB"``, in any case), the API's name
                 (``"H100_80GB"``), or a pattern (``"H*"``). By default any GPU; ``"CPU_NODE"`` for machines
                 without one.
-            gpu_count: GPUs in all; ``None`` for any number.
+            gpu_count: Total number of GPUs, over all nodes; ``None`` for any number.
             max_price: The highest price per hour.
             spot: Whether to include spot machines, which the provider may reclaim at any time.
-            provider: Such as ``hyperstack``: only this one.
+            provider: Only offers of this provider, such as ``hyperstack``.
             exclude_providers: Providers to leave out.
             regions: Such as ``["united_states", "eu_north"]``.
             socket: Such as ``SXM5``.
             security: ``secure_cloud`` or ``community_cloud``.
             data_center_id: An offer's ``data_center``.
             cloud_id: An offer's ``cloud_id``.
-            disks: Ids of disks: only offers to which they can be attached.
-            unavailable: Whether to include offers that are sold out, have no price, or are prepaid.
+            disks: Only offers to which these disks (ids) can be attached.
+            unavailable: Whether to include offers that are sold out or prepaid and, without ``max_price``,
+                offers without a price.
             limit: Maximum number of offers; by default all.
-            wait: Seconds to poll, about every 10 s, until an offer fits. Transient errors do not end it.
+            wait: Seconds to poll, about every 10 s, until an offer fits; by default, one try. A transient
+                error is raised only at the last poll.
 
         Returns:
             The offers; an empty list if none fits.
 
         Raises:
-            ValueError: The API lists no such GPU (the message names similar ones), or an argument is invalid.
+            ValueError: The API lists no such GPU (the message suggests names), or an argument is invalid.
         """
         search = _make_search(
             gpu_type=gpu_type,
@@ -236,22 +238,22 @@ class AsyncAvailability:
 
         Args:
             gpu_type: Such as ``"H100"``; see :meth:`find`.
-            gpu_count: GPUs in all; ``None`` for any number.
+            gpu_count: Total number of GPUs, over all nodes; ``None`` for any number.
             max_price: The highest price per hour.
             spot: Whether to include spot machines, which the provider may reclaim at any time.
-            provider: Such as ``hyperstack``: only this one.
+            provider: Only offers of this provider, such as ``hyperstack``.
             exclude_providers: Providers to leave out.
             regions: Such as ``["united_states", "eu_north"]``.
             socket: Such as ``SXM5``.
             security: ``secure_cloud`` or ``community_cloud``.
             data_center_id: An offer's ``data_center``.
             cloud_id: An offer's ``cloud_id``.
-            disks: Ids of disks: only offers to which they can be attached.
+            disks: Only offers to which these disks (ids) can be attached.
             wait: Seconds to poll until an offer fits.
 
         Raises:
             SoldOutError: No offer fits; the message names the request and the alternatives.
-            ValueError: The API lists no such GPU (the message names similar ones), or an argument is invalid.
+            ValueError: The API lists no such GPU (the message suggests names), or an argument is invalid.
         """
         search = _make_search(
             gpu_type=gpu_type,
@@ -276,7 +278,7 @@ class AsyncAvailability:
 
     @operation("availability.summary")
     async def summary(self) -> list[GpuPrices]:
-        """Return the lowest prices of each GPU and number of GPUs: ``GET /api/v1/availability/gpu-summary``.
+        """Return the lowest prices by GPU and GPU count: ``GET /api/v1/availability/gpu-summary``.
 
         One request for an overview of the market, without stock levels.
         """
@@ -305,7 +307,11 @@ class AsyncAvailability:
             await self._executor.transport.pause(max(0.0, min(pause, ends_at - clock.time())))
 
     async def _read_offers(self, search: OfferSearch) -> list[Offer]:
-        """Return the offers of the wanted GPU, including those that do not fit."""
+        """Return the offers of the wanted GPU, including those that do not fit.
+
+        Raises:
+            ValueError: There are none, and the summary does not list the GPU either.
+        """
 
         async def read(endpoint: str) -> list[Offer]:
             return await _collect_readable(self._offers(endpoint, search.filters, _MAX_PAGE_SIZE))
@@ -351,7 +357,7 @@ class AsyncAvailability:
 
 
 async def _collect_readable(pager: AsyncPager[Offer]) -> list[Offer]:
-    """Return all readable offers; log an unreadable offer or a wrong count."""
+    """Return all readable offers; log that others are missing, or raise the error if none is readable."""
     offers, error = await pager.collect()
     if error is not None:
         if not offers or not isinstance(error, ProtocolError):
@@ -371,7 +377,7 @@ def _make_search(
     unavailable: bool = False,
     **filters: Any,
 ) -> OfferSearch:
-    """Return the search, with its arguments checked."""
+    """Check the arguments, and return the search."""
     check_flag("spot", spot)
     check_flag("unavailable", unavailable)
     excluded = check_texts("exclude_providers", exclude_providers)

@@ -166,7 +166,7 @@ class AsyncDisks:
         Args:
             disk_id: The disk's id, or the disk.
             timeout: Seconds for the whole wait.
-            interval: Seconds between two requests, from 0.05.
+            interval: Seconds between two requests, at least 0.05.
 
         Raises:
             WaitTimeoutError: The time ran out. The disk still exists, and is billed.

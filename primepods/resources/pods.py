@@ -92,8 +92,8 @@ class AsyncPods:
 
         Args:
             team_id: The team.
-            min_deadline: The least deadline of calls of the pods. Under a rate limit, many deletions at once
-                would all reach a shorter one before they are confirmed, and begin anew.
+            min_deadline: Min deadline of the calls, in seconds. Under a rate limit, many deletions at once
+                would all reach a shorter one before they are confirmed, and start again.
         """
         settings = self._executor.settings
         if team_id is not None:
@@ -104,7 +104,7 @@ class AsyncPods:
         return executor, AsyncPods(executor.with_settings(patient), poller, self._open_leases)
 
     def _team_client(self, team_id: str | None, min_deadline: float = 0.0) -> TeamClient:
-        """Return what the leases and sweeps of a team use; by default, of the client's team."""
+        """Return the client of leases and sweeps of a team; by default, of the client's team."""
         from ..leasing.pods_api import TeamClient
         from ._creation import PodCreator
         from .disks import describe_disks
@@ -149,20 +149,20 @@ class AsyncPods:
         options = SSHOptions(login_timeout=login_timeout, ssh_options=ssh_options, ssh_command=ssh_command)
         pod_id = check_pod_id(pod_id)
         check_count("node", node, minimum=0)
-        # 0 is also the default, for which the first node that has an address will do.
+        # 0 is also the default, which means the first node that has an address.
         return AsyncRemote(pod_id, partial(self._find_nodes, pod_id), options, node or None)
 
     async def _find_nodes(self, pod_id: str) -> tuple[Node, ...]:
         """Return the nodes of a pod.
 
         Raises:
-            LoginError: The API names no address.
+            LoginError: The pod has no address (yet).
         """
-        # Not the status, which may lack the address.
+        # The status may lack the address.
         pod = await self.get(pod_id)
         if pod.ssh is None:
             raise LoginError(
-                f"The API names no address to log in to: {pod}. Wait until the pod is ready, with "
+                f"The pod has no address to log in to: {pod}. Wait until the pod is ready, with "
                 "pods.wait_ready or `primepods wait`.",
                 pod_id=pod_id,
                 said="",
@@ -240,7 +240,7 @@ class AsyncPods:
 
     @operation("pods.statuses")
     async def statuses(self, pod_ids: Iterable[PodRef]) -> PodStatuses:
-        """Return the status of any number of pods: ``GET /api/v1/pods/status``, 100 ids a request.
+        """Return the status of any number of pods: ``GET /api/v1/pods/status``, 100 ids per request.
 
         The requests run concurrently, within the client's ``max_concurrency``.
 
@@ -272,7 +272,7 @@ class AsyncPods:
 
         Args:
             pod_ids: Ids, or pods; duplicates are watched once.
-            interval: Seconds between two polls of a pod, from 0.05.
+            interval: Seconds between two polls of a pod, at least 0.05.
             timeout: Seconds after which the iteration raises; ``None`` for never.
 
         Raises:
@@ -301,8 +301,8 @@ class AsyncPods:
         cost no more than one wait for hundreds. Waiting needs only the ids: after a crash, wait again. A wait
         never deletes pods, however it ends: they keep running and are billed.
 
-        Transient errors do not end a wait; their time counts towards ``timeout``. They are logged (WARNING:
-        the first at once, then once a minute). If the API refuses a request, for example because of the
+        Transient errors do not end a wait; their time counts towards ``timeout``. They are logged (WARNING,
+        at most once a minute). If the API refuses a request, for example because of the
         key, the request is repeated after two seconds; a second refusal ends the wait. When the API asks for
         a pause (429), polling pauses for the time that the API asks for, at most five minutes, plus a random
         extra of up to half of that.
@@ -313,7 +313,7 @@ class AsyncPods:
                 status (``None`` if the pod is gone) and returns a ``bool``. It runs in the client's event
                 loop: with ``Client``, in another thread, and it must not call the client.
             timeout: Seconds for the whole wait.
-            interval: Seconds between two polls of a pod, from 0.05.
+            interval: Seconds between two polls of a pod, at least 0.05.
             on_change: Callback for each :class:`~primepods.PodChange`, plain or async; with ``Client``,
                 plain, and called in the calling thread. An exception that it raises ends this wait.
             appear_grace: Seconds for a pod that the API does not know (yet) to appear.
@@ -361,7 +361,7 @@ class AsyncPods:
         Args:
             pod_id: The pod's id, or the pod.
             timeout: Seconds for the whole wait.
-            interval: Seconds between two polls, from 0.05.
+            interval: Seconds between two polls, at least 0.05.
             on_change: Callback for each :class:`~primepods.PodChange`; see :meth:`wait`.
             appear_grace: Seconds for a pod that the API does not know (yet) to appear.
             install_grace: Seconds for a failed installation to recover.
@@ -396,7 +396,7 @@ class AsyncPods:
         Args:
             pod_id: The pod's id, or the pod.
             timeout: Seconds for the whole wait.
-            interval: Seconds between two polls, from 0.05.
+            interval: Seconds between two polls, at least 0.05.
             on_change: Callback for each :class:`~primepods.PodChange`; see :meth:`wait`.
 
         Raises:
@@ -431,7 +431,7 @@ class AsyncPods:
             SoldOutError: The machine is no longer available.
             PriceTooHighError: The pod costs more than ``spec.max_price``.
             PaymentRequiredError: The wallet does not have enough funds.
-            PermissionDeniedError: The key lacks the permission Instances: Read and Write.
+            PermissionDeniedError: The key lacks the permission Instances (Read and Write).
             ProtocolError: ``max_hours`` is given, and the server's time is unknown: no two responses agree on
                 it, or they differ from this machine's clock by over four hours. Nothing is ordered.
         """
@@ -500,7 +500,7 @@ class AsyncPods:
                 ``PRIMEPODS_SSH_COMMAND``, if it is set.
             ready_timeout: Seconds for the pod to become ready; before that, as long for an order that the
                 rate limit refuses, which is sent again.
-            interval: Seconds between two polls of the pod, from 0.05.
+            interval: Seconds between two polls of the pod, at least 0.05.
             on_change: Callback for each :class:`~primepods.PodChange` until it is ready; see :meth:`wait`.
             max_hours: Hours from the order until the pod is deleted, including this machine's sleep. Then
                 the block raises :class:`~primepods.BudgetExceededError`: its task is cancelled. With
@@ -545,7 +545,8 @@ class AsyncPods:
             login=login,
             ssh=SSHOptions(login_timeout=login_timeout, ssh_options=ssh_options, ssh_command=ssh_command),
         )
-        orders = [(self._team_client(each.team_id, release_timeout), each) for each in check_specs(spec)]
+        specs = check_specs(spec)
+        orders = [(self._team_client(order.team_id, release_timeout), order) for order in specs]
         return AsyncLease(LeaseSupervisor(orders, options, self._open_leases.add), on_change)
 
     @operation("pods.sweep")
@@ -639,9 +640,8 @@ class AsyncPods:
     async def delete_many(self, pod_ids: Iterable[PodRef], *, missing_ok: bool = False) -> Deletions:
         """Terminate many pods concurrently; a failure does not stop the others.
 
-        All ids are checked before the first request. Where :meth:`delete` reads the state of its pod, this
-        reads those of up to a hundred pods in one request. After the client's ``deadline`` without a
-        response, nothing more is sent; the other pods' errors say so.
+        All ids are checked before the first request. States of pods are read in batches of 100. After the
+        client's ``deadline`` without a response, nothing more is sent; the other pods' errors say so.
 
         Args:
             pod_ids: Ids, or pods; duplicates are deleted once.
@@ -719,7 +719,7 @@ class AsyncPods:
 
         Args:
             pod_id: The pod's id, or the pod.
-            tail: Number of entries, from 1; ``None`` for the API's default.
+            tail: Number of entries, at least 1; ``None`` for the API's default.
 
         Returns:
             The text, without the API's JSON around it. It is the pod's own output and may contain anything.

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from .._decoding.rows import decode_object
 from .._http.executor import RequestExecutor
-from .._http.request import Request, encode_id
+from .._http.request import SSH_KEYS, Request, encode_id
 from .._operations import operation
 from .._utils.arguments import check_id, check_text
 from .._utils.strict_json import dumps
@@ -20,8 +20,7 @@ from ..keys import SSHKey
 from ..pagination import AsyncPager
 from ._paging import list_pager
 
-_KEYS: Final = "/api/v1/ssh_keys/"
-_KEY_ROUTE: Final = f"{_KEYS}{{id}}"
+_KEY_ROUTE: Final = f"{SSH_KEYS}{{id}}"
 _PUBLIC_KEY: Final = re.compile(r"[a-z][a-z0-9@.-]+ [A-Za-z0-9+/]{16,}={0,3}( .*)?")
 
 
@@ -41,7 +40,7 @@ class AsyncSSHKeys:
         Args:
             page_size: Keys per request, from 1 to 1,000.
         """
-        return list_pager(self._executor, _KEYS, SSHKey, page_size, name="ssh_keys.list")
+        return list_pager(self._executor, SSH_KEYS, SSHKey, page_size, name="ssh_keys.list")
 
     @operation("ssh_keys.add")
     async def add(self, name: str, public_key: str) -> SSHKey:
@@ -63,7 +62,7 @@ class AsyncSSHKeys:
         if found is not None:
             return found
         body = dumps({"name": name, "publicKey": public_key})
-        request = Request(method="POST", path=_KEYS, body=body)
+        request = Request(method="POST", path=SSH_KEYS, body=body)
         try:
             return await self._executor.call(request, partial(decode_object, model=SSHKey))
         except PrimePodsError as exc:
@@ -117,7 +116,7 @@ class AsyncSSHKeys:
 
 
 def _key_path(key_id: str) -> str:
-    return _KEYS + encode_id(check_id(key_id, name="key_id", listed_by="ssh_keys.list()"))
+    return SSH_KEYS + encode_id(check_id(key_id, name="key_id", listed_by="ssh_keys.list()"))
 
 
 def _ignore_body(_: Any) -> None:

@@ -1,4 +1,4 @@
-"""Runs of this machine: what `primepods run` has to do, how far it is, its output; the budget of agents."""
+"""Runs of `primepods run` on this machine: their records and output; the budget of agents."""
 
 from ._budget import Balance, Budget, Reservation
 from ._follow import follow_job

@@ -1,7 +1,8 @@
-"""The budget of agents: one file for all sessions of this machine.
+"""Budget of agents: one file for all sessions that share a state folder.
 
-A session reserves the worst cost of a run before it starts it. Each later reader replaces that by the real
-cost once the run's pod is confirmed gone. A session that dies at any step leaves the reservation, never less.
+A session reserves the maximum cost of a run before it starts it. The first reader after the run's pod is
+confirmed gone replaces that by the real cost; if the run's record was deleted, the reserved amount counts as
+spent. A session that dies at any step leaves the reservation, never less.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Final
 
 import attrs
 
+from .._utils.money import money
 from ..config import lease_folder
 from ..errors import BudgetExceededError, ConfigError
 from ..leasing.ledger import sync_folder
@@ -27,7 +29,7 @@ from ._run import Run, run_folder
 _VERSION: Final = 1
 _MAX_SIZE: Final = 16 << 20
 _LOCK_ATTEMPTS: Final = 1_500
-"""Half a minute."""
+"""Attempts of 20 ms: half a minute."""
 _FIELDS: Final = {1: ("run", "amount", "price_hr", "at", "spent")}
 """The fields of a line, by its version."""
 _TOLERANCE: Final = 1e-9
@@ -39,11 +41,11 @@ _AMOUNT: Final = attrs.validators.and_(attrs.validators.ge(0.0), attrs.validator
 
 @attrs.frozen(kw_only=True)
 class Reservation:
-    """What a run may cost, and once its pod is gone, what it has cost.
+    """Reserved maximum cost of a run, and its real cost once its pod is gone.
 
     Attributes:
         run: The run's name.
-        amount: Its worst cost.
+        amount: The reserved maximum cost.
         price_hr: The quoted price per hour.
         at: When this was written, in seconds since the epoch.
         spent: Its cost; ``None`` while its pod may be billed.
@@ -61,10 +63,10 @@ class Balance:
     """State of a budget.
 
     Attributes:
-        limit: The most that all runs may cost, in the API's currency.
-        spent: What ended runs have cost, within the window.
-        reserved: What open runs may cost: those whose pods may be billed.
-        price_hr: What open runs cost an hour.
+        limit: Max cost of all runs together, in the API's currency.
+        spent: Cost of ended runs within the window.
+        reserved: Max cost of the open runs, whose pods may be billed.
+        price_hr: Price of the open runs per hour.
         reservations: All runs, the oldest first.
     """
 
@@ -81,18 +83,18 @@ class Balance:
 
     @property
     def left(self) -> float:
-        """What may still be reserved."""
+        """The amount that can still be reserved."""
         return max(0.0, self.limit - self.spent - self.reserved)
 
 
 class Budget:
-    """Limits of what agents rent, on one file in the folder of leases.
+    """Spending limits of agents, recorded in one file in the folder of leases.
 
     Its calls read and write files, and may wait for other sessions: in an event loop, call them in a thread.
 
     Args:
-        limit: The most that all runs may cost, in the API's currency.
-        max_hourly: The most that all open runs may cost an hour.
+        limit: Max cost of all runs together, in the API's currency.
+        max_hourly: Max price of all open runs per hour.
         window: Seconds for which the cost of an ended run counts; by default for ever.
         now: Returns seconds since the epoch.
     """
@@ -109,9 +111,10 @@ class Budget:
             raise ConfigError(
                 "A budget needs file locks, which this system does not have: nothing can be rented."
             )
-        if not (limit >= 0 and max_hourly >= 0 and window > 0):  # as for NaN
+        if not (limit >= 0 and max_hourly >= 0 and window > 0):  # `not (…)` also refuses NaN
             raise ValueError(
-                f"the limits of a budget must be amounts, got {limit}, {max_hourly} and {window}"
+                "limit and max_hourly must be at least 0, and window must be above 0 s, "
+                f"got {limit}, {max_hourly} and {window}"
             )
         self._limit = limit
         self._max_hourly = max_hourly
@@ -129,38 +132,44 @@ class Budget:
             return self._settle(descriptor)
 
     def reserve(self, run: str | None, *, amount: float, price_hr: float) -> Balance:
-        """Reserve the worst cost of a run; it is on the disk when this returns.
+        """Reserve the maximum cost of a run; the reservation is on the disk when this returns.
 
         Args:
             run: The run's name; ``None`` only checks the limits.
-            amount: Its worst cost.
+            amount: Its maximum cost.
             price_hr: Its price per hour.
 
         Returns:
-            The balance before.
+            The balance before the reservation.
 
         Raises:
             BudgetExceededError: It would exceed a limit. Nothing was reserved.
             ConfigError: The file cannot be used.
         """
-        with self._locked() as descriptor:
-            balance = self._settle(descriptor)
-            for what, used, more, limit, option in (
-                ("cost", balance.spent + balance.reserved, amount, self._limit, "--budget"),
-                ("cost an hour", balance.price_hr, price_hr, self._max_hourly, "--max-hourly"),
-            ):
-                if used + more > limit + _TOLERANCE:
-                    raise BudgetExceededError(
-                        f"This may {what} {more:.2f}, and of {limit:.2f} ({option}) {used:.2f} is used or "
-                        f"reserved for {len(balance.open)} pods. Nothing was rented. Release a pod, take a "
-                        f"cheaper one or fewer hours, or ask the user to raise {option}.",
-                        pod_id="",
-                        budget="spend" if option == "--budget" else "hourly",
-                        spent=used,
-                        limit=limit,
+        try:
+            with self._locked() as descriptor:
+                balance = self._settle(descriptor)
+                for per, used, more, limit, option in (
+                    ("", balance.spent + balance.reserved, amount, self._limit, "--budget"),
+                    (" an hour", balance.price_hr, price_hr, self._max_hourly, "--max-hourly"),
+                ):
+                    if used + more > limit + _TOLERANCE:
+                        raise BudgetExceededError(
+                            f"This run may cost up to {money(more)}{per}. The limit {option} is "
+                            f"{money(limit)}{per}, of which {money(used)} is spent or reserved "
+                            f"(open runs: {len(balance.open)}). Nothing was rented. Release a pod, take a "
+                            f"cheaper one or fewer hours, or ask the user to raise {option}.",
+                            pod_id="",
+                            budget="spend" if option == "--budget" else "hourly",
+                            spent=used,
+                            limit=limit,
+                        )
+                if run is not None:
+                    _append(
+                        descriptor, Reservation(run=run, amount=amount, price_hr=price_hr, at=self._now())
                     )
-            if run is not None:
-                _append(descriptor, Reservation(run=run, amount=amount, price_hr=price_hr, at=self._now()))
+        except ConfigError as exc:
+            raise ConfigError(f"{exc} Nothing was rented.") from None
         return balance
 
     @contextmanager
@@ -169,14 +178,14 @@ class Budget:
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = lock_file(self.path, attempts=_LOCK_ATTEMPTS)
-            # Of a file that was removed meanwhile, the lock says nothing.
+            # The lock is worthless if the file was removed after it was opened.
             if descriptor < 0 or os.fstat(descriptor).st_nlink == 0:
                 raise BlockingIOError(errno.EAGAIN, "others use it, or it was just removed")
             yield descriptor
         except OSError as exc:
             raise ConfigError(
-                f"The budget {self.path} cannot be used ({exc.strerror}): nothing was rented. Try again, "
-                "make its folder writable, or set PRIMEPODS_STATE_DIR."
+                f"The budget {self.path} cannot be used ({exc.strerror}). Try again, make its folder "
+                "writable, or set PRIMEPODS_STATE_DIR."
             ) from None
         finally:
             if descriptor >= 0:
@@ -187,7 +196,7 @@ class Budget:
         for entry in entries.values():
             if entry.spent is None and (cost := _final_cost(entry, self._now())) is not None:
                 settled = attrs.evolve(entry, spent=cost, at=self._now())
-                # Without space on the disk, the next reader settles it.
+                # If this fails, for example because the disk is full, the next reader settles it.
                 with suppress(OSError):
                     _append(descriptor, settled)
                 entries[entry.run] = settled
@@ -199,7 +208,7 @@ class Budget:
             spent=math.fsum(
                 reservation.spent or 0.0 for reservation in all_runs if now - reservation.at < self._window
             ),
-            reserved=math.fsum(_worst_cost(run, now) for run in open_runs),
+            reserved=math.fsum(_max_cost_by_now(run, now) for run in open_runs),
             price_hr=math.fsum(reservation.price_hr for reservation in open_runs),
             reservations=all_runs,
         )
@@ -208,13 +217,13 @@ class Budget:
         """Return the last line of each run.
 
         Raises:
-            ConfigError: The file has a line that no session has written, or is too long.
+            ConfigError: A line is not a reservation, or the file is too long.
         """
         entries: dict[str, Reservation] = {}
         problem = f"it is longer than {_MAX_SIZE} bytes" if len(text) > _MAX_SIZE else None
         for line in text.split(b"\n"):
-            # A line is cut, or zeros, if its process died while it wrote: before an order, or with the
-            # reservation left in place.
+            # A process that died while it wrote leaves a truncated line, or zeros. It is safe to ignore it:
+            # either no pod was ordered yet, or the earlier reservation still counts.
             stripped = line.strip(b"\0 \r\t")
             if stripped.startswith(b"{") and not stripped.endswith(b"}"):
                 continue
@@ -224,17 +233,20 @@ class Budget:
                     entry = Reservation(**{name: data[name] for name in _FIELDS[data["version"]]})
                     entries[entry.run] = entry
             except (KeyError, TypeError, ValueError) as exc:
-                problem = f"a line of it is not a reservation: {type(exc).__name__}"
+                problem = f"a line is not a reservation ({type(exc).__name__})"
         if problem is not None:
             raise ConfigError(
-                f"The budget {self.path} cannot be read ({problem}): nothing was rented. When nothing it "
-                "has reserved is running (see primepods runs), move it away to begin a new one."
+                f"The budget {self.path} cannot be read: {problem}. Check with `primepods runs` that no run "
+                "is active, then move the file away; a new one is created."
             )
         return entries
 
 
 def _append(descriptor: int, entry: Reservation) -> None:
-    """Add a line, and wait until it is on the disk; it begins with a break, so a cut line spoils no other."""
+    """Append a line, and sync it to the disk.
+
+    It starts with a newline, so that a truncated line before it does not spoil it.
+    """
     line = b"\n" + json.dumps({"version": _VERSION, **attrs.asdict(entry)}).encode()
     if os.pwrite(descriptor, line, os.fstat(descriptor).st_size) < len(line):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -242,13 +254,19 @@ def _append(descriptor: int, entry: Reservation) -> None:
     sync_folder(run_folder().parent)
 
 
-def _worst_cost(entry: Reservation, now: float) -> float:
-    """Return what a run may have cost by now: a pod whose process has died may outlive its expiry."""
+def _max_cost_by_now(entry: Reservation, now: float) -> float:
+    """Return the maximum cost of a run by now.
+
+    It is above the reserved amount if the pod outlives its expiry, because its process has died.
+    """
     return max(entry.amount, entry.price_hr * max(0.0, now - entry.at) / 3600)
 
 
 def _final_cost(entry: Reservation, now: float) -> float | None:
-    """Return what a run has cost; ``None`` while its pod may be billed."""
+    """End an abandoned run, and return the cost of the run.
+
+    ``None`` while its pod may be billed, or its record cannot be read; without a record, the reserved amount.
+    """
     try:
         run = Run.open(run_folder() / entry.run)
         if run.state == "interrupted":
@@ -259,9 +277,9 @@ def _final_cost(entry: Reservation, now: float) -> float | None:
                 cost = run.cost(entry.price_hr)
                 return cost + entry.price_hr / 60 if cost or run.record.pod_id else 0.0
             # Deleted by a sweep, at an unknown time.
-            return None if run.may_have_pod else _worst_cost(entry, now)
+            return None if run.may_have_pod else _max_cost_by_now(entry, now)
     except FileNotFoundError:
-        return entry.amount  # its record was deleted: it may have cost as much
+        return entry.amount  # its record was deleted: assume the reserved amount
     except (OSError, ValueError):
         pass
     return None

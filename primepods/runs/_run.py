@@ -33,7 +33,7 @@ _ABANDONED: Final = 130
 
 @attrs.frozen(kw_only=True)
 class RunRecord:
-    """What a run has to do, and how far it is; it holds no value of an environment variable, and no key.
+    """Task and progress of a run, without the values of environment variables and without the key.
 
     Attributes:
         client: The arguments of the client: base URL, context, team.
@@ -50,11 +50,11 @@ class RunRecord:
         keep: Whether to leave the pod running.
         keep_on_failed_download: Whether to leave it running if a download fails.
         reconnect: Seconds to try to connect again after a loss.
-        restarts: How often to begin anew on another pod, if a pod is lost.
+        restarts: Max number of restarts on another pod, if a pod is lost.
         is_detached: Whether the output goes to files.
         began_at: When it began, in seconds since the epoch.
         pid: The process that holds its lock, or the last one that did.
-        host: Where that process runs; see ``this_host``.
+        host: Host of that process; see ``this_host``.
         restart: The number of the current restart.
         lease_file: The file of its lease, from before the order.
         pod_id: Its pod.
@@ -63,7 +63,7 @@ class RunRecord:
         job: Name of its job on the pod, once that has been confirmed.
         nodes: The highest number of nodes that a pod of it had.
         offsets: Sizes of the files of output when the job began; see :meth:`Run.sizes`.
-        spent: What its earlier pods have cost.
+        spent: Cost of its earlier pods.
         result: Its exit code, once all is done but the deletion of the pod.
         is_stopping: Whether a stop was requested.
         exit_code: Its exit code, once it has ended.
@@ -245,7 +245,7 @@ class Run:
 
     @property
     def state(self) -> str:
-        """What it does: ``renting``, ``running``, ``ended``, or ``interrupted`` if its process has died."""
+        """State: ``renting``, ``running``, ``ended``, or ``interrupted`` if its process has died."""
         if self.record.exit_code is not None:
             return "ended"
         if self._lock < 0 and not self._is_held():
@@ -264,7 +264,7 @@ class Run:
 
     @property
     def may_have_pod(self) -> bool:
-        """Whether its lease's file is there: a pod may be billed."""
+        """Whether its lease's file exists: a pod may be billed."""
         file = self.record.lease_file
         return file is not None and (self.path.parent.parent / file).exists()
 
@@ -289,7 +289,7 @@ class Run:
         """End a run whose process has died, unless it may have a pod, or another process takes it over."""
         if self.may_have_pod or not self.claim():
             return
-        # What another process did meanwhile was read with the lock.
+        # `claim` has read the record again: another process may have ended the run.
         if self.record.exit_code is None and not self.may_have_pod:
             # The cost of a pod that somebody else deleted is not known.
             is_unused = self.record.lease_file is None
@@ -320,7 +320,7 @@ def list_runs(folder: Path | None = None) -> tuple[list[Run], dict[str, str]]:
 
 
 def find_run(name: str) -> Run:
-    """Return the run of a name, or of its beginning if there is one only.
+    """Return the run with a name, or the only run whose name begins with it.
 
     Raises:
         ValueError: There is none, or several.

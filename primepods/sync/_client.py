@@ -1,4 +1,4 @@
-"""The blocking client: composition and lifecycle only."""
+"""The blocking client."""
 
 from __future__ import annotations
 
@@ -39,26 +39,26 @@ class Client(Delegate[AsyncClient]):
         base_url: Address of the API; a trailing ``/api/v1`` is dropped. Environment: ``PRIME_API_BASE_URL``
             or ``PRIME_BASE_URL``. Plain ``http`` is accepted for loopback only.
         team_id: The team to act for. Environment: ``PRIME_TEAM_ID``.
-        context: A context that the official command has saved, with its key, address and team. Environment:
-            ``PRIME_CONTEXT``. The argument overrides the variables of the key, the address and the team; they
-            override ``PRIME_CONTEXT``.
+        context: A context saved by `prime`, with its key, address and team. Environment: ``PRIME_CONTEXT``.
+            The argument overrides the variables of the key, the address and the team; they override
+            ``PRIME_CONTEXT``.
         timeout: Seconds for one attempt; connecting has 10 s of its own.
         deadline: Seconds for one call with all its retries; for an iterator, for each page. A call about many
-            pods continues while responses arrive, and stops sending after this long without one.
-        max_concurrency: Maximum requests in flight from the calls of this client, for all threads together.
+            pods continues while responses arrive, and stops sending after this number of seconds without one.
+        max_concurrency: Max requests in flight from the calls of this client, for all threads together.
             Waits and watches have a second limit of the same size.
         retry: The retry policy.
         user_agent: Prefix of the ``User-Agent`` header.
         default_headers: Additional headers of each request, such as those that a gateway asks for.
-        session: A function (also an async one) that makes an ``aiohttp.ClientSession``: called in the
-            client's event loop at first use (once more by the poller of waits), closed with the client.
+        session: A function or coroutine function that returns an ``aiohttp.ClientSession``. It is called in
+            the client's event loop at first use, and once more for waits; the client closes the sessions.
             You then choose connector, proxy, CA and tracing. If an order (POST) is sent on a pooled
             connection that the server has just closed, the client has to search for the pod:
             ``force_close=True`` of the connector prevents that. Requests that your middlewares repeat are not
             counted as attempts.
         on_event: Callback for each :class:`~primepods.events.Event`: requests, retries, waits, leases,
             deletions. A plain function, called in the client's thread: it must be quick, and must not call
-            the client. The first exception that it raises is logged; all are ignored.
+            the client. Its exceptions do not reach the caller; the first one is logged.
 
     Raises:
         ConfigError: No key, or a key, URL, file or variable that cannot be used.
@@ -130,7 +130,7 @@ class Client(Delegate[AsyncClient]):
 
     @cached_property
     def account(self) -> AccountInfo:
-        """The user of the key, its rights, the teams, and the wallet."""
+        """The key's user and permissions, the user's teams, and the wallet."""
         return AccountInfo(self._portal, self._async.account)
 
     def with_options(
@@ -141,7 +141,7 @@ class Client(Delegate[AsyncClient]):
         retry: RetryPolicy | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Self:
-        """Return a view on the same connections with other timeouts, retries or headers.
+        """Return a view of this client with the same connections and other timeouts, retries or headers.
 
         ``None`` leaves an option as it is. Closing a view closes nothing; closing the client ends its views.
 
@@ -169,7 +169,7 @@ class Client(Delegate[AsyncClient]):
                 release_leases(self._portal)
                 self._portal.close()
             except BaseException:
-                # Not `finally`: also needed if Ctrl-C comes before the first line of `Portal.close`.
+                # Ctrl-C may interrupt the release, or come before the first line of `Portal.close`.
                 self._portal.close()
                 raise
 

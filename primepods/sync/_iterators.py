@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Pager(Generic[T]):
-    """A list, read page by page as it is iterated. Each iteration reads it anew.
+    """A list, read page by page as it is iterated. Each iteration reads it again.
 
     ``for item in pager`` yields each item once; ``pager.pages()`` yields the same items as :class:`Page`
     objects. As with :class:`~primepods.AsyncPager`, an iteration that ends normally is complete.

@@ -23,7 +23,7 @@ class PodLookups:
     """Calls of ``get`` for pods whose status rows are incomplete: no address (reported), or possibly gone.
 
     A pod that was never seen and that ``get`` does not find may have ended before the wait began. One page of
-    the history, requested at most every 30 s for all pods together, shows that.
+    the history, requested at most every ``LOOKUP_INTERVAL`` for all pods together, shows whether it did.
 
     Args:
         state: State shared by the parts of the poller.

@@ -35,7 +35,7 @@ _NO_RETRIES: Final = RetryPolicy(attempts=1)
 _DEADLINE: Final = 3600.0
 """Seconds for one request; long, since they include the wait for a free slot behind other requests."""
 _CACHE_BYTES: Final = 32 * 1024 * 1024
-"""Size of the response cache."""
+"""Size of the response cache, in bytes."""
 
 
 class TransportKeeper(Protocol):
@@ -93,7 +93,7 @@ class Poller:
             self._task.add_done_callback(self._on_task_done)
 
     def remove_pod(self, subscription: Subscriber, pod: WatchedPod) -> None:
-        """Stop polling for one of the subscription's pods."""
+        """Remove one of the subscription's pods; without another subscription, it is no longer polled."""
         is_subscribed = pod.subscriptions.pop(subscription, None) is not None
         if is_subscribed and not pod.subscriptions:
             del self._state.pods[pod.pod_id]

@@ -25,11 +25,11 @@ log = logging.getLogger("primepods")
 
 
 class ThrottledWarnings:
-    """Throttled log warnings: the first at once, then one a minute for all subscribers together.
+    """Throttled log warnings: at most one a minute for all subscribers, and one for a wait in a new pause.
 
     Args:
         clock: The clients' clock.
-        pace: The poller's pace.
+        pace: The rate limiter of the requests.
 
     Attributes:
         next_at: Earliest time of the next warning.
@@ -66,7 +66,7 @@ class ThrottledWarnings:
             self.next_at = -math.inf
         seconds = self._pace.paused_until - self._clock.time()
         self._warn(
-            "Still waiting, but the API asked for a pause, and no request is sent for another %.0f s: %s",
+            "Still waiting: the API asked for a pause, and polling goes on in %.0f s. %s",
             seconds,
             one_line(str(cause)),
             fields={"seconds": seconds},
@@ -115,7 +115,7 @@ class PollerState:
         pods: list[WatchedPod],
         on_end: Callable[[], None] | None = None,
     ) -> None:
-        """Start a task on behalf of ``pods``. An unexpected error ends their waits.
+        """Start a task on behalf of ``pods``.
 
         Args:
             work: Coroutine function that the task runs.
@@ -165,7 +165,7 @@ class PollerState:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Return whether ``error`` is permanent: a retry helps only if the response was a stray one.
+    """Return whether ``error`` is a refusal: permanent, unless the response was a stray one.
 
     A response that cannot be parsed (a login page, another JSON shape) is not a refusal.
     """

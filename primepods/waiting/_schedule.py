@@ -21,7 +21,7 @@ Its pods are then polled together with a due tick of another interval.
 _GATHER_TIME: Final = 0.05
 """Time for which new subscriptions are gathered, as a fraction of the interval."""
 _MAX_GATHER_TIME: Final = 0.25
-"""Max seconds for that."""
+"""Max seconds for which new subscriptions are gathered."""
 _MAX_SLEEP: Final = 60.0
 
 
@@ -44,7 +44,7 @@ class _IntervalGroup:
     subscriptions: dict[Subscriber, None] = attrs.field(factory=dict[Subscriber, None])
 
     def advance(self, now: float, *, rand: float) -> None:
-        """Advance to the next tick after ``now``.
+        """Advance past the current tick, to the next one after ``now``.
 
         Missed ticks are skipped. A late tick does not delay the next ones.
         """
@@ -55,15 +55,14 @@ class _IntervalGroup:
 class PollSchedule:
     """Schedule of the polls.
 
-    A pod that is not in flight is due:
+    A pod without a request in flight is due:
 
-    - once, promptly after a subscription; subscriptions within a twentieth of the interval, and at most a
-      quarter of a second, are polled together;
+    - once, promptly after a subscription; subscriptions within ``_GATHER_TIME`` are polled together;
     - at each tick of a subscription's interval, or a little earlier with a tick of another interval;
     - once at the time of an extra poll, which follows a refusal or a rate limit.
 
-    A pod that is in flight at its tick is next due at the following tick. The other polls are made up for
-    when it is no longer in flight.
+    If a request for it is in flight at a tick, the pod is next due at the following tick. A first or extra
+    poll that falls due meanwhile is sent when that request has ended.
 
     Args:
         clock: The clients' clock.
@@ -80,7 +79,7 @@ class PollSchedule:
         self._new_pods: dict[WatchedPod, None] = {}
         self._extra_polls: dict[WatchedPod, float] = {}
         self._new_pods_at = math.inf
-        """Time of the poll of all new pods; infinite if each has been polled or was in flight then."""
+        """Time of the next poll of the new pods; infinite if none is scheduled."""
 
     def add(self, subscription: Subscriber) -> None:
         """Schedule the pods of ``subscription`` promptly, then at each tick of its interval."""
@@ -97,31 +96,31 @@ class PollSchedule:
         self.changed.set()
 
     def remove(self, subscription: Subscriber) -> None:
-        """Remove a subscription from its interval; :meth:`cancel_extra_polls` removes its pods."""
+        """Remove a subscription from its interval. The caller cancels the extra polls of its pods."""
         group = self._intervals[subscription.interval]
         del group.subscriptions[subscription]
         if not group.subscriptions:
             del self._intervals[subscription.interval]
 
     def poll_at(self, pod: WatchedPod, when: float) -> None:
-        """Schedule an extra poll of a pod, besides its ticks."""
+        """Schedule an extra poll of a pod; replace an earlier one."""
         self._extra_polls[pod] = when
         self.changed.set()
 
     def cancel_extra_polls(self, pod: WatchedPod) -> None:
-        """Cancel the polls of a pod besides its ticks: it is polled now, or has no subscription left."""
+        """Cancel the first and the extra poll of a pod, which is polled now or has no subscription left."""
         self._new_pods.pop(pod, None)
         self._extra_polls.pop(pod, None)
 
     def release(self, pod: WatchedPod) -> None:
-        """Let a pod be due again, since it is no longer in flight; make up for polls that it has missed."""
+        """Record that a pod's request has ended; schedule the first or extra poll that it missed, if any."""
         pod.poll.in_flight = False
         if pod in self._new_pods:
             # Missed, or due in a moment.
             self._new_pods_at = -math.inf
             self.changed.set()
         elif pod in self._extra_polls:
-            # While the pod was in flight, `next_at` left its extra poll out.
+            # `next_at` ignored its extra poll while the pod was in flight.
             self.changed.set()
 
     def next_at(self) -> float:
@@ -151,7 +150,7 @@ class PollSchedule:
         )
 
     def _advance_due(self, now: float) -> list[_IntervalGroup]:
-        """Advance the intervals whose tick is due, and if there is one, those whose tick is soon due.
+        """Advance the intervals whose tick is due; if there are any, also those whose tick is due soon.
 
         Returns:
             These intervals.

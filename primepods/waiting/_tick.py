@@ -1,4 +1,4 @@
-"""One tick: poll the pods that are due in full batches, and search failed batches for the culprits.
+"""One tick: poll the due pods in full batches, and search failed batches for the pods at fault.
 
 A batch can fail because of a single pod: one whose id is refused, which is documented, or one that makes the
 API fail, which is imagined. Such a pod must not hide the others of its batch: a search by halving finds it
@@ -23,22 +23,22 @@ from ._watched_pod import PodSearch, WatchedPod
 _MIN_REQUESTS: Final = 3
 """Requests that a tick may always send, so that it can search a single batch."""
 _OUTAGE_REQUESTS: Final = 2
-"""Max requests of a tick besides its batches, while no request succeeds."""
+"""Max requests of a tick's searches while no request succeeds, except searches of refused batches."""
 _MAX_SEARCH_REQUESTS: Final = 60
-"""Max requests of a search in a tick; the budget does not limit a refused batch, which is searched once."""
+"""Max requests of one search in a tick. For a refused batch, there is no other limit."""
 _MIN_SUSPECT_REQUESTS: Final = 2
-"""First requests of a search in a tick, which poll suspects even if one is the tick's last."""
+"""Requests that a search spends on suspects in a tick, before its last one may go to pods presumed good."""
 _MIN_REFUSAL_INTERVAL: Final = 5.0
-"""Shorter intervals count as this many seconds in a refusal's lifetime."""
+"""Min interval, in seconds, from which the lifetime of a refusal is computed."""
 _MAX_REFUSED_BATCHES: Final = 3
 """Wholly refused batches after which the other refused batches of the tick are not searched."""
 
 
 class SearchBudget:
-    """Bound on the extra requests of a tick.
+    """Budget of the requests that the searches of a tick may send.
 
     Args:
-        requests: Requests that searches may make, not counting those for refused batches.
+        requests: The budget; requests for refused batches are not counted.
     """
 
     def __init__(self, requests: int) -> None:
@@ -50,7 +50,7 @@ class SearchBudget:
         self._left = min(self._left, _OUTAGE_REQUESTS)
 
     def take(self, *, is_refused: bool) -> bool:
-        """Take a request from the budget; return whether one was left. It does not limit refused batches."""
+        """Take a request from the budget; return whether one was left: always, for a refused batch."""
         if is_refused:
             return True
         self._left -= 1
@@ -68,7 +68,7 @@ class SearchBudget:
         return not is_refused and self._left < 1 and requests_before >= _MIN_SUSPECT_REQUESTS
 
     def count_refused_batch(self) -> None:
-        """Count a batch whose requests were all refused."""
+        """Count a refused batch of which no request has succeeded."""
         self._refused_batches += 1
 
     @property
@@ -83,8 +83,9 @@ class Tick:
     Args:
         state: State shared by the parts of the poller.
         reader: Sends the requests, without retries.
-        pods: The pods that are due, in polling order; in flight until the response or the end of the tick.
-        look_up: Called for each pod whose status request succeeded.
+        pods: The pods that are due, in polling order. The constructor marks them as in flight, until the
+            response or the end of the tick.
+        look_up: Called for each pod whose row was read, or is missing, in a successful response.
     """
 
     def __init__(
@@ -112,11 +113,11 @@ class Tick:
         self._budget = SearchBudget(0)
 
     async def run(self) -> None:
-        """Poll all pods, and search the batches that fail."""
+        """Poll the pods in batches, as many as the limit allows, and search the batches that fail."""
         batches = self._batches()
         lone_pods = [pod for pod in self._pods if pod.poll.is_alone]
         max_requests = self._max_requests(batches, has_lone_pods=bool(lone_pods))
-        # Leave a request for each search: the other lone pods are polled at a later tick.
+        # Leave a request for each search. Lone pods beyond the limit are polled at a later tick.
         lone_pods = lone_pods[: max(0, max_requests - len(batches) - len(self._searches))]
         self._budget = SearchBudget(max_requests - len(batches) - len(lone_pods))
         limit = self._reader.executor.settings.max_concurrency
@@ -145,7 +146,7 @@ class Tick:
         return self._split(refused) + self._split(others)
 
     def _max_requests(self, batches: list[list[WatchedPod]], *, has_lone_pods: bool) -> int:
-        """Return the bound on all requests, except those of searches for refused batches."""
+        """Return the limit on all requests, except those of searches for refused batches."""
         if self._searches or has_lone_pods:
             # `batches` lacks the pods in searches and the lone ones.
             batches = self._split(self._pods)
@@ -227,8 +228,12 @@ class Tick:
     async def _follow_up(
         self, batch: list[WatchedPod], error: PrimePodsError, *, has_failed_before: bool
     ) -> None:
-        """Search a failed batch; while no request succeeds, only if it was refused or has failed before."""
-        # Wait for the first success only: another batch may hang.
+        """Search a failed batch if some of its pods may be the cause.
+
+        While no request succeeds, there may be an outage: only a batch that was refused, or of which a pod
+        has failed before, is searched.
+        """
+        # Wait for the first success, not for all batches, since one of them may hang.
         await self._outage_decided.wait()
         is_refused_again = is_refusal(error) and all(pod.poll.refused_since is not None for pod in batch)
         is_searchable = len(batch) > 1 and _may_be_caused_by_pods(error)
@@ -269,7 +274,7 @@ class Tick:
         self._apply_findings(search)
 
     def _apply_findings(self, search: PodSearch) -> None:
-        """Act on the findings of a search so far."""
+        """Stop searching the culprits; keep the undecided pods for the next tick, or give them up."""
         for pod, error in search.culprits.items():
             self._stop_searching([pod], error)
             pod.poll.is_alone = search.has_success
@@ -285,7 +290,7 @@ class Tick:
         self._release(undecided)
 
     def _stop_searching(self, pods: list[WatchedPod], error: Exception) -> None:
-        """Search these pods no longer. If they were refused, end their waits or schedule a confirmation."""
+        """Stop searching these pods. Confirm a refusal by another request; end the waits once confirmed."""
         now = self._state.clock.time()
         for pod in pods:
             pod.poll.search = None
@@ -299,7 +304,11 @@ class Tick:
 
 
 def _may_be_caused_by_pods(error: Exception) -> bool:
-    """Return whether some of a request's pods may have caused its failure; any HTTP error but 429 counts."""
+    """Return whether some of a request's pods may have caused its failure.
+
+    Any HTTP error but 429 counts, also one that a call would raise at once: if it is about some of the pods,
+    it must not end the waits for the others.
+    """
     if isinstance(error, APIError) and not isinstance(error, RateLimitError):
         return True
     return may_be_caused_by_ids(error)

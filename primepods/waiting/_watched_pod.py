@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 MISSES_BEFORE_GONE: Final = 2
 """Status responses without a row, after which a GET confirms whether the pod is gone.
 
-One proves nothing: empty responses of a flaky replica were reported of the API's availability endpoint.
+A single one proves nothing: of the API's availability endpoint, a replica that sends empty responses was
+reported.
 """
 LOOKUP_INTERVAL: Final = 30.0
-"""Min seconds between two GETs of the same pod."""
+"""Seconds between two GETs of the same pod, unless a response makes the next one due earlier."""
 CONFIRM_AFTER: Final = 2.0
-"""Seconds between a refusal and the request that confirms it: a stray refusal (imagined) ends no wait."""
+"""Seconds between a refusal and the request that confirms it.
+
+Confirmation is needed because a stray refusal (imagined) must not end a wait.
+"""
 _TIMER_TOLERANCE: Final = 0.01
 """Seconds by which a timer may be early."""
 _REFUSAL_LIFETIME: Final = 3
@@ -36,7 +40,7 @@ PodSearch: TypeAlias = "FaultSearch[WatchedPod, Exception]"
 
 
 class Subscriber:
-    """Poller's view of a subscription: its pods, its interval, and methods to notify it.
+    """Base of a subscription, as the poller sees it: its pods, its interval, and methods to notify it.
 
     Args:
         pod_ids: Ids of the pods.
@@ -66,7 +70,7 @@ class Subscriber:
         self._has_news.set()
 
     def end(self, error: Exception) -> None:
-        """End the subscription; it raises a copy of ``error``, since others may share it."""
+        """End the subscription. Its wait raises a copy of ``error``, which other waits may share."""
         if self._error is None:
             self._error = error
             self._has_news.set()
@@ -97,7 +101,8 @@ class RequestState:
             interval: Seconds between two requests.
 
         Returns:
-            ``None`` if this refusal confirms the first one of its series, which ends the waits.
+            The time of the confirming request; ``None`` if the waits must end, because this refusal confirms
+            an earlier one or the client is closed.
         """
         since = self.refused_since
         if since is None or self.sent_at - since > _REFUSAL_LIFETIME * interval:
@@ -114,7 +119,7 @@ class PollState(RequestState):
     Attributes:
         sequence: Sequence number of the last one.
         search: The search for the pods that make a batch fail, if this pod may be one of them.
-        is_alone: Whether each request for it has no other pod, because it makes batches fail.
+        is_alone: Whether it is polled alone, because it makes batches fail.
     """
 
     sequence: int = -1
@@ -124,12 +129,12 @@ class PollState(RequestState):
 
 @attrs.define(eq=False, weakref_slot=False)
 class LookupState(RequestState):
-    """The GETs of a pod, and what they are needed for.
+    """The GETs of a pod, and the reasons for the next one.
 
     Attributes:
         due_at: Earliest time of the next one.
         lacks_address: Whether the status row has no address although the pod should have one.
-        pod: The last pod that was fetched for its address.
+        pod: The pod as last fetched for its address.
     """
 
     due_at: float = -math.inf
@@ -141,13 +146,23 @@ class LookupState(RequestState):
 class WatchedPod:
     """State of one pod, from the responses to the requests of all subscribers.
 
+    It is in one of four states:
+
+    - unknown: neither a row nor a GET has been received; ``status`` is ``None``;
+    - known: ``status`` is set, and stays set while rows are missing, until a GET shows that the pod is gone;
+    - gone: ``status`` is ``None`` and ``gone`` is true;
+    - never found: ``status`` is ``None`` and ``never_found`` is true.
+
+    A row makes the pod known in each state; but a gone pod with a TERMINATED row stays gone.
+
     Attributes:
         pod_id: Its id.
-        row: The last status row as received; kept when the pod is gone.
-        status: ``row``, with the address from ``get`` if it lacks one; ``None`` if the pod does not exist.
+        row: The last status row, or one made from ``get`` if there was none; kept when the pod is gone.
+        status: ``row`` with the address from ``get``, or ``get`` alone while rows are missing.
         gone: Whether it existed and is confirmed gone.
         never_found: Whether it was never seen, and is confirmed not to exist.
-        confirmed_at: Time of the last response that confirmed the current state.
+        confirmed_at: Time of the last response that confirmed ``status``: a row, a GET while rows are
+            missing, or a response without a row while ``status`` is ``None``.
         poll: Its status requests.
         lookup: Its GETs.
         subscriptions: Its subscribers, and whether to notify each of the next response even if nothing has
@@ -164,14 +179,14 @@ class WatchedPod:
     lookup: LookupState = attrs.field(factory=LookupState)
     subscriptions: dict[Subscriber, bool] = attrs.field(factory=dict[Subscriber, bool])
     _misses: int = 0
-    """Responses without a row since the last row."""
+    """Responses without a row since the last row; see :meth:`_record_missing_row`."""
     _missed_at: float = -math.inf
 
     def add(self, subscription: Subscriber) -> None:
         """Notify ``subscription`` of the next response, and of changes from now on."""
         self.subscriptions[subscription] = True
         if self._is_missing and not self.never_found:
-            # The state is unknown until a `get`: do not make a new subscriber wait for one.
+            # Only a GET shows whether the pod exists: send it now, not after the rest of `LOOKUP_INTERVAL`.
             self.lookup.due_at = -math.inf
 
     def notify_on_next_response(self, subscription: Subscriber) -> None:
@@ -191,7 +206,7 @@ class WatchedPod:
             subscription.end(error)
 
     def is_lookup_due(self, now: float) -> bool:
-        """Return whether the status rows are incomplete, and a GET is due and not in flight."""
+        """Return whether the row is missing, TERMINATED or without an address, and a GET may be sent now."""
         if now < self.lookup.due_at or self.gone or self.lookup.in_flight:
             return False
         is_row_current = not self._misses
@@ -216,7 +231,7 @@ class WatchedPod:
         self._set_status(self._complete(row, now), sequence)
 
     def record_pod(self, pod: Pod, sequence: int, now: float) -> None:
-        """Record the result of ``get`` for a pod whose status row is incomplete or missing."""
+        """Record the result of a GET for a pod whose status row is incomplete or missing."""
         self.lookup.error = self.lookup.refused_since = None
         if pod.status == PodState.TERMINATED:
             self.row = self.row or _as_status(pod)
@@ -248,7 +263,7 @@ class WatchedPod:
         self._set_status(None, sequence)
 
     def record_ended(self, sequence: int) -> None:
-        """Record that the history lists the pod as ended: if it was never seen, it ended before the wait."""
+        """Record that the history lists the pod as ended. One that was never found ended before the wait."""
         if self.never_found:
             self.never_found, self.gone = False, True
             self._set_status(None, sequence)

@@ -82,12 +82,12 @@ class Subscription(Subscriber):
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-        # No await in a coroutine that is being closed: the garbage collector may close it in any loop.
+        # Do not await in a coroutine that is being closed: the garbage collector may close it in any loop.
         if kind is not GeneratorExit:
             await self.poller.wait_closed()
 
     def remove_pod(self, pod_id: str) -> None:
-        """Stop polling for one of the pods."""
+        """Unsubscribe from one of the pods."""
         self.poller.remove_pod(self, self.pods.pop(pod_id))
 
     async def changed(self, *, ends_at: float = math.inf) -> list[WatchedPod]:

@@ -179,7 +179,7 @@ def wait_timeout_error(subscription: Subscription, timeout: float) -> WaitTimeou
     failures = _recent_failures(subscription)
     seen = [row for pod_id in pending if (row := reported.get(pod_id)) is not None]
     if seen:
-        remedy = _cost_and_hint(seen, pending_count=len(pending))
+        remedy = _cost_and_remedy(seen, pending_count=len(pending))
     elif failures:
         remedy = "None of them was seen: wait again with the same ids."
     else:
@@ -203,8 +203,8 @@ def _recent_failures(subscription: Subscription) -> str:
     return ""
 
 
-def _cost_and_hint(seen: list[PodStatus], *, pending_count: int) -> str:
-    """Return the cost of the pods that were seen, and a hint."""
+def _cost_and_remedy(seen: list[PodStatus], *, pending_count: int) -> str:
+    """Return the cost of the pods that were seen, and the remedy."""
     prices = [row.cost_per_hr for row in seen if row.cost_per_hr is not None]
     cost = f"They cost at least {money(sum(prices))} an hour. " if prices else ""
     subject = "They" if len(seen) == pending_count else "The pods that were seen"

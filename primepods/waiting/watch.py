@@ -68,7 +68,7 @@ class AsyncWatch:
 
 
 class _Iteration:
-    """State of a :class:`WatchIterator`; does not refer to the iterator, which can thus be garbage-collected.
+    """State of a :class:`WatchIterator`. It does not refer to the iterator, so that this can be freed.
 
     Args:
         connection: The client's connection to the poller.
@@ -102,6 +102,9 @@ class _Iteration:
         Raises:
             StopAsyncIteration: All pods are gone.
             ClientClosedError: The client or the watch was closed.
+            WaitTimeoutError: The timeout has passed.
+            RuntimeError: Another task already waits for the next change.
+            PrimePodsError: Polling cannot continue; any later call raises the same error.
         """
         if self._is_waiting:
             msg = "Another task already waits for this watch's next change: iterate it in one task."

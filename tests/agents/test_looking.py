@@ -83,7 +83,7 @@ async def test_sold_out_and_over_a_limit_are_told(open_session: Open, market: Em
     """Before anything is rented, with what to do; nothing is ordered."""
     async with open_session(1.0) as session:
         said = await session.fail("quote", gpu_type="H100", hours=5)
-        assert "of 1.00 (--budget) 0.00 is used or reserved for 0 pods. Nothing was rented" in said
+        assert "limit --budget is $1.00, of which $0.00 is spent or reserved (open runs: 0)." in said
     async with open_session(max_hourly=0.5) as session:
         assert "--max-hourly" in await session.fail("quote", gpu_type="H100")
         said = await session.fail("quote", gpu_type="H100", gpu_count=1_000)

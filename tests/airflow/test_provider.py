@@ -48,7 +48,7 @@ def test_the_button_of_the_form_tests_a_connection(call: Call, emulator: Emulato
     """It says how many pods the account has, or why the API refuses it."""
     emulator.add_pod()
     for key, said in (
-        (emulator.api_key, [True, "The API answers: this account has 1 pods."]),
+        (emulator.api_key, [True, "The API responds: this account has 1 pods."]),
         ("no", [False]),
     ):
         variables = {name: text.replace(emulator.api_key, key) for name, text in connection(emulator).items()}

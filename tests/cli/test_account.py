@@ -87,9 +87,9 @@ def test_a_disk_is_ordered_at_a_price(emulator: Emulator, run: Run) -> None:
     [
         (("disks", "create", "--size", "7", "--yes"), 1, "no offer of 7 GB of disk fits"),
         (("disks", "delete", "same", "--yes"), 2, "'same' matches several"),
-        (("disks", "rename", "nothing", "new"), 2, "'nothing' is no disk: see primepods disks"),
-        (("create", "--gpu-type", "*", "--disk", "nothing", "--yes"), 2, "is no disk"),
-        (("ssh-keys", "delete", "nothing"), 2, "'nothing' is no SSH key: see primepods ssh-keys"),
+        (("disks", "rename", "nothing", "new"), 2, "'nothing' matches no disk: see primepods disks"),
+        (("create", "--gpu-type", "*", "--disk", "nothing", "--yes"), 2, "matches no disk"),
+        (("ssh-keys", "delete", "nothing"), 2, "'nothing' matches no SSH key: see primepods ssh-keys"),
         (("disks", "create"), 2, "See primepods disks create --help."),
     ],
 )
@@ -148,7 +148,7 @@ def test_a_key_that_may_not_order_is_told_so_first(
     monkeypatch.setenv("PRIME_API_KEY", emulator.add_api_key({"instances": no, "disks": no}))
     result = run(*words)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert ": Read and Write. Make one at https://" in result.stderr
+    assert " (Read and Write). Create a key with it at https://" in result.stderr
     assert len(emulator.requests) == 1
     assert "may not" in run("doctor").stdout
 

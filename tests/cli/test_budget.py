@@ -137,7 +137,7 @@ def test_what_is_counted_covers_what_is_billed(steps: list[tuple[str, float]]) -
 def test_a_limit_is_an_amount() -> None:
     """NaN would be no limit, since nothing is above it."""
     for limits in ((math.nan, 1.0), (1.0, math.nan), (-1.0, 1.0)):
-        with pytest.raises(ValueError, match="must be amounts"):
+        with pytest.raises(ValueError, match="must be at least 0"):
             Budget(limits[0], max_hourly=limits[1])
 
 
@@ -148,7 +148,7 @@ def test_a_reservation_is_replaced_by_the_cost(state: Path) -> None:
     for each in (done, unused):
         budget.reserve(each.run.name, amount=each.amount, price_hr=PRICE)
     with pytest.raises(
-        BudgetExceededError, match=r"of 10\.00 \(--budget\) 10\.00 is used or reserved for 2 pods"
+        BudgetExceededError, match=r"is \$10\.00, of which \$10\.00 is spent or reserved \(open runs: 2\)"
     ):
         budget.reserve("another", amount=0.5, price_hr=PRICE)
     done.order()
@@ -185,7 +185,7 @@ def test_limits_by_the_hour_and_in_a_window(state: Path) -> None:
     budget = Budget(LIMIT, max_hourly=1.0, window=100.0, now=lambda: next(times))
     made = Simulated(create_run(), amount=9.0)
     budget.reserve(made.run.name, amount=made.amount, price_hr=PRICE)
-    with pytest.raises(BudgetExceededError, match=r"cost an hour 0\.60.*--max-hourly"):
+    with pytest.raises(BudgetExceededError, match=r"up to \$0\.60 an hour.*--max-hourly"):
         budget.reserve(None, amount=0.1, price_hr=PRICE)
     made.order()
     made.die()
@@ -204,7 +204,7 @@ def test_a_file_of_something_else_rents_nothing(state: Path, text: bytes) -> Non
     """A line that no session has written is an error, and the file stays as it is."""
     state.mkdir()
     (state / "budget.jsonl").write_bytes(text)
-    with pytest.raises(ConfigError, match="move it away"):
+    with pytest.raises(ConfigError, match="move the file away"):
         Budget(LIMIT).reserve("a", amount=1.0, price_hr=PRICE)
     assert (state / "budget.jsonl").read_bytes() == text
 

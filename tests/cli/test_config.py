@@ -50,7 +50,7 @@ def test_what_cannot_be_used_is_said(clean_environment: Path, run: Run) -> None:
     """Without a key the other settings are shown, and then what to do; a context must exist."""
     result = run("config", "-o", "jsonl")
     assert (result.exit_code, len(result.stdout.splitlines())) == (2, 7)
-    assert "Make one at" in result.stderr
+    assert "Create a key at" in result.stderr
     assert run("config", "--context", "mistyped").exit_code == 2
     assert run("list", "--base-url", "http://example.com").exit_code == 2
 

@@ -68,7 +68,7 @@ def test_without_a_key(run: Run) -> None:
     found = checks(result)
     assert result.exit_code == 1
     assert found["settings"][0] == "failure"
-    assert "Make one at" in found["settings"][1]
+    assert "Create a key at" in found["settings"][1]
     assert "API" not in found
     assert found["ssh"][0] == "warning"
     shown = run("doctor").stdout.splitlines()

@@ -46,5 +46,5 @@ def test_days() -> None:
     """Weeks are days; what is no day is told."""
     assert parse_day("1w") == parse_day("7d") < parse_day("today")
     for wrong in ("yesterday", "7", "99999999w"):
-        with pytest.raises(typer.BadParameter, match="no day"):
+        with pytest.raises(typer.BadParameter, match="not a day"):
             parse_day(wrong)

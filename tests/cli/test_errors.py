@@ -50,6 +50,8 @@ def test_a_conflict_names_the_command(emulator: Emulator, run: Run) -> None:
     said = run("delete", "pod0", "pod1", "--yes").stderr
     assert said.count("`primepods get`") == 2
     assert reword_for_shell("`client.pods.delete('x')`") == "`primepods delete x`"
+    listings = "`disks.list()`, `ssh_keys.list()`, `account.teams()`"
+    assert reword_for_shell(listings) == "`primepods disks`, `primepods ssh-keys list`, `primepods teams`"
     assert reword_for_shell("pods.wait_gone(), pods.lists()") == "`primepods wait --until gone`, pods.lists()"
 
 
@@ -68,11 +70,12 @@ def test_what_costs_nothing_is_not_billed(emulator: Emulator, run: Run) -> None:
 
 def test_mistyped_words_are_told(emulator: Emulator, run: Run) -> None:
     """A GPU or a kind that nothing has: with what there is."""
-    assert "none has the GPU H10. Yours: H100_80GB." in run("list", "--gpu", "H10").stderr
-    assert "none has the GPU H10. Yours: H100_80GB." in run("delete", "--gpu-type", "H10", "--yes").stderr
+    assert "Your pods have the GPUs H100_80GB, and not H10." in run("list", "--gpu", "H10").stderr
+    no_gpu = "Your pods have the GPUs H100_80GB, and not H10."
+    assert no_gpu in run("delete", "--gpu-type", "H10", "--yes").stderr
     emulator.delete_pod("pod0")
     said = run("history", "--kind", "instanc").stderr
-    assert said.endswith(": none is of the kind instanc. Yours: Instance.\n")
+    assert said.endswith(". Your records have the kinds Instance, and not instanc.\n")
 
 
 def test_the_name_is_shown_before_the_order(emulator: Emulator) -> None:

@@ -61,7 +61,7 @@ def test_80_columns() -> None:
         == """\
 9 pods   $22.50 an hour   $1,703.75 so far
 1 failed   2 installing   1 pending   1 unknown   1 deleting   1 stopped
-1 ready   1 gone   1 not seen yet
+1 ready   1 gone   1 not seen
 ffffffffffiiiiiiiiiiiiiiiiiiiippppppppppuuuuuuuuuuddddddddddssssssssssrrrrrrrrrr
 
 ID        NAME               STATE       GPU            PRICE/H  PROGRESS

@@ -1,4 +1,4 @@
-"""What people type for a pod: its id, the beginning of its id, or its name."""
+"""What people type for a pod: its id, a prefix of its id, or its name."""
 
 import json
 from collections.abc import Iterator
@@ -73,7 +73,7 @@ def test_no_handle(api: Emulator, run: Run, handle: str) -> None:
     ("handle", "hint"),
     [
         ("tran", "did you mean 'train' or 'train-2'? Otherwise, see primepods list"),
-        ("3fa", "the beginning of an id needs 4 characters or more"),
+        ("3fa", "a prefix of an id needs 4 characters or more"),
         ("nobody", "see primepods list, and primepods history"),
     ],
 )

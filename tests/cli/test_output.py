@@ -119,6 +119,14 @@ def test_names_that_steer(emulator: Emulator, run: Run, monkeypatch: pytest.Monk
     assert {pod["name"] for pod in json.loads(run("list", "-o", "json").stdout)[3:]} == set(names)
 
 
+def test_a_long_value_is_whole(emulator: Emulator, run: Run) -> None:
+    """`get` shows all of a field, in a pipe and in JSON; a table cuts it."""
+    emulator.add_pod("n" * 300, id="long")
+    for arguments in (["get", "long"], ["get", "long", "-o", "json"]):
+        assert "n" * 300 in run(*arguments).stdout
+    assert "n" * 201 not in run("list").stdout
+
+
 @pytest.mark.parametrize("by", ["gpu", "kind", "provider", "team", "day", "week"])
 def test_history_by(run: Run, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
     """What was billed for each, the dearest first, or by time, in all forms; the sum is that of the bills."""

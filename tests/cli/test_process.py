@@ -138,9 +138,11 @@ def test_completion_of_values(
 
 def test_completion_of_runs(complete: Callable[..., list[str]]) -> None:
     """Names of this machine's runs, for `stop` only of those that go on."""
-    unused: dict[str, Any] = {"client": {}, "find": {}, "lease": {}, "command": "", "is_detached": True}
-    used = [{"changes": {"name": name}, "began_at": 0.0} for name in ("done", "train")]
-    ended, going = (RunFolder.create(RunRecord(**unused | fields)) for fields in used)
+    fields: dict[str, Any] = {"client": {}, "find": {}, "lease": {}, "command": "", "is_detached": True}
+    ended, going = (
+        RunFolder.create(RunRecord(**fields, changes={"name": name}, began_at=0.0))
+        for name in ("done", "train")
+    )
     ended.save(exit_code=0)
     assert sorted(complete("primepods attach ")) == [ended.name, going.name]
     assert complete("primepods stop ") == [going.name]

@@ -91,7 +91,7 @@ def test_a_failed_command_has_its_code_and_its_results(market: Emulator, run: Ru
     assert (result.exit_code, result.stdout) == (7, "")
     assert Path("log").read_text(encoding="utf-8") == "why\n"
     assert "oh\n" in result.stderr
-    assert "none is no file or folder" in result.stderr
+    assert "none is not a file or folder" in result.stderr
     assert not market.pods
     assert run("run", *OPTIONS, "--download", "none:x", "--", "true").exit_code == 1
 
@@ -216,7 +216,7 @@ def test_a_budget_ends_the_command(market: Emulator, run: Run) -> None:
         (["--gpu-type", "H100", "--", " "], "the command is empty"),
         (["--gpu-type", "H100", "--upload", "", "--", "true"], "--upload is empty"),
         (["--gpu-type", "H100", "--download", "", "--", "true"], "--download is empty"),
-        (["--gpu-type", "H100", "--exclude", "/", "--", "true"], "which is no pattern"),
+        (["--gpu-type", "H100", "--exclude", "/", "--", "true"], "which is not a pattern"),
         (
             ["--gpu-type", "H100", "--download", "out:/dev/null/out", "--", "true"],
             "/dev/null cannot be written",

@@ -64,7 +64,7 @@ def run(*arguments: str) -> Result:
 def test_nothing_left(emulator: Emulator, folder: Path) -> None:
     """Pods of other origin are not its business."""
     result = run("--yes")
-    assert (result.exit_code, result.output) == (0, "Nothing was left behind.\n")
+    assert (result.exit_code, result.output) == (0, "Nothing to delete.\n")
     assert len(emulator.pods) == 3
 
 

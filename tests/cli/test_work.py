@@ -127,7 +127,7 @@ def test_files_go_there_and_back(emulator: Emulator, run: Run, tmp_path: Path) -
     assert (tmp_path / "file").read_text(encoding="utf-8") == "x"
     result = run("cp", *login, "pod1:none", str(tmp_path / "x"))
     assert result.exit_code == 1
-    assert "none is no file or folder" in result.stderr
+    assert "none is not a file or folder" in result.stderr
     assert run("cp", *login, str(tmp_path / "none"), "pod1:x").exit_code == 1
     assert run("cp", "-r", *login, "--exclude", "f*", str(tmp_path / "data"), "pod1:bare").exit_code == 0
     assert exec_on(run, "pod1", "--", "ls bare")[1] == "empty\n"

@@ -55,7 +55,7 @@ def test_a_key_that_is_nowhere_is_asked_for(files: Files) -> None:
         if content is not None:
             files.write("config.json", content)
         message = refuse()
-        for part in ("api_key", "PRIME_API_KEY", "~/.prime/config.json", KEY_PAGE, "Instances: Read"):
+        for part in ("api_key", "PRIME_API_KEY", "~/.prime/config.json", KEY_PAGE, "Instances (Read"):
             assert part in message
 
 

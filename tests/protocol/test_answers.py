@@ -38,11 +38,11 @@ from tests.protocol.answers import BASE_URL, NOW, PATH, ask, fail, read, refuse,
 @pytest.mark.parametrize(
     ("body", "headers", "reason"),
     [
-        (b"OK", {}, "no JSON ("),
-        (b'{"a": 1', {"content_type": "application/json"}, "no JSON ("),
-        (b'{"a": NaN}', {}, "no JSON ("),
-        (b'{"a": "\xff"}', {}, "no JSON ("),
-        (b"[" * 100_000, {}, "no JSON ("),
+        (b"OK", {}, "not JSON ("),
+        (b'{"a": 1', {"content_type": "application/json"}, "not JSON ("),
+        (b'{"a": NaN}', {}, "not JSON ("),
+        (b'{"a": "\xff"}', {}, "not JSON ("),
+        (b"[" * 100_000, {}, "not JSON ("),
         (b"<html><body>Log in</body></html>", {}, "HTML."),
         (b"  <!doctype html>", {}, "HTML."),
         (b"Log in", {"content_type": "Text/HTML; charset=utf-8"}, "HTML."),
@@ -197,7 +197,7 @@ def test_a_message_is_found_in_any_body(body: Any, message: str) -> None:
     """In whatever JSON, text or web page it is wrapped, in one line that ends as a sentence."""
     error = fail(500, body)
     assert error.message == message
-    assert f": {message} The API or a gateway" in str(error)
+    assert f": {message} The API, or a gateway" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -208,14 +208,14 @@ def test_a_message_is_found_in_any_body(body: Any, message: str) -> None:
         (
             404,
             NotFoundError,
-            "a terminated pod leaves list, get and status and is found in `pods.history()`.",
+            "A terminated pod is no longer listed: see `pods.history()`.",
         ),
         (405, APIError, "See the API's message."),
         (409, ConflictError, "Look at the state of the pod with `pods.get()`, then try again."),
-        (413, APIError, "Send less at once."),
+        (413, APIError, "Send fewer ids, or a smaller body."),
         (418, APIError, "See the API's message."),
-        (422, ValidationError, "Correct the parameters named."),
-        (429, RateLimitError, "Ask less often, or share one client."),
+        (422, ValidationError, "Correct the parameters that the API's message names."),
+        (429, RateLimitError, "Send fewer requests, or share one client."),
         (500, ServerError, "try later."),
         (503, ServerError, "try later."),
         (599, ServerError, "try later."),
@@ -249,7 +249,7 @@ def test_a_refusal_that_is_not_json_is_transient(body: bytes) -> None:
     for content_type in ("text/html", "text/plain", "application/json"):
         missing = refuse(respond(404, body, content_type=content_type))
         assert missing.transient
-        assert "with the status 404" in str(missing)
+        assert "with status 404" in str(missing)
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -260,7 +260,7 @@ def test_what_a_key_lacks_is_said(status: int, method: str, need: str) -> None:
     """The permission for what was asked, and where keys come from."""
     told = str(fail(status, {"detail": "no"}, ask(method)))
     assert KEY_PAGE in told
-    assert f"the permission Instances: {need}" in told
+    assert f"the permission Instances ({need})" in told
     assert ("Write" in told) == (need != "Read")
     assert ("missing, wrong or expired" in told) == (status == 401)
     assert ("for pods of another team" in told) == (status == 403)

@@ -450,7 +450,7 @@ REFUSALS: dict[str, tuple[int, Any, type[primepods.PrimePodsError], str]] = {
         403,
         {"detail": "Not allowed"},
         primepods.PermissionDeniedError,
-        "Instances: Read and Write",
+        "Instances (Read and Write)",
     ),
     "key": (401, {"detail": "Invalid token"}, primepods.AuthenticationError, "API key"),
     "offer": (404, {"detail": "No such offer"}, primepods.NotFoundError, "client.availability"),

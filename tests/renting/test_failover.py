@@ -105,6 +105,16 @@ async def test_orders_wait_for_their_turn(folder: Path) -> None:
         assert (it.running(), it.records()) == ([], [])
 
 
+async def test_an_order_waits_as_long_as_the_api_asks(folder: Path) -> None:
+    """With jitter on top: no order comes before `Retry-After` has passed."""
+    for seed in range(4):
+        async with stage(folder, seed=seed) as it:
+            it.emulator.faults.add(Status(429, retry_after=60), on="create", times=1)
+            async with it.client.pods.lease(it.spec):
+                first, second = it.emulator.requests.where(on="create")
+        assert second.time - first.time >= 60
+
+
 @pytest.mark.parametrize(
     ("deadline", "count", "window"), [(10, 20, 0.2), pytest.param(120, 10, 2, marks=pytest.mark.slow)]
 )

@@ -113,11 +113,11 @@ async def test_sold_out_says_what_was_asked_and_what_there_is() -> None:
         with pytest.raises(SoldOutError) as caught:
             await cheapest(gpu_type="H100", max_price=1, exclude_providers=["x"], regions=["canada"])
         assert caught.value.message == (
-            "No offer of 1 x H100, at most $1.00 an hour, regions canada, not from x can be rented now. The "
-            "API has 8 such offers: 3 above that price, 1 sold out, 1 spot, 1 charged in advance, 2 without "
-            "a price. The cheapest of those above that price costs $1.50 an hour."
+            "No offer can be rented now for: 1 x H100, price at most 1 an hour, regions canada, not from x. "
+            "The API has 8 such offers: 3 above that price, 1 sold out, 1 spot, 1 charged in advance, 2 "
+            "without a price. The cheapest of those above that price costs $1.50 an hour."
         )
-        with pytest.raises(SoldOutError, match="lists it with 1, 8 GPUs") as caught:
+        with pytest.raises(SoldOutError, match="lists it with other GPU counts: 1, 8") as caught:
             await cheapest(gpu_type="H100", gpu_count=4)
         assert (caught.value.status_code, caught.value.method) == (404, "GET")
 

@@ -235,7 +235,7 @@ async def test_a_file_that_cannot_be_read_is_told(folder: Path, kind: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"), [(errno.EWOULDBLOCK, "its process lives"), (errno.EIO, "cannot be opened")]
+    ("error", "reason"), [(errno.EWOULDBLOCK, "its process still runs"), (errno.EIO, "cannot be opened")]
 )
 async def test_a_file_that_cannot_be_locked_is_told(
     folder: Path, monkeypatch: pytest.MonkeyPatch, error: int, reason: str

@@ -159,7 +159,7 @@ def test_closing_in_on_change_ends_the_wait(api: Api) -> None:
 
 def test_until_cannot_call_its_own_client(api: Api, client: Client) -> None:
     """A clear error in place of a wait for itself; another client works, and the one kept waiting warns."""
-    with pytest.raises(primepods.PrimePodsError, match="inside the client's own loop"):
+    with pytest.raises(primepods.PrimePodsError, match="A callback in the client's own loop"):
         client.pods.wait(["p0"], until=lambda _: client.pods.get("p0") is not None, interval=0.05)
     with client_of(api) as other, pytest.warns(RuntimeWarning, match="AsyncClient"):
         assert client.pods.wait(["p0"], until=lambda _: other.pods.get("p0").id == "p0", interval=0.05)

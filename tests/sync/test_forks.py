@@ -173,7 +173,10 @@ for work in (refused, closed, forgotten):
     in_both_ways(work)
 print("parent", client.pods.get("p0").id, next(items).id)
 """)
-    error = "This began in the parent process and cannot continue after the fork: start again."
+    error = (
+        "This iterator, wait or lease began in the parent process and cannot continue after the fork: "
+        "start a new one."
+    )
     assert lines == [error] * 4 + ["closed 50"] * 2 + ["forgotten p0"] * 2 + ["parent p0 p1"]
 
 
@@ -195,7 +198,10 @@ except primepods.PrimePodsError as error:
     print(error, client.pods.get("p0").id, flush=True)
     os._exit(0)
 """)
-    error = "This began in the parent process and cannot continue after the fork: start again."
+    error = (
+        "This iterator, wait or lease began in the parent process and cannot continue after the fork: "
+        "start a new one."
+    )
     assert lines == [f"{error} p0", "child 0", "parent ['p0']"]
 
 

@@ -217,11 +217,16 @@ async def test_the_last_failure_is_the_one_that_is_raised(attempts: int, pauses:
     ("method", "path", "answer", "advice"),
     [
         ("GET", "/api/v1/pods/", reply({"detail": "Not Found"}, 404), "check the base URL"),
-        ("POST", PATH, Reset(), "The POST may still have been carried out. Look for its effect"),
+        ("POST", PATH, Reset(), "The POST may still have been carried out. Look for its effect before you"),
+        ("POST", "/api/v1/pods/", Reset(), "Look for its effect in `pods.list()` before you send it again."),
+        ("POST", "/api/v1/disks/", Reset(), "Look for its effect in `disks.list()` before"),
+        ("POST", "/api/v1/ssh_keys/", Reset(), "Look for its effect in `ssh_keys.list()` before"),
+        ("PATCH", "/api/v1/disks/d", Reset(), "Look for its effect before you send it again."),
+        ("DELETE", "/api/v1/disks/d", reply({"detail": "no"}, 409), "Look at the current state, then"),
         ("POST", PATH, Hang(), "The POST may still have been carried out. Look for its effect"),
         ("POST", PATH, Reply(503), "the POST may still have been carried out. Look for its effect"),
         ("POST", PATH, Reply(200, b"{", length=9), "the POST may still have been carried out."),
-        ("POST", PATH, Reply(429), "has no text. Nothing was done: send it again later."),
+        ("POST", PATH, Reply(429), "has no text. The request was not carried out: send it again later."),
     ],
 )
 async def test_an_error_says_what_to_do_about_it(method: str, path: str, answer: Answer, advice: str) -> None:
@@ -230,7 +235,7 @@ async def test_an_error_says_what_to_do_about_it(method: str, path: str, answer:
     async with Server(default=answer) as server, make_client(server.url, clock=clock) as client:
         with pytest.raises(primepods.PrimePodsError) as caught:
             await client.request(method, path)
-        assert server.url in str(caught.value) or method == "POST"
+        assert server.url in str(caught.value) or method != "GET"
     assert advice in str(caught.value)
 
 

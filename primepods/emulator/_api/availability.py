@@ -60,7 +60,7 @@ class AvailabilityApi:
 
 
 def _page(request: Request, rows: Iterable[Row], *, filters: Row) -> Response:
-    """Return a page of the rows that match ``filters`` and the query's filters by place.
+    """Return a page of the rows that match ``filters`` and the query's region, data center and cloud id.
 
     A filter whose value is ``None`` matches all rows.
     """

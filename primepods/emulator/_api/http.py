@@ -26,7 +26,7 @@ class Request:
     body: bytes = b""
     raw_query: str = ""
     scope: Mapping[str, Mapping[str, bool] | None] = attrs.field(factory=dict[str, "dict[str, bool] | None"])
-    """What the request's key may do."""
+    """Permissions of the request's key."""
     lag: float = 0.0
     """Age of the data in the response, in seconds; set by a fault, not by the request."""
     deletion_lost_after: float | None = None

@@ -34,7 +34,7 @@ _POD = object_of(
         "gpuCount": positive_integer,
     },
     optional={
-        # The schema does not allow null here, but clients send it when they have no name.
+        # Not in the schema, but assumed: some clients send null if they have no name.
         "name": nullable(string),
         "diskSize": nullable(positive_integer),
         "vcpus": nullable(positive_integer),
@@ -66,7 +66,7 @@ _BODY = object_of(
 
 
 class Order:
-    """A create request with a valid body; raises a 422 for an invalid one."""
+    """A create request. The constructor raises a 422 for an invalid body."""
 
     def __init__(self, request: Request) -> None:
         body = json_body(request, _BODY)
@@ -91,7 +91,10 @@ class Order:
         return offer
 
     def find_disks(self, disks_at: tuple[float, list[DiskRecord]], offer: Offer) -> list[DiskRecord]:
-        """Return the disks to attach; raises a 400 if one does not exist, is not ready, or is elsewhere."""
+        """Return the disks to attach.
+
+        Raises a 400 if one does not exist, is not ready, or is in another data center than the offer.
+        """
         now, disks = disks_at
         by_id = {disk.id: disk for disk in disks}
         for disk_id in self._disk_ids:
@@ -101,11 +104,12 @@ class Order:
             if disk.status(now) != ACTIVE:
                 raise refuse(400, f"Disk {disk_id} is {disk.status(now)}")
             if disk.data_center != offer.provider.data_center:
-                raise refuse(400, f"Disk {disk_id} is in {disk.data_center}, and the offer is not")
+                place = offer.provider.data_center
+                raise refuse(400, f"Disk {disk_id} is in {disk.data_center}, the offer in {place}")
         return [by_id[disk_id] for disk_id in self._disk_ids]
 
     def _objections(self, offer: Offer) -> Iterator[str]:
-        """Yield each reason why the offer cannot be ordered like this."""
+        """Yield the reasons to reject this order for the offer."""
         provider = offer.provider
         yield from self._mismatch(offer, "provider", ordered=self._provider, offered=provider.name)
         fixed = {
@@ -125,7 +129,7 @@ class Order:
                 steps = f"in steps of {amount.step or 1}"
                 yield f"{key} must be from {amount.minimum} to {amount.maximum} {steps}"
         if offer.variable and "maxPrice" not in self.pod:
-            yield "Missing field: max_price not specified"
+            yield "Missing field: max_price not specified"  # the API's text, as observed
         limit = self.pod.get("maxPrice")
         # Some clients send 0 for "no limit".
         if limit and limit < offer.price:
@@ -140,7 +144,7 @@ class Order:
             yield f"Offer {offer.cloud_id} has {key} {offered}, not {ordered}"
 
     def overrides(self, offer: Offer) -> PodOverrides:
-        """Return the pod's values that the order and the offer determine."""
+        """Return the pod's initial values, from the order and the offer."""
         extra: dict[str, object] = {
             "customTemplateId": self.pod.get("customTemplateId"),
             "autoRestart": self.pod.get("autoRestart") or False,
@@ -161,7 +165,7 @@ class Order:
         )
 
     def apply_to(self, record: PodRecord, offer: Offer, disks: list[DiskRecord]) -> None:
-        """Set a pod's fields that only ordered pods have, and the ordered sizes."""
+        """Set the offer, disks, sharing, prepaid hours and sizes, which pods without an order do not have."""
         record.offer = offer.cloud_id
         record.disk_ids = self._disk_ids
         record.disk_sizes = {disk.id: disk.size for disk in disks}

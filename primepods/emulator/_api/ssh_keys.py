@@ -36,7 +36,7 @@ class SSHKeysApi:
     def _upload(self, request: Request) -> Response:
         given = json_body(request, _UPLOAD)
         if not PUBLIC_KEY.fullmatch(given["publicKey"]):
-            raise refuse(400, "publicKey is no public key in OpenSSH's format")
+            raise refuse(400, "publicKey is not a public key in OpenSSH's format")
         now = self._account.clock.now()
         return ok(self._row(self._account.keys.add(given["name"], given["publicKey"].strip(), now)))
 

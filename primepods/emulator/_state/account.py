@@ -30,7 +30,7 @@ _UNLIMITED = 1_000_000.0
 """The balance, before anything is spent, if the funds are unlimited."""
 
 Scope = Mapping[str, Mapping[str, bool] | None]
-"""What a key may do, by kind of resource."""
+"""Permissions of a key, by kind of resource."""
 
 
 @attrs.frozen
@@ -52,7 +52,7 @@ class Account:
         self.lock: threading.RLock = threading.RLock()
         self.market: Market = Market(config.seed, config.stock)
         self.scopes: dict[str, Scope] = {}
-        """What the keys besides the first, which may do everything, may do."""
+        """Permissions of all keys but the first, which has all."""
         self.clear()
 
     def clear(self) -> None:

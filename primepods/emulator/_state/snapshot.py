@@ -96,7 +96,7 @@ def restore(account: Account, saved: Mapping[str, Any]) -> None:
 def _check_format(saved: Mapping[str, object]) -> None:
     if saved.get("format") != FORMAT:
         raise ValueError(
-            f"this is no snapshot of an emulator: its format is {saved.get('format')!r}, not {FORMAT!r}"
+            f"this is not a snapshot of an emulator: its format is {saved.get('format')!r}, not {FORMAT!r}"
         )
 
 

@@ -31,7 +31,7 @@ class Cut(Fault):
     )
 
     def outcome(self, response: Response) -> Raw:
-        """Return the head and the beginning of the body."""
+        """Return the head and the start of the body."""
         kept = int(len(response.body) * self.share)
         return Raw(response.status, (_head(response, len(response.body)), response.body[:kept]))
 

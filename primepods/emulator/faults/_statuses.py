@@ -22,7 +22,7 @@ _STATUS = [validators.instance_of(int), validators.ge(200), validators.lt(600)]
 
 @attrs.frozen
 class Status(ReplacedResponse):
-    """An error of the API, or of a gateway before it.
+    """An error of the API, or of a gateway in front of it.
 
     Args:
         status: The status code.

@@ -12,11 +12,11 @@ primepods_download() {
     printf 'folder\n'
     cd "$primepods_target" && tar -cf - .
   elif [ ! -f "$primepods_target" ]; then
-    printf '%s is no file or folder\n' "$primepods_target" >&2
+    printf '%s is not a file or folder\n' "$primepods_target" >&2
     return 1
   elif [ ! -s "$primepods_target" ] && [ "$(($(head -c 1 "$primepods_target" | wc -c)))" -gt 0 ]; then
     # `tar` would send it empty.
-    printf '%s does not tell its size, as files in /proc: copy it to another file first\n' "$primepods_target" >&2
+    printf '%s has no known size, as files in /proc: copy it to another file first\n' "$primepods_target" >&2
     return 1
   else
     printf 'file\n'

@@ -54,7 +54,7 @@ primepods_merge() {
   cd "$primepods_staging/data" || return
   find . -type d ! -name . -exec sh -c '
     for path do if [ -L "$0/$path" ] || { [ -e "$0/$path" ] && [ ! -d "$0/$path" ]; }; then
-      printf "%s is no folder there\n" "$path" >&2; exit 1
+      printf "%s is not a folder there\n" "$path" >&2; exit 1
     fi; done' "$primepods_target" {} + || return
   find . ! -type d -exec sh -c '
     for path do if [ -d "$0/$path" ]; then
