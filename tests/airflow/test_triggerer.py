@@ -55,8 +55,9 @@ def test_two_hundred_waits_survive_the_triggerer(
     time.sleep(INTERVAL)  # until those that came in between wait for the common poll
 
     since, begun = len(requests), time.monotonic()
-    wait_for("three polls", lambda: len(requests) >= since + 6)
-    assert len(requests) - since <= 3 * ((time.monotonic() - begun) / INTERVAL + 1)
+    wait_for("four polls", lambda: len(requests) >= since + 12)
+    # One may have been due before, and one may come in time after one that was late.
+    assert len(requests) - since <= 3 * ((time.monotonic() - begun) / INTERVAL + 2)
     # Airflow has some of its own, to its database's process and between its processes.
     assert sockets_of(cluster) <= 30
 

@@ -168,7 +168,7 @@ def wrong(method: str, name: str) -> list[Any]:
 
 
 NEEDED: dict[str, Any] = {
-    "spec": primepods.PodSpec(cloud_id="c", gpu_type="g", socket="s", gpu_count=1, provider="p"),
+    "spec": primepods.PodSpec(name="n", cloud_id="c", gpu_type="g", socket="s", gpu_count=1, provider="p"),
     "pod_id": "abc",
     **dict.fromkeys(("disk_id", "team_id"), "abc"),
     "pod_ids": ["abc"],

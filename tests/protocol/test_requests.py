@@ -57,29 +57,6 @@ def test_what_could_be_an_id_is_escaped(pod_id: str) -> None:
     assert unquote(item_path(pod_id).removeprefix(f"{PODS}/")) == pod_id
 
 
-@given(
-    st.text() | st.sampled_from([*ODD_IDS, *FINE_IDS]) | st.text(alphabet="./\\%2eEfF?#;&=status", max_size=9)
-)
-@example("%2e%2e%2fssh_keys")
-@example("..%00")
-def test_no_id_changes_the_path_of_a_request(pod_id: str) -> None:
-    """It is refused, or the request's path is one segment below the pods, and the id is that segment."""
-    try:
-        path = item_path(pod_id)
-    except ValueError:
-        return
-    parts = urlsplit(BASE + path)
-    assert (parts.scheme, parts.netloc, parts.query, parts.fragment) == ("https", "api.example.com", "", "")
-    assert parts.path == f"/prefix{path}"
-    empty, api, version, pods, segment = path.split("/")
-    assert (empty, api, version, pods) == ("", "api", "v1", "pods")
-    assert segment not in {"", ".", "..", "status", "history"}
-    assert segment.isascii()
-    assert segment.isprintable()
-    assert not set(segment) & set(" ?#/\\;&=")
-    assert unquote(segment) == pod_id
-
-
 PLAIN_ID = "b8b3f3c0d2a54e0fb5a6e4f0a0a5c111"
 
 
@@ -127,13 +104,6 @@ def check_chunks(pod_ids: list[str], prefix: str) -> None:
     for chunk, following in pairwise(chunks):
         # No request is wasted: with the next id it would have been too long, give or take a separator.
         assert len(chunk) == 100 or len(request_line([*chunk, following[0]], prefix)) >= MAX_REQUEST_LINE - 1
-
-
-def test_a_status_request_repeats_its_key() -> None:
-    """Never joined by commas."""
-    request = status_request(["a", "b,c"])
-    assert request.target == "/api/v1/pods/status?pod_ids=a&pod_ids=b%2Cc"
-    assert (request.method, request.path) == ("GET", f"{PODS}/status")
 
 
 # --- Numbers ---------------------------------------------------------------------------------------

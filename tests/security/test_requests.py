@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import primepods
@@ -34,7 +34,9 @@ def check_head(request: Received, *, more: frozenset[str] = frozenset()) -> None
     assert not re.search(rb"[\r\n\x00]", b"".join(lines))
 
 
-@given(pod_id=TEXT)
+@given(pod_id=TEXT | st.text(alphabet="./\\%2eEfF?#;&=status", max_size=9))
+@example(pod_id="%2e%2e%2fssh_keys")
+@example(pod_id="..%00")
 async def test_an_id_reaches_that_pod_or_nothing(pod_id: str) -> None:
     """Either it is refused, or one request goes out whose path is that id and no other."""
     async with serve(lambda request: reply({"id": pod_id, **POD})) as (server, client):

@@ -39,17 +39,18 @@ class Fork:
     """A program of a fork server.
 
     Args:
-        connection: Gives its id, and then its exit code.
+        connection: A descriptor that gives its id, and then its exit code. A socket that is garbage with its
+            owner would warn.
         log: The file with its output.
 
     Attributes:
         pid: Its id, which is that of its session, too.
     """
 
-    def __init__(self, connection: socket.socket, log: Path) -> None:
-        self.pid = int(connection.recv(9))
-        self.log = log
+    def __init__(self, connection: int, log: Path) -> None:
         self._connection = connection
+        self.pid = int(os.read(connection, 9))
+        self.log = log
 
     def wait(self, timeout: float = 250.0) -> None:
         """Return when it has ended."""
@@ -69,7 +70,7 @@ class Fork:
         return not select.select([self._connection], [], [], 0)[0]
 
     def __del__(self) -> None:
-        self._connection.close()
+        os.close(self._connection)
 
 
 class ForkServer:
@@ -78,12 +79,11 @@ class ForkServer:
     Args:
         folder: For its socket.
         modules: What it imports.
-        environment: Its environment.
+        environment: Its environment, to which programs started by `run` can add.
     """
 
     def __init__(self, folder: Path, modules: Iterable[str], environment: Mapping[str, str]) -> None:
         self._socket = folder / "forks"
-        self._environment = environment
         self._process = subprocess.Popen(
             [sys.executable, __file__, self._socket, *modules],
             env=environment,
@@ -99,15 +99,14 @@ class ForkServer:
         self, module: str, *arguments: str, log: Path, environment: Mapping[str, str] | None = None
     ) -> Fork:
         """Start a module as a program; its output goes to a file, in whose folder it runs."""
-        variables = {**self._environment, **(environment or {})}
-        order = json.dumps([True, str(log.parent), variables, [module, *arguments]]).encode()
+        order = json.dumps([True, str(log.parent), dict(environment or {}), [module, *arguments]]).encode()
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(str(self._socket))
         with Path(os.devnull).open() as nothing, log.open("a") as output:
             files = [nothing.fileno(), output.fileno(), output.fileno()]
             socket.send_fds(connection, [b"%8d" % len(order)], files)
         connection.sendall(order)
-        return Fork(connection, log)
+        return Fork(connection.detach(), log)
 
     def argv(self, *words: str) -> list[str]:
         """Return what runs a module, or a block in a file, with its arguments, for shells."""
@@ -161,9 +160,11 @@ def serve(address: str, modules: Iterable[str]) -> None:
             os._exit(0)
     if has_session:
         os.setsid()
-    os.chdir(folder)
-    os.environ.clear()
+    else:
+        # Not always: setproctitle, which names the workers of Airflow, finds its place by the first variable.
+        os.environ.clear()
     os.environ.update(environment)
+    os.chdir(folder)
     tempfile.tempdir = None  # what the environment says
     for number, (descriptor, name) in enumerate(zip(descriptors, ("stdin", "stdout", "stderr"), strict=True)):
         os.dup2(descriptor, number)

@@ -62,13 +62,12 @@ SPOILS: dict[str, Answer] = {
 }
 
 
-@pytest.mark.parametrize("spoils", SPOILS.values(), ids=SPOILS)
-@pytest.mark.parametrize("position", [0, 42, 77, 99, 120, 149])
-async def test_one_poison_pod_starves_nobody(
-    stage: Stage, fleet: Fleet, position: int, spoils: Answer
-) -> None:
+@pytest.mark.parametrize(
+    ("position", "kind"), [*((42, kind) for kind in SPOILS), *((at, "500") for at in (0, 77, 99, 120, 149))]
+)
+async def test_one_poison_pod_starves_nobody(stage: Stage, fleet: Fleet, position: int, kind: str) -> None:
     """Of 150 ready pods 149 are seen within three ticks, at fewer than twice the usual two requests each."""
-    ids = fleet.add(150, "ready")
+    ids, spoils = fleet.add(150, "ready"), SPOILS[kind]
     poison(fleet, spoils, ids[position])
     timeout = 0.4 if isinstance(spoils, Hang) else 30.0
     client = stage.client(timeout=timeout)
@@ -269,7 +268,7 @@ STRAY: dict[str, Answer] = {
 }
 
 
-@pytest.mark.parametrize("count", [1, 150])
+@pytest.mark.parametrize("count", [1, 12])
 @pytest.mark.parametrize("on", ["status", "get"])
 @pytest.mark.parametrize("answer", STRAY.values(), ids=STRAY)
 async def test_a_single_stray_answer_ends_nobodys_wait(
@@ -289,7 +288,7 @@ async def test_a_single_stray_answer_ends_nobodys_wait(
     assert all(result(wait).is_ready for wait in waits.values())
 
 
-@pytest.mark.parametrize("count", [1, 150, 1_000])
+@pytest.mark.parametrize("count", [1, 150])
 @pytest.mark.parametrize("status", [401, 403, 501, 505])
 @pytest.mark.parametrize("begins", ["first", "later"])
 async def test_a_key_that_is_refused_ends_all_waits_soon(
@@ -355,8 +354,13 @@ async def test_the_poller_sleeps_while_a_confirmation_is_queued(stage: Stage, fl
     assert not wait.done()
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422, 501])
-@pytest.mark.parametrize("foreign", [(120,), (57,), (3, 4), (1, 30, 60, 99)])
+@pytest.mark.parametrize(
+    ("status", "foreign"),
+    [
+        *((status, (120,)) for status in (400, 401, 403, 404, 413, 422, 501)),
+        *((403, foreign) for foreign in ((57,), (3, 4), (1, 30, 60, 99))),
+    ],
+)
 async def test_a_pod_of_another_team_ends_its_own_waits_only(
     stage: Stage, fleet: Fleet, status: int, foreign: tuple[int, ...]
 ) -> None:
