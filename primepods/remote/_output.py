@@ -9,6 +9,7 @@ _MAX_LOGIN_OUTPUT: Final = 16_384
 _MAX_DIGITS: Final = 3
 """Digits of an exit code."""
 _MAX_LINE: Final = 65_536
+# A trailing carriage return may be the first half of CRLF, so it does not end a line yet.
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r(?!\Z)")
 """A carriage return at the end of what has come may be the first half of a line end."""
 
@@ -86,12 +87,12 @@ class Lines:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[tuple[str, int]]:
-        """Return the complete lines. Longer ones are split after 64 KiB; a carriage return ends one, too."""
+        """Return the complete lines; a carriage return also ends one. A line without an end is cut at 64 KiB."""
         self._rest += data
         lines: list[tuple[str, int]] = []
         start = 0
         for end in _LINE_END.finditer(self._rest):
-            # Progress bars begin with the carriage return that ends an empty line.
+            # Skip the empty line before a carriage return: progress bars start with one.
             if end.start() > start or end[0] != b"\r":
                 lines.append(self._line(start, end.start(), end.end()))
             start = end.end()
@@ -107,7 +108,7 @@ class Lines:
         return lines
 
     def end(self) -> list[tuple[str, int]]:
-        """Return the last line, if it has no line end."""
+        """Return the unfinished last line, if any."""
         rest, self._rest = self._rest.removesuffix(b"\r"), b""
         return [(rest.decode(errors="replace"), self._position + len(rest))] if rest else []
 

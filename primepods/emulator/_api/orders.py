@@ -131,7 +131,7 @@ class Order:
         if offer.variable and "maxPrice" not in self.pod:
             yield "Missing field: max_price not specified"  # the API's text, as observed
         limit = self.pod.get("maxPrice")
-        # Some clients send 0 for "no limit".
+        # The API accepts 0, which some clients send for "no limit".
         if limit and limit < offer.price:
             yield f"The price is {offer.price} per hour, above maxPrice {limit}"
         if self._image == CUSTOM_TEMPLATE and self.pod.get("customTemplateId") is None:
