@@ -16,11 +16,11 @@ _LOCK_INTERVAL: Final = 0.02
 
 
 def lock_file(path: Path, *, is_shared: bool = False, attempts: int = 5) -> int:
-    """Return an open and locked file, made if need be; -1 if another process has locked it.
+    """Open and lock a file, which is created if needed; return -1 if another process has locked it.
 
     Args:
         path: The file.
-        is_shared: Whether others may look at the same time; then there is one attempt.
+        is_shared: Whether others may share the lock; then there is one attempt.
         attempts: Number of attempts, each of 20 ms.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

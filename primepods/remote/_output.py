@@ -87,7 +87,7 @@ class Lines:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[tuple[str, int]]:
-        """Return the complete lines; a carriage return also ends one. A line without an end is cut at 64 KiB."""
+        """Return the complete lines; a carriage return ends one, too. Cut a line without an end at 64 KiB."""
         self._rest += data
         lines: list[tuple[str, int]] = []
         start = 0

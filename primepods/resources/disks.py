@@ -220,7 +220,7 @@ class AsyncDisks:
         return await self._executor.call(item_request("GET", disk_id, DISKS), decode, ends_at=ends_at)
 
     def _listed(self) -> AsyncPager[Disk]:
-        """Iterate all disks; those of whose rows only id and name can be read have nothing else."""
+        """Iterate all disks; one whose row cannot be read has only id and name."""
 
         def of_names(disk_id: str, name: str | None) -> Disk:
             return Disk(id=disk_id, name=name)
