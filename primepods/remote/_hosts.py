@@ -165,6 +165,8 @@ def uninstall_hosts() -> None:
         ConfigError: A file cannot be written.
         OSError: A file cannot be read.
     """
+    if not hosts_file().parent.exists():
+        return
     with _locked():
         own, user = hosts_file(), _user_file()
         is_created = own.exists() and _CREATED in own.read_text(encoding="utf-8")

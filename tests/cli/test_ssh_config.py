@@ -70,8 +70,10 @@ def test_ssh_reads_what_install_writes(run: Run, config: Path) -> None:
 
 
 def test_a_config_that_was_not_there_is_gone_afterwards(run: Run) -> None:
-    """So is nothing but our own files; uninstall may be repeated."""
+    """So is nothing but our own files; uninstall may be repeated, and makes no folder."""
     folder = Path.home() / ".ssh"
+    assert run("ssh-config", "--uninstall").exit_code == 0
+    assert not folder.exists()
     assert run("ssh-config", "--install").exit_code == 0
     assert {path.name for path in folder.iterdir()} == {"config", "primepods_config", "primepods_config.lock"}
     for _ in range(2):
