@@ -356,8 +356,8 @@ MUTANTS: Final = (
     ),
     Mutant(
         "runs/_budget.py",
-        '("cost", balance.spent + balance.reserved, amount,',
-        '("cost", balance.spent, amount,',
+        '("", balance.spent + balance.reserved, amount,',
+        '("", balance.spent, amount,',
         "Sessions of agents may reserve the whole budget each.",
         ("story agents",),
     ),
