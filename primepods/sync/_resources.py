@@ -96,7 +96,7 @@ class Disks(Delegate[AsyncDisks]):
 
 
 class AccountInfo(Delegate[AsyncAccountInfo]):
-    """``client.account``: the user of the key, what the key may do, the teams, and the wallet.
+    """``client.account``: the key's user and permissions, the user's teams, and the wallet.
 
     Every method raises the same errors as its counterpart in :class:`~primepods.AsyncAccountInfo`.
     """

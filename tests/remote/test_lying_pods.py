@@ -66,7 +66,7 @@ def sends(kind: str, *entries: Entry) -> str:
 
 async def test_a_link_in_place_of_a_file_is_refused(lie: Lie, here: Path) -> None:
     """The next copy would write through it."""
-    with pytest.raises(primepods.TransferError, match="something else than one file"):
+    with pytest.raises(primepods.TransferError, match="something other than one file"):
         await lie(sends("file", ("out", LINK, ".git"))).download("out", here / "results")
     assert names(here) == [".git"]
 
