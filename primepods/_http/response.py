@@ -163,8 +163,8 @@ def missing_row_error(method: str, path: str, pod_id: str) -> NotFoundError:
 def read_retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
     """Return the number of seconds that a response asks to wait, or ``None``.
 
-    ``Retry-After`` is a number of seconds or a date; reported of other APIs: seconds since the epoch. These
-    and dates are compared with the response's own ``Date``, because clocks differ.
+    ``Retry-After`` is a number of seconds, a date or, as reported of other APIs, seconds since the epoch. A
+    date or time is compared with the response's own ``Date``, because clocks differ.
 
     Args:
         headers: Names in lower case.

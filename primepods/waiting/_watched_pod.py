@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 MISSES_BEFORE_GONE: Final = 2
 """Status responses without a row, after which a GET confirms whether the pod is gone.
 
-A single one proves nothing: of the API's availability endpoint, a replica that sends empty responses was
-reported.
+A single one proves nothing: it was reported that a replica of the API's availability endpoint sends empty
+responses.
 """
 LOOKUP_INTERVAL: Final = 30.0
 """Seconds between two GETs of the same pod, unless a response makes the next one due earlier."""
