@@ -150,10 +150,14 @@ class _Deletion:
             self.outcome = PodState.TERMINATED
         else:
             path = item_path(self.pod_id, self.collection)
+            # Only pods have a history.
+            lists, again = "The list does not show", ""
+            if self.kind == "pod":
+                lists, again = "Neither the list nor the history shows", ", and in `pods.history()`"
             self.error_if_undecided = ProtocolError(
-                f"DELETE {path}: got {self.response}, and an earlier attempt got no usable response. Neither "
-                f"the list nor the history shows the {self.kind}: it is gone, or it has not appeared yet and "
-                f"will be billed. Look for it again with `{self.kind}s.get()`, and in `pods.history()`.",
+                f"DELETE {path}: got {self.response}, and an earlier attempt got no usable response. {lists} "
+                f"the {self.kind}: it is gone, or it has not appeared yet and will be billed. Look for it "
+                f"again with `{self.kind}s.get()`{again}.",
                 method="DELETE",
                 url_path=path,
             )

@@ -323,8 +323,9 @@ def repeated_error(order: Order[Any], ids: Iterable[str]) -> errors.CreateUncert
 
 
 def _remedy(order: Order[Any]) -> str:
+    # Only pods have a history.
+    history = " and in `pods.history()`, in case it failed at once," if order.kind == "pod" else ""
     return (
-        f"It may appear yet, and is billed from then on: look for {order.name!r} in `{order.kind}s.list()`, "
-        "and in `pods.history()` in case it failed at once; delete what you do not want before you order "
-        "again."
+        f"It may appear yet, and is billed from then on: look for {order.name!r} in `{order.kind}s.list()`"
+        f"{history} and delete what you do not want before you order again."
     )

@@ -204,7 +204,7 @@ def check(error: BaseException | None, name: str, value: Any) -> None:
     assert name in said or name.replace("_", " ") in said, said
     assert said.isprintable(), said
     assert len(said) < 600
-    assert re.search(r"must|Pass|Give|Copy|Correct|Save|[Rr]emove|Make|cannot be sent", said), said
+    assert re.search(r"must|Pass|Give|Copy|Correct|Create|Save|[Rr]emove|Make|cannot be sent", said), said
     assert KEY not in said
     if name == "api_key":
         assert not isinstance(value, str | bytes) or len(value) < 4 or str(value) not in said

@@ -100,6 +100,7 @@ async def test_an_order_that_left_no_trace_is_uncertain(world: World, name: str 
     with pytest.raises(primepods.CreateUncertainError, match=r"disks\.list\(\)") as caught:
         await world.client.disks.create(attrs.evolve(SPEC, name=name))
     assert name in (None, caught.value.name)
+    assert "pods" not in str(caught.value), "disks have no history"
     assert (await world.disks(), world.orders()) == ([], 1)
 
 
