@@ -138,7 +138,7 @@ async def test_a_killed_session_leaves_its_pod_to_its_expiry(
     async with open_session(4.0) as session:
         [row] = (await session.call("spend"))["rented"]
         assert (row["name"], row["spent"]) == (rented["name"], None)
-        assert "4.00 (--budget)" in await session.fail("quote", gpu_type="H100", hours=2)
+        assert "The limit --budget is $4.00" in await session.fail("quote", gpu_type="H100", hours=2)
         assert (await session.call("release", pod=row["name"]))["spent"] < 0.2
     assert not market.pods
 
