@@ -325,7 +325,7 @@ def test_options_of_a_saved_emulator_can_be_changed(serve: Serve, tmp_path: Path
 def test_what_is_no_snapshot_is_refused(tmp_path: Path, text: str) -> None:
     """With the file's name or what is wrong with it."""
     (tmp_path / "file.json").write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match="no snapshot"):
+    with pytest.raises(ValueError, match="not a snapshot"):
         Emulator.load(tmp_path / "file.json")
 
 

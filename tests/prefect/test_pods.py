@@ -118,7 +118,7 @@ async def test_a_pod_is_the_cheapest_that_fits(configure: Configure) -> None:
         own = {"cloud_id": "mine", "gpu_type": "A100", "socket": "PCIe", "provider": "someone"}
         [spec] = await configure(gpu_count=2, spec=own).pod_specs(client)
         assert spec.gpu_count == 2
-        with pytest.raises(primepods.SoldOutError, match=r"1 x H100_80GB, at most \$0\.01 an hour"):
+        with pytest.raises(primepods.SoldOutError, match=r"1 x H100_80GB, price at most 0\.01 an hour"):
             await configure(gpu_type="H100_80GB", max_price=0.01).pod_specs(client)
 
 
