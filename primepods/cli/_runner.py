@@ -158,7 +158,10 @@ class Runner:
         if any(limit is not None and limit <= 0 for limit in (lease["max_hours"], lease["max_spend"])):
             raise CommandError("the budget of --max-hours or --max-spend is used up", ExitCode.FAILED)
         if record.lease_file is not None:
-            taken = take_over_lease(client, record.lease_file, on_change=self._show_change, **lease)
+            was_shown = record.job is not None  # begun once the pod was ready
+            taken = take_over_lease(
+                client, record.lease_file, was_shown=was_shown, on_change=self._show_change, **lease
+            )
             self._is_taken_over = taken is not None
             self.is_interrupted = False
             if taken is not None:

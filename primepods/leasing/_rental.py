@@ -93,8 +93,11 @@ class Rental(PodOrder):
         record = new_record(name, client.settings, client.server_clock.now())
         return cls(client, attrs.evolve(spec, name=name), options, LeaseFile.new(lease_folder(), record))
 
-    async def resume(self) -> None:
+    async def resume(self, *, was_shown: bool) -> None:
         """Take over the pod of a lease whose process has died; its time and cost count from its order.
+
+        Args:
+            was_shown: Whether the API has ever shown the pod: if not, it may appear a while after its order.
 
         Raises:
             CreateUncertainError: Its order got no response, and no pod has its name.
@@ -124,8 +127,7 @@ class Rental(PodOrder):
             try:
                 self.pod = await self.client.pods.get(str(self.pod_id))
             except errors.NotFoundError:
-                # One that was just ordered may appear later.
-                if self._clock.boottime() - self.ordered_at >= APPEAR_GRACE:
+                if was_shown or self._clock.boottime() - self.ordered_at >= APPEAR_GRACE:
                     raise
                 failures += 1
                 await self._clock.sleep(retry_delay(failures))

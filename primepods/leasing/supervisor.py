@@ -87,6 +87,7 @@ class LeaseSupervisor:
         self._add = add
         self._clock = orders[0][0].settings.clock
         self._resumed: LeaseFile | None = None
+        self._was_shown = False
         self._is_ordering = False
         self._interruptions = 0
         self._interrupted_at = -math.inf
@@ -101,11 +102,12 @@ class LeaseSupervisor:
         if self._pid != 0:
             raise RuntimeError("A lease can be used only once. Make another with `pods.lease`.")
 
-    def resume(self, file: LeaseFile) -> None:
+    def resume(self, file: LeaseFile, *, was_shown: bool) -> None:
         """Use the pod of a lease whose process has died, instead of ordering one.
 
         Args:
             file: Its file, which this process has claimed.
+            was_shown: Whether the API has ever shown its pod.
 
         Raises:
             ConfigError: The file is another account's. It stays as it is.
@@ -117,6 +119,7 @@ class LeaseSupervisor:
                 "and the address that rented it."
             )
         self._resumed = file
+        self._was_shown = was_shown
 
     async def begin(self, on_change: OnChange | None) -> None:
         """Order a pod, and wait until it is ready or nothing is left to do; used by both clients.
@@ -332,7 +335,7 @@ class LeaseSupervisor:
         """Order a pod; order again while the API's rate limit refuses the order."""
         if self._resumed is not None:
             self.rentals.append(Rental(client, spec, self.options, self._resumed))
-            await self.rentals[-1].resume()
+            await self.rentals[-1].resume(was_shown=self._was_shown)
             return self.rentals[-1]
         ends_at = self._clock.time() + self.options.ready_timeout
         refusals = 0

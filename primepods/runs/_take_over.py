@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     from ..leasing.lease import AsyncLease
 
 
-def take_over_lease(client: AsyncClient, file_name: str, **options: Any) -> AsyncLease | None:
+def take_over_lease(
+    client: AsyncClient, file_name: str, *, was_shown: bool, **options: Any
+) -> AsyncLease | None:
     """Return the lease of a file, continued in this process; ``None`` if there is no such file any more.
 
     Args:
         client: The client.
         file_name: The file, in the folder of leases.
+        was_shown: Whether the API has ever shown the pod.
         options: The parameters of ``pods.lease``.
 
     Raises:
@@ -48,5 +51,5 @@ def take_over_lease(client: AsyncClient, file_name: str, **options: Any) -> Asyn
         team_id=record.team_id,
     )
     lease = client.pods.lease(spec, **options)
-    lease.supervisor.resume(file)
+    lease.supervisor.resume(file, was_shown=was_shown)
     return lease

@@ -52,7 +52,7 @@ async def test_a_lease_that_is_taken_over_counts_from_its_order(folder: Path) ->
         lease = it.client.pods.lease(attrs.evolve(it.spec, name=UniqueName(name_of())))
         file = LeaseFile.claim(next(folder.glob("*.json")))  # noqa: ASYNC240 - one small file
         assert file is not None
-        lease.supervisor.resume(file)
+        lease.supervisor.resume(file, was_shown=False)
         async with lease as pod:
             [record] = it.records()
             assert (record.pod_id, record.ordered_at) == (pod_id, ordered_at)
@@ -70,7 +70,7 @@ async def test_a_pod_that_was_just_ordered_is_taken_over_when_it_appears(folder:
         file = LeaseFile.claim(next(folder.glob("*.json")))  # noqa: ASYNC240 - one small file
         assert file is not None
         lease = it.client.pods.lease(attrs.evolve(it.spec, name=UniqueName(name_of())))
-        lease.supervisor.resume(file)
+        lease.supervisor.resume(file, was_shown=False)
         async with lease as pod:
             assert pod.id == pod_id
         assert not it.running()
