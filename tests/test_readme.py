@@ -154,7 +154,7 @@ def run_until(
         assert process.stdout is not None
         for line in process.stdout:
             output.append(line)
-            if sign in line:
+            if sign in line and sum(sign in line for line in output) == 1:
                 os.killpg(process.pid, signal.SIGINT)
     watchdog.cancel()
     return process.returncode, "".join(output)
