@@ -62,7 +62,8 @@ FAULTS: tuple[dict[str, Any], ...] = (
     {"kind": "status", "status": 502},
     {"kind": "status", "status": 503, "retry_after": 1},
     {"kind": "status", "status": 504, "acted": True},
-    {"kind": "status", "status": 429, "retry_after": 1},
+    # A few: from many that do not depend on what was sent, the client learns to send next to nothing.
+    {"kind": "status", "status": 429, "retry_after": 1, "times": 5},
     {"kind": "html", "status": 200},
     {"kind": "html", "status": 502, "acted": True},
     {"kind": "empty"},

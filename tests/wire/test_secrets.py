@@ -212,7 +212,7 @@ async def test_a_cancelled_call_does_not_show_the_key(*, own: bool) -> None:
                 if isinstance(error, asyncio.CancelledError) and place not in places:
                     places.add(place)
                     assert not leaks(shown(error), LONG_KEY), f"after {turns} turns"
-    assert len(places) > 2
+    assert any("aiohttp" in line for place in places for line in place)
 
 
 async def test_writing_to_a_closed_connection_does_not_show_the_key() -> None:
