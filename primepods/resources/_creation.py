@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 
@@ -72,6 +73,8 @@ class PodCreator:
         self._clock = executor.settings.clock
         self._server_clock = executor.transport.server_clock
         self._listed = partial(listed_pods, executor)
+        # Ids of pods under names that users chose.
+        self._given: deque[str] = deque(maxlen=1_000)
         self.limit: HourlyLimit = HourlyLimit(executor, pods)
 
     async def create(self, spec: PodSpec, max_hours: float | None = None) -> Pod:
@@ -143,7 +146,7 @@ class PodCreator:
             CreateUncertainError: The pod may have been created.
             PrimePodsError: Any other error: the pod was not created.
         """
-        order = Order(spec.name or "", Pod)
+        order = Order(spec.name or "", Pod, given=self._given)
         request = order_request(spec, self._executor.settings.team_id)
         # Raise for a closed client before anything is sent.
         self._executor.transport.check()
@@ -151,7 +154,10 @@ class PodCreator:
             with in_flight(order):
                 if not order.is_unique:
                     await order.note_known(self._listed(), self._server_clock)
-                return await self._send(order, request, note_id)
+                pods = await self._send(order, request, note_id)
+                if not order.is_unique:
+                    self._given.extend(pod.id for pod in pods)
+                return pods
         except PrimePodsError as exc:
             if not isinstance(exc, errors.CreateUncertainError):
                 self.limit.forget(spec)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from typing import Any, Final, Generic, TypeVar
@@ -92,6 +92,7 @@ class Order(Generic[T]):
         name: The ordered name.
         model: ``Pod`` or ``Disk``.
         known: Ids that were listed before the order; ``None`` if the list could not be read completely.
+        given: Ids that earlier orders of this client have returned, which the list may not have shown yet.
         is_alone: Whether this process has had no other order of this name in flight at the same time.
         ordered_at: The server's time when the order was sent; minus infinity if unknown.
         response_id: The id in the response, even if it is another order's.
@@ -102,6 +103,7 @@ class Order(Generic[T]):
     name: str
     model: type[T]
     known: frozenset[str] | None = frozenset()
+    given: Collection[str] = ()
     is_alone: bool = True
     ordered_at: float = -math.inf
     response_id: str | None = None
@@ -167,7 +169,9 @@ class Order(Generic[T]):
         ``False`` if the list or the row's time is unknown. If only the order's time is unknown, the list
         decides.
         """
-        if self.known is None or row.id in self.known or row.created_at is None:
+        if self.known is None or row.created_at is None:
+            return False
+        if row.id in self.known or row.id in self.given:
             return False
         return row.created_at.timestamp() >= self.ordered_at - _DATE_TOLERANCE
 
