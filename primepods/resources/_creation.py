@@ -146,14 +146,14 @@ class PodCreator:
             CreateUncertainError: The pod may have been created.
             PrimePodsError: Any other error: the pod was not created.
         """
-        order = Order(spec.name or "", Pod, given=self._given)
+        order = Order(spec.name or "", Pod)
         request = order_request(spec, self._executor.settings.team_id)
         # Raise for a closed client before anything is sent.
         self._executor.transport.check()
         try:
             with in_flight(order):
                 if not order.is_unique:
-                    await order.note_known(self._listed(), self._server_clock)
+                    await order.note_known(self._listed(), self._server_clock, self._given)
                 pods = await self._send(order, request, note_id)
                 if not order.is_unique:
                     self._given.extend(pod.id for pod in pods)

@@ -91,8 +91,8 @@ class Order(Generic[T]):
     Attributes:
         name: The ordered name.
         model: ``Pod`` or ``Disk``.
-        known: Ids that were listed before the order; ``None`` if the list could not be read completely.
-        given: Ids that earlier orders of this client have returned, which the list may not have shown yet.
+        known: Ids that were listed before the order, or that earlier orders of the client have returned;
+            ``None`` if the list could not be read completely.
         is_alone: Whether this process has had no other order of this name in flight at the same time.
         ordered_at: The server's time when the order was sent; minus infinity if unknown.
         response_id: The id in the response, even if it is another order's.
@@ -103,7 +103,6 @@ class Order(Generic[T]):
     name: str
     model: type[T]
     known: frozenset[str] | None = frozenset()
-    given: Collection[str] = ()
     is_alone: bool = True
     ordered_at: float = -math.inf
     response_id: str | None = None
@@ -120,8 +119,15 @@ class Order(Generic[T]):
         """Whether nobody else can have the ordered name."""
         return isinstance(self.name, UniqueName)
 
-    async def note_known(self, listed: AsyncPager[N], server_clock: ServerClock) -> None:
+    async def note_known(
+        self, listed: AsyncPager[N], server_clock: ServerClock, given: Collection[str] = ()
+    ) -> None:
         """Record what exists before the order, and the server's time.
+
+        Args:
+            listed: Lists what exists.
+            server_clock: The server's time.
+            given: Ids that earlier orders have returned, which the list may not show yet.
 
         Raises:
             PrimePodsError: No row could be read, so nothing is ordered.
@@ -129,7 +135,7 @@ class Order(Generic[T]):
         rows, error = await listed.collect()
         if error is not None and not rows:
             raise error
-        self.known = None if error else frozenset(row.id for row in rows)
+        self.known = None if error else frozenset(row.id for row in rows).union(given)
         self.ordered_at = server_clock.now() or -math.inf
 
     def decode(self, data: Any) -> T:
@@ -169,9 +175,7 @@ class Order(Generic[T]):
         ``False`` if the list or the row's time is unknown. If only the order's time is unknown, the list
         decides.
         """
-        if self.known is None or row.created_at is None:
-            return False
-        if row.id in self.known or row.id in self.given:
+        if self.known is None or row.id in self.known or row.created_at is None:
             return False
         return row.created_at.timestamp() >= self.ordered_at - _DATE_TOLERANCE
 

@@ -279,3 +279,14 @@ async def test_an_ensured_pod_may_expire(folder: Path) -> None:
         await it.clock.sleep(5_400)
         assert (await it.client.pods.ensure(named, max_hours=1)).id != pod.id
         assert (await it.client.pods.sweep(expired=True)).deleted == (pod.id,)
+
+
+async def test_an_earlier_order_of_the_name_keeps_its_pod(folder: Path) -> None:
+    """Its pod appears only after the next order of the name, whose response is lost: that one has none."""
+    async with stage(folder, boot_seconds=0, appear_seconds=2) as it:
+        spec = attrs.evolve(it.spec, name="shared")
+        first = await it.client.pods.create(spec)
+        it.emulator.faults.add(Status(503), on="create")
+        with pytest.raises(primepods.CreateUncertainError) as caught:
+            await it.client.pods.create(spec)
+        assert caught.value.candidates == (first.id,)
