@@ -69,13 +69,6 @@ class LeaseFile:
         return cls(folder.absolute() / f"{os.urandom(8).hex()}{_SUFFIX}", record)
 
     @classmethod
-    def create(cls, folder: Path, record: LeaseRecord) -> Self:
-        """Return a new file that is written; see :meth:`write`."""
-        file = cls.new(folder, record)
-        file.write()
-        return file
-
-    @classmethod
     def claim(cls, path: Path) -> Self | None:
         """Lock the file of an ended process, and return it; ``None`` if the process still runs or it is gone.
 
@@ -100,43 +93,36 @@ class LeaseFile:
                 os.close(descriptor)
         return file
 
-    def write(self) -> None:
+    def write(self) -> Self:
         """Write the file: a draft that is complete, locked and synced gets its name, which is synced, too.
 
         Raises:
             ConfigError: The folder cannot be written. No file is left.
         """
+        folder, draft = self.path.parent, self.path.with_suffix(_DRAFT)
         try:
             with self._writing:
                 if self._is_own:
-                    self._write()
+                    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+                    self._descriptor = os.open(draft, flags, 0o600)
+                    _lock(self._descriptor)
+                    _append(self._descriptor, self.record)
+                    if fcntl is None:
+                        # On systems without these locks (Windows), an open file cannot be renamed.
+                        self.close()
+                    draft.replace(self.path)
+                    sync_folder(folder)
         except OSError as exc:
             self.remove()
+            with suppress(OSError):
+                draft.unlink()
             raise ConfigError(
-                f"The folder {self.path.parent} cannot be written ({exc.strerror}): nothing was rented, "
+                f"The folder {folder} cannot be written ({exc.strerror}): nothing was rented, "
                 "since the pod could be forgotten. Make it writable, or set PRIMEPODS_STATE_DIR to another "
                 "folder."
             ) from None
-
-    def _write(self) -> None:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = self.path.with_suffix(_DRAFT)
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-        descriptor = os.open(draft, flags, 0o600)
-        try:
-            _lock(descriptor)
-            _append(descriptor, self.record)
-            if fcntl is None:
-                # On systems without these locks (Windows), an open file cannot be renamed.
-                os.close(descriptor)
-                descriptor = -1
-            draft.replace(self.path)
-        except BaseException:
-            _close(descriptor)
-            draft.unlink(missing_ok=True)
-            raise
-        self._descriptor = descriptor
-        sync_folder(self.path.parent)
+        return self
 
     def update(self, **changes: Any) -> None:
         """Append changed fields; log a failure: the earlier lines stay."""
@@ -175,15 +161,11 @@ class LeaseFile:
     def close(self) -> None:
         """Release the lock, so that a sweep can claim the file."""
         descriptor, self._descriptor = self._descriptor, -1
-        _close(descriptor)
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def _warn(self, problem: str, error: OSError) -> None:
         log.warning("the file %s of pod %r %s: %s", self.path, self.record.name, problem, error)
-
-
-def _close(descriptor: int) -> None:
-    if descriptor >= 0:
-        os.close(descriptor)
 
 
 def _append(descriptor: int, record: LeaseRecord) -> None:
@@ -259,7 +241,7 @@ class Ledger:
     """Content of the folder of leases.
 
     Attributes:
-        records: The record of each file, including drafts whose process died before it renamed them.
+        records: The record of each file.
         unreadable: The reason for each file that cannot be read; such a file may be the record of a pod.
     """
 
@@ -268,7 +250,7 @@ class Ledger:
 
 
 def read_ledger(folder: Path, now: float = -math.inf) -> Ledger:
-    """Read all files of leases, and remove drafts that were cut a day ago: their processes were killed.
+    """Read all files of leases, and remove drafts of a day ago: nothing was ordered before they got a name.
 
     Args:
         folder: The folder.
@@ -288,17 +270,17 @@ def read_ledger(folder: Path, now: float = -math.inf) -> Ledger:
             "readable, or set PRIMEPODS_STATE_DIR to the folder that was used."
         ) from None
     for path in paths:
+        if path.suffix == _DRAFT:
+            with suppress(OSError):
+                if now - path.stat().st_mtime > _MAX_DRAFT_AGE:
+                    path.unlink()
+            continue
         try:
             ledger.records[path] = _read_record(path)
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as exc:
-            if path.suffix == _SUFFIX:
-                ledger.unreadable[path] = str(exc)
-            elif isinstance(exc, ValueError):
-                with suppress(OSError):
-                    if now - path.stat().st_mtime > _MAX_DRAFT_AGE:
-                        path.unlink()
+            ledger.unreadable[path] = str(exc)
     return ledger
 
 
@@ -317,7 +299,8 @@ def probe_folder(folder: Path, settings: Settings) -> bool:
         ConfigError: The folder cannot be written.
     """
     folder_existed = folder.exists()
-    file = LeaseFile.create(folder, new_record(unique_name("trial", settings.clock.random), settings))
+    record = new_record(unique_name("trial", settings.clock.random), settings)
+    file = LeaseFile.new(folder, record).write()
     try:
         is_locked_while_open = LeaseFile.claim(file.path) is None
         file.close()
