@@ -18,17 +18,11 @@ from ..config import lease_folder
 from ..errors import ConfigError, CreateUncertainError, NotFoundError, PrimePodsError
 from ._record import LeaseRecord, as_time
 from .ledger import LeaseFile, Ledger, read_ledger
-from .pods_api import (
-    APPEARS_WITHIN,
-    ListedPod,
-    TeamClient,
-    confirmed_time,
-    find_named,
-    has_ended,
-    read_ended_pods,
-)
+from .pods_api import ListedPod, TeamClient, confirmed_time, has_ended, read_ended_pods
 from .sweep import OrphanedPod, SkippedLease, Sweep
 
+# Seconds after its order in which a pod may appear, even after a 404 or an empty list.
+_APPEARS_WITHIN: Final = 600.0
 # Seconds after its expiry in which a pod's own lease may still delete it.
 _EXPIRED_MARGIN: Final = 900.0
 _RELEASE_TIMEOUT: Final = 600.0
@@ -162,8 +156,7 @@ class Sweeper:
         for row in listed:
             expires_at = expiry_of(row.name)
             has_expired = expires_at is not None and self._now >= expires_at + _EXPIRED_MARGIN
-            created_at = None if row.pod is None else row.pod.created_at
-            if not self._matches(row.name, created_at) or (self.expired and not has_expired):
+            if not self._matches(row.name, row.created_at) or (self.expired and not has_expired):
                 continue
             named = (each for each in recorded if each.pod_id == row.id or is_same_name(each.name, row.name))
             record = next(named, None)
@@ -172,9 +165,8 @@ class Sweeper:
                     process = f"its process {record.pid} still runs: end it, then sweep again"
                     self._skip(record, f"it has expired, but {process}")
             elif expires_at is None or has_expired:
-                found.append(
-                    _Orphan(None, (OrphanedPod(**_describe(row), created_at=created_at),), is_listed=True)
-                )
+                pod = OrphanedPod(**_describe(row), created_at=row.created_at)
+                found.append(_Orphan(None, (pod,), is_listed=True))
             else:
                 until = as_time(expires_at)
                 self._skip(row, f"its name says that its lease, on another machine, lasts until {until}")
@@ -199,9 +191,8 @@ class Sweeper:
         unlisted: list[LeaseFile] = []
         for file in self._claimed:
             record = file.record
-            pods = [row for row in listed if is_same_name(record.name, row.name)]
-            if record.is_kept:
-                pods = [row for row in pods if row.id != record.pod_id]
+            kept_id = record.pod_id if record.is_kept else None
+            pods = [row for row in listed if is_same_name(record.name, row.name) and row.id != kept_id]
             other = next((row for row in listed if row.id == record.pod_id), None)
             if pods:
                 rows = tuple(OrphanedPod(**_describe(row), created_at=record.ordered_at) for row in pods)
@@ -258,7 +249,7 @@ class Sweeper:
 
     def _may_appear(self, record: LeaseRecord) -> bool:
         """Return whether the order is so recent that its pod may not be visible yet."""
-        return self._now - record.ordered_at.timestamp() < APPEARS_WITHIN
+        return self._now - record.ordered_at.timestamp() < _APPEARS_WITHIN
 
     def _matches(self, name: str | None, since: datetime | None) -> bool:
         """Return whether a pod of this name, ordered at that time, has the sweep's prefix and age."""
@@ -280,18 +271,14 @@ class Sweeper:
 
         The keys are ids, or the name if no id is known.
         """
-        name = str(orphan.pods[0].name)
-        pod_ids = [pod.pod_id for pod in orphan.pods if pod.pod_id is not None]
-        if not pod_ids:
-            try:
-                found, result = await find_named(self.client.listed, name, self.client.settings.clock)
-            except PrimePodsError as exc:
-                return {name: exc}
-            if not found:
-                text = f"Whether the pod {name!r} exists is unknown: {result}. Sweep again: it may appear."
-                return {name: CreateUncertainError(text, name=name)}
-            pod_ids = [row.id for row in found]
-        outcome = {pod_id: await self._delete_pod(pod_id, orphan) for pod_id in pod_ids}
+        outcome: dict[str, PrimePodsError | None] = {}
+        for pod in orphan.pods:
+            if pod.pod_id is None:
+                name = str(pod.name)
+                text = f"Whether the pod {name!r} exists is unknown: the list does not show it. Sweep again."
+                outcome[name] = CreateUncertainError(text, name=name)
+            else:
+                outcome[pod.pod_id] = await self._delete_pod(pod.pod_id, orphan)
         # As above: an incomplete list may lack another pod with the name.
         if orphan.file is not None and not any(outcome.values()) and self._list_error is None:
             orphan.file.remove()
@@ -334,7 +321,7 @@ def _describe(lease: LeaseRecord | ListedPod) -> dict[str, Any]:
     """Return the fields that the results of a sweep have in common."""
     if isinstance(lease, LeaseRecord):
         return {"name": lease.name, "pod_id": lease.pod_id, "price_hr": lease.price_hr}
-    return {"name": lease.name, "pod_id": lease.id, "price_hr": lease.pod and lease.pod.price_hr}
+    return {"name": lease.name, "pod_id": lease.id, "price_hr": lease.price_hr}
 
 
 def _is_same(pod: OrphanedPod, other: OrphanedPod) -> bool:

@@ -126,9 +126,13 @@ async def test_an_unreadable_row_does_not_keep_a_named_disk_from_being_ordered(w
 
 
 async def test_an_id_in_a_response_is_not_thrown_away(world: World) -> None:
-    """A disk whose row nobody can read is named in the error."""
-    world.emulator.faults.add(Edit(put={"size": "big"}), on="disk_create", times=1)
+    """It is read by its id; a disk whose row nobody can read is named in the error."""
+    world.emulator.faults.add(Edit(put={"size": "big"}), on="disk_create", times=2)
     world.emulator.faults.add(Edit(put={"data.0.size": "big"}), on="disk_list")
+    made = await world.client.disks.create(SPEC)
+    assert await world.client.disks.get(made.id) == made
+    await world.client.disks.delete(made.id)
+    world.emulator.faults.add(Edit(put={"size": "big"}), on="disk_get")
     with pytest.raises(primepods.CreateUncertainError) as caught:
         await world.client.disks.create(SPEC)
     world.emulator.faults.clear()
