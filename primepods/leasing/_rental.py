@@ -161,12 +161,10 @@ class Rental(PodOrder):
     async def _note_id(self, pod_id: str) -> None:
         """Record the id in a response that has the order's unique name."""
         self.pod_id, self.state = pod_id, OrderState.UNPROVEN
-        changes: dict[str, Any] = {"pod_id": pod_id, "price_hr": self.price_hr}
-        server_time = self.client.server_clock.now()
-        if server_time is not None:
-            # The server's time may have been unknown when the file was written.
-            changes["ordered_at"] = as_time(server_time)
-        await self._update_file(**changes)
+        # The server's time may have been unknown when the file was written.
+        now = self.client.server_clock.now()
+        ordered_at = self.file.record.ordered_at if now is None else as_time(now)
+        await self._update_file(pod_id=pod_id, price_hr=self.price_hr, ordered_at=ordered_at)
 
     async def _update_file(self, **changes: Any) -> None:
         await asyncio.to_thread(self.file.update, **changes)

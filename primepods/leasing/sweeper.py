@@ -16,6 +16,7 @@ from .._utils.text import quote
 from .._utils.unique_names import expiry_of, is_same_name
 from ..config import lease_folder
 from ..errors import ConfigError, CreateUncertainError, NotFoundError, PrimePodsError
+from ..models import HistoryRecord
 from ._record import LeaseRecord, as_time
 from .ledger import LeaseFile, Ledger, read_ledger
 from .pods_api import ListedPod, TeamClient, confirmed_time, has_ended, read_ended_pods
@@ -36,7 +37,7 @@ class _Orphan:
 
     Attributes:
         file: The locked file of the lease, if there is one.
-        pods: Its pods; several if a gateway has sent the order twice.
+        pods: Its pods; several if a gateway has sent the order twice, and none if all have ended.
         is_listed: Whether the list shows the pods.
     """
 
@@ -92,13 +93,10 @@ class Sweeper:
         recorded = [*before.values(), *records.values()]
         outcomes: dict[str, PrimePodsError | None] = {}
         try:
-            orphans, ended = await self._find_recorded({} if self.expired else records, dry_run=dry_run)
+            orphans = await self._find_recorded({} if self.expired else records, dry_run=dry_run)
             orphans += self._find_by_name(listed, recorded)
             chosen = [orphan for orphan in orphans if self._is_chosen(orphan)]
             if not dry_run:
-                # An incomplete list may lack another pod with the name.
-                for file in ended if self._list_error is None else ():
-                    file.remove()
                 for outcome in await map_bounded(self._delete, chosen, self.client.settings.max_concurrency):
                     outcomes |= outcome
         finally:
@@ -172,10 +170,8 @@ class Sweeper:
                 self._skip(row, f"its name says that its lease, on another machine, lasts until {until}")
         return found
 
-    async def _find_recorded(
-        self, records: Mapping[Path, LeaseRecord], *, dry_run: bool
-    ) -> tuple[list[_Orphan], list[LeaseFile]]:
-        """Return the leases of dead processes whose pods run, or may run, and the files of ended pods."""
+    async def _find_recorded(self, records: Mapping[Path, LeaseRecord], *, dry_run: bool) -> list[_Orphan]:
+        """Return the leases of dead processes: those whose pods run, may run, or have ended."""
         for path, record in records.items():
             if self._matches(record.name, record.ordered_at):
                 self._claim(path, record)
@@ -187,32 +183,28 @@ class Sweeper:
         # ended, such as the second pod of an order that a gateway has sent twice.
         listed = await self._read_list() if self._claimed else []
         orphans: list[_Orphan] = []
-        ended: list[LeaseFile] = []
-        unlisted: list[LeaseFile] = []
+        ended_pods: list[HistoryRecord] | None = None
         for file in self._claimed:
             record = file.record
             kept_id = record.pod_id if record.is_kept else None
             pods = [row for row in listed if is_same_name(record.name, row.name) and row.id != kept_id]
             other = next((row for row in listed if row.id == record.pod_id), None)
-            if pods:
-                rows = tuple(OrphanedPod(**_describe(row), created_at=record.ordered_at) for row in pods)
-                orphans.append(_Orphan(file, rows, is_listed=True))
-            elif record.is_kept:
-                ended.append(file)
-            elif other is None:
-                unlisted.append(file)
-            else:
+            if pods or record.is_kept:
+                found = tuple(OrphanedPod(**_describe(row), created_at=record.ordered_at) for row in pods)
+                orphans.append(_Orphan(file, found, is_listed=True))
+                continue
+            if other is not None:
                 shown = "no name" if other.name is None else f"another name, {quote(other.name)}"
                 self._skip(
                     record,
                     f"the API shows pod {other.id} with {shown}: it may be somebody else's. If it is not, "
                     f"delete it by its id, and remove {file.path}",
                 )
-        ended_pods = await read_ended_pods(self.client.pods) if unlisted else []
-        for file in unlisted:
-            record = file.record
+                continue
+            if ended_pods is None:
+                ended_pods = await read_ended_pods(self.client.pods)
             if has_ended(record.name, record.pod_id, ended_pods):
-                ended.append(file)
+                orphans.append(_Orphan(file, (), is_listed=False))
             elif record.pod_id is None and not self._may_appear(record):
                 self._skip(
                     record,
@@ -222,7 +214,7 @@ class Sweeper:
             else:
                 pod = OrphanedPod(**_describe(record), created_at=record.ordered_at)
                 orphans.append(_Orphan(file, (pod,), is_listed=False))
-        return orphans, ended
+        return orphans
 
     def _claim(self, path: Path, record: LeaseRecord) -> None:
         """Lock the file of a process that has ended; skip it otherwise."""
@@ -279,7 +271,7 @@ class Sweeper:
                 outcome[name] = CreateUncertainError(text, name=name)
             else:
                 outcome[pod.pod_id] = await self._delete_pod(pod.pod_id, orphan)
-        # As above: an incomplete list may lack another pod with the name.
+        # An incomplete list may lack another pod with the name.
         if orphan.file is not None and not any(outcome.values()) and self._list_error is None:
             orphan.file.remove()
         return outcome
