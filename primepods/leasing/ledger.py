@@ -7,7 +7,6 @@ open files, because they would keep the locks after the end of the parent.
 
 from __future__ import annotations
 
-import errno
 import logging
 import math
 import os
@@ -20,15 +19,11 @@ from typing import Any, Final, Self
 
 import attrs
 
+from .._files import append_line, lock, sync_folder
 from .._utils.unique_names import unique_name
 from ..config import Settings
 from ..errors import ConfigError
 from ._record import LeaseRecord, new_record, parse_record
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment,unused-ignore]  # on other systems, it is a module
 
 log: Final = logging.getLogger("primepods")
 
@@ -36,7 +31,6 @@ _SUFFIX: Final = ".json"
 _DRAFT: Final = ".draft"
 # Flag with which opening a pipe does not block.
 _NONBLOCK: Final[int] = getattr(os, "O_NONBLOCK", 0)
-_NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 _MAX_SIZE: Final = 65_536
 # Seconds; writing a draft takes milliseconds, so the process of an older draft has died.
 _MAX_DRAFT_AGE: Final = 24 * 3600.0
@@ -82,7 +76,7 @@ class LeaseFile:
             return None
         file: Self | None = None
         try:
-            is_locked = _lock(descriptor)
+            is_locked = lock(descriptor)
             # Another sweep may have removed the file before it was locked here.
             if is_locked is not False and os.fstat(descriptor).st_nlink > 0:
                 record = parse_record(_read(descriptor))
@@ -106,10 +100,10 @@ class LeaseFile:
                     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
                     self._descriptor = os.open(draft, flags, 0o600)
-                    _lock(self._descriptor)
-                    _append(self._descriptor, self.record)
-                    if fcntl is None:
-                        # On systems without these locks (Windows), an open file cannot be renamed.
+                    lock(self._descriptor)
+                    append_line(self._descriptor, self.record.to_line())
+                    if os.name == "nt":
+                        # On Windows, an open file cannot be renamed.
                         self.close()
                     draft.replace(self.path)
                     sync_folder(folder)
@@ -132,11 +126,11 @@ class LeaseFile:
             self.record = attrs.evolve(self.record, **changes)
             try:
                 if self._descriptor >= 0:
-                    _append(self._descriptor, self.record)
+                    append_line(self._descriptor, self.record.to_line())
                 else:
                     # Not created: a sweep may have removed it, since it was closed.
                     with self.path.open("r+b") as file:
-                        _append(file.fileno(), self.record)
+                        append_line(file.fileno(), self.record.to_line())
             except OSError as exc:
                 self._warn("cannot be written safely", exc)
 
@@ -168,14 +162,6 @@ class LeaseFile:
         log.warning("the file %s of pod %r %s: %s", self.path, self.record.name, problem, error)
 
 
-def _append(descriptor: int, record: LeaseRecord) -> None:
-    # os.write may write only a part on a full disk, without an error.
-    with open(descriptor, "wb", closefd=False) as file:
-        file.seek(0, os.SEEK_END)
-        file.write(record.to_line())
-    os.fsync(descriptor)
-
-
 def _read(descriptor: int) -> bytes:
     """Return the content of an open file.
 
@@ -190,38 +176,6 @@ def _read(descriptor: int) -> bytes:
     if len(text) > _MAX_SIZE:
         raise ValueError(f"it is longer than {_MAX_SIZE} bytes")
     return text
-
-
-def _lock(descriptor: int) -> bool | None:
-    """Lock an open file; return whether it is locked now, or ``None`` where files cannot be locked.
-
-    The operating system releases the lock when the process ends, however it ends.
-    """
-    if fcntl is None:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as exc:
-        if exc.errno not in _NO_LOCKS:
-            raise
-        return None
-    return True
-
-
-def sync_folder(folder: Path) -> None:
-    """Sync the folder, so that a new name survives a power failure."""
-    if fcntl is None:
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    except OSError as exc:
-        if exc.errno not in _NO_LOCKS:
-            raise
-    finally:
-        os.close(descriptor)
 
 
 _open_files: weakref.WeakSet[LeaseFile] = weakref.WeakSet()

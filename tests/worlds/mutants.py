@@ -299,9 +299,9 @@ MUTANTS: Final = (
         ("tests/renting/test_ledger.py::test_a_removed_file_is_not_written",),
     ),
     Mutant(
-        "leasing/ledger.py",
-        "        file.write(record.to_line())\n    os.fsync(descriptor)\n",
-        "        file.write(record.to_line())\n",
+        "_files.py",
+        "    os.fsync(descriptor)\n\n\ndef sync",
+        "\n\ndef sync",
         "The content of a file is not synced, and a power cut makes a pod ownerless.",
         ("story power_cut",),
     ),
