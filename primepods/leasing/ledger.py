@@ -256,14 +256,11 @@ def probe_folder(folder: Path, settings: Settings) -> bool:
     record = new_record(unique_name("trial", settings.clock.random), settings)
     file = LeaseFile.new(folder, record).write()
     try:
-        is_locked_while_open = LeaseFile.claim(file.path) is None
-        file.close()
-        claimed_after_close = LeaseFile.claim(file.path)
-        if claimed_after_close is not None:
-            claimed_after_close.close()
+        with file.path.open("r+b") as other:
+            has_locks = lock(other.fileno()) is False
     finally:
         file.remove()
     if not folder_existed:
         with suppress(OSError):  # not empty: a lease has begun meanwhile
             folder.rmdir()
-    return is_locked_while_open and claimed_after_close is not None
+    return has_locks

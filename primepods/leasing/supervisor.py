@@ -381,16 +381,15 @@ class LeaseSupervisor:
 
     async def _release(self, *rentals: Rental) -> None:
         """The second phase, also for one failed spec: delete the pods, then others that have their names."""
-        failures = {rental: await rental.delete_own() for rental in rentals}
         is_list_needed = any(rental.needs_list for rental in rentals)
         listings: dict[str | None, Listing] = {}
-        for rental, failure in failures.items():
-            client = rental.client
+        for rental in rentals:
+            failure, client = await rental.delete_own(), rental.client
             team_id = client.settings.team_id
             if is_list_needed and team_id not in listings:
                 # After an interruption, all of the release may last 10 s.
                 started_at = self._interrupted_at if self._interruptions else self._clock.time()
                 listings[team_id] = await client.shared_list.read(client, started_at + LIST_TIMEOUT)
             listed, is_complete = listings.get(team_id, ([], True))
-            failure_of_others = await rental.delete_others(listed)
-            rental.settle(failure_of_others or failure, is_searched=is_complete or not rental.needs_list)
+            failure = await rental.delete_others(listed) or failure
+            rental.settle(failure, is_searched=is_complete or not rental.needs_list)
