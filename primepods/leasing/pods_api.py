@@ -68,7 +68,6 @@ class BareRow:
 ListedPod: TypeAlias = Pod | BareRow
 Listing: TypeAlias = tuple[list[ListedPod], bool]
 """The listed pods, and whether the list is complete."""
-ListPods: TypeAlias = "Callable[[], AsyncPager[ListedPod]]"
 
 
 class _Named(Protocol):
@@ -159,7 +158,7 @@ class TeamClient:
     """
 
     pods: PodsAPI
-    listed: ListPods
+    listed: Callable[[], AsyncPager[ListedPod]]
     allow: Callable[[PodSpec], Awaitable[None]]
     order: Callable[[PodSpec, Callable[[str], Awaitable[None]]], Coroutine[Any, Any, list[Pod]]]
     settings: Settings

@@ -60,7 +60,7 @@ class PodCreator:
         self._pods = pods
         self._clock = executor.settings.clock
         self._server_clock = executor.transport.server_clock
-        self._orders = Orders[Pod](executor, partial(listed_pods, executor), self._get, _choose)
+        self._orders = Orders[Pod, ListedPod](executor, partial(listed_pods, executor), self._get, _choose)
         # Ids of pods under names that users chose.
         self._given: deque[str] = deque(maxlen=1_000)
         self.limit: HourlyLimit = HourlyLimit(executor, pods)

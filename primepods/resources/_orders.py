@@ -25,13 +25,14 @@ from .._utils.text import quote
 from .._utils.unique_names import UniqueName, is_same_name, may_be_shortened_name
 from ..account import Disk
 from ..errors import PrimePodsError
-from ..leasing.pods_api import LOOKUP_TIMEOUT, BareRow, find_named, read_list
+from ..leasing.pods_api import LOOKUP_TIMEOUT, BareRow, ListedPod, find_named, read_list
 from ..models import Pod
 from ..pagination import AsyncPager
 from ..specs import CUSTOM_IMAGE, PodSpec
 from ._refusals import KEY_REJECTIONS, is_definitive_rejection, reclassify_refusal
 
 T = TypeVar("T", Pod, Disk)
+N = TypeVar("N", ListedPod, Disk)
 NoteId: TypeAlias = Callable[[str], Awaitable[None]]
 
 log = logging.getLogger("primepods")
@@ -78,7 +79,7 @@ class Order(Generic[T]):
         return isinstance(self.name, UniqueName)
 
     async def note_known(
-        self, listed: AsyncPager[T | BareRow], server_clock: ServerClock, given: Collection[str]
+        self, listed: AsyncPager[N], server_clock: ServerClock, given: Collection[str]
     ) -> None:
         """Record what exists before the order, and the server's time.
 
@@ -188,7 +189,7 @@ def _warn_if_interrupted(order: Order[Any]) -> Generator[None, None, None]:
 
 
 @attrs.frozen
-class Orders(Generic[T]):
+class Orders(Generic[T, N]):
     """Sends the orders of pods, or of disks, and determines their outcomes.
 
     Args:
@@ -199,9 +200,9 @@ class Orders(Generic[T]):
     """
 
     executor: RequestExecutor
-    list_rows: Callable[[], AsyncPager[T | BareRow]]
+    list_rows: Callable[[], AsyncPager[N]]
     get: Callable[[str], Awaitable[T]]
-    choose: Callable[[Order[T], Iterable[T | BareRow]], list[T]]
+    choose: Callable[[Order[T], Iterable[N]], list[T]]
 
     async def send(
         self,
@@ -244,7 +245,7 @@ class Orders(Generic[T]):
     async def _find(self, order: Order[T]) -> list[T]:
         """Search for what an order has created."""
         log.warning("whether the %s %r exists is unknown: searching the list for it", order.kind, order.name)
-        clock, found = self.executor.settings.clock, list[T | BareRow]()
+        clock, found = self.executor.settings.clock, list[N]()
         is_enough = partial(self.choose, order)
         try:
             if (row := await self._read_response(order)) is not None:
@@ -257,12 +258,12 @@ class Orders(Generic[T]):
             shown = "the client was closed"
         return self._decide(order, found, shown)
 
-    def _decide(self, order: Order[T], found: list[T | BareRow], shown: str) -> list[T]:
+    def _decide(self, order: Order[T], found: list[N], shown: str) -> list[T]:
         if ours := self.choose(order, found):
             return ours
         raise uncertain_error(order, [row.id for row in found], shown) from order.error
 
-    async def _find_refused(self, order: Order[T], error: PrimePodsError) -> list[T | BareRow]:
+    async def _find_refused(self, order: Order[T], error: PrimePodsError) -> list[N]:
         """Return what a refused order has created, or raise the refusal.
 
         A gateway may have sent the order twice, and passed on only the refusal of the second. A rejection

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import attrs
 
@@ -30,7 +30,6 @@ from ..errors import (
     WaitError,
     WaitTimeoutError,
 )
-from ..leasing.pods_api import BareRow
 from ..models import PodState
 from ..pagination import AsyncPager
 from ..specs import DiskSpec
@@ -212,9 +211,14 @@ class AsyncDisks:
         decode = partial(decode_disk, disk_id=disk_id)
         return await self._executor.call(item_request("GET", disk_id, DISKS), decode, ends_at=ends_at)
 
-    def _listed(self) -> AsyncPager[Disk | BareRow]:
-        model = cast("type[Disk | BareRow]", Disk)
-        return list_pager(self._executor, f"{DISKS}/", model, MAX_LIMIT, name="disks.list", of_names=BareRow)
+    def _listed(self) -> AsyncPager[Disk]:
+        """Iterate all disks; one whose row cannot be read has only id and name."""
+
+        def of_names(disk_id: str, name: str | None) -> Disk:
+            return Disk(id=disk_id, name=name)
+
+        path = f"{DISKS}/"
+        return list_pager(self._executor, path, Disk, MAX_LIMIT, name="disks.list", of_names=of_names)
 
     async def _check_unused(self, disk: Disk) -> None:
         """Check that no pod that still exists, and no cluster, uses a disk.

@@ -126,17 +126,22 @@ async def test_an_unreadable_row_does_not_keep_a_named_disk_from_being_ordered(w
 
 
 async def test_an_id_in_a_response_is_not_thrown_away(world: World) -> None:
-    """It is read by its id; a disk whose row nobody can read is named in the error."""
-    world.emulator.faults.add(Edit(put={"size": "big"}), on="disk_create", times=2)
-    world.emulator.faults.add(Edit(put={"data.0.size": "big"}), on="disk_list")
+    """It is read by its id, else found by its unique name; under a chosen name, it is told in the error."""
+
+    def spoil(data: Any) -> Any:
+        return data | {"data": [row | {"size": "big"} for row in data["data"]]}
+
+    world.emulator.faults.add(Edit(put={"size": "big"}), on="disk_create", times=3)
+    world.emulator.faults.add(Edit(spoil), on="disk_list")
     made = await world.client.disks.create(SPEC)
     assert await world.client.disks.get(made.id) == made
     await world.client.disks.delete(made.id)
     world.emulator.faults.add(Edit(put={"size": "big"}), on="disk_get")
+    bare = await world.client.disks.create(SPEC)
     with pytest.raises(primepods.CreateUncertainError) as caught:
-        await world.client.disks.create(SPEC)
+        await world.client.disks.create(attrs.evolve(SPEC, name="data"))
     world.emulator.faults.clear()
-    assert caught.value.candidates == tuple(disk.id for disk in await world.disks())
+    assert [bare.id, *caught.value.candidates] == [disk.id for disk in await world.disks()]
 
 
 async def test_a_refused_order_is_a_refusal_unless_it_was_carried_out(world: World) -> None:
