@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from primepods import Pod, PodChange, PodState, PodStatus
 from primepods.fleet import Condition, Fleet, condition_of
-from tests.fleet.changes import BEGIN, ROWS, Timeline, change, grow
+from tests.fleet.changes import BEGIN, ROWS, Timeline, change
 
 WORDS = [*ROWS, "gone"]
 
@@ -157,10 +157,3 @@ def test_memory_is_bounded() -> None:
     assert len(fleet.samples) <= 1_001
     assert (fleet.samples[0].time, fleet.counts) == (BEGIN, {Condition.GONE: 3_000})
     assert fleet.spent == pytest.approx(9_000)
-
-
-def test_growing() -> None:
-    """The helper of these tests makes what it says."""
-    fleet = Fleet(now=(clock := Timeline()))
-    grow(clock, fleet, 28, 60)
-    assert fleet.counts == {Condition.FAILED: 2, Condition.READY: 24, Condition.GONE: 2}
