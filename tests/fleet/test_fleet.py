@@ -30,17 +30,6 @@ def test_no_status_is_unknown() -> None:
     assert condition_of(PodStatus(pod_id="a")) is Condition.UNKNOWN
 
 
-def test_counts_follow_the_changes() -> None:
-    """Each pod counts once, where it is now; those gone are counted, and no longer among the pods."""
-    fleet = Fleet(["a", "b", "c"])
-    assert (len(fleet), fleet.unseen, fleet.counts) == (3, 3, {})
-    for pod_id, word in [("a", "pending"), ("b", "ready"), ("d", "failed"), ("a", "ready"), ("d", "gone")]:
-        fleet.add(change(pod_id, word))
-    assert fleet.counts == {Condition.READY: 2, Condition.GONE: 1}
-    assert (len(fleet), fleet.unseen, "d" in fleet) == (3, 1, True)
-    assert repr(fleet) == "<Fleet: 3 pods, 2 ready, 1 gone, $4.00 an hour>"
-
-
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(WORDS))))
 def test_counts_are_those_of_the_pods(steps: list[tuple[str, str]]) -> None:
     """Whatever happens in whatever order."""
