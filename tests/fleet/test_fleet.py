@@ -127,11 +127,7 @@ def test_samples_show_the_way() -> None:
     fleet.add(change("a", "ready"))
     clock.advance(10)
     ways = [((sample.time - BEGIN).total_seconds(), dict(sample.counts)) for sample in fleet.samples]
-    assert ways == [
-        (0, {"pending": 2}),
-        (10, {"pending": 1, "ready": 1}),
-        (20, {"pending": 1, "ready": 1}),
-    ]
+    assert ways == [(0, {"pending": 2}), (10, {"pending": 1, "ready": 1}), (20, {"pending": 1, "ready": 1})]
 
 
 def test_memory_is_bounded() -> None:

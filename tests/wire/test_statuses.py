@@ -12,17 +12,7 @@ import primepods
 from primepods import PodState
 from tests.support.client import make_client, serve
 from tests.support.clock import ManualClock, settle
-from tests.support.server import (
-    Answer,
-    Close,
-    Hang,
-    Held,
-    Received,
-    Reply,
-    Script,
-    Server,
-    reply,
-)
+from tests.support.server import Answer, Close, Hang, Held, Received, Reply, Script, Server, reply
 from tests.wire.statuses import STATUS, ids_of, refusing, row, rows
 
 pytestmark = pytest.mark.anyio
