@@ -20,9 +20,7 @@ import pytest
 from primepods.emulator import Emulator
 
 from .conftest import Run
-from .test_run import wait_for
-
-LOCAL_SSH = f"{shlex.quote(sys.executable)} -m primepods.emulator.local_ssh"
+from .test_run import LOCAL_SSH, wait_for
 
 JUPYTER = """\
 import http.server, json, os, pathlib, sys
