@@ -21,11 +21,11 @@ from typing import Final
 
 import attrs
 
+from .._files import lock_file
 from .._utils.text import quote
 from ..errors import ConfigError
 from ..models import Pod
 from ..ssh import SSHTarget
-from ._locks import lock_file
 from .options import host_key_settings, known_hosts, machine_name
 
 _LOCK_ATTEMPTS: Final = 500

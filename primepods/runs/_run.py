@@ -16,11 +16,12 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import attrs
 
+from .._files import lock_file
 from .._utils.text import quote
 from .._utils.unique_names import unique_name
 from ..config import lease_folder, this_host
 from ..errors import ConfigError
-from ..remote import Stream, lock_file
+from ..remote import Stream
 
 _VERSION: Final = 1
 _CLAIM_ATTEMPTS: Final = 100

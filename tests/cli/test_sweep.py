@@ -38,7 +38,7 @@ def leave(emulator: Emulator, folder: Path) -> str:
         settings = client._async._executor.settings
     name = name_of(next(_numbers), "left")
     pod_id = emulator.add_pod(name, boot_seconds=0)
-    file = LeaseFile.create(folder, new_record(name, settings))
+    file = LeaseFile.new(folder, new_record(name, settings)).write()
     file.update(pod_id=pod_id, price_hr=1.5, given_up=True)
     file.close()
     return pod_id
