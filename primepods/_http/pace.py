@@ -38,7 +38,7 @@ class Pace:
     """Rate limiter of the requests: no limit until the first 429.
 
     Then polling pauses for as long as ``Retry-After`` says, at most five minutes, plus a random extra of up
-    to half of that, or up to a second if that is longer; other calls go on, since the 429 may be about one
+    to half of that, or up to a second if that is longer; other calls continue, since the 429 may be about one
     endpoint. Another 429 less than a minute after the pause limits the rate of all requests. The rate grows
     with each response and falls with each 429, so that independent processes converge on a share of what the
     API allows. The time between two requests is random, from half to one and a half of the mean, so that the

@@ -75,7 +75,7 @@ Reconnect = Annotated[
     typer.Option(
         parser=parse_duration,
         metavar="TIME",
-        help="Give the pod up if it cannot be reached for this time; the command goes on meanwhile.",
+        help="Give the pod up if it cannot be reached for this time; the command keeps running meanwhile.",
         show_default="15m",
     ),
 ]

@@ -93,7 +93,7 @@ def command(
         bool, typer.Option("--prune", help="Delete the records and output of ended runs.")
     ] = False,
 ) -> None:
-    """List this machine's runs: those of `primepods run` that go on, and detached ones until --prune.
+    """List this machine's runs: those of `primepods run` that still run, and detached ones until --prune.
 
     The state is renting, running, ended, or interrupted: its process has died, and attach takes it over.
     """
@@ -131,7 +131,7 @@ def attach(
 ) -> None:
     """Show the output of a run from the start, and then live; the exit code is the command's.
 
-    Ctrl-C only detaches: the run goes on. A run whose process has died is taken over. POD/JOB reads a job
+    Ctrl-C only detaches: the run continues. A run whose process has died is taken over. POD/JOB reads a job
     from the pod itself, or one of its nodes, and works on any machine that can log in; it leaves the pod as
     it is.
 
@@ -158,7 +158,7 @@ def attach(
     try:
         _show_to_end(run, tail)
     except KeyboardInterrupt:
-        print_info(f"Detached: {run.name} goes on. End it with primepods stop {run.name}")
+        print_info(f"Detached: {run.name} keeps running. To stop it, run `primepods stop {run.name}`.")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     raise typer.Exit(run.record.exit_code or 0)
 

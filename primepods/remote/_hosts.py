@@ -26,7 +26,7 @@ from ..errors import ConfigError
 from ..models import Pod
 from ..ssh import SSHTarget
 from ._locks import lock_file
-from .options import host_key_settings, known_hosts, machine_name
+from .options import ensure_known_hosts, host_key_settings, machine_name
 
 _LOCK_ATTEMPTS: Final = 500
 """Ten seconds."""
@@ -259,7 +259,7 @@ def _lock_path() -> Path:
 
 
 def _keys_line() -> str:
-    return f"{_KEYS}{known_hosts()}\n"
+    return f"{_KEYS}{ensure_known_hosts()}\n"
 
 
 def _include_pattern() -> re.Pattern[bytes]:

@@ -1,4 +1,4 @@
-"""The resources of the client, such as ``client.pods``, blocking."""
+"""Blocking counterparts of the async resources, such as ``client.pods``."""
 
 from __future__ import annotations
 

@@ -112,8 +112,8 @@ MUTANTS: Final = (
     ),
     Mutant(
         "resources/_deletion.py",
-        "            if pending and not await self._pause(attempt, ends_at):\n",
-        "            if pending and not await self._pause(attempt, None):\n",
+        "            if pending and not await self._pause_before_retry(attempt, ends_at):\n",
+        "            if pending and not await self._pause_before_retry(attempt, None):\n",
         "The deletion is repeated beyond its deadline.",
         ("tests/wire/test_deletion.py::test_the_deadline_bounds_all_of_it",),
     ),
