@@ -19,7 +19,7 @@ _MAX_OFFERS = 10
 
 
 def can_ask() -> bool:
-    """Return whether somebody can read and answer questions."""
+    """Return whether a user can read and answer questions."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 

@@ -197,7 +197,7 @@ class ModelTable(Generic[M]):
 
 
 def print_model(model: Model, output: Output) -> None:
-    """Print one model: in a table, a line for each field with a value; else, one object or row."""
+    """Print one model: as a table, with a line for each field that has a value, or as one object or row."""
     row = model.to_dict()
     if output is Output.TABLE:
         _print_fields({name: _as_text(value) for name, value in row.items() if value not in (None, [], {})})

@@ -146,7 +146,7 @@ def _order(
             offer = _choose(client, selector, changes["disks"])
         if ssh_key is not None:
             changes["ssh_key_id"] = find_key(ssh_key, client.ssh_keys.list())
-        # Show the name before the order: if this process is killed, the user can find the pod by it.
+        # Show the name before the order, so that the user can find the pod if this process is killed.
         spec = primepods.PodSpec.from_offer(offer, **without_unset(changes))
         spec = spec if max_hours is not None else spec.named()
         # `from_offer` has set `max_price` to what the offer costs with the ordered disk, vCPUs and memory.

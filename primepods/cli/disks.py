@@ -1,4 +1,4 @@
-"""`primepods disks`: the disks that outlive pods; create, rename and delete them."""
+"""`primepods disks`: list, create, rename and delete the disks that outlive pods."""
 
 from __future__ import annotations
 
@@ -134,10 +134,10 @@ def delete(api: Api, disks: DiskHandles, *, yes: YesOption = False) -> None:
         _DISKS.print(found, PrintOptions(), err=True)
         confirm(f"Delete {count(found, 'disk')}?", yes=yes)
         errors: dict[str, Exception] = {}
-        for each in found:
+        for disk in found:
             try:
-                client.disks.delete(each)
-                write_ids([each.id])
+                client.disks.delete(disk)
+                write_ids([disk.id])
             except primepods.PrimePodsError as exc:
-                errors[each.id] = exc
+                errors[disk.id] = exc
     print_errors_and_exit_if_any(api.command, errors)

@@ -110,7 +110,7 @@ def command(
         return
     _RUNS.print([_row(run) for run in runs], print_options)
     if not runs and not unreadable and print_options.is_table:
-        print_info("No runs here. Start one with primepods run --detach.")
+        print_info("This machine has no runs. Start one with `primepods run --detach`.")
 
 
 @api_command
@@ -153,7 +153,7 @@ def attach(
         _take_over(run)
     elif state != "ended" and not run.reload().is_detached and _has_process(run):
         record = run.record
-        hint = f"; from the pod: primepods attach {record.pod_id}/{record.job}" if record.job else ""
+        hint = f"; see `primepods attach {record.pod_id}/{record.job}`" if record.job else ""
         raise CommandError(f"{run.name} writes to the terminal in which it was started{hint}", ExitCode.USAGE)
     try:
         _show_to_end(run, tail)
@@ -219,7 +219,7 @@ def _show_to_end(run: Run, tail: int | None) -> None:
             next(shown)
             return
         if state == "interrupted":
-            raise CommandError(f"{run.name} has no process: primepods attach {run.name}")
+            raise CommandError(f"{run.name} has no process: run `primepods attach {run.name}`")
         time.sleep(_POLL_INTERVAL)
 
 

@@ -222,7 +222,7 @@ def _apply_notes() -> None:
                 _write_own(changed.values(), is_created=_CREATED in text)
     except (OSError, UnicodeDecodeError, ConfigError) as exc:
         _notes.clear()
-        _log.warning("The pods of ssh were not updated (see primepods ssh-config --install): %s", exc)
+        _log.warning("The pods of ssh were not updated (see `primepods ssh-config --install`): %s", exc)
 
 
 def find_host_alias(pod_id: str, node: int) -> str | None:

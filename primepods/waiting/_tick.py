@@ -61,7 +61,7 @@ class SearchBudget:
         self._left = min(self._left, _OUTAGE_REQUESTS)
 
     def take(self, *, is_refused: bool) -> bool:
-        """Take a request from the budget; return whether one was left: always, for a refused batch."""
+        """Take a request from the budget; return whether one was left. A refused batch needs none."""
         if is_refused:
             return True
         self._left -= 1

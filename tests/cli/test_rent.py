@@ -244,7 +244,7 @@ def test_an_interrupted_deletion_proves_nothing(emulator: Emulator, run: Run) ->
     threading.Thread(target=interrupt).start()
     result = run("delete", "pod0", "pod1", "--yes")
     assert (result.exit_code, result.stdout) == (130, "")
-    assert "see primepods list" in result.stderr
+    assert "see `primepods list`" in result.stderr
 
 
 def test_what_is_still_going_is_told(emulator: Emulator, run: Run) -> None:

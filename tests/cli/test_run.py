@@ -219,7 +219,7 @@ def test_a_budget_ends_the_command(market: Emulator, run: Run) -> None:
         (["--gpu-type", "H100", "--exclude", "/", "--", "true"], "which is not a pattern"),
         (
             ["--gpu-type", "H100", "--download", "out:/dev/null/out", "--", "true"],
-            "/dev/null cannot be written",
+            "/dev/null/out cannot be created",
         ),
     ],
 )
