@@ -1,4 +1,4 @@
-"""Blocking iterators over the asynchronous ones of pagers and watches."""
+"""Blocking iterators over the async iterators of pagers and watches."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Streams:
         return stream
 
     def close(self) -> None:
-        """Close all iterations, also those that wait for an item in another thread."""
+        """Close all iterations, including those that wait for an item in another thread."""
         for ref in self._open.valuerefs():
             stream = ref()
             if stream is not None:

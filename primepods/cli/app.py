@@ -75,7 +75,7 @@ class _Command(TyperCommand):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, without Python types in their help."""
-        return _without_types(super().get_params(ctx))
+        return _remove_types(super().get_params(ctx))
 
 
 class _Root(TyperGroup):
@@ -83,7 +83,7 @@ class _Root(TyperGroup):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, without Python types in their help."""
-        return _without_types(super().get_params(ctx))
+        return _remove_types(super().get_params(ctx))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a command by its name or alias."""
@@ -141,7 +141,7 @@ class _Root(TyperGroup):
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _without_types(parameters: list[Any]) -> list[Any]:
+def _remove_types(parameters: list[Any]) -> list[Any]:
     """Remove Python types such as ``<list[str]>`` from the help of flags and arguments.
 
     Other options show their ``metavar`` or their choices instead of a type.

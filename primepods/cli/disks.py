@@ -65,10 +65,12 @@ def command(api: Api, *, print_options: PrintOptions) -> None:
 def create(
     api: Api,
     *,
-    size: Annotated[int, typer.Option(help="GB.", metavar="GB", min=1)],
+    size: Annotated[int, typer.Option(help="Size in GB.", metavar="GB", min=1)],
     provider: Annotated[str | None, typer.Option(help="Only this provider.", metavar="PROVIDER")] = None,
     data_center: Annotated[str | None, typer.Option(help="Only this data center.", metavar="ID")] = None,
-    name: Annotated[str | None, typer.Option(help="Name; by default a new one.", metavar="NAME")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name; by default a generated one.", metavar="NAME")
+    ] = None,
     yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:

@@ -82,7 +82,7 @@ Reconnect = Annotated[
 Restarts = Annotated[
     int,
     typer.Option(
-        min=0, metavar="N", help="Max number of restarts on another pod, if the provider takes the pod away."
+        min=0, metavar="N", help="Max number of restarts on another pod, if the provider terminates the pod."
     ),
 ]
 
@@ -120,7 +120,7 @@ File = Annotated[
         is_eager=True,
         callback=_read_file,
         metavar="FILE",
-        help="TOML with the long names of these options, and command; what is typed wins.",
+        help="TOML with the long names of these options, and command; typed options win.",
     ),
 ]
 Remove = Annotated[bool, typer.Option("--rm", hidden=True)]

@@ -1,4 +1,4 @@
-"""`primepods runs`, `attach` and `stop`: runs of this machine, also after their terminals are gone."""
+"""`primepods runs`, `attach` and `stop`: runs of this machine, even after their terminals are gone."""
 
 from __future__ import annotations
 

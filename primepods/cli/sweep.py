@@ -58,7 +58,7 @@ def command(
         typer.Option(
             parser=parse_duration,
             metavar="TIME",
-            help="Sweep at this interval, such as 5m, without questions, until a signal: as a service.",
+            help="Run as a service: sweep at this interval, such as 5m, without questions, until a signal.",
         ),
     ] = None,
     yes: YesOption = False,

@@ -212,7 +212,7 @@ def _apply_notes() -> None:
             text = hosts_file().read_text(encoding="utf-8")
             entries = _parse(text)
             changed = dict(entries)
-            # Apply all pending changes in order, also those of other threads.
+            # Apply all pending changes in order, including those of other threads.
             while _notes:
                 added, removed = _notes.popleft()
                 changed |= {entry.pod_id: entry for entry in added if any(entry.nodes)}
