@@ -105,8 +105,8 @@ MUTANTS: Final = (
     ),
     Mutant(
         "resources/_deletion.py",
-        "        self.not_found = None if self.may_be_missing else error\n",
-        "        self.not_found = None\n",
+        '_Attempt("404", not_found=None if self.may_be_missing else error)\n',
+        '_Attempt("404")\n',
         "A 404 to the first DELETE is a success.",
         ("tests/wire/test_deletion.py::test_a_first_404_is_a_mistyped_id",),
     ),
