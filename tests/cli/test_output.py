@@ -72,6 +72,8 @@ def test_limits(fleet: Emulator, run: Run) -> None:
 def test_ids_on_a_terminal(fleet: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """As much as is unique among all pods; whole on demand, in a pipe, and in all forms for programs."""
     fleet.add_pod("near", id="3fa2b1c4" + "0" * 24, boot_seconds=0)
+    longest = fleet.add_pod("long", id="x" * 300)
+    assert longest in in_terminal(monkeypatch, "list", "-q")[1]
     assert "3fa2b1c43 " in in_terminal(monkeypatch, "list", "--name", STATES[0])[1]
     for shown in (
         in_terminal(monkeypatch, "list", "--full-ids")[1],

@@ -198,8 +198,8 @@ def test_an_address_that_was_made_up_is_told_at_once(
         ("./a:b", "c", "POD:PATH"),
         (":a", "b", "POD:PATH"),
         ("p:*.py", "b", "cp takes no patterns"),
-        ("p:a", "-", "see primepods exec p -- cat"),
-        ("-", "p:a", "see primepods exec p -- cat"),
+        ("p:a", "-", "see `primepods exec p -- cat`"),
+        ("-", "p:a", "see `primepods exec p -- cat`"),
     ],
 )
 def test_what_cannot_be_copied(emulator: Emulator, run: Run, source: str, target: str, says: str) -> None:

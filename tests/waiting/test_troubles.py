@@ -512,13 +512,13 @@ async def test_a_pause_is_said_also_to_those_who_come_later(
     stage.start(stage.client().pods.wait_ready("pod00000"))
     await stage.advance(1)
     assert len(lines(caplog)) == 1
-    assert "asked for a pause, and polling goes on in 250 s. GET" in lines(caplog)[0]
+    assert "asked for a pause, and polling continues in 250 s. GET" in lines(caplog)[0]
     for pod_id in list(fleet.states):
         stage.start(stage.client().pods.wait_ready(pod_id, timeout=50))
     late = stage.tasks[-1]
     await settle()
     assert len(lines(caplog)) == 2
-    assert "goes on in 249 s" in lines(caplog)[1]
+    assert "continues in 249 s" in lines(caplog)[1]
     await stage.advance(50)
     text = str(raised(late, primepods.WaitTimeoutError))
     assert text.startswith("The API asked for a pause in requests: GET /api/v1/pods/status: 429")
