@@ -1,4 +1,4 @@
-"""Commands on pods and copies of files, with the system's ``ssh``."""
+"""Commands, file copies and port forwarding on pods, with the system's ``ssh``; helpers for the package."""
 
 from ._background import BackgroundWriter
 from ._exchange import echo

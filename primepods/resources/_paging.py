@@ -1,4 +1,4 @@
-"""Pages of an endpoint, one request each: for pagers and for single pages."""
+"""Requests for single pages of an endpoint, alone or for a pager."""
 
 from __future__ import annotations
 

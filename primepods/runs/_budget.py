@@ -121,8 +121,8 @@ class Budget:
         self._now = now
         self.path: Path = lease_folder().absolute() / "budget.jsonl"
 
-    def read(self) -> Balance:
-        """Settle the runs whose pods are gone, and return the balance.
+    def settle(self) -> Balance:
+        """Settle the runs whose pods are gone, end abandoned runs, and return the balance.
 
         Raises:
             ConfigError: The file cannot be used.

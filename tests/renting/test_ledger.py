@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import attrs
 import pytest
 
 import primepods
@@ -21,6 +22,7 @@ from primepods._utils.secret import Secret
 from primepods.config import Settings
 from primepods.leasing._record import LeaseRecord, fingerprint, new_record
 from primepods.leasing.ledger import LeaseFile
+from primepods.runs import take_over_lease
 from tests.renting.stage import lease_files, name_of
 
 SETTINGS = Settings(api_key=Secret("pit_ledger_0123456789"), base_url="https://api.example.com", team_id="t")
@@ -55,6 +57,20 @@ def test_a_file_says_all_but_the_key(tmp_path: Path) -> None:
     assert [other.name for other in path.parent.iterdir()] == [path.name]
     file.remove()
     assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.anyio
+async def test_a_take_over_that_fails_unlocks_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its options are refused: another process can still take the lease over."""
+    monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(tmp_path))
+    LeaseFile.create(tmp_path, attrs.evolve(record(), given_up=True)).close()
+    [(path, _)] = lease_files(tmp_path)
+    async with primepods.AsyncClient("key") as client:
+        with pytest.raises(ValueError, match="max_hours"):
+            take_over_lease(client, path.name, was_shown=True, max_hours=-1)
+    assert [found.name for found in claimable(tmp_path)] == [MINE]
 
 
 def test_two_cannot_claim_the_same(tmp_path: Path) -> None:

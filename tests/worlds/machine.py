@@ -265,6 +265,7 @@ class Machine:
 
     def restart(self) -> None:
         """Start the machine again, with a new process."""
+        self.world.sim._loop.forget_dead()
         self.host.restart()
         self.boot()
 

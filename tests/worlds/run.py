@@ -25,13 +25,14 @@ from unittest.mock import patch
 
 import aiohttp.connector
 import simloom
-import simloom._loop
+import simloom._run
 from anyio._backends._asyncio import AsyncIOBackend
 from simloom._context import current_host
 from simloom._eventlog import EventLog
 
 from . import stories
 from .invariants import BrokenInvariantError
+from .loop import Loop
 from .machine import Machine
 from .programs import RunProcess, start_ssh
 from .world import Listener, Stderr, World
@@ -52,6 +53,7 @@ _FLOCK: Final = fcntl.flock
 _GETPID: Final = os.getpid
 _DEAR: Final = {"agents", "long_wait"}
 """Stories that take as long as three others or more, and have a quarter of their seeds."""
+_HASTE: Final = 900.0
 _SHRINK_STEP: Final = 25
 _SHRINK_SECONDS: Final = 20.0
 
@@ -63,13 +65,6 @@ _OPTIONS: Final[dict[str, Any]] = {
     "max_steps_per_instant": 50_000,
     "gc_interval": 5_003,
 }
-
-
-_WITHOUT_LOG: Final[tuple[tuple[Any, str, Callable[..., Any]], ...]] = (
-    (simloom._loop, "describe_callback", lambda _: ""),
-    (EventLog, "emit", lambda *_, **__: None),
-)
-"""What simloom records of each step, and only a comparison of two runs reads."""
 
 
 class HungError(AssertionError):
@@ -103,38 +98,20 @@ class _Scheduler:
 
     def __init__(self, loop: Any, play: _Play) -> None:
         self._loop = loop
-        self._pick = simloom.RandomWalk()(loop).pick
+        self._draw = loop.tape.draw
         self._play = play
         self._steps = 0
-        _inherit_machine(loop)
         loop.subprocess_exec = play.start_ssh
 
     def pick(self, ready: Sequence[Any]) -> int:
         """Return the index of the next step."""
-        index: int = self._pick(ready)
+        index: int = self._draw("sched.pick", len(ready)) if len(ready) > 1 else 0
         self._play.enter(ready[index]._context.get(current_host))
         self._steps += 1
-        if self._steps > MAX_STEPS or self._loop.time() > MAX_TIME:
+        if self._steps > MAX_STEPS or (self._loop.time() > MAX_TIME and not self._loop.haste):
             limit, self._steps = self._steps, MAX_STEPS // 2  # its cleanup has the other half
             raise HungError(f"the world does not end: {limit} steps, {self._loop.time():.0f} virtual seconds")
         return index
-
-
-def _inherit_machine(loop: Any) -> None:
-    """Have what starts in an empty context, as the client's poller, run on the machine that starts it."""
-
-    def inheriting(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, context: Any = None, **kwargs: Any) -> Any:
-            if context is not None and context.get(current_host) is None:
-                machine = current_host.get()
-                if machine is not None:
-                    context.run(current_host.set, machine)
-            return function(*args, context=context, **kwargs)
-
-        return call
-
-    for name in ("call_soon", "call_at", "create_task"):
-        setattr(loop, name, inheriting(getattr(loop, name)))
 
 
 class _Play:
@@ -207,13 +184,16 @@ class _Play:
         world = self.world = World(sim, self._seed, folder)
         logger, listener = logging.getLogger("primepods"), Listener(world.told)
         logger.addHandler(listener)
-        asyncio.get_running_loop().set_exception_handler(self._on_unhandled)
+        loop: Any = asyncio.get_running_loop()
+        loop.set_exception_handler(self._on_unhandled)
         try:
             with redirect_stderr(Stderr(world.told)):
                 await self._story(world)
                 await world.finish()
         finally:
             logger.removeHandler(listener)
+            # What ended processes still try when simloom cancels their tasks shows nothing.
+            loop.haste = _HASTE
             for machine in world.machines:
                 machine.disk.close()
                 machine.bury()
@@ -269,9 +249,10 @@ def _environment(play: _Play, real_limit: float = REAL_LIMIT, *, keeps_log: bool
             # aiohttp has bound `time.monotonic` before simloom replaces it. It compares differences with a
             # nanosecond, so two calls at one virtual time must differ by more.
             (aiohttp.connector, "monotonic", lambda: time.monotonic() + next(calls) * 1e-8),
-            # It asks of each callback, dearly, whether it is a coroutine by mistake.
-            (simloom._loop, "_check_callback", lambda *_: None),
-            *([] if keeps_log else _WITHOUT_LOG),
+            (simloom._run, "SimLoop", Loop),
+            (Loop, "keeps_log", keeps_log),
+            # What only a comparison of two runs reads.
+            *([] if keeps_log else [(EventLog, "emit", lambda *_, **__: None)]),
         ):
             stack.enter_context(patch.object(module, name, function))
         # What the programs of a world write when it has ended.

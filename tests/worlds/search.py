@@ -79,7 +79,7 @@ class Outcome:
 
 
 def _prepare() -> None:
-    """Prepare a process: quiet, without settings of its user, and with a short garbage collection."""
+    """Prepare a process: quiet, and without settings of its user."""
     for name in list(os.environ):
         if name.startswith("PRIME_"):
             del os.environ[name]
@@ -89,17 +89,18 @@ def _prepare() -> None:
     logging.getLogger("primepods").setLevel(logging.INFO)
     logging.getLogger("aiohttp").disabled = True
     logging.getLogger("aiohttp.server").disabled = True
-    # Simloom collects garbage in each world: what is imported by now need not be searched each time.
     stories = {name: load(name) for name in story_names()}
     for name in ("cancelled", "jobs"):
         run(stories[name], 0)
-    gc.collect()
-    gc.freeze()
+    gc.disable()  # simloom collects garbage at the end of each world
 
 
 def run_batch(batch: Batch) -> Outcome:
     """Run worlds in this process."""
     outcome = Outcome()
+    # What is there by now, such as the states of the model, is not searched for garbage in each world.
+    gc.collect()
+    gc.freeze()
     for seed in batch.seeds:
         story = batch.story or story_of(seed)
         started = time.process_time()

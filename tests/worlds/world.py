@@ -140,28 +140,18 @@ class World:
         for pod_id in self.emulator.pods:
             self.take(pod_id, "another user", is_for_good=True)
         await self.start_api()
-        self.spec = await self._find_spec()
+        self.spec = self._find_spec()
 
-    async def _find_spec(self) -> PodSpec:
-        visitor = self.machine("visitor")
-        offers: list[Any] = []
-
-        async def look() -> None:
-            page = {"page_size": 5}  # the first will do
-            offers.append(await visitor.client.request("GET", "/api/v1/availability/gpus", params=page))
-            await visitor.client.aclose()
-
-        await visitor.run("look", look)
-        self.machines.remove(visitor)
-        rows = offers[0]["items"]
-        row = next(row for row in rows if row["stockStatus"] == "Available" and not row["isSpot"])
+    def _find_spec(self) -> PodSpec:
+        """Return the first offer that anybody could find."""
+        offer = next(each for each in self.emulator._account.market.offers if not each.spot)
         return PodSpec(
             name="train",
-            cloud_id=row["cloudId"],
-            gpu_type=row["gpuType"],
-            socket=row["socket"],
-            gpu_count=row["gpuCount"],
-            provider=row["provider"],
+            cloud_id=offer.cloud_id,
+            gpu_type=offer.gpu.name,
+            socket=offer.gpu.socket,
+            gpu_count=offer.count,
+            provider=offer.provider.name,
             max_price=99.0,
         )
 

@@ -15,7 +15,7 @@ from ..world import World
 
 
 async def story(world: World) -> None:
-    """Rent in up to twenty sessions; in the end, all is deleted and settled.
+    """Rent in up to eight sessions; in the end, all is deleted and settled.
 
     All that was reserved or spent never exceeds the budget, each pod has a reservation, and none costs more.
     """
@@ -38,9 +38,9 @@ async def story(world: World) -> None:
             await tools.release(pod=rented.name)
 
     async def look(*, is_last: bool = False) -> None:
-        world.check_budget(Budget(limit, now=time.time).read(), is_last=is_last)
+        world.check_budget(Budget(limit, now=time.time).settle(), is_last=is_last)
 
-    sessions = [ann.process() for _ in range(world.choose("sessions", 2, 2, 3, 3, 4, 20))]
+    sessions = [ann.process() for _ in range(world.choose("sessions", 2, 2, 3, 3, 4, 8))]
     for session in sessions:
         hold, releases = world.moment("hold", 900), world.happens("release")
         session.start("rent", partial(rent, session, hold, releases=releases))
