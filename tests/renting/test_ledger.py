@@ -65,7 +65,7 @@ async def test_a_take_over_that_fails_unlocks_the_file(
 ) -> None:
     """Its options are refused: another process can still take the lease over."""
     monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(tmp_path))
-    LeaseFile.create(tmp_path, attrs.evolve(record(), given_up=True)).close()
+    LeaseFile.new(tmp_path, attrs.evolve(record(), given_up=True)).write().close()
     [(path, _)] = lease_files(tmp_path)
     async with primepods.AsyncClient("key") as client:
         with pytest.raises(ValueError, match="max_hours"):
