@@ -301,7 +301,7 @@ async def test_a_change_is_seen_at_once() -> None:
 
 async def test_an_unreadable_row_is_an_error_each_time() -> None:
     """Said again, it is refused again, with an error of each caller's own."""
-    data = [row(pod_id) | {"costPerHr": {}} for pod_id in "ab"]
+    data: list[dict[str, object]] = [row(pod_id) | {"costPerHr": {}} for pod_id in "ab"]
     async with serve(default=reply({"data": data})) as (_server, client):
         results = [await client.pods.statuses(["a", "b"]) for _ in range(3)]
     errors = [error for result in results for error in result.errors.values()]
