@@ -300,7 +300,7 @@ class Sweeper:
         except ValueError as exc:
             # Another program wrote the file, with an invalid id.
             path = None if orphan.file is None else orphan.file.path
-            text = f"The pod id in {path} is invalid: {exc} Look for the pod by its name, then remove the file."
+            text = f"The pod id in {path} is invalid: {exc} Find the pod by its name, then remove the file."
             return PrimePodsError(text)
         return None
 
