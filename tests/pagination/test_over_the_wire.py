@@ -40,17 +40,10 @@ def page(request: Received, rows: list[Any], *, total: int | None = None, counts
     )
 
 
-async def listed(
-    items: AsyncPager[primepods.Pod] | AsyncPager[primepods.HistoryRecord],
-) -> tuple[list[str], ProtocolError | None]:
+async def listed(items: AsyncPager[Any]) -> tuple[list[str], Any]:
     """The ids that are listed, and the error that the list ends with."""
-    found: list[str] = []
-    try:
-        async for item in items:
-            found.append(item.id)  # noqa: PERF401 - what came before an error counts
-    except ProtocolError as error:
-        return found, error
-    return found, None
+    found, error = await items.collect()
+    return [item.id for item in found], error
 
 
 @pytest.mark.parametrize("page_size", [7, 100, 1_000])
