@@ -113,7 +113,6 @@ class LeaseSupervisor:
             ConfigError: The file is another account's. It stays as it is.
         """
         if reason := file.record.foreign_reason(self._orders[0][0].settings):
-            file.close()
             raise errors.ConfigError(
                 f"The pod {file.record.name} is not taken over, and may be billed: {reason}. Use the key "
                 "and the address that rented it."

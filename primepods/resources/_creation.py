@@ -38,7 +38,7 @@ from ..leasing.pods_api import ListedPod, PodsAPI, expiry_after
 from ..models import Pod
 from ..specs import PodSpec
 from ._max_hourly import HourlyLimit
-from ._orders import NoteId, Order, Orders, order_request, repeated_error
+from ._orders import NoteId, Order, OrderSender, order_request, repeated_error
 from ._paging import listed_pods
 
 log = logging.getLogger("primepods")
@@ -60,7 +60,9 @@ class PodCreator:
         self._pods = pods
         self._clock = executor.settings.clock
         self._server_clock = executor.transport.server_clock
-        self._orders = Orders[Pod, ListedPod](executor, partial(listed_pods, executor), self._get, _choose)
+        self._sender = OrderSender[Pod, ListedPod](
+            executor, partial(listed_pods, executor), self._get, _choose
+        )
         # Ids of pods under names that users chose.
         self._given: deque[str] = deque(maxlen=1_000)
         self.limit: HourlyLimit = HourlyLimit(executor, pods)
@@ -137,7 +139,7 @@ class PodCreator:
         order = Order(spec.name or "", Pod)
         request = order_request(spec, self._executor.settings.team_id)
         try:
-            pods = await self._orders.send(order, request, note_id=note_id, given=self._given)
+            pods = await self._sender.send(order, request, note_id=note_id, given=self._given)
         except PrimePodsError as exc:
             if not isinstance(exc, errors.CreateUncertainError):
                 self.limit.forget(spec)

@@ -189,7 +189,7 @@ def _warn_if_interrupted(order: Order[Any]) -> Generator[None, None, None]:
 
 
 @attrs.frozen
-class Orders(Generic[T, N]):
+class OrderSender(Generic[T, N]):
     """Sends the orders of pods, or of disks, and determines their outcomes.
 
     Args:

@@ -34,7 +34,7 @@ from ..models import PodState
 from ..pagination import AsyncPager
 from ..specs import DiskSpec
 from ._deletion import Deleter
-from ._orders import Order, Orders, repeated_error
+from ._orders import Order, OrderSender, repeated_error
 from ._paging import MAX_LIMIT, list_pager
 
 log: logging.Logger = logging.getLogger("primepods")
@@ -97,8 +97,8 @@ class AsyncDisks:
         )
         order = Order(spec.name or unique_name("disk", self._clock.random), Disk)
         request = _order_request(spec, order.name, spec.team_id or settings.team_id)
-        orders = Orders(team._executor, team._listed, team._get, Order[Disk].choose)
-        disk, *others = await orders.send(order, request)
+        sender = OrderSender(team._executor, team._listed, team._get, Order[Disk].choose)
+        disk, *others = await sender.send(order, request)
         if others:
             raise repeated_error(order, [each.id for each in (disk, *others)]) from order.error
         return disk

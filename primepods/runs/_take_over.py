@@ -54,8 +54,8 @@ def take_over_lease(
     )
     try:
         lease = client.pods.lease(spec, **options)
+        lease.supervisor.resume(file, was_shown=was_shown)
     except BaseException:
         file.close()
         raise
-    lease.supervisor.resume(file, was_shown=was_shown)
     return lease
