@@ -67,11 +67,9 @@ def test_names_and_places_of_other_commands(emulator: Emulator, run: Run) -> Non
     assert run("help").stdout == run("--help").stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FULL.exists(), reason="a disk that is always full")
-@pytest.mark.parametrize(
-    ("arguments", "unbuffered"),
-    [(["list"], "1"), pytest.param(["list", "--help"], "", marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize(("arguments", "unbuffered"), [(["list"], "1"), (["list", "--help"], "")])
 def test_a_full_disk_is_one_line_and_exit_code_1(
     emulator: Emulator, arguments: list[str], unbuffered: str
 ) -> None:

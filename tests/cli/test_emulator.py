@@ -85,6 +85,7 @@ except primepods.SoldOutError:
 """
 
 
+@pytest.mark.slow
 def test_a_command_runs_against_it() -> None:
     """It finds the emulator in its environment, whatever that said before, and is all that is printed."""
     other = {

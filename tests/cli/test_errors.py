@@ -101,10 +101,8 @@ def test_the_name_is_shown_before_the_order(emulator: Emulator) -> None:
     assert name
 
 
-@pytest.mark.parametrize(
-    "closing",
-    ["2> >(sleep 0)", *(pytest.param(full, marks=pytest.mark.slow) for full in ("2>&-", "2>/dev/full"))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("closing", ["2> >(sleep 0)", "2>&-", "2>/dev/full"])
 def test_the_id_comes_whatever_happens_to_stderr(emulator: Emulator, closing: str) -> None:
     """A pod that is billed is told on stdout, also where stderr is closed, full, or read by nobody."""
     script = f"sleep 0.1; exec {shlex.quote(sys.executable)} -m primepods {' '.join(ORDER)} {closing}"

@@ -94,6 +94,7 @@ def test_logs(emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     assert "pod active" in run("logs", "pod0", "--tail", "1").stdout
 
 
+@pytest.mark.slow
 def test_logs_that_are_followed(emulator: Emulator) -> None:
     """Each line once, although each poll has the last ones again; until Ctrl-C."""
     for text in ("1\n2\n2", "2\n2\n3", "2\n2\n3", "4"):

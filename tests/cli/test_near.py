@@ -155,6 +155,7 @@ def test_the_notebook_of_the_api(emulator: Emulator, run: Run) -> None:
     assert result.stderr == "Its password: s3cr3t\n"
 
 
+@pytest.mark.slow
 def test_ports(bare: Path, run: Run) -> None:
     """Each has an address of its own; what is no port, or in use, is told."""
     install(bare, JUPYTER)

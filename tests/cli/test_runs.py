@@ -101,7 +101,8 @@ def test_a_detached_run_goes_on_and_is_found_again(
     assert json.loads(run("runs", "--output", "json").stdout) == []
 
 
-@pytest.mark.parametrize("detach", [["-d"], pytest.param([], marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("detach", [["-d"], []])
 def test_a_run_whose_process_was_killed_is_taken_over(
     market: Emulator, run: Run, tmp_path: Path, detach: list[str]
 ) -> None:
@@ -181,6 +182,7 @@ def test_stop_knows_whose_process_it_is(market: Emulator, run: Run) -> None:
     other.remove()
 
 
+@pytest.mark.slow
 def test_ctrl_c_only_detaches(market: Emulator, run: Run, tmp_path: Path) -> None:
     """And says so; who reads a run does not end it, and a terminal that is closed does not either."""
     name = run("run", "-d", *BOUNDED, "--", SLOW).stdout.strip()
@@ -320,9 +322,8 @@ def test_a_lease_is_taken_over_only_with_its_own_account(
     assert not market.pods
 
 
-@pytest.mark.parametrize(
-    "is_ordered", [pytest.param(False, marks=pytest.mark.slow), True]
-)  # its search takes 20 s
+@pytest.mark.slow
+@pytest.mark.parametrize("is_ordered", [False, True])  # the search for none takes 20 s
 def test_an_order_without_a_response_is_not_repeated(
     market: Emulator, run: Run, tmp_path: Path, *, is_ordered: bool
 ) -> None:
@@ -344,6 +345,7 @@ def test_an_order_without_a_response_is_not_repeated(
     assert not market.pods
 
 
+@pytest.mark.slow
 def test_a_run_in_a_terminal_is_read_there(market: Emulator, run: Run, tmp_path: Path) -> None:
     """Attach says so, and names its job; stop ends it."""
     process = command("run", *BOUNDED, "--", SLOW)

@@ -55,6 +55,7 @@ def without_host_keys(line: str) -> str:
     return before + rest.removeprefix(words)
 
 
+@pytest.mark.slow
 def test_it_becomes_ssh(emulator: Emulator, tmp_path: Path) -> None:
     """The process is replaced, with user, host and port, also by `exec -t`; the exit code is that of ssh."""
     fake = tmp_path / "ssh"

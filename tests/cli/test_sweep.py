@@ -163,6 +163,7 @@ def test_what_is_not_found_again_is_told(
     assert len(emulator.pods) == 4
 
 
+@pytest.mark.slow
 def test_a_sweep_as_a_service(emulator: Emulator, folder: Path) -> None:
     """It sweeps again and again, without questions, also after an error, until a signal."""
     emulator.faults.add(Status(403), on="delete", times=1)

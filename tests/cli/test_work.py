@@ -210,13 +210,9 @@ def test_what_cannot_be_copied(emulator: Emulator, run: Run, source: str, target
     assert len(emulator.requests) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "code"),
-    [
-        (signal.SIGINT, 130),
-        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
-        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
-    ],
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
 def test_an_interrupted_command_ends_on_the_pod(
     emulator: Emulator, tmp_path: Path, number: signal.Signals, code: int

@@ -118,6 +118,7 @@ async def test_what_ends_one_node_ends_all(cluster: Cluster, cause: str) -> None
     await eventually_ended(*pids)
 
 
+@pytest.mark.slow
 async def test_a_node_that_floods_leaves_the_other_its_turn(cluster: Cluster) -> None:
     """A line of the quiet node arrives while the other one writes without end."""
     line = "if [ $NODE_RANK = 0 ]; then yes; else sleep 0.5; echo here; sleep 60; fi"

@@ -93,6 +93,7 @@ async def test_other_errors_end_the_lease(folder: Path, error: Fault) -> None:
         assert it.orders() == 1
 
 
+@pytest.mark.slow
 async def test_orders_wait_for_their_turn(folder: Path) -> None:
     """Ten leases under a rate limit that lets one order through within a call's deadline all end ready."""
     async with stage(folder, options={"deadline": 20}) as it:
@@ -115,9 +116,8 @@ async def test_an_order_waits_as_long_as_the_api_asks(folder: Path) -> None:
         assert second.time - first.time >= 60
 
 
-@pytest.mark.parametrize(
-    ("deadline", "count", "window"), [(10, 20, 0.2), pytest.param(120, 10, 2, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("deadline", "count", "window"), [(10, 20, 0.2), (120, 10, 2)])
 async def test_releases_wait_for_their_turn(folder: Path, deadline: int, count: int, window: float) -> None:
     """Under a rate limit, neither a deletion begins anew at its deadline, nor its confirmation for ever."""
     async with stage(folder, options={"deadline": deadline}, boot_seconds=1.0, delete_seconds=0.3) as it:

@@ -83,6 +83,7 @@ def test_exit_codes_and_exceptions_survive(run: Run, ending: str, code: int, las
     assert KEY not in ended.out + ended.err
 
 
+@pytest.mark.slow
 def test_exit_while_daemon_threads_are_in_calls(run: Run, api: Api) -> None:
     """The interpreter takes them along: no hang, and no traceback of a client that was closed."""
     api.hold = lambda request: request.path == f"{PODS}p1"

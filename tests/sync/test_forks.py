@@ -75,6 +75,7 @@ in_child(closed)
     assert lines == ["child p0 True", "['MainThread', 'primepods']", "parent p0"] * 2 + ["closed"]
 
 
+@pytest.mark.slow
 def test_a_child_does_not_disturb_the_parent(forked: Callable[[str], list[str]], api: Api) -> None:
     """Whatever it does with the client, and however it ends: quietly, and without touching the connection."""
     lines = forked("""

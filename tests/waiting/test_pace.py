@@ -135,15 +135,6 @@ async def test_a_newcomer_is_asked_for_promptly(stage: Stage, fleet: Fleet) -> N
     assert seen == [2.25, 2.25]
 
 
-async def test_a_long_interval_does_not_delay_the_first_poll(stage: Stage, fleet: Fleet) -> None:
-    """A wait with a timeout far below its interval still sees a pod that is ready."""
-    fleet.add(1, "ready")
-    wait = stage.start(stage.client().pods.wait(["pod00000"], interval=60, timeout=2))
-    await stage.advance(1)
-    assert result(wait)["pod00000"].is_ready
-    assert fleet.times == [GATHER]
-
-
 async def test_newcomers_ride_along_with_a_tick(stage: Stage, fleet: Fleet) -> None:
     """Who comes while a tick is near is part of it, and is not asked for once more right after."""
     fleet.add(2)
@@ -428,6 +419,7 @@ async def test_calls_keep_to_the_rate_that_a_wait_has_learned() -> None:
         assert all(call.done() for call in calls)
 
 
+@pytest.mark.slow
 async def test_pollers_that_know_nothing_of_each_other_share_a_limit() -> None:
     """Sixteen want three requests a second, two are let through: most of them are used, and by all."""
     async with set_up(ManualClock(chance=Random(1))) as stage:

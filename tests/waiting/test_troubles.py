@@ -155,6 +155,7 @@ async def test_an_outage_is_no_poison(stage: Stage, fleet: Fleet, count: int) ->
     assert all(wait.done() for wait in waits.values())
 
 
+@pytest.mark.slow
 async def test_an_outage_leaves_a_poison_pod_alone(stage: Stage, fleet: Fleet) -> None:
     """What is known of it before is known afterwards; those whose search it interrupted are seen, too."""
     ids = fleet.add(150)

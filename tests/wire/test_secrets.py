@@ -190,7 +190,8 @@ async def test_no_connection_shows_the_key(kind: str, monkeypatch: pytest.Monkey
         check(error)
 
 
-@pytest.mark.parametrize("own", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [True, False])
 async def test_a_cancelled_call_does_not_show_the_key(*, own: bool) -> None:
     """Cancellation passes through the HTTP library's frames: their locals have no key either."""
     places: set[tuple[str, ...]] = set()
@@ -223,6 +224,7 @@ async def test_writing_to_a_closed_connection_does_not_show_the_key() -> None:
     check(error)
 
 
+@pytest.mark.slow
 async def test_what_a_callers_hook_raises_does_not_show_the_key() -> None:
     """A hook or middleware that breaks, inside of aiohttp, brings no frame with the key along."""
 
