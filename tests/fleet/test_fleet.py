@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primepods import Pod, PodStatus
+from primepods import Pod, PodChange, PodState, PodStatus
 from primepods.fleet import Condition, Fleet, condition_of
 from tests.fleet.changes import BEGIN, ROWS, Timeline, change
 
@@ -77,6 +77,14 @@ def test_price_as_it_is_now(word: str, price: float | None, fields: dict[str, ob
     fleet = Fleet([a_pod("a", **fields)])
     fleet.add(change("a", word, price=price))
     assert fleet.cost_per_hr == costs
+
+
+def test_terminated_costs_nothing() -> None:
+    """Its row may still be there."""
+    fleet = Fleet()
+    row = PodStatus(pod_id="a", status=PodState.TERMINATED, cost_per_hr=2.0)
+    fleet.add(PodChange(pod_id="a", before=None, after=row))
+    assert (fleet.cost_per_hr, fleet.counts) == (0.0, {Condition.DELETING: 1})
 
 
 def test_creation_in_the_future_costs_nothing_yet() -> None:
