@@ -71,6 +71,7 @@ def test_json_lines_have_every_change(emulator: Emulator, run: Run) -> None:
 def test_filters_and_newcomers(emulator: Emulator, run: Run) -> None:
     """Without ids it goes on until Ctrl-C, which is quiet; who comes and matches joins."""
     emulator.add_pod("other", id="other")
+    soon(lambda: emulator.add_pod("other", id="other-newcomer", boot_seconds=0), emulator, 6)
     soon(lambda: emulator.add_pod("train-9", id="newcomer", boot_seconds=0), emulator, 6)
     soon(interrupt, emulator, 25)
     result = run("watch", "--name", "train-*", *QUICK)
