@@ -279,3 +279,21 @@ def test_a_view_of_a_pod_is_a_value(call: Caller) -> None:
     assert evolve(before) == call.emulator.pods[pod_id]
     call.emulator.advance(60)
     assert before.status == "PROVISIONING" != call.emulator.pods[pod_id].status
+
+
+def test_a_pod_with_nodes_lists_its_addresses(serve: Serve) -> None:
+    """Address and ssh connection are lists of the same length, one entry a node."""
+    call = serve()
+    pod_id = call.emulator.add_pod(nodes=4, boot_seconds=0, provider="dc_roan")
+    [row] = call.status(pod_id)
+    assert len(set(row["ip"])) == 4
+    assert row["sshConnection"] == [f"root@{ip} -p 2222" for ip in row["ip"]]
+
+
+def test_ssh_has_no_prefix_and_always_a_port(serve: Serve) -> None:
+    """The official client splits it at " -p "."""
+    call = serve(pods=50, cluster_rate=0, boot_seconds=0)
+    for pod in call.get(PODS)["data"]:
+        user_host, port = pod["sshConnection"].split(" -p ")
+        assert user_host.endswith("@" + pod["ip"])
+        assert port.isdecimal()

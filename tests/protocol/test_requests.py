@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from primepods._http.request import PODS, free_request, item_path
 from primepods._http.status_batches import MAX_IDS_PER_REQUEST, MAX_REQUEST_LINE, chunk_ids, status_request
-from primepods._utils.arguments import MAX_ID_LENGTH, check_id, check_ids
+from primepods._utils.arguments import MAX_ID_LENGTH, check_id, check_ids, check_seconds
 from tests.support.json_values import ANY_TEXT
 
 BASE = "https://api.example.com/prefix"
@@ -98,6 +98,12 @@ def check_chunks(pod_ids: list[str], prefix: str) -> None:
     for chunk, following in pairwise(chunks):
         # No request is wasted: with the next id it would have been too long, give or take a separator.
         assert len(chunk) == 100 or len(request_line([*chunk, following[0]], prefix)) >= MAX_REQUEST_LINE - 1
+
+
+def test_seconds_have_a_minimum() -> None:
+    """The message says what was given."""
+    with pytest.raises(ValueError, match=r"^interval .* at least 0\.05, got 0\.04$"):
+        check_seconds("interval", 0.04, minimum=0.05)
 
 
 # --- Any other request -----------------------------------------------------------------------------
