@@ -31,7 +31,6 @@ def screen(*, terminal: bool) -> tuple[Screen, io.StringIO]:
         ("a\x1b[2Jb\x07", "a\N{REPLACEMENT CHARACTER}[2Jb\N{REPLACEMENT CHARACTER}"),
         (" two\r\n lines\t", "two lines"),
         ("x" * 90, "x" * 77 + "..."),
-        ("", ""),
     ],
 )
 def test_text_from_elsewhere_is_harmless(text: str, shown: str) -> None:
