@@ -54,6 +54,7 @@ _GETPID: Final = os.getpid
 _DEAR: Final = {"agents", "long_wait"}
 """Stories that take as long as three others or more, and have a quarter of their seeds."""
 _HASTE: Final = 900.0
+"""Seconds by which time runs ahead when a world has ended."""
 _SHRINK_STEP: Final = 25
 _SHRINK_SECONDS: Final = 20.0
 
@@ -63,7 +64,6 @@ _OPTIONS: Final[dict[str, Any]] = {
     "virtual_time": True,
     "seed_randomness": True,
     "max_steps_per_instant": 50_000,
-    "gc_interval": 5_003,
 }
 
 
