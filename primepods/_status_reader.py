@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ._operations.hook import Listeners
 
 _ID_ERROR_STATUSES: Final = frozenset({400, 413, 414, 422})
-"""Refusals because of ids or their number: reported for each id, and not raised even if all are refused."""
+"""Refusals because of ids or their number: reported per id; raised only after ``GIVE_UP_AFTER`` of them."""
 _POSSIBLE_ID_ERROR_STATUSES: Final = _ID_ERROR_STATUSES | {403, 404}
 """403 and 404 may also be about the key or the base URL."""
 _MAX_REQUESTS: Final = 250
@@ -58,7 +58,7 @@ class StatusReader:
 
     Args:
         executor: Sends the requests.
-        cache_bytes: Size of the cache that saves decoding unchanged responses again, in bytes.
+        cache_bytes: Max bytes of the cache of decoded responses.
     """
 
     def __init__(self, executor: RequestExecutor, *, cache_bytes: int = _CACHE_BYTES) -> None:
@@ -72,7 +72,7 @@ class StatusReader:
         The ids must be checked and distinct.
 
         Raises:
-            PrimePodsError: A request failed, apparently not because of some of its ids.
+            PrimePodsError: A request failed, and some of its ids do not seem to be the cause.
         """
         batch_call = _BatchCall(self)
         limit = self.executor.settings.max_concurrency
@@ -88,7 +88,10 @@ class StatusReader:
         return list(chunk_ids(pod_ids, prefix=urlsplit(self.executor.settings.base_url).path))
 
     async def read_one(self, pod_id: str) -> PodStatus | None:
-        """Request one id; calls in the same iteration of the event loop share their requests."""
+        """Return the status of one pod; ``None`` without a row.
+
+        Calls in the same iteration of the event loop share their requests.
+        """
         while True:
             call = self._open_call
             if call is None or call.loop is not asyncio.get_running_loop():
@@ -103,7 +106,7 @@ class StatusReader:
         return response.rows.get(pod_id)
 
     def close_shared_call(self, call: _SharedCall) -> None:
-        """Let no more callers join ``call``."""
+        """Close ``call`` to further callers."""
         if self._open_call is call:
             self._open_call = None
 
@@ -114,7 +117,7 @@ class StatusReader:
 
         Args:
             pod_ids: At most 100.
-            executor: Sends the request; by default, with the usual retries.
+            executor: Sends the request; by default the reader's own, with the client's retries.
             ends_at: Time to give up, by the client's clock; by default after the deadline.
         """
         request = status_request(pod_ids)
@@ -240,7 +243,7 @@ class _SharedCall:
         self._reader = reader
         self._callers = 0
         self._task: asyncio.Task[StatusResponse] | None = None
-        # The callers await this, not the task: cancelling one of them must not cancel it.
+        # Callers await this event instead of the task: cancelling one caller would cancel the task for all.
         self._done = asyncio.Event()
         # An empty context: otherwise its log lines would carry the context variables of the first caller.
         self.loop.call_soon(self._start, context=contextvars.Context())

@@ -28,6 +28,7 @@
     ├── TransferError
     ├── CommandError
     │   └── CommandTimeoutError      (also a TimeoutError)
+    ├── JobError
     ├── PrimePodsErrorGroup          several errors of one call; also an ExceptionGroup
     └── WaitError
         ├── WaitTimeoutError         (also a TimeoutError)
@@ -88,7 +89,7 @@ class PrimePodsError(Exception):
     """Base of all errors of this package.
 
     Remedy:
-        Catch a class below; this one is for code that treats all alike.
+        Catch a subclass; catch this one only to treat all errors alike.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -102,13 +103,13 @@ class PrimePodsError(Exception):
 
 def _rebuild(kind: type[PrimePodsError], args: tuple[Any, ...]) -> PrimePodsError:
     error = kind.__new__(kind, *args)
-    # `__new__` sets `args`, except of a TimeoutError: that is an OSError, which sets them in `__init__`.
+    # `__new__` sets `args`, but not for a TimeoutError: that is an OSError, which sets them in `__init__`.
     error.args = args
     return error
 
 
 class PrimePodsErrorGroup(ExceptionGroup[PrimePodsError], PrimePodsError):  # noqa: N818 - named as Python's groups are
-    """Several errors of one call, such as ``pods.delete_many``: for ``except*`` or ``except``.
+    """Several errors of one call, such as ``pods.delete_many``; ``except*`` and ``except`` catch it.
 
     Remedy:
         Handle each error in ``exceptions``; ``except*`` selects them by class.
@@ -120,19 +121,20 @@ class PrimePodsErrorGroup(ExceptionGroup[PrimePodsError], PrimePodsError):  # no
 
 
 class ConfigError(PrimePodsError):
-    """The client cannot be built: a setting is missing or wrong. The message has its source and a remedy.
+    """A setting, file or program of this machine cannot be used; the message names it, and what to do.
 
     Remedy:
-        Set what the message names: an argument, an environment variable, or a field of a file.
-        ``primepods config`` shows the source of each setting.
+        Change what the message names, such as an argument, an environment variable, or a field of a file.
+        ``primepods config`` shows the sources of the settings.
     """
 
 
 class ClientClosedError(PrimePodsError):
-    """The client was closed (or belongs to another running event loop) and cannot send requests.
+    """The client, its session, a watch or a pager was closed, or the client belongs to another event loop.
 
     Remedy:
-        Build a new client, in the event loop that uses it, and keep it open as long as it is used.
+        Build a new client in the event loop that uses it, and keep it open as long as it is used; or begin a
+        new watch or iteration.
     """
 
 
@@ -174,7 +176,7 @@ class RequestTimeoutError(TransportError, TimeoutError):
 
     Remedy:
         Pass a longer ``timeout`` or ``deadline`` (``client.with_options``), or try again later. For a
-        call that changes something see ``maybe_received``.
+        call that changes something, see ``maybe_received``.
 
     Attributes:
         limit: The limit that was exceeded: ``"timeout"`` or ``"deadline"``.
@@ -226,25 +228,25 @@ class FieldError(NamedTuple):
 
 
 class APIError(PrimePodsError):
-    """The API returned an error.
+    """The API, or a gateway, refused a request, or its response shows that the request cannot be fulfilled.
 
     Remedy:
         The message says what to change. If ``transient`` is true, the same request can succeed later.
 
     Attributes:
-        status_code: HTTP status of the response.
+        status_code: HTTP status of the response; of an error that no response has, the status that fits.
         method: HTTP method of the request.
         path: Path of the request.
-        message: The API's message, in one line.
+        message: The message of the response, in one line.
         body: The decoded JSON body, the text if it is not JSON, or ``None``.
         headers: Headers of the response, with names in lower case.
         request_id: The response's ``x-request-id`` (or a similar header), for the vendor's support.
         retry_after: Seconds that the API asked to wait, or ``None``.
         attempts: Number of attempts.
-        maybe_acted: Whether the server may have carried out an earlier attempt of the same call that got no
-            response or a server error: then a 404 to a DELETE may mean success.
+        maybe_acted: Whether an earlier attempt of the call, which got no response or a 5xx, may have been
+            carried out. If so, a 404 to a DELETE may mean success.
         transient: Whether a retry can succeed: true for 408, 421, 425, 429 and 5xx (not 501 and 505), and for
-            a 401 or 403 that is not JSON, which comes from a gateway and not from the API.
+            a 401 or 403 that is not JSON, which is assumed to be a gateway's.
     """
 
     def __init__(
@@ -283,10 +285,10 @@ class BadRequestError(APIError):
 
 
 class AuthenticationError(APIError):
-    """401: the key is missing, wrong or expired.
+    """401: the key is missing, wrong or expired, or (if ``transient``) a gateway refused the request.
 
     Remedy:
-        Create a key on the page that the message names and set ``PRIME_API_KEY``.
+        Create a key on the page that the message names and set ``PRIME_API_KEY``; or check the base URL.
     """
 
 
@@ -299,10 +301,10 @@ class PaymentRequiredError(APIError):
 
 
 class PermissionDeniedError(APIError):
-    """403: the key lacks a permission, or the API did not recognise the key.
+    """403: the key lacks a permission or is unknown, or (if ``transient``) a gateway refused the request.
 
     Remedy:
-        Use a key with the permission that the message names, and the team that owns the pod.
+        Use a key with the permission that the message names; for a pod of a team, a key of that team.
     """
 
 
@@ -368,7 +370,7 @@ class SoldOutError(APIError):
 
 
 class PriceTooHighError(APIError):
-    """An order was refused because the machine costs more than ``max_price``, as the API's message says.
+    """The machine costs more than ``max_price``: the API refused the order, or a lease deletes the pod again.
 
     Remedy:
         Look at the current offers, and order one of them or raise ``max_price``.
@@ -376,18 +378,18 @@ class PriceTooHighError(APIError):
 
 
 class CreateUncertainError(PrimePodsError):
-    """It is unknown whether an order made a pod: no response was conclusive, and the pod has not appeared.
+    """It is unknown whether an order made a pod or disk, or a gateway has sent the order several times.
 
-    The pod may still appear, and is billed from then on: look for its name before you order again.
-    ``__cause__`` is the error of the order.
+    The pod or disk may still appear, and is billed from then on. ``__cause__`` is the error of the order, if
+    this process sent it.
 
     Remedy:
-        Look for a pod of this ``name`` with ``pods.list(name=…)`` for some minutes. Order again only if
-        there is none.
+        Look for the ``name`` with ``pods.list(name=…)`` or ``disks.list()`` for some minutes. Order again
+        only if there is none; if the order was sent several times, delete what the message names.
 
     Attributes:
-        name: The pod's name.
-        candidates: Ids of pods that may be it, without proof: inspect them before you delete one.
+        name: The name of the pod or disk.
+        candidates: Ids of pods or disks that the order may have made; inspect one before you delete it.
     """
 
     def __init__(self, message: str, *, name: str, candidates: tuple[str, ...] = ()) -> None:
@@ -397,7 +399,7 @@ class CreateUncertainError(PrimePodsError):
 
 
 class WaitError(PrimePodsError):
-    """A wait ended before its pods reached the wanted state. The pods keep running, and are billed.
+    """A wait ended before its pods reached the wanted state. It changes no pod: those that run are billed.
 
     Remedy:
         See the class of the error: a timeout or a failed pod.
@@ -431,11 +433,11 @@ class WaitTimeoutError(WaitError, TimeoutError):
 
 
 class PodFailedError(WaitError):
-    """A pod has failed, was stopped, or is being terminated: it cannot reach the wanted state without help.
+    """A pod has failed, was stopped, is being deleted, or is gone, and cannot become ready by itself.
 
     Remedy:
-        Delete the pod and rent another one. ``pods.logs`` may have the cause. To handle failures
-        yourself, wait with ``until=primepods.settled``.
+        Delete the pod, if it is not gone, and rent another one. ``pods.logs`` may have the cause. To handle
+        failures yourself, wait with ``until=primepods.settled``.
 
     Attributes:
         pod_id: The pod.
@@ -475,18 +477,20 @@ class NotReleasedError(PrimePodsError):
 class BudgetExceededError(PrimePodsError):
     """A leased pod has reached ``max_hours`` or ``max_spend``, and was deleted; or an order is over a limit.
 
-    Also raised if neither the order nor its response has a price: then ``max_spend`` would be no limit. An
-    order is not sent if all pods together would cost more an hour than ``PRIMEPODS_MAX_HOURLY``.
+    Also raised if neither the order nor its response has a price, since ``max_spend`` could not be checked.
+    An order is not sent if all pods together would cost more an hour than ``PRIMEPODS_MAX_HOURLY``, or more
+    than is left of the budget of agents.
 
     Remedy:
-        No pod is left. Rent again with a larger budget if the work must continue.
+        The pod was not ordered, or was deleted. Rent again with a larger budget if the work must continue.
 
     Attributes:
         pod_id: The pod; empty if none was ordered.
         budget: The budget that was reached: ``"hours"``, ``"spend"`` or ``"hourly"``.
         spent: Cost of the pod, in the API's currency, at the highest price seen; for ``"hourly"``, the price
             of all pods per hour.
-        limit: ``max_hours``, ``max_spend`` or ``PRIMEPODS_MAX_HOURLY``, whichever was reached.
+        limit: ``max_hours``, ``max_spend``, ``PRIMEPODS_MAX_HOURLY`` or the limit of the agents' budget,
+            whichever was reached.
     """
 
     def __init__(
@@ -506,10 +510,12 @@ class BudgetExceededError(PrimePodsError):
 
 
 class LoginError(PrimePodsError):
-    """Login to a pod failed, so nothing was run on it. The message has ``ssh``'s output and the keys tried.
+    """Login to a pod failed, so this call ran nothing on it; a job may run there.
+
+    The message has ``ssh``'s output and the keys tried.
 
     Remedy:
-        Check that the private key of a key in ``client.ssh_keys.list()`` is here, and pass it with
+        Check that this machine has the private key of a key in ``client.ssh_keys.list()``, and pass it with
         ``ssh_options=["-i", …]``.
 
     Attributes:
@@ -524,14 +530,15 @@ class LoginError(PrimePodsError):
 
     @property
     def is_key_refused(self) -> bool:
-        """Whether the pod accepted none of the keys that ``ssh`` tried."""
+        """Whether ``ssh`` said "Permission denied", as it does if the pod accepts none of its keys."""
         return "Permission denied" in self.said
 
 
 class ConnectionLostError(PrimePodsError):
-    """The connection to a pod was lost during a command or a copy.
+    """The connection to a pod was lost during a command, a copy, a forwarding or a wait for a job.
 
-    The command may have completed. Otherwise it ends on the pod when the pod's ssh server notices the loss.
+    The command may have completed. Otherwise a command of ``run`` ends when the pod's ssh server notices the
+    loss; a job continues.
 
     Remedy:
         Look for the command's effect on the pod before you run it again.
@@ -550,7 +557,9 @@ class ConnectionLostError(PrimePodsError):
 
 
 class TransferError(PrimePodsError):
-    """A file or directory could not be copied. The target is unchanged.
+    """A file or folder could not be copied, or not all of it.
+
+    The target is unchanged unless the message begins with "Copied".
 
     Remedy:
         Correct what the message names (a missing path, a full disk, a permission) and copy again.
@@ -565,7 +574,7 @@ class CommandError(PrimePodsError):
 
     Attributes:
         pod_id: The pod.
-        exit_code: The exit code; ``None`` only of a :class:`CommandTimeoutError`, whose command was stopped.
+        exit_code: The exit code; ``None`` only for a :class:`CommandTimeoutError`.
         stdout: The end of its standard output; empty if it was not kept.
         stderr: The end of its standard error; empty if it was not kept.
         seconds: Its run time.

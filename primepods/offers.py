@@ -1,4 +1,4 @@
-"""Offers: rows of ``GET /api/v1/availability/gpus``, ``multi-node`` and ``disks``.
+"""Offers and prices: rows of ``gpus``, ``multi-node``, ``disks`` and ``gpu-summary`` below ``/availability``.
 
 Source: the API's schema, `Get GPU availability
 <https://docs.primeintellect.ai/api-reference/availability/get-gpu-availability>`_.
@@ -21,7 +21,7 @@ _COMMUNITY: Final = "community_cloud"
 
 @attrs.frozen(kw_only=True)
 class SpecRange(Model):
-    """Amount of a resource that an offer has, and the range that can be ordered."""
+    """Range of a resource that can be ordered with an offer: its default, limits and price per unit."""
 
     min_count: int | None = None
     """Min amount of an order; ``None`` if the offer has no minimum."""
@@ -30,7 +30,7 @@ class SpecRange(Model):
     max_count: int | None = None
     """Max amount of an order; ``None`` if the offer has no maximum."""
     step: int | None = None
-    """Step from ``min_count`` on; ``None`` if any amount is allowed."""
+    """Difference between two allowed amounts, from ``min_count``; ``None`` if the whole range is allowed."""
     price_per_unit: float | None = None
     """Price per hour of one unit."""
     default_included_in_price: bool | None = None
@@ -60,7 +60,7 @@ class SpecRange(Model):
 
 @attrs.frozen(kw_only=True)
 class Prices(Model):
-    """Prices of an offer per hour, for the whole machine, without amounts that are priced per unit."""
+    """Prices per hour of the whole machine, excluding resources that are priced per unit."""
 
     on_demand: float | None = None
     """The price in the secure cloud."""
@@ -92,7 +92,7 @@ class Offer(Model):
     )
 
     cloud_id: str
-    """Id of the offer in an order."""
+    """Id of the offer, with which it is ordered."""
     gpu_type: str
     """GPU type, such as ``H100_80GB``; ``CPU_NODE`` for a machine without GPUs."""
     socket: str
@@ -211,7 +211,7 @@ class GpuPrices(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class DiskOffer(Model):
-    """Disk space that several pods can share."""
+    """Offer of a disk that can be attached to pods."""
 
     _DERIVED = (("is_available", bool),)
     _SUMMARY_FIELDS = ("cloud_id", "provider", "country", "stock_status", "is_multinode")
@@ -219,7 +219,7 @@ class DiskOffer(Model):
     provider: str
     """Provider, such as ``hyperstack``."""
     cloud_id: str | None = None
-    """Id of the offer in an order."""
+    """Id of the offer, with which it is ordered."""
     data_center: str | None = None
     """Data center, as the provider calls it."""
     country: str | None = None
@@ -227,7 +227,7 @@ class DiskOffer(Model):
     region: str | None = None
     """Region, such as ``united_states``."""
     spec: SpecRange = SpecRange()
-    """Range of GB that can be ordered, and the price of one per hour."""
+    """Range of sizes in GB that can be ordered, and the price per GB and hour."""
     stock_status: str | None = None
     """Stock; see :attr:`Offer.stock_status`."""
     security: str | None = None

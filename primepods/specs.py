@@ -289,7 +289,7 @@ class PodSpec(ToDict):
         if self.gpu_count != offer.gpu_count:
             raise ValueError(
                 f"gpu_count must be {offer.gpu_count}, as in the offer {offer.cloud_id!r}, got "
-                f"{self.gpu_count}. Other numbers of GPUs are offers of their own."
+                f"{self.gpu_count}. Other numbers of GPUs are separate offers."
             )
         amounts = {"disk_size": offer.disk, "vcpus": offer.vcpu, "memory": offer.memory}
         for name, allowed in amounts.items():

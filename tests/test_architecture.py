@@ -26,6 +26,7 @@ def table(text: str) -> dict[str, set[str]]:
 ARROWS = table("""
 _version:
 emulator:
+_files:
 _utils:
 events: _utils
 _operations: _utils events
@@ -45,8 +46,8 @@ config: _operations _utils errors retry
 _http: _decoding _operations _utils _version config errors events retry
 _status_reader: _decoding _http _operations _utils errors models
 waiting: _decoding _http _operations _status_reader _utils config errors events models results retry
-remote: _utils config errors models ssh
-leasing: _operations _utils config errors events models pagination remote specs ssh waiting
+remote: _files _utils config errors models ssh
+leasing: _files _operations _utils config errors events models pagination remote specs ssh waiting
 _blocking: _utils errors leasing models remote
 resources: _decoding _http _operations _status_reader _utils account config errors events keys leasing
     models offers pagination remote results specs waiting
@@ -62,7 +63,7 @@ exporter: _utils client errors models
 airflow: __init__ emulator
 prefect: __init__ emulator
 doctor: _decoding _http _utils _version account config errors keys leasing models resources retry
-runs: _utils client config errors leasing remote specs
+runs: _files _utils client config errors leasing remote specs
 cli: __init__ charts config doctor emulator exporter fleet remote runs
 __main__: cli
 pytest_plugin: __init__ emulator
@@ -218,7 +219,7 @@ def test_only_config_reads_the_environment_and_files() -> None:
     """Where a setting comes from is decided there; snapshots, leases and output are files, too."""
     for path in MODULES:
         place = room(dotted(path))
-        own_files = place in {"airflow", "cli", "doctor", "emulator", "leasing", "remote", "runs"}
+        own_files = place in {"_files", "airflow", "cli", "doctor", "emulator", "leasing", "remote", "runs"}
         reading = set() if place == "config" else ENVIRONMENT if own_files else ENVIRONMENT | FILES
         nodes = list(ast.walk(tree(path)))
         attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}

@@ -52,7 +52,7 @@ class JobOutput(Iterator[OutputLine]):
 
 
 class Job(Delegate[AsyncJob]):
-    """A command on a pod that goes on when its connection, its terminal or this process ends.
+    """A command on a pod that keeps running when its connection, its terminal or this process ends.
 
     Made by ``start``, ``job`` and ``jobs`` of a :class:`Remote` or a leased pod; ``job(name)`` sends
     nothing. Its output and its exit code are files on the pod.

@@ -1,4 +1,4 @@
-"""Blocking iterators over the asynchronous ones of pagers and watches."""
+"""Blocking iterators over the async iterators of pagers and watches."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ T = TypeVar("T")
 
 
 class Streams:
-    """The active iterations of a pager or a watch, in any threads."""
+    """The active iterations of a pager or a watch, in all threads."""
 
     def __init__(self, portal: Portal) -> None:
         self._portal = portal
         self._open: weakref.WeakValueDictionary[int, Stream[Any]] = weakref.WeakValueDictionary()
 
     def iterate(self, source: AsyncIterator[Any], *, flatten: bool = False) -> Stream[Any]:
-        """Return an iterator over the items of ``source``, or over those of its batches."""
+        """Return an iterator over the items of ``source``; with ``flatten``, over those of its batches."""
         stream = Stream[Any](self._portal, source, flatten=flatten)
         self._open[id(stream)] = stream
         return stream
 
     def close(self) -> None:
-        """Close all iterations, also those that wait for an item in another thread."""
+        """Close all iterations, including those that wait for an item in another thread."""
         for ref in self._open.valuerefs():
             stream = ref()
             if stream is not None:
@@ -58,7 +58,7 @@ class Stream(Iterator[T]):
                 raise StopIteration
 
     async def _pull(self) -> bool:
-        """Read the next items; return whether there were any. After an interruption, the items are kept."""
+        """Read the next item or batch, and keep it despite interruptions; return ``False`` at the end."""
         try:
             item = await anext(self._source)
         except StopAsyncIteration:

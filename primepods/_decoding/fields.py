@@ -1,4 +1,4 @@
-"""Hooks of field types: decoded JSON in, the value or a :class:`DecodeError` out."""
+"""Decoders ("hooks") of field types: functions that convert decoded JSON, or raise :class:`DecodeError`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..account import Permission
 from ..models import InstallationState, PodState
 
 Hook = Callable[[Any, Any], Any]
-"""Function that reads a value of the type given as second argument, or raises :class:`DecodeError`."""
+"""Function of decoded JSON and a type: returns the value as that type, or raises :class:`DecodeError`."""
 
 MAX_DEPTH: Final = 40
 """Max levels of free-form objects and unknown fields."""
@@ -47,7 +47,7 @@ class DecodeError(Exception):
         return f"{self.path}: {self.reason}" if self.path else self.reason
 
     def inside(self, key: str | int) -> DecodeError:
-        """Return the same error with a key or an index added in front of its path."""
+        """Return a new error with a key or an index before the path; set ``row`` and the like after that."""
         place = f"[{key}]" if isinstance(key, int) else key
         dot = "." if self.path and not self.path.startswith("[") else ""
         return DecodeError(f"{place}{dot}{self.path}", self.reason, self.value)
@@ -84,8 +84,8 @@ def as_text(value: Any, _: Any = str) -> str:
 def _as_number(value: Any, _: Any = float) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     # `float` would also accept `1_000` and digits of other scripts.
-    may_be_number = isinstance(value, str) and value.isascii() and "_" not in value
-    if not (is_number or may_be_number):
+    is_plain_text = isinstance(value, str) and value.isascii() and "_" not in value
+    if not (is_number or is_plain_text):
         raise wrong_type("a number", value)
     try:
         number = float(value)
@@ -112,7 +112,10 @@ def _as_boolean(value: Any, _: Any) -> bool:
 
 
 def _as_datetime(value: Any, _: Any) -> datetime:
-    """Read a time, in UTC if it has no offset; refuse week dates and times that UTC cannot represent."""
+    """Read a time; without an offset, it is in UTC.
+
+    Refuse times that UTC cannot represent, and (imagined) week dates, which ``fromisoformat`` accepts.
+    """
     if not isinstance(value, str) or "W" in value[4:6]:
         raise wrong_type("a date and time", value)
     # `fromisoformat` does not accept a lower-case `z`.
@@ -153,7 +156,7 @@ def _as_mapping(value: Any, _: Any) -> Mapping[str, Any]:
 
 
 def is_deeper(value: Any, levels: int) -> bool:
-    """Return whether a value is nested too deeply to be compared, copied or pickled."""
+    """Return whether a value has more than ``levels`` levels; very deep ones cannot be copied or pickled."""
     if is_object(value):
         return levels == 0 or any(is_deeper(item, levels - 1) for item in value.values())
     if is_list(value):
@@ -188,4 +191,4 @@ FIELD_HOOKS: Final[Mapping[Any, Hook]] = {
     int | str | None: _as_size,
     str | tuple[str | None, ...] | None: _as_per_node,
 }
-"""Hooks of all field types except lists and objects."""
+"""Hooks of all field types except models and plain tuples."""

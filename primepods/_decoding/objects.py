@@ -54,16 +54,16 @@ def unknown_fields(row: dict[str, Any], known: AbstractSet[str]) -> Mapping[str,
     """Return the fields of a row that are not in ``known``.
 
     Raises:
-        DecodeError: A field is nested too deeply to be compared, copied or pickled.
+        DecodeError: A field has more than ``MAX_DEPTH`` levels.
     """
     extra = {key: value for key, value in row.items() if key not in known}
     if is_deeper(extra, MAX_DEPTH):
-        raise wrong_type(f"unknown fields of at most {MAX_DEPTH} levels", row)
+        raise wrong_type(f"an object of at most {MAX_DEPTH} levels", row)
     return extra
 
 
 def object_hook(model: Any, converter: Converter) -> Hook:
-    """Return the hook of an attrs class: wire names, aliases, unknown fields into ``extra``."""
+    """Return the hook of an attrs class. It maps wire names and aliases; ``extra`` gets unknown fields."""
     names = wire_names(model)
     aliases = ALIASES.get(model, {})
     known = frozenset({*names.values(), *aliases.values()})
@@ -101,7 +101,7 @@ def object_hook(model: Any, converter: Converter) -> Hook:
 def _apply_aliases(
     row: dict[str, Any], names: Mapping[str, str], aliases: Mapping[str, str]
 ) -> dict[str, str]:
-    """Set absent fields of a row to the values of their aliases; return the aliases used, by field."""
+    """Set absent or null fields of a row to the values of their aliases; return the used aliases by field."""
     used: dict[str, str] = {}
     for name, alias in aliases.items():
         if row.get(names[name]) is None and alias in row:
@@ -111,7 +111,7 @@ def _apply_aliases(
 
 
 def _omissible_objects(model: Any, names: Mapping[str, str]) -> list[str]:
-    """Return the keys of objects without a default in the model that a response may still omit."""
+    """Return the keys of fields without a default that may be absent: all fields of their class have one."""
     kinds = get_type_hints(model)
     without_default = [field.name for field in attrs.fields(model) if field.default is attrs.NOTHING]
     return [names[name] for name in without_default if _has_all_defaults(kinds[name])]
@@ -123,7 +123,7 @@ def _has_all_defaults(kind: Any) -> bool:
 
 
 def _first_error(group: ClassValidationError, names: Mapping[str, str]) -> DecodeError:
-    """Return the first of the errors that cattrs collected, with the wire name of its field."""
+    """Return the first error that cattrs collected, with its field's wire name; raise that of a defect."""
     drop_tracebacks(group)
     errors_with_notes, _ = group.group_exceptions()
     cause, note = errors_with_notes[0]

@@ -43,7 +43,7 @@ def _decode_item(data: Any, model: type[Item], item_id: str) -> Item:
 
 
 def decode_statuses(data: Any) -> tuple[list[PodStatus], list[DecodeError]]:
-    """Decode the rows of ``GET /pods/status``; ``data: null`` means no rows."""
+    """Decode the rows of ``GET /pods/status``; null instead of a list means no rows."""
     return rows_of(as_object(data), PodStatus)
 
 

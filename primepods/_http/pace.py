@@ -17,7 +17,7 @@ _MAX_PAUSE: Final = 60.0
 _PACE_WINDOW: Final = 5.0
 """Seconds over which sent requests are counted, to measure the rate before it is first limited."""
 _MIN_FIRST_RATE: Final = 1.0
-"""Requests per second: less is learned from several 429s only, so that two stray ones stop nobody."""
+"""Min first rate, in requests per second. Only more 429s lower it, so that two stray ones stop no call."""
 _FIRST_RATE_FACTOR: Final = 0.5
 _RATE_FACTOR: Final = 0.8
 """Factors by which the rate falls when it is first limited, and at each later 429."""
@@ -38,7 +38,7 @@ class Pace:
     """Rate limiter of the requests: no limit until the first 429.
 
     Then polling pauses for as long as ``Retry-After`` says, at most five minutes, plus a random extra of up
-    to half of that, or up to a second if that is longer; other calls go on, since the 429 may be about one
+    to half of that, or up to a second if that is longer; other calls continue, since the 429 may be about one
     endpoint. Another 429 less than a minute after the pause limits the rate of all requests. The rate grows
     with each response and falls with each 429, so that independent processes converge on a share of what the
     API allows. The time between two requests is random, from half to one and a half of the mean, so that the
@@ -84,7 +84,7 @@ class Pace:
         return turn_at - now
 
     async def wait_for_turn(self) -> RateLimitError | None:
-        """Wait until the rate allows a request; in a pause, return its cause instead: send nothing."""
+        """Wait until the rate allows a request. In a pause, return its cause at once: send nothing then."""
         if self.pause_cause is None and (delay := self.take_turn()):
             await self._clock.sleep(delay)
         return self.pause_cause

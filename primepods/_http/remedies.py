@@ -31,9 +31,9 @@ _LISTED_BY: Final[Mapping[str, str]] = {
     f"{DISKS}/": "disks.list()",
     SSH_KEYS: "ssh_keys.list()",
 }
-"""The calls that list what a POST creates, by its path."""
+"""Calls that list what a POST creates, by the path of the POST."""
 _RESOURCES: Final[Mapping[str, str]] = {PODS: "Instances", DISKS: "Disks"}
-"""The names of permissions, by path."""
+"""Names of permissions, by path."""
 
 
 def remedy_for(status: int, request: Request, *, base_url: str, is_json: bool) -> str:
@@ -43,7 +43,7 @@ def remedy_for(status: int, request: Request, *, base_url: str, is_json: bool) -
         status: HTTP status of the response.
         request: The request.
         base_url: The base URL of the request.
-        is_json: Whether the response is JSON: anything else comes from a gateway.
+        is_json: Whether the response is JSON. A 401 or 403 that is not is assumed to be a gateway's.
     """
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return _key_remedy(status, request) if is_json else _gateway_remedy(base_url)
@@ -62,13 +62,13 @@ def remedy_for(status: int, request: Request, *, base_url: str, is_json: bool) -
 
 
 def server_failure_remedy(request: Request) -> str:
-    """Return the remedy for a failure of the server, in lower case."""
+    """Return the remedy for a failure of the server, to continue a sentence."""
     remedy = remedy_after_failure(request, if_idempotent="try later.")
     return f"the API, or a gateway in front of it, failed: {remedy}"
 
 
 def remedy_after_failure(request: Request, *, if_idempotent: str) -> str:
-    """Return the remedy for a request that failed after it was sent.
+    """Return the remedy for a request that failed after it was sent, to continue a sentence.
 
     Args:
         request: The request.
@@ -86,7 +86,7 @@ def remedy_after_failure(request: Request, *, if_idempotent: str) -> str:
 
 def _not_found_remedy(request: Request, base_url: str) -> str:
     if request.path in _LISTINGS:
-        return f"There is no such list at {base_url}: check the base URL (by default {DEFAULT_BASE_URL})."
+        return f"The path does not exist at {base_url}: check the base URL (by default {DEFAULT_BASE_URL})."
     if request.path.startswith(PODS):
         return MISSING_POD
     if request.path.startswith(DISKS):

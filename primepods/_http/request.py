@@ -83,7 +83,7 @@ def item_request(method: str, item_id: str, collection: str = PODS, *, body: byt
 
 
 def encode_id(pod_id: str) -> str:
-    """Return a checked id percent-encoded; fast path: alphanumeric ids."""
+    """Return a checked id, percent-encoded unless it is alphanumeric (fast path)."""
     return pod_id if pod_id.encode().isalnum() else percent_encode(pod_id, safe="")
 
 

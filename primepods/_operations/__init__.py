@@ -53,19 +53,19 @@ def make_hook(on_event: OnEvent | None) -> Hook | None:
 
 
 def empty_context() -> Context:
-    """Return a context that has only the listeners of the current one."""
+    """Return a new context with only the listeners of the current one."""
     context = Context()
     context.run(LISTENERS.set, LISTENERS.get())
     return context
 
 
-def begin_operation(name: str, client: _HasHook) -> Operation | None:
-    """Begin an operation of a client, which the caller ends; return ``None`` if nothing listens."""
-    return None if client.on_event is None else client.on_event.begin(name, client.clock)
+def begin_operation(name: str, source: _HasHook) -> Operation | None:
+    """Begin an operation, which the caller must end; return ``None`` without ``on_event``."""
+    return None if source.on_event is None else source.on_event.begin(name, source.clock)
 
 
 def set_listeners(listeners: Collection[Listeners | None]) -> None:
-    """Make all of ``listeners`` get the events of the current context, since they share its work."""
+    """Send the events of the current context to all ``listeners``, which share its work."""
     distinct = {listener for listener in listeners if listener is not None}
     if len(distinct) > 1:
         from .hook import merge

@@ -13,7 +13,7 @@ MAX_ID_LENGTH: Final = 512
 _MIN_INTERVAL: Final = 0.05
 _RESERVED_IDS: Final = frozenset({"status", "history"})
 _MAX_SENT_INTEGER: Final = 2**31 - 1
-"""The largest integer that the API accepts."""
+"""Largest integer that is sent; assumed, since the API's schema has no limit."""
 
 
 def check_string(name: str, value: object) -> str:
@@ -28,7 +28,7 @@ def check_string(name: str, value: object) -> str:
 
 
 def check_id(pod_id: str, *, name: str = "pod_id", listed_by: str = "pods.list()") -> str:
-    """Return an id if it is safe in the path of a request; also for ids of disks, SSH keys and teams.
+    """Return the id of a pod, disk, SSH key or team if it is safe in the path of a request.
 
     Raises:
         TypeError: Not a string.
@@ -46,7 +46,7 @@ def check_id(pod_id: str, *, name: str = "pod_id", listed_by: str = "pods.list()
         problem = "is reserved by the API"
     else:
         return pod_id
-    raise ValueError(f"{name} {problem}: {quote(pod_id)}. Pass an `id` as `{listed_by}` gives it.")
+    raise ValueError(f"{name} {problem}: {quote(pod_id)}. Pass an `id` from `{listed_by}`.")
 
 
 def id_of(pod: PodRef) -> str:
@@ -86,7 +86,7 @@ def check_ids(pod_ids: Iterable[PodRef]) -> list[str]:
 
 
 def _are_plain_ids(ids: list[PodRef]) -> TypeGuard[list[str]]:
-    """Fast path: return whether all are alphanumeric strings, neither reserved nor too long."""
+    """Fast path: return whether all are certainly valid: ASCII letters and digits, of a length in between."""
     texts = cast("list[str]", ids)
     try:
         text = "".join(texts)
@@ -139,8 +139,8 @@ def check_amount(name: str, value: float, what: str, *, minimum: float | None = 
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a {what}, got {quote(value)}")
-    in_range = value > 0 if minimum is None else value >= minimum
-    if not in_range or value > sys.float_info.max:
+    is_in_range = value > 0 if minimum is None else value >= minimum
+    if not is_in_range or value > sys.float_info.max:
         allowed = f"positive, finite {what}" if minimum is None else f"finite {what} of at least {minimum:g}"
         raise ValueError(f"{name} must be a {allowed}, got {quote(value)}")
     return float(value)
@@ -170,7 +170,7 @@ def check_text(name: str, value: str, *, is_secret: bool = False) -> str:
 
 
 def check_texts(name: str, values: Iterable[str]) -> tuple[str, ...]:
-    """Return the values if each is one line of text.
+    """Return the values if all are single lines of text.
 
     Raises:
         TypeError: A single string, or not an iterable of strings.
@@ -182,7 +182,7 @@ def check_texts(name: str, values: Iterable[str]) -> tuple[str, ...]:
 
 
 def check_strings(name: str, values: Sequence[str]) -> tuple[str, ...]:
-    """Return the values if each is a string: any text, such as an argument of a command.
+    """Return the values if all are strings, with any content, such as arguments of a command.
 
     Raises:
         TypeError: A single string, or not a sequence of strings.
@@ -197,7 +197,7 @@ def check_interval(value: float) -> None:
 
     Raises:
         TypeError: Not a number.
-        ValueError: Less than 0.05.
+        ValueError: Too small.
     """
     check_seconds("interval", value, minimum=_MIN_INTERVAL)
 

@@ -1,4 +1,4 @@
-"""Unique names of pods: a random suffix proves which pod is ours; a name chosen by a person does not.
+"""Unique names of pods, whose random suffix proves which pod is ours; a name chosen by a person does not.
 
 ``train`` becomes ``train-k3v9q2mxz7``: the suffix is eight random characters (40 bits) and two that check
 them (10 bits). An expiry, the time after which the pod is no longer needed, can follow it:
@@ -34,7 +34,7 @@ _RANDOM: Final = random.SystemRandom()
 
 
 def _match_unique_name(name: str) -> re.Match[str] | None:
-    """Match a unique name whose check characters are right; groups: ``random``, ``check`` and ``expiry``."""
+    """Match a unique name with valid check characters; its groups are ``random``, ``check``, ``expiry``."""
     found = _UNIQUE.fullmatch(name)
     if found is None or found["check"] != _check_letters(found["random"], found["expiry"] or ""):
         return None
@@ -137,7 +137,7 @@ def may_be_shortened_name(ours: str, theirs: str) -> bool:
 def may_be_changed_name(ours: str, theirs: str) -> bool:
     """Return whether ``theirs`` is the name ``ours`` respelled by a server, or cut by it within a word.
 
-    A cut between words or within a number is taken for another name: `job-1` is not `job-1-b` or `job-12`.
+    A cut between words or within a number counts as another name: `job-1` is not `job-1-b` or `job-12`.
     """
     if not may_be_shortened_name(ours, theirs):
         return False

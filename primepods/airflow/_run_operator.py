@@ -34,7 +34,7 @@ class _KilledError(BaseException):
 
 
 class PrimeRunPodOperator(RentingOperator):
-    """Operator that rents a pod, runs one command on it, and gives the pod back: one pod for one task.
+    """Operator that rents a pod for one task, runs one command on it, and deletes the pod.
 
     Logs in with the system's ``ssh``, uploads, runs, downloads. The command's output is the task's log, line
     by line. On every exit the pod is deleted and confirmed terminated: after a failure, at
@@ -139,7 +139,7 @@ class PrimeRunPodOperator(RentingOperator):
         self._can_be_killed = False
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Rent a pod, run the command on it, and give the pod back."""
+        """Rent a pod, run the command on it, and delete the pod."""
         self._name = self._pod_name(context)
         self._check_arguments()
         try:
@@ -157,7 +157,7 @@ class PrimeRunPodOperator(RentingOperator):
             self._can_be_killed = False
 
     def on_kill(self) -> None:
-        """End the command and give the pod back, by raising an exception in the task."""
+        """End the command and delete the pod, by raising an exception in the task."""
         # No logging: this is a signal handler, and the task may be writing a line of its log.
         # Airflow also calls this after `execution_timeout`, when the pod is gone.
         if not self._can_be_killed:

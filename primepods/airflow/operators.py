@@ -134,7 +134,7 @@ class PrimeCreatePodOperator(RentingOperator):
                 self.log.warning("Deleting pod %s, which an earlier try has left", pod)
                 client.pods.delete(pod, missing_ok=True)
         if adopted is not None:
-            self.log.info("Going on with pod %s, which an earlier try has rented", adopted)
+            self.log.info("Continuing with pod %s, which an earlier try has rented", adopted)
         return adopted
 
 

@@ -115,7 +115,7 @@ class PrimePodTrigger(BaseTrigger):
             if TaskInstanceState.FAILED in states.get(task.run_id, {}).values():
                 await self._delete()
         except Exception:
-            self.log.exception("The task was cancelled, and pod %s may go on", self.pod_id)
+            self.log.exception("The task was cancelled, and pod %s may still run", self.pod_id)
 
     async def _wait(self) -> PodEvent:
         left = self.end - time.time()

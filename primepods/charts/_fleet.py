@@ -27,23 +27,15 @@ from ._svg import (
 _LEGEND_WIDTH: Final = 130
 _RIGHT: Final = WIDTH - _LEGEND_WIDTH
 _GROUP_PIXELS: Final = 4.0
-"""Width of a group of samples, of which one is drawn, so that a chart of a long time stays small."""
+"""Pixels per group of samples; only its last one is drawn, so that charts of long times stay small."""
 _MAX_LABELS: Final = 6
 _MIN_SPAN: Final = timedelta(seconds=1)
 _MINUTE: Final = 60
 _DAY: Final = 86_400
 _SPACINGS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
-"""Seconds between two labels of the time axis; for longer spans, whole days."""
-# From the bottom up: stable pods below, those that need attention on top.
-_STACK: Final = (
-    Condition.READY,
-    Condition.STOPPED,
-    Condition.DELETING,
-    Condition.UNKNOWN,
-    Condition.INSTALLING,
-    Condition.PENDING,
-    Condition.FAILED,
-)
+"""Possible seconds between two labels; longer spans use a number of whole days."""
+_STACK: Final = tuple(condition for condition in reversed(Condition) if condition is not Condition.GONE)
+"""From the bottom up; those that need attention on top."""
 
 
 def fleet_chart(fleet: Fleet, *, title: str = "Pods by condition (UTC)") -> Chart:
@@ -85,7 +77,7 @@ def _plot(samples: Sequence[FleetSample]) -> list[str]:
 
 
 def _thin(columns: list[tuple[float, FleetSample]]) -> Iterator[tuple[float, FleetSample]]:
-    """Keep the last sample of each group."""
+    """Yield the last sample of each group."""
     for (x, sample), (next_x, _) in pairwise(columns):
         if x // _GROUP_PIXELS != next_x // _GROUP_PIXELS:
             yield x, sample
@@ -105,7 +97,7 @@ def _area(condition: Condition, lower: list[tuple[float, float]], upper: list[tu
 
 
 def _step_path(points: list[tuple[float, float]]) -> Iterator[tuple[float, float]]:
-    """Return the corners of a step line."""
+    """Yield the corners of a step line."""
     yield points[0]
     for (_, previous_y), (x, y) in pairwise(points):
         if y != previous_y:
@@ -115,7 +107,7 @@ def _step_path(points: list[tuple[float, float]]) -> Iterator[tuple[float, float
 
 
 def _time_labels(begin: datetime, span: timedelta) -> Iterator[str]:
-    """Return labels at round times."""
+    """Yield labels at round times."""
     seconds = span.total_seconds()
     whole_days = _DAY * max(1, math.ceil(seconds / _DAY / _MAX_LABELS))
     spacing = next((candidate for candidate in _SPACINGS if seconds / candidate <= _MAX_LABELS), whole_days)
@@ -135,11 +127,11 @@ def _time_label(time: datetime, spacing: int) -> str:
 
 
 def _legend(samples: Sequence[FleetSample]) -> Iterator[str]:
-    """Return the legend in the order of the chart, with the last counts."""
+    """Yield the legend in the order of the chart, with the last counts."""
     counts = samples[-1].counts
     seen = {condition for sample in samples for condition in sample.counts}
     y = TOP + 4.0
-    for condition in reversed((Condition.GONE, *_STACK)):
+    for condition in Condition:
         if condition in seen:
             if condition is not Condition.GONE:
                 square = f'x="{_RIGHT + 16}" y="{y}" width="12" height="12" rx="2"'

@@ -30,20 +30,20 @@ _MAX_BAR_WIDTH: Final = 48.0
 _MAX_LABEL_MIDDLE: Final = RIGHT - 36
 """Rightmost middle of a date's label: the label's right half must fit."""
 _MAX_LIFETIME: Final = timedelta(days=3_660)
-"""Longer records have invalid times, such as zero dates or ends in the year 9999."""
+"""Imagined: longer records have invalid times, such as a start in the year 1 or an end in 9999."""
 
 
 def spend_per_day(records: Iterable[HistoryRecord]) -> dict[date, float]:
     """Return the amount billed on each day (UTC), from the first billed day to the last.
 
     A record's amount is spread evenly over its time, so that a pod that ran from 18:00 to 06:00 the next day
-    counts half on each. A record without an end counts on the day of its creation.
+    counts half on each. One without an end, or with an impossible one, counts on the day of its creation.
 
     Args:
         records: As ``client.pods.history()`` yields them, in any order and of any kind.
 
     Returns:
-        Amounts in the API's currency by day, ascending, including days without any.
+        The amounts by day, in the API's currency; the days are in order and without gaps.
     """
     spent: defaultdict[date, float] = defaultdict(float)
     for record in records:
@@ -83,7 +83,7 @@ def spend_chart(records: Iterable[HistoryRecord], *, title: str = "Billed per da
 
 
 def _spread(record: HistoryRecord, spent: defaultdict[date, float]) -> None:
-    """Add a record's amount to the days of its time."""
+    """Spread a record's amount over the days from its creation to its end."""
     start = record.created_at.astimezone(UTC)
     end = start if record.terminated_at is None else record.terminated_at.astimezone(UTC)
     if not timedelta() < end - start < _MAX_LIFETIME:

@@ -117,7 +117,7 @@ class Rented(Result):
 
 
 class Spend(Result):
-    """Total bill of ended pods, also by GPU; the budget of all sessions, and the pods that it pays for."""
+    """Total bill of the history, also by GPU; the budget of all sessions, and the pods that it pays for."""
 
     billed: float
     by_gpu: dict[str, float]
@@ -127,11 +127,11 @@ class Spend(Result):
 
 
 class Output(Result):
-    """Output of a command; pass ``next_offset`` to ``job_output`` to continue."""
+    """Output of a command. Unless it ``is_complete``, pass ``next_offset`` to ``job_output`` to continue."""
 
     pod_id: str
     job: str
     output: str
-    is_running: bool
+    is_complete: bool
     exit_code: int | None
     next_offset: int

@@ -97,7 +97,7 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
         run.remove()
         raise typer.Exit(ExitCode.FAILED if record.exit_code is None else record.exit_code)
     process.returncode = 0  # it outlives this process, of which Popen would warn
-    print_info(f"It goes on without this terminal: {api.command.rpartition(' ')[0]} attach {run.name}")
+    print_info(f"It keeps running without this terminal: {api.command.rpartition(' ')[0]} attach {run.name}")
     write(f"{run.name}\n")
     raise typer.Exit
 

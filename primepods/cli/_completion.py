@@ -64,7 +64,7 @@ def complete_contexts(incomplete: str) -> list[str]:
 
 
 def complete_runs(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Return the names of this machine's runs, with their states; for `stop`, of those that go on."""
+    """Return the names of this machine's runs, with their states; for `stop`, of those that still run."""
     from primepods.runs import list_runs
 
     try:
@@ -114,7 +114,7 @@ def _list_offers(client: primepods.Client) -> Iterable[primepods.Offer]:
 
 
 def _filter_words(words: Iterable[str | None], incomplete: str) -> list[str]:
-    """Return the words that complete a text, each once."""
+    """Return the words that complete a text, without duplicates."""
     return sorted({word for word in words if word and _is_completion(word, incomplete)})
 
 

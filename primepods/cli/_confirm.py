@@ -10,7 +10,7 @@ import typer
 from ._errors import CommandError, ExitCode
 from ._table import write
 
-YesOption = Annotated[bool, typer.Option("--yes", "-y", "--force", "-f", help="Do not ask.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", "--force", "-f", help="Do not ask for confirmation.")]
 
 
 def confirm(question: str, *, yes: bool) -> None:

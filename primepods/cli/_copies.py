@@ -1,4 +1,4 @@
-"""Options, sizes and progress bars of copies to pods and from them."""
+"""Options, sizes and progress bars of copies to and from pods."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LARGE_UPLOAD = 100 * _MEGABYTE
 Exclude = Annotated[
     list[str] | None,
     typer.Option(
-        help="Do not upload files of this name or pattern, such as .git or '*.pyc'; may be repeated.",
+        help="Do not upload what has this name or pattern, such as .git or '*.pyc'; may be repeated.",
         metavar="PATTERN",
         rich_help_panel=_PANEL,
     ),
@@ -31,7 +31,7 @@ Exclude = Annotated[
 ExcludeFrom = Annotated[
     list[Path] | None,
     typer.Option(
-        help="Do not upload what git's patterns in this file ignore, such as .gitignore; may be repeated.",
+        help="File with git's patterns, such as .gitignore, for what not to upload; may be repeated.",
         metavar="FILE",
         rich_help_panel=_PANEL,
     ),
@@ -85,10 +85,11 @@ def parse_upload(text: str) -> tuple[Path, str]:
     local, _, remote = text.partition(":")
     path = Path(local)
     if not local:
-        raise CommandError("--upload is empty: name a path, such as --upload .:work", ExitCode.USAGE)
+        problem = f"--upload {text!r} has no local path: write it like --upload .:work"
+        raise CommandError(problem, ExitCode.USAGE)
     if not path.exists():
         raise CommandError(f"--upload {local}: there is no such file or folder", ExitCode.USAGE)
-    # Use the given name, even of a link; `..` has no name.
+    # `abspath` gives `.` and `..` their folder's name, and keeps the name of a link. `/` has none.
     return path, remote or Path(os.path.abspath(path)).name or "work"  # noqa: PTH100 - `resolve` follows links
 
 
@@ -106,7 +107,8 @@ def parse_download(text: str) -> tuple[str, str]:
     target = Path(local).absolute()
     existing = next(path for path in (target, *target.parents) if path.exists())
     if not _can_write(target, existing):
-        raise CommandError(f"--download {text}: {existing} cannot be written here", ExitCode.USAGE)
+        problem = f"--download {text}: {target} cannot be created or replaced; look at {existing}"
+        raise CommandError(problem, ExitCode.USAGE)
     return remote, local
 
 
@@ -114,7 +116,7 @@ def _can_write(target: Path, existing: Path) -> bool:
     """Return whether a target can be written; ``existing`` is the target or its nearest existing parent."""
     if existing.is_dir():
         return os.access(existing, os.W_OK | os.X_OK)
-    # A file can be replaced by the target if its folder is writable, but cannot be a parent of the target.
+    # An existing file can be replaced if its folder is writable. A file cannot be a folder of the target.
     return existing == target and os.access(existing.parent, os.W_OK | os.X_OK)
 
 
@@ -130,8 +132,8 @@ def measure(command: str, local: str | Path, exclusion: Exclusion) -> UploadSize
     if size.bytes >= _LARGE_UPLOAD:
         print_error(
             command,
-            f"{local} has {describe(size)}: leave out what the pod does not need, with --exclude .git, or "
-            "--exclude-from .gitignore",
+            f"{local} has {describe(size)}: leave out what the pod does not need, such as with "
+            "--exclude .git or --exclude-from .gitignore",
         )
     return size
 
@@ -144,7 +146,7 @@ def describe(size: UploadSize) -> str:
 
 @contextmanager
 def progress(what: str, total: int | None = None) -> Generator[Callable[[int], Any] | None]:
-    """Show the progress of a copy on stderr, and yield its callback; ``None`` if stderr is not a terminal.
+    """Show the progress of a copy on stderr, and yield its callback; ``None`` if stderr cannot show a bar.
 
     Args:
         what: Name of the operation.
@@ -166,5 +168,5 @@ def progress(what: str, total: int | None = None) -> Generator[Callable[[int], A
             meter.update(done, megabytes, "MB")
 
         yield show
-        # Without a known size, the bar would end as "0/?".
+        # Without a known size, the bar would end as "12/?".
         meter.update(done, megabytes or done, "MB")

@@ -19,21 +19,26 @@ _MAX_OFFERS = 10
 
 
 def can_ask() -> bool:
-    """Return whether somebody can read and answer questions."""
+    """Return whether a user can read and answer questions."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def ask(client: primepods.Client, program: str) -> tuple[primepods.Offer, dict[str, Any], float | None]:
-    """Ask for GPU, offer, disk, image and expiry; show the command that does the same without questions.
-
-    Returns the offer, changes of the order, and the hours until the pod expires, if it does.
+def ask(
+    client: primepods.Client, program: str, disks: list[str] | None
+) -> tuple[primepods.Offer, dict[str, Any], float | None]:
+    """Ask for the GPU, their number, offer, disk, image and expiry; show the options for the same answers.
 
     Args:
         client: Finds the offers.
         program: The command, such as ``primepods create``.
+        disks: Ids of the disks that will be attached, if any.
+
+    Returns:
+        The offer, the fields of the order that the user chose, and the hours until the pod expires (``None``:
+        never).
 
     Raises:
-        CommandError: No offer fits, an answer cannot be, or stdin ends.
+        CommandError: No offer fits, an answer is invalid, or stdin has ended.
     """
     from rich.console import Console
     from rich.prompt import IntPrompt, Prompt
@@ -46,9 +51,12 @@ def ask(client: primepods.Client, program: str) -> tuple[primepods.Offer, dict[s
     try:
         gpu_type = answer("GPU, such as H100; * for any", "*")
         gpu_count = IntPrompt.ask("Number of GPUs", console=console, default=1)
-        offers = client.availability.find(gpu_type=gpu_type, gpu_count=gpu_count, limit=_MAX_OFFERS)
+        offers = client.availability.find(
+            gpu_type=gpu_type, gpu_count=gpu_count, disks=disks, limit=_MAX_OFFERS
+        )
         if not offers:
-            raise CommandError(f"no {gpu_count} x {gpu_type} can be rented now: see primepods offers")
+            machine = f"{gpu_count} x {'any GPU' if gpu_type == '*' else gpu_type}"
+            raise CommandError(f"no machine with {machine} can be rented now: see `primepods offers`")
         numbers = [str(number) for number in range(1, len(offers) + 1)]
         for number, offer in zip(numbers, offers, strict=True):
             print_info(f"{number}: {offer}")
@@ -62,7 +70,7 @@ def ask(client: primepods.Client, program: str) -> tuple[primepods.Offer, dict[s
             print_info(f"Images: {', '.join(offer.images)}")
             changes["image"] = answer("Image", offer.images[0], list(offer.images))
             words += ["--image", changes["image"]]
-        expiry = answer("Expires after, such as 2h; 0 for never", "0").strip()
+        expiry = answer("Time until the pod expires, such as 2h (0 for never)", "0").strip()
         max_hours = None if expiry == "0" else parse_hours(expiry)
         words += [] if max_hours is None else ["--max-hours", expiry]
     except EOFError:

@@ -1,10 +1,10 @@
-"""Parser and formatter of durations such as ``90s`` and ``1h30m``."""
+"""Parsers of durations, hours and days; formatter of durations; the option ``--interval``."""
 
 from __future__ import annotations
 
 import math
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated
 
 import typer
@@ -15,7 +15,7 @@ _DURATION = re.compile(rf"(?:{_PART.pattern}\s*)+")
 
 
 def parse_duration(text: str | float) -> float:
-    """Return the seconds of a duration such as ``90s``, ``1h30m``, ``2d`` or ``1w``; an option's ``parser``.
+    """Parse a duration such as ``90s``, ``1h30m``, ``2d`` or ``1w``; return its seconds. Used by options.
 
     Rejects a number without a unit, since 5 could mean hours.
     """
@@ -26,7 +26,7 @@ def parse_duration(text: str | float) -> float:
     if re.fullmatch(r"\d+(\.\d+)?", words):
         raise typer.BadParameter(f"{text!r} has no unit: write {words}s, {words}m, {words}h or {words}d")
     if not _DURATION.fullmatch(words):
-        raise typer.BadParameter(f"{text!r} is not a duration: write it like 90s, 1h30m, 2d or 1w")
+        raise typer.BadParameter(f"{text!r} cannot be used: write a duration like 90s, 1h30m, 2d or 1w")
     return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(words))
 
 
@@ -39,14 +39,14 @@ Interval = Annotated[
 
 
 def parse_hours(text: str | float) -> float:
-    """Return the hours of a number of hours, such as ``2`` or ``0.5``, or of a duration, such as ``90m``."""
+    """Parse a duration such as ``90m``, and return its hours; a number without a unit counts hours."""
     if isinstance(text, int | float) or re.fullmatch(r"\d+(\.\d+)?", text.strip()):
         return float(text)
     return parse_duration(text) / _UNITS["h"]
 
 
 def short_duration(seconds: float) -> str:
-    """Format a duration for a table: ``45s``, ``12m``, ``3h 5m``, ``2d 7h``."""
+    """Format a duration, rounded down: ``45s``, ``12m``, ``3h 5m``, ``2d 7h``."""
     whole = max(0, int(seconds))
     if whole < _UNITS["m"]:
         return f"{whole}s"
@@ -63,13 +63,13 @@ def age(moment: datetime | None) -> float | None:
 
 
 def parse_day(text: str) -> datetime:
-    """Return the start of a day (UTC), given as ``2026-11-01``, ``today``, or as an age: ``7d``, ``1w``."""
-    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    if text == "today":
-        return midnight
+    """Return the start of a day (UTC): ``2026-11-01``, ``today``, or an age like ``7d``, in whole days."""
+    day = datetime.now(UTC).date()
     try:
         if _PART.match(text):
-            return midnight - timedelta(days=math.ceil(parse_duration(text) / _UNITS["d"]))
-        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+            day -= timedelta(days=math.ceil(parse_duration(text) / _UNITS["d"]))
+        elif text != "today":
+            day = date.fromisoformat(text)
+        return datetime.combine(day, time(), UTC)
     except (ValueError, OverflowError, typer.BadParameter):
         raise typer.BadParameter(f"{text!r} is not a day: write it like 2026-11-01, 7d or today") from None

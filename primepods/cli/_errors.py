@@ -22,6 +22,7 @@ _MAX_LENGTH = 2_000
 """Max characters of an error's line."""
 _POD_PATH: Final = re.compile(r"/pods/(?!status$|history$)([^/]+)(?:/logs?)?$")
 """Path of a request about one pod, with its id."""
+SEE_LISTS: Final = "see `primepods list`, and `primepods history` for terminated pods"
 _log = logging.getLogger("primepods.cli")
 
 
@@ -58,8 +59,7 @@ def print_error(command: str, error: Exception | str) -> None:
 def _describe(error: Exception | str) -> str:
     """Return an error's text, worded for the shell."""
     if (pod_id := _missing_pod(error)) is not None:
-        hint = "see primepods list, and primepods history for terminated pods"
-        return f"no pod has the name or id {pod_id!r}: {hint}"
+        return f"no pod has the name or id {pod_id!r}: {SEE_LISTS}"
     text = reword_for_shell(str(error))
     if isinstance(error, primepods.RateLimitError) and error.retry_after is not None:
         return f"{text} Try again in {math.ceil(error.retry_after):,} s."
@@ -67,9 +67,9 @@ def _describe(error: Exception | str) -> str:
 
 
 def _missing_pod(error: Exception | str) -> str | None:
-    """Return the id of a pod of which the API says that it does not exist."""
+    """Return the id of the pod that does not exist according to the API; ``None`` for other errors."""
+    # Only a 404 with a JSON object is the API's; another one may come from a gateway.
     if isinstance(error, primepods.NotFoundError) and isinstance(error.body, dict):
-        # A 404 whose body is not a JSON object may come from a gateway, and says nothing about the pod.
         found = _POD_PATH.search(error.path)
         return None if found is None else unquote(found[1])
     return None
@@ -91,7 +91,7 @@ def _option(found: re.Match[str]) -> str:
 _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]] = tuple(
     (re.compile(pattern), words)
     for pattern, words in (
-        (r"Pass an `id` as (`\w+\.\w+\(\)`) gives it", r"Give an id as \1 shows it"),
+        (r"Pass an `id` from (`\w+\.\w+\(\)`)", r"Give an id from \1"),
         (r"`?(?:client\.)?pods\.(history|list|get|logs|create|sweep)\(\)`?", r"`primepods \1`"),
         (r"`?(?:client\.)?pods\.delete\('([^']*)'\)`?", r"`primepods delete \1`"),
         (r"`?(?:client\.)?disks\.list\(\)`?", "`primepods disks`"),
@@ -109,7 +109,7 @@ _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]]
         (r"the argument api_key, |pass it as api_key or |, or share one client", ""),
         (r"^(?:pod|disk|key|team)_id ", "the id "),
         (r"trying the next spec\b", "trying the next offer"),
-        (r"( and set PRIME_API_KEY\.)$", r"\1 Without an account, see primepods demo."),
+        (r"( and set PRIME_API_KEY\.)$", r"\1 Without an account, see `primepods demo`."),
         # Details that aiohttp adds.
         (r"\b(?:Client|Server)\w+Error: | ssl:default| \[(?:Connect call failed|Multiple exc).*?\)\]", ""),
         # A cause that is repeated: "reset (3 attempts; the attempt before failed with: reset)".
@@ -127,7 +127,8 @@ def reported_errors(command: str, *, verbose: bool = False) -> Generator[None]:
 
     Args:
         command: The command's name as typed, such as ``primepods list``.
-        verbose: Show the package's log on stderr, with the tracebacks of rejected arguments.
+        verbose: Show the package's whole log on stderr, not only warnings; with tracebacks of rejected
+            arguments.
     """
     from ._stderr import background_stderr
 
@@ -142,7 +143,7 @@ def _errors_to_exit_codes(command: str, *, verbose: bool) -> Generator[None]:
             try:
                 yield
             except ValueError:
-                _log.debug("rejected before any request:", exc_info=True)
+                _log.debug("an argument or a value was rejected:", exc_info=True)
                 raise
     except KeyboardInterrupt:
         print_error(command, "interrupted")
@@ -166,7 +167,7 @@ def print_errors_and_exit_if_any(command: str, errors: Mapping[str, Exception]) 
 
 
 def print_errors(command: str, errors: Mapping[str, Exception]) -> None:
-    """Print the errors of pods, one line each."""
+    """Print the errors of pods, one per line."""
     for pod_id, error in errors.items():
         print_error(command, f"{pod_id}: {_describe(error)}")
 
@@ -180,9 +181,10 @@ def exit_if_any(errors: Mapping[str, Exception]) -> None:
 def _exit_code(error: Exception) -> ExitCode:
     if isinstance(error, CommandError):
         return error.code
-    # io.UnsupportedOperation is a ValueError and an OSError, but not a rejected argument.
-    is_rejected_argument = isinstance(error, ValueError) and not isinstance(error, OSError)
-    if is_rejected_argument or isinstance(error, primepods.ConfigError):
+    # Two ValueErrors are not rejected arguments: io.UnsupportedOperation, which is also an OSError, and the
+    # error of output that stdout cannot encode.
+    is_failure = isinstance(error, OSError | UnicodeEncodeError)
+    if isinstance(error, primepods.ConfigError) or (isinstance(error, ValueError) and not is_failure):
         return ExitCode.USAGE
     if isinstance(error, primepods.LoginError | primepods.ConnectionLostError):
         return ExitCode.SSH_FAILED
@@ -198,7 +200,7 @@ def _logging(command: str, *, verbose: bool) -> Generator[None]:
     """Show the package's log on stderr: warnings, or with ``verbose`` every request."""
     log = logging.getLogger("primepods")
     if any(isinstance(handler.formatter, _ShellFormatter) for handler in log.handlers):
-        yield  # a block around this one shows it
+        yield  # an outer `reported_errors` already shows the log
         return
     handler = logging.StreamHandler(sys.stderr)
     line_format = "%(asctime)s %(levelname)s %(message)s" if verbose else f"{command}: %(message)s"

@@ -103,7 +103,7 @@ class PodFilter:
         return list(filter(pod_filter.matches, listed))
 
     def no_match_message(self, pods: Sequence[primepods.Pod]) -> str:
-        """Return the message for an empty result, which names unknown states or GPUs."""
+        """Return the message for an empty result; it names the wanted states and GPUs that are unknown."""
         if self.is_empty:
             return "No pods."
         unknown_states = [word for word in self.status or () if not primepods.PodState(word.upper()).is_known]
@@ -115,7 +115,7 @@ class PodFilter:
         missing_gpus = [word for word in self.gpu or () if not any(pod.has_gpu(word) for pod in pods)]
         if missing_gpus and gpus:
             missing = ", ".join(missing_gpus)
-            return f"No pods match. Your pods have the GPUs {', '.join(sorted(gpus))}, and not {missing}."
+            return f"No pods match. No pod has the GPU {missing}. Known GPUs: {', '.join(sorted(gpus))}."
         return "No pods match."
 
     def matches(self, pod: primepods.Pod) -> bool:

@@ -16,7 +16,7 @@ import primepods
 from primepods.remote import HostEntry, note_hosts
 
 from ._completion import complete_pods
-from ._errors import CommandError, ExitCode
+from ._errors import SEE_LISTS, CommandError, ExitCode
 from ._table import print_info
 from ._text import printable
 
@@ -25,10 +25,10 @@ MIN_PREFIX: Final = 4
 _MAX_CANDIDATES: Final = 10
 """Max pods named in the message about an ambiguous handle."""
 _WHOLE_ID: Final = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_HELP: Final = "A pod: its id, a prefix of its id (4 characters or more), or its name"
+_HELP: Final = f"A pod: its id, a prefix of its id ({MIN_PREFIX} characters or more), or name"
 
 _Handles = typer.Argument(
-    help=f"{_HELP}; - reads them from stdin.",
+    help=f"{_HELP}. Use - to read them from stdin.",
     metavar="POD",
     autocompletion=complete_pods,
     show_default=False,
@@ -41,7 +41,7 @@ OptionalPodHandle = Annotated[str | None, _Handle]
 
 
 def read_handles(given: Iterable[str]) -> list[str]:
-    """Return the handles, each once; replace ``-`` by the words of stdin.
+    """Return the handles without duplicates; ``-`` is replaced with the words of stdin.
 
     Raises:
         CommandError: A handle is empty.
@@ -66,7 +66,7 @@ def are_whole_ids(handles: Iterable[str]) -> bool:
 
 
 class Row(Protocol):
-    """A row of a list that is found by its id or its name."""
+    """A listed item with an id and a name."""
 
     @property
     def id(self) -> str:
@@ -101,7 +101,7 @@ def find_row(handle: str, rows: Iterable[R], kind: str, command: str) -> R:
     if len(matches) != 1:
         ids = ", ".join(row.id for row in matches)
         several = f"matches several {kind}s: {ids}. Give an id"
-        reason = several if matches else f"matches no {kind}: see {command}"
+        reason = several if matches else f"matches no {kind}: see `{command}`"
         raise CommandError(f"{handle!r} {reason}", ExitCode.USAGE)
     return matches[0]
 
@@ -119,18 +119,20 @@ def resolve_handles(
     reports_unlisted: bool = False,
     is_strict: bool | None = None,
 ) -> list[str]:
-    """Return the ids of the handles' pods, each once; list the pods only if a handle is not a whole id.
+    """Return the ids of the handles' pods without duplicates; list the pods if a handle is not a whole id.
 
     Args:
         client: The client that lists the pods.
         handles: The typed texts.
         team: The team of ``--team``; names and id prefixes match only its pods.
-        reports_unlisted: Whether to print, for each unlisted id, that the command waits for it.
-        is_strict: See :meth:`PodIndex.resolve`; by default for a single handle: an error about one of several
-            must not hide the others.
+        reports_unlisted: Whether to print that the command waits for ids that the list lacks; not if no list
+            is read.
+        is_strict: See :meth:`PodIndex.resolve`. By default, true for a single handle only, since an error
+            about one of several would hide the others.
 
     Raises:
-        CommandError: A handle is ambiguous, or cannot be an id and no pod has that name.
+        CommandError: A handle is ambiguous, cannot be an id although no pod has that name, or (``is_strict``)
+            is not like an id.
         PrimePodsError: The list is incomplete, and a missing pod might match.
     """
     if are_whole_ids(handles):
@@ -182,14 +184,14 @@ class PodIndex:
         return pod_id in self._pods
 
     def resolve(self, handles: Iterable[str], *, is_strict: bool = False) -> list[str]:
-        """Return the ids of the handles' pods, each once.
+        """Return the ids of the handles' pods without duplicates.
 
         A handle that matches no listed pod is taken as an id, if it can be one: the list may not show a new
         pod yet.
 
         Args:
             handles: The typed texts.
-            is_strict: Whether a handle that looks like a mistyped name is an error, which suggests names.
+            is_strict: Whether a handle that matches nothing and does not look like an id is an error.
         """
         return list(dict.fromkeys(self._resolve(handle, is_strict=is_strict) for handle in handles))
 
@@ -199,7 +201,7 @@ class PodIndex:
             return handle
         if self._error is not None:
             raise self._error
-        candidates = dict.fromkeys([*self._ids_by_name.get(handle, ()), *self._ids_beginning_with(handle)])
+        candidates = dict.fromkeys([*self._ids_by_name.get(handle, ()), *self._ids_with_prefix(handle)])
         if len(candidates) > 1:
             pods = [f"{pod_id} ({self._pods[pod_id].name or 'no name'})" for pod_id in candidates]
             hidden = len(pods) - _MAX_CANDIDATES
@@ -209,9 +211,7 @@ class PodIndex:
                 f"{handle!r} matches {len(pods):,} pods: {words}{rest}. Nothing was done: give an id",
                 ExitCode.USAGE,
             )
-        if not candidates and not _can_be_id(handle):
-            raise CommandError(f"no pod is named {handle!r}: see primepods list", ExitCode.USAGE)
-        if not candidates and is_strict:
+        if not candidates and (is_strict or not _can_be_id(handle)):
             self._check_not_mistyped(handle)
         return next(iter(candidates), handle)
 
@@ -219,22 +219,24 @@ class PodIndex:
         """Check whether a handle that the list does not show may be the id of a new pod.
 
         Raises:
-            CommandError: It looks like a mistyped name; the message suggests what may be meant.
+            CommandError: It cannot be an id, is similar to a name, is a too short prefix of an id, or has no
+                digit.
         """
         similar = get_close_matches(handle, filter(None, self._ids_by_name), n=3)
         is_short = len(handle) < MIN_PREFIX and any(pod_id.startswith(handle) for pod_id in self._sorted_ids)
-        # An id has digits, as random text does.
-        if not similar and not is_short and any(map(str.isdecimal, handle)):
+        # A handle without a digit is hardly ever an id.
+        may_be_id = _can_be_id(handle) and any(map(str.isdecimal, handle))
+        if may_be_id and not similar and not is_short:
             return
-        hint = "see primepods list, and primepods history for terminated pods"
+        hint = SEE_LISTS
         if similar:
             hint = f"did you mean {' or '.join(map(repr, similar))}? Otherwise, {hint}"
         elif is_short:
             hint = f"a prefix of an id needs {MIN_PREFIX} characters or more; {hint}"
         raise CommandError(f"no pod has the name or id {handle!r}: {hint}")
 
-    def _ids_beginning_with(self, handle: str) -> list[str]:
-        """Return the ids that begin with a handle, if it is long enough."""
+    def _ids_with_prefix(self, handle: str) -> list[str]:
+        """Return the ids with this prefix; none if it is shorter than ``MIN_PREFIX``."""
         if len(handle) < MIN_PREFIX:
             return []
         start = end = bisect_left(self._sorted_ids, handle)
@@ -245,7 +247,7 @@ class PodIndex:
 
 def _reject_empty(handle: str) -> str:
     if not handle:
-        raise CommandError("a pod's id is empty: is a shell variable unset?", ExitCode.USAGE)
+        raise CommandError("a pod argument is empty: check that the shell variable is set", ExitCode.USAGE)
     return handle
 
 

@@ -114,7 +114,7 @@ Spot = Annotated[
     bool,
     typer.Option(
         "--spot",
-        help="Also spot machines, which the provider may take back.",
+        help="Include spot machines, which the provider may terminate.",
         rich_help_panel=_PANEL,
     ),
 ]

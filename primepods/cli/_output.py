@@ -69,7 +69,7 @@ FullIdsOption = Annotated[
         "--full-ids", "--no-trunc", help="Do not shorten ids in a terminal (elsewhere, they are whole)."
     ),
 ]
-IdsOption = Annotated[bool, typer.Option("--ids", "--quiet", "-q", help="Print the ids only, one a line.")]
+IdsOption = Annotated[bool, typer.Option("--ids", "--quiet", "-q", help="Print only the ids, one per line.")]
 LimitOption = Annotated[
     int | None, typer.Option("--limit", "-L", "-n", min=1, help="Maximum number of rows.", metavar="NUMBER")
 ]
@@ -197,7 +197,7 @@ class ModelTable(Generic[M]):
 
 
 def print_model(model: Model, output: Output) -> None:
-    """Print one model: a line for each field, or one object or row in the other formats."""
+    """Print one model: as a table, with a line for each field that has a value, or as one object or row."""
     row = model.to_dict()
     if output is Output.TABLE:
         _print_fields({name: _as_text(value) for name, value in row.items() if value not in (None, [], {})})
@@ -241,8 +241,8 @@ def write_rows(rows: Sequence[Row], output: Output, fields: Sequence[str]) -> No
 def _csv_cell(value: object) -> object:
     """Return a value as a cell of CSV; objects, lists and booleans as JSON.
 
-    Puts ``'`` before text that a spreadsheet would run as a formula: a teammate may choose a pod's name.
-    Removes control characters if stdout is a terminal.
+    Put ``'`` before text that a spreadsheet would treat as a formula, because other members of a team choose
+    pod names. Replace control characters if stdout is a terminal.
     """
     if isinstance(value, dict | list | bool):
         return json.dumps(value)
@@ -253,7 +253,7 @@ def _csv_cell(value: object) -> object:
 
 
 def _spelling(name: str) -> str:
-    """Normalize a name of ``--columns``: ``PRICE/H``, ``price`` and ``price_hr`` are the same."""
+    """Normalize a name of ``--columns``: ``PRICE/H``, ``price_hr`` and ``cost_per_hr`` become ``price``."""
     words = name.lower().replace("-", "_").replace(" ", "_")
     return words.removesuffix("/h").removesuffix("_hr").replace("cost_per", "price")
 

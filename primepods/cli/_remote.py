@@ -174,4 +174,4 @@ def find_node(pod: primepods.Pod, node: int) -> tuple[int, primepods.SSHTarget]:
         return number, target
     if pod.has_failed:
         raise CommandError(f"the pod has failed and has no address: {pod}")
-    raise CommandError(f"the pod has no address yet: {pod}. Wait for it: primepods wait {pod.id}")
+    raise CommandError(f"the pod has no address yet: {pod}. Wait for it with `primepods wait {pod.id}`")

@@ -362,7 +362,7 @@ class Runner:
         if code and self._record.keep_on_failed_download and not self._is_kept:
             self._is_kept = True
             pod.keep()
-            print_info(f"Keeping the pod, since a download failed: try it with primepods cp {pod.id}:PATH .")
+            print_info(f"Keeping the pod, since a download failed: try `primepods cp {pod.id}:PATH .`")
         return code
 
     async def _download(self, pod: primepods.AsyncLeasedPod, source: str, local: str) -> None:
@@ -402,8 +402,8 @@ class Runner:
         totals = f"after {duration}, for about {price(pod.spent())}"
         if self._is_kept:
             print_info(
-                f"The pod {pod.name} is still running, {totals}, and is billed: primepods ssh {pod.id}, and "
-                f"then primepods delete {pod.id}"
+                f"The pod {pod.name} still runs, {totals}, and is billed: `primepods ssh {pod.id}`, then "
+                f"`primepods delete {pod.id}`"
             )
         else:
             print_info(f"The pod {pod.name} ({pod.id}) was deleted, {totals}.")

@@ -48,7 +48,7 @@ def wait_for_stderr() -> None:
 
 
 def finish_stderr() -> None:
-    """Write what is pending, before another program replaces this process."""
+    """Write the pending messages, before another program replaces this process."""
     raw = getattr(sys.stderr, "buffer", None)
     if isinstance(raw, _BackgroundStream):
         raw.finish()

@@ -1,4 +1,4 @@
-"""Tables that fit the terminal; elsewhere, tables of any width, with cells of limited length."""
+"""Tables of text with cells of limited length, narrowed to the width of a terminal if there is one."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ class Column:
     Attributes:
         title: Its heading.
         right: Whether to align it to the right, as for numbers.
-        min_width: Minimum width when its cells are cut; ``None`` to cut them only as a last resort.
-        rank: 0 to show it always. In a narrow terminal, the other columns are added in order of rank, and one
-            that does not fit is left out; see also ``_MINOR_RANK``.
+        min_width: Minimum width when its cells are cut, if the title is not longer; ``None`` to cut them only
+            as a last resort.
+        rank: 0 to show it always. In a terminal, the other columns are added in order of rank if they fit and
+            are not empty; see also ``_MINOR_RANK``.
     """
 
     title: str
@@ -110,7 +111,7 @@ def paint(text: str, colour: str | None) -> str:
 
 
 def write(text: str, *, err: bool = False) -> None:
-    """Write to stdout or stderr, and flush; to stdout after pending messages, so that the order is kept."""
+    """Write text to stdout or stderr, and flush it; before stdout, write the pending messages of stderr."""
     if not err:
         from ._stderr import wait_for_stderr
 
@@ -122,9 +123,9 @@ def write(text: str, *, err: bool = False) -> None:
 
 
 def write_ids(ids: Iterable[str]) -> None:
-    """Write ids to stdout, one a line."""
-    # Control characters are removed only for a terminal.
-    lines = map(printable, ids) if sys.stdout.isatty() else ids
+    """Write ids to stdout, one per line."""
+    # For a terminal, replace control characters; never cut an id.
+    lines = (printable(line, max_length=len(line)) for line in ids) if sys.stdout.isatty() else ids
     write("".join(f"{line}\n" for line in lines))
 
 
@@ -153,7 +154,7 @@ def has_colour(*, err: bool = False) -> bool:
 
 
 def has_unicode() -> bool:
-    """Return whether stdout can show characters beyond ASCII."""
+    """Return whether stdout has a Unicode encoding, or none that is known."""
     encoding: str | None = sys.stdout.encoding
     return encoding is None or encoding.lower().startswith("utf")
 
@@ -173,10 +174,7 @@ def _clean(row: Cells, max_length: int) -> list[Cell]:
 def _column_widths(
     columns: Sequence[Column], full_widths: Sequence[int], max_width: int | None, is_empty: Sequence[bool]
 ) -> list[int]:
-    """Return the width of each column; 0 for a column that is left out.
-
-    If the width is limited, empty columns of a rank above 0 are left out.
-    """
+    """Return the width of each column; 0 for a column that is left out, see ``Column.rank``."""
     if max_width is None:
         return list(full_widths)
     min_widths = [
@@ -185,7 +183,7 @@ def _column_widths(
     ]
     readable_widths = [min(full, 2 * least) for full, least in zip(full_widths, min_widths, strict=True)]
     kept = {index for index, column in enumerate(columns) if column.rank == 0}
-    # Add the other columns in order of rank; skip those that do not fit.
+
     for index in sorted(range(len(columns)), key=lambda index: columns[index].rank):
         needed = min_widths if columns[index].rank < _MINOR_RANK else readable_widths
         if not is_empty[index] and _line_width([needed[i] for i in {*kept, index}]) <= max_width:
@@ -193,19 +191,18 @@ def _column_widths(
     widths = [full if index in kept else 0 for index, full in enumerate(full_widths)]
     # Narrow the columns to each of these limits in turn, until the table fits.
     for lower_limits in (readable_widths, min_widths, [_LAST_RESORT_WIDTH] * len(widths)):
-        widths = _narrow(widths, lower_limits, max_width)
+        _narrow(widths, lower_limits, max_width)
     return widths
 
 
-def _narrow(widths: list[int], lower_limits: Sequence[int], max_width: int) -> list[int]:
-    """Narrow the widest columns until the table fits, or all have reached their limits."""
+def _narrow(widths: list[int], lower_limits: Sequence[int], max_width: int) -> None:
+    """Narrow the widest columns in place until the table fits, or all have reached their limits."""
     while _line_width(widths) > max_width:
         reducible = [index for index, size in enumerate(widths) if size > lower_limits[index]]
         if not reducible:
             break
         widest = max(reducible, key=lambda index: widths[index])
         widths[widest] -= 1
-    return widths
 
 
 def _line_width(widths: Iterable[int]) -> int:

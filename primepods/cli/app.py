@@ -60,13 +60,12 @@ _ALIASES = {
     "ssh-keys": "ssh-keys list",
 }
 """Names of the same commands in docker, hcloud and `prime`."""
-_SAVE_KEY = "save an API key with `prime login`, or set PRIME_API_KEY; primepods config shows what is used"
 _HINTS = {
-    "login": _SAVE_KEY,
-    "logout": _SAVE_KEY,
-    "start": "a pod starts when it is ordered: primepods create",
-    "top": "primepods watch shows your pods as they change",
-    "version": "primepods --version",
+    "login": "Save a key with `prime login`, or set PRIME_API_KEY; `primepods config` shows what is used.",
+    "logout": "Unset PRIME_API_KEY, or remove the saved key: `primepods config` shows where it is.",
+    "start": "A pod starts when it is ordered; see `primepods create`.",
+    "top": "`primepods watch` shows your pods as they change.",
+    "version": "Use `primepods --version`.",
 }
 """Hints for commands that only other programs have."""
 
@@ -76,15 +75,15 @@ class _Command(TyperCommand):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, without Python types in their help."""
-        return _without_types(super().get_params(ctx))
+        return _remove_types(super().get_params(ctx))
 
 
 class _Root(TyperGroup):
     """Group of all commands; reports a wrong option in one line."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the parameters."""
-        return _without_types(super().get_params(ctx))
+        """Return the parameters, without Python types in their help."""
+        return _remove_types(super().get_params(ctx))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a command by its name or alias."""
@@ -105,7 +104,7 @@ class _Root(TyperGroup):
         windows_expand_args: bool = True,  # noqa: FBT001, FBT002 - click's signature
         **extra: Any,
     ) -> Any:
-        """Run a command, and end the process with its exit code."""
+        """Run a command, and exit with its code; if ``standalone_mode`` is false, return its result."""
         words = list(sys.argv[1:] if args is None else args)
         if words[:1] == ["help"]:
             words = [*words[1:], "--help"]
@@ -121,13 +120,13 @@ class _Root(TyperGroup):
         if not standalone_mode:
             return run()
         if words and words[0] in _HINTS and words[0] not in self.commands:
-            print_error(f"primepods {words[0]}", f"there is no such command: {_HINTS[words[0]]}")
+            print_error(f"primepods {words[0]}", f"there is no such command. {_HINTS[words[0]]}")
             sys.exit(ExitCode.USAGE)
         try:
             code = run()
             if not code:
-                # Raise the OSError of a full disk or a closed pipe here, not at exit. A failed command keeps
-                # its exit code.
+                # Let a full disk or a closed pipe raise OSError here, not at exit; only after success, so
+                # that a failure keeps its exit code.
                 sys.stdout.flush()
         except typer.Abort:
             code = ExitCode.INTERRUPTED
@@ -142,7 +141,7 @@ class _Root(TyperGroup):
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _without_types(parameters: list[Any]) -> list[Any]:
+def _remove_types(parameters: list[Any]) -> list[Any]:
     """Remove Python types such as ``<list[str]>`` from the help of flags and arguments.
 
     Other options show their ``metavar`` or their choices instead of a type.
@@ -151,8 +150,8 @@ def _without_types(parameters: list[Any]) -> list[Any]:
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""
         elif isinstance(parameter, TyperArgument):
-            # The metavar of an argument is its name, and must stay. So override the method that returns its
-            # type, through `vars`, since type checkers do not allow an assignment to a method.
+            # Keep the metavar of an argument: it is the name. Replace the method that shows the type; through
+            # `vars`, because type checkers reject an assignment to a method.
             vars(parameter)["display_type_rich"] = _no_type
     return parameters
 
@@ -178,15 +177,16 @@ def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with t
 
 
 def _help(command: Callable[..., None]) -> str:
-    """Return a command's help: its docstring, each paragraph on one line unless it has indented lines."""
+    """Return a command's docstring as help, with the lines of a paragraph joined unless some are indented."""
     paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
     return "\n\n".join(text if "\n  " in text else text.replace("\n", " ") for text in paragraphs)
 
 
 _EPILOG = (
-    "Needs an API key: in PRIME_API_KEY, or saved by `prime login`. Without an account, try primepods demo."
-    "\n\nExit codes: 0 success, 1 an error of the API or the connection, 2 wrong usage or settings, "
-    "3 timed out, 4 a pod failed, 5 a budget was reached, 130 interrupted."
+    "An API key is needed: set PRIME_API_KEY, or save one with `prime login`. Without an account, try "
+    "primepods demo.\n\nExit codes: 0 success, 1 an error of the API or the connection, 2 wrong usage or "
+    "settings, 3 timed out, 4 a pod failed, 5 a budget was reached, 130 interrupted, 141 closed pipe, "
+    "143 terminated, 255 ssh failed. exec and run exit with the code of their command."
 )
 
 # Without typer's tracebacks: they show local variables, which may contain the key.

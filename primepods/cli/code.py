@@ -51,7 +51,7 @@ def command(
     """
     if not hosts_file().exists():
         raise CommandError(
-            "no pods are in ~/.ssh/config: run primepods ssh-config --install first", ExitCode.USAGE
+            "no pods are in ~/.ssh/config: run `primepods ssh-config --install` first", ExitCode.USAGE
         )
     with api.client() as client:
         found = client.pods.get(resolve_handle(client, pod, team=api.team))
@@ -59,7 +59,7 @@ def command(
         note_hosts([HostEntry.of(found)])
         alias = find_host_alias(found.id, number)
         if alias is None:
-            raise CommandError(f"{found.id!r} is not in {hosts_file()}: run primepods ssh-config --install")
+            raise CommandError(f"{found.id!r} is not in {hosts_file()}: run `primepods ssh-config --install`")
         program = shutil.which(editor)
         if program is None:
             raise CommandError(

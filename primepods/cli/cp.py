@@ -50,7 +50,7 @@ def command(
     handle, path = on_pod
     if "-" in {source, target}:
         raise CommandError(
-            f"cp copies files, not stdin or stdout: see primepods exec {handle} -- cat", ExitCode.USAGE
+            f"cp copies files, not stdin or stdout: see `primepods exec {handle} -- cat`", ExitCode.USAGE
         )
     if from_pod and set(path) & set("*?["):
         raise CommandError("cp takes no patterns: name a file, or a folder to copy all of it", ExitCode.USAGE)

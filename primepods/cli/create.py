@@ -42,7 +42,7 @@ OfferId = Annotated[str | None, typer.Option("--id", help=f"{_OFFER_HELP}.", met
 OfferArgument = Annotated[
     str | None, typer.Argument(metavar="[OFFER]", help=f"{_OFFER_HELP}; the same as --id.")
 ]
-Name = Annotated[str | None, pod_option("Name of the pod; by default a new one.", "NAME")]
+Name = Annotated[str | None, pod_option("Name of the pod; by default a generated one.", "NAME")]
 Vcpus = Annotated[int | None, pod_option("Virtual CPUs.", "NUMBER", min=1)]
 Memory = Annotated[int | None, pod_option("GB of RAM.", "GB", min=1)]
 Env = Annotated[
@@ -54,7 +54,8 @@ EnvFile = Annotated[
 MaxHours = Annotated[
     float | None,
     pod_option(
-        "Put an expiry, such as 2h or 90m, into its name; then primepods sweep --expired deletes it.",
+        "Time, such as 2h or 90m, after which the pod expires: its name shows it, and primepods sweep "
+        "--expired deletes the expired pod.",
         "TIME",
         parser=parse_hours,
     ),
@@ -84,9 +85,9 @@ def command(
 ) -> None:
     """Order a pod: an offer by its ID, or the cheapest that fits the filters.
 
-    One GPU by default. Without options, in a terminal, asks what to order. Shows the price and asks for
-    confirmation. Prints the new pod's id at once; `primepods wait ID` waits until it is ready. The pod is
-    billed until you delete it. If the price rises before the order, nothing is ordered.
+    One GPU by default. In a terminal, without an ID, filters or --yes, asks what to order. Shows the price
+    and asks for confirmation. Prints the new pod's id at once; `primepods wait ID` waits until it is ready.
+    The pod is billed until you delete it. If the price rises before the order, nothing is ordered.
 
     Examples:
       primepods create --gpu-type H100 --gpu-count 8
@@ -138,23 +139,22 @@ def _order(
         check_own_permission(client, "instances")
         changes["disks"] = find_disk_ids(changes["disks"], client)
         if selector.offer_id is None and not selector.filters.given() and not yes and can_ask():
-            offer, answers, hours = ask(client, api.command)
+            offer, answers, hours = ask(client, api.command, changes["disks"] or None)
             changes = answers | without_unset(changes)
             max_hours = hours if max_hours is None else max_hours
         else:
             offer = _choose(client, selector, changes["disks"])
         if ssh_key is not None:
             changes["ssh_key_id"] = find_key(ssh_key, client.ssh_keys.list())
-        # Show the name before the order: if this process is killed, the user can find the pod by it.
+        # Show the name before the order, so that the user can find the pod if this process is killed.
         spec = primepods.PodSpec.from_offer(offer, **without_unset(changes))
         spec = spec if max_hours is not None else spec.named()
-        # `from_offer` has set max_price to the price of the offer with the ordered amounts.
-        price_hr = spec.max_price
-        _check_price(price_hr, offer, selector.filters.max_price)
+        # `from_offer` has set `max_price` to what the offer costs with the ordered disk, vCPUs and memory.
+        _check_price(spec.max_price, offer, selector.filters.max_price)
         name = spec.name if max_hours is None else f"{spec.name or 'primepods'}-… (with a suffix)"
-        _print_order(offer, spec, price_hr, name)
+        _print_order(offer, spec, name)
         if changes.get("name") is not None:
-            _warn_of_namesakes(client, changes["name"])
+            _warn_of_same_named_pods(client, changes["name"])
         confirm("Order it?", yes=yes)
         pod = client.pods.create(spec, max_hours=max_hours)
         if sys.stdout.isatty():
@@ -165,29 +165,30 @@ def _order(
         return pod
 
 
-def _warn_of_namesakes(client: primepods.Client, name: str) -> None:
+def _warn_of_same_named_pods(client: primepods.Client, name: str) -> None:
     """Print on stderr which pods have the name already: commands will need the new pod's id."""
     ids = [pod.id for pod in client.pods.list(name=name).collect()[0] if pod.name == name]
     if ids:
-        print_info(f"Another pod has the name {name!r}: {', '.join(ids)}. Use the new one's id.")
+        print_info(f"Pods with the name {name!r} exist already: {', '.join(ids)}. Use the new pod's id.")
 
 
 def _choose(client: primepods.Client, selector: _OfferSelector, disks: list[str]) -> primepods.Offer:
-    """Return the offer with the id of ``--id``, or the cheapest that fits the filters."""
+    """Return the offer with the given ID, or the cheapest that fits the filters."""
     if selector.offer_id is None:
         if selector.filters.gpu_type is None:
-            text = "nothing to order: give the ID of an offer (see primepods offers) or --gpu-type"
+            text = "nothing to order: give the ID of an offer (see `primepods offers`) or --gpu-type"
             raise CommandError(text, ExitCode.USAGE)
         announce_wait(selector.filters.wait)
         return client.availability.cheapest(**selector.filters.given(), disks=disks or None)
     # --max-price may be combined with --id: `_order` checks it.
     if attrs.evolve(selector.filters, max_price=None).given():
-        raise CommandError("the ID names the offer: leave out the filters", ExitCode.USAGE)
+        text = "the ID names the offer: leave out the filters, except --max-price"
+        raise CommandError(text, ExitCode.USAGE)
     return _find_offer(client, selector.offer_id)
 
 
 def _find_offer(client: primepods.Client, wanted_id: str) -> primepods.Offer:
-    """Return the offer with an id; search both lists of offers, even if one is unreadable."""
+    """Return the offer with this id if it can be rented; search both lists, even if one is unreadable."""
     errors: list[primepods.PrimePodsError] = []
     for pager in (client.availability.gpus(), client.availability.multi_node()):
         offers, error = pager.collect()
@@ -198,7 +199,7 @@ def _find_offer(client: primepods.Client, wanted_id: str) -> primepods.Offer:
             errors.append(error)
     if errors:
         raise errors[0]
-    raise CommandError(f"no offer {wanted_id} can be rented now: see primepods offers")
+    raise CommandError(f"no offer {wanted_id} can be rented now: see `primepods offers`")
 
 
 def _check_price(price_hr: float | None, offer: primepods.Offer, max_price: float | None) -> None:
@@ -208,11 +209,9 @@ def _check_price(price_hr: float | None, offer: primepods.Offer, max_price: floa
         raise CommandError(f"the pod would cost {costs} an hour: more than --max-price")
 
 
-def _print_order(
-    offer: primepods.Offer, spec: primepods.PodSpec, price_hr: float | None, name: str | None
-) -> None:
+def _print_order(offer: primepods.Offer, spec: primepods.PodSpec, name: str | None) -> None:
     """Print the order and its price on stderr."""
-    spot_note = " (spot: the provider may take it back)" if offer.is_spot else ""
+    spot_note = " (spot: the provider may terminate it)" if offer.is_spot else ""
     where = offer.country or offer.region or "an unknown place"
     machine = f"{spec.gpu_count} x {spec.gpu_type} at {spec.provider} in {where}{spot_note}"
     amounts = {"GB of disk": spec.disk_size, "vCPUs": spec.vcpus, "GB of RAM": spec.memory}
@@ -220,7 +219,7 @@ def _print_order(
     print_info(f"Offer {offer_id(offer)}: {machine}")
     print_info(", ".join([spec.image or "The default image", *parts]))
     print_info(f"Name: {name}")
-    print_info(f"Price per hour: {price(price_hr, offer.prices.currency)}")
+    print_info(f"Price per hour: {price(spec.max_price, offer.prices.currency)}")
     if offer.prepaid_time:
         print_info(f"Charged in advance, used or not: {offer.prepaid_time:g} hours")
 
@@ -233,6 +232,7 @@ def read_env(given: Iterable[str], file: Iterable[str] | None) -> dict[str, str]
         entry = _ENV_LINE.fullmatch(line.rstrip("\r\n"))
         if entry is None:
             # Do not show the line: it may hold a secret.
-            raise CommandError("an environment variable must be of the form KEY=VALUE", ExitCode.USAGE)
+            problem = "an environment variable must be KEY=VALUE, with letters, digits and _ in KEY"
+            raise CommandError(problem, ExitCode.USAGE)
         variables[entry[1]] = entry[2]
     return variables

@@ -125,7 +125,7 @@ class _Deletion:
         try:
             deletions = self.client.pods.delete_many(ids, missing_ok=self.missing_ok)
         except KeyboardInterrupt:
-            print_error(self.api.command, "some pods may still be running and billed: see primepods list")
+            print_error(self.api.command, "some pods may still be running and billed: see `primepods list`")
             raise
         terminating = [state for state in deletions.values() if state != primepods.PodState.TERMINATED]
         errors = deletions.errors

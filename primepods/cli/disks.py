@@ -1,4 +1,4 @@
-"""`primepods disks`: the disks that outlive pods; create, rename and delete them."""
+"""`primepods disks`: list, create, rename and delete the disks that outlive pods."""
 
 from __future__ import annotations
 
@@ -65,10 +65,12 @@ def command(api: Api, *, print_options: PrintOptions) -> None:
 def create(
     api: Api,
     *,
-    size: Annotated[int, typer.Option(help="GB.", metavar="GB", min=1)],
+    size: Annotated[int, typer.Option(help="Size in GB.", metavar="GB", min=1)],
     provider: Annotated[str | None, typer.Option(help="Only this provider.", metavar="PROVIDER")] = None,
     data_center: Annotated[str | None, typer.Option(help="Only this data center.", metavar="ID")] = None,
-    name: Annotated[str | None, typer.Option(help="Name; by default a new one.", metavar="NAME")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name; by default a generated one.", metavar="NAME")
+    ] = None,
     yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -134,10 +136,10 @@ def delete(api: Api, disks: DiskHandles, *, yes: YesOption = False) -> None:
         _DISKS.print(found, PrintOptions(), err=True)
         confirm(f"Delete {count(found, 'disk')}?", yes=yes)
         errors: dict[str, Exception] = {}
-        for each in found:
+        for disk in found:
             try:
-                client.disks.delete(each)
-                write_ids([each.id])
+                client.disks.delete(disk)
+                write_ids([disk.id])
             except primepods.PrimePodsError as exc:
-                errors[each.id] = exc
+                errors[disk.id] = exc
     print_errors_and_exit_if_any(api.command, errors)

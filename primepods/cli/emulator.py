@@ -56,7 +56,7 @@ def command(
     ] = 0.0,
     spot_rate: Annotated[
         float,
-        typer.Option(min=0, max=1, help="Share of the pods that the provider takes back.", metavar="SHARE"),
+        typer.Option(min=0, max=1, help="Share of the pods that the provider terminates.", metavar="SHARE"),
     ] = 0.0,
     stock: Annotated[
         int | None,

@@ -37,7 +37,7 @@ Ports = Annotated[
     typer.Argument(
         parser=_parse_port,
         metavar="PORT[:LOCAL]...",
-        help="A port on the pod, and the port of this machine: by default the same; 0 for a free one.",
+        help="A port on the pod, and the port of this machine, by default the same; 0 for a free one.",
         show_default=False,
     ),
 ]

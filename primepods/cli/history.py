@@ -38,7 +38,8 @@ Kind = Annotated[
 Since = Annotated[
     datetime | None,
     typer.Option(
-        help="Only what ended on or after this day (UTC): 2026-11-01, or 7d for a week ago.",
+        help="Only what ended (or, without a known end, began) on or after this day (UTC): 2026-11-01, or 7d "
+        "for a week ago.",
         metavar="DAY",
         parser=parse_day,
         rich_help_panel=_PANEL,
@@ -68,10 +69,10 @@ def command(
     until: Until = None,
     chart: Chart = None,
 ) -> None:
-    """Show past pods, their bills, and the spend per day.
+    """Show past pods, clusters, disks and sandboxes, their bills, and the spend per day.
 
-    Newest first. A pod moves to the history when it is terminated; its bill is final some time later. With
-    --team, shows only that team's records.
+    Newest first; with --by, the most expensive group first, or by time. A pod moves to the history when it is
+    terminated; its bill is final some time later. With --team, shows only that team's records.
 
     Examples:
       primepods history --since 30d --chart spend.svg
@@ -88,7 +89,7 @@ def command(
         api.client() as client,
         readable_rows(islice(record_filter.select(client.pods.history()), limit)) as records,
     ):
-        note_hosts(removed=[record.id for record in records])
+        note_hosts(removed=[record.id for record in records if record.terminated_at is not None])
         if by is None:
             _RECORDS.print(records, print_options)
             if print_options.is_table:
@@ -109,9 +110,8 @@ class _Filter:
     Attributes:
         kinds: Kinds; all if empty.
         names: Names or patterns; all if empty.
-        since: Start of the period in which the records ended (or, without an end, were created); ``None`` for
-            no limit.
-        until: End of that period, exclusive.
+        since: Earliest end of a record (its creation, if its end is unknown); ``None`` for no limit.
+        until: All ends must be before this time; ``None`` for no limit.
         team: The records' team; ``None`` for all.
         seen_kinds: Kinds of all records that were checked, for the message if none matches.
     """
@@ -141,11 +141,11 @@ class _Filter:
         )
 
     def no_match_message(self) -> str:
-        """Return the message for an empty result, which names kinds that no record has."""
+        """Return the message for an empty result; it names the wanted kinds that no record has."""
         unknown = [word for word in self.kinds if word.lower() not in map(str.lower, self.seen_kinds)]
         if unknown and self.seen_kinds:
             seen = ", ".join(sorted(self.seen_kinds))
-            return f"No records match. Your records have the kinds {seen}, and not {', '.join(unknown)}."
+            return f"No records match. No record is of the kind {', '.join(unknown)}. Known kinds: {seen}."
         return "No records match."
 
 

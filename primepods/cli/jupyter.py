@@ -36,7 +36,7 @@ def command(api: Api, pod: PodHandle, *, open_browser: Open = False, node: Node 
     """Print the address of a notebook on a pod, and make it reachable until Ctrl-C.
 
     It is the notebook that came with the pod if it has one, or else the Jupyter server that runs there. If
-    none does, JupyterLab is started as a job, which goes on afterwards; it must be installed on the pod. The
+    none does, JupyterLab is started as a job, which keeps running; it must be installed on the pod. The
     address contains the token, like a password.
 
     Examples:
@@ -60,7 +60,7 @@ def command(api: Api, pod: PodHandle, *, open_browser: Open = False, node: Node 
             port, address = await _find_server(remote) or await _start_server(remote)
             async with remote.forward(port) as forward:
                 write(f"{forward.url}{address}\n")
-                print_info("Ctrl-C ends the connection; the notebook goes on.")
+                print_info("Ctrl-C ends the connection; the notebook keeps running.")
                 if open_browser:
                     page = files.enter_context(_page(f"{forward.url}{address}"))
                     open_page(page)
@@ -104,8 +104,8 @@ async def _start_server(remote: primepods.AsyncRemote) -> tuple[int, str]:
                     return server
                 await asyncio.sleep(_POLL_INTERVAL)
     raise CommandError(
-        f"JupyterLab does not run on the pod; its output: primepods attach {remote.pod_id}/{job.name}. Is it "
-        f"installed? primepods exec {remote.pod_id} -- pip install jupyterlab"
+        f"JupyterLab does not run on the pod: see the output (`primepods attach {remote.pod_id}/{job.name}`) "
+        f"or install it with `primepods exec {remote.pod_id} -- pip install jupyterlab`"
     )
 
 

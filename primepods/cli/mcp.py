@@ -38,7 +38,7 @@ Window = Annotated[
     typer.Option(
         parser=parse_duration,
         metavar="TIME",
-        help="Count only what was spent in this last period, such as 24h; by default all.",
+        help="Count only the spend of this last period, such as 24h; by default all.",
         show_default=False,
     ),
 ]
@@ -48,7 +48,7 @@ Window = Annotated[
 def command(
     api: Api,
     *,
-    allow_rent: Annotated[bool, typer.Option("--allow-rent", help="Also tools that rent pods.")] = False,
+    allow_rent: Annotated[bool, typer.Option("--allow-rent", help="Include tools that rent pods.")] = False,
     max_hourly: MaxHourly = None,
     budget: Budget = None,
     budget_window: Window = math.inf,

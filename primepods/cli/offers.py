@@ -52,7 +52,7 @@ def command(
     sort: SortOption = SortKey.PRICE,
     unavailable: Annotated[
         bool,
-        typer.Option("--all", help="Also sold out, unpriced and prepaid offers."),
+        typer.Option("--all", help="Include sold out, unpriced and prepaid offers."),
     ] = False,
     limit: LimitOption = None,
     filters: OfferFilters,

@@ -75,14 +75,14 @@ Reconnect = Annotated[
     typer.Option(
         parser=parse_duration,
         metavar="TIME",
-        help="Give the pod up if it cannot be reached for this time; the command goes on meanwhile.",
+        help="Give the pod up if it cannot be reached for this time; the command keeps running meanwhile.",
         show_default="15m",
     ),
 ]
 Restarts = Annotated[
     int,
     typer.Option(
-        min=0, metavar="N", help="Max number of restarts on another pod, if the provider takes the pod away."
+        min=0, metavar="N", help="Max number of restarts on another pod, if the provider terminates the pod."
     ),
 ]
 
@@ -120,7 +120,7 @@ File = Annotated[
         is_eager=True,
         callback=_read_file,
         metavar="FILE",
-        help="TOML with the long names of these options, and command; what is typed wins.",
+        help="TOML with the long names of these options, and command; typed options win.",
     ),
 ]
 Remove = Annotated[bool, typer.Option("--rm", hidden=True)]

@@ -1,4 +1,4 @@
-"""`primepods runs`, `attach` and `stop`: runs of this machine, also after their terminals are gone."""
+"""`primepods runs`, `attach` and `stop`: runs of this machine, even after their terminals are gone."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def command(
         bool, typer.Option("--prune", help="Delete the records and output of ended runs.")
     ] = False,
 ) -> None:
-    """List this machine's runs: those of `primepods run` that go on, and detached ones until --prune.
+    """List this machine's runs: those of `primepods run` that still run, and detached ones until --prune.
 
     The state is renting, running, ended, or interrupted: its process has died, and attach takes it over.
     """
@@ -110,7 +110,7 @@ def command(
         return
     _RUNS.print([_row(run) for run in runs], print_options)
     if not runs and not unreadable and print_options.is_table:
-        print_info("No runs here. Start one with primepods run --detach.")
+        print_info("This machine has no runs. Start one with `primepods run --detach`.")
 
 
 @api_command
@@ -131,7 +131,7 @@ def attach(
 ) -> None:
     """Show the output of a run from the start, and then live; the exit code is the command's.
 
-    Ctrl-C only detaches: the run goes on. A run whose process has died is taken over. POD/JOB reads a job
+    Ctrl-C only detaches: the run continues. A run whose process has died is taken over. POD/JOB reads a job
     from the pod itself, or one of its nodes, and works on any machine that can log in; it leaves the pod as
     it is.
 
@@ -153,12 +153,12 @@ def attach(
         _take_over(run)
     elif state != "ended" and not run.reload().is_detached and _has_process(run):
         record = run.record
-        hint = f"; from the pod: primepods attach {record.pod_id}/{record.job}" if record.job else ""
+        hint = f"; see `primepods attach {record.pod_id}/{record.job}`" if record.job else ""
         raise CommandError(f"{run.name} writes to the terminal in which it was started{hint}", ExitCode.USAGE)
     try:
         _show_to_end(run, tail)
     except KeyboardInterrupt:
-        print_info(f"Detached: {run.name} goes on. End it with primepods stop {run.name}")
+        print_info(f"Detached: {run.name} keeps running. To stop it, run `primepods stop {run.name}`.")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     raise typer.Exit(run.record.exit_code or 0)
 
@@ -219,7 +219,7 @@ def _show_to_end(run: Run, tail: int | None) -> None:
             next(shown)
             return
         if state == "interrupted":
-            raise CommandError(f"{run.name} has no process: primepods attach {run.name}")
+            raise CommandError(f"{run.name} has no process: run `primepods attach {run.name}`")
         time.sleep(_POLL_INTERVAL)
 
 

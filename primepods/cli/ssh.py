@@ -34,8 +34,9 @@ def command(
 ) -> None:
     """Log in to a pod with ssh.
 
-    User, host and port come from the API. primepods stores the host keys; all else comes from your ssh
-    settings. Options after -- go to ssh; a second -- begins the command for the pod.
+    User, host and port come from the API. primepods stores the host keys; your ssh configuration applies.
+    PRIMEPODS_SSH_COMMAND replaces the ssh program. Options after -- go to ssh; a second -- begins the command
+    for the pod.
 
     Examples:
       primepods ssh ID

@@ -58,7 +58,7 @@ def command(
         typer.Option(
             parser=parse_duration,
             metavar="TIME",
-            help="Sweep at this interval, such as 5m, without questions, until a signal: as a service.",
+            help="Run as a service: sweep at this interval, such as 5m, without questions, until a signal.",
         ),
     ] = None,
     yes: YesOption = False,
@@ -108,7 +108,7 @@ def _sweep(
     print_info(f"{len(swept.deleted)} deleted, {len(swept.errors)} failed")
     print_errors_and_exit_if_any(api.command, swept.errors)
     if len(swept.found) < len(found.found):
-        raise CommandError("some were not found again and were left alone: run primepods sweep again")
+        raise CommandError("some were not found again and were left alone: run `primepods sweep` again")
 
 
 def _cells(pod: primepods.OrphanedPod) -> list[str]:

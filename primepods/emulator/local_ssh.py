@@ -1,8 +1,8 @@
 """``python -m primepods.emulator.local_ssh``: a replacement for ``ssh`` with emulated pods.
 
-Takes the command line of ``ssh`` and runs the remote command on this machine, in a shell with a clean
-environment and in the pod's own home directory, below the directory for temporary files, or that of
-``--homes``, which comes first. As with ``ssh``, the command continues if this process is killed.
+Takes the command line of ``ssh``, and runs the remote command on this machine in a clean environment. Each
+pod has a home directory, in the directory for temporary files or in DIR of ``--homes DIR``, which must be the
+first option. As with ``ssh``, the command continues if this process is killed.
 """
 
 import contextlib
@@ -23,12 +23,12 @@ _SSH_ERROR = 255
 """Exit code of ``ssh`` for its own errors."""
 _VALUE_OPTIONS = "BbcDEeFIiJLlmOoPpQRSWw"
 """Letters of the options of ``ssh`` that have a value, in the same word or the next."""
-_VALUE_IN_NEXT_WORD = f"-[^{_VALUE_OPTIONS}]*[{_VALUE_OPTIONS}]"
-"""An option whose value is the next word; flags may be combined with it: ``-Tp 22``."""
+_OPTION_WITH_VALUE = f"-[^{_VALUE_OPTIONS}]*([{_VALUE_OPTIONS}])(.*)"
+"""An option with a value; flags may be combined with it: ``-Tp22`` or ``-Tp 22``."""
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run the remote command and exit with its code; ``argv`` are the arguments of ``ssh``.
+    """Run the remote command of ``argv``, the arguments of ssh; exit with its code, or 255 after a signal.
 
     Raises:
         SystemExit: Always.
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         raise SystemExit(0)  # ssh prints its configuration; there is none here
     target, command, forwards = _parse_arguments(words)
     if not target or not command:
-        _fail("usage: [options] [--] user@host command")
+        _fail("expected [options] [--] user@host command")
     for text in forwards:
         _forward(text)
     user, _, host = target.rpartition("@")
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     environment = {
         "HOME": str(home),
         "LANG": "C.UTF-8",
-        # Commands installed beside this package are available on the pod.
+        # Commands that are installed beside this Python are available on the pod.
         "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
         "SHELL": "/bin/sh",
         "USER": user or "root",
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     process = subprocess.Popen(  # noqa: S603 - runs the command of the user
         ["/bin/sh", "-c", command], cwd=home, env=environment, start_new_session=True
     )
-    # Only the command keeps stdin open: writing to stdin fails once the command has ended, as with ssh.
+    # Leave stdin to the command: as with ssh, the caller cannot write to it once the command has ended.
     sys.stdin.close()
     signal.signal(signal.SIGTERM, _exit_at_once)
     try:
@@ -76,7 +76,7 @@ def _exit_at_once(number: int, frame: object) -> NoReturn:
 
 
 def disks_folder() -> Path:
-    """Return the directory in which each disk has a folder; commands make those that they use."""
+    """Return the folder of all disks; a command creates the subfolder of a disk that it uses."""
     return _folder() / "disks"
 
 
@@ -85,23 +85,23 @@ def _folder() -> Path:
 
 
 def _make_home(folder: Path, host: str) -> Path:
-    """Make the home directory of a pod, private to this user, and return it."""
+    """Create the home directory of a pod, with access for this user only, and return it."""
     for path in (folder, folder / host):
         try:
             path.mkdir(mode=0o700)
         except FileExistsError:
-            _check_private(path)
+            _make_private(path)
         except OSError as error:
-            _fail(f"cannot make {path}: {error.strerror}")
+            _fail(f"cannot create {path}: {error.strerror}")
     return folder / host
 
 
-def _check_private(folder: Path) -> None:
-    """Refuse a folder that another user may have created; make it private."""
+def _make_private(folder: Path) -> None:
+    """Refuse a folder of another user; remove the access of others to one of this user."""
     found = folder.lstat()
     is_own = not hasattr(os, "getuid") or found.st_uid == os.getuid()
     if not stat.S_ISDIR(found.st_mode) or not is_own:
-        _fail(f"{folder} is not a folder of yours: remove it, or set TMPDIR to another place")
+        _fail(f"{folder} is not a folder, or belongs to another user: remove it, or set TMPDIR or --homes")
     if found.st_mode & 0o077:
         folder.chmod(0o700)
 
@@ -127,29 +127,32 @@ def _parse_arguments(words: list[str]) -> tuple[str, str, list[str]]:
 
 
 def _take_options(words: list[str]) -> list[str]:
-    """Remove the leading options; return the values of ``-L``."""
+    """Remove the leading options from ``words``; return the values of ``-L``."""
     forwards: list[str] = []
     while words and words[0].startswith("-"):
         word = words.pop(0)
         if word == "--":
             break
-        if re.fullmatch(_VALUE_IN_NEXT_WORD, word) and words:
-            value = words.pop(0)
-            if word == "-L":
+        if option := re.fullmatch(_OPTION_WITH_VALUE, word, re.DOTALL):
+            value = option[2] or (words.pop(0) if words else "")
+            if option[1] == "L":
                 forwards.append(value)
     return forwards
 
 
 def _forward(text: str) -> None:
-    """Forward a port, as ``127.0.0.1:8000:localhost:80`` says; the pod is this machine, too."""
-    *address, local_port, host, port = text.split(":")
-    if local_port == port and host in {"localhost", "127.0.0.1"}:
-        _fail(f"port {port}: an emulated pod is this machine; choose another local port")
+    """Forward a port given like ``127.0.0.1:8000:localhost:80``; its host is reached from this machine."""
     try:
+        *address, local_port, host, port = text.split(":")
+        target = host, int(port)
+        if local_port == port and host in {"localhost", "127.0.0.1"}:
+            _fail(f"port {port} is the pod's, since an emulated pod is this machine: choose another one")
         listener = socket.create_server((address[0] if address else "127.0.0.1", int(local_port)))
+    except ValueError:
+        _fail(f"cannot forward {text!r}: write it like 8000:localhost:80")
     except OSError as error:
-        _fail(f"cannot listen to port {local_port}: {error.strerror}")
-    threading.Thread(target=_accept, args=(listener, (host, int(port))), daemon=True).start()
+        _fail(f"cannot listen for {text!r}: {error.strerror}")
+    threading.Thread(target=_accept, args=(listener, target), daemon=True).start()
 
 
 def _accept(listener: socket.socket, address: tuple[str, int]) -> None:

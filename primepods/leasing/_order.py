@@ -1,18 +1,24 @@
-"""One order of a lease: what is known about its pod, and what that costs; the budget of a lease."""
+"""One order of a lease: the knowledge about its pod, its cost, its file, its end; the budget of a lease."""
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Final, Literal
 
 from .. import errors
+from .._operations import LISTENERS
 from .._utils.clock import Clock
 from .._utils.money import money
 from ..models import Pod, PodStatus
+from ..remote import note_hosts
 from ..specs import PodSpec
+from .ledger import LeaseFile
 from .pods_api import LeaseOptions
+
+_log = logging.getLogger("primepods")
 
 
 class OrderState(Enum):
@@ -43,14 +49,16 @@ UNKNOWN: Final = {
 
 
 class PodOrder:
-    """State of one order.
+    """State of one order, its cost and its file, and what the user is told at its end.
 
     Args:
         spec: The ordered pod, with its unique name.
         clock: The client's clock.
+        file: The lease file, which need not be written yet.
 
     Attributes:
         spec: The ordered pod.
+        file: The lease file.
         state: The knowledge about the pod.
         pod_id: The id in the response to the order, or of the pod that was found by name; ``None`` if it is
             unknown or another's.
@@ -59,10 +67,12 @@ class PodOrder:
         is_kept: Whether the pod is left to the user.
         ordered_at: When it was ordered, by a clock that runs while the machine sleeps; infinity before that.
         settled_at: When it was confirmed gone, or left to sweeps; infinity before that.
+        release_error: The error that says why the pod may still be running, or ``None``.
     """
 
-    def __init__(self, spec: PodSpec, clock: Clock) -> None:
+    def __init__(self, spec: PodSpec, clock: Clock, file: LeaseFile) -> None:
         self.spec: PodSpec = spec
+        self.file: LeaseFile = file
         self.state: OrderState = OrderState.NO_POD
         self.pod_id: str | None = None
         self.pod: Pod | None = None
@@ -70,8 +80,14 @@ class PodOrder:
         self.is_kept: bool = False
         self.ordered_at: float = math.inf
         self.settled_at: float = math.inf
+        self.release_error: errors.NotReleasedError | None = None
         self._clock = clock
         self._highest_price = 0.0
+        # Ids of other pods with the unique name that are not confirmed gone yet.
+        self._others: set[str] = set()
+        # The latest error of a request that is repeated, as the end of a message.
+        self._last_failure = ""
+        self._listeners = LISTENERS.get()
 
     @property
     def is_settled(self) -> bool:
@@ -145,6 +161,89 @@ class PodOrder:
                 spent=0.0,
                 limit=max_spend,
             )
+
+    @property
+    def needs_list(self) -> bool:
+        """Whether the list is needed for the release: a pod exists or may exist."""
+        return self.state is not OrderState.NO_POD or bool(self._others)
+
+    def settle(self, failure: str | None, *, is_searched: bool) -> None:
+        """End the release: report a pod that may be running, leave the file to sweeps, or remove it.
+
+        Args:
+            failure: Why a pod may be running, or ``None``.
+            is_searched: Whether the whole list was searched for other pods with the unique name.
+        """
+        was_settled = self.is_settled
+        self.settled_at = min(self.settled_at, self._clock.boottime())
+        # After an uncertain order, the user has already got its CreateUncertainError.
+        if failure is None and self.state in {OrderState.SENT, OrderState.ANOTHERS}:
+            failure = f"{UNKNOWN[self.state]}, and no pod with this name was found"
+        if failure is not None:
+            self._report_failure(failure)
+        elif self.state is OrderState.UNCERTAIN:
+            _log.warning("whether pod %r exists is unknown: `primepods sweep` looks for it", self.name)
+            self._leave_to_sweep()
+        elif not was_settled:
+            if is_searched:
+                self.file.remove()
+            else:
+                text = "the list could not be read: `primepods sweep` looks for other pods named %r"
+                _log.warning(text, self.name)
+                self._leave_to_sweep()
+            if self.pod_id is not None and not self.is_kept:
+                _log.info("%s is confirmed gone, for about %s", self.label, money(self.spent))
+                note_hosts(removed=[self.pod_id], in_thread=True)
+                self.notify("LeaseReleased", spent=self.spent)
+
+    def give_up(self, reason: str) -> None:
+        """Report that the release has ended before it was done, if a pod may run."""
+        if self.is_kept and not self._others:
+            self._leave_to_sweep()
+        elif not self.is_settled and self.needs_list:
+            self._report_failure(f"{UNKNOWN.get(self.state, reason)}{self._last_failure}")
+
+    def _report_failure(self, reason: str) -> None:
+        """Report that the pod may be running: as an error of the lease, in the log and to ``on_event``."""
+        if self.release_error is not None:
+            return
+        # An unproven id is not named: the user could delete somebody else's pod.
+        pod_id = None if self.state is OrderState.UNPROVEN else self.pod_id
+        label, remedy = self.label, f"`client.pods.delete({pod_id!r})`"
+        if pod_id is None:
+            label, remedy = f"A pod named {self.name}", "look for that name in `pods.list()`"
+        error = errors.NotReleasedError(
+            f"{label} may be running and billed: {reason}. `primepods sweep` removes it, or {remedy}.",
+            pod_id=pod_id,
+            name=self.name,
+            price_hr=None if pod_id is None else self.price_hr,
+        )
+        self.release_error = error
+        _log.error("%s", error, extra={"pod_id": pod_id, "pod_name": self.name})
+        self._notify("ReleaseFailed", pod_id=pod_id, price_hr=error.price_hr)
+        self._leave_to_sweep()
+
+    def keep(self) -> None:
+        """Leave the pod to the user; the file stays until the list was searched for others with its name."""
+        self.is_kept = True
+        self.file.update(is_kept=True)
+        self.notify("LeaseKept")
+
+    def _leave_to_sweep(self) -> None:
+        self.file.update(given_up=True)
+        self.file.close()
+
+    def notify(self, kind: str, **fields: float) -> None:
+        """Report an event of the lease to ``on_event``, by the name of its class."""
+        if self.pod is not None:
+            price_hr, seconds = self.price_hr, self.seconds
+            self._notify(kind, pod_id=self.pod.id, price_hr=price_hr, seconds=seconds, **fields)
+
+    def _notify(self, kind: str, **fields: object) -> None:
+        if self._listeners is not None:
+            from .. import events  # noqa: PLC0415 - loaded with the first on_event
+
+            self._listeners.notify(getattr(events, kind)(name=self.name, **fields))
 
 
 class Budget:

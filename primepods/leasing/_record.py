@@ -111,9 +111,9 @@ class LeaseRecord:
         return _process_start(self.pid) != self.process_start
 
     def to_line(self) -> bytes:
-        """Return the line of a file. It starts with a newline, so that a truncated line does not spoil it."""
+        """Return the line of a file."""
         data = {"version": _VERSION, **attrs.asdict(self), "ordered_at": self.ordered_at.isoformat()}
-        return b"\n" + json.dumps(data).encode()
+        return json.dumps(data).encode()
 
 
 def parse_record(text: bytes) -> LeaseRecord:

@@ -6,14 +6,14 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final, Self
 
 import attrs
 
 from .. import errors
-from .._operations import LISTENERS
-from .._utils.money import money
+from .._utils.clock import Timeout, doubled
 from .._utils.unique_names import is_same_name, unique_name
 from ..config import lease_folder
 from ..errors import PrimePodsError
@@ -21,7 +21,6 @@ from ..models import PodChange
 from ..remote import AsyncRemote, HostEntry, note_hosts, wait_for_login
 from ..specs import PodSpec
 from ..waiting import APPEAR_GRACE
-from ._deletion import Deletion, retry_delay
 from ._order import UNKNOWN, OrderState, PodOrder
 from ._record import as_time, new_record, this_process
 from .ledger import LeaseFile
@@ -40,6 +39,15 @@ _log = logging.getLogger("primepods")
 
 # Min seconds between two log messages about a pod that cannot be used or released.
 _LOG_INTERVAL: Final = 60.0
+# Seconds to confirm that a pod is gone, after the release was interrupted.
+_HURRIED_TIMEOUT: Final = 10.0
+_HURRIED_INTERVAL: Final = 1.0
+# Seconds after which an accepted deletion is first sent again, if the pod is neither deleting nor terminated.
+_RESEND_AFTER: Final = 60.0
+# Seconds between two looks for a pod that is taken over, and was just ordered.
+_LOOK_AGAIN_AFTER: Final = 2.0
+_MIN_BACKOFF: Final = 0.25
+_MAX_BACKOFF: Final = 10.0
 
 
 class Rental(PodOrder):
@@ -55,26 +63,17 @@ class Rental(PodOrder):
 
     Attributes:
         client: The client of the team that pays.
-        file: The lease file.
-        release_error: The error that says why the pod may still be running, or ``None``.
-        deletion: Deletes its pods.
     """
 
     def __init__(self, client: TeamClient, spec: PodSpec, options: LeaseOptions, file: LeaseFile) -> None:
-        super().__init__(spec, client.settings.clock)
+        super().__init__(spec, client.settings.clock, file)
         self.client: TeamClient = client
-        self.file: LeaseFile = file
-        self.release_error: errors.NotReleasedError | None = None
-        self.deletion: Deletion = Deletion(client, options, self._note_failure)
         self._options = options
-        # Ids of other pods with the unique name that are not confirmed gone yet.
-        self._others: set[str] = set()
-        # Result of the search for the pod by its name, for messages.
-        self._shown = "the list does not show it"
-        # The latest error of a request that is repeated, as the end of a message.
-        self._last_failure = ""
         self._logged_at = -math.inf
-        self._listeners = LISTENERS.get()
+        # Of the deletion in progress: when it was accepted and hurried, and the wait for its end.
+        self._accepted_at = math.inf
+        self._hurried_at = math.inf
+        self._confirmation: Timeout | None = None
 
     @classmethod
     async def prepare(cls, client: TeamClient, spec: PodSpec, options: LeaseOptions) -> Self:
@@ -104,8 +103,7 @@ class Rental(PodOrder):
             PrimePodsError: The pod is gone, or the API does not respond.
         """
         record = self.file.record
-        self.pod_id = record.pod_id
-        self.state = OrderState.UNPROVEN if self.pod_id else OrderState.UNCERTAIN
+        self.pod_id, self.state = record.pod_id, OrderState.UNCERTAIN
         self.note_price(record.price_hr)
         # First, since the pod costs money even if this is cancelled, or the API does not respond.
         self._count_from(record.ordered_at)
@@ -118,19 +116,17 @@ class Rental(PodOrder):
                     f"and {shown}. `primepods sweep` deletes it if it appears.",
                     name=record.name,
                 )
-            self._others |= {row.id for row in found[1:]}
-            self.pod_id, self.state = found[0].id, OrderState.UNPROVEN
+            self.pod_id = found[0].id
             # `_note_id` would record the time of a new order.
             await self._update_file(pod_id=self.pod_id)
-        failures = 0
+        self.state = OrderState.UNPROVEN
         while self.pod is None:
             try:
                 self.pod = await self.client.pods.get(str(self.pod_id))
             except errors.NotFoundError:
                 if was_shown or self._clock.boottime() - self.ordered_at >= APPEAR_GRACE:
                     raise
-                failures += 1
-                await self._clock.sleep(retry_delay(failures))
+                await self._clock.sleep(_LOOK_AGAIN_AFTER)
             self._count_from(record.ordered_at)  # again, as the server's time is known now
         self.note_price(self.pod.price_hr)
 
@@ -165,12 +161,10 @@ class Rental(PodOrder):
     async def _note_id(self, pod_id: str) -> None:
         """Record the id in a response that has the order's unique name."""
         self.pod_id, self.state = pod_id, OrderState.UNPROVEN
-        changes: dict[str, Any] = {"pod_id": pod_id, "price_hr": self.price_hr}
-        server_time = self.client.server_clock.now()
-        if server_time is not None:
-            # The server's time may have been unknown when the file was written.
-            changes["ordered_at"] = as_time(server_time)
-        await self._update_file(**changes)
+        # The server's time may have been unknown when the file was written.
+        now = self.client.server_clock.now()
+        ordered_at = self.file.record.ordered_at if now is None else as_time(now)
+        await self._update_file(pod_id=pod_id, price_hr=self.price_hr, ordered_at=ordered_at)
 
     async def _update_file(self, **changes: Any) -> None:
         await asyncio.to_thread(self.file.update, **changes)
@@ -239,6 +233,7 @@ class Rental(PodOrder):
             return []
         pod_id, client, failures = str(self.pod_id), self.client, 0
         name: str | None = None
+        problem = "is neither used nor deleted while nothing shows its name"
         try:
             async with self._clock.timeout_at(ends_at):
                 while True:
@@ -249,13 +244,12 @@ class Rental(PodOrder):
                         name = shown.get(pod_id) or (await client.pods.get(pod_id)).name
                         break
                     except (PrimePodsError, ValueError) as exc:
-                        self._note_failure(exc, "is neither used nor deleted while nothing shows its name")
                         is_missing = isinstance(exc, errors.NotFoundError)
-                    if is_missing and has_ended(self.name, pod_id, await read_ended_pods(client.pods)):
-                        self.state = OrderState.ENDED
-                        return listed
-                    failures += 1
-                    await self._clock.sleep(retry_delay(failures))
+                        if is_missing and has_ended(self.name, pod_id, await read_ended_pods(client.pods)):
+                            self.state = OrderState.ENDED
+                            return listed
+                        failures += 1
+                        await self._retry_later(exc, failures, problem, ends_at)
         except TimeoutError:
             raise errors.WaitTimeoutError(
                 f"{self.label} is not used, since it may be another's: neither the list nor `get` has shown "
@@ -272,17 +266,14 @@ class Rental(PodOrder):
             await self._update_file(pod_id=None)
         return listed
 
-    @property
-    def needs_list(self) -> bool:
-        """Whether the list is needed for the release: a pod exists or may exist."""
-        return self.state is not OrderState.NO_POD or bool(self._others)
-
     async def delete_own(self) -> str | None:
         """Delete the ordered pod, unless it is another's or nothing shows whose; return why it may run."""
+        if self.is_settled or self.is_kept:
+            return None
         ends_at = self._clock.time() + self._options.release_timeout
         if self.state is OrderState.SENT:
-            found, self._shown = await find_named(self.client.listed, self.name, self._clock)
-            self._others |= {row.id for row in found}
+            found, _ = await find_named(self.client.listed, self.name, self._clock)
+            self._note_others(found)
         try:
             await self._identify(ends_at)
         except PrimePodsError:
@@ -317,96 +308,55 @@ class Rental(PodOrder):
 
     async def _delete(self, pod_id: str, ends_at: float) -> str | None:
         """Delete a pod and confirm that it is gone; return why it may be running."""
-        self._last_failure = ""
-        failure = await self.deletion.run(pod_id, ends_at)
-        return failure and f"{failure}{self._last_failure}"
+        pods, clock, options = self.client.pods, self._clock, self._options
+        self._accepted_at, self._last_failure = math.inf, ""
+        failures, resend_after = 0, _RESEND_AFTER
 
-    def _note_failure(self, error: Exception, problem: str = "is not released yet") -> None:
-        """Log why the pod is not used or released yet: the first failure, then at most one a minute."""
+        def last_moment() -> float:
+            return min(ends_at, max(self._accepted_at, self._hurried_at) + _HURRIED_TIMEOUT)
+
+        while clock.time() < last_moment():
+            try:
+                if self._accepted_at == math.inf:
+                    async with clock.timeout_at(ends_at):
+                        await pods.delete(pod_id, missing_ok=True)
+                    self._accepted_at = clock.time()
+                is_hurried = self._hurried_at < math.inf
+                interval = min(options.interval, _HURRIED_INTERVAL) if is_hurried else options.interval
+                async with clock.timeout_at(last_moment()) as self._confirmation:
+                    await pods.wait_gone(pod_id, timeout=resend_after, interval=interval)
+            except errors.WaitTimeoutError as exc:
+                # The next wait starts from nothing. Under a rate limit, it may need minutes to see the end.
+                resend_after *= 2
+                status = exc.statuses.get(pod_id)
+                if status is not None and not (status.status and status.status.is_ending):
+                    # The API has lost the deletion that it accepted.
+                    self._accepted_at = math.inf
+            except (PrimePodsError, ValueError) as exc:
+                # ValueError: the list shows an id for which no request is possible.
+                failures += 1
+                await self._retry_later(exc, failures, "is not released yet", last_moment())
+            except TimeoutError:
+                continue  # It was hurried, or the time is over: see the loop's condition.
+            else:
+                return None
+        is_accepted = self._accepted_at < math.inf
+        problem = "was accepted, but it is not gone" if is_accepted else "is not accepted"
+        return f"its deletion {problem} in time{self._last_failure}"
+
+    def hurry(self) -> None:
+        """Limit the confirmation of an accepted deletion to 10 seconds from now, and poll every second."""
+        self._hurried_at = self._clock.time()
+        if self._confirmation is not None:
+            # The next wait ends earlier, and polls more often. RuntimeError: this one has ended.
+            with suppress(RuntimeError):
+                self._confirmation.reschedule(self._hurried_at)
+
+    async def _retry_later(self, error: Exception, failures: int, problem: str, ends_at: float) -> None:
+        """Log an error, the first and then at most one a minute, and sleep until the next attempt."""
         self._last_failure = f"; the last failure: {str(error).rstrip('.')}"
         if self._clock.time() >= self._logged_at + _LOG_INTERVAL:
             self._logged_at = self._clock.time()
             _log.warning("%s %s: %s", self.label, problem, error)
-
-    def settle(self, failure: str | None, *, is_searched: bool) -> None:
-        """End the release: report a pod that may be running, leave the file to sweeps, or remove it.
-
-        Args:
-            failure: Why a pod may be running, or ``None``.
-            is_searched: Whether the whole list was searched for other pods with the unique name.
-        """
-        was_settled = self.is_settled
-        self.settled_at = min(self.settled_at, self._clock.boottime())
-        # After an uncertain order, the user has already got its CreateUncertainError.
-        if failure is None and self.state in {OrderState.SENT, OrderState.ANOTHERS}:
-            failure = f"{UNKNOWN[self.state]}, and {self._shown}"
-        if failure is not None:
-            self._report_failure(failure)
-            return
-        if self.state is OrderState.UNCERTAIN:
-            _log.warning("whether pod %r exists is unknown: `primepods sweep` looks for it", self.name)
-            self._leave_to_sweep()
-            return
-        if was_settled:
-            return
-        if is_searched:
-            self.file.remove()
-        else:
-            text = "the list could not be read: `primepods sweep` looks for other pods named %r"
-            _log.warning(text, self.name)
-            self._leave_to_sweep()
-        if self.is_kept:
-            return
-        if self.pod_id is not None:
-            _log.info("%s is confirmed gone, for about %s", self.label, money(self.spent))
-            note_hosts(removed=[self.pod_id], in_thread=True)
-        self.notify("LeaseReleased", spent=self.spent)
-
-    def give_up(self, reason: str) -> None:
-        """Report that the release has ended before it was done, if a pod may run."""
-        if self.is_kept and not self._others:
-            self._leave_to_sweep()
-        elif not self.is_settled and self.needs_list:
-            self._report_failure(f"{UNKNOWN.get(self.state, reason)}{self._last_failure}")
-
-    def _report_failure(self, reason: str) -> None:
-        """Report that the pod may be running: as an error of the lease, in the log and to ``on_event``."""
-        if self.release_error is not None:
-            return
-        # An unproven id is not named: the user could delete somebody else's pod.
-        pod_id = None if self.state is OrderState.UNPROVEN else self.pod_id
-        label, remedy = self.label, f"`client.pods.delete({pod_id!r})`"
-        if pod_id is None:
-            label, remedy = f"A pod named {self.name}", "look for that name in `pods.list()`"
-        error = errors.NotReleasedError(
-            f"{label} may be running and billed: {reason}. `primepods sweep` removes it, or {remedy}.",
-            pod_id=pod_id,
-            name=self.name,
-            price_hr=None if pod_id is None else self.price_hr,
-        )
-        self.release_error = error
-        _log.error("%s", error, extra={"pod_id": pod_id, "pod_name": self.name})
-        self._notify("ReleaseFailed", pod_id=pod_id, price_hr=error.price_hr)
-        self._leave_to_sweep()
-
-    def keep(self) -> None:
-        """Leave the pod to the user; the file stays until the list was searched for others with its name."""
-        self.is_kept = True
-        self.file.update(is_kept=True)
-        self.notify("LeaseKept")
-
-    def _leave_to_sweep(self) -> None:
-        self.file.update(given_up=True)
-        self.file.close()
-
-    def notify(self, kind: str, **fields: float) -> None:
-        """Report an event of the lease to ``on_event``, by the name of its class."""
-        if self.pod is not None:
-            fields |= {"price_hr": self.price_hr, "seconds": self.seconds}
-            self._notify(kind, pod_id=self.pod.id, **fields)
-
-    def _notify(self, kind: str, **fields: object) -> None:
-        if self._listeners is not None:
-            from .. import events  # noqa: PLC0415 - loaded with the first on_event
-
-            self._listeners.notify(getattr(events, kind)(name=self.name, **fields))
+        delay = doubled(_MIN_BACKOFF, times=failures, maximum=_MAX_BACKOFF)
+        await self._clock.sleep(max(0.0, min(delay, ends_at - self._clock.time())))

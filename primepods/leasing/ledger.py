@@ -7,7 +7,6 @@ open files, because they would keep the locks after the end of the parent.
 
 from __future__ import annotations
 
-import errno
 import logging
 import math
 import os
@@ -20,15 +19,11 @@ from typing import Any, Final, Self
 
 import attrs
 
+from .._files import append_line, lock, sync_folder
 from .._utils.unique_names import unique_name
 from ..config import Settings
 from ..errors import ConfigError
 from ._record import LeaseRecord, new_record, parse_record
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment,unused-ignore]  # on other systems, it is a module
 
 log: Final = logging.getLogger("primepods")
 
@@ -36,7 +31,6 @@ _SUFFIX: Final = ".json"
 _DRAFT: Final = ".draft"
 # Flag with which opening a pipe does not block.
 _NONBLOCK: Final[int] = getattr(os, "O_NONBLOCK", 0)
-_NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 _MAX_SIZE: Final = 65_536
 # Seconds; writing a draft takes milliseconds, so the process of an older draft has died.
 _MAX_DRAFT_AGE: Final = 24 * 3600.0
@@ -69,13 +63,6 @@ class LeaseFile:
         return cls(folder.absolute() / f"{os.urandom(8).hex()}{_SUFFIX}", record)
 
     @classmethod
-    def create(cls, folder: Path, record: LeaseRecord) -> Self:
-        """Return a new file that is written; see :meth:`write`."""
-        file = cls.new(folder, record)
-        file.write()
-        return file
-
-    @classmethod
     def claim(cls, path: Path) -> Self | None:
         """Lock the file of an ended process, and return it; ``None`` if the process still runs or it is gone.
 
@@ -89,7 +76,7 @@ class LeaseFile:
             return None
         file: Self | None = None
         try:
-            is_locked = _lock(descriptor)
+            is_locked = lock(descriptor)
             # Another sweep may have removed the file before it was locked here.
             if is_locked is not False and os.fstat(descriptor).st_nlink > 0:
                 record = parse_record(_read(descriptor))
@@ -100,43 +87,36 @@ class LeaseFile:
                 os.close(descriptor)
         return file
 
-    def write(self) -> None:
+    def write(self) -> Self:
         """Write the file: a draft that is complete, locked and synced gets its name, which is synced, too.
 
         Raises:
             ConfigError: The folder cannot be written. No file is left.
         """
+        folder, draft = self.path.parent, self.path.with_suffix(_DRAFT)
         try:
             with self._writing:
                 if self._is_own:
-                    self._write()
+                    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+                    self._descriptor = os.open(draft, flags, 0o600)
+                    lock(self._descriptor)
+                    append_line(self._descriptor, self.record.to_line())
+                    if os.name == "nt":
+                        # On Windows, an open file cannot be renamed.
+                        self.close()
+                    draft.replace(self.path)
+                    sync_folder(folder)
         except OSError as exc:
             self.remove()
+            with suppress(OSError):
+                draft.unlink()
             raise ConfigError(
-                f"The folder {self.path.parent} cannot be written ({exc.strerror}): nothing was rented, "
+                f"The folder {folder} cannot be written ({exc.strerror}): nothing was rented, "
                 "since the pod could be forgotten. Make it writable, or set PRIMEPODS_STATE_DIR to another "
                 "folder."
             ) from None
-
-    def _write(self) -> None:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = self.path.with_suffix(_DRAFT)
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-        descriptor = os.open(draft, flags, 0o600)
-        try:
-            _lock(descriptor)
-            _append(descriptor, self.record)
-            if fcntl is None:
-                # On systems without these locks (Windows), an open file cannot be renamed.
-                os.close(descriptor)
-                descriptor = -1
-            draft.replace(self.path)
-        except BaseException:
-            _close(descriptor)
-            draft.unlink(missing_ok=True)
-            raise
-        self._descriptor = descriptor
-        sync_folder(self.path.parent)
+        return self
 
     def update(self, **changes: Any) -> None:
         """Append changed fields; log a failure: the earlier lines stay."""
@@ -146,11 +126,11 @@ class LeaseFile:
             self.record = attrs.evolve(self.record, **changes)
             try:
                 if self._descriptor >= 0:
-                    _append(self._descriptor, self.record)
+                    append_line(self._descriptor, self.record.to_line())
                 else:
                     # Not created: a sweep may have removed it, since it was closed.
                     with self.path.open("r+b") as file:
-                        _append(file.fileno(), self.record)
+                        append_line(file.fileno(), self.record.to_line())
             except OSError as exc:
                 self._warn("cannot be written safely", exc)
 
@@ -175,23 +155,11 @@ class LeaseFile:
     def close(self) -> None:
         """Release the lock, so that a sweep can claim the file."""
         descriptor, self._descriptor = self._descriptor, -1
-        _close(descriptor)
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def _warn(self, problem: str, error: OSError) -> None:
         log.warning("the file %s of pod %r %s: %s", self.path, self.record.name, problem, error)
-
-
-def _close(descriptor: int) -> None:
-    if descriptor >= 0:
-        os.close(descriptor)
-
-
-def _append(descriptor: int, record: LeaseRecord) -> None:
-    # os.write may write only a part on a full disk, without an error.
-    with open(descriptor, "wb", closefd=False) as file:
-        file.seek(0, os.SEEK_END)
-        file.write(record.to_line())
-    os.fsync(descriptor)
 
 
 def _read(descriptor: int) -> bytes:
@@ -208,38 +176,6 @@ def _read(descriptor: int) -> bytes:
     if len(text) > _MAX_SIZE:
         raise ValueError(f"it is longer than {_MAX_SIZE} bytes")
     return text
-
-
-def _lock(descriptor: int) -> bool | None:
-    """Lock an open file; return whether it is locked now, or ``None`` where files cannot be locked.
-
-    The operating system releases the lock when the process ends, however it ends.
-    """
-    if fcntl is None:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as exc:
-        if exc.errno not in _NO_LOCKS:
-            raise
-        return None
-    return True
-
-
-def sync_folder(folder: Path) -> None:
-    """Sync the folder, so that a new name survives a power failure."""
-    if fcntl is None:
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    except OSError as exc:
-        if exc.errno not in _NO_LOCKS:
-            raise
-    finally:
-        os.close(descriptor)
 
 
 _open_files: weakref.WeakSet[LeaseFile] = weakref.WeakSet()
@@ -259,7 +195,7 @@ class Ledger:
     """Content of the folder of leases.
 
     Attributes:
-        records: The record of each file, including drafts whose process died before it renamed them.
+        records: The record of each file.
         unreadable: The reason for each file that cannot be read; such a file may be the record of a pod.
     """
 
@@ -268,7 +204,7 @@ class Ledger:
 
 
 def read_ledger(folder: Path, now: float = -math.inf) -> Ledger:
-    """Read all files of leases, and remove drafts that were cut a day ago: their processes were killed.
+    """Read all files of leases, and remove drafts of a day ago: nothing was ordered before they got a name.
 
     Args:
         folder: The folder.
@@ -288,17 +224,17 @@ def read_ledger(folder: Path, now: float = -math.inf) -> Ledger:
             "readable, or set PRIMEPODS_STATE_DIR to the folder that was used."
         ) from None
     for path in paths:
+        if path.suffix == _DRAFT:
+            with suppress(OSError):
+                if now - path.stat().st_mtime > _MAX_DRAFT_AGE:
+                    path.unlink()
+            continue
         try:
             ledger.records[path] = _read_record(path)
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as exc:
-            if path.suffix == _SUFFIX:
-                ledger.unreadable[path] = str(exc)
-            elif isinstance(exc, ValueError):
-                with suppress(OSError):
-                    if now - path.stat().st_mtime > _MAX_DRAFT_AGE:
-                        path.unlink()
+            ledger.unreadable[path] = str(exc)
     return ledger
 
 
@@ -317,16 +253,14 @@ def probe_folder(folder: Path, settings: Settings) -> bool:
         ConfigError: The folder cannot be written.
     """
     folder_existed = folder.exists()
-    file = LeaseFile.create(folder, new_record(unique_name("trial", settings.clock.random), settings))
+    record = new_record(unique_name("trial", settings.clock.random), settings)
+    file = LeaseFile.new(folder, record).write()
     try:
-        is_locked_while_open = LeaseFile.claim(file.path) is None
-        file.close()
-        claimed_after_close = LeaseFile.claim(file.path)
-        if claimed_after_close is not None:
-            claimed_after_close.close()
+        with file.path.open("r+b") as other:
+            has_locks = lock(other.fileno()) is False
     finally:
         file.remove()
     if not folder_existed:
         with suppress(OSError):  # not empty: a lease has begun meanwhile
             folder.rmdir()
-    return is_locked_while_open and claimed_after_close is not None
+    return has_locks

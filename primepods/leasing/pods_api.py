@@ -17,13 +17,7 @@ from .._operations import empty_context
 from .._utils.arguments import check_amount
 from .._utils.clock import Clock, ServerClock, doubled
 from .._utils.unique_names import is_same_name
-from ..errors import (
-    AuthenticationError,
-    ClientClosedError,
-    PermissionDeniedError,
-    PrimePodsError,
-    ProtocolError,
-)
+from ..errors import ClientClosedError, PrimePodsError, ProtocolError
 from ..models import HistoryRecord, Page, Pod, PodState, PodStatus
 
 if TYPE_CHECKING:
@@ -35,14 +29,10 @@ if TYPE_CHECKING:
 
 log: logging.Logger = logging.getLogger("primepods")
 
-KEY_REJECTIONS: Final = (AuthenticationError, PermissionDeniedError)
-"""Rejections of the key: a gateway that repeats an order gets them both times, so there is no pod."""
 LOOKUP_TIMEOUT: Final = 20.0
 """Seconds to search for the pod of an order that got no usable response."""
 LIST_TIMEOUT: Final = 10.0
 """Seconds to read the list of pods once."""
-APPEARS_WITHIN: Final = 600.0
-"""Seconds after its order in which a pod may appear, even after a 404 or an empty list."""
 _MIN_BACKOFF: Final = 0.5
 _MAX_BACKOFF: Final = 5.0
 # Max number of history records that are searched, the latest first.
@@ -59,23 +49,25 @@ _READ_AGAIN_AFTER: Final = 5.0
 
 
 @attrs.frozen
-class ListedPod:
-    """A row of the list of pods: its id and name show whose it is, even if the rest cannot be read.
+class BareRow:
+    """A row of a list of which only id and name can be read: they show whose it is.
 
     Attributes:
-        id: The pod's id.
-        name: Its name; ``None`` if the row has none that is text.
-        pod: The whole row; ``None`` if another field cannot be read.
+        id: The id.
+        name: The name; ``None`` if the row has none that is text.
+        price_hr: Unknown.
+        created_at: Unknown.
     """
 
     id: str
     name: str | None
-    pod: Pod | None
+    price_hr: None = None
+    created_at: None = None
 
 
+ListedPod: TypeAlias = Pod | BareRow
 Listing: TypeAlias = tuple[list[ListedPod], bool]
 """The listed pods, and whether the list is complete."""
-ListPods: TypeAlias = "Callable[[], AsyncPager[ListedPod]]"
 
 
 class _Named(Protocol):
@@ -166,7 +158,7 @@ class TeamClient:
     """
 
     pods: PodsAPI
-    listed: ListPods
+    listed: Callable[[], AsyncPager[ListedPod]]
     allow: Callable[[PodSpec], Awaitable[None]]
     order: Callable[[PodSpec, Callable[[str], Awaitable[None]]], Coroutine[Any, Any, list[Pod]]]
     settings: Settings

@@ -113,7 +113,6 @@ class LeaseSupervisor:
             ConfigError: The file is another account's. It stays as it is.
         """
         if reason := file.record.foreign_reason(self._orders[0][0].settings):
-            file.close()
             raise errors.ConfigError(
                 f"The pod {file.record.name} is not taken over, and may be billed: {reason}. Use the key "
                 "and the address that rented it."
@@ -216,7 +215,7 @@ class LeaseSupervisor:
                 text = "%s is being deleted: if interrupted again, it may be left running"
                 _log.warning(text, self.rentals[-1].label)
             for rental in self.rentals:
-                rental.deletion.hurry()
+                rental.hurry()
         self.end()
         self._interrupted_at = now
         if self.is_ready and not was_ending:
@@ -238,15 +237,14 @@ class LeaseSupervisor:
                 self.interrupt()
             self.end()
             while (error := await self._run_phase(self._release(*reversed(self.rentals)))) is not None:
-                if not self.has_begun_in_this_process:
-                    break
-                if self._has_given_up:
-                    self._give_up("its release was interrupted")
-                    break
-                if not isinstance(error, _INTERRUPTS):
-                    self._give_up(f"its release failed with {error!r}")
-                    break
-                self.interrupt()
+                was_interrupted = isinstance(error, _INTERRUPTS)
+                if was_interrupted and not self._has_given_up:
+                    self.interrupt()
+                    continue
+                if self.has_begun_in_this_process:
+                    end = "was interrupted" if was_interrupted else f"failed with {error!r}"
+                    self._give_up(f"its release {end}")
+                break
             if self.disk_note is not None:
                 _log.info("%s", self.disk_note)
             if self.rentals and self.release_error is None:
@@ -382,19 +380,15 @@ class LeaseSupervisor:
 
     async def _release(self, *rentals: Rental) -> None:
         """The second phase, also for one failed spec: delete the pods, then others that have their names."""
-        failures: dict[Rental, str | None] = {}
-        for rental in rentals:
-            if not rental.is_settled and not rental.is_kept:
-                failures[rental] = await rental.delete_own()
+        is_list_needed = any(rental.needs_list for rental in rentals)
         listings: dict[str | None, Listing] = {}
         for rental in rentals:
-            team_id = rental.client.settings.team_id
-            is_needed = rental.needs_list
-            if team_id not in listings and any(each.needs_list for each in rentals):
+            failure, client = await rental.delete_own(), rental.client
+            team_id = client.settings.team_id
+            if is_list_needed and team_id not in listings:
                 # After an interruption, all of the release may last 10 s.
                 started_at = self._interrupted_at if self._interruptions else self._clock.time()
-                ends_at = started_at + LIST_TIMEOUT
-                listings[team_id] = await rental.client.shared_list.read(rental.client, ends_at)
-            listed, is_complete = listings.get(team_id, ([], False))
-            failure = await rental.delete_others(listed) or failures.get(rental)
-            rental.settle(failure, is_searched=is_complete or not is_needed)
+                listings[team_id] = await client.shared_list.read(client, started_at + LIST_TIMEOUT)
+            listed, is_complete = listings.get(team_id, ([], True))
+            failure = await rental.delete_others(listed) or failure
+            rental.settle(failure, is_searched=is_complete or not rental.needs_list)

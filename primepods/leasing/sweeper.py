@@ -16,19 +16,14 @@ from .._utils.text import quote
 from .._utils.unique_names import expiry_of, is_same_name
 from ..config import lease_folder
 from ..errors import ConfigError, CreateUncertainError, NotFoundError, PrimePodsError
+from ..models import HistoryRecord
 from ._record import LeaseRecord, as_time
 from .ledger import LeaseFile, Ledger, read_ledger
-from .pods_api import (
-    APPEARS_WITHIN,
-    ListedPod,
-    TeamClient,
-    confirmed_time,
-    find_named,
-    has_ended,
-    read_ended_pods,
-)
+from .pods_api import ListedPod, TeamClient, confirmed_time, has_ended, read_ended_pods
 from .sweep import OrphanedPod, SkippedLease, Sweep
 
+# Seconds after its order in which a pod may appear, even after a 404 or an empty list.
+_APPEARS_WITHIN: Final = 600.0
 # Seconds after its expiry in which a pod's own lease may still delete it.
 _EXPIRED_MARGIN: Final = 900.0
 _RELEASE_TIMEOUT: Final = 600.0
@@ -42,7 +37,7 @@ class _Orphan:
 
     Attributes:
         file: The locked file of the lease, if there is one.
-        pods: Its pods; several if a gateway has sent the order twice.
+        pods: Its pods; several if a gateway has sent the order twice, and none if all have ended.
         is_listed: Whether the list shows the pods.
     """
 
@@ -98,13 +93,10 @@ class Sweeper:
         recorded = [*before.values(), *records.values()]
         outcomes: dict[str, PrimePodsError | None] = {}
         try:
-            orphans, ended = await self._find_recorded({} if self.expired else records, dry_run=dry_run)
+            orphans = await self._find_recorded({} if self.expired else records, dry_run=dry_run)
             orphans += self._find_by_name(listed, recorded)
             chosen = [orphan for orphan in orphans if self._is_chosen(orphan)]
             if not dry_run:
-                # An incomplete list may lack another pod with the name.
-                for file in ended if self._list_error is None else ():
-                    file.remove()
                 for outcome in await map_bounded(self._delete, chosen, self.client.settings.max_concurrency):
                     outcomes |= outcome
         finally:
@@ -162,8 +154,7 @@ class Sweeper:
         for row in listed:
             expires_at = expiry_of(row.name)
             has_expired = expires_at is not None and self._now >= expires_at + _EXPIRED_MARGIN
-            created_at = None if row.pod is None else row.pod.created_at
-            if not self._matches(row.name, created_at) or (self.expired and not has_expired):
+            if not self._matches(row.name, row.created_at) or (self.expired and not has_expired):
                 continue
             named = (each for each in recorded if each.pod_id == row.id or is_same_name(each.name, row.name))
             record = next(named, None)
@@ -172,18 +163,15 @@ class Sweeper:
                     process = f"its process {record.pid} still runs: end it, then sweep again"
                     self._skip(record, f"it has expired, but {process}")
             elif expires_at is None or has_expired:
-                found.append(
-                    _Orphan(None, (OrphanedPod(**_describe(row), created_at=created_at),), is_listed=True)
-                )
+                pod = OrphanedPod(**_describe(row), created_at=row.created_at)
+                found.append(_Orphan(None, (pod,), is_listed=True))
             else:
                 until = as_time(expires_at)
                 self._skip(row, f"its name says that its lease, on another machine, lasts until {until}")
         return found
 
-    async def _find_recorded(
-        self, records: Mapping[Path, LeaseRecord], *, dry_run: bool
-    ) -> tuple[list[_Orphan], list[LeaseFile]]:
-        """Return the leases of dead processes whose pods run, or may run, and the files of ended pods."""
+    async def _find_recorded(self, records: Mapping[Path, LeaseRecord], *, dry_run: bool) -> list[_Orphan]:
+        """Return the leases of dead processes: those whose pods run, may run, or have ended."""
         for path, record in records.items():
             if self._matches(record.name, record.ordered_at):
                 self._claim(path, record)
@@ -195,33 +183,28 @@ class Sweeper:
         # ended, such as the second pod of an order that a gateway has sent twice.
         listed = await self._read_list() if self._claimed else []
         orphans: list[_Orphan] = []
-        ended: list[LeaseFile] = []
-        unlisted: list[LeaseFile] = []
+        ended_pods: list[HistoryRecord] | None = None
         for file in self._claimed:
             record = file.record
-            pods = [row for row in listed if is_same_name(record.name, row.name)]
-            if record.is_kept:
-                pods = [row for row in pods if row.id != record.pod_id]
+            kept_id = record.pod_id if record.is_kept else None
+            pods = [row for row in listed if is_same_name(record.name, row.name) and row.id != kept_id]
             other = next((row for row in listed if row.id == record.pod_id), None)
-            if pods:
-                rows = tuple(OrphanedPod(**_describe(row), created_at=record.ordered_at) for row in pods)
-                orphans.append(_Orphan(file, rows, is_listed=True))
-            elif record.is_kept:
-                ended.append(file)
-            elif other is None:
-                unlisted.append(file)
-            else:
+            if pods or record.is_kept:
+                found = tuple(OrphanedPod(**_describe(row), created_at=record.ordered_at) for row in pods)
+                orphans.append(_Orphan(file, found, is_listed=True))
+                continue
+            if other is not None:
                 shown = "no name" if other.name is None else f"another name, {quote(other.name)}"
                 self._skip(
                     record,
                     f"the API shows pod {other.id} with {shown}: it may be somebody else's. If it is not, "
                     f"delete it by its id, and remove {file.path}",
                 )
-        ended_pods = await read_ended_pods(self.client.pods) if unlisted else []
-        for file in unlisted:
-            record = file.record
+                continue
+            if ended_pods is None:
+                ended_pods = await read_ended_pods(self.client.pods)
             if has_ended(record.name, record.pod_id, ended_pods):
-                ended.append(file)
+                orphans.append(_Orphan(file, (), is_listed=False))
             elif record.pod_id is None and not self._may_appear(record):
                 self._skip(
                     record,
@@ -231,7 +214,7 @@ class Sweeper:
             else:
                 pod = OrphanedPod(**_describe(record), created_at=record.ordered_at)
                 orphans.append(_Orphan(file, (pod,), is_listed=False))
-        return orphans, ended
+        return orphans
 
     def _claim(self, path: Path, record: LeaseRecord) -> None:
         """Lock the file of a process that has ended; skip it otherwise."""
@@ -258,7 +241,7 @@ class Sweeper:
 
     def _may_appear(self, record: LeaseRecord) -> bool:
         """Return whether the order is so recent that its pod may not be visible yet."""
-        return self._now - record.ordered_at.timestamp() < APPEARS_WITHIN
+        return self._now - record.ordered_at.timestamp() < _APPEARS_WITHIN
 
     def _matches(self, name: str | None, since: datetime | None) -> bool:
         """Return whether a pod of this name, ordered at that time, has the sweep's prefix and age."""
@@ -280,19 +263,15 @@ class Sweeper:
 
         The keys are ids, or the name if no id is known.
         """
-        name = str(orphan.pods[0].name)
-        pod_ids = [pod.pod_id for pod in orphan.pods if pod.pod_id is not None]
-        if not pod_ids:
-            try:
-                found, result = await find_named(self.client.listed, name, self.client.settings.clock)
-            except PrimePodsError as exc:
-                return {name: exc}
-            if not found:
-                text = f"Whether the pod {name!r} exists is unknown: {result}. Sweep again: it may appear."
-                return {name: CreateUncertainError(text, name=name)}
-            pod_ids = [row.id for row in found]
-        outcome = {pod_id: await self._delete_pod(pod_id, orphan) for pod_id in pod_ids}
-        # As above: an incomplete list may lack another pod with the name.
+        outcome: dict[str, PrimePodsError | None] = {}
+        for pod in orphan.pods:
+            if pod.pod_id is None:
+                name = str(pod.name)
+                text = f"Whether the pod {name!r} exists is unknown: the list does not show it. Sweep again."
+                outcome[name] = CreateUncertainError(text, name=name)
+            else:
+                outcome[pod.pod_id] = await self._delete_pod(pod.pod_id, orphan)
+        # An incomplete list may lack another pod with the name.
         if orphan.file is not None and not any(outcome.values()) and self._list_error is None:
             orphan.file.remove()
         return outcome
@@ -334,7 +313,7 @@ def _describe(lease: LeaseRecord | ListedPod) -> dict[str, Any]:
     """Return the fields that the results of a sweep have in common."""
     if isinstance(lease, LeaseRecord):
         return {"name": lease.name, "pod_id": lease.pod_id, "price_hr": lease.price_hr}
-    return {"name": lease.name, "pod_id": lease.id, "price_hr": lease.pod and lease.pod.price_hr}
+    return {"name": lease.name, "pod_id": lease.id, "price_hr": lease.price_hr}
 
 
 def _is_same(pod: OrphanedPod, other: OrphanedPod) -> bool:

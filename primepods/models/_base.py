@@ -32,7 +32,7 @@ NO_EXTRA: Mapping[str, Any] = _NoExtra()
 
 
 def id_first_extra_last(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
-    """Put the id first, for readers of the ``repr``, and ``extra`` last, also if they are inherited."""
+    """Put the id first, for readers of the ``repr``, and ``extra`` last, even if they are inherited."""
     first = [field for field in fields if field.name in {"id", "pod_id"}]
     last = [field for field in fields if field.name == "extra"]
     return [*first, *(field for field in fields if field not in first and field not in last), *last]

@@ -7,36 +7,36 @@ from typing import Self
 
 
 class _OpenEnum(StrEnum):
-    """An enum that accepts unknown words: each becomes a value that equals its string."""
+    """An enum that accepts unknown values: any other string becomes a value that equals it."""
 
     @classmethod
     def _missing_(cls, value: object) -> _OpenEnum | None:
         if not isinstance(value, str):
             return None
-        # Not registered as a member, so that a million unknown words use no memory.
-        word = str.__new__(cls, value)
-        word._name_ = value
-        word._value_ = value
-        return word
+        # Not registered as a member, so that unknown values are freed when nothing uses them.
+        unknown = str.__new__(cls, value)
+        unknown._name_ = value
+        unknown._value_ = value
+        return unknown
 
     def __reduce_ex__(self, _: object) -> tuple[type[Self], tuple[str]]:
-        # By value: Python 3.11.2 pickles enum members by name, and would not find an unknown word.
+        # By value: Python 3.11.2 pickles enum members by name, and would not find an unknown one.
         return type(self), (self.value,)
 
     def __repr__(self) -> str:
         if self.is_known:
             return super().__repr__()
-        # Show an unknown word escaped: it may hold any characters.
+        # Show an unknown value escaped: it may have any characters.
         return f"{type(self).__name__}({str(self)!r})"
 
     @property
     def is_known(self) -> bool:
-        """True if this version of the package knows the word."""
+        """True if this version of the package knows the value."""
         return self._name_ in type(self).__members__
 
 
 class PodState(_OpenEnum):
-    """States of a pod. There is no RUNNING and no FAILED: a running pod is ACTIVE, a failed one ERROR."""
+    """States of a pod. A running pod is ACTIVE, a failed one ERROR, or ACTIVE with a failed installation."""
 
     PROVISIONING = "PROVISIONING"
     PENDING = "PENDING"

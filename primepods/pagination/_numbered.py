@@ -23,8 +23,8 @@ def numbered_pager(source: Source[T], page_size: int) -> AsyncPager[T]:
 class NumberedReader(Generic[T]):
     """One read of a list by page number.
 
-    Numbered pages cannot be requested with an overlap: a row that moves to another page during the read is
-    missed, or received twice and yielded once.
+    Numbered pages cannot be requested with an overlap. A row that moves to another page during the read,
+    because rows before it appear or disappear, is missed, or received twice and yielded once.
 
     Args:
         source: The source of its pages.
@@ -50,7 +50,7 @@ class NumberedReader(Generic[T]):
             counted = page.total_count or 0
             found += len(page.rows)
             if page.rows:
-                if not self._may_be_followed(page, found):
+                if counted <= found and len(page.rows) < self.limit:
                     break
                 number += 1
                 rereads = 0
@@ -64,9 +64,6 @@ class NumberedReader(Generic[T]):
         if counted > found:
             raise self.rows.incomplete_error(counted=counted, found=found)
         self.rows.finish()
-
-    def _may_be_followed(self, page: FetchedPage[T], found: int) -> bool:
-        return (page.total_count or 0) > found or len(page.rows) >= self.limit
 
     def _count_progress(self, *, is_new: bool) -> None:
         self._pages_without_progress = 0 if is_new else self._pages_without_progress + 1

@@ -5,12 +5,23 @@ already known. If every page so far is anchored, no row that stayed in the list 
 therefore requested with an overlap of one row. If a page is not anchored, rows before it were deleted. The
 reader then drops the pages requested ahead, and steps back to an anchored page, at the latest to offset 0.
 
-The order of the responses does not matter, so pages may be requested ahead. The order of the rows does: a
-row that moves during the read can be missed, and a record of the history moves when its pod ends. The reader
-therefore compares the number of rows with the server's count, and reads the list again if rows are missing.
+The order of the responses does not matter, so pages may be requested ahead. The order of the rows is assumed
+to be stable, except that a record of the history moves when its pod ends: a row that moves can be missed. The
+reader therefore compares the number of rows with the server's count, and reads the list again if rows are
+missing. It cannot notice a missed row if a known row is deleted in the same read.
+
+The last page, which is short or empty, shows how many responses must agree before the list ends there:
+
+- neither its count nor an earlier one is higher than its end: one (for an empty list, two);
+- an earlier count was higher: three in a row;
+- its own count is higher: three, and then the list is an error.
+
+If fewer rows are known than were counted, the list is then read again, at most three times, until a read
+finds nothing new.
 
 Some guards are against servers that misbehave. Empty pages from a replica that lost its rows were reported of
 the API's availability endpoint; an ignored ``offset``, pages of one row, and too high counts are imagined.
+The numbers below are chosen, not measured.
 """
 
 from __future__ import annotations
@@ -27,7 +38,7 @@ T = TypeVar("T")
 _LARGE_PAGE_SIZE: Final = 100
 """Smaller pages get one more row for the overlap; in larger ones, it costs at most 1 % more pages."""
 _END_CONFIRMATIONS: Final = 3
-"""Responses that confirm that the list ends before its stated count."""
+"""Responses that must agree that the list ends before its stated count, or that a page is empty."""
 _EMPTY_CONFIRMATIONS: Final = 2
 """Responses without rows that confirm that the list is empty."""
 _MAX_REREADS: Final = 3
@@ -162,13 +173,13 @@ class OffsetReader(Generic[T]):
         page = anchored.page
         end = anchored.offset + len(page.rows)
         if self._reread is not None and len(self.rows) >= self._highest_count:
-            # The reread has found all missing rows.
+            # The reread has found as many rows as are counted.
             return None
         if self._may_be_followed(page, end):
             self._is_searching = False
             self._confirmations = 0
             return end - 1
-        if not self._record_end(page, end):
+        if not self._confirm_end(page, end):
             self._is_searching = True
             return anchored.offset
         if self._longest_page == 1:
@@ -176,7 +187,7 @@ class OffsetReader(Generic[T]):
         if self._counted(page) > end:
             raise self.rows.incomplete_error(counted=self._counted(page), found=end)
         self._highest_count = self._counted(page)
-        return 0 if self._begin_reread() else None
+        return 0 if self._begin_reread_if_needed() else None
 
     def _may_be_followed(self, page: FetchedPage[T], end: int) -> bool:
         """Return whether more rows may follow a page.
@@ -187,12 +198,8 @@ class OffsetReader(Generic[T]):
         is_full = len(page.rows) >= min(self.limit, page.limit)
         return len(page.rows) > 1 and (is_full or page.total_count != end)
 
-    def _record_end(self, page: FetchedPage[T], end: int) -> bool:
-        """Record a response that shows the end of the list; return whether enough responses agree on it.
-
-        Three must agree if the server counts more rows than it returns, or has counted more before; two if
-        the list is empty.
-        """
+    def _confirm_end(self, page: FetchedPage[T], end: int) -> bool:
+        """Count a response that shows the end of the list; return whether enough responses agree on it."""
         if self._counted(page) > end:
             self._contradictions += 1
             self._confirmations = 0
@@ -206,7 +213,7 @@ class OffsetReader(Generic[T]):
         """Return the server's count of rows, or the highest one so far if the page has none."""
         return self._highest_count if page.total_count is None else page.total_count
 
-    def _begin_reread(self) -> bool:
+    def _begin_reread_if_needed(self) -> bool:
         """Begin another read if rows are missing and it may find them; return whether it has begun.
 
         Raises:

@@ -28,7 +28,9 @@ class AsyncPager(Generic[T]):
 
     *An iteration that ends normally is complete*, according to the API's own count. Every item that exists
     from the first request to the last is yielded exactly once, whatever is created or deleted meanwhile;
-    items created or deleted during the iteration may or may not appear.
+    items created or deleted during the iteration may or may not appear. This assumes that the other items
+    keep their order, as in this API's lists. Availability lists are excepted: they are read by page number,
+    so an item that moves to another page meanwhile may be missed.
 
     If the API counts more rows than it returns, or a row cannot be read, the iteration yields all other items
     and then raises a :class:`~primepods.ProtocolError`. It also raises one if the server cannot be paged: it

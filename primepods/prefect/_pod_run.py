@@ -148,7 +148,7 @@ def checked_env(env: Mapping[str, str | None]) -> dict[str, str]:
 async def delete_by_prefix(client: AsyncClient, name_prefix: str) -> bool:
     """Delete the pods of one attempt of a flow run and confirm that they are gone.
 
-    Log a warning about unreadable rows.
+    If there are any, other rows that cannot be read are only logged.
 
     Args:
         client: The client.
@@ -158,13 +158,16 @@ async def delete_by_prefix(client: AsyncClient, name_prefix: str) -> bool:
         ``True`` if there were any.
 
     Raises:
-        PrimePodsError: A pod could not be deleted or confirmed gone. It may be billed.
+        PrimePodsError: A pod could not be deleted or confirmed gone, or may be in a row that cannot be read.
+            It may be billed.
     """
     pods, unreadable = await client.pods.list().find(lambda pod: is_pod_of(name_prefix, pod))
+    if not pods:
+        if unreadable is not None:
+            raise unreadable
+        return False
     if unreadable is not None:
         log.warning("looking for the pod %r: %s", name_prefix, unreadable)
-    if not pods:
-        return False
     (await client.pods.delete_many(pods, missing_ok=True)).raise_for_errors()
     await client.pods.wait(pods, until=gone, timeout=_GONE_TIMEOUT, interval=2.0)
     return True

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun, State
 
 _CANCEL_POLL_INTERVAL: Final = 3.0
-"""Maximum seconds between two polls for flow runs that are being cancelled."""
+"""Maximum seconds of sleep between two polls for cancelled and ended flow runs."""
 _CANCEL_GRACE: Final = timedelta(seconds=60)
 """Time for Prefect on the pod to end a cancelled flow by itself."""
 
@@ -41,10 +41,11 @@ class PrimePodWorkerResult(BaseWorkerResult):
 
 
 class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, PrimePodWorkerResult]):
-    """Worker that runs each flow run on its own pod; the pod is deleted and confirmed gone when the run ends.
+    """Worker that runs each flow run on its own pod, and deletes it when the run ends.
 
-    ``prefect worker start --pool NAME --type prime-pod``. Another worker can find and delete the pods of a
-    killed one: the prefix of a pod's name contains the flow run's id and is unique to each of its attempts.
+    An error says if a pod may be billed. Start the worker with ``prefect worker start --pool NAME --type
+    prime-pod``. If it is killed, another worker finds its pods and deletes them by name: the name begins with
+    a prefix that contains the flow run's id and differs for every attempt of the run.
     """
 
     type = "prime-pod"
@@ -52,8 +53,8 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
     job_configuration_variables = PrimePodVariables
 
     _display_name = "Prime Intellect Pod"
-    _description = "Execute flow runs on GPU pods of Prime Intellect, one for each, deleted when it ends."
-    # The vendor's page, as in PrimeCredentials; no address of a logo is known to be permanent.
+    _description = "Execute each flow run on its own GPU pod of Prime Intellect, deleted when the run ends."
+    # The vendor's page, as in PrimeCredentials. `_logo_url` is not set: no permanent address is known.
     _documentation_url = "https://docs.primeintellect.ai/api-reference/managing-pods"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -75,10 +76,11 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         configuration: PrimePodJobConfiguration,
         task_status: TaskStatus[Any] | None = None,
     ) -> PrimePodWorkerResult:
-        """Run a flow run on a new pod; return when the pod is gone.
+        """Run a flow run on a new pod, and return once the pod is gone or its deletion has failed.
 
         Raises:
-            Exception: No command was started. The pod is gone, or the error says that it may be billed.
+            Exception: No command was started; the pod is gone, or the error says that it may be billed. Or
+                Prefect's server could not be reached after a stopped run.
         """
         name = configuration.pod_name_prefix
         pod_run = PodRun(
@@ -87,7 +89,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         self._pod_runs[name] = pod_run
         code: int | None = None
         try:
-            # Store the pod's name on the server before the order, so that another worker can find the pod.
+            # Store the prefix of the pod's name on the server first, so that another worker can find the pod.
             await self._send_run_heartbeat(pod_run)
             self._start_monitoring()
 
@@ -110,7 +112,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         if not pod_run.has_started and task_status is not None:
             # Prefect logs an error for a run that is not reported as started.
             task_status.started(pod_run.infrastructure_pid)
-        # 0 for a stopped run, which has no exit code: with any other, Prefect would set it to Crashed.
+        # A stopped run has no exit code. Return 0, since Prefect sets a run with any other code to Crashed.
         return PrimePodWorkerResult(identifier=name, status_code=code or 0)
 
     async def kill_infrastructure(
@@ -127,8 +129,9 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             grace_seconds: Not used: deleting a pod ends all that runs on it.
 
         Raises:
-            InfrastructureNotFound: The complete list of pods has none of this name.
-            InfrastructureNotAvailable: The pod could not be deleted or confirmed gone. It may be billed.
+            InfrastructureNotFound: The complete list of pods has none whose name begins with the prefix.
+            InfrastructureNotAvailable: The pod could not be deleted or confirmed gone, or may be a row of the
+                list that cannot be read. It may be billed.
         """
         name = pod_name_prefix_of(infrastructure_pid)
         pod_run = self._pod_runs.get(name)
@@ -139,10 +142,10 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             async with configuration.get_client() as client:
                 found = await delete_by_prefix(client, name)
         except PrimePodsError as exc:
-            text = f"The pod {name} may be billed: {exc}"
+            text = f"A pod whose name begins with {name} may be billed: {exc}"
             raise InfrastructureNotAvailable(text) from None
         if not found and pod_run is None:
-            raise InfrastructureNotFound(f"There is no pod named {name}.")
+            raise InfrastructureNotFound(f"There is no pod whose name begins with {name}.")
 
     async def sync_with_backend(self) -> None:
         """Send a heartbeat, and clean up after workers that were killed."""
@@ -166,7 +169,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
                     for pod_run in list(self._pod_runs.values()):
                         await self._send_run_heartbeat(pod_run)
             except Exception as exc:  # noqa: BLE001 - the server is unreachable: the runs continue
-                self.log.warning("Cannot see which flow runs are being cancelled: %r", exc)
+                self.log.warning("Cannot read flow runs or send heartbeats; others may take over: %r", exc)
             await anyio.sleep(min(_CANCEL_POLL_INTERVAL, self.heartbeat_interval_seconds))
         self._is_monitoring = False
 
@@ -204,13 +207,13 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         return is_latest_attempt and flow_run.state_type == StateType.PENDING
 
     async def _handle_error(self, flow_run: FlowRun, pod_run: PodRun, error: Exception) -> int | None:
-        """Return the exit code after an error; ``None`` for a run that is no longer wanted.
+        """Report an error of a run; return its exit code: 1 after a start, ``None`` if no longer wanted.
 
         Raises:
             Exception: The error; Prefect reports it as the reason why the run was not submitted.
         """
         if pod_run.has_started:
-            # Prefect would only log the error, and assume that the run goes on.
+            # Prefect would only log the error, and assume that the run continues.
             pod_run.log.error("The pod's lease ended with: %s", error)
             await self._propose_crashed_state(flow_run, str(error))
             return 1
@@ -220,7 +223,8 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             should_run = True
         if should_run:
             raise error
-        pod_run.log.error("The flow run was stopped; its pod may be billed: %s", error)
+        text = "The flow run was stopped, and this error followed; if a pod was ordered, it may be billed: %s"
+        pod_run.log.error(text, error)
         return None
 
     async def _finish_cancellation(self, pod_run: PodRun) -> None:
@@ -232,7 +236,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         if flow_run.state_type == StateType.CANCELLING:
             message = "It has no pod any more."
             if pod_run.error is not None:
-                message = f"Its pod may be billed: {pod_run.error}"
+                message = f"If a pod was ordered, it may be billed: {pod_run.error}"
             state: State[Any] = Cancelled(message=message)
             await self.client.set_flow_run_state(flow_run.id, state, force=True)
 

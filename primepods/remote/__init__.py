@@ -1,4 +1,4 @@
-"""Commands on pods and copies of files, with the system's ``ssh``."""
+"""Commands, file copies and port forwarding on pods, with the system's ``ssh``; helpers for the package."""
 
 from ._background import BackgroundWriter
 from ._exchange import echo
@@ -14,7 +14,6 @@ from ._hosts import (
     uninstall_hosts,
 )
 from ._job_reader import JobLines
-from ._locks import lock_file
 from ._scripts import remote_path
 from .forward import AsyncForward
 from .job import AsyncJob, AsyncJobOutput, job_lines, read_output
@@ -59,7 +58,6 @@ __all__ = [
     "install_hosts",
     "is_emulated",
     "job_lines",
-    "lock_file",
     "machine_name",
     "measure_upload",
     "note_hosts",

@@ -25,7 +25,7 @@ class Progress:
     """Progress of a copy, counted in the copying thread and read in the event loop.
 
     Attributes:
-        done: Bytes of files so far.
+        done: Bytes of file content read so far.
     """
 
     done: int = 0
@@ -35,7 +35,7 @@ def measure(source: Path, exclusion: Exclusion) -> UploadSize:
     """Return the size of an upload.
 
     Raises:
-        OSError: A folder cannot be read.
+        OSError: The source does not exist, or a part of it cannot be read.
     """
     found = [status for _, _, status in _walk(source, "", exclusion) if not stat.S_ISDIR(status.st_mode)]
     sizes = (status.st_size for status in found if stat.S_ISREG(status.st_mode))
@@ -43,12 +43,13 @@ def measure(source: Path, exclusion: Exclusion) -> UploadSize:
 
 
 def pack(source: Path, exclusion: Exclusion, progress: Progress, stream: BinaryIO) -> None:
-    """Write a file or a folder as member ``data``, then a member ``end``, which shows that all was received.
+    """Write a file as member ``data``, or a folder as members below ``data``; then an empty member ``end``.
 
-    Links stay links. Sockets, pipes and devices are left out.
+    ``end`` shows the pod that the archive is complete. Links stay links. Sockets, pipes and devices are left
+    out.
 
     Raises:
-        TransferError: A file changed while it was read, or its size is unknown.
+        TransferError: A file became shorter or was replaced while it was read, or its size is unknown.
         OSError: A file cannot be read, or the reader is gone.
     """
     # GNU's format: it allows names of any bytes, and every tar reads it.
@@ -62,9 +63,10 @@ def pack(source: Path, exclusion: Exclusion, progress: Progress, stream: BinaryI
 
 
 def _walk(path: Path, name: str, exclusion: Exclusion) -> Iterator[tuple[Path, str, os.stat_result]]:
-    """Yield all files, links and folders with their names below the source, which has an empty name.
+    """Yield the path, the path relative to the source, and the status of what is not excluded.
 
-    A folder comes after its content, because BusyBox's ``tar`` sets the folder's time when it reads it.
+    The source's own relative path is empty. A folder comes after its content: BusyBox's ``tar`` sets its time
+    at once, and a file that is extracted later would change it.
     """
     status = path.lstat()
     is_folder = stat.S_ISDIR(status.st_mode)
@@ -79,14 +81,14 @@ def _walk(path: Path, name: str, exclusion: Exclusion) -> Iterator[tuple[Path, s
 
 def _add(archive: tarfile.TarFile, path: Path, name: str, status: os.stat_result, progress: Progress) -> None:
     if not stat.S_ISREG(status.st_mode):
-        member = _without_owner(archive.gettarinfo(path, name), path)
+        member = _checked_member(archive.gettarinfo(path, name), path)
         if member.isdir():
             member.mode |= OWNER_MODES
         archive.addfile(member)
         return
-    # Open it before its type is read: a link, a pipe or another file may get its name at any time.
+    # Open the file first, and take the type of the open file: another file, a link or a pipe may replace it.
     with open(path, "rb", opener=_open_file) as file:
-        member = _without_owner(archive.gettarinfo(arcname=name, fileobj=file), path)
+        member = _checked_member(archive.gettarinfo(arcname=name, fileobj=file), path)
         if member.isreg() and not member.size and file.read(1):
             problem = f"The size of {path} is unknown, as for files in /proc"
             raise TransferError(f"{problem}: copy it to another file.")
@@ -100,8 +102,9 @@ def _open_file(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
 
 
-def _without_owner(member: tarfile.TarInfo | None, path: Path) -> tarfile.TarInfo:
-    # `None` is for a socket, in spite of the annotation of `gettarinfo`.
+def _checked_member(member: tarfile.TarInfo | None, path: Path) -> tarfile.TarInfo:
+    """Return a member without its owner; raise an error if its type cannot be packed."""
+    # `gettarinfo` returns `None` for a socket, although its annotation does not say so.
     if member is None or member.type not in _PACKED_TYPES:
         raise TransferError(f"{path} was replaced while it was read: copy it again.")
     member.uid = member.gid = 0

@@ -21,12 +21,12 @@ from typing import Final
 
 import attrs
 
+from .._files import lock_file
 from .._utils.text import quote
 from ..errors import ConfigError
 from ..models import Pod
 from ..ssh import SSHTarget
-from ._locks import lock_file
-from .options import host_key_settings, known_hosts, machine_name
+from .options import ensure_known_hosts, host_key_settings, machine_name
 
 _LOCK_ATTEMPTS: Final = 500
 """Ten seconds."""
@@ -212,7 +212,7 @@ def _apply_notes() -> None:
             text = hosts_file().read_text(encoding="utf-8")
             entries = _parse(text)
             changed = dict(entries)
-            # Apply all pending changes in order, also those of other threads.
+            # Apply all pending changes in order, including those of other threads.
             while _notes:
                 added, removed = _notes.popleft()
                 changed |= {entry.pod_id: entry for entry in added if any(entry.nodes)}
@@ -222,7 +222,7 @@ def _apply_notes() -> None:
                 _write_own(changed.values(), is_created=_CREATED in text)
     except (OSError, UnicodeDecodeError, ConfigError) as exc:
         _notes.clear()
-        _log.warning("The pods of ssh were not updated (see primepods ssh-config --install): %s", exc)
+        _log.warning("The pods of ssh were not updated (see `primepods ssh-config --install`): %s", exc)
 
 
 def find_host_alias(pod_id: str, node: int) -> str | None:
@@ -259,7 +259,7 @@ def _lock_path() -> Path:
 
 
 def _keys_line() -> str:
-    return f"{_KEYS}{known_hosts()}\n"
+    return f"{_KEYS}{ensure_known_hosts()}\n"
 
 
 def _include_pattern() -> re.Pattern[bytes]:

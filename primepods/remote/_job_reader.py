@@ -81,7 +81,7 @@ class JobReader:
         if self.state.exit_code is None:
             raise JobError(
                 f"The job {self.name} on pod {self.pod_id} has no exit code: the pod was restarted, or "
-                "somebody killed the job's supervisor. Its output can still be read. Start another job.",
+                "the job's supervisor was killed. Its output can still be read. Start another job.",
                 pod_id=self.pod_id,
                 name=self.name,
             )

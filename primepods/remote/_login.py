@@ -20,7 +20,7 @@ from ..errors import ConfigError, LoginError
 from ..ssh import SSHTarget
 from ._scripts import bootstrap
 from ._session import Session
-from .options import SSHOptions, host_alias, is_emulated, known_hosts
+from .options import SSHOptions, ensure_known_hosts, host_alias, is_emulated
 
 _RETRY_INTERVAL: Final = 2.0
 _REFUSED_INTERVAL: Final = 6.0
@@ -141,7 +141,7 @@ class Login:
     async def _raise_if_permanent(self, said: str, *, is_first: bool) -> None:
         """Raise an error if another attempt cannot succeed."""
         if _HOST_KEY_CHANGED in said:
-            file = known_hosts()
+            file = ensure_known_hosts()
             alias = host_alias(self.machine)
             raise LoginError(
                 f"Pod {self.label} at {self.target.host} has another host key than at the first login: it "

@@ -28,7 +28,7 @@ _RETRY_INTERVAL: Final = 1.0
 
 
 class AsyncJob:
-    """A command on a pod that goes on when its connection, its terminal or this process ends.
+    """A command on a pod that keeps running when its connection, its terminal or this process ends.
 
     Made by ``start``, ``job`` and ``jobs`` of an :class:`AsyncRemote` or a leased pod; ``job(name)`` sends
     nothing. Its output and its exit code are files on the pod.
@@ -66,7 +66,7 @@ class AsyncJob:
         """Wait for the command's end, and return how it ended.
 
         Args:
-            timeout: Seconds to wait. The command goes on afterwards.
+            timeout: Seconds to wait. The command keeps running after that.
             check: Whether a nonzero exit code is an error.
             capture: ``False`` passes the output to this process's own standard output and error, byte for
                 byte, as it arrives; the result then holds only the last 64 KiB of each.
@@ -107,7 +107,7 @@ class AsyncJob:
         state = reader.state
         if state is None or state.exit_code is None or state.ended_at is None:
             raise CommandTimeoutError(
-                f"The job {self.name} on pod {self.pod_id} still runs after {timeout:g} s. It goes on.",
+                f"The job {self.name} on pod {self.pod_id} still runs after {timeout:g} s and keeps running.",
                 pod_id=self.pod_id,
                 exit_code=None,
                 stdout=stdout,
@@ -215,7 +215,7 @@ def _make_reader(job: AsyncJob, offset: int, reconnect: float) -> JobReader:
         raise ValueError(f"offset must be the offset of a line of output, got {quote(offset)}")
     get_login = job._get_login  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
     remedy = f"The job {job.name} may still run: continue with pods.remote(…).job({job.name!r})."
-    connection = Reconnection(get_login, reconnect, "Its command goes on unless it restarts", remedy)
+    connection = Reconnection(get_login, reconnect, "Its command keeps running unless it restarts", remedy)
     return JobReader(job.pod_id, job.name, connection, split_offset(offset))
 
 

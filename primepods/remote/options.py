@@ -30,7 +30,7 @@ _MAX_MESSAGE_LENGTH: Final = 1_000
 _MISSING_ERRORS: Final = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENOEXEC}
 _CHECK_TIMEOUT: Final = 20.0
 _EMULATED: Final = ipaddress.IPv4Network("198.18.0.0/15")
-"""Addresses of emulated pods, which no network has."""
+"""Addresses of emulated pods: reserved for benchmarks, so no real pod has one."""
 _DEFAULTS: Final = {
     "BatchMode": "yes",
     "ConnectTimeout": "15",
@@ -61,15 +61,15 @@ def _to_options(value: Sequence[str]) -> tuple[str, ...]:
 
 
 def _to_program(value: str | tuple[str, ...]) -> tuple[str, ...]:
-    if isinstance(value, tuple) or value == "ssh":  # the default
+    if value in ("ssh", ("ssh",)):  # the default
         value = default_ssh_command()
     try:
-        words = tuple(shlex.split(check_string("ssh_command", value)))
+        words = value if isinstance(value, tuple) else shlex.split(check_string("ssh_command", value))
     except ValueError as exc:
-        raise ValueError(f"ssh_command must be words as in a shell, got {quote(value)}: {exc}") from None
+        raise ValueError(f"ssh_command must be in the syntax of a shell, got {quote(value)}: {exc}") from None
     if not words:
         raise ValueError(f"ssh_command must be a program and its options, got {quote(value)}, which is empty")
-    return words
+    return check_strings("ssh_command", words)
 
 
 @attrs.frozen(kw_only=True)
@@ -78,9 +78,9 @@ class SSHOptions:
 
     Attributes:
         login_timeout: Seconds to retry the login.
-        ssh_options: Arguments of ``ssh``; they override ours.
-        ssh_command: The program in place of ``ssh``, with its first arguments; for ``ssh`` itself, that of
-            ``PRIMEPODS_SSH_COMMAND``, if this is set.
+        ssh_options: Options of ``ssh``; they override the defaults, except those that cannot be overridden.
+        ssh_command: The program to run as ``ssh``, with its first arguments; by default
+            ``PRIMEPODS_SSH_COMMAND``, or ``ssh``.
 
     Raises:
         TypeError: An argument has the wrong type.
@@ -123,7 +123,8 @@ class SSHOptions:
                     said = clip(one_line(done.stderr.decode(errors="replace")), _MAX_MESSAGE_LENGTH)
                     raise ConfigError(
                         "ssh rejects its options or its configuration here, so no pod can be reached: "
-                        f"{said or f'exit code {done.returncode}'} Change ssh_options or ~/.ssh/config."
+                        f"{said.rstrip('.') or f'exit code {done.returncode}'}. Change ssh_options or "
+                        "~/.ssh/config."
                     )
         except OSError as exc:
             raise self.start_error(exc) from None
@@ -135,12 +136,12 @@ class SSHOptions:
             return ConfigError(
                 f"{failure}: install OpenSSH's client, or name another program as ssh_command."
             )
-        return ConfigError(f"{failure}: this process, or this machine, has too few resources.")
+        return ConfigError(f"{failure}. This process or machine may have too few resources.")
 
     def argv(
         self, machine: str, target: SSHTarget, line: str | None = None, *, first: Sequence[str] = ()
     ) -> list[str]:
-        """Return the arguments of ``ssh`` that run a command line on a pod.
+        """Return the command that logs in to a pod, or runs a command line there.
 
         Args:
             machine: The name under which its host key is stored, since pods reuse addresses.
@@ -171,7 +172,7 @@ def host_alias(machine: str) -> str:
 
 
 def host_key_settings(machine: str) -> dict[str, str]:
-    """Return the settings of ``ssh`` by which all logins to a machine know the same host key.
+    """Return the settings that make all logins to a machine use the same stored host key; create its file.
 
     Args:
         machine: See :func:`machine_name`.
@@ -180,9 +181,9 @@ def host_key_settings(machine: str) -> dict[str, str]:
         ConfigError: The host keys cannot be stored.
     """
     # In the path, ssh expands %h, and other letters after a percent sign.
-    path = known_hosts().replace("%", "%%")
+    path = ensure_known_hosts().replace("%", "%%")
     return {
-        # Newer versions of ssh take an apostrophe for a quote, too.
+        # Quote the path unless it is harmless: newer versions of ssh also treat an apostrophe as a quote.
         "UserKnownHostsFile": path if re.fullmatch(r"[\w./%+@:,=-]+", path) else f'"{path}"',
         "HostKeyAlias": host_alias(machine),
         "StrictHostKeyChecking": "accept-new",
@@ -191,8 +192,8 @@ def host_key_settings(machine: str) -> dict[str, str]:
     }
 
 
-def known_hosts() -> str:
-    """Return the path of the file with the pods' host keys; create it, and its folder.
+def ensure_known_hosts() -> str:
+    """Create the file with the pods' host keys, and its folder, if they do not exist; return its path.
 
     Raises:
         ConfigError: The file cannot be written, or ssh cannot read its path.
@@ -201,8 +202,8 @@ def known_hosts() -> str:
     path = (folder / "known_hosts").absolute().as_posix()
     if _SPECIAL_IN_PATHS.search(path):
         raise ConfigError(
-            f"ssh cannot use the folder {quote(str(folder))} for the pods' host keys: it has one of the "
-            'characters " \\ ${ in its path. Set PRIMEPODS_STATE_DIR to another folder.'
+            f"ssh cannot use the folder {quote(str(folder))} for the pods' host keys: its path contains a "
+            'quote, a backslash, "${" or a control character. Set PRIMEPODS_STATE_DIR to another folder.'
         )
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -176,7 +176,7 @@ class AsyncRemote:
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
     ) -> AsyncJob:
-        """Start a command that goes on when its connection, its terminal or this process ends.
+        """Start a command that keeps running when its connection, its terminal or this process ends.
 
         Returns once the pod has confirmed the start. The command starts once, whatever connection is lost;
         its input is empty. On the pod it is a folder, ``~/.primepods/jobs/NAME``, which only the pod's user

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 
 import attrs
@@ -20,7 +20,7 @@ import attrs
 from .. import errors
 from .._decoding.pods import decode_pod
 from .._http.executor import RequestExecutor
-from .._http.request import PODS, Request, item_request
+from .._http.request import PODS, item_request
 from .._utils.money import money
 from .._utils.text import quote
 from .._utils.unique_names import (
@@ -34,26 +34,14 @@ from .._utils.unique_names import (
 from ..config import lease_folder
 from ..errors import PrimePodsError
 from ..leasing.ledger import read_ledger
-from ..leasing.pods_api import ListedPod, PodsAPI, expiry_after, find_named
+from ..leasing.pods_api import ListedPod, PodsAPI, expiry_after
 from ..models import Pod
 from ..specs import PodSpec
 from ._max_hourly import HourlyLimit
-from ._orders import (
-    Order,
-    find_refused,
-    in_flight,
-    is_definitive_rejection,
-    order_request,
-    reclassify_refusal,
-    repeated_error,
-    uncertain_error,
-    warn_if_interrupted,
-)
+from ._orders import NoteId, Order, OrderSender, order_request, repeated_error
 from ._paging import listed_pods
 
 log = logging.getLogger("primepods")
-
-NoteId = Callable[[str], Awaitable[None]]
 
 
 class PodCreator:
@@ -72,7 +60,9 @@ class PodCreator:
         self._pods = pods
         self._clock = executor.settings.clock
         self._server_clock = executor.transport.server_clock
-        self._listed = partial(listed_pods, executor)
+        self._sender = OrderSender[Pod, ListedPod](
+            executor, partial(listed_pods, executor), self._get, _choose
+        )
         # Ids of pods under names that users chose.
         self._given: deque[str] = deque(maxlen=1_000)
         self.limit: HourlyLimit = HourlyLimit(executor, pods)
@@ -148,103 +138,18 @@ class PodCreator:
         """
         order = Order(spec.name or "", Pod)
         request = order_request(spec, self._executor.settings.team_id)
-        # Raise for a closed client before anything is sent.
-        self._executor.transport.check()
         try:
-            with in_flight(order):
-                if not order.is_unique:
-                    await order.note_known(self._listed(), self._server_clock, self._given)
-                pods = await self._send(order, request, note_id)
-                if not order.is_unique:
-                    self._given.extend(pod.id for pod in pods)
-                return pods
+            pods = await self._sender.send(order, request, note_id=note_id, given=self._given)
         except PrimePodsError as exc:
             if not isinstance(exc, errors.CreateUncertainError):
                 self.limit.forget(spec)
             raise
+        if not order.is_unique:
+            self._given.extend(pod.id for pod in pods)
+        return pods
 
-    async def _send(self, order: Order[Pod], request: Request, note_id: NoteId | None) -> list[Pod]:
-        """Send an order and determine its outcome."""
-        log.info("ordering the pod %r", order.name)
-        sent_at = self._clock.boottime()
-        with warn_if_interrupted(order):
-            try:
-                return [await self._executor.call(request, order.decode)]
-            except PrimePodsError as exc:
-                order.error = reclassify_refusal(exc.with_traceback(None))
-            if is_definitive_rejection(order.error):
-                return self._decide(
-                    order, await find_refused(order, order.error, self._listed, self._clock), ""
-                )
-            if note_id is not None and order.has_our_name and order.response_id is not None:
-                await note_id(order.response_id)
-            # The response to the order may be the first that has a Date.
-            now = self._server_clock.now()
-            if now is not None and order.ordered_at == -math.inf:
-                order.ordered_at = now - (self._clock.boottime() - sent_at)
-            return await self._find_ordered(order)
-
-    async def _find_ordered(self, order: Order[Pod]) -> list[Pod]:
-        """Search for the pod that an order has created, and return it; several if its name is unique.
-
-        Raises:
-            CreateUncertainError: No pod is provably this order's.
-        """
-        log.warning("whether the pod %r exists is unknown: searching the list for it", order.name)
-
-        found: list[ListedPod] = []
-        try:
-            if (pod := await self._pod_of_response(order)) is not None:
-                return [pod]
-            is_enough = partial(self._provable, order)
-            found, shown = await find_named(self._listed, order.name, self._clock, is_enough)
-            # The pod may have appeared meanwhile with a name that the server changed.
-            if not found and (pod := await self._pod_of_response(order)) is not None:
-                return [pod]
-        except errors.ClientClosedError:
-            shown = "the client was closed"
-        return self._decide(order, found, shown)
-
-    def _decide(self, order: Order[Pod], found: list[ListedPod], shown: str) -> list[Pod]:
-        """Return the pods of an order.
-
-        Raises:
-            CreateUncertainError: No pod is provably this order's.
-        """
-        if provable := self._provable(order, found):
-            return provable
-        raise uncertain_error(order, [row.id for row in found], shown) from order.error
-
-    async def _pod_of_response(self, order: Order[Pod]) -> Pod | None:
-        """Return the pod with the id in the response, if `get` shows that it is this order's."""
-        pod_id = order.response_id
-        if pod_id is None:
-            return None
-        try:
-            request = item_request("GET", pod_id)
-            pod = await self._executor.call(request, partial(decode_pod, pod_id=pod_id))
-            return pod if order.owns_response_id(pod) else None
-        except errors.ClientClosedError:
-            raise
-        except (PrimePodsError, ValueError) as exc:
-            log.info("pod %s could not be read: %s", quote(pod_id), exc)
-            return None
-
-    def _provable(self, order: Order[Pod], found: list[ListedPod]) -> list[Pod]:
-        """Return the pods that only this order can have created: all of a unique name, else a single one."""
-        candidates = order.choose(row.pod for row in found if row.pod is not None)
-        if not candidates or order.is_unique:
-            return candidates
-        # A pod in a lease file was ordered by that lease; an unreadable file may name any of the candidates.
-        try:
-            ledger = read_ledger(lease_folder())
-        except errors.ConfigError:
-            return []
-        if ledger.unreadable:
-            return []
-        leased = {record.pod_id for record in ledger.records.values()}
-        unleased = [pod for pod in candidates if pod.id not in leased]
-        return unleased if len(unleased) == 1 else []
+    async def _get(self, pod_id: str) -> Pod:
+        return await self._executor.call(item_request("GET", pod_id), partial(decode_pod, pod_id=pod_id))
 
 
 def check_specs(spec: PodSpec | Iterable[PodSpec]) -> list[PodSpec]:
@@ -271,3 +176,17 @@ def check_spec(spec: PodSpec) -> PodSpec:
             f"spec must be a PodSpec, got {quote(spec)}: use PodSpec.from_offer(offer) or PodSpec(…)"
         )
     return spec
+
+
+def _choose(order: Order[Pod], named: Iterable[ListedPod]) -> list[Pod]:
+    """Return those of the pods with the ordered name that only this order can have created."""
+    chosen = order.choose(named)
+    if not chosen or order.is_unique:
+        return chosen
+    # A pod in a lease file was ordered by that lease; an unreadable file may name it.
+    try:
+        ledger = read_ledger(lease_folder())
+    except errors.ConfigError:
+        return []
+    leased = {record.pod_id for record in ledger.records.values()}
+    return [] if ledger.unreadable or chosen[0].id in leased else chosen

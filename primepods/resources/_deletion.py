@@ -1,8 +1,14 @@
 """Deleting pods and disks: success requires proof.
 
 A status code proves nothing: a 404 may come from a gateway or a replica that lags behind, and a 200 may be
-about another pod, or say that the pod is ACTIVE. If the response to DELETE proves nothing, a later read
-decides: the pod's row, or a 404 together with a list without the pod.
+about another pod, or say that the pod is ACTIVE (all imagined). If the response to DELETE proves nothing,
+reads of the pod decide, and DELETE is sent again until they do:
+
+- a row with DELETING or TERMINATED: deleted; with another state: still there;
+- a 404 or, after an accepted DELETE, a missing status row: absent, if the list does not show the pod either.
+
+An absent pod counts as deleted if a response has shown it before, or if the history shows its end. Otherwise
+it may not have appeared yet.
 """
 
 from __future__ import annotations
@@ -34,6 +40,29 @@ _MAYBE_DELETED: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT, 
 _LIST_PAGE_SIZE: Final = 1_000
 
 
+@attrs.define(eq=False, repr=False)
+class _Attempt:
+    """One DELETE whose response proves nothing, and what the reads after it have shown.
+
+    Attributes:
+        response: The response, for messages.
+        is_accepted: Whether it said DELETING or TERMINATED, without naming the pod.
+        refusal: The error of a refused DELETE, final unless the pod is already being deleted.
+        not_found: The error of a 404, final if the pod is absent; ``None`` if that is success.
+        shown: How the API shows the pod, as a phrase for messages; empty if no read has shown it.
+        is_absent: Whether the last read of the pod did not find it; the list has to confirm that.
+        error: The error to raise if no further attempt decides; by default, that the API still shows the pod.
+    """
+
+    response: str
+    is_accepted: bool = False
+    refusal: APIError | None = None
+    not_found: NotFoundError | None = None
+    shown: str = ""
+    is_absent: bool = False
+    error: ProtocolError | None = None
+
+
 @attrs.define(kw_only=True, eq=False, repr=False)
 class _Deletion:
     """The deletion of one pod, or of one disk.
@@ -42,16 +71,9 @@ class _Deletion:
         pod_id: The pod.
         collection: The path of its list.
         may_be_missing: Whether a 404 to DELETE can be success.
-        absence_is_success: Whether an absent pod counts as deleted even if the history does not show its end:
-            a response has shown the pod, or it need not exist.
-        response: The response to DELETE, for messages.
-        is_accepted: Whether that response said DELETING or TERMINATED, without naming the pod.
-        shown: The pod's state in the API, for messages; empty while unknown.
-        is_absent: Whether the pod does not exist in the API.
-        error_if_undecided: The error to raise if no further attempt decides; by default, that the API still
-            shows the pod.
-        refusal: The error of DELETE, final unless the pod is already being deleted.
-        not_found: The error to raise for a pod that does not exist; ``None`` if that is success.
+        absence_is_success: Whether an absent pod counts as deleted without a record of its end, because a
+            response has shown the pod, or ``missing_ok`` is set.
+        attempt: The last DELETE, if its response proves nothing.
         outcome: The state to return or the error to raise; ``None`` while undecided.
     """
 
@@ -59,24 +81,18 @@ class _Deletion:
     collection: str
     may_be_missing: bool
     absence_is_success: bool
-    response: str = ""
-    is_accepted: bool = False
-    shown: str = ""
-    is_absent: bool = False
-    error_if_undecided: ProtocolError | None = None
-    refusal: APIError | None = None
-    not_found: NotFoundError | None = None
+    attempt: _Attempt = attrs.field(factory=lambda: _Attempt(""))
     outcome: PodState | PrimePodsError | None = None
 
     @property
     def kind(self) -> str:
-        """The word for what is deleted."""
+        """``pod`` or ``disk``."""
         return kind_of(self.collection)
 
     @property
     def needs_lookup(self) -> bool:
         """Whether the pod's state in the API must be read."""
-        return self.outcome is None and not self.shown and not self.is_absent
+        return self.outcome is None and not self.attempt.shown and not self.attempt.is_absent
 
     def record_response(self, response: DeletionResponse) -> None:
         """Record the response to DELETE: proof if it names the pod and says DELETING or TERMINATED."""
@@ -84,42 +100,30 @@ class _Deletion:
         if is_accepted and response.pod_id == self.pod_id:
             self.outcome = response.state
         elif response.pod_id not in {None, self.pod_id}:
-            self._record_inconclusive(f"a response about another {self.kind}, {quote(response.pod_id)}")
+            self.attempt = _Attempt(f"a response about another {self.kind}, {quote(response.pod_id)}")
         elif is_accepted:
-            self._record_inconclusive(str(response.state), is_accepted=True)
+            self.attempt = _Attempt(str(response.state), is_accepted=True)
         else:
-            self._record_inconclusive("a response that names neither DELETING nor TERMINATED")
+            self.attempt = _Attempt("a response without the status DELETING or TERMINATED")
         # The deletion may take effect later: from now on a 404 can mean success.
         self.may_be_missing = True
         self.absence_is_success = True
 
     def record_not_found(self, error: NotFoundError) -> None:
-        """Record a 404 of DELETE: success, or the error to raise, if a later read does not find the pod."""
+        """Record a 404 of DELETE. If the pod is absent, this is success, or the error to raise."""
         self.may_be_missing = self.may_be_missing or error.maybe_acted
-        self._record_inconclusive("404")
-        self.not_found = None if self.may_be_missing else error
+        self.attempt = _Attempt("404", not_found=None if self.may_be_missing else error)
 
     def record_refusal(self, error: APIError) -> None:
         """Record a refusal of DELETE; some may mean that the pod is already being deleted."""
         if error.status_code not in _MAYBE_DELETED:
             self.outcome = error
         else:
-            self._record_inconclusive(str(error.status_code))
-            self.refusal = error
-
-    def _record_inconclusive(self, response: str, *, is_accepted: bool = False) -> None:
-        """Record a response that proves nothing, and forget what was known after the previous one."""
-        self.response = response
-        self.is_accepted = is_accepted
-        self.shown = ""
-        self.is_absent = False
-        self.error_if_undecided = None
-        self.refusal = None
-        self.not_found = None
+            self.attempt = _Attempt(str(error.status_code), refusal=error)
 
     def record_state(self, state: PodState | None) -> None:
         """Record the pod's state in the API."""
-        self.shown = f"with status {state}"
+        self.attempt.shown = "without a status" if state is None else f"with status {state}"
         self.absence_is_success = True
         if state is not None and state.is_ending:
             self.outcome = state
@@ -127,37 +131,34 @@ class _Deletion:
     def record_list(self, listed: set[str]) -> None:
         """Record the list's ids, for a pod that `get` does not show."""
         if self.pod_id in listed:
-            self.shown, self.absence_is_success = "in the list, though not by its id", True
+            self.attempt.shown, self.absence_is_success = "in the list, though not by its id", True
 
     def record_read_error(self, error: PrimePodsError) -> None:
         """Record an error of reading the pod or the list.
 
-        It ends the deletion, unless the response has the wrong structure: then another DELETE may prove it.
+        The error ends the deletion. Only after a response with the wrong structure, DELETE is sent again,
+        since its response may be proof.
         """
-        error.add_note(
-            f"It is unknown whether {self.kind} {self.pod_id} is deleted: its DELETE got {self.response}."
-        )
+        got = self.attempt.response
+        error.add_note(f"It is unknown whether {self.kind} {self.pod_id} is deleted: its DELETE got {got}.")
         if isinstance(error, ProtocolError) and not error.transient:
-            self.error_if_undecided = error
+            self.attempt.error = error
         else:
             self.outcome = error
 
     def record_absence(self, ended_ids: set[str]) -> None:
-        """Record that neither `get` nor the list shows the pod; it may be gone, or have never appeared."""
-        if self.not_found is not None:
-            self.outcome = self.not_found
+        """Record that neither `get` nor the list shows the pod: it is gone, or has not appeared yet."""
+        if self.attempt.not_found is not None:
+            self.outcome = self.attempt.not_found
         elif self.absence_is_success or self.pod_id in ended_ids:
             self.outcome = PodState.TERMINATED
         else:
             path = item_path(self.pod_id, self.collection)
-            # Only pods have a history.
-            lists, again = "The list does not show", ""
-            if self.kind == "pod":
-                lists, again = "Neither the list nor the history shows", ", and in `pods.history()`"
-            self.error_if_undecided = ProtocolError(
-                f"DELETE {path}: got {self.response}, and an earlier attempt got no usable response. {lists} "
-                f"the {self.kind}: it is gone, or it has not appeared yet and will be billed. Look for it "
-                f"again with `{self.kind}s.get()`{again}.",
+            self.attempt.error = ProtocolError(
+                f"DELETE {path}: got {self.attempt.response}, and an earlier attempt got no usable response. "
+                f"Neither the list nor the history shows the {self.kind}: it is gone, or it has not appeared "
+                f"yet and will be billed. Look for it again with `{self.kind}s.get()`, and in "
+                "`pods.history()`.",
                 method="DELETE",
                 url_path=path,
             )
@@ -166,16 +167,17 @@ class _Deletion:
         """End with the error that explains why the pod does not count as deleted."""
         path = item_path(self.pod_id, self.collection)
         times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
-        self.outcome = self.error_if_undecided or ProtocolError(
-            f"DELETE {path}: got {self.response}, and the API still shows the {self.kind}, {self.shown} "
-            f"({times}). It may be running, and billed: try again, and look at it with `{self.kind}s.get()`.",
+        self.outcome = self.attempt.error or ProtocolError(
+            f"DELETE {path}: got {self.attempt.response}, and the API still shows the {self.kind}, "
+            f"{self.attempt.shown} ({times}). It may still be billed: try again, and look at it with "
+            f"`{self.kind}s.get()`.",
             method="DELETE",
             url_path=path,
         )
 
 
 class Deleter:
-    """Deletes pods, each until its deletion is proved; or disks, one per call.
+    """Deletes pods until their deletion is proved; or disks, one per call, since they have no statuses.
 
     Args:
         executor: Sends the requests.
@@ -204,7 +206,7 @@ class Deleter:
     async def delete_many(
         self, pod_ids: Sequence[str], *, missing_ok: bool, ends_at: float | None = None
     ) -> dict[str, PodState | PrimePodsError]:
-        """Send the deletions, with retries, until each is proved or has failed; return the outcomes.
+        """Send the deletions, with retries, until all are proved or have failed; return the outcomes.
 
         Args:
             pod_ids: The pods.
@@ -229,9 +231,9 @@ class Deleter:
             for deletion in pending:
                 if deletion.outcome is None:
                     # No read has shown that the pod is being deleted.
-                    deletion.outcome = deletion.refusal
+                    deletion.outcome = deletion.attempt.refusal
             pending = _undecided(pending)
-            if pending and not await self._pause(attempt, ends_at):
+            if pending and not await self._pause_before_retry(attempt, ends_at):
                 for deletion in pending:
                     deletion.fail(attempt)
                 break
@@ -242,7 +244,7 @@ class Deleter:
             _report_events(outcomes)
         return outcomes
 
-    async def _pause(self, attempt: int, ends_at: float | None) -> bool:
+    async def _pause_before_retry(self, attempt: int, ends_at: float | None) -> bool:
         """Wait before the next attempt; return whether there is one."""
         policy = self._executor.settings.retry
         delay = backoff(policy, attempt, self._clock.random())
@@ -271,7 +273,7 @@ class Deleter:
             await self._read_statuses(deletions)
         unseen = [deletion for deletion in deletions if deletion.needs_lookup]
         await self._executor.map(partial(self._read_pod, ends_at=ends_at), unseen)
-        absent = [deletion for deletion in _undecided(deletions) if deletion.is_absent]
+        absent = [deletion for deletion in _undecided(deletions) if deletion.attempt.is_absent]
         if absent:
             await self._check_list(absent, ends_at)
 
@@ -284,9 +286,9 @@ class Deleter:
         for deletion in deletions:
             if deletion.pod_id in response.rows:
                 deletion.record_state(response.rows[deletion.pod_id].status)
-            # After an accepted DELETE, a missing row needs only the list as proof; others are read singly.
-            elif deletion.is_accepted and deletion.pod_id not in response.errors:
-                deletion.is_absent = True
+            # After an accepted DELETE, a missing row and the list are proof. Otherwise `_read_pod` is needed.
+            elif deletion.attempt.is_accepted and deletion.pod_id not in response.errors:
+                deletion.attempt.is_absent = True
 
     async def _read_pod(self, deletion: _Deletion, *, ends_at: float | None) -> None:
         """Read one pod."""
@@ -295,14 +297,14 @@ class Deleter:
         try:
             deletion.record_state(await self._executor.call(request, decode, ends_at=ends_at))
         except NotFoundError:
-            deletion.is_absent = True
+            deletion.attempt.is_absent = True
         except PrimePodsError as exc:
             deletion.record_read_error(exc.with_traceback(None))
 
     async def _check_list(self, deletions: list[_Deletion], ends_at: float | None) -> None:
         """Confirm by the list that pods are gone: a 404 may also come from a misrouted request."""
         try:
-            listed = await self._listed_ids(ends_at)
+            listed = await self._read_listed_ids(ends_at)
         except PrimePodsError as exc:
             for deletion in deletions:
                 deletion.record_read_error(copy_exception(exc).with_traceback(None))
@@ -310,9 +312,9 @@ class Deleter:
         for deletion in deletions:
             deletion.record_list(listed)
         absent = [deletion for deletion in deletions if deletion.pod_id not in listed]
-        # Only the history can show whether such a pod is gone or has not appeared yet.
+        # Only the history can show whether a pod that no response has shown is gone, or has not appeared yet.
         needs_history = any(
-            not deletion.absence_is_success and deletion.not_found is None for deletion in absent
+            not deletion.absence_is_success and deletion.attempt.not_found is None for deletion in absent
         )
         ended_ids = await self.ended_ids(ends_at) if needs_history else set[str]()
         for deletion in absent:
@@ -332,7 +334,7 @@ class Deleter:
         records = [row for row in page.rows if isinstance(row, HistoryRecord)]
         return {record.id for record in records if record.terminated_at is not None}
 
-    async def _listed_ids(self, ends_at: float | None) -> set[str]:
+    async def _read_listed_ids(self, ends_at: float | None) -> set[str]:
         """Return the ids of all pods in the list, including unreadable rows.
 
         Raises:

@@ -1,14 +1,13 @@
-"""Orders of pods and disks: their state, and the meaning of their responses; the request for a pod."""
+"""Orders of pods and disks: their state, responses and outcomes; the request for a pod."""
 
 from __future__ import annotations
 
 import logging
 import math
-import re
-from collections.abc import Callable, Collection, Generator, Iterable
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable
 from contextlib import contextmanager, suppress
-from http import HTTPStatus
-from typing import Any, Final, Generic, TypeVar
+from functools import partial
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import attrs
 
@@ -16,70 +15,30 @@ from .. import errors
 from .._decoding.fields import DecodeError
 from .._decoding.objects import wire_names
 from .._decoding.rows import as_object, decode_object
+from .._http.executor import RequestExecutor
 from .._http.request import PODS, Request
 from .._utils.arguments import check_id
-from .._utils.clock import Clock, ServerClock
+from .._utils.clock import ServerClock
 from .._utils.exceptions import copy_exception
 from .._utils.strict_json import dumps
 from .._utils.text import quote
 from .._utils.unique_names import UniqueName, is_same_name, may_be_shortened_name
 from ..account import Disk
-from ..leasing.pods_api import KEY_REJECTIONS, LOOKUP_TIMEOUT, ListedPod, read_list
+from ..errors import PrimePodsError
+from ..leasing.pods_api import LOOKUP_TIMEOUT, BareRow, ListedPod, find_named, read_list
 from ..models import Pod
 from ..pagination import AsyncPager
 from ..specs import CUSTOM_IMAGE, PodSpec
+from ._refusals import KEY_REJECTIONS, is_definitive_rejection, reclassify_refusal
 
 T = TypeVar("T", Pod, Disk)
 N = TypeVar("N", ListedPod, Disk)
+NoteId: TypeAlias = Callable[[str], Awaitable[None]]
 
 log = logging.getLogger("primepods")
 
 # Seconds by which the server's ``Date`` may be ahead of its creation times.
 _DATE_TOLERANCE: Final = 5.0
-# The order may have been carried out: 409 if a gateway sent it twice, 499 if a gateway gave up on it.
-_AMBIGUOUS_REFUSALS: Final = frozenset({HTTPStatus.CONFLICT, 499})
-
-_LOOK_AGAIN: Final = "Look at what `client.availability` offers now"
-# Texts of refusals, their error classes and remedies; the first match counts.
-_KINDS: Final[tuple[tuple[re.Pattern[str], type[errors.APIError], str], ...]] = (
-    (
-        re.compile(r"max_?price.*(not specified|required|missing)|missing.*max_?price", re.IGNORECASE),
-        errors.BadRequestError,
-        "This offer requires a maximum price: set `PodSpec.max_price`.",
-    ),
-    (
-        re.compile(r"(insufficient|not enough|no) (funds|balance|credits?)|balance.*too low", re.IGNORECASE),
-        errors.PaymentRequiredError,
-        "Add funds to the wallet.",
-    ),
-    (
-        re.compile(
-            r"price.*(above|exceed|higher|risen|too high)|(above|exceeds?|over) .*price", re.IGNORECASE
-        ),
-        errors.PriceTooHighError,
-        f"The price has risen above `PodSpec.max_price`. {_LOOK_AGAIN}, and raise it or take another offer.",
-    ),
-    (
-        re.compile(
-            r"sold[ -]?out|out of (stock|capacity)|no (longer|more) available|(no|not enough|insufficient) "
-            r"(\w+ )?(capacity|stock|gpus?|machines?|instances?|resources)|(offer|gpus?|machine|instance|"
-            r"configuration|resource)s? (is|are)? ?(not available|unavailable)",
-            re.IGNORECASE,
-        ),
-        errors.SoldOutError,
-        f"{_LOOK_AGAIN}, or take `availability.cheapest()`.",
-    ),
-)
-_BY_STATUS: Final[dict[int, tuple[type[errors.APIError], str]]] = {
-    HTTPStatus.NOT_FOUND: (errors.NotFoundError, f"Check the base URL. {_LOOK_AGAIN}."),
-    HTTPStatus.CONFLICT: (
-        errors.ConflictError,
-        f"{_LOOK_AGAIN}, and check with `pods.list()` whether the pod exists.",
-    ),
-}
-# Statuses whose refusals are classified by their text, as are all 5xx.
-_AMBIGUOUS: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
-
 # Fields of a spec that are not copied unchanged under ``pod`` in the body.
 _NOT_UNDER_POD: Final = {"provider", "env_vars", "disks", "team_id", "team_member_ids", "shared_with_team"}
 
@@ -120,7 +79,7 @@ class Order(Generic[T]):
         return isinstance(self.name, UniqueName)
 
     async def note_known(
-        self, listed: AsyncPager[N], server_clock: ServerClock, given: Collection[str] = ()
+        self, listed: AsyncPager[N], server_clock: ServerClock, given: Collection[str]
     ) -> None:
         """Record what exists before the order, and the server's time.
 
@@ -179,9 +138,16 @@ class Order(Generic[T]):
             return False
         return row.created_at.timestamp() >= self.ordered_at - _DATE_TOLERANCE
 
-    def choose(self, named: Iterable[T]) -> list[T]:
-        """Return those of the rows with the ordered name that only this order can have created."""
-        return [row for row in named if self.is_unique or (self.is_alone and self._is_new(row))]
+    def choose(self, named: Iterable[T | BareRow]) -> list[T]:
+        """Return the rows with the ordered name that only this order can have created.
+
+        These are all of a unique name, otherwise a single new one.
+        """
+        whole = [row for row in named if isinstance(row, self.model)]
+        if self.is_unique:
+            return whole
+        new = [row for row in whole if self.is_alone and self._is_new(row)]
+        return new if len(new) == 1 else []
 
 
 # Orders in flight under names that users chose.
@@ -189,7 +155,7 @@ _orders_in_flight: Final[set[Order[Any]]] = set()
 
 
 @contextmanager
-def in_flight(order: Order[Any]) -> Generator[None, None, None]:
+def _in_flight(order: Order[Any]) -> Generator[None, None, None]:
     """Register an order for the block; concurrent orders of one chosen name are no longer alone.
 
     A new pod, or disk, of that name may then be either order's.
@@ -208,7 +174,7 @@ def in_flight(order: Order[Any]) -> Generator[None, None, None]:
 
 
 @contextmanager
-def warn_if_interrupted(order: Order[Any]) -> Generator[None, None, None]:
+def _warn_if_interrupted(order: Order[Any]) -> Generator[None, None, None]:
     """Log the name of what is ordered, and add it as a note, if the block is interrupted."""
     try:
         yield
@@ -222,22 +188,110 @@ def warn_if_interrupted(order: Order[Any]) -> Generator[None, None, None]:
         raise
 
 
-async def find_refused(
-    order: Order[Any], error: errors.PrimePodsError, list_rows: Callable[[], AsyncPager[N]], clock: Clock
-) -> list[N]:
-    """Return what a refused order has created, or raise the refusal.
+@attrs.frozen
+class OrderSender(Generic[T, N]):
+    """Sends the orders of pods, or of disks, and determines their outcomes.
 
-    A gateway may have sent the order twice, and passed on only the refusal of the second. A rejection of the
-    key it gets both times. Under a name that a user chose, another program may order at the same time.
+    Args:
+        executor: Sends the requests.
+        list_rows: Returns a pager of all pods, or disks.
+        get: Returns the pod, or disk, with an id.
+        choose: Returns those of the rows with an order's name that are provably this order's.
     """
-    is_refusal = isinstance(error, errors.APIError) and not isinstance(error, KEY_REJECTIONS)
-    if order.is_unique and is_refusal:
-        listed, _ = await read_list(list_rows, clock)
-        if found := [row for row in listed if is_same_name(order.name, row.name)]:
-            log.warning("the order of %s %s was refused, and carried out: %s", order.kind, order.name, error)
-            return found
-    # A copy: `error` itself, if raised, would make a reference cycle through the caller's frame.
-    raise copy_exception(error)
+
+    executor: RequestExecutor
+    list_rows: Callable[[], AsyncPager[N]]
+    get: Callable[[str], Awaitable[T]]
+    choose: Callable[[Order[T], Iterable[N]], list[T]]
+
+    async def send(
+        self,
+        order: Order[T],
+        request: Request,
+        *,
+        note_id: NoteId | None = None,
+        given: Collection[str] = (),
+    ) -> list[T]:
+        """Send an order; return what it has created: one, or all of a unique name if a gateway repeats it.
+
+        Args:
+            order: The order.
+            request: Its request.
+            note_id: Called with the id in a response that has the unique name, but cannot be read.
+            given: See :meth:`Order.note_known`.
+
+        Raises:
+            CreateUncertainError: The order may have been carried out.
+            PrimePodsError: Any other error: nothing was created.
+        """
+        transport = self.executor.transport
+        # Raise for a closed client before anything is sent.
+        transport.check()
+        with _in_flight(order):
+            if not order.is_unique:
+                await order.note_known(self.list_rows(), transport.server_clock, given)
+            log.info("ordering the %s %r", order.kind, order.name)
+            with _warn_if_interrupted(order):
+                try:
+                    return [await self.executor.call(request, order.decode)]
+                except PrimePodsError as exc:
+                    order.error = reclassify_refusal(exc.with_traceback(None))
+                if is_definitive_rejection(order.error):
+                    return self._decide(order, await self._find_refused(order, order.error), "")
+                if note_id is not None and order.has_our_name and order.response_id is not None:
+                    await note_id(order.response_id)
+                return await self._find(order)
+
+    async def _find(self, order: Order[T]) -> list[T]:
+        """Search for what an order has created."""
+        log.warning("whether the %s %r exists is unknown: searching the list for it", order.kind, order.name)
+        clock, found = self.executor.settings.clock, list[N]()
+        is_enough = partial(self.choose, order)
+        try:
+            if (row := await self._read_response(order)) is not None:
+                return [row]
+            found, shown = await find_named(self.list_rows, order.name, clock, is_enough, noun=order.kind)
+            # It may have appeared meanwhile with a name that the server changed.
+            if not found and (row := await self._read_response(order)) is not None:
+                return [row]
+        except errors.ClientClosedError:
+            shown = "the client was closed"
+        return self._decide(order, found, shown)
+
+    def _decide(self, order: Order[T], found: list[N], shown: str) -> list[T]:
+        if ours := self.choose(order, found):
+            return ours
+        raise uncertain_error(order, [row.id for row in found], shown) from order.error
+
+    async def _find_refused(self, order: Order[T], error: PrimePodsError) -> list[N]:
+        """Return what a refused order has created, or raise the refusal.
+
+        A gateway may have sent the order twice, and passed on only the refusal of the second. A rejection
+        of the key it gets both times. Under a chosen name, another program may order at the same time.
+        """
+        is_refusal = isinstance(error, errors.APIError) and not isinstance(error, KEY_REJECTIONS)
+        if order.is_unique and is_refusal:
+            listed, _ = await read_list(self.list_rows, self.executor.settings.clock)
+            if found := [row for row in listed if is_same_name(order.name, row.name)]:
+                log.warning(
+                    "the order of %s %s was refused, and carried out: %s", order.kind, order.name, error
+                )
+                return found
+        # A copy: `error` itself, if raised, would make a reference cycle through the caller's frame.
+        raise copy_exception(error)
+
+    async def _read_response(self, order: Order[T]) -> T | None:
+        """Return what has the id in the response, if `get` shows that it is this order's."""
+        if order.response_id is None:
+            return None
+        try:
+            row = await self.get(order.response_id)
+        except errors.ClientClosedError:
+            raise
+        except (PrimePodsError, ValueError) as exc:
+            log.info("%s %s could not be read: %s", order.kind, quote(order.response_id), exc)
+            return None
+        return row if order.owns_response_id(row) else None
 
 
 def order_request(spec: PodSpec, team_id: str | None) -> Request:
@@ -260,38 +314,6 @@ def order_request(spec: PodSpec, team_id: str | None) -> Request:
     }
     body |= {key: value for key, value in optional.items() if value}
     return Request(method="POST", path=f"{PODS}/", body=dumps(body))
-
-
-def is_definitive_rejection(error: errors.PrimePodsError) -> bool:
-    """Return whether an error proves that no pod was created."""
-    if isinstance(error, errors.TransportError):
-        return not error.maybe_received
-    if not isinstance(error, errors.APIError) or error.maybe_acted:
-        return False
-    if error.status_code == HTTPStatus.TOO_MANY_REQUESTS:
-        return True
-    if error.status_code in _AMBIGUOUS_REFUSALS:
-        return False
-    is_refusal = HTTPStatus.BAD_REQUEST <= error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR
-    # A body that is not JSON is a gateway's, and does not show what the API did.
-    return is_refusal and not error.transient and isinstance(error.body, dict)
-
-
-def reclassify_refusal(error: errors.PrimePodsError) -> errors.PrimePodsError:
-    """Return a refusal as the error class that its text means, with its remedy; any other error unchanged."""
-    if not isinstance(error, errors.APIError):
-        return error
-    if error.status_code not in _AMBIGUOUS and error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
-        return error
-    by_text = ((kind, remedy) for words, kind, remedy in _KINDS if words.search(error.message))
-    kind, remedy = next(by_text, None) or _BY_STATUS.get(error.status_code) or (None, "")
-    if kind is None:
-        return error
-    explained = kind.__new__(
-        kind, f"{error.method} {error.path}: {error.status_code}: {error.message} {remedy}"
-    )
-    vars(explained).update(vars(error))
-    return explained
 
 
 def uncertain_error(order: Order[Any], found: Iterable[str], shown: str) -> errors.CreateUncertainError:

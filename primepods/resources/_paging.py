@@ -1,9 +1,8 @@
-"""Pages of an endpoint, one request each: for pagers and for single pages."""
+"""Requests for single pages of an endpoint, alone or for a pager."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import partial
 from operator import attrgetter
 from typing import Any, Final, TypeVar, cast
 
@@ -16,13 +15,14 @@ from .._http.request import PODS, Request, page_request
 from .._utils.arguments import check_count
 from .._utils.strict_json import is_object, show
 from ..errors import ProtocolError
-from ..leasing.pods_api import ListedPod
+from ..leasing.pods_api import BareRow, ListedPod
 from ..models import Page, Pod
 from ..pagination import AsyncPager, FetchedPage, Source, offset_pager
 
 T = TypeVar("T")
 
-_MAX_LIMIT: Final = 1_000
+MAX_LIMIT: Final = 1_000
+"""Max rows of a page."""
 
 
 def page_source(
@@ -127,7 +127,7 @@ def list_pager(
         route: The path without an id in it, if it has one.
         of_names: See :func:`fetch_page`.
     """
-    check_count("page_size", page_size, minimum=1, maximum=_MAX_LIMIT)
+    check_count("page_size", page_size, minimum=1, maximum=MAX_LIMIT)
 
     async def fetch(offset: int, limit: int) -> FetchedPage[T]:
         request = attrs.evolve(page_request(path, offset=offset, limit=limit), route=route)
@@ -140,20 +140,5 @@ def list_pager(
 
 def listed_pods(executor: RequestExecutor) -> AsyncPager[ListedPod]:
     """Return a pager of all pods, including rows of which only id and name can be read."""
-
-    async def fetch(offset: int, limit: int) -> FetchedPage[ListedPod]:
-        request, model = (
-            page_request(f"{PODS}/", offset=offset, limit=limit),
-            cast("type[Pod | ListedPod]", Pod),
-        )
-        of_names = partial(ListedPod, pod=None)
-        page = await fetch_page(executor, request, model, offset=offset, limit=limit, of_names=of_names)
-        return FetchedPage(
-            total_count=page.total_count,
-            offset=page.offset,
-            limit=page.limit,
-            rows=[ListedPod(row.id, row.name, row) if isinstance(row, Pod) else row for row in page.rows],
-            keys=page.keys,
-        )
-
-    return offset_pager(page_source(executor, fetch, f"{PODS}/", name="pods.list"), _MAX_LIMIT)
+    model = cast("type[ListedPod]", Pod)
+    return list_pager(executor, f"{PODS}/", model, MAX_LIMIT, name="pods.list", of_names=BareRow)

@@ -176,7 +176,7 @@ class AsyncAvailability:
                 without one.
             gpu_count: Total number of GPUs, over all nodes; ``None`` for any number.
             max_price: The highest price per hour.
-            spot: Whether to include spot machines, which the provider may reclaim at any time.
+            spot: Whether to include spot machines, which the provider may terminate at any time.
             provider: Only offers of this provider, such as ``hyperstack``.
             exclude_providers: Providers to leave out.
             regions: Such as ``["united_states", "eu_north"]``.
@@ -240,7 +240,7 @@ class AsyncAvailability:
             gpu_type: Such as ``"H100"``; see :meth:`find`.
             gpu_count: Total number of GPUs, over all nodes; ``None`` for any number.
             max_price: The highest price per hour.
-            spot: Whether to include spot machines, which the provider may reclaim at any time.
+            spot: Whether to include spot machines, which the provider may terminate at any time.
             provider: Only offers of this provider, such as ``hyperstack``.
             exclude_providers: Providers to leave out.
             regions: Such as ``["united_states", "eu_north"]``.

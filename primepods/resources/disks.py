@@ -24,33 +24,21 @@ from .._utils.text import quote
 from .._utils.unique_names import unique_name
 from ..account import Disk
 from ..errors import (
-    ClientClosedError,
     ConflictError,
     NotFoundError,
     PrimePodsError,
     WaitError,
     WaitTimeoutError,
 )
-from ..leasing.pods_api import find_named
 from ..models import PodState
 from ..pagination import AsyncPager
 from ..specs import DiskSpec
 from ._deletion import Deleter
-from ._orders import (
-    Order,
-    find_refused,
-    in_flight,
-    is_definitive_rejection,
-    reclassify_refusal,
-    repeated_error,
-    uncertain_error,
-    warn_if_interrupted,
-)
-from ._paging import list_pager
+from ._orders import Order, OrderSender, repeated_error
+from ._paging import MAX_LIMIT, list_pager
 
 log: logging.Logger = logging.getLogger("primepods")
 
-_MAX_LIMIT: Final = 1_000
 _FAILED_STATES: Final = frozenset({PodState.STOPPED, PodState.ERROR, PodState.DELETING, PodState.TERMINATED})
 _APPEAR_GRACE: Final = 60.0
 """Seconds for a disk that the API does not show (yet) to appear, or to appear again."""
@@ -109,7 +97,11 @@ class AsyncDisks:
         )
         order = Order(spec.name or unique_name("disk", self._clock.random), Disk)
         request = _order_request(spec, order.name, spec.team_id or settings.team_id)
-        return await team._send(order, request)
+        sender = OrderSender(team._executor, team._listed, team._get, Order[Disk].choose)
+        disk, *others = await sender.send(order, request)
+        if others:
+            raise repeated_error(order, [each.id for each in (disk, *others)]) from order.error
+        return disk
 
     @operation("disks.rename")
     async def rename(self, disk_id: str | Disk, name: str) -> Disk:
@@ -226,42 +218,7 @@ class AsyncDisks:
             return Disk(id=disk_id, name=name)
 
         path = f"{DISKS}/"
-        return list_pager(self._executor, path, Disk, _MAX_LIMIT, name="disks.list", of_names=of_names)
-
-    async def _send(self, order: Order[Disk], request: Request) -> Disk:
-        """Send an order and determine its outcome, by the rules of pods."""
-        # Raise for a closed client before anything is sent.
-        self._executor.transport.check()
-        list_disks = partial(self.list, page_size=_MAX_LIMIT)
-        with in_flight(order), warn_if_interrupted(order):
-            if not order.is_unique:
-                server_clock = self._executor.transport.server_clock
-                await order.note_known(self._listed(), server_clock)
-            log.info("ordering the disk %r", order.name)
-            try:
-                return await self._executor.call(request, order.decode)
-            except PrimePodsError as exc:
-                order.error = reclassify_refusal(exc.with_traceback(None))
-            found: list[Disk] = []
-            shown = ""
-            if is_definitive_rejection(order.error):
-                found = await find_refused(order, order.error, list_disks, self._clock)
-            else:
-                log.warning("whether the disk %r exists is unknown: searching the list for it", order.name)
-                try:
-                    found, shown = await find_named(
-                        list_disks, order.name, self._clock, order.choose, noun="disk"
-                    )
-                except ClientClosedError:
-                    shown = "the client was closed"
-            ours = order.choose(found)
-            if len(ours) == 1:
-                return ours[0]
-            ids = [disk.id for disk in found]
-            error = (
-                repeated_error(order, ids) if order.is_unique and ours else uncertain_error(order, ids, shown)
-            )
-            raise error from order.error
+        return list_pager(self._executor, path, Disk, MAX_LIMIT, name="disks.list", of_names=of_names)
 
     async def _check_unused(self, disk: Disk) -> None:
         """Check that no pod that still exists, and no cluster, uses a disk.

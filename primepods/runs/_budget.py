@@ -19,11 +19,10 @@ from typing import Final
 
 import attrs
 
+from .._files import append_line, lock_file, sync_folder
 from .._utils.money import money
 from ..config import lease_folder
 from ..errors import BudgetExceededError, ConfigError
-from ..leasing.ledger import sync_folder
-from ..remote import lock_file
 from ._run import Run, run_folder
 
 _VERSION: Final = 1
@@ -122,8 +121,8 @@ class Budget:
         self._now = now
         self.path: Path = lease_folder().absolute() / "budget.jsonl"
 
-    def read(self) -> Balance:
-        """Settle the runs whose pods are gone, and return the balance.
+    def settle(self) -> Balance:
+        """Settle the runs whose pods are gone, end abandoned runs, and return the balance.
 
         Raises:
             ConfigError: The file cannot be used.
@@ -243,14 +242,8 @@ class Budget:
 
 
 def _append(descriptor: int, entry: Reservation) -> None:
-    """Append a line, and sync it to the disk.
-
-    It starts with a newline, so that a truncated line before it does not spoil it.
-    """
-    line = b"\n" + json.dumps({"version": _VERSION, **attrs.asdict(entry)}).encode()
-    if os.pwrite(descriptor, line, os.fstat(descriptor).st_size) < len(line):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    os.fsync(descriptor)
+    """Append a line, and sync it and the folder."""
+    append_line(descriptor, json.dumps({"version": _VERSION, **attrs.asdict(entry)}).encode())
     sync_folder(run_folder().parent)
 
 

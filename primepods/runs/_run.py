@@ -16,11 +16,12 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import attrs
 
+from .._files import lock_file
 from .._utils.text import quote
 from .._utils.unique_names import unique_name
 from ..config import lease_folder, this_host
 from ..errors import ConfigError
-from ..remote import Stream, lock_file
+from ..remote import Stream
 
 _VERSION: Final = 1
 _CLAIM_ATTEMPTS: Final = 100
@@ -28,7 +29,7 @@ _CLAIM_ATTEMPTS: Final = 100
 _IN_JSON: Final[dict[Any, Any]] = {float: int, tuple: list}
 """Types in a file, beside those of Python."""
 _ABANDONED: Final = 130
-"""Exit code of a run that nobody may take over: that of an interruption."""
+"""Exit code of a run that no process may take over: that of an interruption."""
 
 
 @attrs.frozen(kw_only=True)
@@ -335,7 +336,7 @@ def find_run(name: str) -> Run:
     if len(chosen) == 1:
         return chosen[0]
     near = [run.name for run in chosen] or difflib.get_close_matches(name, runs, cutoff=0.4)
-    hint = f"Near it: {', '.join(near)}." if near else "See primepods runs."
+    hint = f"Near it: {', '.join(near)}." if near else "See `primepods runs`."
     raise ValueError(
         f"this machine has no run {name!r}. {hint} `primepods attach POD/JOB` reads a job from its pod"
     )

@@ -1,4 +1,4 @@
-"""The lease of a run whose process has died."""
+"""Take-over of a lease whose process has died."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..config import lease_folder
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
-    # Not imported otherwise: the command's help needs none of it.
+    # Imported only for types, so that `primepods --help` does not load these modules.
     from ..client import AsyncClient
     from ..leasing.lease import AsyncLease
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 def take_over_lease(
     client: AsyncClient, file_name: str, *, was_shown: bool, **options: Any
 ) -> AsyncLease | None:
-    """Return the lease of a file, continued in this process; ``None`` if there is no such file any more.
+    """Return the lease that a file records, to be continued in this process; ``None`` if the file is gone.
 
     Args:
         client: The client.
         file_name: The file, in the folder of leases.
         was_shown: Whether the API has ever shown the pod.
-        options: The parameters of ``pods.lease``.
+        options: The parameters of ``pods.lease`` except the spec.
 
     Raises:
-        ConfigError: The file is another account's, cannot be read, or is locked by a process.
+        ConfigError: The file is another account's, cannot be read, or its process may still run.
     """
     from ..leasing.ledger import LeaseFile
     from ..specs import PodSpec
@@ -35,12 +35,14 @@ def take_over_lease(
     try:
         file = LeaseFile.claim(path)
     except (OSError, ValueError) as exc:
-        raise ConfigError(f"The lease {path} cannot be read: {exc}. Nothing was changed.") from None
+        reason = getattr(exc, "strerror", None) or exc
+        raise ConfigError(f"The lease file {path} cannot be read ({reason}). Nothing was changed.") from None
     if file is None:
         if not path.exists():
             return None
-        raise ConfigError(f"A process has locked the lease {path}. Try again when it ends.")
+        raise ConfigError(f"The process of the lease file {path} may still run. Try again when it has ended.")
     record = file.record
+    # Nothing is ordered: only the name and the team are used.
     spec = PodSpec(
         cloud_id="-",
         gpu_type="-",
@@ -50,6 +52,10 @@ def take_over_lease(
         name=UniqueName(record.name),
         team_id=record.team_id,
     )
-    lease = client.pods.lease(spec, **options)
-    lease.supervisor.resume(file, was_shown=was_shown)
+    try:
+        lease = client.pods.lease(spec, **options)
+        lease.supervisor.resume(file, was_shown=was_shown)
+    except BaseException:
+        file.close()
+        raise
     return lease

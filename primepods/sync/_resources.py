@@ -1,4 +1,4 @@
-"""The resources of the client, such as ``client.pods``, blocking."""
+"""Blocking counterparts of the async resources, such as ``client.pods``. They raise the same errors."""
 
 from __future__ import annotations
 
@@ -28,10 +28,7 @@ def _leasing(method: Callable[Concatenate[Any, P], AsyncLease]) -> Callable[Conc
 
 
 class Pods(Delegate[AsyncPods]):
-    """``client.pods``: rent, list, inspect and delete pods.
-
-    Every method raises the same errors as its counterpart in :class:`~primepods.AsyncPods`.
-    """
+    """``client.pods``: rent, list, inspect and delete pods."""
 
     remote: Final = wrapping(AsyncPods.remote, Remote)
     page: Final = blocking(AsyncPods.page)
@@ -55,10 +52,7 @@ class Pods(Delegate[AsyncPods]):
 
 
 class Availability(Delegate[AsyncAvailability]):
-    """``client.availability``: the offers of GPUs, clusters and disks. Its calls cost nothing.
-
-    Every method raises the same errors as its counterpart in :class:`~primepods.AsyncAvailability`.
-    """
+    """``client.availability``: the offers of GPUs, clusters and disks. Its calls cost nothing."""
 
     gpus: Final = wrapping(AsyncAvailability.gpus, Pager)
     multi_node: Final = wrapping(AsyncAvailability.multi_node, Pager)
@@ -69,10 +63,7 @@ class Availability(Delegate[AsyncAvailability]):
 
 
 class SSHKeys(Delegate[AsyncSSHKeys]):
-    """``client.ssh_keys``: the account's public SSH keys. They cost nothing.
-
-    Every method raises the same errors as its counterpart in :class:`~primepods.AsyncSSHKeys`.
-    """
+    """``client.ssh_keys``: the account's public SSH keys. They cost nothing."""
 
     list: Final = wrapping(AsyncSSHKeys.list, Pager)
     add: Final = blocking(AsyncSSHKeys.add)
@@ -81,10 +72,7 @@ class SSHKeys(Delegate[AsyncSSHKeys]):
 
 
 class Disks(Delegate[AsyncDisks]):
-    """``client.disks``: disks that pods write to, and that outlive them. They are billed until deleted.
-
-    Every method raises the same errors as its counterpart in :class:`~primepods.AsyncDisks`.
-    """
+    """``client.disks``: disks that pods write to, and that outlive them. They are billed until deleted."""
 
     list: Final = wrapping(AsyncDisks.list, Pager)
     _listed: Final = wrapping(AsyncDisks._listed, Pager)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its counterpart
@@ -96,10 +84,7 @@ class Disks(Delegate[AsyncDisks]):
 
 
 class AccountInfo(Delegate[AsyncAccountInfo]):
-    """``client.account``: the key's user and permissions, the user's teams, and the wallet.
-
-    Every method raises the same errors as its counterpart in :class:`~primepods.AsyncAccountInfo`.
-    """
+    """``client.account``: the key's user and permissions, the user's teams, and the wallet."""
 
     whoami: Final = blocking(AsyncAccountInfo.whoami)
     teams: Final = wrapping(AsyncAccountInfo.teams, Pager)

@@ -66,7 +66,7 @@ class ThrottledWarnings:
             self.next_at = -math.inf
         seconds = self._pace.paused_until - self._clock.time()
         self._warn(
-            "Still waiting: the API asked for a pause, and polling goes on in %.0f s. %s",
+            "Still waiting: the API asked for a pause, and polling continues in %.0f s. %s",
             seconds,
             one_line(str(cause)),
             fields={"seconds": seconds},

@@ -4,6 +4,14 @@ A batch can fail because of a single pod: one whose id is refused, which is docu
 API fail, which is imagined. Such a pod must not hide the others of its batch: a search by halving finds it
 (see :class:`FaultSearch`), and it is then polled alone. While no request succeeds, there may be an outage:
 searches, except those of refused batches, then send only a few requests.
+
+A refusal ends the waits for a pod when it is confirmed; until then, ``refused_since`` is set:
+
+1. A batch is refused. Its search finds the refused pods, or gives up, and then all its pods count as refused.
+2. They are polled apart from the others. A refusal ``CONFIRM_AFTER`` later ends their waits; a response makes
+   them normal again.
+
+The numbers below are chosen, not measured.
 """
 
 from __future__ import annotations
@@ -39,18 +47,21 @@ class SearchBudget:
 
     Args:
         requests: The budget; requests for refused batches are not counted.
+
+    Attributes:
+        refused_batches: Number of refused batches of which no request has succeeded.
     """
 
     def __init__(self, requests: int) -> None:
         self._left = requests
-        self._refused_batches = 0
+        self.refused_batches: int = 0
 
     def limit_to_outage(self) -> None:
         """Allow only a few more requests: no request has succeeded yet."""
         self._left = min(self._left, _OUTAGE_REQUESTS)
 
     def take(self, *, is_refused: bool) -> bool:
-        """Take a request from the budget; return whether one was left: always, for a refused batch."""
+        """Take a request from the budget; return whether one was left. A refused batch needs none."""
         if is_refused:
             return True
         self._left -= 1
@@ -66,15 +77,6 @@ class SearchBudget:
             is_refused: Whether the search is for a refused batch, which the budget does not limit.
         """
         return not is_refused and self._left < 1 and requests_before >= _MIN_SUSPECT_REQUESTS
-
-    def count_refused_batch(self) -> None:
-        """Count a refused batch of which no request has succeeded."""
-        self._refused_batches += 1
-
-    @property
-    def has_too_many_refused_batches(self) -> bool:
-        """True if no more refused batches are searched in this tick."""
-        return self._refused_batches >= _MAX_REFUSED_BATCHES
 
 
 class Tick:
@@ -241,7 +243,7 @@ class Tick:
             self._stop_searching(batch, error)
         elif is_refusal(error):
             async with self._refusal_lock:
-                if self._budget.has_too_many_refused_batches:
+                if self._budget.refused_batches >= _MAX_REFUSED_BATCHES:
                     self._stop_searching(batch, error)
                 else:
                     await self._search(FaultSearch(batch, error))
@@ -285,7 +287,7 @@ class Tick:
             pod.poll.search = search if search.has_success else None
         if search.given_up:
             if is_refusal(search.error):
-                self._budget.count_refused_batch()
+                self._budget.refused_batches += 1
             self._stop_searching(undecided, search.error)
         self._release(undecided)
 

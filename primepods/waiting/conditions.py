@@ -41,7 +41,7 @@ def settled(status: PodStatus | None) -> bool:
 
 
 def is_over(status: PodStatus | None) -> bool:
-    """Return whether a pod will not become ready without help: failed, stopped, being deleted, or gone."""
+    """Return whether a pod has failed, was stopped or deleted, is being deleted, or is gone."""
     return status is None or status.has_failed or status.has_ended
 
 
@@ -49,7 +49,8 @@ def check_until(until: object) -> None:
     """Check that a condition is a plain function.
 
     Raises:
-        TypeError: It cannot be called, or it returns an awaitable, which would always be true.
+        TypeError: It cannot be called, or is ``async def``; :func:`evaluate` rejects other awaitables, which
+            would always be true.
     """
     check_callable("until", until)
     call_method = getattr(until, "__call__", None)  # noqa: B004 - the method behind a callable object
@@ -57,11 +58,11 @@ def check_until(until: object) -> None:
         raise _async_condition_error(until)
 
 
-def holds(until: Until, status: PodStatus | None) -> bool:
+def evaluate(until: Until, status: PodStatus | None) -> bool:
     """Return the result of ``until`` for a pod.
 
     Raises:
-        TypeError: As :func:`check_until`.
+        TypeError: The result is awaitable.
     """
     outcome: object = until(status)
     if inspect.isawaitable(outcome):

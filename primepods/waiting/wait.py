@@ -17,7 +17,7 @@ from ..errors import PodFailedError, WaitTimeoutError
 from ..models import PodChange, PodState, PodStatus
 from ..results import PodStatuses
 from ._watched_pod import WatchedPod
-from .conditions import Until, check_until, failed, gone, holds, is_over, settled
+from .conditions import Until, check_until, evaluate, failed, gone, is_over, settled
 from .subscription import PollerConnection, Subscription
 
 OnChange = Callable[[PodChange], Awaitable[object] | object]
@@ -102,7 +102,7 @@ class Wait:
         in_grace = self._in_install_grace(pod, status)
         # These conditions hold for a failed installation, but during the grace period it may recover.
         must_wait = in_grace and (self.until is settled or self.until is failed)
-        if not must_wait and holds(self.until, status):
+        if not must_wait and evaluate(self.until, status):
             subscription.remove_pod(pod_id)
         elif self.until is gone:
             return  # A failed or stopped pod can still become gone.

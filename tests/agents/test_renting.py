@@ -48,8 +48,8 @@ async def test_rent_run_fetch_release(open_session: Open, market: Emulator) -> N
         assert listed["id"] == pod
         done = await session.call("run_command", pod=name, command="seq 6000; echo >&2 oh; exit 3")
         text = done["output"]
-        assert (done["is_running"], len(text) < 20_100) == (True, True)
-        while done["is_running"]:
+        assert (done["is_complete"], len(text) < 20_100) == (False, True)
+        while not done["is_complete"]:
             done = await session.call("job_output", pod=pod, job=done["job"], offset=done["next_offset"])
             text = f"{text}\n{done['output']}"
         assert done["exit_code"] == 3
@@ -164,7 +164,7 @@ async def test_a_session_says_what_it_leaves(
     async with open_session() as session:
         kept = await rent(session)
     said = capfd.readouterr().err
-    assert f"{kept['name']} goes on" in said
+    assert f"{kept['name']} still runs" in said
     async with open_session() as session:
         await session.call("release", pod=kept["name"])
 

@@ -20,8 +20,6 @@ from tests.support.server import Server
 
 UNKNOWN = "no-such-pod"
 """An id that no pod has."""
-PATIENCE = 50_000.0
-"""Seconds for a wait: an API that asks to be left alone for a quarter of an hour may do so many times."""
 
 
 async def listing_under_churn(elsewhere: str, seed: int, note: Note) -> Counter[str]:
@@ -112,48 +110,10 @@ async def unknown_is_not_deleted(run: Run) -> None:
     run.excuse(caught.value)
 
 
-async def all_at_once(elsewhere: str, seed: int, note: Note) -> Counter[str]:
-    """Listing, asking, waiting and deleting on one client at the same time."""
-    async with stage(seed, elsewhere, pods=12, boot_seconds=2.0, delete_seconds=3.0, age=300.0) as run:
-        note(run)
-        ids = list(run.emulator.pods)
-        kept, doomed = ids[: run.rng.randint(4, 8)], ids[8:]
-        run.begin()
-        listed: list[Pod] = []
-
-        async def clear() -> None:
-            answer = await run.client.pods.delete_many(doomed)
-            for error in answer.errors.values():
-                run.excuse(error)
-            await asyncio.gather(*(run.client.pods.wait_gone(one, timeout=PATIENCE) for one in answer))
-            assert not set(answer) & set(run.emulator.pods)
-
-        async def look() -> None:
-            rows = await run.attempt(run.client.pods.statuses(ids))
-            if rows is not None:
-                assert set(kept) <= {*rows, *rows.errors}
-                for error in rows.errors.values():
-                    run.excuse(error)
-
-        whole, *_ = await asyncio.gather(
-            run.attempt(collect(run.client.pods.list(page_size=run.rng.randint(1, 5)), listed)),
-            clear(),
-            look(),
-            *(run.client.pods.wait_ready(one, timeout=PATIENCE) for one in kept[:2]),
-        )
-        check_each_once(listed, set(kept) if whole else set(), set(ids))
-    return outcome(run)
-
-
 Note = Callable[[Run], None]
 Job = Callable[[str, int, Note], Awaitable[Counter[str]]]
 
-JOBS: tuple[Job, ...] = (
-    listing_under_churn,
-    statuses,
-    deletions,
-    all_at_once,
-)
+JOBS: tuple[Job, ...] = (listing_under_churn, statuses, deletions)
 
 
 def job_of(seed: int) -> Job:

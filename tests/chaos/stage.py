@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime
 from random import Random
 from typing import Any, TypeVar
 
@@ -32,9 +31,9 @@ from primepods.emulator import (
     WrongLength,
 )
 from primepods.emulator._api.http import Request
-from primepods.emulator.clock import MANUAL_EPOCH
 from primepods.emulator.faults import Raw, Response
 from primepods.waiting import _poller as polling
+from tests.renting.stage import SharedClock
 from tests.support.client import make_client
 from tests.support.clock import ManualClock
 
@@ -47,24 +46,6 @@ AGE = 3_600.0
 """Seconds that the fleet has lived when a run begins: longer than any answer lags."""
 HANGS = 30.0
 """Real seconds after which a run has hung; they take hundredths of one."""
-
-
-class Shared:
-    """The emulator's clock, which is the client's: time passes for a server that waits, too."""
-
-    epoch: datetime = MANUAL_EPOCH
-
-    def __init__(self, clock: ManualClock) -> None:
-        self.ahead = 0.0
-        self._clock = clock
-
-    def now(self) -> float:
-        """Seconds since the fleet was born."""
-        return self._clock.elapsed + self.ahead
-
-    async def sleep(self, seconds: float) -> None:
-        """Sleep as the client does."""
-        await self._clock.sleep(seconds)
 
 
 @attrs.frozen
@@ -294,14 +275,14 @@ def _options(rng: Random, *, patient: bool) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def stage(seed: int, elsewhere: str, *, age: float = AGE, **fleet: Any) -> AsyncIterator[Run]:
+async def stage(seed: int, elsewhere: str, **fleet: Any) -> AsyncIterator[Run]:
     """Set up a run with a fleet as the emulator is told, and check at the end that nothing is left of it."""
     rng = Random(f"stage {seed}")
     clock = ManualClock(auto=True, chance=Random(f"chance {seed}"))
-    shared = Shared(clock)
+    shared = SharedClock(clock)
     patient = is_patient(seed)
     async with Emulator(seed=seed, clock=shared, **fleet) as emulator:
-        shared.ahead = age
+        shared.ahead = AGE
         deck = Deck(rng, PASSING if patient else PASSING + lasting(emulator.url, elsewhere))
         emulator.faults.pick = deck.pick  # type: ignore[method-assign]  # seeded faults
         options = _options(rng, patient=patient)

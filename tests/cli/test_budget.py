@@ -125,7 +125,7 @@ def test_what_is_counted_covers_what_is_billed(steps: list[tuple[str, float]]) -
                     live.remove(chosen)
                     dead.append(chosen)
                     chosen.end(share) if kind == "end" else chosen.die()
-            balance = budget.read()
+            balance = budget.settle()
             may_cost = past + sum(each.amount if each.is_billed else each.cost for each in [*live, *dead])
             assert may_cost <= balance.spent + balance.reserved + 1e-6
             assert balance.spent + balance.reserved <= LIMIT + 1e-6
@@ -153,12 +153,12 @@ def test_a_reservation_is_replaced_by_the_cost(state: Path) -> None:
         budget.reserve("another", amount=0.5, price_hr=PRICE)
     done.order()
     unused.die()
-    assert (budget.read().reserved, budget.read().spent) == (6.0, 0.0)
+    assert (budget.settle().reserved, budget.settle().spent) == (6.0, 0.0)
     done.lease.unlink()
     done.run.save(spent=1.5)
     done.run.end(0)
-    assert budget.read().reserved == 0.0
-    assert budget.read().spent == pytest.approx(1.51)
+    assert budget.settle().reserved == 0.0
+    assert budget.settle().spent == pytest.approx(1.51)
     assert Run.open(unused.run.path).state == "ended"  # so that nobody takes it over, and rents
     done.die()
 
@@ -173,10 +173,10 @@ def test_a_pod_that_may_run_stays_reserved(state: Path, *, is_killed: bool) -> N
     if not is_killed:
         made.run.end(1)
     made.die()
-    assert budget.read().reserved == 6.0
+    assert budget.settle().reserved == 6.0
     assert Run.open(made.run.path).state == ("interrupted" if is_killed else "ended")
     made.sweep()
-    assert (budget.read().reserved, budget.read().spent) == (0.0, 6.0)
+    assert (budget.settle().reserved, budget.settle().spent) == (0.0, 6.0)
 
 
 def test_limits_by_the_hour_and_in_a_window(state: Path) -> None:
@@ -190,10 +190,10 @@ def test_limits_by_the_hour_and_in_a_window(state: Path) -> None:
     made.order()
     made.die()
     made.sweep()
-    assert budget.read().spent == 9.0
+    assert budget.settle().spent == 9.0
     for _ in range(10):
         next(times)
-    assert budget.read().spent == 0.0
+    assert budget.settle().spent == 0.0
 
 
 @pytest.mark.parametrize(
@@ -254,11 +254,11 @@ def test_many_processes_share_one_budget(state: Path) -> None:
             while (line := process.stdout.readline()) != "done\n":
                 said.append(line.strip())
         assert len(said) == 6
-        assert Budget(10.0).read().reserved == pytest.approx(9.0)
+        assert Budget(10.0).settle().reserved == pytest.approx(9.0)
     finally:
         for process in processes:
             process.kill()
             process.communicate()
-    assert Budget(10.0).read().left == 10.0
+    assert Budget(10.0).settle().left == 10.0
     lines = [json.loads(line) for line in (state / "budget.jsonl").read_text().splitlines() if line]
     assert sorted(line["run"] for line in lines if line["spent"] is None) == sorted(said)

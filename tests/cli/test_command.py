@@ -42,11 +42,11 @@ def test_a_word_that_is_nearly_right(run: Run) -> None:
 def test_names_and_places_of_other_commands(emulator: Emulator, run: Run) -> None:
     """Options of the connection may stand before the command, whose name may be docker's or the vendor's."""
     listed = run("list", "--ids").stdout
-    hints = {"login": "prime login", "top": "primepods watch", "version": "--version"}
+    hints = {"login": "prime login", "logout": "Unset", "top": "primepods watch", "version": "--version"}
     for word, hint in hints.items():
         result = run(word)
         assert (result.exit_code, result.stdout) == (2, "")
-        assert f"primepods {word}: there is no such command: " in result.stderr
+        assert f"primepods {word}: there is no such command. " in result.stderr
         assert hint in result.stderr
     for alias in ("ls", "ps"):
         assert run("--timeout", "20s", alias, "--ids").stdout == listed

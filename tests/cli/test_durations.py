@@ -20,7 +20,7 @@ def test_durations(typed: str | float, seconds: float) -> None:
 @pytest.mark.parametrize("typed", ["", "soon", "5", "1.5", "h", "5y", "-1h", "1e3s", "1h30", "inf", "30m!"])
 def test_what_is_no_duration(typed: str) -> None:
     """It is refused, with what to type instead."""
-    with pytest.raises(typer.BadParameter, match=r"write (it like 90s|\d)"):
+    with pytest.raises(typer.BadParameter, match=r"write (a duration like 90s|\d)"):
         parse_duration(typed)
 
 
@@ -43,8 +43,9 @@ def test_a_bare_number_is_refused(emulator: Emulator, run: Run, arguments: list[
 
 
 def test_days() -> None:
-    """Weeks are days; what is no day is told."""
+    """Weeks are days; what is no day is told, as is a time, whose offset from UTC may make it another day."""
     assert parse_day("1w") == parse_day("7d") < parse_day("today")
-    for wrong in ("yesterday", "7", "99999999w"):
+    assert parse_day("2026-11-01").isoformat() == "2026-11-01T00:00:00+00:00"
+    for wrong in ("yesterday", "7", "99999999w", "2026-11-01T15:30:00+02:00"):
         with pytest.raises(typer.BadParameter, match="not a day"):
             parse_day(wrong)

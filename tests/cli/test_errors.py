@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+import typer
 
 from primepods.cli._errors import reported_errors, reword_for_shell
 from primepods.emulator import Delay, Emulator, Status
@@ -21,7 +22,7 @@ ORDER = ["create", "--gpu-type", "H100", "--yes"]
     [
         (["get", "nope"], "primepods history"),
         (["logs", "nope"], "primepods history"),
-        (["get", "status", "pod0"], "Give an id as `primepods list` shows it"),
+        (["get", "status", "pod0"], "Give an id from `primepods list`"),
         (["list", "--context", "nope"], "(--context)"),
         (["list", "--timeout", "0s"], "--timeout must be"),
         (["wait", "pod0", "--interval", "0.001s"], "--interval must be"),
@@ -42,6 +43,14 @@ def test_a_bug_is_not_logged_as_a_rejected_argument(capsys: pytest.CaptureFixtur
     with pytest.raises(TypeError), reported_errors("primepods list", verbose=True):
         raise TypeError("a bug")
     assert capsys.readouterr().err == ""
+
+
+def test_output_that_stdout_cannot_encode_is_no_wrong_usage() -> None:
+    """Although Python's error is a `ValueError`, as that of a rejected argument is."""
+    for error, code in ((UnicodeEncodeError("ascii", "é", 0, 1, "é"), 1), (ValueError("bad"), 2)):
+        with pytest.raises(typer.Exit) as caught, reported_errors("primepods list"):
+            raise error
+        assert caught.value.exit_code == code
 
 
 def test_a_conflict_names_the_command(emulator: Emulator, run: Run) -> None:
@@ -70,12 +79,12 @@ def test_what_costs_nothing_is_not_billed(emulator: Emulator, run: Run) -> None:
 
 def test_mistyped_words_are_told(emulator: Emulator, run: Run) -> None:
     """A GPU or a kind that nothing has: with what there is."""
-    assert "Your pods have the GPUs H100_80GB, and not H10." in run("list", "--gpu", "H10").stderr
-    no_gpu = "Your pods have the GPUs H100_80GB, and not H10."
+    no_gpu = "No pod has the GPU H10. Known GPUs: H100_80GB."
+    assert no_gpu in run("list", "--gpu", "H10").stderr
     assert no_gpu in run("delete", "--gpu-type", "H10", "--yes").stderr
     emulator.delete_pod("pod0")
     said = run("history", "--kind", "instanc").stderr
-    assert said.endswith(". Your records have the kinds Instance, and not instanc.\n")
+    assert said.endswith(" No record is of the kind instanc. Known kinds: Instance.\n")
 
 
 def test_the_name_is_shown_before_the_order(emulator: Emulator) -> None:

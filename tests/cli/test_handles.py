@@ -72,9 +72,10 @@ def test_no_handle(api: Emulator, run: Run, handle: str) -> None:
 @pytest.mark.parametrize(
     ("handle", "hint"),
     [
-        ("tran", "did you mean 'train' or 'train-2'? Otherwise, see primepods list"),
+        ("tran", "did you mean 'train' or 'train-2'? Otherwise, see `primepods list`"),
         ("3fa", "a prefix of an id needs 4 characters or more"),
-        ("nobody", "see primepods list, and primepods history"),
+        ("nobody", "see `primepods list`, and `primepods history`"),
+        ("job 17", "see `primepods list`, and `primepods history`"),
     ],
 )
 def test_a_mistyped_name_fails_at_once(api: Emulator, run: Run, command: str, handle: str, hint: str) -> None:
@@ -145,5 +146,5 @@ def test_a_name_that_no_pod_has(emulator: Emulator, run: Run, words: list[str]) 
     result = run(words[0], handle, *words[1:])
     assert result.exit_code == 1
     assert "no pod has the name or id 'trian': did you mean 'train-" in result.stderr
-    assert "see primepods list" in result.stderr
+    assert "see `primepods list`" in result.stderr
     assert "404" not in result.stderr

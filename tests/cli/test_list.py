@@ -110,8 +110,8 @@ def test_logs_that_are_followed(emulator: Emulator) -> None:
 def test_errors_are_a_line(emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that is an error ends with 1, what took too long with 3, a missing key or a typo with 2."""
     emulator.faults.add(Status(403), on="list", times=1)
-    wrong = (["list", "--nope"], ["list", "--older-than", "soon"], ["nope"], ["get"], ["get", "a/b"])
-    for code, arguments in ((1, ["list"]), *((2, arguments) for arguments in wrong)):
+    wrong = (["list", "--nope"], ["list", "--older-than", "soon"], ["nope"], ["get"])
+    for code, arguments in ((1, ["list"]), (1, ["get", "a/b"]), *((2, arguments) for arguments in wrong)):
         result = run(*arguments)
         assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (code, "", 1), arguments
         assert result.stderr.startswith("primepods")
@@ -122,7 +122,7 @@ def test_errors_are_a_line(emulator: Emulator, run: Run, monkeypatch: pytest.Mon
     monkeypatch.delenv("PRIME_API_KEY")
     result = run("list")
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
-    assert "PRIME_API_KEY. Without an account, see primepods demo." in result.stderr
+    assert "PRIME_API_KEY. Without an account, see `primepods demo`." in result.stderr
 
 
 def test_verbose_shows_requests_and_no_key(emulator: Emulator, run: Run) -> None:

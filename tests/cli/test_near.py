@@ -20,9 +20,7 @@ import pytest
 from primepods.emulator import Emulator
 
 from .conftest import Run
-from .test_run import wait_for
-
-LOCAL_SSH = f"{shlex.quote(sys.executable)} -m primepods.emulator.local_ssh"
+from .test_run import LOCAL_SSH, wait_for
 
 JUPYTER = """\
 import http.server, json, os, pathlib, sys
@@ -181,7 +179,7 @@ def test_ports(bare: Path, run: Run) -> None:
 def test_an_editor(bare: Path, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It gets the host that ssh knows and the folder's path; what is missing is told, with what to do."""
     result = run("code", "bare")
-    assert (result.exit_code, "run primepods ssh-config --install first" in result.stderr) == (2, True)
+    assert (result.exit_code, "run `primepods ssh-config --install` first" in result.stderr) == (2, True)
     assert run("ssh-config", "--install").exit_code == 0
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     result = run("code", "bare", "--editor", "cursor")

@@ -52,11 +52,11 @@ def test_create_prints_the_id_alone(emulator: Emulator, run: Run) -> None:
     pod = json.loads(run("get", result.stdout.strip(), "-o", "json").stdout)
     assert (pod["name"], pod["price_hr"]) == ("mine", offers[0]["price_hr"])
     assert f"Price per hour: ${offers[0]['price_hr']:.2f}\n" in result.stderr
-    assert "Another pod" not in result.stderr
+    assert "exist already" not in result.stderr
     for chosen in ([offers[3]["id"]], ["--id", offers[3]["id"]]):
         result = run("create", *chosen, "--yes", "-o", "json", "--name", "mine")
         assert json.loads(result.stdout)["price_hr"] == offers[3]["price_hr"]
-        assert f"Another pod has the name 'mine': {pod['id']}" in result.stderr
+        assert f"Pods with the name 'mine' exist already: {pod['id']}" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -125,6 +125,10 @@ def test_create_without_options_asks_for_them(emulator: Emulator, monkeypatch: p
         assert getattr(first, field) == getattr(second, field)
     code, shown = in_terminal(monkeypatch, "create", typed="H100\n\n1\n\n\nsoon\n")
     assert (code, len(emulator.pods)) == (2, 5), shown
+    with primepods.Client() as client:
+        disk = client.disks.create(primepods.DiskSpec(size=100, provider="nebius"))
+    in_terminal(monkeypatch, "create", "--disk", disk.id, typed="H100\n\n1\n\n\nsoon\n")
+    assert ("disks", disk.id) in emulator.requests[-1].query
 
 
 def test_variables(tmp_path: Path) -> None:
@@ -240,7 +244,7 @@ def test_an_interrupted_deletion_proves_nothing(emulator: Emulator, run: Run) ->
     threading.Thread(target=interrupt).start()
     result = run("delete", "pod0", "pod1", "--yes")
     assert (result.exit_code, result.stdout) == (130, "")
-    assert "see primepods list" in result.stderr
+    assert "see `primepods list`" in result.stderr
 
 
 def test_what_is_still_going_is_told(emulator: Emulator, run: Run) -> None:

@@ -164,7 +164,7 @@ def test_a_lost_connection_is_told_and_the_command_goes_on(
     words = ["run", "--gpu-type", "H100", "--ssh-command", str(lossy), "--download", "log"]
     line = f"echo result > log; echo x >> {tmp_path}/runs; sleep 3; echo end"
     result = run(*words, "--reconnect", reconnect, "--", line)
-    assert "Its command goes on" in result.stderr
+    assert "Its command keeps running" in result.stderr
     assert (result.exit_code, result.stdout) == ((255, "") if reconnect == "1s" else (0, "end\n"))
     assert (tmp_path / "runs").read_text(encoding="utf-8") == "x\n"
     assert Path("log").exists()
@@ -214,12 +214,12 @@ def test_a_budget_ends_the_command(market: Emulator, run: Run) -> None:
         (["--gpu-type", "H100", "--env", "NONE", "--", "true"], "there is no such variable"),
         (["--gpu-type", "H100", "--max-hours", "0", "--", "true"], "max-hours"),
         (["--gpu-type", "H100", "--", " "], "the command is empty"),
-        (["--gpu-type", "H100", "--upload", "", "--", "true"], "--upload is empty"),
+        (["--gpu-type", "H100", "--upload", "", "--", "true"], "--upload '' has no local path"),
         (["--gpu-type", "H100", "--download", "", "--", "true"], "--download is empty"),
         (["--gpu-type", "H100", "--exclude", "/", "--", "true"], "which is not a pattern"),
         (
             ["--gpu-type", "H100", "--download", "out:/dev/null/out", "--", "true"],
-            "/dev/null cannot be written",
+            "/dev/null/out cannot be created",
         ),
     ],
 )

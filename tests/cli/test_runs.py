@@ -189,7 +189,7 @@ def test_ctrl_c_only_detaches(market: Emulator, run: Run, tmp_path: Path) -> Non
     assert reader.stdout.readline() == "begun\n"
     reader.send_signal(signal.SIGINT)
     _, err = reader.communicate(timeout=60)
-    assert (reader.returncode, f"Detached: {name} goes on" in err) == (130, True), err
+    assert (reader.returncode, f"Detached: {name} keeps running" in err) == (130, True), err
     pid = records(tmp_path)[0]["pid"]
     assert os.getsid(pid) == pid
     assert row(run)["state"] == "running"

@@ -125,11 +125,13 @@ def test_entries_come_and_go_with_pods(
 def test_a_pod_that_others_have_deleted_goes(
     emulator: Emulator, run: Run, config: Path, command: list[str]
 ) -> None:
-    """When a command is told so: by a 404, by a wait, or by the history."""
+    """When a command is told so: by a 404, by a wait, or by the history, which has to know its end."""
     pod_id = "9e1f0a7c5b3d4e2f8a6b1c0d9e8f7a6b"
     emulator.add_pod(id=pod_id, name="taken", boot_seconds=0)
     run("ssh-config", "--install")
     emulator.delete_pod(pod_id)
+    with emulator.faults.add(Edit(put={"data.0.terminatedAt": None}), on="history"):
+        run("history")
     assert ssh_reads(config, "pod_taken")["user"] != "me"
     run(*command, *([pod_id] if command != ["history"] else []))
     assert ssh_reads(config, "pod_taken")["user"] == "me"

@@ -8,18 +8,15 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
 import primepods
 from primepods._utils.unique_names import unique_name
-from primepods.cli.app import app
 from primepods.emulator import Emulator, Status
 from primepods.leasing._record import new_record
 from primepods.leasing.ledger import LeaseFile
-from tests.cli.conftest import in_terminal, run_on
+from tests.cli.conftest import Run, in_terminal, run_on
 from tests.renting.stage import name_of
 
 from .test_run import wait_for
@@ -32,15 +29,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def emulator(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """An API with three pods, and the variables that name it."""
-    with Emulator(pods=3, boot_seconds=0, delete_seconds=0) as emulator:
-        monkeypatch.setenv("PRIME_API_KEY", emulator.api_key)
-        monkeypatch.setenv("PRIME_API_BASE_URL", emulator.url)
-        yield emulator
-
-
 _numbers = itertools.count()
 
 
@@ -50,83 +38,78 @@ def leave(emulator: Emulator, folder: Path) -> str:
         settings = client._async._executor.settings
     name = name_of(next(_numbers), "left")
     pod_id = emulator.add_pod(name, boot_seconds=0)
-    file = LeaseFile.create(folder, new_record(name, settings))
+    file = LeaseFile.new(folder, new_record(name, settings)).write()
     file.update(pod_id=pod_id, price_hr=1.5, given_up=True)
     file.close()
     return pod_id
 
 
-def run(*arguments: str) -> Result:
-    """The command in a pipe."""
-    return CliRunner().invoke(app, ["sweep", *arguments])
-
-
-def test_nothing_left(emulator: Emulator, folder: Path) -> None:
+def test_nothing_left(emulator: Emulator, run: Run, folder: Path) -> None:
     """Pods of other origin are not its business."""
-    result = run("--yes")
+    result = run("sweep", "--yes")
     assert (result.exit_code, result.output) == (0, "Nothing to delete.\n")
     assert len(emulator.pods) == 3
 
 
-def test_what_is_left_alone_is_not_nothing(emulator: Emulator, folder: Path) -> None:
+def test_what_is_left_alone_is_not_nothing(emulator: Emulator, run: Run, folder: Path) -> None:
     """A file that cannot be read may be that of a pod."""
     (folder / "odd.json").write_text("{", encoding="utf-8")
-    result = run("--yes")
+    result = run("sweep", "--yes")
     assert result.exit_code == 0
     assert "Left alone: odd.json" in result.output
     assert result.output.endswith("\nNothing to delete.\n")
 
 
-def test_a_dry_run_shows_and_deletes_nothing(emulator: Emulator, folder: Path) -> None:
+def test_a_dry_run_shows_and_deletes_nothing(emulator: Emulator, run: Run, folder: Path) -> None:
     """With what it costs."""
     pod_id = leave(emulator, folder)
-    result = run("--dry-run")
+    result = run("sweep", "--dry-run")
     assert result.exit_code == 0
     assert pod_id in result.output
     assert pod_id in emulator.pods
 
 
-def test_without_a_terminal_it_wants_yes(emulator: Emulator, folder: Path) -> None:
+def test_without_a_terminal_it_wants_yes(emulator: Emulator, run: Run, folder: Path) -> None:
     """And deletes nothing before."""
     pod_id = leave(emulator, folder)
-    result = run()
+    result = run("sweep")
     assert result.exit_code == 2
     assert pod_id in emulator.pods
-    result = run("--yes")
+    result = run("sweep", "--yes")
     assert result.exit_code == 0
     assert "1 deleted, 0 failed" in result.output
     assert pod_id not in emulator.pods
     assert list(folder.iterdir()) == []
 
 
-def test_what_cannot_be_deleted_is_named(emulator: Emulator, folder: Path) -> None:
+def test_what_cannot_be_deleted_is_named(emulator: Emulator, run: Run, folder: Path) -> None:
     """And the exit says so."""
     pod_id = leave(emulator, folder)
     emulator.faults.add(Status(403), on="delete")
-    result = run("--yes")
+    result = run("sweep", "--yes")
     assert result.exit_code == 1
     assert "0 deleted, 1 failed" in result.output
     assert pod_id in emulator.pods
 
 
-def test_a_prefix_needs_an_age(emulator: Emulator, folder: Path) -> None:
+def test_a_prefix_needs_an_age(emulator: Emulator, run: Run, folder: Path) -> None:
     """A pod without a file may belong to a process elsewhere."""
-    assert run("--prefix", "ci-").exit_code == 2
-    assert run("--prefix", "ci-", "--older-than", "2h").exit_code == 0
+    assert run("sweep", "--prefix", "ci-").exit_code == 2
+    assert run("sweep", "--prefix", "ci-", "--older-than", "2h").exit_code == 0
 
 
-def test_expired_pods_are_deleted_without_a_file(emulator: Emulator, folder: Path) -> None:
+def test_expired_pods_are_deleted_without_a_file(emulator: Emulator, run: Run, folder: Path) -> None:
     """From any machine, by their names alone."""
     expired = emulator.add_pod(unique_name("train", expires_at=1_760_000_000), boot_seconds=0)
     emulator.add_pod(unique_name("train", expires_at=3_000_000_000), boot_seconds=0)
-    result = run("--expired", "--yes")
+    result = run("sweep", "--expired", "--yes")
     assert (result.exit_code, len(emulator.pods)) == (0, 4)
     assert expired in result.output
 
 
-def test_no_key_is_a_usage_error(folder: Path) -> None:
+def test_no_key_is_a_usage_error(run: Run, folder: Path) -> None:
     """One line, no traceback."""
-    result = run()
+    result = run("sweep")
     assert result.exit_code == 2
     assert "Traceback" not in result.output
 

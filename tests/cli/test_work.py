@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,7 @@ import pytest
 from primepods.emulator import Emulator
 
 from .conftest import Run, in_terminal
-
-LOCAL_SSH = f"{shlex.quote(sys.executable)} -m primepods.emulator.local_ssh"
+from .test_run import LOCAL_SSH, wait_for
 
 
 @pytest.fixture(autouse=True)
@@ -200,8 +198,8 @@ def test_an_address_that_was_made_up_is_told_at_once(
         ("./a:b", "c", "POD:PATH"),
         (":a", "b", "POD:PATH"),
         ("p:*.py", "b", "cp takes no patterns"),
-        ("p:a", "-", "see primepods exec p -- cat"),
-        ("-", "p:a", "see primepods exec p -- cat"),
+        ("p:a", "-", "see `primepods exec p -- cat`"),
+        ("-", "p:a", "see `primepods exec p -- cat`"),
     ],
 )
 def test_what_cannot_be_copied(emulator: Emulator, run: Run, source: str, target: str, says: str) -> None:
@@ -232,11 +230,3 @@ def test_an_interrupted_command_ends_on_the_pod(
         process.send_signal(number)
         assert process.wait(60) == code
     wait_for(lambda: not begun.exists())
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until something holds."""
-    ends_at = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < ends_at
-        time.sleep(0.05)

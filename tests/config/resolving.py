@@ -11,13 +11,7 @@ import pytest
 
 from primepods import ConfigError, RetryPolicy, config
 from primepods._utils.secret import Secret
-from primepods.config import (
-    DEFAULT_DEADLINE,
-    DEFAULT_MAX_CONCURRENCY,
-    DEFAULT_TIMEOUT,
-    Settings,
-    resolve,
-)
+from primepods.config import DEFAULT_DEADLINE, DEFAULT_MAX_CONCURRENCY, DEFAULT_TIMEOUT, Settings, resolve
 
 KEY = "pit_0123456789_key_of_the_tests"
 OTHER = "https://other.example.com"

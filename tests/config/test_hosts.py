@@ -9,11 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from primepods import ConfigError
-from primepods.config import (
-    DEFAULT_BASE_URL,
-    check_base_url,
-    is_loopback,
-)
+from primepods.config import DEFAULT_BASE_URL, check_base_url, is_loopback
 from primepods.config._files import Found
 from tests.support.json_values import ANY_TEXT
 

@@ -7,9 +7,7 @@ from urllib.request import proxy_bypass
 
 import pytest
 
-from primepods.config import (
-    find_proxy,
-)
+from primepods.config import find_proxy
 
 from .resolving import KEY, refuse, settings
 

@@ -10,10 +10,7 @@ from typing import Any
 import pytest
 
 from primepods import ConfigError
-from primepods.config import (
-    DEFAULT_BASE_URL,
-    KEY_PAGE,
-)
+from primepods.config import DEFAULT_BASE_URL, KEY_PAGE
 
 from .resolving import KEY, OTHER, Files, refuse, settings, told
 
@@ -69,10 +66,7 @@ def test_an_empty_argument_is_a_mistake(name: str) -> None:
 @pytest.mark.parametrize("context", [None, "production", "staging", "nowhere"])
 @pytest.mark.parametrize("exists", [True, False])
 def test_files_are_only_read(
-    files: Files,
-    monkeypatch: pytest.MonkeyPatch,
-    context: str | None,
-    exists: bool,
+    files: Files, monkeypatch: pytest.MonkeyPatch, context: str | None, exists: bool
 ) -> None:
     """None is created, changed or touched, whatever is asked for, and whether it works or not."""
     if exists:

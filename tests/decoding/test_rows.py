@@ -11,12 +11,7 @@ from hypothesis import given
 
 from primepods import HistoryRecord, Pod
 from primepods._decoding.fields import DecodeError
-from primepods._decoding.pods import (
-    decode_deletion,
-    decode_log,
-    decode_pod,
-    decode_statuses,
-)
+from primepods._decoding.pods import decode_deletion, decode_log, decode_pod, decode_statuses
 from primepods._decoding.rows import decode_listed_ids, decode_object, decode_page
 from tests.fixtures import document
 from tests.support.json_values import VALUES

@@ -159,12 +159,6 @@ def test_costs_add_up(serve: Serve) -> None:
     )
 
 
-def test_flaky_pods_with_no_boot_time_are_ready_at_once(serve: Serve) -> None:
-    """There is no time to stumble in."""
-    call = serve(pods=3, flaky_rate=1.0, boot_seconds=0)
-    assert {pod.installation_status for pod in call.emulator.pods.values()} == {"FINISHED"}
-
-
 def test_funds_run_dry_a_century_from_now(serve: Serve) -> None:
     """Though floats of that time are coarse."""
     call = serve(funds=0.05, delete_seconds=0.0)

@@ -75,11 +75,7 @@ def test_the_clock_is_advanced(call: Caller) -> None:
     assert {pod.installation_status for pod in call.emulator.pods.values()} == {"FINISHED"}
     assert [
         control(call, "POST", "advance", body).status for body in ({"seconds": -1}, {"seconds": True}, {})
-    ] == [
-        422,
-        422,
-        422,
-    ]
+    ] == [422, 422, 422]
     with Emulator(control=True) as emu:
         assert control(Caller(emu), "POST", "advance", {"seconds": 1}).status == 409
 
@@ -259,13 +255,7 @@ def everything(call: Caller) -> list[bytes]:
     ids = [("pod_ids", pod_id) for pod_id in call.emulator.pods]
     return [
         call("GET", path, query).body
-        for path, query in (
-            (PODS, []),
-            (STATUS, ids),
-            (HISTORY, []),
-            (KEYS, []),
-            (GPUS, []),
-        )
+        for path, query in ((PODS, []), (STATUS, ids), (HISTORY, []), (KEYS, []), (GPUS, []))
     ]
 
 

@@ -276,19 +276,6 @@ async def test_a_delay_lasts_as_long_as_the_clock_says(emu: Emulator) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_request_can_hang_for_ever(emu: Emulator) -> None:
-    """The client gives up; the emulator can be stopped all the same, which the fixture does."""
-    emu.faults.add(Delay(math.inf))
-    hanging = asyncio.create_task(get(emu))
-    await until_in_flight(emu)
-    emu.advance(1e6)
-    hanging.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await hanging
-    assert emu.requests[-1].status is None
-
-
-@pytest.mark.anyio
 async def test_a_slow_body_drips(emu: Emulator) -> None:
     """A piece at once, the others as time goes by."""
     whole = await get(emu)

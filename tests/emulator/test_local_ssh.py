@@ -58,6 +58,21 @@ def test_options_may_stand_on_both_sides_of_the_host(tmp_path: Path, words: list
     assert ssh(*words, tmp_path=tmp_path).stdout == "a b\n"
 
 
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["-L", "81:localhost:81"], "choose another"),
+        (["-L81:localhost:81"], "choose another"),
+        (["-TL", "81:localhost:81"], "choose another"),
+        (["-L", "web:localhost:80"], "cannot forward 'web:localhost:80'"),
+    ],
+)
+def test_a_port_that_cannot_be_forwarded(tmp_path: Path, options: list[str], problem: str) -> None:
+    """However it is written, it is told, and the command is not run."""
+    done = ssh(*options, "h", "echo", "ran", tmp_path=tmp_path)
+    assert (done.returncode, done.stdout, problem in done.stderr) == (255, "", True), done.stderr
+
+
 def test_each_pod_has_a_home_and_no_variables_of_ours(tmp_path: Path) -> None:
     """Files stay with the pod, nobody else may look, and nothing of the caller's environment is there."""
     for host in ("198.18.0.9", "198.18.0.10"):
@@ -79,7 +94,7 @@ def test_a_folder_that_somebody_else_may_have_made_is_refused(tmp_path: Path) ->
     (tmp_path / "elsewhere").mkdir()
     homes(tmp_path).symlink_to(tmp_path / "elsewhere")
     done = ssh("h", "touch", "ran", tmp_path=tmp_path)
-    assert (done.returncode, "not a folder of yours" in done.stderr) == (255, True)
+    assert (done.returncode, "is not a folder" in done.stderr) == (255, True)
     homes(tmp_path).unlink()
     homes(tmp_path).mkdir()
     (homes(tmp_path) / "h").symlink_to(tmp_path / "elsewhere")
@@ -93,7 +108,7 @@ def test_another_users_folder_is_refused(tmp_path: Path) -> None:
     homes(tmp_path).mkdir()
     os.chown(homes(tmp_path), 12_345, 12_345)
     done = ssh("h", "true", tmp_path=tmp_path)
-    assert (done.returncode, "not a folder of yours" in done.stderr) == (255, True)
+    assert (done.returncode, "belongs to another user" in done.stderr) == (255, True)
 
 
 def test_a_folder_that_others_may_enter_is_closed(tmp_path: Path) -> None:

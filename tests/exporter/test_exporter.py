@@ -135,10 +135,7 @@ async def test_a_slow_part_keeps_no_other_back(emulator: Emulator) -> None:
 
 async def test_rules_and_dashboard_name_what_there_is() -> None:
     """Each metric in the alert rules and in the Grafana dashboard is exported."""
-    async with (
-        Emulator(pods=1) as emulator,
-        make_client(emulator.url, api_key=emulator.api_key) as client,
-    ):
+    async with Emulator(pods=1) as emulator, make_client(emulator.url, api_key=emulator.api_key) as client:
         await client.disks.create(primepods.DiskSpec(size=100, provider="nebius"))
         exported = {name for name, _, _ in (await scrape(Exporter(client))).rows}
     named = set[str]()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from primepods import Pod, PodChange, PodState, PodStatus
 from primepods.fleet import Condition, Fleet, condition_of
-from tests.fleet.changes import BEGIN, ROWS, Timeline, change, grow
+from tests.fleet.changes import BEGIN, ROWS, Timeline, change
 
 WORDS = [*ROWS, "gone"]
 
@@ -28,17 +28,6 @@ def test_conditions(word: str) -> None:
 def test_no_status_is_unknown() -> None:
     """What the API does not say is not made up."""
     assert condition_of(PodStatus(pod_id="a")) is Condition.UNKNOWN
-
-
-def test_counts_follow_the_changes() -> None:
-    """Each pod counts once, where it is now; those gone are counted, and no longer among the pods."""
-    fleet = Fleet(["a", "b", "c"])
-    assert (len(fleet), fleet.unseen, fleet.counts) == (3, 3, {})
-    for pod_id, word in [("a", "pending"), ("b", "ready"), ("d", "failed"), ("a", "ready"), ("d", "gone")]:
-        fleet.add(change(pod_id, word))
-    assert fleet.counts == {Condition.READY: 2, Condition.GONE: 1}
-    assert (len(fleet), fleet.unseen, "d" in fleet) == (3, 1, True)
-    assert repr(fleet) == "<Fleet: 3 pods, 2 ready, 1 gone, $4.00 an hour>"
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(WORDS))))
@@ -138,11 +127,7 @@ def test_samples_show_the_way() -> None:
     fleet.add(change("a", "ready"))
     clock.advance(10)
     ways = [((sample.time - BEGIN).total_seconds(), dict(sample.counts)) for sample in fleet.samples]
-    assert ways == [
-        (0, {"pending": 2}),
-        (10, {"pending": 1, "ready": 1}),
-        (20, {"pending": 1, "ready": 1}),
-    ]
+    assert ways == [(0, {"pending": 2}), (10, {"pending": 1, "ready": 1}), (20, {"pending": 1, "ready": 1})]
 
 
 def test_memory_is_bounded() -> None:
@@ -157,10 +142,3 @@ def test_memory_is_bounded() -> None:
     assert len(fleet.samples) <= 1_001
     assert (fleet.samples[0].time, fleet.counts) == (BEGIN, {Condition.GONE: 3_000})
     assert fleet.spent == pytest.approx(9_000)
-
-
-def test_growing() -> None:
-    """The helper of these tests makes what it says."""
-    fleet = Fleet(now=(clock := Timeline()))
-    grow(clock, fleet, 28, 60)
-    assert fleet.counts == {Condition.FAILED: 2, Condition.READY: 24, Condition.GONE: 2}

@@ -1,16 +1,16 @@
 """Keeping up with the pods of an account."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 
 import primepods
-from primepods import AsyncClient, Pod
+from primepods import AsyncClient
 from primepods.emulator import Emulator, Status
 from primepods.fleet import Fleet, follow
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -31,9 +31,9 @@ async def client(emulator: Emulator) -> AsyncIterator[AsyncClient]:
 
 
 @asynccontextmanager
-async def following(client: AsyncClient, fleet: Fleet, **options: Any) -> AsyncIterator[asyncio.Task[None]]:
+async def following(client: AsyncClient, fleet: Fleet) -> AsyncIterator[asyncio.Task[None]]:
     """Follow while the block runs."""
-    task = asyncio.create_task(follow(client, fleet, interval=0.05, **options))
+    task = asyncio.create_task(follow(client, fleet, interval=0.05))
     try:
         yield task
     finally:
@@ -41,50 +41,16 @@ async def following(client: AsyncClient, fleet: Fleet, **options: Any) -> AsyncI
         await asyncio.wait([task])
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Wait until something holds."""
-    async with asyncio.timeout(40):
-        while not condition():  # noqa: ASYNC110 - a fleet is polled by those who show it
-            await asyncio.sleep(0.01)
-
-
 async def test_new_pods_join_and_deleted_ones_go(emulator: Emulator, client: AsyncClient) -> None:
     """The whole account, whatever comes and goes."""
     fleet = Fleet()
     async with following(client, fleet):
-        await until(lambda: fleet.counts == {"ready": 3})
+        await eventually(lambda: fleet.counts == {"ready": 3})
         added = emulator.add_pod("newcomer")
-        await until(lambda: fleet.counts == {"ready": 4})
+        await eventually(lambda: fleet.counts == {"ready": 4})
         await client.pods.delete(added)
-        await until(lambda: fleet.counts == {"ready": 3, "gone": 1})
+        await eventually(lambda: fleet.counts == {"ready": 3, "gone": 1})
     assert [pod.name for pod in fleet.pods()][-1] == "newcomer"
-
-
-async def test_only_those_wanted(emulator: Emulator, client: AsyncClient) -> None:
-    """A filter holds for newcomers, too."""
-
-    def wanted(pod: Pod) -> bool:
-        return (pod.name or "").startswith("mine")
-
-    emulator.add_pod("mine-1")
-    fleet = Fleet()
-    async with following(client, fleet, wanted=wanted):
-        await until(lambda: fleet.counts == {"ready": 1})
-        emulator.add_pod("other")
-        emulator.add_pod("mine-2")
-        await until(lambda: fleet.counts == {"ready": 2})
-
-
-async def test_named_ones_until_all_are_gone(emulator: Emulator, client: AsyncClient) -> None:
-    """It ends by itself; the list has told their names."""
-    first, second, _ = emulator.pods
-    fleet = Fleet()
-    async with following(client, fleet, pod_ids=[first, second]) as task:
-        await until(lambda: fleet.counts == {"ready": 2})
-        await client.pods.delete_many([first, second])
-        await task
-    assert fleet.counts == {"gone": 2}
-    assert all(pod.pod is not None for pod in fleet.pods())
 
 
 async def test_an_empty_account_is_followed(emulator: Emulator, client: AsyncClient) -> None:
@@ -93,10 +59,10 @@ async def test_an_empty_account_is_followed(emulator: Emulator, client: AsyncCli
         emulator.delete_pod(pod_id)
     fleet = Fleet()
     async with following(client, fleet):
-        await until(lambda: fleet.listed)
+        await eventually(lambda: fleet.listed)
         assert fleet.version == 1
         emulator.add_pod()
-        await until(lambda: fleet.counts == {"ready": 1})
+        await eventually(lambda: fleet.counts == {"ready": 1})
 
 
 async def test_a_list_that_fails_for_a_while(
@@ -105,15 +71,15 @@ async def test_a_list_that_fails_for_a_while(
     """Said as long as it lasts, and logged once; the pods known are looked at meanwhile."""
     fleet = Fleet()
     async with following(client, fleet):
-        await until(lambda: fleet.counts == {"ready": 3})
+        await eventually(lambda: fleet.counts == {"ready": 3})
         emulator.faults.add(Status(503), on="list", times=2)
-        await until(lambda: fleet.trouble)
+        await eventually(lambda: fleet.trouble)
         assert isinstance(fleet.trouble, primepods.ServerError)
-        await until(lambda: fleet.trouble is None)
+        await eventually(lambda: fleet.trouble is None)
         assert [record.levelname for record in caplog.records] == ["WARNING"]
         assert "the list cannot be read in full: GET /api/v1/pods/: 503" in caplog.text
         emulator.add_pod()
-        await until(lambda: fleet.counts == {"ready": 4})
+        await eventually(lambda: fleet.counts == {"ready": 4})
 
 
 async def test_a_row_that_cannot_be_read_hides_no_other(emulator: Emulator, client: AsyncClient) -> None:
@@ -121,19 +87,19 @@ async def test_a_row_that_cannot_be_read_hides_no_other(emulator: Emulator, clie
     emulator.add_pod(id="bad", pod_fields={"gpuCount": "many"})
     fleet = Fleet()
     async with following(client, fleet):
-        await until(lambda: fleet.counts == {"ready": 3})
+        await eventually(lambda: fleet.counts == {"ready": 3})
         assert isinstance(fleet.trouble, primepods.ProtocolError)
         emulator.add_pod()
-        await until(lambda: fleet.counts == {"ready": 4})
+        await eventually(lambda: fleet.counts == {"ready": 4})
         emulator.delete_pod("bad")
-        await until(lambda: fleet.trouble is None)
+        await eventually(lambda: fleet.trouble is None)
 
 
 async def test_a_list_that_is_refused(emulator: Emulator, client: AsyncClient) -> None:
     """Ends it, at the beginning and later, and leaves no task behind."""
     fleet = Fleet()
     async with following(client, fleet) as task:
-        await until(lambda: fleet.counts == {"ready": 3})
+        await eventually(lambda: fleet.counts == {"ready": 3})
         emulator.faults.add(Status(403), on="list")
         with pytest.raises(primepods.PermissionDeniedError):
             await task
@@ -147,7 +113,7 @@ async def test_a_watch_that_fails(emulator: Emulator, client: AsyncClient) -> No
     """What ends it for one batch of pods ends it."""
     fleet = Fleet()
     async with following(client, fleet) as task:
-        await until(lambda: fleet.counts == {"ready": 3})
+        await eventually(lambda: fleet.counts == {"ready": 3})
         await client.aclose()
         with pytest.raises(primepods.ClientClosedError):
             await task

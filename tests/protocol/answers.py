@@ -12,11 +12,7 @@ from typing import Any
 
 import pytest
 
-from primepods import (
-    APIError,
-    PrimePodsError,
-    ProtocolError,
-)
+from primepods import APIError, PrimePodsError, ProtocolError
 from primepods._http import response as _answers
 from primepods._http.request import PODS, Request
 from primepods._http.response import Response, parse_response

@@ -270,10 +270,10 @@ def test_what_a_key_lacks_is_said(status: int, method: str, need: str) -> None:
 
 
 def test_what_a_404_means_depends_on_what_was_asked() -> None:
-    """An id may be wrong; a list is always there, unless the base URL is wrong."""
-    for path in (f"{PODS}/", f"{PODS}/status", f"{PODS}/history"):
-        told = str(fail(404, {"detail": "Not Found"}, ask(path=path)))
-        assert f"There is no such list at {BASE_URL}: check the base URL" in told
+    """An id may be wrong; a list and the path of orders exist, unless the base URL is wrong."""
+    for method, path in (("GET", f"{PODS}/status"), ("GET", f"{PODS}/history"), ("POST", f"{PODS}/")):
+        told = str(fail(404, {"detail": "Not Found"}, ask(method, path)))
+        assert f"The path does not exist at {BASE_URL}: check the base URL" in told
     assert "check the base URL" not in str(fail(404, {"detail": "no"}))
     other = str(fail(404, {"detail": "no"}, ask(path="/api/v1/ssh_keys/x")))
     assert other.endswith(f"Check the path, the ids in it and the base URL {BASE_URL}.")

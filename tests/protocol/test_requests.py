@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from primepods._http.request import PODS, free_request, item_path
 from primepods._http.status_batches import MAX_IDS_PER_REQUEST, MAX_REQUEST_LINE, chunk_ids, status_request
-from primepods._utils.arguments import MAX_ID_LENGTH, check_count, check_id, check_ids, check_seconds
+from primepods._utils.arguments import MAX_ID_LENGTH, check_id, check_ids
 from tests.support.json_values import ANY_TEXT
 
 BASE = "https://api.example.com/prefix"
@@ -40,21 +40,15 @@ def is_id(pod_id: str) -> bool:
 # --- Ids -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pod_id", ODD_IDS)
-def test_what_cannot_be_an_id_is_refused(pod_id: str) -> None:
-    """With the reason, the offender (in part, if it is long) and where ids come from."""
-    for check in (check_id, item_path):
+def test_ids_are_checked_and_escaped() -> None:
+    """An id is opaque: it arrives as sent, or is refused with the reason and where ids come from."""
+    for pod_id in ODD_IDS:
         with pytest.raises(ValueError, match=r"^pod_id (is|holds|would) .*`pods\.list\(\)`") as caught:
-            check(pod_id)
+            item_path(pod_id)
         assert len(str(caught.value)) < 250
         assert str(caught.value).isprintable()
-
-
-@pytest.mark.parametrize("pod_id", FINE_IDS)
-def test_what_could_be_an_id_is_escaped(pod_id: str) -> None:
-    """An id is opaque: whatever its characters mean in a URL, they arrive as sent."""
-    assert check_id(pod_id) is pod_id
-    assert unquote(item_path(pod_id).removeprefix(f"{PODS}/")) == pod_id
+    for pod_id in FINE_IDS:
+        assert unquote(item_path(pod_id).removeprefix(f"{PODS}/")) == pod_id
 
 
 PLAIN_ID = "b8b3f3c0d2a54e0fb5a6e4f0a0a5c111"
@@ -106,35 +100,6 @@ def check_chunks(pod_ids: list[str], prefix: str) -> None:
         assert len(chunk) == 100 or len(request_line([*chunk, following[0]], prefix)) >= MAX_REQUEST_LINE - 1
 
 
-# --- Numbers ---------------------------------------------------------------------------------------
-
-
-def test_counts_are_integers_in_range() -> None:
-    """Both ends included; a bool or float is no count."""
-    assert [check_count("limit", n, minimum=1, maximum=3) for n in (1, 2, 3)] == [1, 2, 3]
-    for value in (0, 4, -1):
-        with pytest.raises(ValueError, match=f"^limit must be from 1 to 3, got {value}$"):
-            check_count("limit", value, minimum=1, maximum=3)
-    wrong: list[Any] = [True, 1.0, "1", None]
-    for value in wrong:
-        with pytest.raises(TypeError, match=r"^limit must be an integer, got "):
-            check_count("limit", value, minimum=1, maximum=3)
-
-
-def test_seconds_are_numbers() -> None:
-    """Returned as floats; a minimum may be nought, and text is no number."""
-    assert check_seconds("timeout", 2) == 2.0
-    assert type(check_seconds("timeout", 2)) is float
-    assert check_seconds("timeout", 1e-9) == 1e-9
-    assert check_seconds("grace", 0, minimum=0) == 0.0
-    with pytest.raises(ValueError, match=r"at least 0\.05, got 0\.04$"):
-        check_seconds("interval", 0.04, minimum=0.05)
-    wrong: list[Any] = ["2", True, None, [2]]
-    for value in wrong:
-        with pytest.raises(TypeError, match=r"^timeout must be a number of seconds, got "):
-            check_seconds("timeout", value)
-
-
 # --- Any other request -----------------------------------------------------------------------------
 
 
@@ -158,29 +123,12 @@ def test_a_path_is_sent_as_given(path: str, sent: str) -> None:
     assert (request.method, request.path, request.target, request.body) == ("GET", sent, sent, None)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        *(
-            "",
-            "api/v1/pods",
-            "https://evil.example.com/x",
-            "@evil.example.com",
-            ":443/x",
-            ".evil.example.com",
-        ),
-        *("/a?b=c", "/a#b", "/\ud800"),
-        *("/.", "/..", "/a/../b", "/a/./b", "/a/..", "/a/%2e%2e/b", "/a/.%2E/b", "/a/%2e"),
-    ],
-)
-def test_a_path_stays_within_the_api(path: str) -> None:
-    """No other host, no way up, no query in disguise."""
-    with pytest.raises(ValueError, match=r"^path must be .*Give it like") as caught:
-        free_request("GET", path, None, None)
-    assert str(caught.value).isprintable()
-
-
 @given(ANY_TEXT | st.text(alphabet="/.\\%2eE5cCfF?#@: \nab").map("/{}".format))
+@example("https://evil.example.com/x")
+@example("@evil.example.com")
+@example(".evil.example.com")
+@example("/a/../b")
+@example("/a/.%2E/b")
 def test_no_path_leaves_the_api(path: str) -> None:
     """Whatever is given is refused, or requested from the same host with nothing taken away or added."""
     try:
@@ -204,34 +152,6 @@ def test_methods_are_those_of_an_api(method: str) -> None:
         free_request(method, "/a", None, None)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((None, "/a"), r"^method must be a string, got None$"),
-        (("GET", None), r"^path must be a string, got None$"),
-        (("GET", b"/a"), r"^path must be a string, got b'/a'$"),
-        (("GET", "/a", [("a", 1)]), r"^params must be a mapping, got \[\('a', 1\)\]$"),
-        (("GET", "/a", "a=1"), r"^params must be a mapping, got 'a=1'$"),
-        (("GET", "/a", []), r"^params must be a mapping, got \[\]$"),
-        (
-            ("GET", "/a", {"a": b"xy"}),
-            r"^params\['a'\] must be strings, numbers or lists of them, got b'xy'$",
-        ),
-        (("GET", "/a", {5: 1}), r"^params must have strings for keys, got 5$"),
-        (("GET", "/a", {"a": {"b": 1}}), r"^params\['a'\] must be "),
-        (("GET", "/a", {"a": object()}), r"^params\['a'\] must be "),
-        (("GET", "/a", {"a": [[1]]}), r"^params\['a'\] must be "),
-        (("GET", "/a", {"a": [b"x"]}), r"^params\['a'\] must be "),
-        (("POST", "/a", None, {"a": {1}}), r"^json cannot be sent: .*set"),
-        (("POST", "/a", None, object()), r"^json cannot be sent: "),
-    ],
-)
-def test_arguments_of_the_wrong_type_are_named(arguments: tuple[Any, ...], message: str) -> None:
-    """A `TypeError` before anything is sent, in words of the call's own parameters."""
-    with pytest.raises(TypeError, match=message):
-        free_request(*(*arguments, None, None)[:4])
-
-
 def test_a_body_that_is_no_json_is_named() -> None:
     """NaN, half a surrogate pair, a circle, a bottomless well."""
     circle: list[Any] = []
@@ -244,10 +164,16 @@ def test_a_body_that_is_no_json_is_named() -> None:
             free_request("POST", "/a", None, body)
 
 
-@pytest.mark.parametrize("params", [{"a": "\ud800"}, {"a": ["b", "\udfff"]}, {"\ud800": 1}, {"a": 10**5_000}])
-def test_parameters_that_cannot_be_sent_are_named(params: dict[str, Any]) -> None:
-    """Half a surrogate pair, or a number that Python does not write out."""
-    with pytest.raises(ValueError, match=r"^params\[.*\] must be text in UTF-8, or a shorter number, got "):
+@pytest.mark.parametrize(
+    "params",
+    [
+        *({"a": "\ud800"}, {"a": ["b", "\udfff"]}, {"\ud800": 1}, {"a": 10**5_000}),
+        *({"a": b"xy"}, {"a": {"b": 1}}, {"a": [[1]]}, {"a": [b"x"]}, {5: 1}, "a=1"),
+    ],
+)
+def test_parameters_that_cannot_be_sent_are_named(params: Any) -> None:
+    """Half a surrogate pair, a number that Python does not write out, or what a query cannot hold."""
+    with pytest.raises((TypeError, ValueError), match=r"^params(\[.*\])? must (be|have) .*, got "):
         free_request("GET", "/a", params, None)
 
 

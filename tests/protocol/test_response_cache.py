@@ -7,15 +7,6 @@ from primepods._http.response_cache import MAX_AGE, ResponseCache
 from tests.support.clock import ManualClock
 
 
-def test_only_the_same_body_of_the_same_target_is_an_unchanged_answer() -> None:
-    """Another body, or another request, is decoded."""
-    cache = ResponseCache(10_000, ManualClock())
-    cache.put("/a", b"1", "one")
-    assert (cache.get("/a", b"1"), cache.get("/a", b"2"), cache.get("/b", b"1")) == ("one", None, None)
-    cache.put("/a", b"2", "two")
-    assert (cache.get("/a", b"1"), cache.get("/a", b"2")) == (None, "two")
-
-
 def test_the_least_recently_used_answer_goes_first() -> None:
     """An answer that still comes is kept."""
     cache = ResponseCache(200, ManualClock())

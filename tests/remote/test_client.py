@@ -7,10 +7,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 
 import primepods
 from primepods.emulator import Emulator
+from primepods.remote import SSHOptions
 
 from .conftest import LOCAL_SSH
 
@@ -30,6 +32,17 @@ def emulator() -> Iterator[Emulator]:
         emulator.add_pod(id="ready")
         emulator.add_pod(id="booting", boot_seconds=1_000)
         yield emulator
+
+
+def test_the_program_in_place_of_ssh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line or words; the variable is for the default only, also when options are copied."""
+    monkeypatch.setenv("PRIMEPODS_SSH_COMMAND", "other -4")
+    assert SSHOptions().ssh_command == SSHOptions(ssh_command="ssh").ssh_command == ("other", "-4")
+    given = SSHOptions(ssh_command=("dbclient", "a b"))
+    assert given.ssh_command == attrs.evolve(given, login_timeout=5.0).ssh_command == ("dbclient", "a b")
+    for wrong in ((), " ", "'"):
+        with pytest.raises(ValueError, match=r"^ssh_command must be "):
+            SSHOptions(ssh_command=wrong)
 
 
 async def test_a_pod_is_found_by_its_id_and_asked_for_once(emulator: Emulator) -> None:

@@ -113,7 +113,7 @@ async def test_a_forward_and_a_job_survive_a_cut(
     await job.stop(grace=0)
     assert {record.getMessage() for record in caplog.records} == {
         f"Lost the connection to pod pod1. {state}; trying to connect again for 900 s."
-        for state in ("Its ports cannot be reached", "Its command goes on unless it restarts")
+        for state in ("Its ports cannot be reached", "Its command keeps running unless it restarts")
     }
 
 
@@ -143,7 +143,7 @@ async def test_a_pod_that_forbids_forwarding(server: SSHServer, web: int) -> Non
     with pytest.raises(KeyError) as told:
         await fail_and_raise()
     assert "forbids" in told.value.__notes__[0]
-    assert children(os.getpid()) == before
+    assert set(children(os.getpid())) <= set(before)
 
 
 async def test_no_ssh_is_left_by_a_process_that_was_killed(openssh: Pod, web: int) -> None:
@@ -174,11 +174,12 @@ async def test_no_ssh_is_left_by_a_process_that_was_killed(openssh: Pod, web: in
 async def test_cancellation_and_refusal(server: SSHServer, tmp_path: Path) -> None:
     """Cancelled while it logs in, it leaves no ssh; a pod that lets nobody in is told."""
     pod = Pod(server.target, server.home, {"ssh_options": server.options})
+    before = children(os.getpid())
     with anyio.move_on_after(1.0) as scope:
         async with pod.remote().forward(80):
             pass
     assert scope.cancelled_caught
-    assert children(os.getpid()) == []
+    assert set(children(os.getpid())) <= set(before)
     with pytest.raises(primepods.LoginError, match="Could not log in"):
         async with pod.remote(login_timeout=0.5).forward(80):
             pass

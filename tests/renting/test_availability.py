@@ -98,16 +98,6 @@ async def test_filters_are_sent_as_the_api_spells_them() -> None:
     }
 
 
-async def test_pages_are_read_to_the_end() -> None:
-    """Each offer once, in its order."""
-    rows = [row(f"c{number}") for number in range(25)]
-    async with shop(rows) as server, make_client(server.url) as client:
-        pages = [len(page) async for page in client.availability.gpus(page_size=10).pages()]
-        found = [offer.cloud_id async for offer in client.availability.gpus(page_size=10)]
-    assert pages == [10, 10, 5]
-    assert found == [f"c{number}" for number in range(25)]
-
-
 async def test_offers_that_share_an_id_are_all_there() -> None:
     """A cloud id may be offered in several places, and at several prices."""
     rows = [row("c"), row("c", dataCenter="D2"), row("c", 2.0), row("c", isSpot=True)]
@@ -124,15 +114,6 @@ async def test_an_answer_of_another_shape_is_an_error(body: Any) -> None:
         with pytest.raises(ProtocolError, match="is invalid"):
             async for _ in client.availability.gpus():
                 pass
-
-
-async def test_an_unreadable_offer_hides_no_other() -> None:
-    """The others come first, then an error with its place."""
-    rows = [row("a"), row("b", gpuCount="many"), row("c")]
-    async with shop(rows) as server, make_client(server.url) as client:
-        found, error = await read(client.availability.gpus())
-    assert found == ["a", "c"]
-    assert "items[1].gpuCount" in str(error)
 
 
 async def test_disks_are_offered_too() -> None:

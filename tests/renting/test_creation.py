@@ -267,7 +267,7 @@ async def test_a_pod_of_a_lease_is_not_taken_for_an_order(folder: Path) -> None:
     api, name = Api(clock, order=lambda _: Reset()), unique_name()
     async with api.server, make_client(api.server.url, clock=clock) as client:
         record = new_record(name_of(), client._executor.settings)
-        file = await asyncio.to_thread(LeaseFile.create, folder, attrs.evolve(record, pod_id="made-0"))
+        file = await asyncio.to_thread(LeaseFile.new(folder, attrs.evolve(record, pod_id="made-0")).write)
         with pytest.raises(CreateUncertainError, match="made-0"):
             await client.pods.create(spec(name=name))
         file.remove()

@@ -78,22 +78,6 @@ async def test_a_file_that_cannot_be_removed_is_no_running_pod(
         assert any("cannot be removed" in line for line in caplog.messages)
 
 
-async def test_a_draft_of_a_dead_process_counts(folder: Path) -> None:
-    """The machine lost its power after the new name and before that was on the disk."""
-    async with stage(folder) as it:
-        pod_id = it.emulator.add_pod(name_of(), boot_seconds=0)
-
-        def leave() -> None:
-            record = new_record(name_of(), it.client._executor.settings)
-            file = LeaseFile.create(folder, attrs.evolve(record, given_up=True))
-            file.close()
-            file.path.rename(file.path.with_suffix(".draft"))
-
-        await asyncio.to_thread(leave)
-        assert (await it.client.pods.sweep()).deleted == (pod_id,)
-        assert await asyncio.to_thread(lambda: list(folder.iterdir())) == []
-
-
 def test_the_home_directory_may_be_meant(monkeypatch: pytest.MonkeyPatch) -> None:
     """A `~` in the variable is that of the user, in files that no shell reads, too."""
     monkeypatch.setenv("PRIMEPODS_STATE_DIR", "~/state")
@@ -203,7 +187,7 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     """With the start of the system and the namespace of the process's id; other files are told."""
     settings = primepods.AsyncClient("key")._executor.settings
     record = new_record(name_of(), settings)
-    file = LeaseFile.create(tmp_path, record)
+    file = LeaseFile.new(tmp_path, record).write()
     ledger = read_ledger(tmp_path)
     assert (list(ledger.records.values()), ledger.unreadable) == ([record], {})
     assert record.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -259,12 +243,12 @@ async def test_a_kept_pod_is_not_swept(folder: Path) -> None:
             await it.clock.sleep(300)
             [record] = it.records()
             assert record.is_kept
-            LeaseFile.create(folder, attrs.evolve(record, given_up=True)).close()
+            LeaseFile.new(folder, attrs.evolve(record, given_up=True)).write().close()
             twin = it.emulator.add_pod(pod.name, boot_seconds=0)
             assert (await it.client.pods.sweep()).deleted == (twin,)
             assert it.running() == [pod.id]
         assert (it.running(), it.records()) == ([pod.id], [])
-        LeaseFile.create(folder, attrs.evolve(record, given_up=True)).close()
+        LeaseFile.new(folder, attrs.evolve(record, given_up=True)).write().close()
         assert (await it.client.pods.sweep()).found == ()
         assert (it.running(), it.records()) == ([pod.id], [])
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import attrs
 import pytest
 
 import primepods
@@ -21,6 +22,7 @@ from primepods._utils.secret import Secret
 from primepods.config import Settings
 from primepods.leasing._record import LeaseRecord, fingerprint, new_record
 from primepods.leasing.ledger import LeaseFile
+from primepods.runs import take_over_lease
 from tests.renting.stage import lease_files, name_of
 
 SETTINGS = Settings(api_key=Secret("pit_ledger_0123456789"), base_url="https://api.example.com", team_id="t")
@@ -45,7 +47,7 @@ def claimable(folder: Path) -> list[LeaseRecord]:
 
 def test_a_file_says_all_but_the_key(tmp_path: Path) -> None:
     """It is the owner's alone, and can be read by others of his processes while it is locked."""
-    file = LeaseFile.create(tmp_path / "a" / "b", record())
+    file = LeaseFile.new(tmp_path / "a" / "b", record()).write()
     file.update(pod_id="p1", price_hr=2.5)
     ((path, read),) = lease_files(tmp_path / "a" / "b")
     assert read == file.record
@@ -57,9 +59,23 @@ def test_a_file_says_all_but_the_key(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == []
 
 
+@pytest.mark.anyio
+async def test_a_take_over_that_fails_unlocks_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its options are refused: another process can still take the lease over."""
+    monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(tmp_path))
+    LeaseFile.new(tmp_path, attrs.evolve(record(), given_up=True)).write().close()
+    [(path, _)] = lease_files(tmp_path)
+    async with primepods.AsyncClient("key") as client:
+        with pytest.raises(ValueError, match="max_hours"):
+            take_over_lease(client, path.name, was_shown=True, max_hours=-1)
+    assert [found.name for found in claimable(tmp_path)] == [MINE]
+
+
 def test_two_cannot_claim_the_same(tmp_path: Path) -> None:
     """Two sweeps share the work."""
-    LeaseFile.create(tmp_path, record()).close()
+    LeaseFile.new(tmp_path, record()).write().close()
     ((path, _),) = lease_files(tmp_path)
     first = LeaseFile.claim(path)
     assert first is not None
@@ -75,7 +91,7 @@ def test_a_file_that_has_no_room_is_refused(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (50, limits[1]))
     try:
         with pytest.raises(primepods.ConfigError, match="PRIMEPODS_STATE_DIR"):
-            LeaseFile.create(tmp_path, record())
+            LeaseFile.new(tmp_path, record()).write()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(tmp_path.iterdir()) == []
@@ -98,7 +114,7 @@ def folder_cannot_be_synced(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_refused_file_does_not_stay(tmp_path: Path) -> None:
     """Nothing is rented: a sweep would look for a pod that was never ordered."""
     with pytest.raises(primepods.ConfigError, match="nothing was rented"):
-        LeaseFile.create(tmp_path, record())
+        LeaseFile.new(tmp_path, record()).write()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -106,7 +122,7 @@ def test_an_updated_file_stays_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Though it cannot be synced: a sweep would delete the pod of a living process."""
-    file = LeaseFile.create(tmp_path, record())
+    file = LeaseFile.new(tmp_path, record()).write()
 
     def fail(_: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
@@ -123,7 +139,7 @@ def test_an_updated_file_stays_locked(
 @pytest.mark.parametrize("cut", [1, 40, 200])
 def test_a_cut_line_is_passed_over(tmp_path: Path, cut: int) -> None:
     """A full disk, or the power, has cut the last line: the one before counts, and so does a later one."""
-    file = LeaseFile.create(tmp_path, record())
+    file = LeaseFile.new(tmp_path, record()).write()
     file.update(pod_id="p1")
     whole = len(file.path.read_bytes())
     file.update(pod_id="p2", price_hr=2.5)
@@ -146,7 +162,7 @@ def test_a_removed_file_is_not_written(tmp_path: Path) -> None:
 
 def test_files_of_earlier_versions_are_read(tmp_path: Path) -> None:
     """Version 2 wrote one indented object, and a flag that there is no more."""
-    file = LeaseFile.create(tmp_path, record())
+    file = LeaseFile.new(tmp_path, record()).write()
     data = {**json.loads(file.path.read_text()), "version": 2, "pod_id": "p1", "is_refused": True}
     file.path.write_text(json.dumps(data, indent=1))
     assert [(found.name, found.pod_id) for _, found in lease_files(tmp_path)] == [(MINE, "p1")]
@@ -171,7 +187,7 @@ def process(folder: Path, then: str) -> Iterator[subprocess.Popen[str]]:
         from primepods.leasing._record import new_record
         from tests.renting.stage import name_of
         from tests.renting.test_ledger import SETTINGS
-        file = LeaseFile.create(Path({str(folder)!r}), new_record(name_of(), SETTINGS))
+        file = LeaseFile.new(Path({str(folder)!r}), new_record(name_of(), SETTINGS)).write()
         {then}
     """
     env = {**os.environ, "PYTHONPATH": str(Path(primepods.__file__).parent.parent)}
@@ -242,7 +258,7 @@ def test_without_locks_only_what_provably_ended_is_claimed(
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    file = LeaseFile.create(tmp_path, record())
+    file = LeaseFile.new(tmp_path, record()).write()
     file.close()
     assert claimable(tmp_path) == []
     file.update(given_up=True)

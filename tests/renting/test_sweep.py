@@ -40,7 +40,7 @@ def write_as_a_later_version(folder: Path) -> None:
 def left_by(it: Stage, **changes: object) -> None:
     """Have a process order a pod, and end; with ``given_up`` as if it were dead."""
     record = new_record(name_of(), it.client._executor.settings)
-    LeaseFile.create(it.folder, attrs.evolve(record, **changes)).close()  # type: ignore[arg-type]  # whatever a test changes
+    LeaseFile.new(it.folder, attrs.evolve(record, **changes)).write().close()  # type: ignore[arg-type]  # whatever a test changes
 
 
 async def test_a_lease_that_is_taken_over_counts_from_its_order(folder: Path) -> None:
@@ -132,15 +132,6 @@ async def test_what_is_left_alone_is_told(folder: Path, changes: dict[str, objec
         assert (await it.client.pods.sweep(prefix="mine-", older_than=60)).skipped == ()
 
 
-async def test_a_pod_that_appears_during_a_sweep_is_told(folder: Path) -> None:
-    """Its id was not known when it was found."""
-    async with stage(folder, appear_seconds=50.0) as it:
-        pod = await it.client.pods.create(attrs.evolve(it.spec, name=name_of()))
-        await asyncio.to_thread(left_by, it, given_up=True)
-        await it.clock.sleep(40)
-        assert (await it.client.pods.sweep()).deleted == (pod.id,)
-
-
 async def test_a_lease_begun_while_a_sweep_lists_is_left_alone(folder: Path) -> None:
     """Its file is newer than those that the sweep has read."""
     async with stage(folder) as it:
@@ -163,7 +154,7 @@ async def test_the_pods_of_a_process_that_ends_while_a_sweep_lists_are_deleted(
         record = new_record(name_of(), it.client._executor.settings)
         # Only the lock of its file shows that the process lives.
         record = attrs.evolve(record, process_start=None)
-        file = await asyncio.to_thread(LeaseFile.create, folder, record)
+        file = await asyncio.to_thread(LeaseFile.new(folder, record).write)
         readings = 0
 
         def end(page: Any = None) -> Any:

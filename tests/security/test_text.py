@@ -133,11 +133,7 @@ def fleet() -> Emulator:
     for n in range(4):
         # JSON of the emulator's own cannot hold half of what a terminal obeys: these are whole characters.
         emulator.add_pod(
-            f"{n}{NASTY}",
-            gpu_name=NASTY,
-            provider=NASTY,
-            failure=NASTY if n % 2 else None,
-            boot_seconds=0.0,
+            f"{n}{NASTY}", gpu_name=NASTY, provider=NASTY, failure=NASTY if n % 2 else None, boot_seconds=0.0
         )
     return emulator
 

@@ -12,14 +12,7 @@ import pytest
 import primepods
 from primepods import Client, PodChange
 from primepods.emulator import Delay, Emulator
-from tests.sync.harness import (
-    Api,
-    client_of,
-    eventually,
-    in_threads,
-    loop_threads,
-    no_poller_is_left,
-)
+from tests.sync.harness import Api, client_of, eventually, in_threads, loop_threads, no_poller_is_left
 
 
 def test_sixteen_threads_are_sixteen_requests_in_flight(emu: Emulator, emulated: Client) -> None:

@@ -21,15 +21,9 @@ pytestmark = pytest.mark.anyio
     ("fields", "is_ready"),
     [
         ({}, True),
-        ({"installationProgress": None}, True),
-        ({"installationStatus": "ACTIVE"}, True),
-        ({"installationStatus": None, "installationProgress": None}, True),
         ({"installationStatus": None, "installationProgress": 99}, False),
-        ({"installationStatus": "TERMINATED"}, False),
-        ({"ip": ["1.1.1.1", "1.1.1.2"], "sshConnection": None}, True),
         ({"ip": ["1.1.1.1", None], "sshConnection": [None, "root@1.1.1.2"]}, True),
         ({"ip": ["1.1.1.1", None], "sshConnection": ["root@1.1.1.1", None]}, False),
-        ({"status": "UNKNOWN"}, False),
         ({"status": "HIBERNATING"}, False),
     ],
 )

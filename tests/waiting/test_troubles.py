@@ -80,41 +80,35 @@ async def test_one_poison_pod_starves_nobody(stage: Stage, fleet: Fleet, positio
     assert not waits[position].done()
 
 
-@pytest.mark.parametrize("ready_at", [3, 8, 13, 18, 23, 28, 33, 38, 48, 63])
-async def test_pods_beside_a_poison_one_are_seen_in_time(stage: Stage, fleet: Fleet, ready_at: float) -> None:
-    """Whenever they become ready: three ticks later they are seen, and it is asked for alone."""
-    ids = fleet.add(150)
-    poison(fleet, refusal(500), ids[99])
-    waits = wait_each(stage, ids)
-    await stage.advance(ready_at)
-    fleet.set("ready", *ids)
-    await stage.advance(3 * TICK + 0.5)
-    assert [pod_id for pod_id in ids if not waits[pod_id].done()] == [ids[99]]
-    assert max(requests_a_tick(fleet).values()) <= 3
-    before = len(fleet.asked)
-    await stage.advance(10 * TICK)
-    assert {asked.ids for asked in fleet.asked[before:]} == {(ids[99],)}
-
-
 @pytest.mark.parametrize(
-    ("count", "bad"),
-    [(150, (0, 99)), (150, (3, 140)), (150, (97, 98, 99, 149)), (60, (7,)), (60, (0, 20, 40, 59))],
+    ("count", "bad", "ready_at"),
+    [
+        (150, (0, 99), 200),
+        (150, (3, 140), 200),
+        (150, (97, 98, 99, 149), 200),
+        (60, (7,), 200),
+        (60, (0, 20, 40, 59), 200),
+        *((150, (99,), ready_at) for ready_at in (3, 8, 13, 18, 23, 28, 33, 38, 48, 63)),
+    ],
 )
 async def test_several_poison_pods_starve_nobody(
-    stage: Stage, fleet: Fleet, count: int, bad: tuple[int, ...]
+    stage: Stage, fleet: Fleet, count: int, bad: tuple[int, ...], ready_at: float
 ) -> None:
-    """In one batch or in two: all others are seen, and requests stay within their bound.
+    """In one batch or in two, whenever others become ready: three ticks later they are seen, at few requests.
 
     Where there is one batch, nothing is answered at all until it is searched: that is told from an outage.
     """
     ids = fleet.add(count)
     poison(fleet, refusal(500), *(ids[n] for n in bad))
     waits = wait_each(stage, ids)
-    await stage.advance(40 * TICK)
+    await stage.advance(ready_at)
     fleet.set("ready", *ids)
-    await stage.advance(3 * TICK)
+    await stage.advance(3 * TICK + 0.5)
     assert [n for n, pod_id in enumerate(ids) if not waits[pod_id].done()] == list(bad)
     assert max(requests_a_tick(fleet).values()) <= 3
+    before = len(fleet.asked)
+    await stage.advance(10 * TICK)
+    assert {asked.ids for asked in fleet.asked[before:]} == {(ids[n],) for n in bad}
 
 
 async def test_many_poison_pods_that_recover_are_seen(stage: Stage, fleet: Fleet) -> None:
@@ -518,13 +512,13 @@ async def test_a_pause_is_said_also_to_those_who_come_later(
     stage.start(stage.client().pods.wait_ready("pod00000"))
     await stage.advance(1)
     assert len(lines(caplog)) == 1
-    assert "asked for a pause, and polling goes on in 250 s. GET" in lines(caplog)[0]
+    assert "asked for a pause, and polling continues in 250 s. GET" in lines(caplog)[0]
     for pod_id in list(fleet.states):
         stage.start(stage.client().pods.wait_ready(pod_id, timeout=50))
     late = stage.tasks[-1]
     await settle()
     assert len(lines(caplog)) == 2
-    assert "goes on in 249 s" in lines(caplog)[1]
+    assert "continues in 249 s" in lines(caplog)[1]
     await stage.advance(50)
     text = str(raised(late, primepods.WaitTimeoutError))
     assert text.startswith("The API asked for a pause in requests: GET /api/v1/pods/status: 429")
@@ -569,35 +563,21 @@ async def test_the_history_is_asked_rarely(stage: Stage, fleet: Fleet) -> None:
         raised(wait, primepods.NotFoundError)
 
 
-def refuse_history_late(stage: Stage) -> None:
-    """Let requests for the history fail after the other requests of their tick."""
-    slow = Reply(503, b'{"detail": "no"}', drip=0.1, clock=stage.clock)
-    stage.fleet.faults.append(lambda asked: slow if asked.is_history else None)
-
-
+@pytest.mark.parametrize(("ids", "pods"), [(["never0", "never1", "never2"], "3 of 4"), ([], "1 of 1")])
 async def test_a_failed_request_for_the_history_names_the_pods_that_need_it(
-    stage: Stage, fleet: Fleet, caplog: pytest.LogCaptureFixture
+    stage: Stage, fleet: Fleet, caplog: pytest.LogCaptureFixture, ids: list[str], pods: str
 ) -> None:
-    """One page is for all pods that were never found."""
+    """One page is for all pods that were never found, also if a wait has ended with `get`'s 404 meanwhile."""
     fleet.add(1)
-    refuse_history_late(stage)
-    wait_each(stage, ["pod00000", "never0", "never1", "never2"])
-    await stage.advance(35)
-    (line,) = lines(caplog)
-    assert line.startswith("Still waiting, but a request for 3 of 4 pods failed: GET /api/v1/pods/history")
-
-
-async def test_a_failed_request_for_the_history_of_a_pod_that_is_gone_meanwhile_is_for_one(
-    stage: Stage, fleet: Fleet, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The wait for it ends with `get`'s 404, before the history is refused."""
-    fleet.add(1)
-    refuse_history_late(stage)
-    stage.start(stage.client().pods.wait_ready("pod00000"))
-    gone = stage.start(stage.client().pods.wait_gone("never0"))
+    # It fails after the other requests of its tick.
+    slow = Reply(503, b'{"detail": "no"}', drip=0.1, clock=stage.clock)
+    fleet.faults.append(lambda asked: slow if asked.is_history else None)
+    wait_each(stage, ["pod00000", *ids])
+    gone = stage.start(stage.client().pods.wait_gone("never3"))
     await stage.advance(35)
     assert gone.done()
-    assert [line[:48] for line in lines(caplog)] == ["Still waiting, but a request for 1 of 1 pods fai"]
+    (line,) = lines(caplog)
+    assert line.startswith(f"Still waiting, but a request for {pods} pods failed: GET /api/v1/pods/history")
 
 
 async def test_a_running_pod_in_the_history_is_not_gone(stage: Stage, fleet: Fleet) -> None:

@@ -185,47 +185,6 @@ async def test_a_slow_consumer_is_told_of_the_timeout_later(stage: Stage, fleet:
     assert done == [50.25]
 
 
-async def test_a_closed_client_ends_watches_nobody_looks_at(stage: Stage, fleet: Fleet) -> None:
-    """An iterator that was left in the middle, and is still referred to, does not keep the poller alive."""
-    fleet.add(2)
-    client = stage.client()
-    left = aiter(client.pods.watch(["pod00000"]))
-    begun = stage.start(next_of(left))
-    waiting = stage.start(collect(aiter(client.pods.watch(["pod00001"])), []))
-    await stage.advance(1)
-    assert brief(result(begun)) == ("pod00000", "PROVISIONING")
-    await client.aclose()
-    await settle()
-    raised(waiting, primepods.ClientClosedError)
-    await stage.check_nothing_left()
-    with pytest.raises(primepods.ClientClosedError):
-        await anext(left)
-    with pytest.raises(primepods.ClientClosedError):
-        await anext(aiter(client.pods.watch(["pod00000"])))
-
-
-async def test_cancelling_the_task_that_iterates_leaves_nothing(stage: Stage, fleet: Fleet) -> None:
-    """In the middle of waiting for a change, and in the loop's body."""
-    fleet.add(1)
-    watch = stage.client().pods.watch(["pod00000"])
-
-    async def busy() -> None:
-        async for _ in watch:
-            await asyncio.Event().wait()
-
-    async def idle() -> None:
-        async for _ in watch:
-            pass
-
-    tasks = [stage.start(idle()), stage.start(busy())]
-    await stage.advance(1)
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
-    gc.collect()
-    await stage.check_nothing_left()
-
-
 async def heartbeat(changes: AsyncIterator[PodChange], stage: Stage, seen: Seen, beats: int) -> None:
     """Ask for the next change, for two seconds at a time."""
     for _ in range(beats):

@@ -5,13 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from primepods._http.status_batches import MAX_IDS_PER_REQUEST
-from tests.support.server import (
-    Answer,
-    Received,
-    Reply,
-    Script,
-    reply,
-)
+from tests.support.server import Answer, Received, Reply, Script, reply
 
 STATUS = "/api/v1/pods/status"
 

@@ -15,18 +15,7 @@ import primepods
 from primepods import RetryPolicy
 from tests.support.client import KEY, make_client, serve
 from tests.support.clock import EarlyClock, ManualClock, settle
-from tests.support.server import (
-    Answer,
-    Close,
-    Hang,
-    Held,
-    Raw,
-    Reply,
-    Reset,
-    Server,
-    refused_url,
-    reply,
-)
+from tests.support.server import Answer, Close, Hang, Held, Raw, Reply, Reset, Server, refused_url, reply
 
 pytestmark = pytest.mark.anyio
 

@@ -45,10 +45,7 @@ def test_a_program_that_closes_its_client_leaves_no_warning() -> None:
     """Calls, a listing that is left, failures and the end of the loop: no resource is reported unclosed."""
 
     async def main() -> None:
-        async with (
-            Emulator(pods=300, seed=1) as emu,
-            make_client(emu.url, api_key=emu.api_key) as client,
-        ):
+        async with Emulator(pods=300, seed=1) as emu, make_client(emu.url, api_key=emu.api_key) as client:
             async for pod in client.pods.list(page_size=20):
                 await client.pods.status(pod.id)
                 if pod.id == list(emu.pods)[30]:

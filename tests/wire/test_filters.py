@@ -63,10 +63,7 @@ async def test_a_filter_hides_no_trouble() -> None:
 
 def test_history_is_filtered() -> None:
     """By when it ended (from `since` on, before `until`), and by kind in any case."""
-    with (
-        Emulator(history=60) as emulator,
-        Client(api_key=emulator.api_key, base_url=emulator.url) as client,
-    ):
+    with Emulator(history=60) as emulator, Client(api_key=emulator.api_key, base_url=emulator.url) as client:
         records = list(client.pods.history())
         ends = sorted(record.terminated_at or record.created_at for record in records)
         since, until = ends[10], ends[40]

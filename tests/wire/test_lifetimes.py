@@ -15,17 +15,7 @@ import primepods
 from primepods import RetryPolicy
 from tests.support.client import make_client, serve
 from tests.support.clock import ManualClock, settle
-from tests.support.server import (
-    Answer,
-    Hang,
-    Held,
-    Received,
-    Reply,
-    Reset,
-    Server,
-    refused_url,
-    reply,
-)
+from tests.support.server import Answer, Hang, Held, Received, Reply, Reset, Server, refused_url, reply
 
 PATH = "/api/v1/things"
 OK = reply({"ok": True})
@@ -149,10 +139,7 @@ def test_a_loop_that_was_closed_without_its_generators_leaves_no_session(then: s
             loop.close()
 
     gc.collect()
-    with (
-        warnings.catch_warnings(record=True) as caught,
-        Server(default=OK).in_thread() as server,
-    ):
+    with warnings.catch_warnings(record=True) as caught, Server(default=OK).in_thread() as server:
         warnings.simplefilter("always")
         client = make_client(server.url)
         run(client.request("GET", PATH))

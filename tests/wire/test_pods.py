@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 import primepods
-from primepods import AsyncClient, InstallationState, PodState
-from primepods.emulator import Emulator
-from tests.support.client import KEY, make_client, serve
-from tests.support.server import (
-    Answer,
-    Reply,
-    Server,
-    reply,
-)
+from primepods import AsyncClient
+from tests.support.client import make_client, serve
+from tests.support.server import Answer, Reply, Server, reply
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +20,6 @@ POD = {
     "priceHr": 3.52,
     "providerType": "primecompute",
 }
-DELETING = reply({"status": "DELETING"})
 
 Call = Callable[[AsyncClient], Awaitable[object]]
 EMPTY = {"total_count": 0, "offset": 0, "limit": 100, "data": []}
@@ -100,36 +92,3 @@ async def test_a_log_is_text(answer: Answer, text: str) -> None:
     async with Server([answer]) as server, make_client(server.url) as client:
         assert await client.pods.logs("a") == text
     assert len(server.requests) == 1
-
-
-# Against the emulator.
-
-
-async def test_a_pods_life_over_the_wire() -> None:
-    """Listed, looked at, deleted, found in the history with what it cost: with real requests throughout."""
-    async with (
-        Emulator(pods=3, seed=1, boot_seconds=0, delete_seconds=0, history=2) as emu,
-        make_client(emu.url, api_key=emu.api_key) as client,
-    ):
-        page = await client.pods.page(limit=2)
-        assert (page.total_count, len(page), page.limit) == (3, 2, 2)
-        pod = await client.pods.get(page.data[0].id)
-        assert pod == page.data[0]
-        status = await client.pods.status(pod.id)
-        assert (status.pod_id, status.status, status.ssh, status.cost_per_hr) == (
-            pod.id,
-            pod.status,
-            pod.ssh,
-            pod.price_hr,
-        )
-        assert status.installation_status == InstallationState.FINISHED
-        assert await client.pods.logs(pod.id, tail=1)
-        assert await client.pods.delete(pod.id) == PodState.TERMINATED
-        for call in (client.pods.get, client.pods.status, client.pods.logs, client.pods.delete):
-            with pytest.raises(primepods.NotFoundError, match=re.escape(pod.id)):
-                await call(pod.id)
-        records = [record async for record in client.pods.history(page_size=2)]
-        assert records[0].id == pod.id
-        assert len(records) == 3
-        assert {entry.status for entry in emu.requests} == {200, 404}
-        assert KEY not in repr(list(emu.requests))

@@ -63,17 +63,6 @@ async def test_many_pods_are_accepted_where_ids_are(client: primepods.AsyncClien
     assert list(await client.pods.delete_many(page[:2])) == ids[:2]
 
 
-def test_the_blocking_client_accepts_them_too(emu: Emulator) -> None:
-    """Also a list that is read while it is passed."""
-    with primepods.Client(api_key=emu.api_key, base_url=emu.url) as client:
-        pods = list(client.pods.list())
-        assert client.pods.get(pods[0]).id == pods[0].id
-        assert list(client.pods.statuses(client.pods.list())) == [pod.id for pod in pods]
-        assert list(client.pods.wait(client.pods.page(), interval=0.05)) == [pod.id for pod in pods]
-        assert not client.pods.delete_many(client.pods.list()).errors
-        client.pods.wait_gone(pods[0], interval=0.05)
-
-
 async def test_a_leased_pod_is_accepted(client: primepods.AsyncClient) -> None:
     """The pod of a lease, while it runs."""
     offer = await client.availability.cheapest(gpu_count=1)

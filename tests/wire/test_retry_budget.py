@@ -11,13 +11,7 @@ import primepods
 from primepods import RetryPolicy
 from tests.support.client import make_client, serve
 from tests.support.clock import ManualClock
-from tests.support.server import (
-    Answer,
-    Received,
-    Reply,
-    Server,
-    reply,
-)
+from tests.support.server import Answer, Received, Reply, Server, reply
 
 pytestmark = pytest.mark.anyio
 

@@ -12,15 +12,7 @@ import pytest
 import primepods
 from tests.support.client import make_client, serve
 from tests.support.clock import ManualClock, settle
-from tests.support.server import (
-    Answer,
-    Hang,
-    Held,
-    Reply,
-    Server,
-    refused_url,
-    reply,
-)
+from tests.support.server import Answer, Hang, Held, Reply, Server, refused_url, reply
 from tests.wire.statuses import ids_of, refusing, rows
 
 pytestmark = pytest.mark.anyio

@@ -12,17 +12,7 @@ import primepods
 from primepods import PodState
 from tests.support.client import make_client, serve
 from tests.support.clock import ManualClock, settle
-from tests.support.server import (
-    Answer,
-    Close,
-    Hang,
-    Held,
-    Received,
-    Reply,
-    Script,
-    Server,
-    reply,
-)
+from tests.support.server import Answer, Close, Hang, Held, Received, Reply, Script, Server, reply
 from tests.wire.statuses import STATUS, ids_of, refusing, row, rows
 
 pytestmark = pytest.mark.anyio
@@ -278,3 +268,43 @@ async def test_lost_rows_are_no_proof_in_a_part_of_a_batch_either() -> None:
     assert statuses.missing == ()
     assert set(statuses) == {"p1", "p2", "p3"}
     assert list(statuses.errors) == ["p0"]
+
+
+async def test_an_unchanged_answer_gives_the_rows_of_the_last_one() -> None:
+    """Each request is sent, but its answer is read once."""
+    ids = ids_of(250)
+    async with Server(rows) as server, make_client(server.url) as client:
+        first = await client.pods.statuses(ids)
+        again = await client.pods.statuses(ids)
+        assert len(server.targets) == 6
+    assert list(first) == list(again) == ids
+    assert all(first[pod_id] is again[pod_id] for pod_id in ids)
+
+
+async def test_a_change_is_seen_at_once() -> None:
+    """In the request that it is in; and so is the way back."""
+    ids, stopped = ids_of(250), set[str]()
+
+    def answer(request: Received) -> Answer:
+        asked = request.values("pod_ids")
+        return reply(
+            {"data": [row(pod_id, "STOPPED" if pod_id in stopped else "ACTIVE") for pod_id in asked]}
+        )
+
+    async with Server(answer) as server, make_client(server.url) as client:
+        for changed in (set[str](), {ids[120]}, set[str](), {ids[3], ids[240]}):
+            stopped.clear()
+            stopped.update(changed)
+            statuses = await client.pods.statuses(ids)
+            assert {pod_id for pod_id, row in statuses.items() if row.status == "STOPPED"} == changed
+
+
+async def test_an_unreadable_row_is_an_error_each_time() -> None:
+    """Said again, it is refused again, with an error of each caller's own."""
+    data: list[dict[str, object]] = [row(pod_id) | {"costPerHr": {}} for pod_id in "ab"]
+    async with serve(default=reply({"data": data})) as (_server, client):
+        results = [await client.pods.statuses(["a", "b"]) for _ in range(3)]
+    errors = [error for result in results for error in result.errors.values()]
+    assert [list(result.errors) for result in results] == [["a", "b"]] * 3
+    assert len({id(error) for error in errors}) == 6
+    assert all("costPerHr" in str(error) for error in errors)

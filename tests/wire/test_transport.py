@@ -18,15 +18,7 @@ from primepods._http.failure import MAX_BODY
 from tests.support.client import KEY, make_client, serve
 from tests.support.clock import ManualClock, settle
 from tests.support.eventually import eventually
-from tests.support.server import (
-    Answer,
-    Endless,
-    Held,
-    Received,
-    Reply,
-    Server,
-    reply,
-)
+from tests.support.server import Answer, Endless, Held, Received, Reply, Server, reply
 
 PATH = "/api/v1/things"
 OK = reply({"ok": True})

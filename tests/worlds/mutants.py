@@ -105,15 +105,15 @@ MUTANTS: Final = (
     ),
     Mutant(
         "resources/_deletion.py",
-        "        self.not_found = None if self.may_be_missing else error\n",
-        "        self.not_found = None\n",
+        '_Attempt("404", not_found=None if self.may_be_missing else error)\n',
+        '_Attempt("404")\n',
         "A 404 to the first DELETE is a success.",
         ("tests/wire/test_deletion.py::test_a_first_404_is_a_mistyped_id",),
     ),
     Mutant(
         "resources/_deletion.py",
-        "            if pending and not await self._pause(attempt, ends_at):\n",
-        "            if pending and not await self._pause(attempt, None):\n",
+        "            if pending and not await self._pause_before_retry(attempt, ends_at):\n",
+        "            if pending and not await self._pause_before_retry(attempt, None):\n",
         "The deletion is repeated beyond its deadline.",
         ("tests/wire/test_deletion.py::test_the_deadline_bounds_all_of_it",),
     ),
@@ -181,7 +181,7 @@ MUTANTS: Final = (
         ("tests/renting/test_login.py::test_logins_that_fail_otherwise_are_tried_on_each_spec",),
     ),
     Mutant(
-        "leasing/_deletion.py",
+        "leasing/_rental.py",
         "_HURRIED_TIMEOUT: Final = 10.0",
         "_HURRIED_TIMEOUT: Final = 100.0",
         "An interrupted release waits for minutes.",
@@ -241,7 +241,7 @@ MUTANTS: Final = (
         ),
     ),
     Mutant(
-        "leasing/_rental.py",
+        "leasing/_order.py",
         "self.file.update(is_kept=True)",
         "self.file.remove()",
         "The file of a kept pod is deleted, so that no sweep finds the second pod of its order.",
@@ -276,8 +276,8 @@ MUTANTS: Final = (
         ("tests/remote/test_scripts.py::test_an_upload_that_was_cut_leaves_what_was_there",),
     ),
     Mutant(
-        "leasing/_deletion.py",
-        "await self._pods.wait_gone(pod_id, timeout=timeout, interval=interval)",
+        "leasing/_rental.py",
+        "await pods.wait_gone(pod_id, timeout=resend_after, interval=interval)",
         "pass",
         "A lease ends before its pods are gone.",
         (
@@ -299,15 +299,15 @@ MUTANTS: Final = (
         ("tests/renting/test_ledger.py::test_a_removed_file_is_not_written",),
     ),
     Mutant(
-        "leasing/ledger.py",
-        "        file.write(record.to_line())\n    os.fsync(descriptor)\n",
-        "        file.write(record.to_line())\n",
+        "_files.py",
+        "    os.fsync(descriptor)\n\n\ndef sync",
+        "\n\ndef sync",
         "The content of a file is not synced, and a power cut makes a pod ownerless.",
         ("story power_cut",),
     ),
     Mutant(
         "leasing/ledger.py",
-        "        sync_folder(self.path.parent)\n",
+        "                    sync_folder(folder)\n",
         "",
         "The name of a file is not synced, and a power cut makes a pod ownerless.",
         ("story power_cut",),
@@ -327,7 +327,7 @@ MUTANTS: Final = (
         ("tests/renting/test_sweep.py::test_a_second_pod_that_nobody_has_seen_stays",),
     ),
     Mutant(
-        "resources/_orders.py",
+        "resources/_refusals.py",
         "vars(explained).update(vars(error))",
         'vars(explained).update({**vars(error), "transient": False})',
         "A refusal that passes is told as a final one.",

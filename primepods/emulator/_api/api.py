@@ -25,12 +25,12 @@ RESOURCES = {
     "/ssh_keys": "ssh_keys",
     "/billing": "billing",
 }
-"""Names in the scope of a key, by path. The API's page names Instances and Disks; the others are imagined."""
+"""Names of permissions in a key's scope, by path. Instances and Disks are documented, the others imagined."""
 
 
 @attrs.frozen
 class Target:
-    """A request's operation (``None`` for an unknown path) and its handler."""
+    """A request's operation and its handler; the operation is ``None`` if no route matches the request."""
 
     operation: str | None
     respond: Callable[[Request], Response]
@@ -63,7 +63,11 @@ class Api:
         return Target(operation=route.name, respond=partial(self._respond, route, params))
 
     def authenticate(self, request: Request) -> Scope:
-        """Check the API key and return what it may do; raises a 401 or 403."""
+        """Return the permissions of the request's key.
+
+        Raises:
+            ResponseError: 401 for an unknown key, 403 for none.
+        """
         scheme, _, token = (request.authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise refuse(403, "Not authenticated")

@@ -11,7 +11,7 @@ from .listener import Listener
 
 
 class Host:
-    """Server thread: serves one emulator after another on the same socket; see ``Emulator.serve_on``.
+    """Server thread that serves one emulator after another on the same socket; see ``Emulator.serve_on``.
 
     ``port`` is 0 for any free port; after ``start`` it is the bound port.
     """
@@ -36,7 +36,7 @@ class Host:
             raise
 
     def stop(self) -> None:
-        """Stop the thread and abandon requests in flight. Does nothing if it is not running."""
+        """Stop the thread and abandon requests in flight, if it runs. It cannot be started again."""
         if self._thread is None:
             return
         # If `start` was interrupted, the thread may have no loop to stop yet.
@@ -47,7 +47,7 @@ class Host:
         self._thread = self._loop = None
 
     def mount(self, app: App | None) -> None:
-        """Close all connections of the current app; then serve another app, or none."""
+        """Close all connections of the current app; then serve another app, or none, if the thread runs."""
         if self._loop is not None:
             asyncio.run_coroutine_threadsafe(self._listener.mount(app), self._loop).result()
 

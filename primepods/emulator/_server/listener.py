@@ -33,7 +33,11 @@ class Listener:
         self._has_no_connections = asyncio.Event()
 
     async def start(self, host: str, port: int) -> int:
-        """Bind to ``host`` and ``port`` (0: any free port), return the port; ``OSError`` if it is taken."""
+        """Bind to ``host`` and ``port`` (0 for any free port), and return the port.
+
+        Raises:
+            OSError: The port is taken.
+        """
         loop = asyncio.get_running_loop()
         self._has_no_connections = asyncio.Event()
         web_server = web.Server(self._serve)

@@ -1,4 +1,4 @@
-"""Boot timelines: drawn once when a pod is created; the stage is then a pure function of its age.
+"""Boot timelines, drawn when a pod is created; the stage is then a pure function of the pod's age.
 
 The functions neither wait nor have state, so two runs with the same seed agree, and a manual clock can jump.
 """

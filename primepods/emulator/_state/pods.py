@@ -33,7 +33,7 @@ class EmulatedPod:
     price_hr: float
     nodes: int
     addresses: tuple[str, ...]
-    """Address of each node, also of one that has not booted yet."""
+    """Addresses of the nodes, including those that have not booted yet."""
     spot: bool
     team_id: str | None
     team_member_ids: tuple[str, ...]

@@ -14,7 +14,7 @@ from ._base import COUNT, DURATION, FLAG, TEXT, Fault
 
 @attrs.frozen
 class Delay(Fault):
-    """The server holds the request until ``seconds`` after its arrival; ``math.inf``: forever.
+    """The server holds the request until ``seconds`` after its arrival; forever with ``math.inf``.
 
     Later rules still apply.
     """

@@ -1,4 +1,4 @@
-"""Responses with another status: errors, HTML pages, redirects."""
+"""Faults that replace the response with an error, an HTML page or a redirect."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class Status(ReplacedResponse):
     Args:
         status: The status code.
         retry_after: ``Retry-After`` header, in seconds or as an HTTP date.
-        body: JSON; default: the API's body for the status (for 502 to 504 the HTML of gateways).
+        body: Sent as JSON unless ``text`` is given; by default, a body like the API's for the status, or a
+            gateway's HTML for 502 to 504.
         text: Plain text instead of JSON; empty for a response without a body.
         acted: ``True`` if the API still acts on the request.
     """

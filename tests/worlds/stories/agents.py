@@ -38,7 +38,7 @@ async def story(world: World) -> None:
             await tools.release(pod=rented.name)
 
     async def look(*, is_last: bool = False) -> None:
-        world.check_budget(Budget(limit, now=time.time).read(), is_last=is_last)
+        world.check_budget(Budget(limit, now=time.time).settle(), is_last=is_last)
 
     sessions = [ann.process() for _ in range(world.choose("sessions", 2, 2, 3, 3, 4, 8))]
     for session in sessions:

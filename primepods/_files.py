@@ -1,0 +1,80 @@
+"""Files that processes share: locks that the system releases when their process ends, lines, folders."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment,unused-ignore]  # on other systems, it is a module
+
+_NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+_LOCK_INTERVAL: Final = 0.02
+
+
+def lock(descriptor: int) -> bool | None:
+    """Lock an open file; return whether it is locked now, or ``None`` where files cannot be locked."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as exc:
+        if exc.errno not in _NO_LOCKS:
+            raise
+        return None
+    return True
+
+
+def lock_file(path: Path, *, is_shared: bool = False, attempts: int = 5) -> int:
+    """Open and lock a file, which is created if needed; return -1 if another process has locked it.
+
+    Args:
+        path: The file.
+        is_shared: Whether others may share the lock; then there is one attempt.
+        attempts: Number of attempts, each of 20 ms.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    for _ in range(1 if is_shared else attempts):
+        if fcntl is None:
+            return descriptor
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_LOCK_INTERVAL)
+        else:
+            return descriptor
+    os.close(descriptor)
+    return -1
+
+
+def append_line(descriptor: int, line: bytes) -> None:
+    """Append a line to an open file, and sync it.
+
+    It starts with a newline, so that a truncated line before it does not spoil it.
+    """
+    # os.write may write only a part on a full disk, without an error.
+    with open(descriptor, "wb", closefd=False) as file:
+        file.seek(0, os.SEEK_END)
+        file.write(b"\n" + line)
+    os.fsync(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Sync a folder, so that a new name in it survives a power failure."""
+    if fcntl is None:
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as exc:
+        if exc.errno not in _NO_LOCKS:
+            raise
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,87 @@
+"""Refused orders: the error classes that their texts mean, and what they prove."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import Final
+
+from .. import errors
+
+# The order may have been carried out: 409 if a gateway sent it twice, 499 if a gateway gave up on it.
+_AMBIGUOUS_REFUSALS: Final = frozenset({HTTPStatus.CONFLICT, 499})
+# Rejections of the key: a gateway that repeats an order gets them both times, so that nothing was created.
+KEY_REJECTIONS: Final = (errors.AuthenticationError, errors.PermissionDeniedError)
+
+_LOOK_AGAIN: Final = "Look at what `client.availability` offers now"
+# Texts of refusals, their error classes and remedies; the first match counts.
+_KINDS: Final[tuple[tuple[re.Pattern[str], type[errors.APIError], str], ...]] = (
+    (
+        re.compile(r"max_?price.*(not specified|required|missing)|missing.*max_?price", re.IGNORECASE),
+        errors.BadRequestError,
+        "This offer requires a maximum price: set `PodSpec.max_price`.",
+    ),
+    (
+        re.compile(r"(insufficient|not enough|no) (funds|balance|credits?)|balance.*too low", re.IGNORECASE),
+        errors.PaymentRequiredError,
+        "Add funds to the wallet.",
+    ),
+    (
+        re.compile(
+            r"price.*(above|exceed|higher|risen|too high)|(above|exceeds?|over) .*price", re.IGNORECASE
+        ),
+        errors.PriceTooHighError,
+        f"The price has risen above `PodSpec.max_price`. {_LOOK_AGAIN}, and raise it or take another offer.",
+    ),
+    (
+        re.compile(
+            r"sold[ -]?out|out of (stock|capacity)|no (longer|more) available|(no|not enough|insufficient) "
+            r"(\w+ )?(capacity|stock|gpus?|machines?|instances?|resources)|(offer|gpus?|machine|instance|"
+            r"configuration|resource)s? (is|are)? ?(not available|unavailable)",
+            re.IGNORECASE,
+        ),
+        errors.SoldOutError,
+        f"{_LOOK_AGAIN}, or take `availability.cheapest()`.",
+    ),
+)
+_BY_STATUS: Final[dict[int, tuple[type[errors.APIError], str]]] = {
+    HTTPStatus.NOT_FOUND: (errors.NotFoundError, f"Check the base URL. {_LOOK_AGAIN}."),
+    HTTPStatus.CONFLICT: (
+        errors.ConflictError,
+        f"{_LOOK_AGAIN}, and check with `pods.list()` whether the pod exists.",
+    ),
+}
+# Statuses whose refusals are classified by their text, as are all 5xx.
+_AMBIGUOUS: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
+
+
+def is_definitive_rejection(error: errors.PrimePodsError) -> bool:
+    """Return whether an error proves that no pod was created."""
+    if isinstance(error, errors.TransportError):
+        return not error.maybe_received
+    if not isinstance(error, errors.APIError) or error.maybe_acted:
+        return False
+    if error.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+        return True
+    if error.status_code in _AMBIGUOUS_REFUSALS:
+        return False
+    is_refusal = HTTPStatus.BAD_REQUEST <= error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR
+    # A body that is not JSON is a gateway's, and does not show what the API did.
+    return is_refusal and not error.transient and isinstance(error.body, dict)
+
+
+def reclassify_refusal(error: errors.PrimePodsError) -> errors.PrimePodsError:
+    """Return a refusal as the error class that its text means, with its remedy; any other error unchanged."""
+    if not isinstance(error, errors.APIError):
+        return error
+    if error.status_code not in _AMBIGUOUS and error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return error
+    by_text = ((kind, remedy) for words, kind, remedy in _KINDS if words.search(error.message))
+    kind, remedy = next(by_text, None) or _BY_STATUS.get(error.status_code) or (None, "")
+    if kind is None:
+        return error
+    explained = kind.__new__(
+        kind, f"{error.method} {error.path}: {error.status_code}: {error.message} {remedy}"
+    )
+    vars(explained).update(vars(error))
+    return explained
