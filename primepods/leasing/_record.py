@@ -50,13 +50,14 @@ class LeaseRecord:
         key_fingerprint: Hash of the API key.
         team_id: The team for which the pod was rented.
         host: Name of the machine.
-        boot_id: Identifies the start of the operating system; ``None`` if unknown.
+        boot_id: Id of the operating system's boot; ``None`` if unknown.
         pid_namespace: The namespace of ``pid``, such as a container's; ``None`` if unknown.
         pid: The process that holds the lease.
-        process_start: When that process was started, in the system's units; ``None`` if unknown.
-        ordered_at: When the order was about to be sent, by the server's time.
+        process_start: When that process was started, in clock ticks since the boot; ``None`` if unknown.
+        ordered_at: When the order was sent or its response arrived, by the server's time; by this machine's
+            clock while that is unknown.
         given_up: Whether the process has stopped trying to delete the pod.
-        is_kept: Whether the pod is the user's: only other pods with its unique name are deleted.
+        is_kept: Whether the user keeps the pod. A sweep then deletes only other pods with its unique name.
     """
 
     name: UniqueName = attrs.field(converter=_to_name, validator=_check_text)
@@ -77,7 +78,7 @@ class LeaseRecord:
     def may_be_orphaned(self, *, has_min_age: bool) -> bool:
         """Return whether the process has given up or may have ended; a sweep then tries to lock the file.
 
-        A process of another host cannot be checked: a sweep with a minimum age takes it for an ended one.
+        A process on another host cannot be checked. A sweep with a minimum age counts it as ended.
         """
         if self.given_up:
             return True
@@ -91,7 +92,7 @@ class LeaseRecord:
         return (self.host, self.boot_id, self.pid_namespace) != this_host()
 
     def foreign_reason(self, settings: Settings) -> str | None:
-        """Return why an account cannot tell whether the pod is gone; ``None`` if it can."""
+        """Return why a client with these settings cannot see the pod; ``None`` if it can."""
         # Under another key, or for another team, a 404 would prove nothing.
         if self.base_url != settings.base_url:
             return f"it was rented at {self.base_url}"
@@ -100,15 +101,18 @@ class LeaseRecord:
         if self.team_id == settings.team_id:
             return None
         if self.team_id is None:
-            return "it is without a team: use a client without team_id"
-        return f"it is of team {self.team_id}: use a client with that team_id"
+            return "it belongs to no team: leave out --team or team_id"
+        return f"it belongs to team {self.team_id}: set --team or team_id to that"
 
     @property
     def is_dead(self) -> bool:
-        """Whether the process has provably ended; always ``False`` without Linux's ``/proc``."""
+        """Whether ``/proc`` shows that the process has ended; ``False`` if it cannot be read."""
         if self.is_other_host or self.process_start is None:
             return False
-        return _process_start(self.pid) != self.process_start
+        try:
+            return _process_start(self.pid) != self.process_start
+        except OSError:
+            return False
 
     def to_line(self) -> bytes:
         """Return the line of a file."""
@@ -117,22 +121,23 @@ class LeaseRecord:
 
 
 def parse_record(text: bytes) -> LeaseRecord:
-    """Return the record of a file: its last complete line, or all of it, as version 2 wrote it.
+    """Parse a lease file. The record is the last complete line; in version 2, it is the whole file.
 
     Raises:
-        ValueError: The file is not a lease's, or is of another version.
+        ValueError: It is not a lease file, or has an unknown version.
     """
     try:
         data = _last_object(text)
         version = data["version"]
         if version not in _READABLE_VERSIONS:
-            raise ValueError(f"it is of version {version!r}, and this primepods reads up to {_VERSION}")
+            readable = " and ".join(map(str, _READABLE_VERSIONS))
+            raise ValueError(f"it has version {version!r}, and this primepods reads {readable}")
         names = {field.name for field in attrs.fields(LeaseRecord)} & data.keys()
         fields: dict[str, Any] = {name: data[name] for name in names}
         fields["ordered_at"] = datetime.fromisoformat(fields["ordered_at"]).astimezone(UTC)
         return LeaseRecord(**fields)
-    except (AttributeError, KeyError, TypeError, RecursionError, OverflowError) as exc:
-        raise ValueError(f"it is not a lease's: {type(exc).__name__}") from None
+    except (AttributeError, KeyError, TypeError, RecursionError, OverflowError):
+        raise ValueError("it is not a lease file") from None
 
 
 def _last_object(text: bytes) -> Any:
@@ -141,7 +146,7 @@ def _last_object(text: bytes) -> Any:
             return json.loads(part)
         except ValueError:
             continue
-    raise ValueError("no line of it is complete")
+    raise ValueError("it has no complete line")
 
 
 def fingerprint(settings: Settings) -> str:
@@ -155,7 +160,7 @@ def new_record(name: str, settings: Settings, now: float | None = None) -> Lease
     Args:
         name: The pod's unique name.
         settings: The client's settings.
-        now: The server's time, if it is known.
+        now: The server's time; by default this machine's.
     """
     return LeaseRecord(
         name=name,
@@ -168,7 +173,7 @@ def new_record(name: str, settings: Settings, now: float | None = None) -> Lease
 
 
 def this_process() -> dict[str, Any]:
-    """Return the fields of a record that say which process it is of."""
+    """Return the fields of a record that identify this process."""
     host, boot_id, pid_namespace = this_host()
     return {
         "host": host,
@@ -189,6 +194,9 @@ def _process_start(pid: int) -> int | None:
 
     Returns:
         ``None`` if the process has ended or is a zombie, and on systems other than Linux.
+
+    Raises:
+        OSError: ``/proc`` cannot be read, for example because the process has no free descriptor.
     """
     try:
         # The command's name, in parentheses, may contain spaces, parentheses and invalid UTF-8.
@@ -196,5 +204,5 @@ def _process_start(pid: int) -> int | None:
         # Fields 3 and 22 in proc(5); the command's name is field 2.
         state, start = fields[0], fields[19]
         return None if state in {b"Z", b"X"} else int(start)
-    except (OSError, ValueError, IndexError):
+    except (FileNotFoundError, ProcessLookupError, ValueError, IndexError):
         return None

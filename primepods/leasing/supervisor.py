@@ -1,12 +1,12 @@
-"""The lifecycle of a lease: order pods until one is ready, watch its block, delete it and confirm that.
+"""The lifecycle of a lease: order pods until one is ready, wait for the block to end, delete the pod.
 
 A lease is two phases, ``use`` and ``release``, each a task of its own, so that nothing in the ``with`` block
-can stop a deletion. The supervisor's task waits for them, and is where interruptions of a lease arrive. These
-are cancellations, Ctrl-C, and the end of the event loop, which cancels all tasks:
+can stop a deletion. The supervisor's task runs them and handles interruptions: cancellations, Ctrl-C, and the
+end of the event loop, which cancels all tasks.
 
-1. the first ends the use; an order that was sent is finished before;
-2. the second hurries the release: once the deletion is accepted, it is confirmed for 10 seconds at most;
-3. the third gives the release up: an error, the log and the lease's file name the pod.
+1. The first interruption ends the use, after an order in flight.
+2. The second hurries the release: it waits at most 10 seconds for the confirmation of an accepted deletion.
+3. The third gives up: the pod is named in an error, in the log and in the lease file.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from .pods_api import LIST_TIMEOUT, LeaseOptions, ListedPod, Listing, TeamClient
 _log = logging.getLogger("primepods")
 
 _INTERRUPTS: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
-# Seconds between two checks of the budget. One long timer would not do: timers stand still while the machine
-# sleeps, billing does not.
+# Seconds between two checks of the budget, and the longest wait for a cancelled phase. One long timer would
+# not do: timers stand still while the machine sleeps, billing does not.
 _CHECK_INTERVAL: Final = 60.0
 # Seconds; closer interruptions count as one: the end of a loop cancels all tasks of a lease together.
 _MIN_INTERRUPTION_INTERVAL: Final = 0.05
@@ -51,7 +51,8 @@ class LeaseSupervisor:
     Args:
         orders: The pods to order, the preferred first, each with the client of the team that pays for it.
         options: The parameters of the lease.
-        add: Adds this lease to those that are released when the client closes; returns what removes it.
+        add: Adds this lease to those that are released when the client closes; returns a function that
+            removes it.
 
     Attributes:
         is_ready: Whether the pod can be used.
@@ -114,8 +115,8 @@ class LeaseSupervisor:
         """
         if reason := file.record.foreign_reason(self._orders[0][0].settings):
             raise errors.ConfigError(
-                f"The pod {file.record.name} is not taken over, and may be billed: {reason}. Use the key "
-                "and the address that rented it."
+                f"The pod {file.record.name} is not taken over, and may be billed: {reason}. Use the API "
+                "key and the base URL with which it was ordered."
             )
         self._resumed = file
         self._was_shown = was_shown
@@ -129,7 +130,7 @@ class LeaseSupervisor:
         Raises:
             ClientClosedError: The client is being closed.
         """
-        # Add this lease first: its task may run as soon as the task exists.
+        # Add this lease before its task exists: an eager task may run at once, and end.
         discard = self._add(self)
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
@@ -142,7 +143,7 @@ class LeaseSupervisor:
         self._task = self._loop.create_task(self._run(), context=context)
         self._task.add_done_callback(lambda _: discard())
         if operation is not None:
-            # Report the error of a pod that may be running rather than others.
+            # An error about a pod that may still be running comes first.
             self._task.add_done_callback(
                 lambda _: operation.end(self.release_error or self.budget_error or self.error)
             )
@@ -179,7 +180,7 @@ class LeaseSupervisor:
         """Keep the pod after the lease, and ignore its budget."""
         rental = self.rentals[-1]
         if self.is_ending:
-            _log.warning("%s is not kept: its lease has ended, and deletes it", rental.label)
+            _log.warning("%s is not kept: its lease is ending, and deletes it", rental.label)
             return
         rental.keep()
         if self.options.max_hours is not None:
@@ -204,7 +205,10 @@ class LeaseSupervisor:
         self._changed.set()
 
     def interrupt(self) -> None:
-        """Start the release; a second call hurries it, a third gives it up; call it in the event loop."""
+        """Start the release; hurry one that has started; the next call gives it up.
+
+        Calls within 50 ms count as one. Call it in the event loop.
+        """
         if not self.is_open or self.is_stranded:
             self.end()
             return
@@ -219,8 +223,8 @@ class LeaseSupervisor:
         self.end()
         self._interrupted_at = now
         if self.is_ready and not was_ending:
-            # A block that ends calls `end`. So other code has cancelled the lease's task, and perhaps not the
-            # block's task.
+            # The end of a block calls `end` first. So something else interrupts this lease, perhaps without
+            # the block's task.
             _log.warning("a lease was cancelled from outside: its pod is deleted, and its block ends")
             self.on_pod_lost()
 
@@ -269,14 +273,15 @@ class LeaseSupervisor:
     async def _run_phase(
         self, work: Coroutine[Any, Any, None], *, ends_use: bool = False
     ) -> BaseException | None:
-        """Run a phase in a task of its own, and return its error; interruptions of this task do not end it.
+        """Run a phase in a task of its own, and return its error.
 
-        With ``ends_use``, the end of the lease cancels the phase, except while it orders a pod.
+        Interruptions of this task go to `interrupt`, which decides whether the phase ends. With ``ends_use``,
+        the end of the lease cancels the phase, except while it orders a pod.
         """
         phase = asyncio.get_running_loop().create_task(work)
         phase.add_done_callback(lambda _: self._changed.set())
         cancelled_at = math.inf
-        # A callback that ignores its cancellation delays the release by a minute, no longer.
+        # A callback that ignores its cancellation delays the release by at most a minute.
         while not phase.done() and self._clock.time() < cancelled_at + _CHECK_INTERVAL:
             self._changed.clear()
             seconds_left = math.inf if self.is_ending else 3600 * self.budget.hours_left
@@ -287,7 +292,7 @@ class LeaseSupervisor:
                 phase.cancel()
                 cancelled_at = min(cancelled_at, self._clock.time())
             try:
-                # Not shorter than a clock can tell: rounding may leave a billionth of a second.
+                # At least 1 ms: after rounding, a billionth of a second may be left, and the loop would spin.
                 await self._clock.wait(self._changed, min(max(seconds_left, 0.001), _CHECK_INTERVAL))
             except _INTERRUPTS:
                 self.interrupt()
@@ -321,16 +326,16 @@ class LeaseSupervisor:
         self.is_ready = True
         rental.notify("LeaseReady")
         self._has_entered.set()
-        for each in self.rentals:
-            await each.delete_others(listed)
+        for other in self.rentals:
+            await other.delete_others(listed)
         if disks := rental.spec.disks:
             self.disk_note = f"Disks that stay, and are billed: {', '.join(disks)}"
-            # The prices now, so that nothing has to be read at the end.
+            # Read the prices now, so that the end needs no request.
             self.disk_note = await rental.client.describe_disks(disks)
         await asyncio.Event().wait()
 
     async def _order(self, client: TeamClient, spec: PodSpec) -> Rental:
-        """Order a pod; order again while the API's rate limit refuses the order."""
+        """Order a pod; repeat the order after a 429, or if it was not sent before the deadline."""
         if self._resumed is not None:
             self.rentals.append(Rental(client, spec, self.options, self._resumed))
             await self.rentals[-1].resume(was_shown=self._was_shown)
@@ -340,7 +345,8 @@ class LeaseSupervisor:
         while True:
             try:
                 rental = await Rental.prepare(client, spec, self.options)
-                # Before the file is written: if that is interrupted, the release removes it.
+                # Append it before the file is written, so that the release removes the file if writing is
+                # interrupted.
                 self.rentals.append(rental)
                 await asyncio.to_thread(rental.file.write)
                 self.on_order(rental.file.path)
@@ -375,18 +381,18 @@ class LeaseSupervisor:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            # It would end the phase without an error.
+            # A CancelledError of the callback would look like an interruption of the lease.
             raise RuntimeError(f"on_change raised {exc!r}") from exc
 
     async def _release(self, *rentals: Rental) -> None:
-        """The second phase, also for one failed spec: delete the pods, then others that have their names."""
-        is_list_needed = any(rental.needs_list for rental in rentals)
+        """The second phase, also for one failed spec: delete the pods, then same-named pods."""
+        teams = {rental.client.settings.team_id for rental in rentals if rental.needs_list}
         listings: dict[str | None, Listing] = {}
         for rental in rentals:
             failure, client = await rental.delete_own(), rental.client
             team_id = client.settings.team_id
-            if is_list_needed and team_id not in listings:
-                # After an interruption, all of the release may last 10 s.
+            if team_id in teams and team_id not in listings:
+                # After an interruption, the list must be read within 10 s of it.
                 started_at = self._interrupted_at if self._interruptions else self._clock.time()
                 listings[team_id] = await client.shared_list.read(client, started_at + LIST_TIMEOUT)
             listed, is_complete = listings.get(team_id, ([], True))

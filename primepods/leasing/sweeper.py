@@ -1,4 +1,14 @@
-"""Sweeps: delete the pods that dead processes have left, by lease files or by names."""
+"""Sweeps, which delete the pods that dead processes have left, found by lease files or by names.
+
+What a sweep does with a lease file is decided in this order:
+
+1. it cannot be read: skipped, and no pod without a file is deleted by its prefix;
+2. its process still runs, or the account is another one: skipped;
+3. the list, read while the file is locked, shows pods with its name: these are deleted, then the file;
+4. the list shows its id with another name: skipped, since the pod may be somebody else's;
+5. the pod was kept, or the history shows its end: the file is removed;
+6. its id is known: `get` decides; without an id, an old order is skipped, and a recent one is an error.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +34,7 @@ from .sweep import OrphanedPod, SkippedLease, Sweep
 
 # Seconds after its order in which a pod may appear, even after a 404 or an empty list.
 _APPEARS_WITHIN: Final = 600.0
-# Seconds after its expiry in which a pod's own lease may still delete it.
+# Seconds after a pod's expiry for which its own lease may still delete it.
 _EXPIRED_MARGIN: Final = 900.0
 _RELEASE_TIMEOUT: Final = 600.0
 # Seconds between two polls of a pod that is being deleted; short, since a user waits at a terminal.
@@ -33,7 +43,7 @@ _INTERVAL: Final = 1.0
 
 @attrs.frozen
 class _Orphan:
-    """A lease whose process is dead, or a pod without a file.
+    """A lease whose process has ended, given up or cannot be checked, or a pod without a lease file.
 
     Attributes:
         file: The locked file of the lease, if there is one.
@@ -51,7 +61,7 @@ class Sweeper:
     """Finder and deleter of orphaned pods.
 
     Args:
-        client: The client of a team: leases of other APIs, keys and teams are skipped.
+        client: The client; it skips the leases of other APIs, keys and teams.
         prefix: Only pods whose names begin with it; these need no lease file.
         older_than: Only pods that were ordered at least this many seconds ago, by the server's time.
         expired: Only pods whose unique names say that they have expired.
@@ -75,7 +85,8 @@ class Sweeper:
 
         Raises:
             ConfigError: The folder of leases cannot be read.
-            ProtocolError: Ages matter, and the server's time is not confirmed.
+            PrimePodsError: Ages matter, and the server's time cannot be read, or (``ProtocolError``) is not
+                confirmed.
         """
         before = await asyncio.to_thread(self._read_files)
         if not before and self.prefix is None and not self.expired:
@@ -87,8 +98,8 @@ class Sweeper:
         except PrimePodsError:
             if self.expired or self.older_than is not None:
                 raise
-        # Read the files again: a listed pod may have been ordered after the first reading, which still
-        # counts: a lease that has ended since has no file any more, though its pod may be listed.
+        # Read the files again, since a listed pod may have been ordered after the first reading. Keep that
+        # reading, too: a lease that ended in between has no file any more, but the list may show its pod.
         records = await asyncio.to_thread(self._read_files)
         recorded = [*before.values(), *records.values()]
         outcomes: dict[str, PrimePodsError | None] = {}
@@ -111,7 +122,7 @@ class Sweeper:
         )
 
     def _read_files(self) -> dict[Path, LeaseRecord]:
-        """Read all lease files; note unreadable ones.
+        """Read all lease files, remember the unreadable ones, and remove old drafts.
 
         Raises:
             ConfigError: The folder cannot be read, and is needed.
@@ -128,8 +139,9 @@ class Sweeper:
                 name=_as_text(path.name),
                 pod_id=None,
                 price_hr=None,
-                reason=f"{_as_text(path)} cannot be read ({reason}): check whether it names a pod. Until "
-                "then, no pod without a file is deleted, unless it has expired",
+                reason=f"{_as_text(path)} cannot be read ({reason}). It may be the record of a pod: repair "
+                "or remove it. Until then, pods without a file are deleted only once they have expired, by a "
+                "sweep with `expired`",
             )
             for path, reason in ledger.unreadable.items()
         ]
@@ -143,7 +155,7 @@ class Sweeper:
     def _find_by_name(self, listed: list[ListedPod], recorded: list[LeaseRecord]) -> list[_Orphan]:
         """Return the pods that have expired by their names or, with a prefix, those without a file.
 
-        Skip those whose processes still run, and those whose names say that their leases still last.
+        Skip pods whose process still runs, and pods whose expiry is not reached.
         """
         if not self.expired and (self.prefix is None or self._unreadable):
             return []
@@ -156,7 +168,7 @@ class Sweeper:
             has_expired = expires_at is not None and self._now >= expires_at + _EXPIRED_MARGIN
             if not self._matches(row.name, row.created_at) or (self.expired and not has_expired):
                 continue
-            named = (each for each in recorded if each.pod_id == row.id or is_same_name(each.name, row.name))
+            named = (old for old in recorded if old.pod_id == row.id or is_same_name(old.name, row.name))
             record = next(named, None)
             if record is not None:
                 if self.expired:
@@ -166,8 +178,8 @@ class Sweeper:
                 pod = OrphanedPod(**_describe(row), created_at=row.created_at)
                 found.append(_Orphan(None, (pod,), is_listed=True))
             else:
-                until = as_time(expires_at)
-                self._skip(row, f"its name says that its lease, on another machine, lasts until {until}")
+                until = f"{as_time(expires_at):%Y-%m-%d %H:%M} UTC"
+                self._skip(row, f"its name says that it is needed until {until}, and no lease file has it")
         return found
 
     async def _find_recorded(self, records: Mapping[Path, LeaseRecord], *, dry_run: bool) -> list[_Orphan]:
@@ -197,8 +209,8 @@ class Sweeper:
                 shown = "no name" if other.name is None else f"another name, {quote(other.name)}"
                 self._skip(
                     record,
-                    f"the API shows pod {other.id} with {shown}: it may be somebody else's. If it is not, "
-                    f"delete it by its id, and remove {file.path}",
+                    f"the API shows pod {other.id} with {shown}, so it may belong to somebody else. If the "
+                    f"pod is yours, delete it by its id, and remove {file.path}",
                 )
                 continue
             if ended_pods is None:
@@ -208,8 +220,8 @@ class Sweeper:
             elif record.pod_id is None and not self._may_appear(record):
                 self._skip(
                     record,
-                    "nothing has ever shown whether its pod exists, and each sweep looks for its name. If "
-                    f"you know that it does not, remove {file.path}",
+                    "no response has shown its pod, and every sweep searches for its name. If you know that "
+                    f"the pod does not exist, remove {file.path}",
                 )
             else:
                 pod = OrphanedPod(**_describe(record), created_at=record.ordered_at)
@@ -223,17 +235,17 @@ class Sweeper:
             reason = f"its process {record.pid} still runs"
             if record.is_other_host:
                 reason = (
-                    f"whether its process still runs is unknown: host {record.host} is another machine or "
-                    "container, or was restarted. Give an age (older_than)"
+                    f"its process may still run: host {record.host} is another machine or container, or was "
+                    "restarted. Give a minimum age (`--older-than`, or older_than=)"
                 )
         if reason is None:
             try:
                 if file := LeaseFile.claim(path):
                     self._claimed.append(file)
                     return
-                reason = "its process still runs, or another sweep has locked its file"
+                reason = "its process still runs, or another sweep has locked or removed its file"
             except (OSError, ValueError) as exc:
-                reason = f"its file cannot be opened: {exc}"
+                reason = f"its file cannot be read ({exc})"
         self._skip(record, reason)
 
     def _skip(self, lease: LeaseRecord | ListedPod, reason: str) -> None:
@@ -267,7 +279,7 @@ class Sweeper:
         for pod in orphan.pods:
             if pod.pod_id is None:
                 name = str(pod.name)
-                text = f"Whether the pod {name!r} exists is unknown: the list does not show it. Sweep again."
+                text = f"The pod {name!r} may exist, although the list does not show it. Sweep again."
                 outcome[name] = CreateUncertainError(text, name=name)
             else:
                 outcome[pod.pod_id] = await self._delete_pod(pod.pod_id, orphan)
@@ -288,24 +300,26 @@ class Sweeper:
         except ValueError as exc:
             # Another program wrote the file, with an invalid id.
             path = None if orphan.file is None else orphan.file.path
-            return PrimePodsError(f"The file {path} cannot be used: {exc} Remove it by hand.")
+            text = f"The pod id in {path} is invalid: {exc} Find the pod by its name, then remove the file."
+            return PrimePodsError(text)
         return None
 
     async def _exists(self, pod_id: str, record: LeaseRecord) -> bool:
         """Return whether a recorded pod that the list does not show exists.
 
         Raises:
-            PrimePodsError: It may be another's, or has not appeared yet.
+            PrimePodsError: The pod has another name, or has not appeared yet.
         """
         try:
             pod = await self.client.pods.get(pod_id)
         except NotFoundError as exc:
             if not self._may_appear(record):
                 return False
-            exc.add_note("The order is so recent that its pod may still appear: sweep again in ten minutes.")
+            text = "Its pod may still appear, since the order is recent or its age is unknown: sweep again in"
+            exc.add_note(f"{text} {_APPEARS_WITHIN / 60:.0f} minutes.")
             raise
         if not is_same_name(record.name, pod.name):
-            raise PrimePodsError(f"Pod {pod_id} has another name than {record.name}: it is not deleted.")
+            raise PrimePodsError(f"Pod {pod_id} is not deleted, because its name is not {record.name}.")
         return True
 
 

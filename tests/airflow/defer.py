@@ -31,12 +31,7 @@ def defer(session: Any, dag: Any, pod_id: str) -> None:
         session=session,
     )
     trigger = Trigger.from_object(
-        PrimePodTrigger(
-            pod_id=pod_id,
-            prime_conn_id="prime_default",
-            end=time.time() + 600,
-            interval=2.0,
-        )
+        PrimePodTrigger(pod_id=pod_id, prime_conn_id="prime_default", end=time.time() + 600, interval=2.0)
     )
     session.add(trigger)
     session.flush()

@@ -79,10 +79,7 @@ def run(name: str) -> dict[str, Any]:
     """
     done = load(name).test()
     tasks = {
-        f"{task.task_id}{shown(task)}": {
-            "state": str(task.state),
-            "tries": task.try_number,
-        }
+        f"{task.task_id}{shown(task)}": {"state": str(task.state), "tries": task.try_number}
         for task in done.get_task_instances()
     }
     with create_session() as session:

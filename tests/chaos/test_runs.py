@@ -8,9 +8,9 @@ import pytest
 
 from tests.chaos.runs import JOBS, run_seeds
 
-GROUP = 60
-ORDINARY = 60
-ENDURANCE = 300
+GROUP = 48
+ORDINARY = 48
+ENDURANCE = 240
 
 
 def groups(first: int, number: int) -> list[range]:

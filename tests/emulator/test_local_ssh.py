@@ -47,11 +47,7 @@ def test_it_takes_the_command_line_of_an_ssh_target(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [
-        ["h", "-p", "22", "echo", "a  b"],
-        ["h", "-T", "--", "echo", "a  b"],
-        ["-T", "h", "--", "echo", "a  b"],
-    ],
+    [["h", "-p", "22", "echo", "a  b"], ["h", "-T", "--", "echo", "a  b"], ["-T", "h", "--", "echo", "a  b"]],
 )
 def test_options_may_stand_on_both_sides_of_the_host(tmp_path: Path, words: list[str]) -> None:
     """As with ``ssh``; the words of the command are joined by blanks, and a shell reads them."""

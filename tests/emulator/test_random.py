@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from primepods.emulator import Emulator, ManualClock
+from tests.fixtures import document
 
 from .caller import PODS, Answer, Caller
 from .schema import ERRORS, Operation, Schema, official, problems, resolve, retyped
@@ -176,15 +177,7 @@ def test_any_bytes_are_answered_or_dropped(caller: Caller, line: bytes, method: 
 def test_the_validator_finds_what_is_wrong() -> None:
     """A test of the test: every kind of damage to a pod's page is seen."""
     [listing] = [op for op in retyped() if (op.method, op.path) == ("GET", PODS)]
-    pod = {
-        "userId": "u",
-        "name": "n",
-        "providerType": "runpod",
-        "gpuName": "GB200",
-        "gpuCount": 1,
-        "socket": "PCIe",
-        "priceHr": 1,
-    }
+    pod = document("pods_page")["data"][0] | {"resources": None}
     good = {"data": [pod], "offset": 0}
     assert not list(problems(good, listing.answer, listing.schemas))
     damages: list[Any] = [

@@ -255,7 +255,7 @@ async def test_counts_that_have_been_seen_to_lie(stated: str, window: int) -> No
 @pytest.mark.parametrize("window", [1, 16])
 async def test_the_guarantee_is_cheap(*, counts: bool, window: int) -> None:
     """While nothing changes, no list takes more than 2 % more requests than a plain loop's, rounded up."""
-    for count in [*range(420), *range(420, 3_000, 7), 9_900, 9_901, 9_999, 10_000, 10_001, 23_456]:
+    for count in [*range(420), *range(420, 3_000, 37), 9_900, 9_901, 9_999, 10_000, 10_001]:
         api = Api.of(count, counts=counts)
         assert await read(pager(api.fetch, window=window)) == api.rows
         plain = max(1, math.ceil(count / 100)) if counts else 1 + count // 100

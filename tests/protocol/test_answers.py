@@ -205,11 +205,7 @@ def test_a_message_is_found_in_any_body(body: Any, message: str) -> None:
     [
         (400, BadRequestError, "Correct what the API's message names: the same request would fail again."),
         (402, PaymentRequiredError, "Add funds to the wallet."),
-        (
-            404,
-            NotFoundError,
-            "A terminated pod is no longer listed: see `pods.history()`.",
-        ),
+        (404, NotFoundError, "A terminated pod is no longer listed: see `pods.history()`."),
         (405, APIError, "See the API's message."),
         (409, ConflictError, "Look at the state of the pod with `pods.get()`, then try again."),
         (413, APIError, "Send fewer ids, or a smaller body."),

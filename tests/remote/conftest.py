@@ -117,7 +117,7 @@ def _local_home(folder: Path) -> Path:
     return made
 
 
-@pytest.fixture(params=["emulated", "openssh", "busybox"])
+@pytest.fixture(params=["emulated", "openssh", pytest.param("busybox", marks=pytest.mark.slow)])
 def pod(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pod]:
     """A pod of each kind."""
     if request.param != "busybox":

@@ -184,13 +184,7 @@ def test_links_without_end_are_refused(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "entries",
-    [
-        [],
-        [("f", LINK, ".git")],
-        [("f", FOLDER, "")],
-        [("f", HARD, "x")],
-        [("f", FILE, ""), ("g", FILE, "")],
-    ],
+    [[], [("f", LINK, ".git")], [("f", FOLDER, "")], [("f", HARD, "x")], [("f", FILE, ""), ("g", FILE, "")]],
     ids=["none", "link", "folder", "hard link", "two"],
 )
 def test_a_file_is_one_regular_file(folder: Path, entries: list[Entry]) -> None:

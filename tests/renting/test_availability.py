@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import primepods
-from primepods import AsyncPager, Offer, PodSpec, Prices, ProtocolError, SpecRange
+from primepods import Offer, PodSpec, Prices, ProtocolError, SpecRange
 from primepods.emulator import Emulator
 from primepods.emulator import ManualClock as EmulatorClock
 from tests.renting.shop import row, shop
@@ -15,17 +15,6 @@ from tests.support.client import make_client
 from tests.support.server import Server, reply
 
 pytestmark = pytest.mark.anyio
-
-
-async def read(pager: AsyncPager[Offer]) -> tuple[list[str], ProtocolError | None]:
-    """The cloud ids of all offers, and what the list ended with."""
-    found: list[str] = []
-    try:
-        async for offer in pager:
-            found.append(offer.cloud_id)  # noqa: PERF401 - an error may end it
-    except ProtocolError as exc:
-        return found, exc
-    return found, None
 
 
 async def test_an_offer_is_read_as_the_document_has_it() -> None:

@@ -140,10 +140,7 @@ def wait_for_delete(emulator: Emulator) -> None:
 
 def test_ctrl_c_is_raised_in_no_task_while_releasing(folder: Path) -> None:
     """Where it is raised by chance, an answer may be lost, and the task that awaits it hangs."""
-    with (
-        Emulator(boot_seconds=0, delete_seconds=0.5) as emulator,
-        process(emulator, folder, BUSY) as running,
-    ):
+    with Emulator(boot_seconds=0, delete_seconds=0.5) as emulator, process(emulator, folder, BUSY) as running:
         assert line(running) == "ready"
         emulator.faults.add(Status(503), on="delete", times=2)
         running.send_signal(signal.SIGINT)

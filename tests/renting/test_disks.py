@@ -12,16 +12,7 @@ import pytest
 
 import primepods
 from primepods import Disk, DiskOffer, DiskSpec, PodSpec, SpecRange
-from primepods.emulator import (
-    Edit,
-    Emulator,
-    Fault,
-    LostDeletion,
-    ManualClock,
-    Reset,
-    Stale,
-    Status,
-)
+from primepods.emulator import Edit, Emulator, Fault, LostDeletion, ManualClock, Reset, Stale, Status
 from tests.support.client import make_client
 from tests.support.clock import ManualClock as ClientClock
 from tests.support.eventually import eventually

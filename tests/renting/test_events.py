@@ -26,10 +26,7 @@ pytestmark = pytest.mark.anyio
 async def test_a_lease_from_its_order_to_its_end(folder: Path) -> None:
     """It is one operation, with its waits and its deletion in it; price and cost are those of the pod."""
     events: list[Event] = []
-    async with (
-        stage(folder, options={"on_event": events.append}) as it,
-        it.client.pods.lease(it.spec) as pod,
-    ):
+    async with stage(folder, options={"on_event": events.append}) as it, it.client.pods.lease(it.spec) as pod:
         events.append(Event())
     [start] = [e for e in events if isinstance(e, OperationStarted) and e.name == "pods.lease"]
     inner = [e.name for e in events if isinstance(e, OperationStarted) and (e.parent,) == start.operations]

@@ -214,8 +214,9 @@ async def test_the_budget_is_that_of_the_lease(folder: Path, budget: Any, orders
     async with stage(folder, boot_seconds=5_000) as it:
         # One in a thousand seconds.
         it.emulator.set_price(it.spec.cloud_id, 3.6)
+        limits = {"ready_timeout": 1_000, "interval": 50, **budget}
         with pytest.raises(primepods.BudgetExceededError, match=next(iter(budget))) as caught:
-            await it.client.pods.lease(specs_of(it, 9), ready_timeout=1_000, **budget).__aenter__()
+            await it.client.pods.lease(specs_of(it, 9), **limits).__aenter__()
         assert it.orders() == orders
         assert caught.value.spent == pytest.approx(2.5 if "max_spend" in budget else 3.6, abs=0.1)
         assert (it.running(), it.records()) == ([], [])

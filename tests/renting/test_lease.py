@@ -83,10 +83,7 @@ class StopError(BaseException):
     """What is no `Exception`, as what test frameworks raise."""
 
 
-@pytest.mark.parametrize(
-    ("kind", "told"),
-    [(StopError, StopError), (asyncio.CancelledError, RuntimeError)],
-)
+@pytest.mark.parametrize(("kind", "told"), [(StopError, StopError), (asyncio.CancelledError, RuntimeError)])
 @pytest.mark.parametrize("is_async", [False, True])
 async def test_whatever_a_callback_raises_ends_the_lease(
     folder: Path, kind: type[BaseException], told: type[BaseException], *, is_async: bool

@@ -73,6 +73,17 @@ async def test_a_take_over_that_fails_unlocks_the_file(
     assert [found.name for found in claimable(tmp_path)] == [MINE]
 
 
+def test_a_process_whose_state_cannot_be_read_may_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a free descriptor: only a file that is not there shows that a process has ended."""
+    mine = record()
+
+    def read_bytes(path: Path) -> bytes:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    assert not mine.is_dead
+
+
 def test_two_cannot_claim_the_same(tmp_path: Path) -> None:
     """Two sweeps share the work."""
     LeaseFile.new(tmp_path, record()).write().close()

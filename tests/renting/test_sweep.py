@@ -84,7 +84,7 @@ async def test_an_id_that_no_pod_can_have_stops_no_sweep(folder: Path) -> None:
         await asyncio.to_thread(left_by, it, name=name_of(1), pod_id=pod_id, given_up=True)
         swept = await it.client.pods.sweep()
         assert swept.deleted == (pod_id,)
-        assert "Remove it by hand" in str(swept.errors["../x"])
+        assert "then remove the file" in str(swept.errors["../x"])
 
 
 async def test_a_sweep_keeps_to_its_own_key_and_team(folder: Path) -> None:
@@ -112,11 +112,11 @@ async def test_a_sweep_keeps_to_its_own_key_and_team(folder: Path) -> None:
     [
         ({"base_url": "https://other.example.com"}, "rented at https://other.example.com"),
         ({"key_fingerprint": "0"}, "another API key"),
-        ({"team_id": "team-9"}, "of team team-9: use a client with that team_id"),
-        ({"team_id": None}, "without a team: use a client without team_id"),
+        ({"team_id": "team-9"}, "belongs to team team-9: set --team or team_id to that"),
+        ({"team_id": None}, "belongs to no team: leave out --team or team_id"),
         ({"host": "elsewhere"}, "host elsewhere is another machine"),
-        ({"boot_id": "another start"}, "still runs is unknown"),
-        ({"pid_namespace": "pid:[4026539999]"}, "still runs is unknown"),
+        ({"boot_id": "another start"}, "its process may still run"),
+        ({"pid_namespace": "pid:[4026539999]"}, "its process may still run"),
         ({}, "its process "),
     ],
 )
@@ -226,7 +226,8 @@ async def test_a_file_that_cannot_be_read_is_told(folder: Path, kind: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"), [(errno.EWOULDBLOCK, "its process still runs"), (errno.EIO, "cannot be opened")]
+    ("error", "reason"),
+    [(errno.EWOULDBLOCK, "its process still runs"), (errno.EIO, "file cannot be read")],
 )
 async def test_a_file_that_cannot_be_locked_is_told(
     folder: Path, monkeypatch: pytest.MonkeyPatch, error: int, reason: str
@@ -311,7 +312,7 @@ async def test_what_nothing_has_ever_shown_stays_in_its_file(folder: Path) -> No
         for _ in range(2):
             sweep = await it.client.pods.sweep()
             assert (sweep.found, sweep.deleted, sweep.errors) == ((), (), {})
-            assert "nothing has ever shown" in sweep.skipped[0].reason
+            assert "no response has shown its pod" in sweep.skipped[0].reason
             assert len(it.records()) == 1
         pod_id = it.emulator.add_pod(name_of(), boot_seconds=0)
         assert (await it.client.pods.sweep()).deleted == (pod_id,)

@@ -13,8 +13,7 @@ ANY_TEXT = st.text() | st.text(st.characters())
 def _nested(floats: st.SearchStrategy[float], text: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
     scalars = st.none() | st.booleans() | st.integers() | floats | text
     return st.recursive(
-        scalars,
-        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4),
+        scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4)
     )
 
 

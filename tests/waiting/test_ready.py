@@ -28,10 +28,7 @@ pytestmark = pytest.mark.anyio
     ],
 )
 async def test_ready_means_installed_and_an_address_for_every_node(
-    stage: Stage,
-    fleet: Fleet,
-    fields: dict[str, Any],
-    is_ready: bool,
+    stage: Stage, fleet: Fleet, fields: dict[str, Any], is_ready: bool
 ) -> None:
     """As the row says it, in any of the ways in which it can be said."""
     fleet.set("ready", "a")

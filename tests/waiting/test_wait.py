@@ -232,10 +232,7 @@ class MineError(Exception):
 @pytest.mark.parametrize("is_async", [False, True])
 @pytest.mark.parametrize("error", [MineError("stop"), TimeoutError("mine"), primepods.PrimePodsError("x")])
 async def test_what_on_change_raises_ends_that_wait_only(
-    stage: Stage,
-    fleet: Fleet,
-    is_async: bool,
-    error: Exception,
+    stage: Stage, fleet: Fleet, is_async: bool, error: Exception
 ) -> None:
     """The very exception, `TimeoutError` included; neighbours on the same pod go on."""
     fleet.add(1)

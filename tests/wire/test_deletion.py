@@ -236,8 +236,7 @@ async def test_a_404_said_twice_is_a_mistyped_id_still() -> None:
 
 
 @pytest.mark.parametrize(
-    "listing",
-    [{"data": []}, {"total_count": 0}, {"total_count": 1, "data": [{"x": 1}]}, {"ok": True}, ["a"]],
+    "listing", [{"data": []}, {"total_count": 0}, {"total_count": 1, "data": [{"x": 1}]}, {"ok": True}, ["a"]]
 )
 async def test_a_list_of_another_kind_proves_no_api(listing: object) -> None:
     """What answers the list must answer as the API does before a 404 is believed."""
@@ -571,11 +570,7 @@ async def test_many_are_proved_one_by_one_where_it_takes_that() -> None:
     assert {pod_id: type(error) for pod_id, error in deletions.errors.items()} == {
         "ghost": primepods.ProtocolError
     }
-    assert {pod_id: sent.count(pod_id) for pod_id in ids} == {
-        **dict.fromkeys(ids, 1),
-        "lost": 2,
-        "ghost": 5,
-    }
+    assert {pod_id: sent.count(pod_id) for pod_id in ids} == {**dict.fromkeys(ids, 1), "lost": 2, "ghost": 5}
 
 
 async def test_a_missing_row_of_a_pod_whose_deletion_nothing_has_accepted_proves_nothing() -> None:

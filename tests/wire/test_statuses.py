@@ -124,22 +124,6 @@ async def test_other_errors_end_the_whole_call() -> None:
     assert asyncio.all_tasks() == before
 
 
-async def test_a_cancelled_call_ends_its_requests() -> None:
-    """All chunks go with it."""
-    before = asyncio.all_tasks()
-    async with Server(default=Hang()) as server, make_client(server.url) as client:
-        task = asyncio.create_task(client.pods.statuses(ids_of(500)))
-        await settle()
-        assert server.in_flight == 5
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await settle()
-        assert server.in_flight == 0
-    await settle()
-    assert asyncio.all_tasks() == before
-
-
 async def test_rows_that_nobody_asked_for_are_dropped() -> None:
     """Whoever answers for other pods does not smuggle them in; of doubles one counts."""
     data = [row("evil"), row("a"), row("evil"), row("b", "PENDING"), row("a", "ERROR")]

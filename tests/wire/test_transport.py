@@ -14,11 +14,9 @@ import pytest
 
 import primepods
 from primepods import RetryPolicy
-from primepods._http.failure import MAX_BODY
 from tests.support.client import KEY, make_client, serve
 from tests.support.clock import ManualClock, settle
-from tests.support.eventually import eventually
-from tests.support.server import Answer, Endless, Held, Received, Reply, Server, reply
+from tests.support.server import Answer, Held, Received, Reply, Server, reply
 
 PATH = "/api/v1/things"
 OK = reply({"ok": True})
@@ -318,17 +316,6 @@ async def test_a_call_that_pauses_makes_room_for_others() -> None:
         assert not first.done()
         await clock.advance(1)
         assert await first == {"ok": True}
-
-
-@pytest.mark.anyio
-async def test_a_body_without_an_end_is_not_held() -> None:
-    """An endless stream is cut at the limit; no more than that is ever in memory."""
-    endless = Endless(b" " * 1_000_000)
-    async with Server(default=endless) as server, make_client(server.url, timeout=50) as client:
-        with pytest.raises(primepods.ProtocolError, match=f"more than {MAX_BODY:,} bytes"):
-            await client.request("GET", PATH)
-        assert len(server.requests) == 1
-        await eventually(lambda: server.open == 0)
 
 
 @pytest.mark.anyio
