@@ -54,8 +54,9 @@ _GETPID: Final = os.getpid
 _DEAR: Final = {"agents", "long_wait"}
 """Stories that take as long as three others or more, and have a quarter of their seeds."""
 _HASTE: Final = 900.0
+"""Seconds by which time runs ahead when a world has ended."""
 _SHRINK_STEP: Final = 25
-_SHRINK_SECONDS: Final = 20.0
+SHRINK_SECONDS: Final = 20.0
 
 
 _OPTIONS: Final[dict[str, Any]] = {
@@ -63,7 +64,6 @@ _OPTIONS: Final[dict[str, Any]] = {
     "virtual_time": True,
     "seed_randomness": True,
     "max_steps_per_instant": 50_000,
-    "gc_interval": 5_003,
 }
 
 
@@ -280,11 +280,18 @@ def run(story: Story, seed: int, *, check_determinism: bool = False) -> tuple[An
     return result, play.world
 
 
-def shrink(story: Story, seed: int, failed: Any) -> tuple[str, World | None]:
-    """Return the description of a shorter schedule that fails as a result does, and its world."""
+def shrink(story: Story, seed: int, failed: Any, seconds: float = SHRINK_SECONDS) -> tuple[str, World | None]:
+    """Return the description of a shorter schedule that fails as a result does, and its world.
+
+    Args:
+        story: Its story.
+        seed: Its seed.
+        failed: The result.
+        seconds: Real seconds after which no shorter one is tried, except for the first few.
+    """
     play = _Play(story, seed)
     kind = _kind(failed.error)
-    ends_at = time.monotonic() + _SHRINK_SECONDS
+    ends_at = time.monotonic() + SHRINK_SECONDS
     runs = 0
 
     def is_same(candidate: Any) -> bool:
@@ -293,7 +300,7 @@ def shrink(story: Story, seed: int, failed: Any) -> tuple[str, World | None]:
         return _kind(candidate.error) == kind
 
     failed = replace(failed, scheduler=play.scheduler)
-    with _environment(play, REAL_LIMIT + 2 * _SHRINK_SECONDS):
+    with _environment(play, REAL_LIMIT + 2 * SHRINK_SECONDS):
         # In small steps, since simloom bounds the number of runs, and a run may take long.
         while True:
             shrunk = simloom.shrink(play, failed, max_runs=_SHRINK_STEP, interesting=is_same, **_OPTIONS)

@@ -15,7 +15,7 @@ from typing import Final
 
 import attrs
 
-from .run import Story, load, run, shrink, story_names, story_of
+from .run import SHRINK_SECONDS, Story, load, run, shrink, story_names, story_of
 from .world import World
 
 _BATCH: Final = 20
@@ -112,12 +112,12 @@ def run_batch(batch: Batch) -> Outcome:
     return outcome
 
 
-def describe(story: Story, seed: int) -> str:
+def describe(story: Story, seed: int, seconds: float = SHRINK_SECONDS) -> str:
     """Return the report of a failure: its traceback, its shrunk schedule, and what happened in that."""
     result, _ = run(story, seed)
     if result.error is None:
         return "It did not fail again: the world depends on something that its seed does not decide."
-    schedule, world = shrink(story, seed, result)
+    schedule, world = shrink(story, seed, result, seconds)
     lines = schedule.splitlines()
     if len(lines) > _MAX_LINES:
         lines = [*lines[:_MAX_LINES], f"  … and {len(lines) - _MAX_LINES} more"]
