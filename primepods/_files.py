@@ -48,6 +48,9 @@ def lock_file(path: Path, *, is_shared: bool = False, attempts: int = 5) -> int:
             fcntl.flock(descriptor, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             time.sleep(_LOCK_INTERVAL)
+        except OSError:
+            os.close(descriptor)
+            raise
         else:
             return descriptor
     os.close(descriptor)

@@ -236,7 +236,7 @@ class AgentTools:
     async def spend(self, *, days: Days = 30) -> Spend:
         """Return the total bill of the rentals in the history of the last ``days`` days, and the budget.
 
-        Costs nothing and changes nothing.
+        Costs nothing and changes no pod.
         """
         records: list[primepods.HistoryRecord] = []
         async for record in self._client.pods.history(since=self._now() - timedelta(days=days)):

@@ -89,15 +89,14 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
         process.send_signal(signal.SIGINT)
         process.wait()
     next(shown)
-    record = run.reload()
+    record, command = run.reload(), api.command.rpartition(" ")[0]
     if process.returncode is not None and record.exit_code is None and record.lease_file is not None:
-        command = api.command.rpartition(" ")[0]
-        raise CommandError(f"its process has died, and its pod may be billed: {command} attach {run.name}")
+        raise CommandError(f"its process has died, and its pod may be billed: `{command} attach {run.name}`")
     if record.job is None or (is_interrupted and record.exit_code == ExitCode.INTERRUPTED):
         run.remove()
         raise typer.Exit(ExitCode.FAILED if record.exit_code is None else record.exit_code)
     process.returncode = 0  # it outlives this process, of which Popen would warn
-    print_info(f"It keeps running without this terminal: {api.command.rpartition(' ')[0]} attach {run.name}")
+    print_info(f"It keeps running without this terminal: `{command} attach {run.name}`")
     write(f"{run.name}\n")
     raise typer.Exit
 

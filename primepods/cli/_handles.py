@@ -102,7 +102,7 @@ def find_row(handle: str, rows: Iterable[R], kind: str, command: str) -> R:
         ids = ", ".join(row.id for row in matches)
         several = f"matches several {kind}s: {ids}. Give an id"
         reason = several if matches else f"matches no {kind}: see `{command}`"
-        raise CommandError(f"{handle!r} {reason}", ExitCode.USAGE)
+        raise CommandError(f"{handle!r} {reason}", ExitCode.USAGE if matches else ExitCode.FAILED)
     return matches[0]
 
 

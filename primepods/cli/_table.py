@@ -111,7 +111,7 @@ def paint(text: str, colour: str | None) -> str:
 
 
 def write(text: str, *, err: bool = False) -> None:
-    """Write text to stdout or stderr, and flush it; before stdout, write the pending messages of stderr."""
+    """Write text to stdout or stderr, and flush it; to stdout after pending messages in the same terminal."""
     if not err:
         from ._stderr import wait_for_stderr
 

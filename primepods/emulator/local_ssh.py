@@ -142,14 +142,17 @@ def _take_options(words: list[str]) -> list[str]:
 
 def _forward(text: str) -> None:
     """Forward a port given like ``127.0.0.1:8000:localhost:80``; its host is reached from this machine."""
+    problem = f"cannot forward {text!r}: write it like 8000:localhost:80"
     try:
         *address, local_port, host, port = text.split(":")
         target = host, int(port)
+        if target[1] not in range(1, 65_536):
+            _fail(problem)
         if local_port == port and host in {"localhost", "127.0.0.1"}:
             _fail(f"port {port} is the pod's, since an emulated pod is this machine: choose another one")
         listener = socket.create_server((address[0] if address else "127.0.0.1", int(local_port)))
-    except ValueError:
-        _fail(f"cannot forward {text!r}: write it like 8000:localhost:80")
+    except (ValueError, OverflowError):
+        _fail(problem)
     except OSError as error:
         _fail(f"cannot listen for {text!r}: {error.strerror}")
     threading.Thread(target=_accept, args=(listener, target), daemon=True).start()

@@ -10,7 +10,7 @@ from uuid import UUID
 from prefect.workers.base import BaseJobConfiguration, BaseVariables
 from pydantic import Field, PrivateAttr
 
-from .. import AsyncClient, Pod, PodSpec
+from .. import AsyncClient, PodSpec
 from ._credentials import PrimeCredentials
 from ._job_variables import find_problems, find_spec_problems
 
@@ -244,7 +244,7 @@ def flow_run_id_of(name: str | None) -> UUID | None:
     return UUID(found["flow_run"]) if found else None
 
 
-def is_pod_of(name_prefix: str, pod: Pod) -> bool:
-    """Return whether a pod belongs to an attempt, by its unique :func:`new_pod_name_prefix`."""
-    found = _POD_NAME.fullmatch(pod.name or "")
-    return pod.name == name_prefix or (found is not None and found["prefix"] == name_prefix)
+def is_pod_of(name_prefix: str, name: str | None) -> bool:
+    """Return whether a pod's name is of an attempt with this unique :func:`new_pod_name_prefix`."""
+    found = _POD_NAME.fullmatch(name or "")
+    return name == name_prefix or (found is not None and found["prefix"] == name_prefix)

@@ -148,7 +148,7 @@ def checked_env(env: Mapping[str, str | None]) -> dict[str, str]:
 async def delete_by_prefix(client: AsyncClient, name_prefix: str) -> bool:
     """Delete the pods of one attempt of a flow run and confirm that they are gone.
 
-    If there are any, other rows that cannot be read are only logged.
+    Of a row only the id and the name are needed. If there are any, rows without these are only logged.
 
     Args:
         client: The client.
@@ -161,7 +161,9 @@ async def delete_by_prefix(client: AsyncClient, name_prefix: str) -> bool:
         PrimePodsError: A pod could not be deleted or confirmed gone, or may be in a row that cannot be read.
             It may be billed.
     """
-    pods, unreadable = await client.pods.list().find(lambda pod: is_pod_of(name_prefix, pod))
+    listed = client.pods._listed()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - the public list lacks rows that cannot be read
+    rows, unreadable = await listed.find(lambda row: is_pod_of(name_prefix, row.name))
+    pods = [row.id for row in rows]
     if not pods:
         if unreadable is not None:
             raise unreadable

@@ -187,7 +187,7 @@ def _is_of_this_type(flow_run: FlowRun) -> bool:
 def _is_left_behind(pod: Pod, flow_run: FlowRun) -> bool:
     """Return whether a pod's flow run has ended or has another pod, so that no worker deletes this one."""
     current_prefix = pod_name_prefix_of(flow_run.infrastructure_pid)
-    if _is_of_this_type(flow_run) and not is_pod_of(current_prefix, pod):
+    if _is_of_this_type(flow_run) and not is_pod_of(current_prefix, pod.name):
         return True
     state = flow_run.state
     return state is not None and state.is_final() and datetime.now(UTC) - state.timestamp >= _DELETION_GRACE

@@ -44,7 +44,7 @@ from ._paging import fetch_page, listed_pods, page_source
 if TYPE_CHECKING:
     from ..leasing.lease import AsyncLease
     from ..leasing.open_leases import OpenLeases
-    from ..leasing.pods_api import TeamClient
+    from ..leasing.pods_api import ListedPod, TeamClient
     from ..leasing.sweep import Sweep
     from ..remote import AsyncRemote
     from ..specs import PodSpec
@@ -121,6 +121,10 @@ class AsyncPods:
             shared_list=self._open_leases.shared_list,
             describe_disks=partial(describe_disks, executor),
         )
+
+    def _listed(self) -> AsyncPager[ListedPod]:
+        """Iterate all pods; one whose row cannot be read has only id and name."""
+        return listed_pods(self._executor)
 
     def remote(
         self,

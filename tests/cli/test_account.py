@@ -87,9 +87,9 @@ def test_a_disk_is_ordered_at_a_price(emulator: Emulator, run: Run) -> None:
     [
         (("disks", "create", "--size", "7", "--yes"), 1, "no offer of 7 GB of disk fits"),
         (("disks", "delete", "same", "--yes"), 2, "'same' matches several"),
-        (("disks", "rename", "nothing", "new"), 2, "'nothing' matches no disk: see `primepods disks`"),
-        (("create", "--gpu-type", "*", "--disk", "nothing", "--yes"), 2, "matches no disk"),
-        (("ssh-keys", "delete", "nothing"), 2, "'nothing' matches no SSH key: see `primepods ssh-keys`"),
+        (("disks", "rename", "nothing", "new"), 1, "'nothing' matches no disk: see `primepods disks`"),
+        (("create", "--gpu-type", "*", "--disk", "nothing", "--yes"), 1, "matches no disk"),
+        (("ssh-keys", "delete", "nothing"), 1, "'nothing' matches no SSH key: see `primepods ssh-keys`"),
         (("disks", "create"), 2, "See primepods disks create --help."),
     ],
 )

@@ -61,6 +61,8 @@ def test_options_may_stand_on_both_sides_of_the_host(tmp_path: Path, words: list
         (["-L81:localhost:81"], "choose another"),
         (["-TL", "81:localhost:81"], "choose another"),
         (["-L", "web:localhost:80"], "cannot forward 'web:localhost:80'"),
+        (["-L", "70000:localhost:80"], "cannot forward '70000:localhost:80'"),
+        (["-L", "8000:localhost:70000"], "cannot forward '8000:localhost:70000'"),
     ],
 )
 def test_a_port_that_cannot_be_forwarded(tmp_path: Path, options: list[str], problem: str) -> None:

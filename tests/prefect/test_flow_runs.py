@@ -180,7 +180,7 @@ async def test_the_server_is_away_while_the_flow_runs(setting: Setting) -> None:
     await setting.log_has(run, "submitted to infrastructure")
     setting.server.stop()
     try:
-        await eventually(lambda: "Cannot see which flow runs" in worker.log.read_text(), worker)
+        await eventually(lambda: "Cannot read flow runs" in worker.log.read_text(), worker)
         assert setting.emulator.pods
     finally:
         await to_thread.run_sync(setting.server.start)

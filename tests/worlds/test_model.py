@@ -43,7 +43,9 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize(("has_expiry", "states"), [(False, 2_000), (True, 30_000)])
+@pytest.mark.parametrize(
+    ("has_expiry", "states"), [(False, 2_000), pytest.param(True, 30_000, marks=pytest.mark.slow)]
+)
 def test_all_promises_hold_in_all_states(*, has_expiry: bool, states: int) -> None:
     """No run of a lease, two sweeps, the API and faults breaks a promise."""
     search = explore(World(has_expiry), State())
