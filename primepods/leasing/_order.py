@@ -178,7 +178,8 @@ class PodOrder:
         self.settled_at = min(self.settled_at, self._clock.boottime())
         # After an uncertain order, the user has already got its CreateUncertainError.
         if failure is None and self.state in {OrderState.SENT, OrderState.ANOTHERS}:
-            failure = f"{UNKNOWN[self.state]}, and no pod with this name was found"
+            shown = "no pod with this name was found" if is_searched else "the list could not be read"
+            failure = f"{UNKNOWN[self.state]}, and {shown}"
         if failure is not None:
             self._report_failure(failure)
         elif self.state is OrderState.UNCERTAIN:

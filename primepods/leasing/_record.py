@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -175,12 +176,15 @@ def new_record(name: str, settings: Settings, now: float | None = None) -> Lease
 def this_process() -> dict[str, Any]:
     """Return the fields of a record that identify this process."""
     host, boot_id, pid_namespace = this_host()
+    started_at: int | None = None
+    with suppress(OSError):
+        started_at = _process_start(os.getpid())
     return {
         "host": host,
         "boot_id": boot_id,
         "pid_namespace": pid_namespace,
         "pid": os.getpid(),
-        "process_start": _process_start(os.getpid()),
+        "process_start": started_at,
     }
 
 

@@ -103,7 +103,8 @@ class Rental(PodOrder):
             PrimePodsError: The pod is gone, or the API does not respond.
         """
         record = self.file.record
-        self.pod_id, self.state = record.pod_id, OrderState.UNCERTAIN
+        self.pod_id = record.pod_id
+        self.state = OrderState.UNCERTAIN if self.pod_id is None else OrderState.UNPROVEN
         self.note_price(record.price_hr)
         # First, since the pod costs money even if this is cancelled, or the API does not respond.
         self._count_from(record.ordered_at)
@@ -116,10 +117,9 @@ class Rental(PodOrder):
                     f"and {shown}. `primepods sweep` deletes it if it appears.",
                     name=record.name,
                 )
-            self.pod_id = found[0].id
+            self.pod_id, self.state = found[0].id, OrderState.UNPROVEN
             # `_note_id` would record the time of a new order.
             await self._update_file(pod_id=self.pod_id)
-        self.state = OrderState.UNPROVEN
         while self.pod is None:
             try:
                 self.pod = await self.client.pods.get(str(self.pod_id))

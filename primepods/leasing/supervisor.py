@@ -386,12 +386,13 @@ class LeaseSupervisor:
 
     async def _release(self, *rentals: Rental) -> None:
         """The second phase, also for one failed spec: delete the pods, then same-named pods."""
-        teams = {rental.client.settings.team_id for rental in rentals if rental.needs_list}
+        # Of all teams: a gateway may have carried out an order that was refused, and its pod may be late.
+        is_list_needed = any(rental.needs_list for rental in rentals)
         listings: dict[str | None, Listing] = {}
         for rental in rentals:
             failure, client = await rental.delete_own(), rental.client
             team_id = client.settings.team_id
-            if team_id in teams and team_id not in listings:
+            if is_list_needed and team_id not in listings:
                 # After an interruption, the list must be read within 10 s of it.
                 started_at = self._interrupted_at if self._interruptions else self._clock.time()
                 listings[team_id] = await client.shared_list.read(client, started_at + LIST_TIMEOUT)

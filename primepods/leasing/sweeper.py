@@ -29,7 +29,7 @@ from ..errors import ConfigError, CreateUncertainError, NotFoundError, PrimePods
 from ..models import HistoryRecord
 from ._record import LeaseRecord, as_time
 from .ledger import LeaseFile, Ledger, read_ledger
-from .pods_api import ListedPod, TeamClient, confirmed_time, has_ended, read_ended_pods
+from .pods_api import ListedPod, TeamClient, confirmed_time, find_named, has_ended, read_ended_pods
 from .sweep import OrphanedPod, SkippedLease, Sweep
 
 # Seconds after its order in which a pod may appear, even after a 404 or an empty list.
@@ -275,14 +275,19 @@ class Sweeper:
 
         The keys are ids, or the name if no id is known.
         """
-        outcome: dict[str, PrimePodsError | None] = {}
-        for pod in orphan.pods:
-            if pod.pod_id is None:
-                name = str(pod.name)
-                text = f"The pod {name!r} may exist, although the list does not show it. Sweep again."
-                outcome[name] = CreateUncertainError(text, name=name)
-            else:
-                outcome[pod.pod_id] = await self._delete_pod(pod.pod_id, orphan)
+        pod_ids = [pod.pod_id for pod in orphan.pods if pod.pod_id is not None]
+        if orphan.pods and not pod_ids:
+            # The order is recent, and got no id: its pod may appear at any moment.
+            name = str(orphan.pods[0].name)
+            try:
+                found, shown = await find_named(self.client.listed, name, self.client.settings.clock)
+            except PrimePodsError as exc:
+                return {name: exc}
+            if not found:
+                text = f"Whether the pod {name!r} exists is unknown: {shown}. Sweep again: it may appear."
+                return {name: CreateUncertainError(text, name=name)}
+            pod_ids = [row.id for row in found]
+        outcome = {pod_id: await self._delete_pod(pod_id, orphan) for pod_id in pod_ids}
         # An incomplete list may lack another pod with the name.
         if orphan.file is not None and not any(outcome.values()) and self._list_error is None:
             orphan.file.remove()

@@ -52,12 +52,15 @@ async def test_a_refusal_without_a_pod_leaves_nothing(folder: Path, status: int,
             assert (it.orders(), it.records()) == (3, [])
 
 
-async def test_a_pod_that_appears_after_the_refusal_goes_with_the_lease(folder: Path) -> None:
+@pytest.mark.parametrize("teams", [(None, None), ("one", "another")])
+async def test_a_pod_that_appears_after_the_refusal_goes_with_the_lease(
+    folder: Path, teams: tuple[str | None, ...]
+) -> None:
     """A replica did not show it to the first two lists: it is deleted, and confirmed gone, at the end."""
     async with stage(folder) as it:
         refuse(it)
         it.emulator.faults.add(Edit(put={"data": [], "total_count": 0}), on="list", times=4)
-        async with it.client.pods.lease([it.spec, it.spec]):
+        async with it.client.pods.lease([attrs.evolve(it.spec, team_id=team_id) for team_id in teams]):
             await it.clock.sleep(100)
             assert len(it.running()) == 2
         # Those on their way out are still among these.

@@ -7,6 +7,7 @@ import errno
 import json
 import math
 import os
+import threading
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -41,6 +42,30 @@ def left_by(it: Stage, **changes: object) -> None:
     """Have a process order a pod, and end; with ``given_up`` as if it were dead."""
     record = new_record(name_of(), it.client._executor.settings)
     LeaseFile.new(it.folder, attrs.evolve(record, **changes)).write().close()  # type: ignore[arg-type]  # whatever a test changes
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+async def test_a_take_over_that_is_interrupted_deletes_its_pod(folder: Path, *, is_recorded: bool) -> None:
+    """While its file is being written, before anything is asked; the recorded pod, and its twin."""
+    async with stage(folder, boot_seconds=0) as it:
+        pod_id, _ = (it.emulator.add_pod(name_of(), boot_seconds=0) for _ in range(2))
+        await asyncio.to_thread(left_by, it, given_up=True, pod_id=pod_id if is_recorded else None)
+        lease = it.client.pods.lease(attrs.evolve(it.spec, name=UniqueName(name_of())))
+        file = LeaseFile.claim(next(folder.glob("*.json")))  # noqa: ASYNC240 - one small file
+        assert file is not None
+        lease.supervisor.resume(file, was_shown=True)
+        may_write = threading.Event()
+        # More than the loop has threads.
+        busy = [asyncio.get_running_loop().run_in_executor(None, may_write.wait) for _ in range(64)]
+        task = asyncio.create_task(lease.__aenter__())
+        for _ in range(20):
+            await asyncio.sleep(0)
+        task.cancel()
+        may_write.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.gather(*busy)
+        assert not it.running()
 
 
 async def test_a_lease_that_is_taken_over_counts_from_its_order(folder: Path) -> None:
@@ -130,6 +155,15 @@ async def test_what_is_left_alone_is_told(folder: Path, changes: dict[str, objec
         assert (skipped.name, skipped.pod_id, skipped.price_hr) == (name_of(), "pod-1", 2.0)
         assert reason in skipped.reason
         assert (await it.client.pods.sweep(prefix="mine-", older_than=60)).skipped == ()
+
+
+async def test_a_pod_that_appears_during_a_sweep_is_told(folder: Path) -> None:
+    """Its id was not known when it was found."""
+    async with stage(folder, appear_seconds=50.0) as it:
+        pod = await it.client.pods.create(attrs.evolve(it.spec, name=name_of()))
+        await asyncio.to_thread(left_by, it, given_up=True)
+        await it.clock.sleep(40)
+        assert (await it.client.pods.sweep()).deleted == (pod.id,)
 
 
 async def test_a_lease_begun_while_a_sweep_lists_is_left_alone(folder: Path) -> None:
