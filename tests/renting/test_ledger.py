@@ -82,6 +82,7 @@ def test_a_process_whose_state_cannot_be_read_may_run(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Path, "read_bytes", read_bytes)
     assert not mine.is_dead
+    assert record().process_start is None
 
 
 def test_two_cannot_claim_the_same(tmp_path: Path) -> None:
