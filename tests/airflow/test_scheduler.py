@@ -102,7 +102,9 @@ def test_a_wait_that_is_marked_failed_deletes_once(cluster: Cluster, emulator: E
     run.mark_failed("wait")
     wait_for("the end of the pod", lambda: gone(emulator))
     time.sleep(6)
-    assert counts(emulator) == (0, 1)
+    assert counts(emulator) == (0, 1), [
+        (request.method, request.path, request.status) for request in emulator.requests[-20:]
+    ]
     assert run.task("wait")["state"] == "failed"
 
 
