@@ -95,15 +95,16 @@ def test_a_wait_that_is_marked_failed_deletes_once(cluster: Cluster, emulator: E
         # The worker looks first, and Airflow cancels no trigger that has not started.
         run.wait_for_task("wait", "deferred")
         emulator.requests.clear()
+        # Slower than Airflow, which repeats the cancellation of a trigger once a second. A worker's task is
+        # killed after 5 seconds, which on a busy machine leave time for a single request.
+        emulator.faults.add(Delay(2.0), on="delete", times=1)
+        emulator.faults.add(Status(503), on="delete", times=1)
     wait_for("the wait", lambda: len(emulator.requests) > 2)
     assert pod_id in emulator.pods
-    # Slower than Airflow, which goes on cancelling the trigger once a second.
-    emulator.faults.add(Delay(2.0), on="delete", times=1)
-    emulator.faults.add(Status(503), on="delete", times=1)
     run.mark_failed("wait")
     wait_for("the end of the pod", lambda: gone(emulator))
     time.sleep(6)
-    # Airflow repeats the cancellation, and the deletion is not begun again.
+    # The repeated cancellation does not begin another deletion.
     assert counts(emulator)[1] <= 1
     assert run.task("wait")["state"] == "failed"
 
