@@ -1,4 +1,4 @@
-"""Decoders of responses about pods and disks: a pod, a disk, its state, statuses, a deletion, a log."""
+"""Decoders of responses about pods and disks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def decode_disk(data: Any, disk_id: str) -> Disk:
 
 
 def decode_disk_users(data: Any, disk_id: str) -> Disk:
-    """Decode only what uses a disk from the response of ``GET /disks/{id}``, whatever else it holds."""
+    """Decode only the users of a disk from the response of ``GET /disks/{id}``."""
     row = as_object(data)
     return decode_disk({key: row[key] for key in ("id", "pods", "clusters") if key in row}, disk_id)
 
@@ -37,7 +37,7 @@ def _decode_item(data: Any, model: type[Item], item_id: str) -> Item:
     row = as_object(data)
     item = decode_object(row if row.get("id") is not None else {**row, "id": item_id}, model)
     if item.id != item_id:
-        # A cache or proxy has mixed up responses: this is the state of another pod.
+        # A cache or proxy may have mixed up responses: this is another pod or disk.
         raise wrong_type(repr(item_id), item.id).inside("id")
     return item
 
@@ -49,19 +49,14 @@ def decode_statuses(data: Any) -> tuple[list[PodStatus], list[DecodeError]]:
 
 @attrs.frozen
 class DeletionResponse:
-    """Content of a response to ``DELETE /pods/{id}``.
-
-    Attributes:
-        state: The pod's state; ``None`` if the response has none.
-        pod_id: The id of the pod; ``None`` if the response has none.
-    """
+    """Content of a response to ``DELETE /pods/{id}``; ``None`` for what the response does not have."""
 
     state: PodState | None
     pod_id: str | None
 
 
 def decode_deletion(data: Any) -> DeletionResponse:
-    """Decode the response to ``DELETE /pods/{id}``, in any format."""
+    """Decode the response to ``DELETE /pods/{id}``, whatever its format is."""
     if not is_object(data):
         return DeletionResponse(None, None)
     return DeletionResponse(_state(data), _id_text(data.get("id", data.get("podId"))))
@@ -89,7 +84,7 @@ def _state(row: dict[str, Any]) -> PodState | None:
 
 
 def decode_log(data: Any) -> str:
-    """Return the log's text from any JSON that wraps it."""
+    """Return the text of a log from JSON of any structure."""
     try:
         return _log_text(data)
     except RecursionError:

@@ -72,7 +72,7 @@ class Response:
     """
 
     status: int
-    # Hidden: rich's tracebacks show the fields of an attrs class, even if it has its own repr.
+    # Hidden, because rich's tracebacks show the fields of an attrs class even if it has its own repr.
     headers: Mapping[str, str] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
     resent: bool = False
@@ -90,8 +90,7 @@ def parse_response(request: Request, response: Response, *, key: Secret, base_ur
 
     Raises:
         APIError: The API returned an error; for common statuses, a subclass.
-        ProtocolError: A 404 or a success that is not JSON (nor plain text, if the request allows that), or an
-            empty response to a GET.
+        ProtocolError: The response is not from the API, or has no usable content.
     """
     if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
         return _parse_success(request, response, key)

@@ -26,7 +26,6 @@ class Sessions:
     """The sessions of a client in the running event loop.
 
     The client opens up to two: one that reuses connections, and one with a new connection for each request.
-    The second is for requests that must not be lost on an idle connection that the server has just closed.
 
     Args:
         given: The caller's own session, never closed here; a function that makes one; or ``None``.
@@ -115,7 +114,7 @@ class Sessions:
 
 
 def check_session(session: object) -> aiohttp.ClientSession:
-    """Return ``session`` if it can send requests."""
+    """Return ``session`` if it can be used; raise an error otherwise."""
     if not isinstance(session, aiohttp.ClientSession):
         raise TypeError(
             f"The function given as session must return an aiohttp.ClientSession, not {quote(session)}"

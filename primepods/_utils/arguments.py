@@ -13,7 +13,7 @@ MAX_ID_LENGTH: Final = 512
 _MIN_INTERVAL: Final = 0.05
 _RESERVED_IDS: Final = frozenset({"status", "history"})
 _MAX_SENT_INTEGER: Final = 2**31 - 1
-"""Largest integer that is sent; assumed, since the API's schema has no limit."""
+"""Default maximum of integers; assumed, since the API's schema has no limit."""
 
 
 def check_string(name: str, value: object) -> str:
@@ -55,12 +55,7 @@ def id_of(pod: PodRef) -> str:
 
 
 def check_pod_id(pod: PodRef, *, name: str = "pod_id") -> str:
-    """Return the id of a pod reference; see :func:`check_id`.
-
-    Raises:
-        TypeError: Neither a string nor a pod.
-        ValueError: Not an id.
-    """
+    """Return the id of a pod reference; see :func:`check_id` for the errors."""
     return check_id(id_of(pod), name=name)
 
 
@@ -86,7 +81,10 @@ def check_ids(pod_ids: Iterable[PodRef]) -> list[str]:
 
 
 def _are_plain_ids(ids: list[PodRef]) -> TypeGuard[list[str]]:
-    """Fast path: return whether all are certainly valid: ASCII letters and digits, of a length in between."""
+    """Return whether all ids are of the common kind: ASCII letters and digits, neither short nor too long.
+
+    A fast path: ids for which this is false may still be valid.
+    """
     texts = cast("list[str]", ids)
     try:
         text = "".join(texts)
@@ -213,7 +211,7 @@ def check_callable(name: str, value: object) -> None:
 
 
 def check_flag(name: str, value: object) -> None:
-    """Check that a value is a ``bool``; a string such as "no" would be true.
+    """Check that a value is a ``bool``, since a string such as "no" would be true.
 
     Raises:
         TypeError: It is not a ``bool``.

@@ -1,4 +1,4 @@
-"""Conversion of models to plain data for ``json``."""
+"""Conversion of models to data that ``json`` can write."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def summary_fields(kind: Any) -> tuple[str, ...]:
 
 
 def to_plain(value: Any) -> Any:
-    """Return a value that ``json`` can write; a number that JSON cannot represent is ``None``."""
+    """Return a value that ``json`` can write; NaN and infinity become ``None``."""
     if isinstance(value, ToDict):
         return value.to_dict()
     # No `isinstance`: after it, type checkers complain about the unknown types of the items.

@@ -1,4 +1,4 @@
-"""Strict JSON. Decoding uses orjson if installed, else the standard library.
+"""Strict JSON, decoded by orjson if it is installed, else by the standard library.
 
 Both accept the same documents, except very deeply nested ones.
 """
@@ -16,7 +16,7 @@ except ImportError:
 
 
 def loads(data: bytes) -> Any:
-    """Decode strict JSON: no NaN, no Infinity, UTF-8 only.
+    """Decode JSON in UTF-8 without NaN and Infinity.
 
     Raises:
         ValueError: The bytes are not JSON.
@@ -48,7 +48,7 @@ def dumps(value: Any) -> bytes:
 
 
 def show(value: Any) -> str:
-    """Return a decoded value as readable JSON text; empty if that is impossible."""
+    """Return a decoded value as JSON text; an empty text if that is impossible."""
     try:
         return json.dumps(value, ensure_ascii=False, default=str)
     except (RecursionError, ValueError):
@@ -73,6 +73,6 @@ def _number(text: str) -> float:
 
 
 def _integer(text: str) -> int | float:
-    """Read an integer; beyond 64 bits, return a float as orjson does."""
+    """Read an integer; beyond 64 bits, return a float, like orjson."""
     integer = int(text)
     return integer if -(2**63) <= integer < 2**64 else _number(text)
