@@ -110,7 +110,7 @@ class BlockingCall(Generic[R]):
     # The following methods run in the calling thread.
 
     def run(self, loop: Loop) -> R:
-        """Run the call in ``loop`` and wait for its end. An interruption of the waiting thread cancels it."""
+        """Run the call in ``loop`` and wait for its end. An interruption of this thread cancels the call."""
         try:
             loop.calls.add(self)
             if not loop.call_soon(self.start):

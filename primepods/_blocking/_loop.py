@@ -125,10 +125,7 @@ class Loop:
             call.end(closed_error("The client was closed during the call."))
 
     def call_soon(self, callback: Callable[..., object]) -> bool:
-        """Schedule ``callback`` in the loop; return ``False`` if it does not run here (any more).
-
-        Never blocks.
-        """
+        """Schedule ``callback``; return ``False`` if the loop has ended, or is a parent process's."""
         if self.is_inherited:
             return False
         try:
@@ -139,7 +136,7 @@ class Loop:
         return True
 
     def request_stop(self) -> None:
-        """Ask the loop to close its client and end. Never blocks: safe in finalizers and signal handlers."""
+        """Ask the loop to close its client and end; never block, for finalizers and signal handlers."""
         self.call_soon(self._stop.set)
 
     def join(self, timeout: float | None = None) -> None:
@@ -169,7 +166,7 @@ class Loop:
 
 
 def _run_in_daemon_thread(_: object, func: Callable[..., R], *args: Any) -> asyncio.Future[R]:
-    """Run a function, such as a host name lookup, in a daemon thread: replaces ``run_in_executor``.
+    """Run a function, such as a host name lookup, in a daemon thread; a replacement of ``run_in_executor``.
 
     The default executor delays the interpreter's exit until the last name server times out, and refuses work
     once the main thread has ended, even if other threads still make calls.

@@ -19,7 +19,7 @@ class ToDict:
     def to_dict(self) -> dict[str, Any]:
         """Return a dict that ``json.dumps`` can write: snake_case names, times in ISO 8601.
 
-        Fields that the ``repr`` hides are left out: passwords, and ``extra``, which may hold anything.
+        Fields that the ``repr`` hides are left out: passwords, and ``extra``.
         """
         kind: Any = type(self)
         return {

@@ -7,13 +7,13 @@ from typing import Self
 
 
 class _OpenEnum(StrEnum):
-    """An enum that accepts unknown values: any other string becomes a value that equals it."""
+    """An enum that accepts any string: an unknown one becomes a value that is equal to the string."""
 
     @classmethod
     def _missing_(cls, value: object) -> _OpenEnum | None:
         if not isinstance(value, str):
             return None
-        # Not registered as a member, so that unknown values are freed when nothing uses them.
+        # Do not register it as a member, so that unknown values are freed when nothing uses them.
         unknown = str.__new__(cls, value)
         unknown._name_ = value
         unknown._value_ = value
@@ -26,7 +26,7 @@ class _OpenEnum(StrEnum):
     def __repr__(self) -> str:
         if self.is_known:
             return super().__repr__()
-        # Show an unknown value escaped: it may have any characters.
+        # Escape an unknown value, which may have any characters.
         return f"{type(self).__name__}({str(self)!r})"
 
     @property
@@ -36,7 +36,7 @@ class _OpenEnum(StrEnum):
 
 
 class PodState(_OpenEnum):
-    """States of a pod. A running pod is ACTIVE, a failed one ERROR, or ACTIVE with a failed installation."""
+    """State of a pod. A running pod is ACTIVE, a failed one ERROR, or ACTIVE with a failed installation."""
 
     PROVISIONING = "PROVISIONING"
     PENDING = "PENDING"
