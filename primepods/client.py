@@ -148,7 +148,7 @@ class AsyncClient:
 
     @cached_property
     def disks(self) -> AsyncDisks:
-        """Disks that can be attached to pods."""
+        """Disks that pods write to, and that outlive them."""
         from .resources.disks import AsyncDisks
 
         return AsyncDisks(self._executor)
@@ -219,7 +219,7 @@ class AsyncClient:
         return await self._executor.call(free_request(method, path, params, json), lambda data: data)
 
     async def aclose(self) -> None:
-        """Release open leases, then close the connections, except those of your own session.
+        """Release open leases, then close the connections (not a session that you brought).
 
         Calls in progress and later calls raise :class:`~primepods.ClientClosedError`. A cancellation shortens
         the release of leases (see :meth:`primepods.AsyncPods.lease`); the client is still closed.

@@ -86,7 +86,7 @@ class Job(Delegate[AsyncJob]):
 
 
 class Forward(Delegate[AsyncForward]):
-    """Context manager that forwards ports of this machine to a pod; see ``forward`` of a remote.
+    """Context manager for a port of a pod on this machine; see ``forward`` of a remote.
 
     Attributes:
         pod_id: The pod's id.
@@ -104,7 +104,7 @@ class Forward(Delegate[AsyncForward]):
 
     @property
     def local_port(self) -> int:
-        """The first port of this machine, in the block."""
+        """The port of this machine, in the block: the first, if there are several."""
         return self._async.local_port
 
     @property
