@@ -86,7 +86,7 @@ class Job(Delegate[AsyncJob]):
 
 
 class Forward(Delegate[AsyncForward]):
-    """Context manager for a port of a pod on this machine; see ``forward`` of a remote.
+    """Context manager that forwards ports of this machine to a pod; see ``forward`` of a remote.
 
     Attributes:
         pod_id: The pod's id.
