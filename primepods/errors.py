@@ -103,7 +103,7 @@ class PrimePodsError(Exception):
 
 def _rebuild(kind: type[PrimePodsError], args: tuple[Any, ...]) -> PrimePodsError:
     error = kind.__new__(kind, *args)
-    # A TimeoutError is an OSError, whose `__new__` does not set `args`.
+    # For an OSError, such as our TimeoutErrors, `__new__` does not set `args`.
     error.args = args
     return error
 
@@ -138,7 +138,7 @@ class ClientClosedError(PrimePodsError):
 
 
 class TransportError(PrimePodsError):
-    """No complete response was received, for example because of DNS, TLS, or a lost connection.
+    """A call got no response, for example because of DNS, TLS, or a lost connection.
 
     Remedy:
         Check the network, the proxy and the base URL. If the call changes something and ``maybe_received`` is
@@ -147,7 +147,7 @@ class TransportError(PrimePodsError):
     Attributes:
         method: HTTP method of the request.
         path: Path of the request.
-        attempts: Number of attempts; 0 if the request was not sent.
+        attempts: Number of attempts; 0 if the call gave up before the first.
         maybe_received: Whether the server may have received one of the attempts, and carried it out.
         transient: Whether a retry can succeed. It is false if the certificate is not trusted, for example.
     """
@@ -227,14 +227,13 @@ class FieldError(NamedTuple):
 
 
 class APIError(PrimePodsError):
-    """The API, or a gateway, refused a request, or its response shows that the request cannot be fulfilled.
+    """The API, or a gateway, responded with an error, or a response shows that the call cannot succeed.
 
     Remedy:
         Do what the message says. If ``transient`` is true, the same request can succeed later.
 
     Attributes:
-        status_code: HTTP status of the response. If the error is about the content of successful responses,
-            another status can stand for it, such as 404 for a missing row.
+        status_code: HTTP status of the response; 404 for what a successful response does not have.
         method: HTTP method of the request.
         path: Path of the request.
         message: The message of the response, in one line.
@@ -296,8 +295,8 @@ class NotFoundError(APIError):
     """404, or a 200 without the requested row.
 
     Remedy:
-        Check the id. A terminated pod is in ``pods.history()``. If a pod or disk may be deleted already, pass
-        ``missing_ok=True`` to delete it.
+        Check the id. A terminated pod is in ``pods.history()``. To delete a pod or disk that may be gone,
+        pass ``missing_ok=True``.
     """
 
 

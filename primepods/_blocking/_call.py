@@ -65,7 +65,6 @@ class BlockingCall(Generic[R]):
     # The following methods run in the loop's thread.
 
     def start(self) -> None:
-        """Start the task."""
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> None:

@@ -46,7 +46,6 @@ class Loops:
         self.running.clear()
 
     def exit(self) -> None:
-        """End all loops before the interpreter exits."""
         self.is_exiting = True
         loops = list(self.running)
         for loop in loops:
@@ -56,7 +55,6 @@ class Loops:
             loop.join(max(0.0, ends_at - time.monotonic()))
 
     def runs_here(self) -> bool:
-        """Return whether the calling thread is that of one of the loops."""
         return any(loop.runs_here() for loop in list(self.running))
 
     def exit_daemon_thread(self) -> None:
@@ -92,7 +90,6 @@ class Loop:
         self._thread = threading.Thread(target=self._run, name="primepods", daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
         LOOPS.running.add(self)
         try:
             self._thread.start()
@@ -148,7 +145,6 @@ class Loop:
             self._thread.join(_JOIN_TIMEOUT if timeout is None else timeout)
 
     def runs_here(self) -> bool:
-        """Return whether the calling thread is that of this loop."""
         return self._thread is threading.current_thread()
 
     def check(self) -> None:

@@ -97,7 +97,7 @@ class Portal:
             self._loop.request_stop()
 
     def _stop_loop(self) -> Loop | None:
-        """Request the end of the loop, and start no other. Idempotent."""
+        """Request the end of the loop, if there is one, and prevent a new one; return the loop."""
         with LOOPS.lock:
             self.is_closed = True
             loop = self._loop

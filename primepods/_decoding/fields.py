@@ -54,7 +54,6 @@ class DecodeError(Exception):
 
 
 def wrong_type(expected: str, value: object) -> DecodeError:
-    """Return the error for a value of a wrong type."""
     return DecodeError("", f"expected {expected}, got {_describe(value)}", value)
 
 

@@ -118,7 +118,6 @@ def _omissible_objects(model: Any, names: Mapping[str, str]) -> list[str]:
 
 
 def _has_all_defaults(kind: Any) -> bool:
-    """Return whether a type is a model whose fields all have defaults."""
     return attrs.has(kind) and all(field.default is not attrs.NOTHING for field in attrs.fields(kind))
 
 

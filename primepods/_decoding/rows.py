@@ -18,7 +18,6 @@ D = TypeVar("D", int, None)
 
 
 def as_object(data: Any) -> dict[str, Any]:
-    """Return ``data`` if it is an object, else raise."""
     if not is_object(data):
         raise wrong_type("an object", data)
     return data

@@ -19,7 +19,6 @@ _MAX_LOCATION_LENGTH: Final = 200
 
 
 def is_redirect(response: Response) -> bool:
-    """Return whether a response is a redirect."""
     return response.status in _REDIRECT_STATUSES
 
 

@@ -32,7 +32,6 @@ class SharedDeadline:
             self._started_at = self._clock.time()
 
     def record_response(self) -> None:
-        """Stop the countdown."""
         self._started_at = None
 
     @property

@@ -46,7 +46,6 @@ class Hook:
         self._has_failed = False
 
     def begin(self, name: str, clock: Clock) -> Operation:
-        """Begin an operation."""
         return Operation(self, name, clock)
 
     def wrap(
@@ -61,7 +60,6 @@ class Hook:
         return call
 
     def notify(self, event: Event) -> None:
-        """Call the function."""
         try:
             self._function(event)
         except Exception:  # noqa: BLE001 - a callback must not break the call that it reports on

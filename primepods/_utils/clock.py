@@ -22,7 +22,7 @@ _BOOTTIME: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CL
 
 
 class Timeout(AbstractAsyncContextManager[Any], Protocol):
-    """Context manager of :meth:`Clock.timeout_at`: the interface of ``asyncio.Timeout`` that is used."""
+    """Context manager of :meth:`Clock.timeout_at`, such as ``asyncio.Timeout``."""
 
     def reschedule(self, when: float, /) -> None:
         """Set another time for the timeout."""

@@ -56,12 +56,10 @@ def show(value: Any) -> str:
 
 
 def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
-    """Return whether a decoded value is a JSON object."""
     return isinstance(value, dict)
 
 
 def is_list(value: Any) -> TypeGuard[list[Any]]:
-    """Return whether a decoded value is a JSON array."""
     return isinstance(value, list)
 
 

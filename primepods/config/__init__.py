@@ -176,7 +176,7 @@ def resolve(
 
 @attrs.frozen(kw_only=True)
 class SettingSource(ToDict):
-    """Source of a setting.
+    """A setting and its source.
 
     Attributes:
         name: Name of the setting.
