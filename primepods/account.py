@@ -125,7 +125,7 @@ class Account(Model):
         """Return whether the key may read a kind of resource; ``None`` if ``scope`` does not say.
 
         Args:
-            resources: Names of the kind in ``scope``, such as ``"instances"``; case does not matter.
+            resources: Names of the kind in ``scope``, such as ``"instances"``, in upper or lower case.
             write: Whether to check for the permission to create, change and delete instead.
         """
         names = {name.lower() for name in resources}

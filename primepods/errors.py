@@ -103,7 +103,7 @@ class PrimePodsError(Exception):
 
 def _rebuild(kind: type[PrimePodsError], args: tuple[Any, ...]) -> PrimePodsError:
     error = kind.__new__(kind, *args)
-    # For an OSError, such as our TimeoutErrors, `__new__` does not set `args`.
+    # `__new__` does not set the `args` of our TimeoutErrors, which are OSErrors.
     error.args = args
     return error
 
@@ -233,7 +233,7 @@ class APIError(PrimePodsError):
         Do what the message says. If ``transient`` is true, the same request can succeed later.
 
     Attributes:
-        status_code: HTTP status of the response; 404 for what a successful response does not have.
+        status_code: HTTP status of the response; 404 if successful responses lack a row or a matching offer.
         method: HTTP method of the request.
         path: Path of the request.
         message: The message of the response, in one line.

@@ -96,7 +96,7 @@ class BlockingCall(Generic[R]):
             self.end()
         else:
             self._task.cancel()
-            # A task cancelled before its first step cannot report its end itself.
+            # A task that is cancelled before its first step cannot report its end.
             self._task.add_done_callback(lambda _: self.end())
 
     def end(self, error: BaseException | None = None) -> None:

@@ -149,7 +149,7 @@ class Lease:
 def release_leases(portal: Portal | None = None) -> None:
     """Release the open leases of one client, or of all, together, even if their blocks are still running."""
     # A copy, since other threads may lease pods meanwhile.
-    leases = {each: owner for each, owner in list(_portals.items()) if portal is None or owner is portal}
+    leases = {lease: owner for lease, owner in list(_portals.items()) if portal is None or owner is portal}
     interrupted = _release(leases)
     if interrupted is not None:
         raise interrupted
@@ -171,11 +171,11 @@ def _release(leases: Mapping[LeaseSupervisor, Portal], *, is_hurried: bool = Fal
     for _ in range(_MAX_PASSES):
         try:
             # A lease that is not open was released when its client was closed, or has not begun.
-            left = {each: owner for each, owner in leases.items() if each.is_open and owner not in failed}
+            left = {lease: owner for lease, owner in leases.items() if lease.is_open and owner not in failed}
             if not left:
                 break
             for portal in dict.fromkeys(left.values()):
-                supervisors = [each for each, owner in left.items() if owner is portal]
+                supervisors = [lease for lease, owner in left.items() if owner is portal]
                 try:
                     portal.call(_end_all, supervisors, waits=waits, is_hurried=hurries)
                 except PrimePodsError as exc:

@@ -78,7 +78,7 @@ def compiled_hook(model: Any, converter: Converter) -> Hook:
 def _unfrozen_class(model: Any) -> Any:
     """Return a class like ``model`` whose attributes are set ten times as fast.
 
-    An object of it becomes a ``model`` if ``__class__`` is assigned; Python requires equal slots for that.
+    Assigning ``__class__`` makes such an object a ``model``; Python requires equal slots for that.
     """
     body = {
         "__slots__": model.__slots__,

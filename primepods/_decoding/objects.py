@@ -54,7 +54,7 @@ def unknown_fields(row: dict[str, Any], known: AbstractSet[str]) -> Mapping[str,
     """Return the fields of a row that are not in ``known``.
 
     Raises:
-        DecodeError: A field has more than ``MAX_DEPTH`` levels.
+        DecodeError: These fields are nested too deeply.
     """
     extra = {key: value for key, value in row.items() if key not in known}
     if is_deeper(extra, MAX_DEPTH):

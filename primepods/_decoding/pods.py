@@ -56,7 +56,7 @@ class DeletionResponse:
 
 
 def decode_deletion(data: Any) -> DeletionResponse:
-    """Decode the response to ``DELETE /pods/{id}``, whatever its format is."""
+    """Decode the response to ``DELETE /pods/{id}``, which may have any format."""
     if not is_object(data):
         return DeletionResponse(None, None)
     return DeletionResponse(_state(data), _id_text(data.get("id", data.get("podId"))))

@@ -33,7 +33,7 @@ class Call:
         maybe_acted: Whether the server may have carried out the request in an attempt that failed, or that
             was sent twice (``Response.resent``). Then a request that is not idempotent is not sent again,
             and an error such as a 404 may be an effect of that attempt.
-        redirected: Whether a redirect was followed. ``attempt`` does not count it.
+        redirected: Whether a redirect was followed; ``attempt`` does not count redirects.
         last_failure: Reason of the previous failure.
         key: The key to redact.
         resends: Number of attempts that were sent twice, because the server had closed an idle connection;

@@ -35,8 +35,8 @@ class RequestExecutor:
         settings: The settings of the client, or of a view of it with other timeouts or retries.
         transport: The connections, shared by all views of a client.
         shared_deadline: The deadline of the batch call that the requests belong to, if any.
-        is_paced: Whether requests wait for the rate limiter; false for the poller, which asks it before it
-            chooses what to poll.
+        is_paced: Whether requests wait for the rate limiter; false for the poller, which waits for it before
+            each poll.
     """
 
     def __init__(

@@ -148,7 +148,7 @@ def _build_error(
 
 
 def missing_row_error(method: str, path: str, pod_id: str) -> NotFoundError:
-    """Build the error for a pod that is missing from a successful response."""
+    """Build the error for a pod that is missing in a successful response."""
     message = f"The API has no pod {pod_id!r}."
     return NotFoundError(
         f"{method} {path}: {message} {MISSING_POD}",

@@ -49,7 +49,10 @@ class Sessions:
             self._open_sessions = dict.fromkeys((False, True), given)
 
     async def get(self, *, fresh: bool) -> aiohttp.ClientSession:
-        """Return the session for a request; ``fresh`` requires a new connection.
+        """Return the session for a request.
+
+        Args:
+            fresh: Whether the request needs a new connection, which only the client's own sessions guarantee.
 
         Raises:
             TypeError: The caller's function did not return a session.

@@ -29,7 +29,7 @@ class FaultSearch(Generic[T, E]):
         failures: Number of failed requests.
         has_success: Whether a request has succeeded in this search, or in another one at the same time. If
             none has, the items may not be the cause.
-        culprits: Items that fail alone, with the error of each.
+        culprits: Errors of the items that fail alone.
     """
 
     def __init__(self, items: list[T], error: E) -> None:

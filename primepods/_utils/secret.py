@@ -28,7 +28,7 @@ class Secret(str):
         return Secret(super().__getitem__(key))
 
     def scrub(self, text: str) -> str:
-        """Return ``text`` with this secret redacted, also in upper or lower case, or percent-encoded in part.
+        """Return ``text`` with this secret redacted; case and percent-encoding do not matter.
 
         A secret shorter than 8 characters is not redacted, because it may be part of other words.
         """

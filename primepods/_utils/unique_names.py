@@ -114,8 +114,8 @@ def expiry_of(name: str | None) -> float | None:
 def is_same_name(ours: str, theirs: str | None) -> bool:
     """Return whether ``theirs`` is the name ``ours``, perhaps changed by a server.
 
-    A server may change case and blanks. In a unique name, it may also change punctuation, and cut off the
-    expiry or a part of it.
+    A server may change case and blanks. In a unique name, it may also change punctuation, and cut off all or
+    part of the expiry.
     """
     if theirs is None:
         return False

@@ -107,7 +107,7 @@ DEFAULT_MAX_CONCURRENCY: Final = 16
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """Resolved and validated settings of a client. Hashable; pickles do not hold the key."""
+    """Resolved and validated settings of a client. They are hashable, and pickles do not hold the key."""
 
     api_key: Secret = attrs.field(repr=False)
     base_url: str = DEFAULT_BASE_URL

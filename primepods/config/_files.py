@@ -38,7 +38,7 @@ class File:
     Attributes:
         path: The file's path.
         fields: The JSON object in the file.
-        vendor_url: The vendor's base URL, if requests go there whatever base URL the file has.
+        vendor_url: The vendor's base URL if it replaces that of the file for requests.
     """
 
     path: Path
