@@ -92,7 +92,7 @@ class BlockingCall(Generic[R]):
 
     def _cancel(self) -> None:
         if self._task is None:
-            # Interrupted before `start` was scheduled: it will not run.
+            # The call was interrupted before `start` was scheduled.
             self.end()
         else:
             self._task.cancel()

@@ -155,7 +155,7 @@ def release_leases(portal: Portal | None = None) -> None:
         raise interrupted
 
 
-# Runs before the handler of `_loop`, registered earlier, which ends the loops.
+# This runs before the exit handler of `_loop`, which was registered earlier and ends the loops.
 atexit.register(release_leases)
 
 

@@ -86,7 +86,7 @@ class Loop:
         loop: Any = asyncio.new_event_loop()
         loop.run_in_executor = _run_in_daemon_thread
         self._loop: asyncio.AbstractEventLoop = loop
-        # A daemon: the interpreter joins other threads before the exit handler that ends this one.
+        # A daemon thread: the interpreter joins others before it runs the exit handler that ends this one.
         self._thread = threading.Thread(target=self._run, name="primepods", daemon=True)
 
     def start(self) -> None:

@@ -77,7 +77,7 @@ class Portal:
                 loop.start()
                 self._loop = loop
                 if self.is_closed:
-                    # Closed meanwhile by a finalizer or signal handler in this thread.
+                    # A finalizer or signal handler in this thread has closed the client meanwhile.
                     self.close()
             return loop
 
@@ -86,7 +86,7 @@ class Portal:
         try:
             loop = self._stop_loop()
         except BaseException:
-            # Ctrl-C, or a signal handler's exception, before the loop was notified.
+            # Ctrl-C, or a signal handler's exception, came before the loop was notified.
             self._stop_loop()
             raise
         if loop is not None:

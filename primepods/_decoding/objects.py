@@ -74,7 +74,7 @@ def object_hook(model: Any, converter: Converter) -> Hook:
 
     def read_object(row: Any, kind: Any) -> Any:
         if row is None and may_be_empty:
-            # Such as an offer's `disk`.
+            # An offer's `disk` can be null, for example.
             return model()
         if not is_object(row):
             raise wrong_type("an object", row)

@@ -121,7 +121,7 @@ class Call:
                 route=request.template,
                 attempt=self.attempt,
                 status=status,
-                # Without the server's text: it can quote secrets from the request.
+                # Leave out the server's text, which can quote secrets from the request.
                 reason=f"status {status}" if isinstance(error, APIError) else self.last_failure,
                 delay=delay,
             )

@@ -37,8 +37,8 @@ MAX_RETRY_AFTER: Final = 300.0
 class Pace:
     """Rate limiter of the requests, without a limit until the first 429.
 
-    After a 429, polling pauses for the time in ``Retry-After``, at most five minutes, plus a random extra of
-    up to half of that time, or up to a second if that is more. Other calls continue, since the 429 may be
+    After a 429, polling pauses for the time in ``Retry-After``, at most five minutes. A random time is added:
+    up to half of the pause, or up to a second if that is more. Other calls continue, since the 429 may be
     about one endpoint. Another 429 less than a minute after the pause limits the rate of all requests. The
     limit grows with successful responses and falls with 429s, so that independent processes converge on a
     share of what the API allows. The time between two requests is random, from half to one and a half of the
@@ -142,7 +142,7 @@ def shared_pace(settings: Settings) -> Pace:
     All clients of the process with this key share it, because the API limits them together. A simulated event
     loop has another clock, and so another rate limiter.
     """
-    # The id, since a reference to the clock would keep alive what the clock references.
+    # Use the id, since a reference to the clock would keep alive what the clock references.
     key = (settings.base_url, settings.api_key, id(settings.clock))
     pace = _paces.get(key)
     if pace is None:

@@ -154,7 +154,7 @@ def _to_text(key: str, value: str | float) -> str:
         text = str(value).lower() if isinstance(value, bool) else str(value)
         text.encode()
     except ValueError:
-        # A lone surrogate, or an integer with more digits than `str` converts (4,300 by default).
+        # There is a lone surrogate, or an integer has more digits than `str` converts (4,300 by default).
         raise ValueError(
             f"params[{quote(key)}] must be text in UTF-8, or a shorter number, got {quote(value)}"
         ) from None

@@ -111,7 +111,7 @@ def _parse_success(request: Request, response: Response, key: Secret) -> Any:
     content_type = response.headers.get("content-type", "").lower()
     looks_like_html = response.body.lstrip()[:1] == b"<" and not content_type.startswith("text/plain")
     if "html" in content_type or looks_like_html:
-        # From a login page or a gateway, not from the API.
+        # HTML comes from a login page or a gateway, not from the API.
         reason = "HTML"
     elif request.text_allowed:
         return response.body.decode(errors="replace")
@@ -126,7 +126,7 @@ def _build_error(
     # The response to a HEAD has no body: assume that it is from the API.
     is_json = body.is_json or request.method == "HEAD"
     if status == HTTPStatus.NOT_FOUND and not is_json:
-        # Not from the API: a pod that a gateway does not know may be running, and billed.
+        # This is not from the API: a pod that a gateway does not know may be running, and billed.
         return protocol_error(request, "not JSON, with status 404", key, found=response.body)
     default_class = ServerError if status >= HTTPStatus.INTERNAL_SERVER_ERROR else APIError
     error_class = _ERROR_CLASSES.get(status, default_class)

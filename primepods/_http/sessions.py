@@ -101,7 +101,7 @@ class Sessions:
                 )
             self._stack.push_async_callback(session.close)
             if self._closed:
-                # Closed while the caller's function ran.
+                # The client was closed while the caller's function ran.
                 await self._stack.aclose()
             return session
 

@@ -89,7 +89,7 @@ class Transport:
         except TimeoutError:
             return None
         if self._is_closed:
-            # Closed during the wait.
+            # The client was closed during the wait.
             sessions.slots.release()
             raise self._closed_error()
         return sessions
@@ -180,7 +180,7 @@ class Transport:
             headers["Content-Type"] = "application/json"
         options: dict[str, Any] = {
             "headers": headers,
-            # As a stream: sending a large body in one piece would block the loop, and aiohttp warns about it.
+            # Send a stream: a large body in one piece would block the loop, and aiohttp warns about it.
             "data": None if request.body is None else io.BytesIO(request.body),
             "allow_redirects": False,
             "raise_for_status": False,
@@ -208,7 +208,7 @@ class Transport:
     def _move_to(self, loop: asyncio.AbstractEventLoop) -> Sessions:
         """Bind to ``loop``: at first use, or after the previous loop has ended."""
         if self._pid != os.getpid():
-            # After a fork, the sockets belong to the parent. Keep the sessions, whose collection would warn.
+            # After a fork, the sockets belong to the parent. Keep the sessions: collecting them would warn.
             self._pid = os.getpid()
             self._parent_sessions = self._sessions
         elif self._loop is not None and not self._loop.is_closed():
@@ -258,7 +258,7 @@ class _SendMiddleware:
         http_request: aiohttp.ClientRequest,
         handler: _Handler,
     ) -> aiohttp.ClientResponse:
-        # Added only here, so that no `auth` or .netrc can replace it, and no hook can record it.
+        # Add the key only here, so that no `auth` or .netrc can replace it, and no hook can record it.
         http_request.headers["Authorization"] = self._authorization
         will_reuse = self.session is not None and close_broken_connections(self.session, http_request)
         is_repeatable = self._request.body is None and is_idempotent(self._request.method)

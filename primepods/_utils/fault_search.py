@@ -64,7 +64,7 @@ class FaultSearch(Generic[T, E]):
         if self.given_up or not undecided:
             return []
         if not self.has_success:
-            # Spread evenly, so that a few culprits cannot fail every probe.
+            # Spread the single items evenly, so that a few culprits cannot fail all of these requests.
             return [undecided[len(undecided) * self.failures // GIVE_UP_AFTER]]
         if not self._groups or (prefer_good and self._presumed_good):
             return self._presumed_good

@@ -205,7 +205,7 @@ def explain(
         _explained("base_url", found.url),
         _explained("team_id", found.team, "your own account"),
         _explained("context", found.context, "none is chosen"),
-        # Without the address, which may hold a password.
+        # Leave out the address, which may hold a password.
         SettingSource(
             name="proxy",
             value="set" if has_proxy else None,

@@ -13,14 +13,14 @@ class _OpenEnum(StrEnum):
     def _missing_(cls, value: object) -> _OpenEnum | None:
         if not isinstance(value, str):
             return None
-        # Do not register it as a member, so that unknown values are freed when nothing uses them.
+        # Do not register the value as a member, so that unknown values are freed when nothing uses them.
         unknown = str.__new__(cls, value)
         unknown._name_ = value
         unknown._value_ = value
         return unknown
 
     def __reduce_ex__(self, _: object) -> tuple[type[Self], tuple[str]]:
-        # By value: Python 3.11.2 pickles enum members by name, and would not find an unknown one.
+        # Pickle the value: Python 3.11.2 pickles enum members by name, and would not find an unknown one.
         return type(self), (self.value,)
 
     def __repr__(self) -> str:
