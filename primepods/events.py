@@ -205,7 +205,7 @@ class _LeaseEvent(Event):
 
 @attrs.frozen(kw_only=True)
 class LeaseStarted(_LeaseEvent):
-    """A pod was ordered for a lease, and is billed from now on."""
+    """A pod was ordered for a lease, and may be billed from now on."""
 
 
 @attrs.frozen(kw_only=True)

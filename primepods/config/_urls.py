@@ -17,7 +17,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether ``host`` is this machine."""
+    """Return whether ``host`` is a loopback name or address."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
@@ -35,7 +35,7 @@ def check_base_url(found: Found) -> SplitResult:
     """Return the URL in normal form, without a trailing slash and ``/api/v1``.
 
     Raises:
-        ConfigError: It is not a URL, or would send the key unencrypted to another machine.
+        ConfigError: It is not a URL, may hold a secret, or would send the key unencrypted to another machine.
     """
     remedy = f"Give one like {DEFAULT_BASE_URL}, or remove it to use that."
     _check_no_secret(found)
