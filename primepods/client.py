@@ -53,7 +53,7 @@ class AsyncClient:
         context: A context saved by `prime`, with its key, address and team. Environment: ``PRIME_CONTEXT``.
             The argument overrides the variables of the key, the address and the team; these override
             ``PRIME_CONTEXT``.
-        timeout: Seconds for one attempt; connecting may take at most 10 s of them.
+        timeout: Seconds for one attempt; connecting is limited to 10 s.
         deadline: Seconds for one call with all its retries; for an iterator, for each page. A call about many
             pods continues while responses arrive, and stops sending after this number of seconds without one.
         max_concurrency: Max requests in flight from this client's calls, of all callers together. Waits and
@@ -62,19 +62,19 @@ class AsyncClient:
         retry: The retry policy.
         user_agent: Prefix of the ``User-Agent`` header.
         default_headers: Additional headers of each request, such as those that a gateway asks for.
-        session: Your own ``aiohttp.ClientSession``, which is never closed; or a function or coroutine
-            function that returns one. The function is called in the client's event loop at first use, and
-            once more for waits; the client closes these sessions. The session decides on connector, proxy, CA
-            and tracing. If an order (POST) is sent on a pooled connection that the server has just closed,
-            the client has to search for the pod: ``force_close=True`` of the connector prevents that.
+        session: Your own ``aiohttp.ClientSession``, which the client does not close; or a function or
+            coroutine function that returns one. The function is called in the client's event loop at first
+            use, and once more for waits; the client closes these sessions. The session decides on connector,
+            proxy, CA and tracing. If an order (POST) is sent on a pooled connection that the server has just
+            closed, the client has to search for the pod: ``force_close=True`` of the connector prevents that.
             Requests that your middlewares repeat are not counted as attempts.
         on_event: Function that is called with each :class:`~primepods.events.Event`, such as a request or the
             start of a lease. See :mod:`primepods.events` for what it may do.
 
     Raises:
-        ConfigError: No key, or a key, URL, file or variable that cannot be used.
-        ValueError: A number out of range.
-        TypeError: An argument of the wrong type.
+        ConfigError: There is no key, or a key, URL, file or variable cannot be used.
+        ValueError: A number is out of range.
+        TypeError: An argument has the wrong type.
     """
 
     pods: AsyncPods

@@ -399,7 +399,7 @@ class WaitTimeoutError(WaitError, TimeoutError):
     """The wait's ``timeout`` expired.
 
     Remedy:
-        Wait again with the same ids, or delete the pods.
+        Wait again with the same ids, or delete pods that are not wanted.
     """
 
 
@@ -457,8 +457,8 @@ class BudgetExceededError(PrimePodsError):
     Attributes:
         pod_id: The pod's id; empty if no pod was ordered.
         budget: The kind of limit: ``"hours"``, ``"spend"`` or ``"hourly"``.
-        spent: Cost so far, in the API's currency, at the highest price seen; for ``"hourly"``, the price of
-            all pods per hour.
+        spent: Cost so far, in the API's currency, at the highest price seen; for ``"hourly"``, the current
+            price per hour of all pods that count.
         limit: The limit: in hours for ``"hours"``, in the API's currency for ``"spend"``, and in currency per
             hour for ``"hourly"``.
     """
@@ -536,7 +536,7 @@ class TransferError(PrimePodsError):
 
 
 class CommandError(PrimePodsError):
-    """A command on a pod ended with an exit code other than 0.
+    """A command on a pod failed: its exit code is not 0, or it ran too long.
 
     Remedy:
         Read ``stderr``. To get the result of a command that fails, pass ``check=False``.

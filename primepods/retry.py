@@ -17,7 +17,7 @@ class RetryPolicy:
 
     If a reused connection ends without a response to a GET or DELETE, the request is sent again at once, in
     the same attempt: the server has probably closed the connection before the request. A POST, PUT or PATCH
-    always gets a new connection, unless the client has your own session.
+    always gets a new connection, unless you pass a session to the client.
 
     A 429 does not count as an attempt: the call is retried with the same kind of backoff (at least 0.25 s)
     until its ``deadline``. A ``Retry-After`` up to ``max_delay`` is respected, plus some jitter. After a

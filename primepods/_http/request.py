@@ -96,8 +96,8 @@ def free_request(method: str, path: str, params: Params | None, body: Any) -> Re
     """Build the request for ``client.request``.
 
     Raises:
-        TypeError: A parameter of the wrong type, or a body that JSON cannot represent.
-        ValueError: A method or path that is not allowed, or values that a request cannot contain.
+        TypeError: A parameter has the wrong type, or JSON cannot represent the body.
+        ValueError: The method or path is not allowed, or a request cannot contain a value.
     """
     if check_string("method", method).upper() not in _METHODS:
         raise ValueError(f"method must be one of {', '.join(sorted(_METHODS))}, got {quote(method)}")

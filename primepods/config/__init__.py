@@ -146,8 +146,8 @@ def resolve(
 
     Raises:
         ConfigError: No key was found, or a key, URL, file or variable is not valid.
-        ValueError: A number out of range.
-        TypeError: An argument of the wrong type.
+        ValueError: A number is out of range.
+        TypeError: An argument has the wrong type.
     """
     found = _find_settings(api_key=api_key, base_url=base_url, team_id=team_id, context=context)
     if found.key is None:

@@ -178,8 +178,8 @@ class Machine(Model, PodReference):
             internal_port: Port inside the pod, such as 8000.
 
         Raises:
-            TypeError: Not an integer.
-            ValueError: Not a port number.
+            TypeError: ``internal_port`` is not an integer.
+            ValueError: ``internal_port`` is not from 1 to 65535.
         """
         check_count("internal_port", internal_port, minimum=1, maximum=_MAX_PORT)
         exact = [m for m in self.prime_port_mapping if m.internal == str(internal_port)]
