@@ -19,7 +19,7 @@ MAX_DEPTH: Final = 40
 """Max levels of free-form objects and unknown fields."""
 
 _WHOLE_NUMBER: Final = re.compile(r"\s*[+-]?[0-9]{1,300}\s*", re.ASCII)
-"""Up to 300 digits, so that every match is also finite as a float."""
+"""Whole numbers of up to 300 digits, which are finite as floats."""
 
 
 class DecodeError(Exception):
@@ -29,9 +29,9 @@ class DecodeError(Exception):
         path: JSON path, such as ``data[3].gpuCount``; empty for the whole response.
         reason: The problem at that path.
         value: The value at that path.
-        row: The row with the problem; ``None`` for another part of the response, as are the next two.
-        row_id: The row's id, if it can be read.
-        index: Index of the row in the response, from 0.
+        row: The row with the problem; ``None`` if the problem is not in a row.
+        row_id: Id of that row, if it can be read.
+        index: Index of that row in the response, from 0.
     """
 
     def __init__(self, path: str, reason: str, value: object) -> None:

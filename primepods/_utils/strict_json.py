@@ -38,8 +38,8 @@ def dumps(value: Any) -> bytes:
     """Encode a value as compact JSON.
 
     Raises:
-        TypeError: A value that JSON cannot represent.
-        ValueError: NaN, an infinity, a cycle, an unpaired surrogate, or too deep nesting.
+        TypeError: JSON cannot represent the value.
+        ValueError: The value has NaN, an infinity, a cycle or an unpaired surrogate, or is nested too deeply.
     """
     try:
         return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
