@@ -13,25 +13,25 @@ from ..errors import RateLimitError
 
 _FIRST_PAUSE: Final = 1.0
 _MAX_PAUSE: Final = 60.0
-"""Seconds; for a 429 without ``Retry-After``."""
+"""Seconds of the first and of the longest pause after 429s without ``Retry-After``."""
 _PACE_WINDOW: Final = 5.0
 """Seconds over which sent requests are counted, to measure the rate before it is first limited."""
 _MIN_FIRST_RATE: Final = 1.0
 """Minimum of the first limit, in requests per second: two stray 429s must not stop all calls."""
 _FIRST_RATE_FACTOR: Final = 0.5
 _RATE_FACTOR: Final = 0.8
-"""Factors by which the rate falls when it is first limited, and at each later 429."""
+"""Factors by which the rate falls when it is first limited, and at later 429s."""
 _PAUSE_MEMORY: Final = 60.0
 """Seconds after a pause within which another 429 means that the rate is too high."""
 _RATE_INCREASE: Final = 0.1
 """Requests per second by which the rate grows in each window, if all requests succeed."""
 _MAX_RELATIVE_INCREASE: Final = 0.2
-"""Max fraction by which the rate grows with each response: for rates below one request per window."""
+"""Max fraction by which one response raises the rate; reached below one request per window."""
 _MIN_RATE: Final = 1 / 60
 _MAX_RATE: Final = 100.0
-"""Requests per second; above it the limit is lifted."""
+"""Requests per second: the lowest limit, and the rate above which there is no limit."""
 MAX_RETRY_AFTER: Final = 300.0
-"""Seconds; longer pauses are cut. This API documents no limit; others send the time of day, or an hour."""
+"""Max seconds of a pause. This API documents no limit; others send the time of day, or an hour."""
 
 
 class Pace:

@@ -18,7 +18,7 @@ from ..errors import ConfigError
 _KEEP_ALIVE: Final = 15.0
 """Seconds after which an idle connection is closed."""
 _NO_KEEP_ALIVE: Final = 1e-9
-"""Seconds; closes each connection after its request. With 0, aiohttp would keep idle connections forever."""
+"""The same for requests that need a new connection. With 0, aiohttp would keep idle connections forever."""
 SessionFactory: TypeAlias = Callable[[], aiohttp.ClientSession | Awaitable[aiohttp.ClientSession]]
 
 
