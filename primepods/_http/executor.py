@@ -162,8 +162,8 @@ class RequestExecutor:
     async def map(self, function: Callable[[T], Awaitable[R]], items: Sequence[T]) -> list[R]:
         """Return ``[await function(item) for item in items]``, where ``function`` makes calls.
 
-        At most as many calls run as the client may have requests in flight; waiting for a free slot counts
-        towards the deadline. The first exception cancels the rest and is raised unchanged.
+        Up to ``max_concurrency`` calls run at a time. The first exception cancels the other calls and is
+        raised unchanged.
         """
         return await map_bounded(function, items, self.settings.max_concurrency)
 
