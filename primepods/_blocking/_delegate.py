@@ -1,4 +1,4 @@
-"""Decorators that derive the methods of blocking classes from the asynchronous ones."""
+"""Base class of blocking classes, and decorators that derive their methods from asynchronous ones."""
 
 from __future__ import annotations
 
