@@ -1,4 +1,4 @@
-"""Decoders of responses about pods and disks."""
+"""Decoders of responses about pods and disks: a pod, a disk, its state, statuses, a deletion, a log."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def decode_disk(data: Any, disk_id: str) -> Disk:
 
 
 def decode_disk_users(data: Any, disk_id: str) -> Disk:
-    """Decode only the users of a disk from the response of ``GET /disks/{id}``."""
+    """Decode only what uses a disk from the response of ``GET /disks/{id}``, whatever else it holds."""
     row = as_object(data)
     return decode_disk({key: row[key] for key in ("id", "pods", "clusters") if key in row}, disk_id)
 
@@ -37,7 +37,7 @@ def _decode_item(data: Any, model: type[Item], item_id: str) -> Item:
     row = as_object(data)
     item = decode_object(row if row.get("id") is not None else {**row, "id": item_id}, model)
     if item.id != item_id:
-        # A cache or proxy may have mixed up responses: this is another pod or disk.
+        # A cache or proxy has mixed up responses: this is the state of another pod.
         raise wrong_type(repr(item_id), item.id).inside("id")
     return item
 
