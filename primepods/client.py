@@ -69,7 +69,7 @@ class AsyncClient:
             closed, the client has to search for the pod: ``force_close=True`` of the connector prevents that.
             Requests that your middlewares repeat are not counted as attempts.
         on_event: Function that is called with each :class:`~primepods.events.Event`, such as a request or the
-            start of a lease. See :mod:`primepods.events` for what it may do.
+            start of a lease. The module ``primepods.events`` says what it may do.
 
     Raises:
         ConfigError: There is no key, or a key, URL, file or variable cannot be used.
