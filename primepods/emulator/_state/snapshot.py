@@ -1,8 +1,8 @@
-"""Snapshots: an account as one JSON document.
+"""Snapshots of an account as JSON.
 
-Times are seconds relative to the moment of saving: on any clock, a restored fleet continues where it was.
-The document's top-level keys, such as ``born`` and ``buried``, belong to format 1, and stay when the code
-renames its attributes. The keys inside pods, history rows and ssh keys are the attributes of their classes.
+Times are relative to the moment of saving, so that a restored fleet continues where it was, on any clock. The
+keys inside pods, disks, history rows and ssh keys are attributes of their classes, so renaming an attribute
+breaks older snapshots. The top-level keys, such as ``born`` and ``buried``, are independent of attributes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Fields = dict[str, Any]
 
 
 def dump(account: Account) -> dict[str, object]:
-    """Return the whole account as JSON."""
+    """Return the account as JSON, without API keys."""
     with account.lock:
         now = account.catch_up()
         return {
@@ -54,7 +54,7 @@ def dump(account: Account) -> dict[str, object]:
 
 
 def config_of(saved: Mapping[str, object]) -> Fields:
-    """Return the saved settings as ``Emulator`` arguments; raises ``ValueError`` for an invalid snapshot."""
+    """Return the saved settings as arguments of ``Emulator``."""
     _check_format(saved)
     try:
         return attrs.asdict(EmulatorConfig(**cast("Fields", saved["nature"])))
@@ -63,10 +63,7 @@ def config_of(saved: Mapping[str, object]) -> Fields:
 
 
 def restore(account: Account, saved: Mapping[str, Any]) -> None:
-    """Replace the account's state by a snapshot, as if no time had passed since it was made.
-
-    Raises ``ValueError`` for an invalid snapshot, before anything is changed.
-    """
+    """Replace the account's state, as if no time had passed since the snapshot."""
     _check_format(saved)
     restored = Account(account.config, account.clock)
     now = account.clock.now()
@@ -112,7 +109,7 @@ def _dump_pod(record: PodRecord, now: float) -> Fields:
 
 
 def _load_pod(fields: Fields, now: float) -> PodRecord:
-    # Its times are ages of the pod: they are not shifted.
+    # Times of the timeline are ages of the pod, so they are not shifted.
     timeline = tuple(
         Step(step["at"], Stage(**step["stage"]), step["progress_to"]) for step in fields["timeline"]
     )
