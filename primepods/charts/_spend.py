@@ -36,7 +36,7 @@ _MAX_LIFETIME: Final = timedelta(days=3_660)
 def spend_per_day(records: Iterable[HistoryRecord]) -> dict[date, float]:
     """Return the amount billed on each day (UTC), from the first billed day to the last.
 
-    The amount of a record is spread evenly over its time: if a pod ran from 18:00 to 06:00, half of it
+    The amount of a record is spread evenly over its time: if a pod ran from 18:00 to 06:00, half of its cost
     counts on the second day. A record without a valid end counts on the day of its creation.
 
     Args:

@@ -49,9 +49,9 @@ class PodsView(Mapping[str, EmulatedPod]):
 class Emulator:
     """An emulator of the Prime Intellect pods API on a loopback socket, like moto for boto3.
 
-    ``with Emulator(...)`` starts a server thread, which blocking clients and other event loops can use;
-    ``async with Emulator(...)`` serves from the running loop. A stopped emulator keeps its state and its port
-    for the next start, like a restarted server.
+    ``with Emulator(...)`` serves from a new thread, for blocking clients and other event loops; ``async with
+    Emulator(...)`` serves from the running loop. A stopped emulator keeps its state and its port for the next
+    start, like a restarted server.
 
     Durations are in seconds of the emulator's clock unless stated otherwise; amounts of money are US dollars.
 
@@ -267,7 +267,7 @@ class Emulator:
         self.requests.clear()
 
     def snapshot(self) -> dict[str, object]:
-        """Return the state as JSON, without faults, requests and API keys.
+        """Return the state as a JSON object, without faults, requests and API keys.
 
         It contains the Jupyter passwords that clients have set.
         """
@@ -300,7 +300,7 @@ class Emulator:
         return self
 
     def stop(self) -> None:
-        """Stop the thread of ``start`` and abandon requests in flight; does nothing without one."""
+        """Stop the thread of ``start``, if it runs, and abandon requests in flight."""
         if self._host is not None:
             self._host.stop()
             self._host = None

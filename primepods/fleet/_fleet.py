@@ -129,7 +129,7 @@ class Fleet:
         """Add pods before their first change.
 
         Args:
-            pods: Pods, or ids. A pod also adds its data to a known id.
+            pods: Pods, or ids. A pod whose id is known updates the data.
 
         Returns:
             The ids that are new.
@@ -162,12 +162,14 @@ class Fleet:
         self._counts[condition_of(change.after)] += 1
         if change.after is None:
             self._gone[pod_id] = self._pods.pop(pod_id)
-            self._forget_oldest(now)
+            if len(self._gone) > _MAX_GONE:
+                oldest_id = next(iter(self._gone))
+                self._spent_by_forgotten += self._gone.pop(oldest_id).spent(now)
         self._add_sample(now)
         self.version += 1
 
     def __getitem__(self, pod_id: str) -> FleetPod:
-        """Return a pod, also if it is one of the newest 1,000 gone ones.
+        """Return a pod; the newest 1,000 gone ones are included.
 
         Raises:
             KeyError: No such pod.
@@ -226,11 +228,6 @@ class Fleet:
         """
         pods = [*self._pods.values(), *self._gone.values()]
         return heapq.nsmallest(len(pods) if most is None else most, pods, key=_rank)
-
-    def _forget_oldest(self, now: datetime) -> None:
-        while len(self._gone) > _MAX_GONE:
-            oldest_id = next(iter(self._gone))
-            self._spent_by_forgotten += self._gone.pop(oldest_id).spent(now)
 
     def _add_sample(self, now: datetime) -> None:
         sample = FleetSample(time=now, counts=self.counts)

@@ -37,7 +37,7 @@ async def follow(
         client: An open client.
         fleet: The fleet to update.
         pod_ids: Ids, or pods; ``None`` for the whole account.
-        wanted: Predicate of the account's pods to follow, without ``pod_ids``; a pod that matched once stays.
+        wanted: Predicate that selects pods of the whole account; a pod that matched once stays.
         interval: Seconds between two polls of a pod, at least 0.05.
         on_change: Callback for each change, after the fleet's update; its exceptions end the call.
 

@@ -21,7 +21,7 @@ class Condition(StrEnum):
     DELETING = "deleting"
     """DELETING or TERMINATED."""
     STOPPED = "stopped"
-    """STOPPED."""
+    """The pod is stopped."""
     READY = "ready"
     """ACTIVE and installed, with an address for every node."""
     GONE = "gone"

@@ -27,7 +27,7 @@ Bundle = dict[str, str]
 Draw = Callable[[Bundle], Awaitable[object] | object]
 
 _MIN_DRAW_INTERVAL: Final = 1.0
-"""Minimum seconds between two draws."""
+"""Seconds between two checks for changes to draw."""
 _MAX_DRAW_INTERVAL: Final = 10.0
 """Seconds after which the output is redrawn even without a change, since costs grow."""
 

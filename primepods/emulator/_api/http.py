@@ -41,7 +41,7 @@ class Response:
 
 
 class ResponseError(Exception):
-    """Refusal of a request, with the error response."""
+    """Raised to respond to a request at once, with an error or a redirect."""
 
     def __init__(self, response: Response) -> None:
         super().__init__(response.status)
@@ -108,7 +108,7 @@ def query_integer(
 def query_integer(
     request: Request, name: str, *, default: int | None, low: int = -MAX_INT64 - 1, high: int = MAX_INT64
 ) -> int | None:
-    """Return the integer value of a query key; refuse other values and values out of bounds."""
+    """Return the integer value of a query key, or ``default``; refuse any other value."""
     text = query_value(request, name)
     if text is None:
         return default

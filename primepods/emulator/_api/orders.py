@@ -66,7 +66,7 @@ _BODY = object_of(
 
 
 class Order:
-    """A create request of a pod. The constructor raises a 422 for an invalid body."""
+    """A request to create a pod. The constructor raises a 422 for an invalid body."""
 
     def __init__(self, request: Request) -> None:
         body = json_body(request, _BODY)

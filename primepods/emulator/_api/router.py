@@ -66,7 +66,7 @@ class Router:
 
 
 def _redirect(request: Request, path: str) -> Response:
-    """Return a 307 to another spelling of the path, on the same host, so that clients keep the key."""
+    """Return a 307 to ``path`` on the host of the request, since clients drop the key if the host changes."""
     target = f"{path}?{request.raw_query}" if request.raw_query else path
     location = f"http://{request.host}{target}" if request.host else target
     return detail(307, "Temporary Redirect", {"Location": location})

@@ -29,7 +29,7 @@ def check_loopback(host: str) -> None:
 def is_loopback_header(host: str) -> bool:
     """Return whether a ``Host`` header names the loopback; a missing header counts as loopback.
 
-    Protects against DNS rebinding: a web page can resolve its own name to 127.0.0.1 and so reach a local
+    This protects against DNS rebinding: a web page can let its name resolve to 127.0.0.1 to reach a local
     server, but the browser still sends that name.
     """
     if not host:

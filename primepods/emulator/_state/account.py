@@ -248,7 +248,7 @@ class Account:
             if lost_after is None:
                 self._schedule_termination(record, now + self.config.delete_seconds)
         self.catch_up()
-        return DELETING if self._is_listed(record) else TERMINATED
+        return DELETING if self.pods.get(record.id) is record else TERMINATED
 
     def catch_up(self) -> float:
         """Apply all changes that are due; return the current time."""
@@ -267,9 +267,6 @@ class Account:
 
     def _count_ordered(self, cloud_id: str) -> int:
         return sum(record.offer == cloud_id for record in self.existing())
-
-    def _is_listed(self, record: PodRecord) -> bool:
-        return self.pods.get(record.id) is record
 
     def _next_number(self) -> int:
         self.created_count += 1

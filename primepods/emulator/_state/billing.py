@@ -37,7 +37,7 @@ def _active_age(record: PodRecord) -> float:
 
 
 def cost(used_seconds: float, price_hr: float) -> float:
-    """Return the cost of ``used_seconds``, which are billed per started minute, and as at least one."""
+    """Return the cost of ``used_seconds``, rounded up to whole minutes, at least one."""
     return round(max(1, math.ceil(used_seconds / 60)) * price_hr / 60, 6)
 
 
@@ -46,10 +46,7 @@ def spent(records: Iterable[PodRecord], now: float) -> float:
 
 
 def used_up_at(spent_until: Callable[[float], float], funds: float, before: float, after: float) -> float:
-    """Return about when the cost began to exceed ``funds``.
-
-    At ``before`` it must not exceed them, and at ``after`` it must.
-    """
+    """Return the approximate time after ``before`` from which the cost exceeds ``funds``."""
     while after - before > _PRECISION:
         middle = (before + after) / 2
         if not before < middle < after:  # at late times, no float is between them

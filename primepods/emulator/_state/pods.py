@@ -148,7 +148,7 @@ class PodRecord:
 
 
 class PodOverrides(TypedDict, total=False):
-    """Values that ``Emulator.add_pod`` can set; most others are drawn from the seed."""
+    """Values that ``Emulator.add_pod`` can set. Missing ones are drawn from the seed, or have a default."""
 
     id: str
     provider: str

@@ -1,8 +1,7 @@
 """Snapshots of an account as JSON.
 
-Times are relative to the moment of saving, so that a restored fleet continues where it was, on any clock. The
-keys inside pods, disks, history rows and ssh keys are attributes of their classes, so renaming an attribute
-breaks older snapshots. The top-level keys, such as ``born`` and ``buried``, are independent of attributes.
+Times are relative to the moment of saving, so that a restored fleet continues where it was, on any clock.
+Most keys below the top level are names of attributes, so renaming an attribute breaks older snapshots.
 """
 
 from __future__ import annotations
