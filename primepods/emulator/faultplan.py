@@ -21,7 +21,7 @@ from .faults import Fault
 
 @attrs.frozen(kw_only=True)
 class Conditions:
-    """Conditions of a rule; see ``FaultPlan.add`` for the fields."""
+    """Conditions of a rule, as in ``FaultPlan.add``; ``start`` and ``end`` are times on the clock."""
 
     on: frozenset[str] | None
     path: str | None
@@ -51,7 +51,7 @@ def _names_pod(request: Request, pod_id: str) -> bool:
 
 @attrs.define(kw_only=True, eq=False)
 class Rule:
-    """A fault and its conditions. As a context manager, it is removed when the block ends."""
+    """A fault and its conditions. As a context manager, a rule is removed when the block ends."""
 
     number: int
     fault: Fault

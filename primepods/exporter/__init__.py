@@ -29,8 +29,8 @@ log: logging.Logger = logging.getLogger("primepods")
 _POD_LABELS = ("status", "gpu", "provider", "team", "leased")
 _DISK_LABELS = ("status", "provider", "team")
 _UP_TEXT = "Whether the last reading of this part of the account has succeeded."
-_LEASES_TEXT = "Leases of this machine whose process has ended."
-_EXPIRED_TEXT = "Pods whose names say that nobody needs them any more."
+_LEASES_TEXT = "Pods that killed processes of this machine have left."
+_EXPIRED_TEXT = "Pods whose names say that their max_hours are over."
 
 Values = Mapping[tuple[str, ...], float]
 

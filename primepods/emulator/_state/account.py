@@ -38,7 +38,6 @@ class AccountView:
 
     now: float
     pods: Mapping[str, PodRecord]
-    """In the order of the API's list."""
     history: History
 
 
@@ -170,11 +169,11 @@ class Account:
         return self.funds is not None and self.spent() > self.funds
 
     def balance(self) -> float:
-        """Return the balance of the wallet, which sinks even if the funds are unlimited."""
+        """Return the balance of the wallet, which decreases even if the funds are unlimited."""
         return round((_UNLIMITED if self.funds is None else self.funds) - self.spent(), 6)
 
     def bills(self) -> list[HistoryRow]:
-        """Return a row for each resource with a cost, latest end first. The end of existing ones is now."""
+        """Return a row for each resource with a cost, latest end first; existing resources end now."""
         now = self.catch_up()
         rows = [
             attrs.evolve(row, terminated=now) if row.terminated is None else row for row in self.history.rows
