@@ -28,7 +28,7 @@ class Request:
     faults: list[str] = attrs.field(factory=list[str])
     """Class names of the faults that affected it."""
     status: int | None = None
-    """Status of the response; ``None`` while in flight, or if the connection was closed before it."""
+    """Status of the response; ``None`` while in flight, or if the connection was closed without one."""
 
 
 @attrs.define(eq=False)

@@ -1,4 +1,4 @@
-"""Follow the pods of an account."""
+"""Keep a fleet up to date, from given pods or from an account."""
 
 from __future__ import annotations
 

@@ -48,8 +48,8 @@ class Listener:
         """Stop listening, abandon requests in flight, and close all connections."""
         if self._server is None or self._web_server is None:
             return
-        # asyncio leaks a connection that it accepts in a loop iteration before the server is closed in the
-        # same iteration. After a sleep, a task runs before connections are accepted, so `close` comes first.
+        # asyncio leaks a connection if it accepts it and then closes the server in one loop iteration.
+        # After a sleep, a task runs before connections are accepted, so `close` comes first.
         await asyncio.sleep(0.001)
         self._server.close()
         # Connections of earlier iterations get their `connection_made` in the next ones. Wait for it.
