@@ -1,7 +1,7 @@
 """Snapshots of an account as JSON.
 
 Times are relative to the moment of saving, so that a restored fleet continues where it was, on any clock.
-Most keys below the top level are names of attributes, so renaming an attribute breaks older snapshots.
+Most keys are names of attributes, so renaming an attribute breaks older snapshots.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def dump(account: Account) -> dict[str, object]:
         return {
             "format": FORMAT,
             "saved_at": timestamp(account.clock.epoch, now),
-            "nature": attrs.asdict(account.config),
+            "config": attrs.asdict(account.config),
             "funds": account.funds,
-            "born": account.created_count,
+            "created_count": account.created_count,
             "pods": [_dump_pod(record, now) for record in account.existing()],
-            "buried": [_dump_pod(record, now) for record in account.terminated],
+            "terminated": [_dump_pod(record, now) for record in account.terminated],
             "history": [_shift_times(attrs.asdict(row), _ROW_TIMES, -now) for row in account.history.rows],
             "ssh_keys": [
                 _shift_times(attrs.asdict(key), _KEY_TIMES, -now) for key in account.keys.by_id.values()
@@ -56,7 +56,7 @@ def config_of(saved: Mapping[str, object]) -> Fields:
     """Return the saved settings as arguments of ``Emulator``."""
     _check_format(saved)
     try:
-        return attrs.asdict(EmulatorConfig(**cast("Fields", saved["nature"])))
+        return attrs.asdict(EmulatorConfig(**cast("Fields", saved["config"])))
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged_error(error) from error
 
@@ -67,9 +67,9 @@ def restore(account: Account, saved: Mapping[str, Any]) -> None:
     restored = Account(account.config, account.clock)
     now = account.clock.now()
     try:
-        restored.created_count = int(saved["born"])
+        restored.created_count = int(saved["created_count"])
         restored.funds = saved["funds"]
-        restored.terminated.extend(_load_pod(fields, now) for fields in saved["buried"])
+        restored.terminated.extend(_load_pod(fields, now) for fields in saved["terminated"])
         restored.history.extend(
             HistoryRow(**_shift_times(fields, _ROW_TIMES, now)) for fields in saved["history"]
         )
