@@ -19,13 +19,13 @@ from ._schedule import PollSchedule
 from ._watched_pod import WatchedPod
 
 _WARNING_INTERVAL: Final = 60.0
-"""Min seconds between two warnings."""
+"""Min seconds between two warnings. Chosen."""
 
 log = logging.getLogger("primepods")
 
 
 class ThrottledWarnings:
-    """Throttled log warnings: at most one a minute for all subscribers, and one for a wait in a new pause.
+    """Log warnings: at most one per minute for all subscribers, and one more for a wait in a new pause.
 
     Args:
         clock: The clients' clock.
@@ -55,8 +55,8 @@ class ThrottledWarnings:
         """Warn that polling is paused, if it is.
 
         Args:
-            is_new_wait: Whether a wait has just begun: the first wait that begins in a pause logs a warning
-                even if the last warning is less than a minute old.
+            is_new_wait: Whether a wait has just begun. The first wait of a pause logs a warning even if the
+                last one is less than a minute old.
         """
         cause = self._pace.pause_cause
         if cause is None:
@@ -120,7 +120,7 @@ class PollerState:
         Args:
             work: Coroutine function that the task runs.
             pods: The pods whose waits an unexpected error ends.
-            on_end: Called when the task has ended, also if it was cancelled before its first step.
+            on_end: Called when the task has ended, even if it was cancelled before its first step.
         """
 
         def finish(job: asyncio.Task[None]) -> None:
@@ -140,13 +140,13 @@ class PollerState:
         job.add_done_callback(finish)
 
     def set_listeners_of(self, pods: Iterable[WatchedPod]) -> None:
-        """Send events of the current task to the listeners of all subscriptions to ``pods``."""
+        """Send the events of the current context to the listeners of all subscriptions to ``pods``."""
         if self.listener_count:
             subscriptions = dict.fromkeys(subscription for pod in pods for subscription in pod.subscriptions)
             set_listeners([subscription.listeners for subscription in subscriptions])
 
     def record_failure(self, error: Exception, *, pod_count: int) -> None:
-        """Log that a request for ``pod_count`` pods failed; pause if it was rate limited."""
+        """Log that a request for ``pod_count`` pods failed; after a 429, pause the poller."""
         if isinstance(error, RateLimitError):
             if self.pace.apply_rate_limit(error) and self.listener_count:
                 self._emit_pause_event()
@@ -155,7 +155,7 @@ class PollerState:
             self.warnings.warn_of_failure(error, pod_count=pod_count, total=len(self.pods))
 
     def _emit_pause_event(self) -> None:
-        """Emit an event to all listeners, since the pause affects the whole poller."""
+        # To all listeners, since the pause affects the whole poller.
         from ..events import PollingPaused
 
         context = contextvars.Context()
@@ -165,9 +165,9 @@ class PollerState:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Return whether ``error`` is a refusal: permanent, unless the response was a stray one.
+    """Return whether an error is not transient, and so may be a permanent refusal.
 
-    A response that cannot be parsed (a login page, another JSON shape) is not a refusal.
+    A response that cannot be parsed is not a refusal: a gateway's page, for example.
     """
     if isinstance(error, ProtocolError):
         return False
