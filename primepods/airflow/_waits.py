@@ -42,7 +42,6 @@ def check_before_deferral(client: Client, pod_id: str, until: Goal) -> PodEvent 
 
 
 def _terminated_event(client: Client, pod_id: str) -> PodEvent | None:
-    """Return a failure event if the history shows the pod as terminated."""
     try:
         record = find_in_history(client, pod_id)
     except PrimePodsError:
@@ -54,7 +53,6 @@ def _terminated_event(client: Client, pod_id: str) -> PodEvent | None:
 
 
 def change_logger(log: Any) -> Callable[[PodChange], None]:
-    """Return a callback that logs a pod's changes."""
 
     def log_change(change: PodChange) -> None:
         log.info("%s", change)

@@ -59,9 +59,8 @@ def should_try_next_spec(failures: list[errors.PrimePodsError]) -> bool:
     return (is_over_hourly_limit or isinstance(last, _NEXT_SPEC_ERRORS)) and len(refusals) < _MAX_KEY_REFUSALS
 
 
-def log_failover(error: errors.PrimePodsError, name: str, pod_id: str | None, left: int) -> None:
-    """Log why the next spec is tried, and how many specs are left; replace the remedy of the error first."""
-    replace_remedy_after_deletion(error, pod_id)
+def log_failover(error: errors.PrimePodsError, name: str, left: int) -> None:
+    """Log why the next spec is tried, and how many specs are left."""
     _log.debug("%s", error)
     reason = error.reason if isinstance(error, errors.PodFailedError) else str(error)
     if isinstance(error, errors.SoldOutError):

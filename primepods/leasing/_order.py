@@ -51,14 +51,9 @@ UNKNOWN: Final = {
 class PodOrder:
     """State of one order, with its cost, its file, and the messages at its end.
 
-    Args:
-        spec: The ordered pod, with its unique name.
-        clock: The client's clock.
-        file: The lease file, which need not be written yet.
-
     Attributes:
-        spec: The ordered pod.
-        file: The lease file.
+        spec: The pod to order, with its unique name.
+        file: The lease file, which need not be written yet.
         state: What is known about the pod.
         pod_id: The id in the response to the order, or of the pod that was found by name; ``None`` if it is
             unknown or another's.
@@ -91,12 +86,10 @@ class PodOrder:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the release is done."""
         return self.settled_at < math.inf
 
     @property
     def name(self) -> str:
-        """The pod's unique name."""
         return self.spec.name or ""
 
     @property

@@ -151,7 +151,6 @@ def _last_object(text: bytes) -> Any:
 
 
 def fingerprint(settings: Settings) -> str:
-    """Return a fingerprint of the settings' API key."""
     return hashlib.blake2b(settings.api_key.encode(), digest_size=8, person=b"primepods").hexdigest()
 
 
@@ -189,7 +188,6 @@ def this_process() -> dict[str, Any]:
 
 
 def as_time(seconds: float) -> datetime:
-    """Return seconds since the epoch as a ``datetime``."""
     return datetime.fromtimestamp(seconds, UTC)
 
 

@@ -60,9 +60,6 @@ class Rental(PodOrder):
         spec: The pod to order, with its unique name.
         options: The parameters of the lease.
         file: The lease file, which need not be written yet.
-
-    Attributes:
-        client: The client of the team that pays.
     """
 
     def __init__(self, client: TeamClient, spec: PodSpec, options: LeaseOptions, file: LeaseFile) -> None:

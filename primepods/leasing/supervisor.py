@@ -319,7 +319,8 @@ class LeaseSupervisor:
                 if self.release_error is not None:
                     # That pod may be running: do not rent another.
                     raise
-                log_failover(exc, rental.name, rental.pod_id, left)
+                replace_remedy_after_deletion(exc, rental.pod_id)
+                log_failover(exc, rental.name, left)
         rental = self.rentals[-1]
         self.is_ready = True
         rental.notify("LeaseReady")

@@ -52,7 +52,6 @@ class FetchedPage(Generic[T]):
         return self.to_page(tuple(items))
 
     def to_page(self, items: tuple[T, ...]) -> Page[T]:
-        """Return the page for users, with the given items."""
         return Page(total_count=self.total_count, offset=self.offset, limit=self.limit, data=items)
 
 
@@ -239,11 +238,9 @@ class RequestWindow(Generic[T]):
         return self._pending[0].task
 
     def discard_first(self) -> None:
-        """Drop the first request, which is done."""
         self._pending.popleft()
 
     def cancel(self) -> None:
-        """Cancel all requests."""
         for request in self._pending:
             request.task.cancel()
         self._pending.clear()

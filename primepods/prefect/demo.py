@@ -98,7 +98,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 async def _run(url: str, count: int) -> list[FlowRun]:
-    """Deploy the flow, run it, and print its progress."""
     async with PrefectClient(url) as client:
         with anyio.fail_after(_START_TIMEOUT):
             # The worker creates the pool.

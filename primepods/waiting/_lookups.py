@@ -40,7 +40,6 @@ class PodLookups:
         self._next_history_at = -math.inf
 
     def start_if_due(self, pod: WatchedPod) -> None:
-        """Start a lookup of a pod if one is due."""
         if pod.is_lookup_due(self._state.clock.time()):
             lookup = pod.lookup
             lookup.in_flight = True

@@ -27,10 +27,6 @@ log = logging.getLogger("primepods")
 class ThrottledWarnings:
     """Log warnings: at most one per minute for all subscribers, and one more for a wait in a new pause.
 
-    Args:
-        clock: The clients' clock.
-        pace: The rate limiter of the requests.
-
     Attributes:
         next_at: Earliest time of the next warning.
     """
@@ -42,7 +38,6 @@ class ThrottledWarnings:
         self._last_cause: RateLimitError | None = None
 
     def warn_of_failure(self, error: Exception, *, pod_count: int, total: int) -> None:
-        """Warn that a request for ``pod_count`` of ``total`` pods failed."""
         self._warn(
             "Still waiting, but a request for %d of %d pods failed: %s Logged at most once a minute.",
             pod_count,
@@ -82,14 +77,10 @@ class ThrottledWarnings:
 class PollerState:
     """State shared by the parts of a poller.
 
-    Args:
-        clock: The clients' clock.
-        pace: The rate limiter of the requests, shared with the clients' other calls.
-
     Attributes:
         clock: The clients' clock.
         schedule: The times at which pods are polled.
-        pace: The rate limiter of the requests.
+        pace: The rate limiter of the requests, shared with the clients' other calls.
         warnings: The log warnings.
         pods: All pods with a subscription.
         sequence_numbers: Counter of requests and subscriptions. A response counts only for subscriptions with

@@ -62,9 +62,6 @@ class PollSchedule:
     A pod with a request in flight misses a tick. It does not miss a first or extra poll: this is sent when
     the request has ended.
 
-    Args:
-        clock: The clients' clock.
-
     Attributes:
         changed: Set when a poll may be due earlier than before; also by the poller, without subscriptions.
     """

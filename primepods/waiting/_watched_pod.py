@@ -197,7 +197,6 @@ class WatchedPod:
         return min((subscription.interval for subscription in self.subscriptions), default=0.0)
 
     def end(self, error: Exception) -> None:
-        """End all its subscriptions with ``error``."""
         for subscription in self.subscriptions:
             subscription.end(error)
 

@@ -34,18 +34,7 @@ _MAX_REASON_LENGTH: Final = 500
 
 @attrs.define(kw_only=True, eq=False)
 class Wait:
-    """One call of ``pods.wait``.
-
-    Attributes:
-        connection: The client's connection to the shared poller.
-        pod_ids: The ids, already checked.
-        until: The condition.
-        timeout: Seconds.
-        interval: Seconds between two polls.
-        on_change: Callback for each change.
-        appear_grace: Seconds for a pod to appear.
-        install_grace: Seconds for a failed installation to recover.
-    """
+    """One call of ``pods.wait``, with its checked parameters; all times are in seconds."""
 
     connection: PollerConnection
     pod_ids: list[str]
@@ -99,7 +88,7 @@ class Wait:
         """Remove a pod that fulfils the condition; raise if it no longer can; otherwise it stays pending."""
         pod_id = pod.pod_id
         status = subscription.reported[pod_id]
-        in_grace = self._in_install_grace(pod, status)
+        in_grace = self._update_install_grace(pod, status)
         # These conditions are true for a failed installation, which may recover in the grace period.
         must_wait = in_grace and (self.until is settled or self.until is failed)
         if not must_wait and evaluate(self.until, status):
@@ -114,7 +103,7 @@ class Wait:
         elif is_over(status):
             raise _pod_failed_error(subscription, pod_id)
 
-    def _in_install_grace(self, pod: WatchedPod, status: PodStatus | None) -> bool:
+    def _update_install_grace(self, pod: WatchedPod, status: PodStatus | None) -> bool:
         """Record when the grace period of a failed installation ends; return whether it has not ended.
 
         It begins with the first response that shows the failure.
