@@ -169,7 +169,7 @@ class LeaseSupervisor:
 
     @property
     def is_stranded(self) -> bool:
-        """Whether the lease can do nothing, because its event loop has stopped; ask in another event loop."""
+        """Whether the lease can do nothing, because its event loop has stopped; ask in an event loop."""
         return self._loop is not asyncio.get_running_loop() and not self._loop.is_running()
 
     @property
@@ -191,7 +191,7 @@ class LeaseSupervisor:
             )
 
     def end(self) -> None:
-        """End the use, so that the release starts; call it in the event loop."""
+        """End the use, or give up if the lease is stranded; call it in an event loop."""
         if not self.is_open:
             return
         if self.is_stranded:
@@ -206,14 +206,14 @@ class LeaseSupervisor:
         self._changed.set()
 
     def interrupt(self) -> None:
-        """End the use, hurry the release, or give it up; call it in the event loop."""
+        """Do the next of the three steps in the module's docstring; call it in an event loop."""
         now, was_ending = self._clock.time(), self.is_ending
         self.end()
         if not self.is_open or self.is_stranded:
             return
         if not was_ending:
             if self.is_ready:
-                # A block that ends calls `end` first. So the block may still run.
+                # A block that ends calls `end` first. So this block may still run.
                 _log.warning("a lease was cancelled from outside: its pod is deleted, and its block ends")
                 self.on_pod_lost()
         elif now - self._interrupted_at >= _MIN_INTERRUPTION_INTERVAL:

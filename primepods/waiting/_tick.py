@@ -70,7 +70,7 @@ class Tick:
             pod.poll.in_flight = True
         self._has_success = False
         self._outage_decided = asyncio.Event()
-        """Set when a request has succeeded (no outage), or all batches have failed."""
+        """Set when a request has succeeded (no outage), or all batches were polled."""
         self._refusal_lock = asyncio.Lock()
         """Held by the search of a refused batch: refused batches are searched one after the other."""
         self._refused_batches = 0
@@ -82,10 +82,10 @@ class Tick:
         """Poll the pods in batches, as many as the limit allows, and search the batches that fail."""
         batches = self._batches()
         lone_pods = [pod for pod in self._pods if pod.poll.is_alone]
-        # `batches` lacks the pods in searches and the lone ones.
-        full_batches = self._split(self._pods) if self._searches or lone_pods else batches
+        # `batches` has neither the pods in searches nor the lone ones.
+        all_batches = self._split(self._pods) if self._searches or lone_pods else batches
         # Less than twice as many as without failures. Only searches of refused batches may exceed this limit.
-        max_requests = max(2 * len(full_batches) - 1, _MIN_REQUESTS)
+        max_requests = max(2 * len(all_batches) - 1, _MIN_REQUESTS)
         # Leave a request for each search. Lone pods beyond the limit are polled at a later tick.
         lone_pods = lone_pods[: max(0, max_requests - len(batches) - len(self._searches))]
         self._search_requests_left = max_requests - len(batches) - len(lone_pods)
