@@ -75,7 +75,7 @@ class RentingOperator(BaseOperator):
         )
 
     def _find_specs(self, client: Client, name: str) -> list[PodSpec]:
-        """Return what to order, in the order of preference."""
+        """Return the specs to order, in order of preference."""
         # Rendered templates are strings.
         limit = None if self.max_price is None else float(self.max_price)
         if self.spec is None:
@@ -104,7 +104,7 @@ def find_by_name(client: Client, name: str) -> list[Pod]:
     """Return the pods of a task, except those that are ending; log a warning about unreadable rows."""
 
     def is_of_task(pod: Pod) -> bool:
-        # A server may change the case, or add blanks.
+        # A server may change the case, or add blanks (imagined).
         wanted, found = name.casefold(), (pod.name or "").strip().casefold()
         # A lease or `max_hours` adds a suffix.
         has_name = found == wanted or found.startswith(f"{wanted}-")

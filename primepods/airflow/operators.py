@@ -354,7 +354,7 @@ class PrimeDeletePodOperator(_OnePodOperator):
                 pod_or_raise(self._wait(client, pod_id, "gone"))
 
     def _delete(self, client: Client, pod_id: str) -> bool:
-        """Delete the pod; return ``False`` if it has ended already, or is missing and may be."""
+        """Delete the pod; return ``False`` if there was none to delete."""
         try:
             state = client.pods.delete(pod_id)
         except NotFoundError:

@@ -29,7 +29,7 @@ class OrderState(Enum):
     SENT = auto()
     """The order was sent. If it is interrupted now, it is unknown whether there is a pod."""
     UNCERTAIN = auto()
-    """There is no conclusive response, and the list does not show a pod of the name."""
+    """There is no conclusive response, and the list does not show a pod with the name."""
     UNPROVEN = auto()
     """An id is known, but nothing has shown that pod's name: it is neither used nor deleted."""
     OURS = auto()

@@ -37,7 +37,7 @@ from .pods_api import (
 
 _log = logging.getLogger("primepods")
 
-# Min seconds between two warnings about an order's pods.
+# Min seconds between two warnings about failed requests of an order.
 _LOG_INTERVAL: Final = 60.0
 # Seconds to confirm that a pod is gone after an interruption, and between two polls until then.
 _HURRIED_TIMEOUT: Final = 10.0
@@ -90,7 +90,7 @@ class Rental(PodOrder):
         return cls(client, attrs.evolve(spec, name=name), options, LeaseFile.new(lease_folder(), record))
 
     async def resume(self, *, was_shown: bool) -> None:
-        """Take over the pod of a lease whose process has died; its time and cost count from its order.
+        """Take over the pod of a lease whose process has died. Time and cost count from the order.
 
         Args:
             was_shown: Whether the API has ever shown the pod. If not, it may still appear.
@@ -272,6 +272,7 @@ class Rental(PodOrder):
             return None
         ends_at = self._clock.time() + self._options.release_timeout
         if self.state is OrderState.SENT:
+            # The response, which has the id, was lost.
             found, _ = await find_named(self.client.listed, self.name, self._clock)
             self._note_others(found)
         try:

@@ -123,7 +123,7 @@ class SharedList:
         team_id = client.settings.team_id
         reading = self._readings.get(team_id)
         if reading is None or reading.get_loop() is not asyncio.get_running_loop():
-            # In an empty context, so that a cancel scope of this caller does not affect the others.
+            # An empty context: otherwise a cancel scope of this caller would cancel the reading.
             reading = asyncio.get_running_loop().create_task(
                 read_list(client.listed, client.settings.clock), context=empty_context()
             )
@@ -191,11 +191,11 @@ async def find_named(
     *,
     noun: str = "pod",
 ) -> tuple[list[N], str]:
-    """Search the list for pods, or disks, with a unique name, for :data:`LOOKUP_TIMEOUT` at most.
+    """Search the list for pods, or disks, with a name, for :data:`LOOKUP_TIMEOUT` at most.
 
     Args:
         list_pods: Returns a pager of the list.
-        name: The unique name.
+        name: The name.
         clock: The client's clock.
         is_enough: Returns whether the found pods end the search; by default, one pod does.
         noun: Noun for a row, for the phrase.

@@ -44,9 +44,9 @@ _EMPTY_CONFIRMATIONS: Final = 2
 _MAX_REREADS: Final = 3
 """Max repeated reads of a list of which rows are missing."""
 _MAX_PAGES_WITHOUT_PROGRESS: Final = 50
-"""Max consecutive pages without a new row, before any page has been read."""
+"""Max consecutive pages without a new row; the next number is added for every page of known rows."""
 _MAX_REVISITS_PER_PAGE: Final = 4
-"""Added to that maximum for every page read so far, because stepping back reads pages again."""
+"""Stepping back reads pages again, which brings no new rows."""
 
 
 def offset_pager(source: Source[T], page_size: int) -> AsyncPager[T]:

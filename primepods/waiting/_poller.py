@@ -71,7 +71,7 @@ class Poller:
     def add(self, subscription: Subscriber) -> None:
         """Start polling for ``subscription``: once promptly, then at the ticks of its interval."""
         state = self._state
-        # Responses to earlier requests, which have lower numbers, do not count for it.
+        # Responses to earlier requests, which have lower numbers, do not count for the subscription.
         subscription.sequence = next(state.sequence_numbers)
         self._subscriptions[subscription] = state.clock.time()
         if subscription.listeners is not None:
@@ -92,7 +92,7 @@ class Poller:
             self._task.add_done_callback(self._on_task_done)
 
     def remove_pod(self, subscription: Subscriber, pod: WatchedPod) -> None:
-        """Remove one of the subscription's pods; it is polled no longer, unless another one has it."""
+        """Remove one of the subscription's pods; without another subscription, it is no longer polled."""
         is_subscribed = pod.subscriptions.pop(subscription, None) is not None
         if is_subscribed and not pod.subscriptions:
             del self._state.pods[pod.pod_id]

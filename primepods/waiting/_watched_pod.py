@@ -113,9 +113,9 @@ class PollState(RequestState):
     """The status requests for a pod.
 
     Attributes:
-        sequence: Sequence number of the last one.
+        sequence: Sequence number of the last request.
         search: The search for the pods that make a batch fail, if this pod may be one of them.
-        is_alone: Whether it is polled alone, because it makes batches fail.
+        is_alone: Whether the pod is polled alone, because it makes batches fail.
     """
 
     sequence: int = -1
@@ -128,9 +128,9 @@ class LookupState(RequestState):
     """The GETs of a pod, and the reasons for the next one.
 
     Attributes:
-        due_at: Earliest time of the next one.
+        due_at: Earliest time of the next GET.
         lacks_address: Whether the status row has no address although the pod should have one.
-        pod: The pod as last fetched for its address.
+        pod: The last result of a GET for the address.
     """
 
     due_at: float = -math.inf
@@ -155,8 +155,8 @@ class WatchedPod:
         pod_id: Its id.
         row: The last status row, or one made from ``get`` if there was none; kept when the pod is gone.
         status: ``row`` with the address from ``get``, or ``get`` alone while rows are missing.
-        gone: Whether it existed and is confirmed gone.
-        never_found: Whether it was never seen, and is confirmed not to exist.
+        gone: Whether the pod has existed and is confirmed gone.
+        never_found: Whether the pod was never seen, and is confirmed not to exist.
         confirmed_at: Time of the last response that confirmed ``status``: a row, a GET while rows are
             missing, or a response without a row while ``status`` is ``None``.
         poll: Its status requests.
