@@ -58,7 +58,7 @@ class PrimePodsHook(BaseHook):
             return False, str(exc)
         return (
             True,
-            "The API answers." if count is None else f"The API responds: this account has {count} pods.",
+            "The API responds." if count is None else f"The API responds: this account has {count} pods.",
         )
 
     @classmethod

@@ -351,8 +351,7 @@ def _describe(lease: LeaseRecord | ListedPod) -> dict[str, Any]:
 
 def _record_of(row: ListedPod, records: list[LeaseRecord]) -> LeaseRecord | None:
     """Return the first record with the pod's id or unique name."""
-    named = (old for old in records if old.pod_id == row.id or is_same_name(old.name, row.name))
-    return next(named, None)
+    return next((old for old in records if old.pod_id == row.id or is_same_name(old.name, row.name)), None)
 
 
 def _listed_orphan(row: ListedPod) -> _Orphan:

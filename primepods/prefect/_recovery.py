@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ._worker import PrimePodWorker
 
 _MAX_MISSED_HEARTBEATS: Final = 10
-"""Missed heartbeats of a run after which its worker counts as dead. Chosen, like the numbers below."""
+"""Missed heartbeats of a run after which its worker counts as dead."""
 _CHECKS_PER_POD_LIST: Final = 10
 """Number of checks for one reading of the whole list of pods."""
 _PAGE_SIZE: Final = 200

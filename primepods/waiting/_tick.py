@@ -37,7 +37,7 @@ _MIN_SUSPECT_REQUESTS: Final = 2
 _MIN_REFUSAL_INTERVAL: Final = 5.0
 """Min interval, in seconds, from which the lifetime of a refusal is computed. Chosen."""
 _MAX_REFUSED_BATCHES: Final = 3
-"""Batches that a tick's searches give up as refused; then it searches no other refused batch. Chosen."""
+"""Refused batches whose searches give up, after which a tick searches no other refused batch. Chosen."""
 
 
 class Tick:
