@@ -265,7 +265,7 @@ class PrimeWaitPodOperator(_OnePodOperator):
         except AirflowException:
             # If the trigger has failed or timed out, Airflow names another method here.
             has_trigger_failed = next_method != self.execute_complete.__name__
-            if has_trigger_failed:  # `execute_complete` handles its own errors
+            if has_trigger_failed:  # otherwise, `execute_complete` has done this
                 self._delete_after_failure(context)
             raise
 

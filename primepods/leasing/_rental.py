@@ -314,6 +314,7 @@ class Rental(PodOrder):
         failures, resend_after = 0, _RESEND_AFTER
 
         def last_moment() -> float:
+            # Until the deletion is accepted and the release is hurried, only `ends_at` is a limit.
             return min(ends_at, max(self._accepted_at, self._hurried_at) + _HURRIED_TIMEOUT)
 
         while clock.time() < last_moment():

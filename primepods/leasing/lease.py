@@ -62,7 +62,7 @@ class LeasedPodView(PodReference):
     def spent(self) -> float:
         """Return the pod's cost since its order, at the highest price that was seen.
 
-        The bill may differ: the API has its own clock, and charges another price during provisioning. See
+        The bill may differ: the API has another clock, and charges another price during provisioning. See
         ``final_cost``.
         """
         return self._rental.spent

@@ -40,8 +40,8 @@ _MAX_RECORDS: Final = 1_000
 # Max difference in seconds between two clocks that agree.
 _CLOCK_TOLERANCE: Final = 60.0
 # Max difference in seconds between this machine's clock and two responses that agree.
-# A larger difference has two possible causes: a wrong clock of this machine, or a proxy that adds its own
-# wrong time to every response.
+# A larger difference has two possible causes: a wrong clock of this machine, or a proxy that adds a wrong
+# time to every response.
 _MAX_DIFFERENCE: Final = 4 * 3600.0
 _MAX_READINGS: Final = 3
 # Seconds after which an order that expires reads an unknown time again: one proxy of several may be wrong.
@@ -266,14 +266,14 @@ async def confirmed_time(pods: PodsAPI, server_clock: ServerClock, consequence: 
         PrimePodsError: The API cannot be read.
     """
     problem = "no usable Date, or no two that agree. Have"
-    # Differences from this machine's clock: its own, which is 0, and those of the responses.
+    # Differences from this machine's clock: 0 for the clock, then those of the responses.
     differences = [0.0]
     for reading in range(_MAX_READINGS):
         if reading > 0:
             try:
                 await pods.page(limit=1)
             except PrimePodsError:
-                # An error response has a Date, too.
+                # Even an error response has a Date.
                 if server_clock.now() is None:
                     raise
         now = server_clock.now()

@@ -45,7 +45,7 @@ from .sweep import OrphanedPod, SkippedLease, Sweep
 
 # All chosen, in seconds. Time after an order in which its pod may appear, even after a 404 or an empty list.
 _APPEARS_WITHIN: Final = 600.0
-# Time after a pod's expiry in which its own lease may still be deleting it.
+# Time after a pod's expiry in which its lease may still be deleting it.
 _EXPIRED_MARGIN: Final = 900.0
 # Time to confirm that a pod is gone.
 _RELEASE_TIMEOUT: Final = 600.0
@@ -109,8 +109,8 @@ class Sweeper:
         except PrimePodsError:
             if self.expired or self.older_than is not None:
                 raise
-        # Read the files again: a listed pod may have been ordered after the first reading. That reading is
-        # needed, too: a lease that has ended since has no file, but the list may show its pod.
+        # A listed pod may have been ordered after the first reading: read the files again. Use both readings:
+        # a lease that has ended since has no file now, but the list may show its pod.
         records = await asyncio.to_thread(self._read_files)
         recorded = [*before.values(), *records.values()]
         outcomes: dict[str, PrimePodsError | None] = {}

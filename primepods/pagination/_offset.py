@@ -10,11 +10,11 @@ to be stable, except that a record of the history moves when its pod ends. A row
 the reader compares the number of rows with the server's count, and reads the list again if rows are missing.
 It cannot notice a missed row if a known row is deleted in the same read.
 
-The last page, which is short or empty, shows how many responses must agree before the list ends there:
+A page that is short or empty may be the last. How many responses must agree on that depends on the counts:
 
-- neither its count nor an earlier one is higher than its end: one (for an empty list, two);
-- an earlier count was higher: three in a row;
-- its own count is higher: three, and then the list is an error.
+- neither the count of this page nor an earlier one is higher than its end: one (for an empty list, two);
+- only an earlier count was higher: three in a row;
+- the count of this page is higher: three, and then the list is an error.
 
 If fewer rows are known than were counted, the list is then read again, at most three times, until a read
 finds nothing new.

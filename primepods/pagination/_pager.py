@@ -26,7 +26,7 @@ class AsyncPager(Generic[T]):
     :class:`Page` objects. The first page is requested when the first item is wanted. From the second page on,
     pages are requested ahead.
 
-    *An iteration that ends normally is complete*, according to the API's own count. Every item that exists
+    *An iteration that ends normally is complete*, according to the API's count. Every item that exists
     from the first request to the last is yielded exactly once, whatever is created or deleted meanwhile.
     Items that are created or deleted during the iteration may or may not appear. This assumes that the other
     items keep their order. Availability lists are read by page number: an item that moves to another page

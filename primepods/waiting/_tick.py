@@ -109,7 +109,7 @@ class Tick:
     def _batches(self) -> list[list[WatchedPod]]:
         """Return batches of the pods that are neither in a search nor polled alone."""
         pods = [pod for pod in self._pods if not (pod.poll.search or pod.poll.is_alone)]
-        # Refused pods go into batches of their own: the others would be refused with them.
+        # Refused pods go into separate batches: the others would be refused with them.
         refused = [pod for pod in pods if pod.poll.refused_since is not None]
         others = [pod for pod in pods if pod.poll.refused_since is None]
         return self._split(refused) + self._split(others)
