@@ -70,9 +70,8 @@ class AsyncPager(Generic[T]):
         For callers that can use a part of the list; ``[item async for item in pager]`` raises instead.
 
         Returns:
-            The items, and the error; ``None`` if the items are complete. With a
-            :class:`~primepods.ProtocolError`, they are all readable items; with another error, they are the
-            items of the earlier pages.
+            The items that could be read, and the error; ``None`` if the items are complete. An unreadable row
+            does not hide the items after it.
         """
         return await self._collect(self._open_reader())
 
@@ -102,7 +101,7 @@ class AsyncPager(Generic[T]):
             async for page in pages:
                 items += page.data
         except PrimePodsError as exc:
-            # Drop its frames: this one would make a reference cycle with it.
+            # Drop the frames of the error: this frame would make a reference cycle with it.
             return items, exc.with_traceback(None)
         finally:
             await pages.aclose()
@@ -171,7 +170,7 @@ class _PageIterator(Generic[T]):
                     # The iteration has ended: the next turn of the loop raises.
                     await self._window.aclose()
                 else:
-                    # Unlike `await step`, cancelling this does not cancel the request.
+                    # If this is cancelled, the request is not. With `await step`, it would be.
                     await asyncio.wait([step])
         finally:
             # The frames of a raised exception must not keep the iterator and its requests alive.

@@ -47,7 +47,7 @@ class Wait:
     _grace_ends: dict[str, float] = attrs.field(factory=dict[str, float], init=False)
 
     async def run(self) -> PodStatuses:
-        """Wait until the condition has held for every pod."""
+        """Wait until the condition has been true once for every pod."""
         check_until(self.until)
         if not self.pod_ids:
             return PodStatuses({})
