@@ -30,7 +30,7 @@ _portals: Final[dict[LeaseSupervisor, Portal]] = {}
 
 
 class LeasedPod(LeasedPodView, Remote):
-    """A leased pod, as ``with pods.lease(…)`` gives it: ready, and deleted at the end of the block.
+    """The pod of a lease, ready in the block of ``with pods.lease(…)`` and deleted at its end.
 
     It has the methods of a :class:`Remote`, such as ``run`` and ``upload``. When a budget ends the lease,
     they raise :class:`~primepods.BudgetExceededError`.
