@@ -28,7 +28,7 @@ class OfferSearch:
         gpu_count: Total number of GPUs; ``None`` for any number.
         max_price: The highest price per hour.
         spot: Whether spot machines fit.
-        provider: The only provider that fits, in lower case.
+        provider: The only provider that fits, in lower case; ``None`` for any.
         exclude_providers: Providers that do not fit, in lower case.
         unavailable: Whether offers that cannot be rented now fit.
         filters: The API's filter parameters.

@@ -75,11 +75,11 @@ async def fetch_page(
         key: Returns the identity of an item.
         ends_at: Time to give up, by the client's clock; by default after the deadline.
         on_body: Called with the whole response, before its rows are decoded.
-        of_names: Returns the item for the id and the name of a row of which nothing else can be read.
+        of_names: Returns the item for an unreadable row, from its id and name.
         keys: Keys of the rows and the count in the response; see :func:`decode_page`.
 
     Returns:
-        The page with all its rows; in place of an unreadable row, its error.
+        The page with all its rows; in place of an unreadable row, its error, or the item of ``of_names``.
     """
 
     def decode(data: Any) -> tuple[Page[T], list[DecodeError]]:
@@ -124,7 +124,7 @@ def list_pager(
         page_size: Rows per request, from 1 to 1,000.
         name: See :func:`page_source`.
         key: Returns the identity of an item.
-        route: The path without an id in it, if it has one.
+        route: The path with ``{id}`` in place of an id, if it contains one.
         of_names: See :func:`fetch_page`.
     """
     check_count("page_size", page_size, minimum=1, maximum=MAX_LIMIT)
@@ -139,6 +139,6 @@ def list_pager(
 
 
 def listed_pods(executor: RequestExecutor) -> AsyncPager[ListedPod]:
-    """Return a pager of all pods, including rows of which only id and name can be read."""
+    """Return a pager of all pods; one with an unreadable row has only id and name."""
     model = cast("type[ListedPod]", Pod)
     return list_pager(executor, f"{PODS}/", model, MAX_LIMIT, name="pods.list", of_names=BareRow)

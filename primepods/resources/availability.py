@@ -168,7 +168,7 @@ class AsyncAvailability:
 
         Compares :attr:`~primepods.Offer.price_hr`, whatever its currency. Excludes offers without a price (0
         means none) and prepaid offers (``prepaid_time``). Unreadable offers are skipped and logged (WARNING);
-        if none can be read, raises ``ProtocolError``.
+        ``ProtocolError`` is raised if none of the machines, or none of the clusters, can be read.
 
         Args:
             gpu_type: A common name (``"H100"``, ``"RTX 4090"``, ``"A100 80GB"``, in any case), the API's name
@@ -249,10 +249,10 @@ class AsyncAvailability:
             data_center_id: An offer's ``data_center``.
             cloud_id: An offer's ``cloud_id``.
             disks: Only offers to which these disks (ids) can be attached.
-            wait: Seconds to poll until an offer fits.
+            wait: Seconds to poll until an offer fits; by default, one try.
 
         Raises:
-            SoldOutError: No offer fits; the message names the request and the alternatives.
+            SoldOutError: No offer fits; the message names the criteria and the alternatives.
             ValueError: The API lists no such GPU (the message suggests names), or an argument is invalid.
         """
         search = _make_search(
@@ -357,7 +357,7 @@ class AsyncAvailability:
 
 
 async def _collect_readable(pager: AsyncPager[Offer]) -> list[Offer]:
-    """Return all readable offers; log that others are missing, or raise the error if none is readable."""
+    """Return the readable offers; log an error of others, or raise it if none is readable."""
     offers, error = await pager.collect()
     if error is not None:
         if not offers or not isinstance(error, ProtocolError):
@@ -414,7 +414,7 @@ def _filters(
 
 
 def _offer_key(offer: Offer) -> str:
-    """Return the identity of an offer: all fields that an order names, and the price."""
+    """Return the identity of an offer; its id may not be unique."""
     machine = (offer.cloud_id, offer.provider, offer.gpu_type, offer.gpu_count, offer.socket)
     place = (offer.data_center, offer.country, offer.security)
     return repr((machine, place, offer.is_spot, offer.prepaid_time, offer.price_hr))

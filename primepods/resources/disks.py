@@ -81,7 +81,8 @@ class AsyncDisks:
     async def create(self, spec: DiskSpec) -> Disk:
         """Order a disk: ``POST /api/v1/disks/``. It is billed until you delete it.
 
-        Never sent twice: if the response is lost, the disk is looked up by its name.
+        The order is never sent twice if the API may have carried it out: if the response is lost, the disk is
+        looked up by its name.
 
         Args:
             spec: The order.
@@ -100,7 +101,7 @@ class AsyncDisks:
         sender = OrderSender(team._executor, team._listed, team._get, Order[Disk].choose)
         disk, *others = await sender.send(order, request)
         if others:
-            raise repeated_error(order, [each.id for each in (disk, *others)]) from order.error
+            raise repeated_error(order, [disk.id, *(other.id for other in others)]) from order.error
         return disk
 
     @operation("disks.rename")
@@ -123,14 +124,15 @@ class AsyncDisks:
     async def delete(self, disk_id: str | Disk, *, missing_ok: bool = False) -> PodState:
         """Delete a disk: ``DELETE /api/v1/disks/{id}``. All data on it is lost.
 
-        Returns only if a response proves the deletion: DELETING, or TERMINATED for a disk that is gone.
+        Returns only on proof: DELETING, or TERMINATED for a disk that is gone.
 
         Args:
             disk_id: The disk's id, or the disk.
             missing_ok: Whether a disk that does not exist counts as deleted.
 
         Raises:
-            ConflictError: It is attached to a pod or a cluster: nothing was sent, or the API refused it.
+            ConflictError: The disk is attached to a pod or a cluster. DELETE was not sent, or the API refused
+                it.
             NotFoundError: No such disk, without ``missing_ok``.
             ProtocolError: The responses do not prove the deletion.
         """
@@ -161,7 +163,7 @@ class AsyncDisks:
             interval: Seconds between two requests, at least 0.05.
 
         Raises:
-            WaitTimeoutError: The time ran out. The disk still exists, and is billed.
+            WaitTimeoutError: The time ran out. The disk may exist, and be billed.
             WaitError: The disk has failed, was stopped, or is being deleted.
             NotFoundError: The API has not shown the disk for a minute.
         """
@@ -223,7 +225,7 @@ class AsyncDisks:
     async def _check_unused(self, disk: Disk) -> None:
         """Check that no pod that still exists, and no cluster, uses a disk.
 
-        What the API does with a disk in use is not documented, and its data could not be restored.
+        It is not documented what the API does with a disk in use, and lost data cannot be restored.
 
         Raises:
             ConflictError: It is in use.
