@@ -17,7 +17,7 @@ from .results import UploadSize
 
 _PACKED_TYPES: Final = {tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE}
 OWNER_MODES: Final = 0o700
-"""Permissions that the owner of every folder gets, so that it can be filled and renamed."""
+"""Permissions of the owner that are added to every folder, so that it can be filled and renamed."""
 
 
 @attrs.define
@@ -25,7 +25,7 @@ class Progress:
     """Progress of a copy, counted in the copying thread and read in the event loop.
 
     Attributes:
-        done: Bytes of file content read so far.
+        done: Bytes of file content copied so far.
     """
 
     done: int = 0
@@ -113,7 +113,7 @@ def _checked_member(member: tarfile.TarInfo | None, path: Path) -> tarfile.TarIn
 
 
 class _ShorterError(Exception):
-    """A file ended before its stated size."""
+    """A file ended before its size."""
 
 
 class _CountingFile:
@@ -132,5 +132,5 @@ class _CountingFile:
 
 
 def _clear_members(archive: Any) -> None:
-    """Clear an archive's list of its members, which grows with each member."""
+    # `tarfile` adds every member to a list, which would grow with the folder.
     archive.members.clear()

@@ -90,11 +90,7 @@ class Command:
         )
 
     def check(self, result: CommandResult, login: Login) -> None:
-        """Raise an error for a nonzero exit code.
-
-        Raises:
-            CommandError: The exit code is not 0.
-        """
+        """Raise :class:`CommandError` if the exit code is not 0."""
         if result.exit_code:
             raise CommandError(
                 f"{self._shown} on pod {login.label} ended with exit code {result.exit_code}."
@@ -143,7 +139,7 @@ class _Output:
 
     @contextmanager
     def echoing(self) -> Generator[None]:
-        """Write to this process's own stream in the block, if the output is not captured."""
+        """Write output to this process's own stream in the block, unless it is captured."""
         if not self._is_echoed:
             yield
             return

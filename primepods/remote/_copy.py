@@ -53,7 +53,6 @@ class _Copy:
         write: Callable[[BinaryIO], object],
         read_output: ReadOutput | None = None,
     ) -> None:
-        """Run the script until it ends or the connection is lost; report progress meanwhile."""
         sinks: dict[Stream, Sink] = {"stderr": self._add_stderr}
         if session.raw_stdout is None:
             sinks["stdout"] = drop
@@ -146,7 +145,7 @@ class Download(_Copy):
         check_target(self._target)
         self._is_target_folder = os.fspath(local).endswith(("/", os.sep)) or self._target.is_dir()
         self._folder: Path | None = None
-        """The temporary folder, from the first byte of the archive on."""
+        """The temporary folder, once the archive has begun."""
         self._is_source_folder = False
         self._is_cut_short = False
         self._left_out = LeftOut()

@@ -103,7 +103,7 @@ class Echo:
             self._writer = BackgroundWriter(file.fileno(), file.flush)
 
     async def __call__(self, piece: bytes) -> None:
-        """Write a piece, and return when it is written."""
+        """Write a piece; return when it is written."""
         if self._writer is None:
             self._write_to_memory(piece)
             return
@@ -113,7 +113,7 @@ class Echo:
         await written
 
     def close(self) -> None:
-        """End the thread that writes."""
+        """End the thread once all is written."""
         if self._writer is not None:
             self._writer.close()
 

@@ -1,8 +1,7 @@
 """Pods as hosts of ssh: a file of our own, which ``~/.ssh/config`` includes.
 
 Our file has a comment with the data of each pod, and the ``Host`` blocks made from these comments. Only
-``install_hosts`` creates it. The functions read and write files, and block, except for ``note_hosts`` with
-``in_thread``.
+``install_hosts`` creates it. Functions that read or write files block; ``note_hosts`` can do so in a thread.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from ..ssh import SSHTarget
 from .options import ensure_known_hosts, host_key_settings, machine_name
 
 _LOCK_ATTEMPTS: Final = 500
-"""Ten seconds."""
+"""Attempts of 20 ms: ten seconds."""
 _SPECIAL_IN_INCLUDE: Final = re.compile(r"[\"\\%$*?\[\]\x00-\x1f]")
 _HEADER: Final = "# Made by primepods: changes are lost. Remove it with `primepods ssh-config --uninstall`.\n"
 _CREATED: Final = "# The file config was made by primepods.\n"
@@ -68,7 +67,7 @@ class HostEntry:
         """Return the entry of a comment in our file.
 
         Raises:
-            ValueError: The line is not an entry. Also raises TypeError.
+            ValueError, TypeError: The line is not an entry.
         """
         pod_id, name, nodes = json.loads(line.removeprefix(_DATA))
         return cls(pod_id, name, tuple(None if node is None else SSHTarget(*node) for node in nodes))
@@ -101,9 +100,10 @@ def hosts_file() -> Path:
 
 
 def choose_aliases(entries: Iterable[HostEntry]) -> dict[str, list[tuple[str, ...]]]:
-    """Return the aliases of each pod's nodes: the name, or the id if other pods have that; the id's prefix.
+    """Return the aliases of each pod's nodes: from its name, or else its id; and from the id's prefix.
 
-    The name and the prefix are left out if another pod has the same alias; so are pods without a valid alias.
+    A name or a prefix is not used if it is invalid, or another pod has the same alias. A pod without a valid
+    alias is left out.
     """
     groups = {
         entry.pod_id: [entry.aliases(text) for text in (entry.name, entry.pod_id, entry.pod_id[:_SHORT_ID])]
@@ -123,7 +123,7 @@ def choose_aliases(entries: Iterable[HostEntry]) -> dict[str, list[tuple[str, ..
 
 
 def config_blocks(entries: Iterable[HostEntry]) -> str:
-    """Return ``Host`` blocks: one for each node that has an address, with the host keys that `exec` knows.
+    """Return a ``Host`` block for each node with an address; ssh then uses the host keys of `primepods exec`.
 
     Raises:
         ConfigError: The host keys cannot be stored.
@@ -141,7 +141,7 @@ def config_blocks(entries: Iterable[HostEntry]) -> str:
 
 
 def install_hosts(entries: Iterable[HostEntry]) -> None:
-    """Replace our file by one for these pods, and add the ``Include`` line.
+    """Replace our file with one for these pods, and add the ``Include`` line.
 
     Raises:
         ConfigError: A file cannot be written, or ssh cannot include its path.
@@ -184,12 +184,12 @@ def uninstall_hosts() -> None:
 def note_hosts(
     added: Iterable[HostEntry] = (), removed: Iterable[str] = (), *, in_thread: bool = False
 ) -> None:
-    """Update the pods in our file, if it exists, in the order of the calls; errors are logged.
+    """Update the pods in our file, if it exists; log errors. Changes apply in the order of the calls.
 
     Args:
         added: Pods that are ready.
         removed: Ids of pods that are gone.
-        in_thread: Whether to return at once, so that an event loop does not wait for the lock.
+        in_thread: Whether to write in a thread, so that an event loop does not wait for the lock.
     """
     try:
         if not hosts_file().exists():
@@ -229,7 +229,7 @@ def find_host_alias(pod_id: str, node: int) -> str | None:
     """Return the alias of a node in our file; ``None`` if it has none.
 
     Raises:
-        OSError: The file cannot be read. Also raises UnicodeDecodeError.
+        OSError, UnicodeDecodeError: The file cannot be read.
         ConfigError: There is no home directory.
     """
     aliases = choose_aliases(_parse(hosts_file().read_text(encoding="utf-8")).values())

@@ -25,13 +25,11 @@ _STDERR_UNIT: Final = 1 << 48
 
 
 def split_offset(offset: int) -> dict[Stream, int]:
-    """Return the position in each stream."""
     stderr, stdout = divmod(offset, _STDERR_UNIT)
     return {"stdout": stdout, "stderr": stderr}
 
 
 def _join_offset(positions: dict[Stream, int]) -> int:
-    """Return the offset for a position in each stream."""
     return positions["stdout"] + positions["stderr"] * _STDERR_UNIT
 
 
@@ -45,8 +43,8 @@ class JobReader:
         connection: Makes the connections.
         positions: Position of the next byte, by stream.
         tail: Number of last bytes of each stream to read once the job has ended; ``None`` to read everything
-            from ``positions`` as it arrives. ``None`` from when the positions are known.
-        state: The job's state, once all has been read.
+            from ``positions`` as it arrives. Set to ``None`` once the positions are known.
+        state: The job's state, once all output has been read.
     """
 
     pod_id: str
@@ -57,7 +55,7 @@ class JobReader:
     state: JobState | None = attrs.field(default=None, init=False)
     _session: Session | None = attrs.field(default=None, init=False)
     _buffer: bytes = attrs.field(default=b"", init=False)
-    """Incomplete header line."""
+    """An incomplete header line."""
     _frame: tuple[Stream, int] = attrs.field(default=("stdout", 0), init=False)
     """Stream of the current frame, and the number of its bytes still to read."""
     _printed: str = attrs.field(default="", init=False)
@@ -139,7 +137,7 @@ class JobReader:
     def _read_header(self, line: bytes) -> None:
         header = _HEADER.fullmatch(line)
         if header is None:
-            # A state of this job or, if it does not exist, of each job. Keep at most 1 MiB.
+            # The state of this job, or the states of all jobs if it does not exist. Keep at most 1 MiB.
             self._printed = f"{self._printed}{line[:_MAX_HEADER].decode(errors='replace')}\n"[-(1 << 20) :]
             return
         stream: Stream = "stdout" if header[1] == b"stdout" else "stderr"
@@ -166,10 +164,7 @@ class JobLines:
         self._has_ended = False
 
     async def read(self) -> list[OutputLine]:
-        """Return the lines that arrived since the last call, at least one; an empty list at the job's end.
-
-        A cancelled call can be repeated.
-        """
+        """Wait for lines; return an empty list at the job's end. A cancelled call can be repeated."""
         lines: list[OutputLine] = []
         while not lines and not self._has_ended:
             pieces = await self._reader.read()
@@ -193,7 +188,6 @@ class JobLines:
 
 
 def missing_job_error(pod_id: str, name: str, others: list[str]) -> JobError:
-    """Return the error for a job that the pod does not have."""
     names = ", ".join(sorted(others)[:_MAX_NAMED])
     there = f"It has: {names}." if others else "It has none."
     if len(others) > _MAX_NAMED:

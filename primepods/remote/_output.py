@@ -11,7 +11,6 @@ _MAX_DIGITS: Final = 3
 _MAX_LINE: Final = 65_536
 # A trailing carriage return may be the first half of CRLF, so it does not end a line yet.
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r(?!\Z)")
-"""A carriage return at the end of what has come may be the first half of a line end."""
 
 
 class MarkedOutput:
@@ -37,7 +36,7 @@ class MarkedOutput:
         return "" if self.is_ready else self._buffer.decode(errors="replace")
 
     def feed(self, data: bytes) -> bytes:
-        """Parse a chunk; return the command's output, but keep back an end that may begin a mark."""
+        """Parse a chunk; return the command's output, without a last part that may begin a mark."""
         if self.exit_code is not None:
             return b""
         self._buffer += data
@@ -87,7 +86,7 @@ class Lines:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[tuple[str, int]]:
-        """Return the complete lines; a carriage return ends one, too. Cut a line without an end at 64 KiB."""
+        """Return the complete lines, which end with LF, CRLF or CR; split lines of more than 64 KiB."""
         self._rest += data
         lines: list[tuple[str, int]] = []
         start = 0
@@ -134,7 +133,6 @@ class Tail:
         return self._total > self._limit
 
     def add(self, data: bytes) -> None:
-        """Add a chunk."""
         self._kept += data
         self._total += len(data)
         if len(self._kept) > 2 * self._limit:

@@ -25,11 +25,11 @@ from ..remote import Stream
 
 _VERSION: Final = 1
 _CLAIM_ATTEMPTS: Final = 100
-"""Ten seconds: on a busy machine, a process that only looks at the state may share the lock for that long."""
+"""Ten seconds: on a busy machine, readers of the state may hold a shared lock for that long."""
 _IN_JSON: Final[dict[Any, Any]] = {float: int, tuple: list}
-"""Types in a file, beside those of Python."""
+"""JSON types that a field of a Python type may also have."""
 _ABANDONED: Final = 130
-"""Exit code of a run that no process may take over: that of an interruption."""
+"""Exit code of an abandoned run: that of an interruption."""
 
 
 @attrs.frozen(kw_only=True)
@@ -49,23 +49,23 @@ class RunRecord:
         exclude_from: Files with git's patterns of files not to upload.
         downloads: Paths on the pod, each with its local target.
         keep: Whether to leave the pod running.
-        keep_on_failed_download: Whether to leave it running if a download fails.
+        keep_on_failed_download: Whether to leave the pod running if a download fails.
         reconnect: Seconds to try to connect again after a loss.
         restarts: Max number of restarts on another pod, if a pod is lost.
         is_detached: Whether the output goes to files.
         began_at: When it began, in seconds since the epoch.
-        pid: The process that holds its lock, or the last one that did.
+        pid: The process that holds the run's lock, or held it last.
         host: Host of that process; see ``this_host``.
         restart: The number of the current restart.
-        lease_file: The file of its lease, from before the order.
+        lease_file: Name of the lease's file, which is written before the order.
         pod_id: Its pod.
         leased_at: When the pod was ordered; ``None`` while there is none.
         price_hr: The pod's price per hour.
         job: Name of its job on the pod, once that has been confirmed.
-        nodes: The highest number of nodes that a pod of it had.
+        nodes: Highest number of nodes of its pods.
         offsets: Sizes of the files of output when the job began; see :meth:`Run.sizes`.
         spent: Cost of its earlier pods.
-        result: Its exit code, once all is done but the deletion of the pod.
+        result: Its exit code, once only the deletion of the pod is left.
         is_stopping: Whether a stop was requested.
         exit_code: Its exit code, once it has ended.
         ended_at: When it ended.
@@ -127,7 +127,7 @@ class Run:
 
     @classmethod
     def create(cls, record: RunRecord) -> Run:
-        """Return a new run, whose lock this process holds.
+        """Create a run, and lock it for this process.
 
         Raises:
             ConfigError: The folder cannot be written.
@@ -151,8 +151,8 @@ class Run:
         """Return the run of a folder.
 
         Raises:
-            OSError: It cannot be read.
-            ValueError: It is not a run's.
+            OSError: The record cannot be read.
+            ValueError: The record is invalid.
         """
         file = path / "run.json"
         text = file.read_bytes()
@@ -195,14 +195,14 @@ class Run:
         return False
 
     def _is_held(self) -> bool:
-        """Return whether a process holds the lock, and does not only look at the state."""
+        """Return whether a process holds the exclusive lock; readers of the state share the lock."""
         lock = lock_file(self.path / "lock", is_shared=True)
         if lock >= 0:
             os.close(lock)
         return lock < 0
 
     def lend(self, start: Callable[[int], int]) -> None:
-        """Give the lock to a process, so that no other can take it in between.
+        """Pass the lock to a new process, so that no other process can take it in between.
 
         Args:
             start: Starts a process that inherits this descriptor, and returns its pid.
@@ -218,7 +218,7 @@ class Run:
             os.close(descriptor)
 
     def inherit(self, lock: int) -> None:
-        """Hold the lock that the parent of this process has lent."""
+        """Take over the lock from the parent of this process."""
         os.set_inheritable(lock, False)  # noqa: FBT003 - has no name; ssh must not hold it
         self._lock = lock
 
@@ -273,7 +273,7 @@ class Run:
         """Return what its pods have cost so far, at the highest prices seen.
 
         Args:
-            price_hr: The price per hour of a pod whose own is not known.
+            price_hr: Price per hour to use if that of the pod is unknown.
         """
         record = self.record
         if record.leased_at is None:
@@ -287,12 +287,12 @@ class Run:
         self.save(exit_code=exit_code, ended_at=time.time(), is_released=not self.may_have_pod)
 
     def abandon(self) -> None:
-        """End a run whose process has died, unless it may have a pod, or another process takes it over."""
+        """End a run whose process has died, unless it may have a pod or another process has locked it."""
         if self.may_have_pod or not self.claim():
             return
         # `claim` has read the record again: another process may have ended the run.
         if self.record.exit_code is None and not self.may_have_pod:
-            # The cost of a pod that somebody else deleted is not known.
+            # If there was a lease, something else has deleted the pod, and the cost is unknown.
             is_unused = self.record.lease_file is None
             self.save(exit_code=_ABANDONED, ended_at=time.time(), is_released=is_unused)
         self._unlock()

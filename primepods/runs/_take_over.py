@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def take_over_lease(
     client: AsyncClient, file_name: str, *, was_shown: bool, **options: Any
 ) -> AsyncLease | None:
-    """Return the lease that a file records, to be continued in this process; ``None`` if the file is gone.
+    """Take over the lease of a file, and return it; ``None`` if the file is gone.
 
     Args:
         client: The client.

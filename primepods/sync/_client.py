@@ -161,8 +161,8 @@ class Client(Delegate[AsyncClient]):
     def close(self) -> None:
         """Release open leases, then close the connections and end the client's thread.
 
-        Further calls raise :class:`~primepods.ClientClosedError`. Ctrl-C shortens the release of leases as
-        :meth:`primepods.Pods.lease` says; the client is still closed.
+        Further calls raise :class:`~primepods.ClientClosedError`. Ctrl-C shortens the release of leases (see
+        :meth:`primepods.Pods.lease`); the client is still closed.
         """
         if self._is_owner:
             try:
@@ -200,10 +200,7 @@ def run_in_client(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> T:
-    """Return the result of a coroutine function, run in ``client``'s event loop with its asynchronous client.
-
-    For parts of this package that make several asynchronous calls.
-    """
+    """Run a coroutine function with the asynchronous client, in its event loop; return the result."""
     # Not a method: the class has the members of AsyncClient, and no more.
     portal, wrapped = client._portal, client._async  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - see above
     return portal.call(function, wrapped, *args, **kwargs)
