@@ -7,8 +7,8 @@ the pod is read:
 - a row with DELETING or TERMINATED: deleted; with another state: still there, and DELETE is sent again;
 - a 404 or, after an accepted DELETE, a missing status row: absent, if the list does not show the pod either.
 
-An absent pod counts as deleted if a response has shown it before, or if the history shows its end. Otherwise
-it may not have appeared yet.
+An absent pod counts as deleted after a successful response to DELETE, if an earlier read has shown it, or if
+the history shows its end. Otherwise it may not have appeared yet.
 """
 
 from __future__ import annotations
@@ -86,10 +86,12 @@ class _Deletion:
     Attributes:
         pod_id: The id of the pod or disk.
         collection: The path of its list.
-        absence_is_success: Whether an absent pod counts as deleted: with ``missing_ok``, or once a response
-            has shown the pod.
+        absence_is_success: Whether an absent pod counts as deleted: with ``missing_ok``, after a successful
+            response to DELETE, or once a read has shown the pod.
         may_have_acted: Whether a DELETE without a response may have deleted the pod, so that a later 404
             does not prove a wrong id.
+        response: The response to the last DELETE.
+        finding: The result of the reads after it.
         outcome: The state to return or the error to raise; ``None`` while undecided.
     """
 
@@ -113,7 +115,7 @@ class _Deletion:
             self.response = _Response(str(response.state), is_accepted=True)
         else:
             self.response = _Response("a response without the status DELETING or TERMINATED")
-        # The deletion may take effect later.
+        # The deletion may take effect later: a pod that is then absent was deleted.
         self.absence_is_success = True
 
     def decide(self, finding: _Finding, ended_ids: set[str]) -> None:
@@ -145,7 +147,7 @@ class _Deletion:
             self.outcome = self.response.refusal
 
     def undecided_error(self, attempts: int) -> ProtocolError:
-        """Return the error that explains why the pod does not count as deleted after the last attempt."""
+        """Return the error after the last attempt: why the pod does not count as deleted."""
         if isinstance(self.finding.error, ProtocolError):
             return self.finding.error
         kind, path = kind_of(self.collection), item_path(self.pod_id, self.collection)
@@ -166,7 +168,7 @@ class _Deletion:
 
 
 class Deleter:
-    """Deletes pods until their deletion is proved; or disks, one per call, since they have no statuses.
+    """Deletes pods, or one disk per call, and confirms each deletion.
 
     Args:
         executor: Sends the requests.
@@ -233,7 +235,6 @@ class Deleter:
         return True
 
     async def _send(self, deletion: _Deletion, *, ends_at: float | None) -> None:
-        """Send DELETE and record its response."""
         request = item_request("DELETE", deletion.pod_id, self._collection)
         try:
             deletion.record_response(await self._executor.call(request, decode_deletion, ends_at=ends_at))
@@ -296,7 +297,7 @@ class Deleter:
         try:
             listed = await self._read_listed_ids(ends_at)
         except PrimePodsError as exc:
-            # A copy for each pod: each gets a note of its own.
+            # A copy for each pod, because `decide` adds a note.
             return {pod_id: _Finding(error=copy_exception(exc).with_traceback(None)) for pod_id in absent}
         is_listed = _Finding("in the list, though not by its id")
         return {pod_id: is_listed for pod_id in absent if pod_id in listed}
