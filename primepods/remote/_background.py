@@ -45,7 +45,7 @@ class BackgroundWriter:
             self._thread.join(timeout)
 
     def _run(self) -> None:
-        with suppress(OSError, ValueError):  # the first write fails, too
+        with suppress(OSError, ValueError):  # the first write reports the error
             self._flush()
         while (item := self._queue.get()) is not None:
             data, on_written = item

@@ -125,7 +125,7 @@ class Command:
 
 
 class _Output:
-    """Output of a command on one of its streams."""
+    """Standard output, or standard error, of a command."""
 
     def __init__(self, stream: Stream, on_line: OnLine | None, *, capture: bool, node: int) -> None:
         is_streamed = on_line is not None or not capture

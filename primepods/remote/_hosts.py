@@ -217,7 +217,7 @@ def _apply_notes() -> None:
                 added, removed = _notes.popleft()
                 changed |= {entry.pod_id: entry for entry in added if any(entry.nodes)}
                 changed = {pod_id: entry for pod_id, entry in changed.items() if pod_id not in removed}
-            # Leave a file alone that belongs to another state folder, such as that of an emulator.
+            # Do not change a file of another state folder, for example of an emulator.
             if changed != entries and _keys_line() in text:
                 _write_own(changed.values(), is_created=_CREATED in text)
     except (OSError, UnicodeDecodeError, ConfigError) as exc:
@@ -306,7 +306,7 @@ def _replace(path: Path, data: bytes, *, mode: int | None = None) -> None:
 
 @contextmanager
 def _locked() -> Generator[None]:
-    """Lock the files, so that one process at a time changes them; without file locks (Windows), do nothing.
+    """Lock the files for the block, so that one process at a time changes them; no-op on Windows.
 
     Raises:
         ConfigError: Another process has held the lock for ten seconds, or the lock cannot be opened.

@@ -104,7 +104,7 @@ class JobReader:
         return session
 
     async def _end_connection(self, code: int | None) -> None:
-        """Close a connection that has ended; set ``state`` if the job has ended, too."""
+        """Close a connection that has ended. Set ``state`` if that was the end of the job."""
         await self.aclose()
         if code is None:
             await self.connection.note_loss()

@@ -12,13 +12,13 @@ from ..errors import TransferError
 
 
 def check_target(target: Path) -> None:
-    """Check that a target is not behind a link that an earlier download may have made.
+    """Check that a path to a target has no link that an earlier download may have made.
 
     Such links are relative, and belong to this user. Otherwise, a pod could send a link to a folder such as
     ``.git``, and write there with the next download.
 
     Raises:
-        TransferError: The target is behind such a link.
+        TransferError: The target, or a folder above it, is such a link.
     """
     for path in (target, *target.parents):
         if path.is_symlink() and path.is_dir():

@@ -78,7 +78,7 @@ class Reconnection:
         Raises:
             LoginError: No login succeeded, or none can succeed, for example after a change of the host key.
             ConnectionLostError: A connection was lost, and not restored in time.
-            NotFoundError: A connection was lost, and the API does not know the pod any more.
+            NotFoundError: With ``ends_with_pod``: a connection was lost, and the pod is gone.
         """
         if self._login is None or self.lost_at is None:
             self._login = await self._get_login()

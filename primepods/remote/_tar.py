@@ -26,7 +26,7 @@ _EXTENDED: Final = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
 
 
 class CutShortError(TransferError):
-    """The stream ended before the archive."""
+    """The stream ended before the end of the archive."""
 
 
 @attrs.frozen
@@ -44,7 +44,7 @@ class ArchiveReader:
 
         Raises:
             CutShortError: The stream ended before the end mark.
-            TransferError: The stream is not an archive, or one with names or data that are refused.
+            TransferError: The stream is not an archive that can be read.
         """
         fields: dict[str, str] = {}
         while True:

@@ -218,7 +218,7 @@ def ensure_known_hosts() -> str:
 
 
 def is_emulated(host: str) -> bool:
-    """Return whether an address is that of an emulated pod."""
+    """Return whether an address is reserved for emulated pods."""
     try:
         return ipaddress.ip_address(host) in _EMULATED
     except ValueError:

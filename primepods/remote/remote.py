@@ -120,7 +120,7 @@ class AsyncRemote:
         timeout: float | None = None,
         on_line: OnLine | None = None,
     ) -> tuple[CommandResult, ...]:
-        """Run a command on all nodes of the pod at once, and return a result for each, in their order.
+        """Run a command on all nodes of the pod at once; return the results in the order of the nodes.
 
         The command gets the variables with which programs find each other: ``NODE_RANK``, ``NNODES``,
         ``MASTER_ADDR`` (the first node) and ``MASTER_PORT`` (free there), and the same for ``torchrun``:
@@ -161,7 +161,7 @@ class AsyncRemote:
             results[rank] = await work.run(login)
             work.check(results[rank], login)
 
-        # The first error cancels the other nodes' commands, which ends them on the nodes, too.
+        # The first error cancels the commands of the other nodes, which ends them there.
         with unwrap_first_error():
             async with anyio.create_task_group() as group:
                 for rank in range(len(nodes)):
@@ -380,7 +380,7 @@ def forward_ports(remote: AsyncRemote, ports: Iterable[tuple[int, int, str]]) ->
 
     Args:
         remote: The pod.
-        ports: Port on the pod, local port, and host of each.
+        ports: For each forwarding: port on the pod, local port, and host.
     """
     from .forward import AsyncForward
 

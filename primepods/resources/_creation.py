@@ -1,7 +1,7 @@
 """Creation of a pod: one POST, not repeated if it may have been received.
 
 If the outcome is uncertain (no response, an unreadable one, a server error), the list is searched for the
-pod's name. A unique name proves which pods are those of the order. A name that the user chose proves
+pod's name. A unique name proves that a pod is from the order. A name that the user chose proves
 nothing, so the pods of that name are listed before the order, and afterwards only a single new one is
 accepted. There are three outcomes: the pod; an error that proves that no pod was created;
 :class:`~primepods.CreateUncertainError`.

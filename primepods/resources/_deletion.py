@@ -62,7 +62,7 @@ class _Finding:
     """Result of the reads after a DELETE.
 
     Attributes:
-        shown: How the API shows the pod, as a phrase for messages; empty if it does not.
+        shown: How the API shows the pod, as a phrase for messages; empty if no read has shown it.
         state: The pod's state, if a row has one.
         error: The error of a failed read, which may have missed the pod.
     """

@@ -87,7 +87,7 @@ class OfferSearch:
         )
 
     def _rejection(self, offer: Offer) -> str | None:
-        """Return the reason why an offer does not fit, as a phrase; ``None`` if it does."""
+        """Return why an offer does not fit, as a phrase; ``None`` if it fits."""
         provider, price = offer.provider.lower(), offer.price_hr
         is_other = self.provider is not None and self.provider != provider
         may_lack_price = self.unavailable and self.max_price is None

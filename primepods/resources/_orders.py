@@ -76,7 +76,7 @@ class Order(Generic[T]):
 
     @property
     def is_unique(self) -> bool:
-        """Whether nobody else can have the ordered name."""
+        """Whether no other order can have this name."""
         return isinstance(self.name, UniqueName)
 
     async def note_known(
@@ -197,7 +197,7 @@ class OrderSender(Generic[T, N]):
         executor: Sends the requests.
         list_rows: Returns a pager of all pods, or disks.
         get: Returns the pod, or disk, with an id.
-        choose: Returns those of the rows with an order's name that are provably this order's.
+        choose: Returns the rows that only an order can have created, from those with its name.
     """
 
     executor: RequestExecutor

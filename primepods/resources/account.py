@@ -36,8 +36,8 @@ _MAX_WALLET_LIMIT: Final = 100
 class AsyncAccountInfo:
     """``client.account``: the key's user and permissions, the user's teams, and the wallet.
 
-    Its calls cost and change nothing. Besides the errors in its own docstring, every method may raise those
-    that :class:`~primepods.AsyncPods` lists.
+    Its calls cost and change nothing. Every method may also raise the errors that
+    :class:`~primepods.AsyncPods` lists.
     """
 
     def __init__(self, executor: RequestExecutor) -> None:

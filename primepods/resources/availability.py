@@ -39,8 +39,8 @@ _INTERVAL: Final = 10.0
 class AsyncAvailability:
     """``client.availability``: the offers of GPUs, clusters and disks. Its calls cost nothing.
 
-    Besides the errors in its own docstring, every method may raise those that :class:`~primepods.AsyncPods`
-    lists.
+    Every method may also raise the errors that
+    :class:`~primepods.AsyncPods` lists.
     """
 
     def __init__(self, executor: RequestExecutor) -> None:
@@ -65,14 +65,14 @@ class AsyncAvailability:
         because the API numbers its pages.
 
         Args:
-            gpu_type: Such as ``H100_80GB``; ``CPU_NODE`` for machines without GPUs.
-            gpu_count: GPUs of the machine.
-            regions: Such as ``["united_states", "eu_north"]``.
-            socket: Such as ``SXM5``.
+            gpu_type: GPU by its name in the API, such as ``H100_80GB``; ``CPU_NODE`` for none.
+            gpu_count: Number of GPUs of the machine.
+            regions: Regions, such as ``["united_states", "eu_north"]``.
+            socket: Socket of the GPUs, such as ``SXM5``.
             security: ``secure_cloud`` or ``community_cloud``.
-            data_center_id: An offer's ``data_center``.
-            cloud_id: An offer's ``cloud_id``.
-            disks: Only offers to which these disks (ids) can be attached.
+            data_center_id: The ``data_center`` of an offer.
+            cloud_id: The ``cloud_id`` of an offer.
+            disks: Ids of disks; only offers to which they can be attached.
             page_size: Offers per request, from 1 to 100.
         """
         filters = _filters(
@@ -103,14 +103,14 @@ class AsyncAvailability:
         """Iterate the offers of clusters: ``GET /api/v1/availability/multi-node``. See :meth:`gpus`.
 
         Args:
-            gpu_type: Such as ``H100_80GB``.
-            gpu_count: GPUs of all nodes.
-            regions: Such as ``["united_states", "eu_north"]``.
-            socket: Such as ``SXM5``.
+            gpu_type: GPU by its name in the API, such as ``H100_80GB``.
+            gpu_count: Number of GPUs of all nodes together.
+            regions: Regions, such as ``["united_states", "eu_north"]``.
+            socket: Socket of the GPUs, such as ``SXM5``.
             security: ``secure_cloud`` or ``community_cloud``.
-            data_center_id: An offer's ``data_center``.
-            cloud_id: An offer's ``cloud_id``.
-            disks: Only offers to which these disks (ids) can be attached.
+            data_center_id: The ``data_center`` of an offer.
+            cloud_id: The ``cloud_id`` of an offer.
+            disks: Ids of disks; only offers to which they can be attached.
             page_size: Offers per request, from 1 to 100.
         """
         filters = _filters(
@@ -136,9 +136,9 @@ class AsyncAvailability:
         """Iterate the offers of disks: ``GET /api/v1/availability/disks``.
 
         Args:
-            regions: Such as ``["united_states", "eu_north"]``.
-            data_center_id: An offer's ``data_center``.
-            cloud_id: An offer's ``cloud_id``.
+            regions: Regions, such as ``["united_states", "eu_north"]``.
+            data_center_id: The ``data_center`` of an offer.
+            cloud_id: The ``cloud_id`` of an offer.
             page_size: Offers per request, from 1 to 100.
         """
         filters = _filters(regions=regions, data_center_id=data_center_id, cloud_id=cloud_id)
@@ -179,12 +179,12 @@ class AsyncAvailability:
             spot: Whether to include spot machines, which the provider may terminate at any time.
             provider: Only offers of this provider, such as ``hyperstack``.
             exclude_providers: Providers to leave out.
-            regions: Such as ``["united_states", "eu_north"]``.
-            socket: Such as ``SXM5``.
+            regions: Regions, such as ``["united_states", "eu_north"]``.
+            socket: Socket of the GPUs, such as ``SXM5``.
             security: ``secure_cloud`` or ``community_cloud``.
-            data_center_id: An offer's ``data_center``.
-            cloud_id: An offer's ``cloud_id``.
-            disks: Only offers to which these disks (ids) can be attached.
+            data_center_id: The ``data_center`` of an offer.
+            cloud_id: The ``cloud_id`` of an offer.
+            disks: Ids of disks; only offers to which they can be attached.
             unavailable: Whether to include offers that are sold out or prepaid and, without ``max_price``,
                 offers without a price.
             limit: Maximum number of offers; by default all.
@@ -237,18 +237,18 @@ class AsyncAvailability:
         """Return the cheapest offer that fits and can be rented now: the first of :meth:`find`.
 
         Args:
-            gpu_type: Such as ``"H100"``; see :meth:`find`.
+            gpu_type: GPU, such as ``"H100"``; see :meth:`find`.
             gpu_count: Total number of GPUs, over all nodes; ``None`` for any number.
             max_price: The highest price per hour.
             spot: Whether to include spot machines, which the provider may terminate at any time.
             provider: Only offers of this provider, such as ``hyperstack``.
             exclude_providers: Providers to leave out.
-            regions: Such as ``["united_states", "eu_north"]``.
-            socket: Such as ``SXM5``.
+            regions: Regions, such as ``["united_states", "eu_north"]``.
+            socket: Socket of the GPUs, such as ``SXM5``.
             security: ``secure_cloud`` or ``community_cloud``.
-            data_center_id: An offer's ``data_center``.
-            cloud_id: An offer's ``cloud_id``.
-            disks: Only offers to which these disks (ids) can be attached.
+            data_center_id: The ``data_center`` of an offer.
+            cloud_id: The ``cloud_id`` of an offer.
+            disks: Ids of disks; only offers to which they can be attached.
             wait: Seconds to poll until an offer fits; by default, one try.
 
         Raises:

@@ -47,8 +47,8 @@ _APPEAR_GRACE: Final = 60.0
 class AsyncDisks:
     """``client.disks``: disks that pods write to, and that outlive them. They are billed until deleted.
 
-    No lease and no sweep deletes a disk. Besides the errors in its own docstring, every method may raise
-    those that :class:`~primepods.AsyncPods` lists.
+    No lease and no sweep deletes a disk. Every method may also raise the errors that
+    :class:`~primepods.AsyncPods` lists.
     """
 
     def __init__(self, executor: RequestExecutor) -> None:

@@ -57,7 +57,7 @@ SortOrder = Literal["asc", "desc"]
 class AsyncPods:
     """``client.pods``: rent, list, inspect and delete pods.
 
-    Besides the errors in its own docstring, every method may raise :class:`~primepods.AuthenticationError`,
+    Every method may also raise :class:`~primepods.AuthenticationError`,
     :class:`~primepods.PermissionDeniedError`, :class:`~primepods.RateLimitError`,
     :class:`~primepods.ServerError` and other :class:`~primepods.APIError`;
     :class:`~primepods.TransportError` and :class:`~primepods.RequestTimeoutError` if there is no
@@ -318,7 +318,7 @@ class AsyncPods:
             on_change: Callback for each :class:`~primepods.PodChange`, plain or async; with ``Client``,
                 plain, and called in the calling thread. An exception that it raises ends this wait.
             appear_grace: Seconds for a pod that the API does not know (yet) to appear.
-            install_grace: Seconds for a failed installation to recover, as it often does by itself.
+            install_grace: Seconds for a failed installation to recover, which it often does.
 
         Returns:
             Each pod's status when ``until`` held; pods that are gone are in ``.missing``.
@@ -495,7 +495,8 @@ class AsyncPods:
                 the last error has the earlier ones as notes.
                 Two pods that accept none of your keys end the lease: another would not accept them either.
             login: Whether a ready pod must also have accepted an ``ssh`` login.
-            login_timeout: Seconds for the login; this option and the next two are those of :meth:`remote`.
+            login_timeout: Seconds to retry the login. For this and the next two arguments see
+                :meth:`remote`.
             ssh_options: Options of ``ssh``.
             ssh_command: Command and arguments to run as ``ssh``.
             ready_timeout: Seconds for the pod to become ready; before that, as long for an order that the
@@ -518,8 +519,8 @@ class AsyncPods:
             BudgetExceededError: ``max_hours`` or ``max_spend`` is reached. The pod is deleted.
             ProtocolError: ``max_hours`` is given, and the server's time is unknown; nothing is rented. Or the
                 response to the order had the id of another pod.
-            NotReleasedError: The pod may be running, and billed. If another exception is
-                being raised, that one gets a note instead.
+            NotReleasedError: The pod may be running, and billed. If the block has raised an exception, that
+                exception gets a note instead.
         """
         from ..leasing.lease import AsyncLease
         from ..leasing.pods_api import LeaseOptions

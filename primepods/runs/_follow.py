@@ -1,4 +1,4 @@
-"""The output of a run's job, in files of this machine."""
+"""Copying of a job's output to the files of a run."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ async def follow_job(job: AsyncJob, run: Run, node: int = 0) -> JobState:
 
     Raises:
         PrimePodsError: See :meth:`AsyncJob.wait`.
+        OSError: A file cannot be written, for a reason other than a full disk.
     """
     own = slice(2 * node, 2 * node + 2)
     # A node has no offset if earlier pods of the run had fewer nodes.

@@ -29,7 +29,7 @@ _CLAIM_ATTEMPTS: Final = 100
 _IN_JSON: Final[dict[Any, Any]] = {float: int, tuple: list}
 """JSON types that a field of a Python type may also have."""
 _ABANDONED: Final = 130
-"""Exit code of an abandoned run: that of an interruption."""
+"""Exit code of an abandoned run, the same as after Ctrl-C."""
 
 
 @attrs.frozen(kw_only=True)
@@ -273,7 +273,7 @@ class Run:
         """Return what its pods have cost so far, at the highest prices seen.
 
         Args:
-            price_hr: Price per hour to use if that of the pod is unknown.
+            price_hr: Price per hour to use if the record has none.
         """
         record = self.record
         if record.leased_at is None:
