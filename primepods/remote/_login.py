@@ -117,7 +117,7 @@ class Login:
                     )
                 if offered is None and _is_refusal(said):
                     # Find out the keys now: later, the server may not respond any more.
-                    offered = await self._offered_keys()
+                    offered = await self._find_offered_keys()
                 await anyio.sleep(_REFUSED_INTERVAL if _is_refusal(said) else _RETRY_INTERVAL)
         raise self._timeout_error(timeout, said or "ssh said nothing", offered or [])
 
@@ -176,7 +176,7 @@ class Login:
             )
         return LoginError(failure, pod_id=self.pod_id, said=said)
 
-    async def _offered_keys(self) -> list[str]:
+    async def _find_offered_keys(self) -> list[str]:
         """Return the keys that ``ssh`` offers, from its debug log of another attempt."""
         # No script is sent: with its standard input empty, the shell on the pod ends at once.
         argv = self.options.argv(

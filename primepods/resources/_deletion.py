@@ -265,7 +265,7 @@ class Deleter:
             and deletion.response.not_found is None
             for deletion in deletions
         )
-        ended_ids = await self.ended_ids(ends_at) if needs_history else set[str]()
+        ended_ids = await self.read_ended_ids(ends_at) if needs_history else set[str]()
         for deletion in deletions:
             deletion.decide(findings[deletion.pod_id], ended_ids)
 
@@ -302,7 +302,7 @@ class Deleter:
         is_listed = _Finding("in the list, though not by its id")
         return {pod_id: is_listed for pod_id in absent if pod_id in listed}
 
-    async def ended_ids(self, ends_at: float | None = None) -> set[str]:
+    async def read_ended_ids(self, ends_at: float | None = None) -> set[str]:
         """Return the ids of the pods that have ended most recently; none if the history cannot be read."""
         request = page_request(
             f"{PODS}/history", offset=0, limit=_LIST_PAGE_SIZE, sort_by="terminatedAt", sort_order="desc"

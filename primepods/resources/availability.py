@@ -39,8 +39,7 @@ _INTERVAL: Final = 10.0
 class AsyncAvailability:
     """``client.availability``: the offers of GPUs, clusters and disks. Its calls cost nothing.
 
-    Every method may also raise the errors that
-    :class:`~primepods.AsyncPods` lists.
+    Every method may also raise the errors that :class:`~primepods.AsyncPods` lists.
     """
 
     def __init__(self, executor: RequestExecutor) -> None:

@@ -214,13 +214,13 @@ class AsyncDisks:
         return await self._executor.call(item_request("GET", disk_id, DISKS), decode, ends_at=ends_at)
 
     def _listed(self) -> AsyncPager[Disk]:
-        """Iterate all disks; one whose row cannot be read has only id and name."""
+        """Iterate all disks; one with an unreadable row has only id and name."""
 
-        def of_names(disk_id: str, name: str | None) -> Disk:
+        def make_bare(disk_id: str, name: str | None) -> Disk:
             return Disk(id=disk_id, name=name)
 
         path = f"{DISKS}/"
-        return list_pager(self._executor, path, Disk, MAX_LIMIT, name="disks.list", of_names=of_names)
+        return list_pager(self._executor, path, Disk, MAX_LIMIT, name="disks.list", make_bare=make_bare)
 
     async def _check_unused(self, disk: Disk) -> None:
         """Check that no pod that still exists, and no cluster, uses a disk.
@@ -235,7 +235,7 @@ class AsyncDisks:
             pods = dict.fromkeys(disk.pods)
             rows = (await self._statuses.read([*pods])).rows
             # A status response may lack a pod that exists: only the history shows that it has ended.
-            ended_ids = set[str]() if rows.keys() >= pods.keys() else await self._deleter.ended_ids()
+            ended_ids = set[str]() if rows.keys() >= pods.keys() else await self._deleter.read_ended_ids()
             for pod_id in pods:
                 status = rows[pod_id].status if pod_id in rows else None
                 has_ended = pod_id not in rows and pod_id in ended_ids

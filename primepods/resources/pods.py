@@ -59,7 +59,7 @@ class AsyncPods:
 
     Every method may also raise :class:`~primepods.AuthenticationError`,
     :class:`~primepods.PermissionDeniedError`, :class:`~primepods.RateLimitError`,
-    :class:`~primepods.ServerError` and other :class:`~primepods.APIError`;
+    :class:`~primepods.ServerError` and other subclasses of :class:`~primepods.APIError`;
     :class:`~primepods.TransportError` and :class:`~primepods.RequestTimeoutError` if there is no
     response; :class:`~primepods.ProtocolError` if it cannot be parsed; ``ValueError`` and ``TypeError`` for
     invalid arguments; :class:`~primepods.ClientClosedError`.
@@ -121,7 +121,7 @@ class AsyncPods:
         )
 
     def _listed(self) -> AsyncPager[ListedPod]:
-        """Iterate all pods; one whose row cannot be read has only id and name."""
+        """Iterate all pods; one with an unreadable row has only id and name."""
         return listed_pods(self._executor)
 
     def remote(

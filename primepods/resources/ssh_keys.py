@@ -27,8 +27,7 @@ _PUBLIC_KEY: Final = re.compile(r"[a-z][a-z0-9@.-]+ [A-Za-z0-9+/]{16,}={0,3}( .*
 class AsyncSSHKeys:
     """``client.ssh_keys``: the account's public SSH keys. They cost nothing.
 
-    Every method may also raise the errors that
-    :class:`~primepods.AsyncPods` lists.
+    Every method may also raise the errors that :class:`~primepods.AsyncPods` lists.
     """
 
     def __init__(self, executor: RequestExecutor) -> None:
