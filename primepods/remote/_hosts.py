@@ -76,15 +76,15 @@ class HostEntry:
         nodes = [None if node is None else attrs.astuple(node) for node in self.nodes]
         return f"{_DATA}{json.dumps([self.pod_id, self.name, nodes])}\n"
 
-    def aliases(self, host: str) -> list[str]:
-        """Return an alias for each node.
+    def aliases(self, text: str) -> list[str]:
+        """Return an alias for each node, from the pod's name, id or prefix.
 
-        With the prefix ``pod_``, a pod named ``github.com`` cannot replace that host: the names of hosts on
+        The prefix ``pod_`` keeps a pod named ``github.com`` from replacing that host: the names of hosts on
         the internet have no underscore.
         """
         if len(self.nodes) == 1:
-            return [f"pod_{host}"]
-        return [f"pod_{host}-{number}" for number in range(len(self.nodes))]
+            return [f"pod_{text}"]
+        return [f"pod_{text}-{number}" for number in range(len(self.nodes))]
 
 
 def hosts_file() -> Path:

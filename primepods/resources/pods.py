@@ -268,9 +268,9 @@ class AsyncPods:
     ) -> AsyncWatch:
         """Iterate the changes of pods as they happen.
 
-        Yields a :class:`~primepods.PodChange` with each pod's state, then one for each change; ``after`` is
-        ``None`` when the pod is gone. Ends when all are gone. In one event loop, all watches and waits
-        with equal settings share one poller.
+        Yields a :class:`~primepods.PodChange` with each pod's state, then one for each change that polling
+        shows; a slow consumer gets only the newest. ``after`` is ``None`` when the pod is gone. Ends when all
+        are gone. In one event loop, all watches and waits with equal settings share one poller.
 
         Args:
             pod_ids: Ids, or pods; duplicates are watched once.
@@ -303,10 +303,10 @@ class AsyncPods:
         cost no more than one wait for hundreds. Waiting needs only the ids: after a crash, wait again. A wait
         never deletes pods, however it ends: they keep running and are billed.
 
-        Transient errors do not end a wait; their time counts towards ``timeout``. They are logged (WARNING,
-        at most once a minute). If the API refuses a request, for example because of the
-        key, the request is repeated after two seconds; a second refusal ends the wait. After a 429, polling
-        pauses for the time that the API asks for, at most five minutes, plus a random extra of up to half.
+        Transient errors do not end a wait; they are logged (WARNING, at most once a minute). If the API
+        refuses a request, for example because of the key, the request is repeated after two seconds; a second
+        refusal ends the wait. After a 429, polling pauses for the time that the API asks for, at most five
+        minutes, plus a random extra of up to half.
 
         Args:
             pod_ids: Ids, or pods; duplicates are waited for once.
@@ -326,7 +326,7 @@ class AsyncPods:
         Raises:
             PodFailedError: ``until`` can no longer hold for a pod: it has failed, was stopped, is being
                 deleted, or is gone. Never raised with ``until=gone``.
-            WaitTimeoutError: The time ran out; names the pods still pending and the errors.
+            WaitTimeoutError: The time ran out; the message names the pending pods and the errors.
             NotFoundError: A pod never appeared (a success with ``until=gone``).
         """
         check_interval(interval)
@@ -370,7 +370,7 @@ class AsyncPods:
         Raises:
             PodFailedError: The pod has failed, was stopped, or is being deleted or gone. Until it is
                 deleted it may be billed.
-            WaitTimeoutError: The time ran out: the pod keeps running and is billed.
+            WaitTimeoutError: The time ran out: the pod may be running, and billed.
             NotFoundError: The pod never appeared.
         """
         pod_id = check_pod_id(pod_id)
@@ -424,11 +424,12 @@ class AsyncPods:
         Args:
             spec: The pod to rent: ``PodSpec.from_offer(offer)``, or written by hand.
             max_hours: Hours after which nothing needs the pod. The pod's name gets a unique suffix with that
-                time. After that time, ``sweep(expired=True)`` on any machine deletes the pod; nothing else
-                does.
+                time, with which ``sweep(expired=True)`` on any machine can delete it. The pod is not deleted
+                automatically.
 
         Raises:
-            CreateUncertainError: The pod may have been created, and has not appeared yet.
+            CreateUncertainError: It is unknown whether the pod was created, or a gateway repeated the order.
+            BudgetExceededError: The pod would exceed ``PRIMEPODS_MAX_HOURLY``. Nothing is ordered.
             SoldOutError: The machine is no longer available.
             PriceTooHighError: The pod costs more than ``spec.max_price``.
             PaymentRequiredError: The wallet does not have enough funds.
@@ -444,8 +445,8 @@ class AsyncPods:
 
         Use it for orders that may be repeated, for example when a job is retried. Only the name identifies
         the pod: choose one that nobody else uses. A pod that was stopped, has failed or is being deleted does
-        not count. If several pods have the name, the oldest is returned. Concurrent calls can each rent a
-        pod, in one process or in several.
+        not count. If several pods have exactly this name, the oldest is returned. Concurrent calls can each
+        rent a pod, in one process or in several.
 
         Args:
             spec: The pod to rent; it must have a name.
@@ -457,8 +458,8 @@ class AsyncPods:
             ProtocolError: No such pod is listed, but an unreadable row may be it, or a pod whose name the
                 server may have changed; or ``max_hours`` is given, and the server's time is unknown. Nothing
                 is rented.
-            CreateUncertainError: The pod may have been created: call ``ensure`` again. For all other errors,
-                see :meth:`create`.
+            CreateUncertainError: The pod may have been created: call ``ensure`` again. For other errors see
+                :meth:`create`.
         """
         return await self._creator_for(spec).ensure(spec, max_hours)
 
@@ -499,10 +500,10 @@ class AsyncPods:
                 :meth:`remote`.
             ssh_options: Options of ``ssh``.
             ssh_command: Command and arguments to run as ``ssh``.
-            ready_timeout: Seconds for the pod to become ready; before that, as long for an order that the
-                rate limit refuses, which is sent again.
+            ready_timeout: Seconds for the pod to become ready. Before that, an order that the rate limit
+                refuses is repeated for as long.
             interval: Seconds between two polls of the pod, at least 0.05.
-            on_change: Callback for each :class:`~primepods.PodChange` until it is ready; see :meth:`wait`.
+            on_change: Callback for each :class:`~primepods.PodChange` before the pod is ready; see :meth:`wait`.
             max_hours: Hours from the order until the pod is deleted, including this machine's sleep. Then
                 the block raises :class:`~primepods.BudgetExceededError`: its task is cancelled. With
                 ``Client``, commands and copies on the pod end and raise it; a block that does something else
@@ -512,11 +513,12 @@ class AsyncPods:
 
         Raises:
             ConfigError: The folder cannot be written. Nothing is rented.
-            CreateUncertainError: The pod may have been created, and has not appeared yet. Its file stays.
+            CreateUncertainError: It is unknown whether the pod was created. Its file stays.
             PodFailedError: The pod has failed to boot. It is deleted.
             WaitTimeoutError: The pod did not become ready in time. It is deleted.
             LoginError: ``ssh`` could not log in to the pod in time. It is deleted.
-            BudgetExceededError: ``max_hours`` or ``max_spend`` is reached. The pod is deleted.
+            BudgetExceededError: ``max_hours``, ``max_spend`` or ``PRIMEPODS_MAX_HOURLY`` is reached. The pod
+                is deleted, or not ordered.
             ProtocolError: ``max_hours`` is given, and the server's time is unknown; nothing is rented. Or the
                 response to the order had the id of another pod.
             NotReleasedError: The pod may be running, and billed. If the block has raised an exception, that

@@ -36,6 +36,8 @@ _ABANDONED: Final = 130
 class RunRecord:
     """Task and progress of a run, without the values of environment variables and without the key.
 
+    Times are in seconds since the epoch.
+
     Attributes:
         client: The arguments of the client: base URL, context, team.
         find: The arguments of ``availability.find``.
@@ -53,23 +55,23 @@ class RunRecord:
         reconnect: Seconds to try to connect again after a loss.
         restarts: Max number of restarts on another pod, if a pod is lost.
         is_detached: Whether the output goes to files.
-        began_at: When it began, in seconds since the epoch.
+        began_at: When the run began.
         pid: The process that holds the run's lock, or held it last.
         host: Host of that process; see ``this_host``.
         restart: The number of the current restart.
         lease_file: Name of the lease's file, which is written before the order.
-        pod_id: Its pod.
+        pod_id: Id of its current or last pod.
         leased_at: When the pod was ordered; ``None`` while there is none.
         price_hr: The pod's price per hour.
-        job: Name of its job on the pod, once that has been confirmed.
+        job: Name of its job on the pod, once the start of the job is confirmed.
         nodes: Highest number of nodes of its pods.
         offsets: Sizes of the files of output when the job began; see :meth:`Run.sizes`.
         spent: Cost of its earlier pods.
-        result: Its exit code, once only the deletion of the pod is left.
+        result: The exit code, once only the deletion of the pod is left.
         is_stopping: Whether a stop was requested.
-        exit_code: Its exit code, once it has ended.
-        ended_at: When it ended.
-        is_released: Whether all its pods were deleted at its end.
+        exit_code: The exit code, once the run has ended.
+        ended_at: When the run ended.
+        is_released: Whether no pod was left at its end.
     """
 
     client: dict[str, Any]
@@ -108,7 +110,7 @@ class RunRecord:
 
 
 class Run:
-    """A run: a folder with its record, a lock that its process holds, its output and its messages.
+    """Folder of a run: its record, the lock that its process holds, its output and its messages.
 
     Args:
         path: The folder.
