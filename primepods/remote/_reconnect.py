@@ -106,7 +106,7 @@ class Reconnection:
                 return await self._connect(login.session(timeout=timeout, first=first))
             except LoginError as exc:
                 if anyio.current_time() < next_at:
-                    raise  # such as a changed host key
+                    raise  # permanent, for example a changed host key
                 error = exc
         raise ConnectionLostError(
             f"The connection to pod {login.label} was lost, and not restored within {self._timeout:g} s. "
@@ -121,7 +121,7 @@ class Reconnection:
             await connection.__aexit__(None, None, None)
 
     async def note_loss(self) -> None:
-        """Record the loss of the connection; if it did not work, only wait a moment."""
+        """Record the loss of the connection; if it was a reconnection that soon failed, only pause."""
         now = anyio.current_time()
         if self.lost_at is None or now - self._connected_at > _MIN_GOOD_CONNECTION:
             self.lost_at = now
