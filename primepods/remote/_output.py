@@ -32,7 +32,7 @@ class MarkedOutput:
 
     @property
     def login_output(self) -> str:
-        """The output before the first mark, at most the last 16 KiB."""
+        """The last 16 KiB of the output before the first mark; empty once the mark has arrived."""
         return "" if self.is_ready else self._buffer.decode(errors="replace")
 
     def feed(self, data: bytes) -> bytes:

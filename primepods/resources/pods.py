@@ -503,7 +503,7 @@ class AsyncPods:
             ready_timeout: Seconds for the pod to become ready. Before that, an order that the rate limit
                 refuses is repeated for as long.
             interval: Seconds between two polls of the pod, at least 0.05.
-            on_change: Callback for each :class:`~primepods.PodChange` until the block begins; see :meth:`wait`.
+            on_change: Callback for each :class:`~primepods.PodChange` until it is ready; see :meth:`wait`.
             max_hours: Hours from the order until the pod is deleted, including this machine's sleep. Then
                 the block raises :class:`~primepods.BudgetExceededError`: its task is cancelled. With
                 ``Client``, commands and copies on the pod end and raise it; a block that does something else
