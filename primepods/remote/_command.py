@@ -125,8 +125,6 @@ class Command:
 
 
 class _Output:
-    """Standard output, or standard error, of a command."""
-
     def __init__(self, stream: Stream, on_line: OnLine | None, *, capture: bool, node: int) -> None:
         is_streamed = on_line is not None or not capture
         self.tail = Tail(MAX_CAPTURED_IF_STREAMED if is_streamed else MAX_CAPTURED)

@@ -36,8 +36,6 @@ _CHANGED_EXIT_CODE: Final = 1
 
 
 class _Copy:
-    """Base class of uploads and downloads."""
-
     def __init__(self, description: str, on_progress: OnProgress | None) -> None:
         if on_progress is not None:
             check_callable("on_progress", on_progress)
@@ -116,12 +114,7 @@ class Upload(_Copy):
         self._is_sent = False
 
     async def run(self, login: Login) -> None:
-        """Run the copy.
-
-        Raises:
-            PrimePodsError: See :meth:`AsyncRemote.upload`.
-            OSError: A file cannot be read here.
-        """
+        """Run the copy; for its errors see :meth:`AsyncRemote.upload`."""
         async with login.session() as session:
             await self._exchange(session, self._script, self._pack)
         self._check(session.stderr.exit_code, login.pod_id)
@@ -151,12 +144,7 @@ class Download(_Copy):
         self._left_out = LeftOut()
 
     async def run(self, login: Login) -> None:
-        """Run the copy.
-
-        Raises:
-            PrimePodsError: See :meth:`AsyncRemote.download`.
-            OSError: A file cannot be written here.
-        """
+        """Run the copy; for its errors see :meth:`AsyncRemote.download`."""
         try:
             async with login.session(has_raw_stdout=True) as session:
                 await self._exchange(
@@ -219,11 +207,7 @@ class Download(_Copy):
 
 
 def _local_path(local: str | os.PathLike[str]) -> Path:
-    """Return a local path.
-
-    Raises:
-        ValueError: The path is empty, which would mean the current folder, or contains a NUL.
-    """
+    # An empty path would mean the current folder.
     if not os.fspath(local) or "\0" in os.fspath(local):
         raise ValueError(f"local must be a path, got {quote(local)}")
     return Path(local)

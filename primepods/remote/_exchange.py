@@ -80,14 +80,12 @@ def _leaf(error: BaseException) -> BaseException:
 
 
 async def call_back(function: Callable[[Any], object], value: object) -> None:
-    """Call a user's callback, and await its result if that is awaitable."""
     result = function(value)
     if inspect.isawaitable(result):
         await result
 
 
 def echo(stream: Stream) -> Echo:
-    """Return a sink that writes to this process's own standard output or error."""
     return Echo(sys.stdout if stream == "stdout" else sys.stderr)
 
 

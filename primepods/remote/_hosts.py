@@ -59,7 +59,6 @@ class HostEntry:
 
     @classmethod
     def of(cls, pod: Pod) -> HostEntry:
-        """Return the entry of a pod."""
         return cls(pod.id, pod.name or "", tuple(node.ssh for node in pod.nodes))
 
     @classmethod

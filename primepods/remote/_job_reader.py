@@ -86,7 +86,6 @@ class JobReader:
         return []
 
     async def aclose(self) -> None:
-        """Close the connection."""
         self._session = None
         await self.connection.aclose()
 
@@ -115,7 +114,6 @@ class JobReader:
         self.state = states[self.name]
 
     def _parse(self, data: bytes) -> list[tuple[Stream, bytes]]:
-        """Parse received bytes, and return the output in them."""
         pieces: list[tuple[Stream, bytes]] = []
         data = self._buffer + data
         while data:
@@ -149,11 +147,7 @@ class JobReader:
 
 
 class JobLines:
-    """The lines of a job's output.
-
-    Args:
-        reader: Reads the output.
-    """
+    """The lines of a job's output."""
 
     def __init__(self, reader: JobReader) -> None:
         self._reader = reader
@@ -182,7 +176,6 @@ class JobLines:
             yield OutputLine(text=text, stream=stream, offset=_join_offset(self._positions))
 
     async def aclose(self) -> None:
-        """Stop reading, and close the connection."""
         self._has_ended = True
         await self._reader.aclose()
 

@@ -116,11 +116,7 @@ class Lines:
 
 
 class Tail:
-    """Buffer of the last bytes of an output.
-
-    Args:
-        limit: Number of bytes to keep.
-    """
+    """Buffer of the last ``limit`` bytes of an output."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -139,5 +135,4 @@ class Tail:
             del self._kept[: -self._limit]
 
     def text(self) -> str:
-        """Return the kept bytes as text."""
         return self._kept[-self._limit :].decode(errors="replace")

@@ -115,7 +115,6 @@ class Reconnection:
         ) from error
 
     async def aclose(self) -> None:
-        """Close the connection."""
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.__aexit__(None, None, None)

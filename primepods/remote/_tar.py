@@ -31,11 +31,7 @@ class CutShortError(TransferError):
 
 @attrs.frozen
 class ArchiveReader:
-    """Reader of an archive.
-
-    Args:
-        stream: The archive, and what follows it.
-    """
+    """Reader of an archive, and of the rest of its stream."""
 
     stream: BinaryIO
 

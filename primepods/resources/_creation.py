@@ -153,12 +153,7 @@ class PodCreator:
 
 
 def check_specs(spec: PodSpec | Iterable[PodSpec]) -> list[PodSpec]:
-    """Return one or several specs as a list.
-
-    Raises:
-        TypeError: A value is not a :class:`PodSpec`.
-        ValueError: The iterable is empty.
-    """
+    """Return one or several specs as a list, which is not empty."""
     specs = [check_spec(item) for item in (spec if isinstance(spec, Iterable) else [spec])]
     if not specs:
         raise ValueError("spec must be a PodSpec or several, got none")
@@ -166,11 +161,6 @@ def check_specs(spec: PodSpec | Iterable[PodSpec]) -> list[PodSpec]:
 
 
 def check_spec(spec: PodSpec) -> PodSpec:
-    """Return ``spec`` if it is a :class:`PodSpec`.
-
-    Raises:
-        TypeError: It is not.
-    """
     if not isinstance(spec, PodSpec):
         raise TypeError(
             f"spec must be a PodSpec, got {quote(spec)}: use PodSpec.from_offer(offer) or PodSpec(…)"

@@ -99,7 +99,6 @@ class HourlyLimit:
         )
 
     def forget(self, spec: PodSpec) -> None:
-        """Stop counting an order that made no pod."""
         orders = self._orders()
         found = next((order for order in orders if order.name == spec.name), None)
         if found is not None:

@@ -71,7 +71,6 @@ class Order(Generic[T]):
 
     @property
     def kind(self) -> str:
-        """Noun for the order, for messages."""
         return "pod" if self.model is Pod else "disk"
 
     @property
@@ -244,7 +243,6 @@ class OrderSender(Generic[T, N]):
                 return await self._find(order)
 
     async def _find(self, order: Order[T]) -> list[T]:
-        """Search for what an order has created."""
         log.warning("whether the %s %r exists is unknown: searching the list for it", order.kind, order.name)
         clock, found = self.executor.settings.clock, list[N]()
         is_enough = partial(self.choose, order)

@@ -376,7 +376,6 @@ def _make_search(
     unavailable: bool = False,
     **filters: Any,
 ) -> OfferSearch:
-    """Check the arguments, and return the search."""
     check_flag("spot", spot)
     check_flag("unavailable", unavailable)
     excluded = check_texts("exclude_providers", exclude_providers)
@@ -399,7 +398,6 @@ def _filters(
     gpu_count: int | None = None,
     **texts: str | None,
 ) -> dict[str, Any]:
-    """Return the given parameters, checked."""
     filters: dict[str, Any] = {
         name: check_text(name, value) for name, value in texts.items() if value is not None
     }

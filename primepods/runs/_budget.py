@@ -77,7 +77,6 @@ class Balance:
 
     @property
     def open(self) -> list[Reservation]:
-        """The open runs."""
         return [reservation for reservation in self.reservations if reservation.spent is None]
 
     @property

@@ -124,7 +124,6 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Its name."""
         return self.path.name
 
     @classmethod
@@ -176,7 +175,6 @@ class Run:
         draft.replace(self.path / "run.json")
 
     def reload(self) -> RunRecord:
-        """Read the record again, and return it."""
         self.record = self.open(self.path).record
         return self.record
 
@@ -285,7 +283,6 @@ class Run:
         return record.spent + hours * (record.price_hr or price_hr)
 
     def end(self, exit_code: int) -> None:
-        """Record the end."""
         self.save(exit_code=exit_code, ended_at=time.time(), is_released=not self.may_have_pod)
 
     def abandon(self) -> None:
@@ -300,7 +297,6 @@ class Run:
         self._unlock()
 
     def remove(self) -> None:
-        """Delete the folder."""
         self._unlock()
         shutil.rmtree(self.path, ignore_errors=True)
 
@@ -366,5 +362,4 @@ def _json_types() -> dict[str, tuple[Any, ...]]:
 
 
 def run_folder() -> Path:
-    """Return the folder of all runs."""
     return lease_folder().absolute() / "runs"

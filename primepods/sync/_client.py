@@ -25,14 +25,14 @@ T = TypeVar("T")
 
 
 class Client(Delegate[AsyncClient]):
-    """A client of the Prime Intellect API for scripts, notebooks and threads: ``with primepods.Client() as
-    client``.
+    """Blocking client of the Prime Intellect API, for scripts, notebooks and threads.
 
-    Has the methods of :class:`~primepods.AsyncClient`, as blocking calls. Threads may share a client; their
-    calls run in parallel. An event loop in a separate thread does the work: it starts at the first call and
-    ends with ``close``, with the ``with`` block, or with the interpreter. ``on_change`` callbacks run in the
-    calling thread; ``until`` runs in the client's thread, and must not call the client. Ctrl-C cancels the
-    call and leaves the client usable. After a fork, the child gets its own loop and connections.
+    Use it as ``with primepods.Client() as client:``. It has the methods of :class:`~primepods.AsyncClient`,
+    as blocking calls. Threads may share a client; their calls run in parallel. An event loop in a separate
+    thread does the work: it starts at the first call and ends with ``close``, with the ``with`` block, or
+    with the interpreter. ``on_change`` callbacks run in the calling thread; ``until`` runs in the client's
+    thread, and must not call the client. Ctrl-C cancels the call and leaves the client usable. After a fork,
+    the child gets a new loop and new connections.
 
     Args:
         api_key: The API key. Environment: ``PRIME_API_KEY``.
@@ -61,9 +61,9 @@ class Client(Delegate[AsyncClient]):
             the client. Its exceptions do not reach the caller; the first one is logged.
 
     Raises:
-        ConfigError: No key, or a key, URL, file or variable that cannot be used.
-        ValueError: A number out of range.
-        TypeError: An argument of the wrong type.
+        ConfigError: There is no key, or a key, URL, file or variable cannot be used.
+        ValueError: A number is out of range.
+        TypeError: An argument has the wrong type.
     """
 
     pods: Pods
