@@ -214,8 +214,5 @@ def _local_path(local: str | os.PathLike[str]) -> Path:
 
 
 def _write_nothing(stdin: BinaryIO) -> None:
-    """Write nothing, since the script reads no input.
-
-    A writer is needed all the same: :meth:`Session.send` closes the standard input only after one.
-    """
+    """Write no input: only after a writer, :meth:`Session.send` closes the standard input."""
     stdin.flush()

@@ -24,7 +24,7 @@ class Exclusion(Collection[str]):
         patterns: The patterns.
 
     Raises:
-        TypeError: A single string, or not an iterable of strings.
+        TypeError: The patterns are a single string, or not an iterable of strings.
         ValueError: A pattern is empty or invalid.
     """
 

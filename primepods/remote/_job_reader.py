@@ -66,7 +66,7 @@ class JobReader:
         Raises:
             JobError: The pod has no such job, or it has ended without an exit code.
             LoginError: The first login failed, or a later one was refused.
-            ConnectionLostError: The connection was lost, and not restored within ``reconnect`` seconds.
+            ConnectionLostError: The connection was lost, and not restored in time.
         """
         while self.state is None:
             session = self._session or await self._connect()

@@ -32,7 +32,7 @@ def check_job_name(name: str) -> str:
 def start_script(
     command: str | Sequence[str], *, name: str, token: str, env: Mapping[str, str], cwd: str | None
 ) -> bytes:
-    """Return the script that starts a job once, however often it is sent.
+    """Return the script that starts a job only once, even if it is sent several times.
 
     Raises:
         TypeError: An argument is not a string.

@@ -74,7 +74,7 @@ class Login:
         """Log in, with retries, and yield a session that waits for its script.
 
         Args:
-            timeout: Seconds to retry the login, in place of the option's.
+            timeout: Seconds to retry the login; by default ``login_timeout``.
             has_raw_stdout: Whether a thread reads the standard output from ``session.raw_stdout``, unparsed.
             first: Options of ``ssh`` that override all others.
 

@@ -35,7 +35,7 @@ def create_staging(target: Path) -> Path:
     """Create a temporary folder on the disk of ``target``, in the nearest folder that exists.
 
     Raises:
-        TransferError: A file is in the place of a folder.
+        TransferError: A parent of the target is not a folder.
         OSError: The folder cannot be written.
     """
     folder = target.parent if target.exists() and not target.is_dir() else target
@@ -54,7 +54,7 @@ def place(staged: Path, target: Path) -> None:
         target: The target.
 
     Raises:
-        TransferError: A file is in the place of a folder, or the reverse, or a folder is on another disk.
+        TransferError: A file would replace a folder, or the reverse; or a folder is on another disk.
         OSError: A file cannot be renamed.
     """
     is_merge = _is_folder(staged) and target.is_dir()

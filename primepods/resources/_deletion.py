@@ -123,7 +123,7 @@ class _Deletion:
 
         Args:
             finding: The result of the reads.
-            ended_ids: Ids of pods that have ended, for a pod that no response has shown.
+            ended_ids: Ids that the history shows as ended.
         """
         self.finding = finding
         self.absence_is_success = self.absence_is_success or bool(finding.shown)
@@ -173,7 +173,7 @@ class Deleter:
     Args:
         executor: Sends the requests.
         statuses: Reads the statuses of many pods.
-        collection: The path of the list of what is deleted.
+        collection: Path of the list of pods or disks.
     """
 
     def __init__(self, executor: RequestExecutor, statuses: StatusReader, collection: str = PODS) -> None:

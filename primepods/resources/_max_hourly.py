@@ -63,7 +63,7 @@ class HourlyLimit:
         The order counts from now on; call :meth:`forget` if it made no pod.
 
         Raises:
-            BudgetExceededError: It would cost more, or the order has no ``max_price``.
+            BudgetExceededError: They would cost more, or the order has no ``max_price``.
             ConfigError: The limit cannot be read.
             PrimePodsError: The pods could not be listed.
         """

@@ -139,7 +139,7 @@ class Order(Generic[T]):
         return row.created_at.timestamp() >= self.ordered_at - _DATE_TOLERANCE
 
     def choose(self, named: Iterable[T | BareRow]) -> list[T]:
-        """Return those of the rows with the ordered name that only this order can have created.
+        """Choose, from rows with the ordered name, those that only this order can have created.
 
         With a unique name, these are all readable ones; otherwise, it is a single new one.
         """

@@ -39,7 +39,7 @@ def page_source(
         executor: Sends the requests.
         fetch: Requests one page.
         path: The path, for messages.
-        keep: Accepts the items to yield.
+        keep: Returns whether to yield an item; by default, all are yielded.
         name: Operation under which each request is reported to ``on_event``, such as ``pods.list``; ``None``
             if the caller is an operation itself.
     """

@@ -46,7 +46,7 @@ class Reservation:
         run: The run's name.
         amount: The reserved maximum cost.
         price_hr: The quoted price per hour.
-        at: When this was written, in seconds since the epoch.
+        at: Time of this entry, in seconds since the epoch.
         spent: Its cost; ``None`` while its pod may be billed.
     """
 
@@ -141,7 +141,7 @@ class Budget:
             The balance before the reservation.
 
         Raises:
-            BudgetExceededError: It would exceed a limit. Nothing was reserved.
+            BudgetExceededError: The run would exceed a limit. Nothing was reserved.
             ConfigError: The file cannot be used.
         """
         try:

@@ -228,11 +228,11 @@ class Run:
         return self.state in {"renting", "running"}
 
     def signal(self, *signals: int) -> None:
-        """Send signals to its process.
+        """Send signals to the run's process.
 
         Raises:
-            ConfigError: It is a process of another machine or container.
-            ProcessLookupError: It has ended.
+            ConfigError: The process is on another machine, or in another container.
+            ProcessLookupError: The process has ended.
         """
         record = self.reload()
         if record.host and record.host != this_host():
@@ -305,7 +305,7 @@ def list_runs(folder: Path | None = None) -> tuple[list[Run], dict[str, str]]:
     """Return the runs of this machine, the oldest first, and the reason for each that cannot be read.
 
     Args:
-        folder: The folder of leases, if it is another one.
+        folder: The folder of leases; by default the configured one.
     """
     runs: list[Run] = []
     unreadable: dict[str, str] = {}

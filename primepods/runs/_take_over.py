@@ -21,7 +21,7 @@ def take_over_lease(
 
     Args:
         client: The client.
-        file_name: The file, in the folder of leases.
+        file_name: Name of the file in the folder of leases.
         was_shown: Whether the API has ever shown the pod.
         options: The parameters of ``pods.lease`` except the spec.
 
