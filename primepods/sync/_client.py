@@ -25,14 +25,14 @@ T = TypeVar("T")
 
 
 class Client(Delegate[AsyncClient]):
-    """Blocking client of the Prime Intellect API, for scripts, notebooks and threads.
+    """A client of the Prime Intellect API for scripts, notebooks and threads: ``with primepods.Client() as
+    client``.
 
-    Use it as ``with primepods.Client() as client:``. It has the methods of :class:`~primepods.AsyncClient`,
-    as blocking calls. Threads may share a client; their calls run in parallel. An event loop in a separate
-    thread does the work: it starts at the first call and ends with ``close``, with the ``with`` block, or
-    with the interpreter. ``on_change`` callbacks run in the calling thread; ``until`` runs in the client's
-    thread, and must not call the client. Ctrl-C cancels the call and leaves the client usable. After a fork,
-    the child gets a new loop and new connections.
+    It has the methods of :class:`~primepods.AsyncClient`, as blocking calls. Threads may share a client;
+    their calls run in parallel. An event loop in a separate thread does the work: it starts at the first call
+    and ends with ``close``, with the ``with`` block, or with the interpreter. ``on_change`` callbacks run in
+    the calling thread; ``until`` runs in the client's thread, and must not call the client. Ctrl-C cancels
+    the call and leaves the client usable. After a fork, the child gets a new loop and new connections.
 
     Args:
         api_key: The API key. Environment: ``PRIME_API_KEY``.
