@@ -30,7 +30,7 @@ _MAX_SAID: Final = 1_000
 
 
 class AsyncForward:
-    """Context manager that forwards ports of this machine to a pod; see ``forward`` of a remote.
+    """Context manager for a port of a pod on this machine; see ``forward`` of a remote.
 
     Attributes:
         pod_id: The pod's id.
