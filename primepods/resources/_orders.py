@@ -250,7 +250,7 @@ class OrderSender(Generic[T, N]):
             if (row := await self._get_response_row(order)) is not None:
                 return [row]
             found, shown = await find_named(self.list_rows, order.name, clock, is_enough, noun=order.kind)
-            # It may have appeared meanwhile with a name that the server changed.
+            # The row may have appeared meanwhile, under a name that the server changed.
             if not found and (row := await self._get_response_row(order)) is not None:
                 return [row]
         except errors.ClientClosedError:
