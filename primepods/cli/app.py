@@ -45,7 +45,7 @@ from . import (
     watch,
 )
 from ._command import BaseUrl, Context, Team, Timeout, Verbose
-from ._errors import ExitCode, print_error
+from ._errors import EXIT_CODES, ExitCode, print_error
 
 _ALIASES = {
     "ls": "list",
@@ -184,9 +184,7 @@ def _help(command: Callable[..., None]) -> str:
 
 _EPILOG = (
     "An API key is needed: set PRIME_API_KEY, or save one with `prime login`. Without an account, try "
-    "primepods demo.\n\nExit codes: 0 success, 1 an error of the API or the connection, 2 wrong usage or "
-    "settings, 3 timed out, 4 a pod failed, 5 a budget was reached, 130 interrupted, 141 closed pipe, "
-    "143 terminated, 255 ssh failed. exec and run exit with the code of their command."
+    f"primepods demo.\n\nExit codes: {EXIT_CODES}. exec and run exit with the code of their command."
 )
 
 # Without typer's tracebacks: they show local variables, which may contain the key.
