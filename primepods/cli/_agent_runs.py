@@ -4,13 +4,14 @@ Each pod of an agent has a run, as with `primepods run --detach`. A process hold
 lease, writes its record, and continues after the session. The run's job is a sleep. ``Run.state`` is:
 
 - ``renting`` until the sleep has started. The record gets ``pod_id`` when the pod is known, and then ``job``.
-- ``running`` while the sleep runs. Other commands can run on the pod.
+- ``running`` from then on. Other commands can run on the pod.
 - ``interrupted`` if the process has died. If ``may_have_pod`` is true, :meth:`AgentRuns.stop` starts another
   process, which deletes the pod. Otherwise, the next ``Budget.settle`` ends the run.
 - ``ended`` if the record has an ``exit_code``. If ``may_have_pod`` is true, the process could not delete the
   pod, and :meth:`AgentRuns.stop` sweeps it.
 
-The budget has a reservation for each run. ``Budget.settle`` sets its ``spent`` when the run's pod is gone.
+The budget has a reservation for each run. ``Budget.settle`` sets the reservation's ``spent`` when the run has
+ended without a pod.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from .runs import stop_run
 MAX_WAIT = 50.0
 """Seconds to wait in one call, since MCP hosts wait a minute."""
 RELEASE_TIMEOUT = 600.0
-"""Seconds for which the deletion of a pod is retried. It is billed meanwhile."""
+"""Max seconds for the deletion of a pod at the end of its lease. The pod is billed meanwhile."""
 _MAX_MESSAGES = 2_000
 _RUN_POLL_INTERVAL = 0.2
 """Seconds between two readings of a run's record."""
@@ -81,18 +82,14 @@ class AgentRuns:
         api = self._api
         names = ("cloud_id", "gpu_type", "gpu_count", "provider", "socket")
         machine = {name: getattr(offer, name) for name in names}
+        limits = {"max_hours": quote.hours, "max_spend": quote.price_hr * quote.hours}
+        limits["release_timeout"] = RELEASE_TIMEOUT
         run = Run.create(
             RunRecord(
                 client={"base_url": api.base_url, "context": api.context, "team_id": api.team},
                 find={**machine, "max_price": quote.price_hr, "spot": bool(offer.is_spot), "limit": 1},
                 changes={"name": "agent", "max_price": quote.price_hr},
-                lease={
-                    "login": True,
-                    "interval": _STATUS_INTERVAL,
-                    "max_hours": quote.hours,
-                    "max_spend": quote.price_hr * quote.hours,
-                    "release_timeout": RELEASE_TIMEOUT,
-                },
+                lease={"login": True, "interval": _STATUS_INTERVAL, **limits},
                 # `max_hours` ends the lease an hour before the sleep.
                 command=["sleep", str(math.ceil(quote.hours * 3600) + 3600)],
                 is_detached=True,
@@ -111,7 +108,7 @@ class AgentRuns:
         return run
 
     async def find(self, pod: str) -> tuple[Run, Reservation]:
-        """Settle the budget, and return the run of an agents' pod and its reservation.
+        """Settle the budget, and return the run of a pod that agents rented, and its reservation.
 
         Raises:
             CommandError: No run with a reservation has this pod.
@@ -120,9 +117,7 @@ class AgentRuns:
             process.poll()  # otherwise ended processes would stay as zombies
         balance = await run_sync(self.budget.settle)
         found = {reservation.run: reservation for reservation in balance.reservations}
-        pod_id = pod
-        if pod not in found:
-            pod_id = await resolve_handle_async(self._client, pod, team=self._api.team)
+        pod_id = pod if pod in found else await resolve_handle_async(self._client, pod, team=self._api.team)
         for run in (await run_sync(list_runs))[0]:
             if run.name in found and pod_id in {run.name, run.record.pod_id}:
                 return run, found[run.name]

@@ -146,7 +146,7 @@ class AgentTools:
             self._agent_runs.leave()
 
     def _safe(self, tool: Tool) -> Tool:
-        """Return a tool whose errors are results, and which never returns the API key."""
+        """Return a tool that reports expected errors to the agent, and replaces the API key in its output."""
 
         @wraps(tool)
         async def call(**arguments: Any) -> Result:
@@ -159,9 +159,6 @@ class AgentTools:
 
         return call
 
-    async def _pod_id(self, pod: str) -> str:
-        return await resolve_handle_async(self._client, pod, team=self._api.team)
-
     async def list_pods(self, *, offset: Offset = 0, limit: Limit = 20) -> PodPage:
         """List the account's pods that are not terminated, with prices. Costs nothing and changes nothing."""
         page = await self._client.pods.page(offset=offset, limit=limit)
@@ -172,7 +169,8 @@ class AgentTools:
 
     async def get_pod(self, *, pod: PodName) -> PodResult:
         """Show one pod: its state, why it failed, its price. Costs nothing and changes nothing."""
-        found = await self._client.pods.get(await self._pod_id(pod))
+        pod_id = await resolve_handle_async(self._client, pod, team=self._api.team)
+        found = await self._client.pods.get(pod_id)
         return PodResult(pod=PodRow(**found.to_dict()))
 
     async def pod_logs(self, *, pod: PodName, tail: Tail = 100) -> Log:
@@ -180,7 +178,7 @@ class AgentTools:
 
         Costs nothing and changes nothing.
         """
-        pod_id = await self._pod_id(pod)
+        pod_id = await resolve_handle_async(self._client, pod, team=self._api.team)
         log = await self._client.pods.logs(pod_id, tail=tail)
         return Log(pod_id=pod_id, log=log[-_MAX_LOG:], is_cut=len(log) > _MAX_LOG)
 
@@ -209,7 +207,7 @@ class AgentTools:
         return Diagnosis(checks=[check.to_dict() for check in checks])
 
     async def spend(self, *, days: Days = 30) -> Spend:
-        """Return the total bill of the rentals in the history of the last ``days`` days, and the budget.
+        """Return the bills of the last ``days`` days, also by GPU, and the budget with its open rentals.
 
         Costs nothing and changes no pod.
         """

@@ -33,6 +33,7 @@ class ExitCode(IntEnum):
         meaning: Words for the help; empty for the codes with which a shell reports that a program cannot run.
     """
 
+    _value_: int
     meaning: str
 
     FAILED = 1, "an error of the API or the connection"
@@ -57,9 +58,12 @@ class ExitCode(IntEnum):
 EXIT_CODES: Final = ", ".join(["0 success", *(f"{code} {code.meaning}" for code in ExitCode if code.meaning)])
 """The exit codes and their meanings, for `primepods --help` and the skill."""
 
+SIGNAL_EXIT_CODE: Final = 128
+"""After a signal, a shell reports this plus the signal's number as the exit code."""
+
 
 class CommandError(Exception):
-    """An error whose text is the line that the user sees."""
+    """Error of a command, with the exit code."""
 
     def __init__(self, message: str, code: ExitCode = ExitCode.FAILED) -> None:
         super().__init__(message)
@@ -73,7 +77,6 @@ def print_error(command: str, error: Exception | str) -> None:
 
 
 def _describe(error: Exception | str) -> str:
-    """Return an error's text, worded for the shell."""
     if (pod_id := _missing_pod(error)) is not None:
         return f"no pod has the name or id {pod_id!r}: {SEE_LISTS}"
     text = reword_for_shell(str(error))
@@ -165,7 +168,9 @@ def _errors_to_exit_codes(command: str, *, verbose: bool) -> Generator[None]:
         print_error(command, "interrupted")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     except BrokenPipeError:
-        _close_stdout()
+        # Discard unwritten output, so that the interpreter does not fail to flush it at exit.
+        with suppress(OSError):
+            sys.stdout.close()
         raise typer.Exit(ExitCode.BROKEN_PIPE) from None
     except (CommandError, primepods.PrimePodsError, OSError, ValueError) as error:
         print_error(command, error)
@@ -177,13 +182,13 @@ def _errors_to_exit_codes(command: str, *, verbose: bool) -> Generator[None]:
 
 
 def print_errors_and_exit_if_any(command: str, errors: Mapping[str, Exception]) -> None:
-    """Print the errors of pods, if any, and exit with the code of the first."""
+    """Print the errors, and exit with the code of the first; return if there are none."""
     print_errors(command, errors)
     exit_if_any(errors)
 
 
 def print_errors(command: str, errors: Mapping[str, Exception]) -> None:
-    """Print the errors of pods, one per line."""
+    """Print the errors of pods or disks by id, one per line."""
     for pod_id, error in errors.items():
         print_error(command, f"{pod_id}: {_describe(error)}")
 
@@ -213,7 +218,7 @@ def _exit_code(error: Exception) -> ExitCode:
 
 @contextmanager
 def _logging(command: str, *, verbose: bool) -> Generator[None]:
-    """Show the package's log on stderr: warnings, or with ``verbose`` every request."""
+    """Show the package's log on stderr: warnings, or with ``verbose`` all records."""
     log = logging.getLogger("primepods")
     if any(isinstance(handler.formatter, _ShellFormatter) for handler in log.handlers):
         yield  # an outer `reported_errors` already shows the log
@@ -236,11 +241,4 @@ class _ShellFormatter(logging.Formatter):
     """Log formatter that replaces the Python in messages; see :func:`reword_for_shell`."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        """Return a record's line, worded for the shell."""
         return reword_for_shell(super().formatMessage(record))
-
-
-def _close_stdout() -> None:
-    """Discard unwritten output, so that the interpreter does not fail to flush it at exit."""
-    with suppress(OSError):
-        sys.stdout.close()

@@ -1,4 +1,4 @@
-"""Handles: the texts that users type for pods, and their resolution to ids."""
+"""Handles: the texts that users type for pods, disks and SSH keys; their resolution."""
 
 from __future__ import annotations
 
@@ -67,17 +67,13 @@ def are_whole_ids(handles: Iterable[str]) -> bool:
 
 
 class Row(Protocol):
-    """A listed item with an id and a name."""
+    """Protocol of listed items."""
 
     @property
-    def id(self) -> str:
-        """Its id."""
-        ...
+    def id(self) -> str: ...
 
     @property
-    def name(self) -> str | None:
-        """Its name."""
-        ...
+    def name(self) -> str | None: ...
 
 
 R = TypeVar("R", bound=Row)
@@ -179,7 +175,7 @@ class PodIndex:
     Args:
         pods: The pods, as listed.
         team: Names and id prefixes match only pods of this team; ``None`` for all pods.
-        error: The error that left the list incomplete, if any. With it, only whole ids are resolved.
+        error: The error that left the list incomplete, if any. With it, only ids are resolved.
     """
 
     def __init__(
@@ -218,7 +214,7 @@ class PodIndex:
         return list(dict.fromkeys(self._resolve(handle, is_strict=is_strict) for handle in handles))
 
     def _resolve(self, handle: str, *, is_strict: bool) -> str:
-        # Ids come first: an id always means its own pod, even if another pod has it as its name.
+        # An id means its pod, even if another pod has the id as its name.
         if handle in self._pods or _WHOLE_ID.fullmatch(handle):
             return handle
         if self._error is not None:
@@ -266,5 +262,5 @@ def _reject_empty(handle: str) -> str:
 
 
 def _can_be_id(handle: str) -> bool:
-    """Return whether a handle can be a segment of a URL's path, as an id must be."""
+    """Return whether all characters of a handle may be in an id. The client has the complete check."""
     return handle.isprintable() and not set(handle) & set(" /\\") and bool(handle.strip("."))

@@ -59,7 +59,7 @@ _ALIASES = {
     "disks terminate": "disks delete",
     "ssh-keys": "ssh-keys list",
 }
-"""Names of the same commands in docker, hcloud and `prime`."""
+"""Other names of commands, most of them from docker, hcloud and `prime`."""
 _HINTS = {
     "login": "Save a key with `prime login`, or set PRIME_API_KEY; `primepods config` shows what is used.",
     "logout": "Unset PRIME_API_KEY, or remove the saved key: `primepods config` shows where it is.",
@@ -71,26 +71,21 @@ _HINTS = {
 
 
 class _Command(TyperCommand):
-    """Command whose help shows no Python types."""
-
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the parameters, without Python types in their help."""
         return _remove_types(super().get_params(ctx))
 
 
 class _Root(TyperGroup):
-    """Group of all commands; reports a wrong option in one line."""
+    """Group of all commands, with aliases, hints, and usage errors of one line."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the parameters, without Python types in their help."""
         return _remove_types(super().get_params(ctx))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command by its name or alias."""
         return super().get_command(ctx, _ALIASES.get(cmd_name, cmd_name))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the name, the command and the other words; the name of a command may have two words."""
+        # The name of a command may have two words.
         if (name := " ".join(args[:2])) in {*self.commands, *_ALIASES}:
             args = [name, *args[2:]]
         return super().resolve_command(ctx, args)
@@ -152,12 +147,8 @@ def _remove_types(parameters: list[Any]) -> list[Any]:
         elif isinstance(parameter, TyperArgument):
             # Keep the metavar of an argument: it is the name. Replace the method that shows the type; through
             # `vars`, because type checkers reject an assignment to a method.
-            vars(parameter)["display_type_rich"] = _no_type
+            vars(parameter)["display_type_rich"] = lambda **_: ""
     return parameters
-
-
-def _no_type(**_: object) -> str:
-    return ""
 
 
 def _print_usage_error(error: Any) -> int:

@@ -88,7 +88,7 @@ Restarts = Annotated[
 
 
 def _read_file(ctx: typer.Context, path: Path | None) -> Path | None:
-    """Take the values of a file as the defaults of the options."""
+    """Use the values of a file as the defaults of the options."""
     if path is None:
         return None
     try:
@@ -129,7 +129,7 @@ Keep = Annotated[bool, typer.Option("--keep", help="Leave the pod running afterw
 
 
 def _require_words(ctx: typer.Context, words: list[str] | None) -> list[str]:
-    """Return the command, which a file may have: older versions of click take no argument from it."""
+    """Return the command, as typed or from a file. Older versions of click ignore a file's default for it."""
     found: list[str] = words or (ctx.default_map or {}).get("words") or []
     if not found:
         raise typer.BadParameter("it is missing, and no --file names it")

@@ -13,7 +13,7 @@ from primepods.remote import note_hosts
 
 from ._command import Api, api_command
 from ._confirm import YesOption, confirm
-from ._durations import age, parse_duration, short_duration
+from ._durations import parse_duration, short_age
 from ._errors import CommandError, print_error, print_errors_and_exit_if_any
 from ._pod_table import price
 from ._table import Column, print_info, print_table
@@ -112,6 +112,4 @@ def _sweep(
 
 
 def _cells(pod: primepods.OrphanedPod) -> list[str]:
-    seconds = age(pod.created_at)
-    duration = "" if seconds is None else short_duration(seconds)
-    return [pod.name or "", pod.pod_id or "not seen yet", price(pod.price_hr), duration]
+    return [pod.name or "", pod.pod_id or "not seen yet", price(pod.price_hr), short_age(pod.created_at)]

@@ -66,7 +66,7 @@ def command(
     handles = read_handles(pods)
     if not handles:
         raise CommandError("stdin has no ids, so there is nothing to wait for", ExitCode.USAGE)
-    condition = _condition(until)
+    condition = _CONDITIONS[until]
     try:
         with api.client() as client:
             ids = resolve_handles(
@@ -87,14 +87,12 @@ def command(
         raise typer.Exit(ExitCode.POD_FAILED)
 
 
-def _condition(until: Goal) -> Callable[[primepods.PodStatus | None], bool]:
-    """Return the condition of a goal."""
-    return {
-        Goal.READY: primepods.ready,
-        Goal.SETTLED: primepods.settled,
-        Goal.FAILED: primepods.failed,
-        Goal.GONE: primepods.gone,
-    }[until]
+_CONDITIONS: dict[Goal, Callable[[primepods.PodStatus | None], bool]] = {
+    Goal.READY: primepods.ready,
+    Goal.SETTLED: primepods.settled,
+    Goal.FAILED: primepods.failed,
+    Goal.GONE: primepods.gone,
+}
 
 
 def _wait(
