@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from enum import IntEnum
-from typing import Final, Self
+from typing import Final
 from urllib.parse import unquote
 
 import typer
@@ -27,37 +27,28 @@ _log = logging.getLogger("primepods.cli")
 
 
 class ExitCode(IntEnum):
-    """Exit codes of the command.
+    """Exit codes of the command."""
 
-    Attributes:
-        meaning: Words for the help; empty for the codes with which a shell reports that a program cannot run.
-    """
-
-    _value_: int
-    meaning: str
-
-    FAILED = 1, "an error of the API or the connection"
-    USAGE = 2, "wrong usage or settings"
-    TIMED_OUT = 3, "timed out"
-    POD_FAILED = 4, "a pod failed"
-    BUDGET_EXCEEDED = 5, "a budget was reached"
-    NOT_EXECUTABLE = 126, ""
-    NOT_FOUND = 127, ""
-    INTERRUPTED = 130, "interrupted"
-    BROKEN_PIPE = 141, "closed pipe"
-    TERMINATED = 143, "terminated"
-    SSH_FAILED = 255, "ssh failed"
-
-    def __new__(cls, code: int, meaning: str) -> Self:
-        member = int.__new__(cls, code)
-        member._value_ = code
-        member.meaning = meaning
-        return member
+    FAILED = 1
+    USAGE = 2
+    TIMED_OUT = 3
+    POD_FAILED = 4
+    BUDGET_EXCEEDED = 5
+    NOT_EXECUTABLE = 126
+    NOT_FOUND = 127
+    INTERRUPTED = 130
+    BROKEN_PIPE = 141
+    TERMINATED = 143
+    SSH_FAILED = 255
 
 
-EXIT_CODES: Final = ", ".join(["0 success", *(f"{code} {code.meaning}" for code in ExitCode if code.meaning)])
-"""The exit codes and their meanings, for `primepods --help` and the skill."""
-
+EXIT_CODES: Final = (
+    f"0 success, {ExitCode.FAILED} an error of the API or the connection, {ExitCode.USAGE} wrong usage or "
+    f"settings, {ExitCode.TIMED_OUT} timed out, {ExitCode.POD_FAILED} a pod failed, "
+    f"{ExitCode.BUDGET_EXCEEDED} a budget was reached, {ExitCode.INTERRUPTED} interrupted, "
+    f"{ExitCode.BROKEN_PIPE} closed pipe, {ExitCode.TERMINATED} terminated, {ExitCode.SSH_FAILED} ssh failed"
+)
+"""For `primepods --help` and the skill. `emulator` has two more, for a command that it cannot run."""
 SIGNAL_EXIT_CODE: Final = 128
 """After a signal, a shell reports this plus the signal's number as the exit code."""
 

@@ -147,8 +147,12 @@ def _remove_types(parameters: list[Any]) -> list[Any]:
         elif isinstance(parameter, TyperArgument):
             # Keep the metavar of an argument: it is the name. Replace the method that shows the type; through
             # `vars`, because type checkers reject an assignment to a method.
-            vars(parameter)["display_type_rich"] = lambda **_: ""
+            vars(parameter)["display_type_rich"] = _no_type
     return parameters
+
+
+def _no_type(**_: object) -> str:
+    return ""
 
 
 def _print_usage_error(error: Any) -> int:
