@@ -27,7 +27,7 @@ _CHUNK_SIZE = 65_536
 
 
 def run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
-    """Execute a run in this process, record its end, and return its exit code."""
+    """Execute a run in this process, and return its exit code; delete a run that is not detached."""
     runner = Runner(api.command, run, variables)
     code: int = ExitCode.FAILED
     try:
@@ -75,7 +75,7 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
     """Start a run, show its messages until its command has started, and print its name.
 
     Raises:
-        typer.Exit: The command has started, with code 0; or the run has ended, with the run's code.
+        typer.Exit: With code 0 once the command has started; with the run's code if the run ends before.
         CommandError: The process has died, and the pod may be billed.
     """
     process = start_process(run, variables)
@@ -105,7 +105,8 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
 def show(run: Run, *, tail: int | None = None, only_messages: bool = False) -> Iterator[None]:
     """Copy a run's output and messages to stdout and stderr; each step copies what is new.
 
-    On several nodes, each line begins with the node's number.
+    The first step begins with the last ``tail`` lines of each file. On several nodes, each line begins with
+    the node's number.
     """
     with ExitStack() as files:
         opened: dict[Path, BinaryIO] = {}

@@ -65,7 +65,7 @@ def command(
 ) -> None:
     """Delete leased pods whose processes are dead.
 
-    These are billed until something deletes them. Never deletes a pod whose process runs on this machine,
+    Such pods are billed until they are deleted. Never deletes a pod whose process runs on this machine,
     nor a pod of another API or key. Pods leased on another machine that shares this home folder are deleted
     only with --older-than or --expired. Pods without a lease file need --prefix and --older-than, or
     --expired.
