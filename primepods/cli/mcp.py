@@ -96,7 +96,7 @@ async def _serve(tools: AgentTools) -> None:
 
 
 def _rehearse(words: list[str]) -> int:
-    """Serve an emulated account in a child process, whose exit code is returned."""
+    """Run this command in a child process, with an emulated account; return its exit code."""
     from primepods.config import environment_without_key
 
     program = [sys.executable, "-m", "primepods"]

@@ -129,7 +129,7 @@ Keep = Annotated[bool, typer.Option("--keep", help="Leave the pod running afterw
 
 
 def _require_words(ctx: typer.Context, words: list[str] | None) -> list[str]:
-    """Return the command, as typed or from a file. Older versions of click ignore a file's default for it."""
+    """Return the typed command, or that of the file: older versions of click ignore defaults of arguments."""
     found: list[str] = words or (ctx.default_map or {}).get("words") or []
     if not found:
         raise typer.BadParameter("it is missing, and no --file names it")
