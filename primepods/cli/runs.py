@@ -198,6 +198,7 @@ def _has_process(run: Run) -> bool:
 
 
 def _take_over(run: Run) -> None:
+    """Start a process for a run whose process has died."""
     if run.record.exit_code is not None:
         return  # another process has taken it over, and ended
     given = {name: environment_variable(name) for name in run.record.variables}
