@@ -130,7 +130,7 @@ def become_ssh(argv: Sequence[str]) -> NoReturn:
 
 
 def open_page(url: str) -> None:
-    """Open a page in the browser, in a process that does not get the API key; do not wait for it."""
+    """Open a page in the browser, without the API key, and without waiting for it."""
     process = subprocess.Popen(  # noqa: S603 - this interpreter
         [sys.executable, "-m", "webbrowser", url],
         env=environment_without_key(),

@@ -112,7 +112,7 @@ class _Deletion:
         confirm(f"Delete {count(ids, 'pod')}?", yes=self.is_confirmed)
 
     def delete(self, ids: Sequence[str]) -> Mapping[str, primepods.PrimePodsError]:
-        """Delete pods, print the ids of accepted deletions, and wait if asked; return the errors."""
+        """Delete pods and print the ids of those whose deletion was accepted; return the errors."""
         try:
             deletions = self.client.pods.delete_many(ids, missing_ok=self.missing_ok)
         except KeyboardInterrupt:

@@ -119,6 +119,7 @@ def command(
 
 
 async def _serve(emulator: Emulator, ssh_command: str) -> None:
+    """Serve until SIGINT or SIGTERM."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     # On Windows loops cannot handle signals; there Ctrl-C ends asyncio.run itself.

@@ -88,7 +88,7 @@ Restarts = Annotated[
 
 
 def _read_file(ctx: typer.Context, path: Path | None) -> Path | None:
-    """Use the values of a file as the defaults of the options."""
+    """Take the values of a file as the defaults of the options."""
     if path is None:
         return None
     try:
