@@ -139,6 +139,6 @@ def list_pager(
 
 
 def listed_pods(executor: RequestExecutor) -> AsyncPager[ListedPod]:
-    """Return a pager of all pods; one with an unreadable row has only id and name."""
+    """Return a pager of all pods, including rows of which only id and name can be read."""
     model = cast("type[ListedPod]", Pod)
     return list_pager(executor, f"{PODS}/", model, MAX_LIMIT, name="pods.list", make_bare=BareRow)
