@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from queue import Empty
 from typing import Any, Final
 
 import attrs
@@ -139,9 +140,14 @@ def interrupted(when: Callable[[], object], call: Callable[[], object]) -> None:
     thread.start()
     others: set[object] = set()
     try:
-        call()
+        try:
+            call()
+        finally:
+            # Inside, because the interruption may arrive right after the call.
+            over.set()
     except KeyboardInterrupt as error:
-        others = {error.__context__, error.__cause__}
+        # It may arrive when a look at the queue of callbacks has ended.
+        others = {error.__cause__, None if isinstance(error.__context__, Empty) else error.__context__}
     finally:
         over.set()
         thread.join()
