@@ -12,7 +12,7 @@ import pprint
 import traceback
 from collections.abc import Awaitable, Callable
 from types import BuiltinFunctionType, FrameType, FunctionType, MethodType, ModuleType, TracebackType
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import quote
 
 import aiohttp
@@ -55,7 +55,9 @@ def leaks(text: str, key: str = KEY) -> bool:
 class PlainTraceback(Traceback):
     """Rich's traceback without syntax highlighting, which reads whole files for one line of each frame."""
 
-    LEXERS: ClassVar = {".py": "text"}
+    @classmethod
+    def _guess_lexer(cls, filename: str, code: str) -> str:
+        return "text"
 
 
 def shown(error: BaseException) -> str:
