@@ -20,7 +20,7 @@ from ..errors import PrimePodsError
 from ..models import PodChange
 from ..remote import AsyncRemote, HostEntry, note_hosts, wait_for_login
 from ..specs import PodSpec
-from ..waiting import APPEAR_GRACE
+from ..waiting.subscription import APPEAR_GRACE
 from ._order import UNKNOWN, OrderState, PodOrder
 from ._record import as_time, new_record, this_process
 from .ledger import LeaseFile
