@@ -13,7 +13,6 @@ from typing import Annotated, Final, Protocol, TypeVar
 import typer
 
 import primepods
-from primepods.remote import HostEntry, note_hosts
 
 from ._completion import complete_pods
 from ._errors import SEE_LISTS, CommandError, ExitCode
@@ -135,6 +134,8 @@ def resolve_handles(
             is not like an id.
         PrimePodsError: The list is incomplete, and a missing pod might match.
     """
+    from primepods.remote import HostEntry, note_hosts
+
     if are_whole_ids(handles):
         return list(dict.fromkeys(handles))
     index = PodIndex.read(client, team=team)

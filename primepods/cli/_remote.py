@@ -14,7 +14,6 @@ import attrs
 import typer
 
 import primepods
-from primepods.config import environment_without_key
 
 from ._errors import CommandError, ExitCode
 from ._text import count
@@ -120,6 +119,8 @@ def become_ssh(argv: Sequence[str]) -> NoReturn:
     Raises:
         CommandError: ``ssh`` is not installed.
     """
+    from primepods.config import environment_without_key
+
     from ._stderr import finish_stderr
 
     if shutil.which(argv[0]) is None:
@@ -131,6 +132,8 @@ def become_ssh(argv: Sequence[str]) -> NoReturn:
 
 def open_page(url: str) -> None:
     """Open a page in the browser, without the API key, and without waiting for it."""
+    from primepods.config import environment_without_key
+
     process = subprocess.Popen(  # noqa: S603 - this interpreter
         [sys.executable, "-m", "webbrowser", url],
         env=environment_without_key(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from contextlib import suppress
 from typing import Annotated, Any
@@ -10,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 import primepods
-from primepods.remote import forward_ports
 
 from ._command import Api, api_command
 from ._handles import PodHandle, resolve_handle
@@ -57,6 +55,10 @@ def command(
       primepods forward train 6006 --open           # TensorBoard
       primepods forward train 8000:9000 5432:0
     """
+    import asyncio
+
+    from primepods.remote import forward_ports
+
     with api.client() as client:
         pod_id = resolve_handle(client, pod, team=api.team)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import tempfile
@@ -13,7 +12,6 @@ from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 import primepods
-from primepods.remote import is_emulated
 
 from ._command import Api, api_command
 from ._errors import CommandError
@@ -43,6 +41,10 @@ def command(api: Api, pod: PodHandle, *, open_browser: Open = False, node: Node 
       primepods jupyter train --open
       primepods exec train -- pip install jupyterlab    # if the pod has none
     """
+    import asyncio
+
+    from primepods.remote import is_emulated
+
     with api.client() as client:
         found = client.pods.get(resolve_handle(client, pod, team=api.team))
     # Behind the address of an emulated pod, there is nothing.
@@ -95,6 +97,8 @@ async def _start_server(remote: primepods.AsyncRemote) -> tuple[int, str]:
     Raises:
         CommandError: It has ended, or is not listed in time.
     """
+    import asyncio
+
     job = await remote.start(_START)
     print_info(f"Starting JupyterLab: the job {job.name}")
     with suppress(TimeoutError):

@@ -103,7 +103,23 @@ def test_help_waits_for_nothing_that_it_does_not_need(clean_environment: object)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     shown, _, modules = done.stdout.rstrip().rpartition("\n")
     assert "List all your pods" in shown
-    assert not {"aiohttp", "cattrs", "primepods.client", "primepods.emulator"} & set(modules.split())
+    heavy = {"aiohttp", "asyncio", "cattrs", "primepods.emulator", "primepods.models"}
+    assert not heavy & set(modules.split())
+
+
+def test_a_command_imports_no_other(clean_environment: object) -> None:
+    """Only its own module is imported, and those that it needs itself; for the version, none."""
+    code = (
+        "import sys; from primepods.cli.app import app\n"
+        "names = 'account', 'disks', 'list_pods', 'run'\n"
+        "for words in (['--version'], ['disks', 'create', '--help']):\n"
+        "    app(words, standalone_mode=False)\n"
+        "    print(*(name for name in names if f'primepods.cli.{name}' in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    version, imported, *_, last = done.stdout.splitlines()
+    assert version.startswith("primepods ")
+    assert (imported, last) == ("", "disks")
 
 
 NOT_CALLING = ["demo", "emulator"]
