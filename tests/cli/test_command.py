@@ -146,6 +146,7 @@ def test_help_of_each_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> None
 def test_missing_extra_is_explained(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without typer or rich the command says what to install, without a traceback."""
     hide(monkeypatch, library)
+    monkeypatch.setattr(sys, "argv", ["primepods", "demo"])
     with pytest.raises(SystemExit, match=r"pip install 'primepods\[cli\]'") as ended:
         cli.main()
     assert library in str(ended.value)
@@ -153,8 +154,8 @@ def test_missing_extra_is_explained(library: str, monkeypatch: pytest.MonkeyPatc
 
 def test_other_missing_modules_are_not_blamed_on_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """A broken installation shows what is broken."""
-    hide(monkeypatch, "primepods.cli._screen")
-    with pytest.raises(ModuleNotFoundError, match=r"primepods\.cli\._screen"):
+    hide(monkeypatch, "primepods.cli._completion")
+    with pytest.raises(ModuleNotFoundError, match=r"primepods\.cli\._completion"):
         cli.main()
 
 
