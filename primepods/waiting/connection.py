@@ -22,12 +22,11 @@ if TYPE_CHECKING:
 class PollerConnection:
     """A client's connection to the shared poller.
 
-    A view is a client with other settings, made by ``with_options``. It has its own connection, which closes
-    with the client's.
+    A view, made by ``with_options``, is a client with other settings. It closes with the client.
 
     Args:
         settings: The settings of the client or the view.
-        session: The caller's own aiohttp session, a function that makes one, or ``None``.
+        session: The caller's aiohttp session, a function that makes one, or ``None``.
         parent: The connection of the client or view that this view was made from; ``None`` for a client.
 
     Attributes:
@@ -66,7 +65,7 @@ class PollerConnection:
         spare, loop = self._spare_transport, self._spare_loop
         if spare is None or loop is None:
             return Transport(self._settings, self._session)
-        # A transport moves to another loop only if its own is closed.
+        # A transport can move to another loop only if its loop is closed.
         is_usable_here = loop is asyncio.get_running_loop() or loop.is_closed()
         if not is_usable_here:
             return Transport(self._settings, self._session)
@@ -75,10 +74,10 @@ class PollerConnection:
         return spare
 
     def keep_transport(self, transport: Transport) -> bool:
-        """Keep the connections of an ending poller for the next poller; idle connections close by themselves.
+        """Keep the connections of an ending poller for the next one, unless there are some already.
 
         Returns:
-            ``False`` if they are not kept, because the client is closed or already has spare connections.
+            Whether they are kept.
         """
         if self.closed or self._spare_transport is not None:
             return False
@@ -90,7 +89,7 @@ class PollerConnection:
         """End all subscriptions, including those of abandoned iterators."""
         self.closed = True
         for subscription in list(self.subscriptions):
-            # After a fork, the child also holds the parent's subscriptions, whose loop does not run here.
+            # A forked child has copies of the parent's subscriptions, whose loop does not run here.
             if subscription.poller.loop is asyncio.get_running_loop():
                 subscription.end(_closed_error())
                 subscription.close()

@@ -15,16 +15,16 @@ from ._watched_pod import Subscriber, WatchedPod
 from .connection import PollerConnection
 
 APPEAR_GRACE: Final = 60.0
-"""Seconds for a pod that the API does not know (yet) to appear."""
+"""Seconds for a pod that the API does not know yet to appear. Chosen; other clouds were seen to need some."""
 
 
 class Subscription(Subscriber):
-    """A subscription to pod changes; in its ``async with`` block, await :meth:`changed`.
+    """A subscription to the changes of pods; in its ``async with`` block, await :meth:`changed`.
 
     Args:
         connection: The client's connection to the poller.
         pod_ids: The pods, at least one.
-        interval: Seconds between two polls of each pod.
+        interval: Seconds between two polls of a pod.
         appear_grace: Seconds before a pod that never appeared is reported as gone.
 
     Attributes:
@@ -75,7 +75,7 @@ class Subscription(Subscriber):
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-        # Do not await in a coroutine that is being closed: the garbage collector may close it in any loop.
+        # A coroutine that is being closed must not await.
         if kind is not GeneratorExit:
             await self.poller.wait_closed()
 
@@ -84,12 +84,12 @@ class Subscription(Subscriber):
         self.poller.remove_pod(self, self.pods.pop(pod_id))
 
     async def changed(self, *, ends_at: float = math.inf) -> list[WatchedPod]:
-        """Wait for changes until the clock reaches ``ends_at``; return each pod that may have changed, once.
+        """Wait for changes until the clock reaches ``ends_at``; return the pods that may have changed.
 
         A cancelled call loses no change.
 
         Raises:
-            PrimePodsError: Polling cannot continue: closed, not authenticated, refused.
+            PrimePodsError: The client is closed, or polling cannot continue.
         """
         clock = self._connection.clock
         await clock.wait(self._has_news, ends_at - clock.time())
@@ -106,7 +106,7 @@ class Subscription(Subscriber):
         before = self.reported.get(pod_id)
         if pod_id in self.reported and pod.status == before:
             return None
-        # Only a response after the grace period counts: there may have been an outage until then.
+        # Only a response after the grace period counts: until then there may have been an outage.
         if pod.never_found and pod.confirmed_at < self._appear_by:
             pod.notify_on_next_response(self)
             return None
