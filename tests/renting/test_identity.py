@@ -134,7 +134,7 @@ async def test_a_failed_get_is_in_the_error_though_the_history_hangs(folder: Pat
         it.emulator.faults.add(Delay(10_000), on="history")
         hide(it, "missing")
         lease = it.client.pods.lease(it.spec, ready_timeout=20, release_timeout=20)
-        with pytest.raises(primepods.WaitTimeoutError, match="the last failure: .*404"):
+        with pytest.raises(primepods.WaitTimeoutError, match=r"the last failure: .*404"):
             await lease.__aenter__()
 
 
