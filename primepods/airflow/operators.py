@@ -210,8 +210,8 @@ class PrimeWaitPodOperator(_OnePodOperator):
         on_failure: ``keep`` or ``delete`` the pod after the wait has failed and no retry is left. A pod is
             never deleted while a retry would wait for it.
         delete_on_kill: ``True`` to delete the pod when the task is marked failed or succeeded, or cleared,
-            while it waits. Before Airflow 3.3, a deferred wait only when it is marked failed. A trigger keeps the
-            pod while another triggerer waits for it or its task may use it.
+            while it waits. Before Airflow 3.3, a deferred wait only when it is marked failed. A trigger keeps
+            the pod while another triggerer waits for it or its task may use it.
     """
 
     def __init__(  # noqa: PLR0913 - all but the first have defaults

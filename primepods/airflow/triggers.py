@@ -39,7 +39,7 @@ _RESUMED_STATES: Final = frozenset(
         TaskInstanceState.SUCCESS,
     }
 )
-"""States after a user has cleared or marked the task, but also after its wait has ended in another triggerer."""
+"""States after a user has cleared or marked the task, or after its wait has ended in another triggerer."""
 
 
 class PrimePodTrigger(BaseTrigger):
