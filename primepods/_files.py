@@ -1,4 +1,4 @@
-"""Files that processes share: locks that the system releases when their process ends, lines, folders."""
+"""Files that processes share: locks, which the system releases when a process ends, and synced writes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LOCK_INTERVAL: Final = 0.02
 
 
 def lock(descriptor: int) -> bool | None:
-    """Lock an open file; return whether it is locked now, or ``None`` where files cannot be locked."""
+    """Lock an open file; return whether this succeeded, or ``None`` where files cannot be locked."""
     if fcntl is None:
         return None
     try:
@@ -39,8 +39,8 @@ def lock_file(path: Path, *, is_shared: bool = False, attempts: int = 5) -> int:
 
     Args:
         path: The file.
-        is_shared: Whether others may share the lock; then there is one attempt.
-        attempts: Number of attempts, each of 20 ms.
+        is_shared: Whether to take a shared lock; then there is one attempt.
+        attempts: Max attempts, with pauses of 20 ms.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     for _ in range(1 if is_shared else attempts):
@@ -60,9 +60,9 @@ def lock_file(path: Path, *, is_shared: bool = False, attempts: int = 5) -> int:
 
 
 def append_line(descriptor: int, line: bytes) -> None:
-    """Append a line to an open file, and sync it.
+    """Append a newline and a line to an open file, and sync the file.
 
-    It starts with a newline, so that a truncated line before it does not spoil it.
+    The newline comes first, so that the line is whole even after a truncated one.
     """
     # os.write may write only a part on a full disk, without an error.
     with open(descriptor, "wb", closefd=False) as file:

@@ -1,4 +1,4 @@
-"""Statuses of many pods: batches, a search for ids that make a batch fail, and calls that share requests."""
+"""Reader of status rows: batches, a search for ids that make a batch fail, and calls that share requests."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from ._operations.hook import Listeners
 
 _ID_ERROR_STATUSES: Final = frozenset({400, 413, 414, 422})
-"""Refusals because of ids or their number: reported per id; raised only after ``GIVE_UP_AFTER`` of them."""
+"""Refusals because of ids or their number: errors of the ids, even if no request succeeds."""
 _POSSIBLE_ID_ERROR_STATUSES: Final = _ID_ERROR_STATUSES | {403, 404}
 """403 and 404 may also be about the key or the base URL."""
 _MAX_REQUESTS: Final = 250
-"""Max requests to search a failed batch; ids not cleared by then count as failed."""
+"""Max requests to search a failed batch; ids that are undecided by then count as failed. Chosen."""
 _PART_ATTEMPTS: Final = 2
-"""Max attempts of a request for a part of a failed batch."""
+"""Max attempts of a request for a part of a failed batch. Chosen."""
 _CACHE_BYTES: Final = 8 * 1024 * 1024
-"""Size of the response cache, in bytes: about 18,000 pods."""
+"""Size of the response cache, in bytes: about 18,000 pods. Chosen."""
 
 
 def may_be_caused_by_ids(error: Exception) -> bool:
@@ -67,12 +67,10 @@ class StatusReader:
         self._open_call: _SharedCall | None = None
 
     async def read(self, pod_ids: list[str]) -> StatusResponse:
-        """Fetch the statuses of ids in concurrent batches of 100; find ids that make a batch fail.
-
-        The ids must be checked and distinct.
+        """Fetch the statuses of checked, distinct ids in concurrent batches; find ids that make a batch fail.
 
         Raises:
-            PrimePodsError: A request failed, and some of its ids do not seem to be the cause.
+            PrimePodsError: A request failed, and its ids do not seem to be the cause.
         """
         batch_call = _BatchCall(self)
         limit = self.executor.settings.max_concurrency
@@ -84,13 +82,17 @@ class StatusReader:
         self._cache.clear()
 
     def chunks(self, pod_ids: list[str]) -> list[list[str]]:
-        """Split checked, distinct ids into batches."""
+        """Split checked, distinct ids into batches.
+
+        No maximum is documented. A batch has at most 100 ids, like the vendor's other batch requests, and a
+        request line of at most 8,000 bytes, because common servers refuse more than 8,190.
+        """
         return list(chunk_ids(pod_ids, prefix=urlsplit(self.executor.settings.base_url).path))
 
     async def read_one(self, pod_id: str) -> PodStatus | None:
         """Return the status of one pod; ``None`` without a row.
 
-        Calls in the same iteration of the event loop share their requests.
+        Calls in the same iteration of the event loop share a request.
         """
         while True:
             call = self._open_call
@@ -99,14 +101,14 @@ class StatusReader:
             response = await call.wait_for(pod_id)
             if response is not None:
                 break
-            # Other code cancelled the shared call, but not this caller: try again.
+            # Other code has cancelled the shared call, but not this caller: try again.
         error = response.errors.get(pod_id)
         if error is not None:
             raise copy_exception(error)
         return response.rows.get(pod_id)
 
     def close_shared_call(self, call: _SharedCall) -> None:
-        """Close ``call`` to further callers."""
+        """Let later callers of :meth:`read_one` begin another call."""
         if self._open_call is call:
             self._open_call = None
 
@@ -116,8 +118,8 @@ class StatusReader:
         """Return an awaitable that sends one request. An unreadable row becomes an error of its id.
 
         Args:
-            pod_ids: At most 100.
-            executor: Sends the request; by default the reader's own, with the client's retries.
+            pod_ids: One of :meth:`chunks`.
+            executor: Sends the request; by default the reader's executor.
             ends_at: Time to give up, by the client's clock; by default after the deadline.
         """
         request = status_request(pod_ids)
@@ -131,7 +133,7 @@ class StatusReader:
         response = StatusResponse({row.pod_id: row for row in rows if row.pod_id in requested})
         for error in errors:
             shape_error = self.executor.shape_error(request, error)
-            # Imagined: a row without an id may belong to any pod, so all pods without a row get its error.
+            # A row without an id (imagined) may belong to any pod: all pods without a row get its error.
             suspects = pod_ids if error.row_id is None else [error.row_id]
             for pod_id in suspects:
                 if pod_id in requested and pod_id not in response.rows:
@@ -169,7 +171,7 @@ class _BatchCall:
         """Return the rows and errors of all batches.
 
         Raises:
-            PrimePodsError: No request succeeded, and the first error is not certainly about ids.
+            PrimePodsError: No request succeeded, and the first error may not be about ids.
         """
         if self._failures and not self._has_success:
             first = self._failures[0]
@@ -209,8 +211,8 @@ class _BatchCall:
         try:
             response = await self._reader.read_batch(pod_ids, executor=executor, ends_at=ends_at)
             if not (response.rows or response.errors):
-                # Reported of the API's availability endpoint: a replica that has lost its rows responds like
-                # this. A second response must confirm it.
+                # Reported of the availability endpoint: a replica that has lost its rows responds like this.
+                # A second response must confirm it.
                 response = await self._reader.read_batch(pod_ids, executor=executor, ends_at=ends_at)
         except PrimePodsError as exc:
             if not (may_be_caused_by_ids(exc) or is_unsent(exc)):
@@ -243,7 +245,7 @@ class _SharedCall:
         self._reader = reader
         self._callers = 0
         self._task: asyncio.Task[StatusResponse] | None = None
-        # Callers await this event instead of the task: cancelling one caller would cancel the task for all.
+        # Callers await this event, not the task: cancelling one caller would cancel the task for all.
         self._done = asyncio.Event()
         # An empty context: otherwise its log lines would carry the context variables of the first caller.
         self.loop.call_soon(self._start, context=contextvars.Context())

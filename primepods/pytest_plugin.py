@@ -1,9 +1,9 @@
 """pytest fixtures: an emulator for each test, and clients for it.
 
-Installing the package makes them available. Each test's emulator has its own state and key, on one socket
-shared by the whole session (or pytest-xdist worker), so a fixture costs about a millisecond.
-``@pytest.mark.primepods(pods=5, boot_seconds=0)`` configures the emulator; it takes the arguments of
-``primepods.emulator.Emulator``. By default time runs 100 times as fast as real time.
+Installing the package makes them available. The emulator of a test has a new state and key. The emulators of
+a session (or pytest-xdist worker) share a socket, so that a fixture costs about a millisecond.
+``@pytest.mark.primepods(pods=5, boot_seconds=0)`` configures the emulator with arguments of
+``primepods.emulator.Emulator``. By default, time runs 100 times as fast as real time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _ASYNCIO_FIXTURES = "primepods.pytest_plugin.asyncio"
 
 SPEED = 100.0
-"""Default of emulated seconds per real second: a boot of 30 s takes 0.3 s."""
+"""Default number of emulated seconds per real second: a boot of 30 s takes 0.3 s."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -60,12 +60,12 @@ def primepods_emulator(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Generator[Emulator]:
-    """Provide this test's own ``primepods.emulator.Emulator``, with control routes enabled.
+    """Provide a new ``primepods.emulator.Emulator`` for this test, with control routes enabled.
 
-    The emulator starts without pods, at 100 times real time; ``@pytest.mark.primepods(...)`` changes that. A
-    ``ManualClock`` in the mark is a template: each test gets its own, moved with
-    ``primepods_emulator.advance``. Pods, faults, requests, connections and key are discarded after the test.
-    Lease files go to the test's own folder, set as PRIMEPODS_STATE_DIR.
+    The emulator starts without pods, at 100 times real time; ``@pytest.mark.primepods(...)`` changes that. If
+    the mark has a ``ManualClock``, each test gets a new one with the same epoch; move it with
+    ``primepods_emulator.advance``. The state, the key and the connections are discarded after the test.
+    PRIMEPODS_STATE_DIR is set to a new folder for lease files.
     """
     from .emulator import Emulator
 
@@ -128,7 +128,7 @@ def _loop_scope(marker: pytest.Mark, config: pytest.Config) -> str:
 
 
 def _new_fixture_function() -> Callable[[Emulator], AsyncGenerator[AsyncClient]]:
-    """Return a new fixture function: pytest-asyncio modifies it, so plugins and loops cannot share one."""
+    """Return a new fixture function. It cannot be shared, since pytest-asyncio modifies it."""
 
     async def open_client(primepods_emulator: Emulator) -> AsyncGenerator[AsyncClient]:
         from . import AsyncClient
@@ -153,7 +153,7 @@ def _asyncio_fixtures() -> ModuleType:
 
 
 def _options(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """Return the emulator's arguments: defaults, overridden by marks, the closest mark last."""
+    """Return the emulator's arguments: the defaults, then those of all marks, the closest mark last."""
     from .emulator import ManualClock
 
     options: dict[str, Any] = {"control": True, "api_key": f"emu_{os.urandom(20).hex()}"}

@@ -1,4 +1,4 @@
-"""Event that a trigger sends when a wait ends, and its conversion to a task's result or error."""
+"""The event that a trigger sends when a wait ends, and its conversion to a task's result or error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class PodEvent(TypedDict):
         status: ``success``, ``failed`` (the pod will not become ready, or does not exist), ``timeout``, or
             ``error`` (any other error).
         message: What happened; for an error, also what to do next.
-        pod: The pod's last known status, without secrets; ``None`` if it is gone, or the error has no status.
+        pod: The pod's last known status, without secrets; ``None`` if the pod is gone or there is no status.
     """
 
     status: Literal["success", "failed", "timeout", "error"]

@@ -15,11 +15,11 @@ With a hyphen and the digest, a name has 45 at most. A lease or ``max_hours`` ap
 cut the digest if the result were longer than 63.
 """
 _DIGEST_LENGTH: Final = 16
-"""Hexadecimal digits that tell tasks apart."""
+"""Number of hexadecimal digits that distinguish tasks."""
 
 
 def pod_name(prefix: str | None, *, dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
-    """Return the name of a task's pod; the same in every try, and unique to the task.
+    """Return the name of a task's pod: the same in every try, and different for other tasks.
 
     Args:
         prefix: Prefix of the name, of which 28 characters are used; default: ``airflow-`` and the start

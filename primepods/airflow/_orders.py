@@ -1,4 +1,4 @@
-"""Orders of a task: from its arguments to specs, and to the first spec that can be rented."""
+"""Orders of a task: its arguments as specs, and the order of the first spec that is available."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def find_specs(
     """Return the specs of the matching offers, cheapest first.
 
     Raises:
-        AirflowFailException: The GPU's name is unknown.
+        AirflowFailException: An argument is invalid, such as the GPU's name.
         AirflowException: No offer matches now; a retry may find one.
     """
     try:
@@ -62,7 +62,8 @@ def create_first(client: Client, specs: Sequence[PodSpec], max_hours: float | No
     """Rent the first spec that is available.
 
     Raises:
-        SoldOutError: The last spec is sold out, or too expensive now (PriceTooHighError).
+        SoldOutError: The last spec is sold out.
+        PriceTooHighError: The last spec is too expensive now.
     """
     *others, last = specs
     for spec in others:

@@ -15,7 +15,7 @@ _MISSING: Final = frozenset({"", "none", "null", "undefined", "nan"})
 
 
 def is_missing(pod_id: PodId | None) -> bool:
-    """Return whether the id is missing, because the task that should return it returned nothing."""
+    """Return whether the id is missing, usually because the task that should return it returned nothing."""
     value = pod_id.get("id") if isinstance(pod_id, Mapping) else pod_id
     return value is None or (isinstance(value, str) and value.strip().lower() in _MISSING)
 

@@ -13,7 +13,7 @@ from contextvars import Context, ContextVar, copy_context
 from typing import Protocol
 
 _is_in_task: ContextVar[bool] = ContextVar("is_in_task", default=False)
-"""``True`` in the context of a waiting task, whose records Airflow itself writes to the task's log."""
+"""``True`` in the context of a waiting task, whose records Airflow writes to the task's log."""
 _POLLER_LOG = logging.getLogger("primepods")
 
 
@@ -44,11 +44,7 @@ _relay = _Relay()
 
 @contextmanager
 def poller_warnings(log: TaskLog) -> Generator[None]:
-    """Forward the shared poller's warnings to ``log``, in the block's context, until the block ends.
-
-    Args:
-        log: The task's log.
-    """
+    """Forward the shared poller's warnings to a task's log, in the block's context, until the block ends."""
     key = object()
     token = _is_in_task.set(True)
     _relay.task_logs[key] = copy_context(), log

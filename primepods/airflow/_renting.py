@@ -1,4 +1,4 @@
-"""Base class of operators that rent pods, and functions for a task's pods, found by name."""
+"""Base class of operators that rent pods; search and deletion of a task's pods by their name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _POLL_INTERVAL: Final = 1.0
 
 
 class RentingOperator(BaseOperator):
-    """Base class of operators that rent a pod: by a spec, or by the GPU."""
+    """Base class of operators that rent a pod, chosen by a spec or by the GPU."""
 
     template_fields: Sequence[str] = (
         "spec",
@@ -75,7 +75,7 @@ class RentingOperator(BaseOperator):
         )
 
     def _find_specs(self, client: Client, name: str) -> list[PodSpec]:
-        """Return what to order, in the order of preference."""
+        """Return the specs to order, in order of preference."""
         # Rendered templates are strings.
         limit = None if self.max_price is None else float(self.max_price)
         if self.spec is None:
@@ -101,12 +101,12 @@ class RentingOperator(BaseOperator):
 
 
 def find_by_name(client: Client, name: str) -> list[Pod]:
-    """Return the pods of a task that are not being deleted; log a warning about unreadable rows."""
+    """Return the pods of a task, except those that are ending; log a warning about unreadable rows."""
 
     def is_of_task(pod: Pod) -> bool:
-        # A server may change the case, or add blanks.
+        # A server may change the case, or add blanks (imagined).
         wanted, found = name.casefold(), (pod.name or "").strip().casefold()
-        # A lease or `max_hours` adds a unique suffix; `max_hours` also adds the expiry.
+        # A lease or `max_hours` adds a suffix.
         has_name = found == wanted or found.startswith(f"{wanted}-")
         return has_name and not (pod.status is not None and pod.status.is_ending)
 
@@ -126,9 +126,9 @@ def wait_for_pods(client: Client, name: str, seconds: float) -> list[Pod]:
 
 def delete_by_name(client: Client, name: str, seconds: float) -> None:
     """Delete the pods of a killed task; poll for them for at most this many seconds."""
-    # Half of the time for each call, so that another can follow one that hangs.
+    # Half of the time for a call, so that another can follow a call that hangs.
     hurried = client.with_options(deadline=seconds / 2)
-    # Wait for the pod: its order may still be in flight. Airflow may end the process before a pod that
-    # appears late is deleted.
+    # Wait for the pod: its order may still be in flight. A pod that appears late may be left, because Airflow
+    # ends this process.
     for pod in wait_for_pods(hurried, name, seconds):
         hurried.pods.delete(pod, missing_ok=True)

@@ -1,4 +1,4 @@
-"""Operator that rents a pod for one command."""
+"""The operator that rents a pod for one command."""
 
 from __future__ import annotations
 
@@ -36,35 +36,35 @@ class _KilledError(BaseException):
 class PrimeRunPodOperator(RentingOperator):
     """Operator that rents a pod for one task, runs one command on it, and deletes the pod.
 
-    Logs in with the system's ``ssh``, uploads, runs, downloads. The command's output is the task's log, line
-    by line. On every exit the pod is deleted and confirmed terminated: after a failure, at
-    ``execution_timeout``, and when the task is marked failed, is cleared, or its worker is asked to end; the
-    command is ended, too. Retries rent another pod, and delete what a killed worker has left.
+    It logs in with the system's ``ssh``, uploads, runs the command and downloads. The command's output is
+    written to the task's log, line by line. On every exit the command is ended, and the pod is deleted and
+    confirmed gone: also after a failure, at ``execution_timeout``, and when the task is marked failed, is
+    cleared, or its worker is asked to end. A retry rents another pod, and deletes those of a killed worker.
 
-    XCom: ``exit_code``, ``id``, ``name``, ``price_hr`` and ``spent`` (the approximate cost, at the highest
-    price seen), each under its name, also of a command that has failed; all of them as the return value.
+    The return value has ``exit_code``, ``id``, ``name``, ``price_hr`` and ``spent`` (the approximate cost, at
+    the highest price that was seen). XCom also has them under their names, even if the command has failed.
 
-    Not deferrable: the worker holds the connection. For a command of many hours, let it run in the background
-    of a pod of :class:`PrimeCreatePodOperator`.
+    The operator cannot be deferred: the worker holds the connection. Run a command of many hours in the
+    background of a pod of :class:`PrimeCreatePodOperator`.
 
     Args:
         command: A line for the shell on the pod, or a list of arguments.
         spec: The fields of :class:`primepods.PodSpec`; its ``name`` is the prefix of the pod's name.
         gpu_type: The GPU, as in ``client.availability.find``, instead of a spec: matching offers are tried in
-            turn, cheapest first, until one is available, boots and accepts the login.
+            order of their price until one is available, boots and accepts the login.
         gpu_count: Number of GPUs.
         max_price: Max price per hour; default: each offer's price.
         exclude_providers: Providers to skip.
-        max_hours: Hours from the order of a try until its pod is deleted. The task then fails without
-            retries. The pod's name contains this time: if the worker is killed, and no retry deletes the pod,
+        max_hours: Hours from the order until the pod is deleted. The task then fails without retries. The
+            pod's name contains this time. If the worker is killed and no retry deletes the pod,
             ``client.pods.sweep(expired=True)`` does.
         env: Environment variables of the command.
-        cwd: Its working directory on the pod; default: the home directory.
-        upload: Local files and folders, each with its target on the pod.
-        exclude: Patterns of files to leave out, as of :meth:`primepods.Remote.upload`.
-        download: Paths on the pod, each with its local target; also after a command that has failed.
-        ssh_options: Arguments for ``ssh``, such as ``["-i", "/keys/id_ed25519"]``.
-        ssh_command: Command and arguments to use instead of ``ssh``.
+        cwd: The working directory of the command on the pod; default: the home directory.
+        upload: Local files and folders, with their targets on the pod.
+        exclude: Patterns of files to leave out; see :meth:`primepods.Remote.upload`.
+        download: Paths on the pod, with their local targets; downloaded even if the command has failed.
+        ssh_options: Options of ``ssh``, such as ``["-i", "/keys/id_ed25519"]``.
+        ssh_command: Command line to run instead of ``ssh``.
         login_timeout: Seconds for a ready pod to accept the login.
         ready_timeout: Seconds for a pod to become ready.
         interval: Seconds between two polls of the pod.
@@ -73,7 +73,7 @@ class PrimeRunPodOperator(RentingOperator):
     Raises:
         AirflowException: The command has failed, with its exit code and last lines; or the task was killed.
         AirflowFailException: No retry helps: an argument is invalid, or ``max_hours`` is reached.
-        PrimePodsError: The pod could not be rented, logged in to, or given back.
+        PrimePodsError: The pod could not be rented, logged in to or deleted.
     """
 
     template_fields: Sequence[str] = (
@@ -158,8 +158,8 @@ class PrimeRunPodOperator(RentingOperator):
 
     def on_kill(self) -> None:
         """End the command and delete the pod, by raising an exception in the task."""
-        # No logging: this is a signal handler, and the task may be writing a line of its log.
-        # Airflow also calls this after `execution_timeout`, when the pod is gone.
+        # Do not log in this signal handler: the task may be writing a line of its log.
+        # Airflow calls this also after `execution_timeout`, when the pod is gone.
         if not self._can_be_killed:
             return
         self._can_be_killed = False
@@ -168,7 +168,7 @@ class PrimeRunPodOperator(RentingOperator):
         raise _KilledError
 
     def _delete_unleased(self) -> None:
-        """Delete the pod by its name: the lease may still wait for the order's response, which has the id."""
+        """Delete the pod by its name: the lease may not know its id yet."""
         try:
             if self._client is not None:
                 delete_by_name(self._client, self._name, KILL_TIMEOUT)
@@ -179,7 +179,7 @@ class PrimeRunPodOperator(RentingOperator):
         """Check the arguments before a pod is billed.
 
         Raises:
-            AirflowException: There is nothing to upload on this worker.
+            AirflowException: A path to upload does not exist on this worker.
             AirflowFailException: An argument is invalid.
         """
         problem = self._find_problem()
@@ -190,7 +190,7 @@ class PrimeRunPodOperator(RentingOperator):
             raise AirflowException(f"Nothing was rented: there is no {missing[0]} here to upload.")
 
     def _find_problem(self) -> str | None:
-        """Return what is wrong with the arguments; a rendered template may have any type."""
+        """Return what is wrong with the arguments. A rendered template may have any type."""
         if self.max_hours is None:
             return "max_hours is not set: it limits what a pod costs that a killed worker leaves"
         mappings = {"env": self.env, "upload": self.upload, "download": self.download}
@@ -253,11 +253,11 @@ class PrimeRunPodOperator(RentingOperator):
             pod.upload(local, remote, exclude=self.exclude)
             self.log.info("Uploaded %s to %s", local, remote)
         try:
-            # Airflow has replaced an XComArg by its value.
+            # Airflow has replaced an XComArg with its value.
             command = cast("str | Sequence[str]", self.command)
             result = pod.run(command, env=self.env, cwd=self.cwd, on_line=on_line, check=False)
         except ConnectionLostError:
-            # Fetch the results so far, before the pod is deleted.
+            # Fetch the results so far before the pod is deleted.
             self._fetch(pod)
             raise
         error = self._fetch(pod)
@@ -266,7 +266,7 @@ class PrimeRunPodOperator(RentingOperator):
         return result.exit_code
 
     def _fetch(self, pod: LeasedPod) -> Exception | None:
-        """Download all that can be; return the last error."""
+        """Download everything that can be downloaded; log the errors, and return the last one."""
         error: Exception | None = None
         for remote, local in (self.download or {}).items():
             try:
@@ -280,7 +280,7 @@ class PrimeRunPodOperator(RentingOperator):
 
 
 def _mapping_problem(argument: str, value: object) -> str | None:
-    """Return what is wrong with a mapping of texts; only values of ``env`` may be empty."""
+    """Return what is wrong with a mapping of texts. Only values of ``env`` may be empty."""
     if not isinstance(value, Mapping):
         return f"{argument} must be a mapping, not {type(value).__name__}"
     for key, text in cast("Mapping[object, object]", value).items():

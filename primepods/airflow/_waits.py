@@ -1,4 +1,4 @@
-"""Waits in a worker: a check before a wait is deferred, or the whole wait."""
+"""Waits in a worker: the check before a wait is deferred, or the whole wait."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ._events import PodEvent, failure, success
 from .triggers import Goal
 
 _MAX_RECORDS: Final = 1_000
-"""Max history records to search for a pod, latest first."""
+"""Max history records to search for a pod."""
 _GONE_TIMEOUT: Final = 2.0
 """Seconds for which a worker waits for a deletion before it defers."""
 _GONE_INTERVAL: Final = 0.5
@@ -19,7 +19,7 @@ _GONE_INTERVAL: Final = 0.5
 
 
 def find_in_history(client: Client, pod_id: str) -> HistoryRecord | None:
-    """Return the history record of a pod, if it is among the latest 1,000 records."""
+    """Return the history record of a pod, if it is among the first 1,000 records."""
     with client.pods.history() as records:
         return next((record for record in islice(records, _MAX_RECORDS) if record.id == pod_id), None)
 
@@ -27,7 +27,7 @@ def find_in_history(client: Client, pod_id: str) -> HistoryRecord | None:
 def check_before_deferral(client: Client, pod_id: str, until: Goal) -> PodEvent | None:
     """Return the event of a wait that is already over; ``None`` if it must be deferred.
 
-    ``None`` also after a failed request: the deferred wait repeats it and handles the error.
+    It is also deferred after a failed request: the deferred wait handles the error.
     """
     try:
         if until == "gone":
@@ -42,7 +42,6 @@ def check_before_deferral(client: Client, pod_id: str, until: Goal) -> PodEvent 
 
 
 def _terminated_event(client: Client, pod_id: str) -> PodEvent | None:
-    """Return a failure event if the history shows the pod as terminated."""
     try:
         record = find_in_history(client, pod_id)
     except PrimePodsError:
@@ -54,7 +53,6 @@ def _terminated_event(client: Client, pod_id: str) -> PodEvent | None:
 
 
 def change_logger(log: Any) -> Callable[[PodChange], None]:
-    """Return a callback that logs a pod's changes."""
 
     def log_change(change: PodChange) -> None:
         log.info("%s", change)

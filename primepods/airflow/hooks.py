@@ -20,8 +20,8 @@ T = TypeVar("T", Client, AsyncClient)
 class PrimePodsHook(BaseHook):
     """Hook that creates clients from an Airflow connection of type ``prime``.
 
-    Host is the API's base URL (default: the vendor's), password the API key, login the team. Missing values
-    come from the same places as for every client: the environment, then the files of `prime`.
+    The connection's host is the API's base URL, its password the API key, its login the team. Missing values
+    come from the environment, then from the files of ``prime``, then from the defaults of a client.
 
     Args:
         prime_conn_id: The connection's id.
@@ -50,7 +50,7 @@ class PrimePodsHook(BaseHook):
         return _connect(AsyncClient, await ask_airflow(self.get_connection, self.prime_conn_id))
 
     def test_connection(self) -> tuple[bool, str]:
-        """Test the connection by requesting a page of pods; called by the button in the connection form."""
+        """Test the connection by a request for pods; called by the button in the connection form."""
         try:
             with self.get_conn() as client:
                 count = client.pods.page(limit=1).total_count
@@ -58,7 +58,7 @@ class PrimePodsHook(BaseHook):
             return False, str(exc)
         return (
             True,
-            "The API answers." if count is None else f"The API responds: this account has {count} pods.",
+            "The API responds." if count is None else f"The API responds: this account has {count} pods.",
         )
 
     @classmethod
@@ -70,8 +70,8 @@ class PrimePodsHook(BaseHook):
 async def ask_airflow(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Call, in a trigger, Airflow code that requests data from the parent process.
 
-    It is called in a thread, because concurrent asynchronous calls fail before Airflow 3.3.2. The call
-    completes even if the trigger is cancelled, because an unread response ends the whole triggerer in 3.1.
+    The call runs in a thread, because concurrent asynchronous calls fail before Airflow 3.3.2. It completes
+    even if the trigger is cancelled, because an unread response ends the whole triggerer in 3.1.
     """
     return await asyncio.shield(sync_to_async(function)(*args, **kwargs))
 

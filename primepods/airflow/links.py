@@ -8,7 +8,7 @@ from airflow.providers.common.compat.sdk import BaseOperatorLink
 
 
 class PrimePodsLink(BaseOperatorLink):
-    """Task button that opens the vendor's page of pods, which has no address for a single pod."""
+    """Task button that opens the vendor's page of all pods: a single pod has no page."""
 
     name = "Prime Intellect"
 

@@ -1,4 +1,4 @@
-"""Operators to rent a pod, wait until it is ready, and delete it; or to rent one for one command."""
+"""Operators that rent a pod, wait until it is ready, and delete it; or rent one for one command."""
 
 from __future__ import annotations
 
@@ -48,25 +48,25 @@ _STATES_WITHOUT_RUN: Final = frozenset({None, "skipped", "upstream_failed", "rem
 class PrimeCreatePodOperator(RentingOperator):
     """Operator that rents a pod without waiting for it. The pod is billed until it is deleted.
 
-    XCom: ``id``, ``name`` and ``price_hr``, each under its name, and all of them as the return value.
+    The return value has ``id``, ``name`` and ``price_hr``. XCom also has them under their names.
 
-    The pod's name is derived from DAG, run, task and map index. If the worker was killed or a response was
-    lost, a retry finds the pod by this name and adopts it instead of renting another. Two Airflow
-    installations that share an account need different prefixes.
+    The pod's name is derived from the DAG, the run, the task and the map index. If the worker was killed or a
+    response was lost, a retry finds the pod by this name, and adopts it instead of renting another. Two
+    Airflow installations that share an account need different prefixes.
 
     Args:
         spec: The fields of :class:`primepods.PodSpec`; its ``name`` is the prefix of the pod's name.
         gpu_type: The GPU, as in ``client.availability.find``, instead of a spec: matching offers are tried in
-            turn, cheapest first, until one is neither sold out nor too expensive.
+            order of their price until one is neither sold out nor too expensive.
         gpu_count: Number of GPUs.
         max_price: Max price per hour; default: each offer's price.
         exclude_providers: Providers to skip.
-        max_hours: Hours until the pod expires; more than the pipeline takes. Nothing deletes it at that time;
-            a later ``client.pods.sweep(expired=True)`` does, since the pod's name contains the time. With
+        max_hours: Hours until the pod expires; set more than the pipeline takes. The pod's name contains this
+            time. Nothing deletes the pod then, but a later ``client.pods.sweep(expired=True)`` does. With
             ``None`` it does not expire.
         prime_conn_id: The connection's id.
-        appear_grace: Seconds for which a retry looks for the pod of the previous try, and a try that
-            ``execution_timeout`` ends for its own, to delete it.
+        appear_grace: Seconds for which a retry looks for the pod of an earlier try. If ``execution_timeout``
+            ends a try, also the seconds for which it looks for its pod, to delete it.
     """
 
     ui_color: str = "#d7f0e4"
@@ -112,13 +112,13 @@ class PrimeCreatePodOperator(RentingOperator):
                     # The task was killed while its order was in flight.
                     client.pods.delete(pod, missing_ok=True)
         except AirflowTaskTimeout:
-            # Airflow calls `on_kill` next; after a timeout, it does not limit its time.
+            # Airflow calls `on_kill` next, and does not limit its time after a timeout.
             self._kill_timeout = self.appear_grace
             raise
         return {"id": pod.id, "name": pod.name, "price_hr": pod.price_hr}
 
     def on_kill(self) -> None:
-        """Delete the pod by its name, since its id would be lost."""
+        """Delete the pod by its name: its id may be unknown."""
         self._was_killed = True
         if self._name is not None:
             self.log.info("The task was killed: deleting the pod %r, if it was made", self._name)
@@ -126,7 +126,7 @@ class PrimeCreatePodOperator(RentingOperator):
                 delete_by_name(client, self._name, self._kill_timeout)
 
     def _adopt(self, client: Client, name: str, grace: float) -> Pod | None:
-        """Return the pod of an earlier try; delete other pods of this name."""
+        """Return a pod of an earlier try that has not failed; delete the other pods of this name."""
         pods = wait_for_pods(client, name, grace)
         adopted = next((pod for pod in pods if not pod.has_failed), None)
         for pod in pods:
@@ -167,7 +167,7 @@ class _OnePodOperator(BaseOperator):
         return pod_or_raise(event)
 
     def _wait(self, client: Client, pod_id: str, until: Goal, *, delete_on_kill: bool = False) -> PodEvent:
-        """Wait here; or check the pod, defer, and resume in :meth:`execute_complete`."""
+        """Wait here or, with ``deferrable``, check the pod once, and defer unless the wait is over."""
         if self.deferrable:
             event = check_before_deferral(client, pod_id, until)
             if event is None:
@@ -189,7 +189,7 @@ class _OnePodOperator(BaseOperator):
             interval=self.interval,
             delete_on_kill=delete_on_kill,
         )
-        # The trigger ends the wait itself; Airflow's timeout is for the case that no triggerer runs.
+        # The trigger ends the wait. Airflow's timeout is for the case that no triggerer runs.
         timeout = None if self.execution_timeout is None else self.execution_timeout + _TRIGGERER_GRACE
         self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
 
@@ -201,17 +201,16 @@ class PrimeWaitPodOperator(_OnePodOperator):
     ``execution_timeout`` limits one try, both in the worker and in the triggerer.
 
     Args:
-        pod_id: The pod's id, or the create operator's whole output.
+        pod_id: The pod's id, or the whole output of the create operator.
         prime_conn_id: The connection's id.
         interval: Seconds between two polls.
         timeout: Seconds for one try.
         deferrable: ``True`` to wait in the triggerer; default: Airflow's ``[operators] default_deferrable``.
-            The worker does not defer for a pod that is ready already.
-        on_failure: ``keep`` or ``delete`` the pod after the wait has failed and no retry is left. A pod is
-            never deleted while a retry would wait for it.
-        delete_on_kill: ``True`` to delete the pod when the task is marked failed or succeeded, or cleared,
-            while it waits. Before Airflow 3.3, a deferred wait only when it is marked failed. A trigger keeps
-            the pod while another triggerer waits for it or its task may use it.
+            The wait is not deferred if the pod is ready already.
+        on_failure: Whether to ``keep`` or ``delete`` the pod after the wait has failed and no retry is left.
+        delete_on_kill: ``True`` to delete the pod when the waiting task is marked failed or succeeded, or
+            cleared. Before Airflow 3.3, a deferred task deletes it only when it is marked failed. A trigger
+            keeps the pod while another triggerer waits for it or its task may use it.
     """
 
     def __init__(  # noqa: PLR0913 - all but the first have defaults
@@ -248,7 +247,7 @@ class PrimeWaitPodOperator(_OnePodOperator):
             with PrimePodsHook(self.prime_conn_id).get_conn() as client:
                 event = self._wait(client, pod_id, "ready", delete_on_kill=self.delete_on_kill)
         except AirflowTaskTimeout:
-            # Airflow calls `on_kill` next, which must not take this for a stop by a user.
+            # Airflow calls `on_kill` next, which is for tasks that a user has stopped.
             self._has_timed_out = True
             self._delete_after_failure(context)
             limit = self.execution_timeout
@@ -267,7 +266,7 @@ class PrimeWaitPodOperator(_OnePodOperator):
         except AirflowException:
             # If the trigger has failed or timed out, Airflow names another method here.
             has_trigger_failed = next_method != self.execute_complete.__name__
-            if has_trigger_failed:  # `execute_complete` handles its own errors
+            if has_trigger_failed:  # otherwise, `execute_complete` has done this
                 self._delete_after_failure(context)
             raise
 
@@ -278,7 +277,7 @@ class PrimeWaitPodOperator(_OnePodOperator):
             self._delete()
 
     def _finish_wait(self, context: Context, event: PodEvent) -> dict[str, Any] | None:
-        """Return the ready pod; if the wait has failed, do what ``on_failure`` says, and raise."""
+        """Return the ready pod; if the wait has failed, raise, and delete the pod as ``on_failure`` says."""
         try:
             return pod_or_raise(event)
         except AirflowException as exc:
@@ -306,19 +305,20 @@ class PrimeWaitPodOperator(_OnePodOperator):
 class PrimeDeletePodOperator(_OnePodOperator):
     """Operator that deletes a pod and waits until it is confirmed gone; an ended pod is a success.
 
-    Best used as the teardown of create and wait: ``.as_teardown(setups=[create, wait])``. Then clearing a
-    task between them clears both, too, so that it gets the new pod's address. It is skipped if the create
-    task before it has not run; any other missing id is a failure, because a pod may be running.
+    Use it as the teardown of create and wait: ``.as_teardown(setups=[create, wait])``. If a task between them
+    is cleared, Airflow then also clears create and wait, so that the task gets the address of a new pod. The
+    operator is skipped if the create task has not run. Any other missing id is a failure, because a pod may
+    be running.
 
     Args:
-        pod_id: The pod's id, or the create operator's whole output.
+        pod_id: The pod's id, or the whole output of the create operator.
         prime_conn_id: The connection's id.
         wait_for_completion: ``True`` to wait until the pod is gone; it may be billed until then.
         missing_ok: ``True`` if a pod that is in neither the list nor the history is a success.
         interval: Seconds between two polls.
         timeout: Seconds until the pod must be gone.
         deferrable: ``True`` to wait in the triggerer; default: Airflow's ``[operators] default_deferrable``.
-            The worker does not defer if the pod is gone within two seconds.
+            The wait is not deferred if the pod is gone within two seconds.
     """
 
     def __init__(  # noqa: PLR0913 - all but the first have defaults
@@ -355,7 +355,7 @@ class PrimeDeletePodOperator(_OnePodOperator):
                 pod_or_raise(self._wait(client, pod_id, "gone"))
 
     def _delete(self, client: Client, pod_id: str) -> bool:
-        """Delete the pod; return whether its termination must be awaited."""
+        """Delete the pod; return ``False`` if there was none to delete."""
         try:
             state = client.pods.delete(pod_id)
         except NotFoundError:
@@ -374,7 +374,7 @@ class PrimeDeletePodOperator(_OnePodOperator):
         return True
 
     def _no_create_task_has_run(self, task_instance: Any) -> bool:
-        """Return whether there are create tasks before this one, and none has run in this DAG run."""
+        """Return whether create tasks come directly before this one, and none has run in this DAG run."""
         # A mapped task has its operator's class in `operator_class`.
         operators = {
             upstream.task_id: getattr(upstream, "operator_class", type(upstream))

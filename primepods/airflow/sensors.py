@@ -28,11 +28,11 @@ from .triggers import PrimePodTrigger
 class PrimePodSensor(BaseSensorOperator):
     """Sensor that waits until a pod is ready; returns its status as a dictionary, with ``ssh``.
 
-    Never deletes the pod. To free the worker's slot, use ``deferrable``, not rescheduling: a rescheduled
-    sensor would forget between pokes, for example, when an installation began to fail.
+    It never deletes the pod. To free the worker's slot, use ``deferrable``, not rescheduling: between two
+    pokes, a rescheduled sensor would forget, for example, when an installation began to fail.
 
     Args:
-        pod_id: The pod's id, or the create operator's whole output.
+        pod_id: The pod's id, or the whole output of the create operator.
         prime_conn_id: The connection's id.
         poke_interval: Seconds between two polls.
         timeout: Seconds for one try.

@@ -45,8 +45,8 @@ _RESUMED_STATES: Final = frozenset(
 class PrimePodTrigger(BaseTrigger):
     """Trigger that waits until a pod is ready or gone; yields a :class:`~primepods.airflow._events.PodEvent`.
 
-    The serialized trigger is complete: after a crash another triggerer continues, with the same deadline. All
-    triggers of a triggerer with equal connections share one poller.
+    After a crash another triggerer continues the wait, with the same deadline. All triggers of a triggerer
+    with equal connections share one poller.
 
     Args:
         pod_id: The pod's id.

@@ -1,6 +1,6 @@
 """SVG charts of a fleet and its cost, without a plotting library.
 
-They suit light and dark pages, display themselves in a notebook, and ``str(chart)`` is the file:
+They fit light and dark pages, and notebooks display them. ``str(chart)`` is the SVG document:
 ``Path("spend.svg").write_text(str(chart))``.
 """
 

@@ -27,22 +27,22 @@ from ._svg import (
 _LEGEND_WIDTH: Final = 130
 _RIGHT: Final = WIDTH - _LEGEND_WIDTH
 _GROUP_PIXELS: Final = 4.0
-"""Pixels per group of samples; only its last one is drawn, so that charts of long times stay small."""
+"""Width of a group of samples. Only its last sample is drawn, so that the SVG stays small."""
 _MAX_LABELS: Final = 6
 _MIN_SPAN: Final = timedelta(seconds=1)
 _MINUTE: Final = 60
 _DAY: Final = 86_400
 _SPACINGS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
-"""Possible seconds between two labels; longer spans use a number of whole days."""
+"""Possible seconds between two labels. If all are too short, a number of whole days is used."""
 _STACK: Final = tuple(condition for condition in reversed(Condition) if condition is not Condition.GONE)
-"""From the bottom up; those that need attention on top."""
+"""Conditions from the bottom up, those that need attention on top."""
 
 
 def fleet_chart(fleet: Fleet, *, title: str = "Pods by condition (UTC)") -> Chart:
     """Return a chart of the pods by condition over time.
 
     Args:
-        fleet: The fleet; gone pods are not drawn, only counted in the legend.
+        fleet: The fleet. Gone pods are only counted in the legend.
         title: The chart's heading.
     """
     samples = fleet.samples
@@ -61,14 +61,14 @@ def _plot(samples: Sequence[FleetSample]) -> list[str]:
     span = max(_MIN_SPAN, samples[-1].time - begin)
     width = _RIGHT - LEFT
     columns = list(_thin([(LEFT + width * ((sample.time - begin) / span), sample) for sample in samples]))
-    axis_end, marks = scale(max(1, *(_height(sample, _STACK) for _, sample in columns)))
+    axis_end, marks = scale(max(1, *(_count_pods(sample, _STACK) for _, sample in columns)))
     pixels_per_pod = (BOTTOM - TOP) / axis_end
     whole_marks = [mark for mark in marks if mark == int(mark)]
     parts = grid_lines([(BOTTOM - mark * pixels_per_pod, f"{mark:,.0f}") for mark in whole_marks], _RIGHT)
 
     def top_line(conditions: Sequence[Condition]) -> list[tuple[float, float]]:
         """Return the upper edge of the stacked conditions."""
-        return [(x, BOTTOM - _height(sample, conditions) * pixels_per_pod) for x, sample in columns]
+        return [(x, BOTTOM - _count_pods(sample, conditions) * pixels_per_pod) for x, sample in columns]
 
     for number, condition in enumerate(_STACK):
         if any(sample.counts.get(condition) for _, sample in columns):
@@ -84,20 +84,18 @@ def _thin(columns: list[tuple[float, FleetSample]]) -> Iterator[tuple[float, Fle
     yield columns[-1]
 
 
-def _height(sample: FleetSample, conditions: Sequence[Condition]) -> int:
-    """Return the number of pods in any of the conditions."""
+def _count_pods(sample: FleetSample, conditions: Sequence[Condition]) -> int:
     return sum(sample.counts.get(condition, 0) for condition in conditions)
 
 
 def _area(condition: Condition, lower: list[tuple[float, float]], upper: list[tuple[float, float]]) -> str:
-    """Return the SVG path of the area between two lines."""
     outline = [*_step_path(upper), *reversed(list(_step_path(lower)))]
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in outline)
     return f'<path fill="var(--{condition})" d="M{path}Z"><title>{escape(condition)}</title></path>'
 
 
 def _step_path(points: list[tuple[float, float]]) -> Iterator[tuple[float, float]]:
-    """Yield the corners of a step line."""
+    """Yield the corners of a line that stays level between two points, and then jumps."""
     yield points[0]
     for (_, previous_y), (x, y) in pairwise(points):
         if y != previous_y:

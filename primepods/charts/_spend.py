@@ -30,20 +30,20 @@ _MAX_BAR_WIDTH: Final = 48.0
 _MAX_LABEL_MIDDLE: Final = RIGHT - 36
 """Rightmost middle of a date's label: the label's right half must fit."""
 _MAX_LIFETIME: Final = timedelta(days=3_660)
-"""Imagined: longer records have invalid times, such as a start in the year 1 or an end in 9999."""
+"""Records with a longer time count as invalid. Imagined: a start in the year 1 or an end in 9999."""
 
 
 def spend_per_day(records: Iterable[HistoryRecord]) -> dict[date, float]:
     """Return the amount billed on each day (UTC), from the first billed day to the last.
 
-    A record's amount is spread evenly over its time, so that a pod that ran from 18:00 to 06:00 the next day
-    counts half on each. One without an end, or with an impossible one, counts on the day of its creation.
+    The amount of a record is spread evenly over its time: if a pod ran from 18:00 to 06:00, half of its cost
+    counts on the second day. A record without a valid end counts on the day of its creation.
 
     Args:
-        records: As ``client.pods.history()`` yields them, in any order and of any kind.
+        records: Records of ``client.pods.history()``, in any order and of any kind.
 
     Returns:
-        The amounts by day, in the API's currency; the days are in order and without gaps.
+        The amounts by day, in the API's currency. The days are in order and without gaps.
     """
     spent: defaultdict[date, float] = defaultdict(float)
     for record in records:
@@ -57,12 +57,10 @@ def spend_per_day(records: Iterable[HistoryRecord]) -> dict[date, float]:
 
 
 def spend_chart(records: Iterable[HistoryRecord], *, title: str = "Billed per day (UTC)") -> Chart:
-    """Return a chart of the amount billed on each day, as :func:`spend_per_day` counts it.
-
-    Shows at most the last 366 days.
+    """Return a chart of the amounts of :func:`spend_per_day`, for at most the last 366 days.
 
     Args:
-        records: As ``client.pods.history()`` yields them, in any order and of any kind.
+        records: Records of ``client.pods.history()``, in any order and of any kind.
         title: The chart's heading.
     """
     all_days = spend_per_day(records)
@@ -83,7 +81,6 @@ def spend_chart(records: Iterable[HistoryRecord], *, title: str = "Billed per da
 
 
 def _spread(record: HistoryRecord, spent: defaultdict[date, float]) -> None:
-    """Spread a record's amount over the days from its creation to its end."""
     start = record.created_at.astimezone(UTC)
     end = start if record.terminated_at is None else record.terminated_at.astimezone(UTC)
     if not timedelta() < end - start < _MAX_LIFETIME:
@@ -121,7 +118,7 @@ def _plot(days: Mapping[date, float]) -> list[str]:
 
 
 def _day_label(day: date, middle: float) -> str:
-    """Return the label below a bar, centred if it fits, else aligned with the plot's right edge."""
+    """Return the label of a bar, centred if it fits, else aligned with the plot's right edge."""
     y = BOTTOM + 20
     if middle <= _MAX_LABEL_MIDDLE:
         return text(middle, y, str(day), kind="soft", anchor="middle")

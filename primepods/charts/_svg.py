@@ -44,15 +44,14 @@ class Chart:
     """An SVG chart.
 
     Attributes:
-        svg: The whole document; ``str(chart)`` is the same.
-        description: Its content in a sentence.
+        svg: The SVG document.
+        description: The content in a sentence, for screen readers.
     """
 
     svg: str = attrs.field(repr=False)
     description: str
 
     def __str__(self) -> str:
-        """Return the SVG document."""
         return self.svg
 
     def _repr_svg_(self) -> str:
@@ -60,14 +59,7 @@ class Chart:
 
 
 def draw(title: str, description: str, parts: Iterable[str], *, note: str = "") -> Chart:
-    """Return a chart with a heading, and a note at its right.
-
-    Args:
-        title: The heading.
-        description: Text for screen readers.
-        parts: SVG elements.
-        note: Such as the total.
-    """
+    """Return a chart of SVG elements, with a heading and a note at its right."""
     body = "\n".join(
         [
             f"<title>{escape(title)}</title>",
@@ -87,17 +79,16 @@ def draw(title: str, description: str, parts: Iterable[str], *, note: str = "") 
 
 
 def text(x: float, y: float, value: str, *, kind: str = "", anchor: str = "start") -> str:
-    """Return a line of text, escaped."""
+    """Return the SVG element of a line of text, which is escaped."""
     return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(value)}</text>'
 
 
 def escape(value: str, max_length: int = _MAX_LABEL_LENGTH) -> str:
-    """Return untrusted text, safe for SVG: one short line without markup."""
+    """Make untrusted text safe for SVG: one short line without markup."""
     return html.escape(clip(one_line(value), max_length))
 
 
 def empty_chart_text(words: str) -> str:
-    """Return the text of a chart without data."""
     return text(WIDTH / 2, HEIGHT / 2, words, kind="soft", anchor="middle")
 
 
@@ -106,18 +97,13 @@ def scale(highest: float) -> tuple[float, list[float]]:
     min_spacing = highest / _GRID_LINES
     power = 10.0 ** math.floor(math.log10(min_spacing)) if min_spacing > 0 else 1.0
     spacing = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= min_spacing)
-    # Subtract a rounding error: 0.1 + 0.2 is a little above 0.3.
+    # Ignore rounding errors: 0.1 + 0.2 is a little above 0.3.
     count = max(1, math.ceil(highest / spacing - 1e-9))
     return spacing * count, [spacing * number for number in range(count + 1)]
 
 
 def grid_lines(marks: Iterable[tuple[float, str]], right: float = RIGHT) -> list[str]:
-    """Return horizontal grid lines with labels at the left.
-
-    Args:
-        marks: The y coordinate and the label of each line.
-        right: Right end of the lines.
-    """
+    """Return horizontal grid lines with labels at the left; ``marks`` are y coordinates and labels."""
     parts: list[str] = []
     for y, label in marks:
         parts.append(f'<line class="line" x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')

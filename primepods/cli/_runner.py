@@ -156,7 +156,8 @@ class Runner:
         if lease["max_spend"] is not None:
             lease["max_spend"] -= record.spent
         if any(limit is not None and limit <= 0 for limit in (lease["max_hours"], lease["max_spend"])):
-            raise CommandError("the budget of --max-hours or --max-spend is used up", ExitCode.FAILED)
+            used_up = "the budget of --max-hours or --max-spend is used up"
+            raise CommandError(used_up, ExitCode.BUDGET_EXCEEDED)
         if record.lease_file is not None:
             was_shown = record.job is not None  # begun once the pod was ready
             taken = take_over_lease(

@@ -24,7 +24,7 @@ async def diagnose(
 ) -> list[Check]:
     """Check versions, settings, the API, ssh and the folder of lease files.
 
-    Sends five GETs. Problems are returned as checks with a remedy, not raised as exceptions.
+    Sends up to seven GETs. Problems are returned as checks with a remedy; only an invalid ``timeout`` raises.
 
     Args:
         base_url: As for a client.
@@ -46,10 +46,10 @@ async def diagnose(
 
 
 def _hide_home(text: str) -> str:
-    """Replace the path of the home folder, which contains the user's name, by ``~``."""
+    """Replace the path of the home folder, which contains the user's name, with ``~``."""
     try:
         home = Path.home()
     except RuntimeError:  # no home folder
         return text
-    # Without a name it is `/`, as in some containers, or relative: every slash or dot would be replaced.
+    # If the home folder is `/` (in some containers) or `.`, every slash or dot would be replaced.
     return text.replace(str(home), "~") if home.name else text

@@ -70,7 +70,7 @@ def check_settings(
 
 
 async def check_api(settings: Settings) -> tuple[list[Check], frozenset[str] | None]:
-    """Check the connection to the API, this machine's clock, and what the key may read.
+    """Check the connection to the API, this machine's clock, the key's permissions and the balance.
 
     Returns:
         The checks, and the account's public SSH keys; ``None`` if they cannot be read.
@@ -83,20 +83,13 @@ async def check_api(settings: Settings) -> tuple[list[Check], frozenset[str] | N
 
 
 class _ApiChecks:
-    """The checks that send requests.
-
-    Args:
-        executor: Sends the requests.
-        transport: The connections of the executor.
-    """
-
     def __init__(self, executor: RequestExecutor, transport: Transport) -> None:
         self._executor = executor
         self._transport = transport
         self._clock = executor.settings.clock
 
     async def check(self) -> tuple[list[Check], frozenset[str] | None]:
-        """Run all checks, or only the first if the API cannot be reached."""
+        """Run all checks, or only the first if the API does not respond."""
         name = "API"
         started_at = self._clock.time()
         pods = await self._read_page(f"{PODS}/", Pod, limit=1)
@@ -163,14 +156,14 @@ class _ApiChecks:
 
 
 def _is_response_of_api(result: Any) -> bool:
-    """Return whether a result is data, an error of the API, or an error about a row of a page."""
+    """Return whether a result is data, an error status, or an error about a row."""
     if isinstance(result, ProtocolError):
         return result.path.startswith("data[")
     return isinstance(result, APIError) or not isinstance(result, PrimePodsError)
 
 
 def _check_balance(wallet: Any) -> list[Check]:
-    """Check that there is money in the wallet, if the key may read it."""
+    """Check that the wallet has funds, if it could be read."""
     if not isinstance(wallet, Wallet):
         return []
     detail = f"{money(wallet.balance, wallet.currency)} left"

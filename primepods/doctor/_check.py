@@ -1,4 +1,4 @@
-"""The result of one check."""
+"""Results of checks."""
 
 from __future__ import annotations
 
@@ -35,15 +35,12 @@ class Check(ToDict):
 
 
 def ok(name: str, detail: str) -> Check:
-    """Return the result of a check that found nothing wrong."""
     return Check(name=name, result="ok", detail=detail)
 
 
 def warning(name: str, detail: str, remedy: str) -> Check:
-    """Return a warning."""
     return Check(name=name, result="warning", detail=detail, remedy=remedy)
 
 
 def failure(name: str, detail: str, remedy: str) -> Check:
-    """Return a failure."""
     return Check(name=name, result="failure", detail=detail, remedy=remedy)

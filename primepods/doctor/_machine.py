@@ -25,7 +25,7 @@ _ADD_KEY: Final = (
 
 
 def check_versions() -> Check:
-    """Return the versions of the package, of Python and of the dependencies."""
+    """Check that the dependencies are installed, and report all versions."""
     versions: dict[str, str | None] = {"primepods": __version__, "Python": platform.python_version()}
     versions |= {name: _version(name) for name in (*_REQUIRED, *_OPTIONAL)}
     installed = ", ".join(f"{name} {found}" for name, found in versions.items() if found)
@@ -44,7 +44,7 @@ def _version(name: str) -> str | None:
 
 
 async def check_ssh(account_keys: frozenset[str] | None) -> Check:
-    """Check that there is an ``ssh`` and a key that the account has.
+    """Check that ``ssh`` is installed, and that the account has a key of this machine.
 
     Args:
         account_keys: The account's public keys, without comments; ``None`` if they are unknown.
@@ -67,7 +67,7 @@ async def check_ssh(account_keys: frozenset[str] | None) -> Check:
 
 
 def _run(*command: str) -> str:
-    """Return the output of a command; empty if it cannot be run."""
+    """Return the stdout of a command, or else its stderr; empty if it cannot be run."""
     try:
         done = subprocess.run(  # noqa: S603 - constants
             command,
@@ -85,7 +85,7 @@ def _run(*command: str) -> str:
 
 
 def _key_files() -> dict[str, str]:
-    """Return the public keys in the user's ssh folder, and their files' names."""
+    """Return the public keys in the user's ssh folder, with the names of their files."""
     keys: dict[str, str] = {}
     try:
         for file in sorted((Path.home() / ".ssh").glob("*.pub")):
@@ -96,7 +96,7 @@ def _key_files() -> dict[str, str]:
 
 
 def _public_keys(text: str, place: str) -> dict[str, str]:
-    """Return the public keys in a text, without comments, each with the place where it was found."""
+    """Return the public keys in ``text``, without comments, with ``place`` as their value."""
     keys = [line.split()[:2] for line in text.splitlines() if line.startswith(("ssh-", "ecdsa-", "sk-"))]
     return {" ".join(key): place for key in keys}
 

@@ -56,7 +56,7 @@ else:
     _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names.split()}
 
     def __getattr__(name: str) -> Any:
-        """Import the module of a public name at its first use: `local_ssh`, which needs none, starts fast."""
+        """Import public names at their first use, so that `local_ssh`, which uses none, starts fast."""
         if name not in _MODULE_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)

@@ -1,7 +1,6 @@
-"""Clocks for the emulator: real time, accelerated, or moved by hand.
+"""Clocks of the emulator: the system's, at any speed, or one that a test moves.
 
-All times inside the emulator are seconds since the clock's epoch; only responses and snapshots contain dates.
-Only ``SystemClock`` reads the system's time, so a test with a ``ManualClock`` never waits.
+Times inside the emulator are seconds since the clock's epoch.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ class Clock(Protocol):
         ...
 
     def now(self) -> float:
-        """Return seconds since ``epoch``; monotonic."""
+        """Return the seconds since ``epoch``, which never decrease."""
         ...
 
     async def sleep(self, seconds: float) -> None:
@@ -62,8 +61,6 @@ class SystemClock:
 
 
 class _Sleeper(NamedTuple):
-    """A task that sleeps until a time of a manual clock."""
-
     ends_at: float
     loop: asyncio.AbstractEventLoop
     event: asyncio.Event
@@ -73,7 +70,7 @@ class ManualClock:
     """A clock that moves only by ``advance``; thread-safe.
 
     Args:
-        epoch: The date of second 0; default: 2026-01-01 UTC, for reproducible responses.
+        epoch: Date of second 0. The default, 2026-01-01 UTC, makes responses reproducible.
 
     Raises:
         ValueError: The date has no time zone.
@@ -111,7 +108,7 @@ class ManualClock:
                 sleeper.loop.call_soon_threadsafe(sleeper.event.set)
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep until ``advance`` has moved the clock by ``seconds``."""
+        """Sleep until the clock has been advanced by ``seconds``."""
         event = asyncio.Event()
         with self._lock:
             ends_at = self._now + seconds
@@ -127,5 +124,5 @@ class ManualClock:
 
 
 def timestamp(epoch: datetime, seconds: float) -> str:
-    """Return an RFC 3339 time in UTC; without a fraction if it is zero."""
-    return (epoch + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
+    """Return an RFC 3339 time in UTC."""
+    return (epoch + timedelta(seconds=seconds)).astimezone(UTC).isoformat().replace("+00:00", "Z")

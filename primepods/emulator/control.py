@@ -1,6 +1,6 @@
-"""Control routes under ``/_emulator/``: they change the emulator's state from scripts and other languages.
+"""Control routes under ``/_emulator/``, which read and change the emulator's state over HTTP.
 
-They exist only with ``Emulator(control=True)``, and require the API key.
+They exist only with ``Emulator(control=True)``, and require an API key.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .requestlog import RequestLog
 
 PREFIX = "/_emulator/"
 INFINITY = "inf"
-"""Spelling of an infinite delay over HTTP: JSON has no infinity."""
+"""Text for infinity, which JSON cannot represent."""
 
 
 class Control:
@@ -66,8 +66,8 @@ class Control:
     def respond(self, request: Request) -> Response:
         """Handle a request.
 
-        Invalid input is a 422 with the reason, an unknown name or id a 404, ``advance`` without a
-        ``ManualClock`` a 409.
+        The response is a 422 for invalid input, a 404 for an unknown id, and a 409 for ``advance`` without a
+        ``ManualClock``.
         """
         try:
             route, params = self._router.resolve(request)
@@ -148,14 +148,14 @@ class Control:
 
 
 def _body(request: Request, **required: Check) -> dict[str, Any]:
-    """Return a request's JSON object, empty without a body; refuse one that lacks a required field."""
+    """Parse a JSON object with the ``required`` fields; a missing body counts as an empty object."""
     if not request.body:
         request = attrs.evolve(request, body=b"{}")
     return json_body(request, object_of(required))
 
 
 def _rule_row(rule: Rule) -> dict[str, object]:
-    """Return a rule as JSON; the kind of a user's own fault is the name of its class."""
+    """Return a rule as JSON. The kind of a user-defined fault is its class name."""
     fault_class = type(rule.fault)
     return {
         "number": rule.number,
@@ -167,7 +167,7 @@ def _rule_row(rule: Rule) -> dict[str, object]:
 
 
 def _json_ready(value: object) -> object:
-    """Convert a value to one that JSON can represent; the ``repr`` of anything else, such as a function."""
+    """Convert a value to JSON's types; a value without a counterpart becomes its ``repr``."""
     if value == math.inf:
         return INFINITY
     if isinstance(value, frozenset):

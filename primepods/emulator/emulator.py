@@ -27,24 +27,21 @@ from .requestlog import RequestLog
 
 
 class PodsView(Mapping[str, EmulatedPod]):
-    """Live view of the pods that the API would list, by id."""
+    """Live view of the pods that the API would list, by id, in the list's order."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
 
     def __getitem__(self, pod_id: str) -> EmulatedPod:
-        """Return the pod's current state; raises ``KeyError`` once it is gone."""
         with self._account.lock:
             view = self._account.view()
             return view.pods[pod_id].state_at(view.now)
 
     def __iter__(self) -> Iterator[str]:
-        """Iterate over the ids in the order of the API's list."""
         with self._account.lock:
             return iter(list(self._account.view().pods))
 
     def __len__(self) -> int:
-        """Return the current number of pods."""
         with self._account.lock:
             return len(self._account.view().pods)
 
@@ -52,46 +49,47 @@ class PodsView(Mapping[str, EmulatedPod]):
 class Emulator:
     """An emulator of the Prime Intellect pods API on a loopback socket, like moto for boto3.
 
-    ``with Emulator(...)`` serves from its own thread and loop, so that blocking clients and other loops can
-    talk to it; ``async with Emulator(...)`` serves from the running loop. The state stays in the object:
-    after leaving, the same emulator can be entered again on the same port, like a restarted server.
+    ``with Emulator(...)`` serves from a new thread, for blocking clients and other event loops; ``async with
+    Emulator(...)`` serves from the running loop. A stopped emulator keeps its state and its port for the next
+    start, like a restarted server.
 
-    Durations are seconds on the emulator's clock; amounts of money are US dollars.
+    Durations are in seconds of the emulator's clock unless stated otherwise; amounts of money are US dollars.
 
     Args:
         pods: Number of pods at the start, all created then; the same seed gives the same fleet.
-        seed: Seed of everything random.
-        boot_seconds: Approximate time from creation to ready, drawn for each pod between 0.3 and 3 times
-            this; 0 for pods that are ready at once.
+        seed: Seed of the random data.
+        boot_seconds: Typical time from creation to ready. The time of a pod is drawn between 0.3 and 3 times
+            this; with 0, pods are ready at once.
         delete_seconds: Time for which a deleted pod is DELETING before it moves to the history.
-        appear_seconds: Time for which a created pod is missing from list, get and status.
+        appear_seconds: Time for which an ordered pod is missing from list, get and status.
         failure_rate: Share of pods, 0 to 1, whose boot ends in ERROR.
         flaky_rate: Share of pods whose installation fails once or twice, is retried, and succeeds.
-        cluster_rate: Share of pods that have several nodes.
-        spot_rate: Share of pods that the provider removes without notice.
+        cluster_rate: Share of pods, except ordered ones, that have several nodes.
+        spot_rate: Share of pods, except ordered ones, that the provider removes without notice.
         spot_seconds: Average lifetime of spot pods.
-        stock: Approximate stock of each offer, changing every five minutes; ``None`` for unlimited.
-        funds: Money of the account; when it is spent, all pods are deleted. ``None`` for unlimited.
+        stock: Approximate stock of each offer, drawn again every five minutes; ``None`` for unlimited.
+        funds: Money of the account; when it is spent, all pods are deleted and orders are refused. ``None``
+            for unlimited.
         history: Number of history rows at the start, for pods, disks and other resources.
-        api_key: The only accepted key; by default a new random key for each emulator.
+        api_key: The key that has all permissions; by default a new random one.
         host: 127.0.0.1 or another name of this machine's loopback.
         port: 0 for any free port.
         clock: A ``ManualClock``, moved with ``advance``, or your own clock; default: a ``SystemClock``.
         speed: Emulated seconds per real second, for the default clock.
-        max_page_size: Max rows of a page; longer pages are cut.
+        max_page_size: Max rows per page of pods, history, disks, ssh keys, teams and their members.
         latency: Minimum response time, in real seconds.
         control: ``True`` to enable the routes under ``/_emulator/``, which read and change the state over
             HTTP.
 
     Raises:
         ValueError: An argument is invalid.
-        OSError: The port is taken (on entering).
+        OSError: The port is taken (raised at the start).
     """
 
     clock: Clock
     api_key: str
     requests: RequestLog
-    """Requests so far, in the order of arrival."""
+    """Log of the requests, except those to control routes."""
     faults: FaultPlan
     """Faults to inject: ``emu.faults.add(Status(503), on="status", times=3)``."""
     pods: Mapping[str, EmulatedPod]
@@ -156,11 +154,12 @@ class Emulator:
         self._address = (host, port)
         self._bound_port: int | None = None
         self._host: Host | None = None
+        self._is_mounted = False
         self._listener: Listener | None = None
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **options: Any) -> Self:
-        """Create an emulator from a file of ``save``; the fleet continues where it was.
+        """Create an emulator from a file that ``save`` has written; the fleet continues where it was.
 
         Args:
             path: The file.
@@ -201,7 +200,7 @@ class Emulator:
 
         Args:
             name: The pod's name; drawn if absent.
-            overrides: Values to set instead of drawing them; see ``PodOverrides``.
+            overrides: Values of the pod; see ``PodOverrides``.
 
         Raises:
             ValueError: The id is taken.
@@ -213,7 +212,7 @@ class Emulator:
         """Terminate a pod at once, as a provider may.
 
         Raises:
-            KeyError: There is no such pod.
+            KeyError: ``pods`` does not contain the id.
         """
         self._account.remove_pod(pod_id)
 
@@ -242,8 +241,8 @@ class Emulator:
         """Add a key with some permissions, and return it; ``api_key`` itself has all permissions.
 
         Args:
-            scope: Its permissions: ``{"instances": {"read": True, "write": False}, "disks": None}``; also
-                ``availability``, ``ssh_keys`` and ``billing``.
+            scope: Permissions by kind of resource, for example ``{"instances": {"read": True, "write":
+                False}}``. Kinds: ``instances``, ``disks``, ``availability``, ``ssh_keys``, ``billing``.
         """
         key = f"emu_{secrets.token_hex(20)}"
         self._account.scopes[key] = dict(scope)
@@ -259,13 +258,19 @@ class Emulator:
         self._account.advance(seconds)
 
     def reset(self) -> None:
-        """Reset to the initial state: the same fleet, created now; no faults, requests or ssh keys."""
+        """Reset to the initial state: the same fleet, created now; no faults, requests or ssh keys.
+
+        Keys of ``add_api_key`` stay valid.
+        """
         self._account.reset(**self._initial_state)
         self.faults.clear()
         self.requests.clear()
 
     def snapshot(self) -> dict[str, object]:
-        """Return all state except faults and requests, as JSON; includes Jupyter passwords set by clients."""
+        """Return the state as a JSON object, without faults, requests and API keys.
+
+        It contains the Jupyter passwords that clients have set.
+        """
         return dump(self._account)
 
     def restore(self, saved: Mapping[str, object]) -> None:
@@ -277,11 +282,11 @@ class Emulator:
         restore(self._account, saved)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a ``snapshot`` to a JSON file, for ``load``."""
+        """Write a ``snapshot`` to a JSON file, which ``load`` reads."""
         Path(path).write_text(json.dumps(self.snapshot(), indent=1) + "\n", encoding="utf-8")
 
     def start(self) -> Self:
-        """Start serving from a new thread, as ``with`` does.
+        """Start serving from a new thread, like ``with``.
 
         Raises:
             RuntimeError: The emulator is already served.
@@ -295,36 +300,33 @@ class Emulator:
         return self
 
     def stop(self) -> None:
-        """Stop serving and abandon requests in flight. Does nothing if it is not running."""
+        """Stop the thread of ``start``, if it runs, and abandon requests in flight."""
         if self._host is not None:
             self._host.stop()
             self._host = None
 
     @contextmanager
     def serve_on(self, host: Host) -> Generator[Self]:
-        """Serve on the shared socket of ``host``, as the pytest fixtures do."""
+        """Serve from the thread and socket of ``host``, which several emulators can use in turn."""
         self._check_not_running()
         host.mount(self._app)
-        self._host = host
+        self._is_mounted = True
         self._bound_port = host.port
         try:
             yield self
         finally:
             host.mount(None)
-            self._host = None
+            self._is_mounted = False
 
     def __enter__(self) -> Self:
-        """Start serving from a new thread."""
         return self.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop serving."""
         self.stop()
 
     async def __aenter__(self) -> Self:
-        """Start serving from the running loop."""
         self._check_not_running()
         listener = Listener(self._app)
         self._bound_port = await listener.start(self._address[0], self._port())
@@ -334,7 +336,6 @@ class Emulator:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop serving."""
         if self._listener is not None:
             await self._listener.stop()
             self._listener = None
@@ -352,7 +353,7 @@ class Emulator:
         )
 
     def _check_not_running(self) -> None:
-        if self._host is not None or self._listener is not None:
+        if self._host is not None or self._listener is not None or self._is_mounted:
             raise RuntimeError("this emulator is being served already")
 
     def _port(self) -> int:

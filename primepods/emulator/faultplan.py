@@ -1,4 +1,4 @@
-"""Rules that select the requests a fault affects: by operation, path, count, probability and time."""
+"""Rules that select the requests to which a fault applies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .faults import Fault
 
 @attrs.frozen(kw_only=True)
 class Conditions:
-    """Conditions of a rule; see ``FaultPlan.add`` for the fields."""
+    """Conditions of a rule, as in ``FaultPlan.add``; ``start`` and ``end`` are times on the clock."""
 
     on: frozenset[str] | None
     path: str | None
@@ -35,7 +35,7 @@ class Conditions:
     window: float = attrs.field(validator=validate_amount)
 
     def matches(self, request: Request, operation: str | None, now: float) -> bool:
-        """Return whether operation, path, pod and time match; ignores probability and counts."""
+        """Return whether operation, path, pod and time match."""
         return (
             (self.on is None or operation in self.on)
             and (self.path is None or fnmatchcase(request.path, self.path))
@@ -46,13 +46,12 @@ class Conditions:
 
 
 def _names_pod(request: Request, pod_id: str) -> bool:
-    """Return whether a request has a pod's id in its path or its query."""
     return pod_id in request.path.split("/") or ("pod_ids", pod_id) in request.query
 
 
 @attrs.define(kw_only=True, eq=False)
 class Rule:
-    """A fault and its conditions. As a context manager it is active until the block ends."""
+    """A fault and its conditions. As a context manager, a rule is removed when the block ends."""
 
     number: int
     fault: Fault
@@ -65,7 +64,7 @@ class Rule:
     _recent_matches: deque[float] = attrs.field(factory=deque[float])
 
     def remove(self) -> None:
-        """Remove the rule from its plan; does nothing if it is removed already."""
+        """Remove the rule from its plan, if it has not been removed."""
         self._plan.remove(self)
 
     def count(self, request: Request, operation: str | None, now: float) -> bool:
@@ -78,30 +77,28 @@ class Rule:
         self._match_count += 1
         if self._match_count <= when.skip:
             return False
-        if when.rate_limit and not self._exceeds_rate_limit(now):
+        if when.rate_limit and self._count_within_rate_limit(now):
             return False
         if self._rng.random() >= when.probability:
             return False
         self.hits += 1
         return True
 
-    def _exceeds_rate_limit(self, now: float) -> bool:
-        """Return whether a request is beyond the rate limit; only requests within the limit are counted."""
+    def _count_within_rate_limit(self, now: float) -> bool:
+        """Count a request if it is within the rate limit; return whether it is."""
         while self._recent_matches and self._recent_matches[0] <= now - self.when.window:
             self._recent_matches.popleft()
         if len(self._recent_matches) >= self.when.rate_limit:
-            return True
+            return False
         self._recent_matches.append(now)
-        return False
+        return True
 
     def __enter__(self) -> Self:
-        """Return the rule, which is active already."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Remove the rule from its plan."""
         self.remove()
 
 
@@ -143,13 +140,13 @@ class FaultPlan:
                 ssh_key_update, disk_list, disk_create, disk_get, disk_update, disk_delete, whoami, teams,
                 team_members, wallet.
             path: The request's path; ``*`` matches anything.
-            pod_id: Only requests about this pod, in the path or among the ids.
+            pod_id: The pod's id, in the path or among the ids of a status request.
             times: Max number of affected requests.
             skip: Number of matching requests to skip first.
-            probability: Share of affected requests, drawn from the emulator's seed.
+            probability: Share of matching requests to affect, drawn from the emulator's seed.
             after: Seconds from now until the rule is active.
-            duration: Seconds for which the rule is active then; ``None``: until it is removed.
-            rate_limit: Only requests beyond this many in ``window`` seconds; 0: all.
+            duration: Seconds for which the rule is then active; ``None`` for no limit.
+            rate_limit: Affect only requests beyond this many in ``window`` seconds; 0 for all.
             window: Seconds of the rate limit's window.
 
         Raises:
@@ -178,26 +175,24 @@ class FaultPlan:
         return rule
 
     def remove(self, rule: Rule) -> None:
-        """Remove a rule; does nothing if it is removed already."""
+        """Remove a rule, if it has not been removed."""
         with self._lock:
             self._rules = [other for other in self._rules if other is not rule]
 
     def clear(self) -> None:
-        """Remove all rules; restart their numbering, and with it their random numbers."""
+        """Remove all rules, and restart their numbering and their random numbers."""
         with self._lock:
             self._rules = []
             self._last_number = 0
 
     def __iter__(self) -> Iterator[Rule]:
-        """Iterate over the rules that have not been removed."""
         return iter(self._rules[:])
 
     def __len__(self) -> int:
-        """Return the number of rules."""
         return len(self._rules)
 
     def pick(self, request: Request, operation: str | None, now: float) -> list[Fault]:
-        """Return the faults for a request; only the last one can change the API's response."""
+        """Count a request, and return its faults. Only the last one can change the API's response."""
         faults: list[Fault] = []
         with self._lock:
             for rule in self._rules:

@@ -1,8 +1,8 @@
 """``python -m primepods.emulator.local_ssh``: a replacement for ``ssh`` with emulated pods.
 
-Takes the command line of ``ssh``, and runs the remote command on this machine in a clean environment. Each
-pod has a home directory, in the directory for temporary files or in DIR of ``--homes DIR``, which must be the
-first option. As with ``ssh``, the command continues if this process is killed.
+It takes the command line of ``ssh``, and runs the remote command on this machine, in the home directory of
+the pod. Home directories are in the folder for temporary files, or in DIR with ``--homes DIR`` as the first
+option. As with ``ssh``, the command continues if this process is killed.
 """
 
 import contextlib
@@ -24,14 +24,13 @@ _SSH_ERROR = 255
 _VALUE_OPTIONS = "BbcDEeFIiJLlmOoPpQRSWw"
 """Letters of the options of ``ssh`` that have a value, in the same word or the next."""
 _OPTION_WITH_VALUE = f"-[^{_VALUE_OPTIONS}]*([{_VALUE_OPTIONS}])(.*)"
-"""An option with a value; flags may be combined with it: ``-Tp22`` or ``-Tp 22``."""
+"""Pattern of an option with a value. Flags may precede it in the same word: ``-Tp22`` or ``-Tp 22``."""
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run the remote command of ``argv``, the arguments of ssh; exit with its code, or 255 after a signal.
+    """Run the remote command of ``argv``, the arguments of ssh, and exit with its code.
 
-    Raises:
-        SystemExit: Always.
+    The exit code is 255 after a signal or an invalid argument.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     folder = _folder()
@@ -39,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         folder = Path(words[1])
         del words[:2]
     if words[:1] == ["-G"]:
-        raise SystemExit(0)  # ssh prints its configuration; there is none here
+        raise SystemExit(0)  # ssh prints a configuration, which does not exist here
     target, command, forwards = _parse_arguments(words)
     if not target or not command:
         _fail("expected [options] [--] user@host command")
@@ -58,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     process = subprocess.Popen(  # noqa: S603 - runs the command of the user
         ["/bin/sh", "-c", command], cwd=home, env=environment, start_new_session=True
     )
-    # Leave stdin to the command: as with ssh, the caller cannot write to it once the command has ended.
+    # Only the command reads stdin: the caller's pipe breaks when the command ends, as with ssh.
     sys.stdin.close()
     signal.signal(signal.SIGTERM, _exit_at_once)
     try:
@@ -70,13 +69,13 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _exit_at_once(number: int, frame: object) -> NoReturn:
-    """Exit as ssh does on SIGTERM; the command continues."""
+    """Exit like ssh on SIGTERM; the command continues."""
     del number, frame
     os._exit(_SSH_ERROR)
 
 
 def disks_folder() -> Path:
-    """Return the folder of all disks; a command creates the subfolder of a disk that it uses."""
+    """Return the folder of all disks. Commands on pods create the subfolders of the disks that they use."""
     return _folder() / "disks"
 
 
@@ -97,7 +96,7 @@ def _make_home(folder: Path, host: str) -> Path:
 
 
 def _make_private(folder: Path) -> None:
-    """Refuse a folder of another user; remove the access of others to one of this user."""
+    """Remove the access of other users to a folder; exit if it belongs to one of them."""
     found = folder.lstat()
     is_own = not hasattr(os, "getuid") or found.st_uid == os.getuid()
     if not stat.S_ISDIR(found.st_mode) or not is_own:
@@ -141,7 +140,7 @@ def _take_options(words: list[str]) -> list[str]:
 
 
 def _forward(text: str) -> None:
-    """Forward a port given like ``127.0.0.1:8000:localhost:80``; its host is reached from this machine."""
+    """Start to forward a port; ``text`` is a value of ``-L``, such as ``127.0.0.1:8000:localhost:80``."""
     problem = f"cannot forward {text!r}: write it like 8000:localhost:80"
     try:
         *address, local_port, host, port = text.split(":")

@@ -1,4 +1,4 @@
-"""Log of requests, for tests to assert on."""
+"""Log of requests, for assertions in tests."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ MAX_ENTRIES = 200_000
 
 @attrs.define(kw_only=True)
 class Request:
-    """A logged request. It has no headers, and the key is replaced wherever it occurs."""
+    """A logged request, without headers. In path and query, ``***`` replaces the emulator's ``api_key``."""
 
     method: str
     path: str
     """As sent, without the query."""
     query: list[tuple[str, str]]
-    """All pairs, in order."""
+    """Names and values, in the order of the request."""
     concurrency: int
     """Requests in flight when this one arrived, including itself."""
     time: float
     """Arrival time, in seconds on the emulator's clock."""
     operation: str | None = None
-    """The operation, as in ``faults.add(on=…)``; ``None`` if the API has no such path."""
+    """The operation, as in ``faults.add(on=…)``; ``None`` if the request has none."""
     faults: list[str] = attrs.field(factory=list[str])
-    """Names of the faults that affected it."""
+    """Class names of the faults that affected it."""
     status: int | None = None
-    """Status of the response.
-
-    ``None`` while in flight, and if a fault closed the connection before any response.
-    """
+    """Status of the response; ``None`` while in flight, or if the connection was closed without one."""
 
 
 @attrs.define(eq=False)
 class RequestLog(Sequence[Request]):
-    """All requests in the order of arrival; beyond 200,000 the oldest are dropped. Thread-safe."""
+    """Requests in the order of arrival, except those to control routes. Thread-safe.
+
+    Beyond 200,000 requests, the oldest are dropped.
+    """
 
     _entries: list[Request] = attrs.field(factory=list[Request])
 
@@ -45,11 +45,9 @@ class RequestLog(Sequence[Request]):
     @overload
     def __getitem__(self, index: slice) -> list[Request]: ...
     def __getitem__(self, index: int | slice) -> Request | list[Request]:
-        """Return the entry, or the entries, at ``index``."""
         return self._entries[index]
 
     def __len__(self) -> int:
-        """Return the number of requests in the log."""
         return len(self._entries)
 
     def append(self, entry: Request) -> None:
@@ -73,7 +71,7 @@ class RequestLog(Sequence[Request]):
         """Return the requests that match all conditions.
 
         Args:
-            on: One or more operations, such as ``create``, as in ``faults.add``.
+            on: One or more operations, as in ``faults.add``.
             method: The method.
             path: The exact path.
             status: The status, or one of several.

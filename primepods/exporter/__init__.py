@@ -1,6 +1,6 @@
-"""Prometheus metrics of an account: all pods and disks that exist now, and their prices per hour.
+"""Prometheus metrics of an account: existing pods and disks, their prices, lost leases, and the wallet.
 
-Needs the extra ``exporter``. ``primepods exporter`` serves them.
+``primepods exporter`` serves them. Needs the extra ``exporter``.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ log: logging.Logger = logging.getLogger("primepods")
 _POD_LABELS = ("status", "gpu", "provider", "team", "leased")
 _DISK_LABELS = ("status", "provider", "team")
 _UP_TEXT = "Whether the last reading of this part of the account has succeeded."
-_LEASES_TEXT = "Leases of this machine whose process has ended."
-_EXPIRED_TEXT = "Pods whose names say that nobody needs them any more."
+_LEASES_TEXT = "Pods that killed processes of this machine have left."
+_EXPIRED_TEXT = "Pods whose names say that their max_hours are over."
 
 Values = Mapping[tuple[str, ...], float]
 
@@ -38,12 +38,12 @@ Values = Mapping[tuple[str, ...], float]
 class Exporter:
     """Collector of the metrics of one account, for a Prometheus registry.
 
-    However often it is scraped, it asks the API only in :meth:`look`. A part that cannot be read is missing
-    until the next look, and ``primepods_up`` says so.
+    Only :meth:`look` sends requests; a scrape gets the metrics of the last look. If a part of the account
+    could not be read, its metrics are missing, and its ``primepods_up`` is 0.
 
     Args:
-        client: The client; it stays the caller's.
-        timeout: Seconds for each part of a look, which run at once.
+        client: The client, which the exporter does not close.
+        timeout: Seconds for each part of a look; the parts are read concurrently.
     """
 
     def __init__(self, client: AsyncClient, *, timeout: float = 60.0) -> None:
@@ -53,25 +53,25 @@ class Exporter:
         self._succeeded_at: dict[tuple[str, ...], float] = {}
         self._parts: dict[str, Callable[[], Awaitable[Sequence[Metric]]]] = {
             "pods": self._read_pods,
-            "leases": partial(self._count_left, "leases_without_process", _LEASES_TEXT, is_expired=False),
-            "expired": partial(self._count_left, "pods_expired", _EXPIRED_TEXT, is_expired=True),
+            "leases": partial(self._read_sweep, "leases_without_process", _LEASES_TEXT, is_expired=False),
+            "expired": partial(self._read_sweep, "pods_expired", _EXPIRED_TEXT, is_expired=True),
             "disks": self._read_disks,
             "wallet": self._read_wallet,
         }
         self._metrics: Sequence[Metric] = self._status({})
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics of the last look, before the first only ``up``; called in any thread."""
+        """Return the metrics of the last look; may be called in any thread."""
         return iter(self._metrics)
 
     async def look(self) -> None:
-        """Read the account once; errors of the API become metrics."""
+        """Read the account once. Errors of the API are logged, not raised."""
         read = dict(await map_bounded(self._read_part, list(self._parts), len(self._parts)))
         metrics = [metric for found in read.values() for metric in found or ()]
         self._metrics = [*self._status(read), *metrics]
 
     async def _read_part(self, part: str) -> tuple[str, Sequence[Metric] | None]:
-        """Return the name of a part, and its metrics; ``None`` if it cannot be read."""
+        """Return the name of a part, and its metrics, or ``None`` if it cannot be read."""
         try:
             async with asyncio.timeout(self._timeout):
                 metrics = await self._parts[part]()
@@ -83,7 +83,7 @@ class Exporter:
         return part, metrics
 
     def _status(self, read: Mapping[str, Sequence[Metric] | None]) -> list[Metric]:
-        """Return the metrics of the last look itself."""
+        """Return the metrics about the look itself."""
         up: Values = {(part,): float(read.get(part) is not None) for part in self._parts}
         text = "Time of the last reading that succeeded."
         return [
@@ -100,7 +100,7 @@ class Exporter:
             numbers[labels] += 1
             prices[*labels, pod.base_currency or "USD"] += pod.current_price_hr
             if pod.created_at is not None:
-                # By the server's clock, which has set the time of the order.
+                # Use the server's clock, since it has set the time of creation.
                 now = self._server_clock.now() or time.time()
                 ages[labels[:1]] = max(ages[labels[:1]], now - pod.created_at.timestamp())
         return [
@@ -109,8 +109,8 @@ class Exporter:
             _gauge("pod_age_seconds", "Age of the oldest pod.", ["status"], ages),
         ]
 
-    async def _count_left(self, name: str, text: str, *, is_expired: bool) -> Sequence[Metric]:
-        """Count what a sweep would delete."""
+    async def _read_sweep(self, name: str, text: str, *, is_expired: bool) -> Sequence[Metric]:
+        """Return a metric of how many pods a sweep finds; nothing is deleted."""
         sweep = await self._client.pods.sweep(expired=is_expired, dry_run=True)
         for error in sweep.errors.values():
             raise error
@@ -135,7 +135,7 @@ class Exporter:
 
 
 async def serve(client: AsyncClient, *, host: str, port: int, interval: float) -> None:
-    """Serve the metrics on ``host`` and ``port`` until cancelled, and look every ``interval`` seconds.
+    """Serve the metrics on ``host`` and ``port`` until cancelled, with ``interval`` seconds between looks.
 
     Raises:
         OSError: The port is taken.

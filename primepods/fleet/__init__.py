@@ -1,7 +1,7 @@
 """Overview of many pods: counts by condition, cost, and their history.
 
-``Fleet`` computes them from the changes of a wait or a watch; ``follow`` keeps a fleet up to date for
-a whole account, including new pods. The live views of the command and of the notebook show a fleet.
+``Fleet`` computes them from the changes of a wait or a watch. ``follow`` keeps a fleet up to date, for given
+pods or for all pods of an account.
 """
 
 from ._fleet import Fleet, FleetPod, FleetSample

@@ -17,7 +17,7 @@ from ._states import Condition, condition_of
 
 _ORDER: Final = {condition: number for number, condition in enumerate(Condition)}
 _MAX_GONE: Final = 1_000
-"""Max gone pods to keep. Older ones are only counted, with their cost, since a watch may run for weeks."""
+"""Max gone pods to keep, since a watch may run for weeks. Older ones are only counted, with their cost."""
 _MAX_SAMPLES: Final = 1_000
 _MIN_SAMPLE_INTERVAL: Final = timedelta(seconds=0.2)
 
@@ -40,7 +40,7 @@ class FleetPod:
     condition: Condition | None = None
     price_hr: float = 0.0
     _spent: float = attrs.field(default=0.0, init=False)
-    """Cost until ``_spent_until``; from then on it grows with ``price_hr``."""
+    """Cost until ``_spent_until``."""
     _spent_until: datetime | None = attrs.field(default=None, init=False)
 
     @property
@@ -56,14 +56,14 @@ class FleetPod:
         return self._spent + self.price_hr * max(0.0, hours)
 
     def update(self, status: PodStatus | None, now: datetime) -> None:
-        """Set a new status, and the condition and price that follow from it."""
+        """Set a new status, with its condition and price."""
         created_at = None if self.pod is None else self.pod.created_at
         is_first = self._spent_until is None
         if is_first and created_at is not None:
-            # The price of the first status counts from the pod's creation.
+            # Assume that the first known price was the price since the pod's creation.
             self._spent_until = created_at
         else:
-            # Until now, the previous price counts; before the first status, it is 0.
+            # Add the cost at the previous price, which is 0 before the first status.
             self._spent = self.spent(now)
             self._spent_until = now
         self.status = status
@@ -84,10 +84,10 @@ class FleetPod:
 
 @attrs.frozen(kw_only=True)
 class FleetSample:
-    """Counts of pods by condition from a time on.
+    """Counts of pods by condition at one time.
 
     Attributes:
-        time: The time.
+        time: Time of the counts.
         counts: Nonzero counts by condition.
     """
 
@@ -98,8 +98,8 @@ class FleetSample:
 class Fleet:
     """Counts, cost and history of pods, updated by the changes of a wait or a watch.
 
-    ``fleet = Fleet(pods)``, then ``await client.pods.wait(pods, on_change=fleet.add)``, or
-    :func:`~primepods.fleet.follow`. ``len(fleet)`` is the number of pods that are not gone, seen or not.
+    Pass its ``add`` as a callback, ``await client.pods.wait(pods, on_change=fleet.add)``, or use
+    :func:`~primepods.fleet.follow`. ``len(fleet)`` counts all pods except gone ones.
 
     Args:
         pods: Expected pods, or their ids.
@@ -107,8 +107,8 @@ class Fleet:
 
     Attributes:
         version: Number that increases with each change.
-        listed: Whether :func:`~primepods.fleet.follow` has read the list; before, the fleet may look empty.
-        trouble: The error because of which :func:`~primepods.fleet.follow` currently cannot read the list.
+        listed: Whether :func:`~primepods.fleet.follow` has read the list; until then the fleet may be empty.
+        trouble: Error of the latest reading of the list by :func:`~primepods.fleet.follow`, if it failed.
     """
 
     def __init__(self, pods: Iterable[Pod | str] = (), *, now: Callable[[], datetime] | None = None) -> None:
@@ -129,7 +129,7 @@ class Fleet:
         """Add pods before their first change.
 
         Args:
-            pods: Pods, or ids; a pod completes one that is known only by its id.
+            pods: Pods, or ids. A pod whose id is known updates the data.
 
         Returns:
             The ids that are new.
@@ -162,12 +162,14 @@ class Fleet:
         self._counts[condition_of(change.after)] += 1
         if change.after is None:
             self._gone[pod_id] = self._pods.pop(pod_id)
-            self._forget_oldest(now)
+            if len(self._gone) > _MAX_GONE:
+                oldest_id = next(iter(self._gone))
+                self._spent_by_forgotten += self._gone.pop(oldest_id).spent(now)
         self._add_sample(now)
         self.version += 1
 
     def __getitem__(self, pod_id: str) -> FleetPod:
-        """Return a pod; gone ones are included, the newest 1,000 of them.
+        """Return a pod; the newest 1,000 gone ones are included.
 
         Raises:
             KeyError: No such pod.
@@ -191,21 +193,21 @@ class Fleet:
 
     @property
     def unseen(self) -> int:
-        """Number of pods that have not been seen yet."""
+        """Number of expected pods without a change yet."""
         return sum(pod.condition is None for pod in self._pods.values())
 
     @property
     def cost_per_hr(self) -> float:
         """The pods' current cost per hour, according to the API."""
-        # A running total, since callers may read it at each change of many pods; `max` hides rounding errors.
+        # A running total, since callers may read it at every change. `max` hides its rounding errors.
         return max(0.0, self._cost_per_hr)
 
     @property
     def spent(self) -> float:
-        """The pods' approximate cost until now, including gone ones.
+        """The approximate cost of all pods until now, including gone ones.
 
-        Computed from their prices since their creation, or since they were first seen if only ids were given.
-        The bill is in ``client.pods.history()``.
+        It is computed from their prices since their creation or, if that is unknown, since they were first
+        seen. The bill is in ``client.pods.history()``.
         """
         now = self._now()
         pods = (*self._pods.values(), *self._gone.values())
@@ -213,24 +215,19 @@ class Fleet:
 
     @property
     def samples(self) -> tuple[FleetSample, ...]:
-        """History of the counts; over a long time, thinned to about 1,000 samples."""
+        """History of the counts, up to now; it is thinned to about 1,000 samples at most."""
         if not self._samples:
             return ()
         return (*self._samples, FleetSample(time=self._now(), counts=self.counts))
 
     def pods(self, most: int | None = None) -> list[FleetPod]:
-        """Return the pods in the order of :class:`Condition`, those that need attention first, then by name.
+        """Return the pods by need for attention (the order of :class:`Condition`), then by name.
 
         Args:
             most: Max number to return.
         """
         pods = [*self._pods.values(), *self._gone.values()]
         return heapq.nsmallest(len(pods) if most is None else most, pods, key=_rank)
-
-    def _forget_oldest(self, now: datetime) -> None:
-        while len(self._gone) > _MAX_GONE:
-            oldest_id = next(iter(self._gone))
-            self._spent_by_forgotten += self._gone.pop(oldest_id).spent(now)
 
     def _add_sample(self, now: datetime) -> None:
         sample = FleetSample(time=now, counts=self.counts)

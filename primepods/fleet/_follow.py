@@ -1,4 +1,4 @@
-"""Follow the pods of an account."""
+"""Keep a fleet up to date, from given pods or from an account."""
 
 from __future__ import annotations
 
@@ -28,28 +28,27 @@ async def follow(
     interval: float = 5.0,
     on_change: Callable[[PodChange], object] | None = None,
 ) -> None:
-    """Keep ``fleet`` up to date: with the given pods until all are gone, or with all pods until cancelled.
+    """Update ``fleet`` from the given pods until all are gone, or from all pods until cancelled.
 
-    "All pods" includes new ones: the list is read again every third interval. As in ``pods.watch``, transient
-    errors do not end the call. While the list cannot be read, ``fleet.trouble`` is the error; it is logged
-    once (WARNING).
+    All pods include new ones, since the list is read again about every third interval. Transient errors do
+    not end the call. If the list cannot be read, ``fleet.trouble`` is the error; one warning is logged.
 
     Args:
         client: An open client.
         fleet: The fleet to update.
         pod_ids: Ids, or pods; ``None`` for the whole account.
-        wanted: Predicate of the account's pods to follow; a pod that matched once stays.
+        wanted: Predicate that selects pods of the whole account; a pod that matched once stays.
         interval: Seconds between two polls of a pod, at least 0.05.
         on_change: Callback for each change, after the fleet's update; its exceptions end the call.
 
     Raises:
-        PrimePodsError: An error of ``pods.watch``; an error of ``pods.list`` if nothing was read yet, or if
-            it is permanent.
+        PrimePodsError: An error of ``pods.watch``; an error of ``pods.list`` that is permanent, or that
+            occurs before the list was ever read.
     """
     if pod_ids is not None:
         ids = check_ids(pod_ids)
         fleet.expect(ids)
-        # Read once, for names and GPUs, which a watch does not yield.
+        # A watch does not yield names and GPUs, so read the list once.
         await _read_list(client, fleet, lambda pod: pod.id in fleet)
         await _watch(client, fleet, ids, interval, on_change)
         return
@@ -82,10 +81,7 @@ async def _watch(
 
 
 async def _read_list(client: AsyncClient, fleet: Fleet, wanted: Callable[[Pod], bool] | None) -> list[str]:
-    """Add the account's pods to the fleet; return the ids of new ones.
-
-    An error does not discard the pods that were read before it.
-    """
+    """Add the wanted pods of the list to the fleet, even if it is incomplete; return the ids of new ones."""
     found, trouble = await client.pods.list(page_size=_PAGE_SIZE).collect()
     if trouble is not None:
         is_transient = isinstance(trouble, ProtocolError) or (
@@ -99,12 +95,11 @@ async def _read_list(client: AsyncClient, fleet: Fleet, wanted: Callable[[Pod], 
     if not fleet.listed:
         fleet.listed = True
         fleet.version += 1
-    # `expect` adds the pods that the fleet does not have yet, and returns their ids.
     return fleet.expect(pod for pod in found if wanted is None or wanted(pod))
 
 
 async def _sleep(seconds: float, watches: set[asyncio.Task[None]]) -> None:
-    """Sleep; drop watches that end meanwhile, and raise the error of one that fails."""
+    """Sleep; remove watches that end meanwhile, and raise the error of one that fails."""
     pause = asyncio.create_task(asyncio.sleep(seconds))
     try:
         while not pause.done():

@@ -8,22 +8,22 @@ from ..models import PodState, PodStatus
 
 
 class Condition(StrEnum):
-    """Summary of a pod's status in one word; ordered by need for attention."""
+    """Summary of a pod's status in one word. The members are ordered by need for attention."""
 
     FAILED = "failed"
-    """ERROR, or a failed installation, which may still recover."""
+    """ERROR, or a failed installation, which the platform may retry."""
     INSTALLING = "installing"
     """ACTIVE but not ready: still installing, or a node has no address."""
     PENDING = "pending"
     """PENDING or PROVISIONING: not running yet."""
     UNKNOWN = "unknown"
-    """UNKNOWN, no status, or a state that this version does not know."""
+    """UNKNOWN, no state, or a state that this version does not know."""
     DELETING = "deleting"
     """DELETING or TERMINATED."""
     STOPPED = "stopped"
-    """STOPPED: can be started again."""
+    """The pod is stopped."""
     READY = "ready"
-    """ACTIVE, installed, an address for every node."""
+    """ACTIVE and installed, with an address for every node."""
     GONE = "gone"
     """The pod no longer exists."""
 
@@ -39,11 +39,7 @@ _BY_STATE = {
 
 
 def condition_of(status: PodStatus | None) -> Condition:
-    """Return the condition of a pod.
-
-    Args:
-        status: Its status; ``None`` for a pod that is gone.
-    """
+    """Return the condition for a pod's status, which is ``None`` if the pod is gone."""
     if status is None:
         return Condition.GONE
     if status.has_failed:

@@ -39,13 +39,13 @@ class _CtrlC:
     def intercept(self, callback: Callable[[], None]) -> None:
         """Let Ctrl-C call ``callback`` in the running loop instead of raising ``KeyboardInterrupt``.
 
-        In other threads than the main one, this does nothing, since Ctrl-C raises nothing there.
+        This does nothing in another thread than the main one, where Ctrl-C raises nothing.
         """
         if threading.current_thread() is not threading.main_thread():
             return
         handler = signal.getsignal(signal.SIGINT)
         if handler is not self._wrapper and callable(handler):
-            # A new wrapper for each handler: a handler installed later may call the previous wrapper.
+            # A new wrapper for each handler: other code's handler may still call an earlier wrapper.
             wrapper = partial(self._on_sigint, handler)
             # A subinterpreter, which gets no signals, raises ValueError.
             with suppress(ValueError):
@@ -54,10 +54,10 @@ class _CtrlC:
         self._callbacks[callback] = asyncio.get_running_loop()
 
     def stop_intercepting(self, callback: Callable[[], None]) -> None:
-        """Stop calling ``callback``; after the last one, restore the handler."""
+        """Stop calling ``callback``; if it was the last one, restore the handler."""
         if self._callbacks.pop(callback, None) is None or self._callbacks or self._wrapper is None:
             return
-        # Other code may have installed its own handler meanwhile.
+        # Other code may have installed another handler since.
         if signal.getsignal(signal.SIGINT) is self._wrapper:
             signal.signal(signal.SIGINT, self._wrapped)
         self._wrapper = self._pending_since = None
@@ -76,7 +76,7 @@ class _CtrlC:
             if self._pending_since is None:
                 self._pending_since = now
             elif now - self._pending_since >= _BLOCKED_LOOP_TIMEOUT:
-                # The user's code blocks the loop, and the user wants to interrupt that code.
+                # The user's code blocks the loop: interrupt it.
                 raise
             for callback, loop in running:
                 loop.call_soon_threadsafe(callback)

@@ -21,21 +21,22 @@ _NEXT_SPEC_ERRORS: Final = (
     # An uncertain order's pod has a unique name, by which the lease deletes it if it appears later.
     errors.CreateUncertainError,
 )
-# Max pods that refuse the user's keys. Then no other spec is tried, since its pod would refuse them, too.
+# Number of pods that refuse the user's keys after which no other spec is tried.
 _MAX_KEY_REFUSALS: Final = 2
-# Backoff between two attempts to order, in seconds, before jitter: the first delay, and the longest.
+# Backoff between two attempts to order, in seconds without jitter: the first and the longest delay.
 _MIN_ORDER_DELAY: Final = 5.0
 _MAX_ORDER_DELAY: Final = 60.0
 
 
 def reorder_delay(error: errors.PrimePodsError, refusals: int, rand: float) -> float:
-    """Return the seconds until an order is sent again; infinity if it is not.
+    """Return the seconds until an order is sent again; infinity if it must not be.
+
+    It is sent again after a 429, and after a deadline before which nothing was sent.
 
     Args:
-        error: The error of the order. The order is sent again after a 429, and if its call reached the
-            deadline before it was sent.
+        error: The error of the order.
         refusals: Number of such errors before.
-        rand: A random number from 0 to 1: jitter, so that processes do not all order at once.
+        rand: Random number from 0 to 1 for the jitter, so that processes do not order at the same time.
     """
     retry_after = 0.0
     if isinstance(error, errors.RequestTimeoutError):
@@ -58,9 +59,8 @@ def should_try_next_spec(failures: list[errors.PrimePodsError]) -> bool:
     return (is_over_hourly_limit or isinstance(last, _NEXT_SPEC_ERRORS)) and len(refusals) < _MAX_KEY_REFUSALS
 
 
-def log_failover(error: errors.PrimePodsError, name: str, pod_id: str | None, left: int) -> None:
-    """Log why the pod ``name``, which is deleted now, is not used, and how many specs are left."""
-    replace_remedy_after_deletion(error, pod_id)
+def log_failover(error: errors.PrimePodsError, name: str, left: int) -> None:
+    """Log why the next spec is tried, and how many specs are left."""
     _log.debug("%s", error)
     reason = error.reason if isinstance(error, errors.PodFailedError) else str(error)
     if isinstance(error, errors.SoldOutError):
@@ -69,7 +69,7 @@ def log_failover(error: errors.PrimePodsError, name: str, pod_id: str | None, le
 
 
 def replace_remedy_after_deletion(error: BaseException | None, pod_id: str | None) -> None:
-    """Replace the remedy of a wait's error, which is for a running pod: this one was deleted."""
+    """Replace the remedy of a wait's error: it is for a pod that runs, but this one was deleted."""
     if isinstance(error, errors.WaitError) and pod_id is not None:
         text = str(error).removesuffix(error.remedy).rstrip()
         error.remedy = f"Its lease has deleted pod {pod_id}."

@@ -1,4 +1,4 @@
-"""One order of a lease: the knowledge about its pod, its cost, its file, its end; the budget of a lease."""
+"""State of one order of a lease, and the budget of a lease."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class OrderState(Enum):
     SENT = auto()
     """The order was sent. If it is interrupted now, it is unknown whether there is a pod."""
     UNCERTAIN = auto()
-    """There is no conclusive response, and the list does not show a pod of the name."""
+    """There is no conclusive response, and the list does not show a pod with the name."""
     UNPROVEN = auto()
     """An id is known, but nothing has shown that pod's name: it is neither used nor deleted."""
     OURS = auto()
     """The list or ``get`` has shown the id with the unique name."""
     ANOTHERS = auto()
-    """The id in the response was shown with another name, and is forgotten."""
+    """The id in the response was shown with another name or none, and is forgotten."""
     ENDED = auto()
     """The pod is gone."""
 
@@ -49,24 +49,19 @@ UNKNOWN: Final = {
 
 
 class PodOrder:
-    """State of one order, its cost and its file, and what the user is told at its end.
-
-    Args:
-        spec: The ordered pod, with its unique name.
-        clock: The client's clock.
-        file: The lease file, which need not be written yet.
+    """State of one order, with its cost, its file, and the messages at its end.
 
     Attributes:
-        spec: The ordered pod.
-        file: The lease file.
-        state: The knowledge about the pod.
+        spec: The pod to order, with its unique name.
+        file: The lease file, which need not be written yet.
+        state: What is known about the pod.
         pod_id: The id in the response to the order, or of the pod that was found by name; ``None`` if it is
             unknown or another's.
         pod: The pod as ordered.
-        status: The pod's last status.
+        status: The pod's last status; ``None`` before the first.
         is_kept: Whether the pod is left to the user.
         ordered_at: When it was ordered, by a clock that runs while the machine sleeps; infinity before that.
-        settled_at: When it was confirmed gone, or left to sweeps; infinity before that.
+        settled_at: When its release ended, by the same clock; infinity before that.
         release_error: The error that says why the pod may still be running, or ``None``.
     """
 
@@ -91,12 +86,10 @@ class PodOrder:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the release is done."""
         return self.settled_at < math.inf
 
     @property
     def name(self) -> str:
-        """The pod's unique name."""
         return self.spec.name or ""
 
     @property
@@ -130,7 +123,7 @@ class PodOrder:
         self._highest_price = max(self._highest_price, price_hr or 0.0)
 
     def note_status(self, status: PodStatus | None) -> None:
-        """Update the status, and with its price the highest price."""
+        """Update the status and the highest price."""
         if status is not None:
             self.status = status
             self.note_price(status.cost_per_hr)
@@ -176,7 +169,7 @@ class PodOrder:
         """
         was_settled = self.is_settled
         self.settled_at = min(self.settled_at, self._clock.boottime())
-        # After an uncertain order, the user has already got its CreateUncertainError.
+        # Not for UNCERTAIN, after which the user has a CreateUncertainError already.
         if failure is None and self.state in {OrderState.SENT, OrderState.ANOTHERS}:
             shown = "no pod with this name was found" if is_searched else "the list could not be read"
             failure = f"{UNKNOWN[self.state]}, and {shown}"
@@ -198,14 +191,14 @@ class PodOrder:
                 self.notify("LeaseReleased", spent=self.spent)
 
     def give_up(self, reason: str) -> None:
-        """Report that the release has ended before it was done, if a pod may run."""
+        """End a release that is not done: report a pod that may be running, and leave the file to sweeps."""
         if self.is_kept and not self._others:
             self._leave_to_sweep()
         elif not self.is_settled and self.needs_list:
             self._report_failure(f"{UNKNOWN.get(self.state, reason)}{self._last_failure}")
 
     def _report_failure(self, reason: str) -> None:
-        """Report that the pod may be running: as an error of the lease, in the log and to ``on_event``."""
+        """Set ``release_error``, log it, tell ``on_event``, and leave the file to sweeps; only once."""
         if self.release_error is not None:
             return
         # An unproven id is not named: the user could delete somebody else's pod.
@@ -235,7 +228,7 @@ class PodOrder:
         self.file.close()
 
     def notify(self, kind: str, **fields: float) -> None:
-        """Report an event of the lease to ``on_event``, by the name of its class."""
+        """Report an event to ``on_event``, by the name of its class; not before there is a pod."""
         if self.pod is not None:
             price_hr, seconds = self.price_hr, self.seconds
             self._notify(kind, pod_id=self.pod.id, price_hr=price_hr, seconds=seconds, **fields)
@@ -252,7 +245,7 @@ class Budget:
 
     Args:
         options: The parameters of the lease.
-        orders: Its orders; the list grows.
+        orders: The orders of the lease so far; the caller appends to this list.
     """
 
     def __init__(self, options: LeaseOptions, orders: Sequence[PodOrder]) -> None:

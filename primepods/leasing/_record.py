@@ -55,8 +55,8 @@ class LeaseRecord:
         pid_namespace: The namespace of ``pid``, such as a container's; ``None`` if unknown.
         pid: The process that holds the lease.
         process_start: When that process was started, in clock ticks since the boot; ``None`` if unknown.
-        ordered_at: When the order was sent or its response arrived, by the server's time; by this machine's
-            clock while that is unknown.
+        ordered_at: The server's time before the order or, later, at its response; this machine's time while
+            the server's is unknown.
         given_up: Whether the process has stopped trying to delete the pod.
         is_kept: Whether the user keeps the pod. A sweep then deletes only other pods with its unique name.
     """
@@ -94,7 +94,7 @@ class LeaseRecord:
 
     def foreign_reason(self, settings: Settings) -> str | None:
         """Return why a client with these settings cannot see the pod; ``None`` if it can."""
-        # Under another key, or for another team, a 404 would prove nothing.
+        # Under another key, or for another team, a 404 does not prove that a pod is gone.
         if self.base_url != settings.base_url:
             return f"it was rented at {self.base_url}"
         if self.key_fingerprint != fingerprint(settings):
@@ -116,13 +116,13 @@ class LeaseRecord:
             return False
 
     def to_line(self) -> bytes:
-        """Return the line of a file."""
+        """Return the record as a line of its file, without a newline."""
         data = {"version": _VERSION, **attrs.asdict(self), "ordered_at": self.ordered_at.isoformat()}
         return json.dumps(data).encode()
 
 
 def parse_record(text: bytes) -> LeaseRecord:
-    """Parse a lease file. The record is the last complete line; in version 2, it is the whole file.
+    """Parse a lease file: its last complete line or, in version 2, the whole file.
 
     Raises:
         ValueError: It is not a lease file, or has an unknown version.
@@ -151,7 +151,6 @@ def _last_object(text: bytes) -> Any:
 
 
 def fingerprint(settings: Settings) -> str:
-    """Return a fingerprint of the settings' API key."""
     return hashlib.blake2b(settings.api_key.encode(), digest_size=8, person=b"primepods").hexdigest()
 
 
@@ -189,7 +188,6 @@ def this_process() -> dict[str, Any]:
 
 
 def as_time(seconds: float) -> datetime:
-    """Return seconds since the epoch as a ``datetime``."""
     return datetime.fromtimestamp(seconds, UTC)
 
 

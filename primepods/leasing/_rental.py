@@ -1,4 +1,4 @@
-"""One order of a lease: its unique name, its file, its pods and their deletion."""
+"""One order of a lease: order a pod, find out whether it is ours, and delete it."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from .pods_api import (
 
 _log = logging.getLogger("primepods")
 
-# Min seconds between two log messages about a pod that cannot be used or released.
+# Min seconds between two warnings about failed requests of an order.
 _LOG_INTERVAL: Final = 60.0
-# Seconds to confirm that a pod is gone, after the release was interrupted.
+# Seconds to confirm that a pod is gone after an interruption, and between two polls until then.
 _HURRIED_TIMEOUT: Final = 10.0
 _HURRIED_INTERVAL: Final = 1.0
-# Seconds after which an accepted deletion is first sent again, if the pod is neither deleting nor terminated.
+# Seconds after which an accepted deletion is first sent again, if the pod's status is not an ending one.
 _RESEND_AFTER: Final = 60.0
-# Seconds between two looks for a pod that is taken over, and was just ordered.
+# Seconds between two GETs of a pod that is taken over and may not have appeared yet.
 _LOOK_AGAIN_AFTER: Final = 2.0
 _MIN_BACKOFF: Final = 0.25
 _MAX_BACKOFF: Final = 10.0
@@ -53,16 +53,13 @@ _MAX_BACKOFF: Final = 10.0
 class Rental(PodOrder):
     """One order, from its name until its pods are confirmed terminated.
 
-    All pods that the list shows with its unique name are its own: several if a gateway repeats the order.
+    All pods that the list shows with its unique name belong to it: several if a gateway repeats the order.
 
     Args:
         client: The client of the team that pays.
         spec: The pod to order, with its unique name.
         options: The parameters of the lease.
         file: The lease file, which need not be written yet.
-
-    Attributes:
-        client: The client of the team that pays.
     """
 
     def __init__(self, client: TeamClient, spec: PodSpec, options: LeaseOptions, file: LeaseFile) -> None:
@@ -70,7 +67,7 @@ class Rental(PodOrder):
         self.client: TeamClient = client
         self._options = options
         self._logged_at = -math.inf
-        # Of the deletion in progress: when it was accepted and hurried, and the wait for its end.
+        # When the current deletion was accepted and the release was hurried, and the timeout of the wait.
         self._accepted_at = math.inf
         self._hurried_at = math.inf
         self._confirmation: Timeout | None = None
@@ -93,14 +90,14 @@ class Rental(PodOrder):
         return cls(client, attrs.evolve(spec, name=name), options, LeaseFile.new(lease_folder(), record))
 
     async def resume(self, *, was_shown: bool) -> None:
-        """Take over the pod of a lease whose process has died; its time and cost count from its order.
+        """Take over the pod of a lease whose process has died. Time and cost count from the order.
 
         Args:
-            was_shown: Whether the API has ever shown the pod: if not, it may appear a while after its order.
+            was_shown: Whether the API has ever shown the pod. If not, it may still appear.
 
         Raises:
             CreateUncertainError: Its order got no response, and no pod has its name.
-            PrimePodsError: The pod is gone, or the API does not respond.
+            PrimePodsError: The pod is gone or has not appeared, or the API does not respond.
         """
         record = self.file.record
         self.pod_id = record.pod_id
@@ -138,13 +135,14 @@ class Rental(PodOrder):
         """Order the pod, and record its id.
 
         Raises:
-            CreateUncertainError: A pod may have been created; the release deletes it if it appears.
-            PrimePodsError: Any other error: no pod was created.
+            CreateUncertainError: A pod may have been created; the release deletes it if the list shows it.
+            PrimePodsError: No pod was created.
         """
         self.ordered_at = self._clock.boottime()
         self.state = OrderState.SENT
         try:
-            # Several if a gateway has sent the order twice: the first is used, and the release deletes all.
+            # There are several if a gateway has sent the order twice. Use the first; the others are deleted
+            # as same-named pods.
             self.pod = (await self.client.order(self.spec, self._note_id))[0]
         except errors.CreateUncertainError:
             if self.pod_id is None:
@@ -159,7 +157,7 @@ class Rental(PodOrder):
         self.notify("LeaseStarted")
 
     async def _note_id(self, pod_id: str) -> None:
-        """Record the id in a response that has the order's unique name."""
+        """Record the id of a response with the order's unique name."""
         self.pod_id, self.state = pod_id, OrderState.UNPROVEN
         # The server's time may have been unknown when the file was written.
         now = self.client.server_clock.now()
@@ -170,10 +168,13 @@ class Rental(PodOrder):
         await asyncio.to_thread(self.file.update, **changes)
 
     async def make_ready(self, on_change: Callable[[PodChange], Awaitable[None]]) -> list[ListedPod]:
-        """Wait until the ordered pod can be used; return the list of pods that shows whose it is.
+        """Wait until the ordered pod can be used; return the list that was read to identify it.
 
         Args:
             on_change: Called with each change of the pod.
+
+        Raises:
+            PrimePodsError: The pod cannot be used. The caller deletes it.
         """
 
         async def note_change(change: PodChange) -> None:
@@ -218,13 +219,12 @@ class Rental(PodOrder):
         return listed
 
     async def _identify(self, ends_at: float) -> list[ListedPod]:
-        """Ask until the list or ``get`` shows whether the pod with the id in the response has our name.
+        """Poll until the list or ``get`` shows the name of the pod with the id in the response.
 
-        A pod that was once shown with our name stays ours. An id that is shown with another name, or with
-        none, is forgotten.
+        With our name, it is ours from now on. With another name or none, the id is forgotten.
 
         Returns:
-            The list that was read; empty if the id was identified before.
+            The list that was read; empty if the pod was identified before.
 
         Raises:
             WaitTimeoutError: Nothing has shown the id by ``ends_at``.
@@ -269,11 +269,12 @@ class Rental(PodOrder):
         return listed
 
     async def delete_own(self) -> str | None:
-        """Delete the ordered pod, unless it is another's or nothing shows whose; return why it may run."""
+        """Delete the ordered pod if it is ours; return why a pod may be running, or ``None``."""
         if self.is_settled or self.is_kept:
             return None
         ends_at = self._clock.time() + self._options.release_timeout
         if self.state is OrderState.SENT:
+            # The response, which has the id, was lost.
             found, _ = await find_named(self.client.listed, self.name, self._clock)
             self._note_others(found)
         try:
@@ -291,7 +292,7 @@ class Rental(PodOrder):
         return failure
 
     async def delete_others(self, listed: list[ListedPod]) -> str | None:
-        """Delete every pod with the unique name except the ordered one; return why one may be running."""
+        """Delete all other pods with the unique name; return why one may be running, or ``None``."""
         failure: str | None = None
         self._note_others(listed)
         for pod_id in sorted(self._others):
@@ -309,12 +310,13 @@ class Rental(PodOrder):
         self._others |= {row.id for row in listed if is_same_name(self.name, row.name)} - {self.pod_id}
 
     async def _delete(self, pod_id: str, ends_at: float) -> str | None:
-        """Delete a pod and confirm that it is gone; return why it may be running."""
+        """Delete a pod and confirm that it is gone; return why it may be running, or ``None``."""
         pods, clock, options = self.client.pods, self._clock, self._options
         self._accepted_at, self._last_failure = math.inf, ""
         failures, resend_after = 0, _RESEND_AFTER
 
         def last_moment() -> float:
+            # Until the deletion is accepted and the release is hurried, only `ends_at` is a limit.
             return min(ends_at, max(self._accepted_at, self._hurried_at) + _HURRIED_TIMEOUT)
 
         while clock.time() < last_moment():
@@ -328,11 +330,11 @@ class Rental(PodOrder):
                 async with clock.timeout_at(last_moment()) as self._confirmation:
                     await pods.wait_gone(pod_id, timeout=resend_after, interval=interval)
             except errors.WaitTimeoutError as exc:
-                # The next wait starts from nothing. Under a rate limit, it may need minutes to see the end.
+                # Wait longer next time: under a rate limit, a new wait may need minutes to see the end.
                 resend_after *= 2
                 status = exc.statuses.get(pod_id)
                 if status is not None and not (status.status and status.status.is_ending):
-                    # The API has lost the deletion that it accepted.
+                    # The API has lost the deletion: send it again.
                     self._accepted_at = math.inf
             except (PrimePodsError, ValueError) as exc:
                 # ValueError: the list shows an id for which no request is possible.
@@ -340,7 +342,7 @@ class Rental(PodOrder):
                 self._note_failure(exc, "is not released yet")
                 await self._back_off(failures, last_moment())
             except TimeoutError:
-                continue  # It was hurried, or the time is over: see the loop's condition.
+                continue  # The release was hurried, or the time is over.
             else:
                 return None
         is_accepted = self._accepted_at < math.inf
@@ -351,12 +353,12 @@ class Rental(PodOrder):
         """Limit the confirmation of an accepted deletion to 10 seconds from now, and poll every second."""
         self._hurried_at = self._clock.time()
         if self._confirmation is not None:
-            # The next wait ends earlier, and polls more often. RuntimeError: this one has ended.
+            # End the current wait; the next one polls more often. RuntimeError: it has ended already.
             with suppress(RuntimeError):
                 self._confirmation.reschedule(self._hurried_at)
 
     def _note_failure(self, error: Exception, problem: str) -> None:
-        """Record an error, and log the first one and then at most one a minute."""
+        """Record an error, and log it at most once a minute."""
         self._last_failure = f"; the last failure: {str(error).rstrip('.')}"
         if self._clock.time() >= self._logged_at + _LOG_INTERVAL:
             self._logged_at = self._clock.time()

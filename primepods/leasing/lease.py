@@ -1,4 +1,4 @@
-"""Lease context managers: they provide a pod that is ready, and delete it."""
+"""The lease of the async client: a context manager that provides a pod, and deletes it."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ class LeasedPodView(PodReference):
         return self.status.endpoint(internal_port)
 
     def spent(self) -> float:
-        """Return the pod's cost since its order, at the highest price seen.
+        """Return the pod's cost since its order, at the highest price that was seen.
 
-        The bill may differ: the API has its own clock, and charges another price during provisioning. See
+        The bill may differ: the API has another clock, and charges another price during provisioning. See
         ``final_cost``.
         """
         return self._rental.spent
@@ -77,7 +77,7 @@ class LeasedPodView(PodReference):
 
 
 class AsyncLeasedPod(LeasedPodView, AsyncRemote):
-    """A leased pod, as ``async with pods.lease(…)`` gives it: ready, and deleted at the end of the block.
+    """The pod of an ``async with pods.lease(…)`` block: ready, and deleted at the end of the block.
 
     Attributes:
         pod: The pod, as it was ordered.
@@ -85,7 +85,7 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
         name: Its name, with the suffix that no other pod has.
         ssh: SSH login of the first node.
 
-    It has the methods of an :class:`AsyncRemote`: ``run``, ``upload`` and ``download``.
+    It has the methods of an :class:`AsyncRemote`, such as ``run``, ``upload`` and ``download``.
     """
 
     def __init__(self, supervisor: LeaseSupervisor) -> None:
@@ -154,8 +154,8 @@ class AsyncLease:
     """A context manager that rents a pod and deletes it; made by ``pods.lease``, and used once.
 
     The ``async with`` block gets an :class:`AsyncLeasedPod` that is ready. On every exit, the pod is deleted
-    and confirmed terminated. If that fails, the block raises a :class:`~primepods.NotReleasedError`, or the
-    exception that ended it gets a note.
+    and confirmed gone, unless the block has called ``keep``. If that fails, the block raises a
+    :class:`~primepods.NotReleasedError`, or the exception that ended it gets a note.
     """
 
     def __init__(self, supervisor: LeaseSupervisor, on_change: OnChange | None) -> None:
@@ -179,12 +179,11 @@ class AsyncLease:
             raise
         task = asyncio.current_task()
         self._earlier_cancellations = task.cancelling() if task else 0
-        # Its cancellation of the block can be told from others.
+        # A timeout can tell its cancellation of the block from others.
         self._block = await asyncio.timeout(None).__aenter__()
         return AsyncLeasedPod(supervisor)
 
     def _end_block(self) -> None:
-        """Cancel the block's task: the pod is lost."""
         if self._block is not None and not self._block.expired():
             self._block.reschedule(0)
 
@@ -201,10 +200,10 @@ class AsyncLease:
             if block is not None:
                 await block.__aexit__(kind, exc, traceback)
                 if block.expired() and not isinstance(exc, asyncio.CancelledError):
-                    # The block ended before its cancellation was raised: catch it here.
+                    # The block has ended before its cancellation was raised: raise it here.
                     await asyncio.sleep(0)
         except TimeoutError:
-            # Only this lease has cancelled the block: for a budget, its error is raised instead.
+            # Only this lease has cancelled the block. The error of a budget replaces that of the block.
             if supervisor.budget_error is not None:
                 exc = None
         except asyncio.CancelledError as another:

@@ -1,8 +1,8 @@
 """The files of leases, one for each order; a sweep reads them when their process has died.
 
-A file is complete, locked and on the disk before its order is sent. Each later change is one more line, so
-that the lock, which the process holds until its end, never moves. A forked child closes its copies of
-open files, because they would keep the locks after the end of the parent.
+A file is complete, locked and on the disk before its order is sent. A later change appends a line, because a
+new file would need a new lock. The system releases the lock when the process ends. A forked child closes its
+copies of open files: they would keep the locks after the end of the parent.
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ class LeaseFile:
 
     @classmethod
     def claim(cls, path: Path) -> Self | None:
-        """Lock the file of an ended process, and return it; ``None`` if the process still runs or it is gone.
+        """Lock and return the file of an ended process; ``None`` if the process may run or the file is gone.
 
         Raises:
             OSError: The file cannot be read.
-            ValueError: The file is not a lease's.
+            ValueError: It is not a lease file.
         """
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | _NONBLOCK)
@@ -88,10 +88,10 @@ class LeaseFile:
         return file
 
     def write(self) -> Self:
-        """Write the file: a draft that is complete, locked and synced gets its name, which is synced, too.
+        """Write, lock and sync a draft; rename it to the file's name, and sync the folder.
 
         Raises:
-            ConfigError: The folder cannot be written. No file is left.
+            ConfigError: The folder cannot be written.
         """
         folder, draft = self.path.parent, self.path.with_suffix(_DRAFT)
         try:
@@ -119,7 +119,7 @@ class LeaseFile:
         return self
 
     def update(self, **changes: Any) -> None:
-        """Append changed fields; log a failure: the earlier lines stay."""
+        """Append the record with changed fields. A failure is only logged: the earlier lines stay."""
         with self._writing:
             if not self._is_own:
                 return
@@ -128,14 +128,14 @@ class LeaseFile:
                 if self._descriptor >= 0:
                     append_line(self._descriptor, self.record.to_line())
                 else:
-                    # Not created: a sweep may have removed it, since it was closed.
+                    # Do not create it: after `close`, a sweep may have removed it.
                     with self.path.open("r+b") as file:
                         append_line(file.fileno(), self.record.to_line())
             except OSError as exc:
                 self._warn("cannot be written safely", exc)
 
     def remove(self) -> None:
-        """Delete the file: nothing is left to sweep, or the pod is kept."""
+        """Delete the file, because nothing is left to sweep; a failure is only logged."""
         with self._writing:
             if self._is_own:
                 self._is_own = False
@@ -148,7 +148,7 @@ class LeaseFile:
             self.close()
 
     def leave_to_parent(self) -> None:
-        """Change nothing any more, in a forked child."""
+        """Never write the file again, in a forked child."""
         self._is_own = False
         self.close()
 
@@ -167,7 +167,7 @@ def _read(descriptor: int) -> bytes:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: The file cannot be a lease's.
+        ValueError: It cannot be a lease file.
     """
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise ValueError("it is not a regular file")
@@ -204,10 +204,10 @@ class Ledger:
 
 
 def read_ledger(folder: Path, now: float = -math.inf) -> Ledger:
-    """Read all files of leases, and remove drafts of a day ago: nothing was ordered before they got a name.
+    """Read all lease files, and remove drafts that are older than a day: nothing was ordered for a draft.
 
     Args:
-        folder: The folder.
+        folder: The folder; without one, there are no files.
         now: This machine's time; by default, no draft is removed.
 
     Raises:
@@ -261,6 +261,6 @@ def probe_folder(folder: Path, settings: Settings) -> bool:
     finally:
         file.remove()
     if not folder_existed:
-        with suppress(OSError):  # not empty: a lease has begun meanwhile
+        with suppress(OSError):  # not empty: a lease has begun since
             folder.rmdir()
     return has_locks

@@ -30,7 +30,7 @@ class OpenLeases:
         self._is_closing = False
 
     def add(self, supervisor: LeaseSupervisor) -> Callable[[], object]:
-        """Add a lease that is about to begin; return what removes it when it is released.
+        """Add a lease that is about to begin; return a function that removes it.
 
         Raises:
             ClientClosedError: The client is being closed.
@@ -43,7 +43,7 @@ class OpenLeases:
         return lambda: self._open.pop(supervisor, None)
 
     async def release(self) -> None:
-        """Release all leases; a cancellation hurries this, and is raised at the end."""
+        """Release all leases. A cancellation interrupts the releases, and is raised at the end."""
         supervisors = [supervisor for supervisor in self._open if supervisor.is_open]
         if not supervisors:
             return
@@ -59,13 +59,13 @@ class OpenLeases:
 
 
 async def wait_released(*supervisors: LeaseSupervisor) -> asyncio.CancelledError | None:
-    """Wait until nothing is left to do; a cancellation interrupts the releases, and is returned."""
+    """Wait until the leases are released. A cancellation interrupts the releases, and is returned."""
     import anyio  # noqa: PLC0415 - only leases need it here
 
     cancelled: asyncio.CancelledError | None = None
     # Without this shield, a cancel scope around the block would cancel each await, not only the first.
     with anyio.CancelScope(shield=True):
-        while unreleased := [each for each in supervisors if each.is_open and not each.is_stranded]:
+        while unreleased := [lease for lease in supervisors if lease.is_open and not lease.is_stranded]:
             try:
                 tasks = [supervisor.task for supervisor in unreleased]
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -77,7 +77,7 @@ async def wait_released(*supervisors: LeaseSupervisor) -> asyncio.CancelledError
 
 
 def intercepted_ctrl_c(*supervisors: LeaseSupervisor) -> KeyboardInterrupt | None:
-    """Return the intercepted Ctrl-C, if any; ``None`` in a cancelled task, which ends anyway."""
+    """Return ``KeyboardInterrupt`` if a lease has intercepted Ctrl-C and this task is not cancelled."""
     task = asyncio.current_task()
     is_cancelled = task is not None and task.cancelling() > 0
     had_ctrl_c = any(supervisor.had_ctrl_c for supervisor in supervisors)

@@ -35,13 +35,13 @@ LIST_TIMEOUT: Final = 10.0
 """Seconds to read the list of pods once."""
 _MIN_BACKOFF: Final = 0.5
 _MAX_BACKOFF: Final = 5.0
-# Max number of history records that are searched, the latest first.
+# Max number of history records that are searched.
 _MAX_RECORDS: Final = 1_000
 # Max difference in seconds between two clocks that agree.
 _CLOCK_TOLERANCE: Final = 60.0
 # Max difference in seconds between this machine's clock and two responses that agree.
-# A larger difference has two possible causes: a wrong clock of this machine, or a proxy that adds its own
-# wrong time to every response.
+# A larger difference has two possible causes: a wrong clock of this machine, or a proxy that adds a wrong
+# time to every response.
 _MAX_DIFFERENCE: Final = 4 * 3600.0
 _MAX_READINGS: Final = 3
 # Seconds after which an order that expires reads an unknown time again: one proxy of several may be wrong.
@@ -50,7 +50,7 @@ _READ_AGAIN_AFTER: Final = 5.0
 
 @attrs.frozen
 class BareRow:
-    """A row of a list of which only id and name can be read: they show whose it is.
+    """A row of a list of which only id and name can be read.
 
     Attributes:
         id: The id.
@@ -121,16 +121,16 @@ class SharedList:
         self._readings: dict[str | None, asyncio.Task[Listing]] = {}
 
     async def read(self, client: TeamClient, ends_at: float) -> Listing:
-        """Return the pods of the client's team that could be read; none if that takes over 10 s.
+        """Return the pods of the client's team that could be read; none if that takes too long.
 
         Args:
             client: The client.
-            ends_at: Time to give up before.
+            ends_at: Time to give up; a reading also ends after 10 s.
         """
         team_id = client.settings.team_id
         reading = self._readings.get(team_id)
         if reading is None or reading.get_loop() is not asyncio.get_running_loop():
-            # In an empty context, so that a cancel scope of this caller does not affect the others.
+            # An empty context: otherwise a cancel scope of this caller would cancel the reading.
             reading = asyncio.get_running_loop().create_task(
                 read_list(client.listed, client.settings.clock), context=empty_context()
             )
@@ -149,12 +149,13 @@ class TeamClient:
 
     Attributes:
         pods: ``client.pods``, for the team that pays.
-        listed: Returns a pager of the pods for which their ids and names are enough.
-        allow: Checks an order against the limit of what all pods cost an hour.
+        listed: Returns a pager of the pods. A row needs only an id and a name.
+        allow: Checks an order against ``PRIMEPODS_MAX_HOURLY``.
         order: Orders a pod, and calls its second argument with the id in a response that is not conclusive.
-        settings: Settings, for that team.
+        settings: The client's settings, for that team.
         server_clock: The server's time.
-        describe_disks: Returns a sentence for the disks with these ids: that they stay, and what they cost.
+        shared_list: Reads the list for several leases at once.
+        describe_disks: Returns a sentence which says that the disks with these ids stay, and their cost.
     """
 
     pods: PodsAPI
@@ -229,7 +230,7 @@ async def find_named(
 
 
 async def read_ended_pods(pods: PodsAPI) -> list[HistoryRecord]:
-    """Return the ended pods of the history, the latest first; after an error, those read before it."""
+    """Return the ended pods among the first 1,000 records of the history; after an error, those before it."""
     ended: list[HistoryRecord] = []
     read = 0
     try:
@@ -256,8 +257,8 @@ async def confirmed_time(pods: PodsAPI, server_clock: ServerClock, consequence: 
 
     Args:
         pods: The API, to get another response.
-        server_clock: The time of the latest response; has this machine's clock, too.
-        consequence: Effect of an unknown time, for the error.
+        server_clock: The time of the latest response, and this machine's clock.
+        consequence: What an unknown time prevents, for the error.
 
     Raises:
         ProtocolError: Neither this machine's clock nor a second response agrees, or two responses agree and
@@ -265,14 +266,14 @@ async def confirmed_time(pods: PodsAPI, server_clock: ServerClock, consequence: 
         PrimePodsError: The API cannot be read.
     """
     problem = "no usable Date, or no two that agree. Have"
-    # Differences from this machine's clock: its own, which is 0, and those of the responses.
+    # Differences from this machine's clock: 0 for the clock, then those of the responses.
     differences = [0.0]
     for reading in range(_MAX_READINGS):
         if reading > 0:
             try:
                 await pods.page(limit=1)
             except PrimePodsError:
-                # An error response has a Date, too.
+                # Even an error response has a Date.
                 if server_clock.now() is None:
                     raise
         now = server_clock.now()
@@ -293,14 +294,11 @@ async def confirmed_time(pods: PodsAPI, server_clock: ServerClock, consequence: 
 
 
 async def expiry_after(hours: float | None, pods: PodsAPI, server_clock: ServerClock) -> float | None:
-    """Return the time when a pod expires that is ordered now; ``None`` without hours.
-
-    The server's time is used because other machines, which may read the name, have other clocks. If it is
-    unknown, it is read again.
+    """Return the expiry of a pod that is ordered now, by the server's time; ``None`` without hours.
 
     Raises:
         ValueError: The hours are not a positive number.
-        ProtocolError: The server's time is not confirmed.
+        ProtocolError: The server's time is not confirmed, even after a second attempt.
         PrimePodsError: The API cannot be read.
     """
     if hours is None:

@@ -1,12 +1,12 @@
 """The lifecycle of a lease: order pods until one is ready, wait for the block to end, delete the pod.
 
-A lease is two phases, ``use`` and ``release``, each a task of its own, so that nothing in the ``with`` block
-can stop a deletion. The supervisor's task runs them and handles interruptions: cancellations, Ctrl-C, and the
-end of the event loop, which cancels all tasks.
+A lease has two phases, ``_use`` and ``_release``. They run in tasks, so that nothing in the ``with`` block
+can stop a deletion. Another task, ``_run``, supervises them and handles interruptions: cancellations, Ctrl-C,
+and the end of the event loop, which cancels all tasks.
 
-1. The first interruption ends the use, after an order in flight.
-2. The second hurries the release: it waits at most 10 seconds for the confirmation of an accepted deletion.
-3. The third gives up: the pod is named in an error, in the log and in the lease file.
+1. The first interruption ends the use: ``_use`` is cancelled, but an order in flight is finished first.
+2. The next one hurries the release: it waits at most 10 seconds for the end of an accepted deletion.
+3. The next one gives up: ``_release`` is cancelled, and an error and the log name the pod.
 """
 
 from __future__ import annotations
@@ -36,34 +36,35 @@ from .pods_api import LIST_TIMEOUT, LeaseOptions, ListedPod, Listing, TeamClient
 _log = logging.getLogger("primepods")
 
 _INTERRUPTS: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
-# Seconds between two checks of the budget, and the longest wait for a cancelled phase. One long timer would
-# not do: timers stand still while the machine sleeps, billing does not.
+# Seconds between two checks of the budget: one long timer would stand still while the machine sleeps.
 _CHECK_INTERVAL: Final = 60.0
-# Seconds; closer interruptions count as one: the end of a loop cancels all tasks of a lease together.
+# Seconds to wait for a cancelled phase: a callback of the user may ignore the cancellation.
+_CANCEL_TIMEOUT: Final = 60.0
+# Closer interruptions (in seconds) count as one: the end of a loop cancels all tasks of a lease together.
 _MIN_INTERRUPTION_INTERVAL: Final = 0.05
-# Number of interruptions of a release at which it is given up.
-_MAX_INTERRUPTIONS: Final = 2
+_MAX_INTERRUPTIONS: Final = 2  # of the release
 
 
 class LeaseSupervisor:
-    """Supervisor of a lease, from the first order until its pods are confirmed terminated.
+    """Supervisor of a lease, from the first order until its pods are confirmed gone, or given up.
 
     Args:
-        orders: The pods to order, the preferred first, each with the client of the team that pays for it.
+        orders: The pods to order in order of preference, each with the client of the team that pays for it.
         options: The parameters of the lease.
-        add: Adds this lease to those that are released when the client closes; returns a function that
-            removes it.
+        add: Registers the lease, so that the client releases it when it closes; returns a function that
+            unregisters it.
 
     Attributes:
-        is_ready: Whether the pod can be used.
-        is_ending: Whether the lease is ending; nothing is ordered any more.
-        error: The error that says why no pod became ready.
+        is_ready: Whether there is a pod that can be used.
+        is_ending: Whether the lease is ending; no order is sent any more.
+        error: The error that ended the use, usually because no pod became ready.
         budget_error: The error that says which budget is used up.
-        had_ctrl_c: Whether Ctrl-C was intercepted; the caller raises ``KeyboardInterrupt`` in the end.
-        rentals: Its orders; the last one is of the ready pod.
-        budget: Its limits and cost.
-        on_pod_lost: Called when the pod is deleted before the end of its block.
-        on_order: Called with the lease file of each order, before it is sent.
+        had_ctrl_c: Whether Ctrl-C was intercepted; the caller raises ``KeyboardInterrupt`` at the end.
+        disk_note: Sentence about the disks that stay after the lease, with their cost.
+        rentals: The orders so far; the ready pod is that of the last one.
+        budget: The limits and the cost of the lease.
+        on_pod_lost: Called when the block must end, because its pod is being deleted or was deleted.
+        on_order: Called with the path of each order's lease file, before the order is sent.
     """
 
     def __init__(
@@ -78,7 +79,6 @@ class LeaseSupervisor:
         self.budget_error: errors.BudgetExceededError | None = None
         self.had_ctrl_c: bool = False
         self.disk_note: str | None = None
-        """Sentence about the disks that stay after the lease, with their cost."""
         self.on_pod_lost: Callable[[], None] = lambda: None
         self.on_order: Callable[[Path], None] = lambda _: None
         self.options: LeaseOptions = options
@@ -90,28 +90,29 @@ class LeaseSupervisor:
         self._resumed: LeaseFile | None = None
         self._was_shown = False
         self._is_ordering = False
-        self._interruptions = 0
+        self._interruptions = 0  # of the release
         self._interrupted_at = -math.inf
+        # Wakes `_run_phase`.
         self._changed = asyncio.Event()
-        # Set when the pod is ready, or nothing is left to do.
+        # Set when the pod is ready, and when the release has ended.
         self._has_entered = asyncio.Event()
         self._pid = 0
         self._task: asyncio.Task[None] | None = None
 
     def check_unused(self) -> None:
-        """Raise an error if the lease was begun before, in this process or before a fork."""
+        """Raise an error if the lease was begun before, in this process or in the parent of a fork."""
         if self._pid != 0:
             raise RuntimeError("A lease can be used only once. Make another with `pods.lease`.")
 
     def resume(self, file: LeaseFile, *, was_shown: bool) -> None:
-        """Use the pod of a lease whose process has died, instead of ordering one.
+        """Let :meth:`begin` use the pod of a lease whose process has died, instead of ordering one.
 
         Args:
-            file: Its file, which this process has claimed.
-            was_shown: Whether the API has ever shown its pod.
+            file: The file of that lease, which this process has claimed.
+            was_shown: Whether the API has ever shown the pod.
 
         Raises:
-            ConfigError: The file is another account's. It stays as it is.
+            ConfigError: The file is of another account, and is not changed.
         """
         if reason := file.record.foreign_reason(self._orders[0][0].settings):
             raise errors.ConfigError(
@@ -122,7 +123,7 @@ class LeaseSupervisor:
         self._was_shown = was_shown
 
     async def begin(self, on_change: OnChange | None) -> None:
-        """Order a pod, and wait until it is ready or nothing is left to do; used by both clients.
+        """Order a pod, and wait until it is ready, or until the lease has failed and released its pods.
 
         Args:
             on_change: Called with each change of a pod until one is ready.
@@ -130,20 +131,20 @@ class LeaseSupervisor:
         Raises:
             ClientClosedError: The client is being closed.
         """
-        # Add this lease before its task exists: an eager task may run at once, and end.
+        # Before the task is created: an eager task may end at once, and its callback discards the lease.
         discard = self._add(self)
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
         operation = begin_operation("pods.lease", self._orders[0][0].settings)
-        # In an empty context, so that a cancel scope around the block does not affect the task.
+        # An empty context: otherwise a cancel scope around the block would cancel the task.
         context = empty_context()
         if operation is not None:
             context.run(LISTENERS.set, operation.listeners)
         self._task = self._loop.create_task(self._run(), context=context)
         self._task.add_done_callback(lambda _: discard())
         if operation is not None:
-            # An error about a pod that may still be running comes first.
+            # First the error about a pod that may be running.
             self._task.add_done_callback(
                 lambda _: operation.end(self.release_error or self.budget_error or self.error)
             )
@@ -151,33 +152,33 @@ class LeaseSupervisor:
 
     @property
     def has_begun_in_this_process(self) -> bool:
-        """Whether this process began the lease; a forked child leaves the pod to its parent."""
+        """Whether this process has begun the lease; a forked child leaves the pod to its parent."""
         return self._pid == os.getpid()
 
     @property
     def task(self) -> asyncio.Task[None]:
-        """The task of the lease, done when nothing is left to do."""
+        """The task of the lease; it is done when nothing is left to do."""
         if self._task is None:
             raise RuntimeError("The lease has not begun.")
         return self._task
 
     @property
     def is_open(self) -> bool:
-        """Whether this process has something left to do."""
+        """Whether this process has begun the lease and has something left to do."""
         return self.has_begun_in_this_process and not (self._task and self._task.done())
 
     @property
     def is_stranded(self) -> bool:
-        """Whether the lease can do nothing, because its event loop has stopped."""
+        """Whether the lease can do nothing, because its event loop has stopped; ask in an event loop."""
         return self._loop is not asyncio.get_running_loop() and not self._loop.is_running()
 
     @property
     def release_error(self) -> errors.NotReleasedError | None:
-        """The error that says why a pod may still be running."""
+        """The first error about a pod that may still be running."""
         return next((rental.release_error for rental in self.rentals if rental.release_error), None)
 
     def keep(self) -> None:
-        """Keep the pod after the lease, and ignore its budget."""
+        """Keep the pod after the lease, without a budget; if the lease is ending, only log a warning."""
         rental = self.rentals[-1]
         if self.is_ending:
             _log.warning("%s is not kept: its lease is ending, and deletes it", rental.label)
@@ -190,7 +191,7 @@ class LeaseSupervisor:
             )
 
     def end(self) -> None:
-        """Start the release, if it has not started; call it in the event loop."""
+        """End the use, or give up if the lease is stranded; call it in an event loop."""
         if not self.is_open:
             return
         if self.is_stranded:
@@ -198,55 +199,53 @@ class LeaseSupervisor:
             return
         ctrl_c.intercept(self._on_ctrl_c)
         if not self.is_ending:
-            # When all tasks are cancelled, the block may end first. The lease's task is interrupted next:
-            # that must not count as an interruption of the release.
+            # When all tasks are cancelled, the block may end before the lease's task is cancelled. That
+            # cancellation must not count as an interruption of the release.
             self._interrupted_at = self._clock.time()
         self.is_ending = True
         self._changed.set()
 
     def interrupt(self) -> None:
-        """Start the release; hurry one that has started; the next call gives it up.
-
-        Calls within 50 ms count as one. Call it in the event loop.
-        """
-        if not self.is_open or self.is_stranded:
-            self.end()
-            return
+        """Do the next of the three steps in the module's docstring; call it in an event loop."""
         now, was_ending = self._clock.time(), self.is_ending
-        if was_ending and now - self._interrupted_at >= _MIN_INTERRUPTION_INTERVAL:
+        self.end()
+        if not self.is_open or self.is_stranded:
+            return
+        if not was_ending:
+            if self.is_ready:
+                # A block that ends calls `end` first. So this block may still run.
+                _log.warning("a lease was cancelled from outside: its pod is deleted, and its block ends")
+                self.on_pod_lost()
+        elif now - self._interrupted_at >= _MIN_INTERRUPTION_INTERVAL:
             self._interruptions += 1
             if self._interruptions == 1 and self.rentals:
                 text = "%s is being deleted: if interrupted again, it may be left running"
                 _log.warning(text, self.rentals[-1].label)
             for rental in self.rentals:
                 rental.hurry()
-        self.end()
         self._interrupted_at = now
-        if self.is_ready and not was_ending:
-            # The end of a block calls `end` first. So something else interrupts this lease, perhaps without
-            # the block's task.
-            _log.warning("a lease was cancelled from outside: its pod is deleted, and its block ends")
-            self.on_pod_lost()
 
     def _on_ctrl_c(self) -> None:
         self.had_ctrl_c = True
         self.interrupt()
 
     async def _run(self) -> None:
+        """Run the first phase, then the second one until it is done or must be given up."""
         try:
-            error = await self._run_phase(self._use(), ends_use=True)
+            error = await self._run_phase(self._use(), is_use=True)
             if not isinstance(error, _INTERRUPTS):
                 self.error = error
             elif not self.is_ending:
+                # Other code has cancelled the phase.
                 self.interrupt()
             self.end()
             while (error := await self._run_phase(self._release(*reversed(self.rentals)))) is not None:
-                was_interrupted = isinstance(error, _INTERRUPTS)
-                if was_interrupted and not self._has_given_up:
+                was_cancelled = isinstance(error, _INTERRUPTS)
+                if was_cancelled and not self._must_give_up:
                     self.interrupt()
                     continue
                 if self.has_begun_in_this_process:
-                    end = "was interrupted" if was_interrupted else f"failed with {error!r}"
+                    end = "was interrupted" if was_cancelled else f"failed with {error!r}"
                     self._give_up(f"its release {end}")
                 break
             if self.disk_note is not None:
@@ -261,45 +260,43 @@ class LeaseSupervisor:
             ctrl_c.stop_intercepting(self._on_ctrl_c)
 
     def _give_up(self, reason: str) -> None:
-        """Report the pods that may run after a release that has not ended."""
         for rental in self.rentals:
             rental.give_up(reason)
 
     @property
-    def _has_given_up(self) -> bool:
-        """Whether the release was interrupted too often, or is that of the parent process."""
+    def _must_give_up(self) -> bool:
+        """Whether the release was interrupted too often, or this process is a forked child."""
         return self._interruptions >= _MAX_INTERRUPTIONS or not self.has_begun_in_this_process
 
     async def _run_phase(
-        self, work: Coroutine[Any, Any, None], *, ends_use: bool = False
+        self, work: Coroutine[Any, Any, None], *, is_use: bool = False
     ) -> BaseException | None:
-        """Run a phase in a task of its own, and return its error.
+        """Run a phase in another task, and return its error.
 
-        Interruptions of this task go to `interrupt`, which decides whether the phase ends. With ``ends_use``,
-        the end of the lease cancels the phase, except while it orders a pod.
+        A cancellation of this task is an interruption. It does not cancel the phase, except as decided here.
         """
         phase = asyncio.get_running_loop().create_task(work)
         phase.add_done_callback(lambda _: self._changed.set())
         cancelled_at = math.inf
-        # A callback that ignores its cancellation delays the release by at most a minute.
-        while not phase.done() and self._clock.time() < cancelled_at + _CHECK_INTERVAL:
+        while not phase.done() and self._clock.time() < cancelled_at + _CANCEL_TIMEOUT:
             self._changed.clear()
             seconds_left = math.inf if self.is_ending else 3600 * self.budget.hours_left
             if seconds_left <= 0:
                 self.budget_error = self.budget.error()
                 self.end()
-            if self._has_given_up or (ends_use and self.is_ending and not self._is_ordering):
+            # While an order is in flight, it is unknown whether there is a pod.
+            if self._must_give_up or (is_use and self.is_ending and not self._is_ordering):
                 phase.cancel()
                 cancelled_at = min(cancelled_at, self._clock.time())
             try:
-                # At least 1 ms: after rounding, a billionth of a second may be left, and the loop would spin.
+                # At least 1 ms: a budget that ends in a billionth of a second would make this loop spin.
                 await self._clock.wait(self._changed, min(max(seconds_left, 0.001), _CHECK_INTERVAL))
             except _INTERRUPTS:
                 self.interrupt()
         return asyncio.CancelledError() if not phase.done() or phase.cancelled() else phase.exception()
 
     async def _use(self) -> None:
-        """The first phase: order pods until one is ready, then wait for the cancellation."""
+        """The first phase: order pods until one is ready, then wait to be cancelled."""
         if self.options.login:
             await self.options.ssh.check()
         failures: list[PrimePodsError] = []
@@ -317,11 +314,13 @@ class LeaseSupervisor:
                     raise
                 rental = self.rentals[-1]
                 if rental.pod_id is not None:
-                    # A pod without an id, which may appear later, is left to the end of the lease.
+                    # Without an id, the pod may appear later: the end of the lease looks for it.
                     await self._release(rental)
                 if self.release_error is not None:
+                    # That pod may be running: do not rent another.
                     raise
-                log_failover(exc, rental.name, rental.pod_id, left)
+                replace_remedy_after_deletion(exc, rental.pod_id)
+                log_failover(exc, rental.name, left)
         rental = self.rentals[-1]
         self.is_ready = True
         rental.notify("LeaseReady")
@@ -329,13 +328,13 @@ class LeaseSupervisor:
         for other in self.rentals:
             await other.delete_others(listed)
         if disks := rental.spec.disks:
+            # Without prices, in case reading them is interrupted.
             self.disk_note = f"Disks that stay, and are billed: {', '.join(disks)}"
-            # Read the prices now, so that the end needs no request.
             self.disk_note = await rental.client.describe_disks(disks)
         await asyncio.Event().wait()
 
     async def _order(self, client: TeamClient, spec: PodSpec) -> Rental:
-        """Order a pod; repeat the order after a 429, or if it was not sent before the deadline."""
+        """Order a pod, or take over that of a dead process; order again as :func:`reorder_delay` says."""
         if self._resumed is not None:
             self.rentals.append(Rental(client, spec, self.options, self._resumed))
             await self.rentals[-1].resume(was_shown=self._was_shown)
@@ -345,13 +344,13 @@ class LeaseSupervisor:
         while True:
             try:
                 rental = await Rental.prepare(client, spec, self.options)
-                # Append it before the file is written, so that the release removes the file if writing is
-                # interrupted.
+                # Before the file is written, so that the release removes the file if this is cancelled.
                 self.rentals.append(rental)
                 await asyncio.to_thread(rental.file.write)
                 self.on_order(rental.file.path)
                 await client.allow(rental.spec)
                 if self.is_ending:
+                    # `_run_phase` would cancel this in a moment, but not after the next line.
                     raise asyncio.CancelledError
                 self._is_ordering = True
                 await rental.order()
@@ -369,7 +368,7 @@ class LeaseSupervisor:
             await self._clock.sleep(pause)
 
     async def _note_change(self, change: PodChange) -> None:
-        # The price may have changed, and with it the time until the budget is used up.
+        # Compute the time until the budget is used up again: the price may have changed.
         self._changed.set()
         if self._on_change is None:
             return
@@ -381,19 +380,19 @@ class LeaseSupervisor:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            # A CancelledError of the callback would look like an interruption of the lease.
+            # If the callback raises a CancelledError, `_run` would take it for an interruption.
             raise RuntimeError(f"on_change raised {exc!r}") from exc
 
     async def _release(self, *rentals: Rental) -> None:
-        """The second phase, also for one failed spec: delete the pods, then same-named pods."""
-        # Of all teams: a gateway may have carried out an order that was refused, and its pod may be late.
+        """The second phase, and the end of a failed spec: delete the pods, then same-named pods."""
+        # Read the lists of all teams: a gateway may have carried out an order that it refused.
         is_list_needed = any(rental.needs_list for rental in rentals)
         listings: dict[str | None, Listing] = {}
         for rental in rentals:
-            failure, client = await rental.delete_own(), rental.client
-            team_id = client.settings.team_id
+            client, team_id = rental.client, rental.client.settings.team_id
+            failure = await rental.delete_own()
             if is_list_needed and team_id not in listings:
-                # After an interruption, the list must be read within 10 s of it.
+                # A hurried release reads all lists within 10 s of the last interruption.
                 started_at = self._interrupted_at if self._interruptions else self._clock.time()
                 listings[team_id] = await client.shared_list.read(client, started_at + LIST_TIMEOUT)
             listed, is_complete = listings.get(team_id, ([], True))

@@ -13,11 +13,11 @@ from ..errors import PrimePodsError
 
 @attrs.frozen(kw_only=True)
 class OrphanedPod(ToDict):
-    """A pod that no process uses any more.
+    """A pod whose process has ended or given up, or which has expired or has no lease file.
 
     Attributes:
         name: Its name.
-        pod_id: Its id; ``None`` if its process died before the response, and the pod is not listed yet.
+        pod_id: Its id; ``None`` if its process died before the response, and the list does not show the pod.
         price_hr: Its price per hour, if known.
         created_at: When it was created or ordered; ``None`` if unknown.
     """
@@ -30,14 +30,13 @@ class OrphanedPod(ToDict):
 
 @attrs.frozen(kw_only=True)
 class SkippedLease(ToDict):
-    """A lease that a sweep has left alone, with the reason.
+    """A lease, or a pod without a lease file, that a sweep has left alone.
 
     Attributes:
         name: The pod's name; the name of the file if the file cannot be read.
         pod_id: The pod's id; ``None`` if unknown.
         price_hr: The pod's price per hour, if known.
-        reason: Its process still runs; it belongs to another host, API, key or team; its file cannot be read;
-            or it is unknown whether the pod was ever created.
+        reason: Why it was left alone, for example because its process still runs, and often what to do.
     """
 
     name: str
@@ -53,8 +52,8 @@ class Sweep(ToDict):
     Attributes:
         found: The pods that the sweep found, including those of ``errors``.
         deleted: Ids of the pods that it deleted and confirmed terminated; empty with ``dry_run``.
-        errors: Errors by the pod's id, or by its name if it has no id: these pods may be billed. If the pods
-            could not all be listed, that error has the key ``"pods.list"``.
+        errors: Errors by the pod's id, or by its name if it has no id. These pods may be billed. If the list
+            could not be read completely, that error has the key ``"pods.list"``.
         skipped: The leases of the sweep's prefix and age that it has left alone, with the reasons.
     """
 

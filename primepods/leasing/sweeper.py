@@ -1,13 +1,24 @@
-"""Sweeps, which delete the pods that dead processes have left, found by lease files or by names.
+"""Sweeps: they delete the pods of dead processes.
 
-What a sweep does with a lease file is decided in this order:
+A sweep of expired pods deletes them by name, unless a process in a lease file still runs. Any other sweep
+starts from the lease files. The first line of this table that is true decides about a file. The list is read
+while the file is locked.
 
-1. it cannot be read: skipped, and no pod without a file is deleted by its prefix;
-2. its process still runs, or the account is another one: skipped;
-3. the list, read while the file is locked, shows pods with its name: these are deleted, then the file;
-4. the list shows its id with another name: skipped, since the pod may be somebody else's;
-5. the pod was kept, or the history shows its end: the file is removed;
-6. its id is known: `get` decides; without an id, an old order is skipped, and a recent one is an error.
+===========================================  ===========================================================
+The file cannot be read                      skip; then no pod is deleted by a prefix alone
+It is of another account                     skip
+Its process still runs, or may still run     skip
+The list shows pods with its unique name,    delete these pods, except a kept one; then remove the file
+or its pod was kept
+The list shows its id with another name      skip: the pod may be somebody else's
+The history shows the end of its pod         remove the file
+It has an id                                 delete the pod if ``get`` shows it with the unique name; remove
+                                             the file if ``get`` finds nothing and the order is old
+It has no id, and the order is recent        look for the unique name for 20 s; an error if nothing is found
+It has no id, and the order is old           skip
+===========================================  ===========================================================
+
+A file is removed only if the list is complete and all its pods are confirmed gone.
 """
 
 from __future__ import annotations
@@ -32,23 +43,24 @@ from .ledger import LeaseFile, Ledger, read_ledger
 from .pods_api import ListedPod, TeamClient, confirmed_time, find_named, has_ended, read_ended_pods
 from .sweep import OrphanedPod, SkippedLease, Sweep
 
-# Seconds after its order in which a pod may appear, even after a 404 or an empty list.
+# All chosen, in seconds. Time after an order in which its pod may appear, even after a 404 or an empty list.
 _APPEARS_WITHIN: Final = 600.0
-# Seconds after a pod's expiry for which its own lease may still delete it.
+# Time after a pod's expiry in which its lease may still be deleting it.
 _EXPIRED_MARGIN: Final = 900.0
+# Time to confirm that a pod is gone.
 _RELEASE_TIMEOUT: Final = 600.0
-# Seconds between two polls of a pod that is being deleted; short, since a user waits at a terminal.
+# Between two polls of a pod that is being deleted; short, since a user waits at a terminal.
 _INTERVAL: Final = 1.0
 
 
 @attrs.frozen
 class _Orphan:
-    """A lease whose process has ended, given up or cannot be checked, or a pod without a lease file.
+    """What to delete together: the pods of one lease and then its file, or one pod without a file.
 
     Attributes:
-        file: The locked file of the lease, if there is one.
-        pods: Its pods; several if a gateway has sent the order twice, and none if all have ended.
-        is_listed: Whether the list shows the pods.
+        file: The file of the lease; locked unless this is a dry run.
+        pods: Several if a gateway has sent the order twice, none if all have ended.
+        is_listed: Whether the list shows the pods, with their names.
     """
 
     file: LeaseFile | None
@@ -58,11 +70,11 @@ class _Orphan:
 
 @attrs.define(kw_only=True)
 class Sweeper:
-    """Finder and deleter of orphaned pods.
+    """One sweep.
 
     Args:
-        client: The client; it skips the leases of other APIs, keys and teams.
-        prefix: Only pods whose names begin with it; these need no lease file.
+        client: The client; the leases of other APIs, keys and teams are skipped.
+        prefix: Only pods whose names begin with it, also those without a lease file.
         older_than: Only pods that were ordered at least this many seconds ago, by the server's time.
         expired: Only pods whose unique names say that they have expired.
         only: An earlier sweep; only pods that it has found.
@@ -85,8 +97,7 @@ class Sweeper:
 
         Raises:
             ConfigError: The folder of leases cannot be read.
-            PrimePodsError: Ages matter, and the server's time cannot be read, or (``ProtocolError``) is not
-                confirmed.
+            PrimePodsError: ``expired`` or ``older_than`` is set, and the server's time is not known.
         """
         before = await asyncio.to_thread(self._read_files)
         if not before and self.prefix is None and not self.expired:
@@ -98,14 +109,18 @@ class Sweeper:
         except PrimePodsError:
             if self.expired or self.older_than is not None:
                 raise
-        # Read the files again, since a listed pod may have been ordered after the first reading. Keep that
-        # reading, too: a lease that ended in between has no file any more, but the list may show its pod.
+        # A listed pod may have been ordered after the first reading: read the files again. Use both readings:
+        # a lease that has ended since has no file now, but the list may show its pod.
         records = await asyncio.to_thread(self._read_files)
         recorded = [*before.values(), *records.values()]
         outcomes: dict[str, PrimePodsError | None] = {}
         try:
-            orphans = await self._find_recorded({} if self.expired else records, dry_run=dry_run)
-            orphans += self._find_by_name(listed, recorded)
+            if self.expired:
+                orphans = self._find_expired(listed, recorded)
+            else:
+                orphans = await self._find_recorded(records, dry_run=dry_run)
+                if self.prefix is not None and not self._unreadable:
+                    orphans += self._find_unrecorded(listed, recorded)
             chosen = [orphan for orphan in orphans if self._is_chosen(orphan)]
             if not dry_run:
                 for outcome in await map_bounded(self._delete, chosen, self.client.settings.max_concurrency):
@@ -122,17 +137,16 @@ class Sweeper:
         )
 
     def _read_files(self) -> dict[Path, LeaseRecord]:
-        """Read all lease files, remember the unreadable ones, and remove old drafts.
+        """Read all lease files; record the unreadable ones.
 
         Raises:
-            ConfigError: The folder cannot be read, and is needed.
+            ConfigError: The folder cannot be read. A sweep of expired pods does without it.
         """
         try:
             ledger = read_ledger(lease_folder(), self.client.settings.clock.wall())
         except (ConfigError, OSError):
             if not self.expired:
                 raise
-            # An expired pod is recognised by its name alone.
             ledger = Ledger({}, {})
         self._unreadable = [
             SkippedLease(
@@ -152,38 +166,42 @@ class Sweeper:
         self._list_error = self._list_error or error
         return listed
 
-    def _find_by_name(self, listed: list[ListedPod], recorded: list[LeaseRecord]) -> list[_Orphan]:
-        """Return the pods that have expired by their names or, with a prefix, those without a file.
-
-        Skip pods whose process still runs, and pods whose expiry is not reached.
-        """
-        if not self.expired and (self.prefix is None or self._unreadable):
-            return []
-        if self.expired:
-            # `has_min_age`, because expired pods are old: a process on another host then counts as dead.
-            recorded = [record for record in recorded if not record.may_be_orphaned(has_min_age=True)]
+    def _find_expired(self, listed: list[ListedPod], recorded: list[LeaseRecord]) -> list[_Orphan]:
+        """Return the pods that have expired by their names; skip those whose process still runs."""
+        # `has_min_age`, because expired pods are old: a process on another host then counts as ended.
+        running = [record for record in recorded if not record.may_be_orphaned(has_min_age=True)]
         found: list[_Orphan] = []
         for row in listed:
-            expires_at = expiry_of(row.name)
-            has_expired = expires_at is not None and self._now >= expires_at + _EXPIRED_MARGIN
-            if not self._matches(row.name, row.created_at) or (self.expired and not has_expired):
+            if not self._matches(row.name, row.created_at) or not self._has_expired(row):
                 continue
-            named = (old for old in recorded if old.pod_id == row.id or is_same_name(old.name, row.name))
-            record = next(named, None)
-            if record is not None:
-                if self.expired:
-                    process = f"its process {record.pid} still runs: end it, then sweep again"
-                    self._skip(record, f"it has expired, but {process}")
-            elif expires_at is None or has_expired:
-                pod = OrphanedPod(**_describe(row), created_at=row.created_at)
-                found.append(_Orphan(None, (pod,), is_listed=True))
+            record = _record_of(row, running)
+            if record is None:
+                found.append(_listed_orphan(row))
+            else:
+                process = f"its process {record.pid} still runs: end it, then sweep again"
+                self._skip(record, f"it has expired, but {process}")
+        return found
+
+    def _find_unrecorded(self, listed: list[ListedPod], recorded: list[LeaseRecord]) -> list[_Orphan]:
+        """Return the pods without a lease file; skip those whose names have an expiry in the future."""
+        found: list[_Orphan] = []
+        for row in listed:
+            if not self._matches(row.name, row.created_at) or _record_of(row, recorded) is not None:
+                continue
+            expires_at = expiry_of(row.name)
+            if expires_at is None or self._has_expired(row):
+                found.append(_listed_orphan(row))
             else:
                 until = f"{as_time(expires_at):%Y-%m-%d %H:%M} UTC"
                 self._skip(row, f"its name says that it is needed until {until}, and no lease file has it")
         return found
 
+    def _has_expired(self, row: ListedPod) -> bool:
+        expires_at = expiry_of(row.name)
+        return expires_at is not None and self._now >= expires_at + _EXPIRED_MARGIN
+
     async def _find_recorded(self, records: Mapping[Path, LeaseRecord], *, dry_run: bool) -> list[_Orphan]:
-        """Return the leases of dead processes: those whose pods run, may run, or have ended."""
+        """Lock the files of dead processes; return those that the table above does not skip."""
         for path, record in records.items():
             if self._matches(record.name, record.ordered_at):
                 self._claim(path, record)
@@ -191,8 +209,8 @@ class Sweeper:
             # Nothing will be removed: let other sweeps claim the files during the requests.
             for file in self._claimed:
                 file.close()
-        # Read again under the locks: the earlier list may lack what a lease has ordered before its process
-        # ended, such as the second pod of an order that a gateway has sent twice.
+        # Read the list again under the locks: a process may have ordered pods after the earlier reading, and
+        # ended before its file was locked.
         listed = await self._read_list() if self._claimed else []
         orphans: list[_Orphan] = []
         ended_pods: list[HistoryRecord] | None = None
@@ -229,7 +247,7 @@ class Sweeper:
         return orphans
 
     def _claim(self, path: Path, record: LeaseRecord) -> None:
-        """Lock the file of a process that has ended; skip it otherwise."""
+        """Lock a file if its process has ended; skip it otherwise."""
         reason = record.foreign_reason(self.client.settings)
         if reason is None and not record.may_be_orphaned(has_min_age=self.older_than is not None):
             reason = f"its process {record.pid} still runs"
@@ -252,11 +270,11 @@ class Sweeper:
         self._skipped.append(SkippedLease(**_describe(lease), reason=reason))
 
     def _may_appear(self, record: LeaseRecord) -> bool:
-        """Return whether the order is so recent that its pod may not be visible yet."""
+        """Return whether the order is so recent that its pod may still appear."""
         return self._now - record.ordered_at.timestamp() < _APPEARS_WITHIN
 
     def _matches(self, name: str | None, since: datetime | None) -> bool:
-        """Return whether a pod of this name, ordered at that time, has the sweep's prefix and age."""
+        """Return whether a pod has the sweep's prefix and age, given its name and the time of its order."""
         if self.prefix is not None and not (name or "").startswith(self.prefix):
             return False
         if self.older_than is None:
@@ -271,13 +289,9 @@ class Sweeper:
         return all(any(_is_same(pod, found) for found in earlier) for pod in orphan.pods)
 
     async def _delete(self, orphan: _Orphan) -> dict[str, PrimePodsError | None]:
-        """Delete the pods and confirm that they are terminated; return each pod's error or ``None``.
-
-        The keys are ids, or the name if no id is known.
-        """
+        """Delete the pods, then the file; return the errors by pod id, or by name without an id."""
         pod_ids = [pod.pod_id for pod in orphan.pods if pod.pod_id is not None]
         if orphan.pods and not pod_ids:
-            # The order is recent, and got no id: its pod may appear at any moment.
             name = str(orphan.pods[0].name)
             try:
                 found, shown = await find_named(self.client.listed, name, self.client.settings.clock)
@@ -288,13 +302,13 @@ class Sweeper:
                 return {name: CreateUncertainError(text, name=name)}
             pod_ids = [row.id for row in found]
         outcome = {pod_id: await self._delete_pod(pod_id, orphan) for pod_id in pod_ids}
-        # An incomplete list may lack another pod with the name.
+        # An incomplete list may lack another pod with the unique name.
         if orphan.file is not None and not any(outcome.values()) and self._list_error is None:
             orphan.file.remove()
         return outcome
 
     async def _delete_pod(self, pod_id: str, orphan: _Orphan) -> PrimePodsError | None:
-        """Delete one pod and confirm that it is terminated; return the error if that fails."""
+        """Delete a pod and confirm that it is gone; return the error if that fails."""
         pods = self.client.pods
         try:
             if orphan.is_listed or orphan.file is None or await self._exists(pod_id, orphan.file.record):
@@ -303,17 +317,17 @@ class Sweeper:
         except PrimePodsError as exc:
             return exc
         except ValueError as exc:
-            # Another program wrote the file, with an invalid id.
+            # Another program has written an invalid id.
             path = None if orphan.file is None else orphan.file.path
             text = f"The pod id in {path} is invalid: {exc} Find the pod by its name, then remove the file."
             return PrimePodsError(text)
         return None
 
     async def _exists(self, pod_id: str, record: LeaseRecord) -> bool:
-        """Return whether a recorded pod that the list does not show exists.
+        """Return whether `get` shows a recorded pod that the list does not show.
 
         Raises:
-            PrimePodsError: The pod has another name, or has not appeared yet.
+            PrimePodsError: The pod has another name, may still appear, or cannot be read.
         """
         try:
             pod = await self.client.pods.get(pod_id)
@@ -335,6 +349,16 @@ def _describe(lease: LeaseRecord | ListedPod) -> dict[str, Any]:
     return {"name": lease.name, "pod_id": lease.id, "price_hr": lease.price_hr}
 
 
+def _record_of(row: ListedPod, records: list[LeaseRecord]) -> LeaseRecord | None:
+    """Return the first record with the pod's id or unique name."""
+    return next((old for old in records if old.pod_id == row.id or is_same_name(old.name, row.name)), None)
+
+
+def _listed_orphan(row: ListedPod) -> _Orphan:
+    pod = OrphanedPod(**_describe(row), created_at=row.created_at)
+    return _Orphan(None, (pod,), is_listed=True)
+
+
 def _is_same(pod: OrphanedPod, other: OrphanedPod) -> bool:
     """Compare two pods by id, or by name if an id is unknown."""
     if pod.pod_id and other.pod_id:
@@ -343,5 +367,5 @@ def _is_same(pod: OrphanedPod, other: OrphanedPod) -> bool:
 
 
 def _as_text(path: object) -> str:
-    """Return a path as text that can be printed: a path may contain bytes that are not UTF-8."""
+    """Return a path as text that can be printed, even if it has bytes that are not UTF-8."""
     return str(path).encode(errors="backslashreplace").decode()

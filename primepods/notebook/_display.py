@@ -14,20 +14,17 @@ class Output(Protocol):
     """An output that can be updated."""
 
     def update(self, bundle: dict[str, str], *, raw: bool) -> object:
-        """Replace its content."""
+        """Replace the content."""
 
 
 def show(bundle: dict[str, str]) -> Output:
-    """Display a bundle of representations by MIME type.
-
-    Returns:
-        The output, to update later.
+    """Display a bundle of representations by MIME type; return the output, to update it later.
 
     Raises:
         ModuleNotFoundError: The extra is not installed.
     """
     try:
-        # Imported by name, since type checkers may run without IPython.
+        # Import by name, since type checkers may run without IPython.
         ipython: Any = importlib.import_module("IPython")
         display: Any = importlib.import_module("IPython.display")
     except ModuleNotFoundError as error:
@@ -41,7 +38,7 @@ def show(bundle: dict[str, str]) -> Output:
 
 
 class _TextOutput:
-    """Output of a line per change, for notebook code run as a script."""
+    """Output that prints a line per change, if notebook code runs as a script."""
 
     def __init__(self) -> None:
         self._last = ""

@@ -29,7 +29,7 @@ Draw = Callable[[Bundle], Awaitable[object] | object]
 _MIN_DRAW_INTERVAL: Final = 1.0
 """Seconds between two checks for changes to draw."""
 _MAX_DRAW_INTERVAL: Final = 10.0
-"""Seconds after which the output is redrawn without a change, since costs grow."""
+"""Seconds after which the output is redrawn even without a change, since costs grow."""
 
 
 class WaitOptions(TypedDict, total=False):
@@ -55,7 +55,7 @@ def wait(
 
     Args:
         client: Either client; with an :class:`~primepods.AsyncClient`, await the call.
-        pods: Pods, or ids; for pods, their names and GPUs are also shown.
+        pods: Pods, or ids. Names and GPUs are shown only for pods.
         **options: ``until``, ``timeout``, ``interval``, ``appear_grace`` and ``install_grace`` of
             ``pods.wait``.
 
@@ -119,7 +119,7 @@ def watch(
         wanted: Predicate that selects pods of the account; not used with ``pods``. With the blocking client
             it runs in the client's own thread and must not call the client.
         interval: Seconds between two polls of a pod, at least 0.05.
-        duration: Seconds after which the watch ends; ``None`` for never.
+        duration: Seconds after which the watch ends; ``None`` for no limit.
 
     Returns:
         The :class:`~primepods.fleet.Fleet`, in its last state.
@@ -211,12 +211,8 @@ async def _redraw(view: _View, draw: Draw) -> None:
 class _View:
     """The output of a cell.
 
-    With the blocking client, its thread updates the fleet and calls :meth:`render`; :meth:`draw` is called in
-    the cell's thread.
-
-    Args:
-        fleet: The fleet to show.
-        heading: Text before the duration, such as "Watching 3 pods".
+    With the blocking client, the client's thread updates the fleet and calls :meth:`render`, and the cell's
+    thread calls :meth:`draw`.
     """
 
     def __init__(self, fleet: Fleet, heading: str) -> None:
@@ -226,16 +222,14 @@ class _View:
         self._output: Output | None = None
 
     def render(self, outcome: str = "") -> Bundle:
-        """Return the current page. While a thread updates the fleet, only that thread may call this.
+        """Return the current page; ``outcome`` is text before the duration, such as "interrupted after ".
 
-        Args:
-            outcome: Text before the duration, such as "interrupted after ".
+        While a thread updates the fleet, only that thread may call this.
         """
         minutes, seconds = divmod(int(time.monotonic() - self._started_at), 60)
         return bundle(self.fleet, f"{self._heading} · {outcome}{minutes}:{seconds:02}")
 
     def draw(self, page: Bundle) -> None:
-        """Replace the output with ``page``."""
         if self._output is not None:
             self._output.update(page, raw=True)
 

@@ -1,4 +1,4 @@
-"""A fleet as HTML: the totals, the pods that need attention, the chart."""
+"""A fleet as HTML: the totals, a table of pods, and the chart."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COLUMNS: Final = (
     "id",
     "how to log in, or why it failed",
 )
-# Scoped to this output: notebooks align tables to the right.
+# Notebooks align tables to the right. The rules apply to this output only.
 _STYLE: Final = """<style>
 .primepods-live th, .primepods-live td { text-align: left !important }
 .primepods-live td:nth-child(-n+6) { white-space: nowrap }
@@ -31,12 +31,7 @@ _STYLE: Final = """<style>
 
 
 def bundle(fleet: Fleet, heading: str) -> dict[str, str]:
-    """Return a fleet's notebook output: HTML, and a line of text.
-
-    Args:
-        fleet: The fleet to show.
-        heading: Name of the operation.
-    """
+    """Return a fleet as HTML and as a line of text, by MIME type."""
     line = f"{heading}: {totals(fleet)}"
     parts = [
         _STYLE,
@@ -69,7 +64,7 @@ def _table(fleet: Fleet) -> str:
     pods = fleet.pods(_MAX_ROWS)
     if not pods:
         return ""
-    # The fleet's length does not count gone pods.
+    # The length of a fleet does not count gone pods.
     total = len(fleet) + fleet.counts.get(Condition.GONE, 0)
     more = f"<caption>and {total - len(pods):,} more</caption>" if total > len(pods) else ""
     head = "".join(f"<th>{column}</th>" for column in _COLUMNS)
@@ -93,7 +88,7 @@ def _row(pod: FleetPod) -> str:
 
 
 def _progress(pod: FleetPod) -> str:
-    """Return a bar while the pod is being installed."""
+    """Return a progress bar, or nothing if the pod is not being installed."""
     progress = None if pod.status is None else pod.status.installation_progress
     if pod.condition is not Condition.INSTALLING or progress is None:
         return ""

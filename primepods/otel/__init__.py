@@ -1,7 +1,7 @@
 """OpenTelemetry for a client: ``primepods.AsyncClient(on_event=OpenTelemetryEvents())``.
 
-A span for each operation, such as ``pods.wait``, with a child for each attempt at a request, and metrics.
-Names follow the semantic conventions where there are any. Needs the extra ``otel``.
+It records metrics, a span for each operation, such as ``pods.wait``, and a child span for each attempt at a
+request. Names follow the semantic conventions where these exist. Needs the extra ``otel``.
 """
 
 from __future__ import annotations
@@ -39,26 +39,24 @@ from ..events import (
 __all__ = ["OpenTelemetryEvents"]
 
 _DURATION_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-"""Seconds: the bucket boundaries of the semantic conventions."""
+"""Bucket boundaries of the semantic conventions, in seconds."""
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _MIN_ERROR_STATUS: Final = 400
 
 
 def trace_headers() -> dict[str, str]:
-    """Return the headers that continue the current trace at the API: ``traceparent``, if a span is active."""
+    """Return the headers that propagate the current trace, such as ``traceparent``; none without a trace."""
     headers: dict[str, str] = {}
     TraceContextTextMapPropagator().inject(headers)
     return headers
 
 
 class OpenTelemetryEvents:
-    """Function for ``on_event`` that records OpenTelemetry spans and metrics.
-
-    All clients can share one. Without providers, the global ones are used.
+    """Callback for ``on_event`` that records OpenTelemetry spans and metrics. Clients can share one.
 
     Args:
-        tracer_provider: Provider of the tracer.
-        meter_provider: Provider of the meter.
+        tracer_provider: Provider of the tracer; by default the global one.
+        meter_provider: Provider of the meter; by default the global one.
     """
 
     def __init__(
@@ -70,7 +68,7 @@ class OpenTelemetryEvents:
 
     def __call__(self, event: Event) -> None:
         """Record one event."""
-        # `operations` of OperationStarted and OperationEnded holds the operation that starts or ends.
+        # OperationStarted and OperationEnded have one number in `operations`.
         match event:
             case OperationStarted():
                 self._start(event)
@@ -98,7 +96,7 @@ class OpenTelemetryEvents:
         span.end()
 
     def _add_attempt(self, event: RequestEnded) -> None:
-        """Add the span of an attempt: a child of its oldest operation, with links to its other operations."""
+        """Add the span of an attempt: a child of the first of its operations, with links to the others."""
         ended_at = time.time_ns()
         parents = [self._spans[number] for number in event.operations if number in self._spans]
         attributes = _attributes(event)
@@ -127,12 +125,6 @@ class OpenTelemetryEvents:
 
 
 class _Metrics:
-    """The metrics.
-
-    Args:
-        provider: Provider of the meter.
-    """
-
     def __init__(self, provider: MeterProvider | None) -> None:
         meter = get_meter("primepods", __version__, provider)
         self._duration = meter.create_histogram(
@@ -159,7 +151,6 @@ class _Metrics:
         self._leased_prices: dict[str, float] = {}
 
     def record(self, event: Event) -> None:
-        """Record one event."""
         match event:
             case RequestEnded():
                 self._duration.record(event.seconds, _attributes(event))
@@ -191,7 +182,7 @@ class _Metrics:
             case LeaseReleased(name=name) | LeaseKept(name=name) | ReleaseFailed(name=name):
                 if isinstance(event, ReleaseFailed):
                     self._failed.add(1)
-                # A lease whose order has failed was never counted.
+                # A lease without a successful order was not counted.
                 if name in self._leased_prices:
                     self._leased.add(-1)
                     self._price.add(-self._leased_prices.pop(name))
@@ -200,7 +191,7 @@ class _Metrics:
 
 
 def _attributes(event: RequestEnded) -> dict[str, AttributeValue]:
-    """Return an attempt's attributes, without the URL, which can hold a hundred ids."""
+    """Return an attempt's attributes. The URL is left out, since it can contain a hundred ids."""
     parts = urlsplit(event.base_url)
     error = event.error
     if error is None and event.status is not None and event.status >= _MIN_ERROR_STATUS:

@@ -11,8 +11,9 @@ from ._reader import FetchedPage, KnownRows, Reading, Source, WantedPage
 T = TypeVar("T")
 
 _MAX_REREADS: Final = 2
-"""Max repeated requests for a page that is empty although the server counts more rows, which was reported."""
+"""Max repeated requests for a page that is empty although the server counts more rows (reported). Chosen."""
 _MAX_PAGES_WITHOUT_PROGRESS: Final = 10
+"""Max consecutive pages without a new row. Chosen."""
 
 
 def numbered_pager(source: Source[T], page_size: int) -> AsyncPager[T]:
@@ -23,11 +24,11 @@ def numbered_pager(source: Source[T], page_size: int) -> AsyncPager[T]:
 class NumberedReader(Generic[T]):
     """One read of a list by page number.
 
-    Numbered pages cannot be requested with an overlap. A row that moves to another page during the read,
-    because rows before it appear or disappear, is missed, or received twice and yielded once.
+    Numbered pages cannot be requested with an overlap. If rows before a row appear or disappear during the
+    read, the row can move to another page. It is then missed, or received twice and yielded once.
 
     Args:
-        source: The source of its pages.
+        source: The source of the pages.
         page_size: Max rows per page.
     """
 
@@ -79,6 +80,6 @@ def _max_rereads(empty_page: FetchedPage[T], found: int) -> int:
     """Return how often to request an empty page again before it counts as the end of the list."""
     if (empty_page.total_count or 0) > found:
         return _MAX_REREADS
-    # The server counts as many rows as the pages before had: no confirmation is needed.
+    # If the server counts the rows that were found, no confirmation is needed.
     is_expected = found > 0 and empty_page.total_count == found
     return 0 if is_expected else 1

@@ -1,27 +1,27 @@
 """Lists paginated by offset, read without loss or repetition while they change.
 
 A page is a snapshot of contiguous rows. It is *anchored* if it begins at offset 0, or with a row that is
-already known. If every page so far is anchored, no row that stayed in the list was skipped. Pages are
-therefore requested with an overlap of one row. If a page is not anchored, rows before it were deleted. The
-reader then drops the pages requested ahead, and steps back to an anchored page, at the latest to offset 0.
+already known. If all pages so far are anchored, no row that stayed in the list was skipped. So pages are
+requested with an overlap of one row. If a page is not anchored, rows before it were deleted. The reader then
+steps back until a page is anchored, at the latest at offset 0.
 
 The order of the responses does not matter, so pages may be requested ahead. The order of the rows is assumed
-to be stable, except that a record of the history moves when its pod ends: a row that moves can be missed. The
-reader therefore compares the number of rows with the server's count, and reads the list again if rows are
-missing. It cannot notice a missed row if a known row is deleted in the same read.
+to be stable, except that a record of the history moves when its pod ends. A row that moves can be missed. So
+the reader compares the number of rows with the server's count, and reads the list again if rows are missing.
+It cannot notice a missed row if a known row is deleted in the same read.
 
-The last page, which is short or empty, shows how many responses must agree before the list ends there:
+A page that is short or empty may be the last. How many responses must agree on that depends on the counts:
 
-- neither its count nor an earlier one is higher than its end: one (for an empty list, two);
-- an earlier count was higher: three in a row;
-- its own count is higher: three, and then the list is an error.
+- neither the count of this page nor an earlier one is higher than its end: one (for an empty list, two);
+- only an earlier count was higher: three in a row;
+- the count of this page is higher: three, and then the list is an error.
 
 If fewer rows are known than were counted, the list is then read again, at most three times, until a read
 finds nothing new.
 
 Some guards are against servers that misbehave. Empty pages from a replica that lost its rows were reported of
 the API's availability endpoint; an ignored ``offset``, pages of one row, and too high counts are imagined.
-The numbers below are chosen, not measured.
+The numbers below are chosen, not measured: the API documents no limit for ``offset`` and ``limit``.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from ._reader import FetchedPage, KnownRows, Reading, Source, WantedPage
 T = TypeVar("T")
 
 _LARGE_PAGE_SIZE: Final = 100
-"""Smaller pages get one more row for the overlap; in larger ones, it costs at most 1 % more pages."""
+"""Smaller pages get one more row for the overlap. In larger pages, the overlap costs at most 1 %."""
 _END_CONFIRMATIONS: Final = 3
-"""Responses that must agree that the list ends before its stated count, or that a page is empty."""
+"""Responses that must agree: that the list ends below a count, or that a page after the first is empty."""
 _EMPTY_CONFIRMATIONS: Final = 2
 """Responses without rows that confirm that the list is empty."""
 _MAX_REREADS: Final = 3
-"""Max repeated reads of a list whose rows move during the read."""
+"""Max repeated reads of a list of which rows are missing."""
 _MAX_PAGES_WITHOUT_PROGRESS: Final = 50
-"""Max consecutive pages without a new row, before any page has been read."""
+"""Max consecutive pages without a new row; the next number is added for every page of known rows."""
 _MAX_REVISITS_PER_PAGE: Final = 4
-"""Added to that maximum for each page read so far, because stepping back reads pages again."""
+"""Stepping back reads pages again, which brings no new rows."""
 
 
 def offset_pager(source: Source[T], page_size: int) -> AsyncPager[T]:
@@ -81,7 +81,7 @@ class OffsetReader(Generic[T]):
     """One read of a list by offset.
 
     Args:
-        source: The source of its pages.
+        source: The source of the pages.
         page_size: New rows per page.
     """
 
@@ -100,7 +100,7 @@ class OffsetReader(Generic[T]):
         """Consecutive responses that showed the end of the list, with a count that agrees."""
         self._pages_without_progress = 0
         self._is_searching = False
-        """True while the offset of the next page is unknown, so that requests ahead would be useless."""
+        """Whether the offset of the next page is unknown, so that requests ahead would be useless."""
         self._reread: _Reread | None = None
 
     def read(self) -> Reading[T, None]:
@@ -125,7 +125,7 @@ class OffsetReader(Generic[T]):
             page = yield from self._read_verified(offset)
             if offset == 0 or (page.rows and page.keys[0] in self.rows):
                 return _AnchoredPage(offset, page)
-            # Step back by as many rows as were deleted, and by at least 1, 2, 4, ... rows.
+            # Step back by as many rows as were deleted, or by 1, 2, 4, ... rows if that is more.
             count_before = (self._last.page.total_count or 0) if self._last else 0
             deleted = count_before - (page.total_count or 0)
             step = max(step, deleted)
@@ -142,7 +142,7 @@ class OffsetReader(Generic[T]):
             ProtocolError: The server ignores ``offset``.
         """
         page = yield from self._fetch(offset)
-        # A replica that lags, or has lost its rows, returns an empty page before the end of the list, too.
+        # An empty page may come from a replica that lags or has lost its rows.
         for _ in range(_END_CONFIRMATIONS - 1):
             if offset == 0 or page.rows:
                 break
@@ -173,7 +173,7 @@ class OffsetReader(Generic[T]):
         page = anchored.page
         end = anchored.offset + len(page.rows)
         if self._reread is not None and len(self.rows) >= self._highest_count:
-            # The reread has found as many rows as are counted.
+            # As many rows are known as are counted.
             return None
         if self._may_be_followed(page, end):
             self._is_searching = False
@@ -192,8 +192,8 @@ class OffsetReader(Generic[T]):
     def _may_be_followed(self, page: FetchedPage[T], end: int) -> bool:
         """Return whether more rows may follow a page.
 
-        A full page may be followed by more rows, whatever the count says. A shorter page is the last if the
-        count agrees. After a page of one row, the overlap would make the next offset the same.
+        More rows may follow a full page, whatever the count says. A shorter page is the last if the count
+        agrees. After a page of one row, the overlap would make the next offset the same.
         """
         is_full = len(page.rows) >= min(self.limit, page.limit)
         return len(page.rows) > 1 and (is_full or page.total_count != end)
@@ -226,8 +226,8 @@ class OffsetReader(Generic[T]):
             return False
         number = 1 if last is None else last.number + 1
         if last is not None and number > _MAX_REREADS:
-            # Rows added since the last reread began may explain why the count is above the known rows. But
-            # fewer known rows than were counted before that reread mean that rows are missing.
+            # Rows that were added since the last reread began may explain a count above the known rows. But
+            # if fewer rows are known than were counted before that reread, rows are missing.
             if known < last.counted_before:
                 raise self.rows.incomplete_error(counted=self._highest_count, found=known)
             return False
@@ -252,12 +252,12 @@ class OffsetReader(Generic[T]):
         Raises:
             ProtocolError: The server returns one row per page, so that pages cannot overlap.
         """
-        # A server that caps its pages at one row may count only that row.
+        # A server that limits its pages to one row may count only that row.
         could_hold_more = page.limit != 1
         if page.total_count == 1 and could_hold_more:
             return
-        # If the server returns row B at offset 1, then only row A at offset 0, then B at offset 1 again, the
-        # list had both rows all the time, and its pages hold only one.
+        # Request the offsets 1, 0 and 1. If the first and the third response have the same row, and the
+        # second has one other row, the list had both rows all the time, and a page holds only one.
         second = (yield from self._fetch(1)).keys[:1]
         if not second:
             return
@@ -268,7 +268,6 @@ class OffsetReader(Generic[T]):
 
     def _count_page_without_progress(self) -> None:
         self._pages_without_progress += 1
-        # Steps back over known rows bring no new rows, but are needed.
         pages_read = len(self.rows) // max(1, self._longest_page - 1)
         allowed = _MAX_PAGES_WITHOUT_PROGRESS + _MAX_REVISITS_PER_PAGE * pages_read
         if self._pages_without_progress > allowed:

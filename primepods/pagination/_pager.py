@@ -1,4 +1,4 @@
-"""The pager and its iterators, independent of how pages are read."""
+"""The pager and its iterators."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ class AsyncPager(Generic[T]):
     """A list, read page by page as it is iterated. Each iteration reads it again.
 
     ``async for item in pager`` yields each item once; ``pager.pages()`` yields the same items as
-    :class:`Page` objects. The first page is requested when the first item is wanted. When a second
-    page is wanted, it and the following ones are requested ahead.
+    :class:`Page` objects. The first page is requested when the first item is wanted. From the second page on,
+    pages are requested ahead.
 
-    *An iteration that ends normally is complete*, according to the API's own count. Every item that exists
-    from the first request to the last is yielded exactly once, whatever is created or deleted meanwhile;
-    items created or deleted during the iteration may or may not appear. This assumes that the other items
-    keep their order, as in this API's lists. Availability lists are excepted: they are read by page number,
-    so an item that moves to another page meanwhile may be missed.
+    *An iteration that ends normally is complete*, according to the API's count. Every item that exists
+    from the first request to the last is yielded exactly once, whatever is created or deleted meanwhile.
+    Items that are created or deleted during the iteration may or may not appear. This assumes that the other
+    items keep their order. Availability lists are read by page number: an item that moves to another page
+    meanwhile may be missed.
 
-    If the API counts more rows than it returns, or a row cannot be read, the iteration yields all other items
-    and then raises a :class:`~primepods.ProtocolError`. It also raises one if the server cannot be paged: it
-    ignores the offset, returns one row per page, never ends, or changes its list faster than it can be read.
+    If the API counts more rows than it returns, or a row cannot be read, the iteration yields all other
+    items and then raises a :class:`~primepods.ProtocolError`. It also raises this error if the list cannot be
+    paged, for example because the server ignores the offset.
 
     A timeout around the next item loses nothing: the iterator continues where it was. After an error, it
-    raises the same error again. Leaving the loop early leaks nothing; ``async with pager:`` makes the cleanup
+    raises that error again. Leaving the loop early leaks nothing; ``async with pager:`` makes the cleanup
     immediate.
 
     Args:
@@ -59,7 +59,7 @@ class AsyncPager(Generic[T]):
         return iterator
 
     def pages(self) -> ClosableAsyncIterator[Page[T]]:
-        """Return an iterator over the same items page by page; the pages' sizes vary."""
+        """Return an iterator over the same items, page by page; the size of the pages varies."""
         iterator = _PageIterator(self._open_reader())
         self._track(iterator)
         return iterator
@@ -67,11 +67,11 @@ class AsyncPager(Generic[T]):
     async def collect(self) -> tuple[list[T], PrimePodsError | None]:
         """Read all pages; return the items, and the error that ended the read early.
 
-        For callers who can use a part: all readable items come with a :class:`~primepods.ProtocolError`,
-        and those of earlier pages with any other error. ``[item async for item in pager]`` raises instead.
+        For callers that can use a part of the list; ``[item async for item in pager]`` raises instead.
 
         Returns:
-            The items, and the error; ``None`` if the items are complete.
+            The items that could be read, and the error; ``None`` if the items are complete. An unreadable row
+            does not hide the items after it.
         """
         return await self._collect(self._open_reader())
 
@@ -79,10 +79,10 @@ class AsyncPager(Generic[T]):
         """Return the items for which ``predicate`` holds, even if other rows cannot be read.
 
         Args:
-            predicate: Tells whether an item is wanted.
+            predicate: Returns whether an item is wanted.
 
         Returns:
-            The items, and the error about unreadable rows, if any; such rows may be wanted items too.
+            The items, and the error about unreadable rows, if any. Such a row may be a wanted item.
 
         Raises:
             PrimePodsError: The list could not be read to the end.
@@ -101,7 +101,7 @@ class AsyncPager(Generic[T]):
             async for page in pages:
                 items += page.data
         except PrimePodsError as exc:
-            # Drop its frames: this one would make a reference cycle with it.
+            # Drop the frames of the error: this frame would make a reference cycle with it.
             return items, exc.with_traceback(None)
         finally:
             await pages.aclose()
@@ -110,7 +110,7 @@ class AsyncPager(Generic[T]):
     async def aclose(self) -> None:
         """End all iterations of this pager and cancel their requests.
 
-        Unfinished iterations raise :class:`~primepods.ClientClosedError` from then on, also in a task that is
+        An unfinished iteration then raises :class:`~primepods.ClientClosedError`, even in a task that is
         waiting for the next item.
         """
         for iterator in list(self._open_iterators):
@@ -139,8 +139,8 @@ class AsyncPager(Generic[T]):
 class _PageIterator(Generic[T]):
     """Iterator of pages. Cancelling a caller that waits for a page changes nothing.
 
-    The requests run in separate tasks without a reference to the iterator: an abandoned iterator is
-    garbage-collected, and cancels them.
+    The requests run in tasks without a reference to the iterator. So the garbage collector can free an
+    abandoned iterator, which then cancels them.
     """
 
     def __init__(self, reader: PageReader[T]) -> None:
@@ -167,17 +167,17 @@ class _PageIterator(Generic[T]):
                 if isinstance(step, Page):
                     return step
                 if step is None:
-                    # The iteration has ended: the next turn of this loop raises.
+                    # The iteration has ended: the next turn of the loop raises.
                     await self._window.aclose()
                 else:
-                    # Unlike `await step`, cancelling this does not cancel the request.
+                    # If this is cancelled, the request is not. With `await step`, it would be.
                     await asyncio.wait([step])
         finally:
-            # The frames of a raised exception must not keep the iterator, and so its requests, alive.
+            # The frames of a raised exception must not keep the iterator and its requests alive.
             del self
 
     def _advance(self) -> Page[T] | asyncio.Task[FetchedPage[T]] | None:
-        """Read until the next page, a request to wait for, or the end of the iteration."""
+        """Return the next page, or a request to wait for; ``None`` if ``_final_error`` is set."""
         try:
             while True:
                 step = self._step()
@@ -201,14 +201,14 @@ class _PageIterator(Generic[T]):
             return request
         self._window.discard_first()
         if request.cancelled():
-            # Other code cancelled the request, but not this iteration: send it again.
+            # Other code has cancelled the request, but not this iteration: send it again.
             return self._wanted
         fetched = request.result()
         self._wanted = None
         return self._reading.send(fetched)
 
     async def aclose(self) -> None:
-        """End the iteration and its requests; one that has already ended or failed keeps its outcome."""
+        """End the iteration and its requests; an iteration that has ended or failed keeps its outcome."""
         if self._final_error is None:
             text = f"GET {self._path}: the iteration was closed before its end. Iterate the pager again."
             self._final_error = ClientClosedError(text)

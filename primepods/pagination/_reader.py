@@ -1,4 +1,4 @@
-"""Parts shared by all list readers: the source of pages, requests ahead, and the rows so far."""
+"""Parts of all list readers: the source of pages, the requests ahead, and the rows so far."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _MAX_ERRORS: Final = 6
-"""Max errors of one list that are reported."""
+"""Max errors of one list that are reported. Chosen."""
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -28,8 +28,8 @@ class FetchedPage(Generic[T]):
         total_count: Total rows by the server's count; ``None`` without a count.
         offset: Number of rows before this page.
         limit: Max rows of the page, as stated by the server.
-        rows: The items; in place of an unreadable item, its error.
-        keys: Identity of each row: rows with equal keys are the same item.
+        rows: The items; an unreadable item is replaced by its error.
+        keys: A key per row; rows with equal keys are the same item.
     """
 
     total_count: int | None
@@ -52,7 +52,6 @@ class FetchedPage(Generic[T]):
         return self.to_page(tuple(items))
 
     def to_page(self, items: tuple[T, ...]) -> Page[T]:
-        """Return the page for users, with the given items."""
         return Page(total_count=self.total_count, offset=self.offset, limit=self.limit, data=items)
 
 
@@ -64,8 +63,8 @@ class Source(Generic[T]):
         fetch: Requests one page, by its offset (or its number, from 1) and its maximum rows.
         path: For error messages.
         window: Max requests in flight.
-        keep: Predicate of the items to yield; by default, all are yielded.
-        max_requests: Limit at which an endless list fails.
+        keep: Returns whether to yield an item; by default, all are yielded.
+        max_requests: Number of requests after which the list counts as endless, and fails. Chosen.
     """
 
     fetch: Callable[[int, int], Awaitable[FetchedPage[T]]]
@@ -98,12 +97,12 @@ Yields two kinds of steps:
 - a ``WantedPage``: fetch this page, and ``send`` it;
 - a ``Page`` of items for the user: continue with ``next``.
 
-It never awaits, so cancelling a caller that waits for a page does not change the state of the read.
+It never awaits. So a cancellation of a caller that waits for a page does not change the state of the read.
 """
 
 
 class KnownRows(Generic[T]):
-    """The rows received so far: yields each row once, and keeps the errors of unreadable rows.
+    """The rows received so far, by key, and the errors of unreadable rows.
 
     Args:
         source: The source of the pages.
@@ -128,7 +127,7 @@ class KnownRows(Generic[T]):
         return key in self._readable or key in self._unreadable
 
     def add(self, page: FetchedPage[T]) -> Reading[T, bool]:
-        """Add a page's rows; a generator that yields its new items that match ``keep``.
+        """Add a page's rows; yield its new items that match ``keep``.
 
         Returns:
             Whether a row was new.
@@ -153,7 +152,7 @@ class KnownRows(Generic[T]):
         return new
 
     def finish(self) -> None:
-        """End a list whose rows have all been received.
+        """Record that all rows have been received.
 
         Raises:
             ProtocolError: Some rows cannot be read.
@@ -170,14 +169,14 @@ class KnownRows(Generic[T]):
         )
 
     def error(self, problem: str, remedy: str) -> ProtocolError:
-        """Return the error for a list that cannot be read further; errors of rows come first."""
+        """Return the error for a list that cannot be read further; an error of a row comes before it."""
         text = f"GET {self._path}: {problem} ({len(self._readable):,} items were read). {remedy}"
         error = ProtocolError(text, method="GET", url_path=self._path)
         return _first_of([*self._unreadable.values(), error])
 
 
 def _first_of(errors: list[ProtocolError]) -> ProtocolError:
-    """Return the first error, with notes about the others."""
+    """Return the first error, with notes about at most five others."""
     for other in errors[1:_MAX_ERRORS]:
         errors[0].add_note(f"Another error: {other}")
     if len(errors) > _MAX_ERRORS:
@@ -186,10 +185,10 @@ def _first_of(errors: list[ProtocolError]) -> ProtocolError:
 
 
 class PageReader(Protocol[T]):
-    """Strategy for reading a list; each object reads it once.
+    """Reader of a list; one object reads it once.
 
     Attributes:
-        source: The source of its pages.
+        source: The source of the pages.
         limit: Max rows per page.
         rows: The rows received so far.
     """
@@ -239,11 +238,9 @@ class RequestWindow(Generic[T]):
         return self._pending[0].task
 
     def discard_first(self) -> None:
-        """Drop the first request, which is done."""
         self._pending.popleft()
 
     def cancel(self) -> None:
-        """Cancel all requests."""
         for request in self._pending:
             request.task.cancel()
         self._pending.clear()
@@ -268,5 +265,5 @@ class RequestWindow(Generic[T]):
     def _on_task_done(self, task: asyncio.Task[FetchedPage[T]]) -> None:
         self._running.discard(task)
         if not task.cancelled():
-            # Retrieve the exception: otherwise asyncio logs it if nothing awaits this request any more.
+            # Retrieve the exception: otherwise asyncio logs it when nothing awaits this request.
             task.exception()

@@ -1,7 +1,7 @@
 """A Prefect 3 worker that runs each flow run on its own GPU pod; needs the extra ``prefect``.
 
-``prefect worker start --pool gpus --type prime-pod`` finds it by the entry point ``prefect.collections``. See
-``README.md`` in this folder.
+``prefect worker start --pool gpus --type prime-pod`` finds the worker by its entry point in the group
+``prefect.collections``. See ``README.md`` in this folder.
 """
 
 from ._configuration import PrimePodJobConfiguration, PrimePodVariables

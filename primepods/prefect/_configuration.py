@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 _POD_NAME = re.compile(r"(?P<prefix>.*-(?P<flow_run>[0-9a-f]{32})-[0-9a-f]{4})(-[0-9a-z-]+)?")
 _MAX_NAME_LENGTH = 7
-"""Max characters of the job variable ``name``: with the id and suffixes after it, a pod's name has 63."""
+"""Max characters of the job variable ``name``: the rest of a pod's name needs 56 of 63."""
 _MAX_OFFERS = 3
 _DEFAULT_MAX_HOURS = 24.0
-"""Default of ``max_hours``: a flow that hangs is billed for a day at most. Only a pod with a limit has its
-expiry in its name, by which a sweep finds it when no worker is left."""
+"""Default of ``max_hours``. A pod with a limit has an expiry in its name, by which a sweep finds it when no
+worker is left."""
 _CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 
 
@@ -152,9 +152,9 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
     async def from_template_and_values(
         cls, base_job_template: dict[str, Any], values: dict[str, Any], client: PrefectClient | None = None
     ) -> Self:
-        """Return the configuration; job variables without effect raise an error only in :meth:`check`.
+        """Return the configuration. Job variables without effect raise an error only in :meth:`check`.
 
-        A configuration with a misspelt variable must still be able to delete its pod.
+        A configuration with a misspelt variable can still be used to delete a pod.
         """
         configuration: Self = await super().from_template_and_values(base_job_template, values, client=client)
         problems = find_problems(base_job_template, values, cls.model_fields)
@@ -172,29 +172,29 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
     ) -> None:
         """Set the values that depend on the flow run: environment, command, and the pod's name."""
         super().prepare_for_flow_run(flow_run, deployment, flow, work_pool, worker_name, worker_id=worker_id)
-        # Prefect on the pod sends its log to the server itself: printed lines would appear twice.
+        # Prefect on the pod sends its log to the server: lines that it also prints would appear twice.
         self.env = {_CONSOLE_LEVEL: "CRITICAL", **self.env}
         self._pod_name_prefix = new_pod_name_prefix(self.name, flow_run.id)
 
     def check(self) -> None:
-        """Check that each job variable has an effect; call it before anything is rented.
+        """Check that all job variables have an effect; call it before anything is rented.
 
         Raises:
-            ValueError: A name is misspelt, or the work pool's template does not use it.
+            ValueError: The sentences of :func:`find_problems` and :func:`find_spec_problems`.
         """
         if problems := self._problems + find_spec_problems(self.spec, max_price=self.max_price):
             raise ValueError(" ".join(problems))
 
     @property
     def pod_name_prefix(self) -> str:
-        """Prefix of the name of this attempt's pod; different for each attempt of a flow run."""
+        """Prefix of the name of this attempt's pod; different for every attempt of a flow run."""
         return self._pod_name_prefix
 
     def get_client(self) -> AsyncClient:
-        """Return a client with the credentials of this configuration, or of the environment.
+        """Return a client with the credentials of this configuration, or else of the environment.
 
         Raises:
-            ConfigError: There is no valid key.
+            ConfigError: There is no valid key, or another setting is invalid.
         """
         return AsyncClient() if self.credentials is None else self.credentials.get_client()
 
@@ -214,7 +214,7 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
             changes["max_price"] = self.max_price
         if "cloud_id" in changes:
             fields: dict[str, Any] = {"gpu_type": self.gpu_type, "gpu_count": self.gpu_count}
-            # The spec's own fields win.
+            # The fields of the spec win.
             return [PodSpec(**(fields | changes))]
         wanted: dict[str, Any] = {
             "gpu_type": self.gpu_type,
@@ -231,8 +231,7 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
 def new_pod_name_prefix(name: str | None, flow_run_id: UUID) -> str:
     """Return a new prefix for the names of an attempt's pods; it begins with ``name``.
 
-    The last letters differ between the attempts of a flow run, so that cleanup after one never deletes the
-    pod of the next.
+    The last four characters are random, so that cleanup after an attempt does not delete the pod of the next.
     """
     name = re.sub("[^a-z0-9-]+", "-", (name or "prefect").lower()).strip("-")[:_MAX_NAME_LENGTH]
     return f"{name}-{flow_run_id.hex}-{secrets.token_hex(2)}"
@@ -245,6 +244,6 @@ def flow_run_id_of(name: str | None) -> UUID | None:
 
 
 def is_pod_of(name_prefix: str, name: str | None) -> bool:
-    """Return whether a pod's name is of an attempt with this unique :func:`new_pod_name_prefix`."""
+    """Return whether a pod is of the attempt with this prefix, or has exactly this name."""
     found = _POD_NAME.fullmatch(name or "")
     return name == name_prefix or (found is not None and found["prefix"] == name_prefix)

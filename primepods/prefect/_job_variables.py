@@ -1,4 +1,4 @@
-"""Job variables that would have no effect: Prefect drops each value that a pool's template does not use."""
+"""Search for job variables without effect: Prefect drops values that a pool's template does not use."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _PREFECT_VARIABLES: Final = frozenset(BaseVariables.model_fields)
 """Prefect's own variables, which any pool accepts."""
 _SPEC_FIELDS: Final = frozenset(field.name for field in attrs.fields(PodSpec))
 _MIN_SIMILARITY: Final = 0.5
-"""Similarity of names, from 0 to 1, from which one is suggested for the other."""
+"""Min similarity of names, from 0 to 1, at which one is suggested for the other."""
 
 
 def find_problems(
     base_job_template: Mapping[str, Any], values: Mapping[str, Any], fields: Collection[str]
 ) -> list[str]:
-    """Return a sentence for each value that Prefect would drop, with the most similar name that exists.
+    """Return a sentence for each value that Prefect would drop, usually with the most similar name.
 
     Args:
-        base_job_template: The work pool's.
+        base_job_template: The template of the work pool.
         values: Job variables of the deployment and the flow run.
         fields: Fields of the job configuration.
     """
@@ -48,7 +48,7 @@ def find_spec_problems(spec: Mapping[str, Any], *, max_price: float | None) -> l
 
     Args:
         spec: The job variable.
-        max_price: The job variable of that name.
+        max_price: The job variable ``max_price``.
     """
     unknown = [
         f"The job variable `spec` has no field {name!r}{_hint(name, _SPEC_FIELDS)}"
@@ -105,7 +105,7 @@ def _template_problems(template: Collection[str], fields: Collection[str]) -> It
 
 
 def _variable_name(name: str) -> str:
-    """Return the variable of a dotted name: Prefect reads ``env.TOKEN`` as ``TOKEN`` in ``env``."""
+    """Return the first part of a dotted name: Prefect reads ``env.TOKEN`` as ``TOKEN`` in ``env``."""
     return name.partition(".")[0]
 
 

@@ -1,4 +1,4 @@
-"""One flow run on one pod: rent it, log in, run the command, and always delete it."""
+"""One flow run on one pod: rent the pod, log in, run the command, and delete the pod."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class PodRun:
         flow_run_id: The flow run's id.
         configuration: The order and the command.
         log: The flow run's log.
-        infrastructure_pid: The value last sent to the server.
-        has_started: ``True`` once the command has started.
-        is_stopped: ``True`` once the run was stopped before its command ended.
+        infrastructure_pid: The infrastructure id that was last sent to the server.
+        has_started: ``True`` from just before the command starts.
+        is_stopped: Whether the run was stopped, or must not begin.
         ended: Set when nothing is left to do.
         error: The error, if any, once ``ended`` is set.
     """
@@ -65,16 +65,16 @@ class PodRun:
             on_start: Called after the login, before the command runs; returns whether to run it.
 
         Returns:
-            The command's exit code; ``None`` if the run was stopped. The pod is confirmed gone.
+            The command's exit code; ``None`` if the run was stopped. The pod, if any, is gone.
 
         Raises:
-            Exception: The failure. The pod is confirmed gone, or the error says that it is not.
+            Exception: The failure. It says if a pod may be left.
         """
         async with self.configuration.get_client() as client:
             with self._scope:
                 return await self._run_on_pod(client, on_start)
-            # Only a stopped run gets here. The lease reports a failed deletion as a note on the cancellation,
-            # which the scope has swallowed. So delete the pod again: a failure raises an error.
+            # Only a stopped run gets here. If the lease could not delete the pod, it has added a note to the
+            # cancellation, which the scope has swallowed. So delete the pod again: this raises the error.
             await delete_by_prefix(client, self.configuration.pod_name_prefix)
         return None
 
@@ -124,7 +124,7 @@ class PodRun:
 
 def shell_script(command: str, setup: str | None) -> str:
     """Return a script that runs the set-up, then the command with the set-up's exports."""
-    # A shell of its own, since `set -e` is for the set-up only.
+    # Another shell for the command, since `set -e` is for the set-up only.
     run = f"exec sh -c {shlex.quote(command)}"
     # `eval`, so that a quote left open in the set-up does not swallow the command.
     return f"set -e; eval {shlex.quote(setup)}\n{run}" if setup else run
@@ -148,18 +148,18 @@ def checked_env(env: Mapping[str, str | None]) -> dict[str, str]:
 async def delete_by_prefix(client: AsyncClient, name_prefix: str) -> bool:
     """Delete the pods of one attempt of a flow run and confirm that they are gone.
 
-    Of a row only the id and the name are needed. If there are any, rows without these are only logged.
+    A row of the list needs only an id and a name. If a pod is found, unreadable rows are only logged.
 
     Args:
         client: The client.
         name_prefix: Prefix of the names of the attempt's pods, or the whole name of one pod.
 
     Returns:
-        ``True`` if there were any.
+        Whether there were any.
 
     Raises:
-        PrimePodsError: A pod could not be deleted or confirmed gone, or may be in a row that cannot be read.
-            It may be billed.
+        PrimePodsError: A pod could not be deleted or confirmed gone, or none was found but a row cannot be
+            read. A pod may be billed.
     """
     listed = client.pods._listed()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - the public list lacks rows that cannot be read
     rows, unreadable = await listed.find(lambda row: is_pod_of(name_prefix, row.name))
@@ -176,7 +176,7 @@ async def delete_by_prefix(client: AsyncClient, name_prefix: str) -> bool:
 
 
 def _stage(status: PodStatus | None) -> object:
-    """Return the part of a status whose changes are logged: without the installation's percentage."""
+    """Return the part of a status whose changes are logged; not the percentage of an installation."""
     if status is None:
         return None
     return status.status, status.installation_status, status.is_ready

@@ -1,9 +1,9 @@
 """Cleanup after killed workers: delete their pods; reschedule or crash their flow runs.
 
-While a worker has a flow run, the run's infrastructure id on the server is ``PREFIX PROCESS:COUNT``: the
-prefix of the pod's name, the worker's process, and a counter. As the run's heartbeat, the worker increases
-the counter. Another worker that sees no change for ten heartbeats deletes the pod by the prefix, which is
-unique to each attempt.
+A worker sets the infrastructure id of its flow runs on the server to ``PREFIX PROCESS:COUNT``: the prefix of
+the pod's name, the id of the worker's process, and a counter. A run's heartbeat increases the counter. If
+another worker sees no change for ten heartbeats, it deletes the pod by the prefix, which is unique to an
+attempt of the run.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _MAX_MISSED_HEARTBEATS: Final = 10
 """Missed heartbeats of a run after which its worker counts as dead."""
 _CHECKS_PER_POD_LIST: Final = 10
-"""The whole list of pods is read once in this many checks."""
+"""Number of checks for one reading of the whole list of pods."""
 _PAGE_SIZE: Final = 200
 _DELETION_GRACE: Final = timedelta(minutes=5)
 """Time for a live worker to delete a pod after its flow run has ended."""
@@ -65,12 +65,12 @@ class Recovery:
         self._is_running = False
         self._check_count = 0
         self._logged_errors: set[str] = set()
-        """Errors of the last run, which are not logged again."""
+        """Errors of the last check, which are not logged again."""
         self._last_changes: dict[UUID, tuple[str, float]] = {}
-        """For each active flow run of other workers: its infrastructure id, and when that last changed."""
+        """Infrastructure ids of other workers' active flow runs, and when they were seen to change."""
 
     async def run(self) -> None:
-        """Check once and clean up; failures are logged, and retried at the next heartbeat."""
+        """Check once and clean up. Failures are logged, and the next heartbeat checks again."""
         if self._is_running:
             return
         self._is_running = True
@@ -83,7 +83,7 @@ class Recovery:
             self._check_count += 1
         except Exception as exc:  # noqa: BLE001 - the worker must continue after any error
             errors.add(repr(exc))
-            # While the server is unreachable, no worker can send a heartbeat.
+            # While the server is unreachable, no worker can send a heartbeat: count from the beginning.
             self._last_changes.clear()
         finally:
             self._is_running = False
@@ -92,7 +92,7 @@ class Recovery:
         self._logged_errors = errors
 
     async def _find_abandoned_runs(self) -> list[FlowRun]:
-        """Return the active flow runs whose worker counts as dead."""
+        """Return the active flow runs whose worker counts as dead; record the infrastructure ids."""
         now = time.monotonic()
         max_silence = _MAX_MISSED_HEARTBEATS * self._worker.heartbeat_interval_seconds
         states = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
@@ -108,12 +108,12 @@ class Recovery:
         return [run for run in runs if now - last_changes[run.id][1] >= max_silence]
 
     def _is_of_other_worker(self, flow_run: FlowRun) -> bool:
-        """Return whether a flow run belongs, or belonged, to another worker of this type."""
+        """Return whether another worker of this type has the flow run, or has had it."""
         owner = (flow_run.infrastructure_pid or "").partition(" ")[2]
         return _is_of_this_type(flow_run) and not owner.startswith(f"{self._process_id}:")
 
     async def _clean_up(self, flow_run: FlowRun) -> None:
-        """Delete the pod of a flow run whose worker is dead, and set the run's next state."""
+        """Delete the pod of a dead worker's flow run; set its next state, unless the run has changed."""
         worker, pid = self._worker, str(flow_run.infrastructure_pid)
         configuration = await worker.job_configuration.resolve_for_flow_run(
             flow_run.model_copy(deep=True),
@@ -131,7 +131,7 @@ class Recovery:
             worker.log.warning("Flow run %s is %s: %s", flow_run.id, state.name, state.message)
 
     async def _delete_pods_left_behind(self) -> None:
-        """Delete pods of flow runs that are over or have another pod."""
+        """Delete pods of flow runs that ended five minutes ago, or that have another pod by now."""
         worker = self._worker
         configuration: PrimePodJobConfiguration = await worker.job_configuration.from_template_and_values(
             base_job_template=copy.deepcopy(worker.work_pool.base_job_template),
@@ -146,7 +146,7 @@ class Recovery:
             pods = [(pod, flow_run_id) for pod, flow_run_id in named if flow_run_id is not None]
             if not pods:
                 return
-            # Only this pool's: other pools and servers have their own workers.
+            # Only flow runs of this pool: other pools and servers have other workers.
             ids = FlowRunFilterId(any_=list({flow_run_id for _, flow_run_id in pods}))
             flow_runs = {run.id: run for run in await self._read_flow_runs(FlowRunFilter(id=ids))}
             for pod, flow_run_id in pods:
@@ -171,7 +171,7 @@ class Recovery:
 
 
 async def _error_of(work: Awaitable[None]) -> set[str]:
-    """Await one cleanup step; return its error, if any, so that the other steps still run."""
+    """Run one cleanup step; return its error instead of raising it, so that the other steps run."""
     try:
         await work
     except Exception as exc:  # noqa: BLE001 - returned to the caller
@@ -185,7 +185,7 @@ def _is_of_this_type(flow_run: FlowRun) -> bool:
 
 
 def _is_left_behind(pod: Pod, flow_run: FlowRun) -> bool:
-    """Return whether a pod's flow run has ended or has another pod, so that no worker deletes this one."""
+    """Return whether no worker deletes this pod, because its flow run has ended or has another pod."""
     current_prefix = pod_name_prefix_of(flow_run.infrastructure_pid)
     if _is_of_this_type(flow_run) and not is_pod_of(current_prefix, pod.name):
         return True

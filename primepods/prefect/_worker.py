@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun, State
 
 _CANCEL_POLL_INTERVAL: Final = 3.0
-"""Maximum seconds of sleep between two polls for cancelled and ended flow runs."""
+"""Max seconds of sleep between two polls for cancelled and ended flow runs."""
 _CANCEL_GRACE: Final = timedelta(seconds=60)
-"""Time for Prefect on the pod to end a cancelled flow by itself."""
+"""Time in which Prefect on the pod can end a cancelled flow."""
 
 
 class PrimePodWorkerResult(BaseWorkerResult):
@@ -41,11 +41,11 @@ class PrimePodWorkerResult(BaseWorkerResult):
 
 
 class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, PrimePodWorkerResult]):
-    """Worker that runs each flow run on its own pod, and deletes it when the run ends.
+    """Worker that rents a pod for every flow run, and deletes it when the run ends.
 
     An error says if a pod may be billed. Start the worker with ``prefect worker start --pool NAME --type
-    prime-pod``. If it is killed, another worker finds its pods and deletes them by name: the name begins with
-    a prefix that contains the flow run's id and differs for every attempt of the run.
+    prime-pod``. If a worker is killed, another one finds its pods by their names, and deletes them. A name
+    begins with a prefix that contains the flow run's id and differs between the attempts of the run.
     """
 
     type = "prime-pod"
@@ -79,8 +79,8 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         """Run a flow run on a new pod, and return once the pod is gone or its deletion has failed.
 
         Raises:
-            Exception: No command was started; the pod is gone, or the error says that it may be billed. Or
-                Prefect's server could not be reached after a stopped run.
+            Exception: No command was started; the error says if a pod may be billed. Or Prefect's server
+                could not be reached after a run that was stopped.
         """
         name = configuration.pod_name_prefix
         pod_run = PodRun(
@@ -112,7 +112,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         if not pod_run.has_started and task_status is not None:
             # Prefect logs an error for a run that is not reported as started.
             task_status.started(pod_run.infrastructure_pid)
-        # A stopped run has no exit code. Return 0, since Prefect sets a run with any other code to Crashed.
+        # A stopped run has no exit code. Return 0: Prefect sets a run with any other code to Crashed.
         return PrimePodWorkerResult(identifier=name, status_code=code or 0)
 
     async def kill_infrastructure(
@@ -130,8 +130,8 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
 
         Raises:
             InfrastructureNotFound: The complete list of pods has none whose name begins with the prefix.
-            InfrastructureNotAvailable: The pod could not be deleted or confirmed gone, or may be a row of the
-                list that cannot be read. It may be billed.
+            InfrastructureNotAvailable: A pod could not be deleted or confirmed gone, or none was found but a
+                row of the list cannot be read. A pod may be billed.
         """
         name = pod_name_prefix_of(infrastructure_pid)
         pod_run = self._pod_runs.get(name)
@@ -181,7 +181,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         await self.client.update_flow_run(pod_run.flow_run_id, infrastructure_pid=pod_run.infrastructure_pid)
 
     async def _stop_cancelled_runs(self) -> None:
-        """Stop cancelled or finished flow runs, except those that will end by themselves."""
+        """Stop cancelled or finished flow runs, except those that are about to end."""
         ids = [pod_run.flow_run_id for pod_run in self._pod_runs.values()]
         states = FlowRunFilterStateType(any_=[StateType.CANCELLING, *TERMINAL_STATES])
         found = await self.client.read_flow_runs(
@@ -197,7 +197,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
                 pod_run.stop()
 
     async def _should_run(self, pod_run: PodRun) -> bool:
-        """Return whether the flow run still waits for this attempt to run it."""
+        """Return whether the flow run is pending, and this is its latest attempt."""
         try:
             flow_run = await self.client.read_flow_run(pod_run.flow_run_id)
         except ObjectNotFound:
@@ -207,13 +207,13 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         return is_latest_attempt and flow_run.state_type == StateType.PENDING
 
     async def _handle_error(self, flow_run: FlowRun, pod_run: PodRun, error: Exception) -> int | None:
-        """Report an error of a run; return its exit code: 1 after a start, ``None`` if no longer wanted.
+        """Report an error of a run; return its exit code, or ``None`` for a run that is no longer wanted.
 
         Raises:
-            Exception: The error; Prefect reports it as the reason why the run was not submitted.
+            Exception: The error, if the run is wanted and was not started. Prefect then reports it.
         """
         if pod_run.has_started:
-            # Prefect would only log the error, and assume that the run continues.
+            # If this was raised, Prefect would only log it, and assume that the run continues.
             pod_run.log.error("The pod's lease ended with: %s", error)
             await self._propose_crashed_state(flow_run, str(error))
             return 1
@@ -228,7 +228,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         return None
 
     async def _finish_cancellation(self, pod_run: PodRun) -> None:
-        """Set a flow run that is being cancelled to Cancelled."""
+        """Set the flow run to Cancelled, if it is being cancelled."""
         try:
             flow_run = await self.client.read_flow_run(pod_run.flow_run_id)
         except ObjectNotFound:
@@ -247,6 +247,6 @@ def _must_stop(flow_run: FlowRun, pod_run: PodRun) -> bool:
     if not has_flow_begun:
         return True
     if flow_run.state is None or flow_run.state_type != StateType.CANCELLING:
-        # The flow has ended: its command is about to end, and the lease deletes the pod.
+        # The flow has ended: its command is about to end, and then the lease deletes the pod.
         return False
     return datetime.now(UTC) - flow_run.state.timestamp >= _CANCEL_GRACE

@@ -1,7 +1,7 @@
 """``python -m primepods.prefect.demo``: a complete pipeline on this machine, without an account.
 
 Starts a Prefect server, an emulator of the API and a worker, deploys the flow "train", runs it, and prints
-the URL of the runs. It cleans up when it ends.
+the URL of the runs. It ends these processes when it ends.
 """
 
 import argparse
@@ -98,7 +98,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 async def _run(url: str, count: int) -> list[FlowRun]:
-    """Deploy the flow, run it, and print its progress."""
     async with PrefectClient(url) as client:
         with anyio.fail_after(_START_TIMEOUT):
             # The worker creates the pool.
@@ -136,8 +135,8 @@ async def _follow(client: PrefectClient, ids: list[UUID]) -> list[FlowRun]:
 @contextmanager
 def _prefect(settings: dict[str, str], *words: str) -> Generator[subprocess.Popen[bytes]]:
     """Run a Prefect command until the block ends."""
-    # `env` adds to the inherited environment. `Popen(env=…)` would need a copy of it, which only `config/`
-    # may read.
+    # `env` adds to the inherited environment. `Popen(env=…)` would need a copy of the environment, which only
+    # `config/` may read.
     assignments = [f"{name}={value}" for name, value in settings.items()]
     command = ["/usr/bin/env", *assignments, sys.executable, "-m", "prefect", *words]
     with subprocess.Popen(  # noqa: S603 - our own words
@@ -165,7 +164,7 @@ def _wait_for_server(url: str, server: subprocess.Popen[bytes]) -> None:
 
 
 def _wait_until(condition: Callable[[], bool], timeout: float) -> bool:
-    """Wait at most ``timeout`` seconds; return whether the condition became true."""
+    """Wait for a condition for at most ``timeout`` seconds; return whether it became true."""
     deadline = time.monotonic() + timeout
     while not (is_true := condition()) and time.monotonic() < deadline:
         time.sleep(0.2)

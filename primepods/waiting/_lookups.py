@@ -1,4 +1,4 @@
-"""Lookups that complete the status rows: ``get``, one pod at a time, and the history."""
+"""Lookups that complete the status rows, by ``get`` and the history."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from ._poller_state import PollerState, is_refusal
 from ._watched_pod import LOOKUP_INTERVAL, WatchedPod
 
 _HISTORY_ROWS: Final = 100
+"""Rows of the page of the history: the API's documented default of ``limit``."""
 
 
 class PodLookups:
     """Calls of ``get`` for pods whose status rows are incomplete: no address (reported), or possibly gone.
 
-    A pod that was never seen and that ``get`` does not find may have ended before the wait began. One page of
-    the history, requested at most every ``LOOKUP_INTERVAL`` for all pods together, shows whether it did.
+    A pod that was never seen and that ``get`` does not find may have ended before the wait began. The latest
+    page of the history shows whether it did. It is requested at most every ``LOOKUP_INTERVAL``, for all pods.
 
     Args:
         state: State shared by the parts of the poller.
@@ -33,13 +34,12 @@ class PodLookups:
     def __init__(self, state: PollerState, executor: RequestExecutor) -> None:
         self._state = state
         self._executor = executor
-        # A quarter of the slots, so that lookups do not delay the polls.
+        # A quarter of the requests at once (chosen), so that lookups do not delay the polls.
         self._slots = asyncio.Semaphore(max(1, executor.settings.max_concurrency // 4))
         self._ended_in_history: set[str] = set()
         self._next_history_at = -math.inf
 
     def start_if_due(self, pod: WatchedPod) -> None:
-        """Start a lookup of a pod if one is due."""
         if pod.is_lookup_due(self._state.clock.time()):
             lookup = pod.lookup
             lookup.in_flight = True
@@ -51,7 +51,7 @@ class PodLookups:
         state, lookup = self._state, pod.lookup
         async with self._slots:
             is_paused = await state.pace.wait_for_turn() is not None
-            # In a pause, the lookup is skipped: the next tick starts another.
+            # Skip the lookup in a pause: the next tick starts another.
             if is_paused or not pod.subscriptions:
                 return
             sequence = next(state.sequence_numbers)
@@ -84,7 +84,7 @@ class PodLookups:
             self._state.start(self._read_history, pods=[pod])
 
     async def _read_history(self) -> None:
-        """Record which pods the history lists as ended. A failure is only logged: a later lookup retries."""
+        """Record which pods the history lists as ended. A failure is only logged; a later lookup retries."""
         sequence = next(self._state.sequence_numbers)
         request = page_request(
             f"{PODS}/history", offset=0, limit=_HISTORY_ROWS, sort_by="terminatedAt", sort_order="desc"
@@ -93,7 +93,7 @@ class PodLookups:
         try:
             records, _ = await self._executor.call(request, decode)
         except PrimePodsError as exc:
-            # At least 1: the waits of the pod that needs the history may have ended meanwhile.
+            # At least 1: the waits for the pod that needs the history may have ended since.
             pod_count = max(1, sum(pod.never_found for pod in self._state.pods.values()))
             self._state.record_failure(exc, pod_count=pod_count)
             return

@@ -1,13 +1,12 @@
 """The shared poller: one stream of requests for all waits on all pods.
 
-A :class:`Poller` is shared by all clients of one event loop that have equal settings. It exists while it
-has subscriptions. Each wait adds a subscription, which has pods and an interval. The poller notifies the
-subscription when one of its pods has changed, and the wait then reads the pod's state from its
-:class:`WatchedPod`. A failed request is not retried: the next tick polls its pods again.
+All clients of an event loop with equal settings share a :class:`Poller`, which exists while it has
+subscriptions. A wait adds a subscription, which has pods and an interval. When one of the pods has changed,
+the poller notifies the subscription, and the wait reads the state from the :class:`WatchedPod`. A failed
+request is not retried: the next tick polls its pods again.
 
-The modules of this package in order, each of which imports only later ones: ``watch``, ``wait``,
-``subscription``, ``_poller``, ``_tick``, ``_lookups``, ``_poller_state``, ``_schedule``, ``_watched_pod``,
-``conditions``.
+A module of this package imports only those after it in this list: ``watch``, ``wait``, ``subscription``,
+``_poller``, ``_tick``, ``_lookups``, ``_poller_state``, ``_schedule``, ``_watched_pod``, ``conditions``.
 """
 
 from __future__ import annotations
@@ -33,16 +32,16 @@ from ._watched_pod import Subscriber, WatchedPod
 
 _NO_RETRIES: Final = RetryPolicy(attempts=1)
 _DEADLINE: Final = 3600.0
-"""Seconds for one request; long, since they include the wait for a free slot behind other requests."""
+"""Seconds for one request, with the wait for a free slot behind other requests. Chosen."""
 _CACHE_BYTES: Final = 32 * 1024 * 1024
-"""Size of the response cache, in bytes."""
+"""Size of the response cache, in bytes. Chosen: four times that of a client's ``statuses``."""
 
 
 class TransportKeeper(Protocol):
-    """Owner of a poller's connections after its end, so that the next wait can reuse them."""
+    """Keeper of an ended poller's connections, so that the next wait can reuse them."""
 
     def keep_transport(self, transport: Transport) -> bool:
-        """Return whether the connections are kept; if not, the poller closes them."""
+        """Keep the connections, and return ``True``; or return ``False``, and the poller closes them."""
         ...
 
 
@@ -51,7 +50,7 @@ class Poller:
 
     Args:
         settings: The settings of the clients that share it.
-        transport: Its connections.
+        transport: The connections.
 
     Attributes:
         loop: The event loop in which it was created.
@@ -72,7 +71,7 @@ class Poller:
     def add(self, subscription: Subscriber) -> None:
         """Start polling for ``subscription``: once promptly, then at the ticks of its interval."""
         state = self._state
-        # Responses to earlier requests, which have lower numbers, do not count for it.
+        # Responses to earlier requests, which have lower numbers, do not count for the subscription.
         subscription.sequence = next(state.sequence_numbers)
         self._subscriptions[subscription] = state.clock.time()
         if subscription.listeners is not None:
@@ -87,8 +86,8 @@ class Poller:
         state.schedule.add(subscription)
         state.warnings.warn_if_paused(is_new_wait=True)
         if self._task is None:
-            # Last, since an eager task starts at once. In an empty context, so that its log lines do not
-            # carry the context variables of the first subscriber.
+            # Last, since an eager task starts at once. An empty context, so that its log lines do not carry
+            # the context variables of the first subscriber.
             self._task = self.loop.create_task(self._run(), context=contextvars.Context())
             self._task.add_done_callback(self._on_task_done)
 
@@ -135,11 +134,10 @@ class Poller:
         """Wait until the poller has shut down, if it has no subscriptions left."""
         is_ending = not self._subscriptions
         if is_ending and self._task is not None:
-            # Don't await the task itself: cancelling this waiter would cancel it.
+            # Don't await the task: a cancellation of this caller would cancel it.
             await asyncio.wait([self._task])
 
     def _unregister(self) -> None:
-        """Remove the poller from the registry, so that no subscription joins it."""
         for key in [key for key, poller in list(_pollers.items()) if poller is self]:
             _pollers.pop(key, None)
 
@@ -162,13 +160,13 @@ class Poller:
         await self._shut_down(error)
 
     async def _shut_down(self, error: Exception | None) -> None:
-        """Cancel all running tasks; if there is an error, end the remaining subscriptions with it."""
+        """Cancel all running tasks; after an error, first end the remaining subscriptions with it."""
         self._unregister()
         if error is not None:
             self._end_subscriptions(error)
         for job in self._state.jobs:
             job.cancel()
-        # Free its memory now: a cancelled tick keeps the reader alive until the next garbage collection.
+        # Free the memory now: a cancelled tick keeps the reader alive until the next garbage collection.
         self._reader.clear_cache()
         is_kept = False
         try:
@@ -185,13 +183,13 @@ class Poller:
             subscription.end(error)
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
-        """End the subscriptions if the task was cancelled before its first step."""
+        # Cancelled before the first step of `_run`.
         if task.cancelled():
             self._unregister()
             self._end_subscriptions(_poller_cancelled_error())
 
     def _next_at(self) -> float:
-        """Return the time of the next request or, in a long pause, of the next log line."""
+        """Return the time of the next request or, in a long pause, of the next warning."""
         request_at = max(self._state.schedule.next_at(), self._state.pace.paused_until)
         return request_at if self.pause_cause is None else min(request_at, self._state.warnings.next_at)
 
@@ -206,20 +204,20 @@ _pollers: dict[tuple[asyncio.AbstractEventLoop, Settings, int], Poller] = {}
 def join(settings: Settings, session: Any, make_transport: Callable[[], Transport]) -> Poller:
     """Return the running loop's poller for ``settings``; create it if there is none.
 
-    Add a subscription before the next ``await``: a poller ends with its last one.
+    Add a subscription before the next ``await``: without one, the poller ends.
 
     Args:
-        settings: Clients share a poller if these are equal, apart from ``deadline`` and ``retry``, which it
-            does not use, and ``on_event``, since each subscription has its own listeners.
-        session: The caller's own aiohttp session, a function that makes one, or ``None``.
+        settings: Clients with equal settings share a poller. ``deadline``, ``retry`` and ``on_event`` may
+            differ: the poller does not use them.
+        session: The caller's aiohttp session, a function that makes one, or ``None``; the same one.
         make_transport: Makes the connections of a new poller.
     """
     loop = asyncio.get_running_loop()
     for key in [key for key in list(_pollers) if key[0].is_closed()]:
-        # The loop was abandoned with waits in it; its poller will never run again.
+        # The loop was closed with waits in it: its poller will never run again.
         _pollers.pop(key, None)
     poller_settings = attrs.evolve(settings, deadline=_DEADLINE, retry=_NO_RETRIES, on_event=None)
-    # `id`, since a function that makes sessions need not be hashable; unique, as the poller keeps it alive.
+    # `id`, since the session need not be hashable. The poller keeps it alive, so the id stays unique.
     key = (loop, poller_settings, id(session))
     poller = _pollers.get(key)
     if poller is None:

@@ -19,17 +19,13 @@ from ._schedule import PollSchedule
 from ._watched_pod import WatchedPod
 
 _WARNING_INTERVAL: Final = 60.0
-"""Min seconds between two warnings."""
+"""Min seconds between two warnings. Chosen."""
 
 log = logging.getLogger("primepods")
 
 
 class ThrottledWarnings:
-    """Throttled log warnings: at most one a minute for all subscribers, and one for a wait in a new pause.
-
-    Args:
-        clock: The clients' clock.
-        pace: The rate limiter of the requests.
+    """Log warnings: at most one per minute for all subscribers, and one more for a wait in a new pause.
 
     Attributes:
         next_at: Earliest time of the next warning.
@@ -42,7 +38,6 @@ class ThrottledWarnings:
         self._last_cause: RateLimitError | None = None
 
     def warn_of_failure(self, error: Exception, *, pod_count: int, total: int) -> None:
-        """Warn that a request for ``pod_count`` of ``total`` pods failed."""
         self._warn(
             "Still waiting, but a request for %d of %d pods failed: %s Logged at most once a minute.",
             pod_count,
@@ -55,8 +50,8 @@ class ThrottledWarnings:
         """Warn that polling is paused, if it is.
 
         Args:
-            is_new_wait: Whether a wait has just begun: the first wait that begins in a pause logs a warning
-                even if the last warning is less than a minute old.
+            is_new_wait: Whether a wait has just begun. The first wait of a pause logs a warning even if the
+                last one is less than a minute old.
         """
         cause = self._pace.pause_cause
         if cause is None:
@@ -82,14 +77,10 @@ class ThrottledWarnings:
 class PollerState:
     """State shared by the parts of a poller.
 
-    Args:
-        clock: The clients' clock.
-        pace: The rate limiter of the requests, shared with the clients' other calls.
-
     Attributes:
         clock: The clients' clock.
         schedule: The times at which pods are polled.
-        pace: The rate limiter of the requests.
+        pace: The rate limiter of the requests, shared with the clients' other calls.
         warnings: The log warnings.
         pods: All pods with a subscription.
         sequence_numbers: Counter of requests and subscriptions. A response counts only for subscriptions with
@@ -120,7 +111,7 @@ class PollerState:
         Args:
             work: Coroutine function that the task runs.
             pods: The pods whose waits an unexpected error ends.
-            on_end: Called when the task has ended, also if it was cancelled before its first step.
+            on_end: Called when the task has ended, even if it was cancelled before its first step.
         """
 
         def finish(job: asyncio.Task[None]) -> None:
@@ -140,13 +131,13 @@ class PollerState:
         job.add_done_callback(finish)
 
     def set_listeners_of(self, pods: Iterable[WatchedPod]) -> None:
-        """Send events of the current task to the listeners of all subscriptions to ``pods``."""
+        """Send the events of the current context to the listeners of all subscriptions to ``pods``."""
         if self.listener_count:
             subscriptions = dict.fromkeys(subscription for pod in pods for subscription in pod.subscriptions)
             set_listeners([subscription.listeners for subscription in subscriptions])
 
     def record_failure(self, error: Exception, *, pod_count: int) -> None:
-        """Log that a request for ``pod_count`` pods failed; pause if it was rate limited."""
+        """Log that a request for ``pod_count`` pods failed; after a 429, pause the poller."""
         if isinstance(error, RateLimitError):
             if self.pace.apply_rate_limit(error) and self.listener_count:
                 self._emit_pause_event()
@@ -155,7 +146,7 @@ class PollerState:
             self.warnings.warn_of_failure(error, pod_count=pod_count, total=len(self.pods))
 
     def _emit_pause_event(self) -> None:
-        """Emit an event to all listeners, since the pause affects the whole poller."""
+        # To all listeners, since the pause affects the whole poller.
         from ..events import PollingPaused
 
         context = contextvars.Context()
@@ -165,9 +156,9 @@ class PollerState:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Return whether ``error`` is a refusal: permanent, unless the response was a stray one.
+    """Return whether an error is not transient, and so may be a permanent refusal.
 
-    A response that cannot be parsed (a login page, another JSON shape) is not a refusal.
+    A response that cannot be parsed is not a refusal: a gateway's page, for example.
     """
     if isinstance(error, ProtocolError):
         return False

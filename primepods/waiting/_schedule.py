@@ -12,17 +12,15 @@ from .._utils.clock import Clock
 from ._watched_pod import Subscriber, WatchedPod
 
 JITTER: Final = 0.1
-"""Max random delay of a tick, as a fraction of its interval."""
+"""Max random delay of a tick, as a fraction of its interval. Chosen."""
 _MAX_ADVANCE: Final = 0.1
-"""Max time by which a tick may be early, as a fraction of its interval.
-
-Its pods are then polled together with a due tick of another interval.
-"""
+"""Max time by which a tick is early, to share another's requests; a fraction of its interval. Chosen."""
 _GATHER_TIME: Final = 0.05
-"""Time for which new subscriptions are gathered, as a fraction of the interval."""
+"""Time for which new subscriptions are gathered, as a fraction of the interval. Chosen."""
 _MAX_GATHER_TIME: Final = 0.25
-"""Max seconds for which new subscriptions are gathered."""
+"""Max seconds for which new subscriptions are gathered. Chosen."""
 _MAX_SLEEP: Final = 60.0
+"""Max seconds until the poller looks for due pods again. Chosen."""
 
 
 @attrs.define
@@ -33,7 +31,7 @@ class _IntervalGroup:
         interval: Seconds between two ticks.
         epoch: Time of the first subscription; tick ``n`` is due ``n`` intervals later.
         next_tick: Number of the next tick.
-        next_at: Time of the next tick: when it is due, or a random moment later.
+        next_at: Time of the next tick, with its random delay.
         subscriptions: The subscriptions, in the order in which they were added.
     """
 
@@ -61,14 +59,11 @@ class PollSchedule:
     - at each tick of a subscription's interval, or a little earlier with a tick of another interval;
     - once at the time of an extra poll, which follows a refusal or a rate limit.
 
-    If a request for it is in flight at a tick, the pod is next due at the following tick. A first or extra
-    poll that falls due meanwhile is sent when that request has ended.
-
-    Args:
-        clock: The clients' clock.
+    A pod with a request in flight misses a tick. It does not miss a first or extra poll: this is sent when
+    the request has ended.
 
     Attributes:
-        changed: Set when a poll may be due earlier than before, or no subscription is left.
+        changed: Set when a poll may be due earlier than before; also by the poller, without subscriptions.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -108,15 +103,14 @@ class PollSchedule:
         self.changed.set()
 
     def cancel_extra_polls(self, pod: WatchedPod) -> None:
-        """Cancel the first and the extra poll of a pod, which is polled now or has no subscription left."""
+        """Cancel the first and the extra poll of a pod that is polled now or has no subscription left."""
         self._new_pods.pop(pod, None)
         self._extra_polls.pop(pod, None)
 
     def release(self, pod: WatchedPod) -> None:
-        """Record that a pod's request has ended; schedule the first or extra poll that it missed, if any."""
+        """Record that a pod's request has ended; schedule a first or extra poll that waited for it."""
         pod.poll.in_flight = False
         if pod in self._new_pods:
-            # Missed, or due in a moment.
             self._new_pods_at = -math.inf
             self.changed.set()
         elif pod in self._extra_polls:
@@ -142,19 +136,15 @@ class PollSchedule:
             pods |= self._new_pods
             self._new_pods_at = math.inf
         pods |= dict.fromkeys(pod for pod, when in self._extra_polls.items() if when <= now)
-        # Pods whose last poll failed go first, and of these the one polled longest ago. Otherwise a rate
-        # limit, or the bound on the requests of a tick, would always leave out the same pods.
+        # First the pods whose last poll failed, and of these the one that was polled longest ago. Otherwise
+        # a rate limit, or the limit of a tick, would always leave out the same pods.
         return sorted(
             (pod for pod in pods if not pod.poll.in_flight),
             key=lambda pod: math.inf if pod.poll.error is None else pod.poll.sequence,
         )
 
     def _advance_due(self, now: float) -> list[_IntervalGroup]:
-        """Advance the intervals whose tick is due; if there are any, also those whose tick is due soon.
-
-        Returns:
-            These intervals.
-        """
+        """If a tick is due, advance its interval and all others whose tick is due soon; return them."""
         groups = self._intervals.values()
         if all(group.next_at > now for group in groups):
             return []

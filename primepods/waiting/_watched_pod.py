@@ -20,38 +20,34 @@ if TYPE_CHECKING:
 MISSES_BEFORE_GONE: Final = 2
 """Status responses without a row, after which a GET confirms whether the pod is gone.
 
-A single one proves nothing: it was reported that a replica of the API's availability endpoint sends empty
-responses.
+Chosen: the least number above one. A single empty response was reported of the availability endpoint.
 """
 LOOKUP_INTERVAL: Final = 30.0
-"""Seconds between two GETs of the same pod, unless a response makes the next one due earlier."""
+"""Seconds between two GETs of the same pod, unless a response makes the next one due earlier. Chosen."""
 CONFIRM_AFTER: Final = 2.0
-"""Seconds between a refusal and the request that confirms it.
-
-Confirmation is needed because a stray refusal (imagined) must not end a wait.
-"""
+"""Seconds between a refusal and the request that confirms it. Chosen: stray refusals are imagined."""
 _TIMER_TOLERANCE: Final = 0.01
-"""Seconds by which a timer may be early."""
+"""Seconds by which a timer may be early. Chosen."""
 _REFUSAL_LIFETIME: Final = 3
-"""Intervals after which the first refusal of a series no longer counts: the next one begins a new series."""
+"""Intervals after which a refusal begins a new series instead of confirming the earlier one. Chosen."""
 
 
 PodSearch: TypeAlias = "FaultSearch[WatchedPod, Exception]"
 
 
 class Subscriber:
-    """Base of a subscription, as the poller sees it: its pods, its interval, and methods to notify it.
+    """Base class of subscriptions: the part that the poller uses.
 
     Args:
         pod_ids: Ids of the pods.
-        interval: Seconds between two polls of each.
+        interval: Seconds between two polls of a pod.
 
     Attributes:
         pod_ids: Ids of the pods, without duplicates.
-        interval: Seconds between two polls of each.
+        interval: Seconds between two polls of a pod.
         listeners: Listeners of the polls, or ``None``.
-        sequence: Its sequence number; only responses to requests with a higher number count for it.
-        pods: Pods that it still subscribes to.
+        sequence: Sequence number. Only responses to requests with a higher number count for the subscription.
+        pods: The pods that were not removed yet.
     """
 
     def __init__(self, pod_ids: Iterable[str], interval: float) -> None:
@@ -70,7 +66,7 @@ class Subscriber:
         self._has_news.set()
 
     def end(self, error: Exception) -> None:
-        """End the subscription. Its wait raises a copy of ``error``, which other waits may share."""
+        """Let the next :meth:`Subscription.changed` raise a copy of ``error``."""
         if self._error is None:
             self._error = error
             self._has_news.set()
@@ -82,7 +78,7 @@ class RequestState:
 
     Attributes:
         in_flight: Whether a request is in flight or about to be sent.
-        sent_at: Time at which the last one was sent.
+        sent_at: Time of the last request.
         error: Why the last request failed or was not sent; ``None`` otherwise.
         refused_since: Time at which the current series of refusals began; ``None`` if there is none.
     """
@@ -93,7 +89,7 @@ class RequestState:
     refused_since: float | None = None
 
     def record_refusal(self, error: Exception, *, now: float, interval: float) -> float | None:
-        """Record that the last request was refused; return when to send the one that confirms it.
+        """Record that the last request was refused.
 
         Args:
             error: The refusal.
@@ -101,8 +97,8 @@ class RequestState:
             interval: Seconds between two requests.
 
         Returns:
-            The time of the confirming request; ``None`` if the waits must end, because this refusal confirms
-            an earlier one or the client is closed.
+            The time at which to send the request that confirms it; ``None`` if the waits must end, because
+            this refusal confirms an earlier one or the client is closed.
         """
         since = self.refused_since
         if since is None or self.sent_at - since > _REFUSAL_LIFETIME * interval:
@@ -117,9 +113,9 @@ class PollState(RequestState):
     """The status requests for a pod.
 
     Attributes:
-        sequence: Sequence number of the last one.
+        sequence: Sequence number of the last request.
         search: The search for the pods that make a batch fail, if this pod may be one of them.
-        is_alone: Whether it is polled alone, because it makes batches fail.
+        is_alone: Whether the pod is polled alone, because it makes batches fail.
     """
 
     sequence: int = -1
@@ -132,9 +128,9 @@ class LookupState(RequestState):
     """The GETs of a pod, and the reasons for the next one.
 
     Attributes:
-        due_at: Earliest time of the next one.
+        due_at: Earliest time of the next GET.
         lacks_address: Whether the status row has no address although the pod should have one.
-        pod: The pod as last fetched for its address.
+        pod: The last result of a GET for the address.
     """
 
     due_at: float = -math.inf
@@ -153,20 +149,20 @@ class WatchedPod:
     - gone: ``status`` is ``None`` and ``gone`` is true;
     - never found: ``status`` is ``None`` and ``never_found`` is true.
 
-    A row makes the pod known in each state; but a gone pod with a TERMINATED row stays gone.
+    A row makes the pod known in any state, except that a gone pod with a TERMINATED row stays gone.
 
     Attributes:
         pod_id: Its id.
         row: The last status row, or one made from ``get`` if there was none; kept when the pod is gone.
         status: ``row`` with the address from ``get``, or ``get`` alone while rows are missing.
-        gone: Whether it existed and is confirmed gone.
-        never_found: Whether it was never seen, and is confirmed not to exist.
+        gone: Whether the pod has existed and is confirmed gone.
+        never_found: Whether the pod was never seen, and is confirmed not to exist.
         confirmed_at: Time of the last response that confirmed ``status``: a row, a GET while rows are
             missing, or a response without a row while ``status`` is ``None``.
         poll: Its status requests.
         lookup: Its GETs.
-        subscriptions: Its subscribers, and whether to notify each of the next response even if nothing has
-            changed.
+        subscriptions: Its subscribers. The value says whether the subscriber is notified of the next response
+            even if nothing has changed.
     """
 
     pod_id: str
@@ -191,7 +187,7 @@ class WatchedPod:
 
     def notify_on_next_response(self, subscription: Subscriber) -> None:
         """Notify ``subscription`` of the next response, even if nothing has changed."""
-        # It may have been removed while the caller's `on_change` ran.
+        # The subscription may have been removed while `on_change` ran.
         if subscription in self.subscriptions:
             self.subscriptions[subscription] = True
 
@@ -201,26 +197,25 @@ class WatchedPod:
         return min((subscription.interval for subscription in self.subscriptions), default=0.0)
 
     def end(self, error: Exception) -> None:
-        """End all its subscriptions with ``error``."""
         for subscription in self.subscriptions:
             subscription.end(error)
 
     def is_lookup_due(self, now: float) -> bool:
-        """Return whether the row is missing, TERMINATED or without an address, and a GET may be sent now."""
+        """Return whether to send a GET now, because the row is missing, TERMINATED or without an address."""
         if now < self.lookup.due_at or self.gone or self.lookup.in_flight:
             return False
         is_row_current = not self._misses
         return self._is_missing or (is_row_current and (self.lookup.lacks_address or self._is_terminated))
 
     def record_row(self, row: PodStatus | None, sequence: int, now: float) -> None:
-        """Record the row of this pod from a status response, or its absence."""
+        """Record this pod's row of a status response; ``None`` if there is none."""
         if row is None:
             self._record_missing_row(sequence, now)
             return
         self.confirmed_at = now
         must_update = self._misses or self.gone or True in self.subscriptions.values()
         if row is self.row and not must_update:
-            # The usual case: nothing has changed, and the caller passes the same object again.
+            # The usual case. The caller passes the same object if the row has not changed.
             return
         if self.gone and row.status == PodState.TERMINATED:
             self._set_status(None, sequence)
@@ -263,13 +258,13 @@ class WatchedPod:
         self._set_status(None, sequence)
 
     def record_ended(self, sequence: int) -> None:
-        """Record that the history lists the pod as ended. One that was never found ended before the wait."""
+        """Record that the history lists the pod as ended. If it was never found, it counts as gone."""
         if self.never_found:
             self.never_found, self.gone = False, True
             self._set_status(None, sequence)
 
     def record_lookup_error(self, error: PrimePodsError) -> None:
-        """Record that a GET failed; the next tick repeats it if the pod may be gone."""
+        """Record that a GET failed. If the pod may be gone, the next tick repeats it."""
         self.lookup.error = error
         if self._may_be_gone:
             self.lookup.due_at = -math.inf
@@ -287,7 +282,7 @@ class WatchedPod:
         return self._is_missing or self._is_terminated
 
     def _record_missing_row(self, sequence: int, now: float) -> None:
-        """Count a response without a row, unless the last counted one is less than half an interval old."""
+        """Count a response without a row; not if the last one was counted less than half an interval ago."""
         if self.status is None:
             self.confirmed_at = now
         if not self._misses or now >= self._missed_at + self.interval / 2:
@@ -314,10 +309,9 @@ class WatchedPod:
         return status
 
     def _set_status(self, status: PodStatus | None, sequence: int) -> None:
-        """Set the state, and notify subscribers.
+        """Set the state, and notify the subscribers that subscribed before request ``sequence``.
 
-        Only those that subscribed before request ``sequence`` are notified; if the state is unchanged, only
-        those that asked for the next response.
+        If the state is unchanged, notify only those that want the next response.
         """
         has_changed = status != self.status
         if has_changed:
@@ -329,7 +323,6 @@ class WatchedPod:
 
 
 def _with_address(row: PodStatus, pod: Pod | None) -> PodStatus:
-    """Return a status row with the address from ``get`` if it lacks one."""
     if pod is None or row.has_address:
         return row
     return attrs.evolve(

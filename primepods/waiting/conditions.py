@@ -24,8 +24,8 @@ def ready(status: PodStatus | None) -> bool:
 def failed(status: PodStatus | None) -> bool:
     """Return whether a pod has failed: ERROR, or an installation that ended in ERROR.
 
-    In a wait, a failed installation counts once it has lasted for ``install_grace``. A pod that was stopped
-    or deleted, or is gone, has not failed.
+    A wait counts a failed installation only after ``install_grace``. A pod that was stopped or deleted, or is
+    gone, has not failed.
     """
     return status is not None and status.has_failed
 
@@ -49,8 +49,7 @@ def check_until(until: object) -> None:
     """Check that a condition is a plain function.
 
     Raises:
-        TypeError: It cannot be called, or is ``async def``; :func:`evaluate` rejects other awaitables, which
-            would always be true.
+        TypeError: It cannot be called, or is ``async def``. An awaitable would always be true.
     """
     check_callable("until", until)
     call_method = getattr(until, "__call__", None)  # noqa: B004 - the method behind a callable object
@@ -59,11 +58,7 @@ def check_until(until: object) -> None:
 
 
 def evaluate(until: Until, status: PodStatus | None) -> bool:
-    """Return the result of ``until`` for a pod.
-
-    Raises:
-        TypeError: The result is awaitable.
-    """
+    """Return the result of ``until`` for a pod; raise a TypeError if it is awaitable."""
     outcome: object = until(status)
     if inspect.isawaitable(outcome):
         if inspect.iscoroutine(outcome):

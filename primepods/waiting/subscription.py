@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from .._operations.hook import Hook
 
 APPEAR_GRACE: Final = 60.0
-"""Seconds for a pod that the API does not know (yet) to appear."""
+"""Seconds for a pod that the API does not know yet to appear. Chosen; other clouds were seen to need some."""
 
 
 class Subscription(Subscriber):
-    """A subscription to pod changes; in its ``async with`` block, await :meth:`changed`.
+    """A subscription to the changes of pods; in its ``async with`` block, await :meth:`changed`.
 
     Args:
         connection: The client's connection to the poller.
         pod_ids: The pods, at least one.
-        interval: Seconds between two polls of each pod.
+        interval: Seconds between two polls of a pod.
         appear_grace: Seconds before a pod that never appeared is reported as gone.
 
     Attributes:
@@ -82,7 +82,7 @@ class Subscription(Subscriber):
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-        # Do not await in a coroutine that is being closed: the garbage collector may close it in any loop.
+        # A coroutine that is being closed must not await.
         if kind is not GeneratorExit:
             await self.poller.wait_closed()
 
@@ -91,12 +91,12 @@ class Subscription(Subscriber):
         self.poller.remove_pod(self, self.pods.pop(pod_id))
 
     async def changed(self, *, ends_at: float = math.inf) -> list[WatchedPod]:
-        """Wait for changes until the clock reaches ``ends_at``; return each pod that may have changed, once.
+        """Wait for changes until the clock reaches ``ends_at``; return the pods that may have changed.
 
         A cancelled call loses no change.
 
         Raises:
-            PrimePodsError: Polling cannot continue: closed, not authenticated, refused.
+            PrimePodsError: The client is closed, or polling cannot continue.
         """
         clock = self._connection.clock
         await clock.wait(self._has_news, ends_at - clock.time())
@@ -113,7 +113,7 @@ class Subscription(Subscriber):
         before = self.reported.get(pod_id)
         if pod_id in self.reported and pod.status == before:
             return None
-        # Only a response after the grace period counts: there may have been an outage until then.
+        # Only a response after the grace period counts: until then there may have been an outage.
         if pod.never_found and pod.confirmed_at < self._appear_by:
             pod.notify_on_next_response(self)
             return None
@@ -129,12 +129,11 @@ class Subscription(Subscriber):
 class PollerConnection:
     """A client's connection to the shared poller.
 
-    A view is a client with other settings, made by ``with_options``. It has its own connection, which closes
-    with the client's.
+    A view, made by ``with_options``, is a client with other settings. It closes with the client.
 
     Args:
         settings: The settings of the client or the view.
-        session: The caller's own aiohttp session, a function that makes one, or ``None``.
+        session: The caller's aiohttp session, a function that makes one, or ``None``.
         parent: The connection of the client or view that this view was made from; ``None`` for a client.
 
     Attributes:
@@ -171,7 +170,7 @@ class PollerConnection:
         spare, loop = self._spare_transport, self._spare_loop
         if spare is None or loop is None:
             return Transport(self._settings, self._session)
-        # A transport moves to another loop only if its own is closed.
+        # A transport can move to another loop only if its loop is closed.
         is_usable_here = loop is asyncio.get_running_loop() or loop.is_closed()
         if not is_usable_here:
             return Transport(self._settings, self._session)
@@ -180,10 +179,10 @@ class PollerConnection:
         return spare
 
     def keep_transport(self, transport: Transport) -> bool:
-        """Keep the connections of an ending poller for the next poller; idle connections close by themselves.
+        """Keep the connections of an ending poller for the next one, unless there are some already.
 
         Returns:
-            ``False`` if they are not kept, because the client is closed or already has spare connections.
+            Whether they are kept.
         """
         if self.closed or self._spare_transport is not None:
             return False
@@ -195,7 +194,7 @@ class PollerConnection:
         """End all subscriptions, including those of abandoned iterators."""
         self.closed = True
         for subscription in list(self.subscriptions):
-            # After a fork, the child also holds the parent's subscriptions, whose loop does not run here.
+            # A forked child has copies of the parent's subscriptions, whose loop does not run here.
             if subscription.poller.loop is asyncio.get_running_loop():
                 subscription.end(_closed_error())
                 subscription.close()

@@ -27,25 +27,14 @@ It may be async, except in the blocking client, which calls it in the caller's t
 """
 
 _MAX_NAMED: Final = 5
-"""Max number of pending pods that an error names."""
+"""Max number of pending pods that an error names. Chosen, like the lengths below."""
 _MAX_STATE_LENGTH: Final = 50
 _MAX_REASON_LENGTH: Final = 500
 
 
 @attrs.define(kw_only=True, eq=False)
 class Wait:
-    """One call of ``pods.wait``.
-
-    Attributes:
-        connection: The client's connection to the shared poller.
-        pod_ids: Checked ids.
-        until: The condition.
-        timeout: Seconds.
-        interval: Seconds between two polls.
-        on_change: Callback for each change.
-        appear_grace: Seconds for a pod to appear.
-        install_grace: Seconds for a failed installation to recover.
-    """
+    """One call of ``pods.wait``, with its checked parameters; all times are in seconds."""
 
     connection: PollerConnection
     pod_ids: list[str]
@@ -58,7 +47,7 @@ class Wait:
     _grace_ends: dict[str, float] = attrs.field(factory=dict[str, float], init=False)
 
     async def run(self) -> PodStatuses:
-        """Wait until the condition has held for every pod."""
+        """Wait until the condition has been true once for every pod."""
         check_until(self.until)
         if not self.pod_ids:
             return PodStatuses({})
@@ -81,7 +70,7 @@ class Wait:
         while subscription.pods:
             for pod in await subscription.changed():
                 change = subscription.report(pod)
-                # Before the callback, during which the pod may appear.
+                # Read this before the callback, during which the pod may appear.
                 never_appeared = pod.never_found
                 if change is not None:
                     await self._call_back(change)
@@ -96,28 +85,28 @@ class Wait:
                 await outcome
 
     def _check_pod(self, pod: WatchedPod, subscription: Subscription, *, never_appeared: bool) -> None:
-        """Decide whether a pod is done, has failed, or is still pending."""
+        """Remove a pod that fulfils the condition; raise if it no longer can; otherwise it stays pending."""
         pod_id = pod.pod_id
         status = subscription.reported[pod_id]
-        in_grace = self._in_install_grace(pod, status)
-        # These conditions hold for a failed installation, but during the grace period it may recover.
+        in_grace = self._update_install_grace(pod, status)
+        # These conditions are true for a failed installation, which may recover in the grace period.
         must_wait = in_grace and (self.until is settled or self.until is failed)
         if not must_wait and evaluate(self.until, status):
             subscription.remove_pod(pod_id)
         elif self.until is gone:
             return  # A failed or stopped pod can still become gone.
         elif in_grace:
-            # Only a response after the grace period decides, even if it shows no change.
+            # A response after the grace period decides, even if it shows no change.
             pod.notify_on_next_response(subscription)
         elif never_appeared:
             raise missing_row_error("GET", f"{PODS}/status", pod_id)
         elif is_over(status):
             raise _pod_failed_error(subscription, pod_id)
 
-    def _in_install_grace(self, pod: WatchedPod, status: PodStatus | None) -> bool:
-        """Return whether the last response shows a failed installation that may still recover.
+    def _update_install_grace(self, pod: WatchedPod, status: PodStatus | None) -> bool:
+        """Record when the grace period of a failed installation ends; return whether it has not ended.
 
-        Its grace period begins with the first response that shows the failure.
+        It begins with the first response that shows the failure.
         """
         is_failed_installation = status is not None and status.has_failed and status.status != PodState.ERROR
         if not is_failed_installation:
@@ -128,7 +117,6 @@ class Wait:
 
 
 def _pod_failed_error(subscription: Subscription, pod_id: str) -> PodFailedError:
-    """Build the error for a pod that can no longer fulfil the condition."""
     outcome, reason, remedy = _explain_failure(subscription.reported[pod_id])
     others = len(subscription.pods) - 1
     rest = ""
@@ -170,7 +158,7 @@ def _explain_failure(status: PodStatus | None) -> tuple[str, str, str]:
 
 
 def wait_timeout_error(subscription: Subscription, timeout: float) -> WaitTimeoutError:
-    """Build the timeout error: the last failures, the pending pods, and their cost."""
+    """Return the timeout error: the last failures, the pending pods, and their cost."""
     pending = tuple(subscription.pods)
     reported = subscription.reported
     names = ", ".join(f"{pod_id} ({_describe(reported.get(pod_id))})" for pod_id in pending[:_MAX_NAMED])
@@ -204,7 +192,6 @@ def _recent_failures(subscription: Subscription) -> str:
 
 
 def _cost_and_remedy(seen: list[PodStatus], *, pending_count: int) -> str:
-    """Return the cost of the pods that were seen, and the remedy."""
     prices = [row.cost_per_hr for row in seen if row.cost_per_hr is not None]
     cost = f"They cost at least {money(sum(prices))} an hour. " if prices else ""
     subject = "They" if len(seen) == pending_count else "The pods that were seen"

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 class AsyncWatch:
     """The changes of pods as they happen: ``async for change in client.pods.watch(ids)``.
 
-    Yields a :class:`PodChange` for each pod's first state, then for each change; a slow consumer gets each
-    pod's newest state. Ends only when all pods are gone. An ``anext`` that is cancelled, for example by a
-    timeout, loses no change and can be repeated; one after an error raises the same error again. Each
-    iteration is a new watch. An early ``break`` leaks nothing; ``async with`` makes the cleanup immediate.
+    Yields a :class:`PodChange` for the first state of every pod, then for its changes. A slow consumer gets
+    only the newest states. The watch ends when all pods are gone. An ``anext`` that was cancelled, for
+    example by a timeout, has lost no change and can be repeated. After an error, ``anext`` raises that error
+    again. Every iteration is a new watch. An early ``break`` leaks nothing; ``async with`` makes the cleanup
+    immediate.
     """
 
     def __init__(
@@ -49,8 +50,8 @@ class AsyncWatch:
     async def aclose(self) -> None:
         """End all iterations of this watch.
 
-        Iterations whose pods are not all gone raise :class:`~primepods.ClientClosedError` from then on, also
-        in a task that is waiting for the next change.
+        An iteration whose pods are not all gone then raises :class:`~primepods.ClientClosedError`, even in a
+        task that is waiting for the next change.
         """
         for iteration in list(self._open_iterations):
             await iteration.aclose()
@@ -68,13 +69,13 @@ class AsyncWatch:
 
 
 class _Iteration:
-    """State of a :class:`WatchIterator`. It does not refer to the iterator, so that this can be freed.
+    """State of a :class:`WatchIterator`. It has no reference to the iterator, so that this can be freed.
 
     Args:
         connection: The client's connection to the poller.
-        make_subscription: Makes its subscription.
-        timeout: Seconds.
-        open_iterations: The set of open iterations, which contains this one until it is closed.
+        make_subscription: Makes the subscription.
+        timeout: Seconds; infinity for none.
+        open_iterations: The set of open iterations; this one is in it until it is closed.
     """
 
     def __init__(
@@ -104,13 +105,13 @@ class _Iteration:
             ClientClosedError: The client or the watch was closed.
             WaitTimeoutError: The timeout has passed.
             RuntimeError: Another task already waits for the next change.
-            PrimePodsError: Polling cannot continue; any later call raises the same error.
+            PrimePodsError: Polling cannot continue.
         """
         if self._is_waiting:
             msg = "Another task already waits for this watch's next change: iterate it in one task."
             raise RuntimeError(msg)
         if self._final_error is not None:
-            # The same exception each time, without the frames of earlier raises.
+            # Without the frames of earlier raises.
             raise self._final_error.with_traceback(None)
         self._is_waiting = True
         try:
@@ -162,7 +163,7 @@ class _Iteration:
             self._changed_pods = iter(await subscription.changed(ends_at=self._ends_at))
 
     def _report_next(self, subscription: Subscription) -> PodChange | None:
-        """Return the change of the next changed pod; further calls continue with the other pods."""
+        """Return the next change of the pods that have changed; ``None`` after the last one."""
         for pod in self._changed_pods:
             change = subscription.report(pod)
             if change is not None:
@@ -183,11 +184,11 @@ class _Iteration:
 
 
 class WatchIterator(AsyncIterator[PodChange]):
-    """One iteration of an :class:`AsyncWatch`; a class, since a cancelled generator cannot continue."""
+    """One iteration of an :class:`AsyncWatch`; a class, because a cancelled generator cannot continue."""
 
     def __init__(self, iteration: _Iteration) -> None:
         self._iteration = iteration
-        # Not needed at exit, which ends the polling anyway.
+        # Not at exit, which ends the polling anyway.
         weakref.finalize(self, iteration.abandon).atexit = False
 
     async def __anext__(self) -> PodChange:

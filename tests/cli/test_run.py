@@ -194,10 +194,10 @@ def test_a_pod_that_is_kept_goes_on(market: Emulator, run: Run) -> None:
     assert "was deleted" not in result.stderr
 
 
-@pytest.mark.slow
-def test_a_budget_ends_the_command(market: Emulator, run: Run) -> None:
-    """The pod is gone, and the exit code says that it was not the command's own end."""
-    result = run("run", *OPTIONS, "--max-hours", "2s", "--", "sleep 60")
+@pytest.mark.parametrize("limit", [pytest.param("2s", marks=pytest.mark.slow), "0.001s"])
+def test_a_budget_ends_the_command(market: Emulator, run: Run, limit: str) -> None:
+    """No pod is left, and the exit code says that it was not the command's own end; also before the order."""
+    result = run("run", *OPTIONS, "--max-hours", limit, "--", "sleep 60")
     assert result.exit_code == 5
     assert "--max-hours" in result.stderr or "max_hours" in result.stderr
     assert not market.pods

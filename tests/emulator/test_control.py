@@ -312,7 +312,7 @@ def test_what_is_no_snapshot_is_refused(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [{"pods": None}, {"pods": [{}]}, {"history": [{"created": "x"}]}, {"born": None}, {"ssh_keys": 3}],
+    [{"pods": None}, {"pods": [{}]}, {"history": [{"created": "x"}]}, {"created_count": None}, {"stock": 3}],
 )
 def test_a_damaged_snapshot_changes_nothing(serve: Serve, damage: dict[str, Any]) -> None:
     """It is refused as a whole."""
@@ -327,9 +327,9 @@ def test_a_damaged_snapshot_changes_nothing(serve: Serve, damage: dict[str, Any]
 def test_a_file_with_damaged_settings_is_refused(serve: Serve, tmp_path: Path, change: Any) -> None:
     """Loading a snapshot without settings, or with unknown or invalid ones, raises a ValueError."""
     saved = serve().emulator.snapshot()
-    settings = cast("dict[str, object]", saved.pop("nature"))
+    settings = cast("dict[str, object]", saved.pop("config"))
     if change is not None:
-        saved["nature"] = settings | change
+        saved["config"] = settings | change
     (tmp_path / "file.json").write_text(json.dumps(saved), encoding="utf-8")
     with pytest.raises(ValueError, match="damaged"):
         Emulator.load(tmp_path / "file.json")

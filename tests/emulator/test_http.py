@@ -1,7 +1,7 @@
 """What is answered to requests that are right, nearly right, and wrong."""
 
 import time
-from datetime import UTC, datetime
+from datetime import datetime, timedelta, timezone
 from urllib.parse import urlsplit
 
 import pytest
@@ -94,13 +94,15 @@ def test_every_name_of_the_loopback_is_served(call: Caller, host: str) -> None:
 
 
 def test_responses_are_dated_by_the_emulator_s_clock(serve: Serve) -> None:
-    """Errors and answers that a fault cuts, too: what a client compares with the server's times."""
-    call = serve(pods=1, clock=ManualClock(epoch=datetime(2030, 1, 1, 12, tzinfo=UTC)))
+    """Errors and answers that a fault cuts, too; in UTC, also if the clock's epoch is not."""
+    kathmandu = timezone(timedelta(hours=5, minutes=45))
+    call = serve(pods=1, clock=ManualClock(epoch=datetime(2030, 1, 1, 17, 45, tzinfo=kathmandu)))
     call.emulator.advance(90.7)
     call.emulator.faults.add(Status(503), times=1)
     call.emulator.faults.add(WrongLength(0), times=1)
     for _ in range(3):
         assert call("GET", PODS).headers["Date"] == "Tue, 01 Jan 2030 12:01:30 GMT"
+    assert call.get(PODS)["data"][0]["createdAt"] == "2030-01-01T12:00:00Z"
 
 
 @pytest.mark.parametrize("key", ["offset", "limit"])

@@ -238,13 +238,15 @@ def test_nothing_leaks_from_test_to_test(tmp_path: Path) -> None:
 
 
 def test_between_tests_nobody_is_served() -> None:
-    """The socket answers, and says so."""
+    """The socket answers, and says so; an emulator that is stopped does not stop the shared host."""
     host = Host()
     host.mount(None)
     host.start()
     try:
-        with Emulator().serve_on(host) as emu, pytest.raises(RuntimeError, match="already"):
-            emu.start()
+        with Emulator().serve_on(host) as emu:
+            with pytest.raises(RuntimeError, match="already"):
+                emu.start()
+            emu.stop()
         answer = PlainCaller(f"http://127.0.0.1:{host.port}", "")("GET", PODS)
         assert (answer.status, answer.json) == (503, {"detail": "No emulator is served here at the moment"})
     finally:

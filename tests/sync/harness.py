@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from queue import Empty
 from typing import Any, Final
 
 import attrs
@@ -141,7 +142,8 @@ def interrupted(when: Callable[[], object], call: Callable[[], object]) -> None:
     try:
         call()
     except KeyboardInterrupt as error:
-        others = {error.__context__, error.__cause__}
+        # It may arrive when a look at the queue of callbacks has ended.
+        others = {error.__cause__, None if isinstance(error.__context__, Empty) else error.__context__}
     finally:
         over.set()
         thread.join()

@@ -1,1 +1,1 @@
-"""API endpoints and their JSON shapes: from request to response, without sockets."""
+"""API endpoints and their JSON shapes, without sockets."""

@@ -1,4 +1,4 @@
-"""Authentication and routing for all endpoints."""
+"""Routing and authentication of requests to all endpoints."""
 
 from __future__ import annotations
 
@@ -37,8 +37,6 @@ class Target:
 
 
 class Api:
-    """Request dispatcher: routing, authentication, handling."""
-
     def __init__(self, account: Account, *, api_key: str) -> None:
         self._account = account
         self._api_key = api_key

@@ -21,7 +21,6 @@ class AvailabilityApi:
         self._account = account
 
     def routes(self) -> list[Route]:
-        """Return the routes."""
         return [
             Route("gpus", "GET", "/availability/gpus", self._gpus),
             Route("gpu_summary", "GET", "/availability/gpu-summary", self._summary),

@@ -41,7 +41,6 @@ class DisksApi:
         self._account = account
 
     def routes(self) -> list[Route]:
-        """Return the routes."""
         return [
             Route("disk_list", "GET", "/disks/", self._list),
             Route("disk_create", "POST", "/disks/", self._create),
@@ -88,7 +87,7 @@ class DisksApi:
     def _delete(self, request: Request, disk_id: str) -> Response:
         disk, _ = self._find(request, disk_id)
         if users := self._account.users_of(disk.id):
-            # What the API does is not documented.
+            # Imagined: the API's response is not documented.
             raise refuse(409, f"Disk is attached to {', '.join(users)}")
         if request.deletion_lost_after is not None:
             return ok({"status": DELETING})

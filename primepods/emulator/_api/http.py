@@ -16,8 +16,6 @@ _INTEGER = re.compile(r"-?[0-9]{1,40}")
 
 @attrs.frozen(kw_only=True)
 class Request:
-    """A parsed request."""
-
     method: str
     path: str
     query: list[tuple[str, str]]
@@ -35,7 +33,7 @@ class Request:
 
 @attrs.frozen
 class Response:
-    """A response; its body is JSON unless a fault has changed it."""
+    """A response; the body is JSON unless a fault has changed it."""
 
     status: int
     body: bytes
@@ -43,7 +41,7 @@ class Response:
 
 
 class ResponseError(Exception):
-    """A refused request; carries the error response."""
+    """Raised to respond to a request at once, with an error or a redirect."""
 
     def __init__(self, response: Response) -> None:
         super().__init__(response.status)
@@ -51,7 +49,7 @@ class ResponseError(Exception):
 
 
 def encode(value: object) -> bytes:
-    """Encode as compact JSON; refuse NaN, which is not JSON."""
+    """Encode as compact JSON; refuse NaN and infinity, which are not JSON."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
@@ -86,7 +84,7 @@ def parse_query(raw: str) -> list[tuple[str, str]]:
 
 
 def query_values(request: Request, name: str) -> list[str]:
-    """Return all values of a repeated query key; refuse values with a NUL byte."""
+    """Return all values of a query key; refuse values with a NUL byte."""
     values = [value for key, value in request.query if key == name]
     if any("\0" in value for value in values):
         raise invalid((name, "Input should not contain NUL bytes"))
@@ -110,7 +108,7 @@ def query_integer(
 def query_integer(
     request: Request, name: str, *, default: int | None, low: int = -MAX_INT64 - 1, high: int = MAX_INT64
 ) -> int | None:
-    """Return the integer value of a query key; refuse other values and values out of bounds."""
+    """Return the integer value of a query key, or ``default``; refuse any other value."""
     text = query_value(request, name)
     if text is None:
         return default
@@ -133,7 +131,7 @@ def query_choice(request: Request, name: str, allowed: tuple[str, ...]) -> str |
 
 
 def query_page(request: Request, max_limit: int) -> tuple[int, int]:
-    """Return offset and limit of a list, clamped: the schema accepts any integer."""
+    """Return offset and limit of a list, clamped, since the schema accepts any integer."""
     offset = max(0, query_integer(request, "offset", default=0))
     limit = max(0, query_integer(request, "limit", default=100))
     return offset, min(limit, max_limit)

@@ -17,7 +17,7 @@ Prices = dict[str, float | None]
 
 
 def offers_response(rows: list[dict[str, object]], *, total: int) -> Response:
-    """Return a page of offers; ``total`` must be exact: clients read until they have that many rows."""
+    """Return a page of offers; ``total`` must be exact, since clients read until they have that many rows."""
     return ok({"items": rows, "totalCount": total})
 
 
@@ -59,7 +59,7 @@ def offer_row(offer: Offer, remaining: int | None) -> dict[str, object]:
 
 
 def disk_row(offer: DiskOffer) -> dict[str, object]:
-    """Return the JSON row of a disk."""
+    """Return the JSON row of a disk offer."""
     return {
         "cloudId": offer.cloud_id,
         "provider": offer.provider.name,
@@ -93,7 +93,6 @@ def _price_kind(offer: Offer) -> str:
 
 
 def _stock_status(remaining: int | None) -> str:
-    """Return the schema's stock status for a remaining stock."""
     if remaining is None:
         return "Available"
     if remaining <= 0:
@@ -104,7 +103,7 @@ def _stock_status(remaining: int | None) -> str:
 
 
 def _amount(value: Amount | None) -> dict[str, object]:
-    """Return an amount with all keys, which clients require; all are null without a value."""
+    """Return the JSON of an amount. Without a value, the keys are null, since clients require all keys."""
     row: dict[str, object] = {
         "minCount": None,
         "defaultCount": None,

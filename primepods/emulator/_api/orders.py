@@ -1,4 +1,4 @@
-"""Orders: create requests, validated against the schema and the offer."""
+"""Orders, which are validated against the schema and the offer."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ _BODY = object_of(
 
 
 class Order:
-    """A create request. The constructor raises a 422 for an invalid body."""
+    """A request to create a pod. The constructor raises a 422 for an invalid body."""
 
     def __init__(self, request: Request) -> None:
         body = json_body(request, _BODY)
@@ -80,7 +80,7 @@ class Order:
         self._image: str = self.pod.get("image") or IMAGES[0]
 
     def find_offer(self, market: Market) -> Offer:
-        """Return the offer that the order names; raises a 400 if there is none or it does not match."""
+        """Return the ordered offer, or raise a 400 if it does not exist or does not match the order."""
         try:
             offer = market.offer(self.pod["cloudId"])
         except KeyError:
@@ -91,10 +91,7 @@ class Order:
         return offer
 
     def find_disks(self, disks_at: tuple[float, list[DiskRecord]], offer: Offer) -> list[DiskRecord]:
-        """Return the disks to attach.
-
-        Raises a 400 if one does not exist, is not ready, or is in another data center than the offer.
-        """
+        """Return the disks to attach, or raise a 400 if one cannot be attached."""
         now, disks = disks_at
         by_id = {disk.id: disk for disk in disks}
         for disk_id in self._disk_ids:
@@ -165,7 +162,7 @@ class Order:
         )
 
     def apply_to(self, record: PodRecord, offer: Offer, disks: list[DiskRecord]) -> None:
-        """Set the offer, disks, sharing, prepaid hours and sizes, which pods without an order do not have."""
+        """Set the values of the order that ``PodOverrides`` lacks."""
         record.offer = offer.cloud_id
         record.disk_ids = self._disk_ids
         record.disk_sizes = {disk.id: disk.size for disk in disks}

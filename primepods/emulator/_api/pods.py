@@ -20,7 +20,6 @@ class PodsApi:
         self._max_page_size = account.config.max_page_size
 
     def routes(self) -> list[Route]:
-        """Return the routes; literal paths before paths with parameters."""
         return [
             Route("list", "GET", "/pods/", self._list),
             Route("create", "POST", "/pods/", self._create),
@@ -92,7 +91,7 @@ class PodsApi:
         return view.pods[pod_id], view.now
 
     def _log_lines(self, record: PodRecord, now: float) -> list[str]:
-        """Return the pod's boot log, oldest line first."""
+        """Return the boot log until ``now``, oldest line first."""
         lines: list[str] = []
         for step in record.timeline:
             if record.created + step.at > now:

@@ -1,7 +1,4 @@
-"""Routing of paths to operations; redirects for a wrong final slash; errors for wrong methods and paths.
-
-Each endpoint module defines its own routes.
-"""
+"""Routing of requests to operations, with the API's redirects and errors."""
 
 from __future__ import annotations
 
@@ -14,23 +11,22 @@ import attrs
 from .http import Request, Response, ResponseError, detail, refuse
 
 Handler = Callable[..., Any]
-"""Takes the request, and the path's parameters as keyword arguments; returns the response."""
+"""Function of the request and, as keyword arguments, the path's parameters."""
 
 
 @attrs.frozen
 class Route:
-    """One operation; ``name`` is its name in fault plans.
-
-    A segment of ``path`` in braces matches any one segment that is not empty.
-    """
+    """An operation of the API."""
 
     name: str
+    """Name of the operation in fault plans."""
     method: str
     path: str
+    """A segment in braces matches any segment that is not empty."""
     handler: Handler
 
     def match(self, parts: list[str]) -> dict[str, str] | None:
-        """Return the path's parameters if it matches this route, else ``None``."""
+        """Return the parameters of a path that matches this route, else ``None``."""
         pattern = self.path.split("/")
         if len(parts) != len(pattern):
             return None
@@ -50,7 +46,7 @@ class Router:
         self._routes = routes
 
     def resolve(self, request: Request) -> tuple[Route, dict[str, str]]:
-        """Return the route of a request and the path's parameters; raises a 307, a 404 or a 405."""
+        """Return the route of a request and the path's parameters, or raise a 307, a 404 or a 405."""
         matches = self._matches(request.path)
         for route, params in matches:
             if route.method == request.method:
@@ -70,10 +66,7 @@ class Router:
 
 
 def _redirect(request: Request, path: str) -> Response:
-    """Return a 307 to another spelling of the path.
-
-    The host stays as in the request: on a redirect from 127.0.0.1 to localhost, clients would drop the key.
-    """
+    """Return a 307 to ``path`` on the host of the request, since clients drop the key if the host changes."""
     target = f"{path}?{request.raw_query}" if request.raw_query else path
     location = f"http://{request.host}{target}" if request.host else target
     return detail(307, "Temporary Redirect", {"Location": location})

@@ -1,7 +1,4 @@
-"""JSON shapes of pods and their history.
-
-Written from the API's documents, not from a client.
-"""
+"""JSON shapes of pods, their history, and pages of lists."""
 
 from __future__ import annotations
 
@@ -29,21 +26,13 @@ def page(rows: Iterable[bytes], *, total: int, offset: int, limit: int) -> bytes
 
 
 def page_of(request: Request, items: Sequence[T], row: Callable[[T], object], max_size: int) -> Response:
-    """Return the page of a list that a request asks for.
-
-    Args:
-        request: The request.
-        items: All items.
-        row: Returns the row of an item.
-        max_size: Maximum rows of a page.
-    """
+    """Return the requested page of ``items``, with at most ``max_size`` rows."""
     offset, limit = query_page(request, max_size)
     rows = [encode(row(item)) for item in items[offset : offset + limit]]
     return Response(200, page(rows, total=len(items), offset=offset, limit=limit))
 
 
 def status_response(rows: Iterable[bytes]) -> bytes:
-    """Return the response to a status request from encoded rows."""
     return b'{"data":[' + b",".join(rows) + b'],"status":null}'
 
 
@@ -66,7 +55,6 @@ def status_row(record: PodRecord, now: float) -> bytes:
 
 
 def history_row(row: HistoryRow, epoch: datetime) -> bytes:
-    """Return the JSON row of a history record."""
     return encode(
         {
             "id": row.id,
@@ -131,8 +119,8 @@ def _pod(record: PodRecord, stage: Stage, epoch: datetime) -> dict[str, object]:
 
 
 def _status(record: PodRecord, stage: Stage) -> dict[str, object]:
-    # The schema lacks three of these fields: the API's documentation shows costPerHr and primePortMapping,
-    # and the official client reads priceHr.
+    # The schema lacks three of these fields. The API's documentation shows costPerHr and primePortMapping,
+    # and `prime` reads priceHr.
     return {
         "podId": record.id,
         "providerType": record.provider,
@@ -149,7 +137,7 @@ def _status(record: PodRecord, stage: Stage) -> dict[str, object]:
 
 
 def _addresses(record: PodRecord, stage: Stage) -> list[str | None]:
-    """Return each node's address; ``None`` for a node that is not up yet."""
+    """Return the addresses of all nodes; ``None`` for a node that is not up yet."""
     addresses = record.addresses()
     if not record.staggered or stage.installation == FINISHED:
         return list(addresses)
@@ -214,7 +202,7 @@ def _shared_disk(record: PodRecord, disk_id: str) -> dict[str, object]:
         "id": disk_id,
         "status": "ATTACHED",
         "isDetachable": True,
-        # A folder on this machine, so that commands on emulated pods find what others have written.
+        # A folder on this machine, so that commands on emulated pods can share files.
         "mountPath": str(disks_folder() / disk_id),
         "resourcePath": None,
         "size": record.disk_sizes.get(disk_id, 1000),

@@ -21,7 +21,6 @@ class SSHKeysApi:
         self._account = account
 
     def routes(self) -> list[Route]:
-        """Return the routes."""
         return [
             Route("ssh_keys", "GET", "/ssh_keys/", self._list),
             Route("ssh_key_upload", "POST", "/ssh_keys/", self._upload),

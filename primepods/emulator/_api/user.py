@@ -1,4 +1,4 @@
-"""Endpoints for the user, the teams, and the wallet."""
+"""Endpoints for the user, teams and the wallet."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _RESOURCES = {
     "Sandbox": "sandboxes",
     "Image": "images",
 }
-"""Types of the wallet's rows, by those of the history's; others are the same in lower case."""
+"""Types of rows in the wallet, by their types in the history. Others are lowercased."""
 _SINCE = -86400.0
-"""The time at which user and team were made."""
+"""Creation of user and team, in seconds on the emulator's clock."""
 
 Row = dict[str, object]
 
@@ -31,7 +31,6 @@ class UserApi:
         self._since = timestamp(account.clock.epoch, _SINCE)
 
     def routes(self) -> list[Route]:
-        """Return the routes."""
         return [
             Route("whoami", "GET", "/user/whoami", self._whoami),
             Route("teams", "GET", "/user/teams", self._teams),

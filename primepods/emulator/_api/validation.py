@@ -1,4 +1,4 @@
-"""Validation of JSON bodies: checks that yield each problem and its place."""
+"""Validation of JSON bodies by checks, which yield the problems of a value."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import Any, NoReturn, cast
 from .http import MAX_INT64, Request, invalid
 
 Problem = tuple[str, str]
+"""The place in the body, and a description."""
 Check = Callable[[object, str], Iterator[Problem]]
+"""Function of a value and its place, which yields the problems."""
 
 
 def json_body(request: Request, check: Check) -> dict[str, Any]:
-    """Parse and validate the body; raises a 422 that lists all problems."""
+    """Parse and validate the body, or raise a 422 that lists all problems."""
     try:
         body = json.loads(request.body.decode(), parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
@@ -111,20 +113,13 @@ def object_of(
         prefix = f"{place}." if place else ""
         for name in required.keys() - fields.keys():
             yield prefix + name, "Field required"
-        yield from _check_fields(fields, prefix, known, closed=closed)
+        for name, item in fields.items():
+            if name in known:
+                yield from known[name](item, prefix + name)
+            elif closed:
+                yield prefix + name, "Extra inputs are not permitted"
 
     return check
-
-
-def _check_fields(
-    fields: Mapping[str, object], prefix: str, known: Mapping[str, Check], *, closed: bool
-) -> Iterator[Problem]:
-    """Check each field of an object; an unknown one is a problem with ``closed``."""
-    for name, item in fields.items():
-        if name in known:
-            yield from known[name](item, prefix + name)
-        elif closed:
-            yield prefix + name, "Extra inputs are not permitted"
 
 
 def _no_constant(name: str) -> NoReturn:

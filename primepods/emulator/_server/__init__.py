@@ -1,1 +1,1 @@
-"""Sockets and HTTP: the aiohttp server, and faults on the wire."""
+"""The HTTP server of an emulator."""

@@ -1,6 +1,6 @@
-"""The aiohttp application: converts aiohttp's requests and responses from and to the API's.
+"""Request handler between aiohttp and the API.
 
-It logs requests and applies the fault plan to them, except for those to control routes.
+It logs requests, and applies the fault plan to them, except for requests to control routes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _METHODS_WITH_BODY = {"POST", "PUT", "PATCH"}
 _FORBIDDEN = detail(
     403, "This emulator accepts only 127.0.0.1, localhost and [::1]: the Host header names another server"
 )
-# A linger time of 0 makes close() send a reset. On Windows the structure has shorts.
+# With a linger time of 0, closing the socket sends a reset. On Windows, the structure has shorts.
 _RESET_ON_CLOSE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
@@ -54,7 +54,6 @@ class App:
     """A second, and the ``Date`` header for it."""
 
     async def handle(self, http_request: web.BaseRequest) -> web.StreamResponse:
-        """Handle one request."""
         request = _parse_request(http_request)
         if not is_loopback_header(request.host):
             entry = self._log(request, [])
@@ -119,7 +118,7 @@ class App:
             second_request = fault.second(request)
             if second_request is not None:
                 response = self.api.resolve(second_request).respond(second_request)
-        # Not only in `_response`, because some faults write the response's head themselves.
+        # `_response` adds the date, too, but some faults write the head of the response themselves.
         return attrs.evolve(response, headers={**self._date_header(), **response.headers})
 
     async def _respond(self, http_request: web.BaseRequest, outcome: Response | Raw) -> web.Response:
@@ -149,7 +148,7 @@ class App:
         return web.Response(status=response.status, body=response.body, headers=headers)
 
     def _date_header(self) -> dict[str, str]:
-        """Return the ``Date`` header, in the emulator's time."""
+        """Return the ``Date`` header, by the emulator's clock."""
         now = int(self.clock.now())
         if self._cached_date is None or self._cached_date[0] != now:
             date = format_datetime(self.clock.epoch.astimezone(UTC) + timedelta(seconds=now), usegmt=True)
@@ -190,7 +189,7 @@ def _parse_request(http_request: web.BaseRequest) -> Request:
 
 
 async def _read_body(http_request: web.BaseRequest, request: Request) -> Request | Response | Raw:
-    """Return the request with its body if its method has one; an error response if the body is unreadable."""
+    """Return the request with its body, or the response if the body cannot be read."""
     if request.method not in _METHODS_WITH_BODY:
         return request
     if (

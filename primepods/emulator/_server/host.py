@@ -36,7 +36,7 @@ class Host:
             raise
 
     def stop(self) -> None:
-        """Stop the thread and abandon requests in flight, if it runs. It cannot be started again."""
+        """Stop the thread, if it runs, and abandon requests in flight. A host cannot be started again."""
         if self._thread is None:
             return
         # If `start` was interrupted, the thread may have no loop to stop yet.
@@ -47,7 +47,7 @@ class Host:
         self._thread = self._loop = None
 
     def mount(self, app: App | None) -> None:
-        """Close all connections of the current app; then serve another app, or none, if the thread runs."""
+        """Close all connections, then serve another app, or none. Does nothing if the thread does not run."""
         if self._loop is not None:
             asyncio.run_coroutine_threadsafe(self._listener.mount(app), self._loop).result()
 

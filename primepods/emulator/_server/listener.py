@@ -1,4 +1,4 @@
-"""A loopback socket and its connections; closing it leaks nothing."""
+"""A server socket and its connections, which are all closed with it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_ACCEPT_ITERATIONS = 5
 
 
 class Listener:
-    """Server for an app on a loopback port, in the running loop; without an app it responds with 503."""
+    """Server for an app, in the running loop. Without an app, it responds with 503."""
 
     def __init__(self, app: App | None = None) -> None:
         self._app = app
@@ -33,11 +33,7 @@ class Listener:
         self._has_no_connections = asyncio.Event()
 
     async def start(self, host: str, port: int) -> int:
-        """Bind to ``host`` and ``port`` (0 for any free port), and return the port.
-
-        Raises:
-            OSError: The port is taken.
-        """
+        """Bind to ``host`` and ``port`` (0 for any free port), and return the port."""
         loop = asyncio.get_running_loop()
         self._has_no_connections = asyncio.Event()
         web_server = web.Server(self._serve)
@@ -49,14 +45,14 @@ class Listener:
         return int(address[1])
 
     async def stop(self) -> None:
-        """Stop listening, abandon requests in flight, close all connections."""
+        """Stop listening, abandon requests in flight, and close all connections."""
         if self._server is None or self._web_server is None:
             return
-        # asyncio leaks a connection that is accepted before the server is closed in the same loop iteration.
-        # A task resumes from a sleep before connections are accepted: `close` then comes first.
+        # asyncio leaks a connection if it accepts it and then closes the server in one loop iteration.
+        # After a sleep, a task runs before connections are accepted, so `close` comes first.
         await asyncio.sleep(0.001)
         self._server.close()
-        # Connections of earlier iterations get their `connection_made` in the next ones: close them, too.
+        # Connections of earlier iterations get their `connection_made` in the next ones. Wait for it.
         for _ in range(MAX_ACCEPT_ITERATIONS):
             await asyncio.sleep(0)
         self._web_server.pre_shutdown()
@@ -66,18 +62,16 @@ class Listener:
         self._server = self._web_server = None
 
     async def mount(self, app: App | None) -> None:
-        """Close all connections of the current app; then serve another app, or none."""
+        """Close all connections, then serve another app, or none."""
         self._app = None
         await self._close_connections()
         self._app = app
 
     def add(self, connection: RequestHandler, transport: asyncio.BaseTransport) -> None:
-        """Register a new connection."""
         self._transports[connection] = transport
         self._has_no_connections.clear()
 
     def remove(self, connection: RequestHandler) -> None:
-        """Unregister a closed connection."""
         self._transports.pop(connection, None)
         if not self._transports:
             self._has_no_connections.set()
@@ -114,7 +108,7 @@ def _unavailable() -> web.Response:
 
 
 class _Connection(RequestHandler):
-    """A connection that its listener can close, with JSON responses even to invalid HTTP."""
+    """A connection that registers at its listener, and responds with JSON even to invalid HTTP."""
 
     __slots__ = ("_listener",)
 

@@ -9,7 +9,7 @@ _PORT = re.compile(r":[0-9]{0,5}\Z")
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host, without a port, is this machine's loopback."""
+    """Return whether a host name or address, without a port, is the loopback."""
     if host.lower() == "localhost":
         return True
     if "%" in host:
@@ -21,7 +21,6 @@ def is_loopback(host: str) -> bool:
 
 
 def check_loopback(host: str) -> None:
-    """Raise ``ValueError`` for a host that is not loopback."""
     if not is_loopback(host):
         expected = "use 127.0.0.1, ::1 or localhost"
         raise ValueError(f"the emulator serves this machine only: {expected}, not {host!r}")
@@ -30,7 +29,7 @@ def check_loopback(host: str) -> None:
 def is_loopback_header(host: str) -> bool:
     """Return whether a ``Host`` header names the loopback; a missing header counts as loopback.
 
-    Protects against DNS rebinding: a web page can resolve its own name to 127.0.0.1 and so reach a local
+    This protects against DNS rebinding: a web page can let its name resolve to 127.0.0.1 to reach a local
     server, but the browser still sends that name.
     """
     if not host:

@@ -1,9 +1,8 @@
-"""The emulated account: its pods, history, funds, offers and keys, and the operations on them.
+"""The emulated account: its pods, disks, history, funds, offers and keys, and the operations on them.
 
-Nothing runs in the background. Each request and each method for tests that depends on pods or funds first
-catches up: it applies all changes that were due since the last call, each at its due time. The server's
-thread and the test's thread share this class: the API holds ``lock`` while it handles a request, the methods
-for tests and control routes acquire it themselves.
+Nothing runs in the background. ``Account.catch_up`` applies the changes that are due, and is called before
+pods, disks or funds are read or changed. The server's thread and the test's thread share an account: ``Api``
+holds ``lock`` while it handles a request, and the methods for tests and control routes acquire it.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from .randomness import random_for
 from .ssh_keys import KeyRing
 
 _UNLIMITED = 1_000_000.0
-"""The balance, before anything is spent, if the funds are unlimited."""
+"""Initial balance in the wallet if the funds are unlimited."""
 
 Scope = Mapping[str, Mapping[str, bool] | None]
 """Permissions of a key, by kind of resource."""
@@ -35,11 +34,10 @@ Scope = Mapping[str, Mapping[str, bool] | None]
 
 @attrs.frozen
 class AccountView:
-    """Pods and history as the API shows them: the current state, or an older one for a stale replica."""
+    """Pods and history as the API shows them, now or (on a stale replica) at an earlier time."""
 
     now: float
     pods: Mapping[str, PodRecord]
-    """Oldest first, as in the API's list."""
     history: History
 
 
@@ -52,11 +50,11 @@ class Account:
         self.lock: threading.RLock = threading.RLock()
         self.market: Market = Market(config.seed, config.stock)
         self.scopes: dict[str, Scope] = {}
-        """Permissions of all keys but the first, which has all."""
+        """Permissions of the keys from ``Emulator.add_api_key``."""
         self.clear()
 
     def clear(self) -> None:
-        """Empty the account; keep clock and configuration."""
+        """Empty the account; keep its clock, configuration and API keys."""
         self.pods: dict[str, PodRecord] = {}
         """Pods that list, get and status return."""
         self.hidden: list[PodRecord] = []
@@ -81,13 +79,12 @@ class Account:
         """Heap of termination times and pod ids."""
 
     def copy_state(self, other: Account) -> None:
-        """Replace all state by that of another account with the same configuration and clock."""
+        """Replace all state except API keys with that of ``other``, which has the same configuration."""
         vars(self).update(vars(other) | {"lock": self.lock, "scopes": self.scopes})
 
-    # For tests and control routes.
+    # For tests and control routes; see `Emulator`.
 
     def reset(self, *, pods: int, history: int, funds: float | None) -> None:
-        """Start again with this many pods, created now, and this many history rows."""
         with self.lock:
             self.clear()
             self.funds = funds
@@ -102,7 +99,6 @@ class Account:
             self._add_fleet(pods)
 
     def add_pod(self, name: str | None, overrides: PodOverrides) -> str:
-        """Add one pod and return its id; raises ``ValueError`` or ``TypeError`` for invalid overrides."""
         unknown = ", ".join(sorted(overrides.keys() - PodOverrides.__annotations__.keys()))
         if unknown:
             known = ", ".join(PodOverrides.__annotations__)
@@ -114,40 +110,34 @@ class Account:
             return record.id
 
     def remove_pod(self, pod_id: str) -> None:
-        """Terminate a pod at once, as a provider may; raises ``KeyError`` for an unknown id."""
         with self.lock:
             now = self.catch_up()
             self._schedule_termination(self.pods[pod_id], now)
             self.catch_up()
 
     def set_stock(self, cloud_id: str, left: int) -> None:
-        """Set the remaining stock of an offer; raises ``KeyError`` for an unknown offer."""
         with self.lock:
             self.market.check_known(cloud_id)
             self.catch_up()
             self.market.capacities[cloud_id] = left + self._count_ordered(cloud_id)
 
     def set_price(self, cloud_id: str, price_hr: float) -> None:
-        """Set the price of an offer from now on; raises ``KeyError`` for an unknown offer."""
         check_amount("price_hr", price_hr)
         with self.lock:
             self.market.check_known(cloud_id)
             self.market.prices[cloud_id] = price_hr
 
     def add_funds(self, dollars: float) -> None:
-        """Add funds. If they were unlimited, this amount is then all that is left to spend."""
         with self.lock:
             self.catch_up()
             previous_funds = self.funds if self.funds is not None else self.spent()
             self.funds = previous_funds + dollars
 
     def spent(self) -> float:
-        """Return the cost of all pods and disks so far, existing and terminated, in US dollars."""
         with self.lock:
             return self._spent(self.catch_up())
 
     def advance(self, seconds: float) -> None:
-        """Move a manual clock; raises ``RuntimeError`` if the clock moves by itself."""
         if not isinstance(self.clock, ManualClock):
             message = "this emulator's clock moves by itself: make it with Emulator(clock=ManualClock())"
             raise RuntimeError(message)  # noqa: TRY004 - the argument is fine, the emulator is not
@@ -156,7 +146,7 @@ class Account:
     # For the API, which holds the lock.
 
     def view(self, lag: float = 0.0) -> AccountView:
-        """Return the account as it was ``lag`` seconds ago."""
+        """Return pods and history as they were ``lag`` seconds ago."""
         now = self.catch_up()
         if lag <= 0:
             return AccountView(now, self.pods, self.history)
@@ -176,15 +166,14 @@ class Account:
         return None if capacity is None else capacity - self._count_ordered(cloud_id)
 
     def is_out_of_funds(self) -> bool:
-        """Return whether the amount spent exceeds the funds."""
         return self.funds is not None and self.spent() > self.funds
 
     def balance(self) -> float:
-        """Return what is left of the funds; of a million dollars if they are unlimited."""
+        """Return the balance of the wallet, which decreases even if the funds are unlimited."""
         return round((_UNLIMITED if self.funds is None else self.funds) - self.spent(), 6)
 
     def bills(self) -> list[HistoryRow]:
-        """Return what each resource has cost so far, the last charged first; those that exist end now."""
+        """Return a row for each resource with a cost, latest end first; existing resources end now."""
         now = self.catch_up()
         rows = [
             attrs.evolve(row, terminated=now) if row.terminated is None else row for row in self.history.rows
@@ -194,12 +183,12 @@ class Account:
         return sorted((row for row in rows if row.billed), key=lambda row: (-(row.terminated or 0), row.id))
 
     def disks_at(self, lag: float = 0.0) -> tuple[float, list[DiskRecord]]:
-        """Return the time ``lag`` seconds ago, and the disks that there were."""
+        """Return the time ``lag`` seconds ago, and the disks that existed then."""
         then = self.catch_up() - max(lag, 0.0)
         return then, [disk for disk in self.disks if disk.created <= then and disk.status(then) != TERMINATED]
 
     def add_disk(self, offer: DiskOffer, size: int, name: str | None, team_id: str | None) -> DiskRecord:
-        """Create a disk; it is ready after a tenth of the time of a pod's boot."""
+        """Create a disk, which is ready after a tenth of ``boot_seconds``."""
         now = self.catch_up()
         number = len(self.disks) + 1
         disk = DiskRecord(
@@ -224,7 +213,7 @@ class Account:
         return [record.id for record in self.existing() if disk_id in record.disk_ids]
 
     def delete_disk(self, disk: DiskRecord) -> str:
-        """Delete a disk within ``delete_seconds``; return the status for the response."""
+        """Start the deletion of a disk, and return its status."""
         now = self.catch_up()
         if disk.delete_asked is None:
             disk.delete_asked, disk.gone = now, now + self.config.delete_seconds
@@ -247,9 +236,9 @@ class Account:
             heapq.heappush(self._terminations, (record.gone, record.id))
 
     def delete(self, record: PodRecord, *, lost_after: float | None = None) -> str:
-        """Delete a pod as the API does, within ``delete_seconds``; return the status for the response.
+        """Start the deletion of a pod, and return its status.
 
-        With ``lost_after``, the provider forgets the deletion after that many seconds, and the pod runs on.
+        With ``lost_after``, the provider forgets the deletion after that many seconds.
         """
         now = self.catch_up()
         if not record.is_deleting(now):
@@ -258,7 +247,7 @@ class Account:
             if lost_after is None:
                 self._schedule_termination(record, now + self.config.delete_seconds)
         self.catch_up()
-        return DELETING if self._is_listed(record) else TERMINATED
+        return DELETING if self.pods.get(record.id) is record else TERMINATED
 
     def catch_up(self) -> float:
         """Apply all changes that are due; return the current time."""
@@ -277,9 +266,6 @@ class Account:
 
     def _count_ordered(self, cloud_id: str) -> int:
         return sum(record.offer == cloud_id for record in self.existing())
-
-    def _is_listed(self, record: PodRecord) -> bool:
-        return self.pods.get(record.id) is record
 
     def _next_number(self) -> int:
         self.created_count += 1
@@ -300,9 +286,9 @@ class Account:
         self.catch_up()
 
     def _show_hidden(self, now: float) -> None:
-        """List the pods that have appeared.
+        """Move the pods that have appeared to ``pods``.
 
-        Pods that ended before they appeared are listed, too, so that `catch_up` moves them to the history.
+        Pods that ended before they appeared are moved, too, so that `catch_up` adds them to the history.
         """
 
         def is_due(record: PodRecord) -> bool:
@@ -313,7 +299,7 @@ class Account:
         self.pods.update((record.id, record) for record in due)
 
     def _delete_if_unpaid(self, funds: float, now: float) -> None:
-        """Delete all pods if the funds are used up, at the moment at which that happened."""
+        """If the funds are used up, delete all pods, as of the moment when that happened."""
         if self._spent(now) <= funds:
             self._solvent_at = now
             return

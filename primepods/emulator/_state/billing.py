@@ -1,4 +1,4 @@
-"""Cost of pods, a pure function of their records and the time."""
+"""Cost of pods and disks, as pure functions."""
 
 from __future__ import annotations
 
@@ -32,28 +32,24 @@ def _active_age(record: PodRecord) -> float:
         return age
     if record.delete_lost is None:
         return math.inf
-    # Once the provider forgets the deletion, the pod is as if there had been none.
+    # After a lost deletion, the pod continues as if there had been none.
     return max(age, record.delete_lost - record.created)
 
 
 def cost(used_seconds: float, price_hr: float) -> float:
-    """Return the cost of using a pod for a time: per started minute, for at least one minute."""
+    """Return the cost of ``used_seconds``, rounded up to whole minutes, at least one."""
     return round(max(1, math.ceil(used_seconds / 60)) * price_hr / 60, 6)
 
 
 def spent(records: Iterable[PodRecord], now: float) -> float:
-    """Return the total cost of these pods until ``now``."""
     return sum(billed(record, now) for record in records)
 
 
 def used_up_at(spent_until: Callable[[float], float], funds: float, before: float, after: float) -> float:
-    """Return the first time after ``before`` at which the cost until then exceeds ``funds``.
-
-    At ``after`` it must exceed them.
-    """
+    """Return the approximate time after ``before`` from which the cost exceeds ``funds``."""
     while after - before > _PRECISION:
         middle = (before + after) / 2
-        if not before < middle < after:  # the finest step of a float, for late times
+        if not before < middle < after:  # at late times, no float is between them
             break
         if spent_until(middle) > funds:
             after = middle

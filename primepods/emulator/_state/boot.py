@@ -1,7 +1,4 @@
-"""Boot timelines, drawn when a pod is created; the stage is then a pure function of the pod's age.
-
-The functions neither wait nor have state, so two runs with the same seed agree, and a manual clock can jump.
-"""
+"""Boot timelines, drawn when a pod is created. The stage is then a pure function of the pod's age."""
 
 from __future__ import annotations
 
@@ -46,7 +43,10 @@ class Stage:
 
 @attrs.frozen
 class Step:
-    """A timeline step: ``stage`` begins at age ``at`` in seconds; its progress grows to ``progress_to``."""
+    """Step of a timeline. At the age of ``at`` seconds, ``stage`` begins.
+
+    The progress of the stage grows to ``progress_to`` until the next step.
+    """
 
     at: float
     stage: Stage
@@ -57,7 +57,6 @@ Timeline = tuple[Step, ...]
 
 
 def stage_at(timeline: Timeline, age: float) -> Stage:
-    """Return the stage at ``age`` seconds after creation."""
     index = max(0, bisect_right(timeline, age, key=_start) - 1)
     step = timeline[index]
     if step.progress_to is None or index + 1 == len(timeline):
@@ -72,13 +71,13 @@ def _start(step: Step) -> float:
 
 
 def draw_duration(rng: Random, boot_seconds: float, factor: float) -> float:
-    """Draw a boot time, log-normal around ``boot_seconds * factor``, from 0.3 to 3 times ``boot_seconds``."""
+    """Draw a boot time around ``boot_seconds * factor``, limited by ``MIN_BOOT`` and ``MAX_BOOT``."""
     duration = boot_seconds * factor * rng.lognormvariate(0.0, 0.35)
     return min(max(duration, MIN_BOOT * boot_seconds), MAX_BOOT * boot_seconds)
 
 
 def successful_boot(rng: Random, duration: float) -> Timeline:
-    """Return a boot with installation progress that reaches FINISHED after ``duration`` seconds."""
+    """Return a boot that is finished after ``duration`` seconds."""
     if duration <= 0:
         return (_ready(0.0),)
     pending, active = _draw_ages(rng, duration)
@@ -86,10 +85,9 @@ def successful_boot(rng: Random, duration: float) -> Timeline:
 
 
 def retried_boot(rng: Random, duration: float, retries: int) -> Timeline:
-    """Return a boot whose installation fails ``retries`` times, is retried by the platform, then succeeds.
+    """Return a boot whose installation fails ``retries`` times, and is finished after ``duration`` seconds.
 
-    After a failed attempt the installation is in ERROR; during the next attempt the failure text stays. The
-    boot ends within ``duration`` seconds.
+    After a failed attempt, the installation is in ERROR; during the next attempt, the failure text stays.
     """
     if duration <= 0:
         return (_ready(0.0),)
@@ -108,7 +106,7 @@ def retried_boot(rng: Random, duration: float, retries: int) -> Timeline:
 
 
 def failed_boot(rng: Random, duration: float, failure: str | None = None) -> Timeline:
-    """Return a boot that ends in ERROR within ``duration`` seconds, for ``failure`` or a drawn reason."""
+    """Return a boot that ends in ERROR within ``duration`` seconds, with ``failure`` or a drawn text."""
     pending, active = _draw_ages(rng, duration)
     is_early = rng.random() < EARLY_FAILURE_SHARE
     if failure is None:
@@ -123,7 +121,7 @@ def failed_boot(rng: Random, duration: float, failure: str | None = None) -> Tim
 
 
 def deleting(before: Stage, since: float) -> Stage:
-    """Return the stage of a pod that was in stage ``before`` when it was deleted, at age ``since``."""
+    """Return the stage that follows ``before`` if the pod is deleted at the age ``since``."""
     return attrs.evolve(before, status=DELETING, addressed=False, since=since)
 
 
@@ -134,7 +132,7 @@ def _draw_ages(rng: Random, duration: float) -> tuple[float, float]:
 
 
 def _waiting(pending: float) -> list[Step]:
-    """Return the steps before there is a machine; ``pending`` is the age at which a machine is found."""
+    """Return the steps before the machine is up; ``pending`` is the age at which it is found."""
     return [
         Step(0.0, Stage(status=PROVISIONING, installation=PENDING)),
         Step(pending, Stage(status=PENDING, installation=PENDING, since=pending)),

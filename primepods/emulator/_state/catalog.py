@@ -1,4 +1,4 @@
-"""Providers, GPUs and images of the emulated market, spelled as on the wire."""
+"""Providers, GPUs, images and failure texts of the emulated market."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class Provider:
-    """A cloud provider."""
-
     name: str
     boot_factor: float
     """Boot time relative to other providers: containers are fast, bare metal is slow."""
@@ -31,7 +29,7 @@ class Gpu:
 
     @property
     def model(self) -> str:
-        """Return the short name used in other names, for example ``h100``."""
+        """Return the first part of the name in lower case, for example ``h100``."""
         return self.name.split("_")[0].lower()
 
 

@@ -1,4 +1,4 @@
-"""Fixed settings of an emulator."""
+"""Settings of an emulator, and checks of numbers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ def check_amount(name: str, value: float) -> None:
 
 
 def validate_amount(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
-    """Validate an attrs field that holds a finite number of at least 0."""
     del instance
     check_amount(attribute.name, value)
 
 
 def validate_share(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
-    """Validate an attrs field that holds a number between 0 and 1."""
     del instance
     if not 0 <= value <= 1:
         raise ValueError(f"{attribute.name} is a share between 0 and 1, not {value!r}")
@@ -29,7 +27,7 @@ def validate_share(instance: object, attribute: attrs.Attribute[Any], value: flo
 
 @attrs.frozen(kw_only=True)
 class EmulatorConfig:
-    """Settings of an emulator; see ``Emulator`` for the fields. Raises ``ValueError`` for invalid values."""
+    """Settings of an emulator; see ``Emulator`` for their meaning."""
 
     seed: int
     boot_seconds: float = attrs.field(validator=validate_amount)

@@ -1,4 +1,4 @@
-"""Creation of pods: callers set some values, the rest is drawn from the seed."""
+"""Creation of pods from values that are given or drawn from the seed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .randomness import random_for
 
 @attrs.frozen(kw_only=True)
 class BootOutcome:
-    """Outcome of a boot; a fleet's outcomes are drawn together, so that the fleet's rates are exact."""
+    """Outcome of a boot. A fleet's outcomes are drawn together, so that its failure rates are exact."""
 
     fails: bool
     retries: bool
@@ -31,14 +31,10 @@ def create_pod(
     name: str | None = None,
     outcome: BootOutcome | None = None,
 ) -> PodRecord:
-    """Create pod number ``number``; the same arguments always give the same pod.
-
-    Without ``outcome``, the outcome of the boot is drawn from the rates.
-    """
+    """Create pod number ``number``; the same arguments always give the same pod."""
     rng = random_for(config.seed, f"pod:{number}")
     pod_id = f"{rng.getrandbits(128):032x}"
-    # Defaults are drawn even if they are overridden (`get` evaluates them in any case), so that an override
-    # changes few other values.
+    # Defaults are drawn even if they are overridden, so that an override changes few other values.
     drawn_nodes = rng.choice((2, 4)) if rng.random() < config.cluster_rate else 1
     nodes = overrides.get("nodes", drawn_nodes)
     provider = _draw_provider(rng, nodes, overrides.get("provider"))

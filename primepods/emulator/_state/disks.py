@@ -1,4 +1,4 @@
-"""Disks that outlive pods."""
+"""Disks that exist independently of pods."""
 
 from __future__ import annotations
 
@@ -28,13 +28,12 @@ class DiskRecord:
     created: float
     updated: float
     ready: float
-    """Time from which it is ACTIVE, and billed."""
+    """Time from which the disk is ACTIVE and billed."""
     delete_asked: float | None = None
     gone: float | None = None
-    """Time at which it leaves list and get."""
+    """Time at which the disk leaves list and get."""
 
     def status(self, now: float) -> str:
-        """Return its state at ``now``."""
         if self.gone is not None and now >= self.gone:
             return TERMINATED
         if self.delete_asked is not None and now >= self.delete_asked:
@@ -42,7 +41,7 @@ class DiskRecord:
         return ACTIVE if now >= self.ready else PROVISIONING
 
     def billed(self, now: float) -> float:
-        """Return its cost until ``now``: per started minute since ACTIVE."""
+        """Return the cost until ``now``, per started minute since ACTIVE."""
         end = now if self.gone is None else min(now, self.gone)
         return 0.0 if end < self.ready else cost(end - self.ready, self.price_hr)
 

@@ -17,7 +17,7 @@ KINDS = ("Instance",) * 3 + ("Cluster", "Disk", "Sandbox", "Inference", "Image",
 
 @attrs.frozen(kw_only=True)
 class HistoryRow:
-    """A paid resource: a pod, a disk or another kind. Times are seconds on the emulator's clock."""
+    """A paid resource, such as a pod or a disk. Times are seconds on the emulator's clock."""
 
     id: str
     name: str
@@ -35,7 +35,7 @@ class HistoryRow:
 
 @attrs.define(eq=False)
 class History:
-    """All rows; append-only, so each sort order is cached."""
+    """All rows, and a cache of each sort order."""
 
     rows: list[HistoryRow] = attrs.field(factory=list[HistoryRow])
     _sorted: dict[tuple[str, bool], list[HistoryRow]] = attrs.field(
@@ -43,12 +43,11 @@ class History:
     )
 
     def extend(self, rows: Iterable[HistoryRow]) -> None:
-        """Add rows."""
         self.rows.extend(rows)
         self._sorted.clear()
 
     def sorted_by(self, by: str, *, descending: bool) -> list[HistoryRow]:
-        """Return all rows by ``terminatedAt`` or ``createdAt``."""
+        """Return all rows in the order of ``terminatedAt`` or ``createdAt``."""
         order = (by, descending)
         if order not in self._sorted:
 
@@ -61,12 +60,11 @@ class History:
         return self._sorted[order]
 
     def as_of(self, then: float) -> History:
-        """Return the history as it was at ``then``."""
         return History([row for row in self.rows if row.terminated is None or row.terminated <= then])
 
 
 def history_row(record: PodRecord, gone: float) -> HistoryRow:
-    """Return the history row of a terminated pod."""
+    """Return the history row of a pod that ends at ``gone``."""
     return HistoryRow(
         id=record.id,
         name=record.name,
@@ -84,7 +82,7 @@ def history_row(record: PodRecord, gone: float) -> HistoryRow:
 
 
 def draw_row(rng: Random, number: int) -> HistoryRow:
-    """Draw a row created in the month before the clock's start; all kinds except sandboxes have ended."""
+    """Draw a resource created in the month before the clock's start. Only sandboxes have not ended."""
     kind = rng.choice(KINDS)
     gpu = rng.choice(GPUS)
     created = -float(rng.randint(600, 30 * 86400))

@@ -22,14 +22,14 @@ SPOT_RATE = 0.2
 SPOT_FACTOR = 0.45
 """Spot price as a share of the price on demand."""
 VCPUS = (4, 16, 64)
-"""Sizes of the machines without a GPU."""
+"""Numbers of vCPUs of the machines without a GPU."""
 
 
 @attrs.frozen(kw_only=True)
 class Amount:
-    """An amount of disk, CPUs or memory; can be chosen if it has ``minimum`` and ``maximum``.
+    """An amount of disk, CPUs or memory. It can be chosen if it has ``minimum`` and ``maximum``.
 
-    ``price`` is US dollars per unit and hour; ``None`` if it is part of the offer's price.
+    ``price`` is in US dollars per unit and hour; ``None`` if it is part of the offer's price.
     """
 
     default: int
@@ -39,7 +39,7 @@ class Amount:
     price: float | None = None
 
     def allows(self, wanted: int) -> bool:
-        """Return whether ``wanted`` can be ordered; an amount that cannot be chosen is not checked."""
+        """Return whether ``wanted`` can be ordered. If no amount can be chosen, all are accepted."""
         if self.minimum is None or self.maximum is None:
             return True
         return self.minimum <= wanted <= self.maximum and (wanted - self.minimum) % (self.step or 1) == 0
@@ -119,7 +119,6 @@ class Market:
 
 
 def _draw_offers(seed: int) -> Iterator[Offer]:
-    """Draw the offers of single machines, of clusters and of machines without a GPU."""
     rng = random_for(seed, "offers")
     for provider in PROVIDERS:
         for gpu, count in product(rng.sample(GPUS, 4), (1, 2, 4, 8)):

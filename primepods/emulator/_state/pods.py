@@ -12,7 +12,7 @@ from .boot import Stage, Timeline, deleting, stage_at
 
 _FIRST_ADDRESS = int.from_bytes(bytes([198, 18, 0, 0]), "big")
 _ADDRESS_COUNT = 2**17
-"""Size of the block 198.18.0.0/15, which is reserved for benchmarks: no real machine has these addresses."""
+"""Size of the block 198.18.0.0/15, which is reserved for benchmarks."""
 _MAX_NODES = 8
 
 
@@ -47,8 +47,8 @@ class EmulatedPod:
 class PodRecord:
     """Stored data of a pod, from which ``stage`` is computed.
 
-    Times are on the emulator's clock, and can be in the future: ``gone`` is set before the pod is gone. The
-    names of the attributes are keys of snapshots.
+    Times are seconds on the emulator's clock. They can be in the future: ``gone`` is set before the pod is
+    gone. The names of the attributes are keys of snapshots.
     """
 
     id: str
@@ -77,7 +77,7 @@ class PodRecord:
     """``True`` if the nodes get their addresses one after another."""
     disk_ids: list[str] = attrs.field(factory=list[str])
     disk_sizes: dict[str, int] = attrs.field(factory=dict[str, int])
-    """GB of the disks of ``disk_ids``."""
+    """Sizes in GB, by disk id."""
     team_member_ids: list[str] = attrs.field(factory=list[str])
     shared_with_team: bool = False
     prepaid_hours: float = 0.0
@@ -85,41 +85,34 @@ class PodRecord:
     """Time from which list, get and status return the pod."""
     delete_asked: float | None = None
     delete_lost: float | None = None
-    """Time at which the provider forgets the deletion: the pod then runs on."""
+    """Time at which the provider forgets the deletion; the pod then continues as before."""
     gone: float | None = None
     """Time at which the pod leaves list, get and status."""
     pod_fields: dict[str, object] = attrs.field(factory=dict[str, object])
-    """Wire fields that override those of the pod, so that tests can make unusual responses."""
+    """Fields that override those of list and get."""
     status_fields: dict[str, object] = attrs.field(factory=dict[str, object])
+    """Fields that override those of status."""
     _cached_rows: dict[str, tuple[Stage, bytes]] = attrs.field(factory=dict[str, tuple[Stage, bytes]])
     """Cache of :meth:`cached_row`, by kind."""
 
     def is_deleting(self, now: float) -> bool:
-        """Return whether the pod is being deleted at ``now``."""
         if self.delete_asked is None or now < self.delete_asked:
             return False
         return self.delete_lost is None or now < self.delete_lost
 
     def stage(self, now: float) -> Stage:
-        """Return the pod's stage at ``now``."""
         if self.delete_asked is None or not self.is_deleting(now):
             return stage_at(self.timeline, now - self.created)
         age_at_deletion = self.delete_asked - self.created
         return deleting(stage_at(self.timeline, age_at_deletion), age_at_deletion)
 
     def cached_row(self, kind: str, now: float, render: Callable[[Stage], bytes]) -> bytes:
-        """Return the pod's row at ``now``; render it only if the stage has changed since the last call.
-
-        Args:
-            kind: Key of the cache: "pod" or "status".
-            now: The time.
-            render: Returns the row for a stage.
-        """
+        """Return the row of ``kind`` ("pod" or "status"); call ``render`` only if the stage has changed."""
         stage = self.stage(now)
         cached = self._cached_rows.get(kind)
         if cached is not None:
             cached_stage, body = cached
-            # The identity is compared first because it is faster.
+            # Comparing the identity first is faster.
             if cached_stage is stage or cached_stage == stage:
                 return body
         body = render(stage)
@@ -127,13 +120,11 @@ class PodRecord:
         return body
 
     def addresses(self) -> list[str]:
-        """Return an address for each node, none of a real machine."""
         first = self.number * _MAX_NODES + 1
         numbers = [_FIRST_ADDRESS + index % _ADDRESS_COUNT for index in range(first, first + self.nodes)]
         return [socket.inet_ntoa(number.to_bytes(4, "big")) for number in numbers]
 
     def state_at(self, now: float) -> EmulatedPod:
-        """Return the pod's state at ``now``."""
         stage = self.stage(now)
         return EmulatedPod(
             id=self.id,
@@ -157,7 +148,7 @@ class PodRecord:
 
 
 class PodOverrides(TypedDict, total=False):
-    """Values that callers of ``Emulator.add_pod`` can set; the others are drawn from the seed."""
+    """Values that ``Emulator.add_pod`` can set. Missing ones are drawn from the seed, or have a default."""
 
     id: str
     provider: str
@@ -168,22 +159,22 @@ class PodOverrides(TypedDict, total=False):
     price_hr: float
     image: str
     nodes: int
-    """At most 8; with more than one, ``ip`` and ``sshConnection`` are lists."""
+    """Number of nodes, up to 8; with more than one, ``ip`` and ``sshConnection`` are lists."""
     staggered: bool
-    """``True`` if nodes get addresses one by one during installation; a node without one is null."""
+    """``True`` if nodes get addresses one by one during installation; missing addresses are null."""
     team_id: str | None
     boot_seconds: float
-    """Exact seconds from creation to ready; 0 for ready at once."""
+    """Exact seconds from creation to ready; with 0, the pod is ready at once."""
     failure: str | None
     """Text of the ERROR in which the boot ends; ``None`` for a boot that succeeds."""
     retries: int
     """Number of installation failures before the installation succeeds."""
     spot: bool
     vanish_seconds: float | None
-    """Seconds from creation until the provider removes the pod without notice."""
+    """Seconds from creation until the provider removes the pod without notice; ``None`` for never."""
     appear_seconds: float
     """Seconds for which the pod is missing from list, get and status."""
     pod_fields: dict[str, object]
-    """Wire fields that override those of the pod in list and get."""
+    """Fields that override those of the pod in list and get, to make unusual responses."""
     status_fields: dict[str, object]
-    """Wire fields that override those of its status row."""
+    """Fields that override those of the pod in status."""

@@ -1,8 +1,7 @@
-"""Snapshots: an account as one JSON document.
+"""Snapshots of an account as JSON.
 
-Times are seconds relative to the moment of saving: on any clock, a restored fleet continues where it was.
-The document's top-level keys, such as ``born`` and ``buried``, belong to format 1, and stay when the code
-renames its attributes. The keys inside pods, history rows and ssh keys are the attributes of their classes.
+Times are relative to the moment of saving, so that a restored fleet continues where it was, on any clock.
+Most keys are names of attributes, so renaming an attribute breaks older snapshots.
 """
 
 from __future__ import annotations
@@ -31,17 +30,17 @@ Fields = dict[str, Any]
 
 
 def dump(account: Account) -> dict[str, object]:
-    """Return the whole account as JSON."""
+    """Return the account as JSON, without API keys."""
     with account.lock:
         now = account.catch_up()
         return {
             "format": FORMAT,
             "saved_at": timestamp(account.clock.epoch, now),
-            "nature": attrs.asdict(account.config),
+            "config": attrs.asdict(account.config),
             "funds": account.funds,
-            "born": account.created_count,
+            "created_count": account.created_count,
             "pods": [_dump_pod(record, now) for record in account.existing()],
-            "buried": [_dump_pod(record, now) for record in account.terminated],
+            "terminated": [_dump_pod(record, now) for record in account.terminated],
             "history": [_shift_times(attrs.asdict(row), _ROW_TIMES, -now) for row in account.history.rows],
             "ssh_keys": [
                 _shift_times(attrs.asdict(key), _KEY_TIMES, -now) for key in account.keys.by_id.values()
@@ -54,26 +53,23 @@ def dump(account: Account) -> dict[str, object]:
 
 
 def config_of(saved: Mapping[str, object]) -> Fields:
-    """Return the saved settings as ``Emulator`` arguments; raises ``ValueError`` for an invalid snapshot."""
+    """Return the saved settings as arguments of ``Emulator``."""
     _check_format(saved)
     try:
-        return attrs.asdict(EmulatorConfig(**cast("Fields", saved["nature"])))
+        return attrs.asdict(EmulatorConfig(**cast("Fields", saved["config"])))
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged_error(error) from error
 
 
 def restore(account: Account, saved: Mapping[str, Any]) -> None:
-    """Replace the account's state by a snapshot, as if no time had passed since it was made.
-
-    Raises ``ValueError`` for an invalid snapshot, before anything is changed.
-    """
+    """Replace the account's state, as if no time had passed since the snapshot."""
     _check_format(saved)
     restored = Account(account.config, account.clock)
     now = account.clock.now()
     try:
-        restored.created_count = int(saved["born"])
+        restored.created_count = int(saved["created_count"])
         restored.funds = saved["funds"]
-        restored.terminated.extend(_load_pod(fields, now) for fields in saved["buried"])
+        restored.terminated.extend(_load_pod(fields, now) for fields in saved["terminated"])
         restored.history.extend(
             HistoryRow(**_shift_times(fields, _ROW_TIMES, now)) for fields in saved["history"]
         )
@@ -112,7 +108,7 @@ def _dump_pod(record: PodRecord, now: float) -> Fields:
 
 
 def _load_pod(fields: Fields, now: float) -> PodRecord:
-    # Its times are ages of the pod: they are not shifted.
+    # Times of the timeline are ages of the pod, so they are not shifted.
     timeline = tuple(
         Step(step["at"], Stage(**step["stage"]), step["progress_to"]) for step in fields["timeline"]
     )

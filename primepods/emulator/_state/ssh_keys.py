@@ -31,9 +31,9 @@ class KeyRing:
     by_id: dict[str, SSHKey] = attrs.field(factory=dict[str, SSHKey])
 
     def add(self, name: str, public_key: str, now: float) -> SSHKey:
-        """Add a key; the first key becomes primary."""
+        """Add a key, which is primary if it is the only one."""
         key_id = self._draw_id()
-        # After a restore, the generator draws the ids of restored keys again.
+        # After a restore, the generator may draw ids of restored keys.
         while key_id in self.by_id:
             key_id = self._draw_id()
         key = SSHKey(
@@ -43,7 +43,6 @@ class KeyRing:
         return key
 
     def make_primary(self, key: SSHKey, now: float) -> None:
-        """Make this key primary, and no other."""
         for other in self.by_id.values():
             is_primary = other is key
             if other.primary != is_primary:

@@ -1,7 +1,7 @@
-"""Faults between a client and the API; a ``FaultPlan`` selects the requests they affect.
+"""Faults of the API, of gateways and of connections; a ``FaultPlan`` selects the requests they affect.
 
-Times are on the emulator's clock: with a ``ManualClock``, a delay lasts until the test has advanced it. For
-your own fault, inherit from ``Fault``, and return a ``Response`` or ``Raw`` bytes from ``outcome``.
+Durations are on the emulator's clock: with a ``ManualClock``, a delay lasts until the test has advanced it.
+To define a fault, inherit from ``Fault``, and return a ``Response`` or ``Raw`` bytes from ``outcome``.
 """
 
 from __future__ import annotations
@@ -54,4 +54,4 @@ KINDS: dict[str, type[Fault]] = {
     "drip": Drip,
     "bad_chunk": BadChunk,
 }
-"""Fault classes by their names over HTTP."""
+"""Fault classes by their names in control routes."""

@@ -54,12 +54,12 @@ class Fault:
         return request
 
     def second(self, request: Request) -> Request | None:
-        """Return a second request, if any: the API acts on both, and the client gets the second response."""
+        """Return a second request, if any. The API acts on both; the client gets the second response."""
         del request
         return None
 
     def outcome(self, response: Response) -> Response | Raw:
-        """Return the data to send; ``response`` is the API's, empty if the API was not reached."""
+        """Return the response to send; ``response`` is the API's, or empty if ``reaches`` is false."""
         return response
 
 
@@ -71,7 +71,6 @@ class ReplacedResponse(Fault):
 
     @property
     def reaches(self) -> bool:
-        """Return whether the API acts on the request."""
         return self.acted
 
 

@@ -14,7 +14,7 @@ from ._base import COUNT, DURATION, FLAG, TEXT, Fault
 
 @attrs.frozen
 class Delay(Fault):
-    """The server holds the request until ``seconds`` after its arrival; forever with ``math.inf``.
+    """The API gets the request ``seconds`` after its arrival, or never with ``math.inf``.
 
     Later rules still apply.
     """
@@ -25,7 +25,7 @@ class Delay(Fault):
 
 @attrs.frozen
 class Stale(Fault):
-    """A stale replica: responses about pods and history are those of ``seconds`` ago.
+    """A stale replica: responses about pods, history and disks are those of ``seconds`` ago.
 
     This includes rows, counts and 404s; a DELETE of a pod that did not exist then is a 404 and deletes
     nothing. Later rules still apply.
@@ -35,7 +35,6 @@ class Stale(Fault):
     seconds: float = attrs.field(validator=DURATION)
 
     def received(self, request: Request) -> Request:
-        """Set the lag of the response; the lags of several faults add up."""
         return attrs.evolve(request, lag=request.lag + self.seconds)
 
 
@@ -45,7 +44,7 @@ class Rename(Fault):
 
     Args:
         lower: ``True`` for lower case.
-        strip: ``True`` to strip blanks at both ends.
+        strip: ``True`` to strip whitespace at both ends.
         length: Max length in characters.
     """
 
@@ -55,7 +54,6 @@ class Rename(Fault):
     length: int | None = attrs.field(default=None, kw_only=True, validator=validators.optional(COUNT))
 
     def received(self, request: Request) -> Request:
-        """Change the name in the body of an order; a body without a name is unchanged."""
         try:
             body: Any = json.loads(request.body)
             name: str = body["pod"]["name"]
@@ -81,7 +79,6 @@ class LostDeletion(Fault):
     seconds: float = attrs.field(default=5.0, validator=DURATION)
 
     def received(self, request: Request) -> Request:
-        """Set the time after which the deletion is lost."""
         return attrs.evolve(request, deletion_lost_after=self.seconds)
 
 
@@ -96,5 +93,4 @@ class OtherPod(Fault):
     other_id: str = attrs.field(validator=TEXT)
 
     def second(self, request: Request) -> Request:
-        """Return a GET of the other pod."""
         return attrs.evolve(request, method="GET", path=f"/api/v1/pods/{self.other_id}", query=[], body=b"")

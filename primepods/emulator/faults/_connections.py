@@ -1,4 +1,4 @@
-"""Connections that end early, and responses that break HTTP."""
+"""Faults of connections and of the HTTP protocol."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ class Reset(ReplacedResponse):
     """The connection is reset before the API receives the request or, with ``acted``, after it acted."""
 
     def outcome(self, response: Response) -> Raw:
-        """Return no bytes, and a reset."""
         del response
         return Raw(None, reset=True)
 
@@ -31,7 +30,6 @@ class Cut(Fault):
     )
 
     def outcome(self, response: Response) -> Raw:
-        """Return the head and the start of the body."""
         kept = int(len(response.body) * self.share)
         return Raw(response.status, (_head(response, len(response.body)), response.body[:kept]))
 
@@ -43,7 +41,6 @@ class WrongLength(Fault):
     by: int = attrs.field(default=10, validator=validators.instance_of(int))
 
     def outcome(self, response: Response) -> Raw:
-        """Return a head with a wrong length, and the body."""
         return Raw(response.status, (_head(response, max(0, len(response.body) + self.by)), response.body))
 
 
@@ -55,7 +52,6 @@ class Drip(Fault):
     pieces: int = attrs.field(default=10, validator=[validators.instance_of(int), validators.ge(1)])
 
     def outcome(self, response: Response) -> Raw:
-        """Return the head, then the body piece by piece."""
         body, size = response.body, max(1, math.ceil(len(response.body) / self.pieces))
         parts = tuple(body[at : at + size] for at in range(0, len(body), size))
         return Raw(
@@ -68,7 +64,6 @@ class BadChunk(Fault):
     """The API acts; the response is chunked, and the size of the second chunk is not a number."""
 
     def outcome(self, response: Response) -> Raw:
-        """Return a valid chunk and an invalid one."""
         half = max(1, len(response.body) // 2)
         first = b"%x\r\n%s\r\n" % (half, response.body[:half])
         second = b"zz\r\n" + response.body[half:] + b"\r\n0\r\n\r\n"
@@ -76,7 +71,7 @@ class BadChunk(Fault):
 
 
 def _head(response: Response, length: int | None) -> bytes:
-    """Return the head of a response whose body has ``length`` bytes, or is chunked with ``None``."""
+    """Return the head of a response whose body has ``length`` bytes; ``None`` for a chunked body."""
     framing = {"Transfer-Encoding": "chunked"} if length is None else {"Content-Length": str(length)}
     headers = {"Content-Type": "application/json", **response.headers, **framing, "Connection": "close"}
     lines = [

@@ -23,7 +23,7 @@ def _as_tuple(value: str | Iterable[str]) -> tuple[str, ...]:
 
 @attrs.frozen
 class Edit(Fault):
-    """The API acts; the JSON of its response is changed on the way.
+    """The API acts; the JSON of its response is changed.
 
     Places are paths with dots: ``total_count``, ``data.0`` (the first row), ``data.0.status``. Places that
     the response does not have are ignored, but ``put`` can add keys. A response without JSON is unchanged.
@@ -47,7 +47,6 @@ class Edit(Fault):
     rows: int | None = attrs.field(default=None, kw_only=True, validator=validators.optional(COUNT))
 
     def outcome(self, response: Response) -> Response:
-        """Return the changed response."""
         try:
             body: Any = json.loads(response.body)
         except ValueError:
@@ -65,12 +64,11 @@ class Edit(Fault):
 
 @attrs.frozen
 class EmptyData(Fault):
-    """An empty replica: the usual response without its rows, or with ``null`` for them."""
+    """An empty replica: the response has no rows (``null`` with ``null=True``), and its totals are 0."""
 
     null: bool = attrs.field(default=False, validator=FLAG)
 
     def outcome(self, response: Response) -> Response:
-        """Return the response without rows."""
         rows: Any = None if self.null else []
         replacements: dict[str, Any] = dict.fromkeys(_ROW_KEYS, rows) | dict.fromkeys(_TOTAL_KEYS, 0)
         edit = Edit(lambda body: {name: replacements.get(name, value) for name, value in body.items()})
@@ -82,7 +80,6 @@ class Empty(Fault):
     """The API acts; the response has its status and no body."""
 
     def outcome(self, response: Response) -> Response:
-        """Return the status without a body."""
         return attrs.evolve(response, body=b"")
 
 

@@ -22,14 +22,13 @@ _STATUS = [validators.instance_of(int), validators.ge(200), validators.lt(600)]
 
 @attrs.frozen
 class Status(ReplacedResponse):
-    """An error of the API, or of a gateway in front of it.
+    """A response with ``status``, usually an error of the API or of a gateway in front of it.
 
     Args:
         status: The status code.
         retry_after: ``Retry-After`` header, in seconds or as an HTTP date.
-        body: Sent as JSON unless ``text`` is given; by default, a body like the API's for the status, or a
-            gateway's HTML for 502 to 504.
-        text: Plain text instead of JSON; empty for a response without a body.
+        body: Value to send as JSON. By default, the body imitates the API's; for 502 to 504, it is HTML.
+        text: Plain text to send instead of ``body``; empty for a response without a body.
         acted: ``True`` if the API still acts on the request.
     """
 
@@ -41,7 +40,6 @@ class Status(ReplacedResponse):
     text: str | None = attrs.field(default=None, kw_only=True, validator=validators.optional(TEXT))
 
     def outcome(self, response: Response) -> Response:
-        """Return the error."""
         del response
         headers: dict[str, str] = {}
         if isinstance(self.retry_after, str):
@@ -65,7 +63,6 @@ class Html(ReplacedResponse):
     status: int = attrs.field(default=200, validator=_STATUS)
 
     def outcome(self, response: Response) -> Response:
-        """Return the page."""
         del response
         return _html(self.status, {})
 
@@ -80,7 +77,6 @@ class Redirect(ReplacedResponse):
     )
 
     def outcome(self, response: Response) -> Response:
-        """Return the redirect."""
         del response
         return Response(
             self.status, encode({"detail": status_phrase(self.status)}), {"Location": self.location}
