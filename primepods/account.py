@@ -15,12 +15,12 @@ from .models import Model, PodState
 
 @attrs.frozen(kw_only=True, repr=False)
 class Disk(Model):
-    """A disk that pods write to, and that outlives them: a row of ``GET /api/v1/disks/``.
+    """A disk that can be attached to pods, and that remains after them: a row of ``GET /api/v1/disks/``.
 
     Attributes:
         id: Id for ``PodSpec.disks`` and the calls of ``client.disks``.
         name: Name of the disk; other disks may have the same one.
-        status: State: a disk has those of a pod. It can be used when it is ACTIVE.
+        status: State of the disk, which can be used if it is ACTIVE.
         size: Size in GB.
         provider_type: Provider, such as ``hyperstack``.
         price_hr: Price per hour.
@@ -30,9 +30,9 @@ class Disk(Model):
         pods: Ids of the pods to which it is attached.
         clusters: Ids of the clusters to which it is attached.
         created_at: Time of the order.
-        updated_at: Time of the last change of its record.
-        terminated_at: Time at which it was deleted.
-        user_id: The user who created it.
+        updated_at: Time of the last change of the API's record.
+        terminated_at: Time of the disk's deletion.
+        user_id: The user who created the disk.
         team_id: The team that pays, if one does.
         wallet_id: The wallet that pays.
     """
@@ -75,8 +75,8 @@ class Permission(Model):
     """Permission of a key for one kind of resource.
 
     Attributes:
-        read: True if it may read.
-        write: True if it may create, change and delete.
+        read: True if the key may read.
+        write: True if the key may create, change and delete.
     """
 
     read: bool = False
@@ -93,14 +93,14 @@ class Account(Model):
         email: Mail address of the user.
         slug: User name.
         role: ``USER``, ``MANAGER``, ``ADMIN``, or a role added later.
-        team_id: The team of the response, if any.
+        team_id: Id of the team that the API reports, if any.
         image: Address of the user's picture.
         email_verified: True if the mail address is confirmed.
         has_beta_access: True if the user has access to beta features.
         is_banned: True if the account is blocked.
-        skip_prepay: True if the account need not pay in advance.
+        skip_prepay: True if the account does not have to pay in advance.
         blacklist: Resources that the account may not use.
-        created_at: Time at which the account was made.
+        created_at: Time at which the account was created.
         scope: The key's permissions, by kind of resource; ``None`` where the API does not say.
     """
 
@@ -122,11 +122,11 @@ class Account(Model):
     scope: Mapping[str, Permission | None] = attrs.field(factory=dict[str, "Permission | None"], hash=False)
 
     def allows(self, *resources: str, write: bool = False) -> bool | None:
-        """Return whether the key may read, or change, a resource; ``None`` if ``scope`` does not say.
+        """Return whether the key may read a kind of resource; ``None`` if ``scope`` does not say.
 
         Args:
-            resources: Its names in ``scope``, in any case, such as ``"instances"``.
-            write: Whether to ask for creating, changing and deleting.
+            resources: Names of the kind in ``scope``, such as ``"instances"``, in upper or lower case.
+            write: Whether to check for the permission to create, change and delete instead.
         """
         names = {name.lower() for name in resources}
         found = [rights for name, rights in self.scope.items() if rights and name.lower() in names]
@@ -147,7 +147,7 @@ class Team(Model):
         name: Name of the team.
         slug: Short name of the team.
         role: The user's role: ``ADMIN``, ``MEMBER``, or one added later.
-        created_at: Time at which it was made.
+        created_at: Time at which the team was created.
     """
 
     team_id: str
@@ -182,13 +182,13 @@ class BillingEntry(Model):
 
     Attributes:
         id: Id of the row.
-        amount: Its cost, in ``currency``.
+        amount: Cost of the resource, in ``currency``.
         currency: Currency, such as ``USD``.
         resource_type: ``compute`` (pods), ``disks``, ``training``, ``inference``, ``sandboxes``, ``images``,
             or another.
         resource_id: Id of the pod, disk or other resource.
-        created_at: Time of the first charge.
-        updated_at: Time of the last change.
+        created_at: Time at which the row was created.
+        updated_at: Time of the last change of the row.
         last_billed_at: Time of the last charge.
     """
 
@@ -204,15 +204,15 @@ class BillingEntry(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class Wallet(Model):
-    """A wallet: its balance and its payments.
+    """A wallet, with its balance and its payments.
 
     Attributes:
         wallet_id: Id of the wallet.
         balance: Balance, in ``currency``.
         currency: Currency, such as ``USD``.
-        team_id: The team whose wallet it is, if any.
-        total_billings: Number of rows that the API counts.
-        entries: The rows, the last charged first.
+        team_id: The team to which the wallet belongs, if any.
+        total_billings: Total number of rows.
+        entries: Rows, the last charged first.
     """
 
     _SUMMARY_FIELDS = ("wallet_id", "team_id", "balance", "currency", "total_billings")

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 class AsyncClient:
     """A client of the Prime Intellect API for asyncio: ``async with primepods.AsyncClient() as client``.
 
-    Building one needs no running event loop and sends nothing. Each setting comes from the argument, else the
-    environment, else the files of `prime`, else the default; ``primepods config`` shows its source.
+    Creating a client needs no running event loop and sends nothing. A setting comes from the argument, else
+    the environment, else the files of `prime`, else the default; ``primepods config`` shows its source.
 
     Args:
         api_key: The API key. Environment: ``PRIME_API_KEY``.
@@ -51,9 +51,9 @@ class AsyncClient:
             or ``PRIME_BASE_URL``. Plain ``http`` is accepted for loopback only.
         team_id: The team to act for. Environment: ``PRIME_TEAM_ID``.
         context: A context saved by `prime`, with its key, address and team. Environment: ``PRIME_CONTEXT``.
-            The argument overrides the variables of the key, the address and the team; they override
+            The argument overrides the variables of the key, the address and the team; these override
             ``PRIME_CONTEXT``.
-        timeout: Seconds for one attempt; connecting has 10 s of its own.
+        timeout: Seconds for one attempt; connecting is limited to 10 s.
         deadline: Seconds for one call with all its retries; for an iterator, for each page. A call about many
             pods continues while responses arrive, and stops sending after this number of seconds without one.
         max_concurrency: Max requests in flight from this client's calls, of all callers together. Waits and
@@ -62,20 +62,19 @@ class AsyncClient:
         retry: The retry policy.
         user_agent: Prefix of the ``User-Agent`` header.
         default_headers: Additional headers of each request, such as those that a gateway asks for.
-        session: Your own ``aiohttp.ClientSession``, which is never closed; or a function or coroutine
-            function that returns one. It is called in the client's event loop at first use, and once more for
-            waits; the client closes the sessions. You then choose connector, proxy, CA and tracing. If an
-            order (POST) is sent on a pooled connection that the server has just closed, the client has to
-            search for the pod: ``force_close=True`` of the connector prevents that. Requests that your
-            middlewares repeat are not counted as attempts.
-        on_event: Callback for each :class:`~primepods.events.Event`: requests, retries, waits, leases,
-            deletions. A plain function, called in the event loop: it must be quick, and must not call
-            the client. Its exceptions do not reach the caller; the first one is logged.
+        session: Your own ``aiohttp.ClientSession``, which the client does not close; or a function or
+            coroutine function that returns one. The function is called in the client's event loop at first
+            use, and once more for waits; the client closes these sessions. The session decides on connector,
+            proxy, CA and tracing. If an order (POST) is sent on a pooled connection that the server has just
+            closed, the client has to search for the pod: ``force_close=True`` of the connector prevents that.
+            Requests that your middlewares repeat are not counted as attempts.
+        on_event: Function that is called with each :class:`~primepods.events.Event`, such as a request or the
+            start of a lease. The module ``primepods.events`` says what it may do.
 
     Raises:
-        ConfigError: No key, or a key, URL, file or variable that cannot be used.
-        ValueError: A number out of range.
-        TypeError: An argument of the wrong type.
+        ConfigError: There is no key, or a key, URL, file or variable cannot be used.
+        ValueError: A number is out of range.
+        TypeError: An argument has the wrong type.
     """
 
     pods: AsyncPods
@@ -171,13 +170,13 @@ class AsyncClient:
     ) -> Self:
         """Return a view of this client with the same connections and other timeouts, retries or headers.
 
-        ``None`` leaves an option as it is. Closing a view closes nothing; closing the client ends its views.
+        ``None`` leaves an option unchanged. Closing a view does nothing; closing the client ends its views.
 
         Args:
             timeout: Seconds for one attempt.
             deadline: Seconds for one call with all its retries.
             retry: The retry policy.
-            headers: Additional headers of each request; they replace those of the same names.
+            headers: Additional headers of each request; they replace headers with the same names.
         """
         settings = self._executor.settings
         changed = attrs.evolve(
@@ -201,8 +200,8 @@ class AsyncClient:
     async def request(self, method: str, path: str, *, params: Params | None = None, json: Any = None) -> Any:
         """Call any endpoint of the API, with this client's key, retries and errors.
 
-        A POST, PUT or PATCH without a response may have taken effect, and is not retried. To rent a pod, use
-        ``pods.create``: it finds out whether the order succeeded.
+        A POST, PUT or PATCH is not retried if an attempt may have been carried out. To rent a pod, use
+        ``pods.create``, which finds out whether the order succeeded.
 
         Args:
             method: ``GET``, ``POST``, ``PUT``, ``PATCH``, ``DELETE``, ``HEAD`` or ``OPTIONS``.
@@ -214,8 +213,8 @@ class AsyncClient:
             The decoded JSON of the response, or ``None`` for an empty one.
 
         Raises:
-            NotFoundError: Also for a DELETE whose response was lost and whose retry finds nothing; the
-                error's ``maybe_acted`` is then true.
+            NotFoundError: The API responded with 404. For a DELETE, ``maybe_acted`` is true if an earlier
+                attempt of the call may have succeeded.
         """
         return await self._executor.call(free_request(method, path, params, json), lambda data: data)
 
@@ -223,7 +222,7 @@ class AsyncClient:
         """Release open leases, then close the connections (not a session that you brought).
 
         Calls in progress and later calls raise :class:`~primepods.ClientClosedError`. A cancellation shortens
-        the release of leases as :meth:`primepods.AsyncPods.lease` says; the client is still closed.
+        the release of leases (see :meth:`primepods.AsyncPods.lease`); the client is still closed.
         """
         if not self._is_owner:
             return

@@ -34,8 +34,8 @@
         ├── WaitTimeoutError         (also a TimeoutError)
         └── PodFailedError
 
-Bad arguments raise a plain ``ValueError`` or ``TypeError`` before a request is sent. No message,
-attribute or pickle of these classes holds the API key.
+Bad arguments raise a plain ``ValueError`` or ``TypeError`` before a request is sent. The API key is redacted
+in these errors.
 """
 
 from __future__ import annotations
@@ -103,16 +103,16 @@ class PrimePodsError(Exception):
 
 def _rebuild(kind: type[PrimePodsError], args: tuple[Any, ...]) -> PrimePodsError:
     error = kind.__new__(kind, *args)
-    # `__new__` sets `args`, but not for a TimeoutError: that is an OSError, which sets them in `__init__`.
+    # `__new__` does not set the `args` of our TimeoutErrors, which are OSErrors.
     error.args = args
     return error
 
 
 class PrimePodsErrorGroup(ExceptionGroup[PrimePodsError], PrimePodsError):  # noqa: N818 - named as Python's groups are
-    """Several errors of one call, such as ``pods.delete_many``; ``except*`` and ``except`` catch it.
+    """Several errors of one call, such as ``pods.delete_many``.
 
     Remedy:
-        Handle each error in ``exceptions``; ``except*`` selects them by class.
+        Handle the errors in ``exceptions``, or select them by class with ``except*``.
     """
 
     def derive(self, excs: Any, /) -> Any:
@@ -121,11 +121,10 @@ class PrimePodsErrorGroup(ExceptionGroup[PrimePodsError], PrimePodsError):  # no
 
 
 class ConfigError(PrimePodsError):
-    """A setting, file or program of this machine cannot be used; the message names it, and what to do.
+    """A setting, file or program of this machine cannot be used.
 
     Remedy:
-        Change what the message names, such as an argument, an environment variable, or a field of a file.
-        ``primepods config`` shows the sources of the settings.
+        Do what the message says. ``primepods config`` shows the sources of the settings.
     """
 
 
@@ -133,24 +132,24 @@ class ClientClosedError(PrimePodsError):
     """The client, its session, a watch or a pager was closed, or the client belongs to another event loop.
 
     Remedy:
-        Build a new client in the event loop that uses it, and keep it open as long as it is used; or begin a
-        new watch or iteration.
+        Create a client in each event loop, and close it after its last call. To continue a watch or an
+        iteration, start a new one.
     """
 
 
 class TransportError(PrimePodsError):
-    """No usable response was received: DNS, connection refused or reset, TLS.
+    """A call got no response, for example because of DNS, TLS, or a lost connection.
 
     Remedy:
-        Check the network, the proxy and the base URL. If ``maybe_received`` is true for a call that
-        changes something, look for its effect before you send it again.
+        Check the network, the proxy and the base URL. If the call changes something and ``maybe_received`` is
+        true, look for its effect before you send it again.
 
     Attributes:
         method: HTTP method of the request.
         path: Path of the request.
-        attempts: Number of attempts.
-        maybe_received: Whether the server may have received, and carried out, one of the attempts.
-        transient: Whether a retry can succeed; false for a certificate that is not trusted.
+        attempts: Number of attempts; 0 if the call gave up before the first.
+        maybe_received: Whether the server may have received one of the attempts, and carried it out.
+        transient: Whether a retry can succeed. It is false if the certificate is not trusted, for example.
     """
 
     def __init__(
@@ -172,14 +171,14 @@ class TransportError(PrimePodsError):
 
 
 class RequestTimeoutError(TransportError, TimeoutError):
-    """An attempt took longer than ``timeout``, or a call with its retries longer than ``deadline``.
+    """No connection or response came in time: within ``timeout``, ``deadline`` or the limit for connecting.
 
     Remedy:
-        Pass a longer ``timeout`` or ``deadline`` (``client.with_options``), or try again later. For a
-        call that changes something, see ``maybe_received``.
+        Try again later, or set a longer ``timeout`` or ``deadline`` with ``client.with_options``. If the call
+        changes something and ``maybe_received`` is true, look for its effect first.
 
     Attributes:
-        limit: The limit that was exceeded: ``"timeout"`` or ``"deadline"``.
+        limit: ``"deadline"`` if the call took too long, ``"timeout"`` if only an attempt did.
     """
 
     def __init__(self, message: str, *, limit: Literal["timeout", "deadline"], **fields: Any) -> None:
@@ -188,7 +187,7 @@ class RequestTimeoutError(TransportError, TimeoutError):
 
 
 class ProtocolError(PrimePodsError):
-    """The response breaks the API's contract: not JSON, wrong structure, incomplete, too large.
+    """The response cannot be used: it is not JSON, incomplete or too large, or has an unexpected structure.
 
     Remedy:
         Check that the base URL and the proxy lead to the API. If they do, report ``path`` and
@@ -197,9 +196,9 @@ class ProtocolError(PrimePodsError):
     Attributes:
         method: HTTP method of the request.
         url_path: Path of the request.
-        path: Path in the response's JSON, as spelt there: ``data[3].gpuCount``; empty for the whole response.
-        excerpt: The start of the invalid part, at most 200 characters, without secrets.
-        transient: Whether a retry can succeed; false if the response has the wrong structure.
+        path: JSON path of the invalid part, such as ``data[3].gpuCount``; empty for the whole response.
+        excerpt: The start of the invalid part, up to 200 characters; the API key and passwords are redacted.
+        transient: Whether a retry can succeed. It is false if the structure is wrong.
     """
 
     def __init__(
@@ -221,32 +220,32 @@ class ProtocolError(PrimePodsError):
 
 
 class FieldError(NamedTuple):
-    """One problem in a 422 response: the parameter as the API spells it, and the problem."""
+    """One problem in a 422 response: the parameter, as the API spells it (or empty), and the problem."""
 
     param: str
     details: str
 
 
 class APIError(PrimePodsError):
-    """The API, or a gateway, refused a request, or its response shows that the request cannot be fulfilled.
+    """The API, or a gateway, responded with an error, or a response shows that the call cannot succeed.
 
     Remedy:
-        The message says what to change. If ``transient`` is true, the same request can succeed later.
+        Do what the message says. If ``transient`` is true, the same request can succeed later.
 
     Attributes:
-        status_code: HTTP status of the response; of an error that no response has, the status that fits.
+        status_code: HTTP status of the response; 404 if successful responses lack a row or a matching offer.
         method: HTTP method of the request.
         path: Path of the request.
         message: The message of the response, in one line.
-        body: The decoded JSON body, the text if it is not JSON, or ``None``.
+        body: The decoded JSON, or the text if it is not JSON; ``None`` if there is none.
         headers: Headers of the response, with names in lower case.
         request_id: The response's ``x-request-id`` (or a similar header), for the vendor's support.
         retry_after: Seconds that the API asked to wait, or ``None``.
         attempts: Number of attempts.
-        maybe_acted: Whether an earlier attempt of the call, which got no response or a 5xx, may have been
-            carried out. If so, a 404 to a DELETE may mean success.
-        transient: Whether a retry can succeed: true for 408, 421, 425, 429 and 5xx (not 501 and 505), and for
-            a 401 or 403 that is not JSON, which is assumed to be a gateway's.
+        maybe_acted: Whether an earlier attempt of the call may have been carried out. If so, a 404 to a
+            DELETE may mean success.
+        transient: Whether a retry can succeed, as after a 429 or most 5xx. A 401 or 403 that is not JSON is
+            transient, too: it is assumed to be a gateway's.
     """
 
     def __init__(
@@ -277,62 +276,39 @@ class APIError(PrimePodsError):
 
 
 class BadRequestError(APIError):
-    """400: the API did not accept the request.
-
-    Remedy:
-        Correct what the API's message names: the same request would fail again.
-    """
+    """400: the API did not accept the request."""
 
 
 class AuthenticationError(APIError):
-    """401: the key is missing, wrong or expired, or (if ``transient``) a gateway refused the request.
-
-    Remedy:
-        Create a key on the page that the message names and set ``PRIME_API_KEY``; or check the base URL.
-    """
+    """401: the key is missing, wrong or expired, or (if ``transient``) a gateway refused the request."""
 
 
 class PaymentRequiredError(APIError):
-    """402: the wallet does not have enough funds.
-
-    Remedy:
-        Add funds to the wallet.
-    """
+    """402: the wallet does not have enough funds."""
 
 
 class PermissionDeniedError(APIError):
-    """403: the key lacks a permission or is unknown, or (if ``transient``) a gateway refused the request.
-
-    Remedy:
-        Use a key with the permission that the message names; for a pod of a team, a key of that team.
-    """
+    """403: the key lacks a permission or is unknown, or (if ``transient``) a gateway refused the request."""
 
 
 class NotFoundError(APIError):
-    """404, or a 200 without the requested row. Terminated pods move to the history.
+    """404, or a 200 without the requested row.
 
     Remedy:
-        Check the id. A pod that has ended is in ``pods.history()``. To delete what may be gone already,
+        Check the id. A terminated pod is in ``pods.history()``. To delete a pod or disk that may be gone,
         pass ``missing_ok=True``.
     """
 
 
 class ConflictError(APIError):
-    """409: the state of the resource does not allow the request.
-
-    Remedy:
-        Look at the state of the pod, disk or key, then try again.
-    """
+    """409: the state of the resource does not allow the request."""
 
 
 class ValidationError(APIError):
     """422: the API refused some parameters.
 
-    Remedy:
-        Correct the parameters in ``errors``.
-
     Attributes:
-        errors: One :class:`FieldError` ``(param, details)`` per problem.
+        errors: One :class:`FieldError` per problem; empty if the response has no list of problems.
     """
 
     def __init__(self, text: str, *, errors: tuple[FieldError, ...] = (), **fields: Any) -> None:
@@ -341,27 +317,22 @@ class ValidationError(APIError):
 
 
 class RateLimitError(APIError):
-    """429: too many requests. ``retry_after`` is the wait that the API asks for.
+    """429: too many requests.
 
     Remedy:
-        Wait for ``retry_after`` seconds. Send fewer requests: share one client, and lengthen
-        ``interval``.
+        Wait for ``retry_after`` seconds, if it is set. Then send fewer requests: share one client, and pass a
+        longer ``interval`` to waits.
     """
 
 
 class ServerError(APIError):
-    """5xx: the API, or a gateway in front of it, failed.
-
-    Remedy:
-        Try again later. For a call that changes something, look for its effect first.
-    """
+    """5xx: the API, or a gateway in front of it, failed."""
 
 
 class SoldOutError(APIError):
     """No matching machine is available: an order was refused, or ``availability.cheapest`` found no offer.
 
-    A refused order is recognised by the API's message. The error of ``cheapest`` names the criteria and the
-    alternatives.
+    A refused order is recognised by the API's message.
 
     Remedy:
         Order another offer, give ``pods.lease`` several specs, or poll with
@@ -370,26 +341,26 @@ class SoldOutError(APIError):
 
 
 class PriceTooHighError(APIError):
-    """The machine costs more than ``max_price``: the API refused the order, or a lease deletes the pod again.
+    """The machine costs more than ``max_price``: the API refused the order, or a lease deletes the pod.
 
     Remedy:
-        Look at the current offers, and order one of them or raise ``max_price``.
+        Order a cheaper offer, or raise ``max_price``.
     """
 
 
 class CreateUncertainError(PrimePodsError):
     """It is unknown whether an order made a pod or disk, or a gateway has sent the order several times.
 
-    The pod or disk may still appear, and is billed from then on. ``__cause__`` is the error of the order, if
-    this process sent it.
+    A pod or disk may appear later, and is billed from then on.
 
     Remedy:
-        Look for the ``name`` with ``pods.list(name=…)`` or ``disks.list()`` for some minutes. Order again
-        only if there is none; if the order was sent several times, delete what the message names.
+        Look for ``name`` in ``pods.list()`` or ``disks.list()`` for some minutes, and order again only if it
+        does not appear. After an order that was sent several times, delete the pods or disks that you do not
+        need.
 
     Attributes:
         name: The name of the pod or disk.
-        candidates: Ids of pods or disks that the order may have made; inspect one before you delete it.
+        candidates: Ids of pods or disks that the order may have made. Inspect them before you delete any.
     """
 
     def __init__(self, message: str, *, name: str, candidates: tuple[str, ...] = ()) -> None:
@@ -399,15 +370,15 @@ class CreateUncertainError(PrimePodsError):
 
 
 class WaitError(PrimePodsError):
-    """A wait ended before its pods reached the wanted state. It changes no pod: those that run are billed.
+    """A wait has failed. A wait changes no pod: pods that run are still billed.
 
     Remedy:
-        See the class of the error: a timeout or a failed pod.
+        Catch ``WaitTimeoutError`` and ``PodFailedError``, which need different remedies.
 
     Attributes:
-        statuses: Last seen status of each pod, by id; without pods that were never seen or are gone.
-        pending: Ids of the pods that had not reached the state.
-        remedy: The end of the message: what the pods cost, and what to do.
+        statuses: Last status of pods, by id; without pods that were never seen or are gone.
+        pending: Ids of the pods whose wait had not ended.
+        remedy: The end of the message, which says what to do; may be empty.
     """
 
     def __init__(
@@ -425,23 +396,23 @@ class WaitError(PrimePodsError):
 
 
 class WaitTimeoutError(WaitError, TimeoutError):
-    """The wait's ``timeout`` expired. The message names repeated errors, the pending pods and their cost.
+    """The wait's ``timeout`` expired.
 
     Remedy:
-        Wait again: that needs only the ids. Delete pods that are no longer wanted.
+        Wait again with the same ids, or delete pods that are not wanted.
     """
 
 
 class PodFailedError(WaitError):
-    """A pod has failed, was stopped, is being deleted, or is gone, and cannot become ready by itself.
+    """A pod has failed, was stopped, is being deleted, is gone, or is ready without an address.
 
     Remedy:
-        Delete the pod, if it is not gone, and rent another one. ``pods.logs`` may have the cause. To handle
+        Delete the pod if it exists, and rent another one. ``pods.logs`` may show the cause. To handle
         failures yourself, wait with ``until=primepods.settled``.
 
     Attributes:
-        pod_id: The pod.
-        last: Its last status seen in this process; ``None`` if it was never seen.
+        pod_id: The pod's id.
+        last: The pod's last status that this process has seen; ``None`` if it has seen none.
         reason: The cause, in one line.
     """
 
@@ -458,13 +429,13 @@ class NotReleasedError(PrimePodsError):
     """The end of a leased pod could not be confirmed: it may be running, and billed.
 
     Remedy:
-        Run ``primepods sweep``, or delete the pod by its id or, if that is unknown, by its name. It is billed
-        until it is gone.
+        Run ``primepods sweep``, or delete the pod by its id. Without an id, look for its name in
+        ``pods.list()``.
 
     Attributes:
-        pod_id: The pod; ``None`` if no response has shown a pod with its name.
-        name: Its name.
-        price_hr: Its price per hour, if known.
+        pod_id: The pod's id; ``None`` if no response has shown a pod with the name of the order.
+        name: The pod's name.
+        price_hr: The pod's price per hour, if known.
     """
 
     def __init__(self, message: str, *, pod_id: str | None, name: str, price_hr: float | None) -> None:
@@ -475,22 +446,21 @@ class NotReleasedError(PrimePodsError):
 
 
 class BudgetExceededError(PrimePodsError):
-    """A leased pod has reached ``max_hours`` or ``max_spend``, and was deleted; or an order is over a limit.
+    """A lease has reached ``max_hours`` or ``max_spend``, which ends it; or an order would exceed a limit.
 
-    Also raised if neither the order nor its response has a price, since ``max_spend`` could not be checked.
-    An order is not sent if all pods together would cost more an hour than ``PRIMEPODS_MAX_HOURLY``, or more
-    than is left of the budget of agents.
+    An order is not sent if it could exceed ``PRIMEPODS_MAX_HOURLY`` or the limits of ``primepods mcp``. A
+    lease with ``max_spend`` deletes its pod at once if the pod's price is unknown.
 
     Remedy:
-        The pod was not ordered, or was deleted. Rent again with a larger budget if the work must continue.
+        Delete pods that are not needed, or rent with a larger limit if the work must continue.
 
     Attributes:
-        pod_id: The pod; empty if none was ordered.
-        budget: The budget that was reached: ``"hours"``, ``"spend"`` or ``"hourly"``.
-        spent: Cost of the pod, in the API's currency, at the highest price seen; for ``"hourly"``, the price
-            of all pods per hour.
-        limit: ``max_hours``, ``max_spend``, ``PRIMEPODS_MAX_HOURLY`` or the limit of the agents' budget,
-            whichever was reached.
+        pod_id: The pod's id; empty if no pod was ordered.
+        budget: The kind of limit: ``"hours"``, ``"spend"`` or ``"hourly"``.
+        spent: Cost so far, in the API's currency, at the highest price seen; for ``"hourly"``, the current
+            price per hour of all pods that count.
+        limit: The limit: in hours for ``"hours"``, in the API's currency for ``"spend"``, and in currency per
+            hour for ``"hourly"``.
     """
 
     def __init__(
@@ -510,17 +480,15 @@ class BudgetExceededError(PrimePodsError):
 
 
 class LoginError(PrimePodsError):
-    """Login to a pod failed, so this call ran nothing on it; a job may run there.
-
-    The message has ``ssh``'s output and the keys tried.
+    """Login to a pod failed. A job that was started on the pod continues.
 
     Remedy:
-        Check that this machine has the private key of a key in ``client.ssh_keys.list()``, and pass it with
-        ``ssh_options=["-i", …]``.
+        Wait until the pod is ready. Check that this machine has the private key of a key in
+        ``client.ssh_keys.list()``, and pass its file with ``ssh_options=["-i", …]``.
 
     Attributes:
-        pod_id: The pod.
-        said: Output of ``ssh`` at the last attempt.
+        pod_id: The pod's id.
+        said: Messages of ``ssh``; empty if ``ssh`` was not run.
     """
 
     def __init__(self, message: str, *, pod_id: str, said: str) -> None:
@@ -530,23 +498,23 @@ class LoginError(PrimePodsError):
 
     @property
     def is_key_refused(self) -> bool:
-        """Whether ``ssh`` said "Permission denied", as it does if the pod accepts none of its keys."""
+        """Whether ``ssh`` said "Permission denied", which it says if the pod accepts none of its keys."""
         return "Permission denied" in self.said
 
 
 class ConnectionLostError(PrimePodsError):
-    """The connection to a pod was lost during a command, a copy, a forwarding or a wait for a job.
+    """The connection to a pod was lost, or the pod forbids the forwarding of ports.
 
-    The command may have completed. Otherwise a command of ``run`` ends when the pod's ssh server notices the
-    loss; a job continues.
+    The command may have completed. If it still runs, the pod's ssh server ends it when the server notices the
+    loss. A job continues.
 
     Remedy:
         Look for the command's effect on the pod before you run it again.
 
     Attributes:
-        pod_id: The pod.
-        stdout: The end of its standard output.
-        stderr: The end of its standard error, including messages of ``ssh``.
+        pod_id: The pod's id.
+        stdout: The end of the command's standard output.
+        stderr: The end of the command's standard error, including messages of ``ssh``.
     """
 
     def __init__(self, message: str, *, pod_id: str, stdout: str = "", stderr: str = "") -> None:
@@ -559,7 +527,8 @@ class ConnectionLostError(PrimePodsError):
 class TransferError(PrimePodsError):
     """A file or folder could not be copied, or not all of it.
 
-    The target is unchanged unless the message begins with "Copied".
+    If the message begins with "Copied", all was copied except what it names. Otherwise the target is
+    unchanged.
 
     Remedy:
         Correct what the message names (a missing path, a full disk, a permission) and copy again.
@@ -567,17 +536,17 @@ class TransferError(PrimePodsError):
 
 
 class CommandError(PrimePodsError):
-    """A command on a pod ended with an exit code other than 0.
+    """A command on a pod failed: its exit code is not 0, or it ran too long.
 
     Remedy:
-        Read ``stderr``. With ``check=False`` the result is returned whatever the exit code.
+        Read ``stderr``. To get the result of a command that fails, pass ``check=False``.
 
     Attributes:
-        pod_id: The pod.
-        exit_code: The exit code; ``None`` only for a :class:`CommandTimeoutError`.
-        stdout: The end of its standard output; empty if it was not kept.
-        stderr: The end of its standard error; empty if it was not kept.
-        seconds: Its run time.
+        pod_id: The pod's id.
+        exit_code: The exit code; ``None`` for a :class:`CommandTimeoutError`.
+        stdout: The end of the command's standard output.
+        stderr: The end of the command's standard error.
+        seconds: Seconds that the command ran; for a :class:`CommandTimeoutError`, that the call waited.
     """
 
     def __init__(
@@ -592,7 +561,7 @@ class CommandError(PrimePodsError):
 
 
 class CommandTimeoutError(CommandError, TimeoutError):
-    """A command on a pod ran longer than its ``timeout``: ``run`` has stopped it, ``job.wait`` has not.
+    """A command on a pod ran longer than ``timeout``: ``run`` stops it then, ``job.wait`` does not.
 
     Remedy:
         Pass a longer ``timeout``, or ``None`` for no limit.
@@ -603,11 +572,11 @@ class JobError(PrimePodsError):
     """A job on a pod cannot be started, found, stopped or followed to its exit code.
 
     Remedy:
-        ``jobs()`` lists a pod's jobs; a name belongs to one job only.
+        Look at the pod's jobs with ``jobs()``. Give a new job a name that no job of the pod has.
 
     Attributes:
-        pod_id: The pod.
-        name: The job.
+        pod_id: The pod's id.
+        name: The job's name; empty if the jobs could not be listed.
     """
 
     def __init__(self, message: str, *, pod_id: str, name: str) -> None:

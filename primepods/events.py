@@ -1,12 +1,12 @@
 """Events that a client passes to ``on_event``.
 
-``primepods.AsyncClient(on_event=print)``: a plain function, called in the client's event loop, in the middle
-of requests. It must be quick, and must not call the client. Its exceptions do not reach the caller.
-No event holds the key, a header or a body.
+``on_event`` is a plain function, such as ``print``. It is called in the client's event loop, also between the
+steps of a call, so it must be quick and must not call the client. Its exceptions do not reach the caller; the
+first one is logged. Events have no headers of requests and no bodies, and the key is redacted.
 
 An operation is a public call in progress, such as ``pods.wait`` (also the name for ``wait_ready`` and
-``wait_gone``); for an iterator, the read of one page. Every event has the numbers of the operations that it
-belongs to, which are unique in the process. A poll that several waits share belongs to all of them.
+``wait_gone``), or the read of one page by an iterator. Events have the numbers of their operations, which are
+unique in the process. A poll that several waits share belongs to all of them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Event(ToDict):
     """Base of all events.
 
     Attributes:
-        operations: Numbers of the operations that the event belongs to.
+        operations: Numbers of the operations to which the event belongs.
     """
 
     operations: tuple[int, ...] = ()
@@ -58,8 +58,8 @@ class OperationStarted(Event):
     """A public call has begun; reported in the caller's context (``contextvars``).
 
     Attributes:
-        name: Such as ``pods.wait``.
-        parent: The number of the operation that makes this call, such as that of a lease; else ``None``.
+        name: Name of the operation, such as ``pods.wait``.
+        parent: Number of the operation that makes this call, such as that of a lease; ``None`` without one.
     """
 
     name: str
@@ -71,9 +71,9 @@ class OperationEnded(Event):
     """A public call has ended.
 
     Attributes:
-        name: Such as ``pods.wait``.
+        name: Name of the operation, such as ``pods.wait``.
         seconds: Duration of the operation.
-        error: The class of the exception that ended it, such as ``WaitTimeoutError``, or ``None``.
+        error: Class of the exception that ended the operation, such as ``WaitTimeoutError``, or ``None``.
     """
 
     name: str
@@ -92,7 +92,7 @@ class RequestEnded(Event):
         status: The status of the response, or ``None`` if there is none.
         error: Without a response: ``transport``, ``connect``, ``timeout``, ``deadline``, ``protocol``, or the
             class of the exception that ended the attempt, such as ``CancelledError``.
-        resend_count: Number of times that the request had been sent before.
+        resend_count: Number of resends in the call so far, for any reason; 0 for the first attempt.
         seconds: Duration of the attempt, without waiting for a free slot.
         headers: The headers of the response, with names in lower case; empty if there is none.
         request_id: The response's ``x-request-id`` (or a similar header), for the vendor's support.
@@ -121,8 +121,8 @@ class RetryScheduled(Event):
         method: The HTTP method.
         route: The path with ``{id}`` in place of an id; ``None`` for ``client.request``.
         attempt: Number of the failed attempt, from 1.
-        status: The status of its response, or ``None`` if there is none; 429 asks for a pause.
-        reason: Why it failed, without the server's text.
+        status: The status of its response, or ``None`` if there is none.
+        reason: The reason of the failure, without the server's text.
         delay: Seconds until the next attempt.
     """
 
@@ -162,7 +162,7 @@ class WaitEnded(Event):
 
     Attributes:
         pods: Number of pods that it polled at its start.
-        pending: Number of pods that it still waited for.
+        pending: Number of pods that it still polled at its end.
         seconds: Duration of the polling.
     """
 
@@ -173,12 +173,12 @@ class WaitEnded(Event):
 
 @attrs.frozen(kw_only=True)
 class DeletionEnded(Event):
-    """The deletion of one pod has succeeded or failed.
+    """The deletion of one pod was accepted, or has failed.
 
     Attributes:
-        pod_id: The pod.
-        state: ``DELETING`` or ``TERMINATED``; ``None`` if it failed.
-        error: The class of its error, such as ``NotFoundError``, or ``None``.
+        pod_id: The pod's id.
+        state: The pod's state after the deletion, such as ``DELETING``; ``None`` if the deletion failed.
+        error: Class of the deletion's error, such as ``NotFoundError``, or ``None``.
     """
 
     pod_id: str
@@ -191,8 +191,8 @@ class _LeaseEvent(Event):
     """Base of the events about a leased pod.
 
     Attributes:
-        pod_id: The pod.
-        name: Its unique name.
+        pod_id: The pod's id.
+        name: The pod's unique name.
         price_hr: The highest price per hour that was seen.
         seconds: Seconds since the order.
     """
@@ -205,17 +205,17 @@ class _LeaseEvent(Event):
 
 @attrs.frozen(kw_only=True)
 class LeaseStarted(_LeaseEvent):
-    """A pod was ordered for a lease, and is billed from now on."""
+    """A pod was ordered for a lease, and may be billed from now on."""
 
 
 @attrs.frozen(kw_only=True)
 class LeaseReady(_LeaseEvent):
-    """A leased pod is ready, and is handed over."""
+    """A leased pod is ready: its block begins."""
 
 
 @attrs.frozen(kw_only=True)
 class LeaseKept(_LeaseEvent):
-    """A leased pod is kept, by ``pod.keep()``: its lease ends, and the pod keeps running."""
+    """A leased pod is kept by ``pod.keep()``, so that its lease will not delete it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -234,8 +234,8 @@ class ReleaseFailed(Event):
     """A leased pod could not be confirmed terminated: it may be running, and billed.
 
     Attributes:
-        pod_id: The pod; ``None`` if it is unknown whether the pod was created.
-        name: Its unique name.
+        pod_id: The pod's id; ``None`` if no response has shown a pod with the name.
+        name: The pod's unique name.
         price_hr: The highest price per hour that was seen, or ``None``.
     """
 

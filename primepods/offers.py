@@ -39,7 +39,7 @@ class SpecRange(Model):
     """Note from the API."""
 
     def allows(self, count: int) -> bool:
-        """Return whether this amount can be ordered, as far as the offer says."""
+        """Return whether this amount can be ordered, according to the offer."""
         minimum = self.min_count or 0
         if count < minimum or (self.max_count is not None and count > self.max_count):
             return False
@@ -140,24 +140,21 @@ class Offer(Model):
 
     @property
     def is_available(self) -> bool:
-        """True if it can be ordered, as far as the API knows."""
+        """True unless ``stock_status`` is ``Unavailable``."""
         return self.stock_status != _UNAVAILABLE
 
     @property
     def price_hr(self) -> float | None:
-        """Price per hour of the whole machine, with all amounts at their defaults.
-
-        ``None`` if the API has no price.
-        """
+        """Price per hour of the whole machine with the default amounts; ``None`` if the API has no price."""
         return self.price_for()
 
     def price_for(
         self, *, disk_size: int | None = None, vcpus: int | None = None, memory: int | None = None
     ) -> float | None:
-        """Return the price per hour with these amounts, as far as the offer says.
+        """Return the price per hour with these amounts; ``None`` if the API has no price.
 
         Args:
-            disk_size: GB of disk.
+            disk_size: GB of disk; by default the offer's ``default_count``, like the others.
             vcpus: Virtual CPUs.
             memory: GB of RAM.
         """
@@ -172,7 +169,7 @@ class Offer(Model):
         return super().to_dict() | {"price_hr": to_plain(self.price_hr), "is_available": self.is_available}
 
     def __str__(self) -> str:
-        """Return one line for people: GPUs, provider and place, price per hour, stock, special features."""
+        """Return one line for people: GPUs, provider, place, price per hour, stock, special conditions."""
         place = self.country or self.region
         price = f"{money(self.price_hr, self.prices.currency)} an hour" if self.price_hr else "no price"
         parts = [
@@ -195,7 +192,7 @@ class Offer(Model):
 
 @attrs.frozen(kw_only=True)
 class GpuPrices(Model):
-    """Lowest prices of a GPU type and number of GPUs, in all regions: a row of ``availability.summary()``."""
+    """Lowest prices of a GPU type and number of GPUs: a row of ``availability.summary()``."""
 
     gpu_type: str
     """GPU type, such as ``H100_80GB``."""
@@ -237,7 +234,7 @@ class DiskOffer(Model):
 
     @property
     def is_available(self) -> bool:
-        """True if it can be ordered, as far as the API knows."""
+        """True unless ``stock_status`` is ``Unavailable``."""
         return self.stock_status != _UNAVAILABLE
 
     def to_dict(self) -> dict[str, Any]:

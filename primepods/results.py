@@ -37,9 +37,9 @@ class PodStatuses(_ByPod[PodStatus]):
     """Status of many pods: a mapping from pod id to :class:`PodStatus`, in the order of the request.
 
     Attributes:
-        missing: Ids without a row in the response: gone, not visible yet, or never existed.
-        errors: Ids whose status is unknown, with the error of each: mostly an :class:`~primepods.APIError`
-            (the API refused the id, or fails because of it) or a :class:`~primepods.ProtocolError` (its row
+        missing: Ids without a row in the response: the pod is gone, not visible yet, or never existed.
+        errors: Errors by id of the pods whose status is unknown: mostly an :class:`~primepods.APIError` (the
+            API refused the id, or fails because of it) or a :class:`~primepods.ProtocolError` (the pod's row
             cannot be read). An error proves nothing about the pod.
     """
 
@@ -58,7 +58,7 @@ class PodStatuses(_ByPod[PodStatus]):
 
     @property
     def cost_per_hr(self) -> float:
-        """Total price of these pods per hour, as far as the API reports prices."""
+        """Total price of these pods per hour, without pods whose price the API does not report."""
         return math.fsum(row.cost_per_hr or 0.0 for row in self.values())
 
     def to_dict(self) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class Deletions(_ByPod[PodState]):
     """Result of many deletions: a mapping from pod id to the state in the API's response.
 
     Attributes:
-        errors: Pods that were not deleted, with the error of each. They may still be billed.
+        errors: Errors of the deletions that were not accepted, by pod id. These pods may still be billed.
     """
 
     def __init__(self, states: Mapping[str, PodState], *, errors: Mapping[str, PrimePodsError]) -> None:
@@ -102,8 +102,8 @@ class Deletions(_ByPod[PodState]):
         """Raise an error unless every deletion was accepted.
 
         Raises:
-            PrimePodsError: One deletion was not accepted; this is its own error.
-            PrimePodsErrorGroup: Several were not accepted; ``except*`` finds them by class.
+            PrimePodsError: One deletion was not accepted.
+            PrimePodsErrorGroup: Several deletions were not accepted.
         """
         errors = list(self.errors.values())
         if not errors:

@@ -11,27 +11,27 @@ from ._utils.arguments import check_count, check_flag, check_seconds
 class RetryPolicy:
     """Retry and backoff of transient errors.
 
-    GET and DELETE are retried after every error whose ``transient`` is true; POST, PUT and PATCH only if
-    the server provably received nothing. The delay before attempt ``n + 1`` is ``base_delay * 2 ** (n - 1)``
-    seconds, at most ``max_delay``, times a random number from 0 to 1 with ``jitter``.
+    A call is retried after errors whose ``transient`` is true; a POST, PUT or PATCH only if no attempt can
+    have been carried out. The delay before attempt ``n + 1`` is ``base_delay * 2 ** (n - 1)`` seconds, at
+    most ``max_delay``. With ``jitter``, it is multiplied by a random number from 0 to 1.
 
-    A GET or DELETE on a reused connection that ends without a byte of response is sent again at once, within
-    the same attempt: the server had most likely closed the connection before the request. A POST, PUT or
-    PATCH always has a new connection.
+    If a reused connection ends without a response to a GET or DELETE, the request is sent again at once, in
+    the same attempt: the server has probably closed the connection before the request. A POST, PUT or PATCH
+    always gets a new connection, unless you pass a session to the client.
 
-    A 429 does not count as an attempt: a GET or DELETE is retried after it, with the same kind of backoff (at
-    least 0.25 s), until the call's ``deadline``. A ``Retry-After`` up to ``max_delay`` is respected (plus
-    some jitter); after a longer one, the error is raised at once, with its ``retry_after`` set.
+    A 429 does not count as an attempt: the call is retried with the same kind of backoff (at least 0.25 s)
+    until its ``deadline``. A ``Retry-After`` up to ``max_delay`` is respected, plus some jitter. After a
+    longer one, the error is raised at once.
 
-    All calls of a client share a budget of 100 retries, so that they do not overload an API that is down.
-    Every retry takes one, except after a 429; every success and every second add one; the last 20 are
-    reserved for deletions. When the budget is used up, errors are raised without a retry, and say so.
+    All calls of a client share a budget of 100 retries, so that they do not overload an API that is down. A
+    retry takes one, except after a 429. A success adds one, and so does each second. The last 20 are reserved
+    for deletions. When the budget is used up, errors are raised without a retry.
 
     Attributes:
         attempts: Max number of attempts, including the first; 1 means no retry.
         base_delay: Seconds before the second attempt.
         max_delay: Max delay in seconds.
-        jitter: Whether delays are randomised, so that many clients do not retry at the same time.
+        jitter: Whether delays are random, so that many clients do not retry at the same time.
     """
 
     attempts: int = 5

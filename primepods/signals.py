@@ -1,4 +1,4 @@
-"""Handling of SIGTERM and SIGHUP: leave every block, so that leased pods are deleted."""
+"""Handling of SIGTERM and SIGHUP, so that leased pods are deleted."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _SIGNAL_EXIT_CODE: Final = 128
 
 @contextmanager
 def exit_on_sigterm() -> Generator[None]:
-    """Make SIGTERM and SIGHUP leave every block, like Ctrl-C: ``with primepods.exit_on_sigterm():``.
+    """Make SIGTERM and SIGHUP leave all blocks, like Ctrl-C: ``with primepods.exit_on_sigterm():``.
 
-    By default these signals end Python without leaving any block, so that leased pods keep running. In this
-    block the first signal does what Ctrl-C does, in asyncio and in blocking code; further ones do nothing.
-    After all inner blocks are left, and their pods deleted, this block restores the previous handlers, and
-    raises ``SystemExit`` with the exit code of shells (143, 129). A SIGHUP that is ignored (``nohup``) stays
-    ignored; SIGKILL cannot be handled.
+    By default these signals end Python at once, and leased pods keep running. In this block the first signal
+    has the effect of Ctrl-C, in asyncio and in blocking code; later ones do nothing. After the inner blocks,
+    which delete their pods, this block restores the previous handlers and raises ``SystemExit`` with the exit
+    code of shells (143, 129). A signal that is ignored, such as SIGHUP with ``nohup``, stays ignored. SIGKILL
+    cannot be handled.
 
     Raises:
         RuntimeError: Called outside the main thread, the only one that gets signals.
@@ -69,7 +69,7 @@ def _current_task() -> asyncio.Task[object] | None:
 
 
 def _interrupt(frame: FrameType | None, block_task: asyncio.Task[object] | None) -> None:
-    """Call the handler of Ctrl-C; if there is none, do what that handler would do."""
+    """Call the handler of Ctrl-C; without one, cancel the tasks or raise KeyboardInterrupt."""
     handler = signal.getsignal(signal.SIGINT)
     if callable(handler):
         # asyncio's handler cancels the main task; Python's raises KeyboardInterrupt.
@@ -80,7 +80,7 @@ def _interrupt(frame: FrameType | None, block_task: asyncio.Task[object] | None)
         loop = asyncio.get_running_loop()
     except RuntimeError:
         raise KeyboardInterrupt from None
-    # A block around `asyncio.run` has no task: cancel all, since the main one is unknown.
+    # If the block is around `asyncio.run`, it has no task. The main task is unknown: cancel all tasks.
     tasks = asyncio.all_tasks(loop) if block_task is None else {block_task}
     for task in tasks:
         loop.call_soon_threadsafe(task.cancel)

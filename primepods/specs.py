@@ -1,4 +1,4 @@
-"""Orders of pods and disks: written by hand, or made from an offer."""
+"""Orders of pods and disks."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _name_of(spec: Any, attribute: attrs.Attribute[Any]) -> str:
 
 
 def _validate_text(spec: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    # A field that the `repr` hides must not be shown in a message either.
+    # A message must not show a field that the `repr` hides.
     check_text(_name_of(spec, attribute), value, is_secret=attribute.repr is False)
 
 
@@ -74,7 +74,7 @@ def _validate_count(spec: Any, attribute: attrs.Attribute[Any], value: Any) -> N
 
 
 def _validate_price(spec: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    # Also refuses 0, which the API reads as "no limit": hardly what a user means.
+    # This also refuses 0, which the API reads as "no limit".
     check_amount(_name_of(spec, attribute), value, "price")
 
 
@@ -105,7 +105,7 @@ def _validate_variables(_: Any, attribute: attrs.Attribute[Any], variables: Mapp
 
 
 def _is_unicode(text: str) -> bool:
-    """Return whether UTF-8 can encode a text: it cannot encode an unpaired surrogate."""
+    """Return whether UTF-8 can encode a text, which has no unpaired surrogate then."""
     try:
         text.encode()
     except UnicodeError:
@@ -131,11 +131,11 @@ _OPTIONAL_COUNT: Final = _optional(_validate_count)
 
 @attrs.frozen(kw_only=True)
 class PodSpec(ToDict):
-    """Order of a pod for ``pods.create``. Other fields that are ``None`` are left to the API.
+    """Order of a pod for ``pods.create``. A field that is ``None`` is left to the API, unless noted.
 
-    Validated when it is made: bad values raise ``ValueError`` or ``TypeError`` then, not an error of the API
-    later. Secrets (``jupyter_password``, the values of ``env_vars``) are hidden from its ``repr``. Source:
-    the API's schema, `Create pod <https://docs.primeintellect.ai/api-reference/pods/create-pod>`_.
+    Bad values raise ``ValueError`` or ``TypeError`` when the spec is created. The ``repr`` hides secrets:
+    ``jupyter_password`` and the values of ``env_vars``. Source: the API's schema, `Create pod
+    <https://docs.primeintellect.ai/api-reference/pods/create-pod>`_.
 
     Attributes:
         cloud_id: The offer's ``cloud_id``.
@@ -143,28 +143,30 @@ class PodSpec(ToDict):
         socket: GPU socket, such as ``SXM5``.
         gpu_count: Total number of GPUs.
         provider: Provider, such as ``hyperstack``.
-        name: By default a new name for each order: ``primepods-`` and random letters. ``pods.lease`` adds a
-            random suffix to your name (and shortens it if the result would be longer than 63 characters).
-            ``pods.create`` keeps it: if the response to an order is lost, the pod is looked up by this name,
-            and accepted as yours only if it is new and the only one, because others may choose the same name.
-        image: By default the API's, ``ubuntu_22_cuda_12``; ``custom_template`` with a ``custom_template_id``.
+        name: By default a new name for each order: ``primepods-`` and random characters. ``pods.lease`` adds
+            a random suffix to your name, and may shorten it so that the result has up to 63 characters.
+            ``pods.create`` sends your name unchanged. If the response to its order is lost, a pod of this
+            name is accepted as yours only if it is new and the only one, since others may choose the same
+            name.
+        image: By default the API's, ``ubuntu_22_cuda_12``, or ``custom_template`` with a
+            ``custom_template_id``.
         disk_size: GB of disk.
         vcpus: Virtual CPUs.
         memory: GB of RAM.
-        max_price: Max price per hour: above it the order is refused; ``None`` for no limit, which some offers
-            refuse.
+        max_price: Max price per hour, above which the API refuses the order; ``None`` for no limit, which
+            some offers do not allow.
         custom_template_id: The template of the image ``custom_template``.
         data_center_id: The offer's ``data_center``.
         country: The offer's ``country``.
         security: The offer's ``security``.
         env_vars: Environment variables of the pod.
-        jupyter_password: The password of its Jupyter.
+        jupyter_password: The password of the pod's Jupyter.
         ssh_key_id: The key of ``client.ssh_keys`` that can log in; by default the primary one.
-        auto_restart: Whether it restarts automatically.
+        auto_restart: Whether the pod restarts automatically.
         disks: Ids of disks to attach.
         team_id: The team that pays; by default the client's team.
         prepaid_for_hr: Hours to pay in advance, for reserved machines.
-        team_member_ids: Ids of the members of the team that share the pod.
+        team_member_ids: Ids of the team members who share the pod.
         shared_with_team: Whether the whole team shares the pod.
     """
 
@@ -204,9 +206,8 @@ class PodSpec(ToDict):
         """Return the order for an offer, with the values of its row and its default amounts.
 
         ``max_price`` defaults to the price of the offer with the ordered amounts
-        (:meth:`~primepods.Offer.price_for`): the order is refused if the price has risen meanwhile. Some
-        offers refuse orders without ``max_price``. The image is the API's default if the offer has it, else
-        the offer's first.
+        (:meth:`~primepods.Offer.price_for`), so that the order is refused if the price has risen. The image
+        is the API's default if the offer has it, else the offer's first.
 
         Args:
             offer: A row of ``client.availability``.
@@ -246,18 +247,17 @@ class PodSpec(ToDict):
 
     @classmethod
     def from_offers(cls, offers: Iterable[Offer], **changes: Unpack[PodChanges]) -> list[Self]:
-        """Return the orders for several offers, in the order in which ``pods.lease`` tries them.
+        """Return specs for several offers, made by :meth:`from_offer`, in the order of the offers.
 
-        Each is made with :meth:`from_offer`: with the same changes, and with its own offer's price as
-        ``max_price`` unless one is given. Offers for which :meth:`from_offer` raises ``ValueError`` are left
-        out.
+        ``pods.lease`` tries them in this order. Offers for which :meth:`from_offer` raises ``ValueError`` are
+        left out.
 
         Args:
             offers: Rows of ``client.availability``, such as ``availability.find(…)`` returns.
             changes: Other fields of the specs.
 
         Raises:
-            ValueError: All offers are left out; the message is about the first.
+            ValueError: All offers were left out; the error is that of the first.
         """
         if isinstance(offers, Offer):
             raise TypeError("offers must be an iterable of offers: use PodSpec.from_offer(offer) for one")
@@ -273,7 +273,7 @@ class PodSpec(ToDict):
         return specs
 
     def named(self) -> Self:
-        """Return this spec with a name: its own, or a new unique one; order it only once.
+        """Return this spec with a name: its own, or a new unique one. Order the result only once.
 
         For programs that need the name before they order.
         """
@@ -310,18 +310,17 @@ class PodSpec(ToDict):
 
 @attrs.frozen(kw_only=True)
 class DiskSpec(ToDict):
-    """Order of a disk for ``disks.create``. Other fields that are ``None`` are left to the API.
+    """Order of a disk for ``disks.create``. A field that is ``None`` is left to the API, unless noted.
 
-    Validated when it is made, as :class:`PodSpec`.
+    Bad values raise ``ValueError`` or ``TypeError`` when the spec is created.
 
     Attributes:
-        size: GB.
-        provider: Provider, such as ``hyperstack``; only its pods can use the disk.
-        name: By default a new name for each order: ``disk-`` and random letters. A name of yours is kept; if
-            the response to the order is lost, a disk of that name is accepted as yours only if it is new and
-            the only one.
+        size: Size in GB.
+        provider: Provider, such as ``hyperstack``; only pods of this provider can use the disk.
+        name: By default a new name for each order: ``disk-`` and random characters. If the response to the
+            order is lost, a disk of your own name is accepted as yours only if it is new and the only one.
         cloud_id: The offer's ``cloud_id``.
-        data_center_id: The offer's ``data_center``; only pods in it can use the disk.
+        data_center_id: The offer's ``data_center``; only pods in this data center can use the disk.
         country: The offer's ``country``.
         team_id: The team that pays; by default the client's team.
     """
@@ -342,7 +341,7 @@ class DiskSpec(ToDict):
 
         Args:
             offer: The offer.
-            size: GB.
+            size: Size in GB.
             name: See :class:`DiskSpec`.
             team_id: See :class:`DiskSpec`.
 
@@ -367,7 +366,7 @@ class DiskSpec(ToDict):
         return spec
 
     def named(self) -> Self:
-        """Return this spec with a name: its own, or a new unique one; order it only once."""
+        """Return this spec with a name: its own, or a new unique one. Order the result only once."""
         return self if self.name is not None else attrs.evolve(self, name=unique_name("disk"))
 
 
@@ -378,6 +377,5 @@ def _default_amount(allowed: SpecRange) -> int | None:
 
 
 def _describe_range(allowed: SpecRange) -> str:
-    """Describe the amounts that can be ordered."""
     maximum = "" if allowed.max_count is None else f" to {allowed.max_count}"
     return f"from {allowed.min_count or 0}{maximum} in steps of {allowed.step or 1}"

@@ -62,7 +62,7 @@ class SSHTarget(ToDict):
     """
 
     _DERIVED = (("command", str),)
-    """The key that :meth:`to_dict` adds, with its type: for the JSON schema."""
+    """The key that :meth:`to_dict` adds, and its type, for the JSON schema."""
 
     user: str = attrs.field(validator=_check_user)
     """Login name; ``root`` if the API gives none."""
@@ -83,7 +83,7 @@ class SSHTarget(ToDict):
                 that shell.
 
         Raises:
-            TypeError: Values that are not strings.
+            TypeError: A value is not a string.
             ValueError: The first of ``options`` does not begin with ``-``, or one of them is ``--``: ``ssh``
                 could log in to another host. Or ``command`` is empty: ``ssh`` would open a terminal.
         """
@@ -104,8 +104,8 @@ class SSHTarget(ToDict):
             name: Letters, digits and ``_ . -``; the first must not be ``.`` or ``-``.
 
         Raises:
-            TypeError: Not a string.
-            ValueError: A name with a special meaning in that file.
+            TypeError: The name is not a string.
+            ValueError: The name has other characters.
         """
         if not _HOST.fullmatch(check_string("name", name)):
             raise ValueError(
@@ -133,7 +133,6 @@ def _command_line(command: str | Sequence[str]) -> str:
 
 
 def _is_command(command: object) -> bool:
-    """Return whether a command is a string or a sequence of strings."""
     return isinstance(command, Sequence) and all(isinstance(word, str) for word in cast("Any", command))
 
 

@@ -65,7 +65,6 @@ class BlockingCall(Generic[R]):
     # The following methods run in the loop's thread.
 
     def start(self) -> None:
-        """Start the task."""
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> None:
@@ -93,11 +92,11 @@ class BlockingCall(Generic[R]):
 
     def _cancel(self) -> None:
         if self._task is None:
-            # Interrupted before `start` was scheduled: it will not run.
+            # The call was interrupted before `start` was scheduled.
             self.end()
         else:
             self._task.cancel()
-            # A task cancelled before its first step cannot report its end itself.
+            # A task that is cancelled before its first step cannot report its end.
             self._task.add_done_callback(lambda _: self.end())
 
     def end(self, error: BaseException | None = None) -> None:
@@ -110,7 +109,7 @@ class BlockingCall(Generic[R]):
     # The following methods run in the calling thread.
 
     def run(self, loop: Loop) -> R:
-        """Run the call in ``loop`` and wait for its end. An interruption of the waiting thread cancels it."""
+        """Run the call in ``loop`` and wait for its end. An interruption of this thread cancels the call."""
         try:
             loop.calls.add(self)
             if not loop.call_soon(self.start):

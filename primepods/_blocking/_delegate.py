@@ -1,4 +1,4 @@
-"""Methods of blocking classes, made of the asynchronous ones: names, parameters and docstrings exist once."""
+"""Base class of blocking classes, and decorators that derive their methods from asynchronous ones."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def blocking(
 ) -> Callable[Concatenate[Any, P], R]:
     """Return the blocking counterpart of an asynchronous method.
 
-    Callbacks, the arguments ``on_…``, run in the calling thread. Lazy iterables are read there, too: they may
-    call the client.
+    Keyword arguments named ``on_…`` are callbacks, which run in the calling thread. Lazy iterables are also
+    read there, because they may call the client.
     """
 
     @like(method)

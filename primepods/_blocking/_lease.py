@@ -1,4 +1,4 @@
-"""Blocking leases: drive the asynchronous ones in the client's event loop."""
+"""Blocking leases, which run asynchronous ones in the client's event loop."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ P = ParamSpec("P")
 R = TypeVar("R")
 OnChange = Callable[[PodChange], object]
 
-# Safety limit for a wait for a release: the lease itself gives up at the second interruption.
+# Bound of the loop in `_release`: a lease gives up its release long before.
 _MAX_PASSES: Final = 100
 # The portals of leases that may have something left to do.
 _portals: Final[dict[LeaseSupervisor, Portal]] = {}
 
 
 class LeasedPod(LeasedPodView, Remote):
-    """A leased pod, as ``with pods.lease(…)`` gives it: ready, and deleted at the end of the block.
+    """The pod of a lease, ready in the block of ``with pods.lease(…)`` and deleted at its end.
+
+    It has the methods of a :class:`Remote`, such as ``run`` and ``upload``. When a budget ends the lease,
+    they raise :class:`~primepods.BudgetExceededError`.
 
     Attributes:
-        pod: The pod, as it was ordered.
-        status: Its status when it was ready.
-        name: Its name, with the suffix that no other pod has.
-        ssh: The ssh target of the first node.
-
-    It has the methods of a :class:`Remote`: ``run``, ``upload`` and ``download``. When a budget ends the
-    lease, these end and raise :class:`~primepods.BudgetExceededError`.
+        pod: The pod in the response to its order.
+        status: The pod's status when it was ready.
+        name: The pod's name, with a unique suffix.
+        ssh: The SSH target of the first node that has one.
     """
 
     def __init__(self, supervisor: LeaseSupervisor, portal: Portal) -> None:
@@ -68,7 +68,7 @@ class LeasedPod(LeasedPodView, Remote):
                 if supervisor.budget_error is not None and task is not None:
                     task.cancel()
 
-            # Also called if the lease has ended before.
+            # `stop` is also called if the lease has already ended.
             supervisor.task.add_done_callback(stop)
             try:
                 return await function(*args, **kwargs)
@@ -86,9 +86,9 @@ class LeasedPod(LeasedPodView, Remote):
 class Lease:
     """A context manager that rents a pod and deletes it; made by ``pods.lease``, and used once.
 
-    The ``with`` block gets a :class:`LeasedPod` that is ready. On every exit, the pod is deleted and
-    confirmed terminated. If that fails, the block raises a :class:`~primepods.NotReleasedError`, or the
-    exception that ended it gets a note.
+    The ``with`` block gets a :class:`LeasedPod` that is ready. At the end of the block, the pod is deleted
+    and confirmed terminated, unless it is kept. If that fails, the block raises a
+    :class:`~primepods.NotReleasedError`, or the exception that ended the block gets a note.
     """
 
     def __init__(self, portal: Portal, lease: AsyncLease, on_change: OnChange | None) -> None:
@@ -149,40 +149,40 @@ class Lease:
 def release_leases(portal: Portal | None = None) -> None:
     """Release the open leases of one client, or of all, together, even if their blocks are still running."""
     # A copy, since other threads may lease pods meanwhile.
-    leases = {each: owner for each, owner in list(_portals.items()) if portal is None or owner is portal}
+    leases = {lease: owner for lease, owner in list(_portals.items()) if portal is None or owner is portal}
     interrupted = _release(leases)
     if interrupted is not None:
         raise interrupted
 
 
-# Runs before the handler of `_loop`, registered earlier, which ends the loops.
+# This runs before the exit handler of `_loop`, which was registered earlier and ends the loops.
 atexit.register(release_leases)
 
 
 def _release(leases: Mapping[LeaseSupervisor, Portal], *, is_hurried: bool = False) -> BaseException | None:
-    """Release leases together; return the interruption that hurried this, if any.
+    """Release leases together; return the interruption that hurried the releases, if any.
 
     Raises:
-        PrimePodsError: The loop of a client has ended, and the releases with it. All others are released.
+        PrimePodsError: The loop of a client has ended, and with it the releases of its leases.
     """
     interrupted: BaseException | None = None
     failed: dict[Portal, PrimePodsError] = {}
     waits, hurries = False, is_hurried
     for _ in range(_MAX_PASSES):
         try:
-            # Not open: already released when its client was closed, or never begun.
-            left = {each: owner for each, owner in leases.items() if each.is_open and owner not in failed}
+            # A lease that is not open was released when its client was closed, or has not begun.
+            left = {lease: owner for lease, owner in leases.items() if lease.is_open and owner not in failed}
             if not left:
                 break
             for portal in dict.fromkeys(left.values()):
-                supervisors = [each for each, owner in left.items() if owner is portal]
+                supervisors = [lease for lease, owner in left.items() if owner is portal]
                 try:
                     portal.call(_end_all, supervisors, waits=waits, is_hurried=hurries)
                 except PrimePodsError as exc:
                     failed[portal] = exc
             # Wait for one client only when the releases of all have started.
             waits, hurries = True, False
-        except BaseException as exc:  # noqa: BLE001 - Ctrl-C, or what a signal handler raises
+        except BaseException as exc:  # noqa: BLE001 - Ctrl-C, or the exception of a signal handler
             interrupted, waits, hurries = exc, False, True
     if interrupted is None and failed:
         raise next(iter(failed.values()))

@@ -46,7 +46,6 @@ class Loops:
         self.running.clear()
 
     def exit(self) -> None:
-        """End all loops before the interpreter exits."""
         self.is_exiting = True
         loops = list(self.running)
         for loop in loops:
@@ -56,7 +55,6 @@ class Loops:
             loop.join(max(0.0, ends_at - time.monotonic()))
 
     def runs_here(self) -> bool:
-        """Return whether the calling thread is that of one of the loops."""
         return any(loop.runs_here() for loop in list(self.running))
 
     def exit_daemon_thread(self) -> None:
@@ -88,11 +86,10 @@ class Loop:
         loop: Any = asyncio.new_event_loop()
         loop.run_in_executor = _run_in_daemon_thread
         self._loop: asyncio.AbstractEventLoop = loop
-        # A daemon: the interpreter joins other threads before the exit handler that ends this one.
+        # A daemon thread: the interpreter joins others before it runs the exit handler that ends this one.
         self._thread = threading.Thread(target=self._run, name="primepods", daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
         LOOPS.running.add(self)
         try:
             self._thread.start()
@@ -125,10 +122,7 @@ class Loop:
             call.end(closed_error("The client was closed during the call."))
 
     def call_soon(self, callback: Callable[..., object]) -> bool:
-        """Schedule ``callback`` in the loop; return ``False`` if it does not run here (any more).
-
-        Never blocks.
-        """
+        """Schedule ``callback``; return ``False`` if the loop has ended, or is a parent process's."""
         if self.is_inherited:
             return False
         try:
@@ -139,7 +133,7 @@ class Loop:
         return True
 
     def request_stop(self) -> None:
-        """Ask the loop to close its client and end. Never blocks: safe in finalizers and signal handlers."""
+        """Ask the loop to close its client and end; never block, for finalizers and signal handlers."""
         self.call_soon(self._stop.set)
 
     def join(self, timeout: float | None = None) -> None:
@@ -151,7 +145,6 @@ class Loop:
             self._thread.join(_JOIN_TIMEOUT if timeout is None else timeout)
 
     def runs_here(self) -> bool:
-        """Return whether the calling thread is that of this loop."""
         return self._thread is threading.current_thread()
 
     def check(self) -> None:
@@ -169,7 +162,7 @@ class Loop:
 
 
 def _run_in_daemon_thread(_: object, func: Callable[..., R], *args: Any) -> asyncio.Future[R]:
-    """Run a function, such as a host name lookup, in a daemon thread: replaces ``run_in_executor``.
+    """Run a function, such as a host name lookup, in a daemon thread; a replacement of ``run_in_executor``.
 
     The default executor delays the interpreter's exit until the last name server times out, and refuses work
     once the main thread has ended, even if other threads still make calls.

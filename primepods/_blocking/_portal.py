@@ -1,12 +1,12 @@
-"""Portal: runs the asynchronous client for blocking callers.
+"""Portal through which blocking callers run the asynchronous client.
 
-A client has one event loop in a separate thread (``_loop.Loop``), run by anyio from its first call until
-``close``, the interpreter's exit or the garbage collector ends it. A call (``_call.BlockingCall``) starts a
-task in the loop, in the caller's context; the calling thread sleeps on a queue until the task has ended or
-needs a callback called. :class:`Portal` makes calls, ``_stream.Stream`` iterates.
+A client has one event loop in a separate thread (``_loop.Loop``). The loop starts with the first call and
+ends at ``close``, at the interpreter's exit or when the client is garbage-collected. A call
+(``_call.BlockingCall``) starts a task in the loop, in the caller's context. The calling thread waits for
+messages in a queue, which ask it to run a callback or report the task's end.
 
-anyio's own BlockingPortal would take two hops per call, continue after Ctrl-C and hang after a fork, and an
-interrupt can leave the locks of its futures locked. An interrupt cannot leave a ``SimpleQueue`` locked.
+anyio's BlockingPortal is not used: it switches threads twice per call, continues after Ctrl-C, hangs after a
+fork, and an interrupt can leave the locks of its futures locked. A ``SimpleQueue`` is not left locked.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PACKAGE: Final = __name__.partition(".")[0]
 
 
 class Portal:
-    """Runs coroutines for blocking callers.
+    """Runner of coroutines for blocking callers.
 
     Args:
         aclose: Closes the client; called in the loop before it ends.
@@ -77,7 +77,7 @@ class Portal:
                 loop.start()
                 self._loop = loop
                 if self.is_closed:
-                    # Closed meanwhile by a finalizer or signal handler in this thread.
+                    # A finalizer or signal handler in this thread has closed the client meanwhile.
                     self.close()
             return loop
 
@@ -86,7 +86,7 @@ class Portal:
         try:
             loop = self._stop_loop()
         except BaseException:
-            # Ctrl-C, or a signal handler's exception, before the loop was notified.
+            # Ctrl-C, or a signal handler's exception, came before the loop was notified.
             self._stop_loop()
             raise
         if loop is not None:
@@ -97,7 +97,7 @@ class Portal:
             self._loop.request_stop()
 
     def _stop_loop(self) -> Loop | None:
-        """Request the end of the loop, and start no other. Idempotent."""
+        """Request the end of the loop, if there is one, and prevent a new one; return the loop."""
         with LOOPS.lock:
             self.is_closed = True
             loop = self._loop
@@ -107,7 +107,7 @@ class Portal:
         return loop
 
     def _warn_in_loop(self) -> None:
-        """Warn once that the running loop is blocked; in notebooks that is normal."""
+        """Warn once if this thread runs an event loop, which the call blocks; in notebooks that is normal."""
         if self._has_warned or asyncio._get_running_loop() is None or "ipykernel" in sys.modules:  # noqa: SLF001 - public by its documentation
             return
         self._has_warned = True

@@ -1,4 +1,4 @@
-"""``client.pods.remote``, blocking."""
+"""Blocking counterparts of ``client.pods.remote`` and its objects."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ R = TypeVar("R")
 class JobOutput(Iterator[OutputLine]):
     """The lines of a job's output; see ``output`` of a job.
 
-    After Ctrl-C, ``next()`` continues where it was. An early ``break`` leaks nothing; ``with`` makes the
-    cleanup immediate.
+    After Ctrl-C, the iteration can continue without a loss. An early ``break`` leaks nothing; a ``with``
+    block makes the cleanup immediate.
     """
 
     def __init__(self, call: Callable[..., Any], source: JobLines) -> None:
@@ -55,10 +55,10 @@ class Job(Delegate[AsyncJob]):
     """A command on a pod that keeps running when its connection, its terminal or this process ends.
 
     Made by ``start``, ``job`` and ``jobs`` of a :class:`Remote` or a leased pod; ``job(name)`` sends
-    nothing. Its output and its exit code are files on the pod.
+    nothing. The output and the exit code are stored in files on the pod.
 
     Attributes:
-        name: Its name on the pod.
+        name: The job's name on the pod.
         pod_id: The pod's id.
     """
 
@@ -86,7 +86,7 @@ class Job(Delegate[AsyncJob]):
 
 
 class Forward(Delegate[AsyncForward]):
-    """Context manager for a port of a pod on this machine; see ``forward`` of a remote.
+    """Context manager that forwards ports of this machine to a pod; see ``forward`` of a remote.
 
     Attributes:
         pod_id: The pod's id.
@@ -130,8 +130,8 @@ class Forward(Delegate[AsyncForward]):
 class Remote(Delegate[AsyncRemote]):
     """Client for commands and file copies on one pod, with the system's ``ssh``; see ``pods.remote``.
 
-    Each call has its own connection; any number may run at once. Your ssh configuration, keys and agent
-    apply. The login is retried for ``login_timeout``; nothing is sent before it succeeds.
+    Each call opens a connection, and several calls can run at the same time. Your ssh configuration, keys and
+    agent apply. The login is retried for ``login_timeout`` seconds; nothing is sent before it succeeds.
     """
 
     @property

@@ -37,10 +37,7 @@ class Streams:
 
 
 class Stream(Iterator[T]):
-    """A blocking iterator over an asynchronous one, which it also closes.
-
-    After an interruption it continues where it was, as the asynchronous one does after a cancelled ``anext``.
-    """
+    """A blocking iterator over an asynchronous one. An interrupted ``next`` loses no item."""
 
     def __init__(self, portal: Portal, source: Any, *, flatten: bool) -> None:
         self._portal = portal
@@ -58,7 +55,7 @@ class Stream(Iterator[T]):
                 raise StopIteration
 
     async def _pull(self) -> bool:
-        """Read the next item or batch, and keep it despite interruptions; return ``False`` at the end."""
+        """Store the next item or batch; return ``False`` at the end."""
         try:
             item = await anext(self._source)
         except StopAsyncIteration:

@@ -1,7 +1,7 @@
 """Decoders of attrs classes as generated source, two to three times as fast as those of cattrs.
 
-They do the same as the hooks of :func:`~.objects.object_hook`, and pass every row that they cannot read to
-those hooks. To remove the generated decoders, delete this module and its use in ``converter.py``.
+They decode like the hooks of :func:`~.objects.object_hook`, and pass every row that they cannot read to these
+hooks. To remove the generated decoders, delete this module and its use in ``converter.py``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _UNCHANGED_IF: Final[Mapping[Any, str]] = {
     int: "type(value) is int",
     bool: "type(value) is bool",
     float: "type(value) is float and -MAX <= value <= MAX",
-    # An address field: a pod of several nodes has a list, which the hook reads. `None` is checked separately.
+    # An address field. A pod of several nodes has a list, which the hook reads. `None` is checked elsewhere.
     str | tuple[str | None, ...] | None: "type(value) is str",
 }
 """Conditions under which a field keeps ``value`` unchanged; otherwise the type's hook converts it."""
@@ -76,9 +76,9 @@ def compiled_hook(model: Any, converter: Converter) -> Hook:
 
 
 def _unfrozen_class(model: Any) -> Any:
-    """Return a class like ``model`` that sets attributes ten times as fast.
+    """Return a class like ``model`` whose attributes are set ten times as fast.
 
-    Its objects become a ``model`` by assigning ``__class__``, which Python allows if the slots are equal.
+    Assigning ``__class__`` makes such an object a ``model``; Python requires equal slots for that.
     """
     body = {
         "__slots__": model.__slots__,
@@ -89,7 +89,7 @@ def _unfrozen_class(model: Any) -> Any:
 
 
 def _conversion(name: str, kind: Any, namespace: dict[str, Any], converter: Converter) -> str:
-    """Return the source line that converts ``value`` to a field's type if it has another type."""
+    """Return the source line that converts ``value`` to a field's type; add its helpers to ``namespace``."""
     members = [member for member in typing.get_args(kind) if member is not type(None)]
     is_optional = type(None) in typing.get_args(kind)
     value_type = members[0] if is_optional and len(members) == 1 else kind

@@ -19,19 +19,19 @@ MAX_DEPTH: Final = 40
 """Max levels of free-form objects and unknown fields."""
 
 _WHOLE_NUMBER: Final = re.compile(r"\s*[+-]?[0-9]{1,300}\s*", re.ASCII)
-"""Up to 300 digits, so that every match is also finite as a float."""
+"""Whole numbers of up to 300 digits, which are finite as floats."""
 
 
 class DecodeError(Exception):
-    """The response, or a row of it, does not have the expected structure.
+    """The response, or one of its rows, does not have the expected structure.
 
     Attributes:
-        path: Path as on the wire: ``data[3].gpuCount``; empty for the whole response.
+        path: JSON path, such as ``data[3].gpuCount``; empty for the whole response.
         reason: The problem at that path.
         value: The value at that path.
-        row: The row with the problem.
-        row_id: The id of the pod or record of that row, if the id can be read.
-        index: Index of the row in the response, from 0; ``None`` for the response itself.
+        row: The row with the problem; ``None`` if the problem is not in a row.
+        row_id: Id of that row, if it can be read.
+        index: Index of that row in the response, from 0.
     """
 
     def __init__(self, path: str, reason: str, value: object) -> None:
@@ -47,25 +47,23 @@ class DecodeError(Exception):
         return f"{self.path}: {self.reason}" if self.path else self.reason
 
     def inside(self, key: str | int) -> DecodeError:
-        """Return a new error with a key or an index before the path; set ``row`` and the like after that."""
+        """Return a new error with a key or an index before the path, without the attributes of the row."""
         place = f"[{key}]" if isinstance(key, int) else key
         dot = "." if self.path and not self.path.startswith("[") else ""
         return DecodeError(f"{place}{dot}{self.path}", self.reason, self.value)
 
 
 def wrong_type(expected: str, value: object) -> DecodeError:
-    """Return the error for a value of a wrong type."""
     return DecodeError("", f"expected {expected}, got {_describe(value)}", value)
 
 
 def _describe(value: object) -> str:
-    """Describe a JSON value briefly."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str | int | float):
-        # Never show a part of the text: a part of a secret could not be recognised and redacted.
+        # Never show a part of a text: a part of a secret is not recognised, and so not redacted.
         text = repr(value)
         max_length = 60
         return text if len(text) <= max_length else f"{len(text):,} characters"
@@ -156,7 +154,7 @@ def _as_mapping(value: Any, _: Any) -> Mapping[str, Any]:
 
 
 def is_deeper(value: Any, levels: int) -> bool:
-    """Return whether a value has more than ``levels`` levels; very deep ones cannot be copied or pickled."""
+    """Return whether a value has more levels than ``levels``; very deep ones cannot be copied or pickled."""
     if is_object(value):
         return levels == 0 or any(is_deeper(item, levels - 1) for item in value.values())
     if is_list(value):

@@ -54,7 +54,7 @@ def unknown_fields(row: dict[str, Any], known: AbstractSet[str]) -> Mapping[str,
     """Return the fields of a row that are not in ``known``.
 
     Raises:
-        DecodeError: A field has more than ``MAX_DEPTH`` levels.
+        DecodeError: These fields are nested too deeply.
     """
     extra = {key: value for key, value in row.items() if key not in known}
     if is_deeper(extra, MAX_DEPTH):
@@ -63,7 +63,7 @@ def unknown_fields(row: dict[str, Any], known: AbstractSet[str]) -> Mapping[str,
 
 
 def object_hook(model: Any, converter: Converter) -> Hook:
-    """Return the hook of an attrs class. It maps wire names and aliases; ``extra`` gets unknown fields."""
+    """Return the hook of an attrs class, which stores unknown fields in ``extra``."""
     names = wire_names(model)
     aliases = ALIASES.get(model, {})
     known = frozenset({*names.values(), *aliases.values()})
@@ -74,7 +74,7 @@ def object_hook(model: Any, converter: Converter) -> Hook:
 
     def read_object(row: Any, kind: Any) -> Any:
         if row is None and may_be_empty:
-            # Null, such as an offer's `disk`, is read as an object with all defaults.
+            # An offer's `disk` can be null, for example.
             return model()
         if not is_object(row):
             raise wrong_type("an object", row)
@@ -89,8 +89,8 @@ def object_hook(model: Any, converter: Converter) -> Hook:
         else:
             return attrs.evolve(instance, extra=extra) if extra else instance
         try:
-            # Raise outside the `except`, so that the error's `__context__` is not cattrs' exception, whose
-            # frames hold the response. `del` prevents a reference cycle between the error and this frame.
+            # Raise outside the `except`, so that the error does not keep cattrs' exception, whose frames hold
+            # the response. `del` prevents a reference cycle between the error and this frame.
             raise error
         finally:
             del error
@@ -111,19 +111,22 @@ def _apply_aliases(
 
 
 def _omissible_objects(model: Any, names: Mapping[str, str]) -> list[str]:
-    """Return the keys of fields without a default that may be absent: all fields of their class have one."""
+    """Return the keys of fields without a default whose own fields all have one: these may be absent."""
     kinds = get_type_hints(model)
     without_default = [field.name for field in attrs.fields(model) if field.default is attrs.NOTHING]
     return [names[name] for name in without_default if _has_all_defaults(kinds[name])]
 
 
 def _has_all_defaults(kind: Any) -> bool:
-    """Return whether a type is a model whose fields all have defaults."""
     return attrs.has(kind) and all(field.default is not attrs.NOTHING for field in attrs.fields(kind))
 
 
 def _first_error(group: ClassValidationError, names: Mapping[str, str]) -> DecodeError:
-    """Return the first error that cattrs collected, with its field's wire name; raise that of a defect."""
+    """Return the first error that cattrs collected, with its field's wire name.
+
+    Raises:
+        Exception: The first error is not about the data, but a defect.
+    """
     drop_tracebacks(group)
     errors_with_notes, _ = group.group_exceptions()
     cause, note = errors_with_notes[0]

@@ -10,7 +10,7 @@ from .rows import as_object, decode_object
 
 
 def decode_gpu_summary(data: Any) -> list[GpuPrices]:
-    """Decode ``GET /availability/gpu-summary``: an object of objects, by GPU type and GPU count."""
+    """Decode ``GET /availability/gpu-summary``: nested objects, by GPU type and then by GPU count."""
     rows: list[GpuPrices] = []
     for gpu_type, counts in as_object(data).items():
         try:

@@ -49,19 +49,14 @@ def decode_statuses(data: Any) -> tuple[list[PodStatus], list[DecodeError]]:
 
 @attrs.frozen
 class DeletionResponse:
-    """Content of a response to ``DELETE /pods/{id}``.
-
-    Attributes:
-        state: The pod's state; ``None`` if the response has none.
-        pod_id: The id of the pod; ``None`` if the response has none.
-    """
+    """Content of a response to ``DELETE /pods/{id}``; ``None`` for what the response does not have."""
 
     state: PodState | None
     pod_id: str | None
 
 
 def decode_deletion(data: Any) -> DeletionResponse:
-    """Decode the response to ``DELETE /pods/{id}``, in any format."""
+    """Decode the response to ``DELETE /pods/{id}``, which may have any format."""
     if not is_object(data):
         return DeletionResponse(None, None)
     return DeletionResponse(_state(data), _id_text(data.get("id", data.get("podId"))))
@@ -89,7 +84,7 @@ def _state(row: dict[str, Any]) -> PodState | None:
 
 
 def decode_log(data: Any) -> str:
-    """Return the log's text from any JSON that wraps it."""
+    """Return the text of a log from JSON of any structure."""
     try:
         return _log_text(data)
     except RecursionError:

@@ -1,4 +1,4 @@
-"""Decoders of rows: the readable rows, and an error for each of the others."""
+"""Decoders of responses with rows; an unreadable row becomes an error beside the other rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ D = TypeVar("D", int, None)
 
 
 def as_object(data: Any) -> dict[str, Any]:
-    """Return ``data`` if it is an object, else raise."""
     if not is_object(data):
         raise wrong_type("an object", data)
     return data
@@ -38,7 +37,7 @@ def decode_page(  # noqa: PLR0913 - two kinds of listings have different keys
     rows_key: str = "data",
     count_key: str = "total_count",
 ) -> tuple[Page[T], list[DecodeError]]:
-    """Decode a page of a listing: the rows that can be read, and an error for each that cannot.
+    """Decode a page of a listing; return the readable rows, and an error for each other row.
 
     Args:
         data: The response.
@@ -65,7 +64,7 @@ def decode_listed_ids(data: Any, offset: int, limit: int) -> Page[str]:
     A row without an id is listed as its JSON text.
 
     Raises:
-        DecodeError: There is no ``total_count``, or no row has an id: probably another API's response.
+        DecodeError: ``total_count`` is missing, or there are rows and none has an id.
     """
     body = as_object(data)
     total_count = _count(body, "total_count", None)
@@ -92,7 +91,7 @@ def _count(body: dict[str, Any], key: str, default: D) -> int | D:
 
 
 def rows_of(body: dict[str, Any], model: type[T], key: str = "data") -> tuple[list[T], list[DecodeError]]:
-    """Decode the rows under ``key`` one by one: an unreadable row becomes an error and hides no other."""
+    """Decode the rows under ``key``; return the readable rows, and an error for each other row."""
     rows = _raw_rows(body, key)
     hook = _hook_of(model)
     id_key = "podId" if model is PodStatus else "id"
@@ -138,7 +137,6 @@ def _hook_of(model: type[T]) -> Callable[[Any, Any], T]:
 
 @cache
 def _converter() -> Converter:
-    # Made at first use, so that a program that decodes nothing does not load cattrs.
     from .converter import make_converter  # noqa: PLC0415 - loads cattrs
 
     return make_converter()

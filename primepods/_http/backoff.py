@@ -47,7 +47,6 @@ class RetryBudget:
         return True
 
     def give(self) -> None:
-        """Give back a token after a success."""
         self._add(1)
 
     def _add(self, tokens: float) -> None:

@@ -32,9 +32,8 @@ class Call:
         rate_limit_count: Number of attempts that got a 429.
         maybe_acted: Whether the server may have carried out the request in an attempt that failed, or that
             was sent twice (``Response.resent``). Then a request that is not idempotent is not sent again,
-            and an error such as a 404 may be an effect of that attempt. A 429 does not set this, since it
-            means that nothing was done.
-        redirected: Whether a redirect was followed: one per call at most, which ``attempt`` does not count.
+            and an error such as a 404 may be an effect of that attempt.
+        redirected: Whether a redirect was followed; ``attempt`` does not count redirects.
         last_failure: Reason of the previous failure.
         key: The key to redact.
         resends: Number of attempts that were sent twice, because the server had closed an idle connection;
@@ -122,14 +121,14 @@ class Call:
                 route=request.template,
                 attempt=self.attempt,
                 status=status,
-                # Without the server's text: it can quote secrets from the request.
+                # Leave out the server's text, which can quote secrets from the request.
                 reason=f"status {status}" if isinstance(error, APIError) else self.last_failure,
                 delay=delay,
             )
         )
 
     def _fields(self, **fields: float | str | None) -> dict[str, Any]:
-        """Return the extra fields of a log record: those of the call, and the given ones unless ``None``."""
+        """Return the extra fields of a log record; a given field that is ``None`` is left out."""
         call = {"method": self.request.method, "path": self.request.path, "attempt": self.attempt}
         return call | {name: value for name, value in fields.items() if value is not None}
 

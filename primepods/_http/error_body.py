@@ -115,7 +115,7 @@ def _field_error(entry: Any) -> FieldError | None:
     else:
         param = _as_text(entry.get("param") or "")
     details = entry.get("details") or entry.get("msg") or entry.get("message") or entry
-    # The server's validator puts its own class before the text.
+    # Pydantic, which the server seems to use, puts this before the text.
     return FieldError(one_line(param), one_line(_as_text(details)).removeprefix("Value error, "))
 
 

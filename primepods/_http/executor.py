@@ -29,14 +29,14 @@ R = TypeVar("R")
 
 
 class RequestExecutor:
-    """Sender of requests: retries until success, a permanent error or the deadline.
+    """Sender of requests, with retries, a deadline and the rate limit.
 
     Args:
         settings: The settings of the client, or of a view of it with other timeouts or retries.
         transport: The connections, shared by all views of a client.
         shared_deadline: The deadline of the batch call that the requests belong to, if any.
-        is_paced: Whether requests wait until the pace allows them; false for the poller, which asks the pace
-            itself, before it decides what to poll.
+        is_paced: Whether requests wait for the rate limiter; false for the poller, which waits for it before
+            each poll.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class RequestExecutor:
 
         Raises:
             APIError: The API returned an error.
-            TransportError: No response was received.
+            TransportError: No complete response was received, or nothing was sent.
             ProtocolError: The response is not valid.
             ClientClosedError: The client is closed.
         """
@@ -162,13 +162,13 @@ class RequestExecutor:
     async def map(self, function: Callable[[T], Awaitable[R]], items: Sequence[T]) -> list[R]:
         """Return ``[await function(item) for item in items]``, where ``function`` makes calls.
 
-        At most as many calls run as the client may have requests in flight; waiting for a free slot counts
-        towards the deadline. The first exception cancels the rest and is raised unchanged.
+        Up to ``max_concurrency`` calls run at a time. The first exception cancels the other calls and is
+        raised unchanged.
         """
         return await map_bounded(function, items, self.settings.max_concurrency)
 
     def shape_error(self, request: Request, error: DecodeError) -> ProtocolError:
-        """Return the error for users that says which part of a response has the wrong structure.
+        """Return the error that tells users which part of a response has the wrong structure.
 
         Args:
             request: The request.
@@ -185,10 +185,7 @@ class RequestExecutor:
         )
 
     def _follow_redirect(self, call: Call, outcome: Response | FailedAttempt) -> bool:
-        """Return whether the outcome is a redirect; if so, make its target the call's next request.
-
-        The redirected attempt is not counted.
-        """
+        """Make the target of a redirect the call's next request; return whether the outcome is a redirect."""
         if isinstance(outcome, FailedAttempt) or not is_redirect(outcome):
             return False
         call.request = follow_redirect(
@@ -241,7 +238,7 @@ class RequestExecutor:
         is_rate_limit = isinstance(error, RateLimitError)
         if isinstance(error, APIError):
             error.attempts = call.attempt
-            # Before `call.maybe_acted` is updated: for the error, only earlier attempts count.
+            # Set this before `call.maybe_acted` is updated: for the error, only earlier attempts count.
             error.maybe_acted = call.maybe_acted
             call.last_failure = f"{error.status_code} {one_line(error.message)[:80]}"
         else:
@@ -250,18 +247,18 @@ class RequestExecutor:
             )
         if isinstance(error, RateLimitError):
             call.rate_limit_count += 1
-            # Later ones respond to this call's own retries, which have a backoff.
+            # Later 429s respond to this call's own retries, which have a backoff.
             if self._is_paced and call.rate_limit_count == 1:
                 self.transport.pace.apply_rate_limit(error)
-        # A 429 means that nothing was done; after any other failure the request may have been carried out.
+        # A 429 means that nothing was done. After other failures the request may have been carried out.
         call.maybe_acted = call.maybe_acted or (maybe_received and not is_rate_limit)
 
     def _next_delay(self, call: Call, error: CallError) -> float | None:
-        """Return the delay before the next attempt; ``None`` to give up, with the reason as an error note."""
+        """Return the delay before the next attempt, or ``None`` to give up; the error's notes may say why."""
         policy = self.settings.retry
         if call.maybe_acted and not is_idempotent(call.request.method):
             return None
-        # Even if the clock shows an earlier time: some event loops call timers slightly early.
+        # Some event loops call timers slightly early, so the clock may not show a missed deadline.
         is_over = isinstance(error, RequestTimeoutError) and error.limit == "deadline"
         if is_over or self._clock.time() >= call.deadline_at:
             return None
@@ -340,7 +337,7 @@ class RequestExecutor:
 
 
 class _Attempt:
-    """One attempt of a call, in a slot for a request in flight: measured, reported and limited in time."""
+    """One attempt of a call: releases its slot, measures its time and records its outcome."""
 
     def __init__(
         self,
@@ -374,7 +371,7 @@ class _Attempt:
         if isinstance(outcome, Response):
             if self._shared_deadline is not None:
                 self._shared_deadline.record_response()
-            # If it was sent twice, the first request may have been carried out, whatever the last response.
+            # The response is to the second of two requests: the first may have been carried out.
             self._call.maybe_acted |= outcome.resent
         elif self.ends_at == self._call.deadline_at:
             outcome = outcome.at_deadline()

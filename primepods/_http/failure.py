@@ -1,6 +1,6 @@
 """Conversion of aiohttp's exceptions to our own failures.
 
-aiohttp's exceptions do not leave this module: they reference the request's headers, which hold the key.
+Users get no exception of aiohttp, because these reference the request's headers, which hold the key.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class FailedAttempt:
 
     Attributes:
         reason: The cause, in one line.
-        kind: The error to raise. ``transport``: no usable connection; ``connect``: no connection within
-            ``CONNECT_TIMEOUT``; ``timeout`` and ``deadline``: no response within the attempt's timeout or the
-            call's deadline; ``protocol``: an invalid response.
+        kind: The error to raise: ``transport`` without a usable connection, ``connect`` without a connection
+            after ``CONNECT_TIMEOUT``, ``timeout`` or ``deadline`` without a response in time, ``protocol``
+            after an invalid response.
         maybe_received: Whether the server may have received the request.
         transient: Whether a retry can succeed.
         remedy: What the user can do.
@@ -74,7 +74,7 @@ class FailedAttempt:
 
 
 def translate(exc: Exception, key: Secret, *, expired: bool, maybe_received: bool) -> FailedAttempt | None:
-    """Convert an exception of aiohttp to a failure; return ``None`` for any other, which is a bug.
+    """Convert the exception of an attempt to a failure; return ``None`` for an unexpected exception.
 
     Args:
         exc: The exception.

@@ -13,36 +13,36 @@ from ..errors import RateLimitError
 
 _FIRST_PAUSE: Final = 1.0
 _MAX_PAUSE: Final = 60.0
-"""Seconds; for a 429 without ``Retry-After``."""
+"""Seconds of the first and of the longest pause after 429s without ``Retry-After``."""
 _PACE_WINDOW: Final = 5.0
 """Seconds over which sent requests are counted, to measure the rate before it is first limited."""
 _MIN_FIRST_RATE: Final = 1.0
-"""Min first rate, in requests per second. Only more 429s lower it, so that two stray ones stop no call."""
+"""Minimum of the first limit, in requests per second: two stray 429s must not stop all calls."""
 _FIRST_RATE_FACTOR: Final = 0.5
 _RATE_FACTOR: Final = 0.8
-"""Factors by which the rate falls when it is first limited, and at each later 429."""
+"""Factors by which the rate falls when it is first limited, and at later 429s."""
 _PAUSE_MEMORY: Final = 60.0
 """Seconds after a pause within which another 429 means that the rate is too high."""
 _RATE_INCREASE: Final = 0.1
 """Requests per second by which the rate grows in each window, if all requests succeed."""
 _MAX_RELATIVE_INCREASE: Final = 0.2
-"""Max fraction by which the rate grows with each response: for rates below one request per window."""
+"""Max fraction by which one response raises the rate; reached below one request per window."""
 _MIN_RATE: Final = 1 / 60
 _MAX_RATE: Final = 100.0
-"""Requests per second; above it the limit is lifted."""
+"""Requests per second: the lowest limit, and the rate above which there is no limit."""
 MAX_RETRY_AFTER: Final = 300.0
-"""Seconds; longer pauses are cut. This API documents no limit; others send the time of day, or an hour."""
+"""Max seconds of a pause. This API documents no limit; others send the time of day, or an hour."""
 
 
 class Pace:
-    """Rate limiter of the requests: no limit until the first 429.
+    """Rate limiter of the requests, without a limit until the first 429.
 
-    Then polling pauses for as long as ``Retry-After`` says, at most five minutes, plus a random extra of up
-    to half of that, or up to a second if that is longer; other calls continue, since the 429 may be about one
-    endpoint. Another 429 less than a minute after the pause limits the rate of all requests. The rate grows
-    with each response and falls with each 429, so that independent processes converge on a share of what the
-    API allows. The time between two requests is random, from half to one and a half of the mean, so that the
-    processes do not stay in step.
+    After a 429, polling pauses for the time in ``Retry-After``, at most five minutes. A random time is added:
+    up to half of the pause, or up to a second if that is more. Other calls continue, since the 429 may be
+    about one endpoint. Another 429 less than a minute after the pause limits the rate of all requests. The
+    limit grows with successful responses and falls with 429s, so that independent processes converge on a
+    share of what the API allows. The time between two requests is random, from half to one and a half of the
+    mean, so that the processes do not stay in step.
 
     Args:
         clock: The clients' clock.
@@ -64,13 +64,13 @@ class Pace:
 
     @property
     def next_at(self) -> float:
-        """The time at which the next request may be sent."""
+        """The time at which polling may send its next request."""
         return max(self.paused_until, self._next_turn_at)
 
     def take_turn(self, *, ends_at: float = math.inf) -> float | None:
-        """Return the seconds after which the rate allows a request, and count that request.
+        """Reserve the next turn for a request, and return the seconds until the turn.
 
-        ``None`` if that would be at ``ends_at`` or later: nothing is counted then.
+        If the rate limit allows no turn before ``ends_at``, reserve nothing and return ``None``.
         """
         now = turn_at = self._clock.time()
         if self._rate < math.inf:
@@ -84,13 +84,13 @@ class Pace:
         return turn_at - now
 
     async def wait_for_turn(self) -> RateLimitError | None:
-        """Wait until the rate allows a request. In a pause, return its cause at once: send nothing then."""
+        """Wait for a turn, and return ``None``; during a pause, return its cause instead."""
         if self.pause_cause is None and (delay := self.take_turn()):
             await self._clock.sleep(delay)
         return self.pause_cause
 
     def record_response(self) -> None:
-        """Raise the rate and reset the length of pauses after a response."""
+        """Raise the rate limit and reset the length of pauses after a successful response."""
         self._next_pause = _FIRST_PAUSE
         if self._rate < math.inf:
             responses_per_window = max(self._rate * _PACE_WINDOW, 1.0)
@@ -100,11 +100,10 @@ class Pace:
                 self._rate = math.inf
 
     def apply_rate_limit(self, error: RateLimitError) -> bool:
-        """Pause, and lower the rate; return whether this began a pause, or made one longer.
+        """Begin or extend the pause, and perhaps lower the rate; return whether the pause was changed.
 
-        Of several 429s that ask for the same pause, only the first counts. If every 429 drew a random extra
-        and the longest counted, all processes would wait for nearly the longest possible time, and resume
-        together.
+        Of several 429s that ask for the same pause, only the first counts. If all of them drew a random
+        extra, the longest would decide, and all processes would resume at nearly the same time.
         """
         now = self._clock.time()
         if error.retry_after is not None:
@@ -140,10 +139,10 @@ _paces: WeakValueDictionary[tuple[str, str, int], Pace] = WeakValueDictionary()
 def shared_pace(settings: Settings) -> Pace:
     """Return the rate limiter for the API and the key of ``settings``.
 
-    Clients with other timeouts or in other threads, and the poller of waits, share it, because the API limits
-    them together. Event loops share a monotonic time, except simulated ones, which have a clock of their own.
+    All clients of the process with this key share it, because the API limits them together. A simulated event
+    loop has another clock, and so another rate limiter.
     """
-    # The id, since a key that referenced the clock would keep alive what the clock references.
+    # Use the id, since a reference to the clock would keep alive what the clock references.
     key = (settings.base_url, settings.api_key, id(settings.clock))
     pace = _paces.get(key)
     if pace is None:

@@ -1,4 +1,4 @@
-"""Redirects: only to the same path with or without its trailing slash."""
+"""Redirects, which are followed only to the same path with or without its trailing slash."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ _MAX_LOCATION_LENGTH: Final = 200
 
 
 def is_redirect(response: Response) -> bool:
-    """Return whether a response is a redirect."""
     return response.status in _REDIRECT_STATUSES
 
 
 def follow_redirect(
     request: Request, response: Response, *, base_url: str, key: Secret, is_second: bool
 ) -> Request:
-    """Return the request to send in place of ``request``.
+    """Return the request to the target of a redirect.
 
     Args:
         request: The original request.
@@ -38,7 +37,6 @@ def follow_redirect(
     Raises:
         ProtocolError: The redirect is not followed.
     """
-    # The same path with or without its trailing slash.
     other_path = request.path[:-1] if request.path.endswith("/") else f"{request.path}/"
     location = response.headers.get("location", "")
     problem: str | None = "the server redirects a second time"

@@ -1,4 +1,4 @@
-"""Requests, built and checked without I/O: invalid input is refused before anything is sent."""
+"""Requests, and the checks of their content before anything is sent."""
 
 from __future__ import annotations
 
@@ -76,14 +76,14 @@ def item_path(item_id: str, collection: str = PODS) -> str:
 
 
 def item_request(method: str, item_id: str, collection: str = PODS, *, body: bytes | None = None) -> Request:
-    """Build a request about one item; raises the errors of :func:`item_path`."""
+    """Build a request about one item; see :func:`item_path` for the errors."""
     return Request(
         method=method, path=item_path(item_id, collection), body=body, route=f"{collection}/{{id}}"
     )
 
 
 def encode_id(pod_id: str) -> str:
-    """Return a checked id, percent-encoded unless it is alphanumeric (fast path)."""
+    """Return an id, percent-encoded; the caller has checked it."""
     return pod_id if pod_id.encode().isalnum() else percent_encode(pod_id, safe="")
 
 
@@ -96,8 +96,8 @@ def free_request(method: str, path: str, params: Params | None, body: Any) -> Re
     """Build the request for ``client.request``.
 
     Raises:
-        TypeError: A parameter of the wrong type, or a body that JSON cannot represent.
-        ValueError: A method or path that is not allowed, or values that a request cannot contain.
+        TypeError: A parameter has the wrong type, or JSON cannot represent the body.
+        ValueError: The method or path is not allowed, or a request cannot contain a value.
     """
     if check_string("method", method).upper() not in _METHODS:
         raise ValueError(f"method must be one of {', '.join(sorted(_METHODS))}, got {quote(method)}")
@@ -143,18 +143,18 @@ def _flatten(params: Params) -> Iterator[tuple[str, str]]:
 
 
 def _values(value: object) -> list[object]:
-    """Return a parameter's values, without ``None``: one, or those of a list."""
+    """Return the values of a parameter as a list without ``None``."""
     is_list = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
     return [item for item in cast("list[object]", value if is_list else [value]) if item is not None]
 
 
 def _to_text(key: str, value: str | float) -> str:
-    """Return a parameter's name or value as text that UTF-8 can encode."""
+    """Return a parameter's name or value as text; refuse text that UTF-8 cannot encode."""
     try:
         text = str(value).lower() if isinstance(value, bool) else str(value)
         text.encode()
     except ValueError:
-        # A lone surrogate, or an integer with more digits than `str` converts (4,300 by default).
+        # There is a lone surrogate, or an integer has more digits than `str` converts (4,300 by default).
         raise ValueError(
             f"params[{quote(key)}] must be text in UTF-8, or a shorter number, got {quote(value)}"
         ) from None

@@ -72,7 +72,7 @@ class Response:
     """
 
     status: int
-    # Hidden: rich's tracebacks show the fields of an attrs class, even if it has its own repr.
+    # Hidden, because rich's tracebacks show the fields of an attrs class even if it has its own repr.
     headers: Mapping[str, str] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
     resent: bool = False
@@ -90,8 +90,7 @@ def parse_response(request: Request, response: Response, *, key: Secret, base_ur
 
     Raises:
         APIError: The API returned an error; for common statuses, a subclass.
-        ProtocolError: A 404 or a success that is not JSON (nor plain text, if the request allows that), or an
-            empty response to a GET.
+        ProtocolError: The response is not from the API, or has no usable content.
     """
     if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
         return _parse_success(request, response, key)
@@ -112,7 +111,7 @@ def _parse_success(request: Request, response: Response, key: Secret) -> Any:
     content_type = response.headers.get("content-type", "").lower()
     looks_like_html = response.body.lstrip()[:1] == b"<" and not content_type.startswith("text/plain")
     if "html" in content_type or looks_like_html:
-        # From a login page or a gateway, not from the API.
+        # HTML comes from a login page or a gateway, not from the API.
         reason = "HTML"
     elif request.text_allowed:
         return response.body.decode(errors="replace")
@@ -127,7 +126,7 @@ def _build_error(
     # The response to a HEAD has no body: assume that it is from the API.
     is_json = body.is_json or request.method == "HEAD"
     if status == HTTPStatus.NOT_FOUND and not is_json:
-        # Not from the API: a pod that a gateway does not know may be running, and billed.
+        # This is not from the API: a pod that a gateway does not know may be running, and billed.
         return protocol_error(request, "not JSON, with status 404", key, found=response.body)
     default_class = ServerError if status >= HTTPStatus.INTERNAL_SERVER_ERROR else APIError
     error_class = _ERROR_CLASSES.get(status, default_class)
@@ -149,7 +148,7 @@ def _build_error(
 
 
 def missing_row_error(method: str, path: str, pod_id: str) -> NotFoundError:
-    """Build the error for a pod that is missing from a successful response."""
+    """Build the error for a pod that is missing in a successful response."""
     message = f"The API has no pod {pod_id!r}."
     return NotFoundError(
         f"{method} {path}: {message} {MISSING_POD}",

@@ -7,11 +7,11 @@ from typing import Any, Final
 from .._utils.clock import Clock
 
 MAX_AGE: Final = 15.0
-"""Seconds after which an unused entry is dropped: most targets contain ids, and are not requested again."""
+"""Seconds after which an unused entry may be dropped: most targets have ids, and are not requested again."""
 
 
 class ResponseCache:
-    """Last response to each request with its decoded value, so that an equal response is decoded once.
+    """Cache of the last response to each request, with its decoded value.
 
     Args:
         max_bytes: Max bytes of bodies and request targets; the least recently used entries are dropped
@@ -27,7 +27,7 @@ class ResponseCache:
         """Body, decoded value and time of the last use; the least recently used first."""
 
     def get(self, target: str, body: bytes) -> Any | None:
-        """Return the decoded value of ``body``, or ``None`` if it differs from the last response."""
+        """Return the decoded value of ``body`` if it equals the stored response, else ``None``."""
         entry = self._entries.get(target)
         if entry is None:
             return None
@@ -40,7 +40,7 @@ class ResponseCache:
         return value
 
     def put(self, target: str, body: bytes, value: Any) -> None:
-        """Store a response; drop entries that are too old, or exceed the size of the cache."""
+        """Store a response; drop old entries, and the oldest ones while the cache is too large."""
         self._drop(target)
         now = self._clock.time()
         self._entries[target] = body, value, now
@@ -51,7 +51,6 @@ class ResponseCache:
             self._drop(oldest)
 
     def clear(self) -> None:
-        """Drop all entries."""
         self._entries.clear()
         self._size = 0
 

@@ -18,7 +18,7 @@ from ..errors import ConfigError
 _KEEP_ALIVE: Final = 15.0
 """Seconds after which an idle connection is closed."""
 _NO_KEEP_ALIVE: Final = 1e-9
-"""Seconds; closes each connection after its request. With 0, aiohttp would keep idle connections forever."""
+"""The same for requests that need a new connection. With 0, aiohttp would keep idle connections forever."""
 SessionFactory: TypeAlias = Callable[[], aiohttp.ClientSession | Awaitable[aiohttp.ClientSession]]
 
 
@@ -26,7 +26,6 @@ class Sessions:
     """The sessions of a client in the running event loop.
 
     The client opens up to two: one that reuses connections, and one with a new connection for each request.
-    The second is for requests that must not be lost on an idle connection that the server has just closed.
 
     Args:
         given: The caller's own session, never closed here; a function that makes one; or ``None``.
@@ -50,7 +49,10 @@ class Sessions:
             self._open_sessions = dict.fromkeys((False, True), given)
 
     async def get(self, *, fresh: bool) -> aiohttp.ClientSession:
-        """Return the session for a request; ``fresh`` requires a new connection.
+        """Return the session for a request.
+
+        Args:
+            fresh: Whether the request needs a new connection, which only the client's own sessions guarantee.
 
         Raises:
             TypeError: The caller's function did not return a session.
@@ -99,7 +101,7 @@ class Sessions:
                 )
             self._stack.push_async_callback(session.close)
             if self._closed:
-                # Closed while the caller's function ran.
+                # The client was closed while the caller's function ran.
                 await self._stack.aclose()
             return session
 
@@ -115,7 +117,7 @@ class Sessions:
 
 
 def check_session(session: object) -> aiohttp.ClientSession:
-    """Return ``session`` if it can send requests."""
+    """Return ``session`` if it can be used; raise an error otherwise."""
     if not isinstance(session, aiohttp.ClientSession):
         raise TypeError(
             f"The function given as session must return an aiohttp.ClientSession, not {quote(session)}"

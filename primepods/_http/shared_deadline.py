@@ -11,7 +11,7 @@ _TIMER_TOLERANCE: Final = 0.005
 
 
 class SharedDeadline:
-    """Deadline of a batch call: a countdown that ends when no response comes.
+    """Deadline of a batch call: a countdown that ends the call if no response comes.
 
     The first request starts it, each response stops it, and the next request starts it again.
 
@@ -32,7 +32,6 @@ class SharedDeadline:
             self._started_at = self._clock.time()
 
     def record_response(self) -> None:
-        """Stop the countdown."""
         self._started_at = None
 
     @property

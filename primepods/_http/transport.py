@@ -39,12 +39,12 @@ _Handler: TypeAlias = Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.Client
 
 
 class Transport:
-    """The client's sessions in the running event loop.
+    """Sender of single attempts, through the sessions of the running event loop.
 
     Args:
         settings: The client's settings.
-        session: The caller's own session, which is never closed, or a function (sync or async) that makes one
-            in the running loop, which is closed with the client.
+        session: The caller's own session, which is never closed, or a function (sync or async) that makes a
+            session. The client closes a session that it got from the function.
     """
 
     def __init__(self, settings: Settings, session: aiohttp.ClientSession | SessionFactory | None) -> None:
@@ -70,7 +70,7 @@ class Transport:
         self._authorization = Secret(f"Bearer {settings.api_key}")
 
     async def acquire_slot(self, ends_at: float) -> Sessions | None:
-        """Wait until a request may be sent; return the sessions, whose slot the caller must release.
+        """Wait for a free slot, which the caller must release; return the sessions.
 
         Args:
             ends_at: The time, on the client's clock, at which to give up and return ``None``.
@@ -80,7 +80,7 @@ class Transport:
         """
         sessions = self.check()
         if not sessions.slots.locked():
-            # No timeout, which would cost more than acquiring a free slot.
+            # A timeout would cost more than acquiring a free slot.
             await sessions.slots.acquire()
             return sessions
         try:
@@ -89,7 +89,7 @@ class Transport:
         except TimeoutError:
             return None
         if self._is_closed:
-            # Closed during the wait.
+            # The client was closed during the wait.
             sessions.slots.release()
             raise self._closed_error()
         return sessions
@@ -120,7 +120,7 @@ class Transport:
                 async with session.request(
                     request.method,
                     URL(self._settings.base_url + request.target, encoded=True),
-                    # These replace the session's, which are not in its public API.
+                    # This argument replaces the session's middlewares, for which there is no public name.
                     middlewares=(*getattr(session, "_middlewares", ()), middleware),
                     **self._options(request, settings),
                 ) as response:
@@ -149,7 +149,7 @@ class Transport:
         """Sleep for ``seconds``.
 
         Raises:
-            ClientClosedError: The client was closed during the sleep; raised at once.
+            ClientClosedError: The client is closed, or was closed during the sleep, which ends at once.
         """
         self.check()
         if await self._settings.clock.wait(self._closing, seconds):
@@ -180,7 +180,7 @@ class Transport:
             headers["Content-Type"] = "application/json"
         options: dict[str, Any] = {
             "headers": headers,
-            # As a stream: sending a large body in one piece would block the loop, and aiohttp warns about it.
+            # Send a stream: a large body in one piece would block the loop, and aiohttp warns about it.
             "data": None if request.body is None else io.BytesIO(request.body),
             "allow_redirects": False,
             "raise_for_status": False,
@@ -208,7 +208,7 @@ class Transport:
     def _move_to(self, loop: asyncio.AbstractEventLoop) -> Sessions:
         """Bind to ``loop``: at first use, or after the previous loop has ended."""
         if self._pid != os.getpid():
-            # After a fork, the sockets belong to the parent. Keep them: collecting them would warn of leaks.
+            # After a fork, the sockets belong to the parent. Keep the sessions: collecting them would warn.
             self._pid = os.getpid()
             self._parent_sessions = self._sessions
         elif self._loop is not None and not self._loop.is_closed():
@@ -234,9 +234,9 @@ class Transport:
 class _SendMiddleware:
     """The innermost aiohttp middleware: it runs after those of the caller's session, just before sending.
 
-    It stops aiohttp from repeating a request, so that attempts are counted correctly. One case is sent
-    again at once: an idempotent request on a reused connection that ended without a byte of response,
-    because the server had closed that connection while it was idle.
+    It stops aiohttp from repeating a request, so that attempts are counted correctly. In one case it sends a
+    request again at once: an idempotent request without a body was sent on a reused connection, which ended
+    before a response. The server has probably closed that connection while it was idle.
 
     Args:
         request: The request to send.
@@ -258,7 +258,7 @@ class _SendMiddleware:
         http_request: aiohttp.ClientRequest,
         handler: _Handler,
     ) -> aiohttp.ClientResponse:
-        # Added only here, so that no `auth` or .netrc can replace it, and no hook can record it.
+        # Add the key only here, so that no `auth` or .netrc can replace it, and no hook can record it.
         http_request.headers["Authorization"] = self._authorization
         will_reuse = self.session is not None and close_broken_connections(self.session, http_request)
         is_repeatable = self._request.body is None and is_idempotent(self._request.method)
@@ -312,7 +312,7 @@ def _trace_headers() -> Mapping[str, str]:
 
 
 async def _read_body(response: aiohttp.ClientResponse) -> bytes:
-    """Read the body, which aiohttp decompresses in pieces; never hold more than ``MAX_BODY`` bytes."""
+    """Read the body, which aiohttp decompresses in pieces; stop when it has more than ``MAX_BODY`` bytes."""
     if (response.content_length or 0) > MAX_BODY:
         raise BodyTooLargeError
     pieces: list[bytes] = []

@@ -65,7 +65,7 @@ def begin_operation(name: str, source: _HasHook) -> Operation | None:
 
 
 def set_listeners(listeners: Collection[Listeners | None]) -> None:
-    """Send the events of the current context to all ``listeners``, which share its work."""
+    """Send the events of the current context to all ``listeners``."""
     distinct = {listener for listener in listeners if listener is not None}
     if len(distinct) > 1:
         from .hook import merge
@@ -79,7 +79,7 @@ def operation(name: str) -> Callable[[F], F]:
     """Return a decorator that makes each call of a method an operation.
 
     Args:
-        name: Such as ``pods.wait``.
+        name: The operation's name, such as ``pods.wait``.
     """
 
     def decorate(method: F) -> F:

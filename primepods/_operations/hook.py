@@ -27,7 +27,7 @@ _OPERATION_NUMBERS: Final = itertools.count(1)
 
 
 class Hook:
-    """Caller of ``on_event``: logs the first exception that it raises, and ignores the others.
+    """Caller of ``on_event``, which logs the first exception of the function and ignores later ones.
 
     Hooks with equal functions are equal: clients with the same function get one event for a shared poll.
 
@@ -46,7 +46,6 @@ class Hook:
         self._has_failed = False
 
     def begin(self, name: str, clock: Clock) -> Operation:
-        """Begin an operation."""
         return Operation(self, name, clock)
 
     def wrap(
@@ -61,7 +60,6 @@ class Hook:
         return call
 
     def notify(self, event: Event) -> None:
-        """Call the function."""
         try:
             self._function(event)
         except Exception:  # noqa: BLE001 - a callback must not break the call that it reports on
@@ -70,8 +68,7 @@ class Hook:
                 _log.exception("on_event raised an exception; later ones are not logged")
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        # Pickled as None, `type(None)()`: settings contain a hook and must be picklable, but many functions
-        # are not.
+        # Settings with a hook must be picklable, but many functions are not: pickle it as None.
         return type(None), ()
 
     def __eq__(self, other: object) -> bool:
@@ -85,10 +82,10 @@ class Hook:
 
 
 class Listeners:
-    """The hooks to notify of a piece of work, such as a poll, and the operations that share this work.
+    """The hooks to notify of a piece of work, such as a poll.
 
     Args:
-        numbers: For each hook, the numbers of its operations.
+        numbers: For each hook, the numbers of the operations that share this work.
     """
 
     def __init__(self, numbers: Mapping[Hook, tuple[int, ...]]) -> None:
@@ -113,12 +110,12 @@ class Operation:
     """A public call in progress; events in its ``with`` block belong to it.
 
     Args:
-        hook: Gets its events.
-        name: Such as ``pods.wait``.
+        hook: The hook that gets the events.
+        name: Its name, such as ``pods.wait``.
         clock: The client's clock.
 
     Attributes:
-        listeners: Listeners of the work that is done for it.
+        listeners: Listeners of the events that belong to this operation alone.
     """
 
     def __init__(self, hook: Hook, name: str, clock: Clock) -> None:
@@ -158,7 +155,7 @@ class Operation:
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._token is not None:
-            # Fails if the garbage collector closes the coroutine, since it does so in another context.
+            # The garbage collector may close the coroutine in another context: then this fails.
             with suppress(ValueError):
                 LISTENERS.reset(self._token)
         self.end(exc)

@@ -1,4 +1,7 @@
-"""Validation of arguments before a request is sent."""
+"""Validation of arguments before a request is sent.
+
+A wrong type raises ``TypeError``, and a wrong value ``ValueError``.
+"""
 
 from __future__ import annotations
 
@@ -13,27 +16,17 @@ MAX_ID_LENGTH: Final = 512
 _MIN_INTERVAL: Final = 0.05
 _RESERVED_IDS: Final = frozenset({"status", "history"})
 _MAX_SENT_INTEGER: Final = 2**31 - 1
-"""Largest integer that is sent; assumed, since the API's schema has no limit."""
+"""Default maximum of integers; assumed, since the API's schema has no limit."""
 
 
 def check_string(name: str, value: object) -> str:
-    """Return ``value`` if it is a string.
-
-    Raises:
-        TypeError: It is not a string.
-    """
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, got {quote(value)}")
     return value
 
 
 def check_id(pod_id: str, *, name: str = "pod_id", listed_by: str = "pods.list()") -> str:
-    """Return the id of a pod, disk, SSH key or team if it is safe in the path of a request.
-
-    Raises:
-        TypeError: Not a string.
-        ValueError: Empty, too long, or with characters that an id cannot have.
-    """
+    """Return the id of a pod, disk, SSH key or team if it is safe in the path of a request."""
     if not check_string(name, pod_id):
         problem = "is empty"
     elif len(pod_id) > MAX_ID_LENGTH:
@@ -55,22 +48,12 @@ def id_of(pod: PodRef) -> str:
 
 
 def check_pod_id(pod: PodRef, *, name: str = "pod_id") -> str:
-    """Return the id of a pod reference; see :func:`check_id`.
-
-    Raises:
-        TypeError: Neither a string nor a pod.
-        ValueError: Not an id.
-    """
+    """Return the id of a pod reference; see :func:`check_id` for the errors."""
     return check_id(id_of(pod), name=name)
 
 
 def check_ids(pod_ids: Iterable[PodRef]) -> list[str]:
-    """Return the ids of pod references, without duplicates, in the given order.
-
-    Raises:
-        TypeError: A single string, or something that is not an iterable of strings or pods.
-        ValueError: One of them is not a pod id.
-    """
+    """Return the ids of pod references, without duplicates, in the given order."""
     if isinstance(pod_ids, str | bytes | PodReference):
         kind = type(pod_ids).__name__
         raise TypeError(
@@ -86,7 +69,10 @@ def check_ids(pod_ids: Iterable[PodRef]) -> list[str]:
 
 
 def _are_plain_ids(ids: list[PodRef]) -> TypeGuard[list[str]]:
-    """Fast path: return whether all are certainly valid: ASCII letters and digits, of a length in between."""
+    """Return whether all ids are of the common kind: ASCII letters and digits, neither short nor too long.
+
+    A fast path: ids for which this is false may still be valid.
+    """
     texts = cast("list[str]", ids)
     try:
         text = "".join(texts)
@@ -100,12 +86,7 @@ def _are_plain_ids(ids: list[PodRef]) -> TypeGuard[list[str]]:
 
 
 def check_count(name: str, value: int, *, minimum: int, maximum: int | None = _MAX_SENT_INTEGER) -> int:
-    """Return ``value`` if it is an integer in range.
-
-    Raises:
-        TypeError: Not an integer.
-        ValueError: Out of range.
-    """
+    """Return ``value`` if it is an integer in range."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an integer, got {quote(value)}")
     if value < minimum or (maximum is not None and value > maximum):
@@ -115,28 +96,12 @@ def check_count(name: str, value: int, *, minimum: int, maximum: int | None = _M
 
 
 def check_seconds(name: str, value: float, *, minimum: float | None = None) -> float:
-    """Return ``value`` as a float if it is a number of seconds: positive, or at least ``minimum``.
-
-    Raises:
-        TypeError: Not a number.
-        ValueError: Out of range.
-    """
+    """Return ``value`` as a float if it is a number of seconds: positive, or at least ``minimum``."""
     return check_amount(name, value, "number of seconds", minimum=minimum)
 
 
 def check_amount(name: str, value: float, what: str, *, minimum: float | None = None) -> float:
-    """Return ``value`` as a float if it is a number: positive, or at least ``minimum``.
-
-    Args:
-        name: The parameter's name.
-        value: The argument.
-        what: Its meaning, such as "price".
-        minimum: The smallest value allowed.
-
-    Raises:
-        TypeError: Not a number.
-        ValueError: Out of range.
-    """
+    """Return a number (``what``: such as a price) as a float if it is positive, or at least ``minimum``."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a {what}, got {quote(value)}")
     is_in_range = value > 0 if minimum is None else value >= minimum
@@ -147,17 +112,7 @@ def check_amount(name: str, value: float, what: str, *, minimum: float | None = 
 
 
 def check_text(name: str, value: str, *, is_secret: bool = False) -> str:
-    """Return ``value`` if it is one line of text.
-
-    Args:
-        name: The parameter's name.
-        value: The argument.
-        is_secret: Whether to hide it in the message.
-
-    Raises:
-        TypeError: Not a string.
-        ValueError: Empty, or with control characters or surrounding spaces.
-    """
+    """Return ``value`` if it is one non-empty line of text; with ``is_secret``, no message shows it."""
     if not isinstance(value, str):
         got = type(value).__name__ if is_secret else quote(value)
         raise TypeError(f"{name} must be a string, got {got}")
@@ -170,53 +125,29 @@ def check_text(name: str, value: str, *, is_secret: bool = False) -> str:
 
 
 def check_texts(name: str, values: Iterable[str]) -> tuple[str, ...]:
-    """Return the values if all are single lines of text.
-
-    Raises:
-        TypeError: A single string, or not an iterable of strings.
-        ValueError: One of them is empty, or has control characters or surrounding spaces.
-    """
+    """Return the values if all are single, non-empty lines of text."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise TypeError(f"{name} must be an iterable of strings, got {quote(values)}")
     return tuple(check_text(f"{name}[{number}]", value) for number, value in enumerate(values))
 
 
 def check_strings(name: str, values: Sequence[str]) -> tuple[str, ...]:
-    """Return the values if all are strings, with any content, such as arguments of a command.
-
-    Raises:
-        TypeError: A single string, or not a sequence of strings.
-    """
+    """Return the values if all are strings, which may be empty or have several lines."""
     if isinstance(values, str | bytes) or not isinstance(values, Sequence):
         raise TypeError(f"{name} must be a sequence of strings, got {quote(values)}")
     return tuple(check_string(f"{name}[{number}]", value) for number, value in enumerate(values))
 
 
 def check_interval(value: float) -> None:
-    """Check the seconds between two polls.
-
-    Raises:
-        TypeError: Not a number.
-        ValueError: Too small.
-    """
     check_seconds("interval", value, minimum=_MIN_INTERVAL)
 
 
 def check_callable(name: str, value: object) -> None:
-    """Check that a value is callable.
-
-    Raises:
-        TypeError: It is not callable.
-    """
     if not callable(value):
         raise TypeError(f"{name} must be a function, got {quote(value)}")
 
 
 def check_flag(name: str, value: object) -> None:
-    """Check that a value is a ``bool``; a string such as "no" would be true.
-
-    Raises:
-        TypeError: It is not a ``bool``.
-    """
+    """Check that a value is a ``bool``, since a string such as "no" would be true."""
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, got {quote(value)}")

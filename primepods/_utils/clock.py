@@ -1,4 +1,4 @@
-"""Time and randomness: one object that tests can replace."""
+"""Clocks, random numbers and backoff."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _BOOTTIME: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CL
 
 
 class Timeout(AbstractAsyncContextManager[Any], Protocol):
-    """Context manager of :meth:`Clock.timeout_at`, which can be rescheduled and knows whether it fired."""
+    """Context manager of :meth:`Clock.timeout_at`, such as ``asyncio.Timeout``."""
 
     def reschedule(self, when: float, /) -> None:
-        """Move the timeout to another time."""
+        """Set another time for the timeout."""
         ...
 
     def expired(self) -> bool:
@@ -34,13 +34,13 @@ class Timeout(AbstractAsyncContextManager[Any], Protocol):
 
 
 class Clock:
-    """Monotonic seconds of the running event loop, waiting, timeouts, wall-clock time and random numbers."""
+    """Clock of a client, which tests can replace: monotonic and wall-clock time, timeouts, random numbers."""
 
     def time(self) -> float:
         """Return monotonic seconds.
 
         Raises:
-            RuntimeError: No asyncio loop is running. Every call of the client calls this first.
+            RuntimeError: No asyncio loop is running.
         """
         try:
             return asyncio.get_running_loop().time()
@@ -48,7 +48,7 @@ class Clock:
             raise RuntimeError(_NO_LOOP) from None
 
     def boottime(self) -> float:
-        """Return monotonic seconds that include the machine's sleep, if the system has such a clock."""
+        """Return monotonic seconds; they include the machine's sleep if the system has such a clock."""
         return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
 
     def wall(self) -> float:
@@ -56,7 +56,7 @@ class Clock:
         return time.time()
 
     async def sleep(self, seconds: float) -> None:
-        """Return after ``seconds``."""
+        """Wait for ``seconds``."""
         await self.wait(asyncio.Event(), seconds)
 
     async def wait(self, event: asyncio.Event, seconds: float) -> bool:
@@ -73,30 +73,27 @@ class Clock:
     def random(self) -> float:
         """Return a number from 0 (inclusive) to 1 (exclusive).
 
-        Uses the operating system's generator: programs that seed the shared one would get the same numbers.
+        The shared generator of ``random`` is not used: processes that seed it would get the same numbers.
         """
         return _RANDOM.random()
 
 
 def doubled(seconds: float, *, times: int, maximum: float) -> float:
-    """Exponential backoff: return ``seconds`` doubled ``times`` times, but at most ``maximum``."""
+    """Return ``seconds`` doubled ``times`` times, but at most ``maximum``, for exponential backoff."""
     return min(maximum, seconds * 2.0 ** min(times, 60))  # 2.0 ** 1024 overflows
 
 
 _MIN_SERVER_TIME: Final = 1_735_689_600
-"""2025-01-01: a server with an earlier time has not set its clock."""
+"""2025-01-01; an earlier time of a server is not plausible."""
 _MAX_SERVER_TIME: Final = 3_723_321_600
-"""2087-12-27: a server with a later time has not set its clock."""
+"""2087-12-27; a later time of a server is not plausible."""
 
 
 class ServerClock:
-    """The server's time, from the latest ``Date`` header: the only clock that two machines share.
-
-    Args:
-        clock: The client's clock, which measures the time since that header.
+    """The server's time, from the latest ``Date`` header: different machines can compare such times.
 
     Attributes:
-        clock: The client's clock.
+        clock: The client's clock, which measures the time since that header.
     """
 
     def __init__(self, clock: Clock) -> None:

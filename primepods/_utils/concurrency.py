@@ -1,4 +1,4 @@
-"""Many calls at once, with a limit."""
+"""Concurrent calls with a limit."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ R = TypeVar("R")
 
 
 async def map_bounded(function: Callable[[T], Awaitable[R]], items: Sequence[T], limit: int) -> list[R]:
-    """Return ``[await function(item) for item in items]``, with at most ``limit`` calls in progress.
+    """Return ``[await function(item) for item in items]``, with up to ``limit`` calls at a time.
 
-    The first exception cancels the rest and is raised unchanged.
+    The first exception cancels the other calls and is raised unchanged.
     """
     results: dict[int, R] = {}
     errors: list[Exception] = []
@@ -35,8 +35,8 @@ async def map_bounded(function: Callable[[T], Awaitable[R]], items: Sequence[T],
             # An eager task may already have failed here.
             workers.append(group.create_task(work()))
     if errors:
-        # Prevent a reference cycle: the exception's traceback references this frame. So this frame drops
-        # what leads to the exception: the item of `errors`, and the group, whose task may end with it.
+        # The exception's traceback references this frame. To prevent a reference cycle, drop all references
+        # to the exception: the item of `errors`, and the group.
         del group
         raise errors.pop()
     # If other code has cancelled a worker, the worker's item has no result yet.

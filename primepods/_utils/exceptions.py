@@ -11,7 +11,7 @@ E = TypeVar("E", bound=BaseException)
 def drop_tracebacks(error: BaseException) -> None:
     """Remove the tracebacks of an exception and of its causes, contexts and members.
 
-    Their frames keep all their variables alive, such as whole responses, until a garbage collection.
+    The frames of a traceback keep their variables alive, such as whole responses.
     """
     pending: list[BaseException | None] = [error]
     seen: set[int] = set()
@@ -27,14 +27,15 @@ def drop_tracebacks(error: BaseException) -> None:
 
 
 def copy_exception(error: E) -> E:
-    """Return another exception of the same class, message and cause.
+    """Return an exception of the same class, with the same attributes, notes and cause.
 
-    Each caller gets its own copy: the traceback and notes of one must not appear on another.
+    If an error is raised for several callers, each gets a copy: a traceback or note that is added to one must
+    not appear on another.
     """
     kind = type(error)
     try:
         copied = copy.copy(error)
-    except Exception:  # noqa: BLE001 - its __init__ may need other arguments than `args`: do not call it
+    except Exception:  # noqa: BLE001 - `copy` calls __init__, which may need other arguments than `args`
         copied = kind.__new__(kind, *error.args)
         copied.args = error.args
         copied.__dict__.update(error.__dict__)

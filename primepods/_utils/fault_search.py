@@ -1,4 +1,4 @@
-"""Search for the items that make a request for all of them fail: by halving, without I/O."""
+"""Binary search for the items that make a batch request fail, without I/O."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
 
 GIVE_UP_AFTER: Final = 8
-"""Number of failures without a success after which the items are not the cause."""
+"""Number of failures without a success after which the items are not taken for the cause."""
 
 
 class FaultSearch(Generic[T, E]):
-    """Search for the items that make a request fail: request :meth:`next_items`, report the result, repeat.
+    """Search for the items that make a batch request fail.
 
-    Until a request succeeds, single items are tried. Then the suspects are halved: when one half fails, the
-    other half is presumed good. At the end, one request checks all items that are presumed good; if
-    it fails, they are searched in turn. One culprit among n takes log2(n) requests and that check.
+    The caller requests :meth:`next_items` and reports the result with :meth:`passed` or :meth:`failed`, until
+    no items are left. Until a request succeeds, single items are tried. Then the suspects are halved: if one
+    half fails, the other half is presumed good. At the end, one request checks all items that are presumed
+    good; if it fails, they are searched in turn. One culprit among n takes about log2(n) requests.
 
     Args:
         items: The items of the failed request.
@@ -26,9 +27,9 @@ class FaultSearch(Generic[T, E]):
     Attributes:
         error: The last failure.
         failures: Number of failed requests.
-        has_success: Whether any request has succeeded, here or elsewhere at the same time. If none has, the
-            items may not be the cause at all.
-        culprits: Items that fail alone, with the error of each.
+        has_success: Whether a request has succeeded in this search, or in another one at the same time. If
+            none has, the items may not be the cause.
+        culprits: Errors of the items that fail alone.
     """
 
     def __init__(self, items: list[T], error: E) -> None:
@@ -44,32 +45,32 @@ class FaultSearch(Generic[T, E]):
 
     @property
     def undecided(self) -> list[T]:
-        """Items that have neither succeeded nor failed alone."""
+        """Suspects, and items that are presumed good."""
         return [item for group in [*self._groups, self._presumed_good] for item in group]
 
     @property
     def given_up(self) -> bool:
-        """True after ``GIVE_UP_AFTER`` failures without a success: the items are not the cause."""
+        """True after ``GIVE_UP_AFTER`` failures without a success."""
         return self.failures >= GIVE_UP_AFTER and not self.has_success
 
     def next_items(self, *, prefer_good: bool = False) -> list[T]:
-        """Return the items to request next; an empty list when the search is over.
+        """Return the items to request next, or an empty list at the end of the search.
 
         Args:
-            prefer_good: Whether items that are presumed good come before suspects. Otherwise, if this is the
-                last request before a pause, they have to wait until its end.
+            prefer_good: Whether items that are presumed good come before suspects, so that they need not wait
+                if this is the last request before a pause.
         """
         undecided = self.undecided
         if self.given_up or not undecided:
             return []
         if not self.has_success:
-            # Spread evenly, so that a few culprits cannot fail every probe.
+            # Spread the single items evenly, so that a few culprits cannot fail all of these requests.
             return [undecided[len(undecided) * self.failures // GIVE_UP_AFTER]]
         if not self._groups or (prefer_good and self._presumed_good):
             return self._presumed_good
         group = self._groups[-1]
         if self.failures == 1 and self._successes > 1:
-            # Of three or more requests, only the first failed: its cause may be gone. Try the whole group.
+            # Of three or more requests, only the first failed. Its cause may be gone: try the whole group.
             return group
         return group[len(group) // 2 :]
 
@@ -83,7 +84,7 @@ class FaultSearch(Generic[T, E]):
         """Report that a request for ``items`` failed."""
         self.error = error
         self.failures += 1
-        # Some may have been discarded since the request was sent.
+        # Some items may have been discarded since the request was sent.
         requested = set(items)
         suspects = [item for item in self.undecided if item in requested]
         for group in self._groups:

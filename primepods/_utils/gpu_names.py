@@ -13,10 +13,10 @@ _LOOKALIKES: Final = str.maketrans("OIL", "011")
 
 
 def gpu_matches(wanted: str, gpu: str) -> bool:
-    """Return whether a GPU's name matches the wanted name, ignoring case, blanks and hyphens.
+    """Return whether a GPU's name matches the wanted name; case, blanks and punctuation do not count.
 
     Args:
-        wanted: The API's name, with or without memory, or a pattern such as ``H*``.
+        wanted: A name with or without vendor and memory, or a pattern such as ``H*``.
         gpu: The API's name, such as ``H100_80GB``.
     """
     if fnmatchcase(gpu.upper(), wanted.upper()):
@@ -31,7 +31,7 @@ def similar_gpus(wanted: str, gpus: Iterable[str]) -> list[str]:
     from difflib import get_close_matches  # noqa: PLC0415 - only for a mistyped name
 
     forms = {form.translate(_LOOKALIKES): gpu for gpu in gpus for form in _forms(gpu)}
-    # Twice as many as wanted, since a GPU has up to two forms.
+    # Six, since a GPU has up to two forms.
     found = get_close_matches(_plain(wanted).translate(_LOOKALIKES), forms, n=6)
     return list(dict.fromkeys(forms[form] for form in found))[:3]
 

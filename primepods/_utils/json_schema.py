@@ -19,14 +19,14 @@ def core_schema_of(model: Any, source: Any, handler: Any) -> Any:
     Args:
         model: The model's class.
         source: The annotation: the class, or ``Page[Pod]``.
-        handler: Creates the schemas of the values.
+        handler: pydantic's handler, which creates the schemas of the values.
     """
-    # Not a dependency of primepods: the caller has it installed.
+    # pydantic calls this, so it is installed, although primepods does not depend on it.
     core_schema: Any = import_module("pydantic_core.core_schema")
     type_arguments = dict(zip(getattr(model, "__parameters__", ()), get_args(source), strict=False))
     hints = get_type_hints(model)
     key_types = {field.name: hints[field.name] for field in attrs.fields(model) if field.repr is True}
-    # The keys that `to_dict` of the model adds.
+    # A model whose `to_dict` adds keys lists their types in `_DERIVED`.
     key_types |= dict(getattr(model, "_DERIVED", ()))
     fields: dict[str, Any] = {}
     for name, hint in key_types.items():

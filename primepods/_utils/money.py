@@ -9,11 +9,11 @@ _CENT: Final = 0.01
 
 
 def money(amount: float | None, currency: str | None = None) -> str:
-    """Format an amount such as ``$2.50``; below one cent, with four decimals; ``None`` is an empty text.
+    """Format an amount, such as ``$2.50``, with four decimals if it is less than a cent.
 
     Args:
-        amount: The amount.
-        currency: Its currency; by default US dollars, as in the API.
+        amount: The amount; ``None`` becomes an empty text.
+        currency: The code of the currency, by default that of US dollars.
     """
     if amount is None:
         return ""

@@ -1,4 +1,4 @@
-"""Conversion of models to plain data for ``json``."""
+"""Conversion of models to data that ``json`` can write."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ToDict:
     def to_dict(self) -> dict[str, Any]:
         """Return a dict that ``json.dumps`` can write: snake_case names, times in ISO 8601.
 
-        Fields that the ``repr`` hides are left out: passwords, and ``extra``, which may hold anything.
+        Fields that the ``repr`` hides are left out: passwords, and ``extra``.
         """
         kind: Any = type(self)
         return {
@@ -46,7 +46,7 @@ def summary_fields(kind: Any) -> tuple[str, ...]:
 
 
 def to_plain(value: Any) -> Any:
-    """Return a value that ``json`` can write; a number that JSON cannot represent is ``None``."""
+    """Return a value that ``json`` can write; NaN and infinity become ``None``."""
     if isinstance(value, ToDict):
         return value.to_dict()
     # No `isinstance`: after it, type checkers complain about the unknown types of the items.

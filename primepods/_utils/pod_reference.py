@@ -1,4 +1,4 @@
-"""Types that are accepted as a pod's id."""
+"""Types that refer to a pod."""
 
 from __future__ import annotations
 

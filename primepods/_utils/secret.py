@@ -10,10 +10,9 @@ _MIN_LENGTH: Final = 8
 
 
 class Secret(str):
-    """A ``str`` with a redacted ``repr`` and without its text in pickles.
+    """A ``str`` with a redacted ``repr``, and an empty text in pickles.
 
-    The API key and its header are of this class, so that tracebacks with local variables do not show them,
-    also in the HTTP library's frames.
+    The API key and its header are of this class, so that tracebacks with local variables do not show them.
     """
 
     __slots__ = ()
@@ -29,11 +28,9 @@ class Secret(str):
         return Secret(super().__getitem__(key))
 
     def scrub(self, text: str) -> str:
-        """Return ``text`` with this secret redacted.
+        """Return ``text`` with this secret redacted; case and percent-encoding do not matter.
 
-        It is also found in upper or lower case, and where some or all of its characters are percent-encoded.
-
-        A secret shorter than 8 characters is not redacted: it may be part of any word.
+        A secret shorter than 8 characters is not redacted, because it may be part of other words.
         """
         if len(self) < _MIN_LENGTH or self.lower() not in unquote(text).lower():
             return text
@@ -42,5 +39,5 @@ class Secret(str):
 
 
 def _percent_encode(text: str) -> str:
-    """Return ``text`` with each byte percent-encoded, including letters and digits."""
+    """Return ``text`` with all bytes percent-encoded, including letters and digits."""
     return "".join(f"%{byte:02x}" for byte in text.encode())

@@ -1,4 +1,4 @@
-"""Strict JSON. Decoding uses orjson if installed, else the standard library.
+"""Strict JSON, decoded by orjson if it is installed, else by the standard library.
 
 Both accept the same documents, except very deeply nested ones.
 """
@@ -16,7 +16,7 @@ except ImportError:
 
 
 def loads(data: bytes) -> Any:
-    """Decode strict JSON: no NaN, no Infinity, UTF-8 only.
+    """Decode JSON in UTF-8 without NaN and Infinity.
 
     Raises:
         ValueError: The bytes are not JSON.
@@ -38,8 +38,8 @@ def dumps(value: Any) -> bytes:
     """Encode a value as compact JSON.
 
     Raises:
-        TypeError: A value that JSON cannot represent.
-        ValueError: NaN, an infinity, a cycle, an unpaired surrogate, or too deep nesting.
+        TypeError: JSON cannot represent the value.
+        ValueError: The value has NaN, an infinity, a cycle or an unpaired surrogate, or is nested too deeply.
     """
     try:
         return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
@@ -48,7 +48,7 @@ def dumps(value: Any) -> bytes:
 
 
 def show(value: Any) -> str:
-    """Return a decoded value as readable JSON text; empty if that is impossible."""
+    """Return a decoded value as JSON text; an empty text if that is impossible."""
     try:
         return json.dumps(value, ensure_ascii=False, default=str)
     except (RecursionError, ValueError):
@@ -56,12 +56,10 @@ def show(value: Any) -> str:
 
 
 def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
-    """Return whether a decoded value is a JSON object."""
     return isinstance(value, dict)
 
 
 def is_list(value: Any) -> TypeGuard[list[Any]]:
-    """Return whether a decoded value is a JSON array."""
     return isinstance(value, list)
 
 
@@ -73,6 +71,6 @@ def _number(text: str) -> float:
 
 
 def _integer(text: str) -> int | float:
-    """Read an integer; beyond 64 bits, return a float as orjson does."""
+    """Read an integer; beyond 64 bits, return a float, like orjson."""
     integer = int(text)
     return integer if -(2**63) <= integer < 2**64 else _number(text)

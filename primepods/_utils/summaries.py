@@ -12,11 +12,11 @@ _MAX_VALUE_LENGTH: Final = 42
 _MAX_REPR_LENGTH: Final = 198
 _MAX_CELL_LENGTH: Final = 200
 _MAX_ROWS: Final = 50
-"""Max rows of a table in a notebook: ten thousand would make the page unusable."""
+"""Max rows of a table in a notebook."""
 
 
 def short_repr(value: object, names: Iterable[str]) -> str:
-    """Return ``Kind(name=value, …)`` in less than 200 characters, without fields that are ``None``."""
+    """Return ``Kind(name=value, …)`` in less than 200 characters, without values that are ``None``."""
     items = {name: getattr(value, name) for name in names}
     fields = [f"{name}={_short(item)}" for name, item in items.items() if item is not None]
     return clip(f"{type(value).__name__}({', '.join(fields)})", _MAX_REPR_LENGTH)

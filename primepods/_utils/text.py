@@ -10,7 +10,7 @@ _REQUEST_ID_HEADERS: Final = ("x-request-id", "request-id", "cf-ray")
 
 
 def quote(value: object, max_length: int = _MAX_LENGTH) -> str:
-    """Return a value's ``repr`` for a message: short and printable, for any value."""
+    """Return a value's ``repr`` for a message, clipped and printable; never raise."""
     try:
         text = repr(value)
     except Exception:  # noqa: BLE001 - a repr may raise anything
@@ -20,7 +20,7 @@ def quote(value: object, max_length: int = _MAX_LENGTH) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return text from the server as one printable line, without control codes."""
+    """Return a text as one printable line, with single spaces for whitespace and control characters."""
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
@@ -30,5 +30,5 @@ def find_request_id(headers: Mapping[str, str]) -> str | None:
 
 
 def clip(text: str, max_length: int) -> str:
-    """Return a text, clipped with a mark if it is too long."""
+    """Return a text; if it is too long, its first ``max_length`` characters and ``…``."""
     return text if len(text) <= max_length else f"{text[:max_length]}…"

@@ -1,9 +1,9 @@
-"""Unique names of pods, whose random suffix proves which pod is ours; a name chosen by a person does not.
+"""Unique names of pods, whose random suffix proves that a pod is of a certain order.
 
-``train`` becomes ``train-k3v9q2mxz7``: the suffix is eight random characters (40 bits) and two that check
-them (10 bits). An expiry, the time after which the pod is no longer needed, can follow it:
-``train-k3v9q2mxz7-x0a1b2``. Both are lower case, and a long prefix is shortened, so that no server has a
-reason to change or cut them.
+``train`` becomes ``train-k3v9q2mxz7``: the suffix has eight random characters (40 bits) and two check
+characters (10 bits). An expiry, after which the pod is no longer needed, can follow the suffix:
+``train-k3v9q2mxz7-x0a1b2``. Suffix and expiry are lower case, and a long prefix is shortened, so that servers
+have no reason to change the name.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _RANDOM_LENGTH: Final = 8
 _CHECK_LENGTH: Final = 2
 _EXPIRY_LENGTH: Final = 5
 _EXPIRY_EPOCH: Final = 1_735_689_600
-"""2025-01-01: expiries are minutes since then; five characters last until 2088."""
+"""2025-01-01. An expiry is a number of minutes since then, which five characters can hold until 2088."""
 _MAX_LENGTH: Final = 63
 _MIN_SHORTENED_LENGTH: Final = 8
-"""Min number of characters that remain when a server shortens a name."""
+"""A name with fewer characters is not taken for a name that a server has shortened."""
 _UNIQUE: Final = re.compile(
     rf"(?:.*-)?(?P<random>[{_LETTERS}]{{{_RANDOM_LENGTH}}})(?P<check>[{_LETTERS}]{{{_CHECK_LENGTH}}})"
     rf"(?:-x(?P<expiry>[{_LETTERS}]{{{_EXPIRY_LENGTH}}}))?",
@@ -34,7 +34,7 @@ _RANDOM: Final = random.SystemRandom()
 
 
 def _match_unique_name(name: str) -> re.Match[str] | None:
-    """Match a unique name with valid check characters; its groups are ``random``, ``check``, ``expiry``."""
+    """Match a unique name with valid check characters."""
     found = _UNIQUE.fullmatch(name)
     if found is None or found["check"] != _check_letters(found["random"], found["expiry"] or ""):
         return None
@@ -48,7 +48,7 @@ class UniqueName(str):
 
     @property
     def without_expiry(self) -> str:
-        """The part that must remain when a server shortens the name, so that the pod can be recognised."""
+        """The name without its expiry: the part that is needed to recognise the pod."""
         found = _match_unique_name(self)
         return self if found is None else self[: found.end("check")]
 
@@ -59,8 +59,8 @@ def unique_name(
     """Return a new unique name.
 
     Args:
-        prefix: Its first part; shortened if the whole name would be longer than 63 characters.
-        rand: Returns random numbers from 0 (inclusive) to 1 (exclusive).
+        prefix: First part of the name, which is shortened if the name would be longer than 63 characters.
+        rand: Source of random numbers from 0 (inclusive) to 1 (exclusive).
         expires_at: Time after which the pod is no longer needed, in seconds since the epoch, rounded up to
             minutes.
     """
@@ -76,9 +76,9 @@ def unique_name(
 
 
 def ensured_name(name: str, expires_at: float) -> str:
-    """Return the name of a pod of ``pods.ensure`` that expires: its suffix depends on ``name``.
+    """Return the name of a pod of ``pods.ensure`` with an expiry: the suffix depends on ``name`` only.
 
-    Not a :class:`UniqueName`: all calls for the same name use the same suffix.
+    It is not a :class:`UniqueName`, because all calls for the same name use the same suffix.
     """
     letters = hashlib.blake2b(name.encode(), digest_size=_RANDOM_LENGTH, person=b"primepods ensure").digest()
     fractions = iter(letter / 256 for letter in letters)
@@ -98,9 +98,9 @@ def is_unique(name: str) -> bool:
 
 
 def expiry_of(name: str | None) -> float | None:
-    """Return the time after which the pod of this name is no longer needed, in seconds since the epoch.
+    """Return the expiry in a name, in seconds since the epoch.
 
-    ``None`` for a name without an expiry, a shortened name, and a name that :func:`unique_name` did not make.
+    Return ``None`` for a name without a complete expiry, or that :func:`unique_name` did not make.
     """
     found = _match_unique_name((name or "").strip().lower())
     if found is None or found["expiry"] is None:
@@ -114,8 +114,8 @@ def expiry_of(name: str | None) -> float | None:
 def is_same_name(ours: str, theirs: str | None) -> bool:
     """Return whether ``theirs`` is the name ``ours``, perhaps changed by a server.
 
-    A server may change case and blanks. It may also change the punctuation of a unique name, and cut its
-    expiry, wholly or in part.
+    A server may change case and blanks. In a unique name, it may also change punctuation, and cut off all or
+    part of the expiry.
     """
     if theirs is None:
         return False
@@ -126,18 +126,18 @@ def is_same_name(ours: str, theirs: str | None) -> bool:
 
 
 def may_be_shortened_name(ours: str, theirs: str) -> bool:
-    """Return whether ``theirs`` may be the name ``ours``, respelled and cut anywhere by a server.
+    """Return whether a server may have made ``theirs`` from ``ours``, perhaps with a cut anywhere.
 
-    Weaker than :func:`is_same_name`: another pod may have such a name.
+    This is weaker than :func:`is_same_name`: another pod may have such a name.
     """
     full, seen = _plain(ours), _plain(theirs)
     return len(seen) >= min(_MIN_SHORTENED_LENGTH, len(full)) and full.startswith(seen)
 
 
 def may_be_changed_name(ours: str, theirs: str) -> bool:
-    """Return whether ``theirs`` is the name ``ours`` respelled by a server, or cut by it within a word.
+    """Return whether a server may have made ``theirs`` from ``ours``, perhaps with a cut within a word.
 
-    A cut between words or within a number counts as another name: `job-1` is not `job-1-b` or `job-12`.
+    A cut between words or within a number counts as another name: ``job-1`` is not ``job-1-b`` or ``job-12``.
     """
     if not may_be_shortened_name(ours, theirs):
         return False

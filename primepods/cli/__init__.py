@@ -8,13 +8,13 @@ _EXTRA_PACKAGES = {"click", "rich", "typer"}
 
 
 def main() -> None:
-    """Run the command with the arguments of the process: the entry point of the console script."""
+    """Run the command; this is the entry point of the console script."""
     for name in ("stdin", "stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed before Python started
             setattr(sys, name, io.StringIO())
         elif hasattr(stream, "reconfigure"):
-            # For characters that its encoding lacks.
+            # Replace characters that its encoding lacks, instead of failing.
             stream.reconfigure(errors="replace")
     try:
         from .app import app

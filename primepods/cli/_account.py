@@ -1,4 +1,4 @@
-"""Lookup of disks by handle, and check of the key's permissions, for commands that order."""
+"""Lookup of disks by handle, and the check whether the API key may order."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def choose_disks(
     Args:
         handles: The ids, id prefixes or names.
         disks: The listed disks whose id can be read.
-        error: The error that left the list incomplete, if any. With it, only whole ids are resolved.
+        error: The error that left the list incomplete, if any. With it, only ids are resolved.
 
     Raises:
         CommandError: A handle matches no disk, or several.
@@ -46,11 +46,6 @@ def choose_disks(
     return list(found.values())
 
 
-def find_disk_ids(handles: Sequence[str] | None, client: primepods.Client) -> list[str]:
-    """Return the ids of the disks of ``--disk``; without the option, send no request."""
-    return [disk.id for disk in find_disks(client, handles)] if handles else []
-
-
 def check_permission(user: primepods.Account, permission: str) -> None:
     """Check that the key has the permission to order; pass if the API does not report its permissions.
 
@@ -65,10 +60,6 @@ def check_permission(user: primepods.Account, permission: str) -> None:
 
 
 def check_own_permission(client: primepods.Client, permission: str) -> None:
-    """Check the client's key before the user chooses; if its permissions cannot be read, the order may fail.
-
-    Raises:
-        CommandError: It lacks the permission.
-    """
+    """Check the key of ``client`` with :func:`check_permission`; pass if its permissions cannot be read."""
     with suppress(primepods.PrimePodsError):
         check_permission(client.account.whoami(), permission)

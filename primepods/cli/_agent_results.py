@@ -117,7 +117,7 @@ class Rented(Result):
 
 
 class Spend(Result):
-    """Total bill of the history, also by GPU; the budget of all sessions, and the pods that it pays for."""
+    """Bills of the history, in total and by GPU; the budget of all sessions, and its open rentals."""
 
     billed: float
     by_gpu: dict[str, float]

@@ -1,24 +1,47 @@
-"""Runs that hold the pods of agents, and the output of commands on these pods."""
+"""Runs that hold the pods of agents.
+
+Each pod of an agent has a run, as with `primepods run --detach`. A process holds the run's lock and its
+lease, writes its record, and continues after the session. The run's job is a sleep. ``Run.state`` is:
+
+- ``renting`` until the sleep has started. The record gets ``pod_id`` when the pod is known, and then ``job``.
+- ``running`` from then on. Other commands can run on the pod.
+- ``interrupted`` if the process has died. If ``may_have_pod`` is true, :meth:`AgentRuns.stop` starts another
+  process, which deletes the pod. Otherwise, the next ``Budget.settle`` ends the run.
+- ``ended`` if the record has an ``exit_code``. If ``may_have_pod`` is true, the process could not delete the
+  pod, and :meth:`AgentRuns.stop` sweeps it.
+
+The budget has a reservation for each run. ``Budget.settle`` sets the reservation's ``spent`` when the run has
+ended without a pod.
+"""
 
 from __future__ import annotations
 
 import math
+import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 
 import anyio
+import attrs
+from anyio.to_thread import run_sync
 
 import primepods
-from primepods.runs import Reservation, Run, RunRecord
+from primepods.runs import Budget, Reservation, Run, RunRecord, list_runs
 
-from ._agent_results import Output, Quote, Rented
+from ._agent_results import Quote, Rented
+from ._background import start_process
 from ._command import Api
+from ._errors import CommandError
+from ._handles import resolve_handle_async
+from ._table import print_info
 from .runs import stop_run
 
-_MAX_OUTPUT = 16_000
-_MAX_LINE = 4_000
+MAX_WAIT = 50.0
+"""Seconds to wait in one call, since MCP hosts wait a minute."""
+RELEASE_TIMEOUT = 600.0
+"""Max seconds for the deletion of a pod at the end of its lease. The pod is billed meanwhile."""
 _MAX_MESSAGES = 2_000
 _RUN_POLL_INTERVAL = 0.2
 """Seconds between two readings of a run's record."""
@@ -26,32 +49,104 @@ _STATUS_INTERVAL = 5.0
 """Seconds between two requests for a pod's status."""
 
 
-def create_run(api: Api, quote: Quote, offer: primepods.Offer) -> Run:
-    """Create the run that will hold the quoted pod, marked as stopping.
+class AgentRuns:
+    """Runs of all sessions that share a budget.
 
-    So if this process dies before it has reserved the cost, no other process rents for the run.
+    Args:
+        api: Options of the client, for the processes of new runs.
+        client: The client of this session.
+        budget: The shared budget.
     """
-    names = ("cloud_id", "gpu_type", "gpu_count", "provider", "socket")
-    machine = {name: getattr(offer, name) for name in names}
-    limits = {"max_hours": quote.hours, "max_spend": quote.price_hr * quote.hours}
-    return Run.create(
-        RunRecord(
-            client={"base_url": api.base_url, "context": api.context, "team_id": api.team},
-            find={**machine, "max_price": quote.price_hr, "spot": bool(offer.is_spot), "limit": 1},
-            changes={"name": "agent", "max_price": quote.price_hr},
-            lease={"login": True, "interval": _STATUS_INTERVAL, **limits},
-            command=["sleep", str(math.ceil(quote.hours * 3600) + 3600)],  # the lease ends an hour earlier
-            is_detached=True,
-            began_at=time.time(),
-            is_stopping=True,
+
+    def __init__(self, api: Api, client: primepods.AsyncClient, budget: Budget) -> None:
+        self._api = api
+        self._client = client
+        self.budget = budget
+        self._started: dict[str, subprocess.Popen[bytes]] = {}
+
+    async def start(self, quote: Quote, offer: primepods.Offer) -> Run:
+        """Start a run for a quoted offer, and wait until its pod is known, for at most ``MAX_WAIT``.
+
+        Raises:
+            BudgetExceededError: The maximum cost exceeds the budget. Nothing was rented.
+            CommandError: The run has ended. Its pod was not rented, or is being deleted.
+        """
+        run = await run_sync(self._start_process, quote, offer)
+        await wait_for_run(run, MAX_WAIT, lambda record: record.pod_id is not None)
+        if not run.is_live:
+            await run_sync(self.budget.settle)
+            raise CommandError(f"the pod was not rented, or is being released: {last_messages(run)}")
+        return run
+
+    def _start_process(self, quote: Quote, offer: primepods.Offer) -> Run:
+        api = self._api
+        names = ("cloud_id", "gpu_type", "gpu_count", "provider", "socket")
+        machine = {name: getattr(offer, name) for name in names}
+        limits = {"max_hours": quote.hours, "max_spend": quote.price_hr * quote.hours}
+        limits["release_timeout"] = RELEASE_TIMEOUT
+        run = Run.create(
+            RunRecord(
+                client={"base_url": api.base_url, "context": api.context, "team_id": api.team},
+                find={**machine, "max_price": quote.price_hr, "spot": bool(offer.is_spot), "limit": 1},
+                changes={"name": "agent", "max_price": quote.price_hr},
+                lease={"login": True, "interval": _STATUS_INTERVAL, **limits},
+                # `max_hours` ends the lease an hour before the sleep.
+                command=["sleep", str(math.ceil(quote.hours * 3600) + 3600)],
+                is_detached=True,
+                began_at=time.time(),
+                # If this process dies before the reservation, `primepods attach` rents nothing for this run.
+                is_stopping=True,
+            )
         )
-    )
+        try:
+            self.budget.reserve(run.name, amount=quote.worst_cost, price_hr=quote.price_hr)
+        except BaseException:
+            run.remove()
+            raise
+        run.save(is_stopping=False)
+        self._started[run.name] = start_process(run, {})
+        return run
+
+    async def find(self, pod: str) -> tuple[Run, Reservation]:
+        """Settle the budget, and return the run of a pod that agents rented, and its reservation.
+
+        Raises:
+            CommandError: No run with a reservation has this pod.
+        """
+        for process in self._started.values():
+            process.poll()  # otherwise ended processes would stay as zombies
+        balance = await run_sync(self.budget.settle)
+        found = {reservation.run: reservation for reservation in balance.reservations}
+        pod_id = pod if pod in found else await resolve_handle_async(self._client, pod, team=self._api.team)
+        for run in (await run_sync(list_runs))[0]:
+            if run.name in found and pod_id in {run.name, run.record.pod_id}:
+                return run, found[run.name]
+        raise CommandError(f"agents on this machine have not rented {pod!r}: nothing was done")
+
+    async def stop(self, run: Run) -> None:
+        """Ask a run to end, and wait at most ``MAX_WAIT``; sweep a pod that its process could not delete."""
+        await run_sync(_request_stop, run)
+        await wait_for_run(run, MAX_WAIT, lambda record: record.exit_code is not None)
+        if run.state == "ended" and run.may_have_pod:
+            found = await self._client.pods.sweep(dry_run=True)
+            own = tuple(orphan for orphan in found.found if orphan.pod_id == run.record.pod_id is not None)
+            with anyio.move_on_after(MAX_WAIT):
+                await self._client.pods.sweep(only=attrs.evolve(found, found=own))
+
+    def leave(self) -> None:
+        """Print which runs of this session continue."""
+        for name, process in self._started.items():
+            if process.poll() is None:
+                process.returncode = 0  # otherwise Popen would warn that it still runs
+                still = f"{name} still runs, and is billed until it expires."
+                print_info(f"{still} To stop it, run `primepods stop {name}`.")
 
 
-def stop_once(run: Run) -> None:
-    """Ask a run to end, once per process of the run: a third request would make it give up the deletion.
+def _request_stop(run: Run) -> None:
+    """Interrupt the process of a run, unless an agent has done so; start a new one if it has died.
 
-    The file ``stopping-PID`` in the run's folder records the request. `primepods stop` is not counted.
+    Agents repeat calls, but a third interruption would make the process give up the deletion. So the file
+    ``stopping-PID`` in the run's folder records the first one, for all sessions.
     """
     with suppress(FileExistsError, ProcessLookupError):
         if run.is_live:
@@ -60,38 +155,22 @@ def stop_once(run: Run) -> None:
             stop_run(run)
 
 
-async def wait(run: Run, seconds: float, is_done: Callable[[RunRecord], bool]) -> None:
+async def wait_for_run(run: Run, seconds: float, is_done: Callable[[RunRecord], bool]) -> None:
     """Wait until ``is_done`` holds, the run has no process any more, or ``seconds`` have passed."""
     with anyio.move_on_after(seconds):
         while not is_done(run.reload()) and run.is_live:  # noqa: ASYNC110 - another process changes it
             await anyio.sleep(_RUN_POLL_INTERVAL)
 
 
-async def read_output(job: primepods.AsyncJob, offset: int, seconds: float) -> Output:
-    """Read the output of a job for up to ``seconds``, and about 16,000 characters at most."""
-    lines: list[str] = []
-    left, is_complete = _MAX_OUTPUT, False
-    async with job.output(offset=offset) as output:
-        with anyio.move_on_after(seconds):
-            async for line in output:
-                lines.append(line.text if len(line.text) <= _MAX_LINE else f"{line.text[:_MAX_LINE]}… (cut)")
-                offset, left = line.offset, left - len(lines[-1]) - 1
-                if left < 0:
-                    break
-            else:
-                is_complete = True
-    return Output(
-        pod_id=job.pod_id,
-        job=job.name,
-        output="\n".join(lines),
-        is_complete=is_complete,
-        exit_code=(await job.state()).exit_code if is_complete else None,
-        next_offset=offset,
-    )
+def last_messages(run: Run) -> str:
+    """Return the end of the log of a run's processes."""
+    with suppress(FileNotFoundError):
+        return (run.path / "log").read_text(encoding="utf-8", errors="replace")[-_MAX_MESSAGES:]
+    return "no messages"
 
 
-def to_result(run: Run, reservation: Reservation, next_step: str = "") -> Rented:
-    """Return the MCP result for a rented pod."""
+def rented_result(run: Run, reservation: Reservation, next_step: str = "") -> Rented:
+    """Return the result of a tool that rents or releases."""
     return Rented(
         name=run.name,
         pod_id=run.record.pod_id,
@@ -101,10 +180,3 @@ def to_result(run: Run, reservation: Reservation, next_step: str = "") -> Rented
         expires_at=datetime.fromtimestamp(run.record.began_at + run.record.lease["max_hours"] * 3600, UTC),
         next_step=next_step,
     )
-
-
-def last_messages(run: Run) -> str:
-    """Return the last messages of a run's process."""
-    with suppress(FileNotFoundError):
-        return (run.path / "log").read_text(encoding="utf-8", errors="replace")[-_MAX_MESSAGES:]
-    return "no messages"

@@ -1,4 +1,4 @@
-"""Runs in this process, and in one that outlives the terminal."""
+"""Processes of runs: this process, or one that continues without the terminal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CHUNK_SIZE = 65_536
 
 
 def run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
-    """Execute a run in this process, and return its exit code."""
+    """Execute a run in this process, and return its exit code; delete a run that is not detached."""
     runner = Runner(api.command, run, variables)
     code: int = ExitCode.FAILED
     try:
@@ -36,7 +36,7 @@ def run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
     except typer.Exit as exc:
         code = exc.exit_code
     finally:
-        # A process that could not take over its pod leaves the run to another attempt.
+        # If this process could not take over the run's pod, another process may try again.
         if not runner.is_interrupted:
             run.end(code)
         if not run.record.is_detached:
@@ -45,7 +45,7 @@ def run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
 
 
 def start_process(run: Run, variables: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Start the process of a run, and give it the lock: in a session of its own, messages in a file."""
+    """Start a process in a new session for a run, and give it the run's lock. Its messages go to a file."""
     processes: list[subprocess.Popen[bytes]] = []
 
     def start(lock: int) -> int:
@@ -64,7 +64,7 @@ def start_process(run: Run, variables: dict[str, str]) -> subprocess.Popen[bytes
 
     run.lend(start)
     [process] = processes
-    # Secrets are in no argument and in no file. The process begins when it has read them.
+    # Through a pipe, so that no argument and no file shows secrets.
     if process.stdin is not None:
         with suppress(BrokenPipeError), process.stdin:
             process.stdin.write(json.dumps(variables).encode())
@@ -75,7 +75,8 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
     """Start a run, show its messages until its command has started, and print its name.
 
     Raises:
-        typer.Exit: Always.
+        typer.Exit: With code 0 once the command has started; with the run's code if the run ends before.
+        CommandError: The process has died, and the pod may be billed.
     """
     process = start_process(run, variables)
     shown = show(run, only_messages=True)
@@ -95,16 +96,17 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
     if record.job is None or (is_interrupted and record.exit_code == ExitCode.INTERRUPTED):
         run.remove()
         raise typer.Exit(ExitCode.FAILED if record.exit_code is None else record.exit_code)
-    process.returncode = 0  # it outlives this process, of which Popen would warn
+    process.returncode = 0  # otherwise Popen would warn that it still runs
     print_info(f"It keeps running without this terminal: `{command} attach {run.name}`")
     write(f"{run.name}\n")
     raise typer.Exit
 
 
 def show(run: Run, *, tail: int | None = None, only_messages: bool = False) -> Iterator[None]:
-    """Write the output and the messages of a run to stdout and stderr, all that there is at each step.
+    """Copy a run's output and messages to stdout and stderr; each step copies what is new.
 
-    Lines of a pod with several nodes begin with the number of their node.
+    The first step begins with the last ``tail`` lines of each file. On several nodes, each line begins with
+    the node's number.
     """
     with ExitStack() as files:
         opened: dict[Path, BinaryIO] = {}
@@ -118,22 +120,21 @@ def show(run: Run, *, tail: int | None = None, only_messages: bool = False) -> I
                 if path not in opened:
                     path.touch(mode=0o600)
                     opened[path] = files.enter_context(path.open("rb"))
-                    _skip(opened[path], tail)
+                    _seek_last_lines(opened[path], tail)
                 stream = sys.stdout if path.name.startswith("stdout") else sys.stderr
                 _copy(opened[path], stream, label, is_last=run.record.exit_code is not None)
                 stream.flush()
             yield
 
 
-def _skip(file: BinaryIO, tail: int | None) -> None:
-    """Move to the last lines of a file."""
+def _seek_last_lines(file: BinaryIO, tail: int | None) -> None:
     if tail is not None:
         lines = file.read().splitlines(keepends=True)
         file.seek(0 if tail >= len(lines) else sum(map(len, lines[: len(lines) - tail])))
 
 
 def _copy(file: BinaryIO, stream: TextIO, label: str, *, is_last: bool) -> None:
-    """Copy the new content of a file; with a label, only complete lines, except at the end."""
+    """Copy the rest of a file; with a label, leave an incomplete line for later unless ``is_last``."""
     binary = getattr(stream, "buffer", None)
     while piece := file.readline() if label else file.read(_CHUNK_SIZE):
         if label and not piece.endswith(b"\n"):

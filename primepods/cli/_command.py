@@ -102,14 +102,13 @@ def api_command(body: Callable[..., None]) -> Callable[..., None]:
     """Add the common options to a command, and turn its errors into one line and an exit code.
 
     Args:
-        body: The command. Its first parameter takes an :class:`Api`; each other parameter is an option of
-            its own, and replaces the common option of the same name, such as ``timeout``. A parameter whose
-            type is an attrs class is a group: each ``Annotated`` field of the class is an option.
+        body: The command. Its first parameter gets an :class:`Api`. The others are its arguments and options,
+            which replace common options of the same names, such as ``timeout``. A parameter whose type is an
+            attrs class stands for the ``Annotated`` fields of the class.
     """
     _, *parameters = inspect.signature(body, eval_str=True).parameters.values()
     groups = {parameter.name: parameter.annotation for parameter in parameters if _is_group(parameter)}
     group_options = {name: _options_of(group) for name, group in groups.items()}
-    # The command line has the options of each group instead of the group.
     own = [option for parameter in parameters for option in group_options.get(parameter.name, [parameter])]
     own_names = {option.name for option in own}
     common_names = _COMMON.keys() - own_names
@@ -143,7 +142,6 @@ def _is_group(parameter: inspect.Parameter) -> bool:
 
 
 def _options_of(group: type[attrs.AttrsInstance]) -> list[inspect.Parameter]:
-    """Return an option for each ``Annotated`` field of an attrs class."""
     hints = get_type_hints(group, include_extras=True)
     fields = [field for field in attrs.fields(group) if get_origin(hints[field.name]) is Annotated]
     return [_option(field.name, hints[field.name], field.default) for field in fields]

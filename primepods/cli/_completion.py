@@ -1,4 +1,4 @@
-"""Shell completion: fast, with a short timeout, and without errors."""
+"""Shell completion, with a short timeout and without error messages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import primepods
 _NEEDS_NO_QUOTES: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 """Words that are safe to insert into a shell's line, and are not options."""
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9 _.,/+@-]")
-"""Characters to replace in help texts: zsh evaluates them, and anyone in a team can name a pod."""
+"""Characters to replace in help texts: zsh evaluates some, and team members choose pod names."""
 _MAX_ROWS: Final = 1_000
 """Max rows to read, so that completion stays fast."""
 TIMEOUT: Final = 3.0
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 def complete_pods(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Return the name or id of each matching pod, with the other one as help text; leave out typed pods."""
+    """Return a handle and a help text for each matching pod that is not typed yet."""
     already_typed = {*(ctx.params.get("pods") or ()), ctx.params.get("pod")}
     handles = _pod_handles(_read(ctx, lambda client: client.pods.list()), incomplete)
     return [
@@ -38,7 +38,10 @@ def complete_pods(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
 
 
 def _pod_handles(pods: Sequence[primepods.Pod], incomplete: str) -> Iterator[tuple[str, str]]:
-    """Yield the name and id of each pod that matches; the id first unless the name is usable and matches."""
+    """Yield name and id of each pod whose name completes the text, or id and name if only the id does.
+
+    Names that need quotes or that several pods have are not completed.
+    """
     names = [pod.name or "" for pod in pods]
     usable_names = {
         name for name, number in Counter(names).items() if number == 1 and _NEEDS_NO_QUOTES.fullmatch(name)
@@ -57,14 +60,13 @@ def complete_statuses(incomplete: str) -> list[str]:
 
 
 def complete_contexts(incomplete: str) -> list[str]:
-    """Return the names of the saved contexts."""
     from primepods.config import saved_contexts
 
     return _filter_words(saved_contexts(), incomplete)
 
 
 def complete_runs(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Return the names of this machine's runs, with their states; for `stop`, of those that still run."""
+    """Return the names and states of this machine's runs; for `stop`, of those that have not ended."""
     from primepods.runs import list_runs
 
     try:
@@ -75,27 +77,24 @@ def complete_runs(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
 
 
 def complete_pod_gpus(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the GPUs of the account's pods."""
     return _filter_words((pod.gpu_name for pod in _read(ctx, lambda client: client.pods.list())), incomplete)
 
 
 def complete_offer_gpus(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the GPUs of the market."""
-    return _filter_words((row.gpu_type for row in _read(ctx, _list_prices)), incomplete)
+    prices = _read(ctx, lambda client: client.availability.summary())
+    return _filter_words((row.gpu_type for row in prices), incomplete)
 
 
 def complete_providers(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the providers of offers."""
-    return _filter_words((offer.provider for offer in _read(ctx, _list_offers)), incomplete)
+    return _filter_words((offer.provider for offer in _read_offers(ctx)), incomplete)
 
 
 def complete_images(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the images of offers."""
-    return _filter_words((image for offer in _read(ctx, _list_offers) for image in offer.images), incomplete)
+    return _filter_words((image for offer in _read_offers(ctx) for image in offer.images), incomplete)
 
 
 def complete_ssh_keys(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Return the names of the account's SSH keys; the id of a key whose name would need quoting."""
+    """Return the names of the account's SSH keys, or the id of a key whose name needs quotes."""
     found: list[tuple[str, str]] = []
     for key in _read(ctx, lambda client: client.ssh_keys.list()):
         name = key.name or ""
@@ -105,26 +104,21 @@ def complete_ssh_keys(ctx: typer.Context, incomplete: str) -> list[tuple[str, st
     return found
 
 
-def _list_prices(client: primepods.Client) -> Iterable[primepods.GpuPrices]:
-    return client.availability.summary()
-
-
-def _list_offers(client: primepods.Client) -> Iterable[primepods.Offer]:
-    return client.availability.gpus()
+def _read_offers(ctx: typer.Context) -> list[primepods.Offer]:
+    return _read(ctx, lambda client: client.availability.gpus())
 
 
 def _filter_words(words: Iterable[str | None], incomplete: str) -> list[str]:
-    """Return the words that complete a text, without duplicates."""
     return sorted({word for word in words if word and _is_completion(word, incomplete)})
 
 
 def _is_completion(word: str, incomplete: str) -> bool:
-    """Return whether a word begins with the typed text and needs no quoting."""
+    """Return whether a word begins with the typed text and needs no quotes."""
     return word.startswith(incomplete) and _NEEDS_NO_QUOTES.fullmatch(word) is not None
 
 
 def _read(ctx: typer.Context, list_rows: Callable[[primepods.Client], Iterable[T]]) -> list[T]:
-    """Return the rows that the API lists within the timeout; log nothing and raise nothing."""
+    """Return up to ``_MAX_ROWS`` rows that the API lists within the timeout; log and raise nothing."""
     log = logging.getLogger("primepods")
     was_disabled = log.disabled
     log.disabled = True

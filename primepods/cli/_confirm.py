@@ -1,4 +1,4 @@
-"""Confirmation prompt, on stderr, only in a terminal."""
+"""Confirmation prompt."""
 
 from __future__ import annotations
 
@@ -14,14 +14,10 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", "--force", "-f", help="D
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask for confirmation; return if the reply is yes.
-
-    Args:
-        question: The question.
-        yes: Whether ``--yes`` was given, so that there is no prompt.
+    """Ask for confirmation on stderr, unless ``yes`` is true.
 
     Raises:
-        CommandError: The reply is no, or stdin is not a terminal.
+        CommandError: The reply is not yes, or stdin is not a terminal.
     """
     if yes:
         return

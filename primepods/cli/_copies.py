@@ -57,7 +57,7 @@ Downloads = Annotated[
 
 
 def parse_exclusion(patterns: Iterable[str] | None, files: Iterable[Path] | None) -> Exclusion:
-    """Return what ``--exclude`` and ``--exclude-from`` leave out of an upload.
+    """Return the exclusion of ``--exclude`` and ``--exclude-from``.
 
     Raises:
         CommandError: A pattern is invalid, or a file cannot be read.
@@ -77,7 +77,7 @@ def parse_exclusion(patterns: Iterable[str] | None, files: Iterable[Path] | None
 
 
 def parse_upload(text: str) -> tuple[Path, str]:
-    """Return the local path of ``LOCAL[:REMOTE]`` and its target on the pod, by default of the same name.
+    """Parse ``LOCAL[:REMOTE]``; return the local path, and the target, by default of the same name.
 
     Raises:
         CommandError: No path is given, or the local path does not exist.
@@ -89,12 +89,12 @@ def parse_upload(text: str) -> tuple[Path, str]:
         raise CommandError(problem, ExitCode.USAGE)
     if not path.exists():
         raise CommandError(f"--upload {local}: there is no such file or folder", ExitCode.USAGE)
-    # `abspath` gives `.` and `..` their folder's name, and keeps the name of a link. `/` has none.
+    # `abspath` replaces `.` by the folder's name, and keeps the name of a link. `/` has no name.
     return path, remote or Path(os.path.abspath(path)).name or "work"  # noqa: PTH100 - `resolve` follows links
 
 
 def parse_download(text: str) -> tuple[str, str]:
-    """Return the path on the pod of ``REMOTE[:LOCAL]`` and its local target, by default of the same name.
+    """Parse ``REMOTE[:LOCAL]``; return the path on the pod, and the target, by default of the same name.
 
     Raises:
         CommandError: No path is given, or the local target cannot be written.
@@ -103,7 +103,7 @@ def parse_download(text: str) -> tuple[str, str]:
     if not remote:
         raise CommandError("--download is empty: name a path, such as --download out/", ExitCode.USAGE)
     local = local or posixpath.basename(remote.rstrip("/")) or "."
-    # Check now: after hours of work, when the pod is about to be deleted, it would be too late.
+    # Check before the work, since the pod and its results are deleted after it.
     target = Path(local).absolute()
     existing = next(path for path in (target, *target.parents) if path.exists())
     if not _can_write(target, existing):
@@ -116,16 +116,12 @@ def _can_write(target: Path, existing: Path) -> bool:
     """Return whether a target can be written; ``existing`` is the target or its nearest existing parent."""
     if existing.is_dir():
         return os.access(existing, os.W_OK | os.X_OK)
-    # An existing file can be replaced if its folder is writable. A file cannot be a folder of the target.
+    # A file is replaced by a new one in its folder. A file as a parent of the target is a mistake.
     return existing == target and os.access(existing.parent, os.W_OK | os.X_OK)
 
 
-def measure(command: str, local: str | Path, exclusion: Exclusion) -> UploadSize:
-    """Return the size of an upload; warn if it is large.
-
-    Raises:
-        OSError: A file cannot be read.
-    """
+def measure_and_warn(command: str, local: str | Path, exclusion: Exclusion) -> UploadSize:
+    """Return the size of an upload; print a warning if it is large."""
     from primepods.remote import measure_upload
 
     size = measure_upload(local, exclusion)
@@ -149,7 +145,7 @@ def progress(what: str, total: int | None = None) -> Generator[Callable[[int], A
     """Show the progress of a copy on stderr, and yield its callback; ``None`` if stderr cannot show a bar.
 
     Args:
-        what: Name of the operation.
+        what: The operation, such as ``copied``.
         total: Total number of bytes, if known.
     """
     from ._screen import Screen, stderr_console

@@ -19,14 +19,14 @@ _MAX_OFFERS = 10
 
 
 def can_ask() -> bool:
-    """Return whether a user can read and answer questions."""
+    """Return whether stdin and stderr are a terminal."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def ask(
     client: primepods.Client, program: str, disks: list[str] | None
 ) -> tuple[primepods.Offer, dict[str, Any], float | None]:
-    """Ask for the GPU, their number, offer, disk, image and expiry; show the options for the same answers.
+    """Ask for GPU, number of GPUs, offer, disk size, image and expiry; print a command with the answers.
 
     Args:
         client: Finds the offers.

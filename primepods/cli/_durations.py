@@ -15,9 +15,9 @@ _DURATION = re.compile(rf"(?:{_PART.pattern}\s*)+")
 
 
 def parse_duration(text: str | float) -> float:
-    """Parse a duration such as ``90s``, ``1h30m``, ``2d`` or ``1w``; return its seconds. Used by options.
+    """Parse a duration such as ``90s``, ``1h30m``, ``2d`` or ``1w``, and return its seconds.
 
-    Rejects a number without a unit, since 5 could mean hours.
+    Reject a number without a unit, since 5 could mean hours.
     """
     if isinstance(text, int | float):
         # Typer passes the option's default through the parser, too.
@@ -39,7 +39,7 @@ Interval = Annotated[
 
 
 def parse_hours(text: str | float) -> float:
-    """Parse a duration such as ``90m``, and return its hours; a number without a unit counts hours."""
+    """Parse a duration such as ``90m``, and return its hours; a number without a unit is in hours."""
     if isinstance(text, int | float) or re.fullmatch(r"\d+(\.\d+)?", text.strip()):
         return float(text)
     return parse_duration(text) / _UNITS["h"]
@@ -62,8 +62,14 @@ def age(moment: datetime | None) -> float | None:
     return None if moment is None else (datetime.now(UTC) - moment).total_seconds()
 
 
+def short_age(moment: datetime | None) -> str:
+    """Format the age of something that began at a moment; return an empty text if that is unknown."""
+    seconds = age(moment)
+    return "" if seconds is None else short_duration(seconds)
+
+
 def parse_day(text: str) -> datetime:
-    """Return the start of a day (UTC): ``2026-11-01``, ``today``, or an age like ``7d``, in whole days."""
+    """Return the start of a day (UTC): ``2026-11-01``, ``today``, or an age, rounded up to days: ``7d``."""
     day = datetime.now(UTC).date()
     try:
         if _PART.match(text):

@@ -42,8 +42,19 @@ class ExitCode(IntEnum):
     SSH_FAILED = 255
 
 
+EXIT_CODES: Final = (
+    f"0 success, {ExitCode.FAILED} an error of the API or the connection, {ExitCode.USAGE} wrong usage or "
+    f"settings, {ExitCode.TIMED_OUT} timed out, {ExitCode.POD_FAILED} a pod failed, "
+    f"{ExitCode.BUDGET_EXCEEDED} a budget was reached, {ExitCode.INTERRUPTED} interrupted, "
+    f"{ExitCode.BROKEN_PIPE} closed pipe, {ExitCode.TERMINATED} terminated, {ExitCode.SSH_FAILED} ssh failed"
+)
+"""For `primepods --help` and the skill. `emulator` has two more, for a command that it cannot run."""
+SIGNAL_EXIT_CODE: Final = 128
+"""After a signal, a shell reports this plus the signal's number as the exit code."""
+
+
 class CommandError(Exception):
-    """An error whose text is the line that the user sees."""
+    """Error of a command, with the exit code."""
 
     def __init__(self, message: str, code: ExitCode = ExitCode.FAILED) -> None:
         super().__init__(message)
@@ -57,7 +68,6 @@ def print_error(command: str, error: Exception | str) -> None:
 
 
 def _describe(error: Exception | str) -> str:
-    """Return an error's text, worded for the shell."""
     if (pod_id := _missing_pod(error)) is not None:
         return f"no pod has the name or id {pod_id!r}: {SEE_LISTS}"
     text = reword_for_shell(str(error))
@@ -149,7 +159,9 @@ def _errors_to_exit_codes(command: str, *, verbose: bool) -> Generator[None]:
         print_error(command, "interrupted")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     except BrokenPipeError:
-        _close_stdout()
+        # Discard unwritten output, so that the interpreter does not fail to flush it at exit.
+        with suppress(OSError):
+            sys.stdout.close()
         raise typer.Exit(ExitCode.BROKEN_PIPE) from None
     except (CommandError, primepods.PrimePodsError, OSError, ValueError) as error:
         print_error(command, error)
@@ -161,13 +173,13 @@ def _errors_to_exit_codes(command: str, *, verbose: bool) -> Generator[None]:
 
 
 def print_errors_and_exit_if_any(command: str, errors: Mapping[str, Exception]) -> None:
-    """Print the errors of pods, if any, and exit with the code of the first."""
+    """Print the errors, and exit with the code of the first; return if there are none."""
     print_errors(command, errors)
     exit_if_any(errors)
 
 
 def print_errors(command: str, errors: Mapping[str, Exception]) -> None:
-    """Print the errors of pods, one per line."""
+    """Print the errors of pods or disks by id, one per line."""
     for pod_id, error in errors.items():
         print_error(command, f"{pod_id}: {_describe(error)}")
 
@@ -197,7 +209,7 @@ def _exit_code(error: Exception) -> ExitCode:
 
 @contextmanager
 def _logging(command: str, *, verbose: bool) -> Generator[None]:
-    """Show the package's log on stderr: warnings, or with ``verbose`` every request."""
+    """Show the package's log on stderr: warnings, or with ``verbose`` all records."""
     log = logging.getLogger("primepods")
     if any(isinstance(handler.formatter, _ShellFormatter) for handler in log.handlers):
         yield  # an outer `reported_errors` already shows the log
@@ -220,11 +232,4 @@ class _ShellFormatter(logging.Formatter):
     """Log formatter that replaces the Python in messages; see :func:`reword_for_shell`."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        """Return a record's line, worded for the shell."""
         return reword_for_shell(super().formatMessage(record))
-
-
-def _close_stdout() -> None:
-    """Discard unwritten output, so that the interpreter does not fail to flush it at exit."""
-    with suppress(OSError):
-        sys.stdout.close()

@@ -61,13 +61,13 @@ OlderThan = Annotated[
 
 @attrs.frozen(kw_only=True)
 class PodFilter:
-    """Filter options for pods; an option that was not given matches all pods.
+    """Filter options for pods; a pod must match all options that were given.
 
     Attributes:
         status: States; a pod matches with any of them.
         gpu: Names or patterns of GPUs.
         name: Names, or patterns of names.
-        ready: Whether the pod must be ready, or must not be.
+        ready: ``True`` for ready pods, ``False`` for the others.
         older_than: Minimum age in seconds.
         team: The pod's team.
         exact_names: Values of ``name`` to compare only literally, not as patterns.
@@ -89,7 +89,7 @@ class PodFilter:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the filter matches all pods."""
+        """Whether no filter is set."""
         return all(value in (None, [], frozenset()) for value in attrs.astuple(self, recurse=False))
 
     def choose(self, pods: Iterable[primepods.Pod]) -> list[primepods.Pod]:
@@ -119,7 +119,6 @@ class PodFilter:
         return "No pods match."
 
     def matches(self, pod: primepods.Pod) -> bool:
-        """Return whether a pod matches."""
         seconds = age(pod.created_at)
         return (
             _any_if_given(self.status, lambda status: status.upper() == pod.status)

@@ -10,7 +10,7 @@ import attrs
 
 from primepods.fleet import Condition, Fleet, FleetPod
 
-from ._durations import age, short_duration
+from ._durations import short_age
 from ._ids import shorten_ids
 from ._pod_table import price
 from ._table import Cell, Column, paint, render_table
@@ -31,7 +31,7 @@ _PROGRESS_WIDTH: Final = 10
 _MAX_NOTE_LENGTH: Final = 300
 """Max characters of a note."""
 _NOT_SEEN: Final = "not seen"
-"""Condition of a pod of which no status was received yet."""
+"""Text for a pod whose status was not received yet."""
 _COLOURS: Final = {
     Condition.FAILED: "red",
     Condition.INSTALLING: "cyan",
@@ -107,7 +107,7 @@ def render_totals(fleet: Fleet, view: View) -> list[str]:
 
 
 def describe(pod: FleetPod) -> str:
-    """Describe a pod's condition in a few words."""
+    """Return a pod's condition in a few words."""
     if pod.condition is None:
         return _NOT_SEEN
     status = pod.status
@@ -139,7 +139,7 @@ def _wrap(words: Sequence[Cell], view: View) -> list[str]:
 
 
 def _bar(fleet: Fleet, view: View) -> str:
-    """Return a bar with a segment for each condition but GONE, of its colour or of its first letter."""
+    """Return a bar with a segment for each condition except GONE; without colours, it is made of letters."""
     counts = {
         condition: number for condition, number in fleet.counts.items() if condition is not Condition.GONE
     }
@@ -167,7 +167,6 @@ def _table(pods: Sequence[FleetPod], view: View) -> list[str]:
 
 
 def _cells(pod: FleetPod, view: View) -> list[str | Cell]:
-    seconds = None if pod.pod is None else age(pod.pod.created_at)
     colour = None if pod.condition is None else _COLOURS[pod.condition]
     is_gone_or_unseen = pod.status is None
     return [
@@ -175,7 +174,7 @@ def _cells(pod: FleetPod, view: View) -> list[str | Cell]:
         Cell(pod.condition or _NOT_SEEN, colour),
         "" if pod.pod is None else f"{pod.pod.gpu_count} x {pod.pod.gpu_name}",
         "" if is_gone_or_unseen else price(pod.price_hr),
-        "" if seconds is None else short_duration(seconds),
+        "" if pod.pod is None else short_age(pod.pod.created_at),
         _progress(pod, view),
     ]
 

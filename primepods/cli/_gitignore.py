@@ -1,4 +1,4 @@
-"""Files that an upload leaves out by git's patterns."""
+"""Exclusion of files by git's patterns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ._errors import CommandError, ExitCode
 
 
 class GitExclusion(Exclusion):
-    """Patterns as for rsync, and files with patterns as for git."""
+    """Exclusion by patterns, and by files with git's patterns."""
 
     def __init__(self, patterns: Iterable[str], files: Iterable[Path]) -> None:
         super().__init__(patterns)

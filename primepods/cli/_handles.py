@@ -1,4 +1,4 @@
-"""Handles: the texts that users type for pods, and their resolution to ids."""
+"""Handles: the texts that users type for pods, disks and SSH keys; their resolution."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from typing import Annotated, Final, Protocol, TypeVar
+from itertools import takewhile
+from typing import Annotated, Final, Generic, Protocol, TypeVar
 
 import typer
 
@@ -66,20 +67,38 @@ def are_whole_ids(handles: Iterable[str]) -> bool:
 
 
 class Row(Protocol):
-    """A listed item with an id and a name."""
+    """Protocol of listed items."""
 
     @property
-    def id(self) -> str:
-        """Its id."""
-        ...
+    def id(self) -> str: ...
 
     @property
-    def name(self) -> str | None:
-        """Its name."""
-        ...
+    def name(self) -> str | None: ...
 
 
 R = TypeVar("R", bound=Row)
+
+
+class _Index(Generic[R]):
+    """Index of listed rows by id and name."""
+
+    def __init__(self, rows: Iterable[R]) -> None:
+        self._rows = {row.id: row for row in rows}
+        self.sorted_ids = sorted(self._rows)
+        self.ids_by_name: defaultdict[str, list[str]] = defaultdict(list)
+        for row in self._rows.values():
+            if row.name:
+                self.ids_by_name[row.name].append(row.id)
+
+    def find(self, handle: str) -> list[R]:
+        """Return the row with this id; if there is none, all rows with this name or id prefix."""
+        if handle in self._rows:
+            return [self._rows[handle]]
+        ids = list(self.ids_by_name.get(handle, ()))
+        if len(handle) >= MIN_PREFIX:
+            following = self.sorted_ids[bisect_left(self.sorted_ids, handle) :]
+            ids += takewhile(lambda row_id: row_id.startswith(handle), following)
+        return [self._rows[row_id] for row_id in dict.fromkeys(ids)]
 
 
 def find_row(handle: str, rows: Iterable[R], kind: str, command: str) -> R:
@@ -88,16 +107,13 @@ def find_row(handle: str, rows: Iterable[R], kind: str, command: str) -> R:
     Args:
         handle: The typed text.
         rows: All rows.
-        kind: The word for a row.
+        kind: The word for a row, such as ``disk``.
         command: The command that lists the rows.
 
     Raises:
         CommandError: No row matches, or several do.
     """
-    rows = list(rows)
-    matches = [row for row in rows if row.id == handle] or [
-        row for row in rows if row.name == handle or (len(handle) >= MIN_PREFIX and row.id.startswith(handle))
-    ]
+    matches = _Index(rows).find(handle)
     if len(matches) != 1:
         ids = ", ".join(row.id for row in matches)
         several = f"matches several {kind}s: {ids}. Give an id"
@@ -125,14 +141,12 @@ def resolve_handles(
         client: The client that lists the pods.
         handles: The typed texts.
         team: The team of ``--team``; names and id prefixes match only its pods.
-        reports_unlisted: Whether to print that the command waits for ids that the list lacks; not if no list
-            is read.
-        is_strict: See :meth:`PodIndex.resolve`. By default, true for a single handle only, since an error
+        reports_unlisted: Whether to print which ids the list lacks, since the command waits for these pods.
+        is_strict: See :meth:`PodIndex.resolve`; by default, true for a single handle only, since an error
             about one of several would hide the others.
 
     Raises:
-        CommandError: A handle is ambiguous, cannot be an id although no pod has that name, or (``is_strict``)
-            is not like an id.
+        CommandError: A handle is ambiguous, or matches no pod and is not accepted as an id.
         PrimePodsError: The list is incomplete, and a missing pod might match.
     """
     if are_whole_ids(handles):
@@ -147,24 +161,28 @@ def resolve_handles(
     return ids
 
 
+async def resolve_handle_async(client: primepods.AsyncClient, handle: str, *, team: str | None = None) -> str:
+    """Return the id of a handle's pod; see :func:`resolve_handles`."""
+    if are_whole_ids([handle]):
+        return handle
+    pods, error = await client.pods.list().collect()
+    return PodIndex(pods, team=team, error=error).resolve([handle], is_strict=True)[0]
+
+
 class PodIndex:
     """Index of the listed pods by their handles.
 
     Args:
         pods: The pods, as listed.
         team: Names and id prefixes match only pods of this team; ``None`` for all pods.
-        error: The error that left the list incomplete, if any. With it, only whole ids are resolved.
+        error: The error that left the list incomplete, if any. With it, only ids are resolved.
     """
 
     def __init__(
         self, pods: Iterable[primepods.Pod], *, team: str | None = None, error: Exception | None = None
     ) -> None:
         self._pods = {pod.id: pod for pod in pods}
-        team_pods = [pod for pod in self._pods.values() if team is None or pod.team_id == team]
-        self._sorted_ids = sorted(pod.id for pod in team_pods)
-        self._ids_by_name: defaultdict[str, list[str]] = defaultdict(list)
-        for pod in team_pods:
-            self._ids_by_name[pod.name or ""].append(pod.id)
+        self._team_index = _Index(pod for pod in self._pods.values() if team is None or pod.team_id == team)
         self._error = error
 
     @classmethod
@@ -196,14 +214,14 @@ class PodIndex:
         return list(dict.fromkeys(self._resolve(handle, is_strict=is_strict) for handle in handles))
 
     def _resolve(self, handle: str, *, is_strict: bool) -> str:
-        # Ids come first: an id always means its own pod, even if another pod has it as its name.
+        # An id means its pod, even if another pod has the id as its name.
         if handle in self._pods or _WHOLE_ID.fullmatch(handle):
             return handle
         if self._error is not None:
             raise self._error
-        candidates = dict.fromkeys([*self._ids_by_name.get(handle, ()), *self._ids_with_prefix(handle)])
+        candidates = self._team_index.find(handle)
         if len(candidates) > 1:
-            pods = [f"{pod_id} ({self._pods[pod_id].name or 'no name'})" for pod_id in candidates]
+            pods = [f"{pod.id} ({pod.name or 'no name'})" for pod in candidates]
             hidden = len(pods) - _MAX_CANDIDATES
             rest = f" and {hidden:,} more" if hidden > 0 else ""
             words = ", ".join(printable(text) for text in pods[:_MAX_CANDIDATES])
@@ -213,7 +231,7 @@ class PodIndex:
             )
         if not candidates and (is_strict or not _can_be_id(handle)):
             self._check_not_mistyped(handle)
-        return next(iter(candidates), handle)
+        return candidates[0].id if candidates else handle
 
     def _check_not_mistyped(self, handle: str) -> None:
         """Check whether a handle that the list does not show may be the id of a new pod.
@@ -222,8 +240,9 @@ class PodIndex:
             CommandError: It cannot be an id, is similar to a name, is a too short prefix of an id, or has no
                 digit.
         """
-        similar = get_close_matches(handle, filter(None, self._ids_by_name), n=3)
-        is_short = len(handle) < MIN_PREFIX and any(pod_id.startswith(handle) for pod_id in self._sorted_ids)
+        names, ids = self._team_index.ids_by_name, self._team_index.sorted_ids
+        similar = get_close_matches(handle, names, n=3)
+        is_short = len(handle) < MIN_PREFIX and any(pod_id.startswith(handle) for pod_id in ids)
         # A handle without a digit is hardly ever an id.
         may_be_id = _can_be_id(handle) and any(map(str.isdecimal, handle))
         if may_be_id and not similar and not is_short:
@@ -235,15 +254,6 @@ class PodIndex:
             hint = f"a prefix of an id needs {MIN_PREFIX} characters or more; {hint}"
         raise CommandError(f"no pod has the name or id {handle!r}: {hint}")
 
-    def _ids_with_prefix(self, handle: str) -> list[str]:
-        """Return the ids with this prefix; none if it is shorter than ``MIN_PREFIX``."""
-        if len(handle) < MIN_PREFIX:
-            return []
-        start = end = bisect_left(self._sorted_ids, handle)
-        while end < len(self._sorted_ids) and self._sorted_ids[end].startswith(handle):
-            end += 1
-        return self._sorted_ids[start:end]
-
 
 def _reject_empty(handle: str) -> str:
     if not handle:
@@ -252,5 +262,5 @@ def _reject_empty(handle: str) -> str:
 
 
 def _can_be_id(handle: str) -> bool:
-    """Return whether a handle can be a segment of a URL's path, as an id must be."""
+    """Return whether all characters of a handle may be in an id. The client has the complete check."""
     return handle.isprintable() and not set(handle) & set(" /\\") and bool(handle.strip("."))

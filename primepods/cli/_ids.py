@@ -18,6 +18,5 @@ def shorten_ids(ids: Iterable[str]) -> Mapping[str, str]:
 
 
 def _common_prefix_length(one: str, other: str) -> int:
-    """Return the length of the common prefix of two texts."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((index for index, (a, b) in pairs if a != b), min(len(one), len(other)))

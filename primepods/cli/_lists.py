@@ -1,4 +1,4 @@
-"""Reading of whole lists, some of whose rows may be unreadable."""
+"""Lists with unreadable rows."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ T = TypeVar("T")
 
 @contextmanager
 def readable_rows(items: Iterable[T]) -> Generator[list[T]]:
-    """Yield the readable rows of a pager; after the block, raise the pager's error, if any.
-
-    The block can show the rows that were read before the error.
-    """
+    """Yield the readable rows of a pager; raise its error after the block, or before it if there are none."""
     found: list[T] = []
     error: primepods.ProtocolError | None = None
     try:

@@ -1,4 +1,4 @@
-"""Machines of emulated pods: homes on this machine, made by `local_ssh`, and the processes in them."""
+"""Machines of emulated pods: home folders that `local_ssh` creates, and the processes in them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 SSH_COMMAND = shlex.join([sys.executable, "-m", "primepods.emulator.local_ssh"])
 _INTERVAL = 0.5
 _MAX_SCANS = 20
-"""Searches for the processes of a pod, which may start others meanwhile."""
+"""Max searches for the processes of a pod: they may start others during a search."""
 
 
 class Machines:
-    """Context manager of the machines of an emulator's pods: each ends, with its home, when its pod is gone.
+    """Context manager that ends the processes of pods that are gone, and deletes their homes.
 
-    The block gets the command line in the place of ``ssh``, which makes the homes.
+    The block gets a command to use instead of ``ssh``; that command creates the homes.
 
     Args:
         emulator: The emulator.
@@ -56,7 +56,7 @@ class Machines:
 
     def _watch(self) -> None:
         while not self._ended.wait(_INTERVAL):
-            # Before the pods are read: a home that is there had a pod.
+            # List the homes before the pods: otherwise, the home of a new pod would seem to have no pod.
             if homes := self._homes():
                 pods = map(self._emulator.pods.get, self._emulator.pods)
                 hosts = {host for pod in pods if pod is not None for host in pod.addresses}
@@ -70,7 +70,7 @@ def _end(homes: Iterable[Path]) -> None:
 
 
 def _end_processes(home: Path) -> None:
-    """End all processes with this home directory, where the system has ``/proc``."""
+    """Kill all processes whose HOME is this folder, if the system has ``/proc``."""
     wanted = b"\0HOME=" + os.fsencode(home) + b"\0"
     for _ in range(_MAX_SCANS):
         is_found = False

@@ -1,4 +1,4 @@
-"""Options shared by the commands that find and order offers, and the ids of offers."""
+"""Options of the commands that find and order offers; ids of offers."""
 
 from __future__ import annotations
 
@@ -53,12 +53,7 @@ GpuCount = Annotated[
 ]
 
 
-def _check_regions(regions: list[str] | None) -> list[str]:
-    """Return the names of regions as the API spells them.
-
-    Raises:
-        typer.BadParameter: The API has no such region.
-    """
+def _parse_regions(regions: list[str] | None) -> list[str]:
     names = [region.strip().lower().replace(" ", "_").replace("-", "_") for region in regions or ()]
     for name in names:
         if name not in _REGIONS:
@@ -73,7 +68,7 @@ Regions = Annotated[
         "--regions",
         help="Only in this region, such as united_states; may be repeated.",
         metavar="REGION",
-        callback=_check_regions,
+        callback=_parse_regions,
         rich_help_panel=_PANEL,
     ),
 ]
@@ -131,7 +126,7 @@ Wait = Annotated[
 
 @attrs.frozen(kw_only=True)
 class OfferFilters:
-    """Filter options for offers; each is a parameter of ``availability.find``."""
+    """Filter options for offers; they have the names of the parameters of ``availability.find``."""
 
     gpu_type: GpuType = None
     gpu_count: GpuCount = None
@@ -182,7 +177,7 @@ Disks = Annotated[
 
 
 def without_unset(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the values of the options that were given."""
+    """Return the values except ``None``, ``False`` and empty lists."""
     # `is not`, since 0 equals False, and is a value that users may give.
     return {
         name: value
@@ -197,7 +192,6 @@ def find_key(wanted: str, keys: Iterable[primepods.SSHKey]) -> str:
 
 
 def announce_wait(seconds: float | None) -> None:
-    """Print on stderr that the command may be silent for a while."""
     if seconds:
         print_info(f"Looking for an offer that fits, for up to {short_duration(seconds)}; Ctrl-C ends it.")
 

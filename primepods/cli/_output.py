@@ -26,11 +26,9 @@ _FORMULA_PREFIXES: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Model(Protocol):
-    """Protocol of the objects that the client returns."""
+    """Protocol of the objects that can be printed."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON-ready values."""
-        ...
+    def to_dict(self) -> dict[str, Any]: ...
 
 
 M = TypeVar("M", bound=Model)
@@ -111,16 +109,8 @@ class ModelTable(Generic[M]):
     cells: Mapping[Column, Callable[[M], str | Cell]]
     totals: Callable[[Sequence[M]], Mapping[str, str]] | None = None
 
-    def check(self, print_options: PrintOptions) -> None:
-        """Check ``--columns`` before requests are sent.
-
-        Raises:
-            CommandError: ``--columns`` has an unknown name.
-        """
-        self._printed_names(print_options)
-
-    def _printed_names(self, print_options: PrintOptions) -> list[str]:
-        """Return the names of the columns or fields to print.
+    def check(self, print_options: PrintOptions) -> list[str]:
+        """Return the columns or fields to print; a command calls this before it sends requests.
 
         Raises:
             CommandError: ``--columns`` has an unknown name.
@@ -155,7 +145,7 @@ class ModelTable(Generic[M]):
             other_ids: Further ids that no shortened id may match.
             err: Whether a table goes to stderr.
         """
-        names = self._printed_names(print_options)
+        names = self.check(print_options)
         if print_options.ids_only:
             write_ids(map(self.id_of, models))
         elif not print_options.is_table:
@@ -208,7 +198,6 @@ def print_model(model: Model, output: Output) -> None:
 
 
 def _print_fields(fields: Mapping[str, str]) -> None:
-    """Print a line for each field; wrap the values in a narrow terminal."""
     width = terminal_width()
     name_width = max(map(len, fields))
     rows: list[tuple[str, str]] = []
@@ -259,7 +248,6 @@ def _spelling(name: str) -> str:
 
 
 def _as_text(value: Any) -> str:
-    """Return a value as text."""
     if isinstance(value, dict):
         parts = cast("dict[str, Any]", value)
         if "command" in parts:

@@ -8,7 +8,7 @@ from typing import Final
 
 import primepods
 
-from ._durations import age, short_duration
+from ._durations import short_age
 from ._output import ModelTable
 from ._table import Cell, Column
 from ._text import count
@@ -52,11 +52,6 @@ def readiness(pod: primepods.Pod | primepods.PodStatus) -> Cell:
     return Cell("no")
 
 
-def _age(pod: primepods.Pod) -> str:
-    seconds = age(pod.created_at)
-    return "" if seconds is None else short_duration(seconds)
-
-
 def _totals(pods: Sequence[primepods.Pod]) -> dict[str, str]:
     gpus = sum(pod.gpu_count for pod in pods)
     return {
@@ -76,7 +71,7 @@ PODS: Final = ModelTable(
         Column("READY", rank=1): readiness,
         Column("GPU", rank=2): lambda pod: f"{pod.gpu_count} x {pod.gpu_name}",
         Column("PRICE/H", right=True): lambda pod: price(pod.price_hr),
-        Column("AGE", right=True, rank=3): _age,
+        Column("AGE", right=True, rank=3): lambda pod: short_age(pod.created_at),
         Column("PROVIDER", rank=5): lambda pod: pod.provider_type,
         Column("TEAM", min_width=8, rank=6): lambda pod: pod.team_id or "",
         Column("SSH", rank=4): lambda pod: "" if pod.ssh is None else str(pod.ssh),

@@ -77,7 +77,7 @@ class SshOptions:
     """Options for how to log in to pods; each is a parameter of ``pods.remote`` and ``pods.lease``."""
 
     ssh_options: SshArguments = None
-    ssh_command: SshCommand = "ssh"  # for which the library takes PRIMEPODS_SSH_COMMAND, if it is set
+    ssh_command: SshCommand = "ssh"  # the library replaces this default by PRIMEPODS_SSH_COMMAND, if set
 
     def arguments(self) -> dict[str, Any]:
         """Return the options as arguments of ``pods.remote``."""
@@ -143,13 +143,13 @@ def open_page(url: str) -> None:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    process.returncode = 0  # it outlives this process, of which Popen would warn
+    process.returncode = 0  # otherwise Popen would warn that it still runs
 
 
 def login_argv(
     pod: primepods.Pod, node: int, options: Sequence[str], line: str, *, ssh: SSHOptions
 ) -> list[str]:
-    """Return the arguments of ``ssh`` for a person at a terminal, whose options override ours.
+    """Return the command that logs in to a node; ``options`` and those of ``ssh`` override ours.
 
     Raises:
         CommandError: The pod has no such node, or no address.
@@ -164,7 +164,7 @@ def login_argv(
 
 
 def find_node(pod: primepods.Pod, node: int) -> tuple[int, primepods.SSHTarget]:
-    """Return the number of a node, and how to log in to it; for 0, of the first that has an address.
+    """Return a node's number and ssh target; for 0, those of the first node that has an address.
 
     Raises:
         CommandError: The pod has no such node, or no address.

@@ -17,7 +17,7 @@ from primepods.remote import echo, find_nodes, rank_variables
 from primepods.runs import Run, RunRecord, follow_job, take_over_lease
 
 from ._account import check_permission, choose_disks
-from ._copies import describe, measure, parse_exclusion, progress
+from ._copies import describe, measure_and_warn, parse_exclusion, progress
 from ._durations import short_duration
 from ._errors import CommandError, ExitCode, print_error
 from ._offers import find_key
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from primepods.remote import Exclusion
 
 _MAX_DOWNLOAD_ATTEMPTS = 3
-"""Attempts to download a result if the connection is lost: the pod is about to be deleted."""
-_LOOK_FACTOR = 6
-"""Poll intervals between two checks that the pod exists."""
+"""Max attempts to download a result if the connection is lost."""
+_LOSS_CHECK_FACTOR = 6
+"""Poll intervals between two checks whether the pod is lost."""
 _STOP_TIMEOUT = 5.0
-"""Seconds to end the command, before its pod is deleted."""
+"""Max seconds to end the command before its pod is deleted."""
 _LOST_STATES = {"STOPPED", "DELETING", "TERMINATED"}
 
 
@@ -41,7 +41,7 @@ class _PodLostError(Exception):
 
 
 class Runner:
-    """One run.
+    """Execution of a run.
 
     Args:
         program: The name of this command as typed, for messages.
@@ -55,11 +55,11 @@ class Runner:
         self._variables = variables
         self._was_ordered = False
         self._is_renting = False
-        """``True`` from the order until the pod is ready and accepts the login."""
+        """Whether the lease orders a pod, or waits for the pod and its login."""
         self._lease: primepods.AsyncLease | None = None
         self._is_kept = run.record.keep
         self.is_interrupted: bool = run.record.lease_file is not None
-        """Whether the run has a pod of a process that has died, which is not taken over yet."""
+        """Whether an earlier process of the run has died, and its lease is not taken over yet."""
         self._upload_sizes: dict[str, int] = {}
         self._is_taken_over = False
         self._last_stage: object = None
@@ -75,14 +75,14 @@ class Runner:
 
     async def execute(self, client: primepods.AsyncClient) -> int:
         """Rent a pod, do the work, delete the pod, and return the command's exit code."""
-        # Entered here, so that a signal cancels this task and no other, even if SIGINT is ignored.
+        # In this task, so that a signal cancels this task and no other, even if SIGINT is ignored.
         with primepods.exit_on_sigterm():
-            # In a second task, so that the current task can report Ctrl-C before the pod is deleted.
+            # The work is a second task, so that this task can report Ctrl-C before the pod is deleted.
             work = asyncio.create_task(self._rent_and_restart(client))
             try:
                 return await asyncio.shield(work)
             except asyncio.CancelledError:
-                # Once the pod is rented, `_work_and_announce_deletion` says what becomes of it.
+                # Once the pod is ready, `_work_and_announce_deletion` prints the message.
                 if self._is_renting:
                     print_info(
                         "Interrupted: deleting what was ordered, and waiting until it is confirmed gone"
@@ -92,9 +92,9 @@ class Runner:
                 raise
 
     async def _rent_and_restart(self, client: primepods.AsyncClient) -> int:
-        """Do the work, on another pod if one is lost."""
+        """Do the work; start again on another pod if a pod is lost, up to the limit of restarts."""
         for local, _ in self._record.uploads if self._record.job is None and not self.is_interrupted else ():
-            size = measure(self._program, local, self._exclusion)
+            size = measure_and_warn(self._program, local, self._exclusion)
             self._upload_sizes[local] = size.bytes
             print_info(f"To upload: {_shown(local)} ({describe(size)})")
         while True:
@@ -103,7 +103,7 @@ class Runner:
             except (_PodLostError, CommandError, primepods.PrimePodsError) as exc:
                 record = self._record
                 if record.result is not None and not self._run.may_have_pod:
-                    # The process that has died had done the work, and the pod is gone.
+                    # An earlier process had done the work, and the pod is gone.
                     return record.result
                 if not isinstance(exc, _PodLostError):
                     raise
@@ -122,7 +122,7 @@ class Runner:
                 )
 
     async def _rent(self, client: primepods.AsyncClient) -> int:
-        """Do the work on a rented pod, and report how it ended."""
+        """Rent a pod or take one over, do the work on it, and print a summary."""
         self._started_at = time.monotonic()
         lease = self._lease = await self._make_lease(client)
         self.is_interrupted = False
@@ -134,7 +134,7 @@ class Runner:
                 self._run.save(pod_id=pod.id, price_hr=pod.price_hr)
                 code = await self._work_and_announce_deletion(client, pod)
         except BaseException as exc:
-            # The lease has said so if the pod may still be billed.
+            # If the pod may still be billed, the lease's error says so.
             if lease.supervisor.release_error is None:
                 self._print_summary(pod, is_interrupted=not isinstance(exc, Exception))
             is_gone = isinstance(exc, primepods.PodFailedError | primepods.NotFoundError)
@@ -150,7 +150,7 @@ class Runner:
     async def _make_lease(self, client: primepods.AsyncClient) -> primepods.AsyncLease:
         record = self._record
         lease = dict(record.lease)
-        # One budget for all tries; a lease that is taken over counts from its order.
+        # The limits are for the whole run. A lease that is taken over counts its hours from its order.
         if lease["max_hours"] is not None:
             lease["max_hours"] -= ((record.leased_at or time.time()) - record.began_at) / 3600
         if lease["max_spend"] is not None:
@@ -159,7 +159,7 @@ class Runner:
             used_up = "the budget of --max-hours or --max-spend is used up"
             raise CommandError(used_up, ExitCode.BUDGET_EXCEEDED)
         if record.lease_file is not None:
-            was_shown = record.job is not None  # begun once the pod was ready
+            was_shown = record.job is not None  # it is started on a ready pod
             taken = take_over_lease(
                 client, record.lease_file, was_shown=was_shown, on_change=self._show_change, **lease
             )
@@ -173,20 +173,19 @@ class Runner:
             raise CommandError("stopped: it had no pod", ExitCode.INTERRUPTED)
         specs, min_price = await self._find_specs(client)
         if record.is_detached and lease["max_hours"] is None:
-            # So that the pod's name has an expiry, by which `sweep --expired` finds it from any machine.
+            # Then the pod's name has an expiry, with which `sweep --expired` finds the pod from any machine.
             lease["max_hours"] = (lease["max_spend"] or 0.0) / min_price
         made = client.pods.lease(specs, on_change=self._show_change, **lease)
         made.supervisor.on_order = self._note_order
         return made
 
     def _note_order(self, lease_file: Path) -> None:
-        """Record an order before it is sent, so that what takes the run over finds its pod."""
+        """Record an order before it is sent, so that another process can take over its lease."""
         self._run.save(lease_file=lease_file.name, pod_id=None, leased_at=time.time(), price_hr=0.0)
 
     async def _work_and_announce_deletion(
         self, client: primepods.AsyncClient, pod: primepods.AsyncLeasedPod
     ) -> int:
-        """Do the work; at its end, say that the lease now deletes the pod."""
         if self._record.keep:
             pod.keep()
         try:
@@ -196,7 +195,7 @@ class Runner:
                 print_info(f"Deleting the pod {pod.name}, and waiting until it is confirmed gone")
 
     async def _find_specs(self, client: primepods.AsyncClient) -> tuple[list[primepods.PodSpec], float]:
-        """Return what to order, in the order of preference, and the lowest price per hour."""
+        """Return the specs to order, the preferred one first, and the lowest price per hour."""
         record = self._record
         changes = dict(record.changes)
         find = dict(record.find)
@@ -209,7 +208,7 @@ class Runner:
             changes["ssh_key_id"] = find_key(record.ssh_key, [key async for key in client.ssh_keys.list()])
         offers = await client.availability.find(**find)
         if not offers:
-            # Its error has the reasons and the cheapest price.
+            # This raises an error with the reasons, unless there is an offer now.
             wanted = {name: value for name, value in find.items() if name not in {"limit", "wait"}}
             offers = [await client.availability.cheapest(**wanted)]
         specs = primepods.PodSpec.from_offers(offers, **changes)
@@ -222,7 +221,6 @@ class Runner:
         return specs, min(offer.price_hr or 0.01 for offer in offers)
 
     async def _work(self, client: primepods.AsyncClient, pod: primepods.AsyncLeasedPod) -> int:
-        """Upload, run the command, download; return the exit code."""
         record = self._record
         print_info(f"Logged in to {pod.name} ({pod.id}): {pod.ssh}")
         workdir = next((remote for local, remote in record.uploads if os.path.isdir(local)), None)  # noqa: ASYNC240, PTH112 - a look at a local folder
@@ -240,7 +238,7 @@ class Runner:
             self._run.save(job=name)
             code = await self._follow(client, pod, jobs)
         except primepods.ConnectionLostError:
-            # Fetch the results so far, before the pod is deleted.
+            # Fetch the results so far: the pod is about to be deleted.
             await self._download_all(pod, workdir)
             raise
         except asyncio.CancelledError:
@@ -248,15 +246,15 @@ class Runner:
             raise
         download_code = await self._download_all(pod, workdir)
         code = code or download_code
-        # Before the deletion, after which the pod cannot be asked any more.
+        # Save it before the deletion: a process that takes over cannot read it from a deleted pod.
         self._run.save(result=code)
         return code
 
     async def _has_started(self, jobs: list[primepods.AsyncJob]) -> bool:
-        """Return whether a process that has died has started the job.
+        """Return whether an earlier process of the run has started the job on all nodes.
 
         Raises:
-            _PodLostError: It has done so on some nodes only.
+            _PodLostError: It has started the job on some nodes only.
         """
         started = 0
         for job in jobs if self._is_taken_over else ():
@@ -268,7 +266,6 @@ class Runner:
         return started > 0
 
     async def _start(self, nodes: Sequence[primepods.AsyncRemote], name: str, workdir: str | None) -> None:
-        """Upload, and start the command."""
         record = self._record
         for local, remote in record.uploads:
             with progress(f"uploaded {_shown(local)}", self._upload_sizes.get(local)) as on_progress:
@@ -293,18 +290,18 @@ class Runner:
     async def _follow(
         self, client: primepods.AsyncClient, pod: primepods.AsyncLeasedPod, jobs: list[primepods.AsyncJob]
     ) -> int:
-        """Return the command's exit code, on several nodes the first that is not 0.
+        """Return the command's exit code; on several nodes, the first that is not 0.
 
         Raises:
             _PodLostError: The pod is gone, stopped or has failed, or has lost the job.
         """
         following = asyncio.create_task(self._wait(jobs))
-        look_interval = self._record.lease["interval"] * _LOOK_FACTOR
-        watching = asyncio.create_task(_watch_loss(client, pod, look_interval))
+        interval = self._record.lease["interval"] * _LOSS_CHECK_FACTOR
+        watching = asyncio.create_task(_watch_loss(client, pod, interval))
         try:
             await asyncio.wait({following, watching}, return_when=asyncio.FIRST_COMPLETED)
             if self._lease is not None and self._lease.supervisor.is_ending:
-                # Its budget is used up: it deletes the pod, and then cancels this.
+                # The lease ends, for example at a limit: it deletes the pod, and then cancels this task.
                 await asyncio.Event().wait()
             if not following.done():
                 raise _PodLostError(f"The pod {pod.name} was lost: {watching.result()}")
@@ -355,7 +352,7 @@ class Runner:
             try:
                 await self._download(pod, source, local)
             except (primepods.TransferError, primepods.ConnectionLostError, OSError) as error:
-                # Fetch the others nevertheless: the pod is about to be deleted.
+                # Fetch the others: the pod is about to be deleted.
                 print_error(self._program, error)
                 code = ExitCode.FAILED
             else:
@@ -367,7 +364,6 @@ class Runner:
         return code
 
     async def _download(self, pod: primepods.AsyncLeasedPod, source: str, local: str) -> None:
-        """Download a result; retry if the connection is lost."""
         for attempts_left in reversed(range(_MAX_DOWNLOAD_ATTEMPTS)):
             try:
                 with progress(f"downloaded {source}") as on_progress:
@@ -380,7 +376,7 @@ class Runner:
                 return
 
     def _show_change(self, change: primepods.PodChange) -> None:
-        """Report the pod's progress, but not each percent of an installation."""
+        """Save the pod's id, and print each new state, but not each percent of an installation."""
         self._was_ordered = True
         if change.pod_id != self._record.pod_id:
             self._run.save(pod_id=change.pod_id)
@@ -411,7 +407,7 @@ class Runner:
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, object]]) -> None:
-    """Await all; the first error ends the others."""
+    """Await all; the first error cancels the others."""
     tasks = [asyncio.create_task(one) for one in work]
     try:
         await asyncio.gather(*tasks)
@@ -430,7 +426,6 @@ async def _stop(jobs: Iterable[primepods.AsyncJob]) -> None:
 
 
 def _limits_text(lease: dict[str, Any]) -> str:
-    """Return the line that says which limits the cost has."""
     hours, spend = lease["max_hours"], lease["max_spend"]
     limits = [] if hours is None else [f"after {short_duration(hours * 3600)} (--max-hours)"]
     limits += [] if spend is None else [f"at {price(spend)} (--max-spend)"]
@@ -440,7 +435,7 @@ def _limits_text(lease: dict[str, Any]) -> str:
 
 
 def _shown(path: str) -> str:
-    """Return a local path for messages; a slash at its end stays."""
+    """Return a local path for messages, relative to the current folder; keep a slash at its end."""
     try:
         shown = os.path.relpath(path)
     except OSError:  # the current folder was deleted
@@ -449,7 +444,7 @@ def _shown(path: str) -> str:
 
 
 async def _watch_loss(client: primepods.AsyncClient, pod: primepods.AsyncLeasedPod, interval: float) -> str:
-    """Wait until a pod is lost, and return how the API shows it."""
+    """Wait until the API shows that a pod is lost; return the reason."""
     while True:
         with suppress(primepods.PrimePodsError):
             async for change in client.pods.watch([pod.id], interval=interval):

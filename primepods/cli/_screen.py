@@ -15,9 +15,9 @@ from ._table import Cells, Column, render_table
 from ._text import printable
 
 _MAX_LINE_INTERVAL = 2.0
-"""Max seconds between two lines of progress."""
+"""Seconds after which a change is written even if it is less than a tenth."""
 _MIN_BAR_WIDTH = 80
-"""Width of a terminal that has room for a progress bar."""
+"""Min width of a terminal for a progress bar."""
 
 
 def safe(text: str, *, max_length: int = 80) -> Text:
@@ -53,7 +53,7 @@ class Screen:
         self.say(text, style="bold")
 
     def table(self, columns: Sequence[Column], rows: Iterable[Cells], *, total: Cells = ()) -> None:
-        """Write a table, not wider than the terminal."""
+        """Write a table; in a terminal, narrow it to the width of the screen."""
         width = self.console.width if self.console.is_terminal else None
         self.say(render_table(columns, rows, total=total, width=width, colour=False).rstrip("\n"))
 
@@ -63,7 +63,6 @@ class Screen:
         if not self.is_live:
             yield _Lines(self, what)
             return
-        # A narrow terminal has no room for a bar.
         has_room_for_bar = self.console.width >= _MIN_BAR_WIDTH
         columns = (
             TextColumn("{task.description}"),
@@ -88,7 +87,7 @@ class _Bar:
 
 
 class _Lines:
-    """Lines of progress: after each tenth, after two seconds without a line, and at the end."""
+    """Progress as lines: if something has changed, after each tenth, after two seconds, and at the end."""
 
     def __init__(self, screen: Screen, what: str) -> None:
         self._screen = screen

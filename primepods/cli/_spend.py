@@ -1,4 +1,4 @@
-"""Spend by GPU, kind, provider or team, and bars of the spend per day."""
+"""Spend by GPU, kind, provider, team or time, and bars of the spend per day."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class SpendGroup:
 
     Attributes:
         by: The field.
-        value: Its value, such as ``H100_80GB``; of a day or week, its first day.
-        records: Number of records; one counts in each day and week of its time.
-        gpu_hours: Sum of their GPU hours; pods that are still running count as 0.
+        value: Its value, such as ``H100_80GB``; for a week, the date of its Monday.
+        records: Number of records; by time, a record counts in each day or week that it spans.
+        gpu_hours: Sum of their GPU hours; a record without an end counts as 0.
         billed: Sum of their bills.
     """
 
@@ -68,7 +68,7 @@ class SpendGroup:
 
 
 def group_records(records: Sequence[primepods.HistoryRecord], by: By) -> list[SpendGroup]:
-    """Group records by a field, the most expensive group first, or by time."""
+    """Group records by a field, the most expensive group first; or by day or week, the earliest first."""
     if by in {By.DAY, By.WEEK}:
         return _group_by_time(records, by)
     parts: defaultdict[str | None, list[primepods.HistoryRecord]] = defaultdict(list)
@@ -94,7 +94,7 @@ def group_records(records: Sequence[primepods.HistoryRecord], by: By) -> list[Sp
 
 
 def _group_by_time(records: Sequence[primepods.HistoryRecord], by: By) -> list[SpendGroup]:
-    """Group records by day, or by week from its Monday; bills and hours are spread over the record's time."""
+    """Group records by day or week; spread the bill and the GPU hours of a record over its time."""
     from primepods.charts import spend_per_day
 
     counts: defaultdict[str, set[int]] = defaultdict(set)
@@ -132,7 +132,7 @@ def group_table(by: By) -> ModelTable[SpendGroup]:
         },
         totals=lambda rows: {
             by.value: "all",
-            # A record counts in each day and week of its time.
+            # A record can count in several rows.
             "records": "" if by in {By.DAY, By.WEEK} else f"{sum(row.records for row in rows):,}",
             "gpu-hours": f"{math.fsum(row.gpu_hours for row in rows):,.1f}",
             "billed": price(math.fsum(row.billed for row in rows)),
@@ -147,7 +147,7 @@ def _gpu_hours(record: primepods.HistoryRecord) -> float:
 
 
 def print_daily_bars(records: Sequence[primepods.HistoryRecord]) -> None:
-    """Print a bar for each day's spend."""
+    """Print a bar for the spend of each day, for the last ``_MAX_BARS`` days at most."""
     from primepods.charts import spend_per_day
 
     days = spend_per_day(records)

@@ -28,7 +28,7 @@ def background_stderr() -> Generator[None]:
     except (AttributeError, OSError, ValueError):  # closed, or in memory
         yield
         return
-    # A text file calls only `write` of its binary one.
+    # `TextIOWrapper` accepts it, although its annotation does not allow it.
     binary = cast("BinaryIO", raw)
     background = io.TextIOWrapper(binary, encoding=stderr.encoding, errors=stderr.errors, write_through=True)
     sys.stderr = background
@@ -41,14 +41,14 @@ def background_stderr() -> Generator[None]:
 
 
 def wait_for_stderr() -> None:
-    """If stdout and stderr are the same file, wait for pending messages, so that the order is kept."""
+    """If stdout and stderr are the same file, wait at most two seconds until pending messages are written."""
     raw = getattr(sys.stderr, "buffer", None)
     if isinstance(raw, _BackgroundStream) and raw.is_same_file(sys.stdout):
         raw.wait()
 
 
 def finish_stderr() -> None:
-    """Write the pending messages, before another program replaces this process."""
+    """Wait at most two seconds for pending messages, and end the background thread."""
     raw = getattr(sys.stderr, "buffer", None)
     if isinstance(raw, _BackgroundStream):
         raw.finish()
@@ -68,7 +68,6 @@ class _BackgroundStream(io.RawIOBase):
         self._changed = threading.Condition()
 
     def write(self, data: Any, /) -> int:
-        """Write later, or drop the data if too much is pending."""
         content = bytes(data)
         with self._changed:
             is_full = self._pending + len(content) > _MAX_PENDING
@@ -86,25 +85,20 @@ class _BackgroundStream(io.RawIOBase):
             return False
 
     def wait(self) -> None:
-        """Wait until all is written, or for two seconds."""
         with self._changed:
             self._changed.wait_for(lambda: self._pending == 0, _MAX_DELAY)
 
     def finish(self) -> None:
-        """Wait until all is written, or for two seconds."""
         self._writer.close()
         self._writer.join(_MAX_DELAY)
 
     def writable(self) -> bool:
-        """Return ``True``."""
         return True
 
     def fileno(self) -> int:
-        """Return the file descriptor."""
         return self._descriptor
 
     def isatty(self) -> bool:
-        """Return whether the file is a terminal."""
         return os.isatty(self._descriptor)
 
     def _forget(self, count: int) -> None:

@@ -111,7 +111,7 @@ def paint(text: str, colour: str | None) -> str:
 
 
 def write(text: str, *, err: bool = False) -> None:
-    """Write text to stdout or stderr, and flush it; to stdout after pending messages in the same terminal."""
+    """Write and flush text to stdout, after pending messages if these go to the same file; or to stderr."""
     if not err:
         from ._stderr import wait_for_stderr
 
@@ -130,7 +130,7 @@ def write_ids(ids: Iterable[str]) -> None:
 
 
 def print_info(message: str) -> None:
-    """Write an information line to stderr; ignore a closed stderr."""
+    """Write a line of at most 200 characters to stderr; ignore a closed stderr."""
     with suppress(OSError, ValueError):
         write(f"{printable(message, max_length=_MAX_CELL_LENGTH)}\n", err=True)
 
@@ -149,21 +149,18 @@ def terminal_width(*, err: bool = False) -> int | None:
 
 def has_colour(*, err: bool = False) -> bool:
     """Return whether stdout (with ``err``, stderr) is a terminal with colours."""
-    stream = sys.stderr if err else sys.stdout
-    return stream.isatty() and _environment_has_colour()
+    from rich.console import Console
+
+    if not (sys.stderr if err else sys.stdout).isatty():
+        return False
+    console = Console(force_terminal=True)
+    return not console.no_color and not console.is_dumb_terminal
 
 
 def has_unicode() -> bool:
     """Return whether stdout has a Unicode encoding, or none that is known."""
     encoding: str | None = sys.stdout.encoding
     return encoding is None or encoding.lower().startswith("utf")
-
-
-def _environment_has_colour() -> bool:
-    from rich.console import Console
-
-    console = Console(force_terminal=True)
-    return not console.no_color and not console.is_dumb_terminal
 
 
 def _clean(row: Cells, max_length: int) -> list[Cell]:

@@ -1,4 +1,4 @@
-"""Untrusted text, made safe for a terminal."""
+"""Text for messages: untrusted text made safe for a terminal, and counts."""
 
 from __future__ import annotations
 
@@ -9,12 +9,7 @@ _ELLIPSIS = "..."
 
 
 def printable(text: str, *, max_length: int = 80) -> str:
-    """Return a text as one line without control characters, shortened if need be.
-
-    Args:
-        text: Text from the server, such as a name or a reason.
-        max_length: Maximum number of characters.
-    """
+    """Return a text as one line of at most ``max_length`` characters; replace unprintable characters."""
     words = " ".join(text.split())
     if len(words) > max_length:
         words = words[: max_length - len(_ELLIPSIS)] + _ELLIPSIS

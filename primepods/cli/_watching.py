@@ -40,7 +40,7 @@ _WARNING_LIFETIME: Final = 70.0
 
 Wanted = Callable[[primepods.Pod], bool]
 Follow = Callable[..., Coroutine[Any, Any, None]]
-"""``follow`` with all arguments bound but the client and ``on_change``."""
+"""``follow`` with all arguments bound except the client and ``on_change``."""
 
 
 def watch(api: Api, ids: list[str] | None, wanted: Wanted, *, interval: float, as_json: bool) -> None:
@@ -105,7 +105,7 @@ async def _show_on_screen(api: Api, fleet: Fleet, follow_fleet: Follow, console:
         # On SIGTERM, leave the full screen first. Windows has no signal handlers in loops.
         with suppress(NotImplementedError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    # No redirection: only the log writes meanwhile, and `_LastWarning` shows it below the table.
+    # No redirection: only the log would write into the screen, and `_LastWarning` catches it.
     live = Live(
         console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
     )
@@ -128,7 +128,7 @@ async def _run_until_one_ends(*work: Coroutine[Any, Any, None]) -> None:
 
 
 async def _draw(live: Live, fleet: Fleet, log: _LastWarning) -> None:
-    """Draw after changes, about once a second; at once if the screen's size changes."""
+    """Draw at the intervals above, and at once if the size of the screen changes."""
     drawn_state = drawn_size = None
     drawn_at = 0.0
     while True:
@@ -170,12 +170,11 @@ class _LastWarning(logging.Handler):
         return self._text if time.monotonic() - self._at < _WARNING_LIFETIME else ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a record's message."""
         self._text, self._at = record.getMessage(), time.monotonic()
 
     @contextmanager
     def installed(self) -> Generator[Self]:
-        """Handle the package's log in the block, without the handlers that would write into the screen."""
+        """Handle the package's log in the block; replace handlers that would write into the screen."""
         log = logging.getLogger("primepods")
         before = log.handlers
         log.handlers = [self] if sys.stderr.isatty() else [*before, self]

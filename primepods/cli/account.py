@@ -92,7 +92,7 @@ def wallet(
 
 @api_command
 def list_keys(api: Api, *, print_options: PrintOptions) -> None:
-    """List the account's SSH keys, with which pods can be logged in to."""
+    """List the account's SSH keys, which can log in to pods."""
     _KEYS.check(print_options)
     with api.client() as client, readable_rows(client.ssh_keys.list()) as keys:
         _KEYS.print(keys, print_options)

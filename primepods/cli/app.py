@@ -45,7 +45,7 @@ from . import (
     watch,
 )
 from ._command import BaseUrl, Context, Team, Timeout, Verbose
-from ._errors import ExitCode, print_error
+from ._errors import EXIT_CODES, ExitCode, print_error
 
 _ALIASES = {
     "ls": "list",
@@ -59,7 +59,7 @@ _ALIASES = {
     "disks terminate": "disks delete",
     "ssh-keys": "ssh-keys list",
 }
-"""Names of the same commands in docker, hcloud and `prime`."""
+"""Other names of commands, most of them from docker, hcloud and `prime`."""
 _HINTS = {
     "login": "Save a key with `prime login`, or set PRIME_API_KEY; `primepods config` shows what is used.",
     "logout": "Unset PRIME_API_KEY, or remove the saved key: `primepods config` shows where it is.",
@@ -71,26 +71,21 @@ _HINTS = {
 
 
 class _Command(TyperCommand):
-    """Command whose help shows no Python types."""
-
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the parameters, without Python types in their help."""
         return _remove_types(super().get_params(ctx))
 
 
 class _Root(TyperGroup):
-    """Group of all commands; reports a wrong option in one line."""
+    """Group of all commands, with aliases, hints, and usage errors of one line."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the parameters, without Python types in their help."""
         return _remove_types(super().get_params(ctx))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command by its name or alias."""
         return super().get_command(ctx, _ALIASES.get(cmd_name, cmd_name))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the name, the command and the other words; the name of a command may have two words."""
+        # The name of a command may have two words.
         if (name := " ".join(args[:2])) in {*self.commands, *_ALIASES}:
             args = [name, *args[2:]]
         return super().resolve_command(ctx, args)
@@ -184,9 +179,7 @@ def _help(command: Callable[..., None]) -> str:
 
 _EPILOG = (
     "An API key is needed: set PRIME_API_KEY, or save one with `prime login`. Without an account, try "
-    "primepods demo.\n\nExit codes: 0 success, 1 an error of the API or the connection, 2 wrong usage or "
-    "settings, 3 timed out, 4 a pod failed, 5 a budget was reached, 130 interrupted, 141 closed pipe, "
-    "143 terminated, 255 ssh failed. exec and run exit with the code of their command."
+    f"primepods demo.\n\nExit codes: {EXIT_CODES}. exec and run exit with the code of their command."
 )
 
 # Without typer's tracebacks: they show local variables, which may contain the key.

@@ -9,7 +9,7 @@ import typer
 import primepods
 
 from ._command import Api, api_command
-from ._copies import Exclude, ExcludeFrom, measure, parse_exclusion, progress
+from ._copies import Exclude, ExcludeFrom, measure_and_warn, parse_exclusion, progress
 from ._errors import CommandError, ExitCode
 from ._handles import resolve_handle
 from ._remote import Node, SshOptions
@@ -55,7 +55,7 @@ def command(
     if from_pod and set(path) & set("*?["):
         raise CommandError("cp takes no patterns: name a file, or a folder to copy all of it", ExitCode.USAGE)
     exclusion = parse_exclusion(exclude, exclude_from)
-    total = measure(api.command, source, exclusion).bytes if to_pod else None
+    total = measure_and_warn(api.command, source, exclusion).bytes if to_pod else None
     with primepods.exit_on_sigterm(), api.client() as client:
         pod_id = resolve_handle(client, handle, team=api.team)
         remote = client.pods.remote(pod_id, node=node, **ssh.arguments())

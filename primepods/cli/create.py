@@ -12,7 +12,7 @@ import typer
 
 import primepods
 
-from ._account import check_own_permission, find_disk_ids
+from ._account import check_own_permission, find_disks
 from ._command import Api, api_command
 from ._confirm import YesOption, confirm
 from ._create_questions import ask, can_ask
@@ -105,52 +105,43 @@ def command(
         "env_vars": read_env(env or [], env_file),
         "disks": disks,
     }
-    pod = _order(api, _OfferSelector(offer or by_id, filters), changes, ssh_key, yes=yes, max_hours=max_hours)
+    pod = _order(api, offer or by_id, filters, changes, ssh_key=ssh_key, yes=yes, max_hours=max_hours)
     if output is Output.TABLE:
         write_ids([pod.id])
     else:
         print_model(pod, output)
 
 
-@attrs.frozen
-class _OfferSelector:
-    """Options that select the offer to order.
-
-    Attributes:
-        offer_id: As ``primepods offers`` shows it; ``None`` for the cheapest that fits.
-        filters: The filters.
-    """
-
-    offer_id: str | None
-    filters: OfferFilters
-
-
 def _order(
     api: Api,
-    selector: _OfferSelector,
+    wanted_id: str | None,
+    filters: OfferFilters,
     changes: dict[str, Any],
-    ssh_key: str | None,
     *,
+    ssh_key: str | None,
     yes: bool,
     max_hours: float | None,
 ) -> primepods.Pod:
-    """Show the order, ask for confirmation, and order the pod."""
     with api.client() as client:
         check_own_permission(client, "instances")
-        changes["disks"] = find_disk_ids(changes["disks"], client)
-        if selector.offer_id is None and not selector.filters.given() and not yes and can_ask():
-            offer, answers, hours = ask(client, api.command, changes["disks"] or None)
+        disks = [disk.id for disk in find_disks(client, changes["disks"])] if changes["disks"] else None
+        changes["disks"] = disks
+        if wanted_id is None and not filters.given() and not yes and can_ask():
+            offer, answers, hours = ask(client, api.command, disks)
             changes = answers | without_unset(changes)
             max_hours = hours if max_hours is None else max_hours
         else:
-            offer = _choose(client, selector, changes["disks"])
+            offer = _choose(client, wanted_id, filters, disks)
         if ssh_key is not None:
             changes["ssh_key_id"] = find_key(ssh_key, client.ssh_keys.list())
         # Show the name before the order, so that the user can find the pod if this process is killed.
         spec = primepods.PodSpec.from_offer(offer, **without_unset(changes))
         spec = spec if max_hours is not None else spec.named()
         # `from_offer` has set `max_price` to what the offer costs with the ordered disk, vCPUs and memory.
-        _check_price(spec.max_price, offer, selector.filters.max_price)
+        limit = filters.max_price
+        if limit is not None and spec.max_price is not None and spec.max_price > limit:
+            costs = price(spec.max_price, offer.prices.currency)
+            raise CommandError(f"the pod would cost {costs} an hour: more than --max-price")
         name = spec.name if max_hours is None else f"{spec.name or 'primepods'}-… (with a suffix)"
         _print_order(offer, spec, name)
         if changes.get("name") is not None:
@@ -166,25 +157,26 @@ def _order(
 
 
 def _warn_of_same_named_pods(client: primepods.Client, name: str) -> None:
-    """Print on stderr which pods have the name already: commands will need the new pod's id."""
     ids = [pod.id for pod in client.pods.list(name=name).collect()[0] if pod.name == name]
     if ids:
         print_info(f"Pods with the name {name!r} exist already: {', '.join(ids)}. Use the new pod's id.")
 
 
-def _choose(client: primepods.Client, selector: _OfferSelector, disks: list[str]) -> primepods.Offer:
+def _choose(
+    client: primepods.Client, wanted_id: str | None, filters: OfferFilters, disks: list[str] | None
+) -> primepods.Offer:
     """Return the offer with the given ID, or the cheapest that fits the filters."""
-    if selector.offer_id is None:
-        if selector.filters.gpu_type is None:
+    if wanted_id is None:
+        if filters.gpu_type is None:
             text = "nothing to order: give the ID of an offer (see `primepods offers`) or --gpu-type"
             raise CommandError(text, ExitCode.USAGE)
-        announce_wait(selector.filters.wait)
-        return client.availability.cheapest(**selector.filters.given(), disks=disks or None)
+        announce_wait(filters.wait)
+        return client.availability.cheapest(**filters.given(), disks=disks)
     # --max-price may be combined with --id: `_order` checks it.
-    if attrs.evolve(selector.filters, max_price=None).given():
+    if attrs.evolve(filters, max_price=None).given():
         text = "the ID names the offer: leave out the filters, except --max-price"
         raise CommandError(text, ExitCode.USAGE)
-    return _find_offer(client, selector.offer_id)
+    return _find_offer(client, wanted_id)
 
 
 def _find_offer(client: primepods.Client, wanted_id: str) -> primepods.Offer:
@@ -202,15 +194,7 @@ def _find_offer(client: primepods.Client, wanted_id: str) -> primepods.Offer:
     raise CommandError(f"no offer {wanted_id} can be rented now: see `primepods offers`")
 
 
-def _check_price(price_hr: float | None, offer: primepods.Offer, max_price: float | None) -> None:
-    """Raise an error if the price is above ``--max-price``."""
-    if max_price is not None and price_hr is not None and price_hr > max_price:
-        costs = price(price_hr, offer.prices.currency)
-        raise CommandError(f"the pod would cost {costs} an hour: more than --max-price")
-
-
 def _print_order(offer: primepods.Offer, spec: primepods.PodSpec, name: str | None) -> None:
-    """Print the order and its price on stderr."""
     spot_note = " (spot: the provider may terminate it)" if offer.is_spot else ""
     where = offer.country or offer.region or "an unknown place"
     machine = f"{spec.gpu_count} x {spec.gpu_type} at {spec.provider} in {where}{spot_note}"

@@ -50,8 +50,7 @@ def command(
     """Delete pods, by their ids or by filters. All data on them is lost.
 
     Shows the pods and their prices per hour, and asks for confirmation; with --yes and whole ids, it deletes
-    at once. Prints the ids of the deleted pods;
-    a failure does not stop the others.
+    at once. Prints the ids of the deleted pods; a failure does not stop the others.
 
     Examples:
       primepods delete ID ID
@@ -76,15 +75,7 @@ def command(
 
 @attrs.frozen(kw_only=True)
 class _Deletion:
-    """Deletion of pods, with its confirmation and reports.
-
-    Attributes:
-        api: The common options.
-        client: The client.
-        missing_ok: Whether a pod that does not exist counts as deleted.
-        wait: Seconds to wait until the pods are gone; ``None`` not to wait.
-        is_confirmed: Whether the user has confirmed the deletion with ``--yes``.
-    """
+    """Deletion of pods, with its confirmation and reports; the attributes are options of the command."""
 
     api: Api
     client: primepods.Client
@@ -112,7 +103,7 @@ class _Deletion:
             return self.delete(ids)
 
     def _confirm(self, ids: Sequence[str], listed: Sequence[primepods.Pod]) -> None:
-        """Show on stderr which pods will be deleted, and their prices; ask for confirmation."""
+        """Show the pods and their prices on stderr; ask for confirmation."""
         PODS.print(listed, PrintOptions(), err=True)
         listed_ids = {pod.id for pod in listed}
         for pod_id in ids:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 BOOT_SECONDS = 180.0
 MAX_BOOT_FACTOR = 3
-"""No emulated boot takes longer than this many times `BOOT_SECONDS`."""
+"""Longest emulated boot, as a multiple of `BOOT_SECONDS`."""
 EXTRA_TIMEOUT = 30.0
 """Real seconds to wait in addition to the longest boot."""
 INTERVAL = 0.25
@@ -121,7 +121,6 @@ async def _list(client: AsyncClient, screen: Screen) -> dict[str, Pod]:
 async def _settle(
     client: AsyncClient, pods: Iterable[str], screen: Screen, timeout: float
 ) -> Mapping[str, PodStatus]:
-    """Wait until each pod is ready or has failed."""
     from primepods.fleet import Condition, Fleet
 
     screen.heading(

@@ -14,13 +14,14 @@ from ._account import check_own_permission, find_disks
 from ._command import Api, api_command
 from ._confirm import YesOption, confirm
 from ._errors import CommandError, print_errors_and_exit_if_any
+from ._handles import MIN_PREFIX
 from ._lists import readable_rows
 from ._output import ModelTable, Output, OutputOption, PrintOptions, print_model
 from ._pod_table import price, status_cell
 from ._table import Column, print_info, write_ids
 from ._text import count
 
-_DISK_HELP = "The disk: its id, a prefix of its id (4 characters or more), or its name."
+_DISK_HELP = f"The disk: its id, a prefix of its id ({MIN_PREFIX} characters or more), or its name."
 DiskHandle = Annotated[str, typer.Argument(help=_DISK_HELP, metavar="DISK", show_default=False)]
 DiskHandles = Annotated[list[str], typer.Argument(help=_DISK_HELP, metavar="DISK...", show_default=False)]
 

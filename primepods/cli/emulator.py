@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
-from ._errors import CommandError, ExitCode, reported_errors
+from ._errors import SIGNAL_EXIT_CODE, CommandError, ExitCode, reported_errors
 from ._machines import SSH_COMMAND, Machines
 from ._table import print_info, write
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 _RUN_TIMEOUT = 30.0
 """Seconds to wait for the end of runs in the background."""
 _POLL_INTERVAL = 0.1
-_SIGNAL_EXIT_CODE = 128
-"""After a signal, a shell reports this plus the signal's number as the exit code."""
 
 
 def command(
@@ -86,7 +84,7 @@ def command(
       primepods emulator -- primepods run --gpu-type H100 -- nproc   # runs on this machine
       primepods emulator --failure-rate 0.2 --speed 60 -- pytest
     """
-    new_account = {
+    new_account: dict[str, Any] = {
         "pods": pods,
         "history": history,
         "seed": seed,
@@ -96,10 +94,15 @@ def command(
         "stock": stock,
         "funds": funds,
     }
-    server = {"port": port, "speed": speed, "api_key": api_key, "control": True}
+    server: dict[str, Any] = {"port": port, "speed": speed, "api_key": api_key, "control": True}
     code = 0
     with reported_errors(ctx.command_path):
-        emulator = _create_emulator(state, new_account, server)
+        from primepods.emulator import Emulator
+
+        if state is not None and state.exists():
+            emulator = Emulator.load(state, **server)
+        else:
+            emulator = Emulator(**new_account, **server)
         if state is not None:
             # Fail now if the file cannot be written, not when there is data to lose.
             emulator.save(state)
@@ -113,17 +116,6 @@ def command(
         if state is not None:
             emulator.save(state)
     raise typer.Exit(code)
-
-
-def _create_emulator(
-    state: Path | None, new_account: Mapping[str, Any], server: Mapping[str, Any]
-) -> Emulator:
-    """Return an emulator with the account of a state file, or with a new account if there is no file."""
-    from primepods.emulator import Emulator
-
-    if state is not None and state.exists():
-        return Emulator.load(state, **server)
-    return Emulator(**new_account, **server)
 
 
 async def _serve(emulator: Emulator, ssh_command: str) -> None:
@@ -166,7 +158,7 @@ def _run(emulator: Emulator, words: Sequence[str], ssh_command: str) -> int:
             raise CommandError(f"{words[0]}: {exc.strerror}", ExitCode.NOT_EXECUTABLE) from None
         _end_runs(Path(leases))
     # After a signal, the code is minus the signal's number.
-    return code if code >= 0 else _SIGNAL_EXIT_CODE - code
+    return code if code >= 0 else SIGNAL_EXIT_CODE - code
 
 
 def _end_runs(folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -15,9 +15,6 @@ from ._errors import CommandError, ExitCode, print_error
 from ._handles import PodHandle, resolve_handle
 from ._remote import Env, Node, SshOptions, Words, become_ssh, login_argv, parse_command, read_variables
 from ._table import write
-
-if TYPE_CHECKING:
-    from primepods.remote import SSHOptions
 
 Stdin = Annotated[
     bool, typer.Option("--stdin", "-i", help="Read stdin to its end and pass it to the command.")
@@ -56,8 +53,8 @@ def command(
     """Run a command on a pod.
 
     Stdout, stderr and the exit code are those of the command; 255 may also mean that ssh has failed. An
-    interruption also ends the command on the pod. With --all-nodes, the first failure ends it on all nodes;
-    NODE_RANK, NNODES, MASTER_ADDR, MASTER_PORT and the same with PET_ are set on each.
+    interruption also ends the command on the pod. With --all-nodes, the first failure ends it on all nodes.
+    Each node has the variables NODE_RANK, NNODES, MASTER_ADDR and MASTER_PORT, also with the prefix PET_.
 
     Examples:
       primepods exec train -- nvidia-smi
@@ -68,7 +65,7 @@ def command(
     if all_nodes and (tty or stdin or node):
         raise CommandError("--all-nodes excludes --node, --stdin and --tty", ExitCode.USAGE)
     if tty:
-        from primepods.remote import SSHOptions
+        from primepods.remote import SSHOptions, remote_path
 
         if env:
             raise CommandError(
@@ -76,7 +73,11 @@ def command(
             )
         with api.client() as client:
             found = client.pods.get(resolve_handle(client, pod, team=api.team))
-        become_ssh(_terminal_argv(found, node, parse_command(words), cwd, SSHOptions(**ssh.arguments())))
+        given = parse_command(words)
+        line = given if isinstance(given, str) else shlex.join(given)
+        if cwd is not None:
+            line = f"cd {shlex.quote(remote_path('--cwd', cwd))} && {shlex.join(['sh', '-c', line])}"
+        become_ssh(login_argv(found, node, ["-t"], line, ssh=SSHOptions(**ssh.arguments())))
     variables = read_variables(env)
     # `main` replaces a closed stdin by a StringIO, which has no buffer.
     content = getattr(sys.stdin, "buffer", sys.stdin).read() if stdin else None
@@ -98,19 +99,3 @@ def command(
 
 def _write_line(line: primepods.OutputLine) -> None:
     write(f"{line.node}: {line.text}\n", err=line.stream == "stderr")
-
-
-def _terminal_argv(
-    pod: primepods.Pod, node: int, command: str | list[str], cwd: str | None, options: SSHOptions
-) -> list[str]:
-    """Return the arguments of ``ssh`` for a command that has a terminal.
-
-    Raises:
-        CommandError: The pod has no such node, or no address.
-    """
-    from primepods.remote import remote_path
-
-    line = command if isinstance(command, str) else shlex.join(command)
-    if cwd is not None:
-        line = f"cd {shlex.quote(remote_path('--cwd', cwd))} && {shlex.join(['sh', '-c', line])}"
-    return login_argv(pod, node, ["-t"], line, ssh=options)

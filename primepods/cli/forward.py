@@ -48,10 +48,10 @@ Open = Annotated[bool, typer.Option("--open", help="Open it in the browser.")]
 def command(
     api: Api, pod: PodHandle, ports: Ports, *, open_browser: Open = False, node: Node = 0, ssh: SshOptions
 ) -> None:
-    """Make ports of a pod ports of this machine, until Ctrl-C.
+    """Forward ports of a pod to this machine, until Ctrl-C.
 
-    Prints the address of each. Only programs of this machine can reach them. A lost connection is made again,
-    with the same ports.
+    Prints the address of each port, which only programs on this machine can reach. Connects again, with the
+    same ports, if the connection is lost.
 
     Examples:
       primepods forward train 6006 --open           # TensorBoard

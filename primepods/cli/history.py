@@ -110,8 +110,8 @@ class _Filter:
     Attributes:
         kinds: Kinds; all if empty.
         names: Names or patterns; all if empty.
-        since: Earliest end of a record (its creation, if its end is unknown); ``None`` for no limit.
-        until: All ends must be before this time; ``None`` for no limit.
+        since: Earliest end of a record (or creation, if its end is unknown); ``None`` for no limit.
+        until: Time before which a record has ended (or was created); ``None`` for no limit.
         team: The records' team; ``None`` for all.
         seen_kinds: Kinds of all records that were checked, for the message if none matches.
     """
@@ -124,7 +124,7 @@ class _Filter:
     seen_kinds: set[str] = attrs.field(factory=set[str], init=False)
 
     def select(self, records: Iterable[primepods.HistoryRecord]) -> Iterator[primepods.HistoryRecord]:
-        """Yield the records that match; add the kind of each record to ``seen_kinds``."""
+        """Yield the records that match; add the kinds of all to ``seen_kinds``."""
         for record in records:
             self.seen_kinds.add(record.type)
             if self._matches(record):

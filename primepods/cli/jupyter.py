@@ -27,17 +27,17 @@ _POLL_INTERVAL: Final = 1.0
 # `pip install --user` puts programs there.
 _PATH: Final = 'PATH="$HOME/.local/bin:$PATH"; export PATH; '
 _LIST: Final = f"{_PATH}jupyter server list --jsonlist"
-# It makes its own token, which only the user of the pod can read.
+# JupyterLab makes a token, which only the user of the pod can read.
 _START: Final = f"{_PATH}exec jupyter lab --no-browser --ip 127.0.0.1 --allow-root"
 
 
 @api_command
 def command(api: Api, pod: PodHandle, *, open_browser: Open = False, node: Node = 0, ssh: SshOptions) -> None:
-    """Print the address of a notebook on a pod, and make it reachable until Ctrl-C.
+    """Print the address of a notebook on a pod.
 
-    It is the notebook that came with the pod if it has one, or else the Jupyter server that runs there. If
-    none does, JupyterLab is started as a job, which keeps running; it must be installed on the pod. The
-    address contains the token, like a password.
+    If the pod came with a notebook, prints its address. Otherwise, forwards the port of the Jupyter server on
+    the pod until Ctrl-C. If no server runs, starts JupyterLab as a job, which keeps running; it must be
+    installed on the pod. The address contains the token: keep it secret, like a password.
 
     Examples:
       primepods jupyter train --open
@@ -45,7 +45,7 @@ def command(api: Api, pod: PodHandle, *, open_browser: Open = False, node: Node 
     """
     with api.client() as client:
         found = client.pods.get(resolve_handle(client, pod, team=api.team))
-    # Behind the address of an emulated pod, there is nothing.
+    # Nothing listens at the address of an emulated pod.
     if found.jupyter_url is not None and not is_emulated(urlsplit(found.jupyter_url).hostname or ""):
         write(f"{found.jupyter_url}\n")
         if found.jupyter_password:
@@ -111,8 +111,10 @@ async def _start_server(remote: primepods.AsyncRemote) -> tuple[int, str]:
 
 @contextmanager
 def _page(url: str) -> Generator[str]:
-    """Yield the address of a file that leads a browser to ``url``, which no argument then shows."""
-    # Only this user can read it.
+    """Yield the address of a file that redirects to ``url``; only this user can read the file.
+
+    The browser's arguments, which other users can see, then do not contain the token.
+    """
     descriptor, name = tempfile.mkstemp(suffix=".html", prefix="primepods-")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

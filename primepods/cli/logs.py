@@ -16,7 +16,7 @@ from ._table import write
 from ._text import printable
 
 _FOLLOWED = 1_000
-"""Lines requested by each poll: more than a pod writes between two polls."""
+"""Lines per poll. If a pod writes more between two polls, some are not printed."""
 
 
 @api_command
@@ -55,13 +55,11 @@ def _new_lines(seen: list[str], lines: list[str]) -> list[str]:
 
 def _print(text: str) -> None:
     if sys.stdout.isatty():
-        # Control characters are removed only for a terminal.
         text = "\n".join(_printable_line(line) for line in text.splitlines())
     write(text if text.endswith("\n") or not text else f"{text}\n")
 
 
 def _printable_line(line: str) -> str:
-    """Return a line without control characters, with all its blanks."""
     expanded = line.replace("\t", "    ")
     # Character by character, since `printable` would collapse several blanks to one.
     return "".join(" " if character == " " else printable(character, max_length=1) for character in expanded)

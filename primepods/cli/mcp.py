@@ -17,14 +17,11 @@ import primepods.runs
 
 from ._command import Api, api_command
 from ._durations import parse_duration
-from ._errors import CommandError, ExitCode
+from ._errors import SIGNAL_EXIT_CODE, CommandError, ExitCode
 from ._stderr import finish_stderr
 
 if TYPE_CHECKING:
     from ._agent_tools import AgentTools
-
-_SIGNAL_EXIT_CODE = 128
-"""After a signal, a shell reports this plus the signal's number as the exit code."""
 
 
 def _limit(text: str) -> Any:
@@ -89,9 +86,9 @@ async def _serve(tools: AgentTools) -> None:
     def end(number: int) -> None:
         tools.leave()
         finish_stderr()
-        os._exit(_SIGNAL_EXIT_CODE + number)
+        os._exit(SIGNAL_EXIT_CODE + number)
 
-    # The thread that reads stdin cannot be cancelled.
+    # A signal ends the process at once, since the thread that reads stdin cannot be cancelled.
     with suppress(NotImplementedError):  # on Windows
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, end, number)
@@ -99,14 +96,14 @@ async def _serve(tools: AgentTools) -> None:
 
 
 def _rehearse(words: list[str]) -> int:
-    """Serve with an emulated account, and a folder of leases, of its own; return the exit code."""
+    """Run this command in a child process, with an emulated account; return its exit code."""
     from primepods.config import environment_without_key
 
     program = [sys.executable, "-m", "primepods"]
     process = subprocess.Popen(  # noqa: S603 - this command
         [*program, "emulator", "--boot-seconds", "2", "--", *program, *words],
         env=environment_without_key("PRIME"),
-        start_new_session=True,  # it ends its pods also when this process is killed
+        start_new_session=True,  # it ends its pods even if this process is killed
     )
     try:
         return process.wait()

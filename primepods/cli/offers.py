@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated, Any, Final
@@ -97,12 +98,6 @@ def _per_gpu(offer: primepods.Offer) -> float | None:
     return offer.price_hr / offer.gpu_count
 
 
-def _per_gpu_sort_key(offer: primepods.Offer) -> float:
-    """Return the price per GPU as a sort key; offers without a price come last."""
-    per_gpu = _per_gpu(offer)
-    return float("inf") if per_gpu is None else per_gpu
-
-
 _OFFERS: Final = ModelTable(
     empty_model=lambda: _OfferRow(
         primepods.Offer(
@@ -130,7 +125,7 @@ _OFFERS: Final = ModelTable(
 )
 _SORT_KEYS: dict[SortKey, Callable[[primepods.Offer], Any]] = {
     SortKey.PRICE: price_sort_key,
-    SortKey.PER_GPU: _per_gpu_sort_key,
+    SortKey.PER_GPU: lambda offer: price_sort_key(offer) / offer.gpu_count if offer.gpu_count else math.inf,
     SortKey.GPU: lambda offer: (offer.gpu_type, offer.gpu_count, price_sort_key(offer)),
     SortKey.PROVIDER: lambda offer: (offer.provider, price_sort_key(offer)),
 }

@@ -129,7 +129,7 @@ Keep = Annotated[bool, typer.Option("--keep", help="Leave the pod running afterw
 
 
 def _require_words(ctx: typer.Context, words: list[str] | None) -> list[str]:
-    """Return the command, which a file may have: older versions of click take no argument from it."""
+    """Return the typed command, or that of the file: older versions of click ignore defaults of arguments."""
     found: list[str] = words or (ctx.default_map or {}).get("words") or []
     if not found:
         raise typer.BadParameter("it is missing, and no --file names it")
@@ -194,6 +194,8 @@ def command(
         raise CommandError("name the GPU: --gpu-type H100, or '*' for any", ExitCode.USAGE)
     if keep and remove:
         raise CommandError("--keep and --rm exclude each other", ExitCode.USAGE)
+    if any(limit is not None and limit <= 0 for limit in (max_hours, max_spend)):
+        raise CommandError("--max-hours and --max-spend must be above 0", ExitCode.USAGE)
     if detach and max_hours is None and max_spend is None:
         raise CommandError(
             "--detach needs --max-hours or --max-spend: nobody watches what it costs", ExitCode.USAGE

@@ -21,7 +21,7 @@ from primepods.runs import Run, find_run, list_runs
 from ._background import run_here, show, start_process
 from ._command import Api, api_command
 from ._completion import complete_runs
-from ._durations import age, short_duration
+from ._durations import short_age
 from ._errors import CommandError, ExitCode, print_error
 from ._handles import resolve_handle
 from ._output import ModelTable, PrintOptions
@@ -77,7 +77,7 @@ _RUNS = ModelTable[RunRow](
         Column("STATE", min_width=8): lambda row: row.state,
         Column("EXIT", right=True): lambda row: "" if row.exit_code is None else str(row.exit_code),
         Column("POD", rank=2): lambda row: row.pod or "",
-        Column("SINCE", right=True): lambda row: short_duration(age(row.since) or 0),
+        Column("SINCE", right=True): lambda row: short_age(row.since),
         Column("SPENT", right=True): lambda row: price(row.spent),
         Column("COMMAND", min_width=8, rank=1): lambda row: row.command,
     },
@@ -95,14 +95,15 @@ def command(
 ) -> None:
     """List this machine's runs: those of `primepods run` that still run, and detached ones until --prune.
 
-    The state is renting, running, ended, or interrupted: its process has died, and attach takes it over.
+    The state is renting, running, ended or interrupted. The process of an interrupted run has died; attach
+    takes such a run over.
     """
     _RUNS.check(print_options)
     runs, unreadable = list_runs()
     for name, why in unreadable.items():
         print_error(api.command, f"the run {name} cannot be read: {why}")
     if prune:
-        # One whose pod may be billed stays known.
+        # Keep the runs whose pods may be billed.
         ended = [run for run in runs if run.state == "ended" and not run.may_have_pod]
         for run in ended:
             run.remove()
@@ -147,7 +148,7 @@ def attach(
             raise typer.Exit(remote.job(job).wait(check=False, capture=False).exit_code)
     run = find_run(name)
     state = run.state
-    # The terminal of a run without --detach is gone: from now on its output goes to files.
+    # The terminal of a run without --detach is gone, so its output goes to files from now on.
     if state == "interrupted" and run.claim(is_detached=True):
         print_info(f"The process of {run.name} has died: taking it over")
         _take_over(run)
@@ -171,22 +172,22 @@ def stop(_: Api, name: RunName) -> None:
         print_info(f"{run.name} has ended with exit code {run.record.exit_code}")
         return
     stop_run(run)
-    # The record of a run in a terminal goes with it.
+    # A run without --detach deletes its record at its end.
     with suppress(FileNotFoundError):
         _show_to_end(run, tail=0)
 
 
 def stop_run(run: Run) -> None:
-    """Ask the process of a run to end, or start one that ends it if its process has died."""
+    """Ask the process of a run to end; if it has died, start one that ends the run."""
     if run.state == "interrupted" and run.claim(is_detached=True, is_stopping=True):
         _take_over(run)
     else:
-        # The lock shows that the process still runs; it may be suspended.
+        # The lock shows that the process exists. SIGCONT, since it may be suspended.
         run.signal(signal.SIGINT, signal.SIGCONT)
 
 
 def _has_process(run: Run) -> bool:
-    """Return whether the recorded process runs; one that takes over locks the run before it is recorded."""
+    """Return whether the recorded process exists. A new one locks the run before it is recorded."""
     try:
         run.signal(0)
     except ProcessLookupError:
@@ -202,7 +203,7 @@ def _take_over(run: Run) -> None:
         return  # another process has taken it over, and ended
     given = {name: environment_variable(name) for name in run.record.variables}
     process = start_process(run, {name: value for name, value in given.items() if value is not None})
-    process.returncode = 0  # it outlives this process, of which Popen would warn
+    process.returncode = 0  # otherwise Popen would warn that it still runs
 
 
 def _show_to_end(run: Run, tail: int | None) -> None:

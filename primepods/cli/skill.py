@@ -8,6 +8,8 @@ import typer
 
 import primepods
 
+from ._errors import EXIT_CODES
+
 
 def command() -> None:
     """Print a SKILL.md for agents: which command to use when, and rules about money.
@@ -16,4 +18,5 @@ def command() -> None:
       mkdir -p .claude/skills/primepods && primepods skill >.claude/skills/primepods/SKILL.md
     """
     text = files("primepods.cli").joinpath("skill.txt").read_text(encoding="utf-8")
-    typer.echo(text.replace("VERSION", primepods.__version__), nl=False)
+    text = text.replace("VERSION", primepods.__version__).replace("EXIT_CODES", EXIT_CODES)
+    typer.echo(text, nl=False)

@@ -13,7 +13,7 @@ from primepods.remote import note_hosts
 
 from ._command import Api, api_command
 from ._confirm import YesOption, confirm
-from ._durations import age, parse_duration, short_duration
+from ._durations import parse_duration, short_age
 from ._errors import CommandError, print_error, print_errors_and_exit_if_any
 from ._pod_table import price
 from ._table import Column, print_info, print_table
@@ -65,7 +65,7 @@ def command(
 ) -> None:
     """Delete leased pods whose processes are dead.
 
-    These are billed until something deletes them. Never deletes a pod whose process runs on this machine,
+    Such pods are billed until they are deleted. Never deletes a pod whose process runs on this machine,
     nor a pod of another API or key. Pods leased on another machine that shares this home folder are deleted
     only with --older-than or --expired. Pods without a lease file need --prefix and --older-than, or
     --expired.
@@ -112,6 +112,4 @@ def _sweep(
 
 
 def _cells(pod: primepods.OrphanedPod) -> list[str]:
-    seconds = age(pod.created_at)
-    duration = "" if seconds is None else short_duration(seconds)
-    return [pod.name or "", pod.pod_id or "not seen yet", price(pod.price_hr), duration]
+    return [pod.name or "", pod.pod_id or "not seen yet", price(pod.price_hr), short_age(pod.created_at)]

@@ -66,7 +66,13 @@ def command(
     handles = read_handles(pods)
     if not handles:
         raise CommandError("stdin has no ids, so there is nothing to wait for", ExitCode.USAGE)
-    condition = _condition(until)
+    conditions = {
+        Goal.READY: primepods.ready,
+        Goal.SETTLED: primepods.settled,
+        Goal.FAILED: primepods.failed,
+        Goal.GONE: primepods.gone,
+    }
+    condition = conditions[until]
     try:
         with api.client() as client:
             ids = resolve_handles(
@@ -85,16 +91,6 @@ def command(
         for row in failed:
             print_error(api.command, f"{row.pod_id}: {row.failure}")
         raise typer.Exit(ExitCode.POD_FAILED)
-
-
-def _condition(until: Goal) -> Callable[[primepods.PodStatus | None], bool]:
-    """Return the condition of a goal."""
-    return {
-        Goal.READY: primepods.ready,
-        Goal.SETTLED: primepods.settled,
-        Goal.FAILED: primepods.failed,
-        Goal.GONE: primepods.gone,
-    }[until]
 
 
 def _wait(

@@ -1,13 +1,17 @@
-"""Settings and their sources: the only module that reads the environment or configuration files.
+"""Settings and their sources. Only this package reads environment variables and configuration files.
 
-Each setting has these sources, in this order: the argument; the environment (``PRIME_API_KEY``,
-``PRIME_TEAM_ID``, ``PRIME_API_BASE_URL`` or ``PRIME_BASE_URL``, and ``PRIME_CONTEXT``, the name of a saved
-context); the file of `prime`, ``~/.prime/environments/NAME.json`` of the context, else
-``~/.prime/config.json``; the default. A context without a key uses that of ``config.json``, and so does the
-built-in context ``production``, which has no file. A context given as an argument has priority over the
-environment, because it selects one account. ``PRIMEPODS_MAX_HOURLY``, or ``max_hourly`` in ``[limits]`` of
-``~/.primepods/settings.toml``, limits what all pods together may cost per hour. primepods never writes these
-files, and sends a key from a file only to that file's host.
+A setting is taken from the first of these sources that has it:
+
+- the argument;
+- the environment: ``PRIME_API_KEY``, ``PRIME_TEAM_ID``, ``PRIME_API_BASE_URL`` or ``PRIME_BASE_URL``, and
+  ``PRIME_CONTEXT``, the name of a saved context;
+- a file of `prime`: ``~/.prime/environments/NAME.json`` with a context, else ``~/.prime/config.json``;
+- the default.
+
+A context without a key uses the key of ``config.json``. So does the built-in context ``production``, which
+has no file. A context given as an argument has priority over the environment, because it selects one account.
+A key from a file is only sent to the host of that file. The limit on the price per hour of all pods is in
+``PRIMEPODS_MAX_HOURLY``, or in ``max_hourly`` of ``[limits]`` in ``~/.primepods/settings.toml``.
 """
 
 from __future__ import annotations
@@ -103,7 +107,7 @@ DEFAULT_MAX_CONCURRENCY: Final = 16
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """Resolved and validated settings of a client. Hashable; pickles do not hold the key."""
+    """Resolved and validated settings of a client. They are hashable, and pickles do not hold the key."""
 
     api_key: Secret = attrs.field(repr=False)
     base_url: str = DEFAULT_BASE_URL
@@ -114,7 +118,7 @@ class Settings:
     retry: RetryPolicy = attrs.field(factory=RetryPolicy)
     user_agent: str | None = None
     headers: tuple[tuple[str, Secret], ...] = attrs.field(default=(), repr=False)
-    """Additional headers of each request, in lower case; the values may be secrets."""
+    """Additional headers of requests, with names in lower case; the values may be secrets."""
     proxy: Secret | None = attrs.field(default=None, repr=False)
     clock: Clock = attrs.field(default=SYSTEM_CLOCK, repr=False)
     on_event: Hook | None = attrs.field(default=None, eq=False, repr=False)
@@ -142,8 +146,8 @@ def resolve(
 
     Raises:
         ConfigError: No key was found, or a key, URL, file or variable is not valid.
-        ValueError: A number out of range.
-        TypeError: An argument of the wrong type.
+        ValueError: A number is out of range.
+        TypeError: An argument has the wrong type.
     """
     found = _find_settings(api_key=api_key, base_url=base_url, team_id=team_id, context=context)
     if found.key is None:
@@ -172,11 +176,11 @@ def resolve(
 
 @attrs.frozen(kw_only=True)
 class SettingSource(ToDict):
-    """Source of a setting.
+    """A setting and its source.
 
     Attributes:
-        name: The setting.
-        value: Its value; for a secret, only the fact that it is set. ``None`` if it is not set.
+        name: Name of the setting.
+        value: The value, or ``set`` in place of a secret; ``None`` if the setting is not set.
         source: The place of the value, or how to set it.
     """
 
@@ -188,10 +192,10 @@ class SettingSource(ToDict):
 def explain(
     *, base_url: str | None = None, team_id: str | None = None, context: str | None = None
 ) -> tuple[SettingSource, ...]:
-    """Return the source of each setting of a client with these arguments, without the secrets.
+    """Return the settings of a client with these arguments, and their sources, without secrets.
 
     Raises:
-        ConfigError: A file or context cannot be read, or an address or proxy is not valid.
+        ConfigError: A file or context cannot be read, or a URL or proxy is not valid.
     """
     found = _find_settings(api_key=None, base_url=base_url, team_id=team_id, context=context)
     has_proxy = find_proxy(check_base_url(found.url)) is not None
@@ -201,7 +205,7 @@ def explain(
         _explained("base_url", found.url),
         _explained("team_id", found.team, "your own account"),
         _explained("context", found.context, "none is chosen"),
-        # Without the address, which may hold a password.
+        # Leave out the address, which may hold a password.
         SettingSource(
             name="proxy",
             value="set" if has_proxy else None,
@@ -225,9 +229,9 @@ def _find_max_hourly() -> Found | None:
 
 
 def max_hourly() -> float | None:
-    """Return what all pods of the account may cost per hour; ``None`` for no limit.
+    """Return the limit on the price per hour of all pods; ``None`` for no limit.
 
-    Read at each order: a limit that cannot be read stops orders, but no deletion.
+    It is read for each order, so that a limit that cannot be read stops orders, but no deletions.
 
     Raises:
         ConfigError: It is not a number of at least 0, or its file cannot be read.
@@ -303,7 +307,6 @@ class _FoundSettings:
 def _find_settings(
     *, api_key: str | None, base_url: str | None, team_id: str | None, context: str | None
 ) -> _FoundSettings:
-    """Find the settings in their sources, in order."""
     chosen_context = from_argument("context", context)
     key = from_argument("api_key", api_key)
     url = from_argument("base_url", base_url)
@@ -321,7 +324,7 @@ def _find_settings(
     if not key:
         found = ((file, file.text("api_key")) for file in files)
         key = next((Found(text, f"field api_key of {file.path}", file) for file, text in found if text), None)
-    # URL and team of the first file only: a context without one does not use that of `config.json`.
+    # Read URL and team only from the first file: a context without a team does not use that of `config.json`.
     if not url:
         url = files[0].base_url if files else Found(DEFAULT_BASE_URL, "the default")
     if not team and files and (text := files[0].text("team_id")):

@@ -17,7 +17,7 @@ SSH_COMMAND: Final = ("PRIMEPODS_SSH_COMMAND",)
 
 
 def from_environment(names: tuple[str, ...]) -> Found | None:
-    """Return the first of these variables that is set."""
+    """Return the first of these variables that is set and not blank."""
     for name in names:
         value = os.environ.get(name, "").strip()
         if value:
@@ -32,7 +32,7 @@ def child_environment(*, base_url: str, api_key: str, lease_folder: str, ssh_com
         base_url: The API's base URL.
         api_key: The key.
         lease_folder: Directory of the lease files, unless the environment sets it.
-        ssh_command: The command's ``ssh`` program, unless the environment sets it.
+        ssh_command: The program to run as ``ssh``, unless the environment sets it.
     """
     settings = {*API_KEY, *BASE_URL, *TEAM_ID, *CONTEXT}
     others = {name: value for name, value in os.environ.items() if name not in settings}
@@ -54,9 +54,9 @@ def environment_variable(name: str) -> str | None:
 
 
 def environment_without_key(prefix: str = "PRIME_") -> dict[str, str]:
-    """Return the environment for other programs: without ``PRIME_API_KEY`` and similar variables.
+    """Return the environment for other programs, without ``PRIME_API_KEY`` and similar variables.
 
     Args:
-        prefix: Prefix of the names to leave out; ``PRIME`` leaves out primepods' own settings, too.
+        prefix: Prefix of the names to leave out; ``PRIME`` also leaves out the settings of primepods.
     """
     return {name: value for name, value in os.environ.items() if not name.startswith(prefix)}

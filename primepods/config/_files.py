@@ -1,4 +1,4 @@
-"""Settings from arguments, from the files of `prime`, and from our own."""
+"""Settings from arguments, from the files of `prime`, and from the settings file of primepods."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..errors import ConfigError
 DEFAULT_BASE_URL: Final = "https://api.primeintellect.ai"
 
 BUILT_IN_CONTEXT: Final = "production"
-"""The built-in context, which needs no file: the vendor's host."""
+"""Name of the built-in context: the vendor's host, without a file."""
 
 _CONTEXT_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
@@ -36,9 +36,9 @@ class File:
     """Content of one of the files of `prime`.
 
     Attributes:
-        path: Its path.
-        fields: Its JSON object.
-        vendor_url: The vendor's base URL, for the built-in context, which uses only the key of the file.
+        path: The file's path.
+        fields: The JSON object in the file.
+        vendor_url: The vendor's base URL if it replaces that of the file for requests.
     """
 
     path: Path
@@ -125,7 +125,7 @@ def saved_contexts() -> tuple[str, ...]:
 
 
 def from_argument(name: str, value: str | None) -> Found | None:
-    """Return the validated value of an argument; ``None`` for ``None``."""
+    """Return the value of an argument with its source; ``None`` for ``None``."""
     if value is None:
         return None
     if not isinstance(value, str):
@@ -140,10 +140,10 @@ def from_argument(name: str, value: str | None) -> Found | None:
 
 
 def read_max_hourly() -> Found | None:
-    """Return ``max_hourly`` of ``[limits]`` in our own file of settings.
+    """Return ``max_hourly`` of ``[limits]`` in the settings file of primepods.
 
     Raises:
-        ConfigError: The file cannot be read, or has anything else: a mistyped limit would be none.
+        ConfigError: The file cannot be read, or has another field: a typo must not remove the limit.
     """
     try:
         path = Path.home() / ".primepods" / "settings.toml"

@@ -1,4 +1,4 @@
-"""Validation of base URLs and proxies: they must not send the key to the wrong place."""
+"""Validation of base URLs and proxies, so that the key is not sent to the wrong place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether ``host`` is this machine."""
+    """Return whether ``host`` is a loopback name or address."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
@@ -27,15 +27,15 @@ def is_loopback(host: str) -> bool:
 
 
 def origin(parts: SplitResult) -> tuple[str, str, int | None]:
-    """Return scheme, host and port of a URL, with the default port filled in."""
+    """Return scheme, host and port of a URL; a missing port becomes the scheme's default."""
     return parts.scheme, parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme)
 
 
 def check_base_url(found: Found) -> SplitResult:
-    """Return the URL in normal form: no trailing slash, no ``/api/v1``.
+    """Return the URL in normal form, without a trailing slash and ``/api/v1``.
 
     Raises:
-        ConfigError: It is not a URL, or would send the key unencrypted to another machine.
+        ConfigError: It is not a URL, may hold a secret, or would send the key unencrypted to another machine.
     """
     remedy = f"Give one like {DEFAULT_BASE_URL}, or remove it to use that."
     _check_no_secret(found)
@@ -66,7 +66,7 @@ def _check_no_secret(found: Found) -> None:
 
 
 def _split_url(text: str) -> SplitResult | None:
-    """Split a URL; ``None`` if its host or port is not valid, or if it has characters that cannot be sent."""
+    """Split a URL; return ``None`` if its host, its port or a character is not valid."""
     if not re.fullmatch(r"[!-~]+", text):
         return None
     try:
@@ -81,10 +81,10 @@ def _split_url(text: str) -> SplitResult | None:
 
 
 def find_proxy(url: SplitResult) -> Secret | None:
-    """Return the proxy from the environment for ``url``, chosen as httpx does it.
+    """Return the proxy from the environment for ``url``, chosen by the rules of httpx.
 
     Raises:
-        ConfigError: aiohttp does not support this kind of proxy.
+        ConfigError: The proxy is not a URL, or aiohttp does not support this kind of proxy.
     """
     host = url.hostname or ""
     if is_loopback(host):

@@ -77,7 +77,7 @@ class LeasedPodView(PodReference):
 
 
 class AsyncLeasedPod(LeasedPodView, AsyncRemote):
-    """The pod of an ``async with pods.lease(…)`` block: ready, and deleted at the end of the block.
+    """The pod of a lease, ready in the block of ``async with pods.lease(…)`` and deleted at its end.
 
     Attributes:
         pod: The pod, as it was ordered.

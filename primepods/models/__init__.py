@@ -1,8 +1,8 @@
 """Models of the API's responses, as frozen values.
 
-A field has the wire's name in snake_case. Fields unknown to this version are kept in ``extra``. Times are
-timezone-aware; prices are per hour in the API's currency. A field that is missing in the response is
-``None`` (or an empty tuple), never a default that the server did not send. Source: the page `Managing Pods
+A field has the API's name in snake_case. Fields that this version does not know are in ``extra``. Times are
+timezone-aware; prices are per hour in the API's currency. An optional field that the response does not have
+is ``None`` or empty. Source: the page `Managing Pods
 <https://docs.primeintellect.ai/api-reference/managing-pods>`_ and its schema.
 """
 

@@ -32,7 +32,7 @@ NO_EXTRA: Mapping[str, Any] = _NoExtra()
 
 
 def id_first_extra_last(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
-    """Put the id first, for readers of the ``repr``, and ``extra`` last, even if they are inherited."""
+    """Put the id first and ``extra`` last, even if they are inherited."""
     first = [field for field in fields if field.name in {"id", "pod_id"}]
     last = [field for field in fields if field.name == "extra"]
     return [*first, *(field for field in fields if field not in first and field not in last), *last]
@@ -47,7 +47,7 @@ class Model(ToDict):
 
     def __repr__(self) -> str:
         """Return the main fields in less than 200 characters."""
-        # Without `ssh`, whose value would be cut to an unusable part.
+        # Leave out `ssh`, whose value would be cut to an unusable part.
         return short_repr(self, [name for name in summary_fields(type(self)) if name != "ssh"])
 
     def _repr_html_(self) -> str:

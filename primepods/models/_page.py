@@ -15,10 +15,10 @@ T_co = TypeVar("T_co", covariant=True)
 
 @attrs.frozen(kw_only=True)
 class Page(ToDict, Generic[T_co]):
-    """One page of a listing: a snapshot with iteration and length."""
+    """One page of a listing, with iteration, indexing and length."""
 
     total_count: int | None
-    """Total number of items, as the API counts; ``None`` if the API does not report it."""
+    """Total number of items that the API reports, or ``None``."""
     offset: int
     """Number of items before this page."""
     limit: int

@@ -57,7 +57,7 @@ class Pod(Machine):
     _SUMMARY_FIELDS = ("id", "name", "status", "gpu_count", "gpu_name", "price_hr", "is_ready", "ssh")
 
     id: str
-    """Id of the pod; the argument of most other calls."""
+    """Id of the pod."""
     gpu_name: str
     """GPU type, such as ``H100_80GB``."""
     gpu_count: int
@@ -83,7 +83,7 @@ class Pod(Machine):
     created_at: datetime | None = None
     """Time of the order."""
     updated_at: datetime | None = None
-    """Time of the last change of its record."""
+    """Time of the last change of the API's record."""
     terminated_at: datetime | None = None
     """Time of its termination."""
     stopped_price_hr: float | None = None
@@ -122,7 +122,7 @@ class Pod(Machine):
         return 0.0 if self.status == PodState.TERMINATED else self.price_hr
 
     def has_gpu(self, gpu_type: str) -> bool:
-        """Return whether its GPU matches a name: ``"H100"``, ``"rtx 4090"``, ``"H100_80GB"``, or ``"H*"``."""
+        """Return whether the pod's GPU matches a name: ``H100``, ``rtx 4090``, ``H100_80GB`` or ``H*``."""
         return gpu_matches(gpu_type, self.gpu_name)
 
     def __str__(self) -> str:
@@ -187,7 +187,7 @@ class HistoryRecord(Model):
     price_hr: float
     """Price per hour while it was running."""
     total_billed_price: float
-    """Total billed amount; it becomes final some time after the end."""
+    """Total billed amount; final only some time after the end."""
     provider_type: str
     """Provider, such as ``hyperstack``."""
     created_at: datetime

@@ -75,7 +75,7 @@ class Machine(Model, PodReference):
     installation_status: InstallationState | None = None
     """Progress of the image's installation."""
     installation_failure: str | None = None
-    """Reason why the installation failed; the platform may retry it."""
+    """Reason why an attempt at the installation failed; the platform may retry it."""
     installation_progress: int | None = None
     """Progress of the installation in percent."""
     prime_port_mapping: tuple[PortMapping, ...] = ()
@@ -116,7 +116,7 @@ class Machine(Model, PodReference):
 
     @property
     def is_ready(self) -> bool:
-        """True if the pod can be used: ACTIVE, installed, an address for every node."""
+        """True if the pod is ACTIVE and installed, and every node has an address."""
         return self.status == PodState.ACTIVE and self.is_installed and self.has_address
 
     @property
@@ -126,10 +126,9 @@ class Machine(Model, PodReference):
 
     @property
     def has_failed(self) -> bool:
-        """True if the pod cannot become ready without help: ERROR, or a failed installation.
+        """True if the pod or its installation is in the state ERROR, and the pod has not ended.
 
-        An ``installation_failure`` alone means that a retry is in progress. STOPPED, DELETING and TERMINATED
-        are states that a user asked for, not failures.
+        An ``installation_failure`` alone is not a failure of the pod, because the platform may retry.
         """
         if self.has_ended:
             return False
@@ -146,7 +145,7 @@ class Machine(Model, PodReference):
         return f"{state}: {reason}" if reason else state
 
     def _line(self, *parts: str | None) -> str:
-        """Return one line for people: condition, further facts, and the SSH command."""
+        """Return one line for people: condition, ``parts`` and the SSH command."""
         state = self.status or "no status"
         progress = self._progress()
         if progress is not None:
@@ -167,7 +166,7 @@ class Machine(Model, PodReference):
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, ``is_ready``, ``failure`` and ``ssh`` as values for JSON.
 
-        Fields that the ``repr`` hides are left out: passwords, and ``extra``, which may hold anything.
+        Fields that the ``repr`` hides, such as passwords, are left out.
         """
         derived = {"is_ready": self.is_ready, "failure": self.failure, "ssh": to_plain(self.ssh)}
         return super().to_dict() | derived
@@ -179,8 +178,8 @@ class Machine(Model, PodReference):
             internal_port: Port inside the pod, such as 8000.
 
         Raises:
-            TypeError: Not an integer.
-            ValueError: Not a port number.
+            TypeError: ``internal_port`` is not an integer.
+            ValueError: ``internal_port`` is not from 1 to 65535.
         """
         check_count("internal_port", internal_port, minimum=1, maximum=_MAX_PORT)
         exact = [m for m in self.prime_port_mapping if m.internal == str(internal_port)]
@@ -193,7 +192,7 @@ class Machine(Model, PodReference):
 
     @property
     def jupyter_url(self) -> str | None:
-        """URL of the pod's Jupyter, or ``None``."""
+        """URL of the pod's Jupyter; ``None`` if it is not open to the outside."""
         by_use = [m for m in self.prime_port_mapping if m.used_by == "JUPYTER_NOTEBOOK"]
         by_port = [m for m in self.prime_port_mapping if m.internal == _JUPYTER_PORT]
         for mapping in by_use + by_port:
@@ -235,7 +234,7 @@ def _port(text: str) -> int | None:
 
 
 def _url_endpoint(url: str) -> Endpoint | None:
-    """Parse a URL from the server; return only http and https URLs without spaces."""
+    """Parse a URL from the server; return ``None`` if it is not a usable http or https URL."""
     try:
         parts = urlsplit(url)
         default_port = {"http": 80, "https": 443}[parts.scheme]

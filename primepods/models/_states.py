@@ -7,26 +7,26 @@ from typing import Self
 
 
 class _OpenEnum(StrEnum):
-    """An enum that accepts unknown values: any other string becomes a value that equals it."""
+    """An enum that accepts any string: an unknown one becomes a value that is equal to the string."""
 
     @classmethod
     def _missing_(cls, value: object) -> _OpenEnum | None:
         if not isinstance(value, str):
             return None
-        # Not registered as a member, so that unknown values are freed when nothing uses them.
+        # Do not register the value as a member, so that unknown values are freed when nothing uses them.
         unknown = str.__new__(cls, value)
         unknown._name_ = value
         unknown._value_ = value
         return unknown
 
     def __reduce_ex__(self, _: object) -> tuple[type[Self], tuple[str]]:
-        # By value: Python 3.11.2 pickles enum members by name, and would not find an unknown one.
+        # Pickle the value: Python 3.11.2 pickles enum members by name, and would not find an unknown one.
         return type(self), (self.value,)
 
     def __repr__(self) -> str:
         if self.is_known:
             return super().__repr__()
-        # Show an unknown value escaped: it may have any characters.
+        # Escape an unknown value, which may have any characters.
         return f"{type(self).__name__}({str(self)!r})"
 
     @property
@@ -36,7 +36,7 @@ class _OpenEnum(StrEnum):
 
 
 class PodState(_OpenEnum):
-    """States of a pod. A running pod is ACTIVE, a failed one ERROR, or ACTIVE with a failed installation."""
+    """State of a pod. A running pod is ACTIVE, a failed one ERROR, or ACTIVE with a failed installation."""
 
     PROVISIONING = "PROVISIONING"
     PENDING = "PENDING"

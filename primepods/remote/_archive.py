@@ -17,7 +17,7 @@ from .results import UploadSize
 
 _PACKED_TYPES: Final = {tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE}
 OWNER_MODES: Final = 0o700
-"""Permissions that the owner of every folder gets, so that it can be filled and renamed."""
+"""Permissions of the owner that are added to every folder, so that it can be filled and renamed."""
 
 
 @attrs.define
@@ -25,7 +25,7 @@ class Progress:
     """Progress of a copy, counted in the copying thread and read in the event loop.
 
     Attributes:
-        done: Bytes of file content read so far.
+        done: Bytes of file content copied so far.
     """
 
     done: int = 0
@@ -65,8 +65,8 @@ def pack(source: Path, exclusion: Exclusion, progress: Progress, stream: BinaryI
 def _walk(path: Path, name: str, exclusion: Exclusion) -> Iterator[tuple[Path, str, os.stat_result]]:
     """Yield the path, the path relative to the source, and the status of what is not excluded.
 
-    The source's own relative path is empty. A folder comes after its content: BusyBox's ``tar`` sets its time
-    at once, and a file that is extracted later would change it.
+    The source's own relative path is empty. A folder comes after its content: BusyBox's ``tar`` sets the
+    folder's time at once, and a file that is extracted later would change it.
     """
     status = path.lstat()
     is_folder = stat.S_ISDIR(status.st_mode)
@@ -113,11 +113,11 @@ def _checked_member(member: tarfile.TarInfo | None, path: Path) -> tarfile.TarIn
 
 
 class _ShorterError(Exception):
-    """A file ended before its stated size."""
+    """A file became shorter while it was read."""
 
 
 class _CountingFile:
-    """File whose bytes are counted as they are read."""
+    """File that counts the bytes that are read; raises an error if it ends early."""
 
     def __init__(self, file: BinaryIO, progress: Progress) -> None:
         self._file = file
@@ -132,5 +132,5 @@ class _CountingFile:
 
 
 def _clear_members(archive: Any) -> None:
-    """Clear an archive's list of its members, which grows with each member."""
+    # `tarfile` adds every member to a list, which would grow with the folder.
     archive.members.clear()

@@ -12,14 +12,14 @@ OnWritten = Callable[[OSError | None], object]
 
 
 class BackgroundWriter:
-    """Writer to a file descriptor, in a thread of its own, which does not keep the process running.
+    """Writer to a file descriptor, in a daemon thread.
 
-    The thread writes to the descriptor itself: one that waits in a file object would hold its lock, and the
-    interpreter could not flush that file at its exit.
+    The thread does not use the file object: while it waited for a reader, it would hold the object's lock,
+    and the interpreter could not flush the file at exit.
 
     Args:
         descriptor: The file descriptor.
-        flush: Called before the first write, to write what the file object has buffered.
+        flush: Called before the first write, to empty the buffer of the file object.
     """
 
     def __init__(self, descriptor: int, flush: Callable[[], object] = bool) -> None:
@@ -45,7 +45,7 @@ class BackgroundWriter:
             self._thread.join(timeout)
 
     def _run(self) -> None:
-        with suppress(OSError, ValueError):  # the first write fails, too
+        with suppress(OSError, ValueError):  # the first write reports the error
             self._flush()
         while (item := self._queue.get()) is not None:
             data, on_written = item

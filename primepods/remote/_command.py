@@ -90,11 +90,7 @@ class Command:
         )
 
     def check(self, result: CommandResult, login: Login) -> None:
-        """Raise an error for a nonzero exit code.
-
-        Raises:
-            CommandError: The exit code is not 0.
-        """
+        """Raise :class:`CommandError` if the exit code is not 0."""
         if result.exit_code:
             raise CommandError(
                 f"{self._shown} on pod {login.label} ended with exit code {result.exit_code}."
@@ -129,8 +125,6 @@ class Command:
 
 
 class _Output:
-    """Output of a command on one of its streams."""
-
     def __init__(self, stream: Stream, on_line: OnLine | None, *, capture: bool, node: int) -> None:
         is_streamed = on_line is not None or not capture
         self.tail = Tail(MAX_CAPTURED_IF_STREAMED if is_streamed else MAX_CAPTURED)
@@ -143,7 +137,7 @@ class _Output:
 
     @contextmanager
     def echoing(self) -> Generator[None]:
-        """Write to this process's own stream in the block, if the output is not captured."""
+        """Write output to this process's own stream in the block, unless it is captured."""
         if not self._is_echoed:
             yield
             return

@@ -36,8 +36,6 @@ _CHANGED_EXIT_CODE: Final = 1
 
 
 class _Copy:
-    """Base class of uploads and downloads."""
-
     def __init__(self, description: str, on_progress: OnProgress | None) -> None:
         if on_progress is not None:
             check_callable("on_progress", on_progress)
@@ -53,7 +51,6 @@ class _Copy:
         write: Callable[[BinaryIO], object],
         read_output: ReadOutput | None = None,
     ) -> None:
-        """Run the script until it ends or the connection is lost; report progress meanwhile."""
         sinks: dict[Stream, Sink] = {"stderr": self._add_stderr}
         if session.raw_stdout is None:
             sinks["stdout"] = drop
@@ -117,12 +114,7 @@ class Upload(_Copy):
         self._is_sent = False
 
     async def run(self, login: Login) -> None:
-        """Run the copy.
-
-        Raises:
-            PrimePodsError: See :meth:`AsyncRemote.upload`.
-            OSError: A file cannot be read here.
-        """
+        """Run the copy; for its errors see :meth:`AsyncRemote.upload`."""
         async with login.session() as session:
             await self._exchange(session, self._script, self._pack)
         self._check(session.stderr.exit_code, login.pod_id)
@@ -146,18 +138,13 @@ class Download(_Copy):
         check_target(self._target)
         self._is_target_folder = os.fspath(local).endswith(("/", os.sep)) or self._target.is_dir()
         self._folder: Path | None = None
-        """The temporary folder, from the first byte of the archive on."""
+        """The temporary folder, once the archive has begun."""
         self._is_source_folder = False
         self._is_cut_short = False
         self._left_out = LeftOut()
 
     async def run(self, login: Login) -> None:
-        """Run the copy.
-
-        Raises:
-            PrimePodsError: See :meth:`AsyncRemote.download`.
-            OSError: A file cannot be written here.
-        """
+        """Run the copy; for its errors see :meth:`AsyncRemote.download`."""
         try:
             async with login.session(has_raw_stdout=True) as session:
                 await self._exchange(
@@ -220,19 +207,12 @@ class Download(_Copy):
 
 
 def _local_path(local: str | os.PathLike[str]) -> Path:
-    """Return a local path.
-
-    Raises:
-        ValueError: The path is empty, which would mean the current folder, or contains a NUL.
-    """
+    # An empty path would mean the current folder.
     if not os.fspath(local) or "\0" in os.fspath(local):
         raise ValueError(f"local must be a path, got {quote(local)}")
     return Path(local)
 
 
 def _write_nothing(stdin: BinaryIO) -> None:
-    """Write nothing, since the script reads no input.
-
-    A writer is needed all the same: :meth:`Session.send` closes the standard input only after one.
-    """
+    """Write no input: only after a writer, :meth:`Session.send` closes the standard input."""
     stdin.flush()

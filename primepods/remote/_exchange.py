@@ -80,14 +80,12 @@ def _leaf(error: BaseException) -> BaseException:
 
 
 async def call_back(function: Callable[[Any], object], value: object) -> None:
-    """Call a user's callback, and await its result if that is awaitable."""
     result = function(value)
     if inspect.isawaitable(result):
         await result
 
 
 def echo(stream: Stream) -> Echo:
-    """Return a sink that writes to this process's own standard output or error."""
     return Echo(sys.stdout if stream == "stdout" else sys.stderr)
 
 
@@ -103,7 +101,7 @@ class Echo:
             self._writer = BackgroundWriter(file.fileno(), file.flush)
 
     async def __call__(self, piece: bytes) -> None:
-        """Write a piece, and return when it is written."""
+        """Write a piece; return when it is written."""
         if self._writer is None:
             self._write_to_memory(piece)
             return
@@ -113,7 +111,7 @@ class Echo:
         await written
 
     def close(self) -> None:
-        """End the thread that writes."""
+        """End the thread once all is written."""
         if self._writer is not None:
             self._writer.close()
 

@@ -15,7 +15,7 @@ _WILDCARDS: Final = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
 class Exclusion(Collection[str]):
-    """Matches paths with patterns as rsync and tar do.
+    """Patterns of paths to leave out, in the style of rsync and tar.
 
     ``.git`` or ``*.pyc`` matches a name at any depth, ``docs/build`` the end of a path, ``/build`` only the
     top, ``build/`` only folders. ``*``, ``?``, ``[a-z]`` and ``[!a-z]`` match no slash, ``**`` does.
@@ -24,7 +24,7 @@ class Exclusion(Collection[str]):
         patterns: The patterns.
 
     Raises:
-        TypeError: A single string, or not an iterable of strings.
+        TypeError: The patterns are a single string, or not an iterable of strings.
         ValueError: A pattern is empty or invalid.
     """
 
@@ -42,7 +42,7 @@ class Exclusion(Collection[str]):
         return pattern in self._texts
 
     def matches(self, path: str, *, is_folder: bool) -> bool:
-        """Return whether to leave out a path, relative to the uploaded folder."""
+        """Return whether to leave out a path, which is relative to the uploaded folder."""
         text = f"{path}/" if is_folder else path
         return any(pattern.fullmatch(text) for pattern in self._patterns)
 

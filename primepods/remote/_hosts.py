@@ -1,8 +1,7 @@
 """Pods as hosts of ssh: a file of our own, which ``~/.ssh/config`` includes.
 
 Our file has a comment with the data of each pod, and the ``Host`` blocks made from these comments. Only
-``install_hosts`` creates it. The functions read and write files, and block, except for ``note_hosts`` with
-``in_thread``.
+``install_hosts`` creates it. Functions that read or write files block; ``note_hosts`` can do so in a thread.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from ..ssh import SSHTarget
 from .options import ensure_known_hosts, host_key_settings, machine_name
 
 _LOCK_ATTEMPTS: Final = 500
-"""Ten seconds."""
+"""Attempts of 20 ms: ten seconds."""
 _SPECIAL_IN_INCLUDE: Final = re.compile(r"[\"\\%$*?\[\]\x00-\x1f]")
 _HEADER: Final = "# Made by primepods: changes are lost. Remove it with `primepods ssh-config --uninstall`.\n"
 _CREATED: Final = "# The file config was made by primepods.\n"
@@ -60,7 +59,6 @@ class HostEntry:
 
     @classmethod
     def of(cls, pod: Pod) -> HostEntry:
-        """Return the entry of a pod."""
         return cls(pod.id, pod.name or "", tuple(node.ssh for node in pod.nodes))
 
     @classmethod
@@ -68,7 +66,7 @@ class HostEntry:
         """Return the entry of a comment in our file.
 
         Raises:
-            ValueError: The line is not an entry. Also raises TypeError.
+            ValueError, TypeError: The line is not an entry.
         """
         pod_id, name, nodes = json.loads(line.removeprefix(_DATA))
         return cls(pod_id, name, tuple(None if node is None else SSHTarget(*node) for node in nodes))
@@ -77,15 +75,15 @@ class HostEntry:
         nodes = [None if node is None else attrs.astuple(node) for node in self.nodes]
         return f"{_DATA}{json.dumps([self.pod_id, self.name, nodes])}\n"
 
-    def aliases(self, host: str) -> list[str]:
-        """Return an alias for each node.
+    def aliases(self, text: str) -> list[str]:
+        """Return an alias for each node, from the pod's name, id or prefix.
 
-        With the prefix ``pod_``, a pod named ``github.com`` cannot replace that host: the names of hosts on
+        The prefix ``pod_`` keeps a pod named ``github.com`` from replacing that host: the names of hosts on
         the internet have no underscore.
         """
         if len(self.nodes) == 1:
-            return [f"pod_{host}"]
-        return [f"pod_{host}-{number}" for number in range(len(self.nodes))]
+            return [f"pod_{text}"]
+        return [f"pod_{text}-{number}" for number in range(len(self.nodes))]
 
 
 def hosts_file() -> Path:
@@ -101,9 +99,10 @@ def hosts_file() -> Path:
 
 
 def choose_aliases(entries: Iterable[HostEntry]) -> dict[str, list[tuple[str, ...]]]:
-    """Return the aliases of each pod's nodes: the name, or the id if other pods have that; the id's prefix.
+    """Return the aliases of each pod's nodes: from its name, or else its id; and from the id's prefix.
 
-    The name and the prefix are left out if another pod has the same alias; so are pods without a valid alias.
+    A name or a prefix is not used if it is invalid, or another pod has the same alias. A pod without a valid
+    alias is left out.
     """
     groups = {
         entry.pod_id: [entry.aliases(text) for text in (entry.name, entry.pod_id, entry.pod_id[:_SHORT_ID])]
@@ -123,7 +122,7 @@ def choose_aliases(entries: Iterable[HostEntry]) -> dict[str, list[tuple[str, ..
 
 
 def config_blocks(entries: Iterable[HostEntry]) -> str:
-    """Return ``Host`` blocks: one for each node that has an address, with the host keys that `exec` knows.
+    """Return a ``Host`` block for each node with an address; ssh then uses the host keys of `primepods exec`.
 
     Raises:
         ConfigError: The host keys cannot be stored.
@@ -141,7 +140,7 @@ def config_blocks(entries: Iterable[HostEntry]) -> str:
 
 
 def install_hosts(entries: Iterable[HostEntry]) -> None:
-    """Replace our file by one for these pods, and add the ``Include`` line.
+    """Replace our file with one for these pods, and add the ``Include`` line.
 
     Raises:
         ConfigError: A file cannot be written, or ssh cannot include its path.
@@ -184,12 +183,12 @@ def uninstall_hosts() -> None:
 def note_hosts(
     added: Iterable[HostEntry] = (), removed: Iterable[str] = (), *, in_thread: bool = False
 ) -> None:
-    """Update the pods in our file, if it exists, in the order of the calls; errors are logged.
+    """Update the pods in our file, if it exists; log errors. Changes apply in the order of the calls.
 
     Args:
         added: Pods that are ready.
         removed: Ids of pods that are gone.
-        in_thread: Whether to return at once, so that an event loop does not wait for the lock.
+        in_thread: Whether to write in a thread, so that an event loop does not wait for the lock.
     """
     try:
         if not hosts_file().exists():
@@ -217,7 +216,7 @@ def _apply_notes() -> None:
                 added, removed = _notes.popleft()
                 changed |= {entry.pod_id: entry for entry in added if any(entry.nodes)}
                 changed = {pod_id: entry for pod_id, entry in changed.items() if pod_id not in removed}
-            # Leave a file alone that belongs to another state folder, such as that of an emulator.
+            # Do not change a file of another state folder, for example of an emulator.
             if changed != entries and _keys_line() in text:
                 _write_own(changed.values(), is_created=_CREATED in text)
     except (OSError, UnicodeDecodeError, ConfigError) as exc:
@@ -229,7 +228,7 @@ def find_host_alias(pod_id: str, node: int) -> str | None:
     """Return the alias of a node in our file; ``None`` if it has none.
 
     Raises:
-        OSError: The file cannot be read. Also raises UnicodeDecodeError.
+        OSError, UnicodeDecodeError: The file cannot be read.
         ConfigError: There is no home directory.
     """
     aliases = choose_aliases(_parse(hosts_file().read_text(encoding="utf-8")).values())
@@ -306,7 +305,7 @@ def _replace(path: Path, data: bytes, *, mode: int | None = None) -> None:
 
 @contextmanager
 def _locked() -> Generator[None]:
-    """Lock the files, so that one process at a time changes them; without file locks (Windows), do nothing.
+    """Lock the files for the block, so that one process at a time changes them; no-op on Windows.
 
     Raises:
         ConfigError: Another process has held the lock for ten seconds, or the lock cannot be opened.

@@ -25,13 +25,11 @@ _STDERR_UNIT: Final = 1 << 48
 
 
 def split_offset(offset: int) -> dict[Stream, int]:
-    """Return the position in each stream."""
     stderr, stdout = divmod(offset, _STDERR_UNIT)
     return {"stdout": stdout, "stderr": stderr}
 
 
 def _join_offset(positions: dict[Stream, int]) -> int:
-    """Return the offset for a position in each stream."""
     return positions["stdout"] + positions["stderr"] * _STDERR_UNIT
 
 
@@ -45,8 +43,8 @@ class JobReader:
         connection: Makes the connections.
         positions: Position of the next byte, by stream.
         tail: Number of last bytes of each stream to read once the job has ended; ``None`` to read everything
-            from ``positions`` as it arrives. ``None`` from when the positions are known.
-        state: The job's state, once all has been read.
+            from ``positions`` as it arrives. Set to ``None`` once the positions are known.
+        state: The job's state, once all output has been read.
     """
 
     pod_id: str
@@ -57,7 +55,7 @@ class JobReader:
     state: JobState | None = attrs.field(default=None, init=False)
     _session: Session | None = attrs.field(default=None, init=False)
     _buffer: bytes = attrs.field(default=b"", init=False)
-    """Incomplete header line."""
+    """An incomplete header line."""
     _frame: tuple[Stream, int] = attrs.field(default=("stdout", 0), init=False)
     """Stream of the current frame, and the number of its bytes still to read."""
     _printed: str = attrs.field(default="", init=False)
@@ -68,7 +66,7 @@ class JobReader:
         Raises:
             JobError: The pod has no such job, or it has ended without an exit code.
             LoginError: The first login failed, or a later one was refused.
-            ConnectionLostError: The connection was lost, and not restored within ``reconnect`` seconds.
+            ConnectionLostError: The connection was lost, and not restored in time.
         """
         while self.state is None:
             session = self._session or await self._connect()
@@ -88,7 +86,6 @@ class JobReader:
         return []
 
     async def aclose(self) -> None:
-        """Close the connection."""
         self._session = None
         await self.connection.aclose()
 
@@ -106,7 +103,7 @@ class JobReader:
         return session
 
     async def _end_connection(self, code: int | None) -> None:
-        """Close a connection that has ended; set ``state`` if the job has ended, too."""
+        """Close a connection that has ended. Set ``state`` if that was the end of the job."""
         await self.aclose()
         if code is None:
             await self.connection.note_loss()
@@ -117,7 +114,6 @@ class JobReader:
         self.state = states[self.name]
 
     def _parse(self, data: bytes) -> list[tuple[Stream, bytes]]:
-        """Parse received bytes, and return the output in them."""
         pieces: list[tuple[Stream, bytes]] = []
         data = self._buffer + data
         while data:
@@ -139,7 +135,7 @@ class JobReader:
     def _read_header(self, line: bytes) -> None:
         header = _HEADER.fullmatch(line)
         if header is None:
-            # A state of this job or, if it does not exist, of each job. Keep at most 1 MiB.
+            # The state of this job, or the states of all jobs if it does not exist. Keep at most 1 MiB.
             self._printed = f"{self._printed}{line[:_MAX_HEADER].decode(errors='replace')}\n"[-(1 << 20) :]
             return
         stream: Stream = "stdout" if header[1] == b"stdout" else "stderr"
@@ -151,11 +147,7 @@ class JobReader:
 
 
 class JobLines:
-    """The lines of a job's output.
-
-    Args:
-        reader: Reads the output.
-    """
+    """The lines of a job's output."""
 
     def __init__(self, reader: JobReader) -> None:
         self._reader = reader
@@ -166,10 +158,7 @@ class JobLines:
         self._has_ended = False
 
     async def read(self) -> list[OutputLine]:
-        """Return the lines that arrived since the last call, at least one; an empty list at the job's end.
-
-        A cancelled call can be repeated.
-        """
+        """Wait for lines; return an empty list at the job's end. A cancelled call can be repeated."""
         lines: list[OutputLine] = []
         while not lines and not self._has_ended:
             pieces = await self._reader.read()
@@ -187,13 +176,11 @@ class JobLines:
             yield OutputLine(text=text, stream=stream, offset=_join_offset(self._positions))
 
     async def aclose(self) -> None:
-        """Stop reading, and close the connection."""
         self._has_ended = True
         await self._reader.aclose()
 
 
 def missing_job_error(pod_id: str, name: str, others: list[str]) -> JobError:
-    """Return the error for a job that the pod does not have."""
     names = ", ".join(sorted(others)[:_MAX_NAMED])
     there = f"It has: {names}." if others else "It has none."
     if len(others) > _MAX_NAMED:

@@ -20,12 +20,7 @@ _STATE: Final = re.compile(
 
 
 def check_job_name(name: str) -> str:
-    """Check a job's name, and return it.
-
-    Raises:
-        TypeError: It is not a string.
-        ValueError: It is not a valid job name.
-    """
+    """Return a job's name if it is valid."""
     if not re.fullmatch(_NAME, check_string("name", name)):
         raise ValueError(
             "name must begin with an ASCII letter or digit, and have at most 64 of these, dots, hyphens and "
@@ -37,7 +32,7 @@ def check_job_name(name: str) -> str:
 def start_script(
     command: str | Sequence[str], *, name: str, token: str, env: Mapping[str, str], cwd: str | None
 ) -> bytes:
-    """Return the script that starts a job once, however often it is sent.
+    """Return the script that starts a job only once, even if it is sent several times.
 
     Raises:
         TypeError: An argument is not a string.

@@ -63,7 +63,7 @@ class Login:
 
     @property
     def address(self) -> str:
-        """The node's address for other nodes, which may be a private one; emulated nodes are this machine."""
+        """The node's address for other nodes, perhaps a private one; loopback for an emulated node."""
         address = self.ip or self.target.host
         return "127.0.0.1" if is_emulated(address) else address
 
@@ -74,7 +74,7 @@ class Login:
         """Log in, with retries, and yield a session that waits for its script.
 
         Args:
-            timeout: Seconds to retry the login, in place of the option's.
+            timeout: Seconds to retry the login; by default ``login_timeout``.
             has_raw_stdout: Whether a thread reads the standard output from ``session.raw_stdout``, unparsed.
             first: Options of ``ssh`` that override all others.
 
@@ -102,7 +102,7 @@ class Login:
                 if session is not None:
                     return session
                 await self._raise_if_permanent(message, is_first=not said)
-                # After a refusal, the server may reset connections for a while, which is not news.
+                # After a refusal, the server may reset connections for a while: keep the refusal.
                 if not _is_refusal(said) or _is_refusal(message):
                     said = message
                 if anyio.current_time() >= next_warning:
@@ -116,10 +116,10 @@ class Login:
                         said,
                     )
                 if offered is None and _is_refusal(said):
-                    # Ask for them now: later, the server may not respond any more.
-                    offered = await self._offered_keys()
+                    # Find out the keys now: later, the server may not respond any more.
+                    offered = await self._find_offered_keys()
                 await anyio.sleep(_REFUSED_INTERVAL if _is_refusal(said) else _RETRY_INTERVAL)
-        raise self._timeout_error(said or "ssh said nothing", offered or [])
+        raise self._timeout_error(timeout, said or "ssh said nothing", offered or [])
 
     async def _attempt(self, *, has_raw_stdout: bool, first: Sequence[str]) -> tuple[Session | None, str]:
         """Return a ready session, or the messages of ``ssh``."""
@@ -166,12 +166,8 @@ class Login:
                 said=said,
             )
 
-    def _timeout_error(self, said: str, offered: list[str]) -> LoginError:
-        """Return the error of a login timeout, with the keys that ``ssh`` offered if the pod refused them."""
-        failure = (
-            f"Could not log in to pod {self.label} with `{self.target}` within "
-            f"{self.options.login_timeout:g} s: {said}"
-        )
+    def _timeout_error(self, timeout: float, said: str, offered: list[str]) -> LoginError:
+        failure = f"Could not log in to pod {self.label} with `{self.target}` within {timeout:g} s: {said}"
         if _is_refusal(said):
             keys = f"ssh tried these keys: {'; '.join(offered)}." if offered else "ssh tried no key."
             failure = (
@@ -180,7 +176,7 @@ class Login:
             )
         return LoginError(failure, pod_id=self.pod_id, said=said)
 
-    async def _offered_keys(self) -> list[str]:
+    async def _find_offered_keys(self) -> list[str]:
         """Return the keys that ``ssh`` offers, from its debug log of another attempt."""
         # No script is sent: with its standard input empty, the shell on the pod ends at once.
         argv = self.options.argv(
@@ -199,7 +195,7 @@ class Login:
 
 
 def _is_refusal(said: str) -> bool:
-    """Return whether the pod accepted none of the keys."""
+    """Return whether ``ssh`` reported that the pod accepted none of the keys."""
     return LoginError("", pod_id="", said=said).is_key_refused
 
 

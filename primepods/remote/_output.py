@@ -11,7 +11,6 @@ _MAX_DIGITS: Final = 3
 _MAX_LINE: Final = 65_536
 # A trailing carriage return may be the first half of CRLF, so it does not end a line yet.
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r(?!\Z)")
-"""A carriage return at the end of what has come may be the first half of a line end."""
 
 
 class MarkedOutput:
@@ -33,11 +32,11 @@ class MarkedOutput:
 
     @property
     def login_output(self) -> str:
-        """The output before the first mark, at most the last 16 KiB."""
+        """The last 16 KiB of the output before the first mark; empty once the mark has arrived."""
         return "" if self.is_ready else self._buffer.decode(errors="replace")
 
     def feed(self, data: bytes) -> bytes:
-        """Parse a chunk; return the command's output, but keep back an end that may begin a mark."""
+        """Parse a chunk; return the command's output, without a last part that may begin a mark."""
         if self.exit_code is not None:
             return b""
         self._buffer += data
@@ -87,7 +86,7 @@ class Lines:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[tuple[str, int]]:
-        """Return the complete lines; a carriage return ends one, too. Cut a line without an end at 64 KiB."""
+        """Return the complete lines, which end with LF, CRLF or CR; split lines of more than 64 KiB."""
         self._rest += data
         lines: list[tuple[str, int]] = []
         start = 0
@@ -117,11 +116,7 @@ class Lines:
 
 
 class Tail:
-    """Buffer of the last bytes of an output.
-
-    Args:
-        limit: Number of bytes to keep.
-    """
+    """Buffer of the last ``limit`` bytes of an output."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -134,12 +129,10 @@ class Tail:
         return self._total > self._limit
 
     def add(self, data: bytes) -> None:
-        """Add a chunk."""
         self._kept += data
         self._total += len(data)
         if len(self._kept) > 2 * self._limit:
             del self._kept[: -self._limit]
 
     def text(self) -> str:
-        """Return the kept bytes as text."""
         return self._kept[-self._limit :].decode(errors="replace")

@@ -1,4 +1,4 @@
-"""Putting a complete download in its place. All functions block."""
+"""Moving a complete download to its target. All functions block."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ..errors import TransferError
 
 
 def check_target(target: Path) -> None:
-    """Check that a target is not behind a link that an earlier download may have made.
+    """Check that a path to a target has no link that an earlier download may have made.
 
-    Such links are relative, and belong to this user. A pod could otherwise send a link, and with the next
-    download write to where it points, such as ``.git``.
+    Such links are relative, and belong to this user. Otherwise, a pod could send a link to a folder such as
+    ``.git``, and write there with the next download.
 
     Raises:
-        TransferError: The target is behind such a link.
+        TransferError: The target, or a folder above it, is such a link.
     """
     for path in (target, *target.parents):
         if path.is_symlink() and path.is_dir():
@@ -35,7 +35,7 @@ def create_staging(target: Path) -> Path:
     """Create a temporary folder on the disk of ``target``, in the nearest folder that exists.
 
     Raises:
-        TransferError: A file is in the place of a folder.
+        TransferError: A parent of the target is not a folder.
         OSError: The folder cannot be written.
     """
     folder = target.parent if target.exists() and not target.is_dir() else target
@@ -47,18 +47,18 @@ def create_staging(target: Path) -> Path:
 
 
 def place(staged: Path, target: Path) -> None:
-    """Move a complete copy to its target, or change nothing; an existing folder keeps its other files.
+    """Move a complete copy to its target; undo all moves if one fails. A folder keeps its other files.
 
     Args:
         staged: The copy, in the folder that :func:`create_staging` has made.
         target: The target.
 
     Raises:
-        TransferError: A file is in the place of a folder, or the reverse, or a folder is on another disk.
+        TransferError: A file would replace a folder, or the reverse; or a folder is on another disk.
         OSError: A file cannot be renamed.
     """
     is_merge = _is_folder(staged) and target.is_dir()
-    # All are checked before the first is moved.
+    # Check everything before the first move.
     moves = list(_moves(staged, target)) if is_merge else [(staged, target)]
     for source, path in moves:
         _check_kind(source, path)
@@ -70,7 +70,7 @@ def place(staged: Path, target: Path) -> None:
             folder.mkdir(exist_ok=True)
         for number, (source, path) in enumerate(moves):
             backup = old / str(number)
-            # Before it is moved, so that it is also undone if an interruption comes between.
+            # Record it before the move, so that an interrupted move is undone, too.
             done.append((source, path, backup))
             _replace(source, path, backup)
     except BaseException:
@@ -83,7 +83,7 @@ def place(staged: Path, target: Path) -> None:
 
 
 def _moves(staged: Path, target: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield what to move where, so that a staged folder is merged into an existing one.
+    """Yield the moves that merge a staged folder into an existing one: source and target.
 
     Raises:
         TransferError: A folder in the target is on another disk, or cannot be written.
@@ -102,7 +102,7 @@ def _moves(staged: Path, target: Path) -> Iterator[tuple[Path, Path]]:
 def _check_kind(staged: Path, target: Path) -> None:
     if _is_folder(staged) and os.path.lexists(target):
         raise TransferError(f"{target} is a folder on the pod, but not here. Nothing was changed.")
-    # Do not replace a link to a folder by a file, either: others may use the link.
+    # Do not replace a link to a folder with a file, either: others may use the link.
     if not _is_folder(staged) and _is_folder(target):
         raise TransferError(f"{target} is a folder here, but not on the pod. Nothing was changed.")
 
@@ -112,11 +112,11 @@ def _replace(source: Path, target: Path, backup: Path) -> None:
         if os.path.lexists(target):
             try:
                 os.link(target, backup, follow_symlinks=False)
-            except OSError:  # the disk has no links, or the file cannot be replaced: then this fails, too
+            except OSError:  # the disk has no links; any other problem also makes the rename fail
                 target.rename(backup)
         source.replace(target)
     except OSError as exc:
-        # Without the path of the temporary folder.
+        # Name the target instead of the temporary folder.
         raise OSError(exc.errno, exc.strerror, str(target)) from None
 
 

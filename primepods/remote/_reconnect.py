@@ -1,4 +1,4 @@
-"""Connections to a pod that are made again when they are lost."""
+"""Connections to a pod that are restored after a loss."""
 
 from __future__ import annotations
 
@@ -23,28 +23,26 @@ from ._session import Session
 
 _RETRY_INTERVAL: Final = 1.0
 _MIN_GOOD_CONNECTION: Final = 10.0
-"""Seconds after which a connection counts as one that worked."""
+"""Min seconds of a connection that worked."""
 _ADDRESS_INTERVAL: Final = 60.0
-"""Seconds after which a lost pod's address is read again."""
+"""Seconds between two reads of the address, after a loss."""
 _ADDRESS_TIMEOUT: Final = 10.0
-"""Seconds to read it: the pod may be reachable where the API is not."""
+"""Seconds to read the address: the pod may be reachable while the API is not."""
 
 _UNREADABLE: Final = (APIError, ClientClosedError, LoginError, ProtocolError, TransportError)
-"""Errors of reading it, after which the last address is tried."""
+"""Errors of reading the address, after which the last known address is tried."""
 
 _log = logging.getLogger("primepods.remote")
 
 
 class GetLogin(Protocol):
-    """Returns the login to a pod; with ``again``, to the address that the pod has now."""
+    """Returns the login to a pod; with ``again``, to the address that the API shows now."""
 
-    async def __call__(self, *, again: bool = False) -> Login:
-        """Return it."""
-        ...
+    async def __call__(self, *, again: bool = False) -> Login: ...
 
 
 class Reconnection:
-    """Connections to a pod, one after another, each to the address that the pod then has.
+    """Connections to a pod, one after another. After a loss, the pod's address is read again.
 
     Args:
         get_login: Returns the login.
@@ -54,7 +52,8 @@ class Reconnection:
         ends_with_pod: Whether to raise at once if the API does not know the pod any more.
 
     Attributes:
-        lost_at: When the last good connection was lost; ``None`` if none was.
+        lost_at: When the connection was lost, by the event loop's clock; ``None`` before a loss. The user
+            sets it to ``None`` when a new connection works.
     """
 
     def __init__(
@@ -77,9 +76,9 @@ class Reconnection:
             first: Options of ``ssh`` that override all others.
 
         Raises:
-            LoginError: No login succeeded, or none can, such as after a change of the host key.
+            LoginError: No login succeeded, or none can succeed, for example after a change of the host key.
             ConnectionLostError: A connection was lost, and not restored in time.
-            NotFoundError: A connection was lost, and the API does not know the pod any more.
+            NotFoundError: With ``ends_with_pod``: a connection was lost, and the pod is gone.
         """
         if self._login is None or self.lost_at is None:
             self._login = await self._get_login()
@@ -107,7 +106,7 @@ class Reconnection:
                 return await self._connect(login.session(timeout=timeout, first=first))
             except LoginError as exc:
                 if anyio.current_time() < next_at:
-                    raise  # such as a changed host key
+                    raise  # permanent, for example a changed host key
                 error = exc
         raise ConnectionLostError(
             f"The connection to pod {login.label} was lost, and not restored within {self._timeout:g} s. "
@@ -116,13 +115,12 @@ class Reconnection:
         ) from error
 
     async def aclose(self) -> None:
-        """Close the connection."""
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.__aexit__(None, None, None)
 
     async def note_loss(self) -> None:
-        """Record the loss of the connection; after one that did not work, wait a moment."""
+        """Record the loss of the connection; if it was a reconnection that soon failed, only pause."""
         now = anyio.current_time()
         if self.lost_at is None or now - self._connected_at > _MIN_GOOD_CONNECTION:
             self.lost_at = now

@@ -1,8 +1,8 @@
 """Shell scripts that run on a pod, in the folder ``scripts``, with their arguments.
 
 They need a POSIX shell; copies also need ``tar`` and ``find``. The command line of ``ssh`` is only the
-bootstrap, so that no process list shows a secret. It prints a mark, and then reads a script from its standard
-input: while the mark has not arrived, nothing has run, and the login may be tried again.
+bootstrap, so that no process list shows a secret. The bootstrap prints a mark, and then reads a script from
+its standard input. Before the mark, no script has run, so the login may be repeated.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def bootstrap(mark: str) -> str:
-    """Return the command line for ``ssh``."""
+    """Return the command line of the bootstrap, for the pod's login shell."""
     line = " ".join(_read("bootstrap.sh").splitlines())
     return f"exec {shlex.join(['sh', '-c', line, 'primepods', mark])}"
 
@@ -45,8 +45,8 @@ def command_line(command: str | Sequence[str]) -> str:
     """Return a command as a line for the shell.
 
     Raises:
-        TypeError: It is not a string, nor strings.
-        ValueError: It is empty or contains a NUL.
+        TypeError: The command is neither a string nor a sequence of strings.
+        ValueError: The command is empty or contains a NUL.
     """
     line = command if isinstance(command, str) else shlex.join(check_strings("command", command))
     if not line.strip():
@@ -114,14 +114,14 @@ def assignments(env: Mapping[str, str]) -> list[str]:
 
 
 def make_script(file: str, *arguments: str) -> bytes:
-    """Return a script after a line with its number of lines, as the bootstrap reads them; $1 is the mark."""
+    """Return a line with the number of lines of a script, then the script; see ``bootstrap.sh``."""
     script = f'set -- "$1" {shlex.join(arguments)}\n{_read(file)}'
     return f"{script.count(chr(10))}\n{script}".encode(errors="surrogateescape")
 
 
 @cache
 def _read(file: str) -> str:
-    """Return a script without its comments, which no pod needs."""
+    """Return a script without its comments."""
     from importlib.resources import files
 
     lines = (

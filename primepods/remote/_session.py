@@ -51,7 +51,7 @@ class Session:
         self._ends_with_stdin = False
         """Whether closing the standard input ends the script."""
         self._is_stopping = False
-        """Whether :meth:`stop` has closed the standard input, upon which the script ends."""
+        """Whether :meth:`stop` has closed the standard input."""
 
     @classmethod
     async def start(cls, make_argv: Callable[[str], list[str]], *, has_raw_stdout: bool) -> Self:
@@ -62,7 +62,7 @@ class Session:
             has_raw_stdout: Whether a thread reads the standard output from ``raw_stdout``, unparsed.
 
         Raises:
-            OSError: The program does not exist.
+            OSError: ``ssh`` cannot be started.
         """
         mark = f"primepods-{secrets.token_hex(16)}"
         raw_stdout: BinaryIO | None = None
@@ -137,9 +137,7 @@ class Session:
 
         A piece that may be part of the last mark is kept back.
         """
-        source, output = self._process.stdout, self.stdout
-        if stream == "stderr":
-            source, output = self._process.stderr, self.stderr
+        source, output = self._source(stream)
         while output.exit_code is None and (data := await _receive(source)):
             if piece := output.feed(data):
                 return piece
@@ -147,10 +145,7 @@ class Session:
 
     async def forward_output(self, stream: Stream, sink: Sink) -> None:
         """Pass the command's output to ``sink`` as it arrives, until the command or the connection ends."""
-        if stream == "stdout":
-            source, output = self._process.stdout, self.stdout
-        else:
-            source, output = self._process.stderr, self.stderr
+        source, output = self._source(stream)
         while output.exit_code is None:
             data = await _receive(source)
             piece = output.feed(data) if data else output.end()
@@ -158,6 +153,11 @@ class Session:
                 await sink(piece)
             if not data:
                 return
+
+    def _source(self, stream: Stream) -> tuple[anyio.abc.ByteReceiveStream | None, MarkedOutput]:
+        if stream == "stdout":
+            return self._process.stdout, self.stdout
+        return self._process.stderr, self.stderr
 
     def stop(self) -> None:
         """Stop the script by closing its standard input, if that ends it; otherwise kill ``ssh``.
@@ -200,13 +200,12 @@ class Session:
 
 async def in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Run a blocking function in a thread; wait for its end even if cancelled."""
-    # Without anyio's shared limit, under which threads that wait for each other could deadlock.
+    # Under anyio's shared limit, threads that wait for each other could deadlock.
     limiter = anyio.CapacityLimiter(1)
     return await anyio.to_thread.run_sync(partial(function, *args, **kwargs), limiter=limiter)
 
 
 async def _receive(stream: anyio.abc.ByteReceiveStream | None) -> bytes:
-    """Return a chunk; empty at the end of the stream."""
     try:
         return b"" if stream is None else await stream.receive(_CHUNK_SIZE)
     except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):

@@ -1,7 +1,7 @@
 """Reader of the ``tar`` stream of a pod, which may send anything.
 
-The standard library's reader takes the start of an archive for all of it, and the memory for a name, and
-the depth of its recursion, from the archive.
+The standard library's reader accepts a truncated archive. It also lets the archive choose how much memory it
+uses for a name, and how deep it recurses.
 """
 
 from __future__ import annotations
@@ -19,32 +19,28 @@ _CHUNK_SIZE: Final = 256 * 1024
 _MAX_HEADER: Final = 64 * 1024
 """Max bytes of a long name, or of extended headers: Linux allows paths of 4 KiB."""
 _MAX_REST: Final = 1 << 20
-"""Bytes after the end of the archive: ``tar`` fills its last record."""
+"""Max bytes after the end of the archive: ``tar`` fills its last record."""
 _MAX_TIME: Final = 1 << 33
 _LONG_NAMES: Final = {tarfile.GNUTYPE_LONGNAME: "path", tarfile.GNUTYPE_LONGLINK: "linkpath"}
 _EXTENDED: Final = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
 
 
 class CutShortError(TransferError):
-    """The stream ended before the archive."""
+    """The stream ended before the end of the archive."""
 
 
 @attrs.frozen
 class ArchiveReader:
-    """Reader of an archive.
-
-    Args:
-        stream: The archive, and what follows it.
-    """
+    """Reader of an archive, and of the rest of its stream."""
 
     stream: BinaryIO
 
     def members(self) -> Generator[tuple[tarfile.TarInfo, Iterator[bytes]]]:
-        """Yield each member with its content, up to the end that ``tar`` has marked; then read the rest.
+        """Yield each member with its content, up to the archive's end mark; then read the rest of the stream.
 
         Raises:
-            CutShortError: The stream ended before that.
-            TransferError: It is not an archive.
+            CutShortError: The stream ended before the end mark.
+            TransferError: The stream is not an archive that can be read.
         """
         fields: dict[str, str] = {}
         while True:
@@ -58,7 +54,7 @@ class ArchiveReader:
             elif member.type in _EXTENDED:
                 fields |= _parse_fields(self._read_header(member))
             elif member.type == tarfile.XGLTYPE:
-                self._read_header(member)  # comments
+                self._read_header(member)  # global fields, such as comments, are ignored
             else:
                 _apply(fields, member)
                 fields = {}
@@ -68,7 +64,7 @@ class ArchiveReader:
                     pass
 
     def _content(self, member: tarfile.TarInfo) -> Generator[bytes]:
-        # Links and folders have no content, whatever their size: as for `tar`.
+        # As in `tar`, links and folders have no content, whatever their size.
         left = member.size if member.isreg() else 0
         padding = -left % _BLOCK
         while left:
@@ -91,7 +87,7 @@ class ArchiveReader:
         return data
 
     def _skip_rest(self) -> None:
-        """Read to the end: while nobody reads, the script on the pod cannot end."""
+        # Until all is read, the script on the pod cannot end.
         if len(self.stream.read(_MAX_REST)) == _MAX_REST:
             raise TransferError("The pod sent more after the end of its archive.")
 
@@ -123,12 +119,12 @@ def _parse_fields(text: str) -> dict[str, str]:
 
 
 def _apply(fields: dict[str, str], member: tarfile.TarInfo) -> None:
-    """Replace what the header of a member is too small for."""
+    """Apply extended fields, which hold what does not fit into the header of a member."""
     member.name = fields.get("path", member.name)
     member.linkname = fields.get("linkpath", member.linkname)
     try:
         member.size = int(fields.get("size", member.size))
-        # Keep it within the range of all file systems.
+        # Keep the time within the range of all file systems.
         member.mtime = max(0, min(int(float(fields.get("mtime", member.mtime))), _MAX_TIME))
     except (ValueError, OverflowError):
         raise TransferError(f"The pod sent {member.name!r} with an invalid size or time.") from None

@@ -34,7 +34,7 @@ _ERRORS_OF_NAMES: Final = {
     errno.ENAMETOOLONG,
     errno.ENOTDIR,
 }
-"""Errors that an archive causes, not the disk here."""
+"""Errors that the names in an archive cause."""
 
 
 @attrs.define
@@ -50,7 +50,6 @@ class LeftOut:
     names: list[str] = attrs.field(factory=list[str])
 
     def add(self, text: str) -> None:
-        """Count a member."""
         self.count += 1
         if len(self.names) < _MAX_SHOWN:
             self.names.append(text)
@@ -92,7 +91,7 @@ def unpack_folder(stream: BinaryIO, folder: Path, target: Path, progress: Progre
         progress: Counts the bytes.
 
     Raises:
-        TransferError: The archive is incomplete, or cannot be stored: a path is outside the folder.
+        TransferError: The archive is incomplete, or a member cannot be stored or is outside the folder.
         OSError: A file cannot be written.
     """
     links: dict[str, str] = {}
@@ -148,7 +147,7 @@ def _write(member: TarInfo, content: Iterator[bytes], path: Path, progress: Prog
 
 
 def _link(source: Path, path: Path) -> None:
-    """Create a hard link to a file of the archive; a copy on disks that have no links."""
+    """Create a hard link to a file of the archive, or a copy on disks without links."""
     if not source.is_file():
         raise TransferError(f"The pod sent a link to {source.name!r}, which it did not send before.")
     try:
@@ -161,7 +160,7 @@ def _link(source: Path, path: Path) -> None:
 
 @contextmanager
 def _storing(name: str, target: Path) -> Generator[None]:
-    """Raise errors of the disk with the path where a member will be, not that of the temporary folder."""
+    """Raise errors of the disk with the final path of a member, not that in the temporary folder."""
     try:
         yield
     except OSError as exc:

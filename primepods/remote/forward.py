@@ -30,7 +30,7 @@ _MAX_SAID: Final = 1_000
 
 
 class AsyncForward:
-    """Context manager for a port of a pod on this machine; see ``forward`` of a remote.
+    """Context manager that forwards ports of this machine to a pod; see ``forward`` of a remote.
 
     Attributes:
         pod_id: The pod's id.
@@ -40,7 +40,7 @@ class AsyncForward:
         self.pod_id: str = remote.pod_id
         self._remote = remote
         self._ports = tuple(ports)
-        """Port on the pod, local port, and host of each."""
+        """For each forwarding: port on the pod, local port, and host."""
         for port, local_port, host in self._ports:
             check_count("port", port, minimum=1, maximum=_MAX_PORT)
             check_count("local_port", local_port, minimum=0, maximum=_MAX_PORT)
@@ -50,10 +50,10 @@ class AsyncForward:
         self._is_open = asyncio.Event()
         self._said = b""
         """The last messages of ``ssh``."""
-        self._is_told = False
+        self._has_raised = False
         """Whether ``wait`` has raised the error."""
         self._refusal: ConnectionLostError | None = None
-        """Kept from the moment that ssh says it: the block may end before the connection has."""
+        """The error if the pod forbids the forwarding; kept, as the block may end before the task does."""
 
     @property
     def local_ports(self) -> tuple[int, ...]:
@@ -76,13 +76,13 @@ class AsyncForward:
         Raises:
             ConnectionLostError: The connection was lost, and not restored within 15 minutes; or the pod
                 forbids the forwarding of ports.
-            LoginError: The pod cannot be logged in to any more.
+            LoginError: No login succeeds any more.
             NotFoundError: The connection was lost, and the pod is gone.
         """
         if self._task is None:
             raise RuntimeError("Use the forward in a block.")
         await asyncio.wait({self._task})
-        self._is_told = True
+        self._has_raised = True
         await self._task
 
     async def __aenter__(self) -> Self:
@@ -102,7 +102,7 @@ class AsyncForward:
             opening.cancel()
         if self._task.done():
             await self._task
-        # Retrieve an error that nobody sees, because the block has failed, or its end was cancelled.
+        # Retrieve the task's error, so that asyncio does not log it if the end of the block is cancelled.
         self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
         return self
 
@@ -110,13 +110,13 @@ class AsyncForward:
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         error = await self._end()
-        if error is not None and not self._is_told:
+        if error is not None and not self._has_raised:
             if exc is None:
                 raise error
             exc.add_note(str(error))
 
     async def _end(self) -> BaseException | None:
-        """End the connection; return why it had ended. A cancellation does not keep it from ending."""
+        """End the connection; return its error, if it had failed."""
         if self._task is None:
             return None
         self._task.cancel()
@@ -124,12 +124,7 @@ class AsyncForward:
         return self._refusal if self._task.cancelled() else self._task.exception()
 
     async def _run(self) -> None:
-        """Forward the ports; when the connection is lost, make another one.
-
-        Raises:
-            LoginError: No login succeeded.
-            ConnectionLostError: The connection was not restored in time, or the pod forbids the forwarding.
-        """
+        """Forward the ports; restore the connection after a loss. Raises the errors of :meth:`wait`."""
         # Without INFO, ssh does not say that a forwarded connection was refused.
         options = ["-o", "ExitOnForwardFailure=yes", "-o", "ClearAllForwardings=no", "-o", "LogLevel=INFO"]
         for port, local_port, host in self._ports:

@@ -23,7 +23,7 @@ from ._reconnect import GetLogin, Reconnection
 from ._session import Sink
 from .results import CommandResult, JobState, OutputLine, Stream
 
-_MAX_ANSWER: Final = 1 << 20
+_MAX_OUTPUT: Final = 1 << 20
 _RETRY_INTERVAL: Final = 1.0
 
 
@@ -49,7 +49,7 @@ class AsyncJob:
         Lines of one stream are in order; the order between the two streams is approximate.
 
         Args:
-            offset: ``offset`` of the last line that you have; output after it is read.
+            offset: ``offset`` of the last line that you have; 0 to read all output.
             reconnect: Seconds to try to connect again after each lost connection.
         """
         return AsyncJobOutput(job_lines(self, offset, reconnect))
@@ -70,7 +70,7 @@ class AsyncJob:
             check: Whether a nonzero exit code is an error.
             capture: ``False`` passes the output to this process's own standard output and error, byte for
                 byte, as it arrives; the result then holds only the last 64 KiB of each.
-            offset: Start of the output for ``capture=False``.
+            offset: Start of the output for ``capture=False``; see :meth:`output`.
             reconnect: Seconds to try to connect again after each lost connection.
 
         Raises:
@@ -205,7 +205,7 @@ class AsyncJobOutput:
 
 
 def job_lines(job: AsyncJob, offset: int, reconnect: float) -> JobLines:
-    """Return what reads the lines of a job's output; see :meth:`AsyncJob.output`."""
+    """Return the reader of a job's lines; see :meth:`AsyncJob.output`."""
     return JobLines(_make_reader(job, offset, reconnect))
 
 
@@ -280,17 +280,17 @@ async def list_jobs(pod_id: str, get_login: GetLogin) -> tuple[AsyncJob, ...]:
 async def run_job_script(
     pod_id: str, get_login: GetLogin, script: bytes, name: str = ""
 ) -> dict[str, JobState]:
-    """Run a script, again if its connection is lost, and return the states that it prints.
+    """Run a script, and return the job states that it prints; run it again if the connection is lost.
 
     Raises:
         JobError: The script has failed.
         LoginError: No login succeeded.
-        ConnectionLostError: Connections were lost for as long as a login may take.
+        ConnectionLostError: Connections were lost for longer than ``login_timeout``.
     """
     login = await get_login()
     started_at = anyio.current_time()
     while True:
-        tails: dict[Stream, Tail] = {"stdout": Tail(_MAX_ANSWER), "stderr": Tail(_MAX_ANSWER)}
+        tails: dict[Stream, Tail] = {"stdout": Tail(_MAX_OUTPUT), "stderr": Tail(_MAX_OUTPUT)}
         sinks: dict[Stream, Sink] = {stream: partial(_add, tail) for stream, tail in tails.items()}
         async with login.session() as session:
             await exchange(session, script, None, sinks)

@@ -99,8 +99,8 @@ class SSHOptions:
             target: User, host and port, for which the configuration may have a section.
 
         Raises:
-            ConfigError: The program is missing or cannot be started, or rejects something; or the host keys
-                cannot be stored.
+            ConfigError: The program cannot be started, or rejects an option or the configuration; or the host
+                keys cannot be stored.
         """
         options = self.argv(machine, target)[len(self.ssh_command) :]
         program = self.ssh_command[0]
@@ -165,7 +165,7 @@ def machine_name(pod_id: str, node: int) -> str:
 
 
 def host_alias(machine: str) -> str:
-    """Return the text under which a host key is stored."""
+    """Return the alias under which ssh stores the host key of a machine."""
     if _ALIAS.fullmatch(machine):
         return machine
     return hashlib.sha256(machine.encode()).hexdigest()
@@ -218,7 +218,7 @@ def ensure_known_hosts() -> str:
 
 
 def is_emulated(host: str) -> bool:
-    """Return whether an address is that of an emulated pod."""
+    """Return whether an address is reserved for emulated pods."""
     try:
         return ipaddress.ip_address(host) in _EMULATED
     except ValueError:

@@ -120,12 +120,12 @@ class AsyncRemote:
         timeout: float | None = None,
         on_line: OnLine | None = None,
     ) -> tuple[CommandResult, ...]:
-        """Run a command on all nodes of the pod at once, and return a result for each, in their order.
+        """Run a command on all nodes of the pod at once; return the results in the order of the nodes.
 
-        It gets the variables by which programs on the nodes find each other: ``NODE_RANK``, ``NNODES``,
+        The command gets the variables with which programs find each other: ``NODE_RANK``, ``NNODES``,
         ``MASTER_ADDR`` (the first node) and ``MASTER_PORT`` (free there), and the same for ``torchrun``:
-        ``PET_NODE_RANK``, ``PET_NNODES``, ``PET_MASTER_ADDR`` and ``PET_MASTER_PORT``. The first failure,
-        also a lost connection, a timeout or a cancellation ends the command on all nodes within ten seconds.
+        ``PET_NODE_RANK``, ``PET_NNODES``, ``PET_MASTER_ADDR`` and ``PET_MASTER_PORT``. After the first
+        failure or lost connection, a timeout or a cancellation, the command is ended on all nodes.
 
         Args:
             command: A line for the shell on each node, or a list of arguments.
@@ -161,7 +161,7 @@ class AsyncRemote:
             results[rank] = await work.run(login)
             work.check(results[rank], login)
 
-        # The first error cancels the other nodes' commands, which ends them on the nodes, too.
+        # The first error cancels the commands of the other nodes, which ends them there.
         with unwrap_first_error():
             async with anyio.create_task_group() as group:
                 for rank in range(len(nodes)):
@@ -178,9 +178,9 @@ class AsyncRemote:
     ) -> AsyncJob:
         """Start a command that keeps running when its connection, its terminal or this process ends.
 
-        Returns once the pod has confirmed the start. The command starts once, whatever connection is lost;
-        its input is empty. On the pod it is a folder, ``~/.primepods/jobs/NAME``, which only the pod's user
-        can read: command, output and exit code.
+        Returns once the pod has confirmed the start. The command starts only once, even if connections are
+        lost; its input is empty. The folder ``~/.primepods/jobs/NAME`` on the pod, which only the pod's user
+        can read, has the command, its output and its exit code.
 
         Args:
             command: A line for the shell on the pod, or a list of arguments.
@@ -221,10 +221,10 @@ class AsyncRemote:
         return await list_jobs(self.pod_id, self._get_login)
 
     def forward(self, port: int, *, local_port: int = 0, host: str = "localhost") -> AsyncForward:
-        """Return a context manager that makes a port of the pod a port of this machine.
+        """Return a context manager that forwards a port of this machine to a port of the pod.
 
         Programs on this machine reach the port at ``.url``, or ``127.0.0.1`` and ``.local_port``; other
-        machines do not. If the connection is lost, another one is made for 15 minutes, with the same port.
+        machines do not. A lost connection is restored with the same port, if that succeeds within 15 minutes.
         No process is left at the end of the block, or of this process.
 
         Args:
@@ -301,19 +301,19 @@ class AsyncRemote:
         await Download(remote, local, on_progress).run(await self._get_login())
 
     async def _find_nodes(self, *, again: bool = False) -> tuple[Node, ...]:
-        """Return the nodes, from the API; a leased pod asks the API only with ``again``."""
+        """Return the nodes; a leased pod overrides this, and asks the API only with ``again``."""
         del again
         return await self._nodes() if callable(self._nodes) else self._nodes
 
     async def _get_login(self, *, again: bool = False) -> Login:
-        """Return the login; with ``again``, to the address that the pod has now."""
+        """Return the login; with ``again``, to the address that the API shows now."""
         self._check_usable()
         if self._login is None or again:
             self._login = self._choose_login(await self._find_nodes(again=again))
         return self._login
 
     def _choose_login(self, nodes: Sequence[Node]) -> Login:
-        """Return the login to this node: the one that there was, if the address is the same."""
+        """Return the login to this node; the existing one if the address is the same."""
         from ._login import Login
 
         number = self._node
@@ -337,7 +337,7 @@ class AsyncRemote:
         )
 
     def _of_node(self, number: int, nodes: tuple[Node, ...]) -> AsyncRemote:
-        """Return the remote of one of the nodes, which was just read."""
+        """Return the remote of one of the nodes that were just read."""
         node = AsyncRemote(self._pod_id, partial(self._find_nodes, again=True), self._options, number)
         node._login = node._choose_login(nodes)
         return node
@@ -357,7 +357,7 @@ async def wait_for_login(remote: AsyncRemote) -> None:
 
     Raises:
         LoginError: No login succeeded within the ``login_timeout``; nothing was run.
-        ConnectionLostError: ``ssh`` has failed after each login of that time.
+        ConnectionLostError: The connection was lost after each login within that time.
         ConfigError: ``ssh`` is missing, or the folder for host keys is unusable.
     """
     import anyio
@@ -380,7 +380,7 @@ def forward_ports(remote: AsyncRemote, ports: Iterable[tuple[int, int, str]]) ->
 
     Args:
         remote: The pod.
-        ports: Port on the pod, local port, and host of each.
+        ports: For each forwarding: port on the pod, local port, and host.
     """
     from .forward import AsyncForward
 
@@ -400,7 +400,7 @@ async def find_nodes(remote: AsyncRemote) -> tuple[AsyncRemote, ...]:
 
 
 async def rank_variables(nodes: Sequence[AsyncRemote]) -> list[dict[str, str]]:
-    """Return the variables by which a program on each node finds the others; see :meth:`AsyncRemote.run_all`.
+    """Return the variables for a program on each node; see :meth:`AsyncRemote.run_all`.
 
     Raises:
         LoginError: No login to the first node succeeded.

@@ -40,7 +40,7 @@ class OutputLine(ToDict):
     Attributes:
         text: The line without its line end. It comes from the pod and may contain control characters.
         stream: ``"stdout"`` or ``"stderr"``.
-        offset: Offset at which a job's output can be read on; 0 for a line of ``run``.
+        offset: Offset from which a job's output continues after this line; 0 for a line of ``run``.
         node: The number of the pod's node, from 0, for a line of ``run_all``.
     """
 
@@ -60,9 +60,9 @@ class JobState(ToDict):
     Attributes:
         name: Its name.
         started_at: When it began, by the pod's clock.
-        ended_at: When it ended; ``None`` if it runs.
+        ended_at: When it ended, by the pod's clock; ``None`` if it has no exit code.
         exit_code: Its exit code; 128 plus the signal's number if a signal ended it. ``None`` if it runs, or
-            was lost without one, as when the pod was restarted.
+            has ended without one, for example because the pod was restarted.
         is_running: Whether it runs.
     """
 

@@ -1,1 +1,1 @@
-"""The API's resources: one async class each, which knows paths, parameters and models."""
+"""The API's resources: an async class for each, with its paths, parameters and models."""

@@ -1,7 +1,7 @@
 """Creation of a pod: one POST, not repeated if it may have been received.
 
 If the outcome is uncertain (no response, an unreadable one, a server error), the list is searched for the
-pod's name. A unique name proves which pods are those of the order. A name that the user chose proves
+pod's name. A unique name proves that a pod is from the order. A name that the user chose proves
 nothing, so the pods of that name are listed before the order, and afterwards only a single new one is
 accepted. There are three outcomes: the pod; an error that proves that no pod was created;
 :class:`~primepods.CreateUncertainError`.
@@ -63,7 +63,7 @@ class PodCreator:
         self._sender = OrderSender[Pod, ListedPod](
             executor, partial(listed_pods, executor), self._get, _choose
         )
-        # Ids of pods under names that users chose.
+        # Ids of pods ordered under names that users chose; the list may not show them yet.
         self._given: deque[str] = deque(maxlen=1_000)
         self.limit: HourlyLimit = HourlyLimit(executor, pods)
 
@@ -80,7 +80,7 @@ class PodCreator:
         await self.limit.allow(spec)
         pod, *others = await self.order(spec)
         if others:
-            raise repeated_error(Order(str(spec.name), Pod), [each.id for each in (pod, *others)])
+            raise repeated_error(Order(str(spec.name), Pod), [pod.id, *(other.id for other in others)])
         if spec.is_exceeded_by(pod.price_hr):
             log.warning(
                 "pod %s costs %s an hour, more than max_price=%g: delete it if that is too much",
@@ -124,13 +124,13 @@ class PodCreator:
         return await self._create(spec)
 
     async def order(self, spec: PodSpec, note_id: NoteId | None = None) -> list[Pod]:
-        """Order a pod with a name; return it, or all pods of a unique name if a gateway repeats the order.
+        """Order a pod with a name; return it, and others if a gateway has repeated the order.
 
         Call ``limit.allow`` first.
 
         Args:
             spec: The pod to order.
-            note_id: Called with the id in a response that has the unique name, but cannot be read.
+            note_id: Called with the id in an unreadable response that has the unique name.
 
         Raises:
             CreateUncertainError: The pod may have been created.
@@ -153,24 +153,14 @@ class PodCreator:
 
 
 def check_specs(spec: PodSpec | Iterable[PodSpec]) -> list[PodSpec]:
-    """Return one or several specs as a list.
-
-    Raises:
-        TypeError: A value is not a :class:`PodSpec`.
-        ValueError: The iterable is empty.
-    """
-    specs = [check_spec(each) for each in (spec if isinstance(spec, Iterable) else [spec])]
+    """Return one or several specs as a list, which is not empty."""
+    specs = [check_spec(item) for item in (spec if isinstance(spec, Iterable) else [spec])]
     if not specs:
         raise ValueError("spec must be a PodSpec or several, got none")
     return specs
 
 
 def check_spec(spec: PodSpec) -> PodSpec:
-    """Return ``spec`` if it is a :class:`PodSpec`.
-
-    Raises:
-        TypeError: It is not.
-    """
     if not isinstance(spec, PodSpec):
         raise TypeError(
             f"spec must be a PodSpec, got {quote(spec)}: use PodSpec.from_offer(offer) or PodSpec(…)"
@@ -179,7 +169,7 @@ def check_spec(spec: PodSpec) -> PodSpec:
 
 
 def _choose(order: Order[Pod], named: Iterable[ListedPod]) -> list[Pod]:
-    """Return those of the pods with the ordered name that only this order can have created."""
+    """Return the pods that only this order can have created; see :meth:`Order.choose`."""
     chosen = order.choose(named)
     if not chosen or order.is_unique:
         return chosen

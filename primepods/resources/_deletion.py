@@ -1,14 +1,14 @@
-"""Deleting pods and disks: success requires proof.
+"""Deletion of pods and disks: success requires proof.
 
 A status code proves nothing: a 404 may come from a gateway or a replica that lags behind, and a 200 may be
 about another pod, or say that the pod is ACTIVE (all imagined). If the response to DELETE proves nothing,
-reads of the pod decide, and DELETE is sent again until they do:
+the pod is read:
 
-- a row with DELETING or TERMINATED: deleted; with another state: still there;
+- a row with DELETING or TERMINATED: deleted; with another state: still there, and DELETE is sent again;
 - a 404 or, after an accepted DELETE, a missing status row: absent, if the list does not show the pod either.
 
-An absent pod counts as deleted if a response has shown it before, or if the history shows its end. Otherwise
-it may not have appeared yet.
+An absent pod counts as deleted after a successful response to DELETE, if an earlier read has shown it, or if
+the history shows its end. Otherwise it may not have appeared yet.
 """
 
 from __future__ import annotations
@@ -40,149 +40,140 @@ _MAYBE_DELETED: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT, 
 _LIST_PAGE_SIZE: Final = 1_000
 
 
-@attrs.define(eq=False, repr=False)
-class _Attempt:
-    """One DELETE whose response proves nothing, and what the reads after it have shown.
+@attrs.frozen(eq=False, repr=False)
+class _Response:
+    """A response to DELETE that does not prove the deletion.
 
     Attributes:
-        response: The response, for messages.
-        is_accepted: Whether it said DELETING or TERMINATED, without naming the pod.
-        refusal: The error of a refused DELETE, final unless the pod is already being deleted.
-        not_found: The error of a 404, final if the pod is absent; ``None`` if that is success.
-        shown: How the API shows the pod, as a phrase for messages; empty if no read has shown it.
-        is_absent: Whether the last read of the pod did not find it; the list has to confirm that.
-        error: The error to raise if no further attempt decides; by default, that the API still shows the pod.
+        text: The response, for messages.
+        is_accepted: Whether it says DELETING or TERMINATED, without naming the pod.
+        refusal: The error to raise unless the reads prove the deletion.
+        not_found: The error of a 404, to raise if the reads do not find the pod either.
     """
 
-    response: str
+    text: str
     is_accepted: bool = False
     refusal: APIError | None = None
     not_found: NotFoundError | None = None
-    shown: str = ""
-    is_absent: bool = False
-    error: ProtocolError | None = None
 
 
-@attrs.define(kw_only=True, eq=False, repr=False)
-class _Deletion:
-    """The deletion of one pod, or of one disk.
+@attrs.frozen(eq=False, repr=False)
+class _Finding:
+    """Result of the reads after a DELETE.
 
     Attributes:
-        pod_id: The pod.
+        shown: How the API shows the pod, as a phrase for messages; empty if no read has shown it.
+        state: The pod's state, if a row has one.
+        error: The error of a failed read, which may have missed the pod.
+    """
+
+    shown: str = ""
+    state: PodState | None = None
+    error: PrimePodsError | None = None
+
+    @property
+    def is_absent(self) -> bool:
+        return not self.shown and self.error is None
+
+
+_ABSENT: Final = _Finding()
+
+
+@attrs.define(eq=False, repr=False)
+class _Deletion:
+    """The deletion of one pod or disk, with the results of its last attempt.
+
+    Attributes:
+        pod_id: The id of the pod or disk.
         collection: The path of its list.
-        may_be_missing: Whether a 404 to DELETE can be success.
-        absence_is_success: Whether an absent pod counts as deleted without a record of its end, because a
-            response has shown the pod, or ``missing_ok`` is set.
-        attempt: The last DELETE, if its response proves nothing.
+        absence_is_success: Whether an absent pod counts as deleted: with ``missing_ok``, after a successful
+            response to DELETE, or once a read has shown the pod.
+        may_have_acted: Whether a DELETE without a response may have deleted the pod, so that a later 404
+            does not prove a wrong id.
+        response: The response to the last DELETE.
+        finding: The result of the reads after it.
         outcome: The state to return or the error to raise; ``None`` while undecided.
     """
 
     pod_id: str
     collection: str
-    may_be_missing: bool
     absence_is_success: bool
-    attempt: _Attempt = attrs.field(factory=lambda: _Attempt(""))
+    may_have_acted: bool = False
+    response: _Response = _Response("")
+    finding: _Finding = _ABSENT
     outcome: PodState | PrimePodsError | None = None
 
-    @property
-    def kind(self) -> str:
-        """``pod`` or ``disk``."""
-        return kind_of(self.collection)
-
-    @property
-    def needs_lookup(self) -> bool:
-        """Whether the pod's state in the API must be read."""
-        return self.outcome is None and not self.attempt.shown and not self.attempt.is_absent
-
     def record_response(self, response: DeletionResponse) -> None:
-        """Record the response to DELETE: proof if it names the pod and says DELETING or TERMINATED."""
+        """Record a successful response: proof if it names the pod and says DELETING or TERMINATED."""
         is_accepted = response.state is not None and response.state.is_ending
         if is_accepted and response.pod_id == self.pod_id:
             self.outcome = response.state
         elif response.pod_id not in {None, self.pod_id}:
-            self.attempt = _Attempt(f"a response about another {self.kind}, {quote(response.pod_id)}")
+            kind = kind_of(self.collection)
+            self.response = _Response(f"a response about another {kind}, {quote(response.pod_id)}")
         elif is_accepted:
-            self.attempt = _Attempt(str(response.state), is_accepted=True)
+            self.response = _Response(str(response.state), is_accepted=True)
         else:
-            self.attempt = _Attempt("a response without the status DELETING or TERMINATED")
-        # The deletion may take effect later: from now on a 404 can mean success.
-        self.may_be_missing = True
+            self.response = _Response("a response without the status DELETING or TERMINATED")
+        # The deletion may take effect later: a pod that is then absent was deleted.
         self.absence_is_success = True
 
-    def record_not_found(self, error: NotFoundError) -> None:
-        """Record a 404 of DELETE. If the pod is absent, this is success, or the error to raise."""
-        self.may_be_missing = self.may_be_missing or error.maybe_acted
-        self.attempt = _Attempt("404", not_found=None if self.may_be_missing else error)
+    def decide(self, finding: _Finding, ended_ids: set[str]) -> None:
+        """Set the outcome, unless DELETE must be sent again.
 
-    def record_refusal(self, error: APIError) -> None:
-        """Record a refusal of DELETE; some may mean that the pod is already being deleted."""
-        if error.status_code not in _MAYBE_DELETED:
-            self.outcome = error
-        else:
-            self.attempt = _Attempt(str(error.status_code), refusal=error)
-
-    def record_state(self, state: PodState | None) -> None:
-        """Record the pod's state in the API."""
-        self.attempt.shown = "without a status" if state is None else f"with status {state}"
-        self.absence_is_success = True
-        if state is not None and state.is_ending:
-            self.outcome = state
-
-    def record_list(self, listed: set[str]) -> None:
-        """Record the list's ids, for a pod that `get` does not show."""
-        if self.pod_id in listed:
-            self.attempt.shown, self.absence_is_success = "in the list, though not by its id", True
-
-    def record_read_error(self, error: PrimePodsError) -> None:
-        """Record an error of reading the pod or the list.
-
-        The error ends the deletion. Only after a response with the wrong structure, DELETE is sent again,
-        since its response may be proof.
+        Args:
+            finding: The result of the reads.
+            ended_ids: Ids that the history shows as ended.
         """
-        got = self.attempt.response
-        error.add_note(f"It is unknown whether {self.kind} {self.pod_id} is deleted: its DELETE got {got}.")
-        if isinstance(error, ProtocolError) and not error.transient:
-            self.attempt.error = error
-        else:
-            self.outcome = error
-
-    def record_absence(self, ended_ids: set[str]) -> None:
-        """Record that neither `get` nor the list shows the pod: it is gone, or has not appeared yet."""
-        if self.attempt.not_found is not None:
-            self.outcome = self.attempt.not_found
-        elif self.absence_is_success or self.pod_id in ended_ids:
-            self.outcome = PodState.TERMINATED
-        else:
-            path = item_path(self.pod_id, self.collection)
-            self.attempt.error = ProtocolError(
-                f"DELETE {path}: got {self.attempt.response}, and an earlier attempt got no usable response. "
-                f"Neither the list nor the history shows the {self.kind}: it is gone, or it has not appeared "
-                f"yet and will be billed. Look for it again with `{self.kind}s.get()`, and in "
-                "`pods.history()`.",
-                method="DELETE",
-                url_path=path,
+        self.finding = finding
+        self.absence_is_success = self.absence_is_success or bool(finding.shown)
+        error = finding.error
+        if error is not None:
+            error.add_note(
+                f"It is unknown whether {kind_of(self.collection)} {self.pod_id} is deleted: its DELETE got "
+                f"{self.response.text}."
             )
+        # After an unreadable read, the response to another DELETE may still be proof.
+        is_unreadable = isinstance(error, ProtocolError) and not error.transient
+        if finding.state is not None and finding.state.is_ending:
+            self.outcome = finding.state
+        elif finding.is_absent and (self.absence_is_success or self.pod_id in ended_ids):
+            self.outcome = PodState.TERMINATED
+        elif finding.is_absent and self.response.not_found is not None:
+            self.outcome = self.response.not_found
+        elif error is not None and not is_unreadable:
+            self.outcome = error
+        else:
+            self.outcome = self.response.refusal
 
-    def fail(self, attempts: int) -> None:
-        """End with the error that explains why the pod does not count as deleted."""
-        path = item_path(self.pod_id, self.collection)
-        times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
-        self.outcome = self.attempt.error or ProtocolError(
-            f"DELETE {path}: got {self.attempt.response}, and the API still shows the {self.kind}, "
-            f"{self.attempt.shown} ({times}). It may still be billed: try again, and look at it with "
-            f"`{self.kind}s.get()`.",
-            method="DELETE",
-            url_path=path,
-        )
+    def undecided_error(self, attempts: int) -> ProtocolError:
+        """Return the error after the last attempt: why the pod does not count as deleted."""
+        if isinstance(self.finding.error, ProtocolError):
+            return self.finding.error
+        kind, path = kind_of(self.collection), item_path(self.pod_id, self.collection)
+        message = f"DELETE {path}: got {self.response.text}, and "
+        if self.finding.shown:
+            times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+            message += (
+                f"the API still shows the {kind}, {self.finding.shown} ({times}). It may still be billed: "
+                f"try again, and look at it with `{kind}s.get()`."
+            )
+        else:
+            message += (
+                "an earlier attempt got no usable response. Neither the list nor the history shows the "
+                f"{kind}: it is gone, or it has not appeared yet and will be billed. Look for it again with "
+                f"`{kind}s.get()`, and in `pods.history()`."
+            )
+        return ProtocolError(message, method="DELETE", url_path=path)
 
 
 class Deleter:
-    """Deletes pods until their deletion is proved; or disks, one per call, since they have no statuses.
+    """Deletes pods, or one disk per call, and confirms each deletion.
 
     Args:
         executor: Sends the requests.
         statuses: Reads the statuses of many pods.
-        collection: The path of the list of what is deleted.
+        collection: Path of the list of pods or disks.
     """
 
     def __init__(self, executor: RequestExecutor, statuses: StatusReader, collection: str = PODS) -> None:
@@ -206,36 +197,24 @@ class Deleter:
     async def delete_many(
         self, pod_ids: Sequence[str], *, missing_ok: bool, ends_at: float | None = None
     ) -> dict[str, PodState | PrimePodsError]:
-        """Send the deletions, with retries, until all are proved or have failed; return the outcomes.
+        """Delete pods concurrently; return the outcome of each.
 
         Args:
-            pod_ids: The pods.
+            pod_ids: The pods, without duplicates.
             missing_ok: Whether a pod that does not exist counts as deleted.
             ends_at: Time to give up; by default each request has the client's deadline.
         """
-        deletions = [
-            _Deletion(
-                pod_id=pod_id,
-                collection=self._collection,
-                may_be_missing=missing_ok,
-                absence_is_success=missing_ok,
-            )
-            for pod_id in pod_ids
-        ]
+        deletions = [_Deletion(pod_id, self._collection, absence_is_success=missing_ok) for pod_id in pod_ids]
         pending = deletions
         attempt = 0
         while pending:
             attempt += 1
             await self._executor.map(partial(self._send, ends_at=ends_at), pending)
             await self._confirm(_undecided(pending), ends_at)
-            for deletion in pending:
-                if deletion.outcome is None:
-                    # No read has shown that the pod is being deleted.
-                    deletion.outcome = deletion.attempt.refusal
             pending = _undecided(pending)
             if pending and not await self._pause_before_retry(attempt, ends_at):
                 for deletion in pending:
-                    deletion.fail(attempt)
+                    deletion.outcome = deletion.undecided_error(attempt)
                 break
         outcomes = {
             deletion.pod_id: deletion.outcome for deletion in deletions if deletion.outcome is not None
@@ -256,71 +235,74 @@ class Deleter:
         return True
 
     async def _send(self, deletion: _Deletion, *, ends_at: float | None) -> None:
-        """Send one deletion and record its response."""
         request = item_request("DELETE", deletion.pod_id, self._collection)
         try:
             deletion.record_response(await self._executor.call(request, decode_deletion, ends_at=ends_at))
         except NotFoundError as exc:
-            deletion.record_not_found(exc.with_traceback(None))
-        except APIError as exc:
-            deletion.record_refusal(exc.with_traceback(None))
+            deletion.may_have_acted = deletion.may_have_acted or exc.maybe_acted
+            not_found = None if deletion.may_have_acted else exc.with_traceback(None)
+            deletion.response = _Response("404", not_found=not_found)
         except PrimePodsError as exc:
-            deletion.outcome = exc.with_traceback(None)
+            error = exc.with_traceback(None)
+            if isinstance(error, APIError) and error.status_code in _MAYBE_DELETED:
+                deletion.response = _Response(str(error.status_code), refusal=error)
+            else:
+                deletion.outcome = error
 
     async def _confirm(self, deletions: list[_Deletion], ends_at: float | None) -> None:
-        """Read the state of pods whose responses prove nothing."""
-        if len(deletions) > 1:
-            await self._read_statuses(deletions)
-        unseen = [deletion for deletion in deletions if deletion.needs_lookup]
-        await self._executor.map(partial(self._read_pod, ends_at=ends_at), unseen)
-        absent = [deletion for deletion in _undecided(deletions) if deletion.attempt.is_absent]
+        """Read the state of pods whose responses do not prove the deletion, and decide their outcomes."""
+        findings = await self._read_statuses(deletions) if len(deletions) > 1 else {}
+        unseen = [deletion.pod_id for deletion in deletions if deletion.pod_id not in findings]
+        read = await self._executor.map(partial(self._read_pod, ends_at=ends_at), unseen)
+        findings |= dict(zip(unseen, read, strict=True))
+        absent = [pod_id for pod_id, finding in findings.items() if finding.is_absent]
         if absent:
-            await self._check_list(absent, ends_at)
+            findings |= await self._read_list(absent, ends_at)
+        # Only the history can show whether a pod that no response has shown is gone, or has not appeared yet.
+        needs_history = any(
+            findings[deletion.pod_id].is_absent
+            and not deletion.absence_is_success
+            and deletion.response.not_found is None
+            for deletion in deletions
+        )
+        ended_ids = await self.read_ended_ids(ends_at) if needs_history else set[str]()
+        for deletion in deletions:
+            deletion.decide(findings[deletion.pod_id], ended_ids)
 
-    async def _read_statuses(self, deletions: list[_Deletion]) -> None:
-        """Read the status of many pods, a hundred per request."""
+    async def _read_statuses(self, deletions: list[_Deletion]) -> dict[str, _Finding]:
+        """Read the statuses of pods, a hundred per request; pods not in the result must be read by id."""
         try:
             response = await self._statuses.read([deletion.pod_id for deletion in deletions])
         except PrimePodsError:
-            return  # each pod is then read separately
+            return {}
+        findings = {pod_id: _shown_with(row.status) for pod_id, row in response.rows.items()}
         for deletion in deletions:
-            if deletion.pod_id in response.rows:
-                deletion.record_state(response.rows[deletion.pod_id].status)
-            # After an accepted DELETE, a missing row and the list are proof. Otherwise `_read_pod` is needed.
-            elif deletion.attempt.is_accepted and deletion.pod_id not in response.errors:
-                deletion.attempt.is_absent = True
+            # After an accepted DELETE, a missing row and the list are proof. Otherwise a GET is needed.
+            if deletion.response.is_accepted and deletion.pod_id not in response.errors:
+                findings.setdefault(deletion.pod_id, _ABSENT)
+        return findings
 
-    async def _read_pod(self, deletion: _Deletion, *, ends_at: float | None) -> None:
-        """Read one pod."""
-        request = item_request("GET", deletion.pod_id, self._collection)
-        decode = partial(decode_state, pod_id=deletion.pod_id)
+    async def _read_pod(self, pod_id: str, *, ends_at: float | None) -> _Finding:
+        request = item_request("GET", pod_id, self._collection)
+        decode = partial(decode_state, pod_id=pod_id)
         try:
-            deletion.record_state(await self._executor.call(request, decode, ends_at=ends_at))
+            return _shown_with(await self._executor.call(request, decode, ends_at=ends_at))
         except NotFoundError:
-            deletion.attempt.is_absent = True
+            return _ABSENT
         except PrimePodsError as exc:
-            deletion.record_read_error(exc.with_traceback(None))
+            return _Finding(error=exc.with_traceback(None))
 
-    async def _check_list(self, deletions: list[_Deletion], ends_at: float | None) -> None:
-        """Confirm by the list that pods are gone: a 404 may also come from a misrouted request."""
+    async def _read_list(self, absent: list[str], ends_at: float | None) -> dict[str, _Finding]:
+        """Find absent pods that the list has: a 404 may also come from a misrouted request."""
         try:
             listed = await self._read_listed_ids(ends_at)
         except PrimePodsError as exc:
-            for deletion in deletions:
-                deletion.record_read_error(copy_exception(exc).with_traceback(None))
-            return
-        for deletion in deletions:
-            deletion.record_list(listed)
-        absent = [deletion for deletion in deletions if deletion.pod_id not in listed]
-        # Only the history can show whether a pod that no response has shown is gone, or has not appeared yet.
-        needs_history = any(
-            not deletion.absence_is_success and deletion.attempt.not_found is None for deletion in absent
-        )
-        ended_ids = await self.ended_ids(ends_at) if needs_history else set[str]()
-        for deletion in absent:
-            deletion.record_absence(ended_ids)
+            # A copy for each pod, because `decide` adds a note.
+            return {pod_id: _Finding(error=copy_exception(exc).with_traceback(None)) for pod_id in absent}
+        is_listed = _Finding("in the list, though not by its id")
+        return {pod_id: is_listed for pod_id in absent if pod_id in listed}
 
-    async def ended_ids(self, ends_at: float | None = None) -> set[str]:
+    async def read_ended_ids(self, ends_at: float | None = None) -> set[str]:
         """Return the ids of the pods that have ended most recently; none if the history cannot be read."""
         request = page_request(
             f"{PODS}/history", offset=0, limit=_LIST_PAGE_SIZE, sort_by="terminatedAt", sort_order="desc"
@@ -373,6 +355,10 @@ def _report_events(outcomes: Mapping[str, PodState | PrimePodsError]) -> None:
         else:
             event = DeletionEnded(pod_id=pod_id, state=None, error=type(outcome).__name__)
         listeners.notify(event)
+
+
+def _shown_with(state: PodState | None) -> _Finding:
+    return _Finding("without a status" if state is None else f"with status {state}", state)
 
 
 def _undecided(deletions: list[_Deletion]) -> list[_Deletion]:

@@ -19,7 +19,7 @@ def pod_filter(*, status: Words, name: Words, gpu_type: Words) -> Callable[[Pod]
 
     Raises:
         TypeError: A value is not a string.
-        ValueError: An empty string, an empty iterable, or an unknown status.
+        ValueError: A string or an iterable is empty, or a status is unknown.
     """
     states = _alternatives("status", status)
     names, gpus = _alternatives("name", name), _alternatives("gpu_type", gpu_type)
@@ -48,7 +48,7 @@ def record_filter(
 
     Raises:
         TypeError: A value is not a time, or not a string.
-        ValueError: A time without a time zone, an empty string, or an empty iterable.
+        ValueError: A time has no time zone, or a string or an iterable is empty.
     """
     _check_time("since", since)
     _check_time("until", until)

@@ -22,10 +22,10 @@ class _PendingOrder:
     """An order of this process.
 
     Attributes:
-        name: Its name.
-        price: The highest price that it accepts.
-        ordered_at: When it was allowed.
-        listed: Number of listed pods with that name and a price, before the order.
+        name: The ordered name.
+        price: The order's ``max_price``.
+        ordered_at: When the order was allowed.
+        listed: Number of pods with that name and a price that were listed before the order.
     """
 
     name: str | None
@@ -34,12 +34,14 @@ class _PendingOrder:
     listed: int
 
 
-# By account and clock.
+# Orders by account and clock.
 _pending: dict[tuple[object, ...], list[_PendingOrder]] = {}
 
 
 class HourlyLimit:
-    """The limit of an account, if it has one. It misses orders that other machines send at the same moment.
+    """Limit on the price of an account's pods, if the user has set one.
+
+    It misses orders that other processes send at the same moment.
 
     Args:
         executor: Source of the settings.
@@ -58,10 +60,10 @@ class HourlyLimit:
     async def allow(self, spec: PodSpec) -> None:
         """Check that all pods, with the ordered one, cost no more per hour than the user allows.
 
-        The order counts from now on; :meth:`forget` it if it made no pod.
+        The order counts from now on; call :meth:`forget` if it made no pod.
 
         Raises:
-            BudgetExceededError: It would cost more, or the order has no ``max_price``.
+            BudgetExceededError: They would cost more, or the order has no ``max_price``.
             ConfigError: The limit cannot be read.
             PrimePodsError: The pods could not be listed.
         """
@@ -97,7 +99,6 @@ class HourlyLimit:
         )
 
     def forget(self, spec: PodSpec) -> None:
-        """Stop counting an order that made no pod."""
         orders = self._orders()
         found = next((order for order in orders if order.name == spec.name), None)
         if found is not None:

@@ -28,7 +28,7 @@ class OfferSearch:
         gpu_count: Total number of GPUs; ``None`` for any number.
         max_price: The highest price per hour.
         spot: Whether spot machines fit.
-        provider: The only provider that fits, in lower case.
+        provider: The only provider that fits, in lower case; ``None`` for any.
         exclude_providers: Providers that do not fit, in lower case.
         unavailable: Whether offers that cannot be rented now fit.
         filters: The API's filter parameters.
@@ -87,7 +87,7 @@ class OfferSearch:
         )
 
     def _rejection(self, offer: Offer) -> str | None:
-        """Return the reason why an offer does not fit, as a phrase; ``None`` if it does."""
+        """Return why an offer does not fit, as a phrase; ``None`` if it fits."""
         provider, price = offer.provider.lower(), offer.price_hr
         is_other = self.provider is not None and self.provider != provider
         may_lack_price = self.unavailable and self.max_price is None

@@ -50,12 +50,13 @@ class Order(Generic[T]):
     Attributes:
         name: The ordered name.
         model: ``Pod`` or ``Disk``.
-        known: Ids that were listed before the order, or that earlier orders of the client have returned;
-            ``None`` if the list could not be read completely.
+        known: For a chosen name, the ids that were listed before the order, or that earlier orders of the
+            client have returned; ``None`` if the list could not be read completely.
         is_alone: Whether this process has had no other order of this name in flight at the same time.
         ordered_at: The server's time when the order was sent; minus infinity if unknown.
-        response_id: The id in the response, even if it is another order's.
-        has_our_name: Whether the response has the ordered name, so that for a unique name its id is ours.
+        response_id: The id in the response, which may be another order's.
+        has_our_name: Whether the response has the ordered name. For a unique name, this proves that the id
+            is this order's.
         error: The error of the order.
     """
 
@@ -70,12 +71,11 @@ class Order(Generic[T]):
 
     @property
     def kind(self) -> str:
-        """Noun for the order, for messages."""
         return "pod" if self.model is Pod else "disk"
 
     @property
     def is_unique(self) -> bool:
-        """Whether nobody else can have the ordered name."""
+        """Whether no other order can have this name."""
         return isinstance(self.name, UniqueName)
 
     async def note_known(
@@ -98,7 +98,7 @@ class Order(Generic[T]):
         self.ordered_at = server_clock.now() or -math.inf
 
     def decode(self, data: Any) -> T:
-        """Decode the response, and record whose it is even if the rest is invalid."""
+        """Decode the response; record its id and whether the name is ours, even if the rest is invalid."""
         fields = as_object(data)
         row_id, name = fields.get("id"), fields.get("name")
         if isinstance(row_id, str):
@@ -139,9 +139,9 @@ class Order(Generic[T]):
         return row.created_at.timestamp() >= self.ordered_at - _DATE_TOLERANCE
 
     def choose(self, named: Iterable[T | BareRow]) -> list[T]:
-        """Return the rows with the ordered name that only this order can have created.
+        """Choose, from rows with the ordered name, those that only this order can have created.
 
-        These are all of a unique name, otherwise a single new one.
+        With a unique name, these are all readable ones; otherwise, it is a single new one.
         """
         whole = [row for row in named if isinstance(row, self.model)]
         if self.is_unique:
@@ -156,7 +156,7 @@ _orders_in_flight: Final[set[Order[Any]]] = set()
 
 @contextmanager
 def _in_flight(order: Order[Any]) -> Generator[None, None, None]:
-    """Register an order for the block; concurrent orders of one chosen name are no longer alone.
+    """Register an order for the block; set ``is_alone`` of concurrent orders of one chosen name to false.
 
     A new pod, or disk, of that name may then be either order's.
     """
@@ -196,7 +196,7 @@ class OrderSender(Generic[T, N]):
         executor: Sends the requests.
         list_rows: Returns a pager of all pods, or disks.
         get: Returns the pod, or disk, with an id.
-        choose: Returns those of the rows with an order's name that are provably this order's.
+        choose: Returns the rows that only an order can have created, from those with its name.
     """
 
     executor: RequestExecutor
@@ -212,12 +212,12 @@ class OrderSender(Generic[T, N]):
         note_id: NoteId | None = None,
         given: Collection[str] = (),
     ) -> list[T]:
-        """Send an order; return what it has created: one, or all of a unique name if a gateway repeats it.
+        """Send an order; return its pod or disk, and others if a gateway has repeated the order.
 
         Args:
             order: The order.
             request: Its request.
-            note_id: Called with the id in a response that has the unique name, but cannot be read.
+            note_id: Called with the id in an unreadable response that has the ordered name.
             given: See :meth:`Order.note_known`.
 
         Raises:
@@ -243,16 +243,15 @@ class OrderSender(Generic[T, N]):
                 return await self._find(order)
 
     async def _find(self, order: Order[T]) -> list[T]:
-        """Search for what an order has created."""
         log.warning("whether the %s %r exists is unknown: searching the list for it", order.kind, order.name)
         clock, found = self.executor.settings.clock, list[N]()
         is_enough = partial(self.choose, order)
         try:
-            if (row := await self._read_response(order)) is not None:
+            if (row := await self._get_response_row(order)) is not None:
                 return [row]
             found, shown = await find_named(self.list_rows, order.name, clock, is_enough, noun=order.kind)
-            # It may have appeared meanwhile with a name that the server changed.
-            if not found and (row := await self._read_response(order)) is not None:
+            # The row may have appeared meanwhile, under a name that the server changed.
+            if not found and (row := await self._get_response_row(order)) is not None:
                 return [row]
         except errors.ClientClosedError:
             shown = "the client was closed"
@@ -266,8 +265,8 @@ class OrderSender(Generic[T, N]):
     async def _find_refused(self, order: Order[T], error: PrimePodsError) -> list[N]:
         """Return what a refused order has created, or raise the refusal.
 
-        A gateway may have sent the order twice, and passed on only the refusal of the second. A rejection
-        of the key it gets both times. Under a chosen name, another program may order at the same time.
+        A gateway may have sent the order twice, and returned the refusal of the second request. Under a
+        chosen name, another program may order at the same time, so the list would prove nothing.
         """
         is_refusal = isinstance(error, errors.APIError) and not isinstance(error, KEY_REJECTIONS)
         if order.is_unique and is_refusal:
@@ -280,8 +279,8 @@ class OrderSender(Generic[T, N]):
         # A copy: `error` itself, if raised, would make a reference cycle through the caller's frame.
         raise copy_exception(error)
 
-    async def _read_response(self, order: Order[T]) -> T | None:
-        """Return what has the id in the response, if `get` shows that it is this order's."""
+    async def _get_response_row(self, order: Order[T]) -> T | None:
+        """Get the row with the id in the response; ``None`` if it is not provably this order's."""
         if order.response_id is None:
             return None
         try:
@@ -321,7 +320,7 @@ def uncertain_error(order: Order[Any], found: Iterable[str], shown: str) -> erro
 
     Args:
         order: The order.
-        found: Ids of what was found of its name, which may be of other orders.
+        found: Ids that were found under its name, which may be of other orders.
         shown: Result of the search, if it found nothing.
     """
     ids = [*found]

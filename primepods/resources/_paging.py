@@ -39,7 +39,7 @@ def page_source(
         executor: Sends the requests.
         fetch: Requests one page.
         path: The path, for messages.
-        keep: Accepts the items to yield.
+        keep: Returns whether to yield an item; by default, all are yielded.
         name: Operation under which each request is reported to ``on_event``, such as ``pods.list``; ``None``
             if the caller is an operation itself.
     """
@@ -61,7 +61,7 @@ async def fetch_page(
     key: Callable[[T], str] = attrgetter("id"),
     ends_at: float | None = None,
     on_body: Callable[[Any], None] | None = None,
-    of_names: Callable[[str, str | None], T] | None = None,
+    make_bare: Callable[[str, str | None], T] | None = None,
     **keys: str,
 ) -> FetchedPage[T]:
     """Request one page.
@@ -75,11 +75,11 @@ async def fetch_page(
         key: Returns the identity of an item.
         ends_at: Time to give up, by the client's clock; by default after the deadline.
         on_body: Called with the whole response, before its rows are decoded.
-        of_names: Returns the item for the id and the name of a row of which nothing else can be read.
+        make_bare: Returns the item for an unreadable row, from its id and name.
         keys: Keys of the rows and the count in the response; see :func:`decode_page`.
 
     Returns:
-        The page with all its rows; in place of an unreadable row, its error.
+        The page with all its rows; in place of an unreadable row, its error, or the item of ``make_bare``.
     """
 
     def decode(data: Any) -> tuple[Page[T], list[DecodeError]]:
@@ -94,11 +94,11 @@ async def fetch_page(
         # The errors are in ascending order, so each index is right when its error is inserted.
         index = error.index or 0
         row_keys.insert(index, error.row_id or show(error.row))
-        if of_names is None or not error.row_id:
+        if make_bare is None or not error.row_id:
             rows.insert(index, executor.shape_error(request, error))
         else:
             name = error.row.get("name") if is_object(error.row) else None
-            rows.insert(index, of_names(error.row_id, name if isinstance(name, str) else None))
+            rows.insert(index, make_bare(error.row_id, name if isinstance(name, str) else None))
     return FetchedPage(
         total_count=page.total_count, offset=page.offset, limit=page.limit, rows=rows, keys=row_keys
     )
@@ -113,7 +113,7 @@ def list_pager(
     name: str,
     key: Callable[[T], str] = attrgetter("id"),
     route: str | None = None,
-    of_names: Callable[[str, str | None], T] | None = None,
+    make_bare: Callable[[str, str | None], T] | None = None,
 ) -> AsyncPager[T]:
     """Return a pager of all rows of a list.
 
@@ -124,15 +124,15 @@ def list_pager(
         page_size: Rows per request, from 1 to 1,000.
         name: See :func:`page_source`.
         key: Returns the identity of an item.
-        route: The path without an id in it, if it has one.
-        of_names: See :func:`fetch_page`.
+        route: The path with ``{id}`` in place of an id, if it contains one.
+        make_bare: See :func:`fetch_page`.
     """
     check_count("page_size", page_size, minimum=1, maximum=MAX_LIMIT)
 
     async def fetch(offset: int, limit: int) -> FetchedPage[T]:
         request = attrs.evolve(page_request(path, offset=offset, limit=limit), route=route)
         return await fetch_page(
-            executor, request, model, offset=offset, limit=limit, key=key, of_names=of_names
+            executor, request, model, offset=offset, limit=limit, key=key, make_bare=make_bare
         )
 
     return offset_pager(page_source(executor, fetch, path, name=name), page_size)
@@ -141,4 +141,4 @@ def list_pager(
 def listed_pods(executor: RequestExecutor) -> AsyncPager[ListedPod]:
     """Return a pager of all pods, including rows of which only id and name can be read."""
     model = cast("type[ListedPod]", Pod)
-    return list_pager(executor, f"{PODS}/", model, MAX_LIMIT, name="pods.list", of_names=BareRow)
+    return list_pager(executor, f"{PODS}/", model, MAX_LIMIT, name="pods.list", make_bare=BareRow)

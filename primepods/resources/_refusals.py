@@ -1,4 +1,4 @@
-"""Refused orders: the error classes that their texts mean, and what they prove."""
+"""Refused orders: their error classes, and whether they prove that nothing was created."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .. import errors
 
 # The order may have been carried out: 409 if a gateway sent it twice, 499 if a gateway gave up on it.
 _AMBIGUOUS_REFUSALS: Final = frozenset({HTTPStatus.CONFLICT, 499})
-# Rejections of the key: a gateway that repeats an order gets them both times, so that nothing was created.
+# A gateway that sends an order twice gets a rejection of the key both times, so nothing was created.
 KEY_REJECTIONS: Final = (errors.AuthenticationError, errors.PermissionDeniedError)
 
 _LOOK_AGAIN: Final = "Look at what `client.availability` offers now"
@@ -51,8 +51,8 @@ _BY_STATUS: Final[dict[int, tuple[type[errors.APIError], str]]] = {
         f"{_LOOK_AGAIN}, and check with `pods.list()` whether the pod exists.",
     ),
 }
-# Statuses whose refusals are classified by their text, as are all 5xx.
-_AMBIGUOUS: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
+# Statuses whose refusals are classified, besides all 5xx.
+_CLASSIFIED: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
 
 
 def is_definitive_rejection(error: errors.PrimePodsError) -> bool:
@@ -71,10 +71,10 @@ def is_definitive_rejection(error: errors.PrimePodsError) -> bool:
 
 
 def reclassify_refusal(error: errors.PrimePodsError) -> errors.PrimePodsError:
-    """Return a refusal as the error class that its text means, with its remedy; any other error unchanged."""
+    """Return an error of an order as the class that its text or status means, with a remedy."""
     if not isinstance(error, errors.APIError):
         return error
-    if error.status_code not in _AMBIGUOUS and error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+    if error.status_code not in _CLASSIFIED and error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
         return error
     by_text = ((kind, remedy) for words, kind, remedy in _KINDS if words.search(error.message))
     kind, remedy = next(by_text, None) or _BY_STATUS.get(error.status_code) or (None, "")

@@ -36,8 +36,8 @@ _MAX_WALLET_LIMIT: Final = 100
 class AsyncAccountInfo:
     """``client.account``: the key's user and permissions, the user's teams, and the wallet.
 
-    Its calls cost and change nothing. Besides the errors in its own docstring, every method may raise those
-    that :class:`~primepods.AsyncPods` lists.
+    Its calls cost and change nothing. Every method may also raise the errors that
+    :class:`~primepods.AsyncPods` lists.
     """
 
     def __init__(self, executor: RequestExecutor) -> None:
@@ -78,10 +78,10 @@ class AsyncAccountInfo:
 
     @operation("account.wallet")
     async def wallet(self, *, limit: int | None = None) -> Wallet:
-        """Return the balance and the payments of the wallet: ``GET /api/v1/billing/wallet``.
+        """Return the balance and the billing entries of the wallet: ``GET /api/v1/billing/wallet``.
 
-        With a team, the wallet of the team. The balance is read from the first page. Unreadable entries are
-        skipped and logged (WARNING).
+        For a client with a team, this is the team's wallet. Unreadable entries are skipped; if all pages are
+        read, this is logged (WARNING).
 
         Args:
             limit: Maximum number of entries, the last charged first; by default all, 100 per request.
@@ -137,5 +137,5 @@ def _decode_account(data: Any) -> Account:
 
 
 def _keep_head(data: Any, heads: list[Wallet]) -> None:
-    """Read the balance of a page of the wallet, without its rows."""
+    """Append the wallet of a page, without its entries."""
     heads.append(decode_object({**as_object(data), "recent_billings": None}, Wallet))

@@ -39,8 +39,7 @@ _INTERVAL: Final = 10.0
 class AsyncAvailability:
     """``client.availability``: the offers of GPUs, clusters and disks. Its calls cost nothing.
 
-    Besides the errors in its own docstring, every method may raise those that :class:`~primepods.AsyncPods`
-    lists.
+    Every method may also raise the errors that :class:`~primepods.AsyncPods` lists.
     """
 
     def __init__(self, executor: RequestExecutor) -> None:
@@ -65,14 +64,14 @@ class AsyncAvailability:
         because the API numbers its pages.
 
         Args:
-            gpu_type: Such as ``H100_80GB``; ``CPU_NODE`` for machines without GPUs.
-            gpu_count: GPUs of the machine.
-            regions: Such as ``["united_states", "eu_north"]``.
-            socket: Such as ``SXM5``.
+            gpu_type: GPU by its name in the API, such as ``H100_80GB``; ``CPU_NODE`` for none.
+            gpu_count: Number of GPUs of the machine.
+            regions: Regions, such as ``["united_states", "eu_north"]``.
+            socket: Socket of the GPUs, such as ``SXM5``.
             security: ``secure_cloud`` or ``community_cloud``.
-            data_center_id: An offer's ``data_center``.
-            cloud_id: An offer's ``cloud_id``.
-            disks: Only offers to which these disks (ids) can be attached.
+            data_center_id: The ``data_center`` of an offer.
+            cloud_id: The ``cloud_id`` of an offer.
+            disks: Ids of disks; only offers to which they can be attached.
             page_size: Offers per request, from 1 to 100.
         """
         filters = _filters(
@@ -103,14 +102,14 @@ class AsyncAvailability:
         """Iterate the offers of clusters: ``GET /api/v1/availability/multi-node``. See :meth:`gpus`.
 
         Args:
-            gpu_type: Such as ``H100_80GB``.
-            gpu_count: GPUs of all nodes.
-            regions: Such as ``["united_states", "eu_north"]``.
-            socket: Such as ``SXM5``.
+            gpu_type: GPU by its name in the API, such as ``H100_80GB``.
+            gpu_count: Number of GPUs of all nodes together.
+            regions: Regions, such as ``["united_states", "eu_north"]``.
+            socket: Socket of the GPUs, such as ``SXM5``.
             security: ``secure_cloud`` or ``community_cloud``.
-            data_center_id: An offer's ``data_center``.
-            cloud_id: An offer's ``cloud_id``.
-            disks: Only offers to which these disks (ids) can be attached.
+            data_center_id: The ``data_center`` of an offer.
+            cloud_id: The ``cloud_id`` of an offer.
+            disks: Ids of disks; only offers to which they can be attached.
             page_size: Offers per request, from 1 to 100.
         """
         filters = _filters(
@@ -136,9 +135,9 @@ class AsyncAvailability:
         """Iterate the offers of disks: ``GET /api/v1/availability/disks``.
 
         Args:
-            regions: Such as ``["united_states", "eu_north"]``.
-            data_center_id: An offer's ``data_center``.
-            cloud_id: An offer's ``cloud_id``.
+            regions: Regions, such as ``["united_states", "eu_north"]``.
+            data_center_id: The ``data_center`` of an offer.
+            cloud_id: The ``cloud_id`` of an offer.
             page_size: Offers per request, from 1 to 100.
         """
         filters = _filters(regions=regions, data_center_id=data_center_id, cloud_id=cloud_id)
@@ -168,7 +167,7 @@ class AsyncAvailability:
 
         Compares :attr:`~primepods.Offer.price_hr`, whatever its currency. Excludes offers without a price (0
         means none) and prepaid offers (``prepaid_time``). Unreadable offers are skipped and logged (WARNING);
-        if none can be read, raises ``ProtocolError``.
+        ``ProtocolError`` is raised if none of the machines, or none of the clusters, can be read.
 
         Args:
             gpu_type: A common name (``"H100"``, ``"RTX 4090"``, ``"A100 80GB"``, in any case), the API's name
@@ -179,12 +178,12 @@ class AsyncAvailability:
             spot: Whether to include spot machines, which the provider may terminate at any time.
             provider: Only offers of this provider, such as ``hyperstack``.
             exclude_providers: Providers to leave out.
-            regions: Such as ``["united_states", "eu_north"]``.
-            socket: Such as ``SXM5``.
+            regions: Regions, such as ``["united_states", "eu_north"]``.
+            socket: Socket of the GPUs, such as ``SXM5``.
             security: ``secure_cloud`` or ``community_cloud``.
-            data_center_id: An offer's ``data_center``.
-            cloud_id: An offer's ``cloud_id``.
-            disks: Only offers to which these disks (ids) can be attached.
+            data_center_id: The ``data_center`` of an offer.
+            cloud_id: The ``cloud_id`` of an offer.
+            disks: Ids of disks; only offers to which they can be attached.
             unavailable: Whether to include offers that are sold out or prepaid and, without ``max_price``,
                 offers without a price.
             limit: Maximum number of offers; by default all.
@@ -237,22 +236,22 @@ class AsyncAvailability:
         """Return the cheapest offer that fits and can be rented now: the first of :meth:`find`.
 
         Args:
-            gpu_type: Such as ``"H100"``; see :meth:`find`.
+            gpu_type: GPU, such as ``"H100"``; see :meth:`find`.
             gpu_count: Total number of GPUs, over all nodes; ``None`` for any number.
             max_price: The highest price per hour.
             spot: Whether to include spot machines, which the provider may terminate at any time.
             provider: Only offers of this provider, such as ``hyperstack``.
             exclude_providers: Providers to leave out.
-            regions: Such as ``["united_states", "eu_north"]``.
-            socket: Such as ``SXM5``.
+            regions: Regions, such as ``["united_states", "eu_north"]``.
+            socket: Socket of the GPUs, such as ``SXM5``.
             security: ``secure_cloud`` or ``community_cloud``.
-            data_center_id: An offer's ``data_center``.
-            cloud_id: An offer's ``cloud_id``.
-            disks: Only offers to which these disks (ids) can be attached.
-            wait: Seconds to poll until an offer fits.
+            data_center_id: The ``data_center`` of an offer.
+            cloud_id: The ``cloud_id`` of an offer.
+            disks: Ids of disks; only offers to which they can be attached.
+            wait: Seconds to poll until an offer fits; by default, one try.
 
         Raises:
-            SoldOutError: No offer fits; the message names the request and the alternatives.
+            SoldOutError: No offer fits; the message names the criteria and the alternatives.
             ValueError: The API lists no such GPU (the message suggests names), or an argument is invalid.
         """
         search = _make_search(
@@ -357,7 +356,7 @@ class AsyncAvailability:
 
 
 async def _collect_readable(pager: AsyncPager[Offer]) -> list[Offer]:
-    """Return all readable offers; log that others are missing, or raise the error if none is readable."""
+    """Return the readable offers; log an error of others, or raise it if none is readable."""
     offers, error = await pager.collect()
     if error is not None:
         if not offers or not isinstance(error, ProtocolError):
@@ -377,7 +376,6 @@ def _make_search(
     unavailable: bool = False,
     **filters: Any,
 ) -> OfferSearch:
-    """Check the arguments, and return the search."""
     check_flag("spot", spot)
     check_flag("unavailable", unavailable)
     excluded = check_texts("exclude_providers", exclude_providers)
@@ -400,7 +398,6 @@ def _filters(
     gpu_count: int | None = None,
     **texts: str | None,
 ) -> dict[str, Any]:
-    """Return the given parameters, checked."""
     filters: dict[str, Any] = {
         name: check_text(name, value) for name, value in texts.items() if value is not None
     }
@@ -414,7 +411,7 @@ def _filters(
 
 
 def _offer_key(offer: Offer) -> str:
-    """Return the identity of an offer: all fields that an order names, and the price."""
+    """Return the identity of an offer; its id may not be unique."""
     machine = (offer.cloud_id, offer.provider, offer.gpu_type, offer.gpu_count, offer.socket)
     place = (offer.data_center, offer.country, offer.security)
     return repr((machine, place, offer.is_spot, offer.prepaid_time, offer.price_hr))

@@ -47,8 +47,8 @@ _APPEAR_GRACE: Final = 60.0
 class AsyncDisks:
     """``client.disks``: disks that pods write to, and that outlive them. They are billed until deleted.
 
-    No lease and no sweep deletes a disk. Besides the errors in its own docstring, every method may raise
-    those that :class:`~primepods.AsyncPods` lists.
+    No lease and no sweep deletes a disk. Every method may also raise the errors that
+    :class:`~primepods.AsyncPods` lists.
     """
 
     def __init__(self, executor: RequestExecutor) -> None:
@@ -81,7 +81,8 @@ class AsyncDisks:
     async def create(self, spec: DiskSpec) -> Disk:
         """Order a disk: ``POST /api/v1/disks/``. It is billed until you delete it.
 
-        Never sent twice: if the response is lost, the disk is looked up by its name.
+        The order is never sent twice if the API may have carried it out: if the response is lost, the disk is
+        looked up by its name.
 
         Args:
             spec: The order.
@@ -100,7 +101,7 @@ class AsyncDisks:
         sender = OrderSender(team._executor, team._listed, team._get, Order[Disk].choose)
         disk, *others = await sender.send(order, request)
         if others:
-            raise repeated_error(order, [each.id for each in (disk, *others)]) from order.error
+            raise repeated_error(order, [disk.id, *(other.id for other in others)]) from order.error
         return disk
 
     @operation("disks.rename")
@@ -123,14 +124,15 @@ class AsyncDisks:
     async def delete(self, disk_id: str | Disk, *, missing_ok: bool = False) -> PodState:
         """Delete a disk: ``DELETE /api/v1/disks/{id}``. All data on it is lost.
 
-        Returns only if a response proves the deletion: DELETING, or TERMINATED for a disk that is gone.
+        Returns only on proof: DELETING, or TERMINATED for a disk that is gone.
 
         Args:
             disk_id: The disk's id, or the disk.
             missing_ok: Whether a disk that does not exist counts as deleted.
 
         Raises:
-            ConflictError: It is attached to a pod or a cluster: nothing was sent, or the API refused it.
+            ConflictError: The disk is attached to a pod or a cluster. DELETE was not sent, or the API refused
+                it.
             NotFoundError: No such disk, without ``missing_ok``.
             ProtocolError: The responses do not prove the deletion.
         """
@@ -161,7 +163,7 @@ class AsyncDisks:
             interval: Seconds between two requests, at least 0.05.
 
         Raises:
-            WaitTimeoutError: The time ran out. The disk still exists, and is billed.
+            WaitTimeoutError: The time ran out. The disk may exist, and be billed.
             WaitError: The disk has failed, was stopped, or is being deleted.
             NotFoundError: The API has not shown the disk for a minute.
         """
@@ -212,18 +214,18 @@ class AsyncDisks:
         return await self._executor.call(item_request("GET", disk_id, DISKS), decode, ends_at=ends_at)
 
     def _listed(self) -> AsyncPager[Disk]:
-        """Iterate all disks; one whose row cannot be read has only id and name."""
+        """Iterate all disks; one with an unreadable row has only id and name."""
 
-        def of_names(disk_id: str, name: str | None) -> Disk:
+        def make_bare(disk_id: str, name: str | None) -> Disk:
             return Disk(id=disk_id, name=name)
 
         path = f"{DISKS}/"
-        return list_pager(self._executor, path, Disk, MAX_LIMIT, name="disks.list", of_names=of_names)
+        return list_pager(self._executor, path, Disk, MAX_LIMIT, name="disks.list", make_bare=make_bare)
 
     async def _check_unused(self, disk: Disk) -> None:
         """Check that no pod that still exists, and no cluster, uses a disk.
 
-        What the API does with a disk in use is not documented, and its data could not be restored.
+        It is not documented what the API does with a disk in use, and lost data cannot be restored.
 
         Raises:
             ConflictError: It is in use.
@@ -233,7 +235,7 @@ class AsyncDisks:
             pods = dict.fromkeys(disk.pods)
             rows = (await self._statuses.read([*pods])).rows
             # A status response may lack a pod that exists: only the history shows that it has ended.
-            ended_ids = set[str]() if rows.keys() >= pods.keys() else await self._deleter.ended_ids()
+            ended_ids = set[str]() if rows.keys() >= pods.keys() else await self._deleter.read_ended_ids()
             for pod_id in pods:
                 status = rows[pod_id].status if pod_id in rows else None
                 has_ended = pod_id not in rows and pod_id in ended_ids

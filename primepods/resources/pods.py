@@ -39,7 +39,7 @@ from ..waiting.subscription import PollerConnection
 from ..waiting.wait import Wait
 from ._deletion import Deleter
 from ._filters import pod_filter, record_filter
-from ._paging import fetch_page, listed_pods, page_source
+from ._paging import MAX_LIMIT, fetch_page, listed_pods, page_source
 
 if TYPE_CHECKING:
     from ..leasing.lease import AsyncLease
@@ -53,15 +53,13 @@ if TYPE_CHECKING:
 SortBy = Literal["terminatedAt", "createdAt"]
 SortOrder = Literal["asc", "desc"]
 
-_MAX_LIMIT = 1_000
-
 
 class AsyncPods:
     """``client.pods``: rent, list, inspect and delete pods.
 
-    Besides the errors in its own docstring, every method may raise :class:`~primepods.AuthenticationError`,
+    Every method may also raise :class:`~primepods.AuthenticationError`,
     :class:`~primepods.PermissionDeniedError`, :class:`~primepods.RateLimitError`,
-    :class:`~primepods.ServerError` and other :class:`~primepods.APIError`;
+    :class:`~primepods.ServerError` and other subclasses of :class:`~primepods.APIError`;
     :class:`~primepods.TransportError` and :class:`~primepods.RequestTimeoutError` if there is no
     response; :class:`~primepods.ProtocolError` if it cannot be parsed; ``ValueError`` and ``TypeError`` for
     invalid arguments; :class:`~primepods.ClientClosedError`.
@@ -92,8 +90,8 @@ class AsyncPods:
 
         Args:
             team_id: The team.
-            min_deadline: Min deadline of the calls, in seconds. Under a rate limit, many deletions at once
-                would all reach a shorter one before they are confirmed, and start again.
+            min_deadline: Min deadline of calls of the returned pods, in seconds. With a shorter one, many
+                deletions under a rate limit would all time out before they are confirmed.
         """
         settings = self._executor.settings
         if team_id is not None:
@@ -123,7 +121,7 @@ class AsyncPods:
         )
 
     def _listed(self) -> AsyncPager[ListedPod]:
-        """Iterate all pods; one whose row cannot be read has only id and name."""
+        """Iterate all pods; one with an unreadable row has only id and name."""
         return listed_pods(self._executor)
 
     def remote(
@@ -135,18 +133,18 @@ class AsyncPods:
         ssh_options: Sequence[str] = (),
         ssh_command: str = "ssh",
     ) -> AsyncRemote:
-        """Return a remote on which to run commands and copy files, through the system's ``ssh``.
+        """Return a client for commands and file copies on a pod, through the system's ``ssh``.
 
-        Sends nothing until it is used. Your ssh configuration, keys and agent apply; a host key is
+        It sends nothing until its first call. Your ssh configuration, keys and agent apply; a host key is
         trusted at the first login, stored under the pod's id, and must not change after that.
 
         Args:
             pod_id: The pod's id, or the pod.
             node: Number of the node of a multi-node pod; 0 is the first that has an address.
             login_timeout: Seconds to retry the login: a pod that is ready often refuses logins at first.
-            ssh_options: Arguments for ``ssh``, such as ``["-i", "key.pem"]``; they override ours.
-            ssh_command: Command and arguments to use instead of ``ssh``; for ``ssh``, those of the variable
-                ``PRIMEPODS_SSH_COMMAND``, if it is set.
+            ssh_options: Options of ``ssh``, such as ``["-i", "key.pem"]``; they override most defaults.
+            ssh_command: Command and arguments to run as ``ssh``. For ``"ssh"``, the variable
+                ``PRIMEPODS_SSH_COMMAND`` is used, if it is set.
         """
         from ..remote import AsyncRemote, SSHOptions
 
@@ -182,7 +180,7 @@ class AsyncPods:
             limit: Maximum number to return, from 1 to 1,000.
         """
         check_count("offset", offset, minimum=0)
-        check_count("limit", limit, minimum=1, maximum=_MAX_LIMIT)
+        check_count("limit", limit, minimum=1, maximum=MAX_LIMIT)
         return (await self._page(offset, limit)).whole()
 
     def list(
@@ -196,8 +194,8 @@ class AsyncPods:
         """Iterate all pods that are not terminated, each exactly once.
 
         Sends nothing until iterated; for its guarantees while pods come and go see
-        :class:`~primepods.AsyncPager`. The API does not filter pods: the client reads all pages and filters
-        each as it arrives.
+        :class:`~primepods.AsyncPager`. The API does not filter pods: the client reads all pages, and filters
+        them as they arrive.
 
         Args:
             status: Only pods in this state, or in any of several: ``"ACTIVE"``, upper or lower case.
@@ -205,7 +203,7 @@ class AsyncPods:
             gpu_type: Only pods with this GPU, written as in ``availability.find``; or any of several.
             page_size: Pods per request, from 1 to 1,000.
         """
-        check_count("page_size", page_size, minimum=1, maximum=_MAX_LIMIT)
+        check_count("page_size", page_size, minimum=1, maximum=MAX_LIMIT)
         keep = pod_filter(status=status, name=name, gpu_type=gpu_type)
         return offset_pager(
             page_source(self._executor, self._page, f"{PODS}/", keep, name="pods.list"), page_size
@@ -270,9 +268,9 @@ class AsyncPods:
     ) -> AsyncWatch:
         """Iterate the changes of pods as they happen.
 
-        Yields a :class:`~primepods.PodChange` with each pod's state, then one for each change; ``after`` is
-        ``None`` when the pod is gone. Ends when all are gone. In one event loop, all watches and waits
-        with equal settings share one poller.
+        Yields a :class:`~primepods.PodChange` with each pod's state, then one for each change that polling
+        shows; a slow consumer gets only the newest. ``after`` is ``None`` when the pod is gone. Ends when all
+        are gone. In one event loop, all watches and waits with equal settings share one poller.
 
         Args:
             pod_ids: Ids, or pods; duplicates are watched once.
@@ -305,11 +303,10 @@ class AsyncPods:
         cost no more than one wait for hundreds. Waiting needs only the ids: after a crash, wait again. A wait
         never deletes pods, however it ends: they keep running and are billed.
 
-        Transient errors do not end a wait; their time counts towards ``timeout``. They are logged (WARNING,
-        at most once a minute). If the API refuses a request, for example because of the
-        key, the request is repeated after two seconds; a second refusal ends the wait. When the API asks for
-        a pause (429), polling pauses for the time that the API asks for, at most five minutes, plus a random
-        extra of up to half of that.
+        Transient errors do not end a wait; they are logged (WARNING, at most once a minute). If the API
+        refuses a request, for example because of the key, the request is repeated after two seconds; a second
+        refusal ends the wait. After a 429, polling pauses for the time that the API asks for, at most five
+        minutes, plus a random extra of up to half.
 
         Args:
             pod_ids: Ids, or pods; duplicates are waited for once.
@@ -321,7 +318,7 @@ class AsyncPods:
             on_change: Callback for each :class:`~primepods.PodChange`, plain or async; with ``Client``,
                 plain, and called in the calling thread. An exception that it raises ends this wait.
             appear_grace: Seconds for a pod that the API does not know (yet) to appear.
-            install_grace: Seconds for a failed installation to recover, as it often does by itself.
+            install_grace: Seconds for a failed installation to recover, which it often does.
 
         Returns:
             Each pod's status when ``until`` held; pods that are gone are in ``.missing``.
@@ -329,7 +326,7 @@ class AsyncPods:
         Raises:
             PodFailedError: ``until`` can no longer hold for a pod: it has failed, was stopped, is being
                 deleted, or is gone. Never raised with ``until=gone``.
-            WaitTimeoutError: The time ran out; names the pods still pending and the errors.
+            WaitTimeoutError: The time ran out; the message names the pending pods and the errors.
             NotFoundError: A pod never appeared (a success with ``until=gone``).
         """
         check_interval(interval)
@@ -373,7 +370,7 @@ class AsyncPods:
         Raises:
             PodFailedError: The pod has failed, was stopped, or is being deleted or gone. Until it is
                 deleted it may be billed.
-            WaitTimeoutError: The time ran out: the pod keeps running and is billed.
+            WaitTimeoutError: The time ran out: the pod may be running, and billed.
             NotFoundError: The pod never appeared.
         """
         pod_id = check_pod_id(pod_id)
@@ -404,7 +401,7 @@ class AsyncPods:
             on_change: Callback for each :class:`~primepods.PodChange`; see :meth:`wait`.
 
         Raises:
-            WaitTimeoutError: The time ran out: the pod is still there, and billed.
+            WaitTimeoutError: The time ran out: the pod may still exist, and be billed.
         """
         pod_id = check_pod_id(pod_id)
         await self.wait([pod_id], until=gone, timeout=timeout, interval=interval, on_change=on_change)
@@ -413,7 +410,7 @@ class AsyncPods:
     async def create(self, spec: PodSpec, *, max_hours: float | None = None) -> Pod:
         """Rent a pod: ``POST /api/v1/pods/``. It is billed from now on, until it is deleted.
 
-        Returns at once, long before the pod is ready: see :meth:`wait_ready`. The order is never sent twice
+        Does not wait until the pod is ready: see :meth:`wait_ready`. The order is never sent twice
         if the API may have carried it out; after a 429, it is sent again. If no response proves the outcome,
         the client searches for the pod by name for 20 seconds. If you choose no name, the pod gets a unique
         one. If you choose a name, other pods may have it: the client lists them before the order, and
@@ -427,11 +424,12 @@ class AsyncPods:
         Args:
             spec: The pod to rent: ``PodSpec.from_offer(offer)``, or written by hand.
             max_hours: Hours after which nothing needs the pod. The pod's name gets a unique suffix with that
-                time. After that time, ``sweep(expired=True)`` on any machine deletes the pod; nothing else
-                does.
+                time, with which ``sweep(expired=True)`` on any machine can delete it. The pod is not deleted
+                automatically.
 
         Raises:
-            CreateUncertainError: The pod may have been created, and has not appeared yet.
+            CreateUncertainError: It is unknown whether the pod was created, or a gateway repeated the order.
+            BudgetExceededError: The pod would exceed ``PRIMEPODS_MAX_HOURLY``. Nothing is ordered.
             SoldOutError: The machine is no longer available.
             PriceTooHighError: The pod costs more than ``spec.max_price``.
             PaymentRequiredError: The wallet does not have enough funds.
@@ -445,23 +443,23 @@ class AsyncPods:
     async def ensure(self, spec: PodSpec, *, max_hours: float | None = None) -> Pod:
         """Return the live pod with the spec's name; if there is none, rent it.
 
-        For orders that may be repeated, as by a job's retry or a second deployment. Only the name identifies
+        Use it for orders that may be repeated, for example when a job is retried. Only the name identifies
         the pod: choose one that nobody else uses. A pod that was stopped, has failed or is being deleted does
-        not count. If several pods have the name, the oldest is returned. Concurrent calls can each rent a
-        pod, in one process or in several.
+        not count. If several pods have exactly this name, the oldest is returned. Concurrent calls can each
+        rent a pod, in one process or in several.
 
         Args:
             spec: The pod to rent; it must have a name.
-            max_hours: Hours after which nothing needs the pod, as for :meth:`create`. Its name gets a suffix
-                with that time, by which later calls find it until then, with and without ``max_hours``.
+            max_hours: Hours after which nothing needs a new pod; see :meth:`create`. Until that time, later
+                calls also find it by its name with the suffix.
 
         Raises:
             ValueError: The spec has no name.
-            ProtocolError: No such pod is listed, but an unreadable row may be it, or a pod whose name a
-                server may have made of this one; or the server's time, for ``max_hours``, is unknown.
-                Nothing is rented.
-            CreateUncertainError: The pod may have been created: call ``ensure`` again. For all other errors,
-                see :meth:`create`.
+            ProtocolError: No such pod is listed, but an unreadable row may be it, or a pod whose name the
+                server may have changed; or ``max_hours`` is given, and the server's time is unknown. Nothing
+                is rented.
+            CreateUncertainError: The pod may have been created: call ``ensure`` again. For other errors see
+                :meth:`create`.
         """
         return await self._creator_for(spec).ensure(spec, max_hours)
 
@@ -498,12 +496,12 @@ class AsyncPods:
                 the last error has the earlier ones as notes.
                 Two pods that accept none of your keys end the lease: another would not accept them either.
             login: Whether a ready pod must also have accepted an ``ssh`` login.
-            login_timeout: Seconds for the login; this option and the next two are those of :meth:`remote`.
-            ssh_options: Arguments for ``ssh``.
-            ssh_command: Command and arguments to use instead of ``ssh``; for ``ssh``, those of the variable
-                ``PRIMEPODS_SSH_COMMAND``, if it is set.
-            ready_timeout: Seconds for the pod to become ready; before that, as long for an order that the
-                rate limit refuses, which is sent again.
+            login_timeout: Seconds to retry the login. For this and the next two arguments see
+                :meth:`remote`.
+            ssh_options: Options of ``ssh``.
+            ssh_command: Command and arguments to run as ``ssh``.
+            ready_timeout: Seconds for the pod to become ready. Before that, an order that the rate limit
+                refuses is repeated for as long.
             interval: Seconds between two polls of the pod, at least 0.05.
             on_change: Callback for each :class:`~primepods.PodChange` until it is ready; see :meth:`wait`.
             max_hours: Hours from the order until the pod is deleted, including this machine's sleep. Then
@@ -515,15 +513,16 @@ class AsyncPods:
 
         Raises:
             ConfigError: The folder cannot be written. Nothing is rented.
-            CreateUncertainError: The pod may have been created, and has not appeared yet. Its file stays.
+            CreateUncertainError: It is unknown whether the pod was created. Its file stays.
             PodFailedError: The pod has failed to boot. It is deleted.
             WaitTimeoutError: The pod did not become ready in time. It is deleted.
             LoginError: ``ssh`` could not log in to the pod in time. It is deleted.
-            BudgetExceededError: ``max_hours`` or ``max_spend`` is reached. The pod is deleted.
+            BudgetExceededError: ``max_hours``, ``max_spend`` or ``PRIMEPODS_MAX_HOURLY`` is reached. The pod
+                is deleted, or not ordered.
             ProtocolError: ``max_hours`` is given, and the server's time is unknown; nothing is rented. Or the
                 response to the order had the id of another pod.
-            NotReleasedError: The pod may be running, and billed. If another exception is
-                being raised, that one gets a note instead.
+            NotReleasedError: The pod may be running, and billed. If the block has raised an exception, that
+                exception gets a note instead.
         """
         from ..leasing.lease import AsyncLease
         from ..leasing.pods_api import LeaseOptions
@@ -619,18 +618,18 @@ class AsyncPods:
 
         Until the pod is gone, which can take minutes, it may be billed: see :meth:`wait_gone`.
 
-        Success requires proof that the pod is going or gone: a response that names the pod and DELETING or
-        TERMINATED; or a later read of the pod that shows such a state; or a 404 of ``get`` and a list of all
-        pods without this one. While the API shows another state, the deletion is retried, as often as the
-        client's :class:`~primepods.RetryPolicy` allows.
+        Success requires proof: a response that names the pod and DELETING or TERMINATED; a later read of the
+        pod that shows such a state; or a 404 of ``get`` and a complete list without the pod. While the API
+        shows another state, the deletion is retried, as often as the client's
+        :class:`~primepods.RetryPolicy` allows.
 
         Args:
             pod_id: The pod's id, or the pod.
             missing_ok: Whether a pod that does not exist counts as deleted.
 
         Returns:
-            DELETING or TERMINATED, as the API shows it. TERMINATED also for a pod that does not exist, with
-            ``missing_ok``, or if an earlier attempt of this call may have deleted it.
+            DELETING or TERMINATED. TERMINATED also for a pod that does not exist, with ``missing_ok`` or if
+            this call may have deleted it.
 
         Raises:
             NotFoundError: No such pod, without ``missing_ok``.
@@ -652,8 +651,8 @@ class AsyncPods:
             missing_ok: Whether pods that do not exist count as deleted.
 
         Returns:
-            A mapping from id to the state that the API returned, with ``.errors`` for the pods that were not
-            deleted, and ``.raise_for_errors()``.
+            A mapping from id to DELETING or TERMINATED (see :meth:`delete`), with ``.errors`` for the pods
+            whose deletion is not proved, and ``.raise_for_errors()``.
         """
         ids = check_ids(pod_ids)
         check_flag("missing_ok", missing_ok)
@@ -682,7 +681,7 @@ class AsyncPods:
             sort_order: ``"desc"`` or ``"asc"``.
         """
         check_count("offset", offset, minimum=0)
-        check_count("limit", limit, minimum=1, maximum=_MAX_LIMIT)
+        check_count("limit", limit, minimum=1, maximum=MAX_LIMIT)
         _check_sorting(sort_by, sort_order)
         return (await self._history_page(offset, limit, sort_by, sort_order)).whole()
 
@@ -696,12 +695,13 @@ class AsyncPods:
         sort_by: SortBy = "terminatedAt",
         sort_order: SortOrder = "desc",
     ) -> AsyncPager[HistoryRecord]:
-        """Iterate the whole history, each record exactly once, as :meth:`list` does for pods.
+        """Iterate the whole history, each record exactly once; see :meth:`list`.
 
-        The API does not filter records: the client reads all pages and filters each as it arrives.
+        The API does not filter records: the client reads all pages, and filters them as they arrive.
 
         Args:
-            since: Only records that ended at or after this time; unended ones count by their creation time.
+            since: Only records that ended at or after this time. A record without an end counts by its
+                creation time.
             until: Only records that ended before this time.
             kind: Only this kind, or any of several: ``"instance"``, ``"cluster"``, ``"disk"``,
                 upper or lower case.
@@ -709,7 +709,7 @@ class AsyncPods:
             sort_by: ``"terminatedAt"`` or ``"createdAt"``.
             sort_order: ``"desc"`` or ``"asc"``.
         """
-        check_count("page_size", page_size, minimum=1, maximum=_MAX_LIMIT)
+        check_count("page_size", page_size, minimum=1, maximum=MAX_LIMIT)
         _check_sorting(sort_by, sort_order)
         fetch = partial(self._history_page, sort_by=sort_by, sort_order=sort_order)
         keep = record_filter(since=since, until=until, kind=kind)

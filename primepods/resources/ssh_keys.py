@@ -27,8 +27,7 @@ _PUBLIC_KEY: Final = re.compile(r"[a-z][a-z0-9@.-]+ [A-Za-z0-9+/]{16,}={0,3}( .*
 class AsyncSSHKeys:
     """``client.ssh_keys``: the account's public SSH keys. They cost nothing.
 
-    Besides the errors in its own docstring, every method may raise those that :class:`~primepods.AsyncPods`
-    lists.
+    Every method may also raise the errors that :class:`~primepods.AsyncPods` lists.
     """
 
     def __init__(self, executor: RequestExecutor) -> None:
@@ -44,14 +43,13 @@ class AsyncSSHKeys:
 
     @operation("ssh_keys.add")
     async def add(self, name: str, public_key: str) -> SSHKey:
-        """Add a public key: ``POST /api/v1/ssh_keys/``. A key that exists already is returned.
+        """Add a public key: ``POST /api/v1/ssh_keys/``. If the account has the key already, return it.
 
-        Safe to repeat after any interruption: it adds no duplicate. Two concurrent calls may add the
-        key twice.
+        So the call can be repeated after an interruption. Two concurrent calls may add the key twice.
 
         Args:
             name: Name of the key.
-            public_key: One line as in ``id_ed25519.pub``. Keys are equal if they differ only in the comment.
+            public_key: The line of a file such as ``id_ed25519.pub``; its comment is not compared.
 
         Raises:
             ValueError: Not a public key; a private one is never sent.

@@ -1,8 +1,8 @@
 """Budget of agents: one file for all sessions that share a state folder.
 
-A session reserves the maximum cost of a run before it starts it. The first reader after the run's pod is
-confirmed gone replaces that by the real cost; if the run's record was deleted, the reserved amount counts as
-spent. A session that dies at any step leaves the reservation, never less.
+A session reserves the maximum cost of a run before it starts the run. After the run's pod is confirmed gone,
+the next reader replaces the reservation with the real cost; if the run's record was deleted, the reserved
+amount counts as spent. If a session dies, its reservation stays.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Reservation:
         run: The run's name.
         amount: The reserved maximum cost.
         price_hr: The quoted price per hour.
-        at: When this was written, in seconds since the epoch.
+        at: Time of this entry, in seconds since the epoch.
         spent: Its cost; ``None`` while its pod may be billed.
     """
 
@@ -77,7 +77,6 @@ class Balance:
 
     @property
     def open(self) -> list[Reservation]:
-        """The open runs."""
         return [reservation for reservation in self.reservations if reservation.spent is None]
 
     @property
@@ -142,7 +141,7 @@ class Budget:
             The balance before the reservation.
 
         Raises:
-            BudgetExceededError: It would exceed a limit. Nothing was reserved.
+            BudgetExceededError: The run would exceed a limit. Nothing was reserved.
             ConfigError: The file cannot be used.
         """
         try:
@@ -193,7 +192,7 @@ class Budget:
     def _settle(self, descriptor: int) -> Balance:
         entries = self._parse(os.pread(descriptor, _MAX_SIZE + 1, 0))
         for entry in entries.values():
-            if entry.spent is None and (cost := _final_cost(entry, self._now())) is not None:
+            if entry.spent is None and (cost := _settle_run(entry, self._now())) is not None:
                 settled = attrs.evolve(entry, spent=cost, at=self._now())
                 # If this fails, for example because the disk is full, the next reader settles it.
                 with suppress(OSError):
@@ -248,18 +247,12 @@ def _append(descriptor: int, entry: Reservation) -> None:
 
 
 def _max_cost_by_now(entry: Reservation, now: float) -> float:
-    """Return the maximum cost of a run by now.
-
-    It is above the reserved amount if the pod outlives its expiry, because its process has died.
-    """
+    # If the run's process has died, the pod may run longer than was reserved.
     return max(entry.amount, entry.price_hr * max(0.0, now - entry.at) / 3600)
 
 
-def _final_cost(entry: Reservation, now: float) -> float | None:
-    """End an abandoned run, and return the cost of the run.
-
-    ``None`` while its pod may be billed, or its record cannot be read; without a record, the reserved amount.
-    """
+def _settle_run(entry: Reservation, now: float) -> float | None:
+    """End the run if it is abandoned; return its cost, or ``None`` while that may grow or is unreadable."""
     try:
         run = Run.open(run_folder() / entry.run)
         if run.state == "interrupted":

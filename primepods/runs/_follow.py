@@ -1,4 +1,4 @@
-"""The output of a run's job, in files of this machine."""
+"""Copying of a job's output to the files of a run."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ _LOG_INTERVAL = 60.0
 
 
 async def follow_job(job: AsyncJob, run: Run, node: int = 0) -> JobState:
-    """Append a node's output to the run's files until its end, from where they end now; return its state.
+    """Append the new output of a job to the run's files until the job's end; return the job's state.
 
-    While the disk is full, the output waits on the pod.
+    While the disk here is full, the output waits on the pod.
 
     Raises:
         PrimePodsError: See :meth:`AsyncJob.wait`.
+        OSError: A file cannot be written, for a reason other than a full disk.
     """
     own = slice(2 * node, 2 * node + 2)
-    # A node that an earlier pod did not have has no offset.
+    # A node has no offset if earlier pods of the run had fewer nodes.
     starts = (*run.record.offsets[own], 0, 0)
     warned_at = -math.inf
     while True:
@@ -60,5 +61,5 @@ async def follow_job(job: AsyncJob, run: Run, node: int = 0) -> JobState:
 def _append(files: Mapping[Stream, io.FileIO], stream: Stream, data: bytes) -> None:
     view = memoryview(data)
     while view:
-        # It may write a part, before a disk is full.
+        # A write may be partial if the disk becomes full.
         view = view[files[stream].write(view) :]

@@ -25,16 +25,18 @@ from ..remote import Stream
 
 _VERSION: Final = 1
 _CLAIM_ATTEMPTS: Final = 100
-"""Ten seconds: on a busy machine, a process that only looks at the state may share the lock for that long."""
+"""Ten seconds: on a busy machine, readers of the state may hold a shared lock for that long."""
 _IN_JSON: Final[dict[Any, Any]] = {float: int, tuple: list}
-"""Types in a file, beside those of Python."""
+"""JSON types that a field of a Python type may also have."""
 _ABANDONED: Final = 130
-"""Exit code of a run that no process may take over: that of an interruption."""
+"""Exit code of an abandoned run, the same as after Ctrl-C."""
 
 
 @attrs.frozen(kw_only=True)
 class RunRecord:
     """Task and progress of a run, without the values of environment variables and without the key.
+
+    Times are in seconds since the epoch.
 
     Attributes:
         client: The arguments of the client: base URL, context, team.
@@ -49,27 +51,27 @@ class RunRecord:
         exclude_from: Files with git's patterns of files not to upload.
         downloads: Paths on the pod, each with its local target.
         keep: Whether to leave the pod running.
-        keep_on_failed_download: Whether to leave it running if a download fails.
+        keep_on_failed_download: Whether to leave the pod running if a download fails.
         reconnect: Seconds to try to connect again after a loss.
         restarts: Max number of restarts on another pod, if a pod is lost.
         is_detached: Whether the output goes to files.
-        began_at: When it began, in seconds since the epoch.
-        pid: The process that holds its lock, or the last one that did.
+        began_at: When the run began.
+        pid: The process that holds the run's lock, or held it last.
         host: Host of that process; see ``this_host``.
         restart: The number of the current restart.
-        lease_file: The file of its lease, from before the order.
-        pod_id: Its pod.
+        lease_file: Name of the lease's file, which is written before the order.
+        pod_id: Id of its current or last pod.
         leased_at: When the pod was ordered; ``None`` while there is none.
         price_hr: The pod's price per hour.
-        job: Name of its job on the pod, once that has been confirmed.
-        nodes: The highest number of nodes that a pod of it had.
+        job: Name of its job on the pod, once the start of the job is confirmed.
+        nodes: Highest number of nodes of its pods.
         offsets: Sizes of the files of output when the job began; see :meth:`Run.sizes`.
         spent: Cost of its earlier pods.
-        result: Its exit code, once all is done but the deletion of the pod.
+        result: The exit code, once only the deletion of the pod is left.
         is_stopping: Whether a stop was requested.
-        exit_code: Its exit code, once it has ended.
-        ended_at: When it ended.
-        is_released: Whether all its pods were deleted at its end.
+        exit_code: The exit code, once the run has ended.
+        ended_at: When the run ended.
+        is_released: Whether no pod was left at its end.
     """
 
     client: dict[str, Any]
@@ -108,7 +110,7 @@ class RunRecord:
 
 
 class Run:
-    """A run: a folder with its record, a lock that its process holds, its output and its messages.
+    """Folder of a run: its record, the lock that its process holds, its output and its messages.
 
     Args:
         path: The folder.
@@ -122,12 +124,11 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Its name."""
         return self.path.name
 
     @classmethod
     def create(cls, record: RunRecord) -> Run:
-        """Return a new run, whose lock this process holds.
+        """Create a run, and lock it for this process.
 
         Raises:
             ConfigError: The folder cannot be written.
@@ -151,8 +152,8 @@ class Run:
         """Return the run of a folder.
 
         Raises:
-            OSError: It cannot be read.
-            ValueError: It is not a run's.
+            OSError: The record cannot be read.
+            ValueError: The record is invalid.
         """
         file = path / "run.json"
         text = file.read_bytes()
@@ -174,7 +175,6 @@ class Run:
         draft.replace(self.path / "run.json")
 
     def reload(self) -> RunRecord:
-        """Read the record again, and return it."""
         self.record = self.open(self.path).record
         return self.record
 
@@ -195,14 +195,14 @@ class Run:
         return False
 
     def _is_held(self) -> bool:
-        """Return whether a process holds the lock, and does not only look at the state."""
+        """Return whether a process holds the exclusive lock; readers of the state share the lock."""
         lock = lock_file(self.path / "lock", is_shared=True)
         if lock >= 0:
             os.close(lock)
         return lock < 0
 
     def lend(self, start: Callable[[int], int]) -> None:
-        """Give the lock to a process, so that no other can take it in between.
+        """Pass the lock to a new process, so that no other process can take it in between.
 
         Args:
             start: Starts a process that inherits this descriptor, and returns its pid.
@@ -218,7 +218,7 @@ class Run:
             os.close(descriptor)
 
     def inherit(self, lock: int) -> None:
-        """Hold the lock that the parent of this process has lent."""
+        """Take over the lock from the parent of this process."""
         os.set_inheritable(lock, False)  # noqa: FBT003 - has no name; ssh must not hold it
         self._lock = lock
 
@@ -228,11 +228,11 @@ class Run:
         return self.state in {"renting", "running"}
 
     def signal(self, *signals: int) -> None:
-        """Send signals to its process.
+        """Send signals to the run's process.
 
         Raises:
-            ConfigError: It is a process of another machine or container.
-            ProcessLookupError: It has ended.
+            ConfigError: The process is on another machine, or in another container.
+            ProcessLookupError: The process has ended.
         """
         record = self.reload()
         if record.host and record.host != this_host():
@@ -273,7 +273,7 @@ class Run:
         """Return what its pods have cost so far, at the highest prices seen.
 
         Args:
-            price_hr: The price per hour of a pod whose own is not known.
+            price_hr: Price per hour to use if the record has none.
         """
         record = self.record
         if record.leased_at is None:
@@ -283,22 +283,20 @@ class Run:
         return record.spent + hours * (record.price_hr or price_hr)
 
     def end(self, exit_code: int) -> None:
-        """Record the end."""
         self.save(exit_code=exit_code, ended_at=time.time(), is_released=not self.may_have_pod)
 
     def abandon(self) -> None:
-        """End a run whose process has died, unless it may have a pod, or another process takes it over."""
+        """End a run whose process has died, unless it may have a pod or another process has locked it."""
         if self.may_have_pod or not self.claim():
             return
         # `claim` has read the record again: another process may have ended the run.
         if self.record.exit_code is None and not self.may_have_pod:
-            # The cost of a pod that somebody else deleted is not known.
+            # If there was a lease, something else has deleted the pod, and the cost is unknown.
             is_unused = self.record.lease_file is None
             self.save(exit_code=_ABANDONED, ended_at=time.time(), is_released=is_unused)
         self._unlock()
 
     def remove(self) -> None:
-        """Delete the folder."""
         self._unlock()
         shutil.rmtree(self.path, ignore_errors=True)
 
@@ -307,7 +305,7 @@ def list_runs(folder: Path | None = None) -> tuple[list[Run], dict[str, str]]:
     """Return the runs of this machine, the oldest first, and the reason for each that cannot be read.
 
     Args:
-        folder: The folder of leases, if it is another one.
+        folder: The folder of leases; by default the configured one.
     """
     runs: list[Run] = []
     unreadable: dict[str, str] = {}
@@ -364,5 +362,4 @@ def _json_types() -> dict[str, tuple[Any, ...]]:
 
 
 def run_folder() -> Path:
-    """Return the folder of all runs."""
     return lease_folder().absolute() / "runs"

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 def take_over_lease(
     client: AsyncClient, file_name: str, *, was_shown: bool, **options: Any
 ) -> AsyncLease | None:
-    """Return the lease that a file records, to be continued in this process; ``None`` if the file is gone.
+    """Take over the lease of a file, and return it; ``None`` if the file is gone.
 
     Args:
         client: The client.
-        file_name: The file, in the folder of leases.
+        file_name: Name of the file in the folder of leases.
         was_shown: Whether the API has ever shown the pod.
         options: The parameters of ``pods.lease`` except the spec.
 

@@ -28,11 +28,11 @@ class Client(Delegate[AsyncClient]):
     """A client of the Prime Intellect API for scripts, notebooks and threads: ``with primepods.Client() as
     client``.
 
-    Has the methods of :class:`~primepods.AsyncClient`, as blocking calls. Threads may share a client; their
-    calls run in parallel. An event loop in a separate thread does the work: it starts at the first call and
-    ends with ``close``, with the ``with`` block, or with the interpreter. ``on_change`` callbacks run in the
-    calling thread; ``until`` runs in the client's thread, and must not call the client. Ctrl-C cancels the
-    call and leaves the client usable. After a fork, the child gets its own loop and connections.
+    It has the methods of :class:`~primepods.AsyncClient`, as blocking calls. Threads may share a client;
+    their calls run in parallel. An event loop in a separate thread does the work: it starts at the first call
+    and ends with ``close``, with the ``with`` block, or with the interpreter. ``on_change`` callbacks run in
+    the calling thread; ``until`` runs in the client's thread, and must not call the client. Ctrl-C cancels
+    the call and leaves the client usable. After a fork, the child gets a new loop and new connections.
 
     Args:
         api_key: The API key. Environment: ``PRIME_API_KEY``.
@@ -61,9 +61,9 @@ class Client(Delegate[AsyncClient]):
             the client. Its exceptions do not reach the caller; the first one is logged.
 
     Raises:
-        ConfigError: No key, or a key, URL, file or variable that cannot be used.
-        ValueError: A number out of range.
-        TypeError: An argument of the wrong type.
+        ConfigError: There is no key, or a key, URL, file or variable cannot be used.
+        ValueError: A number is out of range.
+        TypeError: An argument has the wrong type.
     """
 
     pods: Pods
@@ -161,8 +161,8 @@ class Client(Delegate[AsyncClient]):
     def close(self) -> None:
         """Release open leases, then close the connections and end the client's thread.
 
-        Further calls raise :class:`~primepods.ClientClosedError`. Ctrl-C shortens the release of leases as
-        :meth:`primepods.Pods.lease` says; the client is still closed.
+        Further calls raise :class:`~primepods.ClientClosedError`. Ctrl-C shortens the release of leases (see
+        :meth:`primepods.Pods.lease`); the client is still closed.
         """
         if self._is_owner:
             try:
@@ -200,10 +200,7 @@ def run_in_client(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> T:
-    """Return the result of a coroutine function, run in ``client``'s event loop with its asynchronous client.
-
-    For parts of this package that make several asynchronous calls.
-    """
+    """Run a coroutine function with the asynchronous client, in its event loop; return the result."""
     # Not a method: the class has the members of AsyncClient, and no more.
     portal, wrapped = client._portal, client._async  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - see above
     return portal.call(function, wrapped, *args, **kwargs)

@@ -34,7 +34,7 @@ class Pager(Generic[T]):
         return self._streams.iterate(self._pager.pages(), flatten=True)
 
     def pages(self) -> ClosableIterator[Page[T]]:
-        """Return an iterator over the same items page by page; the pages' sizes vary."""
+        """Return an iterator over the same items, page by page; the size of the pages varies."""
         return self._streams.iterate(self._pager.pages())
 
     def collect(self) -> tuple[list[T], PrimePodsError | None]:

@@ -140,7 +140,11 @@ def interrupted(when: Callable[[], object], call: Callable[[], object]) -> None:
     thread.start()
     others: set[object] = set()
     try:
-        call()
+        try:
+            call()
+        finally:
+            # Inside, because the interruption may arrive right after the call.
+            over.set()
     except KeyboardInterrupt as error:
         # It may arrive when a look at the queue of callbacks has ended.
         others = {error.__cause__, None if isinstance(error.__context__, Empty) else error.__context__}

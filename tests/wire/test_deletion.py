@@ -183,6 +183,14 @@ async def test_a_deletion_is_sent_again_until_it_shows(first: Answer) -> None:
     assert methods(server) == "DGDGD"
 
 
+async def test_a_404_for_a_pod_that_was_shown_is_its_end() -> None:
+    """A pod that a read has shown existed, so its id was right, whatever the DELETEs got."""
+    clock = ManualClock(auto=True)
+    async with serve(api([GONE], [pod("ACTIVE"), GONE]), clock=clock) as (server, client):
+        assert await client.pods.delete("a") == PodState.TERMINATED
+    assert methods(server) == "DGDGL"
+
+
 async def test_the_deadline_bounds_all_of_it() -> None:
     """However patient the policy is."""
     clock = ManualClock(auto=True)

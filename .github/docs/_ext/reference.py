@@ -88,14 +88,13 @@ def _data_docstring(name: str) -> str:
 
 
 def error_table() -> str:
-    """Return a Markdown table of all errors: what each means, and its remedy."""
+    """Return a Markdown table of all errors: what each means, and its remedy, or that of its base class."""
     lines = ["| Error | Meaning | Remedy |", "|---|---|---|"]
+    remedies: dict[type[Exception], str] = {}
     for kind in _errors(errors.PrimePodsError):
         meaning, _, rest = (inspect.getdoc(kind) or "").partition("\n")
         found = re.search(r"^Remedy:\n((?:    .*\n?)+)", rest, re.MULTILINE)
-        if found is None:
-            raise ExtensionError(f"{kind.__name__} has no Remedy in its docstring.")
-        remedy = " ".join(found[1].split())
+        remedy = remedies[kind] = " ".join(found[1].split()) if found else remedies[kind.__bases__[0]]
         lines.append(f"| {{exc}}`~primepods.{kind.__name__}` | {_code(meaning)} | {_code(remedy)} |")
     return "\n".join(lines) + "\n"
 

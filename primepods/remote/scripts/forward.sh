@@ -1,6 +1,6 @@
 # Holds the connection of forwarded ports until the client closes it, or has died.
 #
-# ssh would go on while a forwarded connection is open: so end the server's process, and with it the connection.
+# ssh would continue while a forwarded connection is open. Ending the server's process ends the connection.
 printf 'open\n'
 while read -r _; do :; done
 # A server with another name may be the pod's only one.

@@ -18,7 +18,7 @@ primepods_say() { printf '%s\n' "$1" >&2; }
 
 primepods_nap() { sleep "$1" 2>/dev/null || sleep 1; }
 
-# Also the processes that the command has started have the token in their environment, whatever their group.
+# The processes that the command starts inherit the token in their environment, even in another group.
 primepods_has_token() {
   tr '\0' '\n' <"/proc/$1/environ" | grep -qxF "PRIMEPODS_JOB=$primepods_token"
 } 2>/dev/null
@@ -39,7 +39,7 @@ primepods_has_ended() {
 
 primepods_is_running() { [ -n "$primepods_alive" ] && primepods_is_alive && ! primepods_has_ended; }
 
-# Prints what became of the job: its supervisor is the first process to end and the last to write.
+# Prints the state of the job.
 primepods_print_state() {
   if primepods_is_running; then primepods_state="running - -"
   elif primepods_has_ended; then primepods_state="ended ${primepods_end#*-} ${primepods_end%%-*}"
@@ -56,8 +56,8 @@ primepods_list() {
 
 primepods_find() { if primepods_load; then primepods_print_state; else primepods_list; fi; }
 
-# Runs in a session of its own, with the job's folder, the command, and `setsid` if the pod has it. It has no
-# variable until the command has its environment.
+# Runs in a new session, with the job's folder, the command, and `setsid` if the pod has it. It sets no variable
+# before the command starts, which could inherit it.
 # shellcheck disable=SC2016
 primepods_supervisor='
 printf "%s %s\n" "$$" "$(date +%s)" >"$1/started.new" && mv "$1/started.new" "$1/started" || exit
@@ -127,7 +127,7 @@ primepods_follow() {
   primepods_seek "$primepods_err" <&6
   primepods_idle=0
   while :; do
-    # First, so that what is read afterwards is all of it.
+    # Check this first: what is read afterwards is then complete.
     primepods_last=
     primepods_is_running || primepods_last=1
     primepods_read_sizes

@@ -46,7 +46,7 @@ primepods_upload() {
 }
 
 # Moves the content of `data` into the existing target. Everything that can be checked is checked before the
-# first change; if a move fails nevertheless, all are undone.
+# first change. If a move fails, all moves are undone.
 #
 # In the small scripts, $0 is the target, and the arguments are paths in `data`.
 primepods_merge() {
