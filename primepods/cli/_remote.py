@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import attrs
@@ -20,6 +22,8 @@ from ._text import count
 
 if TYPE_CHECKING:
     from primepods.remote import SSHOptions
+
+    from ._command import Api
 
 _PANEL = "On the pod"
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:=(.*))?", re.DOTALL)
@@ -178,3 +182,25 @@ def find_node(pod: primepods.Pod, node: int) -> tuple[int, primepods.SSHTarget]:
     if pod.has_failed:
         raise CommandError(f"the pod has failed and has no address: {pod}")
     raise CommandError(f"the pod has no address yet: {pod}. Wait for it with `primepods wait {pod.id}`")
+
+
+def run_until_interrupted(api: Api, work: Callable[[primepods.AsyncClient], Awaitable[None]]) -> None:
+    """Run work that Ctrl-C ends; ignore further ones, which would break off the cleanup, which is short."""
+
+    async def handle_interrupts(client: primepods.AsyncClient) -> None:
+        handler = signal.getsignal(signal.SIGINT)  # asyncio's, which cancels this task
+
+        def handle_first(number: int, frame: FrameType | None) -> None:
+            signal.signal(number, signal.SIG_IGN)
+            if callable(handler):
+                handler(number, frame)
+
+        if callable(handler):
+            signal.signal(signal.SIGINT, handle_first)
+        await work(client)
+
+    previous = signal.getsignal(signal.SIGINT)
+    try:
+        api.run(handle_interrupts)
+    finally:
+        signal.signal(signal.SIGINT, previous)

@@ -12,7 +12,7 @@ import primepods
 
 from ._command import Api, api_command
 from ._handles import PodHandle, resolve_handle
-from ._remote import Node, SshOptions, open_page
+from ._remote import Node, SshOptions, open_page, run_until_interrupted
 from ._table import print_info, write
 
 _PORT = re.compile(r"(\d{1,5})(?::(\d{1,5}))?")
@@ -74,4 +74,4 @@ def command(
                 with suppress(asyncio.CancelledError):
                     await forward.wait()
 
-    api.run(work)
+    run_until_interrupted(api, work)

@@ -16,7 +16,7 @@ import primepods
 from ._command import Api, api_command
 from ._errors import CommandError
 from ._handles import PodHandle, resolve_handle
-from ._remote import Node, SshOptions, open_page
+from ._remote import Node, SshOptions, open_page, run_until_interrupted
 from ._table import print_info, write
 from .forward import Open
 
@@ -70,7 +70,7 @@ def command(api: Api, pod: PodHandle, *, open_browser: Open = False, node: Node 
                 with suppress(asyncio.CancelledError):
                     await forward.wait()
 
-    api.run(work)
+    run_until_interrupted(api, work)
 
 
 async def _find_server(remote: primepods.AsyncRemote) -> tuple[int, str] | None:
