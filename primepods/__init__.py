@@ -71,13 +71,13 @@ if TYPE_CHECKING:
     from .sync import Pods as Pods
     from .sync import SSHKeys as SSHKeys
     from .sync import Watch as Watch
-    from .waiting import AsyncWatch as AsyncWatch
-    from .waiting import OnChange as OnChange
-    from .waiting import Until as Until
-    from .waiting import failed as failed
-    from .waiting import gone as gone
-    from .waiting import ready as ready
-    from .waiting import settled as settled
+    from .waiting.conditions import Until as Until
+    from .waiting.conditions import failed as failed
+    from .waiting.conditions import gone as gone
+    from .waiting.conditions import ready as ready
+    from .waiting.conditions import settled as settled
+    from .waiting.wait import OnChange as OnChange
+    from .waiting.watch import AsyncWatch as AsyncWatch
 else:
     _PUBLIC = {
         "_blocking": "Forward Job JobOutput Lease LeasedPod Remote",
@@ -117,7 +117,9 @@ else:
         "specs": "DiskSpec PodSpec",
         "ssh": "SSHTarget",
         "sync": "AccountInfo Availability Client Disks Pager Pods SSHKeys Watch",
-        "waiting": "AsyncWatch OnChange Until failed gone ready settled",
+        "waiting.conditions": "Until failed gone ready settled",
+        "waiting.wait": "OnChange",
+        "waiting.watch": "AsyncWatch",
     }
     _MODULE_OF = dict(sorted((name, module) for module, names in _PUBLIC.items() for name in names.split()))
     __all__ = list(_MODULE_OF)

@@ -35,6 +35,8 @@ def lock(descriptor: int) -> bool | None:
 def lock_file(path: Path, *, is_shared: bool = False, attempts: int = 5) -> int:
     """Open and lock a file, which is created if needed; return -1 if another process has locked it.
 
+    Unlike :func:`lock`, it raises ``OSError`` on a file system without locks: its files are useless unlocked.
+
     Args:
         path: The file.
         is_shared: Whether to take a shared lock; then there is one attempt.

@@ -27,7 +27,7 @@ from .config import (
 from .leasing.open_leases import OpenLeases
 from .resources.pods import AsyncPods
 from .retry import RetryPolicy
-from .waiting.subscription import PollerConnection
+from .waiting.connection import PollerConnection
 
 if TYPE_CHECKING:
     import aiohttp

@@ -108,7 +108,10 @@ def test_type_checkers_see_the_same_names() -> None:
     [
         ("PodSpec", {"aiohttp", "asyncio", "cattrs", "primepods.client"}),
         ("NotFoundError", {"aiohttp", "asyncio", "attrs", "primepods.models"}),
-        ("AsyncClient", {"primepods.sync", "primepods.leasing.lease", "primepods.specs"}),
+        (
+            "AsyncClient",
+            {"primepods.sync", "primepods.leasing.pods_api", "primepods.account", "primepods.waiting.wait"},
+        ),
         ("__version__", {"primepods.errors"}),
     ],
 )

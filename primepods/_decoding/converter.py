@@ -10,8 +10,10 @@ from typing import Any, get_args, get_origin
 import attrs
 from cattrs import Converter
 
+from .._utils.strict_json import is_object
+from ..account import Permission
 from .compiled import compiled_hook
-from .fields import FIELD_HOOKS
+from .fields import FIELD_HOOKS, as_mapping
 from .objects import list_hook, object_hook
 
 
@@ -22,7 +24,8 @@ def make_converter(*, compiled: bool = True) -> Converter:
         compiled: Whether to compile decoders of attrs classes, which only affects speed.
     """
     converter = Converter(detailed_validation=True)
-    for kind, hook in FIELD_HOOKS.items():
+    hooks = {**FIELD_HOOKS, Mapping[str, Permission | None]: _as_scope}
+    for kind, hook in hooks.items():
         if get_origin(kind) is Mapping:
             converter.register_structure_hook_func(partial(eq, kind), hook)
         else:
@@ -30,6 +33,16 @@ def make_converter(*, compiled: bool = True) -> Converter:
     converter.register_structure_hook_factory(_is_list, list_hook)
     converter.register_structure_hook_factory(attrs.has, compiled_hook if compiled else object_hook)
     return converter
+
+
+def _as_scope(value: Any, _: Any) -> Mapping[str, Permission | None]:
+    """Read the permissions of a key; only an explicit ``true`` grants one."""
+    return {
+        name: Permission(read=rights.get("read") is True, write=rights.get("write") is True)
+        if is_object(rights)
+        else None
+        for name, rights in as_mapping(value or {}, None).items()
+    }
 
 
 def _is_list(kind: Any) -> bool:

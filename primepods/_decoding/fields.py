@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from .._utils.strict_json import is_list, is_object
-from ..account import Permission
 from ..models import InstallationState, PodState
 
 Hook = Callable[[Any, Any], Any]
@@ -145,7 +144,8 @@ def _as_per_node(value: Any, _: Any) -> str | tuple[str | None, ...] | None:
     raise wrong_type("a string or a list of strings", value)
 
 
-def _as_mapping(value: Any, _: Any) -> Mapping[str, Any]:
+def as_mapping(value: Any, _: Any) -> Mapping[str, Any]:
+    """Read an object of any content."""
     if not is_object(value):
         raise wrong_type("an object", value)
     if is_deeper(value, MAX_DEPTH):
@@ -162,16 +162,6 @@ def is_deeper(value: Any, levels: int) -> bool:
     return False
 
 
-def _as_scope(value: Any, _: Any) -> Mapping[str, Permission | None]:
-    """Read the permissions of a key; only an explicit ``true`` grants one."""
-    return {
-        name: Permission(read=rights.get("read") is True, write=rights.get("write") is True)
-        if is_object(rights)
-        else None
-        for name, rights in _as_mapping(value or {}, None).items()
-    }
-
-
 def _as_state(value: Any, kind: Any) -> Any:
     return kind(as_text(value))
 
@@ -184,9 +174,8 @@ FIELD_HOOKS: Final[Mapping[Any, Hook]] = {
     datetime: _as_datetime,
     PodState: _as_state,
     InstallationState: _as_state,
-    Mapping[str, Any]: _as_mapping,
-    Mapping[str, Permission | None]: _as_scope,
+    Mapping[str, Any]: as_mapping,
     int | str | None: _as_size,
     str | tuple[str | None, ...] | None: _as_per_node,
 }
-"""Hooks of all field types except models and plain tuples."""
+"""Hooks of all field types except models, plain tuples and the permissions of a key."""

@@ -1,45 +1,22 @@
-"""Decoders of responses about pods and disks: a pod, a disk, its state, statuses, a deletion, a log."""
+"""Decoders of responses about pods: a pod, its state, statuses, a deletion, a log."""
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import attrs
 
 from .._utils.strict_json import is_list, is_object, show
-from ..account import Disk
 from ..models import Pod, PodState, PodStatus
 from .fields import DecodeError, as_text, wrong_type
-from .rows import as_object, decode_object, rows_of
-
-Item = TypeVar("Item", Pod, Disk)
+from .rows import as_object, decode_item, rows_of
 
 _LOG_KEYS: Final = ("logs", "log", "data", "message", "line", "content", "output")
 
 
 def decode_pod(data: Any, pod_id: str) -> Pod:
     """Decode the response of ``GET /pods/{id}``; a response without an id gets ``pod_id``."""
-    return _decode_item(data, Pod, pod_id)
-
-
-def decode_disk(data: Any, disk_id: str) -> Disk:
-    """Decode the response of ``GET /disks/{id}``; a response without an id gets ``disk_id``."""
-    return _decode_item(data, Disk, disk_id)
-
-
-def decode_disk_users(data: Any, disk_id: str) -> Disk:
-    """Decode only what uses a disk from the response of ``GET /disks/{id}``, whatever else it holds."""
-    row = as_object(data)
-    return decode_disk({key: row[key] for key in ("id", "pods", "clusters") if key in row}, disk_id)
-
-
-def _decode_item(data: Any, model: type[Item], item_id: str) -> Item:
-    row = as_object(data)
-    item = decode_object(row if row.get("id") is not None else {**row, "id": item_id}, model)
-    if item.id != item_id:
-        # A cache or proxy has mixed up responses: this is the state of another pod.
-        raise wrong_type(repr(item_id), item.id).inside("id")
-    return item
+    return decode_item(data, Pod, pod_id)
 
 
 def decode_statuses(data: Any) -> tuple[list[PodStatus], list[DecodeError]]:

@@ -7,14 +7,17 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._utils.strict_json import is_list, is_object, show
-from ..models import Page, PodStatus
+from ..models import Page, Pod, PodStatus
 from .fields import DecodeError, as_integer, as_text, wrong_type
 
 if TYPE_CHECKING:
     from cattrs import Converter
 
+    from ..account import Disk
+
 T = TypeVar("T")
 D = TypeVar("D", int, None)
+Item = TypeVar("Item", bound="Pod | Disk")
 
 
 def as_object(data: Any) -> dict[str, Any]:
@@ -26,6 +29,16 @@ def as_object(data: Any) -> dict[str, Any]:
 def decode_object(data: Any, model: type[T]) -> T:
     """Decode a response that is one object."""
     return _hook_of(model)(as_object(data), model)
+
+
+def decode_item(data: Any, model: type[Item], item_id: str) -> Item:
+    """Decode the response about one pod or disk; a response without an id gets ``item_id``."""
+    row = as_object(data)
+    item = decode_object(row if row.get("id") is not None else {**row, "id": item_id}, model)
+    if item.id != item_id:
+        # A cache or proxy has mixed up responses: this is the state of another pod.
+        raise wrong_type(repr(item_id), item.id).inside("id")
+    return item
 
 
 def decode_page(  # noqa: PLR0913 - two kinds of listings have different keys

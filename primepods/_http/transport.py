@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 import aiohttp
@@ -36,6 +36,8 @@ from .response import Response
 from .sessions import SessionFactory, Sessions, check_session, close_broken_connections
 
 _Handler: TypeAlias = Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]]
+# `Transport.send` limits the whole attempt, on the client's clock; aiohttp limits only connecting.
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
 
 
 class Transport:
@@ -185,8 +187,7 @@ class Transport:
             "allow_redirects": False,
             "raise_for_status": False,
             "auto_decompress": True,
-            # `send` limits the whole attempt, on the client's clock; aiohttp limits only connecting.
-            "timeout": aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
+            "timeout": _TIMEOUT,
         }
         if self.given_session is None and self._settings.proxy is not None:
             options |= _proxy_options(self._settings.proxy)
@@ -317,7 +318,7 @@ async def _read_body(response: aiohttp.ClientResponse) -> bytes:
         raise BodyTooLargeError
     pieces: list[bytes] = []
     size = 0
-    async for piece in response.content.iter_any():
+    while piece := await response.content.readany():
         size += len(piece)
         if size > MAX_BODY:
             raise BodyTooLargeError

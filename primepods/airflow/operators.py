@@ -209,7 +209,8 @@ class PrimeWaitPodOperator(_OnePodOperator):
             The wait is not deferred if the pod is ready already.
         on_failure: Whether to ``keep`` or ``delete`` the pod after the wait has failed and no retry is left.
         delete_on_kill: ``True`` to delete the pod when the waiting task is marked failed or succeeded, or
-            cleared. Before Airflow 3.3, a deferred task deletes it only when it is marked failed.
+            cleared. Before Airflow 3.3, a deferred task deletes it only when it is marked failed. A trigger
+            keeps the pod while another triggerer waits for it or its task may use it.
     """
 
     def __init__(  # noqa: PLR0913 - all but the first have defaults

@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import TaskInstanceState
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from .. import PodChange, PrimePodsError
+from .. import AsyncClient, NotFoundError, PodChange, PrimePodsError
 from ._events import PodEvent, failure, success
 from ._poller_log import poller_warnings
 from .hooks import PrimePodsHook, ask_airflow
@@ -24,9 +24,22 @@ _MIN_EVENT_DELAY: Final = 1.0
 _LATE_CHECK_TIMEOUT: Final = 15.0
 """Timeout in seconds of a wait whose deadline passed while no triggerer ran: it still checks the pod."""
 _KILL_TIMEOUT: Final = 25.0
-"""Seconds to delete the pod of a killed task; Airflow allows 30."""
+"""Seconds to delete the pod of a killed task."""
 _STATE_TIMEOUT: Final = 120.0
 """Timeout in seconds of the request for the task's state: a busy triggerer's first takes half a minute."""
+_CALLS_ON_KILL: Final = hasattr(BaseTrigger, "on_kill")
+"""Whether Airflow calls ``on_kill``: from version 3.3. Before, it only cancels, as when a triggerer stops."""
+_WAITING_STATES: Final = frozenset({TaskInstanceState.DEFERRED, TaskInstanceState.UP_FOR_RETRY})
+"""States that prove that no user has ended the task: another triggerer waits for the pod, or a retry will."""
+_RESUMED_STATES: Final = frozenset(
+    {
+        TaskInstanceState.SCHEDULED,
+        TaskInstanceState.QUEUED,
+        TaskInstanceState.RUNNING,
+        TaskInstanceState.SUCCESS,
+    }
+)
+"""States after a user has cleared or marked the task, or after its wait has ended in another triggerer."""
 
 
 class PrimePodTrigger(BaseTrigger):
@@ -42,7 +55,7 @@ class PrimePodTrigger(BaseTrigger):
         until: The state to wait for.
         interval: Seconds between two polls.
         delete_on_kill: ``True`` to delete the pod when its task is marked failed or succeeded, or cleared;
-            before Airflow 3.3 only when it is marked failed.
+            before Airflow 3.3 only when it is marked failed. In doubt, the pod is kept.
     """
 
     def __init__(  # noqa: PLR0913 - all parameters of a wait
@@ -77,32 +90,26 @@ class PrimePodTrigger(BaseTrigger):
             # Airflow may lose an event sent before it has stored that the task is deferred.
             await asyncio.sleep(started_at + _MIN_EVENT_DELAY - time.monotonic())
         except asyncio.CancelledError:
-            # From version 3.3, Airflow calls `on_kill` itself.
-            if self.delete_on_kill and not hasattr(BaseTrigger, "on_kill"):
-                await _run_to_completion(self._delete_if_failed())
+            if self.delete_on_kill and not _CALLS_ON_KILL:
+                await _run_to_completion(self._delete_if_killed())
             raise
         # Yield after the client is closed: the consumer of the event never resumes this generator.
         yield TriggerEvent(event)  # type: ignore[no-untyped-call,unused-ignore]  # as above
 
     async def on_kill(self) -> None:
-        """Delete the pod if ``delete_on_kill`` is set: a user has marked or cleared the task."""
-        if self.delete_on_kill:
-            await _run_to_completion(self._delete())
+        """Delete the pod if ``delete_on_kill`` is set and a user has marked or cleared the task.
 
-    async def _delete(self) -> None:
-        self.log.info("The task was killed: deleting pod %s", self.pod_id)
-        async with await PrimePodsHook(self.prime_conn_id).get_async_conn() as client:
-            await client.with_options(deadline=_KILL_TIMEOUT).pods.delete(self.pod_id, missing_ok=True)
-
-    async def _delete_if_failed(self) -> None:
-        """Delete the pod if the task was marked failed.
-
-        Any other state may also mean that the triggerer is stopping, or that the wait is over: then the pod
-        may be in use.
+        Airflow also calls it after a stalled triggerer has lost the trigger to another one.
         """
+        if self.delete_on_kill:
+            await _run_to_completion(self._delete_if_killed())
+
+    async def _delete_if_killed(self) -> None:
+        """Delete the pod if the task's state shows that a user has ended the task; in doubt, keep it."""
         task = self.task_instance
         if task is None:
             return
+        pod_id = self.pod_id
         try:
             async with asyncio.timeout(_STATE_TIMEOUT):
                 states = await ask_airflow(
@@ -112,10 +119,36 @@ class PrimePodTrigger(BaseTrigger):
                     run_ids=[task.run_id],
                     map_index=task.map_index,
                 )
-            if TaskInstanceState.FAILED in states.get(task.run_id, {}).values():
-                await self._delete()
+            state = next(iter(states.get(task.run_id, {}).values()), None)
+            if state in _WAITING_STATES:
+                self.log.info("Not deleting pod %s: no user has ended the task, which is %s", pod_id, state)
+                return
+            if state != TaskInstanceState.FAILED and not _CALLS_ON_KILL:
+                # The wait may be over, or the task cleared.
+                return
+            async with await PrimePodsHook(self.prime_conn_id).get_async_conn() as client:
+                hurried = client.with_options(deadline=_KILL_TIMEOUT)
+                if state in _RESUMED_STATES and await self._is_over(hurried):
+                    self.log.warning(
+                        "Not deleting pod %s, which may be in use: the task is %s, and the wait is over. "
+                        "If nothing uses it, delete it: it is billed until then",
+                        pod_id,
+                        state,
+                    )
+                    return
+                self.log.info("The task was killed: deleting pod %s", pod_id)
+                await hurried.pods.delete(pod_id, missing_ok=True)
         except Exception:
-            self.log.exception("The task was cancelled, and pod %s may still run", self.pod_id)
+            self.log.exception("The task was cancelled, and pod %s may still run", pod_id)
+
+    async def _is_over(self, client: AsyncClient) -> bool:
+        """Return whether the wait would have ended by now without the user."""
+        if time.time() >= self.end:
+            return True
+        try:
+            return (await client.pods.status(self.pod_id)).is_ready
+        except NotFoundError:
+            return False
 
     async def _wait(self) -> PodEvent:
         left = self.end - time.time()

@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import Final
 
 import primepods
-from primepods.config import KEY_PAGE
 
 from ._errors import CommandError
 from ._handles import are_whole_ids, find_row
@@ -52,6 +51,8 @@ def check_permission(user: primepods.Account, permission: str) -> None:
     Raises:
         CommandError: It lacks the permission.
     """
+    from primepods.config import KEY_PAGE
+
     if user.allows(*_NAMES[permission], write=True) is False:
         raise CommandError(
             f"the API key lacks the permission {permission.capitalize()} (Read and Write). Create a key with "

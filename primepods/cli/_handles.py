@@ -14,7 +14,6 @@ from typing import Annotated, Final, Generic, Protocol, TypeVar
 import typer
 
 import primepods
-from primepods.remote import HostEntry, note_hosts
 
 from ._completion import complete_pods
 from ._errors import SEE_LISTS, CommandError, ExitCode
@@ -149,6 +148,8 @@ def resolve_handles(
         CommandError: A handle is ambiguous, or matches no pod and is not accepted as an id.
         PrimePodsError: The list is incomplete, and a missing pod might match.
     """
+    from primepods.remote import HostEntry, note_hosts
+
     if are_whole_ids(handles):
         return list(dict.fromkeys(handles))
     index = PodIndex.read(client, team=team)

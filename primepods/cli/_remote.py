@@ -5,22 +5,25 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import attrs
 import typer
 
 import primepods
-from primepods.config import environment_without_key
 
 from ._errors import CommandError, ExitCode
 from ._text import count
 
 if TYPE_CHECKING:
     from primepods.remote import SSHOptions
+
+    from ._command import Api
 
 _PANEL = "On the pod"
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:=(.*))?", re.DOTALL)
@@ -120,6 +123,8 @@ def become_ssh(argv: Sequence[str]) -> NoReturn:
     Raises:
         CommandError: ``ssh`` is not installed.
     """
+    from primepods.config import environment_without_key
+
     from ._stderr import finish_stderr
 
     if shutil.which(argv[0]) is None:
@@ -131,6 +136,8 @@ def become_ssh(argv: Sequence[str]) -> NoReturn:
 
 def open_page(url: str) -> None:
     """Open a page in the browser, without the API key, and without waiting for it."""
+    from primepods.config import environment_without_key
+
     process = subprocess.Popen(  # noqa: S603 - this interpreter
         [sys.executable, "-m", "webbrowser", url],
         env=environment_without_key(),
@@ -175,3 +182,25 @@ def find_node(pod: primepods.Pod, node: int) -> tuple[int, primepods.SSHTarget]:
     if pod.has_failed:
         raise CommandError(f"the pod has failed and has no address: {pod}")
     raise CommandError(f"the pod has no address yet: {pod}. Wait for it with `primepods wait {pod.id}`")
+
+
+def run_until_interrupted(api: Api, work: Callable[[primepods.AsyncClient], Awaitable[None]]) -> None:
+    """Run work that Ctrl-C ends; ignore further ones, which would break off the cleanup, which is short."""
+
+    async def handle_interrupts(client: primepods.AsyncClient) -> None:
+        handler = signal.getsignal(signal.SIGINT)  # asyncio's, which cancels this task
+
+        def handle_first(number: int, frame: FrameType | None) -> None:
+            signal.signal(number, signal.SIG_IGN)
+            if callable(handler):
+                handler(number, frame)
+
+        if callable(handler):
+            signal.signal(signal.SIGINT, handle_first)
+        await work(client)
+
+    previous = signal.getsignal(signal.SIGINT)
+    try:
+        api.run(handle_interrupts)
+    finally:
+        signal.signal(signal.SIGINT, previous)

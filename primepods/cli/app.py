@@ -4,46 +4,16 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any
+from importlib import import_module
+from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 import primepods
 
-from . import (
-    account,
-    code,
-    config,
-    cp,
-    create,
-    delete,
-    demo,
-    disks,
-    doctor,
-    emulator,
-    exec_command,
-    exporter,
-    forward,
-    get,
-    history,
-    jupyter,
-    list_pods,
-    logs,
-    mcp,
-    offers,
-    run,
-    runs,
-    skill,
-    ssh,
-    ssh_config,
-    status,
-    sweep,
-    wait,
-    watch,
-)
 from ._command import BaseUrl, Context, Team, Timeout, Verbose
 from ._errors import EXIT_CODES, ExitCode, print_error
 
@@ -70,16 +40,94 @@ _HINTS = {
 """Hints for commands that only other programs have."""
 
 
+_COMMANDS = {
+    "list": ("Pods", "list_pods.command"),
+    "get": ("Pods", "get.command"),
+    "status": ("Pods", "status.command"),
+    "watch": ("Pods", "watch.command"),
+    "wait": ("Pods", "wait.command"),
+    "logs": ("Pods", "logs.command"),
+    "ssh": ("Pods", "ssh.command"),
+    "exec": ("Pods", "exec_command.command"),
+    "cp": ("Pods", "cp.command"),
+    "forward": ("Pods", "forward.command"),
+    "jupyter": ("Pods", "jupyter.command"),
+    "code": ("Pods", "code.command"),
+    "ssh-config": ("Pods", "ssh_config.command"),
+    "run": ("Renting", "run.command"),
+    "runs": ("Renting", "runs.command"),
+    "attach": ("Renting", "runs.attach"),
+    "stop": ("Renting", "runs.stop"),
+    "offers": ("Renting", "offers.command"),
+    "create": ("Renting", "create.command"),
+    "delete": ("Renting", "delete.command"),
+    "history": ("Renting", "history.command"),
+    "sweep": ("Renting", "sweep.command"),
+    "disks": ("Account", "disks.command"),
+    "disks create": ("Account", "disks.create"),
+    "disks rename": ("Account", "disks.rename"),
+    "disks delete": ("Account", "disks.delete"),
+    "whoami": ("Account", "account.whoami"),
+    "teams": ("Account", "account.teams"),
+    "wallet": ("Account", "account.wallet"),
+    "ssh-keys list": ("Account", "account.list_keys"),
+    "ssh-keys add": ("Account", "account.add_key"),
+    "ssh-keys delete": ("Account", "account.delete_key"),
+    "exporter": ("More", "exporter.command"),
+    "config": ("More", "config.command"),
+    "doctor": ("More", "doctor.command"),
+    "demo": ("More", "demo.command"),
+    "emulator": ("More", "emulator.command"),
+    "mcp": ("More", "mcp.command"),
+    "skill": ("More", "skill.command"),
+    "_run": (None, "runs.background"),
+}
+"""The panel of each command in the help, if it is shown there, and its function."""
+
+
 class _Command(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
         return _remove_types(super().get_params(ctx))
 
 
+class _Commands(Mapping[str, Any]):
+    """All commands; the first use of one imports its module."""
+
+    def __init__(self) -> None:
+        self._built: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        panel, path = _COMMANDS[name]
+        if name not in self._built:
+            module, _, function = path.partition(".")
+            body = getattr(import_module(f".{module}", __package__), function)
+            single = typer.Typer(add_completion=False, rich_markup_mode="rich")
+            single.command(name, cls=_Command, rich_help_panel=panel, help=_help(body), hidden=panel is None)(
+                body
+            )
+            self._built[name] = typer.main.get_command(single)
+        return self._built[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_COMMANDS)
+
+    def __len__(self) -> int:
+        return len(_COMMANDS)
+
+
 class _Root(TyperGroup):
     """Group of all commands, with aliases, hints, and usage errors of one line."""
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = cast("Any", _Commands())
+
     def get_params(self, ctx: Any) -> list[Any]:
         return _remove_types(super().get_params(ctx))
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names of all commands, which does not import them."""
+        return list(self.commands)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         return super().get_command(ctx, _ALIASES.get(cmd_name, cmd_name))
@@ -215,49 +263,3 @@ def _root(
     given = {name: value for name, value in given.items() if value is not None}
     # Defaults for the subcommand, whose own options win.
     ctx.default_map = {ctx.invoked_subcommand: given | ({"verbose": True} if verbose else {})}
-
-
-_COMMANDS = (
-    ("Pods", "list", list_pods.command),
-    ("Pods", "get", get.command),
-    ("Pods", "status", status.command),
-    ("Pods", "watch", watch.command),
-    ("Pods", "wait", wait.command),
-    ("Pods", "logs", logs.command),
-    ("Pods", "ssh", ssh.command),
-    ("Pods", "exec", exec_command.command),
-    ("Pods", "cp", cp.command),
-    ("Pods", "forward", forward.command),
-    ("Pods", "jupyter", jupyter.command),
-    ("Pods", "code", code.command),
-    ("Pods", "ssh-config", ssh_config.command),
-    ("Renting", "run", run.command),
-    ("Renting", "runs", runs.command),
-    ("Renting", "attach", runs.attach),
-    ("Renting", "stop", runs.stop),
-    ("Renting", "offers", offers.command),
-    ("Renting", "create", create.command),
-    ("Renting", "delete", delete.command),
-    ("Renting", "history", history.command),
-    ("Renting", "sweep", sweep.command),
-    ("Account", "disks", disks.command),
-    ("Account", "disks create", disks.create),
-    ("Account", "disks rename", disks.rename),
-    ("Account", "disks delete", disks.delete),
-    ("Account", "whoami", account.whoami),
-    ("Account", "teams", account.teams),
-    ("Account", "wallet", account.wallet),
-    ("Account", "ssh-keys list", account.list_keys),
-    ("Account", "ssh-keys add", account.add_key),
-    ("Account", "ssh-keys delete", account.delete_key),
-    ("More", "exporter", exporter.command),
-    ("More", "config", config.command),
-    ("More", "doctor", doctor.command),
-    ("More", "demo", demo.command),
-    ("More", "emulator", emulator.command),
-    ("More", "mcp", mcp.command),
-    ("More", "skill", skill.command),
-)
-for _panel, _name, _command in _COMMANDS:
-    app.command(_name, cls=_Command, rich_help_panel=_panel, help=_help(_command))(_command)
-app.command("_run", hidden=True)(runs.background)

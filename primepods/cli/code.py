@@ -9,14 +9,10 @@ from typing import Annotated
 
 import typer
 
-from primepods.config import environment_without_key
-from primepods.remote import HostEntry, find_host_alias, hosts_file, note_hosts
-
 from ._command import Api, api_command
 from ._errors import CommandError, ExitCode
 from ._handles import PodHandle, resolve_handle
 from ._remote import Node, SshOptions, find_node
-from ._stderr import finish_stderr
 
 
 class Editor(StrEnum):
@@ -49,6 +45,11 @@ def command(
       primepods code train work
       primepods code train --editor cursor
     """
+    from primepods.config import environment_without_key
+    from primepods.remote import HostEntry, find_host_alias, hosts_file, note_hosts
+
+    from ._stderr import finish_stderr
+
     if not hosts_file().exists():
         raise CommandError(
             "no pods are in ~/.ssh/config: run `primepods ssh-config --install` first", ExitCode.USAGE

@@ -9,7 +9,6 @@ import attrs
 import typer
 
 import primepods
-from primepods.remote import note_hosts
 
 from ._command import Api, api_command
 from ._confirm import YesOption, confirm
@@ -113,6 +112,8 @@ class _Deletion:
 
     def delete(self, ids: Sequence[str]) -> Mapping[str, primepods.PrimePodsError]:
         """Delete pods and print the ids of those whose deletion was accepted; return the errors."""
+        from primepods.remote import note_hosts
+
         try:
             deletions = self.client.pods.delete_many(ids, missing_ok=self.missing_ok)
         except KeyboardInterrupt:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shlex
 import shutil
 import sys
@@ -16,12 +15,13 @@ import typer
 import primepods
 
 from ._pod_table import price
-from ._screen import Screen, safe
 from ._table import Column
 
 if TYPE_CHECKING:
     from primepods import AsyncClient, HistoryRecord, Pod, PodChange, PodStatus
     from primepods.emulator import Emulator
+
+    from ._screen import Screen
 
 BOOT_SECONDS = 180.0
 MAX_BOOT_FACTOR = 3
@@ -69,7 +69,11 @@ def command(
     ] = 0.04,
 ) -> None:
     """Watch a fleet of emulated pods boot, fail and be deleted: without an account or costs."""
+    import asyncio
+
     from primepods.emulator import Emulator
+
+    from ._screen import Screen, safe
 
     screen = Screen()
     account: dict[str, Any] = {
@@ -201,6 +205,8 @@ def _show_failures(screen: Screen, pods: Mapping[str, Pod], statuses: Mapping[st
 
 
 def _show_ssh(screen: Screen, pods: Mapping[str, Pod], statuses: Mapping[str, PodStatus]) -> None:
+    from ._screen import safe
+
     targets = {pod_id: row.ssh for pod_id, row in statuses.items() if row.is_ready and row.ssh is not None}
     if not targets:
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shlex
 import signal
 import subprocess
@@ -84,6 +83,8 @@ def command(
       primepods emulator -- primepods run --gpu-type H100 -- nproc   # runs on this machine
       primepods emulator --failure-rate 0.2 --speed 60 -- pytest
     """
+    import asyncio
+
     new_account: dict[str, Any] = {
         "pods": pods,
         "history": history,
@@ -120,6 +121,8 @@ def command(
 
 async def _serve(emulator: Emulator, ssh_command: str) -> None:
     """Serve until SIGINT or SIGTERM."""
+    import asyncio
+
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     # On Windows loops cannot handle signals; there Ctrl-C ends asyncio.run itself.

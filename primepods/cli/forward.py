@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from contextlib import suppress
 from typing import Annotated, Any
@@ -10,11 +9,10 @@ from typing import Annotated, Any
 import typer
 
 import primepods
-from primepods.remote import forward_ports
 
 from ._command import Api, api_command
 from ._handles import PodHandle, resolve_handle
-from ._remote import Node, SshOptions, open_page
+from ._remote import Node, SshOptions, open_page, run_until_interrupted
 from ._table import print_info, write
 
 _PORT = re.compile(r"(\d{1,5})(?::(\d{1,5}))?")
@@ -57,6 +55,10 @@ def command(
       primepods forward train 6006 --open           # TensorBoard
       primepods forward train 8000:9000 5432:0
     """
+    import asyncio
+
+    from primepods.remote import forward_ports
+
     with api.client() as client:
         pod_id = resolve_handle(client, pod, team=api.team)
 
@@ -72,4 +74,4 @@ def command(
                 with suppress(asyncio.CancelledError):
                     await forward.wait()
 
-    api.run(work)
+    run_until_interrupted(api, work)

@@ -13,7 +13,6 @@ import attrs
 import typer
 
 import primepods
-from primepods.remote import note_hosts
 
 from ._command import Api, api_command
 from ._durations import parse_day, short_duration
@@ -80,6 +79,8 @@ def command(
       primepods history --since 90d --by week -o csv
       primepods history --kind instance --name 'train-*' -o csv
     """
+    from primepods.remote import note_hosts
+
     if by is None:
         _RECORDS.check(print_options)
     else:

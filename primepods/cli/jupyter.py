@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import tempfile
@@ -13,12 +12,11 @@ from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 import primepods
-from primepods.remote import is_emulated
 
 from ._command import Api, api_command
 from ._errors import CommandError
 from ._handles import PodHandle, resolve_handle
-from ._remote import Node, SshOptions, open_page
+from ._remote import Node, SshOptions, open_page, run_until_interrupted
 from ._table import print_info, write
 from .forward import Open
 
@@ -43,6 +41,10 @@ def command(api: Api, pod: PodHandle, *, open_browser: Open = False, node: Node 
       primepods jupyter train --open
       primepods exec train -- pip install jupyterlab    # if the pod has none
     """
+    import asyncio
+
+    from primepods.remote import is_emulated
+
     with api.client() as client:
         found = client.pods.get(resolve_handle(client, pod, team=api.team))
     # Nothing listens at the address of an emulated pod.
@@ -68,7 +70,7 @@ def command(api: Api, pod: PodHandle, *, open_browser: Open = False, node: Node 
                 with suppress(asyncio.CancelledError):
                     await forward.wait()
 
-    api.run(work)
+    run_until_interrupted(api, work)
 
 
 async def _find_server(remote: primepods.AsyncRemote) -> tuple[int, str] | None:
@@ -95,6 +97,8 @@ async def _start_server(remote: primepods.AsyncRemote) -> tuple[int, str]:
     Raises:
         CommandError: It has ended, or is not listed in time.
     """
+    import asyncio
+
     job = await remote.start(_START)
     print_info(f"Starting JupyterLab: the job {job.name}")
     with suppress(TimeoutError):

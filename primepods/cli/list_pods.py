@@ -10,7 +10,6 @@ import attrs
 import typer
 
 import primepods
-from primepods.remote import HostEntry, note_hosts
 
 from ._command import Api, api_command
 from ._filters import PodFilter
@@ -63,6 +62,8 @@ def command(
       primepods list --gpu H100 --older-than 1d --sort price --reverse
       primepods list -o json | jq '.[].ssh.command'
     """
+    from primepods.remote import HostEntry, note_hosts
+
     PODS.check(print_options)
     pod_filter = attrs.evolve(filters, team=api.team)
     with api.client() as client, readable_rows(client.pods.list()) as listed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import os
 import signal
@@ -13,12 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import primepods.runs
-
 from ._command import Api, api_command
 from ._durations import parse_duration
 from ._errors import SIGNAL_EXIT_CODE, CommandError, ExitCode
-from ._stderr import finish_stderr
 
 if TYPE_CHECKING:
     from ._agent_tools import AgentTools
@@ -61,6 +57,10 @@ def command(
       primepods mcp
       primepods mcp --allow-rent --max-hourly 5 --budget 20 --budget-window 24h
     """
+    import asyncio
+
+    from primepods import runs
+
     if allow_rent and (max_hourly is None or budget is None):
         raise CommandError("--allow-rent needs --max-hourly and --budget: agents forget pods", ExitCode.USAGE)
     if emulator:
@@ -78,11 +78,15 @@ def command(
         ) from None
     limits = None
     if budget is not None and max_hourly is not None and allow_rent:
-        limits = primepods.runs.Budget(budget, max_hourly=max_hourly, window=budget_window)
+        limits = runs.Budget(budget, max_hourly=max_hourly, window=budget_window)
     asyncio.run(_serve(AgentTools(api, limits)))
 
 
 async def _serve(tools: AgentTools) -> None:
+    import asyncio
+
+    from ._stderr import finish_stderr
+
     def end(number: int) -> None:
         tools.leave()
         finish_stderr()

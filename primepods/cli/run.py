@@ -5,16 +5,13 @@ from __future__ import annotations
 import difflib
 import os
 import time
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import primepods
-from primepods.runs import Run, RunRecord
 
-from ._background import run_here, run_in_background
 from ._command import Api, api_command
 from ._copies import (
     Downloads,
@@ -89,6 +86,8 @@ Restarts = Annotated[
 
 def _read_file(ctx: typer.Context, path: Path | None) -> Path | None:
     """Take the values of a file as the defaults of the options."""
+    import tomllib
+
     if path is None:
         return None
     try:
@@ -189,6 +188,10 @@ def command(
         --upload . --exclude .git --download out/:results/ -- python train.py
       primepods run --gpu-type A100 --env HF_TOKEN -- 'nvidia-smi && python -c "import torch"'
     """
+    from primepods.runs import Run, RunRecord
+
+    from ._background import run_here, run_in_background
+
     del file  # its values are the defaults of the other options
     if filters.gpu_type is None:
         raise CommandError("name the GPU: --gpu-type H100, or '*' for any", ExitCode.USAGE)

@@ -9,16 +9,13 @@ import sys
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
 import typer
 
-from primepods import ConfigError
-from primepods.config import environment_variable
-from primepods.runs import Run, find_run, list_runs
+import primepods
 
-from ._background import run_here, show, start_process
 from ._command import Api, api_command
 from ._completion import complete_runs
 from ._durations import short_age
@@ -29,6 +26,9 @@ from ._pod_table import price
 from ._remote import Node, SshOptions
 from ._table import Column, print_info
 from ._text import count
+
+if TYPE_CHECKING:
+    from primepods.runs import Run
 
 _POLL_INTERVAL = 0.2
 RunName = Annotated[
@@ -98,6 +98,8 @@ def command(
     The state is renting, running, ended or interrupted. The process of an interrupted run has died; attach
     takes such a run over.
     """
+    from primepods.runs import list_runs
+
     _RUNS.check(print_options)
     runs, unreadable = list_runs()
     for name, why in unreadable.items():
@@ -140,6 +142,8 @@ def attach(
       primepods attach train-k3v9q2mxz7 --tail 20
       primepods attach my-pod/train
     """
+    from primepods.runs import find_run
+
     pod, _, job = name.partition("/")
     if job:
         with api.client() as client:
@@ -167,6 +171,8 @@ def attach(
 @api_command
 def stop(_: Api, name: RunName) -> None:
     """End a run as Ctrl-C ends `primepods run`: its command is ended, and its pod is deleted."""
+    from primepods.runs import find_run
+
     run = find_run(name)
     if run.state == "ended":
         print_info(f"{run.name} has ended with exit code {run.record.exit_code}")
@@ -192,13 +198,17 @@ def _has_process(run: Run) -> bool:
         run.signal(0)
     except ProcessLookupError:
         return False
-    except (ConfigError, PermissionError):
+    except (primepods.ConfigError, PermissionError):
         pass
     return True
 
 
 def _take_over(run: Run) -> None:
     """Start a process for a run whose process has died."""
+    from primepods.config import environment_variable
+
+    from ._background import start_process
+
     if run.record.exit_code is not None:
         return  # another process has taken it over, and ended
     given = {name: environment_variable(name) for name in run.record.variables}
@@ -212,6 +222,8 @@ def _show_to_end(run: Run, tail: int | None) -> None:
     Raises:
         CommandError: Its process has died.
     """
+    from ._background import show
+
     shown = show(run, tail=tail)
     while True:
         state = run.state
@@ -226,6 +238,10 @@ def _show_to_end(run: Run, tail: int | None) -> None:
 
 def background(name: str, lock: int) -> None:
     """Execute a run in this process; `primepods run --detach` starts it."""
+    from primepods.runs import find_run
+
+    from ._background import run_here
+
     variables: dict[str, str] = json.loads(sys.stdin.buffer.read())
     run = find_run(name)
     run.inherit(lock)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 import typer
 
 import primepods
@@ -17,6 +15,8 @@ def command() -> None:
     Examples:
       mkdir -p .claude/skills/primepods && primepods skill >.claude/skills/primepods/SKILL.md
     """
+    from importlib.resources import files
+
     text = files("primepods.cli").joinpath("skill.txt").read_text(encoding="utf-8")
     text = text.replace("VERSION", primepods.__version__).replace("EXIT_CODES", EXIT_CODES)
     typer.echo(text, nl=False)

@@ -7,14 +7,6 @@ from typing import Annotated
 import typer
 
 import primepods
-from primepods.remote import (
-    HostEntry,
-    choose_aliases,
-    config_blocks,
-    hosts_file,
-    install_hosts,
-    uninstall_hosts,
-)
 
 from ._command import Api, api_command
 from ._errors import CommandError, ExitCode, print_error
@@ -49,6 +41,8 @@ def command(
       primepods ssh-config --install              # then: ssh pod_NAME, rsync, scp, code
       primepods ssh-config --uninstall
     """
+    from primepods.remote import uninstall_hosts
+
     if install + uninstall + (pod is not None) > 1:
         raise CommandError("POD, --install and --uninstall exclude each other", ExitCode.USAGE)
     if uninstall:
@@ -67,6 +61,8 @@ def command(
 
 
 def _write_or_install(command: str, pods: list[primepods.Pod], *, install: bool) -> None:
+    from primepods.remote import HostEntry, choose_aliases, config_blocks, hosts_file, install_hosts
+
     entries = [HostEntry.of(pod) for pod in pods]
     chosen = choose_aliases(entries)
     for entry in entries:

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 import primepods
-from primepods.remote import note_hosts
 
 from ._command import Api, api_command
 from ._confirm import YesOption, confirm
@@ -91,6 +90,8 @@ def command(
 def _sweep(
     api: Api, *, prefix: str | None, older_than: float | None, expired: bool, dry_run: bool, yes: bool
 ) -> None:
+    from primepods.remote import note_hosts
+
     with api.client() as client:
         found = client.pods.sweep(prefix=prefix, older_than=older_than, expired=expired, dry_run=True)
         for lease in found.skipped:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import primepods
-from primepods.remote import note_hosts
 
 from ._command import Api, api_command
 from ._durations import Interval, parse_duration
@@ -62,6 +61,8 @@ def command(
 
     With --until settled, waits for all pods; exit code 4 if one has failed.
     """
+    from primepods.remote import note_hosts
+
     STATUSES.check(print_options)
     handles = read_handles(pods)
     if not handles:

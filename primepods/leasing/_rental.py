@@ -20,7 +20,7 @@ from ..errors import PrimePodsError
 from ..models import PodChange
 from ..remote import AsyncRemote, HostEntry, note_hosts, wait_for_login
 from ..specs import PodSpec
-from ..waiting import APPEAR_GRACE
+from ..waiting.subscription import APPEAR_GRACE
 from ._order import UNKNOWN, OrderState, PodOrder
 from ._record import as_time, new_record, this_process
 from .ledger import LeaseFile
@@ -244,12 +244,14 @@ class Rental(PodOrder):
                         name = shown.get(pod_id) or (await client.pods.get(pod_id)).name
                         break
                     except (PrimePodsError, ValueError) as exc:
+                        failures += 1
+                        # First, since reading the history may take long.
+                        self._note_failure(exc, problem)
                         is_missing = isinstance(exc, errors.NotFoundError)
                         if is_missing and has_ended(self.name, pod_id, await read_ended_pods(client.pods)):
                             self.state = OrderState.ENDED
                             return listed
-                        failures += 1
-                        await self._retry_later(exc, failures, problem, ends_at)
+                        await self._back_off(failures, ends_at)
         except TimeoutError:
             raise errors.WaitTimeoutError(
                 f"{self.label} is not used, since it may be another's: neither the list nor `get` has shown "
@@ -337,7 +339,8 @@ class Rental(PodOrder):
             except (PrimePodsError, ValueError) as exc:
                 # ValueError: the list shows an id for which no request is possible.
                 failures += 1
-                await self._retry_later(exc, failures, "is not released yet", last_moment())
+                self._note_failure(exc, "is not released yet")
+                await self._back_off(failures, last_moment())
             except TimeoutError:
                 continue  # The release was hurried, or the time is over.
             else:
@@ -354,11 +357,14 @@ class Rental(PodOrder):
             with suppress(RuntimeError):
                 self._confirmation.reschedule(self._hurried_at)
 
-    async def _retry_later(self, error: Exception, failures: int, problem: str, ends_at: float) -> None:
-        """Log an error, at most once a minute, and sleep until the next attempt."""
+    def _note_failure(self, error: Exception, problem: str) -> None:
+        """Record an error, and log it at most once a minute."""
         self._last_failure = f"; the last failure: {str(error).rstrip('.')}"
         if self._clock.time() >= self._logged_at + _LOG_INTERVAL:
             self._logged_at = self._clock.time()
             _log.warning("%s %s: %s", self.label, problem, error)
+
+    async def _back_off(self, failures: int, ends_at: float) -> None:
+        """Sleep until the next attempt."""
         delay = doubled(_MIN_BACKOFF, times=failures, maximum=_MAX_BACKOFF)
         await self._clock.sleep(max(0.0, min(delay, ends_at - self._clock.time())))

@@ -13,7 +13,7 @@ from ..errors import ClientClosedError, PrimePodsError, WaitTimeoutError
 from ..models import Endpoint, Node, Pod, PodStatus
 from ..remote import AsyncRemote
 from ..ssh import SSHTarget
-from ..waiting import OnChange
+from ..waiting.wait import OnChange
 from .open_leases import intercepted_ctrl_c, wait_released
 from .pods_api import read_ended_pods
 from .supervisor import LeaseSupervisor

@@ -7,27 +7,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ..errors import ClientClosedError
-from .pods_api import SharedList
 
 if TYPE_CHECKING:
+    from .pods_api import SharedList
     from .supervisor import LeaseSupervisor
 
 
 class OpenLeases:
-    """The leases of a client, and of its ``with_options`` views, that are not released yet.
-
-    Attributes:
-        shared_list: Reads the list of pods for several leases at once.
-    """
+    """The leases of a client, and of its ``with_options`` views, that are not released yet."""
 
     def __init__(self) -> None:
-        self.shared_list: SharedList = SharedList()
         # An ordered set: the values are unused.
         self._open: dict[LeaseSupervisor, None] = {}
         self._is_closing = False
+
+    @cached_property
+    def shared_list(self) -> SharedList:
+        """Reads the list of pods for several leases at once."""
+        from .pods_api import SharedList
+
+        return SharedList()
 
     def add(self, supervisor: LeaseSupervisor) -> Callable[[], object]:
         """Add a lease that is about to begin; return a function that removes it.
@@ -60,7 +63,7 @@ class OpenLeases:
 
 async def wait_released(*supervisors: LeaseSupervisor) -> asyncio.CancelledError | None:
     """Wait until the leases are released. A cancellation interrupts the releases, and is returned."""
-    import anyio  # noqa: PLC0415 - only leases need it here
+    import anyio
 
     cancelled: asyncio.CancelledError | None = None
     # Without this shield, a cancel scope around the block would cancel each await, not only the first.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..pagination import AsyncPager
     from ..remote import SSHOptions
     from ..specs import PodSpec
-    from ..waiting import OnChange
+    from ..waiting.wait import OnChange
 
 log: logging.Logger = logging.getLogger("primepods")
 

@@ -25,7 +25,7 @@ from .._operations import LISTENERS, begin_operation, empty_context
 from ..errors import PrimePodsError
 from ..models import PodChange
 from ..specs import PodSpec
-from ..waiting import OnChange
+from ..waiting.wait import OnChange
 from ._ctrl_c import ctrl_c
 from ._failover import log_failover, reorder_delay, replace_remedy_after_deletion, should_try_next_spec
 from ._order import Budget

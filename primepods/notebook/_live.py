@@ -17,7 +17,7 @@ from ..fleet import Fleet, follow
 from ..models import Pod, PodRef
 from ..results import PodStatuses
 from ..sync import Client, in_calling_thread, run_in_client
-from ..waiting import Until, ready
+from ..waiting.conditions import Until, ready
 from ._display import Output, show
 from ._page import bundle
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from operator import attrgetter
-from typing import Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import attrs
 
@@ -15,9 +15,11 @@ from .._http.request import PODS, Request, page_request
 from .._utils.arguments import check_count
 from .._utils.strict_json import is_object, show
 from ..errors import ProtocolError
-from ..leasing.pods_api import BareRow, ListedPod
 from ..models import Page, Pod
 from ..pagination import AsyncPager, FetchedPage, Source, offset_pager
+
+if TYPE_CHECKING:
+    from ..leasing.pods_api import ListedPod
 
 T = TypeVar("T")
 
@@ -140,5 +142,7 @@ def list_pager(
 
 def listed_pods(executor: RequestExecutor) -> AsyncPager[ListedPod]:
     """Return a pager of all pods, including rows of which only id and name can be read."""
+    from ..leasing.pods_api import BareRow
+
     model = cast("type[ListedPod]", Pod)
     return list_pager(executor, f"{PODS}/", model, MAX_LIMIT, name="pods.list", make_bare=BareRow)

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import attrs
 
+from .._decoding.disks import decode_disk, decode_disk_users
 from .._decoding.objects import wire_names
-from .._decoding.pods import decode_disk, decode_disk_users
 from .._http.executor import RequestExecutor
 from .._http.request import DISKS, Request, item_path, item_request
 from .._operations import operation

@@ -34,9 +34,8 @@ from ..errors import LoginError, PrimePodsError
 from ..models import HistoryRecord, Node, Page, Pod, PodRef, PodState, PodStatus
 from ..pagination import AsyncPager, FetchedPage, offset_pager
 from ..results import Deletions, PodStatuses
-from ..waiting import AsyncWatch, OnChange, Until, gone, ready
-from ..waiting.subscription import PollerConnection
-from ..waiting.wait import Wait
+from ..waiting.conditions import Until, gone, ready
+from ..waiting.connection import PollerConnection
 from ._deletion import Deleter
 from ._filters import pod_filter, record_filter
 from ._paging import MAX_LIMIT, fetch_page, listed_pods, page_source
@@ -48,6 +47,8 @@ if TYPE_CHECKING:
     from ..leasing.sweep import Sweep
     from ..remote import AsyncRemote
     from ..specs import PodSpec
+    from ..waiting.wait import OnChange
+    from ..waiting.watch import AsyncWatch
     from ._creation import PodCreator
 
 SortBy = Literal["terminatedAt", "createdAt"]
@@ -280,6 +281,8 @@ class AsyncPods:
         Raises:
             WaitTimeoutError: While iterating: the time ran out before all pods were gone.
         """
+        from ..waiting.watch import AsyncWatch
+
         check_interval(interval)
         if timeout is not None:
             check_seconds("timeout", timeout)
@@ -329,6 +332,8 @@ class AsyncPods:
             WaitTimeoutError: The time ran out; the message names the pending pods and the errors.
             NotFoundError: A pod never appeared (a success with ``until=gone``).
         """
+        from ..waiting.wait import Wait
+
         check_interval(interval)
         check_seconds("timeout", timeout)
         check_seconds("appear_grace", appear_grace, minimum=0.0)

@@ -11,7 +11,7 @@ from .._utils.iterators import ClosableIterator
 from ..errors import PrimePodsError, ProtocolError
 from ..models import Page, PodChange
 from ..pagination import AsyncPager
-from ..waiting import AsyncWatch
+from ..waiting.watch import AsyncWatch
 
 T = TypeVar("T")
 

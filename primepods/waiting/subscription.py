@@ -1,25 +1,18 @@
-"""Subscriptions to the changes of pods, and a client's connection to the shared poller."""
+"""Subscriptions to the changes of pods."""
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Final, Self
 
-from .._http.transport import Transport
-from .._utils.clock import Clock
 from .._utils.exceptions import copy_exception
-from ..config import Settings
-from ..errors import ClientClosedError
 from ..models import PodChange, PodStatus
 from ..results import PodStatuses
-from ._poller import Poller, join
+from ._poller import Poller
 from ._watched_pod import Subscriber, WatchedPod
-
-if TYPE_CHECKING:
-    from .._operations.hook import Hook
+from .connection import PollerConnection
 
 APPEAR_GRACE: Final = 60.0
 """Seconds for a pod that the API does not know yet to appear. Chosen; other clouds were seen to need some."""
@@ -124,86 +117,3 @@ class Subscription(Subscriber):
         """Return the last reported states in the requested order; gone or never seen pods are ``missing``."""
         rows = {pod_id: row for pod_id in self.pod_ids if (row := self.reported.get(pod_id)) is not None}
         return PodStatuses(rows, missing=tuple(pod_id for pod_id in self.pod_ids if pod_id not in rows))
-
-
-class PollerConnection:
-    """A client's connection to the shared poller.
-
-    A view, made by ``with_options``, is a client with other settings. It closes with the client.
-
-    Args:
-        settings: The settings of the client or the view.
-        session: The caller's aiohttp session, a function that makes one, or ``None``.
-        parent: The connection of the client or view that this view was made from; ``None`` for a client.
-
-    Attributes:
-        clock: The client's clock.
-        on_event: The client's hook.
-        root: The connection of the client from which the views were made; for a client, this object.
-        subscriptions: Open subscriptions of the client and its views.
-        closed: Whether the client is closed.
-    """
-
-    def __init__(self, settings: Settings, session: Any, parent: PollerConnection | None = None) -> None:
-        self.clock: Clock = settings.clock
-        self.on_event: Hook | None = settings.on_event
-        self._settings = settings
-        self._session = session
-        self.root: PollerConnection = self if parent is None else parent.root
-        self.closed: bool = False
-        self.subscriptions: dict[Subscription, None] = {}
-        self._spare_transport: Transport | None = None
-        self._spare_loop: asyncio.AbstractEventLoop | None = None
-
-    def join_poller(self) -> Poller:
-        """Return the running loop's poller; add a subscription to it before the next ``await``.
-
-        Raises:
-            ClientClosedError: The client is closed.
-        """
-        if self.root.closed:
-            raise _closed_error()
-        return join(self._settings, self._session, self.root.take_transport)
-
-    def take_transport(self) -> Transport:
-        """Return connections for a poller in the running loop: those of the last poller, or new ones."""
-        spare, loop = self._spare_transport, self._spare_loop
-        if spare is None or loop is None:
-            return Transport(self._settings, self._session)
-        # A transport can move to another loop only if its loop is closed.
-        is_usable_here = loop is asyncio.get_running_loop() or loop.is_closed()
-        if not is_usable_here:
-            return Transport(self._settings, self._session)
-        self._spare_transport = None
-        self._spare_loop = None
-        return spare
-
-    def keep_transport(self, transport: Transport) -> bool:
-        """Keep the connections of an ending poller for the next one, unless there are some already.
-
-        Returns:
-            Whether they are kept.
-        """
-        if self.closed or self._spare_transport is not None:
-            return False
-        self._spare_transport = transport
-        self._spare_loop = asyncio.get_running_loop()
-        return True
-
-    async def aclose(self) -> None:
-        """End all subscriptions, including those of abandoned iterators."""
-        self.closed = True
-        for subscription in list(self.subscriptions):
-            # A forked child has copies of the parent's subscriptions, whose loop does not run here.
-            if subscription.poller.loop is asyncio.get_running_loop():
-                subscription.end(_closed_error())
-                subscription.close()
-        spare, self._spare_transport = self._spare_transport, None
-        if spare is not None:
-            await spare.aclose()
-
-
-def _closed_error() -> ClientClosedError:
-    return ClientClosedError(
-        "The client was closed while it waited. The pods keep running; wait again with a new client."
-    )

@@ -18,7 +18,8 @@ from ..models import PodChange, PodState, PodStatus
 from ..results import PodStatuses
 from ._watched_pod import WatchedPod
 from .conditions import Until, check_until, evaluate, failed, gone, is_over, settled
-from .subscription import PollerConnection, Subscription
+from .connection import PollerConnection
+from .subscription import Subscription
 
 OnChange = Callable[[PodChange], Awaitable[object] | object]
 """Callback for each :class:`~primepods.PodChange` of a wait; an exception that it raises ends the wait.

@@ -15,7 +15,8 @@ from .._utils.iterators import ClosableAsyncIterator
 from ..errors import ClientClosedError
 from ..models import PodChange
 from ._watched_pod import WatchedPod
-from .subscription import PollerConnection, Subscription
+from .connection import PollerConnection
+from .subscription import Subscription
 from .wait import wait_timeout_error
 
 if TYPE_CHECKING:

@@ -132,8 +132,7 @@ class Cluster:
     def kill(self, part: str) -> None:
         """End a part, and all processes that it has started, at once."""
         process = self.parts.pop(part)
-        for pid in [process.pid, *descendants(process.pid)]:
-            os.kill(pid, signal.SIGKILL)
+        signal_all(process, signal.SIGKILL)
         process.wait()
 
     def stop(self) -> None:
@@ -241,6 +240,12 @@ def descendants(pid: int) -> list[int]:
     """The processes that a process has started, and those that they have."""
     children = [child for child in processes() if parent_of(child) == pid]
     return children + [further for child in children for further in descendants(child)]
+
+
+def signal_all(process: Fork, number: int) -> None:
+    """Send a signal to a process and to all that it has started."""
+    for pid in [process.pid, *descendants(process.pid)]:
+        os.kill(pid, number)
 
 
 def open_sockets(pid: int) -> int:

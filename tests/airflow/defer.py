@@ -45,6 +45,7 @@ def defer(session: Any, dag: Any, pod_id: str) -> None:
 if __name__ == "__main__":
     model: Any = SerializedDagModel
     dag = model.get_dag("wait_deferred")
-    with create_session() as session:
-        for pod_id in json.loads(Path(sys.argv[1]).read_text()):
+    for pod_id in json.loads(Path(sys.argv[1]).read_text()):
+        # One transaction each: a triggerer ends if SQLite is locked for too long.
+        with create_session() as session:
             defer(session, dag, pod_id)

@@ -1,5 +1,6 @@
 """Tasks in a whole Airflow: killed workers, tasks that a user ends, an API that is not there."""
 
+import signal
 import time
 from pathlib import Path
 from uuid import uuid4
@@ -10,7 +11,7 @@ from primepods.emulator import Emulator
 from primepods.emulator.faults import Delay, Drip, Status
 from tests.remote.sshd import is_running
 
-from .cluster import Cluster, wait_for
+from .cluster import Cluster, signal_all, wait_for
 
 WAITS = ["wait_here", pytest.param("wait_deferred", marks=pytest.mark.each_version)]
 
@@ -118,6 +119,32 @@ def test_a_wait_that_is_marked_failed_deletes_once(cluster: Cluster, emulator: E
     # The repeated cancellation does not begin another deletion.
     assert counts(emulator)[1] <= 1
     assert run.task("wait")["state"] == "failed"
+
+
+def test_a_pod_outlives_the_triggerer_that_has_lost_its_wait(cluster: Cluster, emulator: Emulator) -> None:
+    """Airflow calls `on_kill` there, too, while the task is deferred and another triggerer waits on."""
+    pod_id = add_pod(emulator)
+    run = cluster.run("wait_deferred", pod_id=pod_id)
+    run.wait_for_task("wait", "deferred")
+    emulator.requests.clear()
+    wait_for("the wait", lambda: polls(emulator, pod_id) > 2)
+    stalled = cluster.parts["triggerer"]
+    signal_all(stalled, signal.SIGSTOP)
+    cluster.start("triggerer")
+    try:
+        since = polls(emulator, pod_id)
+        wait_for("the other triggerer", lambda: polls(emulator, pod_id) > since + 2)
+        signal_all(stalled, signal.SIGCONT)
+        line = f"Not deleting pod {pod_id}: no user has ended the task"
+        wait_for("the line", lambda: gone(emulator) or line in run.log("wait"))
+        assert counts(emulator) == (0, 0)
+        emulator.delete_pod(pod_id)
+        assert run.wait_until_done() == "failed"
+        assert f"Pod {pod_id} is gone" in run.log("wait")
+    finally:
+        signal_all(stalled, signal.SIGCONT)
+        cluster.kill("triggerer")
+        cluster.parts["triggerer"] = stalled
 
 
 @pytest.mark.parametrize("dag_id", ["wait_here", "wait_deferred"])

@@ -5,6 +5,7 @@ import gc
 import time
 import warnings
 from collections.abc import AsyncIterator, Generator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -44,6 +45,27 @@ def arguments(pod_id: str, **changes: Any) -> dict[str, Any]:
     """What makes a trigger."""
     defaults = {"prime_conn_id": "prime_default", "end": time.time() + 60, "interval": 0.2}
     return {"pod_id": pod_id} | defaults | changes
+
+
+TASK = SimpleNamespace(dag_id="dag", task_id="wait", run_id="run", map_index=-1)
+
+
+def answer_with(state: str | Exception | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand for the triggerer's process, which says what state the task is in."""
+    from airflow.sdk.execution_time import comms, task_runner
+
+    class Supervisor:
+        """Answers questions about tasks."""
+
+        def send(self, message: Any) -> Any:
+            """Return the state, or raise what is in its place."""
+            if not isinstance(message, comms.GetTaskStates):
+                return None
+            if isinstance(state, Exception):
+                raise state
+            return comms.TaskStatesResult(task_states={"run": {"wait": state}})
+
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Supervisor(), raising=False)
 
 
 async def event_of(trigger: Any) -> dict[str, Any]:
@@ -125,11 +147,49 @@ async def test_a_cancelled_wait_keeps_its_message(trigger_class: Any, connected:
     assert len(connected.pods) == 1
 
 
-@pytest.mark.parametrize("deletions", [0, 1])
+@pytest.mark.parametrize(
+    ("state", "boot_seconds", "seconds", "is_deleted"),
+    [
+        ("failed", 0, 60, True),
+        (None, 3600, 60, True),
+        ("queued", 3600, 60, True),
+        ("success", 3600, 60, True),
+        # Another triggerer waits, or a retry will.
+        ("deferred", 3600, 60, False),
+        ("up_for_retry", 3600, 60, False),
+        # The wait may have ended in another triggerer.
+        ("running", 0, 60, False),
+        ("success", 0, 60, False),
+        ("queued", 3600, -1, False),
+        # Airflow does not say.
+        (OSError("no database"), 3600, 60, False),
+    ],
+)
 async def test_a_killed_task_takes_its_pod_along(
-    trigger_class: Any, connected: Emulator, deletions: int
+    trigger_class: Any,
+    connected: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    state: str | Exception | None,
+    boot_seconds: float,
+    seconds: float,
+    is_deleted: bool,
 ) -> None:
-    """Only where that was asked for."""
-    trigger = trigger_class(**arguments(connected.add_pod(boot_seconds=3600), delete_on_kill=bool(deletions)))
+    """Only if a user has killed it: a pod that may be used or waited for is left."""
+    answer_with(state, monkeypatch)
+    pod_id = connected.add_pod(boot_seconds=boot_seconds)
+    trigger = trigger_class(**arguments(pod_id, end=time.time() + seconds, delete_on_kill=True))
+    trigger.task_instance = TASK
     await trigger.on_kill()
-    assert [request.method for request in connected.requests[:]].count("DELETE") == deletions
+    assert [request.method for request in connected.requests[:]].count("DELETE") == is_deleted
+
+
+async def test_a_killed_task_keeps_its_pod_by_default(
+    trigger_class: Any, connected: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is deleted only where that was asked for."""
+    answer_with("failed", monkeypatch)
+    trigger = trigger_class(**arguments(connected.add_pod(boot_seconds=3600)))
+    trigger.task_instance = TASK
+    await trigger.on_kill()
+    assert connected.requests[:] == []

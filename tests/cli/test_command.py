@@ -103,7 +103,23 @@ def test_help_waits_for_nothing_that_it_does_not_need(clean_environment: object)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     shown, _, modules = done.stdout.rstrip().rpartition("\n")
     assert "List all your pods" in shown
-    assert not {"aiohttp", "cattrs", "primepods.client", "primepods.emulator"} & set(modules.split())
+    heavy = {"aiohttp", "asyncio", "cattrs", "primepods.emulator", "primepods.models"}
+    assert not heavy & set(modules.split())
+
+
+def test_a_command_imports_no_other(clean_environment: object) -> None:
+    """Only its own module is imported, and those that it needs itself; for the version, none."""
+    code = (
+        "import sys; from primepods.cli.app import app\n"
+        "names = 'account', 'disks', 'list_pods', 'run'\n"
+        "for words in (['--version'], ['disks', 'create', '--help']):\n"
+        "    app(words, standalone_mode=False)\n"
+        "    print(*(name for name in names if f'primepods.cli.{name}' in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    version, imported, *_, last = done.stdout.splitlines()
+    assert version.startswith("primepods ")
+    assert (imported, last) == ("", "disks")
 
 
 NOT_CALLING = ["demo", "emulator"]
@@ -130,6 +146,7 @@ def test_help_of_each_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> None
 def test_missing_extra_is_explained(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without typer or rich the command says what to install, without a traceback."""
     hide(monkeypatch, library)
+    monkeypatch.setattr(sys, "argv", ["primepods", "demo"])
     with pytest.raises(SystemExit, match=r"pip install 'primepods\[cli\]'") as ended:
         cli.main()
     assert library in str(ended.value)
@@ -137,8 +154,8 @@ def test_missing_extra_is_explained(library: str, monkeypatch: pytest.MonkeyPatc
 
 def test_other_missing_modules_are_not_blamed_on_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """A broken installation shows what is broken."""
-    hide(monkeypatch, "primepods.cli._screen")
-    with pytest.raises(ModuleNotFoundError, match=r"primepods\.cli\._screen"):
+    hide(monkeypatch, "primepods.cli._completion")
+    with pytest.raises(ModuleNotFoundError, match=r"primepods\.cli\._completion"):
         cli.main()
 
 

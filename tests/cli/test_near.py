@@ -177,6 +177,33 @@ def test_ports(bare: Path, run: Run) -> None:
 
 
 @pytest.mark.slow
+def test_a_second_interrupt_does_not_break_off_the_end(bare: Path) -> None:
+    """The pod does not respond, so the end takes three seconds; nothing is left that Python warns about."""
+    assert bare.exists()
+    argv = [sys.executable, "-X", "dev", "-m", "primepods", "forward", "bare", "8888:0"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline()
+        threads = Path(f"/proc/{process.pid}/task").glob("*/children")
+        [ssh] = " ".join(file.read_text() for file in threads).split()
+        os.killpg(int(ssh), signal.SIGSTOP)
+        process.send_signal(signal.SIGINT)
+        status = Path(f"/proc/{process.pid}/status")
+        wait_for(lambda: is_ignored(signal.SIGINT, status.read_text()) or process.poll() is not None)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+        assert "Warning" not in process.stderr.read()
+
+
+def is_ignored(number: signal.Signals, status: str) -> bool:
+    """Whether a process ignores a signal."""
+    found = re.search(r"^SigIgn:\s+([0-9a-f]+)", status, re.MULTILINE)
+    return found is not None and bool(int(found[1], 16) >> (number - 1) & 1)
+
+
+@pytest.mark.slow
 def test_an_editor(bare: Path, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It gets the host that ssh knows and the folder's path; what is missing is told, with what to do."""
     result = run("code", "bare")

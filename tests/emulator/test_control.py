@@ -289,15 +289,6 @@ def test_time_does_not_pass_while_a_fleet_is_saved(serve: Serve) -> None:
     assert timelines == [(pod["id"], pod["timeline"]) for pod in saved["pods"]]
 
 
-def test_a_snapshot_without_prices_is_taken(serve: Serve) -> None:
-    """As earlier versions have written them."""
-    call = lived(serve)
-    saved = call.emulator.snapshot()
-    del saved["prices"]
-    call.emulator.restore(saved)
-    assert call.emulator.snapshot()["prices"] == {}
-
-
 def test_options_of_a_saved_emulator_can_be_changed(serve: Serve, tmp_path: Path) -> None:
     """What is not said stays as it was."""
     first = serve(pods=1, delete_seconds=77.0, seed=3)

@@ -128,6 +128,16 @@ async def test_an_id_that_nothing_shows_is_neither_used_nor_deleted(
         assert (it.running(), it.records()) == ([theirs], [])
 
 
+async def test_a_failed_get_is_in_the_error_though_the_history_hangs(folder: Path) -> None:
+    """The lease records the failure before it reads the history."""
+    async with stage(folder, boot_seconds=0) as it:
+        it.emulator.faults.add(Delay(10_000), on="history")
+        hide(it, "missing")
+        lease = it.client.pods.lease(it.spec, ready_timeout=20, release_timeout=20)
+        with pytest.raises(primepods.WaitTimeoutError, match=r"the last failure: .*404"):
+            await lease.__aenter__()
+
+
 @pytest.mark.parametrize("how", HIDDEN)
 @pytest.mark.parametrize("is_used", [False, True])
 async def test_a_pod_that_is_hidden_for_a_while_is_used_and_deleted(

@@ -18,6 +18,7 @@ import attrs
 import pytest
 
 import primepods
+from primepods._files import lock_file
 from primepods._utils.secret import Secret
 from primepods.config import Settings
 from primepods.leasing._record import LeaseRecord, fingerprint, new_record
@@ -258,6 +259,23 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
         running.wait()
         assert [found.name for found in claimable(tmp_path)] == [name_of()]
         os.kill(int(children[0]), signal.SIGKILL)
+
+
+def test_a_file_that_cannot_be_locked_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A budget, or a run, on a file system without locks is an error, and leaves no descriptor open."""
+    fcntl = pytest.importorskip("fcntl", reason="there are no such locks on Windows")
+    opened: list[int] = []
+
+    def flock(descriptor: int, _: int) -> None:
+        opened.append(descriptor)
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(OSError, match="No locks"):
+        lock_file(tmp_path / "lock")
+    (descriptor,) = opened
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
 
 
 def test_without_locks_only_what_provably_ended_is_claimed(

@@ -5,6 +5,7 @@ python tests/support/forks.py SOCKET MODULE…    serves
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
@@ -23,6 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+_PR_SET_PDEATHSIG: Final = 1
 _CLIENT: Final = """
 import json, os, socket, sys
 with socket.socket(socket.AF_UNIX) as server:
@@ -126,8 +128,14 @@ class ForkServer:
         self._process.communicate()
 
 
+def end_with_parent() -> None:
+    """Have the system kill this process when its parent has ended, even if that was killed."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def serve(address: str, modules: Iterable[str]) -> None:
     """Import what all need, and then run each order in a fork."""
+    end_with_parent()
     for module in modules:
         with suppress(ImportError):  # of an extra
             import_module(module)
@@ -148,6 +156,7 @@ def serve(address: str, modules: Iterable[str]) -> None:
             with suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
+    end_with_parent()
     with connection:
         size, descriptors, _, _ = socket.recv_fds(connection, 8, 3)
         with connection.makefile("rb") as stream:
@@ -158,6 +167,7 @@ def serve(address: str, modules: Iterable[str]) -> None:
             with suppress(OSError):  # nobody waits for it
                 connection.sendall(b"%d" % code)
             os._exit(0)
+    end_with_parent()
     if has_session:
         os.setsid()
     else:

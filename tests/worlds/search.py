@@ -15,6 +15,8 @@ from typing import Final
 
 import attrs
 
+from tests.support.forks import end_with_parent
+
 from .run import SHRINK_SECONDS, Story, load, run, shrink, story_names, story_of
 from .world import World
 
@@ -79,7 +81,8 @@ class Outcome:
 
 
 def _prepare() -> None:
-    """Prepare a process: quiet, and without settings of its user."""
+    """Prepare a process: quiet, without settings of its user, and gone when the search is."""
+    end_with_parent()
     for name in list(os.environ):
         if name.startswith("PRIME_"):
             del os.environ[name]

@@ -78,11 +78,11 @@ def restore(account: Account, saved: Mapping[str, Any]) -> None:
         keys = [SSHKey(**_shift_times(fields, _KEY_TIMES, now)) for fields in saved["ssh_keys"]]
         restored.keys.by_id.update((key.id, key) for key in keys)
         restored.disks.extend(
-            DiskRecord(**_shift_times(fields, _DISK_TIMES, now)) for fields in saved.get("disks", ())
+            DiskRecord(**_shift_times(fields, _DISK_TIMES, now)) for fields in saved["disks"]
         )
-        restored.ended_disks.update(saved.get("ended_disks", ()))
+        restored.ended_disks.update(saved["ended_disks"])
         restored.market.capacities.update(saved["stock"])
-        restored.market.prices.update(saved.get("prices", {}))
+        restored.market.prices.update(saved["prices"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged_error(error) from error
     with account.lock:

@@ -1,0 +1,19 @@
+"""Decoders of responses about one disk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..account import Disk
+from .rows import as_object, decode_item
+
+
+def decode_disk(data: Any, disk_id: str) -> Disk:
+    """Decode the response of ``GET /disks/{id}``; a response without an id gets ``disk_id``."""
+    return decode_item(data, Disk, disk_id)
+
+
+def decode_disk_users(data: Any, disk_id: str) -> Disk:
+    """Decode only what uses a disk from the response of ``GET /disks/{id}``, whatever else it holds."""
+    row = as_object(data)
+    return decode_disk({key: row[key] for key in ("id", "pods", "clusters") if key in row}, disk_id)
