@@ -129,7 +129,7 @@ def test_pods_that_do_not_boot_are_told_as_deleted(run: Run, monkeypatch: pytest
     assert "No limit of time or cost" in result.stderr
     tries = re.findall(r"primepods-\S+: status ERROR: .*; trying the next offer \((\d) left\)", result.stderr)
     assert tries == ["4", "3", "2", "1"]
-    assert "No pod is left: what was ordered was deleted" in result.stderr
+    assert "every pod that was ordered was deleted" in result.stderr
     assert "billed" not in result.stderr
 
 
@@ -349,7 +349,7 @@ def test_a_cluster_runs_it_on_all_nodes(market: Emulator, run: Run) -> None:
     assert Path("out").read_text(encoding="utf-8") == "0 2 file\n"
     result = run("run", *OPTIONS, *words[:2], "--", "[ $NODE_RANK = 0 ] || exit 7; sleep 60")
     assert result.exit_code == 7
-    assert "It has failed on a node: ending it on the others" in result.stderr
+    assert "The command has failed on a node: ending it on the others" in result.stderr
     assert not market.pods
     detached = run("run", "--detach", *OPTIONS, *words, "--", f"{line}; printf end >&2")
     assert detached.exit_code == 0, detached.stderr
