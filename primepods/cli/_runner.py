@@ -1,4 +1,26 @@
-"""The work of `primepods run`: rent a pod, run the command as a job, fetch the results, delete the pod."""
+"""The work of `primepods run`: rent a pod, run the command as a job, fetch the results, delete the pod.
+
+The process may die at any time. `attach` and `stop` then start another one, which finds in the record:
+
+| The process died after | Fields of the record | The next process |
+|---|---|---|
+| its start | no `lease_file` | starts from the beginning |
+| `_note_order` | `lease_file`, `leased_at` | takes the lease over, finds the pod by its name |
+| the first status of the pod | also `pod_id` | takes the lease over, starts the job unless it runs |
+| the confirmed start of the job | also `job` | takes the lease over, follows the job |
+| the downloads | also `result` | the same, and downloads again |
+| the deletion of the pod | no file of that name | returns `result`, or fails without one |
+| a failed deletion | `spent`, no `leased_at` | takes the lease over, as before |
+| the loss of a pod | `restart`, no `lease_file` | starts on another pod |
+| `Run.end` | `exit_code` | does nothing |
+
+If a refused order was the last one, there is no file of that name and no `pod_id`: it orders again.
+
+`Runner.is_interrupted` is true in the next process until it has taken over the lease, or knows that the
+lease's file is gone: while it is true, the run does not end, so that another process may try again.
+`_is_taken_over` is true once it has the lease, until a restart. Whether the pod is kept, and which pods were
+ordered, only the lease knows.
+"""
 
 from __future__ import annotations
 
@@ -228,7 +250,7 @@ class Runner:
             offers = [await client.availability.cheapest(**wanted)]
         specs = primepods.PodSpec.from_offers(offers, **changes)
         first, others = offers[0], len(specs) - 1
-        more = f", or the next of {others} more offers" if others else ""
+        more = f", or the next of {len(specs)} offers if it is sold out" if others else ""
         money = price(first.price_hr, first.prices.currency)
         machine = f"{first.gpu_count} x {first.gpu_type} at {first.provider}"
         print_info(f"Renting {machine} for {money} an hour{more}")
@@ -445,8 +467,8 @@ def _limits_text(lease: dict[str, Any]) -> str:
     limits = [] if hours is None else [f"after {short_duration(hours * 3600)} (--max-hours)"]
     limits += [] if spend is None else [f"at {price(spend)} (--max-spend)"]
     if not limits:
-        return "No limit of time or cost: it runs until the command ends; see --max-hours and --max-spend"
-    return f"It ends {' or '.join(limits)} at the latest"
+        return "The pod runs until the command ends, without a limit: see --max-hours and --max-spend"
+    return f"The pod is deleted {' or '.join(limits)} at the latest"
 
 
 def _shown(path: str) -> str:
