@@ -207,7 +207,7 @@ def test_a_budget_ends_the_command(market: Emulator, run: Run, limit: str) -> No
     ("words", "says"),
     [
         (["--", "true"], "name the GPU"),
-        (["--rm", "--keep", "--gpu-type", "H100", "--", "true"], "exclude each other"),
+        (["--rm", "--keep", "--gpu-type", "H100", "--", "true"], "cannot be combined"),
         (["--gpu-type", "H1OO", "--", "true"], "H100"),
         (["--gpu-type", "H100", "--max-price", "0.01", "--", "true"], "costs $"),
         (["--gpu-type", "H100", "--upload", "none", "--", "true"], "there is no such file"),
