@@ -430,15 +430,15 @@ class Runner:
         rentals = [] if self._lease is None else self._lease.supervisor.rentals
         if not rentals or (pod is None and not self._is_kept):
             if is_interrupted or any(rental.pod_id is not None for rental in rentals):
-                print_info(f"No pod is left, after {duration}: every pod that was ordered was deleted.")
+                print_info(f"No pod is left: every pod that was ordered was deleted, after {duration}.")
             return
         rental = rentals[-1]  # that of the pod
         totals = f"after {duration}, for about {price(rental.spent)}"
         if rental.is_kept:
-            print_info(
-                f"The pod {rental.name} still runs and is billed ({totals}). Log in with `primepods ssh "
-                f"{rental.pod_id}`; delete it with `primepods delete {rental.pod_id}`."
-            )
+            # Two lines, since `print_info` clips a line at 200 characters.
+            print_info(f"The pod {rental.name} still runs and is billed ({totals})")
+            pod_id = rental.pod_id
+            print_info(f"Log in with `primepods ssh {pod_id}`; delete it with `primepods delete {pod_id}`.")
         else:
             print_info(f"The pod {rental.name} ({rental.pod_id}) was deleted, {totals}.")
 
