@@ -422,6 +422,9 @@ class Runner:
             if stage != self._last_stage:
                 print_info(str(status))
         self._last_stage = stage
+        if self._record.is_stopping:
+            # End the lease now: until the pod is ready, it would only be billed.
+            raise CommandError("stopped", ExitCode.INTERRUPTED)
 
     def _print_summary(self, pod: primepods.AsyncLeasedPod | None, *, is_interrupted: bool = False) -> None:
         duration = short_duration(time.monotonic() - self._started_at)

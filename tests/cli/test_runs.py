@@ -23,7 +23,7 @@ from primepods.emulator import Cut, Delay, Emulator
 from primepods.runs import Run as RunFolder
 from primepods.runs import RunRecord, follow_job
 
-from .conftest import Run
+from .conftest import Run, name_api
 from .test_run import LOCAL_SSH, OPTIONS, here, market, wait_for
 
 __all__ = ["here", "market"]
@@ -186,6 +186,19 @@ def test_stop_gives_the_pod_back(market: Emulator, run: Run, tmp_path: Path, sig
     assert not market.pods
     assert run("attach", name).exit_code == 130
     assert "has ended with exit code 130" in run("stop", name).stderr
+
+
+def test_stop_waits_for_no_boot(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pod of a run whose process has died is deleted while it boots: until then, it would be billed."""
+    with Emulator(boot_seconds=3600, delete_seconds=0) as market:
+        name_api(market, monkeypatch)
+        starting = command("run", "-d", *BOUNDED, "--", SLOW)
+        wait_for(lambda: bool(market.pods))
+        os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
+        wait_for(lambda: row(run)["state"] == "interrupted")
+        starting.communicate(timeout=60)
+        assert run("stop", row(run)["name"]).exit_code == 0
+        assert not market.pods
 
 
 def test_stop_knows_whose_process_it_is(market: Emulator, run: Run) -> None:
