@@ -298,7 +298,7 @@ class Sweeper:
             except PrimePodsError as exc:
                 return {name: exc}
             if not found:
-                text = f"Whether the pod {name!r} exists is unknown: {shown}. Sweep again: it may appear."
+                text = f"It is unknown whether the pod {name!r} exists: {shown}. Sweep again: it may appear."
                 return {name: CreateUncertainError(text, name=name)}
             pod_ids = [row.id for row in found]
         outcome = {pod_id: await self._delete_pod(pod_id, orphan) for pod_id in pod_ids}

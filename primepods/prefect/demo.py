@@ -1,7 +1,7 @@
 """``python -m primepods.prefect.demo``: a complete pipeline on this machine, without an account.
 
 Starts a Prefect server, an emulator of the API and a worker, deploys the flow "train", runs it, and prints
-the URL of the runs. It ends these processes when it ends.
+the URL of the runs. Stops these processes when it exits.
 """
 
 import argparse
@@ -55,11 +55,16 @@ def train(epochs: int = 3) -> float:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the demo; ``argv`` are the arguments after its name."""
-    parser = argparse.ArgumentParser("python -m primepods.prefect.demo", description=__doc__)
+    parser = argparse.ArgumentParser(
+        "python -m primepods.prefect.demo",
+        description="Run a complete pipeline on this machine, without an account.",
+    )
     parser.add_argument("--runs", type=int, default=4, help="number of flow runs (default: 4)")
     parser.add_argument("--port", type=int, default=0, help="port of the server (default: any free one)")
     parser.add_argument("--boot-seconds", type=float, default=5.0, help="typical boot time (default: 5)")
-    parser.add_argument("--once", action="store_true", help="exit after the last run, not at Ctrl-C")
+    parser.add_argument(
+        "--once", action="store_true", help="exit after the last run, instead of waiting for Ctrl-C"
+    )
     options = parser.parse_args(argv)
     # By default, SIGTERM would end this process without cleanup, and leave its child processes running.
     signal.signal(signal.SIGTERM, _exit)
