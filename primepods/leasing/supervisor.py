@@ -9,9 +9,10 @@ and the end of the event loop, which cancels all tasks.
 3. The next one gives up: ``_release`` is cancelled, and an error and the log name the pod.
 
 If the block has ended by itself, the first interruption is step 2. One that comes less than 0.05 seconds
-(chosen) after the end of the use, or after the interruption before it, counted or not, is not counted. A phase
-that ignores its cancellation for 60 seconds is left running, and may still delete or log beside the next one.
-``tests/renting`` and the stories of leases in ``tests/worlds/stories`` test this.
+(chosen) after the end of the use, or after the previous one, counted or not, is not counted. A phase that
+ignores its cancellation for 60 seconds is left running, and may still delete or log beside the next one.
+``tests/renting/test_interrupted_leases.py`` tests interruptions, and ``tests/worlds/stories/cancelled.py``
+all of their orders.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ KEY_REJECTIONS: Final = (errors.AuthenticationError, errors.PermissionDeniedErro
 
 _LOOK_AGAIN: Final = "See `availability.find()` for the current offers"
 # Patterns of refusal texts, with error classes and remedies; the first match counts. No text is documented.
-# Reported: "Missing field: max_price not specified" (400), and 400 or 500 with unrecorded text if sold out. The
-# other patterns were guessed.
+# Reported: "Missing field: max_price not specified" (400), and an unrecorded text (400 or 500) if sold out.
+# The other patterns were guessed.
 _KINDS: Final[tuple[tuple[re.Pattern[str], type[errors.APIError], str], ...]] = (
     (
         re.compile(r"max_?price.*(not specified|required|missing)|missing.*max_?price", re.IGNORECASE),
