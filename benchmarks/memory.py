@@ -2,7 +2,7 @@
 
 Prints JSON: ``bytes`` counted by Python's allocator; ``responses``, the part that is response bytes kept by
 the poller; and ``resident``, the growth of a process (a separate one, because counting costs memory and a
-second run reuses memory of the first).
+second run reuses memory of the first). Only ``watch`` has the last two.
 """
 
 from __future__ import annotations
@@ -81,12 +81,14 @@ def _measure_growth(what: str, url: str, pods: int) -> float:
 
 def main(what: str, url: str, pods: int) -> None:
     """Measure and print the results."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as other:
-        resident = other.submit(_measure_growth, what, url, pods).result()
+    resident, responses = 0.0, 0
+    if what == "watch":
+        with ProcessPoolExecutor(1, get_context("spawn")) as other:
+            resident = other.submit(_measure_growth, what, url, pods).result()
+        responses = _response_size(url, pod_ids(0, pods))
     tracemalloc.start()
     counted = asyncio.run(measure(what, url, pods, lambda: tracemalloc.get_traced_memory()[0]))
     tracemalloc.stop()
-    responses = _response_size(url, pod_ids(0, pods)) if what == "watch" else 0
     print(json.dumps({"bytes": counted, "resident": resident, "responses": responses}))
 
 

@@ -5,6 +5,8 @@ import os
 import signal
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import pytest
 
 import tests.support.hypothesis_profile  # noqa: F401 - loads it
 from tests.support.loops import LOOPS
+
+_ROOT = Path(__file__).parent.parent
 
 # A shell has its background jobs ignore Ctrl-C, and nohup a closed terminal: what a test starts would, too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -37,8 +41,22 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else (os.cpu_count() or 1) + 1
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Have each process of a whole run begin with other files, so that one compiles each file for all."""
+    gc.disable()  # what is collected stays
+    worker = getattr(session.config, "workerinput", None)
+    if worker is None or session.config.args != session.config.getini("testpaths"):
+        return
+    files = sorted(path.relative_to(_ROOT) for path in _ROOT.glob("tests/**/test_*.py"))
+    for path in files[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]:
+        with suppress(Exception, pytest.skip.Exception):  # pytest imports it again, and reports that
+            import_module(".".join(path.with_suffix("").parts))
+
+
 def pytest_collection_finish() -> None:
     """Keep thousands of collected tests out of each garbage collection that a test asks for: 0.1 s apiece."""
+    gc.enable()
     gc.collect()
     gc.freeze()
 

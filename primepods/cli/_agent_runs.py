@@ -69,13 +69,17 @@ class AgentRuns:
 
         Raises:
             BudgetExceededError: The maximum cost exceeds the budget. Nothing was rented.
-            CommandError: The run has ended. Its pod was not rented, or is being deleted.
+            CommandError: The run has ended, or its process has died; then its pod may be billed.
         """
         run = await run_sync(self._start_process, quote, offer)
         await wait_for_run(run, MAX_WAIT, lambda record: record.pod_id is not None)
         if not run.is_live:
             await run_sync(self.budget.settle)
-            raise CommandError(f"the pod was not rented, or is being released: {last_messages(run)}")
+            run.reload()
+            if run.may_have_pod:
+                billed = f"the process of {run.name} has ended, and its pod may be billed: call release"
+                raise CommandError(f"{billed} with {run.name!r}. {last_messages(run)}")
+            raise CommandError(f"the pod was not rented: {last_messages(run)}")
         return run
 
     def _start_process(self, quote: Quote, offer: primepods.Offer) -> Run:

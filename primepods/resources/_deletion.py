@@ -7,8 +7,9 @@ the pod is read:
 - a row with DELETING or TERMINATED: deleted; with another state: still there, and DELETE is sent again;
 - a 404 or, after an accepted DELETE, a missing status row: absent, if the list does not show the pod either.
 
-An absent pod counts as deleted after a successful response to DELETE, if an earlier read has shown it, or if
-the history shows its end. Otherwise it may not have appeared yet.
+An absent pod counts as deleted after a successful response to DELETE, or if an earlier read has shown it. If
+a DELETE without a response may have deleted it, the history decides: without its end there, the pod may not
+have appeared yet. If the first response was a 404, there is no such pod.
 """
 
 from __future__ import annotations
@@ -137,10 +138,13 @@ class _Deletion:
         is_unreadable = isinstance(error, ProtocolError) and not error.transient
         if finding.state is not None and finding.state.is_ending:
             self.outcome = finding.state
-        elif finding.is_absent and (self.absence_is_success or self.pod_id in ended_ids):
+        elif finding.is_absent and self.absence_is_success:
             self.outcome = PodState.TERMINATED
         elif finding.is_absent and self.response.not_found is not None:
+            # Whatever the history shows, which is only read if another pod needs it.
             self.outcome = self.response.not_found
+        elif finding.is_absent and self.pod_id in ended_ids:
+            self.outcome = PodState.TERMINATED
         elif error is not None and not is_unreadable:
             self.outcome = error
         else:

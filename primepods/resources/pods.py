@@ -633,8 +633,8 @@ class AsyncPods:
             missing_ok: Whether a pod that does not exist counts as deleted.
 
         Returns:
-            DELETING or TERMINATED. TERMINATED also for a pod that does not exist, with ``missing_ok`` or if
-            this call may have deleted it.
+            DELETING or TERMINATED. TERMINATED also for a pod that does not exist: with ``missing_ok``, if
+            this call may have deleted it, or if it has read the pod before.
 
         Raises:
             NotFoundError: No such pod, without ``missing_ok``.

@@ -6,7 +6,8 @@ the poller notifies the subscription, and the wait reads the state from the :cla
 request is not retried: the next tick polls its pods again.
 
 A module of this package imports only those after it in this list: ``watch``, ``wait``, ``subscription``,
-``_poller``, ``_tick``, ``_lookups``, ``_poller_state``, ``_schedule``, ``_watched_pod``, ``conditions``.
+``connection``, ``_poller``, ``_tick``, ``_lookups``, ``_poller_state``, ``_schedule``, ``_watched_pod``,
+``conditions``.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ class Tick:
         lone_pods = [pod for pod in self._pods if pod.poll.is_alone]
         # `batches` has neither the pods in searches nor the lone ones.
         all_batches = self._split(self._pods) if self._searches or lone_pods else batches
-        # Less than twice as many as without failures. Only searches of refused batches may exceed this limit.
+        # Three, or less than twice as many as without failures. Only refused batches may exceed this.
         max_requests = max(2 * len(all_batches) - 1, _MIN_REQUESTS)
         # Leave a request for each search. Lone pods beyond the limit are polled at a later tick.
         lone_pods = lone_pods[: max(0, max_requests - len(batches) - len(self._searches))]

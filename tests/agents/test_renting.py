@@ -117,6 +117,27 @@ async def test_a_call_that_is_cancelled(open_session: Open, market: Emulator) ->
     assert not market.pods
 
 
+async def test_a_run_that_is_killed_during_its_order(open_session: Open, market: Emulator) -> None:
+    """The agent is told that the pod may be billed, and by which name it can be released."""
+    market.faults.add(Delay(1), on="create")
+    async with open_session() as session:
+        quote = await session.call("quote", gpu_type="H100")
+        said: list[str] = []
+
+        async def order() -> None:
+            said.append(await session.fail("rent", quote_id=quote["quote_id"]))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(order)
+            await wait_for(lambda: bool(market.requests.where(method="POST")))
+            [run] = list_runs()[0]
+            os.kill(run.record.pid, signal.SIGKILL)
+        assert f"its pod may be billed: call release with {run.name!r}" in said[0]
+        await wait_for(lambda: bool(market.pods))
+        await session.call("release", pod=run.name)
+        await wait_for(lambda: not market.pods)
+
+
 async def test_a_killed_session_leaves_its_pod_to_its_expiry(
     open_session: Open, market: Emulator, tmp_path: Path
 ) -> None:

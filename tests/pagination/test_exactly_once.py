@@ -10,7 +10,7 @@ from random import Random
 
 import attrs
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from primepods.pagination import FetchedPage
@@ -30,7 +30,6 @@ CHANGES = st.lists(
 WINDOWS = st.sampled_from([1, 2, 16])
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     count=st.integers(0, 20) | st.integers(0, 400),
     changes=CHANGES,
@@ -108,7 +107,6 @@ class Replicas:
 LAGGING = [True, False, True, True, False]
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     count=st.integers(0, 300),
     changes=CHANGES,
@@ -145,7 +143,6 @@ async def test_a_normal_end_is_complete_whatever_the_servers_do(
     assert replicas.answers < 3_000
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     count=st.integers(0, 300),
     page_size=st.integers(1, 60),
@@ -183,7 +180,6 @@ async def test_a_row_that_can_be_read_later_is_yielded() -> None:
     assert await read(pager(fetch)) == api.rows
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     count=st.integers(0, 120),
     page_size=st.integers(1, 50),
@@ -207,7 +203,6 @@ async def test_a_count_that_lies_makes_nobody_lose_a_row(
     assert len(api.asked) <= 3 * naive + 10 + 2 * window
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     count=st.integers(1, 200),
     page_size=st.integers(1, 60) | st.just(100),

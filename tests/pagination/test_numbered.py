@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from primepods import AsyncPager
@@ -46,7 +46,6 @@ class Numbered:
         return numbered_pager(Source(fetch=self.fetch, path="/offers", window=window), page_size)
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     count=st.integers(0, 250),
     page_size=st.integers(1, 60) | st.just(100),

@@ -23,11 +23,11 @@ LOCAL_SSH = f"{shlex.quote(sys.executable)} -m primepods.emulator.local_ssh"
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark the tests that need OpenSSH's server."""
+    """Mark the tests that start OpenSSH's server."""
     names = {"cluster", "server", "openssh", "busybox"}
     kind = item.callspec.params.get("pod") if hasattr(item, "callspec") else None
     if names & {kind, *getattr(item, "fixturenames", ())}:
-        item.add_marker(pytest.mark.optional)
+        item.add_marker(pytest.mark.slow)
 
 
 @attrs.frozen

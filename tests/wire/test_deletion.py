@@ -233,6 +233,25 @@ async def test_a_first_404_is_a_mistyped_id() -> None:
     assert methods(server) == "DGL" * 3  # that this is the API is proved each time
 
 
+async def test_a_first_404_is_a_mistyped_id_whatever_becomes_of_others() -> None:
+    """The history is read for another pod, whose DELETE may have acted: it says nothing of this one."""
+    lost = [reply({"detail": "oops"}, 503)]
+
+    def answer(request: Received) -> Answer:
+        if request.path == LIST:
+            return reply(OTHERS)
+        if request.path == HISTORY:
+            return ended("b", "c")
+        if request.path == STATUS:
+            return reply({"data": []})
+        return lost.pop() if request.path.endswith("/c") and lost else GONE
+
+    async with serve(Server(answer), clock=ManualClock(auto=True)) as (_server, client):
+        outcome = await client.pods.delete_many(["b", "c"])
+    assert outcome["c"] == PodState.TERMINATED
+    assert isinstance(outcome.errors["b"], primepods.NotFoundError)
+
+
 async def test_a_404_said_twice_is_a_mistyped_id_still() -> None:
     """A pod that does not show yet was not deleted, though the first look at it failed."""
     mixed_up = reply({"id": "b", "status": "ACTIVE"})

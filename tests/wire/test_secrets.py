@@ -52,6 +52,14 @@ def leaks(text: str, key: str = KEY) -> bool:
     return key[:12] in text or key[-12:] in text
 
 
+class PlainTraceback(Traceback):
+    """Rich's traceback without syntax highlighting, which reads whole files for one line of each frame."""
+
+    @classmethod
+    def _guess_lexer(cls, filename: str, code: str) -> str:
+        return "text"
+
+
 def shown(error: BaseException) -> str:
     """All that is printed of an exception by whoever prints most."""
     parts = [str(error), repr(error), repr(error.args), repr(vars(error)), pprint.pformat(vars(error))]
@@ -61,7 +69,7 @@ def shown(error: BaseException) -> str:
         chain = chain.__cause__ or chain.__context__
     parts += traceback.TracebackException.from_exception(error, capture_locals=True).format()
     output = io.StringIO()
-    pretty = Traceback.from_exception(
+    pretty = PlainTraceback.from_exception(
         type(error),
         error,
         error.__traceback__,
