@@ -1,8 +1,8 @@
 """Sweeps: they delete the pods of dead processes.
 
 A sweep of expired pods deletes them by name, also kept ones, unless a process in a lease file still runs. Any
-other sweep starts from the lease files. The first line of this table that is true decides about a file. The list
-is read while the file is locked, except in a dry run.
+other sweep starts from the lease files. The first line of this table that is true decides about a file. The
+list is read while the file is locked, except in a dry run.
 
 ===========================================  ===========================================================
 The file cannot be read                      skip; then no pod is deleted by a prefix alone
