@@ -13,7 +13,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment,unused-ignore]  # on other systems, it is a module
 
-_NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+_UNSUPPORTED: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 _LOCK_INTERVAL: Final = 0.02
 
 
@@ -26,30 +26,32 @@ def lock(descriptor: int) -> bool | None:
     except BlockingIOError:
         return False
     except OSError as exc:
-        if exc.errno not in _NO_LOCKS:
+        if exc.errno not in _UNSUPPORTED:
             raise
         return None
     return True
 
 
 def lock_file(path: Path, *, is_shared: bool = False, attempts: int = 5) -> int:
-    """Open and lock a file, which is created if needed; return -1 if another process has locked it.
+    """Open and lock a file, and create it if needed; return its descriptor, or -1 if it is already locked.
 
-    Unlike :func:`lock`, it raises ``OSError`` on a file system without locks: its files are useless unlocked.
+    On Windows, the file is not locked. Unlike :func:`lock`, it raises ``OSError`` on a file system without
+    locks: its files are useless unlocked.
 
     Args:
         path: The file.
         is_shared: Whether to take a shared lock; then there is one attempt.
         attempts: Max attempts, with pauses of 20 ms.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    for _ in range(1 if is_shared else attempts):
-        if fcntl is None:
-            return descriptor
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    if fcntl is None:
+        return descriptor
+    for attempts_left in reversed(range(1 if is_shared else attempts)):
         try:
             fcntl.flock(descriptor, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
-            time.sleep(_LOCK_INTERVAL)
+            if attempts_left:
+                time.sleep(_LOCK_INTERVAL)
         except OSError:
             os.close(descriptor)
             raise
@@ -64,7 +66,7 @@ def append_line(descriptor: int, line: bytes) -> None:
 
     The newline comes first, so that the line is whole even after a truncated one.
     """
-    # os.write may write only a part on a full disk, without an error.
+    # os.write may write only a part on a full disk, without an error. "wb" does not truncate a descriptor.
     with open(descriptor, "wb", closefd=False) as file:
         file.seek(0, os.SEEK_END)
         file.write(b"\n" + line)
@@ -79,7 +81,7 @@ def sync_folder(folder: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as exc:
-        if exc.errno not in _NO_LOCKS:
+        if exc.errno not in _UNSUPPORTED:
             raise
     finally:
         os.close(descriptor)

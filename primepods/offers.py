@@ -128,7 +128,7 @@ class Offer(Model):
     provisioning_time: int | None = None
     """Estimated minutes from the order until the machine is running."""
     stock_status: str | None = None
-    """``Available``, ``Low``, ``Medium``, ``High``, ``Unavailable``, or a word added later."""
+    """``Available``, ``Low``, ``Medium``, ``High``, ``Unavailable``, or a value that the API adds later."""
     security: str | None = None
     """Kind of cloud: ``secure_cloud`` or ``community_cloud``."""
     images: tuple[str, ...] = ()

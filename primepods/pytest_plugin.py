@@ -100,8 +100,8 @@ def primepods_async_client(request: pytest.FixtureRequest) -> AsyncClient:
         name = "_primepods_anyio_client"
     else:
         pytest.fail(
-            "primepods_async_client is for asynchronous tests: mark it with @pytest.mark.anyio, or with "
-            "@pytest.mark.asyncio if you have pytest-asyncio; for others, use primepods_client",
+            "primepods_async_client needs an asynchronous test: mark the test with @pytest.mark.anyio (or "
+            "@pytest.mark.asyncio, with pytest-asyncio), or use primepods_client",
             pytrace=False,
         )
     client: AsyncClient = request.getfixturevalue(name)
@@ -116,8 +116,8 @@ def _loop_scope(marker: pytest.Mark, config: pytest.Config) -> str:
     """Return the scope of the loop in which pytest-asyncio runs the test."""
     if not config.pluginmanager.has_plugin(_ASYNCIO_FIXTURES):
         pytest.fail(
-            "primepods_async_client needs pytest-asyncio 0.24 or newer; this one is older, or unknown to "
-            "primepods: install another, or mark the test with @pytest.mark.anyio",
+            "primepods_async_client cannot be used with the installed version of pytest-asyncio. Install "
+            "0.24 or newer, or mark the test with @pytest.mark.anyio",
             pytrace=False,
         )
     default = "function"

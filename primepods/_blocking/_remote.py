@@ -77,7 +77,7 @@ class Job(Delegate[AsyncJob]):
     stop: Final = blocking(AsyncJob.stop)
 
     def _call(self, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:
-        # On a leased pod, its budget ends the call.
+        # On a leased pod, the end of the lease's budget ends the call.
         result: R = self._call_remote(function, *args, **kwargs)
         return result
 
@@ -99,17 +99,17 @@ class Forward(Delegate[AsyncForward]):
 
     @property
     def local_ports(self) -> tuple[int, ...]:
-        """The ports of this machine, in the block."""
+        """The local ports; known only inside the ``with`` block."""
         return self._async.local_ports
 
     @property
     def local_port(self) -> int:
-        """The port of this machine, in the block: the first, if there are several."""
+        """The local port, or the first of several; known only inside the ``with`` block."""
         return self._async.local_port
 
     @property
     def url(self) -> str:
-        """The address for a browser on this machine, in the block."""
+        """The URL for a browser on this machine; known only inside the ``with`` block."""
         return self._async.url
 
     wait: Final = blocking(AsyncForward.wait)

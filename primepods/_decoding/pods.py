@@ -1,4 +1,4 @@
-"""Decoders of responses about pods: a pod, its state, statuses, a deletion, a log."""
+"""Decoders of responses about single pods and disks, and of statuses, deletions and logs."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ def decode_pod(data: Any, pod_id: str) -> Pod:
 
 
 def decode_statuses(data: Any) -> tuple[list[PodStatus], list[DecodeError]]:
-    """Decode the rows of ``GET /pods/status``; null instead of a list means no rows."""
+    """Decode the rows of ``GET /pods/status``; ``null`` instead of a list (documented) means no rows."""
     return rows_of(as_object(data), PodStatus)
 
 
 @attrs.frozen
 class DeletionResponse:
-    """Content of a response to ``DELETE /pods/{id}``; ``None`` for what the response does not have."""
+    """Content of the response to the DELETE of a pod or a disk; a field is ``None`` if it is missing."""
 
     state: PodState | None
     pod_id: str | None
 
 
 def decode_deletion(data: Any) -> DeletionResponse:
-    """Decode the response to ``DELETE /pods/{id}``, which may have any format."""
+    """Decode the response to the DELETE of a pod or a disk; any format is accepted (others are imagined)."""
     if not is_object(data):
         return DeletionResponse(None, None)
-    return DeletionResponse(_state(data), _id_text(data.get("id", data.get("podId"))))
+    row_id = data.get("id")
+    return DeletionResponse(_state(data), _id_text(data.get("podId") if row_id is None else row_id))
 
 
 def decode_state(data: Any, pod_id: str) -> PodState | None:
-    """Decode only the state from the response to ``GET /pods/{id}``, which must have the pod's id."""
+    """Decode only the state from the response to the GET of a pod or a disk, which must have its id."""
     row = as_object(data)
     if _id_text(row.get("id")) != pod_id:
         raise wrong_type(repr(pod_id), row.get("id")).inside("id")
@@ -61,7 +62,7 @@ def _state(row: dict[str, Any]) -> PodState | None:
 
 
 def decode_log(data: Any) -> str:
-    """Return the text of a log from JSON of any structure."""
+    """Return the text of a log. Its structure is not documented, so the usual keys are tried (imagined)."""
     try:
         return _log_text(data)
     except RecursionError:

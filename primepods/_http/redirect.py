@@ -47,7 +47,7 @@ def follow_redirect(
     shown_location = one_line(key.scrub(location))[:_MAX_LOCATION_LENGTH]
     raise protocol_error(
         request,
-        f"a redirect ({response.status}) to {shown_location!r}, which is not followed: {problem}",
+        f"a redirect ({response.status}) to {shown_location!r}, which is not followed because {problem}",
         key,
         remedy="Check the base URL: give the API's final address.",
     )
@@ -56,7 +56,7 @@ def follow_redirect(
 def _reason_not_to_follow(
     request: Request, status: int, location: str, other_path: str, base_url: str
 ) -> str | None:
-    """Return why a redirect is not followed; ``None`` for one to ``other_path`` on the same origin."""
+    """Return why a redirect must not be followed; ``None`` if it may be."""
     base = urlsplit(base_url)
     try:
         target = urlsplit(urljoin(base_url + request.target, location))

@@ -50,12 +50,11 @@ _PASSWORD: Final = re.compile(
     ("[^"]*password[^"]*"\s*:\s*)
     (
         "(?:[^"\\]|\\.)*(?:"|\\?$)  # a string
-        | \[[^\]]*\]?                # an array
-        | \{[^}]*\}?                 # an object
+        | [\[{].*                    # an array or object, and all after it: it may be nested
         | [^",\]\}\s]+              # a number, true, false, null
     )
     """,
-    re.IGNORECASE | re.VERBOSE,
+    re.DOTALL | re.IGNORECASE | re.VERBOSE,
 )
 """A JSON member with a password, which may be cut off; group 1 is everything before the value."""
 
@@ -111,7 +110,7 @@ def _parse_success(request: Request, response: Response, key: Secret) -> Any:
     content_type = response.headers.get("content-type", "").lower()
     looks_like_html = response.body.lstrip()[:1] == b"<" and not content_type.startswith("text/plain")
     if "html" in content_type or looks_like_html:
-        # HTML comes from a login page or a gateway, not from the API.
+        # The API sends no HTML: a login page or a gateway does (imagined).
         reason = "HTML"
     elif request.text_allowed:
         return response.body.decode(errors="replace")
@@ -126,7 +125,7 @@ def _build_error(
     # The response to a HEAD has no body: assume that it is from the API.
     is_json = body.is_json or request.method == "HEAD"
     if status == HTTPStatus.NOT_FOUND and not is_json:
-        # This is not from the API: a pod that a gateway does not know may be running, and billed.
+        # A gateway's 404 must not become a NotFoundError: the pod may be running, and billed.
         return protocol_error(request, "not JSON, with status 404", key, found=response.body)
     default_class = ServerError if status >= HTTPStatus.INTERNAL_SERVER_ERROR else APIError
     error_class = _ERROR_CLASSES.get(status, default_class)
@@ -207,11 +206,11 @@ def protocol_error(  # noqa: PLR0913 - all that is known of an invalid response
     excerpt = "" if "password" in path.lower() else _excerpt(found, key)
     where = f" at {path}" if path else ""
     begins = "The value begins" if path else "The response begins"
-    beginning = f" {begins}: {excerpt!r}." if excerpt else ""
+    excerpt_text = f" {begins}: {excerpt!r}." if excerpt else ""
     if remedy is None:
         remedy = f"Check the base URL. If it is right, {server_failure_remedy(request)}"
     problem = f"the API's response is invalid{where}: {key.scrub(reason)}."
-    text = f"{request.method} {request.path}: {problem}{beginning} {remedy}"
+    text = f"{request.method} {request.path}: {problem}{excerpt_text} {remedy}"
     return ProtocolError(
         text, method=request.method, url_path=request.path, path=path, excerpt=excerpt, transient=transient
     )
@@ -225,6 +224,6 @@ def _excerpt(found: object, key: Secret) -> str:
         text = key.scrub(found.decode(errors="replace"))
     else:
         text = show(scrub_value(found, key))
-    # Clip first, to limit the work, but generously: redacting passwords and joining lines shorten the text.
+    # Clip before the regular expression, to limit its work, but generously: it shortens the text.
     clipped = text[: 4 * _MAX_EXCERPT_LENGTH]
     return one_line(_PASSWORD.sub(r'\1"[redacted]"', clipped))[:_MAX_EXCERPT_LENGTH]

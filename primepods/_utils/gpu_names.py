@@ -1,4 +1,4 @@
-"""GPU names as people write them: ``H100``, ``RTX 4090`` or ``A100 80GB`` for the API's names."""
+"""Match GPU names as people write them, such as ``RTX 4090`` or ``A100 80GB``, with the API's names."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ _LOOKALIKES: Final = str.maketrans("OIL", "011")
 
 
 def gpu_matches(wanted: str, gpu: str) -> bool:
-    """Return whether a GPU's name matches the wanted name; case, blanks and punctuation do not count.
+    """Return whether a GPU's name matches the wanted one.
+
+    Case and blanks do not count; punctuation counts only in a pattern.
 
     Args:
         wanted: A name with or without vendor and memory, or a pattern such as ``H*``.
         gpu: The API's name, such as ``H100_80GB``.
     """
-    if fnmatchcase(gpu.upper(), wanted.upper()):
+    if fnmatchcase(gpu.upper(), "".join(wanted.upper().split())):
         return True
     plain = _VENDOR.sub("", _plain(wanted))
     # People call a GeForce or RTX card by its number alone.

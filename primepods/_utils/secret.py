@@ -10,7 +10,7 @@ _MIN_LENGTH: Final = 8
 
 
 class Secret(str):
-    """A ``str`` with a redacted ``repr``, and an empty text in pickles.
+    """A ``str`` with a redacted ``repr``. Pickles have an empty text instead; copies are the secret itself.
 
     The API key and its header are of this class, so that tracebacks with local variables do not show them.
     """
@@ -22,6 +22,12 @@ class Secret(str):
 
     def __reduce_ex__(self, protocol: Any, /) -> tuple[Any, ...]:
         return Secret, ("",)
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: object, /) -> Secret:
+        return self
 
     def __getitem__(self, key: Any, /) -> Secret:
         # Traceback printers show the first characters of long strings.

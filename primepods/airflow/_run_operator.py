@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Final, cast
 
@@ -14,9 +15,9 @@ from .. import (
     BudgetExceededError,
     Client,
     ConnectionLostError,
+    Lease,
     LeasedPod,
     OutputLine,
-    PodSpec,
     PrimePodsError,
     TransferError,
     check_work,
@@ -39,13 +40,14 @@ class PrimeRunPodOperator(RentingOperator):
     It logs in with the system's ``ssh``, uploads, runs the command and downloads. The command's output is
     written to the task's log, line by line. On every exit the command is ended, and the pod is deleted and
     confirmed gone: also after a failure, at ``execution_timeout``, and when the task is marked failed, is
-    cleared, or its worker is asked to end. A retry rents another pod, and deletes those of a killed worker.
+    cleared, or its worker is asked to end. If the task is killed during the order, the pod may be left. A
+    retry first deletes the pods that an earlier try has left, then rents another.
 
     The return value has ``exit_code``, ``id``, ``name``, ``price_hr`` and ``spent`` (the approximate cost, at
     the highest price that was seen). XCom also has them under their names, even if the command has failed.
 
-    The operator cannot be deferred: the worker holds the connection. Run a command of many hours in the
-    background of a pod of :class:`PrimeCreatePodOperator`.
+    The operator cannot be deferred: the worker holds the connection. Run a command of many hours as
+    a job on a pod that :class:`PrimeCreatePodOperator` has rented.
 
     Args:
         command: A line for the shell on the pod, or a list of arguments.
@@ -144,14 +146,18 @@ class PrimeRunPodOperator(RentingOperator):
         self._check_arguments()
         try:
             self._can_be_killed = True
-            with PrimePodsHook(self.prime_conn_id).get_conn() as client:
+            with _without_retries():
+                client = PrimePodsHook(self.prime_conn_id).get_conn()
+            with client:
                 self._client = client
                 if context["ti"].try_number > 1:
                     self._delete_leftovers(client)
-                return self._run(context, client, self._find_specs(client, self._name))
+                with _without_retries():
+                    lease = self._make_lease(client)
+                return self._run(context, lease)
         except _KilledError as exc:
-            raise AirflowException("The task was killed, which has ended its command and its pod.") from exc
-        except (BudgetExceededError, TypeError, ValueError) as exc:
+            raise AirflowException("The task was killed. Its command was ended, its pod deleted.") from exc
+        except BudgetExceededError as exc:
             raise AirflowFailException(str(exc)) from exc
         finally:
             self._can_be_killed = False
@@ -173,7 +179,7 @@ class PrimeRunPodOperator(RentingOperator):
             if self._client is not None:
                 delete_by_name(self._client, self._name, KILL_TIMEOUT)
         except PrimePodsError as exc:
-            self.log.info("Looking for pod %s: %s", self._name, exc)
+            self.log.warning("The pods named %s may not have been deleted: %s", self._name, exc)
 
     def _check_arguments(self) -> None:
         """Check the arguments before a pod is billed.
@@ -184,15 +190,17 @@ class PrimeRunPodOperator(RentingOperator):
         """
         problem = self._find_problem()
         if problem is not None:
-            raise AirflowFailException(f"Nothing was rented: {problem}.")
+            raise AirflowFailException(f"Nothing was rented, because an argument is invalid. {problem}.")
         missing = [path for path in self.upload or {} if not Path(path).exists()]
         if missing:
-            raise AirflowException(f"Nothing was rented: there is no {missing[0]} here to upload.")
+            raise AirflowException(
+                f"Nothing was rented: the path {missing[0]!r} in upload does not exist on this worker."
+            )
 
     def _find_problem(self) -> str | None:
         """Return what is wrong with the arguments. A rendered template may have any type."""
         if self.max_hours is None:
-            return "max_hours is not set: it limits what a pod costs that a killed worker leaves"
+            return "max_hours is not set, but it must limit the cost of a pod that a killed worker leaves"
         mappings = {"env": self.env, "upload": self.upload, "download": self.download}
         for argument, value in mappings.items():
             problem = None if value is None else _mapping_problem(argument, value)
@@ -215,9 +223,9 @@ class PrimeRunPodOperator(RentingOperator):
             self.log.warning("Deleting pod %s, which an earlier try has left", pod)
             client.pods.delete(pod, missing_ok=True)
 
-    def _run(self, context: Context, client: Client, specs: list[PodSpec]) -> dict[str, Any]:
-        lease = client.pods.lease(
-            specs,
+    def _make_lease(self, client: Client) -> Lease:
+        return client.pods.lease(
+            self._find_specs(client, self._name),
             login=True,
             login_timeout=self.login_timeout,
             ssh_options=self.ssh_options,
@@ -227,6 +235,8 @@ class PrimeRunPodOperator(RentingOperator):
             on_change=change_logger(self.log),
             max_hours=self._max_hours,
         )
+
+    def _run(self, context: Context, lease: Lease) -> dict[str, Any]:
         with lease as pod:
             self._is_leased = True
             self.log.info("Logged in to pod %s (%s): %s", pod.name, pod.id, pod.ssh)
@@ -279,6 +289,15 @@ class PrimeRunPodOperator(RentingOperator):
         return error
 
 
+@contextmanager
+def _without_retries() -> Iterator[None]:
+    """Fail the task without retries if an argument is invalid."""
+    try:
+        yield
+    except (TypeError, ValueError) as exc:
+        raise AirflowFailException(str(exc)) from exc
+
+
 def _mapping_problem(argument: str, value: object) -> str | None:
     """Return what is wrong with a mapping of texts. Only values of ``env`` may be empty."""
     if not isinstance(value, Mapping):
@@ -286,7 +305,10 @@ def _mapping_problem(argument: str, value: object) -> str | None:
     for key, text in cast("Mapping[object, object]", value).items():
         are_texts = isinstance(key, str) and isinstance(text, str)
         if not are_texts or not key or (not text and argument != "env"):
-            return f"{argument} has {key!r} without a text, or with an empty one"
+            return (
+                f"{argument} has an invalid entry {key!r}: names and values must be strings, and only values "
+                "of env may be empty"
+            )
     return None
 
 

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Final, Literal
+from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.sdk import TaskInstanceState
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
@@ -27,19 +28,12 @@ _KILL_TIMEOUT: Final = 25.0
 """Seconds to delete the pod of a killed task."""
 _STATE_TIMEOUT: Final = 120.0
 """Timeout in seconds of the request for the task's state: a busy triggerer's first takes half a minute."""
+_state_locks: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]] = WeakKeyDictionary()
+"""Of each loop: Airflow answers these requests in turn, and the timeout of one must not count the others."""
 _CALLS_ON_KILL: Final = hasattr(BaseTrigger, "on_kill")
 """Whether Airflow calls ``on_kill``: from version 3.3. Before, it only cancels, as when a triggerer stops."""
 _WAITING_STATES: Final = frozenset({TaskInstanceState.DEFERRED, TaskInstanceState.UP_FOR_RETRY})
 """States that prove that no user has ended the task: another triggerer waits for the pod, or a retry will."""
-_RESUMED_STATES: Final = frozenset(
-    {
-        TaskInstanceState.SCHEDULED,
-        TaskInstanceState.QUEUED,
-        TaskInstanceState.RUNNING,
-        TaskInstanceState.SUCCESS,
-    }
-)
-"""States after a user has cleared or marked the task, or after its wait has ended in another triggerer."""
 
 
 class PrimePodTrigger(BaseTrigger):
@@ -107,11 +101,13 @@ class PrimePodTrigger(BaseTrigger):
     async def _delete_if_killed(self) -> None:
         """Delete the pod if the task's state shows that a user has ended the task; in doubt, keep it."""
         task = self.task_instance
-        if task is None:
-            return
         pod_id = self.pod_id
+        if task is None:
+            self.log.warning("Not deleting pod %s: Airflow names no task", pod_id)
+            return
+        lock = _state_locks.setdefault(asyncio.get_running_loop(), asyncio.Lock())
         try:
-            async with asyncio.timeout(_STATE_TIMEOUT):
+            async with lock, asyncio.timeout(_STATE_TIMEOUT):
                 states = await ask_airflow(
                     RuntimeTaskInstance.get_task_states,
                     dag_id=task.dag_id,
@@ -128,7 +124,8 @@ class PrimePodTrigger(BaseTrigger):
                 return
             async with await PrimePodsHook(self.prime_conn_id).get_async_conn() as client:
                 hurried = client.with_options(deadline=_KILL_TIMEOUT)
-                if state in _RESUMED_STATES and await self._is_over(hurried):
+                # Either a user has cleared or marked the task, or its wait has ended in another triggerer.
+                if state != TaskInstanceState.FAILED and await self._is_over(hurried):
                     self.log.warning(
                         "Not deleting pod %s, which may be in use: the task is %s, and the wait is over. "
                         "If nothing uses it, delete it: it is billed until then",

@@ -185,7 +185,7 @@ def find_node(pod: primepods.Pod, node: int) -> tuple[int, primepods.SSHTarget]:
 
 
 def run_until_interrupted(api: Api, work: Callable[[primepods.AsyncClient], Awaitable[None]]) -> None:
-    """Run work that Ctrl-C ends; ignore further ones, which would break off the cleanup, which is short."""
+    """Run work that Ctrl-C ends; ignore further ones until it has ended, since they would end its cleanup."""
 
     async def handle_interrupts(client: primepods.AsyncClient) -> None:
         handler = signal.getsignal(signal.SIGINT)  # asyncio's, which cancels this task
@@ -195,9 +195,14 @@ def run_until_interrupted(api: Api, work: Callable[[primepods.AsyncClient], Awai
             if callable(handler):
                 handler(number, frame)
 
-        if callable(handler):
-            signal.signal(signal.SIGINT, handle_first)
-        await work(client)
+        if not callable(handler):
+            return await work(client)
+        signal.signal(signal.SIGINT, handle_first)
+        try:
+            return await work(client)
+        finally:
+            # What follows can last: asyncio waits for the threads of host name lookups.
+            signal.signal(signal.SIGINT, handler)
 
     previous = signal.getsignal(signal.SIGINT)
     try:

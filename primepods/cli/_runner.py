@@ -1,4 +1,26 @@
-"""The work of `primepods run`: rent a pod, run the command as a job, fetch the results, delete the pod."""
+"""The work of `primepods run`: rent a pod, run the command as a job, fetch the results, delete the pod.
+
+The process may die at any time. `attach` and `stop` then start another one, which finds in the record:
+
+| The process died after | Fields of the record | The next process |
+|---|---|---|
+| its start | no `lease_file` | starts from the beginning |
+| `_note_order` | `lease_file`, `leased_at` | takes the lease over, finds the pod by its name |
+| the first status of the pod | also `pod_id` | takes the lease over, starts the job unless it runs |
+| the confirmed start of the job | also `job` | takes the lease over, follows the job |
+| the downloads | also `result` | the same, and downloads again |
+| the deletion of the pod | no file of that name | returns `result`, or fails without one |
+| a failed deletion | `spent`, no `leased_at` | takes the lease over, as before |
+| the loss of a pod | `restart`, no `lease_file` | starts on another pod |
+| `Run.end` | `exit_code` | does nothing |
+
+If a refused order was the last one, there is no file of that name and no `pod_id`: it orders again.
+
+`Runner.is_interrupted` is true in the next process until it has taken over the lease, or knows that the
+lease's file is gone: while it is true, the run does not end, so that another process may try again.
+`_is_taken_over` is true once it has the lease, until a restart. Whether the pod is kept, and which pods were
+ordered, only the lease knows.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +52,16 @@ if TYPE_CHECKING:
 _MAX_DOWNLOAD_ATTEMPTS = 3
 """Max attempts to download a result if the connection is lost."""
 _LOSS_CHECK_FACTOR = 6
-"""Poll intervals between two checks whether the pod is lost."""
+"""Interval of the checks for a lost pod, as a multiple of the poll interval."""
 _STOP_TIMEOUT = 5.0
 """Max seconds to end the command before its pod is deleted."""
+_MIN_LIMIT = 1e-9
+"""Hours, and money, of a lease that is taken over only to delete its pod."""
 _LOST_STATES = {"STOPPED", "DELETING", "TERMINATED"}
 
 
 class _PodLostError(Exception):
-    """The pod or its job was lost, and this run did not end it."""
+    """The run must continue on another pod: the pod or its job was lost, or some nodes have no job."""
 
 
 class Runner:
@@ -53,15 +77,14 @@ class Runner:
         self._program = program
         self._run = run
         self._variables = variables
-        self._was_ordered = False
         self._is_renting = False
         """Whether the lease orders a pod, or waits for the pod and its login."""
         self._lease: primepods.AsyncLease | None = None
-        self._is_kept = run.record.keep
         self.is_interrupted: bool = run.record.lease_file is not None
         """Whether an earlier process of the run has died, and its lease is not taken over yet."""
-        self._upload_sizes: dict[str, int] = {}
         self._is_taken_over = False
+        """Whether the current lease is that of an earlier process."""
+        self._upload_sizes: dict[str, int] = {}
         self._last_stage: object = None
         self._started_at = time.monotonic()
 
@@ -69,13 +92,18 @@ class Runner:
     def _record(self) -> RunRecord:
         return self._run.record
 
+    @property
+    def _is_kept(self) -> bool:
+        """Whether the lease leaves its pod running."""
+        return self._lease is not None and any(one.is_kept for one in self._lease.supervisor.rentals)
+
     @cached_property
     def _exclusion(self) -> Exclusion:
         return parse_exclusion(self._record.exclude, map(Path, self._record.exclude_from))
 
     async def execute(self, client: primepods.AsyncClient) -> int:
         """Rent a pod, do the work, delete the pod, and return the command's exit code."""
-        # In this task, so that a signal cancels this task and no other, even if SIGINT is ignored.
+        # `exit_on_sigterm` cancels the task that enters it. It must be this one, not the task of the work.
         with primepods.exit_on_sigterm():
             # The work is a second task, so that this task can report Ctrl-C before the pod is deleted.
             work = asyncio.create_task(self._rent_and_restart(client))
@@ -125,7 +153,6 @@ class Runner:
         """Rent a pod or take one over, do the work on it, and print a summary."""
         self._started_at = time.monotonic()
         lease = self._lease = await self._make_lease(client)
-        self.is_interrupted = False
         pod: primepods.AsyncLeasedPod | None = None
         self._is_renting = True
         try:
@@ -155,22 +182,32 @@ class Runner:
             lease["max_hours"] -= ((record.leased_at or time.time()) - record.began_at) / 3600
         if lease["max_spend"] is not None:
             lease["max_spend"] -= record.spent
-        if any(limit is not None and limit <= 0 for limit in (lease["max_hours"], lease["max_spend"])):
-            used_up = "the budget of --max-hours or --max-spend is used up"
-            raise CommandError(used_up, ExitCode.BUDGET_EXCEEDED)
+        limits = {name: lease[name] for name in ("max_hours", "max_spend") if lease[name] is not None}
         if record.lease_file is not None:
+            # Even if the budget is used up: its pod may be billed, and the lease deletes it at once.
+            at_once = {name: max(limit, _MIN_LIMIT) for name, limit in limits.items()}
             was_shown = record.job is not None  # it is started on a ready pod
             taken = take_over_lease(
-                client, record.lease_file, was_shown=was_shown, on_change=self._show_change, **lease
+                client,
+                record.lease_file,
+                was_shown=was_shown,
+                on_change=self._show_change,
+                **lease | at_once,
             )
             self._is_taken_over = taken is not None
             self.is_interrupted = False
             if taken is not None:
                 return taken
             if record.pod_id is not None:
-                raise CommandError(f"its pod {record.pod_id} is not leased by this machine any more")
+                raise CommandError(
+                    f"the run's pod {record.pod_id} is no longer leased by this machine: see `primepods get "
+                    f"{record.pod_id}`"
+                )
+        if any(limit <= 0 for limit in limits.values()):
+            used_up = "the budget of --max-hours or --max-spend is used up"
+            raise CommandError(used_up, ExitCode.BUDGET_EXCEEDED)
         if record.is_stopping:
-            raise CommandError("stopped: it had no pod", ExitCode.INTERRUPTED)
+            raise CommandError("the run was stopped before it had a pod", ExitCode.INTERRUPTED)
         specs, min_price = await self._find_specs(client)
         if record.is_detached and lease["max_hours"] is None:
             # Then the pod's name has an expiry, with which `sweep --expired` finds the pod from any machine.
@@ -213,7 +250,7 @@ class Runner:
             offers = [await client.availability.cheapest(**wanted)]
         specs = primepods.PodSpec.from_offers(offers, **changes)
         first, others = offers[0], len(specs) - 1
-        more = f", or the next of {others} more offers" if others else ""
+        more = f", or the next of {len(specs)} offers if it is sold out" if others else ""
         money = price(first.price_hr, first.prices.currency)
         machine = f"{first.gpu_count} x {first.gpu_type} at {first.provider}"
         print_info(f"Renting {machine} for {money} an hour{more}")
@@ -293,7 +330,7 @@ class Runner:
         """Return the command's exit code; on several nodes, the first that is not 0.
 
         Raises:
-            _PodLostError: The pod is gone, stopped or has failed, or has lost the job.
+            _PodLostError: The pod was deleted or stopped, has failed, or has lost the job.
         """
         following = asyncio.create_task(self._wait(jobs))
         interval = self._record.lease["interval"] * _LOSS_CHECK_FACTOR
@@ -306,8 +343,8 @@ class Runner:
             if not following.done():
                 raise _PodLostError(f"The pod {pod.name} was lost: {watching.result()}")
             return following.result()
-        except primepods.JobError as exc:
-            raise _PodLostError(str(exc)) from None
+        except primepods.JobError:
+            raise _PodLostError(f"The job on the pod {pod.name} was lost") from None
         finally:
             for task in (following, watching):
                 task.cancel()
@@ -323,7 +360,7 @@ class Runner:
             for ended in asyncio.as_completed(following):
                 if code := await ended:
                     if len(jobs) > 1:
-                        print_info("It has failed on a node: ending it on the others")
+                        print_info("The command has failed on a node: ending it on the others")
                         await _stop(jobs)
                     return code
             return 0
@@ -358,7 +395,6 @@ class Runner:
             else:
                 print_info(f"Downloaded {remote} to {_shown(local)}")
         if code and self._record.keep_on_failed_download and not self._is_kept:
-            self._is_kept = True
             pod.keep()
             print_info(f"Keeping the pod, since a download failed: try `primepods cp {pod.id}:PATH .`")
         return code
@@ -377,7 +413,6 @@ class Runner:
 
     def _show_change(self, change: primepods.PodChange) -> None:
         """Save the pod's id, and print each new state, but not each percent of an installation."""
-        self._was_ordered = True
         if change.pod_id != self._record.pod_id:
             self._run.save(pod_id=change.pod_id)
         status = change.after
@@ -392,18 +427,20 @@ class Runner:
         duration = short_duration(time.monotonic() - self._started_at)
         if self._lease is not None and self._lease.supervisor.disk_note is not None:
             print_info(self._lease.supervisor.disk_note)
-        if pod is None:
-            if self._was_ordered or is_interrupted:
-                print_info(f"No pod is left: what was ordered was deleted, after {duration}.")
+        rentals = [] if self._lease is None else self._lease.supervisor.rentals
+        if not rentals or (pod is None and not self._is_kept):
+            if is_interrupted or any(rental.pod_id is not None for rental in rentals):
+                print_info(f"No pod is left: every pod that was ordered was deleted, after {duration}.")
             return
-        totals = f"after {duration}, for about {price(pod.spent())}"
-        if self._is_kept:
-            print_info(
-                f"The pod {pod.name} still runs, {totals}, and is billed: `primepods ssh {pod.id}`, then "
-                f"`primepods delete {pod.id}`"
-            )
+        rental = rentals[-1]  # that of the pod
+        totals = f"after {duration}, for about {price(rental.spent)}"
+        if rental.is_kept:
+            # Two lines, since `print_info` clips a line at 200 characters.
+            print_info(f"The pod {rental.name} still runs and is billed ({totals})")
+            pod_id = rental.pod_id
+            print_info(f"Log in with `primepods ssh {pod_id}`; delete it with `primepods delete {pod_id}`.")
         else:
-            print_info(f"The pod {pod.name} ({pod.id}) was deleted, {totals}.")
+            print_info(f"The pod {rental.name} ({rental.pod_id}) was deleted, {totals}.")
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, object]]) -> None:
@@ -430,8 +467,8 @@ def _limits_text(lease: dict[str, Any]) -> str:
     limits = [] if hours is None else [f"after {short_duration(hours * 3600)} (--max-hours)"]
     limits += [] if spend is None else [f"at {price(spend)} (--max-spend)"]
     if not limits:
-        return "No limit of time or cost: it runs until the command ends; see --max-hours and --max-spend"
-    return f"It ends {' or '.join(limits)} at the latest"
+        return "The pod runs until the command ends, without a limit: see --max-hours and --max-spend"
+    return f"The pod is deleted {' or '.join(limits)} at the latest"
 
 
 def _shown(path: str) -> str:

@@ -21,7 +21,7 @@ Stdin = Annotated[
 ]
 Terminal = Annotated[
     bool,
-    typer.Option("--tty", "-t", help="Give the command a terminal, as ssh -t does; without --env."),
+    typer.Option("--tty", "-t", help="Give the command a terminal, as ssh -t does. Not possible with --env."),
 ]
 Cwd = Annotated[
     str | None, typer.Option(help="Working directory, relative to the home directory.", metavar="DIR")
@@ -31,7 +31,7 @@ AllNodes = Annotated[
     bool,
     typer.Option(
         "--all-nodes",
-        help="Run it on all nodes at once, as torchrun needs it; each line begins with its node's number.",
+        help="Run the command on all nodes at once, as for torchrun; lines start with their node's number.",
     ),
 ]
 
@@ -53,8 +53,8 @@ def command(
     """Run a command on a pod.
 
     Stdout, stderr and the exit code are those of the command; 255 may also mean that ssh has failed. An
-    interruption also ends the command on the pod. With --all-nodes, the first failure ends it on all nodes.
-    Each node has the variables NODE_RANK, NNODES, MASTER_ADDR and MASTER_PORT, also with the prefix PET_.
+    interruption also ends the command on the pod. With --all-nodes, the first failure ends it on all nodes,
+    and it has the variables NODE_RANK, NNODES, MASTER_ADDR and MASTER_PORT, also with the prefix PET_.
 
     Examples:
       primepods exec train -- nvidia-smi
@@ -63,13 +63,14 @@ def command(
       primepods exec train --env HF_TOKEN -- 'cd work && python train.py 2>&1 | tee log'
     """
     if all_nodes and (tty or stdin or node):
-        raise CommandError("--all-nodes excludes --node, --stdin and --tty", ExitCode.USAGE)
+        raise CommandError("--all-nodes cannot be combined with --node, --stdin or --tty", ExitCode.USAGE)
     if tty:
         from primepods.remote import SSHOptions, remote_path
 
         if env:
             raise CommandError(
-                "--env and --tty exclude each other: ssh would show the values", ExitCode.USAGE
+                "--env cannot be combined with --tty: the command line of ssh would show the values",
+                ExitCode.USAGE,
             )
         with api.client() as client:
             found = client.pods.get(resolve_handle(client, pod, team=api.team))

@@ -196,7 +196,7 @@ def command(
     if filters.gpu_type is None:
         raise CommandError("name the GPU: --gpu-type H100, or '*' for any", ExitCode.USAGE)
     if keep and remove:
-        raise CommandError("--keep and --rm exclude each other", ExitCode.USAGE)
+        raise CommandError("--keep and --rm cannot be combined", ExitCode.USAGE)
     if any(limit is not None and not limit > 0 for limit in (max_hours, max_spend)):
         raise CommandError("--max-hours and --max-spend must be above 0", ExitCode.USAGE)
     if detach and max_hours is None and max_spend is None:

@@ -44,7 +44,7 @@ def command(
     from primepods.remote import uninstall_hosts
 
     if install + uninstall + (pod is not None) > 1:
-        raise CommandError("POD, --install and --uninstall exclude each other", ExitCode.USAGE)
+        raise CommandError("POD, --install and --uninstall cannot be combined", ExitCode.USAGE)
     if uninstall:
         uninstall_hosts()
         print_info("~/.ssh/config has no pods of primepods.")

@@ -9,6 +9,7 @@ import asyncio
 import math
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
@@ -97,14 +98,14 @@ class ManualClock:
             ValueError: ``seconds`` is negative or not finite.
         """
         if not (math.isfinite(seconds) and seconds >= 0):
-            raise ValueError(f"a clock moves forward by a finite number of seconds, not by {seconds!r}")
+            raise ValueError(f"seconds must be a finite number of at least 0, got {seconds!r}")
         with self._lock:
             self._now += seconds
             due = [sleeper for sleeper in self._sleepers if sleeper.ends_at <= self._now]
             self._sleepers = [sleeper for sleeper in self._sleepers if sleeper.ends_at > self._now]
         for sleeper in due:
-            # A closed loop has no sleeping tasks any more.
-            if not sleeper.loop.is_closed():
+            # A closed loop has no sleeping tasks any more; another thread may close it at any time.
+            with suppress(RuntimeError):
                 sleeper.loop.call_soon_threadsafe(sleeper.event.set)
 
     async def sleep(self, seconds: float) -> None:

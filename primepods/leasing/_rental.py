@@ -103,6 +103,7 @@ class Rental(PodOrder):
         self.pod_id = record.pod_id
         self.state = OrderState.UNCERTAIN if self.pod_id is None else OrderState.UNPROVEN
         self.note_price(record.price_hr)
+        self.is_kept = record.is_kept
         # First, since the pod costs money even if this is cancelled, or the API does not respond.
         self._count_from(record.ordered_at)
         await self._update_file(given_up=False, **this_process())

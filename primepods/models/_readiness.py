@@ -36,7 +36,7 @@ class PortMapping(Model):
     protocol: str | None = None
     """``TCP`` or ``UDP``."""
     used_by: str | None = None
-    """``SSH``, ``JUPYTER_NOTEBOOK``, ``WEB_SERVER``, or a word added later."""
+    """``SSH``, ``JUPYTER_NOTEBOOK``, ``WEB_SERVER``, or a value that the API adds later."""
     description: str | None = None
     """Description of the port."""
 
@@ -73,7 +73,7 @@ class Machine(Model, PodReference):
     status: PodState | None = None
     """The pod's state."""
     installation_status: InstallationState | None = None
-    """Progress of the image's installation."""
+    """State of the image's installation."""
     installation_failure: str | None = None
     """Reason why an attempt at the installation failed; the platform may retry it."""
     installation_progress: int | None = None
@@ -94,7 +94,7 @@ class Machine(Model, PodReference):
 
     @property
     def ssh(self) -> SSHTarget | None:
-        """SSH target of the first node that has one; ``None`` while no node has."""
+        """SSH target of the first node that has one; ``None`` while none has one."""
         return next((node.ssh for node in self.nodes if node.ssh is not None), None)
 
     @property
@@ -172,7 +172,9 @@ class Machine(Model, PodReference):
         return super().to_dict() | derived
 
     def endpoint(self, internal_port: int) -> Endpoint | None:
-        """Return the outside address of a port of the pod, or ``None`` if the port is not open.
+        """Return the outside address of a port of the pod.
+
+        Return ``None`` if the port is not open, or the pod has no address yet.
 
         Args:
             internal_port: Port inside the pod, such as 8000.
@@ -192,7 +194,7 @@ class Machine(Model, PodReference):
 
     @property
     def jupyter_url(self) -> str | None:
-        """URL of the pod's Jupyter; ``None`` if it is not open to the outside."""
+        """URL of the pod's Jupyter; ``None`` if its port is not open, or the pod has no address yet."""
         by_use = [m for m in self.prime_port_mapping if m.used_by == "JUPYTER_NOTEBOOK"]
         by_port = [m for m in self.prime_port_mapping if m.internal == _JUPYTER_PORT]
         for mapping in by_use + by_port:

@@ -17,7 +17,7 @@ class PrimeCredentials(CredentialsBlock):
 
     Attributes:
         api_key: The API key, with the permission Instances (Read and Write).
-        team_id: The team that pays; default: the worker's ``PRIME_TEAM_ID``, or no team.
+        team_id: The team that pays; default: ``PRIME_TEAM_ID`` or the ``~/.prime`` settings of the worker.
         base_url: The API's base URL; default: the worker's ``PRIME_API_BASE_URL``, or the public API.
 
     Example:
@@ -44,7 +44,7 @@ class PrimeCredentials(CredentialsBlock):
     team_id: str | None = Field(
         default=None,
         title="Team ID",
-        description="The team that pays; without one, PRIME_TEAM_ID of the worker's environment, or no team.",
+        description="The team that pays. Default: PRIME_TEAM_ID or the ~/.prime settings of the worker.",
     )
     base_url: str | None = Field(
         default=None, title="Base URL", description="Address of the API, if it is not the public one."

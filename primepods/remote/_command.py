@@ -47,7 +47,7 @@ class Command:
         if on_line is not None:
             check_callable("on_line", on_line)
         if on_line is not None and not capture:
-            raise ValueError("on_line and capture=False exclude each other: use one of them")
+            raise ValueError("on_line cannot be combined with capture=False: use one of them")
         if not isinstance(input, str | bytes | None):
             raise TypeError(f"input must be text or bytes, got {quote(input)}")
         data = input.encode() if isinstance(input, str) else input

@@ -23,8 +23,8 @@ def check_job_name(name: str) -> str:
     """Return a job's name if it is valid."""
     if not re.fullmatch(_NAME, check_string("name", name)):
         raise ValueError(
-            "name must begin with an ASCII letter or digit, and have at most 64 of these, dots, hyphens and "
-            f"underscores, got {quote(name)}"
+            "name must be 1 to 64 ASCII letters, digits, dots, hyphens or underscores, and start with a "
+            f"letter or digit, got {quote(name)}"
         )
     return name
 
@@ -35,7 +35,7 @@ def start_script(
     """Return the script that starts a job only once, even if it is sent several times.
 
     Raises:
-        TypeError: An argument is not a string.
+        TypeError: The command is not a string or a sequence of strings, or another argument is not a string.
         ValueError: The command is empty or contains a NUL, or a folder or variable is invalid. The message
             does not show the value of a variable.
     """

@@ -1,8 +1,9 @@
-"""Shell scripts that run on a pod, in the folder ``scripts``, with their arguments.
+"""Build the scripts that run on a pod, from the files in the folder ``scripts`` and their arguments.
 
-They need a POSIX shell; copies also need ``tar`` and ``find``. The command line of ``ssh`` is only the
-bootstrap, so that no process list shows a secret. The bootstrap prints a mark, and then reads a script from
-its standard input. Before the mark, no script has run, so the login may be repeated.
+They need a POSIX shell and its common utilities, such as ``dd``, ``grep`` and ``head``; copies also need
+``tar``, uploads ``find``. The command line of ``ssh`` is only the bootstrap, so that no process list of this
+machine shows a secret. The bootstrap prints a mark, and then reads a script from its standard input. Before
+the mark, no script has run, so the login may be repeated.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ def bootstrap(mark: str) -> str:
 def command_script(
     command: str | Sequence[str], *, env: Mapping[str, str], cwd: str | None, input_size: int | None = None
 ) -> bytes:
-    """Return the script that runs a command; its input follows.
+    """Return the script that runs a command. With ``input_size``, so many bytes of input must follow it.
 
     Raises:
-        TypeError: An argument is not a string.
+        TypeError: The command is not a string or a sequence of strings, or another argument is not a string.
         ValueError: The command is empty or contains a NUL, or a folder or variable is invalid. The message
-            shows no value.
+            does not show the value of a variable.
     """
     folder = "." if cwd is None else remote_path("cwd", cwd)
     line = command_line(command)
@@ -60,7 +61,7 @@ def upload_script(remote: str, *, kind: str, name: str) -> bytes:
     """Return the script that unpacks a ``tar`` from its standard input.
 
     Args:
-        remote: The target; if it ends with a slash, the folder for an uploaded file.
+        remote: The target. For a file, a slash at its end makes it the folder that gets the file.
         kind: ``"file"`` or ``"folder"``.
         name: The file's name, if the target is a folder.
     """
@@ -80,7 +81,7 @@ def download_script(remote: str) -> bytes:
 
 
 def remote_path(name: str, path: str) -> str:
-    """Return a path on the pod for use in a script: absolute, or ``./`` and relative to the home directory.
+    """Return a path for use in a script: absolute, or relative to the home directory with the prefix ``./``.
 
     Raises:
         TypeError: The path is not a string.
@@ -114,14 +115,14 @@ def assignments(env: Mapping[str, str]) -> list[str]:
 
 
 def make_script(file: str, *arguments: str) -> bytes:
-    """Return a line with the number of lines of a script, then the script; see ``bootstrap.sh``."""
+    """Return a script with its arguments, after a line with its number of lines; see ``bootstrap.sh``."""
     script = f'set -- "$1" {shlex.join(arguments)}\n{_read(file)}'
     return f"{script.count(chr(10))}\n{script}".encode(errors="surrogateescape")
 
 
 @cache
 def _read(file: str) -> str:
-    """Return a script without its comments."""
+    """Return a script without the lines that are only comments; ``bootstrap.sh`` must have no others."""
     from importlib.resources import files
 
     lines = (

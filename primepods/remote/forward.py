@@ -57,17 +57,17 @@ class AsyncForward:
 
     @property
     def local_ports(self) -> tuple[int, ...]:
-        """The ports of this machine, in the block."""
+        """The local ports; known only inside the ``with`` block."""
         return tuple(local_port for _, local_port, _ in self._ports)
 
     @property
     def local_port(self) -> int:
-        """The port of this machine, in the block: the first, if there are several."""
+        """The local port, or the first of several; known only inside the ``with`` block."""
         return self.local_ports[0]
 
     @property
     def url(self) -> str:
-        """The address for a browser on this machine, in the block."""
+        """The URL for a browser on this machine; known only inside the ``with`` block."""
         return f"http://{_LOOPBACK}:{self.local_port}"
 
     async def wait(self) -> None:

@@ -85,20 +85,26 @@ class PodLookups:
 
     async def _read_history(self) -> None:
         """Record which pods the history lists as ended. A failure is only logged; a later lookup retries."""
-        sequence = next(self._state.sequence_numbers)
+        state = self._state
         request = page_request(
             f"{PODS}/history", offset=0, limit=_HISTORY_ROWS, sort_by="terminatedAt", sort_order="desc"
         )
         decode = partial(decode_page, model=HistoryRecord, offset=0, limit=_HISTORY_ROWS)
-        try:
-            records, _ = await self._executor.call(request, decode)
-        except PrimePodsError as exc:
-            # At least 1: the waits for the pod that needs the history may have ended since.
-            pod_count = max(1, sum(pod.never_found for pod in self._state.pods.values()))
-            self._state.record_failure(exc, pod_count=pod_count)
-            return
+        async with self._slots:
+            if await state.pace.wait_for_turn() is not None:
+                # After the pause, the next lookup without a pod requests the page.
+                self._next_history_at = -math.inf
+                return
+            sequence = next(state.sequence_numbers)
+            try:
+                records, _ = await self._executor.call(request, decode)
+            except PrimePodsError as exc:
+                # At least 1: the waits for the pod that needs the history may have ended since.
+                pod_count = max(1, sum(pod.never_found for pod in state.pods.values()))
+                state.record_failure(exc, pod_count=pod_count)
+                return
         self._ended_in_history = {record.id for record in records if record.terminated_at is not None}
         for pod_id in self._ended_in_history:
-            pod = self._state.pods.get(pod_id)
+            pod = state.pods.get(pod_id)
             if pod is not None:
                 pod.record_ended(sequence)

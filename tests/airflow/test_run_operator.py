@@ -135,13 +135,13 @@ def test_a_price_limits_each_order(run_job: RunJob, emulator: Emulator) -> None:
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("no_text", "env has 'NUMBER' without a text"),
+        ("no_text", "env has an invalid entry 'NUMBER'"),
         ("no_limit", "max_hours is not set"),
         ("no_mapping", "download must be a mapping, not list"),
         ("no_variable", "names of variables consist of letters"),
         ("no_patterns", "exclude must be"),
-        ("no_target", "download has 'out' without a text"),
-        ("nothing_to_upload", "there is no /nowhere/data"),
+        ("no_target", "download has an invalid entry 'out'"),
+        ("nothing_to_upload", "the path '/nowhere/data' in upload does not exist"),
     ],
 )
 def test_what_cannot_work_rents_nothing(run_job: RunJob, emulator: Emulator, name: str, problem: str) -> None:

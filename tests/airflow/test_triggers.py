@@ -160,6 +160,8 @@ async def test_a_cancelled_wait_keeps_its_message(trigger_class: Any, connected:
         # The wait may have ended in another triggerer.
         ("running", 0, 60, False),
         ("success", 0, 60, False),
+        ("restarting", 0, 60, False),
+        (None, 0, 60, False),
         ("queued", 3600, -1, False),
         # Airflow does not say.
         (OSError("no database"), 3600, 60, False),

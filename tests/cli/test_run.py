@@ -116,7 +116,7 @@ def test_the_next_offer_is_taken_where_one_is_sold_out(market: Emulator, run: Ru
     result = run("run", *OPTIONS, "--env-file", "secrets.env", "--max-hours", "90m", "--", "echo done $TOKEN")
     assert (result.exit_code, result.stdout) == (0, "done a\n"), result.stderr
     assert re.search(r"primepods-\S+: sold out; trying the next offer \(\d left\)", result.stderr)
-    assert "It ends after 1h 30m (--max-hours) at the latest" in result.stderr
+    assert "The pod is deleted after 1h 30m (--max-hours) at the latest" in result.stderr
     assert not market.pods
 
 
@@ -126,10 +126,10 @@ def test_pods_that_do_not_boot_are_told_as_deleted(run: Run, monkeypatch: pytest
         name_api(emulator, monkeypatch)
         result = run("run", *OPTIONS, "--boot-timeout", "5m", "--", "true")
     assert result.exit_code == 4
-    assert "No limit of time or cost" in result.stderr
+    assert "without a limit" in result.stderr
     tries = re.findall(r"primepods-\S+: status ERROR: .*; trying the next offer \((\d) left\)", result.stderr)
     assert tries == ["4", "3", "2", "1"]
-    assert "No pod is left: what was ordered was deleted" in result.stderr
+    assert "every pod that was ordered was deleted" in result.stderr
     assert "billed" not in result.stderr
 
 
@@ -207,7 +207,7 @@ def test_a_budget_ends_the_command(market: Emulator, run: Run, limit: str) -> No
     ("words", "says"),
     [
         (["--", "true"], "name the GPU"),
-        (["--rm", "--keep", "--gpu-type", "H100", "--", "true"], "exclude each other"),
+        (["--rm", "--keep", "--gpu-type", "H100", "--", "true"], "cannot be combined"),
         (["--gpu-type", "H1OO", "--", "true"], "H100"),
         (["--gpu-type", "H100", "--max-price", "0.01", "--", "true"], "costs $"),
         (["--gpu-type", "H100", "--upload", "none", "--", "true"], "there is no such file"),
@@ -349,7 +349,7 @@ def test_a_cluster_runs_it_on_all_nodes(market: Emulator, run: Run) -> None:
     assert Path("out").read_text(encoding="utf-8") == "0 2 file\n"
     result = run("run", *OPTIONS, *words[:2], "--", "[ $NODE_RANK = 0 ] || exit 7; sleep 60")
     assert result.exit_code == 7
-    assert "It has failed on a node: ending it on the others" in result.stderr
+    assert "The command has failed on a node: ending it on the others" in result.stderr
     assert not market.pods
     detached = run("run", "--detach", *OPTIONS, *words, "--", f"{line}; printf end >&2")
     assert detached.exit_code == 0, detached.stderr

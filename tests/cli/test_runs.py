@@ -143,6 +143,24 @@ def test_a_process_that_dies_after_its_command_keeps_the_exit_code(
     assert begun.read_text() == "x\n"
 
 
+@pytest.mark.parametrize(("keep", "code"), [([], 5), pytest.param(["--keep"], 3, marks=pytest.mark.slow)])
+def test_a_used_up_budget_stops_no_take_over(
+    market: Emulator, run: Run, tmp_path: Path, keep: list[str], code: int
+) -> None:
+    """The pod is deleted, and the exit code says why; a pod to keep has no budget, and stays."""
+    name = run("run", "-d", *keep, *BOUNDED, "--", SLOW).stdout.strip()
+    os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
+    wait_for(lambda: row(run)["state"] == "interrupted")
+    folder = RunFolder.open(tmp_path / "state" / "runs" / name)
+    folder.save(began_at=folder.record.began_at - 7200)
+    if keep:
+        go(tmp_path)
+    result = run("attach", name)
+    assert (result.exit_code, len(market.pods)) == (code, len(keep)), result.stderr
+    assert row(run)["state"] == "ended"
+    assert ("still runs and is billed" in result.stderr) == bool(keep)
+
+
 def test_who_only_looks_at_a_run_stops_no_take_over() -> None:
     """Not even while the machine is so busy that a look takes a second."""
     record = RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0)

@@ -70,12 +70,12 @@ def test_all_nodes_or_one(emulator: Emulator, run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--all-nodes", "--node", "1", "pod0", "--", "true"], "--all-nodes excludes --node"),
+        (["--all-nodes", "--node", "1", "pod0", "--", "true"], "--all-nodes cannot be combined with --node"),
         (["--env", "NOT_HERE", "pod0", "--", "true"], "--env NOT_HERE: there is no such variable here"),
         (["--env", "1=s3cr3t", "pod0", "--", "true"], "NAME=VALUE"),
         (["pod0", "ls", "-l"], "No such option: -l. The command for the pod comes after --."),
         (["--ssh-option", "key.pem", "pod0", "--", "true"], "must begin with an option"),
-        (["-t", "-e", "A=s3cr3t", "pod0", "--", "true"], "--env and --tty exclude each other"),
+        (["-t", "-e", "A=s3cr3t", "pod0", "--", "true"], "--env cannot be combined with --tty"),
     ],
 )
 def test_what_cannot_be_is_told_in_the_words_of_a_shell(

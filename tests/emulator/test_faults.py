@@ -82,7 +82,12 @@ def test_an_error_can_be_plain_text(call: Caller, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("given", "sent"),
-    [(2, "2"), (0.5, "0.5"), ("Wed, 21 Oct 2026 07:28:00 GMT", "Wed, 21 Oct 2026 07:28:00 GMT")],
+    [
+        (2, "2"),
+        (0.5, "0.5"),
+        (1_800_000_000, "1800000000"),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", "Wed, 21 Oct 2026 07:28:00 GMT"),
+    ],
 )
 def test_retry_after_is_a_number_or_a_date(call: Caller, given: float | str, sent: str) -> None:
     """Whatever the header allows."""

@@ -42,6 +42,8 @@ PASSWORDS: dict[str, bytes] = {
     "a list": b'{"PASSWORD" : ["hunter2", "hunter2"]',
     "an object": b'{"password": {"x": "hunter2"}',
     "an object that is cut": b'{"password": {"x": "hunter2',
+    "a nested object": b'{"password": {"a": {"x": 1}, "b": "hunter2"}',
+    "a nested list": b'{"password": [["a"], "hunter2"]',
     "a bare word": b'{"db_password_old": hunter2}',
     "beyond what is looked at": b'{"a": "' + b"x" * 750 + b'", "password": "' + b"hunter2" * 50,
 }

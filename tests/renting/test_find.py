@@ -76,6 +76,7 @@ async def test_the_offers_that_fit_cheapest_first(options: dict[str, Any], ids: 
         ("RTX", "RTX_PRO_6000B_96GB", False),
         ("gb200", "GB200", True),
         ("h?00*", "H200_141GB", True),
+        ("RTX 40*", "RTX4090_24GB", True),
     ],
 )
 def test_gpus_as_people_write_them(wanted: str, gpu: str, *, matches: bool) -> None:

@@ -204,9 +204,9 @@ def test_exit_is_not_held_up_by_a_loop_that_does_not_end(run: Run) -> None:
 
         def until(status):
             stuck.release()
-            time.sleep(60)
+            time.sleep(600)
 
-        clients = [primepods.Client() for _ in range(3)]
+        clients = [primepods.Client() for _ in range(12)]
         for client in clients:
             work = lambda: client.pods.wait(["p0"], until=until, interval=0.05)
             threading.Thread(target=work, daemon=True).start()
@@ -214,7 +214,7 @@ def test_exit_is_not_held_up_by_a_loop_that_does_not_end(run: Run) -> None:
         print("end of main")
     """)
     assert (ended.code, ended.out) == (0, "end of main\n")
-    assert 5 < ended.seconds < 14
+    assert 5 < ended.seconds < 50  # not 60, five for each
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 import primepods
 from tests.support.clock import ManualClock, settle
 from tests.support.server import Answer, Hang, Raw, Reply, reply
-from tests.waiting.fleet import POD, Asked, Fleet, Stage, result
+from tests.waiting.fleet import POD, Asked, Fleet, Stage, raised, result
 from tests.waiting.fleet import stage as set_up
 
 pytestmark = pytest.mark.anyio
@@ -384,6 +384,21 @@ async def test_lookups_of_a_tick_end_with_the_first_429(stage: Stage, fleet: Fle
     assert len(fleet.lookups) <= 4
     await stage.advance(40)
     assert len(result(wait)) == 40
+
+
+async def test_a_pause_holds_the_history(stage: Stage, fleet: Fleet) -> None:
+    """A 429 comes before `get` says that a pod is missing: whether it had ended is asked after the pause."""
+    fleet.ended = ["old"]
+    missing = Reply(404, b'{"detail": "no"}', drip=0.1, clock=stage.clock)
+    fleet.faults.append(lambda asked: missing if asked.received.path == POD + "old" else None)
+    wait = stage.start(stage.client().pods.wait_ready("old"))
+    await stage.advance(5.5)
+    fleet.next_status(limited(10))
+    stage.start(stage.client().pods.wait_ready("here"))
+    await stage.advance(10)
+    assert len(fleet.asked) == 4
+    await stage.advance(40)
+    raised(wait, primepods.PodFailedError)
 
 
 async def test_a_rate_limit_starves_nobody(stage: Stage, fleet: Fleet) -> None:

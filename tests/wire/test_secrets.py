@@ -22,6 +22,7 @@ from rich.traceback import Traceback
 
 import primepods
 from primepods import RetryPolicy
+from primepods._utils.secret import Secret
 from tests.support.client import KEY, make_client, serve
 from tests.support.clock import ManualClock, settle
 from tests.support.server import (
@@ -361,6 +362,13 @@ async def test_a_body_longer_than_announced_is_not_repeated(
     told = f"{caught.value!r} {vars(caught.value)} {caught.value.__cause__!r} {caplog.text}"
     assert "hunter2" not in told
     assert len(told) < 2_000
+
+
+def test_copies_of_the_key_are_the_key() -> None:
+    """Copied settings still log in; only a pickle has none."""
+    secret = Secret(KEY)
+    assert copy.copy(secret) == copy.deepcopy([secret])[0] == KEY
+    assert not pickle.loads(pickle.dumps(secret))
 
 
 async def test_no_log_shows_the_key(caplog: pytest.LogCaptureFixture) -> None:

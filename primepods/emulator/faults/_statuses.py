@@ -45,7 +45,7 @@ class Status(ReplacedResponse):
         if isinstance(self.retry_after, str):
             headers["Retry-After"] = self.retry_after
         elif self.retry_after is not None:
-            headers["Retry-After"] = f"{self.retry_after:g}"
+            headers["Retry-After"] = f"{self.retry_after:.15g}"
         if self.text is not None:
             return Response(self.status, self.text.encode(), {"Content-Type": "text/plain", **headers})
         if self.body is None and self.status in _GATEWAY_STATUSES:
