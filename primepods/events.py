@@ -1,8 +1,8 @@
 """Events that a client passes to ``on_event``.
 
-``on_event`` is a plain function, such as ``print``. It is called in the client's event loop, also between the
-steps of a call, so it must be quick and must not call the client. Its exceptions do not reach the caller; the
-first one is logged. Events have no headers of requests and no bodies, and the key is redacted.
+``on_event`` is a plain function, such as ``print``. It runs in the client's event loop, while calls are in
+progress, so it must be quick and must not call the client. Its exceptions do not reach the caller; the first
+one is logged. Events have no headers of requests and no bodies, and the key is redacted.
 
 An operation is a public call in progress, such as ``pods.wait`` (also the name for ``wait_ready`` and
 ``wait_gone``), or the read of one page by an iterator. Events have the numbers of their operations, which are
@@ -92,7 +92,7 @@ class RequestEnded(Event):
         status: The status of the response, or ``None`` if there is none.
         error: Without a response: ``transport``, ``connect``, ``timeout``, ``deadline``, ``protocol``, or the
             class of the exception that ended the attempt, such as ``CancelledError``.
-        resend_count: Number of resends in the call so far, for any reason; 0 for the first attempt.
+        resend_count: Number of times that the request was sent again in the call so far, for any reason.
         seconds: Duration of the attempt, without waiting for a free slot.
         headers: The headers of the response, with names in lower case; empty if there is none.
         request_id: The response's ``x-request-id`` (or a similar header), for the vendor's support.
@@ -122,7 +122,7 @@ class RetryScheduled(Event):
         route: The path with ``{id}`` in place of an id; ``None`` for ``client.request``.
         attempt: Number of the failed attempt, from 1.
         status: The status of its response, or ``None`` if there is none.
-        reason: The reason of the failure, without the server's text.
+        reason: The reason for the failure, without the server's text.
         delay: Seconds until the next attempt.
     """
 

@@ -51,6 +51,8 @@ class BlockingCall(Generic[R]):
         self._callback: _CallerCallback | None = None
         for name, value in kwargs.items():
             if isinstance(value, _CallerCallback):
+                if self._callback is not None:
+                    raise TypeError(f"a call has one callback, got {self._callback_name} and {name}")
                 self._callback = value
                 self._callback_name = name
                 kwargs[name] = self._request_callback
@@ -62,7 +64,7 @@ class BlockingCall(Generic[R]):
         # Messages to the waiting thread: an argument for the callback; `None` at the end.
         self._queue: queue.SimpleQueue[tuple[object, asyncio.Event] | None] = queue.SimpleQueue()
 
-    # The following methods run in the loop's thread.
+    # The following methods run in the loop's thread, except `end`, which either thread may call.
 
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -100,7 +102,11 @@ class BlockingCall(Generic[R]):
             self._task.add_done_callback(lambda _: self.end())
 
     def end(self, error: BaseException | None = None) -> None:
-        """Notify the waiting thread of the end, once."""
+        """Notify the waiting thread of the end.
+
+        Only the first end counts. If both threads call this at the same time, a second
+        ``None`` is not read.
+        """
         if not self._has_ended:
             self._has_ended = True
             self._error = error
@@ -114,7 +120,7 @@ class BlockingCall(Generic[R]):
             loop.calls.add(self)
             if not loop.call_soon(self.start):
                 self.end(closed_error("This client is closed."))
-            while (request := self._next_callback()) is not None:
+            while (request := self._next_request()) is not None:
                 argument, is_handled = request
                 self._call_back(argument)
                 # The callback may have forked: raise an error in the child process.
@@ -141,11 +147,14 @@ class BlockingCall(Generic[R]):
         """Cancel the call if it has not ended, and give it a second to clean up."""
         if not self._has_ended and loop.call_soon(self._cancel):
             ends_at = time.monotonic() + _CANCEL_TIMEOUT
-            while self._next_callback(max(0.0, ends_at - time.monotonic())) is not None:
+            while self._next_request(max(0.0, ends_at - time.monotonic())) is not None:
                 pass
 
-    def _next_callback(self, timeout: float | None = None) -> tuple[object, asyncio.Event] | None:
-        """Wait for the next call of the callback; ``None`` at the end, or after ``timeout`` seconds."""
+    def _next_request(self, timeout: float | None = None) -> tuple[object, asyncio.Event] | None:
+        """Wait for the next argument of the callback, and the event to set after it.
+
+        Return ``None`` at the end, or after ``timeout`` seconds.
+        """
         if timeout is None and threading.current_thread() is threading.main_thread():
             while True:
                 with suppress(queue.Empty):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
@@ -19,7 +20,9 @@ DISKS: Final = "/api/v1/disks"
 SSH_KEYS: Final = "/api/v1/ssh_keys/"
 UNKNOWN_ROUTE: Final = ""
 _METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
-_FORBIDDEN_IN_PATH: Final = re.compile(r"[?#]|/(\.|%2e){1,2}(?=/|$)", re.IGNORECASE)
+# A gateway may decode %2f and %5c before it resolves dot segments (imagined).
+_SLASH: Final = r"(?:[/\\]|%2f|%5c)"
+_FORBIDDEN_IN_PATH: Final = re.compile(rf"[?#]|{_SLASH}(\.|%2e){{1,2}}(?={_SLASH}|$)", re.IGNORECASE)
 
 Scalar = str | int | float | bool
 Params = Mapping[str, Scalar | Sequence[Scalar] | None]
@@ -34,7 +37,7 @@ class Request:
         path: Percent-encoded, relative to the base URL.
         query: Percent-encoded, without the question mark.
         body: Encoded JSON.
-        text_allowed: Whether a response that is not JSON may be plain text.
+        text_allowed: Whether a response may be plain text or empty, instead of JSON.
         route: The path with ``{id}`` in place of an id; ``None`` if it is ``path`` itself;
             ``UNKNOWN_ROUTE`` if it is unknown.
     """
@@ -82,9 +85,9 @@ def item_request(method: str, item_id: str, collection: str = PODS, *, body: byt
     )
 
 
-def encode_id(pod_id: str) -> str:
-    """Return an id, percent-encoded; the caller has checked it."""
-    return pod_id if pod_id.encode().isalnum() else percent_encode(pod_id, safe="")
+def encode_id(item_id: str) -> str:
+    """Percent-encode an id, which the caller has checked."""
+    return item_id if item_id.encode().isalnum() else percent_encode(item_id, safe="")
 
 
 def page_request(path: str, **params: str | int | Sequence[str]) -> Request:
@@ -97,7 +100,7 @@ def free_request(method: str, path: str, params: Params | None, body: Any) -> Re
 
     Raises:
         TypeError: A parameter has the wrong type, or JSON cannot represent the body.
-        ValueError: The method or path is not allowed, or a request cannot contain a value.
+        ValueError: The method or the path is not allowed, or a value cannot be sent in a request.
     """
     if check_string("method", method).upper() not in _METHODS:
         raise ValueError(f"method must be one of {', '.join(sorted(_METHODS))}, got {quote(method)}")
@@ -123,8 +126,8 @@ def _encode_path(path: str) -> str:
         except UnicodeEncodeError:
             pass
     raise ValueError(
-        f"path must be text that begins with a slash, without ? # and dot segments, got {quote(path)}. "
-        "Give it like '/api/v1/ssh_keys/'; a query goes into params."
+        "path must be UTF-8 text that begins with a slash and does not contain ?, # or dot segments "
+        f"(. and ..), got {quote(path)}. An example is '/api/v1/ssh_keys/'. Put a query into params."
     )
 
 
@@ -135,9 +138,11 @@ def _flatten(params: Params) -> Iterator[tuple[str, str]]:
         if not isinstance(key, str):
             raise TypeError(f"params must have strings for keys, got {quote(key)}")
         for item in _values(value):
+            if isinstance(item, float) and not math.isfinite(item):
+                raise ValueError(f"params[{quote(key)}] must be a finite number, got {item}")
             if not isinstance(item, str | int | float):
                 raise TypeError(
-                    f"params[{quote(key)}] must be strings, numbers or lists of them, got {quote(item)}"
+                    f"params[{quote(key)}] must be a string, a number or a list of these, got {quote(item)}"
                 )
             yield _to_text(key, key), _to_text(key, item)
 

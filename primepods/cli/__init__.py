@@ -24,8 +24,8 @@ def main() -> None:
         if error.name is None or error.name.split(".", maxsplit=1)[0] not in _EXTRA_PACKAGES:
             raise
         sys.exit(
-            f"primepods: the command needs {error.name}, which is not installed. Install the extra with it:\n"
-            "  pip install 'primepods[cli]'"
+            f"primepods: the command needs {error.name}, which is not installed. Install the extra that "
+            "contains it:\n  pip install 'primepods[cli]'"
         )
     except KeyboardInterrupt:
         # Interrupted before or after a command: a running command reports the interruption itself.

@@ -119,6 +119,7 @@ _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]]
         (r"the argument api_key, |pass it as api_key or |, or share one client", ""),
         (r"^(?:pod|disk|key|team)_id ", "the id "),
         (r"trying the next spec\b", "trying the next offer"),
+        (r"`(?:PodSpec\.)?max_price`", "--max-price"),
         (r"( and set PRIME_API_KEY\.)$", r"\1 Without an account, see `primepods demo`."),
         # Details that aiohttp adds.
         (r"\b(?:Client|Server)\w+Error: | ssl:default| \[(?:Connect call failed|Multiple exc).*?\)\]", ""),

@@ -73,7 +73,7 @@ def command(
         from ._agent_tools import AgentTools
     except ModuleNotFoundError as exc:
         raise CommandError(
-            f"{exc.name} is not installed. Install the extra with it: pip install 'primepods[mcp]'",
+            f"{exc.name} is not installed. Install the extra that contains it: pip install 'primepods[mcp]'",
             ExitCode.USAGE,
         ) from None
     limits = None

@@ -59,7 +59,7 @@ def command(
     Exit code 3: timeout. Exit code 4: a pod cannot reach the state any more (it has failed, or was stopped or
     deleted), which ends the wait. In both cases, prints the pods that have reached the state.
 
-    With --until settled, waits for all pods; exit code 4 if one has failed.
+    With --until settled, a failed pod does not end the wait; the exit code is 4 if a pod has failed.
     """
     from primepods.remote import note_hosts
 
@@ -103,7 +103,7 @@ def _wait(
     timeout: float,
     interval: float,
 ) -> primepods.PodStatuses:
-    """Wait, with progress on stderr: a bar in a terminal, elsewhere lines."""
+    """Wait, and show the progress on stderr, as a bar in a terminal and as lines elsewhere."""
     from primepods.fleet import Fleet
 
     from ._screen import Screen, stderr_console

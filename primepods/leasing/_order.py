@@ -176,7 +176,7 @@ class PodOrder:
         if failure is not None:
             self._report_failure(failure)
         elif self.state is OrderState.UNCERTAIN:
-            _log.warning("whether pod %r exists is unknown: `primepods sweep` looks for it", self.name)
+            _log.warning("it is unknown whether pod %r exists: `primepods sweep` looks for it", self.name)
             self._leave_to_sweep()
         elif not was_settled:
             if is_searched:

@@ -111,8 +111,8 @@ class Rental(PodOrder):
             found, shown = await find_named(self.client.listed, record.name, self._clock)
             if not found:
                 raise errors.CreateUncertainError(
-                    f"Whether pod {record.name!r} exists is unknown: the process that ordered it has died, "
-                    f"and {shown}. `primepods sweep` deletes it if it appears.",
+                    f"It is unknown whether pod {record.name!r} exists: the process that ordered it has "
+                    f"died, and {shown}. `primepods sweep` deletes it if it appears.",
                     name=record.name,
                 )
             self.pod_id, self.state = found[0].id, OrderState.UNPROVEN

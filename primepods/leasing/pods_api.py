@@ -221,7 +221,9 @@ async def find_named(
                 if isinstance(error, ClientClosedError):
                     raise error
                 found = [row for row in listed if is_same_name(name, row.name)]
-                result = f"the list could not be read: {error}" if error else f"no {noun} has this name"
+                result = f"no {noun} has this name"
+                if error:
+                    result = f"the list could not be read: {str(error).rstrip('.')}"
         seconds_left = ends_at - clock.time()
         if is_enough(found) or seconds_left <= 0:
             return found, result

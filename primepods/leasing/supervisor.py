@@ -7,6 +7,12 @@ and the end of the event loop, which cancels all tasks.
 1. The first interruption ends the use: ``_use`` is cancelled, but an order in flight is finished first.
 2. The next one hurries the release: it waits at most 10 seconds for the end of an accepted deletion.
 3. The next one gives up: ``_release`` is cancelled, and an error and the log name the pod.
+
+If the block has ended by itself, the first interruption is step 2. One that comes less than 0.05 seconds
+(chosen) after the end of the use, or after the previous one, counted or not, is not counted. A phase that
+ignores its cancellation for 60 seconds is left running, and may still delete or log beside the next one.
+``tests/renting/test_interrupted_leases.py`` tests interruptions, and ``tests/worlds/stories/cancelled.py``
+all of their orders.
 """
 
 from __future__ import annotations
@@ -91,6 +97,7 @@ class LeaseSupervisor:
         self._was_shown = False
         self._is_ordering = False
         self._interruptions = 0  # of the release
+        # The end of the use, or the last interruption; `_release` also reads lists until 10 s after it.
         self._interrupted_at = -math.inf
         # Wakes `_run_phase`.
         self._changed = asyncio.Event()
@@ -169,7 +176,10 @@ class LeaseSupervisor:
 
     @property
     def is_stranded(self) -> bool:
-        """Whether the lease can do nothing, because its event loop has stopped; ask in an event loop."""
+        """Whether the lease can do nothing, because its event loop has stopped.
+
+        Call it in an event loop, after :meth:`begin`.
+        """
         return self._loop is not asyncio.get_running_loop() and not self._loop.is_running()
 
     @property

@@ -1,8 +1,8 @@
 """Sweeps: they delete the pods of dead processes.
 
-A sweep of expired pods deletes them by name, unless a process in a lease file still runs. Any other sweep
-starts from the lease files. The first line of this table that is true decides about a file. The list is read
-while the file is locked.
+A sweep of expired pods deletes them by name, also kept ones, unless a process in a lease file still runs. Any
+other sweep starts from the lease files. The first line of this table that is true decides about a file. The
+list is read while the file is locked, except in a dry run.
 
 ===========================================  ===========================================================
 The file cannot be read                      skip; then no pod is deleted by a prefix alone
@@ -298,7 +298,7 @@ class Sweeper:
             except PrimePodsError as exc:
                 return {name: exc}
             if not found:
-                text = f"Whether the pod {name!r} exists is unknown: {shown}. Sweep again: it may appear."
+                text = f"It is unknown whether the pod {name!r} exists: {shown}. Sweep again: it may appear."
                 return {name: CreateUncertainError(text, name=name)}
             pod_ids = [row.id for row in found]
         outcome = {pod_id: await self._delete_pod(pod_id, orphan) for pod_id in pod_ids}

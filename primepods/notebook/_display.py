@@ -6,7 +6,7 @@ import importlib
 from typing import Any, Protocol
 
 _IPYTHON_MISSING = (
-    "primepods.notebook needs IPython. Install the extra with it: pip install 'primepods[notebook]'"
+    "primepods.notebook needs IPython. Install the extra that contains it: pip install 'primepods[notebook]'"
 )
 
 

@@ -62,7 +62,7 @@ class Source(Generic[T]):
     Attributes:
         fetch: Requests one page, by its offset (or its number, from 1) and its maximum rows.
         path: For error messages.
-        window: Max requests in flight.
+        window: Max pages to request ahead, including responses that were not decoded yet.
         keep: Returns whether to yield an item; by default, all are yielded.
         max_requests: Number of requests after which the list counts as endless, and fails. Chosen.
     """

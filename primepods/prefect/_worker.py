@@ -79,8 +79,8 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         """Run a flow run on a new pod, and return once the pod is gone or its deletion has failed.
 
         Raises:
-            Exception: No command was started; the error says if a pod may be billed. Or Prefect's server
-                could not be reached after a run that was stopped.
+            Exception: Either no command was started, and the error says if a pod may be billed; or the run
+                was stopped, and Prefect's server could not be reached afterwards.
         """
         name = configuration.pod_name_prefix
         pod_run = PodRun(
@@ -169,7 +169,11 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
                     for pod_run in list(self._pod_runs.values()):
                         await self._send_run_heartbeat(pod_run)
             except Exception as exc:  # noqa: BLE001 - the server is unreachable: the runs continue
-                self.log.warning("Cannot read flow runs or send heartbeats; others may take over: %r", exc)
+                self.log.warning(
+                    "Cannot read flow runs or send heartbeats; if this lasts, other workers will delete the "
+                    "pods of these runs: %r",
+                    exc,
+                )
             await anyio.sleep(min(_CANCEL_POLL_INTERVAL, self.heartbeat_interval_seconds))
         self._is_monitoring = False
 
@@ -223,7 +227,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             should_run = True
         if should_run:
             raise error
-        text = "The flow run was stopped, and this error followed; if a pod was ordered, it may be billed: %s"
+        text = "An error followed the stop of the flow run. If a pod was ordered, it may be billed: %s"
         pod_run.log.error(text, error)
         return None
 
@@ -247,6 +251,7 @@ def _must_stop(flow_run: FlowRun, pod_run: PodRun) -> bool:
     if not has_flow_begun:
         return True
     if flow_run.state is None or flow_run.state_type != StateType.CANCELLING:
-        # The flow has ended: its command is about to end, and then the lease deletes the pod.
+        # Usually the flow has ended, so its command is about to end, and the lease then deletes the pod. If
+        # somebody has set the state, `Recovery` deletes the pod after five minutes.
         return False
     return datetime.now(UTC) - flow_run.state.timestamp >= _CANCEL_GRACE

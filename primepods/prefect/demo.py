@@ -1,7 +1,7 @@
 """``python -m primepods.prefect.demo``: a complete pipeline on this machine, without an account.
 
 Starts a Prefect server, an emulator of the API and a worker, deploys the flow "train", runs it, and prints
-the URL of the runs. It ends these processes when it ends.
+the URL of the runs. Stops these processes when it exits.
 """
 
 import argparse
@@ -55,15 +55,20 @@ def train(epochs: int = 3) -> float:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the demo; ``argv`` are the arguments after its name."""
-    parser = argparse.ArgumentParser("python -m primepods.prefect.demo", description=__doc__)
+    parser = argparse.ArgumentParser(
+        "python -m primepods.prefect.demo",
+        description="Run a complete pipeline on this machine, without an account.",
+    )
     parser.add_argument("--runs", type=int, default=4, help="number of flow runs (default: 4)")
     parser.add_argument("--port", type=int, default=0, help="port of the server (default: any free one)")
     parser.add_argument("--boot-seconds", type=float, default=5.0, help="typical boot time (default: 5)")
-    parser.add_argument("--once", action="store_true", help="exit after the last run, not at Ctrl-C")
+    parser.add_argument(
+        "--once", action="store_true", help="exit after the last run, instead of waiting for Ctrl-C"
+    )
     options = parser.parse_args(argv)
+    port = _free_port(options.port)
     # By default, SIGTERM would end this process without cleanup, and leave its child processes running.
     signal.signal(signal.SIGTERM, _exit)
-    port = options.port or _free_port()
     url = f"http://127.0.0.1:{port}/api"
     with (
         tempfile.TemporaryDirectory(prefix="primepods-demo-") as folder,
@@ -86,23 +91,28 @@ def main(argv: Sequence[str] | None = None) -> None:
             worker = ("worker", "start", "--pool", _POOL, "--type", "prime-pod", "--name", "demo")
             with _prefect(settings, *worker):
                 runs = anyio.run(_run, url, options.runs)
-                _wait_until(lambda: not emulator.pods, _DELETION_TIMEOUT)
+                are_deleted = _wait_until(lambda: not emulator.pods, _DELETION_TIMEOUT)
                 rented = len(emulator.requests.where(on="create", status=200))
-                _print(f"{rented} pods were rented, {len(emulator.pods)} are left.")
+                _print(f"Pods rented: {rented}. Pods left: {len(emulator.pods)}.")
                 if not options.once:
                     _print(f"See http://127.0.0.1:{port}/runs. Press Ctrl-C to stop.")
                     with suppress(KeyboardInterrupt):
                         signal.pause()
-    if any(run.state_name != "Completed" for run in runs):
+    if not are_deleted or any(run.state_name != "Completed" for run in runs):
         raise SystemExit(1)
 
 
 async def _run(url: str, count: int) -> list[FlowRun]:
     async with PrefectClient(url) as client:
-        with anyio.fail_after(_START_TIMEOUT):
+        with anyio.move_on_after(_START_TIMEOUT) as scope:
             # The worker creates the pool.
             while _POOL not in [pool.name for pool in await client.read_work_pools()]:  # noqa: ASYNC110 - polled
                 await anyio.sleep(0.5)
+        if scope.cancelled_caught:
+            raise SystemExit(
+                "The Prefect worker did not start. Run "
+                f"`prefect worker start --pool {_POOL} --type prime-pod` to see why."
+            )
         variables: dict[str, Any] = {
             "ssh_command": shlex.join([sys.executable, "-m", "primepods.emulator.local_ssh"]),
             "poll_interval": 0.5,
@@ -175,9 +185,14 @@ def _exit(number: int, _: object) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def _free_port() -> int:
+def _free_port(wanted: int) -> int:
+    """Return the wanted port if it is free; return any free port for 0."""
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", wanted))
+        except (OSError, OverflowError) as exc:
+            raise SystemExit(f"The port {wanted} cannot be used: {exc}") from None
         return int(listener.getsockname()[1])
 
 

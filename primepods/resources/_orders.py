@@ -1,4 +1,10 @@
-"""Orders of pods and disks: their state, responses and outcomes; the request for a pod."""
+"""Orders of pods and disks: state, responses and outcomes, and the request that orders a pod.
+
+Reported, though of other clouds: the list does not show a new row for a while. Imagined: gateways send an
+order twice, caches and proxies mix up responses, and servers change names. All of this is handled, because a
+pod could otherwise be billed without the user's knowledge.
+``tests/renting/test_creation.py`` and ``test_disks.py`` have each case.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +31,7 @@ from .._utils.text import quote
 from .._utils.unique_names import UniqueName, is_same_name, may_be_shortened_name
 from ..account import Disk
 from ..errors import PrimePodsError
-from ..leasing.pods_api import LOOKUP_TIMEOUT, BareRow, ListedPod, find_named, read_list
+from ..leasing.pods_api import BareRow, ListedPod, find_named, read_list
 from ..models import Pod
 from ..pagination import AsyncPager
 from ..specs import CUSTOM_IMAGE, PodSpec
@@ -39,8 +45,15 @@ log = logging.getLogger("primepods")
 
 # Seconds by which the server's ``Date`` may be ahead of its creation times.
 _DATE_TOLERANCE: Final = 5.0
-# Fields of a spec that are not copied unchanged under ``pod`` in the body.
-_NOT_UNDER_POD: Final = {"provider", "env_vars", "disks", "team_id", "team_member_ids", "shared_with_team"}
+# Fields of a spec that the body has in another form, or not under ``pod``.
+_NOT_COPIED_TO_POD: Final = {
+    "provider",
+    "env_vars",
+    "disks",
+    "team_id",
+    "team_member_ids",
+    "shared_with_team",
+}
 
 
 @attrs.define(eq=False)
@@ -50,10 +63,11 @@ class Order(Generic[T]):
     Attributes:
         name: The ordered name.
         model: ``Pod`` or ``Disk``.
-        known: For a chosen name, the ids that were listed before the order, or that earlier orders of the
-            client have returned; ``None`` if the list could not be read completely.
+        known: For a name that the user chose, the ids that were listed before the order, or that earlier
+            orders of the client have returned; ``None`` if the list could not be read completely.
         is_alone: Whether this process has had no other order of this name in flight at the same time.
-        ordered_at: The server's time when the order was sent; minus infinity if unknown.
+        ordered_at: For a name that the user chose, the server's time just before the order; otherwise, and
+            if it is unknown, minus infinity.
         response_id: The id in the response, which may be another order's.
         has_our_name: Whether the response has the ordered name. For a unique name, this proves that the id
             is this order's.
@@ -106,7 +120,8 @@ class Order(Generic[T]):
                 self.response_id = check_id(row_id)
         self.has_our_name = isinstance(name, str) and is_same_name(self.name, name)
         row = decode_object(data, self.model)
-        # In all three cases, a cache or proxy may have mixed up responses.
+        # Imagined: an invalid id, or a cache or proxy that mixes up responses. A name that the server has
+        # changed also fails here; `owns_response_id` may accept it.
         if row.id != self.response_id:
             raise DecodeError("id", "expected an id that can be requested", row.id)
         if self._is_known(row):
@@ -121,7 +136,8 @@ class Order(Generic[T]):
             return not self._is_known(row)
         if self.is_unique or self.ordered_at == -math.inf:
             return False
-        # A server may drop or shorten a name; such a row counts only if its time shows that it is new.
+        # Imagined: the server drops or shortens the name. Such a row counts only if its time shows that it is
+        # new.
         may_have_name = row.name is None or may_be_shortened_name(self.name, row.name)
         return may_have_name and self._is_new(row)
 
@@ -141,7 +157,7 @@ class Order(Generic[T]):
     def choose(self, named: Iterable[T | BareRow]) -> list[T]:
         """Choose, from rows with the ordered name, those that only this order can have created.
 
-        With a unique name, these are all readable ones; otherwise, it is a single new one.
+        With a unique name, these are all readable rows; otherwise at most one, if it is the only new row.
         """
         whole = [row for row in named if isinstance(row, self.model)]
         if self.is_unique:
@@ -158,15 +174,17 @@ _orders_in_flight: Final[set[Order[Any]]] = set()
 def _in_flight(order: Order[Any]) -> Generator[None, None, None]:
     """Register an order for the block; set ``is_alone`` of concurrent orders of one chosen name to false.
 
-    A new pod, or disk, of that name may then be either order's.
+    A new pod, or disk, of that name may then be either order's. This includes orders of other accounts, which
+    are rare: the outcome of theirs is then uncertain without need.
     """
     if order.is_unique:
         yield
         return
-    for other in list(_orders_in_flight):
+    # Before the search: of two orders from two threads, the later one finds the other.
+    _orders_in_flight.add(order)
+    for other in list(_orders_in_flight - {order}):
         if other.model is order.model and is_same_name(order.name, other.name):
             order.is_alone = other.is_alone = False
-    _orders_in_flight.add(order)
     try:
         yield
     finally:
@@ -175,14 +193,15 @@ def _in_flight(order: Order[Any]) -> Generator[None, None, None]:
 
 @contextmanager
 def _warn_if_interrupted(order: Order[Any]) -> Generator[None, None, None]:
-    """Log the name of what is ordered, and add it as a note, if the block is interrupted."""
+    """If the block is interrupted, log that the pod or disk may exist, and add a note to the exception."""
     try:
         yield
     except errors.PrimePodsError:
         raise
     except BaseException as exc:
         kind = order.kind
-        text = f"{kind}s.create was interrupted: the {kind} {order.name!r} may exist. {_remedy(order)}"
+        text = f"The order of the {kind} {order.name!r} was interrupted, so the {kind} may exist. "
+        text += _remedy(order)
         log.warning("%s", text)
         exc.add_note(text)
         raise
@@ -190,13 +209,13 @@ def _warn_if_interrupted(order: Order[Any]) -> Generator[None, None, None]:
 
 @attrs.frozen
 class OrderSender(Generic[T, N]):
-    """Sends the orders of pods, or of disks, and determines their outcomes.
+    """Sender of the orders of pods, or of disks, which also determines their outcomes.
 
     Args:
         executor: Sends the requests.
         list_rows: Returns a pager of all pods, or disks.
         get: Returns the pod, or disk, with an id.
-        choose: Returns the rows that only an order can have created, from those with its name.
+        choose: Returns, of the rows with an order's name, those that only this order can have created.
     """
 
     executor: RequestExecutor
@@ -243,7 +262,9 @@ class OrderSender(Generic[T, N]):
                 return await self._find(order)
 
     async def _find(self, order: Order[T]) -> list[T]:
-        log.warning("whether the %s %r exists is unknown: searching the list for it", order.kind, order.name)
+        log.warning(
+            "it is unknown whether the %s %r exists: searching the list for it", order.kind, order.name
+        )
         clock, found = self.executor.settings.clock, list[N]()
         is_enough = partial(self.choose, order)
         try:
@@ -265,15 +286,18 @@ class OrderSender(Generic[T, N]):
     async def _find_refused(self, order: Order[T], error: PrimePodsError) -> list[N]:
         """Return what a refused order has created, or raise the refusal.
 
-        A gateway may have sent the order twice, and returned the refusal of the second request. Under a
-        chosen name, another program may order at the same time, so the list would prove nothing.
+        Imagined: a gateway has sent the order twice, and returned the refusal of the second request. Under a
+        name that the user chose, another program may order at the same time, so the list proves nothing.
         """
         is_refusal = isinstance(error, errors.APIError) and not isinstance(error, KEY_REJECTIONS)
         if order.is_unique and is_refusal:
             listed, _ = await read_list(self.list_rows, self.executor.settings.clock)
             if found := [row for row in listed if is_same_name(order.name, row.name)]:
                 log.warning(
-                    "the order of %s %s was refused, and carried out: %s", order.kind, order.name, error
+                    "the order of the %s %r was refused, but it was also carried out: %s",
+                    order.kind,
+                    order.name,
+                    error,
                 )
                 return found
         # A copy: `error` itself, if raised, would make a reference cycle through the caller's frame.
@@ -296,7 +320,7 @@ class OrderSender(Generic[T, N]):
 def order_request(spec: PodSpec, team_id: str | None) -> Request:
     """Build the request that orders a pod, for the spec's team or else the client's."""
     wire_keys = wire_names(PodSpec).items()
-    pod = {key: getattr(spec, name) for name, key in wire_keys if name not in _NOT_UNDER_POD}
+    pod = {key: getattr(spec, name) for name, key in wire_keys if name not in _NOT_COPIED_TO_POD}
     if spec.image is None and spec.custom_template_id is not None:
         pod["image"] = CUSTOM_IMAGE
     if spec.env_vars:
@@ -324,17 +348,17 @@ def uncertain_error(order: Order[Any], found: Iterable[str], shown: str) -> erro
         shown: Result of the search, if it found nothing.
     """
     ids = [*found]
-    search = f"A search of {LOOKUP_TIMEOUT:g} s showed"
     if ids:
-        search += f" {order.kind}s of this name, but not provably of this order: {', '.join(ids)}."
+        search = f"The search for it found {order.kind}s of this name, but none is provably of this order: "
+        search += f"{', '.join(ids)}."
     else:
-        search += f": {shown}."
+        search = f"The search did not find it ({shown})."
     response = ""
     if order.response_id is not None and order.response_id not in ids:
         response = f"The response named {order.response_id}, which is not provably of this order. "
         ids.append(order.response_id)
     text = (
-        f"Whether the {order.kind} {order.name!r} exists is unknown: {order.error} {response}{search} "
+        f"It is unknown whether the {order.kind} {order.name!r} exists: {order.error} {response}{search} "
         f"{_remedy(order)}"
     )
     return errors.CreateUncertainError(text, name=order.name, candidates=tuple(ids))
@@ -344,8 +368,8 @@ def repeated_error(order: Order[Any], ids: Iterable[str]) -> errors.CreateUncert
     """Return the error of an order that a gateway has sent several times."""
     ids = tuple(ids)
     return errors.CreateUncertainError(
-        f"The order of the {order.kind} {order.name!r} was carried out {len(ids)} times. Each is billed: "
-        f"keep one of {', '.join(ids)}, and delete the others.",
+        f"The order of the {order.kind} {order.name!r} was carried out {len(ids)} times, and each of these "
+        f"{order.kind}s is billed: {', '.join(ids)}. Keep one and delete the others.",
         name=order.name,
         candidates=ids,
     )
@@ -355,6 +379,6 @@ def _remedy(order: Order[Any]) -> str:
     # Only pods have a history.
     history = " and in `pods.history()`, in case it failed at once," if order.kind == "pod" else ""
     return (
-        f"It may appear yet, and is billed from then on: look for {order.name!r} in `{order.kind}s.list()`"
-        f"{history} and delete what you do not want before you order again."
+        f"It may still appear, and is then billed. Look for {order.name!r} in `{order.kind}s.list()`{history}"
+        " and delete it if you do not want it, before you order again."
     )

@@ -75,7 +75,7 @@ async def fetch_page(
         offset: Offset of the page, if the response does not state it.
         limit: Maximum rows of the page, if the response does not state it.
         key: Returns the identity of an item.
-        ends_at: Time to give up, by the client's clock; by default after the deadline.
+        ends_at: The latest time to give up, on the client's clock; by default the deadline.
         on_body: Called with the whole response, before its rows are decoded.
         make_bare: Returns the item for an unreadable row, from its id and name.
         keys: Keys of the rows and the count in the response; see :func:`decode_page`.
@@ -123,7 +123,7 @@ def list_pager(
         executor: Sends the requests.
         path: The path of the list.
         model: The model of a row.
-        page_size: Rows per request, from 1 to 1,000.
+        page_size: Rows per request, from 1 to 1,000; below 100, one more is requested for the overlap.
         name: See :func:`page_source`.
         key: Returns the identity of an item.
         route: The path with ``{id}`` in place of an id, if it contains one.

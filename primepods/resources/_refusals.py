@@ -1,4 +1,4 @@
-"""Refused orders: their error classes, and whether they prove that nothing was created."""
+"""Refused orders: their error classes, and whether an error shows that the order was refused."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from http import HTTPStatus
 from typing import Final
 
 from .. import errors
+from .._utils.exceptions import copy_exception
 
-# The order may have been carried out: 409 if a gateway sent it twice, 499 if a gateway gave up on it.
+# Imagined: a gateway sends the order twice (409), or gives up on it (499). It may then have been carried out.
 _AMBIGUOUS_REFUSALS: Final = frozenset({HTTPStatus.CONFLICT, 499})
 # A gateway that sends an order twice gets a rejection of the key both times, so nothing was created.
 KEY_REJECTIONS: Final = (errors.AuthenticationError, errors.PermissionDeniedError)
 
-_LOOK_AGAIN: Final = "Look at what `client.availability` offers now"
-# Texts of refusals, their error classes and remedies; the first match counts.
+_LOOK_AGAIN: Final = "See `availability.find()` for the current offers"
+# Patterns of refusal texts, with error classes and remedies; the first match counts. No text is documented.
+# Reported: "Missing field: max_price not specified" (400), and an unrecorded text (400 or 500) if sold out.
+# The other patterns were guessed.
 _KINDS: Final[tuple[tuple[re.Pattern[str], type[errors.APIError], str], ...]] = (
     (
         re.compile(r"max_?price.*(not specified|required|missing)|missing.*max_?price", re.IGNORECASE),
@@ -31,7 +34,7 @@ _KINDS: Final[tuple[tuple[re.Pattern[str], type[errors.APIError], str], ...]] = 
             r"price.*(above|exceed|higher|risen|too high)|(above|exceeds?|over) .*price", re.IGNORECASE
         ),
         errors.PriceTooHighError,
-        f"The price has risen above `PodSpec.max_price`. {_LOOK_AGAIN}, and raise it or take another offer.",
+        f"The price is above `PodSpec.max_price`. {_LOOK_AGAIN}, and choose another or raise `max_price`.",
     ),
     (
         re.compile(
@@ -41,7 +44,7 @@ _KINDS: Final[tuple[tuple[re.Pattern[str], type[errors.APIError], str], ...]] = 
             re.IGNORECASE,
         ),
         errors.SoldOutError,
-        f"{_LOOK_AGAIN}, or take `availability.cheapest()`.",
+        f"{_LOOK_AGAIN}, and choose another one.",
     ),
 )
 _BY_STATUS: Final[dict[int, tuple[type[errors.APIError], str]]] = {
@@ -56,7 +59,10 @@ _CLASSIFIED: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HT
 
 
 def is_definitive_rejection(error: errors.PrimePodsError) -> bool:
-    """Return whether an error proves that no pod was created."""
+    """Return whether an error shows that the order was refused.
+
+    A pod or disk can then exist only if a gateway has sent the order twice; see :meth:`OrderSender.send`.
+    """
     if isinstance(error, errors.TransportError):
         return not error.maybe_received
     if not isinstance(error, errors.APIError) or error.maybe_acted:
@@ -71,7 +77,7 @@ def is_definitive_rejection(error: errors.PrimePodsError) -> bool:
 
 
 def reclassify_refusal(error: errors.PrimePodsError) -> errors.PrimePodsError:
-    """Return an error of an order as the class that its text or status means, with a remedy."""
+    """Return the error of an order, with the class and the remedy for its text or else its status."""
     if not isinstance(error, errors.APIError):
         return error
     if error.status_code not in _CLASSIFIED and error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -80,8 +86,10 @@ def reclassify_refusal(error: errors.PrimePodsError) -> errors.PrimePodsError:
     kind, remedy = next(by_text, None) or _BY_STATUS.get(error.status_code) or (None, "")
     if kind is None:
         return error
+    # Without `__init__`: all attributes, and the notes, are those of the error.
     explained = kind.__new__(
         kind, f"{error.method} {error.path}: {error.status_code}: {error.message} {remedy}"
     )
-    vars(explained).update(vars(error))
+    vars(explained).update(vars(copy_exception(error)))
+    explained.__cause__ = error.__cause__
     return explained

@@ -26,7 +26,7 @@ async def follow_job(job: AsyncJob, run: Run, node: int = 0) -> JobState:
 
     Raises:
         PrimePodsError: See :meth:`AsyncJob.wait`.
-        OSError: A file cannot be written, for a reason other than a full disk.
+        OSError: A file cannot be opened or written, for a reason other than a full disk.
     """
     own = slice(2 * node, 2 * node + 2)
     # A node has no offset if earlier pods of the run had fewer nodes.
@@ -34,9 +34,10 @@ async def follow_job(job: AsyncJob, run: Run, node: int = 0) -> JobState:
     warned_at = -math.inf
     while True:
         positions = [size - start for size, start in zip(run.sizes()[own], starts, strict=False)]
-        paths = run.files(node)
-        files: dict[Stream, io.FileIO] = {stream: io.FileIO(path, "ab") for stream, path in paths.items()}
+        files: dict[Stream, io.FileIO] = {}
         try:
+            for stream, path in run.files(node).items():
+                files[stream] = io.FileIO(path, "ab")
             return await read_output(
                 job,
                 stdout=positions[0],

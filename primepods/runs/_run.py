@@ -16,7 +16,7 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import attrs
 
-from .._files import lock_file
+from .._files import lock_file, sync_folder
 from .._utils.text import quote
 from .._utils.unique_names import unique_name
 from ..config import lease_folder, this_host
@@ -25,9 +25,9 @@ from ..remote import Stream
 
 _VERSION: Final = 1
 _CLAIM_ATTEMPTS: Final = 100
-"""Ten seconds: on a busy machine, readers of the state may hold a shared lock for that long."""
+"""Attempts of 0.1 s each: on a busy machine, readers of the state may hold a shared lock for ten seconds."""
 _IN_JSON: Final[dict[Any, Any]] = {float: int, tuple: list}
-"""JSON types that a field of a Python type may also have."""
+"""Types that a value of these types may have after it was read from JSON."""
 _ABANDONED: Final = 130
 """Exit code of an abandoned run, the same as after Ctrl-C."""
 
@@ -61,7 +61,7 @@ class RunRecord:
         restart: The number of the current restart.
         lease_file: Name of the lease's file, which is written before the order.
         pod_id: Id of its current or last pod.
-        leased_at: When the pod was ordered; ``None`` while there is none.
+        leased_at: When the order of the current pod began; ``None`` while the run has no pod and no order.
         price_hr: The pod's price per hour.
         job: Name of its job on the pod, once the start of the job is confirmed.
         nodes: Highest number of nodes of its pods.
@@ -131,20 +131,24 @@ class Run:
         """Create a run, and lock it for this process.
 
         Raises:
-            ConfigError: The folder cannot be written.
+            ConfigError: The folder cannot be written, or another process has locked the run.
         """
         path = run_folder() / unique_name(str(record.changes.get("name") or "run")[:40])
         run = cls(path, record)
         try:
             path.mkdir(mode=0o700, parents=True)
-            run.save()
-            if not run.claim():
-                raise BlockingIOError(errno.EAGAIN, "another process has locked the run")
+            sync_folder(path.parent)
+            run.save(pid=os.getpid(), host=this_host())
+            is_claimed = run.claim()
         except OSError as exc:
             raise ConfigError(
-                f"The folder {path.parent} cannot be written ({exc.strerror}): nothing was rented, since the "
-                "run could not be found again. Make it writable, or set PRIMEPODS_STATE_DIR."
+                f"The folder {path.parent} cannot be written ({exc.strerror}): nothing was rented, because "
+                "nothing would record the pod. Make it writable, or set PRIMEPODS_STATE_DIR."
             ) from None
+        if not is_claimed:
+            raise ConfigError(
+                f"Another process has locked the new run {path.name}: nothing was rented. Run it again."
+            )
         return run
 
     @classmethod
@@ -159,10 +163,10 @@ class Run:
         text = file.read_bytes()
         try:
             return cls(path, _parse_record(text))
-        except (AttributeError, KeyError, TypeError, ValueError) as exc:
+        except (AttributeError, TypeError, ValueError) as exc:
             raise ValueError(
-                f"{file} is not the record of a run ({exc}). Repair it; or delete its folder, after "
-                "`primepods sweep` has deleted its pod"
+                f"{file} cannot be read as the record of a run ({exc}). Repair it, use the version of "
+                "primepods that wrote it, or delete its folder after `primepods sweep` has deleted its pod"
             ) from None
 
     def save(self, **changes: Any) -> None:
@@ -173,20 +177,22 @@ class Run:
             file.write(json.dumps({"version": _VERSION, **attrs.asdict(self.record)}).encode())
             os.fsync(file.fileno())
         draft.replace(self.path / "run.json")
+        sync_folder(self.path)
 
     def reload(self) -> RunRecord:
         self.record = self.open(self.path).record
         return self.record
 
     def claim(self, **changes: Any) -> bool:
-        """Lock the run for this process, until it ends; return ``False`` if another process has it.
+        """Lock the run until this process ends or passes the lock on; return ``False`` if it is locked.
 
         Args:
             changes: Fields of the record to change with the lock.
         """
         for _ in range(_CLAIM_ATTEMPTS):
-            self._lock = lock_file(self.path / "lock")
-            if self._lock >= 0:
+            lock = lock_file(self.path / "lock")
+            if lock >= 0:
+                self._lock = lock
                 self.reload()
                 self.save(pid=os.getpid(), host=this_host(), **changes)
                 return True
@@ -224,7 +230,7 @@ class Run:
 
     @property
     def is_live(self) -> bool:
-        """Whether a process rents, or holds the pod."""
+        """Whether the process of the run still runs, renting a pod or running the command."""
         return self.state in {"renting", "running"}
 
     def signal(self, *signals: int) -> None:
@@ -232,7 +238,7 @@ class Run:
 
         Raises:
             ConfigError: The process is on another machine, or in another container.
-            ProcessLookupError: The process has ended.
+            ProcessLookupError: The process has ended, or none is recorded.
         """
         record = self.reload()
         if record.host and record.host != this_host():
@@ -241,6 +247,9 @@ class Run:
                 f"was not stopped. Run `primepods stop {self.name}` there, or delete its pod from here: "
                 f"`primepods delete {record.pod_id or 'POD'}`"
             )
+        if record.pid <= 0:
+            # To the system, 0 and negative numbers are groups of processes.
+            raise ProcessLookupError(errno.ESRCH, f"no process is recorded for the run {self.name}")
         for number in signals:
             os.kill(record.pid, number)
 
@@ -254,7 +263,7 @@ class Run:
         return "running" if self.record.job else "renting"
 
     def files(self, node: int) -> dict[Stream, Path]:
-        """Return the files with the output of a node: ``stdout`` and ``stderr``, then ``stdout-1``."""
+        """Return the files with a node's output, such as ``stdout`` of node 0 and ``stdout-1`` of node 1."""
         suffix = f"-{node}" if node else ""
         return {"stdout": self.path / f"stdout{suffix}", "stderr": self.path / f"stderr{suffix}"}
 
@@ -302,7 +311,7 @@ class Run:
 
 
 def list_runs(folder: Path | None = None) -> tuple[list[Run], dict[str, str]]:
-    """Return the runs of this machine, the oldest first, and the reason for each that cannot be read.
+    """Return the runs of this machine, the oldest first, and by name the errors of those that cannot be read.
 
     Args:
         folder: The folder of leases; by default the configured one.
@@ -333,8 +342,11 @@ def find_run(name: str) -> Run:
     )
     if len(chosen) == 1:
         return chosen[0]
-    near = [run.name for run in chosen] or difflib.get_close_matches(name, runs, cutoff=0.4)
-    hint = f"Near it: {', '.join(near)}." if near else "See `primepods runs`."
+    if chosen:
+        names = ", ".join(run.name for run in chosen)
+        raise ValueError(f"several runs have names that begin with {name!r}: {names}. Give more of the name")
+    near = difflib.get_close_matches(name, runs, cutoff=0.4)
+    hint = f"Similar names: {', '.join(near)}." if near else "See `primepods runs`."
     raise ValueError(
         f"this machine has no run {name!r}. {hint} `primepods attach POD/JOB` reads a job from its pod"
     )
@@ -342,7 +354,7 @@ def find_run(name: str) -> Run:
 
 def _parse_record(text: bytes) -> RunRecord:
     data = json.loads(text)
-    if data.pop("version") != _VERSION:
+    if data.pop("version", None) != _VERSION:
         raise ValueError("another version of primepods wrote it")
     for name, value in data.items():
         if not isinstance(value, _json_types().get(name, ())):

@@ -61,6 +61,8 @@ def test_a_conflict_names_the_command(emulator: Emulator, run: Run) -> None:
     assert reword_for_shell("`client.pods.delete('x')`") == "`primepods delete x`"
     listings = "`disks.list()`, `ssh_keys.list()`, `account.teams()`"
     assert reword_for_shell(listings) == "`primepods disks`, `primepods ssh-keys list`, `primepods teams`"
+    price = "above `PodSpec.max_price`. See `availability.find()`, then raise `max_price`"
+    assert reword_for_shell(price) == "above --max-price. See `primepods offers`, then raise --max-price"
     assert reword_for_shell("pods.wait_gone(), pods.lists()") == "`primepods wait --until gone`, pods.lists()"
 
 

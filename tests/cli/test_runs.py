@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
+import io
 import json
 import os
 import re
@@ -13,6 +15,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -172,6 +175,9 @@ def test_who_only_looks_at_a_run_stops_no_take_over() -> None:
         timer.join()
     other = RunFolder.open(run.path)
     assert (other.state, other.claim()) == ("renting", False)
+    assert not run.claim()
+    run._unlock()
+    assert other.state == "interrupted"
     run.remove()
 
 
@@ -205,6 +211,9 @@ def test_stop_knows_whose_process_it_is(market: Emulator, run: Run) -> None:
     """In a home folder that two machines share, the pid of another machine's process is not signalled."""
     record = RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0)
     other = RunFolder.create(record)
+    other.save(pid=0)
+    with pytest.raises(ProcessLookupError):  # to the system, 0 is this process's group
+        other.signal(0)
     other.save(host=("elsewhere", None, None), pod_id="pod7")
     result = run("stop", other.name)
     assert result.exit_code == 2
@@ -256,16 +265,26 @@ def test_a_lost_pod_is_replaced(market: Emulator, run: Run, tmp_path: Path) -> N
     assert not market.pods
 
 
+@pytest.mark.parametrize("is_created", [True, False])
 def test_output_waits_on_the_pod_while_the_disk_here_is_full(
-    market: Emulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    market: Emulator, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, *, is_created: bool
 ) -> None:
-    """It is here, whole and once, when there is space again."""
+    """It is here, whole and once, when there is space again, also for the file itself."""
     record = RunRecord(
         client={}, find={}, changes={}, lease={"interval": 0.05}, command="", is_detached=True, began_at=0.0
     )
     run = RunFolder.create(record)
-    (run.path / "stdout").unlink(missing_ok=True)
-    (run.path / "stdout").symlink_to("/dev/full")
+    failures = [OSError(errno.ENOSPC, "no space")]
+
+    def open_file(path: Path, mode: str) -> io.FileIO:
+        if path.name == "stderr" and failures:
+            raise failures.pop()
+        return io.FileIO(path, mode)
+
+    if is_created:
+        (run.path / "stdout").symlink_to("/dev/full")
+    else:
+        monkeypatch.setattr("primepods.runs._follow.io", SimpleNamespace(FileIO=open_file))
 
     async def follow() -> None:
         async with primepods.AsyncClient() as client:
@@ -274,7 +293,7 @@ def test_output_waits_on_the_pod_while_the_disk_here_is_full(
             following = asyncio.create_task(follow_job(job, run))
             while "until there is space" not in caplog.text and not following.done():  # noqa: ASYNC110 - the log tells nobody
                 await asyncio.sleep(0.01)
-            (run.path / "stdout").unlink()
+            (run.path / "stdout").unlink(missing_ok=True)
             assert (await following).exit_code == 0
 
     asyncio.run(follow())
@@ -318,7 +337,11 @@ def test_what_cannot_be_is_told(market: Emulator, run: Run, tmp_path: Path) -> N
     other = RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0)
     text = json.dumps({"version": 1, **attrs.asdict(other), "host": None})
     (broken / "run.json").write_text(text, encoding="utf-8")
-    assert "(its host is None). Repair it; or delete" in run("attach", "broken").stderr
+    assert "(its host is None). Repair it, use the version" in run("attach", "broken").stderr
+    twins = [RunFolder.create(attrs.evolve(other, changes={"name": "twin"})) for _ in range(2)]
+    assert "several runs have names that begin with 'twin': twin-" in run("attach", "twin").stderr
+    for twin in twins:
+        twin.remove()
     for command in ("attach", "stop"):
         result = run(command, "train")
         assert (result.exit_code, "no run 'train'" in result.stderr) == (2, True), result.stderr

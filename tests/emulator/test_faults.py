@@ -34,7 +34,7 @@ from primepods.emulator import (
     Status,
     WrongLength,
 )
-from primepods.emulator.faults import KINDS
+from primepods.emulator.faults import KINDS, Response
 
 from .caller import GPUS, HISTORY, PODS, STATUS, Caller, body_for, order, plain_offer
 from .conftest import Serve
@@ -239,6 +239,7 @@ def test_a_bad_chunk_breaks_the_body(call: Caller) -> None:
     assert b"Transfer-Encoding: chunked" in head
     size, _, rest = body.partition(b"\r\n")
     assert rest[int(size, 16) :].startswith(b"\r\nzz\r\n")
+    assert BadChunk().outcome(Response(200, b"")).pieces[1] == b""
     with pytest.raises(http.client.HTTPException):
         call("GET", PODS)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 
@@ -19,4 +20,15 @@ def test_the_demo_runs_from_nothing() -> None:
     done = subprocess.run(command, env=os.environ, capture_output=True, text=True, check=False, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("Completed") == 1
-    assert "1 pods were rented, 0 are left." in done.stdout
+    assert "Pods rented: 1. Pods left: 0." in done.stdout
+
+
+def test_the_demo_uses_no_port_of_another_server() -> None:
+    """Otherwise it would deploy its flow there."""
+    from primepods.prefect import demo
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        pytest.raises(SystemExit, match="cannot be used"),
+    ):
+        demo.main(["--port", str(server.getsockname()[1])])

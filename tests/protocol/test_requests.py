@@ -135,6 +135,8 @@ def test_a_path_is_sent_as_given(path: str, sent: str) -> None:
 @example(".evil.example.com")
 @example("/a/../b")
 @example("/a/.%2E/b")
+@example("/..%2fx")
+@example("/a%5C..\\b")
 def test_no_path_leaves_the_api(path: str) -> None:
     """Whatever is given is refused, or requested from the same host with nothing taken away or added."""
     try:
@@ -148,7 +150,7 @@ def test_no_path_leaves_the_api(path: str) -> None:
     assert request.path.isprintable()
     assert " " not in request.path
     assert unquote(request.path) == unquote(path)
-    assert not {".", ".."} & set(re.sub("%2e", ".", request.path, flags=re.IGNORECASE).split("/"))
+    assert not {".", ".."} & set(re.split(r"[/\\]", unquote(request.path)))
 
 
 @pytest.mark.parametrize("method", ["", "CONNECT", "TRACE", "GET ", "GET\r\n", "FETCH", "\uff27ET"])
@@ -173,7 +175,7 @@ def test_a_body_that_is_no_json_is_named() -> None:
 @pytest.mark.parametrize(
     "params",
     [
-        *({"a": "\ud800"}, {"a": ["b", "\udfff"]}, {"\ud800": 1}, {"a": 10**5_000}),
+        *({"a": "\ud800"}, {"a": ["b", "\udfff"]}, {"\ud800": 1}, {"a": 10**5_000}, {"a": [float("nan")]}),
         *({"a": b"xy"}, {"a": {"b": 1}}, {"a": [[1]]}, {"a": [b"x"]}, {5: 1}, "a=1"),
     ],
 )

@@ -158,7 +158,9 @@ async def test_an_order_carried_out_twice_names_both_disks() -> None:
         return reply({"total_count": 2, "offset": 0, "limit": 1000, "data": rows})
 
     async with Server(answer) as server, make_client(server.url, clock=ClientClock(auto=True)) as client:
-        with pytest.raises(primepods.CreateUncertainError, match=r"2 times.*keep one of one, two") as caught:
+        with pytest.raises(
+            primepods.CreateUncertainError, match=r"2 times.*one, two. Keep one and"
+        ) as caught:
             await client.disks.create(SPEC)
     assert caught.value.candidates == ("one", "two")
 

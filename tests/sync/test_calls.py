@@ -19,8 +19,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-import primepods
+import primepods.sync
 from primepods import Client, PodChange, PodStatus
+from primepods._blocking._call import BlockingCall
 from primepods.emulator import Emulator, Status
 from tests.support.client import KEY
 from tests.support.server import Received
@@ -500,3 +501,10 @@ def test_texts_name_the_blocking_classes(api: Api) -> None:
     with client_of(api) as used:
         used.pods.get("p0")
     assert repr(used) == repr(used.with_options(timeout=1)) == f"<Client {api.url} closed>"
+
+
+def test_a_call_has_one_callback() -> None:
+    """A second one would be called in place of the first."""
+    callback = primepods.sync.in_calling_thread(print)
+    with pytest.raises(TypeError, match="one callback, got a and b"):
+        BlockingCall(asyncio.sleep, a=callback, b=callback)

@@ -328,7 +328,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "resources/_refusals.py",
-        "vars(explained).update(vars(error))",
+        "vars(explained).update(vars(copy_exception(error)))",
         'vars(explained).update({**vars(error), "transient": False})',
         "A refusal that passes is told as a final one.",
         ("tests/renting/test_creation.py::test_sold_out_as_a_server_error_is_the_cause",),

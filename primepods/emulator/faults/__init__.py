@@ -1,7 +1,7 @@
 """Faults of the API, of gateways and of connections; a ``FaultPlan`` selects the requests they affect.
 
-Durations are on the emulator's clock: with a ``ManualClock``, a delay lasts until the test has advanced it.
-To define a fault, inherit from ``Fault``, and return a ``Response`` or ``Raw`` bytes from ``outcome``.
+Durations are on the emulator's clock: with a ``ManualClock``, a delay lasts until the test advances the
+clock. To define a fault, inherit from ``Fault``, and return a ``Response`` or ``Raw`` bytes from ``outcome``.
 """
 
 from __future__ import annotations

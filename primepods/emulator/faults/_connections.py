@@ -46,7 +46,7 @@ class WrongLength(Fault):
 
 @attrs.frozen
 class Drip(Fault):
-    """The API acts; the body is sent in ``pieces`` pieces, spread over ``seconds``."""
+    """The API acts; the body is sent in at most ``pieces`` pieces, spread over ``seconds``."""
 
     seconds: float = attrs.field(validator=DURATION)
     pieces: int = attrs.field(default=10, validator=[validators.instance_of(int), validators.ge(1)])
@@ -64,8 +64,9 @@ class BadChunk(Fault):
     """The API acts; the response is chunked, and the size of the second chunk is not a number."""
 
     def outcome(self, response: Response) -> Raw:
-        half = max(1, len(response.body) // 2)
-        first = b"%x\r\n%s\r\n" % (half, response.body[:half])
+        half = len(response.body) // 2
+        # An empty chunk would end the body.
+        first = b"%x\r\n%s\r\n" % (half, response.body[:half]) if half else b""
         second = b"zz\r\n" + response.body[half:] + b"\r\n0\r\n\r\n"
         return Raw(response.status, (_head(response, None), first, second))
 
