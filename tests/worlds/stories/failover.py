@@ -34,5 +34,5 @@ async def story(world: World) -> None:
             cancels_at = None
         names = [pod.name for pod in world.emulator.pods.values() if pod.status not in ENDING]
         running = sum(str(name).startswith("train-choice-") for name in names)
-        is_uncertain = any("Whether the pod 'train-choice-" in line for line in world.told)
+        is_uncertain = any("It is unknown whether the pod 'train-choice-" in line for line in world.told)
         world.require("one pod at a time", running <= 1 or is_uncertain)
