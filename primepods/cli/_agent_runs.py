@@ -132,9 +132,11 @@ class AgentRuns:
         await run_sync(_request_stop, run)
         await wait_for_run(run, MAX_WAIT, lambda record: record.exit_code is not None)
         if run.state == "ended" and run.may_have_pod:
-            found = await self._client.pods.sweep(dry_run=True)
-            own = tuple(orphan for orphan in found.found if orphan.pod_id == run.record.pod_id is not None)
             with anyio.move_on_after(MAX_WAIT):
+                found = await self._client.pods.sweep(dry_run=True)
+                own = tuple(
+                    orphan for orphan in found.found if orphan.pod_id == run.record.pod_id is not None
+                )
                 await self._client.pods.sweep(only=attrs.evolve(found, found=own))
 
     def leave(self) -> None:
