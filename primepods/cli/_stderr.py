@@ -28,7 +28,7 @@ def background_stderr() -> Generator[None]:
     except (AttributeError, OSError, ValueError):  # closed, or in memory
         yield
         return
-    # `TextIOWrapper` accepts it, although its annotation does not allow it.
+    # `TextIOWrapper` accepts the raw stream, although its annotation does not allow one.
     binary = cast("BinaryIO", raw)
     background = io.TextIOWrapper(binary, encoding=stderr.encoding, errors=stderr.errors, write_through=True)
     sys.stderr = background
@@ -55,7 +55,7 @@ def finish_stderr() -> None:
 
 
 class _BackgroundStream(io.RawIOBase):
-    """File for messages whose writes never wait: at most 1 MiB is kept for a reader that stalls.
+    """Stream for messages, whose writes never wait; it keeps at most 1 MiB for a reader that stalls.
 
     Args:
         descriptor: The file descriptor.
