@@ -39,7 +39,7 @@ from ._table import print_info
 from .runs import stop_run
 
 MAX_WAIT = 50.0
-"""Max seconds of a wait, unless the agent chooses them: some MCP hosts end a call after a minute."""
+"""Max seconds of a wait that the agent does not set, since some MCP hosts end a call after a minute."""
 RELEASE_TIMEOUT = 600.0
 """Max seconds for the deletion of a pod at the end of its lease. The pod may be billed meanwhile."""
 _MAX_MESSAGES = 2_000

@@ -27,7 +27,7 @@ _CHUNK_SIZE = 65_536
 
 
 def run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
-    """Execute a run in this process, and return its exit code. Remove its record unless it is detached."""
+    """Execute a run in this process, and return its exit code. Remove a run that is not detached."""
     runner = Runner(api.command, run, variables)
     code: int = ExitCode.FAILED
     try:
@@ -75,8 +75,8 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
     """Start a run, show its messages until its command has started, and print its name.
 
     Raises:
-        typer.Exit: With code 0 once the command has started; otherwise with the run's code, or with 1 if it has
-            none.
+        typer.Exit: With code 0 once the command has started; otherwise with the run's code, or with 1 if it
+            has none.
         CommandError: The process has died, and the pod may be billed.
     """
     process = start_process(run, variables)

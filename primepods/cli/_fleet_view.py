@@ -139,7 +139,10 @@ def _wrap(words: Sequence[Cell], view: View) -> list[str]:
 
 
 def _bar(fleet: Fleet, view: View) -> str:
-    """Return a bar with a segment for each condition of the pods except GONE; without colours, of letters."""
+    """Return a bar with a segment for each condition that pods have, except GONE.
+
+    Without colours, the segments are made of letters.
+    """
     counts = {
         condition: number for condition, number in fleet.counts.items() if condition is not Condition.GONE
     }

@@ -212,7 +212,7 @@ class PodIndex:
 
         Args:
             handles: The typed texts.
-            is_strict: Whether to reject a handle that matches no listed pod and does not look like a new id.
+            is_strict: Whether to reject a handle that matches no pod and does not look like a new id.
         """
         return list(dict.fromkeys(self._resolve(handle, is_strict=is_strict) for handle in handles))
 

@@ -73,7 +73,7 @@ Node = Annotated[
 
 @attrs.frozen(kw_only=True)
 class SshOptions:
-    """Options of logins; each is a parameter of ``pods.remote`` and ``pods.lease``."""
+    """Login options; each is a parameter of ``pods.remote`` and ``pods.lease``."""
 
     ssh_options: SshArguments = None
     ssh_command: SshCommand = "ssh"  # the library replaces this default by PRIMEPODS_SSH_COMMAND, if set
@@ -152,7 +152,9 @@ def open_page(url: str) -> None:
 def login_argv(
     pod: primepods.Pod, node: int, options: Sequence[str], line: str, *, ssh: SSHOptions
 ) -> list[str]:
-    """Return the command that logs in to a node; ``options`` and those of ``ssh`` override host key settings.
+    """Return the command that logs in to a node.
+
+    The host key settings come last, so that ``options`` and the options of ``ssh`` override them.
 
     Raises:
         CommandError: The pod has no such node, or no address.

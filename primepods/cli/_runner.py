@@ -210,7 +210,7 @@ class Runner:
             raise CommandError("the run was stopped before it had a pod", ExitCode.INTERRUPTED)
         specs, min_price = await self._find_specs(client)
         if record.is_detached and lease["max_hours"] is None:
-            # A limit gives the pod's name an expiry, so that `sweep --expired` finds the pod from any machine.
+            # A limit adds an expiry to the pod's name, so that `sweep --expired` finds it from any machine.
             lease["max_hours"] = (lease["max_spend"] or 0.0) / min_price
         made = client.pods.lease(specs, on_change=self._show_change, **lease)
         made.supervisor.on_order = self._note_order

@@ -87,7 +87,7 @@ class _Bar:
 
 
 class _Lines:
-    """Progress as lines: a change is written after a tenth of the total, two seconds, or at the end."""
+    """Progress as lines. A change is written after a tenth of the total, after two seconds, or at the end."""
 
     def __init__(self, screen: Screen, what: str) -> None:
         self._screen = screen

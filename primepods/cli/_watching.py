@@ -48,8 +48,8 @@ def watch(api: Api, ids: list[str] | None, wanted: Wanted, *, interval: float, a
 
     Args:
         api: The common options.
-        ids: The pods; ``None`` for all for which ``wanted`` is true.
-        wanted: Returns whether to show a pod of the account.
+        ids: The pods; ``None`` for all pods that ``wanted`` selects.
+        wanted: Returns whether to show a pod, if ``ids`` is ``None``.
         interval: Seconds between two polls of a pod.
         as_json: Whether to print a line of JSON for each change, also in a terminal.
     """
@@ -105,7 +105,7 @@ async def _show_on_screen(api: Api, fleet: Fleet, follow_fleet: Follow, console:
         # On SIGTERM, leave the full screen first. On Windows, loops have no signal handlers.
         with suppress(NotImplementedError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    # Redirect nothing: only the log would write into the screen, and `_LastWarning` receives it instead.
+    # Redirect nothing, since only the log would write into the screen, and `_LastWarning` handles it.
     live = Live(
         console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
     )
