@@ -75,8 +75,8 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
     """Start a run, show its messages until its command has started, and print its name.
 
     Raises:
-        typer.Exit: With code 0 once the command has started; otherwise with the run's code, or with 1 if it
-            has none.
+        typer.Exit: With code 0 if the command has started. If the run has ended before, or was interrupted,
+            with the run's code, or with 1 if it has none.
         CommandError: The process has died, and the pod may be billed.
     """
     process = start_process(run, variables)

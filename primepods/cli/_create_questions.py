@@ -1,4 +1,4 @@
-"""Questions that `primepods create` asks in a terminal if no offer and no filter is given."""
+"""Questions that `primepods create` may ask in a terminal."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ class ModelTable(Generic[M]):
         Args:
             models: The models.
             print_options: The options of the command line.
-            other_ids: Further ids; no shortened id may be a prefix of one of them.
+            other_ids: Further ids; shortened ids are long enough to differ from these, too.
             err: Whether a table goes to stderr.
         """
         names = self.check(print_options)

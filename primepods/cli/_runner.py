@@ -14,7 +14,8 @@ The process may die at any time. `attach` and `stop` then start another one, whi
 | the loss of a pod | `restart`, no `lease_file` | starts on another pod |
 | `Run.end` | `exit_code` | does nothing |
 
-If a refused order was the last one, there is no file of that name and no `pod_id`: it orders again.
+If a refused order was the last one, there is no file of that name and no `pod_id`: the next process orders
+again.
 
 `Runner.is_interrupted` is true in the next process until it has taken over the lease, or knows that the
 lease's file is gone. While it is true, the run does not end, so that another process may try again.
@@ -435,7 +436,7 @@ class Runner:
             if is_interrupted or any(rental.pod_id is not None for rental in rentals):
                 print_info(f"No pod is left: every pod that was ordered was deleted, after {duration}.")
             return
-        rental = rentals[-1]  # that of the pod
+        rental = rentals[-1]  # the pod's rental
         totals = f"after {duration}, for about {price(rental.spent)}"
         if rental.is_kept:
             # Two lines, since `print_info` clips a line at 200 characters.

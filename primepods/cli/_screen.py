@@ -59,7 +59,7 @@ class Screen:
 
     @contextmanager
     def meter(self, what: str) -> Generator[Meter]:
-        """Show progress while the block runs: a progress bar, or some lines."""
+        """Show progress while the block runs, as a bar or as lines."""
         if not self.is_live:
             yield _Lines(self, what)
             return
@@ -76,7 +76,7 @@ class Screen:
 
 
 class _Bar:
-    """Progress bar in a terminal."""
+    """Progress in a terminal, with a bar if there is room for one."""
 
     def __init__(self, progress: Progress, what: str) -> None:
         self._progress = progress

@@ -63,7 +63,7 @@ class SpendGroup:
     billed: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready values; the name of ``value`` is that of its field, such as ``gpu``."""
+        """Return JSON-ready values; ``value`` gets the name of its field, such as ``gpu``."""
         fields = attrs.asdict(self, filter=lambda field, _: field.name != "by")
         return {self.by.value: fields.pop("value"), **fields}
 

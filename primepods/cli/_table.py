@@ -162,7 +162,7 @@ def has_colour(*, err: bool = False) -> bool:
 
 
 def has_unicode() -> bool:
-    """Return whether the encoding of stdout is UTF, or is unknown."""
+    """Return whether the encoding of stdout is a UTF encoding or unknown."""
     encoding: str | None = sys.stdout.encoding
     return encoding is None or encoding.lower().startswith("utf")
 

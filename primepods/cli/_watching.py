@@ -52,6 +52,9 @@ def watch(api: Api, ids: list[str] | None, wanted: Wanted, *, interval: float, a
         wanted: Returns whether to show a pod, if ``ids`` is ``None``.
         interval: Seconds between two polls of a pod.
         as_json: Whether to print a line of JSON for each change, also in a terminal.
+
+    Raises:
+        typer.Exit: The command was interrupted, or terminated by SIGTERM.
     """
     console = stdout_console()
     fleet = Fleet()
