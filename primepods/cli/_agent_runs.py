@@ -11,7 +11,7 @@ lease, writes its record, and continues after the session. The run's job is a sl
   pod, and :meth:`AgentRuns.stop` sweeps it.
 
 The budget has a reservation for each run. ``Budget.settle`` sets the reservation's ``spent`` when the run has
-ended without a pod.
+ended and no longer has a pod.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from ._table import print_info
 from .runs import stop_run
 
 MAX_WAIT = 50.0
-"""Seconds to wait in one call, since MCP hosts wait a minute."""
+"""Max seconds of a wait that the agent does not set, since some MCP hosts end a call after a minute."""
 RELEASE_TIMEOUT = 600.0
-"""Max seconds for the deletion of a pod at the end of its lease. The pod is billed meanwhile."""
+"""Max seconds for the deletion of a pod at the end of its lease. The pod may be billed meanwhile."""
 _MAX_MESSAGES = 2_000
 _RUN_POLL_INTERVAL = 0.2
 """Seconds between two readings of a run's record."""
@@ -69,7 +69,7 @@ class AgentRuns:
 
         Raises:
             BudgetExceededError: The maximum cost exceeds the budget. Nothing was rented.
-            CommandError: The run has ended, or its process has died; then its pod may be billed.
+            CommandError: The run has ended, or its process has died. The message says if a pod may be billed.
         """
         run = await run_sync(self._start_process, quote, offer)
         await wait_for_run(run, MAX_WAIT, lambda record: record.pod_id is not None)
@@ -94,7 +94,7 @@ class AgentRuns:
                 find={**machine, "max_price": quote.price_hr, "spot": bool(offer.is_spot), "limit": 1},
                 changes={"name": "agent", "max_price": quote.price_hr},
                 lease={"login": True, "interval": _STATUS_INTERVAL, **limits},
-                # `max_hours` ends the lease an hour before the sleep.
+                # `max_hours` ends the lease at least an hour before the sleep ends.
                 command=["sleep", str(math.ceil(quote.hours * 3600) + 3600)],
                 is_detached=True,
                 began_at=time.time(),
@@ -128,7 +128,10 @@ class AgentRuns:
         raise CommandError(f"agents on this machine have not rented {pod!r}: nothing was done")
 
     async def stop(self, run: Run) -> None:
-        """Ask a run to end, and wait at most ``MAX_WAIT``; sweep a pod that its process could not delete."""
+        """Ask a run to end, and wait for its end. If its process could not delete the pod, sweep the pod.
+
+        Wait at most ``MAX_WAIT`` for the process, and as long for the deletion.
+        """
         await run_sync(_request_stop, run)
         await wait_for_run(run, MAX_WAIT, lambda record: record.exit_code is not None)
         if run.state == "ended" and run.may_have_pod:
@@ -140,7 +143,7 @@ class AgentRuns:
                 await self._client.pods.sweep(only=attrs.evolve(found, found=own))
 
     def leave(self) -> None:
-        """Print which runs of this session continue."""
+        """Print the runs of this session that still run."""
         for name, process in self._started.items():
             if process.poll() is None:
                 process.returncode = 0  # otherwise Popen would warn that it still runs
@@ -149,7 +152,7 @@ class AgentRuns:
 
 
 def _request_stop(run: Run) -> None:
-    """Interrupt the process of a run, unless an agent has done so; start a new one if it has died.
+    """Interrupt the process of a run, unless an agent has done so. If it has died, start a new process.
 
     Agents repeat calls, but a third interruption would make the process give up the deletion. So the file
     ``stopping-PID`` in the run's folder records the first one, for all sessions.
@@ -162,7 +165,7 @@ def _request_stop(run: Run) -> None:
 
 
 async def wait_for_run(run: Run, seconds: float, is_done: Callable[[RunRecord], bool]) -> None:
-    """Wait until ``is_done`` holds, the run has no process any more, or ``seconds`` have passed."""
+    """Wait until ``is_done`` returns true, the run no longer has a process, or ``seconds`` have passed."""
     with anyio.move_on_after(seconds):
         while not is_done(run.reload()) and run.is_live:  # noqa: ASYNC110 - another process changes it
             await anyio.sleep(_RUN_POLL_INTERVAL)
@@ -176,7 +179,7 @@ def last_messages(run: Run) -> str:
 
 
 def rented_result(run: Run, reservation: Reservation, next_step: str = "") -> Rented:
-    """Return the result of a tool that rents or releases."""
+    """Return a run and its reservation as the result of a tool."""
     return Rented(
         name=run.name,
         pod_id=run.record.pod_id,

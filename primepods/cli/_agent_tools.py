@@ -79,7 +79,7 @@ class Consent(BaseModel):
 
 
 async def _question(quote_id: str, ctx: Context[AgentTools, Any]) -> Elicit[Consent] | None:
-    """Return the question for the user; ``None`` if the host cannot ask."""
+    """Return the question for the user; ``None`` if the host does not support forms."""
     quote, _ = ctx.request_context.lifespan_context.find_quote(quote_id)
     elicitation = ctx.client_capabilities and ctx.client_capabilities.elicitation
     if not elicitation or (elicitation.form is None and elicitation.url is not None):
@@ -94,7 +94,7 @@ class AgentTools:
     Args:
         api: Options of the client.
         budget: Budget shared by all sessions on this machine; without one, this session cannot rent.
-        now: Returns the time.
+        now: Returns the current time.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class AgentTools:
             self.leave()
 
     def leave(self) -> None:
-        """Print which runs of this session continue."""
+        """Print the runs of this session that still run."""
         if self._agent_runs is not None:
             self._agent_runs.leave()
 
@@ -234,7 +234,11 @@ class AgentTools:
         return found
 
     def find_quote(self, quote_id: str) -> tuple[Quote, primepods.Offer]:
-        """Return a valid quote, and its offer."""
+        """Return a valid quote and its offer.
+
+        Raises:
+            ToolError: The id is unknown, or the quote has expired.
+        """
         found = self._quotes.get(quote_id)
         if found is None or self._now() > found[0].valid_until:
             raise ToolError(f"There is no valid quote {quote_id!r}: nothing was rented. Ask for a new quote.")
@@ -327,7 +331,7 @@ class AgentTools:
 
 
 async def _read_output(job: primepods.AsyncJob, offset: int, seconds: float) -> Output:
-    """Read the output of a job for up to ``seconds``, and about 16,000 characters at most."""
+    """Read the output of a job for up to ``seconds``, but at most about 16,000 characters."""
     lines: list[str] = []
     left, is_complete = _MAX_OUTPUT, False
     async with job.output(offset=offset) as output:

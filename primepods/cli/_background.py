@@ -27,7 +27,7 @@ _CHUNK_SIZE = 65_536
 
 
 def run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
-    """Execute a run in this process, and return its exit code; delete a run that is not detached."""
+    """Execute a run in this process, and return its exit code. Remove a run that is not detached."""
     runner = Runner(api.command, run, variables)
     code: int = ExitCode.FAILED
     try:
@@ -64,7 +64,7 @@ def start_process(run: Run, variables: dict[str, str]) -> subprocess.Popen[bytes
 
     run.lend(start)
     [process] = processes
-    # Through a pipe, so that no argument and no file shows secrets.
+    # Send them through a pipe, so that no argument and no file shows secrets.
     if process.stdin is not None:
         with suppress(BrokenPipeError), process.stdin:
             process.stdin.write(json.dumps(variables).encode())
@@ -75,7 +75,8 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
     """Start a run, show its messages until its command has started, and print its name.
 
     Raises:
-        typer.Exit: With code 0 once the command has started; with the run's code if the run ends before.
+        typer.Exit: With code 0 if the command has started. If the run has ended before, or was interrupted,
+            with the run's code, or with 1 if it has none.
         CommandError: The process has died, and the pod may be billed.
     """
     process = start_process(run, variables)
@@ -103,10 +104,10 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
 
 
 def show(run: Run, *, tail: int | None = None, only_messages: bool = False) -> Iterator[None]:
-    """Copy a run's output and messages to stdout and stderr; each step copies what is new.
+    """Copy a run's output and messages to stdout and stderr; each step copies the new text.
 
-    The first step begins with the last ``tail`` lines of each file. On several nodes, each line begins with
-    the node's number.
+    The first step begins with the last ``tail`` lines of each file. On several nodes, each line of
+    output begins with the node's number.
     """
     with ExitStack() as files:
         opened: dict[Path, BinaryIO] = {}

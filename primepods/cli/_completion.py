@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 def complete_pods(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Return a handle and a help text for each matching pod that is not typed yet."""
+    """Return a handle and a help text for each matching pod that has not been typed yet."""
     already_typed = {*(ctx.params.get("pods") or ()), ctx.params.get("pod")}
     handles = _pod_handles(_read(ctx, lambda client: client.pods.list()), incomplete)
     return [
@@ -54,7 +54,7 @@ def _pod_handles(pods: Sequence[primepods.Pod], incomplete: str) -> Iterator[tup
 
 
 def complete_statuses(incomplete: str) -> list[str]:
-    """Return the known states of pods, in lower case if the typed text is."""
+    """Return the known states of pods that complete the text, in lower case if the text is."""
     states = [state.lower() if incomplete.islower() else str(state) for state in primepods.PodState]
     return _filter_words(states, incomplete)
 
@@ -66,7 +66,7 @@ def complete_contexts(incomplete: str) -> list[str]:
 
 
 def complete_runs(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Return the names and states of this machine's runs; for `stop`, of those that have not ended."""
+    """Return the names and states of the matching runs; for `stop`, only of those that have not ended."""
     from primepods.runs import list_runs
 
     try:
@@ -94,7 +94,7 @@ def complete_images(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def complete_ssh_keys(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Return the names of the account's SSH keys, or the id of a key whose name needs quotes."""
+    """Return the name of each matching SSH key, or its id if the name needs quotes, and a help text."""
     found: list[tuple[str, str]] = []
     for key in _read(ctx, lambda client: client.ssh_keys.list()):
         name = key.name or ""

@@ -77,7 +77,9 @@ def parse_exclusion(patterns: Iterable[str] | None, files: Iterable[Path] | None
 
 
 def parse_upload(text: str) -> tuple[Path, str]:
-    """Parse ``LOCAL[:REMOTE]``; return the local path, and the target, by default of the same name.
+    """Parse ``LOCAL[:REMOTE]``, and return the local path and the target on the pod.
+
+    By default, the target has the name of the local path.
 
     Raises:
         CommandError: No path is given, or the local path does not exist.
@@ -94,7 +96,9 @@ def parse_upload(text: str) -> tuple[Path, str]:
 
 
 def parse_download(text: str) -> tuple[str, str]:
-    """Parse ``REMOTE[:LOCAL]``; return the path on the pod, and the target, by default of the same name.
+    """Parse ``REMOTE[:LOCAL]``, and return the path on the pod and the local target.
+
+    By default, the target has the name of the path on the pod.
 
     Raises:
         CommandError: No path is given, or the local target cannot be written.
@@ -116,7 +120,7 @@ def _can_write(target: Path, existing: Path) -> bool:
     """Return whether a target can be written; ``existing`` is the target or its nearest existing parent."""
     if existing.is_dir():
         return os.access(existing, os.W_OK | os.X_OK)
-    # A file is replaced by a new one in its folder. A file as a parent of the target is a mistake.
+    # An existing target is replaced by a new file in its folder. Nothing can be written below a file.
     return existing == target and os.access(existing.parent, os.W_OK | os.X_OK)
 
 
@@ -142,7 +146,9 @@ def describe(size: UploadSize) -> str:
 
 @contextmanager
 def progress(what: str, total: int | None = None) -> Generator[Callable[[int], Any] | None]:
-    """Show the progress of a copy on stderr, and yield its callback; ``None`` if stderr cannot show a bar.
+    """Show the progress of a copy on stderr, and yield the callback for it.
+
+    If stderr cannot show a bar, yield ``None``.
 
     Args:
         what: The operation, such as ``copied``.

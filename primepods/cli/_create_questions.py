@@ -1,4 +1,4 @@
-"""The questions of `primepods create` without options, in a terminal."""
+"""Questions that `primepods create` may ask in a terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MAX_OFFERS = 10
 
 
 def can_ask() -> bool:
-    """Return whether stdin and stderr are a terminal."""
+    """Return whether stdin and stderr are terminals."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 

@@ -1,4 +1,4 @@
-"""Parsers of durations, hours and days; formatter of durations; the option ``--interval``."""
+"""Parsers and formatters of durations and days, and the option ``--interval``."""
 
 from __future__ import annotations
 
@@ -63,13 +63,16 @@ def age(moment: datetime | None) -> float | None:
 
 
 def short_age(moment: datetime | None) -> str:
-    """Format the age of something that began at a moment; return an empty text if that is unknown."""
+    """Format the time since a moment; return an empty text if the moment is unknown."""
     seconds = age(moment)
     return "" if seconds is None else short_duration(seconds)
 
 
 def parse_day(text: str) -> datetime:
-    """Return the start of a day (UTC): ``2026-11-01``, ``today``, or an age, rounded up to days: ``7d``."""
+    """Parse a day such as ``2026-11-01``, ``today`` or ``7d`` (seven days ago), and return its start in UTC.
+
+    An age such as ``36h`` is rounded up to days.
+    """
     day = datetime.now(UTC).date()
     try:
         if _PART.match(text):

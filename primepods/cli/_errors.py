@@ -19,7 +19,7 @@ import primepods
 from ._text import printable
 
 _MAX_LENGTH = 2_000
-"""Max characters of an error's line."""
+"""Max characters of an error's text."""
 _POD_PATH: Final = re.compile(r"/pods/(?!status$|history$)([^/]+)(?:/logs?)?$")
 """Path of a request about one pod, with its id."""
 SEE_LISTS: Final = "see `primepods list`, and `primepods history` for terminated pods"
@@ -48,7 +48,7 @@ EXIT_CODES: Final = (
     f"{ExitCode.BUDGET_EXCEEDED} a budget was reached, {ExitCode.INTERRUPTED} interrupted, "
     f"{ExitCode.BROKEN_PIPE} closed pipe, {ExitCode.TERMINATED} terminated, {ExitCode.SSH_FAILED} ssh failed"
 )
-"""For `primepods --help` and the skill. `emulator` has two more, for a command that it cannot run."""
+"""Text for `primepods --help` and the skill. `emulator` has two more codes, for commands that cannot run."""
 SIGNAL_EXIT_CODE: Final = 128
 """After a signal, a shell reports this plus the signal's number as the exit code."""
 
@@ -78,7 +78,7 @@ def _describe(error: Exception | str) -> str:
 
 def _missing_pod(error: Exception | str) -> str | None:
     """Return the id of the pod that does not exist according to the API; ``None`` for other errors."""
-    # Only a 404 with a JSON object is the API's; another one may come from a gateway.
+    # A 404 without a JSON object may come from a gateway (imagined).
     if isinstance(error, primepods.NotFoundError) and isinstance(error.body, dict):
         found = _POD_PATH.search(error.path)
         return None if found is None else unquote(found[1])
@@ -86,7 +86,7 @@ def _missing_pod(error: Exception | str) -> str | None:
 
 
 def reword_for_shell(text: str) -> str:
-    """Replace the Python in a message of the library: ``pods.history()`` by `primepods history`."""
+    """Replace Python in a message of the library, such as ``pods.history()`` by `primepods history`."""
     for pattern, words in _REPLACEMENTS:
         text = pattern.sub(words, text)
     return text
@@ -121,13 +121,13 @@ _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]]
         (r"trying the next spec\b", "trying the next offer"),
         (r"`(?:PodSpec\.)?max_price`", "--max-price"),
         (r"( and set PRIME_API_KEY\.)$", r"\1 Without an account, see `primepods demo`."),
-        # Details that aiohttp adds.
+        # Delete details that aiohttp adds.
         (r"\b(?:Client|Server)\w+Error: | ssl:default| \[(?:Connect call failed|Multiple exc).*?\)\]", ""),
-        # A cause that is repeated: "reset (3 attempts; the attempt before failed with: reset)".
+        # Delete a repeated cause: "reset (3 attempts; the attempt before failed with: reset)".
         (r": ([^:]+(?::\d+)?) \((\d+ attempts); the attempt before failed with: \1\)", r": \1 (\2)"),
     )
 )
-"""Patterns of Python in the library's messages, each with its replacement for the shell."""
+"""Patterns in the library's messages, each with its replacement for the shell."""
 
 
 @contextmanager
@@ -138,8 +138,8 @@ def reported_errors(command: str, *, verbose: bool = False) -> Generator[None]:
 
     Args:
         command: The command's name as typed, such as ``primepods list``.
-        verbose: Show the package's whole log on stderr, not only warnings; with tracebacks of rejected
-            arguments.
+        verbose: Whether to show the package's whole log on stderr, not only warnings. It then includes the
+            tracebacks of rejected arguments.
     """
     from ._stderr import background_stderr
 

@@ -19,7 +19,7 @@ from ._text import count, printable
 _COLUMNS: Final = (
     Column("ID"),
     Column("NAME", min_width=8),
-    # As wide as the longest condition, so that the following columns do not move.
+    # The heading is as wide as the longest condition, so that the following columns do not move.
     Column("STATE".ljust(max(map(len, Condition)))),
     Column("GPU", min_width=12, rank=3),
     Column("PRICE/H", right=True, rank=1),
@@ -31,7 +31,7 @@ _PROGRESS_WIDTH: Final = 10
 _MAX_NOTE_LENGTH: Final = 300
 """Max characters of a note."""
 _NOT_SEEN: Final = "not seen"
-"""Text for a pod whose status was not received yet."""
+"""Text for a pod whose status has not been received yet."""
 _COLOURS: Final = {
     Condition.FAILED: "red",
     Condition.INSTALLING: "cyan",
@@ -67,7 +67,7 @@ def render_fleet(fleet: Fleet, view: View, notes: Sequence[str] = ()) -> str:
     Args:
         fleet: The fleet.
         view: The screen.
-        notes: Lines at the end, such as warnings.
+        notes: Messages for the end, such as warnings.
     """
     lines_above = [*render_totals(fleet, view), _bar(fleet, view), ""]
     lines_below: list[str] = []
@@ -80,7 +80,7 @@ def render_fleet(fleet: Fleet, view: View, notes: Sequence[str] = ()) -> str:
 
 
 def _pod_lines(fleet: Fleet, max_lines: int, view: View) -> list[str]:
-    """Return the table of the pods that fit and the line "and N more"; nothing if no pod fits."""
+    """Return a table of the pods that fit, and "and N more" for the others; no lines if no pod fits."""
     total = len(fleet) + fleet.counts.get(Condition.GONE, 0)
     max_rows = max_lines - 1  # without the heading
     if total > max_rows:
@@ -94,7 +94,7 @@ def _pod_lines(fleet: Fleet, max_lines: int, view: View) -> list[str]:
 
 
 def render_totals(fleet: Fleet, view: View) -> list[str]:
-    """Return the number of pods in each condition and their cost, as one or more lines."""
+    """Return lines with the number of pods, their costs, and the number of pods in each condition."""
     if not (fleet.listed or len(fleet)):
         return ["reading the list of pods"]
     costs = (count(fleet, "pod"), f"{price(fleet.cost_per_hr)} an hour", f"{price(fleet.spent)} so far")
@@ -107,7 +107,7 @@ def render_totals(fleet: Fleet, view: View) -> list[str]:
 
 
 def describe(pod: FleetPod) -> str:
-    """Return a pod's condition in a few words."""
+    """Return a pod's condition, with its failure, progress or ssh address if these are known."""
     if pod.condition is None:
         return _NOT_SEEN
     status = pod.status
@@ -139,7 +139,10 @@ def _wrap(words: Sequence[Cell], view: View) -> list[str]:
 
 
 def _bar(fleet: Fleet, view: View) -> str:
-    """Return a bar with a segment for each condition except GONE; without colours, it is made of letters."""
+    """Return a bar with a segment for each condition that pods have, except GONE.
+
+    Without colours, the segments are made of letters.
+    """
     counts = {
         condition: number for condition, number in fleet.counts.items() if condition is not Condition.GONE
     }
@@ -189,7 +192,7 @@ def _progress(pod: FleetPod, view: View) -> str | Cell:
         done = max(0, min(_PROGRESS_WIDTH, progress * _PROGRESS_WIDTH // 100))
         return Cell(f"{full * done}{empty * (_PROGRESS_WIDTH - done)} {progress} %", "cyan")
     if pod.condition is Condition.FAILED:
-        # The reason; if the API gives none, the failed state.
+        # Show the reason or, if the API gives none, the failed state.
         return Cell(status.installation_failure or status.failure or "", "red")
     if pod.condition is Condition.READY and status.ssh is not None:
         return str(status.ssh)

@@ -1,4 +1,4 @@
-"""Handles: the texts that users type for pods, disks and SSH keys; their resolution."""
+"""Resolution of handles, the texts that users type for pods, disks and SSH keys."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def is_single(given: Sequence[str]) -> bool:
 
 
 def are_whole_ids(handles: Iterable[str]) -> bool:
-    """Return whether all handles have the form of the API's ids: then the pods need not be listed."""
+    """Return whether all handles have the form of an id: 32 hexadecimal digits or a UUID, in lower case."""
     return all(map(_WHOLE_ID.fullmatch, handles))
 
 
@@ -105,7 +105,7 @@ def find_row(handle: str, rows: Iterable[R], kind: str, command: str) -> R:
 
     Args:
         handle: The typed text.
-        rows: All rows.
+        rows: The rows to search.
         kind: The word for a row, such as ``disk``.
         command: The command that lists the rows.
 
@@ -135,6 +135,8 @@ def resolve_handles(
     is_strict: bool | None = None,
 ) -> list[str]:
     """Return the ids of the handles' pods without duplicates; list the pods if a handle is not a whole id.
+
+    Also add the listed pods that are ready to the file of ssh hosts, if it exists.
 
     Args:
         client: The client that lists the pods.
@@ -205,12 +207,12 @@ class PodIndex:
     def resolve(self, handles: Iterable[str], *, is_strict: bool = False) -> list[str]:
         """Return the ids of the handles' pods without duplicates.
 
-        A handle that matches no listed pod is taken as an id, if it can be one: the list may not show a new
-        pod yet.
+        A handle that matches no listed pod is taken as an id if it can be one, since the list may not show a
+        new pod yet.
 
         Args:
             handles: The typed texts.
-            is_strict: Whether a handle that matches nothing and does not look like an id is an error.
+            is_strict: Whether to reject a handle that matches no pod and does not look like a new id.
         """
         return list(dict.fromkeys(self._resolve(handle, is_strict=is_strict) for handle in handles))
 
@@ -238,13 +240,13 @@ class PodIndex:
         """Check whether a handle that the list does not show may be the id of a new pod.
 
         Raises:
-            CommandError: It cannot be an id, is similar to a name, is a too short prefix of an id, or has no
-                digit.
+            CommandError: The handle cannot be an id, has no digit, is similar to a name, or is a prefix of a
+                listed id but shorter than ``MIN_PREFIX``.
         """
         names, ids = self._team_index.ids_by_name, self._team_index.sorted_ids
         similar = get_close_matches(handle, names, n=3)
         is_short = len(handle) < MIN_PREFIX and any(pod_id.startswith(handle) for pod_id in ids)
-        # A handle without a digit is hardly ever an id.
+        # A handle without a digit is rarely an id.
         may_be_id = _can_be_id(handle) and any(map(str.isdecimal, handle))
         if may_be_id and not similar and not is_short:
             return
@@ -263,5 +265,5 @@ def _reject_empty(handle: str) -> str:
 
 
 def _can_be_id(handle: str) -> bool:
-    """Return whether all characters of a handle may be in an id. The client has the complete check."""
+    """Return whether a handle may be an id, by its characters. The client has the complete check."""
     return handle.isprintable() and not set(handle) & set(" /\\") and bool(handle.strip("."))

@@ -10,7 +10,7 @@ MIN_LENGTH: Final = 8
 
 
 def shorten_ids(ids: Iterable[str]) -> Mapping[str, str]:
-    """Return a unique prefix of each id, all of the same length: 8 characters or more."""
+    """Return a unique prefix of each id. All are clipped to the same length, at least 8 characters."""
     sorted_ids = sorted(set(ids))
     # The longest common prefixes are those of neighbours in the sorted list.
     length = max([MIN_LENGTH, *(_common_prefix_length(*pair) + 1 for pair in pairwise(sorted_ids))])

@@ -13,7 +13,10 @@ T = TypeVar("T")
 
 @contextmanager
 def readable_rows(items: Iterable[T]) -> Generator[list[T]]:
-    """Yield the readable rows of a pager; raise its error after the block, or before it if there are none."""
+    """Yield the readable rows of a pager; raise the error about the others after the block.
+
+    If no row is readable, raise it before the block.
+    """
     found: list[T] = []
     error: primepods.ProtocolError | None = None
     try:

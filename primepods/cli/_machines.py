@@ -27,7 +27,8 @@ _MAX_SCANS = 20
 class Machines:
     """Context manager that ends the processes of pods that are gone, and deletes their homes.
 
-    The block gets a command to use instead of ``ssh``; that command creates the homes.
+    At the end of the block, it does so for all pods. The block gets a command to use instead of ``ssh``;
+    that command creates the homes.
 
     Args:
         emulator: The emulator.
@@ -70,7 +71,7 @@ def _end(homes: Iterable[Path]) -> None:
 
 
 def _end_processes(home: Path) -> None:
-    """Kill all processes whose HOME is this folder, if the system has ``/proc``."""
+    """Kill the processes whose HOME is this folder, if the system has ``/proc``."""
     wanted = b"\0HOME=" + os.fsencode(home) + b"\0"
     for _ in range(_MAX_SCANS):
         is_found = False

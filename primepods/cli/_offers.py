@@ -1,4 +1,4 @@
-"""Options of the commands that find and order offers; ids of offers."""
+"""Options of the commands that find and order offers, and ids of offers."""
 
 from __future__ import annotations
 

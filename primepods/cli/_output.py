@@ -101,7 +101,7 @@ class ModelTable(Generic[M]):
         empty_model: Returns an empty model, whose ``to_dict()`` has the field names of JSON and CSV.
         id_of: Returns a model's id.
         cells: For each column, a function that returns a model's cell.
-        totals: Returns the texts of the last row, by column name.
+        totals: Returns the texts of the last row, by column name; ``None`` for a table without such a row.
     """
 
     empty_model: Callable[[], M]
@@ -110,7 +110,7 @@ class ModelTable(Generic[M]):
     totals: Callable[[Sequence[M]], Mapping[str, str]] | None = None
 
     def check(self, print_options: PrintOptions) -> list[str]:
-        """Return the columns or fields to print; a command calls this before it sends requests.
+        """Return the names of the columns or fields to print. Commands call this before they send requests.
 
         Raises:
             CommandError: ``--columns`` has an unknown name.
@@ -142,7 +142,7 @@ class ModelTable(Generic[M]):
         Args:
             models: The models.
             print_options: The options of the command line.
-            other_ids: Further ids that no shortened id may match.
+            other_ids: Further ids; shortened ids are long enough to differ from these, too.
             err: Whether a table goes to stderr.
         """
         names = self.check(print_options)
@@ -187,7 +187,7 @@ class ModelTable(Generic[M]):
 
 
 def print_model(model: Model, output: Output) -> None:
-    """Print one model: as a table, with a line for each field that has a value, or as one object or row."""
+    """Print one model as an object, as a row of CSV, or as a table of the fields that have a value."""
     row = model.to_dict()
     if output is Output.TABLE:
         _print_fields({name: _as_text(value) for name, value in row.items() if value not in (None, [], {})})

@@ -73,7 +73,7 @@ Node = Annotated[
 
 @attrs.frozen(kw_only=True)
 class SshOptions:
-    """Options for how to log in to pods; each is a parameter of ``pods.remote`` and ``pods.lease``."""
+    """Login options; each is a parameter of ``pods.remote`` and ``pods.lease``."""
 
     ssh_options: SshArguments = None
     ssh_command: SshCommand = "ssh"  # the library replaces this default by PRIMEPODS_SSH_COMMAND, if set
@@ -98,7 +98,7 @@ def read_variables(given: Iterable[str] | None) -> dict[str, str]:
     """Return the environment variables of ``--env``.
 
     Raises:
-        CommandError: A variable has an invalid form, or is not set here.
+        CommandError: An argument has an invalid form, or names a variable that is not set here.
     """
     from primepods.config import environment_variable
 
@@ -135,7 +135,7 @@ def become_ssh(argv: Sequence[str]) -> NoReturn:
 
 
 def open_page(url: str) -> None:
-    """Open a page in the browser, without the API key, and without waiting for it."""
+    """Open a page in the browser without waiting for it; the API key is not in the browser's environment."""
     from primepods.config import environment_without_key
 
     process = subprocess.Popen(  # noqa: S603 - this interpreter
@@ -152,7 +152,9 @@ def open_page(url: str) -> None:
 def login_argv(
     pod: primepods.Pod, node: int, options: Sequence[str], line: str, *, ssh: SSHOptions
 ) -> list[str]:
-    """Return the command that logs in to a node; ``options`` and those of ``ssh`` override ours.
+    """Return the command that logs in to a node.
+
+    The host key settings come last, so that ``options`` and the options of ``ssh`` override them.
 
     Raises:
         CommandError: The pod has no such node, or no address.
@@ -185,7 +187,10 @@ def find_node(pod: primepods.Pod, node: int) -> tuple[int, primepods.SSHTarget]:
 
 
 def run_until_interrupted(api: Api, work: Callable[[primepods.AsyncClient], Awaitable[None]]) -> None:
-    """Run work that Ctrl-C ends; ignore further ones until it has ended, since they would end its cleanup."""
+    """Run work that Ctrl-C interrupts.
+
+    Until the work has ended, ignore any further Ctrl-C, since it would interrupt the cleanup.
+    """
 
     async def handle_interrupts(client: primepods.AsyncClient) -> None:
         handler = signal.getsignal(signal.SIGINT)  # asyncio's, which cancels this task
@@ -201,7 +206,7 @@ def run_until_interrupted(api: Api, work: Callable[[primepods.AsyncClient], Awai
         try:
             return await work(client)
         finally:
-            # What follows can last: asyncio waits for the threads of host name lookups.
+            # Restore it here: afterwards, asyncio may wait long for the threads of host name lookups.
             signal.signal(signal.SIGINT, handler)
 
     previous = signal.getsignal(signal.SIGINT)

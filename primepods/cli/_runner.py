@@ -14,12 +14,13 @@ The process may die at any time. `attach` and `stop` then start another one, whi
 | the loss of a pod | `restart`, no `lease_file` | starts on another pod |
 | `Run.end` | `exit_code` | does nothing |
 
-If a refused order was the last one, there is no file of that name and no `pod_id`: it orders again.
+If a refused order was the last one, there is no file of that name and no `pod_id`: the next process orders
+again.
 
 `Runner.is_interrupted` is true in the next process until it has taken over the lease, or knows that the
-lease's file is gone: while it is true, the run does not end, so that another process may try again.
-`_is_taken_over` is true once it has the lease, until a restart. Whether the pod is kept, and which pods were
-ordered, only the lease knows.
+lease's file is gone. While it is true, the run does not end, so that another process may try again.
+`_is_taken_over` is true once the process has the lease, until a restart. Only the lease knows whether the pod
+is kept, and which pods were ordered.
 """
 
 from __future__ import annotations
@@ -166,7 +167,7 @@ class Runner:
                 self._print_summary(pod, is_interrupted=not isinstance(exc, Exception))
             is_gone = isinstance(exc, primepods.PodFailedError | primepods.NotFoundError)
             if pod is None and is_gone and self._is_taken_over and self._record.job is not None:
-                # Lost while the run had no process.
+                # The pod was lost while the run had no process.
                 raise _PodLostError(str(exc).rstrip(".")) from None
             raise
         finally:
@@ -184,9 +185,9 @@ class Runner:
             lease["max_spend"] -= record.spent
         limits = {name: lease[name] for name in ("max_hours", "max_spend") if lease[name] is not None}
         if record.lease_file is not None:
-            # Even if the budget is used up: its pod may be billed, and the lease deletes it at once.
+            # Take the lease over even if the budget is used up: it then deletes its pod at once.
             at_once = {name: max(limit, _MIN_LIMIT) for name, limit in limits.items()}
-            was_shown = record.job is not None  # it is started on a ready pod
+            was_shown = record.job is not None  # the job starts on a ready pod
             taken = take_over_lease(
                 client,
                 record.lease_file,
@@ -210,7 +211,7 @@ class Runner:
             raise CommandError("the run was stopped before it had a pod", ExitCode.INTERRUPTED)
         specs, min_price = await self._find_specs(client)
         if record.is_detached and lease["max_hours"] is None:
-            # Then the pod's name has an expiry, with which `sweep --expired` finds the pod from any machine.
+            # A limit adds an expiry to the pod's name, so that `sweep --expired` finds it from any machine.
             lease["max_hours"] = (lease["max_spend"] or 0.0) / min_price
         made = client.pods.lease(specs, on_change=self._show_change, **lease)
         made.supervisor.on_order = self._note_order
@@ -435,7 +436,7 @@ class Runner:
             if is_interrupted or any(rental.pod_id is not None for rental in rentals):
                 print_info(f"No pod is left: every pod that was ordered was deleted, after {duration}.")
             return
-        rental = rentals[-1]  # that of the pod
+        rental = rentals[-1]  # the pod's rental
         totals = f"after {duration}, for about {price(rental.spent)}"
         if rental.is_kept:
             # Two lines, since `print_info` clips a line at 200 characters.
@@ -447,7 +448,7 @@ class Runner:
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, object]]) -> None:
-    """Await all; the first error cancels the others."""
+    """Await all coroutines; the first error cancels the others."""
     tasks = [asyncio.create_task(one) for one in work]
     try:
         await asyncio.gather(*tasks)

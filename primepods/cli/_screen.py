@@ -15,13 +15,13 @@ from ._table import Cells, Column, render_table
 from ._text import printable
 
 _MAX_LINE_INTERVAL = 2.0
-"""Seconds after which a change is written even if it is less than a tenth."""
+"""Seconds after which a change is written even if it is less than a tenth of the total."""
 _MIN_BAR_WIDTH = 80
 """Min width of a terminal for a progress bar."""
 
 
 def safe(text: str, *, max_length: int = 80) -> Text:
-    """Return untrusted text for rich, without control characters; see :func:`._text.printable`."""
+    """Return untrusted text for rich, as :func:`._text.printable` returns it."""
     return Text(printable(text, max_length=max_length))
 
 
@@ -59,7 +59,7 @@ class Screen:
 
     @contextmanager
     def meter(self, what: str) -> Generator[Meter]:
-        """Show progress while the block runs: a progress bar, or some lines."""
+        """Show progress while the block runs, as a bar or as lines."""
         if not self.is_live:
             yield _Lines(self, what)
             return
@@ -76,7 +76,7 @@ class Screen:
 
 
 class _Bar:
-    """Progress bar in a terminal."""
+    """Progress in a terminal, with a bar if there is room for one."""
 
     def __init__(self, progress: Progress, what: str) -> None:
         self._progress = progress
@@ -87,7 +87,7 @@ class _Bar:
 
 
 class _Lines:
-    """Progress as lines: if something has changed, after each tenth, after two seconds, and at the end."""
+    """Progress as lines. A change is written after a tenth of the total, after two seconds, or at the end."""
 
     def __init__(self, screen: Screen, what: str) -> None:
         self._screen = screen

@@ -45,14 +45,15 @@ ByOption = Annotated[
 
 @attrs.frozen(kw_only=True)
 class SpendGroup:
-    """Spend of the records with the same value of a field.
+    """Spend of the records with the same value of a field, or of a day or week.
 
     Attributes:
-        by: The field.
+        by: The field, or day or week.
         value: Its value, such as ``H100_80GB``; for a week, the date of its Monday.
-        records: Number of records; by time, a record counts in each day or week that it spans.
-        gpu_hours: Sum of their GPU hours; a record without an end counts as 0.
-        billed: Sum of their bills.
+        records: Number of records; by time, a record counts wherever it has a part of its bill or GPU hours.
+        gpu_hours: Sum of their GPU hours; a record without an end counts as 0. By time, only the GPU hours of
+            the day or week.
+        billed: Sum of their bills; by time, only the part for the day or week.
     """
 
     by: By
@@ -62,7 +63,7 @@ class SpendGroup:
     billed: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON-ready values."""
+        """Return JSON-ready values; ``value`` gets the name of its field, such as ``gpu``."""
         fields = attrs.asdict(self, filter=lambda field, _: field.name != "by")
         return {self.by.value: fields.pop("value"), **fields}
 
@@ -156,7 +157,7 @@ def print_daily_bars(records: Sequence[primepods.HistoryRecord]) -> None:
     last_days = dict(list(days.items())[-_MAX_BARS:])
     prices = {day: price(amount) for day, amount in last_days.items()}
     price_width = max(map(len, prices.values()))
-    # Each line has a date and two gaps besides its price.
+    # Each line also has a date and two gaps.
     max_bar = max(10, min(terminal_width() or 80, 100) - price_width - 14)
     highest = max(last_days.values())
     heading_end = f", the last {len(last_days)} days" if len(last_days) < len(days) else ""

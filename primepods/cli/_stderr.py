@@ -15,12 +15,16 @@ from primepods.remote import BackgroundWriter
 _MAX_PENDING: Final = 1 << 20
 """Bytes of messages to keep while nobody reads; later ones are dropped."""
 _MAX_DELAY: Final = 2.0
-"""Seconds to wait for a reader at the end, and before output to the same file."""
+"""Max seconds to wait for a reader at the end, and before output to the same file."""
 
 
 @contextmanager
 def background_stderr() -> Generator[None]:
-    """Write to stderr in a background thread while the block runs; at its end, wait at most two seconds."""
+    """Write to stderr in a background thread while the block runs.
+
+    At the end of the block, wait at most two seconds for pending messages. A stderr that is closed or in
+    memory is not changed.
+    """
     stderr = sys.stderr
     try:
         raw = _BackgroundStream(stderr.fileno())
@@ -28,7 +32,7 @@ def background_stderr() -> Generator[None]:
     except (AttributeError, OSError, ValueError):  # closed, or in memory
         yield
         return
-    # `TextIOWrapper` accepts it, although its annotation does not allow it.
+    # `TextIOWrapper` accepts the raw stream, although its annotation does not allow one.
     binary = cast("BinaryIO", raw)
     background = io.TextIOWrapper(binary, encoding=stderr.encoding, errors=stderr.errors, write_through=True)
     sys.stderr = background
@@ -48,14 +52,14 @@ def wait_for_stderr() -> None:
 
 
 def finish_stderr() -> None:
-    """Wait at most two seconds for pending messages, and end the background thread."""
+    """Close the background stream, and wait at most two seconds for its pending messages."""
     raw = getattr(sys.stderr, "buffer", None)
     if isinstance(raw, _BackgroundStream):
         raw.finish()
 
 
 class _BackgroundStream(io.RawIOBase):
-    """File for messages whose writes never wait: at most 1 MiB is kept for a reader that stalls.
+    """Stream for messages, whose writes never wait; it keeps at most 1 MiB for a reader that stalls.
 
     Args:
         descriptor: The file descriptor.

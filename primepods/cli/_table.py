@@ -32,8 +32,8 @@ class Column:
     Attributes:
         title: Its heading.
         right: Whether to align it to the right, as for numbers.
-        min_width: Minimum width when its cells are cut, if the title is not longer; ``None`` to cut them only
-            as a last resort.
+        min_width: Minimum width if its cells are cut, unless the title is longer. With ``None``, they are cut
+            only as a last resort.
         rank: 0 to show it always. In a terminal, the other columns are added in order of rank if they fit and
             are not empty; see also ``_MINOR_RANK``.
     """
@@ -74,9 +74,9 @@ def render_table(
     Args:
         columns: The columns.
         rows: The cells of each row.
-        total: The last row, below a rule.
-        width: Maximum characters per line; ``None`` for no limit.
-        colour: Whether to colour cells.
+        total: The last row, with a rule above it; empty for none.
+        width: Maximum width of a line, if the columns can be narrowed to it; ``None`` for no limit.
+        colour: Whether to use colours and bold text.
         max_cell_length: Max characters of a cell.
     """
     heading = [Cell(column.title, "bold") for column in columns]
@@ -96,22 +96,26 @@ def render_table(
 def print_table(
     columns: Sequence[Column], rows: Iterable[Cells], *, total: Cells = (), err: bool = False
 ) -> None:
-    """Print a table on stdout, or on stderr."""
+    """Print a table on stdout (with ``err``, on stderr)."""
     width, colour = terminal_width(err=err), has_colour(err=err)
     write(render_table(columns, rows, total=total, width=width, colour=colour), err=err)
 
 
 def paint(text: str, colour: str | None) -> str:
-    """Return text in a colour, ``bold`` or ``dim`` (a fixed grey would be invisible on some backgrounds)."""
+    """Return text with the control codes of a colour, of ``bold`` or of ``dim``; unchanged for ``None``."""
     if colour == "bold":
         return typer.style(text, bold=True)
+    # A fixed grey would be invisible on some backgrounds.
     if colour == "dim":
         return typer.style(text, dim=True)
     return typer.style(text, fg=colour) if colour else text
 
 
 def write(text: str, *, err: bool = False) -> None:
-    """Write and flush text to stdout, after pending messages if these go to the same file; or to stderr."""
+    """Write text to stdout (with ``err``, to stderr), and flush it.
+
+    Before a text for stdout, wait at most two seconds for pending messages that go to the same file.
+    """
     if not err:
         from ._stderr import wait_for_stderr
 
@@ -158,7 +162,7 @@ def has_colour(*, err: bool = False) -> bool:
 
 
 def has_unicode() -> bool:
-    """Return whether stdout has a Unicode encoding, or none that is known."""
+    """Return whether the encoding of stdout is a UTF encoding or unknown."""
     encoding: str | None = sys.stdout.encoding
     return encoding is None or encoding.lower().startswith("utf")
 

@@ -34,7 +34,7 @@ _CHECK_INTERVAL: Final = 0.2
 _MIN_DRAW_INTERVAL: Final = 1.0
 """Seconds between two drawings if something has changed."""
 _MAX_DRAW_INTERVAL: Final = 5.0
-"""Seconds between two drawings if nothing has changed: costs and ages grow."""
+"""Seconds between two drawings if nothing has changed, since costs and ages still grow."""
 _WARNING_LIFETIME: Final = 70.0
 """Seconds to show a warning; a problem that continues is logged once a minute."""
 
@@ -44,14 +44,17 @@ Follow = Callable[..., Coroutine[Any, Any, None]]
 
 
 def watch(api: Api, ids: list[str] | None, wanted: Wanted, *, interval: float, as_json: bool) -> None:
-    """Show pods and their changes: on the whole screen if stdout is a terminal, else as lines.
+    """Show pods and their changes, on the whole screen or as lines.
 
     Args:
         api: The common options.
-        ids: The pods; ``None`` for all for which ``wanted`` is true.
-        wanted: Returns whether to show a pod of the account.
+        ids: The pods; ``None`` for all pods that ``wanted`` selects.
+        wanted: Returns whether to show a pod, if ``ids`` is ``None``.
         interval: Seconds between two polls of a pod.
-        as_json: Whether to print a line of JSON for each change.
+        as_json: Whether to print a line of JSON for each change, also in a terminal.
+
+    Raises:
+        typer.Exit: The command was interrupted, or terminated by SIGTERM.
     """
     console = stdout_console()
     fleet = Fleet()
@@ -102,10 +105,10 @@ def _now() -> str:
 async def _show_on_screen(api: Api, fleet: Fleet, follow_fleet: Follow, console: Console) -> None:
     task = asyncio.current_task()
     if task is not None:
-        # On SIGTERM, leave the full screen first. Windows has no signal handlers in loops.
+        # On SIGTERM, leave the full screen first. On Windows, loops have no signal handlers.
         with suppress(NotImplementedError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    # No redirection: only the log would write into the screen, and `_LastWarning` catches it.
+    # Redirect nothing, since only the log would write into the screen, and `_LastWarning` handles it.
     live = Live(
         console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
     )
@@ -128,7 +131,7 @@ async def _run_until_one_ends(*work: Coroutine[Any, Any, None]) -> None:
 
 
 async def _draw(live: Live, fleet: Fleet, log: _LastWarning) -> None:
-    """Draw at the intervals above, and at once if the size of the screen changes."""
+    """Draw the fleet at an interval that depends on changes, and whenever the size of the screen changes."""
     drawn_state = drawn_size = None
     drawn_at = 0.0
     while True:
@@ -157,7 +160,7 @@ def _notes(fleet: Fleet, log: _LastWarning) -> list[str]:
 
 
 class _LastWarning(logging.Handler):
-    """Log handler that keeps the newest warning while it is current."""
+    """Log handler that keeps the newest warning."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -166,7 +169,7 @@ class _LastWarning(logging.Handler):
 
     @property
     def text(self) -> str:
-        """The newest line, or an empty text if it is old."""
+        """The newest warning, or an empty text if there is none or it is old."""
         return self._text if time.monotonic() - self._at < _WARNING_LIFETIME else ""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -174,7 +177,7 @@ class _LastWarning(logging.Handler):
 
     @contextmanager
     def installed(self) -> Generator[Self]:
-        """Handle the package's log in the block; replace handlers that would write into the screen."""
+        """Add the handler to the package's log in the block; if stderr is a terminal, replace the others."""
         log = logging.getLogger("primepods")
         before = log.handlers
         log.handlers = [self] if sys.stderr.isatty() else [*before, self]
