@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _COLOURS = {"ok": "green", "warning": "yellow", "failure": "red"}
 _MAX_LENGTH = 2_000
-"""Maximum characters of a detail or a remedy."""
+"""Max number of characters of a detail or a remedy."""
 
 
 @api_command
