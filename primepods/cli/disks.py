@@ -1,4 +1,4 @@
-"""`primepods disks`: list, create, rename and delete the disks that outlive pods."""
+"""`primepods disks`: list, create, rename and delete disks, which outlive pods."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _MAX_LENGTH = 2_000
 
 @api_command
 def command(api: Api, *, output: OutputOption = Output.TABLE) -> None:
-    """Check key, API, permissions, clock, ssh and lease folder.
+    """Check the settings, the API, the key's permissions, the clock, ssh and the lease folder.
 
     Rents nothing and deletes nothing. The output does not contain the key, so you can attach it to a bug
     report. The exit code is 1 if a check fails, and 0 for warnings.

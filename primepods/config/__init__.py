@@ -10,9 +10,11 @@ A setting is usually taken from the first of these sources that has it:
 
 A context without a key uses the key of ``config.json``. So does the built-in context ``production``, which
 has no file. A context given as an argument has priority over the environment, because it selects one account.
-If the argument or the environment has both the key and the base URL, no file of `prime` is read. A key from a
-file is only sent to the host to which the file assigns it. The limit on the price per hour of all pods is in
-``PRIMEPODS_MAX_HOURLY``, or in ``max_hourly`` of ``[limits]`` in ``~/.primepods/settings.toml``.
+If no context is passed, and arguments or the environment have both the key and the base URL, no file of
+`prime` is read. A key from a file is only sent to the host to which the file assigns it.
+
+The limit on the price per hour of all pods is in ``PRIMEPODS_MAX_HOURLY``, or in ``max_hourly`` of
+``[limits]`` in ``~/.primepods/settings.toml``.
 """
 
 from __future__ import annotations
@@ -123,7 +125,7 @@ class Settings:
     proxy: Secret | None = attrs.field(default=None, repr=False)
     clock: Clock = attrs.field(default=SYSTEM_CLOCK, repr=False)
     on_event: Hook | None = attrs.field(default=None, eq=False, repr=False)
-    """Not compared, so that clients that differ only in this can share a poller."""
+    """Callback for events, which is not part of the comparison or the hash."""
 
 
 def resolve(
@@ -233,7 +235,7 @@ def _find_max_hourly() -> Found | None:
 def max_hourly() -> float | None:
     """Return the limit on the price per hour of all pods; ``None`` for no limit.
 
-    Orders read the limit, and clients do not: an unreadable limit stops orders, but no deletions.
+    Each order reads the limit anew. An unreadable limit stops orders, but no deletions.
 
     Raises:
         ConfigError: The limit is not a number of at least 0, or its file cannot be used.

@@ -137,6 +137,8 @@ class Exporter:
 async def serve(client: AsyncClient, *, host: str, port: int, interval: float) -> None:
     """Serve the metrics on ``host`` and ``port`` until cancelled, with ``interval`` seconds between looks.
 
+    Each part of a look may also take ``interval`` seconds.
+
     Raises:
         OSError: The address or port cannot be used.
     """
