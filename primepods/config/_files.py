@@ -24,7 +24,7 @@ _CONTEXT_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 @attrs.frozen(eq=False, repr=False)
 class Found:
-    """A value, perhaps the key, and its source."""
+    """A setting's value, which may be the key, and its source; ``file`` is set only for a key from a file."""
 
     value: str = attrs.field(repr=False)
     source: str

@@ -30,8 +30,9 @@ async def follow(
 ) -> None:
     """Update ``fleet`` from the given pods until all are gone, or from all pods until cancelled.
 
-    All pods include new ones, since the list is read again about every third interval. If it later cannot be
-    read for a transient reason, the call goes on, sets ``fleet.trouble`` to the error and logs one warning.
+    New pods of the account are included, since the list is read again about every third interval. If a later
+    reading fails for a transient reason, the call goes on, sets ``fleet.trouble`` to the error and logs one
+    warning.
 
     Args:
         client: An open client.
