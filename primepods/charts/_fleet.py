@@ -27,7 +27,7 @@ from ._svg import (
 _LEGEND_WIDTH: Final = 130
 _RIGHT: Final = WIDTH - _LEGEND_WIDTH
 _GROUP_PIXELS: Final = 4.0
-"""Width of a group of samples. Only its last sample is drawn, so that the SVG stays small."""
+"""Width of a group of samples. Only the last sample of a group is drawn, so that the SVG stays small."""
 _MAX_LABELS: Final = 6
 _MIN_SPAN: Final = timedelta(seconds=1)
 _MINUTE: Final = 60
@@ -35,14 +35,14 @@ _DAY: Final = 86_400
 _SPACINGS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
 """Possible seconds between two labels. If all are too short, a number of whole days is used."""
 _STACK: Final = tuple(condition for condition in reversed(Condition) if condition is not Condition.GONE)
-"""Conditions from the bottom up, those that need attention on top."""
+"""Conditions in the order in which they are stacked, from the bottom up; FAILED is on top."""
 
 
 def fleet_chart(fleet: Fleet, *, title: str = "Pods by condition (UTC)") -> Chart:
     """Return a chart of the pods by condition over time.
 
     Args:
-        fleet: The fleet. Gone pods are only counted in the legend.
+        fleet: The fleet. Gone pods are counted, but not drawn.
         title: The chart's heading.
     """
     samples = fleet.samples

@@ -30,7 +30,7 @@ _MAX_BAR_WIDTH: Final = 48.0
 _MAX_LABEL_MIDDLE: Final = RIGHT - 36
 """Rightmost middle of a date's label: the label's right half must fit."""
 _MAX_LIFETIME: Final = timedelta(days=3_660)
-"""Records with a longer time count as invalid. Imagined: a start in the year 1 or an end in 9999."""
+"""The end of a record with a longer time counts as invalid. Imagined: a start in year 1, an end in 9999."""
 
 
 def spend_per_day(records: Iterable[HistoryRecord]) -> dict[date, float]:
@@ -98,7 +98,7 @@ def _spread(record: HistoryRecord, spent: defaultdict[date, float]) -> None:
 def _plot(days: Mapping[date, float]) -> list[str]:
     axis_end, marks = scale(max(0.0, *days.values()))
     pixels_per_unit = (BOTTOM - TOP) / axis_end
-    # As many decimals as the smallest mark needs.
+    # Show as many decimals as the smallest mark needs.
     decimals = max(0, -math.floor(math.log10(marks[1])))
     parts = grid_lines((BOTTOM - mark * pixels_per_unit, f"{mark:,.{decimals}f}") for mark in marks)
     slot_width = (RIGHT - LEFT) / len(days)

@@ -22,7 +22,7 @@ BOTTOM: Final = HEIGHT - 34
 _MAX_LABEL_LENGTH: Final = 80
 _GRID_LINES: Final = 4
 """Approximate number of grid lines."""
-# Scoped to this chart: in a notebook a style element applies to the whole page.
+# Scoped to charts, since in a notebook a style element applies to the whole page.
 _STYLE: Final = """
 .primepods-chart { --page: #ffffff; --text: #1f2328; --soft: #59636e; --line: #d1d9e0; --bar: #0969da;
   --ready: #2da44e; --installing: #54aeff; --pending: #d4a72c; --failed: #cf222e; --deleting: #bc8cff;
@@ -59,7 +59,7 @@ class Chart:
 
 
 def draw(title: str, description: str, parts: Iterable[str], *, note: str = "") -> Chart:
-    """Return a chart of SVG elements, with a heading and a note at its right."""
+    """Return a chart of SVG elements, with a heading at the left and a note at the right."""
     body = "\n".join(
         [
             f"<title>{escape(title)}</title>",
@@ -79,7 +79,7 @@ def draw(title: str, description: str, parts: Iterable[str], *, note: str = "") 
 
 
 def text(x: float, y: float, value: str, *, kind: str = "", anchor: str = "start") -> str:
-    """Return the SVG element of a line of text, which is escaped."""
+    """Escape a line of text, and return its SVG element."""
     return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(value)}</text>'
 
 
@@ -93,7 +93,7 @@ def empty_chart_text(words: str) -> str:
 
 
 def scale(highest: float) -> tuple[float, list[float]]:
-    """Return the end of a scale from 0 to at least ``highest``, and its round marks."""
+    """Return the end of a scale from 0 to at least ``highest``, and the scale's round marks."""
     min_spacing = highest / _GRID_LINES
     power = 10.0 ** math.floor(math.log10(min_spacing)) if min_spacing > 0 else 1.0
     spacing = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= min_spacing)

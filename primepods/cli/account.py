@@ -106,7 +106,7 @@ def add_key(
         Path, typer.Argument(help="File with the public key, such as ~/.ssh/id_ed25519.pub.", metavar="FILE")
     ],
 ) -> None:
-    """Add a public SSH key to the account; an equal one is reused. Prints its id."""
+    """Add a public SSH key to the account, or reuse an equal one. Prints the key's id."""
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError:
@@ -117,7 +117,7 @@ def add_key(
 
 @api_command
 def delete_key(api: Api, key: KeyHandle, *, yes: YesOption = False) -> None:
-    """Delete an SSH key from the account; running pods keep it."""
+    """Delete an SSH key from the account; running pods may still accept it."""
     with api.client() as client:
         key_id = find_key(key, client.ssh_keys.list())
         confirm(f"Delete the SSH key {key}?", yes=yes)

@@ -82,7 +82,7 @@ _COMMANDS = {
     "skill": ("More", "skill.command"),
     "_run": (None, "runs.background"),
 }
-"""The panel of each command in the help, if it is shown there, and its function."""
+"""For each command, its panel in the help, or ``None`` to hide the command, and its function."""
 
 
 class _Command(TyperCommand):
@@ -91,7 +91,7 @@ class _Command(TyperCommand):
 
 
 class _Commands(Mapping[str, Any]):
-    """All commands; the first use of one imports its module."""
+    """Mapping of all commands. The first lookup of a command imports its module."""
 
     def __init__(self) -> None:
         self._built: dict[str, Any] = {}
@@ -126,7 +126,7 @@ class _Root(TyperGroup):
         return _remove_types(super().get_params(ctx))
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - click's signature
-        """Return the names of all commands, which does not import them."""
+        """Return the names of all commands, without importing their modules."""
         return list(self.commands)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
@@ -168,8 +168,8 @@ class _Root(TyperGroup):
         try:
             code = run()
             if not code:
-                # Let a full disk or a closed pipe raise OSError here, not at exit; only after success, so
-                # that a failure keeps its exit code.
+                # Let a full disk or a closed pipe raise OSError here, not at exit. A failed command is not
+                # flushed here, so it keeps its exit code.
                 sys.stdout.flush()
         except typer.Abort:
             code = ExitCode.INTERRUPTED
@@ -177,7 +177,7 @@ class _Root(TyperGroup):
             print_error("primepods", error)
             code = ExitCode.FAILED
         except Exception as error:
-            # Typer has no public base class of usage errors: recognise them by this method.
+            # Typer has no public base class of usage errors, but they have the method `format_message`.
             if not hasattr(error, "format_message"):
                 raise
             code = _print_usage_error(error)
@@ -193,7 +193,7 @@ def _remove_types(parameters: list[Any]) -> list[Any]:
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""
         elif isinstance(parameter, TyperArgument):
-            # Keep the metavar of an argument: it is the name. Replace the method that shows the type; through
+            # Keep the metavar of an argument, which is its name. Replace the method that shows the type. Use
             # `vars`, because type checkers reject an assignment to a method.
             vars(parameter)["display_type_rich"] = _no_type
     return parameters
@@ -230,7 +230,7 @@ _EPILOG = (
     f"primepods demo.\n\nExit codes: {EXIT_CODES}. exec and run exit with the code of their command."
 )
 
-# Without typer's tracebacks: they show local variables, which may contain the key.
+# Typer's own tracebacks are off: they show local variables, which may contain the key.
 app: typer.Typer = typer.Typer(
     cls=_Root,
     invoke_without_command=True,
@@ -261,5 +261,5 @@ def _root(
         return
     given = {"base_url": base_url, "context": context, "team": team, "timeout": timeout}
     given = {name: value for name, value in given.items() if value is not None}
-    # Defaults for the subcommand, whose own options win.
+    # Make these the defaults of the subcommand. Options after the subcommand override them.
     ctx.default_map = {ctx.invoked_subcommand: given | ({"verbose": True} if verbose else {})}

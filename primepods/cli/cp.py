@@ -34,7 +34,7 @@ def command(
     """Copy a file or a folder to a pod, or from it, completely or not at all.
 
     The content of a folder goes into the target folder; files of the same names are replaced. A file goes
-    into the target if that is a folder or ends with a slash.
+    into the target if the target is a folder or ends with a slash.
 
     Examples:
       primepods cp data train:work/data

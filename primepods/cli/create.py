@@ -86,8 +86,8 @@ def command(
     """Order a pod: an offer by its ID, or the cheapest that fits the filters.
 
     One GPU by default. In a terminal, without an ID, filters or --yes, asks what to order. Shows the price
-    and asks for confirmation. Prints the new pod's id at once; `primepods wait ID` waits until it is ready.
-    The pod is billed until you delete it. If the price rises before the order, nothing is ordered.
+    and asks for confirmation. Prints the new pod's id at once; `primepods wait ID` waits until the pod is
+    ready. The pod is billed until it is deleted. If the price rises before the order, nothing is ordered.
 
     Examples:
       primepods create --gpu-type H100 --gpu-count 8
@@ -137,7 +137,7 @@ def _order(
         # Show the name before the order, so that the user can find the pod if this process is killed.
         spec = primepods.PodSpec.from_offer(offer, **without_unset(changes))
         spec = spec if max_hours is not None else spec.named()
-        # `from_offer` has set `max_price` to what the offer costs with the ordered disk, vCPUs and memory.
+        # `from_offer` has set `max_price` to the price of the offer with the ordered disk, vCPUs and memory.
         limit = filters.max_price
         if limit is not None and spec.max_price is not None and spec.max_price > limit:
             costs = price(spec.max_price, offer.prices.currency)
@@ -180,7 +180,7 @@ def _choose(
 
 
 def _find_offer(client: primepods.Client, wanted_id: str) -> primepods.Offer:
-    """Return the offer with this id if it can be rented; search both lists, even if one is unreadable."""
+    """Return the offer with this id if it can be rented; search both lists, even if one has bad rows."""
     errors: list[primepods.PrimePodsError] = []
     for pager in (client.availability.gpus(), client.availability.multi_node()):
         offers, error = pager.collect()

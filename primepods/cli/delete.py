@@ -1,4 +1,4 @@
-"""`primepods delete`: delete the named pods, or those that match filters."""
+"""`primepods delete`: delete the named pods, those that match filters, or all."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def command(
     ] = None,
     filters: PodFilter,
 ) -> None:
-    """Delete pods, by their ids or by filters. All data on them is lost.
+    """Delete pods, by their ids or names, or by filters. All data on them is lost.
 
     Shows the pods and their prices per hour, and asks for confirmation; with --yes and whole ids, it deletes
-    at once. Prints the ids of the deleted pods; a failure does not stop the others.
+    at once. Prints the ids of the deleted pods. If a pod cannot be deleted, the other pods still are.
 
     Examples:
       primepods delete ID ID
@@ -74,7 +74,7 @@ def command(
 
 @attrs.frozen(kw_only=True)
 class _Deletion:
-    """Deletion of pods, with its confirmation and reports; the attributes are options of the command."""
+    """Deletion of pods, with its confirmation and reports."""
 
     api: Api
     client: primepods.Client
@@ -91,7 +91,7 @@ class _Deletion:
 
     def delete_matching(self, pod_filter: PodFilter) -> Mapping[str, primepods.PrimePodsError]:
         """Delete the pods that match the filters, after confirmation."""
-        # Unreadable rows are reported after the block: they do not prevent the deletion of the others.
+        # Unreadable rows are reported after the block, so they do not prevent the deletion of other pods.
         with readable_rows(self.client.pods.list()) as listed:
             pods = pod_filter.choose(listed)
             if not pods:
@@ -102,7 +102,7 @@ class _Deletion:
             return self.delete(ids)
 
     def _confirm(self, ids: Sequence[str], listed: Sequence[primepods.Pod]) -> None:
-        """Show the pods and their prices on stderr; ask for confirmation."""
+        """Show the pods and their prices on stderr; ask for confirmation, unless --yes was given."""
         PODS.print(listed, PrintOptions(), err=True)
         listed_ids = {pod.id for pod in listed}
         for pod_id in ids:
@@ -111,7 +111,10 @@ class _Deletion:
         confirm(f"Delete {count(ids, 'pod')}?", yes=self.is_confirmed)
 
     def delete(self, ids: Sequence[str]) -> Mapping[str, primepods.PrimePodsError]:
-        """Delete pods and print the ids of those whose deletion was accepted; return the errors."""
+        """Delete pods, print the ids of those whose deletion was accepted, and return the errors.
+
+        With --wait, also wait until these pods are confirmed gone.
+        """
         from primepods.remote import note_hosts
 
         try:

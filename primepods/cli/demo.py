@@ -31,7 +31,7 @@ EXTRA_TIMEOUT = 30.0
 INTERVAL = 0.25
 """Real seconds between two polls."""
 MAX_EXAMPLES = 5
-"""Maximum number of rows that each part shows as examples."""
+"""Max number of examples, such as ready pods to delete or ssh commands to show."""
 _FLEET_COLUMNS = (
     Column("STATE"),
     Column("GPU"),
@@ -68,7 +68,7 @@ def command(
         typer.Option(min=0, max=1, help="Share of the pods that fail to boot.", metavar="SHARE"),
     ] = 0.04,
 ) -> None:
-    """Watch a fleet of emulated pods boot, fail and be deleted: without an account or costs."""
+    """Watch emulated pods boot, fail and be deleted, without an account or costs."""
     import asyncio
 
     from primepods.emulator import Emulator
@@ -157,7 +157,7 @@ async def _settle(
 
 
 async def _delete(client: AsyncClient, screen: Screen, statuses: Mapping[str, PodStatus]) -> set[str]:
-    """Delete the failed pods and a few ready ones."""
+    """Delete the failed pods and a few ready ones; return their ids."""
     failed = [pod_id for pod_id, row in statuses.items() if row.has_failed]
     ready = [pod_id for pod_id, row in statuses.items() if row.is_ready][:MAX_EXAMPLES]
     screen.heading("Deleting the failed and a few others: client.pods.delete_many(ids)")
@@ -181,7 +181,7 @@ def _show_fleet(screen: Screen, pods: Mapping[str, Pod], statuses: Mapping[str, 
 
 
 def _amounts(pods: Iterable[Pod]) -> tuple[str, str, str]:
-    """Return the number of pods and of GPUs, and their price per hour."""
+    """Return cells: the number of pods, the number of GPUs, and the price per hour of all."""
     group = list(pods)
     return (
         f"{len(group):,}",

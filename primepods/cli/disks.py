@@ -1,4 +1,4 @@
-"""`primepods disks`: list, create, rename and delete the disks that outlive pods."""
+"""`primepods disks`: list, create, rename and delete disks, which outlive pods."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _DISKS: Final = ModelTable(
 
 @api_command
 def command(api: Api, *, print_options: PrintOptions) -> None:
-    """List your disks, and what they cost an hour.
+    """List your disks and their prices per hour.
 
     Disks outlive pods, and are billed until they are deleted. See also primepods disks create, rename and
     delete, each with --help.
@@ -75,7 +75,7 @@ def create(
     yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Order a disk where pods can use it: the cheapest offer that fits.
+    """Order a disk: the cheapest offer that fits.
 
     Shows the price and asks for confirmation; prints the new disk's id. The disk is billed until you delete
     it.
@@ -99,7 +99,7 @@ def create(
             raise CommandError(f"no offer of {size} GB of disk {reason}")
         offer = min(priced, key=lambda offer: (offer.spec.price_hr(size), offer.provider))
         place = " in ".join(filter(None, [offer.provider, offer.data_center or offer.country]))
-        # Show the name before the order: if this process is killed, the user can find the disk by it.
+        # Show the name before the order, so that the user can find the disk if this process is killed.
         spec = primepods.DiskSpec.from_offer(offer, size=size, name=name).named()
         print_info(f"{size} GB of disk at {place}")
         print_info(f"Name: {spec.name}")

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 _COLOURS = {"ok": "green", "warning": "yellow", "failure": "red"}
 _MAX_LENGTH = 2_000
-"""Maximum characters of a detail or a remedy."""
+"""Max number of characters of a detail or a remedy."""
 
 
 @api_command
 def command(api: Api, *, output: OutputOption = Output.TABLE) -> None:
-    """Check key, API, permissions, clock, ssh and lease folder.
+    """Check the settings, the API, the key's permissions, the clock, ssh and the lease folder.
 
     Rents nothing and deletes nothing. The output does not contain the key, so you can attach it to a bug
     report. The exit code is 1 if a check fails, and 0 for warnings.

@@ -107,7 +107,7 @@ def command(
         if state is not None:
             # Fail now if the file cannot be written, not when there is data to lose.
             emulator.save(state)
-        # Saved pods outlive this process, and so do their homes.
+        # With --state, the pods outlive this process, so their home folders must, too.
         with Machines(emulator) if state is None else nullcontext(SSH_COMMAND) as ssh_command:
             if words:
                 code = _run(emulator, words, ssh_command)
@@ -145,7 +145,7 @@ def _run(emulator: Emulator, words: Sequence[str], ssh_command: str) -> int:
     """Run a command against the emulator; return its exit code, as a shell would."""
     from primepods.config import child_environment
 
-    # Leases of emulated pods end with the emulator: by default, their files are in a temporary folder.
+    # Keep the lease files of emulated pods apart from real ones: by default, in a temporary folder.
     with emulator, tempfile.TemporaryDirectory(prefix="primepods-emulator-") as leases, _Child() as child:
         environment = child_environment(
             base_url=emulator.url,
@@ -165,7 +165,7 @@ def _run(emulator: Emulator, words: Sequence[str], ssh_command: str) -> int:
 
 
 def _end_runs(folder: Path) -> None:
-    """End the runs that the command has left in the background: their pods end with the emulator."""
+    """Interrupt the runs that the command has left in the background, and wait up to 30 s for their end."""
     from primepods.runs import list_runs
 
     runs = [run for run in list_runs(folder)[0] if run.is_live]

@@ -32,8 +32,8 @@ def command(
 ) -> None:
     """Serve Prometheus metrics of the account: pods, their price per hour and age, disks, balance.
 
-    Counts everything that runs, whoever ordered it. Asks the API once per interval, however often it is
-    scraped; a metric shows which part cannot be read. Needs the extra exporter.
+    Counts all pods and disks of the account, whoever ordered them. Reads the account once per interval,
+    however often the metrics are scraped; a metric shows if a part cannot be read. Needs the extra exporter.
     """
     try:
         from primepods.exporter import serve

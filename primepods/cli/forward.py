@@ -19,10 +19,10 @@ _PORT = re.compile(r"(\d{1,5})(?::(\d{1,5}))?")
 
 
 def _parse_port(text: str) -> tuple[int, int, str]:
-    """Return port on the pod, local port and host.
+    """Return the port on the pod, the local port, and the host on the pod's side.
 
     Raises:
-        typer.BadParameter: It is not PORT or PORT:LOCAL.
+        typer.BadParameter: The text is not PORT or PORT:LOCAL.
     """
     found = _PORT.fullmatch(text)
     if found is None:

@@ -20,7 +20,7 @@ def command(
 ) -> None:
     """Show all fields of one pod, or of several.
 
-    As JSON, one id prints an object, several (or -) print an array.
+    As JSON, one pod is an object; several pods, or pods from stdin (-), are an array.
     """
     PODS.check(print_options)
     with api.client() as client:

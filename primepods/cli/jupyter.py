@@ -22,10 +22,10 @@ from .forward import Open
 
 _START_TIMEOUT: Final = 60.0
 _POLL_INTERVAL: Final = 1.0
-# `pip install --user` puts programs there.
+# `pip install --user` puts programs into `~/.local/bin`.
 _PATH: Final = 'PATH="$HOME/.local/bin:$PATH"; export PATH; '
 _LIST: Final = f"{_PATH}jupyter server list --jsonlist"
-# JupyterLab makes a token, which only the user of the pod can read.
+# JupyterLab makes a token that only the user of the pod can read.
 _START: Final = f"{_PATH}exec jupyter lab --no-browser --ip 127.0.0.1 --allow-root"
 
 
@@ -74,10 +74,12 @@ def command(api: Api, pod: PodHandle, *, open_browser: Open = False, node: Node 
 
 
 async def _find_server(remote: primepods.AsyncRemote) -> tuple[int, str] | None:
-    """Return the port of a Jupyter server that runs on the pod, and the address of JupyterLab there.
+    """Return the port of a Jupyter server on the pod, and the path of JupyterLab, with the token.
+
+    Return ``None`` if Jupyter lists no server, or cannot list servers.
 
     Raises:
-        CommandError: The list of servers cannot be read.
+        CommandError: The output of Jupyter is not a list of servers.
     """
     listed = await remote.run(_LIST, check=False)
     try:
@@ -86,16 +88,16 @@ async def _find_server(remote: primepods.AsyncRemote) -> tuple[int, str] | None:
             token = f"?token={quote(server['token'], safe='')}" if server["token"] else ""
             return int(server["port"]), f"{quote(server['base_url'])}lab{token}"
     except (ValueError, KeyError, TypeError):
-        # Without the text, which may hold a token.
+        # Do not show the output, which may hold a token.
         raise CommandError("`jupyter server list` on the pod printed no list of servers") from None
     return None
 
 
 async def _start_server(remote: primepods.AsyncRemote) -> tuple[int, str]:
-    """Start JupyterLab as a job, and return the server when it is listed.
+    """Start JupyterLab as a job, and return its port and path when the server is listed.
 
     Raises:
-        CommandError: It has ended, or is not listed in time.
+        CommandError: JupyterLab has ended, or is not listed in time.
     """
     import asyncio
 

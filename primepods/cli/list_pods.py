@@ -1,4 +1,4 @@
-"""`primepods list`: all pods, filtered and sorted, with their prices."""
+"""`primepods list`: the account's pods, filtered and sorted, with their prices."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def command(
     _everything: All = False,
     filters: PodFilter,
 ) -> None:
-    """List all your pods and their prices per hour.
+    """List all your pods and their prices per hour, or those that match the filters.
 
     Terminated pods are in the history. With --team, lists only the pods of that team.
 

@@ -1,4 +1,4 @@
-"""`primepods logs`: the last lines of a pod's log, and those that follow."""
+"""`primepods logs`: the last lines of a pod's log, and new lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ._table import write
 from ._text import printable
 
 _FOLLOWED = 1_000
-"""Lines per poll. If a pod writes more between two polls, some are not printed."""
+"""Lines per poll. If a pod writes more between two polls, some lines are not printed."""
 
 
 @api_command
@@ -61,5 +61,5 @@ def _print(text: str) -> None:
 
 def _printable_line(line: str) -> str:
     expanded = line.replace("\t", "    ")
-    # Character by character, since `printable` would collapse several blanks to one.
+    # Call `printable` for single characters, since it would collapse several blanks to one.
     return "".join(" " if character == " " else printable(character, max_length=1) for character in expanded)

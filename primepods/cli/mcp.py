@@ -51,7 +51,8 @@ def command(
 ) -> None:
     """Serve tools for agents over stdio (MCP): to look at pods and offers, and with --allow-rent to rent.
 
-    Started by a program with an agent, such as an editor. Without --allow-rent, it changes nothing.
+    A program with an agent, such as an editor, runs this command. Without --allow-rent, no tool rents or
+    deletes a pod.
 
     Examples:
       primepods mcp

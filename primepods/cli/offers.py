@@ -58,7 +58,7 @@ def command(
     limit: LimitOption = None,
     filters: OfferFilters,
 ) -> None:
-    """Find machines and clusters to rent, cheapest first.
+    """Find machines and clusters to rent, by default the cheapest first.
 
     Prices are per hour for the whole machine; PER GPU is the price for each of its GPUs. Pass the ID to
     `primepods create`.
@@ -70,7 +70,7 @@ def command(
     """
     _OFFERS.check(print_options)
     announce_wait(filters.wait)
-    # Without --gpu-count, any number of GPUs; the default of `find` is 1.
+    # Without --gpu-count, find offers with any number of GPUs: the default of `find` is 1.
     arguments: dict[str, Any] = {"gpu_count": None, **filters.given()}
     with api.client() as client:
         found = client.availability.find(unavailable=unavailable, **arguments)
@@ -81,7 +81,7 @@ def command(
 
 
 def _amount(part: primepods.SpecRange) -> str:
-    """Return the default amount, with a ``+`` if more can be ordered."""
+    """Return the default amount, with a ``+`` if more can be ordered; empty if there is no default."""
     if part.default_count is None:
         return ""
     more = part.max_count is not None and part.max_count > part.default_count

@@ -29,7 +29,7 @@ from ._remote import Env, SshOptions, parse_command, read_variables
 from .create import EnvFile, read_env
 
 _MAX_OFFERS = 5
-"""Offers to try, one after the other."""
+"""Max number of offers to try, one after the other."""
 
 MaxHours = Annotated[
     float | None,
@@ -85,7 +85,7 @@ Restarts = Annotated[
 
 
 def _read_file(ctx: typer.Context, path: Path | None) -> Path | None:
-    """Take the values of a file as the defaults of the options."""
+    """Use the values in a TOML file as the defaults of the options."""
     import tomllib
 
     if path is None:
@@ -123,12 +123,12 @@ File = Annotated[
     ),
 ]
 Remove = Annotated[bool, typer.Option("--rm", hidden=True)]
-"""Accepted because `docker run` has it; the pod is deleted anyway."""
+"""Accepted because `docker run` has it. By default, the pod is deleted anyway."""
 Keep = Annotated[bool, typer.Option("--keep", help="Leave the pod running afterwards: it is billed.")]
 
 
 def _require_words(ctx: typer.Context, words: list[str] | None) -> list[str]:
-    """Return the typed command, or that of the file: older versions of click ignore defaults of arguments."""
+    """Return the typed command, or that of the file: older versions of click ignore an argument's default."""
     found: list[str] = words or (ctx.default_map or {}).get("words") or []
     if not found:
         raise typer.BadParameter("it is missing, and no --file names it")
@@ -178,10 +178,11 @@ def command(
 ) -> None:
     r"""Rent a pod for one command: log in, run it, fetch the results, delete the pod.
 
-    Takes the cheapest offer that fits (one GPU by default), and the next one if it is sold out, does not boot
-    or accepts no login. Stdout, stderr and the exit code are the command's; messages of primepods go to
-    stderr. The pod is deleted whatever happens, also on Ctrl-C, SIGTERM and SIGHUP, which end the command.
-    Does not ask for confirmation: limit the cost with --max-price, --max-hours and --max-spend.
+    Takes the cheapest offer that fits (one GPU by default). If that is sold out, does not boot or accepts no
+    login, takes the next one. Without --detach, stdout, stderr and the exit code are the command's, and
+    messages of primepods also go to stderr. Unless an option keeps it, the pod is deleted at the end, also
+    after a failure, Ctrl-C, SIGTERM or SIGHUP; these signals end the command. Does not ask for confirmation:
+    limit the cost with --max-price, --max-hours and --max-spend.
 
     Examples:
       primepods run --gpu-type H100 --gpu-count 8 --max-price 20 --max-hours 2 \
@@ -227,7 +228,7 @@ def command(
         ssh_key=ssh_key,
         command=parse_command(words or []),
         variables=list(variables),
-        # Absolute, since `attach` may take the run over in another folder. A slash at the end means a folder.
+        # Make local paths absolute, since `attach` may take the run over in another folder.
         uploads=[(str(path.absolute()), remote) for path, remote in map(parse_upload, upload or ())],
         exclude=exclude or [],
         exclude_from=[str(path.absolute()) for path in exclude_from or ()],

@@ -1,4 +1,4 @@
-"""`primepods runs`, `attach` and `stop`: runs of this machine, even after their terminals are gone."""
+"""`primepods runs`, `attach` and `stop`: list, show and end the runs of this machine."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def command(
         bool, typer.Option("--prune", help="Delete the records and output of ended runs.")
     ] = False,
 ) -> None:
-    """List this machine's runs: those of `primepods run` that still run, and detached ones until --prune.
+    """List this machine's runs. Detached ones stay in the list after their end, until --prune.
 
     The state is renting, running, ended or interrupted. The process of an interrupted run has died; attach
     takes such a run over.
@@ -132,11 +132,10 @@ def attach(
     node: Node = 0,
     ssh: SshOptions,
 ) -> None:
-    """Show the output of a run from the start, and then live; the exit code is the command's.
+    """Show the output of a run and follow it to the end; the exit code is the command's.
 
-    Ctrl-C only detaches: the run continues. A run whose process has died is taken over. POD/JOB reads a job
-    from the pod itself, or one of its nodes, and works on any machine that can log in; it leaves the pod as
-    it is.
+    Ctrl-C only detaches: the run continues. A run whose process has died is taken over. POD/JOB reads the
+    output of a job from the pod, on any machine that can log in, and leaves the pod as it is.
 
     Examples:
       primepods attach train-k3v9q2mxz7 --tail 20
@@ -184,16 +183,19 @@ def stop(_: Api, name: RunName) -> None:
 
 
 def stop_run(run: Run) -> None:
-    """Ask the process of a run to end; if it has died, start one that ends the run."""
+    """Interrupt the process of a run; if it has died, start another process that ends the run."""
     if run.state == "interrupted" and run.claim(is_detached=True, is_stopping=True):
         _take_over(run)
     else:
-        # The lock shows that the process exists. SIGCONT, since it may be suspended.
+        # Another process holds the lock. Send SIGCONT, too, since that process may be suspended.
         run.signal(signal.SIGINT, signal.SIGCONT)
 
 
 def _has_process(run: Run) -> bool:
-    """Return whether the recorded process exists. A new one locks the run before it is recorded."""
+    """Return whether the recorded process exists, or may exist elsewhere.
+
+    A process that takes the run over locks it before its own id is recorded, so a lock does not show this.
+    """
     try:
         run.signal(0)
     except ProcessLookupError:
@@ -217,10 +219,11 @@ def _take_over(run: Run) -> None:
 
 
 def _show_to_end(run: Run, tail: int | None) -> None:
-    """Show a run's output until it has ended.
+    """Show a run's output until the run has ended.
 
     Raises:
-        CommandError: Its process has died.
+        CommandError: The process of the run has died.
+        FileNotFoundError: The record of the run was deleted.
     """
     from ._background import show
 
@@ -237,7 +240,7 @@ def _show_to_end(run: Run, tail: int | None) -> None:
 
 
 def background(name: str, lock: int) -> None:
-    """Execute a run in this process; `primepods run --detach` starts it."""
+    """Execute a run in this process, which `run --detach`, `attach` or `stop` has started."""
     from primepods.runs import find_run
 
     from ._background import run_here

@@ -34,8 +34,8 @@ def command(
     characters of the id work, too, if they are unique.
 
     Prints the blocks for ~/.ssh/config: of one pod, or of all that are ready. With --install, writes them to
-    a file that the first line of ~/.ssh/config includes, and prints the hosts; leases and commands then keep
-    this file up to date. Run it again to have exactly the pods that are ready now.
+    a file that the first line of ~/.ssh/config includes, and prints the hosts. Leases and other commands then
+    update this file. Run the command again to have exactly the pods that are ready now.
 
     Examples:
       primepods ssh-config --install              # then: ssh pod_NAME, rsync, scp, code

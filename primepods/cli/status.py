@@ -36,7 +36,8 @@ def command(
 ) -> None:
     """Show the status of pods: state, installation, failure, and how to log in.
 
-    Reads up to a hundred pods per request. As JSON, one id prints an object, several (or -) print an array.
+    Reads up to a hundred pods per request. As JSON, one pod is an object; several pods, or pods from stdin
+    (-), are an array.
     """
     STATUSES.check(print_options)
     with api.client() as client:

@@ -34,13 +34,13 @@ def command(
     interval: Interval = 5.0,
     filters: PodFilter,
 ) -> None:
-    """Show pods and their changes, until Ctrl-C.
+    """Show pods and their changes live.
 
-    Without ids: all pods that match the filters, including new ones.
-    With ids: until all of them are gone.
+    Without ids, shows all pods that match the filters, including new ones, until Ctrl-C. With ids, ends when
+    all these pods are gone, or at Ctrl-C.
 
-    Pods that need attention come first. If stdout is not a terminal, prints
-    a line for each change of a pod's state.
+    Pods that need attention come first. If stdout is not a terminal, prints a line for each change of a pod's
+    state.
     """
     handles = read_handles(pods) if pods else None
     if handles is not None and not filters.is_empty:

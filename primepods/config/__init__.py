@@ -1,6 +1,6 @@
 """Settings and their sources. Only this package reads environment variables and configuration files.
 
-A setting is taken from the first of these sources that has it:
+A setting is usually taken from the first of these sources that has it:
 
 - the argument;
 - the environment: ``PRIME_API_KEY``, ``PRIME_TEAM_ID``, ``PRIME_API_BASE_URL`` or ``PRIME_BASE_URL``, and
@@ -10,8 +10,11 @@ A setting is taken from the first of these sources that has it:
 
 A context without a key uses the key of ``config.json``. So does the built-in context ``production``, which
 has no file. A context given as an argument has priority over the environment, because it selects one account.
-A key from a file is only sent to the host of that file. The limit on the price per hour of all pods is in
-``PRIMEPODS_MAX_HOURLY``, or in ``max_hourly`` of ``[limits]`` in ``~/.primepods/settings.toml``.
+If no context is passed, and arguments or the environment have both the key and the base URL, no file of
+`prime` is read. A key from a file is only sent to the host to which the file assigns it.
+
+The limit on the price per hour of all pods is in ``PRIMEPODS_MAX_HOURLY``, or in ``max_hourly`` of
+``[limits]`` in ``~/.primepods/settings.toml``.
 """
 
 from __future__ import annotations
@@ -122,7 +125,7 @@ class Settings:
     proxy: Secret | None = attrs.field(default=None, repr=False)
     clock: Clock = attrs.field(default=SYSTEM_CLOCK, repr=False)
     on_event: Hook | None = attrs.field(default=None, eq=False, repr=False)
-    """Not compared: clients with equal settings share a poller, and each wait has its own ``on_event``."""
+    """Callback for events, which is not part of the comparison or the hash."""
 
 
 def resolve(
@@ -142,11 +145,11 @@ def resolve(
 ) -> Settings:
     """Resolve a client's arguments to :class:`Settings`.
 
-    A client with its own connections uses the proxy from the environment.
+    With ``own_connections``, also look for a proxy in the environment.
 
     Raises:
-        ConfigError: No key was found, or a key, URL, file or variable is not valid.
-        ValueError: A number is out of range.
+        ConfigError: No key was found, a setting or file is not valid, or the key belongs to another host.
+        ValueError: A number is out of range, or a header or the user agent is not valid.
         TypeError: An argument has the wrong type.
     """
     found = _find_settings(api_key=api_key, base_url=base_url, team_id=team_id, context=context)
@@ -181,7 +184,7 @@ class SettingSource(ToDict):
     Attributes:
         name: Name of the setting.
         value: The value, or ``set`` in place of a secret; ``None`` if the setting is not set.
-        source: The place of the value, or how to set it.
+        source: The place of the value or, without a value, the reason or a hint.
     """
 
     name: str
@@ -192,10 +195,11 @@ class SettingSource(ToDict):
 def explain(
     *, base_url: str | None = None, team_id: str | None = None, context: str | None = None
 ) -> tuple[SettingSource, ...]:
-    """Return the settings of a client with these arguments, and their sources, without secrets.
+    """Return the settings that would be used with these arguments, and their sources, without secrets.
 
     Raises:
-        ConfigError: A file or context cannot be read, or a URL or proxy is not valid.
+        ConfigError: A file, context, URL or proxy is not valid, or there is no place for the lease files.
+        TypeError: An argument is not a string.
     """
     found = _find_settings(api_key=None, base_url=base_url, team_id=team_id, context=context)
     has_proxy = find_proxy(check_base_url(found.url)) is not None
@@ -231,10 +235,10 @@ def _find_max_hourly() -> Found | None:
 def max_hourly() -> float | None:
     """Return the limit on the price per hour of all pods; ``None`` for no limit.
 
-    It is read for each order, so that a limit that cannot be read stops orders, but no deletions.
+    Each order reads the limit anew. An unreadable limit stops orders, but no deletions.
 
     Raises:
-        ConfigError: It is not a number of at least 0, or its file cannot be read.
+        ConfigError: The limit is not a number of at least 0, or its file cannot be used.
     """
     found = _find_max_hourly()
     if found is None:
@@ -255,7 +259,7 @@ def lease_folder() -> Path:
     """Return the directory of the lease files: ``PRIMEPODS_STATE_DIR``, or ``~/.primepods/leases``.
 
     Raises:
-        ConfigError: The variable is not set and there is no home directory.
+        ConfigError: The path needs a home directory, and there is none.
     """
     folder = from_environment(variables.STATE_DIR)
     try:
@@ -267,7 +271,7 @@ def lease_folder() -> Path:
 
 
 def check_retry(value: RetryPolicy) -> RetryPolicy:
-    """Return ``value`` if it is a :class:`RetryPolicy`."""
+    """Return ``value`` if it is a :class:`RetryPolicy`; raise TypeError otherwise."""
     if not isinstance(value, RetryPolicy):
         remedy = "for no retries: RetryPolicy(attempts=1)"
         raise TypeError(f"retry must be a primepods.RetryPolicy, got {quote(value)}; {remedy}")
@@ -275,7 +279,7 @@ def check_retry(value: RetryPolicy) -> RetryPolicy:
 
 
 def check_headers(name: str, value: Mapping[str, str] | None) -> tuple[tuple[str, Secret], ...]:
-    """Return headers in lower case, sorted.
+    """Return the headers sorted by name, with names in lower case.
 
     Raises:
         TypeError: ``value`` is not a mapping of strings.
@@ -311,7 +315,7 @@ def _find_settings(
     key = from_argument("api_key", api_key)
     url = from_argument("base_url", base_url)
     team = from_argument("team_id", team_id)
-    # A context given as an argument selects an account: the environment may belong to another one.
+    # A context given as an argument selects an account, and the environment may belong to another one.
     if chosen_context is None:
         key = key or from_environment(variables.API_KEY)
         url = url or from_environment(variables.BASE_URL)
@@ -333,7 +337,7 @@ def _find_settings(
 
 
 def _check_key_host(key: Found, url: Found, parts: SplitResult) -> None:
-    """Refuse to send a key from a file to a host that the file does not name."""
+    """Raise if a key from a file would be sent to another origin than the one to which it belongs."""
     if key.file is None:
         return
     owner = key.file.key_base_url

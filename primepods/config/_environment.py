@@ -1,4 +1,4 @@
-"""Environment variables that the package reads or sets; proxies are read elsewhere."""
+"""Environment variables that the package reads or sets, except those of proxies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SSH_COMMAND: Final = ("PRIMEPODS_SSH_COMMAND",)
 
 
 def from_environment(names: tuple[str, ...]) -> Found | None:
-    """Return the first of these variables that is set and not blank."""
+    """Return the first of these variables that is set and not blank; ``None`` if there is none."""
     for name in names:
         value = os.environ.get(name, "").strip()
         if value:
@@ -49,14 +49,14 @@ def default_ssh_command() -> str:
 
 
 def environment_variable(name: str) -> str | None:
-    """Return the value of a variable that the user has named, unchanged."""
+    """Return the unchanged value of a variable that the user has named; ``None`` if it is not set."""
     return os.environ.get(name)
 
 
 def environment_without_key(prefix: str = "PRIME_") -> dict[str, str]:
-    """Return the environment for other programs, without ``PRIME_API_KEY`` and similar variables.
+    """Return the environment for other programs, without ``PRIME_API_KEY`` and others with its prefix.
 
     Args:
-        prefix: Prefix of the names to leave out; ``PRIME`` also leaves out the settings of primepods.
+        prefix: Prefix of the variables to remove; ``PRIME`` also removes the settings of primepods.
     """
     return {name: value for name, value in os.environ.items() if not name.startswith(prefix)}

@@ -24,7 +24,7 @@ _CONTEXT_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 @attrs.frozen(eq=False, repr=False)
 class Found:
-    """A value, perhaps the key, and its source."""
+    """A setting's value, which may be the key, and its source; ``file`` is set only for a key from a file."""
 
     value: str = attrs.field(repr=False)
     source: str
@@ -46,7 +46,11 @@ class File:
     vendor_url: Found | None = None
 
     def text(self, name: str) -> str | None:
-        """Return the text of a field; ``None`` if it is missing or empty."""
+        """Return the text of a field, or ``None`` if it is missing, null or blank.
+
+        Raises:
+            ConfigError: The field is not a string.
+        """
         value = self.fields.get(name)
         if value is None:
             return None
@@ -68,7 +72,11 @@ class File:
 
 
 def read_files(context: Found | None) -> list[File]:
-    """Return the files of `prime` that apply, the most specific first."""
+    """Return the files of `prime` that apply, the most specific first.
+
+    Raises:
+        ConfigError: A file cannot be used, or the context is not saved or has an invalid name.
+    """
     try:
         folder = Path.home() / ".prime"
     except RuntimeError:  # no home directory, so no files
@@ -78,7 +86,7 @@ def read_files(context: Found | None) -> list[File]:
     if context is None:
         return files
     if context.value.lower() == BUILT_IN_CONTEXT:
-        # The vendor's host, no team, and only the key of the file. The caller checks the key's host.
+        # Use the vendor's host, no team, and the key of the file. The caller checks the key's host.
         if config is None:
             return []
         fields = {"api_key": config.fields.get("api_key"), "base_url": config.key_base_url.value}
@@ -125,7 +133,12 @@ def saved_contexts() -> tuple[str, ...]:
 
 
 def from_argument(name: str, value: str | None) -> Found | None:
-    """Return the value of an argument with its source; ``None`` for ``None``."""
+    """Return the value of an argument with its source; ``None`` for ``None``.
+
+    Raises:
+        TypeError: The value is not a string.
+        ConfigError: The value is blank.
+    """
     if value is None:
         return None
     if not isinstance(value, str):
@@ -143,7 +156,7 @@ def read_max_hourly() -> Found | None:
     """Return ``max_hourly`` of ``[limits]`` in the settings file of primepods.
 
     Raises:
-        ConfigError: The file cannot be read, or has another field: a typo must not remove the limit.
+        ConfigError: The file cannot be read, or has an unknown field, which may be a typo for the limit.
     """
     try:
         path = Path.home() / ".primepods" / "settings.toml"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def this_host() -> tuple[str, str | None, str | None]:
-    """Return the machine's name, and on Linux an id of its boot and the namespace of this process's id."""
+    """Return the machine's name, and on Linux the id of its boot and the PID namespace of this process."""
     return socket.gethostname(), _boot_id(), _pid_namespace()
 
 

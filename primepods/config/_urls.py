@@ -32,10 +32,10 @@ def origin(parts: SplitResult) -> tuple[str, str, int | None]:
 
 
 def check_base_url(found: Found) -> SplitResult:
-    """Return the URL in normal form, without a trailing slash and ``/api/v1``.
+    """Return the URL in normal form, without ``/api/v1`` or a slash at its end.
 
     Raises:
-        ConfigError: It is not a URL, may hold a secret, or would send the key unencrypted to another machine.
+        ConfigError: The value is not a URL, may hold a secret, or is plain http to another machine.
     """
     remedy = f"Give one like {DEFAULT_BASE_URL}, or remove it to use that."
     _check_no_secret(found)
@@ -57,7 +57,7 @@ def check_base_url(found: Found) -> SplitResult:
 
 
 def _check_no_secret(found: Found) -> None:
-    """Refuse a URL with parts that may hold a secret, without the URL in the message."""
+    """Raise if a part of the URL may hold a secret; the message does not show the URL."""
     for signs, what in (("@", "user or password"), ("?#", "query or fragment")):
         if any(sign in found.value for sign in signs):
             raise ConfigError(
@@ -81,7 +81,9 @@ def _split_url(text: str) -> SplitResult | None:
 
 
 def find_proxy(url: SplitResult) -> Secret | None:
-    """Return the proxy from the environment for ``url``, chosen by the rules of httpx.
+    """Return the proxy for ``url`` from the environment or, on macOS and Windows, the system's settings.
+
+    Return ``None`` if none is set, ``NO_PROXY`` has the host, or the host is a loopback address.
 
     Raises:
         ConfigError: The proxy is not a URL, or aiohttp does not support this kind of proxy.

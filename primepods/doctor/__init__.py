@@ -24,13 +24,18 @@ async def diagnose(
 ) -> list[Check]:
     """Check versions, settings, the API, ssh and the folder of lease files.
 
-    Sends up to seven GETs. Problems are returned as checks with a remedy; only an invalid ``timeout`` raises.
+    Sends up to seven GETs without retries, and writes a lease file that it removes again. Problems are
+    returned as checks with a remedy.
 
     Args:
         base_url: As for a client.
         context: As for a client.
         team_id: As for a client.
         timeout: Seconds for each request.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: ``timeout`` is out of range.
     """
     settings, checks = check_settings(
         base_url=base_url, context=context, team_id=team_id, timeout=check_seconds("timeout", timeout)

@@ -43,7 +43,7 @@ _OFFERS_PATH: Final = "/api/v1/availability/gpu-summary"
 def check_settings(
     *, base_url: str | None, context: str | None, team_id: str | None, timeout: float
 ) -> tuple[Settings | None, list[Check]]:
-    """Check all settings; return them, or ``None`` if no client can be built, and the checks."""
+    """Check the settings of a client; return them, or ``None`` if they are not valid, and the checks."""
     try:
         sources = {
             source.name: source for source in explain(base_url=base_url, context=context, team_id=team_id)
@@ -73,7 +73,7 @@ async def check_api(settings: Settings) -> tuple[list[Check], frozenset[str] | N
     """Check the connection to the API, this machine's clock, the key's permissions and the balance.
 
     Returns:
-        The checks, and the account's public SSH keys; ``None`` if they cannot be read.
+        The checks, and up to 100 public SSH keys of the account; ``None`` if the keys were not read.
     """
     transport = Transport(settings, None)
     try:
@@ -117,7 +117,7 @@ class _ApiChecks:
         checks = [latency, self._check_clock(), *_check_permissions(results, user), *_check_balance(wallet)]
         if isinstance(keys, Exception):
             return checks, None
-        # Without comments, as `check_ssh` compares them.
+        # Remove the comments: `check_ssh` compares keys without them.
         return checks, frozenset(" ".join(key.public_key.split()[:2]) for key in keys.data)
 
     async def _read_page(self, path: str, model: type[Any], *, limit: int) -> Any:
@@ -156,7 +156,7 @@ class _ApiChecks:
 
 
 def _is_response_of_api(result: Any) -> bool:
-    """Return whether a result is data, an error status, or an error about a row."""
+    """Return whether the API has responded: the result is data, an error status, or an error about a row."""
     if isinstance(result, ProtocolError):
         return result.path.startswith("data[")
     return isinstance(result, APIError) or not isinstance(result, PrimePodsError)
@@ -173,7 +173,7 @@ def _check_balance(wallet: Any) -> list[Check]:
 
 
 def _check_permissions(results: dict[str, Any], user: Any) -> list[Check]:
-    """Check what the key may read, and what it may change according to the API.
+    """Check which resources the key may read, and which it may change according to the API.
 
     Args:
         results: The response or the error of each resource, by the resource's name.

@@ -17,10 +17,10 @@ class Check(ToDict):
     """The result of one check.
 
     Attributes:
-        name: What was checked.
+        name: The subject of the check, such as ``clock``.
         result: ``ok``, ``warning`` or ``failure``.
-        detail: What was found.
-        remedy: What to do about it; ``None`` if there is nothing to do.
+        detail: The finding, as text.
+        remedy: The next step for the user; ``None`` if the result is ``ok``.
     """
 
     name: str

@@ -25,7 +25,7 @@ _ADD_KEY: Final = (
 
 
 def check_versions() -> Check:
-    """Check that the dependencies are installed, and report all versions."""
+    """Check that the required dependencies are installed; report their versions and some others."""
     versions: dict[str, str | None] = {"primepods": __version__, "Python": platform.python_version()}
     versions |= {name: _version(name) for name in (*_REQUIRED, *_OPTIONAL)}
     installed = ", ".join(f"{name} {found}" for name, found in versions.items() if found)
@@ -67,7 +67,7 @@ async def check_ssh(account_keys: frozenset[str] | None) -> Check:
 
 
 def _run(*command: str) -> str:
-    """Return the stdout of a command, or else its stderr; empty if it cannot be run."""
+    """Return the stdout of a command, or else its stderr; empty if it cannot be run or takes too long."""
     try:
         done = subprocess.run(  # noqa: S603 - constants
             command,
@@ -85,7 +85,7 @@ def _run(*command: str) -> str:
 
 
 def _key_files() -> dict[str, str]:
-    """Return the public keys in the user's ssh folder, with the names of their files."""
+    """Return the readable public keys in ``~/.ssh``, with the names of their files as values."""
     keys: dict[str, str] = {}
     try:
         for file in sorted((Path.home() / ".ssh").glob("*.pub")):
@@ -102,7 +102,7 @@ def _public_keys(text: str, place: str) -> dict[str, str]:
 
 
 def check_folder(settings: Settings | None) -> Check:
-    """Check that the folder of lease files can be written, and that file locks work."""
+    """Check that the folder of lease files can be written and has locks; without settings, only find it."""
     name = "lease folder"
     try:
         folder = lease_folder()

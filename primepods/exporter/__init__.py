@@ -1,6 +1,6 @@
 """Prometheus metrics of an account: existing pods and disks, their prices, lost leases, and the wallet.
 
-``primepods exporter`` serves them. Needs the extra ``exporter``.
+``primepods exporter`` serves these metrics. Needs the extra ``exporter``.
 """
 
 from __future__ import annotations
@@ -65,13 +65,13 @@ class Exporter:
         return iter(self._metrics)
 
     async def look(self) -> None:
-        """Read the account once. Errors of the API are logged, not raised."""
+        """Read all parts of the account once. A part's PrimePodsError or timeout is logged, not raised."""
         read = dict(await map_bounded(self._read_part, list(self._parts), len(self._parts)))
         metrics = [metric for found in read.values() for metric in found or ()]
         self._metrics = [*self._status(read), *metrics]
 
     async def _read_part(self, part: str) -> tuple[str, Sequence[Metric] | None]:
-        """Return the name of a part, and its metrics, or ``None`` if it cannot be read."""
+        """Return the name of a part, and its metrics, or ``None`` if the part cannot be read."""
         try:
             async with asyncio.timeout(self._timeout):
                 metrics = await self._parts[part]()
@@ -100,7 +100,7 @@ class Exporter:
             numbers[labels] += 1
             prices[*labels, pod.base_currency or "USD"] += pod.current_price_hr
             if pod.created_at is not None:
-                # Use the server's clock, since it has set the time of creation.
+                # Use the server's clock, since the server has set the time of creation.
                 now = self._server_clock.now() or time.time()
                 ages[labels[:1]] = max(ages[labels[:1]], now - pod.created_at.timestamp())
         return [
@@ -110,7 +110,7 @@ class Exporter:
         ]
 
     async def _read_sweep(self, name: str, text: str, *, is_expired: bool) -> Sequence[Metric]:
-        """Return a metric of how many pods a sweep finds; nothing is deleted."""
+        """Return a metric with the number of pods that a sweep would delete. Delete nothing."""
         sweep = await self._client.pods.sweep(expired=is_expired, dry_run=True)
         for error in sweep.errors.values():
             raise error
@@ -137,8 +137,10 @@ class Exporter:
 async def serve(client: AsyncClient, *, host: str, port: int, interval: float) -> None:
     """Serve the metrics on ``host`` and ``port`` until cancelled, with ``interval`` seconds between looks.
 
+    Each part of a look may also take ``interval`` seconds.
+
     Raises:
-        OSError: The port is taken.
+        OSError: The address or port cannot be used.
     """
     exporter = Exporter(client, timeout=interval)
     registry = CollectorRegistry()

@@ -1,6 +1,6 @@
-"""Overview of many pods: counts by condition, cost, and their history.
+"""Overview of many pods: counts by condition, their history, and the cost.
 
-``Fleet`` computes them from the changes of a wait or a watch. ``follow`` keeps a fleet up to date, for given
+``Fleet`` computes these from the changes of a wait or a watch. ``follow`` keeps a fleet up to date, for given
 pods or for all pods of an account.
 """
 

@@ -1,4 +1,4 @@
-"""Counts, cost and history of a fleet, updated by the changes of its pods."""
+"""Counts of a fleet by condition, their history, and the cost, updated by the changes of its pods."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class FleetPod:
     """State of one pod of a fleet.
 
     Attributes:
-        pod_id: Its id.
-        pod: The listed pod; ``None`` if only its id was given.
-        status: Its newest status; ``None`` if it is gone or not seen yet.
-        condition: Its condition; ``None`` until it is seen.
-        price_hr: Its current cost per hour, according to the API.
+        pod_id: The pod's id.
+        pod: The pod as listed; ``None`` if only its id is known.
+        status: The pod's newest status; ``None`` if the pod is gone, or before its first change.
+        condition: The pod's condition; ``None`` before its first change.
+        price_hr: Current cost per hour, according to the API; 0 if unknown.
     """
 
     pod_id: str
@@ -51,7 +51,7 @@ class FleetPod:
         return self.pod.name
 
     def spent(self, now: datetime) -> float:
-        """Return the pod's approximate cost until ``now``, since its creation if that is known."""
+        """Return the approximate cost until ``now``, from the pod's creation or else its first change."""
         hours = 0.0 if self._spent_until is None else (now - self._spent_until).total_seconds() / 3600
         return self._spent + self.price_hr * max(0.0, hours)
 
@@ -98,17 +98,17 @@ class FleetSample:
 class Fleet:
     """Counts, cost and history of pods, updated by the changes of a wait or a watch.
 
-    Pass its ``add`` as a callback, ``await client.pods.wait(pods, on_change=fleet.add)``, or use
-    :func:`~primepods.fleet.follow`. ``len(fleet)`` counts all pods except gone ones.
+    Pass ``fleet.add`` as a callback, as in ``await client.pods.wait(pods, on_change=fleet.add)``, or use
+    :func:`~primepods.fleet.follow`. ``len(fleet)`` is the number of pods that are not gone.
 
     Args:
         pods: Expected pods, or their ids.
         now: Clock, for tests.
 
     Attributes:
-        version: Number that increases with each change.
-        listed: Whether :func:`~primepods.fleet.follow` has read the list; until then the fleet may be empty.
-        trouble: Error of the latest reading of the list by :func:`~primepods.fleet.follow`, if it failed.
+        version: Number that increases when pods are added, or change.
+        listed: Whether :func:`~primepods.fleet.follow` has read the list of pods, at least in part.
+        trouble: Error of the latest reading of the list by :func:`~primepods.fleet.follow`, or ``None``.
     """
 
     def __init__(self, pods: Iterable[Pod | str] = (), *, now: Callable[[], datetime] | None = None) -> None:
@@ -126,10 +126,10 @@ class Fleet:
         self.expect(pods)
 
     def expect(self, pods: Iterable[Pod | str]) -> list[str]:
-        """Add pods before their first change.
+        """Add pods before their first change, or replace the data of known ones.
 
         Args:
-            pods: Pods, or ids. A pod whose id is known updates the data.
+            pods: Pods, or ids. The data of a known pod are replaced if a pod is given, not an id.
 
         Returns:
             The ids that are new.
@@ -169,10 +169,10 @@ class Fleet:
         self.version += 1
 
     def __getitem__(self, pod_id: str) -> FleetPod:
-        """Return a pod; the newest 1,000 gone ones are included.
+        """Return a pod of the fleet, also one of the last 1,000 that are gone.
 
         Raises:
-            KeyError: No such pod.
+            KeyError: The fleet has no such pod.
         """
         return self._pods[pod_id] if pod_id in self._pods else self._gone[pod_id]
 
@@ -193,7 +193,7 @@ class Fleet:
 
     @property
     def unseen(self) -> int:
-        """Number of expected pods without a change yet."""
+        """Number of expected pods that have not had a change."""
         return sum(pod.condition is None for pod in self._pods.values())
 
     @property
@@ -206,8 +206,8 @@ class Fleet:
     def spent(self) -> float:
         """The approximate cost of all pods until now, including gone ones.
 
-        It is computed from their prices since their creation or, if that is unknown, since they were first
-        seen. The bill is in ``client.pods.history()``.
+        It is computed from the prices since each pod's creation or, if that is unknown, since its first
+        change. For the bill, see ``client.pods.history()``.
         """
         now = self._now()
         pods = (*self._pods.values(), *self._gone.values())
@@ -215,16 +215,18 @@ class Fleet:
 
     @property
     def samples(self) -> tuple[FleetSample, ...]:
-        """History of the counts, up to now; it is thinned to about 1,000 samples at most."""
+        """History of the counts up to now, thinned so that it has at most about 1,000 samples."""
         if not self._samples:
             return ()
         return (*self._samples, FleetSample(time=self._now(), counts=self.counts))
 
     def pods(self, most: int | None = None) -> list[FleetPod]:
-        """Return the pods by need for attention (the order of :class:`Condition`), then by name.
+        """Return the pods, also the last 1,000 gone ones, by need for attention, then by name.
+
+        The need for attention is the order of :class:`Condition`.
 
         Args:
-            most: Max number to return.
+            most: Max number to return; ``None`` for all.
         """
         pods = [*self._pods.values(), *self._gone.values()]
         return heapq.nsmallest(len(pods) if most is None else most, pods, key=_rank)

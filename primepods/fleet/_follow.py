@@ -30,20 +30,22 @@ async def follow(
 ) -> None:
     """Update ``fleet`` from the given pods until all are gone, or from all pods until cancelled.
 
-    All pods include new ones, since the list is read again about every third interval. Transient errors do
-    not end the call. If the list cannot be read, ``fleet.trouble`` is the error; one warning is logged.
+    New pods of the account are included, since the list is read again about every third interval. If a later
+    reading fails for a transient reason, the call goes on, sets ``fleet.trouble`` to the error and logs one
+    warning.
 
     Args:
         client: An open client.
         fleet: The fleet to update.
         pod_ids: Ids, or pods; ``None`` for the whole account.
-        wanted: Predicate that selects pods of the whole account; a pod that matched once stays.
+        wanted: Predicate that selects pods of the whole account; a pod that matched once stays. It is not
+            used with ``pod_ids``.
         interval: Seconds between two polls of a pod, at least 0.05.
         on_change: Callback for each change, after the fleet's update; its exceptions end the call.
 
     Raises:
         PrimePodsError: An error of ``pods.watch``; an error of ``pods.list`` that is permanent, or that
-            occurs before the list was ever read.
+            occurs before any part of the list was read.
     """
     if pod_ids is not None:
         ids = check_ids(pod_ids)
@@ -81,7 +83,7 @@ async def _watch(
 
 
 async def _read_list(client: AsyncClient, fleet: Fleet, wanted: Callable[[Pod], bool] | None) -> list[str]:
-    """Add the wanted pods of the list to the fleet, even if it is incomplete; return the ids of new ones."""
+    """Read the list, or a part of it; add its wanted pods to the fleet, and return the ids of new ones."""
     found, trouble = await client.pods.list(page_size=_PAGE_SIZE).collect()
     if trouble is not None:
         is_transient = isinstance(trouble, ProtocolError) or (

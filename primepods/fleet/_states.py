@@ -39,7 +39,7 @@ _BY_STATE = {
 
 
 def condition_of(status: PodStatus | None) -> Condition:
-    """Return the condition for a pod's status, which is ``None`` if the pod is gone."""
+    """Return the condition of a pod with this status; ``None`` stands for a pod that is gone."""
     if status is None:
         return Condition.GONE
     if status.has_failed:

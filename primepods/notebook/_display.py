@@ -14,14 +14,14 @@ class Output(Protocol):
     """An output that can be updated."""
 
     def update(self, bundle: dict[str, str], *, raw: bool) -> object:
-        """Replace the content."""
+        """Replace the content with representations by MIME type."""
 
 
 def show(bundle: dict[str, str]) -> Output:
-    """Display a bundle of representations by MIME type; return the output, to update it later.
+    """Display representations by MIME type, or a line of text outside IPython; return the output to update.
 
     Raises:
-        ModuleNotFoundError: The extra is not installed.
+        ModuleNotFoundError: IPython is not installed.
     """
     try:
         # Import by name, since type checkers may run without IPython.
@@ -38,7 +38,7 @@ def show(bundle: dict[str, str]) -> Output:
 
 
 class _TextOutput:
-    """Output that prints a line per change, if notebook code runs as a script."""
+    """Output of code that runs outside IPython: prints the line of text when it changes."""
 
     def __init__(self) -> None:
         self._last = ""

@@ -1,4 +1,4 @@
-"""``wait`` and ``watch``, for both clients."""
+"""``wait`` and ``watch`` in a notebook, for both clients."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def wait(
 
     Args:
         client: Either client; with an :class:`~primepods.AsyncClient`, await the call.
-        pods: Pods, or ids. Names and GPUs are shown only for pods.
+        pods: Pods, or ids. For an id, no name or GPU is shown.
         **options: ``until``, ``timeout``, ``interval``, ``appear_grace`` and ``install_grace`` of
             ``pods.wait``.
 
@@ -109,7 +109,7 @@ def watch(
     interval: float = 5.0,
     duration: float | None = None,
 ) -> Coroutine[Any, Any, Fleet] | Fleet:
-    """Show the given pods live until all are gone, or all pods of the account, including new ones.
+    """Show pods live: the given ones until all are gone, or all pods of the account, including new ones.
 
     Interrupting the cell (or cancelling the task) ends the watch.
 
@@ -211,8 +211,8 @@ async def _redraw(view: _View, draw: Draw) -> None:
 class _View:
     """The output of a cell.
 
-    With the blocking client, the client's thread updates the fleet and calls :meth:`render`, and the cell's
-    thread calls :meth:`draw`.
+    While a call of the blocking client is in progress, the client's thread updates the fleet and calls
+    :meth:`render`, and the cell's thread calls :meth:`draw`.
     """
 
     def __init__(self, fleet: Fleet, heading: str) -> None:

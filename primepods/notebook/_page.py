@@ -22,7 +22,7 @@ _COLUMNS: Final = (
     "id",
     "how to log in, or why it failed",
 )
-# Notebooks align tables to the right. The rules apply to this output only.
+# Notebooks align tables to the right. The rules apply only to outputs of this package.
 _STYLE: Final = """<style>
 .primepods-live th, .primepods-live td { text-align: left !important }
 .primepods-live td:nth-child(-n+6) { white-space: nowrap }
@@ -88,7 +88,7 @@ def _row(pod: FleetPod) -> str:
 
 
 def _progress(pod: FleetPod) -> str:
-    """Return a progress bar, or nothing if the pod is not being installed."""
+    """Return a progress bar, or an empty text if the pod is not installing or its progress is unknown."""
     progress = None if pod.status is None else pod.status.installation_progress
     if pod.condition is not Condition.INSTALLING or progress is None:
         return ""

@@ -1,7 +1,8 @@
 """OpenTelemetry for a client: ``primepods.AsyncClient(on_event=OpenTelemetryEvents())``.
 
-It records metrics, a span for each operation, such as ``pods.wait``, and a child span for each attempt at a
-request. Names follow the semantic conventions where these exist. Needs the extra ``otel``.
+It records metrics, a span for each operation, such as ``pods.wait``, and a span for each attempt at a
+request, as a child of an operation that needs the response. Names follow the semantic conventions where these
+exist. Needs the extra ``otel``.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _MIN_ERROR_STATUS: Final = 400
 
 
 def trace_headers() -> dict[str, str]:
-    """Return the headers that propagate the current trace, such as ``traceparent``; none without a trace."""
+    """Return the headers that propagate the current trace, such as ``traceparent``; empty without a trace."""
     headers: dict[str, str] = {}
     TraceContextTextMapPropagator().inject(headers)
     return headers
