@@ -1,1 +1,1 @@
-"""Airflow provider: rent, wait for and delete pods in Airflow 3 (extra ``airflow``); see README.md."""
+"""Airflow provider for pods, for Airflow 3; needs the extra ``airflow``. See ``README.md`` in this folder."""
