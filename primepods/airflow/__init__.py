@@ -1,1 +1,1 @@
-"""Airflow provider for pods, for Airflow 3; needs the extra ``airflow``. See ``README.md`` in this folder."""
+"""Provider for Airflow 3, with operators for pods; needs the extra ``airflow``. See ``README.md``."""

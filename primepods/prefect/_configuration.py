@@ -199,7 +199,7 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
         return AsyncClient() if self.credentials is None else self.credentials.get_client()
 
     async def pod_specs(self, client: AsyncClient) -> list[PodSpec]:
-        """Return the specs to order: the given one, or those of at most three offers, cheapest first.
+        """Return the specs to order: the given one, or those of up to three matching offers, cheapest first.
 
         Args:
             client: Client to find offers with.

@@ -51,7 +51,7 @@ class App:
     """Minimum response time, in real seconds."""
     _in_flight: int = 0
     _cached_date: tuple[int, dict[str, str]] | None = None
-    """The last second, and its ``Date`` header."""
+    """The latest whole second of the clock, and its ``Date`` header."""
 
     async def handle(self, http_request: web.BaseRequest) -> web.StreamResponse:
         request = _parse_request(http_request)

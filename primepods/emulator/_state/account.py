@@ -287,7 +287,7 @@ class Account:
         self.catch_up()
 
     def _show_hidden(self, now: float) -> None:
-        """Move hidden pods whose time to appear has come to ``pods``.
+        """Move the pods that are due from ``hidden`` to ``pods``.
 
         Pods that ended before they appeared are moved, too, so that `catch_up` adds them to the history.
         """
