@@ -1,1 +1,1 @@
-"""Airflow provider: rent, wait for and delete pods in Airflow 3 (extra ``airflow``); see README.md."""
+"""Provider for Airflow 3, with operators for pods; needs the extra ``airflow``. See ``README.md``."""

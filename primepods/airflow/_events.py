@@ -15,7 +15,7 @@ class PodEvent(TypedDict):
     Attributes:
         status: ``success``, ``failed`` (the pod will not become ready, or does not exist), ``timeout``, or
             ``error`` (any other error).
-        message: What happened; for an error, also what to do next.
+        message: The result, or the message of the error.
         pod: The pod's last known status, without secrets; ``None`` if the pod is gone or there is no status.
     """
 

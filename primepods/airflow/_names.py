@@ -7,7 +7,7 @@ import re
 from typing import Final
 
 _MAX_DAG_LENGTH: Final = 15
-"""Max characters of the DAG's id."""
+"""Max characters of the DAG's id in a pod's name."""
 _MAX_PREFIX_LENGTH: Final = 28
 """Max characters of a prefix.
 

@@ -24,7 +24,7 @@ def id_of(pod_id: PodId) -> str:
     """Return the pod's id, also from the create operator's output.
 
     Raises:
-        AirflowFailException: The id is missing, for example because that task returned nothing.
+        AirflowFailException: The id is missing, for example because the create task returned nothing.
     """
     value = pod_id.get("id") if isinstance(pod_id, Mapping) else pod_id
     if not isinstance(value, str) or is_missing(pod_id):

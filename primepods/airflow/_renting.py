@@ -76,7 +76,7 @@ class RentingOperator(BaseOperator):
 
     def _find_specs(self, client: Client, name: str) -> list[PodSpec]:
         """Return the specs to order, in order of preference."""
-        # Rendered templates are strings.
+        # A rendered template is a string.
         limit = None if self.max_price is None else float(self.max_price)
         if self.spec is None:
             specs = find_specs(
@@ -126,7 +126,7 @@ def wait_for_pods(client: Client, name: str, seconds: float) -> list[Pod]:
 
 def delete_by_name(client: Client, name: str, seconds: float) -> None:
     """Delete the pods of a killed task; poll for them for at most this many seconds."""
-    # Half of the time for a call, so that another can follow a call that hangs.
+    # A call may take half of the time, so that another can follow a call that hangs.
     hurried = client.with_options(deadline=seconds / 2)
     # Wait for the pod: its order may still be in flight. A pod that appears late may be left, because Airflow
     # ends this process.

@@ -75,7 +75,7 @@ class PrimeRunPodOperator(RentingOperator):
     Raises:
         AirflowException: The command has failed, with its exit code and last lines; or the task was killed.
         AirflowFailException: No retry helps: an argument is invalid, or ``max_hours`` is reached.
-        PrimePodsError: The pod could not be rented, logged in to or deleted.
+        PrimePodsError: Another step has failed, such as the order, the login or the deletion.
     """
 
     template_fields: Sequence[str] = (
@@ -198,7 +198,7 @@ class PrimeRunPodOperator(RentingOperator):
             )
 
     def _find_problem(self) -> str | None:
-        """Return what is wrong with the arguments. A rendered template may have any type."""
+        """Return the first problem of the arguments, if any. A rendered template may have any type."""
         if self.max_hours is None:
             return "max_hours is not set, but it must limit the cost of a pod that a killed worker leaves"
         mappings = {"env": self.env, "upload": self.upload, "download": self.download}
@@ -299,7 +299,7 @@ def _without_retries() -> Iterator[None]:
 
 
 def _mapping_problem(argument: str, value: object) -> str | None:
-    """Return what is wrong with a mapping of texts. Only values of ``env`` may be empty."""
+    """Return the first problem of a mapping of strings, if any. Only values of ``env`` may be empty."""
     if not isinstance(value, Mapping):
         return f"{argument} must be a mapping, not {type(value).__name__}"
     for key, text in cast("Mapping[object, object]", value).items():

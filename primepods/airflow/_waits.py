@@ -53,6 +53,7 @@ def _terminated_event(client: Client, pod_id: str) -> PodEvent | None:
 
 
 def change_logger(log: Any) -> Callable[[PodChange], None]:
+    """Return a callback that logs the changes of a pod."""
 
     def log_change(change: PodChange) -> None:
         log.info("%s", change)

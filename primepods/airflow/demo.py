@@ -38,7 +38,7 @@ def main() -> int:
         # adds it (`$0`) and runs the command (`$@`), since only modules of `config` may read the environment.
         with_path = ["sh", "-c", 'PATH="$0:$PATH" exec "$@"', sysconfig.get_path("scripts")]
         command = [*with_path, "env", *settings, sys.executable, "-m", "airflow", "standalone"]
-        # In a new session, so that Ctrl-C goes to this process only, which then ends the others.
+        # Use a new session, so that Ctrl-C goes to this process only, which then ends the others.
         with subprocess.Popen(command, start_new_session=True) as process:  # noqa: S603 - ours
             try:
                 return process.wait()
@@ -54,7 +54,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.send_signal(signal.SIGINT)
             process.wait(_END_TIMEOUT)
     finally:
-        # Also after a second Ctrl-C.
+        # Kill them also after a second Ctrl-C.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""Operators that rent a pod, wait until it is ready, and delete it; or rent one for one command."""
+"""Operators that create, wait for and delete a pod, and one that runs a command on a new pod."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class PrimeCreatePodOperator(RentingOperator):
 
     The return value has ``id``, ``name`` and ``price_hr``. XCom also has them under their names.
 
-    The pod's name is derived from the DAG, the run, the task and the map index. If the worker was killed or a
-    response was lost, a retry finds the pod by this name, and adopts it instead of renting another. Two
+    The pod's name contains a digest of the DAG, the run, the task and the map index. If the worker was killed
+    or a response was lost, a retry looks for the pod by this name, and adopts it unless it has failed. Two
     Airflow installations that share an account need different prefixes.
 
     Args:
@@ -61,12 +61,12 @@ class PrimeCreatePodOperator(RentingOperator):
         gpu_count: Number of GPUs.
         max_price: Max price per hour; default: each offer's price.
         exclude_providers: Providers to skip.
-        max_hours: Hours until the pod expires; set more than the pipeline takes. The pod's name contains this
-            time. Nothing deletes the pod then, but a later ``client.pods.sweep(expired=True)`` does. With
-            ``None`` it does not expire.
+        max_hours: Hours until the pod expires; set more than the pipeline takes. Expiry alone deletes
+            nothing; ``client.pods.sweep(expired=True)`` finds expired pods by the time in their names. With
+            ``None``, the pod does not expire.
         prime_conn_id: The connection's id.
-        appear_grace: Seconds for which a retry looks for the pod of an earlier try. If ``execution_timeout``
-            ends a try, also the seconds for which it looks for its pod, to delete it.
+        appear_grace: Seconds for which a retry looks for the pod of an earlier try. A try that has reached
+            ``execution_timeout`` looks for its own pod for the same time, to delete it.
     """
 
     ui_color: str = "#d7f0e4"
@@ -109,10 +109,10 @@ class PrimeCreatePodOperator(RentingOperator):
                 if pod is None:
                     pod = create_first(client, self._find_specs(client, name), self._max_hours, self.log)
                 if self._was_killed:
-                    # The task was killed while its order was in flight.
+                    # The task was killed while its pod was looked for or ordered.
                     client.pods.delete(pod, missing_ok=True)
         except AirflowTaskTimeout:
-            # Airflow calls `on_kill` next, and does not limit its time after a timeout.
+            # Airflow calls `on_kill` next. After a timeout, it does not limit the time of this call.
             self._kill_timeout = self.appear_grace
             raise
         return {"id": pod.id, "name": pod.name, "price_hr": pod.price_hr}
@@ -126,7 +126,7 @@ class PrimeCreatePodOperator(RentingOperator):
                 delete_by_name(client, self._name, self._kill_timeout)
 
     def _adopt(self, client: Client, name: str, grace: float) -> Pod | None:
-        """Return a pod of an earlier try that has not failed; delete the other pods of this name."""
+        """Return a pod with this name that has not failed, if there is one; delete the others."""
         pods = wait_for_pods(client, name, grace)
         adopted = next((pod for pod in pods if not pod.has_failed), None)
         for pod in pods:
@@ -167,7 +167,7 @@ class _OnePodOperator(BaseOperator):
         return pod_or_raise(event)
 
     def _wait(self, client: Client, pod_id: str, until: Goal, *, delete_on_kill: bool = False) -> PodEvent:
-        """Wait here or, with ``deferrable``, check the pod once, and defer unless the wait is over."""
+        """Wait here; with ``deferrable``, check the pod first, and defer unless the wait is over."""
         if self.deferrable:
             event = check_before_deferral(client, pod_id, until)
             if event is None:
@@ -209,8 +209,8 @@ class PrimeWaitPodOperator(_OnePodOperator):
             The wait is not deferred if the pod is ready already.
         on_failure: Whether to ``keep`` or ``delete`` the pod after the wait has failed and no retry is left.
         delete_on_kill: ``True`` to delete the pod when the waiting task is marked failed or succeeded, or
-            cleared. Before Airflow 3.3, a deferred task deletes it only when it is marked failed. A trigger
-            keeps the pod while another triggerer waits for it or its task may use it.
+            cleared. Before Airflow 3.3, a deferred task deletes the pod only when the task is marked failed.
+            A trigger keeps a pod that may be in use, or that another triggerer waits for.
     """
 
     def __init__(  # noqa: PLR0913 - all but the first have defaults
@@ -247,7 +247,7 @@ class PrimeWaitPodOperator(_OnePodOperator):
             with PrimePodsHook(self.prime_conn_id).get_conn() as client:
                 event = self._wait(client, pod_id, "ready", delete_on_kill=self.delete_on_kill)
         except AirflowTaskTimeout:
-            # Airflow calls `on_kill` next, which is for tasks that a user has stopped.
+            # Airflow calls `on_kill` next, although no user has stopped the task.
             self._has_timed_out = True
             self._delete_after_failure(context)
             limit = self.execution_timeout
@@ -264,14 +264,14 @@ class PrimeWaitPodOperator(_OnePodOperator):
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except AirflowException:
-            # If the trigger has failed or timed out, Airflow names another method here.
+            # If the trigger has failed or timed out, `next_method` is another method.
             has_trigger_failed = next_method != self.execute_complete.__name__
             if has_trigger_failed:  # otherwise, `execute_complete` has done this
                 self._delete_after_failure(context)
             raise
 
     def on_kill(self) -> None:
-        """Delete the pod if ``delete_on_kill`` is set."""
+        """Delete the pod if ``delete_on_kill`` is set, unless the task has timed out."""
         if self.delete_on_kill and not self._has_timed_out:
             self.log.info("The task was killed: deleting its pod")
             self._delete()
@@ -303,7 +303,9 @@ class PrimeWaitPodOperator(_OnePodOperator):
 
 
 class PrimeDeletePodOperator(_OnePodOperator):
-    """Operator that deletes a pod and waits until it is confirmed gone; an ended pod is a success.
+    """Operator that deletes a pod and, by default, waits until it is confirmed gone.
+
+    It succeeds if the pod has ended already.
 
     Use it as the teardown of create and wait: ``.as_teardown(setups=[create, wait])``. If a task between them
     is cleared, Airflow then also clears create and wait, so that the task gets the address of a new pod. The
@@ -314,7 +316,7 @@ class PrimeDeletePodOperator(_OnePodOperator):
         pod_id: The pod's id, or the whole output of the create operator.
         prime_conn_id: The connection's id.
         wait_for_completion: ``True`` to wait until the pod is gone; it may be billed until then.
-        missing_ok: ``True`` if a pod that is in neither the list nor the history is a success.
+        missing_ok: ``True`` to succeed if the pod is in neither the list nor the history.
         interval: Seconds between two polls.
         timeout: Seconds until the pod must be gone.
         deferrable: ``True`` to wait in the triggerer; default: Airflow's ``[operators] default_deferrable``.

@@ -1,4 +1,4 @@
-"""Trigger that waits for a pod in a triggerer; thousands share one poller."""
+"""Trigger that waits for a pod in a triggerer; thousands of triggers share one poller."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _LATE_CHECK_TIMEOUT: Final = 15.0
 _KILL_TIMEOUT: Final = 25.0
 """Seconds to delete the pod of a killed task."""
 _STATE_TIMEOUT: Final = 120.0
-"""Timeout in seconds of the request for the task's state: a busy triggerer's first takes half a minute."""
+"""Timeout in seconds of the request for the task's state; in a busy triggerer, it may take half a minute."""
 _state_locks: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]] = WeakKeyDictionary()
-"""Of each loop: Airflow answers these requests in turn, and the timeout of one must not count the others."""
+"""One lock per loop: these requests run in turn, so that the timeout of one does not count the others."""
 _CALLS_ON_KILL: Final = hasattr(BaseTrigger, "on_kill")
-"""Whether Airflow calls ``on_kill``: from version 3.3. Before, it only cancels, as when a triggerer stops."""
+"""Whether Airflow calls ``on_kill``. Before version 3.3, it only cancels, as when a triggerer stops."""
 _WAITING_STATES: Final = frozenset({TaskInstanceState.DEFERRED, TaskInstanceState.UP_FOR_RETRY})
 """States that prove that no user has ended the task: another triggerer waits for the pod, or a retry will."""
 
@@ -93,7 +93,7 @@ class PrimePodTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Delete the pod if ``delete_on_kill`` is set and a user has marked or cleared the task.
 
-        Airflow also calls it after a stalled triggerer has lost the trigger to another one.
+        Airflow also calls this method after a stalled triggerer has lost the trigger to another one.
         """
         if self.delete_on_kill:
             await _run_to_completion(self._delete_if_killed())
@@ -120,7 +120,7 @@ class PrimePodTrigger(BaseTrigger):
                 self.log.info("Not deleting pod %s: no user has ended the task, which is %s", pod_id, state)
                 return
             if state != TaskInstanceState.FAILED and not _CALLS_ON_KILL:
-                # The wait may be over, or the task cleared.
+                # The wait may be over, or the task may have been cleared.
                 return
             async with await PrimePodsHook(self.prime_conn_id).get_async_conn() as client:
                 hurried = client.with_options(deadline=_KILL_TIMEOUT)
@@ -139,7 +139,7 @@ class PrimePodTrigger(BaseTrigger):
             self.log.exception("The task was cancelled, and pod %s may still run", pod_id)
 
     async def _is_over(self, client: AsyncClient) -> bool:
-        """Return whether the wait would have ended by now without the user."""
+        """Return whether the deadline has passed or the pod is ready: the wait may have ended by itself."""
         if time.time() >= self.end:
             return True
         try:

@@ -21,7 +21,7 @@ class Clock(Protocol):
 
     @property
     def epoch(self) -> datetime:
-        """Return the timezone-aware date of ``now() == 0.0``."""
+        """Return the timezone-aware datetime at which ``now()`` is 0.0."""
         ...
 
     def now(self) -> float:
@@ -71,10 +71,10 @@ class ManualClock:
     """A clock that moves only by ``advance``; thread-safe.
 
     Args:
-        epoch: Date of second 0. The default, 2026-01-01 UTC, makes responses reproducible.
+        epoch: Datetime at which ``now()`` is 0.0. The default, 2026-01-01 UTC, makes responses reproducible.
 
     Raises:
-        ValueError: The date has no time zone.
+        ValueError: The datetime has no time zone.
     """
 
     def __init__(self, *, epoch: datetime = MANUAL_EPOCH) -> None:
@@ -125,5 +125,5 @@ class ManualClock:
 
 
 def timestamp(epoch: datetime, seconds: float) -> str:
-    """Return an RFC 3339 time in UTC."""
+    """Return the time ``seconds`` after ``epoch``, in UTC and in RFC 3339 format."""
     return (epoch + timedelta(seconds=seconds)).astimezone(UTC).isoformat().replace("+00:00", "Z")

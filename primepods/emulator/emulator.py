@@ -56,7 +56,7 @@ class Emulator:
     Durations are in seconds of the emulator's clock unless stated otherwise; amounts of money are US dollars.
 
     Args:
-        pods: Number of pods at the start, all created then; the same seed gives the same fleet.
+        pods: Number of pods at the start, all created then; the same arguments give the same fleet.
         seed: Seed of the random data.
         boot_seconds: Typical time from creation to ready. The time of a pod is drawn between 0.3 and 3 times
             this; with 0, pods are ready at once.
@@ -72,7 +72,7 @@ class Emulator:
             for unlimited.
         history: Number of history rows at the start, for pods, disks and other resources.
         api_key: The key that has all permissions; by default a new random one.
-        host: 127.0.0.1 or another name of this machine's loopback.
+        host: 127.0.0.1, or another name or address of this machine's loopback.
         port: 0 for any free port.
         clock: A ``ManualClock``, moved with ``advance``, or your own clock; default: a ``SystemClock``.
         speed: Emulated seconds per real second, for the default clock.
@@ -166,7 +166,7 @@ class Emulator:
             options: Arguments of ``Emulator`` that override the saved ones.
 
         Raises:
-            ValueError: The file is not a snapshot.
+            ValueError: The file is not a snapshot, or an option is invalid.
             OSError: The file is not readable.
         """
         saved = _read_snapshot(path)
@@ -258,9 +258,10 @@ class Emulator:
         self._account.advance(seconds)
 
     def reset(self) -> None:
-        """Reset to the initial state: the same fleet, created now; no faults, requests or ssh keys.
+        """Reset to a new emulator's state: the fleet of the arguments, created now, and no ssh keys.
 
-        Keys of ``add_api_key`` stay valid.
+        Faults and logged requests are removed. A loaded snapshot is not loaded again. Keys of ``add_api_key``
+        stay valid.
         """
         self._account.reset(**self._initial_state)
         self.faults.clear()

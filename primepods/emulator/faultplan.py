@@ -51,7 +51,7 @@ def _names_pod(request: Request, pod_id: str) -> bool:
 
 @attrs.define(kw_only=True, eq=False)
 class Rule:
-    """A fault and its conditions. As a context manager, a rule is removed when the block ends."""
+    """A fault and its conditions. Used as a context manager, the rule is removed when the block ends."""
 
     number: int
     fault: Fault
@@ -68,7 +68,7 @@ class Rule:
         self._plan.remove(self)
 
     def count(self, request: Request, operation: str | None, now: float) -> bool:
-        """Count a request; return whether the fault affects it."""
+        """Count a request if it matches; return whether the fault affects it."""
         when = self.when
         if not when.matches(request, operation, now):
             return False
@@ -128,9 +128,9 @@ class FaultPlan:
         rate_limit: int = 0,
         window: float = 1.0,
     ) -> Rule:
-        """Apply ``fault`` to every request that matches all conditions; return the rule, which counts hits.
+        """Apply ``fault`` to requests that match all conditions; return the rule, which counts hits.
 
-        The first matching rule decides the response, so several rules with ``times=1`` make a sequence.
+        The first rule that applies decides the response, so several rules with ``times=1`` make a sequence.
         ``Delay``, ``Stale``, ``Rename`` and ``LostDeletion`` combine with the rules after them.
 
         Args:
@@ -139,7 +139,7 @@ class FaultPlan:
                 gpu_summary, multi_node, disks (offers), ssh_keys, ssh_key_upload, ssh_key_delete,
                 ssh_key_update, disk_list, disk_create, disk_get, disk_update, disk_delete, whoami, teams,
                 team_members, wallet.
-            path: The request's path; ``*`` matches anything.
+            path: Pattern of the request's path, as in ``fnmatch``; ``*`` matches anything.
             pod_id: The pod's id, in the path or among the ids of a status request.
             times: Max number of affected requests.
             skip: Number of matching requests to skip first.
@@ -192,7 +192,7 @@ class FaultPlan:
         return len(self._rules)
 
     def pick(self, request: Request, operation: str | None, now: float) -> list[Fault]:
-        """Count a request, and return its faults. Only the last one can change the API's response."""
+        """Count a request, and return its faults. Only the ``outcome`` of the last one is used."""
         faults: list[Fault] = []
         with self._lock:
             for rule in self._rules:

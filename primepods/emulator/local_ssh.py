@@ -30,7 +30,7 @@ _OPTION_WITH_VALUE = f"-[^{_VALUE_OPTIONS}]*([{_VALUE_OPTIONS}])(.*)"
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the remote command of ``argv``, the arguments of ssh, and exit with its code.
 
-    The exit code is 255 after a signal or an invalid argument.
+    The exit code is 255 after a signal or an error, such as an invalid argument.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     folder = _folder()
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     process = subprocess.Popen(  # noqa: S603 - runs the command of the user
         ["/bin/sh", "-c", command], cwd=home, env=environment, start_new_session=True
     )
-    # Only the command reads stdin: the caller's pipe breaks when the command ends, as with ssh.
+    # Only the command has stdin open: the caller's pipe breaks when the command ends, as with ssh.
     sys.stdin.close()
     signal.signal(signal.SIGTERM, _exit_at_once)
     try:
@@ -96,7 +96,7 @@ def _make_home(folder: Path, host: str) -> Path:
 
 
 def _make_private(folder: Path) -> None:
-    """Remove the access of other users to a folder; exit if it belongs to one of them."""
+    """Remove the access of other users to a folder; exit if it is not a folder of this user."""
     found = folder.lstat()
     is_own = not hasattr(os, "getuid") or found.st_uid == os.getuid()
     if not stat.S_ISDIR(found.st_mode) or not is_own:

@@ -170,7 +170,7 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
         worker_name: str | None = None,
         worker_id: UUID | None = None,
     ) -> None:
-        """Set the values that depend on the flow run: environment, command, and the pod's name."""
+        """Set the values that depend on the flow run, such as the prefix of the pod's name."""
         super().prepare_for_flow_run(flow_run, deployment, flow, work_pool, worker_name, worker_id=worker_id)
         # Prefect on the pod sends its log to the server: lines that it also prints would appear twice.
         self.env = {_CONSOLE_LEVEL: "CRITICAL", **self.env}
@@ -180,7 +180,7 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
         """Check that all job variables have an effect; call it before anything is rented.
 
         Raises:
-            ValueError: The sentences of :func:`find_problems` and :func:`find_spec_problems`.
+            ValueError: A variable has no effect; see :func:`find_problems` and :func:`find_spec_problems`.
         """
         if problems := self._problems + find_spec_problems(self.spec, max_price=self.max_price):
             raise ValueError(" ".join(problems))
@@ -199,14 +199,14 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
         return AsyncClient() if self.credentials is None else self.credentials.get_client()
 
     async def pod_specs(self, client: AsyncClient) -> list[PodSpec]:
-        """Return the specs to order: the given one, or those of the matching offers, cheapest first.
+        """Return the specs to order: the given one, or those of up to three matching offers, cheapest first.
 
         Args:
             client: Client to find offers with.
 
         Raises:
             SoldOutError: No offer matches.
-            TypeError: The spec lacks fields.
+            TypeError: A field of the spec is missing or unknown.
             ValueError: A field is invalid.
         """
         changes: dict[str, Any] = {**self.spec, "name": self.pod_name_prefix}
@@ -214,7 +214,7 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
             changes["max_price"] = self.max_price
         if "cloud_id" in changes:
             fields: dict[str, Any] = {"gpu_type": self.gpu_type, "gpu_count": self.gpu_count}
-            # The fields of the spec win.
+            # The fields of the spec override the job variables.
             return [PodSpec(**(fields | changes))]
         wanted: dict[str, Any] = {
             "gpu_type": self.gpu_type,
@@ -229,7 +229,7 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
 
 
 def new_pod_name_prefix(name: str | None, flow_run_id: UUID) -> str:
-    """Return a new prefix for the names of an attempt's pods; it begins with ``name``.
+    """Return a new prefix for the names of an attempt's pods; it begins with up to 7 characters of ``name``.
 
     The last four characters are random, so that cleanup after an attempt does not delete the pod of the next.
     """

@@ -22,7 +22,7 @@ _MIN_SIMILARITY: Final = 0.5
 def find_problems(
     base_job_template: Mapping[str, Any], values: Mapping[str, Any], fields: Collection[str]
 ) -> list[str]:
-    """Return a sentence for each value that Prefect would drop, usually with the most similar name.
+    """Return a sentence for each variable, default and template field that would have no effect.
 
     Args:
         base_job_template: The template of the work pool.
@@ -110,6 +110,6 @@ def _variable_name(name: str) -> str:
 
 
 def _hint(name: str, known: Collection[str]) -> str:
-    """Return the end of a sentence about a name: the most similar one, or all."""
+    """Return the end of a sentence about a name: the most similar known name, or all known names."""
     similar = get_close_matches(name, sorted(known), n=1, cutoff=_MIN_SIMILARITY)
     return f": did you mean {similar[0]!r}?" if similar else f"; known: {', '.join(sorted(known))}."

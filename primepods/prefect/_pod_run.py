@@ -24,7 +24,7 @@ log = logging.getLogger("primepods")
 _GONE_TIMEOUT: Final = 600.0
 """Seconds to confirm that a deleted pod is gone, as in a lease."""
 SSH_FAILED: Final = 255
-"""Exit code of ``ssh`` when it loses its connection."""
+"""Exit code of ``ssh`` for its own errors, such as a lost connection."""
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -68,7 +68,7 @@ class PodRun:
             The command's exit code; ``None`` if the run was stopped. The pod, if any, is gone.
 
         Raises:
-            Exception: The failure. It says if a pod may be left.
+            Exception: The run has failed. The error, or a note of it, says if a pod may be left.
         """
         async with self.configuration.get_client() as client:
             with self._scope:
@@ -124,9 +124,9 @@ class PodRun:
 
 def shell_script(command: str, setup: str | None) -> str:
     """Return a script that runs the set-up, then the command with the set-up's exports."""
-    # Another shell for the command, since `set -e` is for the set-up only.
+    # Run the command in another shell, since `set -e` is for the set-up only.
     run = f"exec sh -c {shlex.quote(command)}"
-    # `eval`, so that a quote left open in the set-up does not swallow the command.
+    # Use `eval`, so that a quote left open in the set-up does not swallow the command.
     return f"set -e; eval {shlex.quote(setup)}\n{run}" if setup else run
 
 
@@ -134,7 +134,7 @@ def checked_env(env: Mapping[str, str | None]) -> dict[str, str]:
     """Return the variables that have a value.
 
     Raises:
-        ValueError: A variable is invalid in an environment; the message does not show its value.
+        ValueError: A name or value is not valid in an environment; the message does not show the value.
     """
     for name, value in env.items():
         if not _VARIABLE.fullmatch(name) or "\0" in (value or ""):
@@ -155,11 +155,11 @@ async def delete_by_prefix(client: AsyncClient, name_prefix: str) -> bool:
         name_prefix: Prefix of the names of the attempt's pods, or the whole name of one pod.
 
     Returns:
-        Whether there were any.
+        Whether any pod was found.
 
     Raises:
-        PrimePodsError: A pod could not be deleted or confirmed gone, or none was found but a row cannot be
-            read. A pod may be billed.
+        PrimePodsError: The pods could not be listed, deleted or confirmed gone, or none was found but a row
+            cannot be read. A pod may be billed.
     """
     listed = client.pods._listed()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - the public list lacks rows that cannot be read
     rows, unreadable = await listed.find(lambda row: is_pod_of(name_prefix, row.name))
@@ -176,7 +176,7 @@ async def delete_by_prefix(client: AsyncClient, name_prefix: str) -> bool:
 
 
 def _stage(status: PodStatus | None) -> object:
-    """Return the part of a status whose changes are logged; not the percentage of an installation."""
+    """Return the part of a status whose changes are logged, without the progress of an installation."""
     if status is None:
         return None
     return status.status, status.installation_status, status.is_ready

@@ -1,9 +1,9 @@
-"""Cleanup after killed workers: delete their pods; reschedule or crash their flow runs.
+"""Cleanup after killed workers: delete their pods, and set the states of their flow runs.
 
 A worker sets the infrastructure id of its flow runs on the server to ``PREFIX PROCESS:COUNT``: the prefix of
 the pod's name, the id of the worker's process, and a counter. A run's heartbeat increases the counter. If
-another worker sees no change for ten heartbeats, it deletes the pod by the prefix, which is unique to an
-attempt of the run.
+another worker sees no change for ten heartbeat intervals, it deletes the pod by the prefix, which is unique
+to an attempt of the run.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _MAX_MISSED_HEARTBEATS: Final = 10
 """Missed heartbeats of a run after which its worker counts as dead."""
 _CHECKS_PER_POD_LIST: Final = 10
-"""Number of checks for one reading of the whole list of pods."""
+"""Interval between two readings of the whole list of pods, in checks."""
 _PAGE_SIZE: Final = 200
 _DELETION_GRACE: Final = timedelta(minutes=5)
 """Time for a live worker to delete a pod after its flow run has ended."""
@@ -83,7 +83,7 @@ class Recovery:
             self._check_count += 1
         except Exception as exc:  # noqa: BLE001 - the worker must continue after any error
             errors.add(repr(exc))
-            # While the server is unreachable, no worker can send a heartbeat: count from the beginning.
+            # The server may be unreachable, so that no worker can send a heartbeat: count from the beginning.
             self._last_changes.clear()
         finally:
             self._is_running = False
@@ -113,7 +113,7 @@ class Recovery:
         return _is_of_this_type(flow_run) and not owner.startswith(f"{self._process_id}:")
 
     async def _clean_up(self, flow_run: FlowRun) -> None:
-        """Delete the pod of a dead worker's flow run; set its next state, unless the run has changed."""
+        """Delete the pod of a dead worker's flow run; set the run's next state unless it has changed."""
         worker, pid = self._worker, str(flow_run.infrastructure_pid)
         configuration = await worker.job_configuration.resolve_for_flow_run(
             flow_run.model_copy(deep=True),
@@ -131,7 +131,7 @@ class Recovery:
             worker.log.warning("Flow run %s is %s: %s", flow_run.id, state.name, state.message)
 
     async def _delete_pods_left_behind(self) -> None:
-        """Delete pods of flow runs that ended five minutes ago, or that have another pod by now."""
+        """Delete pods of flow runs that ended at least five minutes ago, or that have another pod by now."""
         worker = self._worker
         configuration: PrimePodJobConfiguration = await worker.job_configuration.from_template_and_values(
             base_job_template=copy.deepcopy(worker.work_pool.base_job_template),
@@ -185,7 +185,7 @@ def _is_of_this_type(flow_run: FlowRun) -> bool:
 
 
 def _is_left_behind(pod: Pod, flow_run: FlowRun) -> bool:
-    """Return whether no worker deletes this pod, because its flow run has ended or has another pod."""
+    """Return whether a pod's flow run has another pod by now, or ended at least five minutes ago."""
     current_prefix = pod_name_prefix_of(flow_run.infrastructure_pid)
     if _is_of_this_type(flow_run) and not is_pod_of(current_prefix, pod.name):
         return True

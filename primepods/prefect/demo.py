@@ -1,7 +1,7 @@
 """``python -m primepods.prefect.demo``: a complete pipeline on this machine, without an account.
 
-Starts a Prefect server, an emulator of the API and a worker, deploys the flow "train", runs it, and prints
-the URL of the runs. Stops these processes when it exits.
+The demo starts a Prefect server, an emulator of the API and a worker, deploys the flow "train", runs it, and
+prints the URL of the runs. It stops these processes when it exits.
 """
 
 import argparse

@@ -103,7 +103,7 @@ def _stock_status(remaining: int | None) -> str:
 
 
 def _amount(value: Amount | None) -> dict[str, object]:
-    """Return the JSON of an amount. Without a value, the keys are null, since clients require all keys."""
+    """Return the JSON of an amount. Without one, all values are null, since clients require all keys."""
     row: dict[str, object] = {
         "minCount": None,
         "defaultCount": None,

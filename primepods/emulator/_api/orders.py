@@ -1,4 +1,4 @@
-"""Orders, which are validated against the schema and the offer."""
+"""Orders of pods, validated against the schema and the offer."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _POD = object_of(
         "gpuCount": positive_integer,
     },
     optional={
-        # Not in the schema, but assumed: some clients send null if they have no name.
+        # Assumed, since some clients send null if they have no name; the schema does not allow it.
         "name": nullable(string),
         "diskSize": nullable(positive_integer),
         "vcpus": nullable(positive_integer),
@@ -128,7 +128,7 @@ class Order:
         if offer.variable and "maxPrice" not in self.pod:
             yield "Missing field: max_price not specified"  # the API's text, as observed
         limit = self.pod.get("maxPrice")
-        # The API accepts 0, which some clients send for "no limit".
+        # Assumed to mean no limit: SkyPilot sends 0.
         if limit and limit < offer.price:
             yield f"The price is {offer.price} per hour, above maxPrice {limit}"
         if self._image == CUSTOM_TEMPLATE and self.pod.get("customTemplateId") is None:

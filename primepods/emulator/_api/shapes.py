@@ -1,4 +1,4 @@
-"""JSON shapes of pods, their history, and pages of lists."""
+"""JSON shapes of pods, history rows, and pages of lists."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def _status(record: PodRecord, stage: Stage) -> dict[str, object]:
 
 
 def _addresses(record: PodRecord, stage: Stage) -> list[str | None]:
-    """Return the addresses of all nodes; ``None`` for a node that is not up yet."""
+    """Return the addresses of all nodes; ``None`` for a node that has none yet."""
     addresses = record.addresses()
     if not record.staggered or stage.installation == FINISHED:
         return list(addresses)

@@ -51,7 +51,7 @@ class App:
     """Minimum response time, in real seconds."""
     _in_flight: int = 0
     _cached_date: tuple[int, dict[str, str]] | None = None
-    """A second, and the ``Date`` header for it."""
+    """The latest whole second of the clock, and its ``Date`` header."""
 
     async def handle(self, http_request: web.BaseRequest) -> web.StreamResponse:
         request = _parse_request(http_request)
@@ -99,7 +99,7 @@ class App:
             # Count from the arrival: a test may have moved the clock since the request was logged.
             await self.clock.sleep(arrived_at + delay - self.clock.now())
         response = self._call_api(target, request_or_error, faults)
-        # Only the last fault can change the response; see `FaultPlan.pick`.
+        # Only the `outcome` of the last fault is used; see `FaultPlan.pick`.
         return faults[-1].outcome(response) if faults else response
 
     def _call_api(self, target: Target, request: Request, faults: list[Fault]) -> Response:

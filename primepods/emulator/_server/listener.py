@@ -1,4 +1,4 @@
-"""A server socket and its connections, which are all closed with it."""
+"""A server that closes all its connections when it stops."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _unavailable() -> web.Response:
 
 
 class _Connection(RequestHandler):
-    """A connection that registers at its listener, and responds with JSON even to invalid HTTP."""
+    """A connection that registers with its listener, and responds with JSON even to invalid HTTP."""
 
     __slots__ = ("_listener",)
 

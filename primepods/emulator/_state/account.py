@@ -2,7 +2,8 @@
 
 Nothing runs in the background. ``Account.catch_up`` applies the changes that are due, and is called before
 pods, disks or funds are read or changed. The server's thread and the test's thread share an account: ``Api``
-holds ``lock`` while it handles a request, and the methods for tests and control routes acquire it.
+holds ``lock`` while it handles a request; the methods for tests and control routes acquire it, except
+``advance``.
 """
 
 from __future__ import annotations
@@ -173,7 +174,7 @@ class Account:
         return round((_UNLIMITED if self.funds is None else self.funds) - self.spent(), 6)
 
     def bills(self) -> list[HistoryRow]:
-        """Return a row for each resource with a cost, latest end first; existing resources end now."""
+        """Return a row for each resource with a cost, latest end first; for existing ones, the end is now."""
         now = self.catch_up()
         rows = [
             attrs.evolve(row, terminated=now) if row.terminated is None else row for row in self.history.rows
@@ -286,7 +287,7 @@ class Account:
         self.catch_up()
 
     def _show_hidden(self, now: float) -> None:
-        """Move the pods that have appeared to ``pods``.
+        """Move the pods that are due from ``hidden`` to ``pods``.
 
         Pods that ended before they appeared are moved, too, so that `catch_up` adds them to the history.
         """

@@ -1,4 +1,4 @@
-"""Boot timelines, drawn when a pod is created. The stage is then a pure function of the pod's age."""
+"""Boot timelines, drawn when a pod is created. The stage of a boot is a pure function of the pod's age."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ TERMINATED = "TERMINATED"
 FINISHED = "FINISHED"
 
 MAX_BOOT = 3.0
-"""The longest boot, in multiples of ``boot_seconds``."""
+"""The longest drawn boot, in multiples of ``boot_seconds``."""
 MIN_BOOT = 0.3
-"""The shortest boot, in multiples of ``boot_seconds``."""
+"""The shortest drawn boot, in multiples of ``boot_seconds``."""
 PAUSE_SHARE = 0.2
 """Pause before the next attempt, as a share of the failed attempt's time."""
 EARLY_FAILURE_SHARE = 0.3

@@ -52,7 +52,7 @@ class History:
         if order not in self._sorted:
 
             def key(row: HistoryRow) -> tuple[float, str]:
-                # Running resources sort as the oldest: last in the default order.
+                # By `terminatedAt`, running resources sort as the oldest: last in the default order.
                 end = float("-inf") if row.terminated is None else row.terminated
                 return row.created if by == "createdAt" else end, row.id
 

@@ -12,13 +12,13 @@ from .catalog import CLUSTER_GPUS, CLUSTER_PROVIDERS, CPU_NODE, GPUS, IMAGES, PR
 from .randomness import random_for
 
 STOCK_PERIOD = 300.0
-"""Seconds for which stock does not change, except by orders."""
+"""Seconds between two draws of the stock."""
 VARIABLE_RATE = 0.1
-"""Share of offers that need a maximum price in the order."""
+"""Share of GPU offers that need a maximum price in the order."""
 RANGED_RATE = 0.15
-"""Share of offers whose amounts of disk, CPUs and memory can be chosen."""
+"""Share of GPU offers whose amounts of disk, CPUs and memory can be chosen."""
 SPOT_RATE = 0.2
-"""Share of machines that are also offered at a spot price."""
+"""Share of GPU machines, without clusters, that are also offered at a spot price."""
 SPOT_FACTOR = 0.45
 """Spot price as a share of the price on demand."""
 VCPUS = (4, 16, 64)
@@ -27,7 +27,7 @@ VCPUS = (4, 16, 64)
 
 @attrs.frozen(kw_only=True)
 class Amount:
-    """An amount of disk, CPUs or memory. It can be chosen if it has ``minimum`` and ``maximum``.
+    """An amount of disk, CPUs, memory or shared disk. It can be chosen if it has ``minimum`` and ``maximum``.
 
     ``price`` is in US dollars per unit and hour; ``None`` if it is part of the offer's price.
     """
@@ -39,7 +39,7 @@ class Amount:
     price: float | None = None
 
     def allows(self, wanted: int) -> bool:
-        """Return whether ``wanted`` can be ordered. If no amount can be chosen, all are accepted."""
+        """Return whether ``wanted`` can be ordered. If the amount cannot be chosen, all are accepted."""
         if self.minimum is None or self.maximum is None:
             return True
         return self.minimum <= wanted <= self.maximum and (wanted - self.minimum) % (self.step or 1) == 0
@@ -67,7 +67,7 @@ class Offer:
 
 @attrs.frozen(kw_only=True)
 class DiskOffer:
-    """An offer of space on a shared disk."""
+    """An offer of shared disks."""
 
     cloud_id: str
     provider: Provider

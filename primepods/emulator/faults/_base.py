@@ -59,7 +59,7 @@ class Fault:
         return None
 
     def outcome(self, response: Response) -> Response | Raw:
-        """Return the response to send; ``response`` is the API's, or empty if ``reaches`` is false."""
+        """Return the response to send; ``response`` is the API's, or empty if the API did not act."""
         return response
 
 

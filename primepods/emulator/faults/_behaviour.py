@@ -72,7 +72,7 @@ class LostDeletion(Fault):
     """The API accepts a deletion, and the provider loses it. Later rules still apply.
 
     Args:
-        seconds: Time for which the pod is DELETING; after that it is as before.
+        seconds: Time for which a pod is DELETING; after that it is as before. A disk does not change.
     """
 
     is_last: ClassVar[bool] = False

@@ -61,7 +61,7 @@ class Drip(Fault):
 
 @attrs.frozen
 class BadChunk(Fault):
-    """The API acts; the response is chunked, and the size of the second chunk is not a number."""
+    """The API acts; the response is chunked, and the size of one chunk is not a number."""
 
     def outcome(self, response: Response) -> Raw:
         half = len(response.body) // 2

@@ -64,7 +64,7 @@ class Edit(Fault):
 
 @attrs.frozen
 class EmptyData(Fault):
-    """An empty replica: the response has no rows (``null`` with ``null=True``), and its totals are 0."""
+    """An empty replica: the response has no rows, and its totals are 0. With ``null=True``, rows are null."""
 
     null: bool = attrs.field(default=False, validator=FLAG)
 
