@@ -58,7 +58,7 @@ class Loops:
         return any(loop.runs_here() for loop in list(self.running))
 
     def exit_daemon_thread(self) -> None:
-        """End this thread silently if it is a daemon thread and the interpreter, which would end it, exits."""
+        """End this thread silently if it is a daemon thread and the interpreter is exiting."""
         if self.is_exiting and threading.current_thread().daemon:
             sys.exit()
 

@@ -88,8 +88,8 @@ class Watch:
 
     Yields a :class:`PodChange` for each pod's first state, then for each change; a slow consumer gets each
     pod's newest state. Ends when all pods are gone, or have not appeared for a minute. Each ``for`` loop is a
-    new watch. After Ctrl-C, ``next()`` on the same iterator continues where it was. Leaving the loop early leaks nothing; ``with``
-    makes the cleanup immediate.
+    new watch. After Ctrl-C, ``next()`` on the same iterator continues where it was. Leaving the loop early
+    leaks nothing; ``with`` makes the cleanup immediate.
     """
 
     def __init__(self, portal: Portal, watch: AsyncWatch) -> None:
