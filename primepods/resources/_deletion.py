@@ -10,9 +10,8 @@ the response to DELETE proves nothing, the pod is read:
   either, the pod is absent.
 
 An absent pod counts as deleted with ``missing_ok``, after a successful response to DELETE, or if a read has
-shown the pod. If a DELETE without a response may have deleted it, the history decides: if it does not show
-the end of the pod, the pod may not have appeared yet. Otherwise, a 404 to DELETE means that there is no such
-pod.
+shown the pod. Otherwise, if DELETE got a 404 that no earlier attempt explains, there is no such pod.
+Otherwise, the history decides. If it does not show the end of the pod, the pod may not have appeared yet.
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ class AsyncDisks:
 
         Raises:
             WaitTimeoutError: The time ran out. The disk may exist, and be billed.
-            WaitError: The disk has failed, was stopped, or is being or was deleted.
+            WaitError: The disk has failed, was stopped or deleted, or is being deleted.
             NotFoundError: The API has not shown the disk for a minute.
         """
         disk_id = _id_of(disk_id)

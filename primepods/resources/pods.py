@@ -254,8 +254,8 @@ class AsyncPods:
 
         Returns:
             A mapping from id to status in the requested order, with ``.missing`` (ids without a row, which
-            does not prove that they are gone) and ``.errors`` (by id, if the id may make requests fail, its
-            row is unreadable, or its request was not sent; an error proves nothing about the pod).
+            does not prove that they are gone) and ``.errors`` (by id, if the id may make requests fail, the
+            row is unreadable, or no request was sent; an error proves nothing about the pod).
         """
         ids = check_ids(pod_ids)
         response = await self._statuses.read(ids)
@@ -307,7 +307,7 @@ class AsyncPods:
 
         In one event loop, waits with equal settings share one poller, so that hundreds of waits for one pod
         each cost about as much as one wait for hundreds. Waiting needs only the ids: after a crash, wait
-        again. A wait deletes no pod, however it ends: they keep running and are billed.
+        again. A wait deletes no pod, however it ends, so the pods may still be billed.
 
         Transient errors do not end a wait; they are logged (WARNING, at most once a minute). If the API
         refuses a request, for example because of the key, the request is repeated after two seconds; a second
@@ -418,16 +418,16 @@ class AsyncPods:
     async def create(self, spec: PodSpec, *, max_hours: float | None = None) -> Pod:
         """Rent a pod: ``POST /api/v1/pods/``. It is billed from now on, until it is deleted.
 
-        Does not wait until the pod is ready: see :meth:`wait_ready`. The order is never sent twice
-        if the API may have carried it out; after a 429, it is sent again. If no response proves the outcome,
-        the client searches for the pod by name, for up to 20 seconds. If you choose no name, the pod gets a
-        unique one. If you choose a name, other pods may have it: the client lists them before the order, and
+        Does not wait until the pod is ready: see :meth:`wait_ready`. The order is never sent twice if the API
+        may have carried it out; after a 429, it is sent again. If no response proves the outcome, the client
+        searches for the pod by name, for up to 20 seconds. If you choose no name, the pod gets a unique one.
+        If you choose a name, other pods may have it: the client lists all pods before the order, and
         afterwards accepts only a single new pod of that name that is in no lease file.
 
         After a :class:`~primepods.CreateUncertainError`, or an interruption of the call, a pod may exist that
-        you have to delete. The log has the pod's name in both cases, and so has the error; its
-        ``.candidates`` are the ids of the pods that may be the ordered one. Any other error of this package
-        means that no pod was created.
+        you have to delete. The log has the pod's name in both cases. The error has the name, too, and in
+        ``.candidates`` the ids of pods that may be the ordered one. Any other error of this package means
+        that no pod was created.
 
         Args:
             spec: The pod to rent: ``PodSpec.from_offer(offer)``, or written by hand.
@@ -486,7 +486,7 @@ class AsyncPods:
         max_spend: float | None = None,
         release_timeout: float = 600.0,
     ) -> AsyncLease:
-        """Return a context manager that rents a pod for its block, and deletes it on every exit.
+        """Return a context manager that rents a pod for its block, and then deletes the pod.
 
         The block begins when the pod is ready. At the end of the block, after an exception, a cancellation, a
         timeout, a failed boot or Ctrl-C, the pod is deleted and confirmed terminated, unless ``keep`` was
@@ -498,10 +498,10 @@ class AsyncPods:
         a killed process. SIGTERM ends blocks only under :func:`primepods.exit_on_sigterm`.
 
         Args:
-            spec: The pod to rent; or several specs in order of preference: the next spec is tried when one
-                is sold out, costs more than its ``max_price``, fails to become ready, refuses logins, or
-                got no conclusive response. The pod of the failed spec is deleted first, or when it appears;
-                the last error has the earlier ones as notes.
+            spec: The pod to rent, or several specs in order of preference. The next spec is tried when a
+                machine is sold out or costs more than ``max_price``, when a pod fails to become ready or
+                refuses logins, or when an order got no conclusive response. The pod of the failed spec is
+                deleted first, or when it appears; the last error has the earlier ones as notes.
                 Two pods that accept none of your keys end the lease: another would not accept them either.
             login: Whether a ready pod must also have accepted an ``ssh`` login.
             login_timeout: Seconds to retry the login. For this and the next two arguments see
@@ -511,7 +511,8 @@ class AsyncPods:
             ready_timeout: Seconds for the pod to become ready. Before that, an order that the rate limit
                 refuses is repeated for as long.
             interval: Seconds between two polls of the pod, at least 0.05.
-            on_change: Callback for each :class:`~primepods.PodChange` until it is ready; see :meth:`wait`.
+            on_change: Callback for each :class:`~primepods.PodChange` until the pod is ready; see
+                :meth:`wait`.
             max_hours: Hours from the order until the pod is deleted, including this machine's sleep. Then
                 the block raises :class:`~primepods.BudgetExceededError`: its task is cancelled. With
                 ``Client``, commands and copies on the pod end and raise it; a block that does something else
@@ -528,8 +529,8 @@ class AsyncPods:
             LoginError: ``ssh`` could not log in to the pod in time. It is deleted.
             BudgetExceededError: ``max_hours``, ``max_spend`` or ``PRIMEPODS_MAX_HOURLY`` is reached. The pod
                 is deleted, or not ordered.
-            ProtocolError: ``max_hours`` is given, and the server's time is unknown; nothing is rented. Or the
-                response to the order had the id of another pod.
+            ProtocolError: ``max_hours`` is given, and the server's time is unknown (nothing is rented); or
+                the response to the order had the id of another pod.
             NotReleasedError: The pod may be running, and billed. If the block has raised an exception, that
                 exception gets a note instead.
         """
