@@ -10,7 +10,7 @@ to be stable, except that a record of the history moves when its pod ends. A row
 the reader compares the number of rows with the server's count, and reads the list again if rows are missing.
 It cannot notice a missed row if a known row is deleted in the same read.
 
-A page that is short or empty may be the last. Several responses may have to agree on that:
+A page that is short or empty may be the last. The number of responses that must agree depends on the counts:
 
 - one (two for an empty list), if neither the count of this page nor an earlier count is higher than its end;
 - three in a row, if only an earlier count was higher;
@@ -46,7 +46,7 @@ _MAX_REREADS: Final = 3
 _MAX_PAGES_WITHOUT_PROGRESS: Final = 50
 """Max consecutive pages without a new row, if few rows are known."""
 _MAX_REVISITS_PER_PAGE: Final = 4
-"""Pages without a new row that are allowed besides, per page of known rows: steps back read them again."""
+"""Additional pages without a new row per page of known rows, because steps back read pages again."""
 
 
 def offset_pager(source: Source[T], page_size: int) -> AsyncPager[T]:

@@ -46,8 +46,8 @@ class Tick:
     Args:
         state: State shared by the parts of the poller.
         reader: Sends the requests, without retries.
-        pods: The pods that are due, in polling order. They count as in flight from now on, at the latest
-            until the end of the tick.
+        pods: The pods that are due, in polling order. Each counts as in flight from now on, until its request
+            or search ends, or the tick does.
         look_up: Called for each pod of a successful response, except those with an unreadable row.
     """
 

@@ -79,7 +79,7 @@ class RequestState:
     Attributes:
         in_flight: Whether a request is in flight or about to be sent.
         sent_at: Time of the last request.
-        error: Why the last request failed or was not sent; ``None`` otherwise.
+        error: Why the last request failed, was not sent, or returned an unreadable row; ``None`` otherwise.
         refused_since: Time at which the current series of refusals began; ``None`` if there is none.
     """
 
@@ -129,8 +129,8 @@ class LookupState(RequestState):
 
     Attributes:
         due_at: Earliest time of the next GET.
-        lacks_address: Whether the status row has no address although the pod should have one.
-        pod: The last result of a GET for the address.
+        lacks_address: Whether no address is known although the pod is ACTIVE and installed.
+        pod: The last result of a GET for the address, kept while the pod is ACTIVE.
     """
 
     due_at: float = -math.inf

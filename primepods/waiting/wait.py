@@ -86,7 +86,7 @@ class Wait:
                 await outcome
 
     def _check_pod(self, pod: WatchedPod, subscription: Subscription, *, never_appeared: bool) -> None:
-        """Remove a pod that fulfils the condition, or raise an error if there is no use in waiting for it."""
+        """Remove a pod that fulfils the condition, or raise an error if the wait for it has failed."""
         pod_id = pod.pod_id
         status = subscription.reported[pod_id]
         in_grace = self._update_install_grace(pod, status)
