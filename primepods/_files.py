@@ -36,7 +36,7 @@ def lock_file(path: Path, *, is_shared: bool = False, attempts: int = 5) -> int:
     """Open and lock a file, and create it if needed; return its descriptor, or -1 if it is already locked.
 
     On Windows, the file is not locked. Unlike :func:`lock`, it raises ``OSError`` on a file system without
-    locks: its files are useless unlocked.
+    locks, because its callers cannot do without the lock.
 
     Args:
         path: The file.

@@ -1,4 +1,4 @@
-"""Reader of status rows: batches, a search for ids that make a batch fail, and calls that share requests."""
+"""Reader of status rows, which finds ids that make a batch fail, and lets calls share requests."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from ._operations.hook import Listeners
 
 _ID_ERROR_STATUSES: Final = frozenset({400, 413, 414, 422})
-"""Refusals because of ids or their number: errors of the ids, even if no request succeeds."""
+"""Statuses of refusals that are due to ids or their number, even if no request succeeds."""
 _POSSIBLE_ID_ERROR_STATUSES: Final = _ID_ERROR_STATUSES | {403, 404}
-"""403 and 404 may also be about the key or the base URL."""
+"""Statuses that may be about ids. A 403 or 404 may also be about the key or the base URL."""
 _MAX_REQUESTS: Final = 250
 """Max requests to search a failed batch; ids that are undecided by then count as failed. Chosen."""
 _PART_ATTEMPTS: Final = 2
@@ -90,9 +90,9 @@ class StatusReader:
         return list(chunk_ids(pod_ids, prefix=urlsplit(self.executor.settings.base_url).path))
 
     async def read_one(self, pod_id: str) -> PodStatus | None:
-        """Return the status of one pod; ``None`` without a row.
+        """Return the status of one pod; ``None`` if the response has no row for it.
 
-        Calls in the same iteration of the event loop share a request.
+        Calls in the same iteration of the event loop share requests.
         """
         while True:
             call = self._open_call
@@ -120,7 +120,7 @@ class StatusReader:
         Args:
             pod_ids: One of :meth:`chunks`.
             executor: Sends the request; by default the reader's executor.
-            ends_at: Time to give up, by the client's clock; by default after the deadline.
+            ends_at: The latest time to give up, on the client's clock; by default the deadline.
         """
         request = status_request(pod_ids)
         return (executor or self.executor).call(
@@ -155,7 +155,7 @@ class _BatchCall:
         """Request one batch; search it if some of its ids may have made it fail.
 
         Raises:
-            PrimePodsError: It failed for another reason.
+            PrimePodsError: The request failed for another reason, or too many requests have failed.
         """
         settings = self._executor.settings
         ends_at = settings.clock.time() + settings.deadline
@@ -171,7 +171,7 @@ class _BatchCall:
         """Return the rows and errors of all batches.
 
         Raises:
-            PrimePodsError: No request succeeded, and the first error may not be about ids.
+            PrimePodsError: No request succeeded, and the first error may have another cause than the ids.
         """
         if self._failures and not self._has_success:
             first = self._failures[0]
@@ -180,7 +180,10 @@ class _BatchCall:
         return self._response
 
     async def _search(self, pod_ids: list[str], error: PrimePodsError, ends_at: float) -> None:
-        """Find the ids that made a batch fail, and the rows of all others."""
+        """Find the ids that made a batch fail, and read the rows of the others.
+
+        Ids that are undecided at the end get the last error.
+        """
         settings = self._executor.settings
         policy = attrs.evolve(settings.retry, attempts=min(_PART_ATTEMPTS, settings.retry.attempts))
         executor = self._executor.with_settings(attrs.evolve(settings, retry=policy))
@@ -203,10 +206,11 @@ class _BatchCall:
     async def _read(
         self, pod_ids: list[str], executor: RequestExecutor, ends_at: float
     ) -> PrimePodsError | None:
-        """Send one request and keep its result, or return its error.
+        """Request the rows of some ids; keep them, or return the error of the request.
 
         Raises:
-            PrimePodsError: Ids are not the cause, or several requests have failed and none has succeeded.
+            PrimePodsError: Ids are not the cause, or ``GIVE_UP_AFTER`` requests have failed and none has
+                succeeded.
         """
         try:
             response = await self._reader.read_batch(pod_ids, executor=executor, ends_at=ends_at)
@@ -235,7 +239,7 @@ class _SharedCall:
     """One call of :meth:`StatusReader.read` for all callers of ``read_one`` in an iteration of the loop.
 
     Args:
-        reader: Sends the requests, in the next iteration of the event loop.
+        reader: Sends the requests, after the current iteration of the event loop.
     """
 
     def __init__(self, reader: StatusReader) -> None:

@@ -19,7 +19,7 @@ from ._utils.arguments import check_string
 from ._utils.plain import ToDict
 from ._utils.text import quote
 
-# These exclude what ssh reads as an option or a second word, and what is special in a shell.
+# Neither matches an option of ssh, several words, or a character that is special in a shell.
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _MAX_LENGTH = 512
@@ -58,7 +58,7 @@ class SSHTarget(ToDict):
     """Host, port and user of an SSH login.
 
     Raises:
-        ValueError: The user, host or port is not valid: ``ssh`` or a shell could read it as something else.
+        ValueError: The user, host or port is not valid.
     """
 
     _DERIVED = (("command", str),)
@@ -83,9 +83,9 @@ class SSHTarget(ToDict):
                 that shell.
 
         Raises:
-            TypeError: A value is not a string.
-            ValueError: The first of ``options`` does not begin with ``-``, or one of them is ``--``: ``ssh``
-                could log in to another host. Or ``command`` is empty: ``ssh`` would open a terminal.
+            TypeError: An option is not a string, or ``command`` is not a string or a sequence of strings.
+            ValueError: The first of ``options`` does not begin with ``-``, one of them is ``--``, or
+                ``command`` is empty.
         """
         if not all(isinstance(option, str) for option in options):
             raise TypeError(f"options must be strings, got {quote(options)}")
@@ -105,7 +105,7 @@ class SSHTarget(ToDict):
 
         Raises:
             TypeError: The name is not a string.
-            ValueError: The name has other characters.
+            ValueError: The name is empty, or has other characters.
         """
         if not _HOST.fullmatch(check_string("name", name)):
             raise ValueError(

@@ -104,8 +104,8 @@ class BlockingCall(Generic[R]):
     def end(self, error: BaseException | None = None) -> None:
         """Notify the waiting thread of the end.
 
-        Only the first end counts. If both threads call this at the same time, a second
-        ``None`` is not read.
+        Only the first call counts. If both threads call this at the same time, a second ``None`` may stay in
+        the queue, which nothing reads any more.
         """
         if not self._has_ended:
             self._has_ended = True

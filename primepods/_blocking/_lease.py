@@ -23,7 +23,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 OnChange = Callable[[PodChange], object]
 
-# Bound of the loop in `_release`: a lease gives up its release long before.
+# Max passes of the loop in `_release`. A lease gives up its release long before.
 _MAX_PASSES: Final = 100
 # The portals of leases that may have something left to do.
 _portals: Final[dict[LeaseSupervisor, Portal]] = {}
@@ -87,7 +87,7 @@ class Lease:
     """A context manager that rents a pod and deletes it; made by ``pods.lease``, and used once.
 
     The ``with`` block gets a :class:`LeasedPod` that is ready. At the end of the block, the pod is deleted
-    and confirmed terminated, unless it is kept. If that fails, the block raises a
+    and confirmed terminated, unless it is kept. If the release fails, the block raises a
     :class:`~primepods.NotReleasedError`, or the exception that ended the block gets a note.
     """
 

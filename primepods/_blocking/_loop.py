@@ -1,4 +1,4 @@
-"""Event loop threads of blocking clients, one per client. They end at ``close`` and at exit."""
+"""Event loops of blocking clients, one per client, each in its own thread."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Loops:
         self.lock = threading.RLock()
         for loop in self.running:
             loop.is_inherited = True
-        # Keep a reference: to close the loops would unregister the parent's sockets from the epoll instance
+        # Keep a reference: closing the loops would unregister the parent's sockets from the epoll instance
         # that both processes share.
         self._inherited |= self.running
         self.running.clear()
@@ -58,7 +58,7 @@ class Loops:
         return any(loop.runs_here() for loop in list(self.running))
 
     def exit_daemon_thread(self) -> None:
-        """End a daemon thread silently if the interpreter is exiting, since that would end it anyway."""
+        """End this thread silently if it is a daemon thread and the interpreter is exiting."""
         if self.is_exiting and threading.current_thread().daemon:
             sys.exit()
 
@@ -73,7 +73,7 @@ class Loop:
     """An event loop and the thread that runs it.
 
     Args:
-        aclose: Closes the client; awaited in the loop before it ends.
+        aclose: Closes the client; awaited in the loop before the loop ends.
     """
 
     def __init__(self, aclose: Callable[[], Awaitable[None]]) -> None:
@@ -86,7 +86,7 @@ class Loop:
         loop: Any = asyncio.new_event_loop()
         loop.run_in_executor = _run_in_daemon_thread
         self._loop: asyncio.AbstractEventLoop = loop
-        # A daemon thread: the interpreter joins others before it runs the exit handler that ends this one.
+        # A daemon thread: the interpreter would join any other thread before the exit handler that ends it.
         self._thread = threading.Thread(target=self._run, name="primepods", daemon=True)
 
     def start(self) -> None:
@@ -162,7 +162,7 @@ class Loop:
 
 
 def _run_in_daemon_thread(_: object, func: Callable[..., R], *args: Any) -> asyncio.Future[R]:
-    """Run a function, such as a host name lookup, in a daemon thread; a replacement of ``run_in_executor``.
+    """Run a function, such as a host name lookup, in a daemon thread; replaces ``run_in_executor``.
 
     The default executor delays the interpreter's exit until the last name server times out, and refuses work
     once the main thread has ended, even if other threads still make calls.

@@ -32,7 +32,7 @@ class Portal:
     """Runner of coroutines for blocking callers.
 
     Args:
-        aclose: Closes the client; called in the loop before it ends.
+        aclose: Closes the client; called in the loop before the loop ends.
     """
 
     def __init__(self, aclose: Callable[[], Awaitable[None]]) -> None:
@@ -60,7 +60,7 @@ class Portal:
         """Return the loop of this process; start it if needed.
 
         Raises:
-            ClientClosedError: The client is closed.
+            ClientClosedError: The client is closed, or the interpreter is exiting.
         """
         loop = self._loop
         if loop is not None and not loop.is_inherited:
@@ -107,7 +107,7 @@ class Portal:
         return loop
 
     def _warn_in_loop(self) -> None:
-        """Warn once if this thread runs an event loop, which the call blocks; in notebooks that is normal."""
+        """Warn once if this thread runs an event loop, which the call blocks, except in notebooks."""
         if self._has_warned or asyncio._get_running_loop() is None or "ipykernel" in sys.modules:  # noqa: SLF001 - public by its documentation
             return
         self._has_warned = True

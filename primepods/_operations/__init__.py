@@ -1,7 +1,6 @@
 """Operations: public calls in progress, and the listeners of their events.
 
-A client without ``on_event`` pays one check per call and per attempt; the code for events is loaded with the
-first ``on_event``.
+The code for events is loaded with the first ``on_event``, so that other clients do not pay for it.
 """
 
 from __future__ import annotations
@@ -40,10 +39,10 @@ class _HasExecutor(Protocol):
 
 
 def make_hook(on_event: OnEvent | None) -> Hook | None:
-    """Return the hook that calls ``on_event``.
+    """Return the hook that calls ``on_event``, or ``None`` if there is none.
 
     Raises:
-        TypeError: ``on_event`` is not a plain function.
+        TypeError: ``on_event`` cannot be called, or is ``async def``.
     """
     if on_event is None:
         return None

@@ -32,10 +32,10 @@ class Hook:
     Hooks with equal functions are equal: clients with the same function get one event for a shared poll.
 
     Args:
-        function: The function.
+        function: The ``on_event`` of a client.
 
     Raises:
-        TypeError: ``function`` is not a plain function.
+        TypeError: ``function`` cannot be called, or is ``async def``.
     """
 
     def __init__(self, function: OnEvent) -> None:
@@ -68,7 +68,7 @@ class Hook:
                 _log.exception("on_event raised an exception; later ones are not logged")
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        # Settings with a hook must be picklable, but many functions are not: pickle it as None.
+        # Settings with a hook must be picklable, but many functions are not: pickle the hook as None.
         return type(None), ()
 
     def __eq__(self, other: object) -> bool:
@@ -111,7 +111,7 @@ class Operation:
 
     Args:
         hook: The hook that gets the events.
-        name: Its name, such as ``pods.wait``.
+        name: The name of the operation, such as ``pods.wait``.
         clock: The client's clock.
 
     Attributes:
@@ -128,7 +128,7 @@ class Operation:
         """``None`` once the operation has ended."""
         outer = LISTENERS.get()
         outer_numbers = () if outer is None else outer.numbers.get(hook, ())
-        # Work for several operations belongs to the one that began first.
+        # If several operations share this work, the one that began first is the parent.
         parent = outer_numbers[0] if outer_numbers else None
         self.listeners.notify(OperationStarted(name=name, parent=parent))
 
@@ -143,7 +143,7 @@ class Operation:
         self.listeners.notify(OperationEnded(name=self._name, seconds=seconds, error=kind))
 
     def run(self, function: Callable[[], T]) -> T:
-        """Call a function whose events, and those of operations that it begins, belong to this operation."""
+        """Call a function; its events belong to this operation, the parent of operations that it begins."""
         context = copy_context()
         context.run(LISTENERS.set, self.listeners)
         return context.run(function)
@@ -155,7 +155,7 @@ class Operation:
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._token is not None:
-            # The garbage collector may close the coroutine in another context: then this fails.
+            # This fails if the garbage collector closes the coroutine in another context.
             with suppress(ValueError):
                 LISTENERS.reset(self._token)
         self.end(exc)

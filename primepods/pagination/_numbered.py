@@ -25,7 +25,7 @@ class NumberedReader(Generic[T]):
     """One read of a list by page number.
 
     Numbered pages cannot be requested with an overlap. If rows before a row appear or disappear during the
-    read, the row can move to another page. It is then missed, or received twice and yielded once.
+    read, the row can move to another page. It may then be missed, or be received twice and yielded once.
 
     Args:
         source: The source of the pages.
@@ -80,6 +80,6 @@ def _max_rereads(empty_page: FetchedPage[T], found: int) -> int:
     """Return how often to request an empty page again before it counts as the end of the list."""
     if (empty_page.total_count or 0) > found:
         return _MAX_REREADS
-    # If the server counts the rows that were found, no confirmation is needed.
+    # If the server counts as many rows as were found, no confirmation is needed.
     is_expected = found > 0 and empty_page.total_count == found
     return 0 if is_expected else 1

@@ -2,22 +2,22 @@
 
 A page is a snapshot of contiguous rows. It is *anchored* if it begins at offset 0, or with a row that is
 already known. If all pages so far are anchored, no row that stayed in the list was skipped. So pages are
-requested with an overlap of one row. If a page is not anchored, rows before it were deleted. The reader then
-steps back until a page is anchored, at the latest at offset 0.
+requested with an overlap of one row. If a page is not anchored, rows before it have probably been deleted.
+The reader then steps back until a page is anchored, at the latest at offset 0.
 
 The order of the responses does not matter, so pages may be requested ahead. The order of the rows is assumed
 to be stable, except that a record of the history moves when its pod ends. A row that moves can be missed. So
 the reader compares the number of rows with the server's count, and reads the list again if rows are missing.
 It cannot notice a missed row if a known row is deleted in the same read.
 
-A page that is short or empty may be the last. How many responses must agree on that depends on the counts:
+A page that is short or empty may be the last. The number of responses that must agree depends on the counts:
 
-- neither the count of this page nor an earlier one is higher than its end: one (for an empty list, two);
-- only an earlier count was higher: three in a row;
-- the count of this page is higher: three, and then the list is an error.
+- one (two for an empty list), if neither the count of this page nor an earlier count is higher than its end;
+- three in a row, if only an earlier count was higher;
+- three, if the count of this page is higher; the read then fails.
 
-If fewer rows are known than were counted, the list is then read again, at most three times, until a read
-finds nothing new.
+If fewer rows are known than were counted, the list is then read again, at most three times, until no rows are
+missing or a read finds nothing new.
 
 Some guards are against servers that misbehave. Empty pages from a replica that lost its rows were reported of
 the API's availability endpoint; an ignored ``offset``, pages of one row, and too high counts are imagined.
@@ -38,15 +38,15 @@ T = TypeVar("T")
 _LARGE_PAGE_SIZE: Final = 100
 """Smaller pages get one more row for the overlap. In larger pages, the overlap costs at most 1 %."""
 _END_CONFIRMATIONS: Final = 3
-"""Responses that must agree: that the list ends below a count, or that a page after the first is empty."""
+"""Responses that must agree that the list ends below a count, or that a page after the first is empty."""
 _EMPTY_CONFIRMATIONS: Final = 2
 """Responses without rows that confirm that the list is empty."""
 _MAX_REREADS: Final = 3
 """Max repeated reads of a list of which rows are missing."""
 _MAX_PAGES_WITHOUT_PROGRESS: Final = 50
-"""Max consecutive pages without a new row; the next number is added for every page of known rows."""
+"""Max consecutive pages without a new row, if few rows are known."""
 _MAX_REVISITS_PER_PAGE: Final = 4
-"""Stepping back reads pages again, which brings no new rows."""
+"""Additional pages without a new row per page of known rows, because steps back read pages again."""
 
 
 def offset_pager(source: Source[T], page_size: int) -> AsyncPager[T]:
@@ -82,7 +82,7 @@ class OffsetReader(Generic[T]):
 
     Args:
         source: The source of the pages.
-        page_size: New rows per page.
+        page_size: Rows per request; below 100, one more is requested for the overlap.
     """
 
     def __init__(self, source: Source[T], page_size: int) -> None:
@@ -95,7 +95,7 @@ class OffsetReader(Generic[T]):
         self._highest_count = 0
         """The highest count that the server has stated and not corrected."""
         self._contradictions = 0
-        """Responses, since the last new row, that ended the list below the count that they stated."""
+        """Responses since the last new row or reread that ended the list below the count that they stated."""
         self._confirmations = 0
         """Consecutive responses that showed the end of the list, with a count that agrees."""
         self._pages_without_progress = 0
@@ -136,7 +136,7 @@ class OffsetReader(Generic[T]):
             self._count_page_without_progress()
 
     def _read_verified(self, offset: int) -> Reading[T, FetchedPage[T]]:
-        """Return the page at an offset; request it again if it is empty, or the same as the last page.
+        """Return the page at an offset; request it again if it is suspiciously empty or like the last page.
 
         Raises:
             ProtocolError: The server ignores ``offset``.
@@ -193,7 +193,8 @@ class OffsetReader(Generic[T]):
         """Return whether more rows may follow a page.
 
         More rows may follow a full page, whatever the count says. A shorter page is the last if the count
-        agrees. After a page of one row, the overlap would make the next offset the same.
+        agrees. After a page of one row, this returns false, since the overlap would make the next offset the
+        same.
         """
         is_full = len(page.rows) >= min(self.limit, page.limit)
         return len(page.rows) > 1 and (is_full or page.total_count != end)
@@ -210,7 +211,7 @@ class OffsetReader(Generic[T]):
         return bool(page.rows) or self._confirmations >= _EMPTY_CONFIRMATIONS
 
     def _counted(self, page: FetchedPage[T]) -> int:
-        """Return the server's count of rows, or the highest one so far if the page has none."""
+        """Return the server's count of rows, or the highest one so far if the page has no count."""
         return self._highest_count if page.total_count is None else page.total_count
 
     def _begin_reread_if_needed(self) -> bool:
@@ -220,7 +221,7 @@ class OffsetReader(Generic[T]):
             ProtocolError: Several reads have not found the missing rows.
         """
         known, last = len(self.rows), self._reread
-        # If the last reread found nothing new, the server counts rows that it lists twice.
+        # If the last reread found nothing new, the server is assumed to count some rows twice.
         found_nothing_new = last is not None and known == last.known_before
         if known >= self._highest_count or found_nothing_new:
             return False

@@ -32,16 +32,16 @@ class AsyncPager(Generic[T]):
     items keep their order. Availability lists are read by page number: an item that moves to another page
     meanwhile may be missed.
 
-    If the API counts more rows than it returns, or a row cannot be read, the iteration yields all other
-    items and then raises a :class:`~primepods.ProtocolError`. It also raises this error if the list cannot be
-    paged, for example because the server ignores the offset.
+    If rows are missing by the API's count, or cannot be read, the iteration yields all other items and then
+    raises a :class:`~primepods.ProtocolError`. It also raises this error if the list cannot be paged, for
+    example because the server ignores the offset.
 
     A timeout around the next item loses nothing: the iterator continues where it was. After an error, it
     raises that error again. Leaving the loop early leaks nothing; ``async with pager:`` makes the cleanup
     immediate.
 
     Args:
-        open_reader: Starts a read of the list.
+        open_reader: Returns a new reader of the list.
         path: For ``repr`` and error messages.
         page_size: Items per request.
     """
@@ -65,9 +65,9 @@ class AsyncPager(Generic[T]):
         return iterator
 
     async def collect(self) -> tuple[list[T], PrimePodsError | None]:
-        """Read all pages; return the items, and the error that ended the read early.
+        """Read all pages; return the items, and the error if not all could be read.
 
-        For callers that can use a part of the list; ``[item async for item in pager]`` raises instead.
+        ``[item async for item in pager]`` raises the error instead.
 
         Returns:
             The items that could be read, and the error; ``None`` if the items are complete. An unreadable row
@@ -137,10 +137,10 @@ class AsyncPager(Generic[T]):
 
 
 class _PageIterator(Generic[T]):
-    """Iterator of pages. Cancelling a caller that waits for a page changes nothing.
+    """Iterator of pages. Cancelling a caller that waits for a page loses nothing.
 
     The requests run in tasks without a reference to the iterator. So the garbage collector can free an
-    abandoned iterator, which then cancels them.
+    abandoned iterator, which then cancels the requests.
     """
 
     def __init__(self, reader: PageReader[T]) -> None:

@@ -1,4 +1,4 @@
-"""Parts of all list readers: the source of pages, the requests ahead, and the rows so far."""
+"""Parts that all list readers share: the source of pages, the requests ahead, and the rows so far."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class FetchedPage(Generic[T]):
     Attributes:
         total_count: Total rows by the server's count; ``None`` without a count.
         offset: Number of rows before this page.
-        limit: Max rows of the page, as stated by the server.
-        rows: The items; an unreadable item is replaced by its error.
+        limit: Max rows of the page, as stated by the server or else as requested.
+        rows: The items; an unreadable item may be replaced by its error.
         keys: A key per row; rows with equal keys are the same item.
     """
 
@@ -62,7 +62,7 @@ class Source(Generic[T]):
     Attributes:
         fetch: Requests one page, by its offset (or its number, from 1) and its maximum rows.
         path: For error messages.
-        window: Max pages to request ahead, including responses that were not decoded yet.
+        window: Max pages to request at once, including the wanted one and those that were not read yet.
         keep: Returns whether to yield an item; by default, all are yielded.
         max_requests: Number of requests after which the list counts as endless, and fails. Chosen.
     """
@@ -169,7 +169,10 @@ class KnownRows(Generic[T]):
         )
 
     def error(self, problem: str, remedy: str) -> ProtocolError:
-        """Return the error for a list that cannot be read further; an error of a row comes before it."""
+        """Return the error for a list that cannot be read further.
+
+        If rows are unreadable, return the error of the first one instead, with notes about the others.
+        """
         text = f"GET {self._path}: {problem} ({len(self._readable):,} items were read). {remedy}"
         error = ProtocolError(text, method="GET", url_path=self._path)
         return _first_of([*self._unreadable.values(), error])
@@ -201,7 +204,8 @@ class PageReader(Protocol[T]):
         """Read the list.
 
         Raises:
-            ProtocolError: The list is incomplete; all readable items have been yielded.
+            ProtocolError: The list is incomplete, or a row is unreadable. All items that could be read have
+                been yielded.
         """
         ...
 

@@ -2,8 +2,8 @@
 
 If the outcome is uncertain (no response, an unreadable one, a server error), the list is searched for the
 pod's name. A unique name proves that a pod is from the order. A name that the user chose proves
-nothing, so the pods of that name are listed before the order, and afterwards only a single new one is
-accepted. There are three outcomes: the pod; an error that proves that no pod was created;
+nothing, so the pods are listed before the order, and afterwards only a single new one of that name is
+accepted. There are three outcomes: the pod, an error that proves that no pod was created, or a
 :class:`~primepods.CreateUncertainError`.
 """
 
@@ -45,14 +45,14 @@ log = logging.getLogger("primepods")
 
 
 class PodCreator:
-    """Creates pods.
+    """Creator of the pods of one team.
 
     Args:
         executor: Sends the requests.
-        pods: Lists pods.
+        pods: ``client.pods`` of the team.
 
     Attributes:
-        limit: Limit on the price of all pods per hour.
+        limit: Limit on the total price of all pods per hour.
     """
 
     def __init__(self, executor: RequestExecutor, pods: PodsAPI) -> None:
@@ -105,7 +105,7 @@ class PodCreator:
             pod for pod in listed if is_ensured_name(name, pod.name) and (expiry_of(pod.name) or now) > now
         ]
         if same:
-            # Prefer the exact name to one that the server may have changed.
+            # Prefer the exact name to one with a suffix, or one that the server may have changed.
             return min(same, key=lambda pod: (pod.name != name, str(pod.created_at), pod.id))
         if unreadable is not None:
             # The unreadable row may be the pod.
@@ -130,7 +130,7 @@ class PodCreator:
 
         Args:
             spec: The pod to order.
-            note_id: Called with the id in an unreadable response that has the unique name.
+            note_id: Called with the id in an unreadable response that has the ordered name.
 
         Raises:
             CreateUncertainError: The pod may have been created.
@@ -153,7 +153,7 @@ class PodCreator:
 
 
 def check_specs(spec: PodSpec | Iterable[PodSpec]) -> list[PodSpec]:
-    """Return one or several specs as a list, which is not empty."""
+    """Return one or several specs as a list; raise a ValueError if there is none."""
     specs = [check_spec(item) for item in (spec if isinstance(spec, Iterable) else [spec])]
     if not specs:
         raise ValueError("spec must be a PodSpec or several, got none")

@@ -1,15 +1,17 @@
 """Deletion of pods and disks: success requires proof.
 
-A status code proves nothing: a 404 may come from a gateway or a replica that lags behind, and a 200 may be
-about another pod, or say that the pod is ACTIVE (all imagined). If the response to DELETE proves nothing,
-the pod is read:
+In this module, a pod may also be a disk. A status code proves nothing: a 404 may come from a gateway or a
+replica that lags behind, and a 200 may be about another pod, or say that the pod is ACTIVE (all imagined). If
+the response to DELETE proves nothing, the pod is read:
 
-- a row with DELETING or TERMINATED: deleted; with another state: still there, and DELETE is sent again;
-- a 404 or, after an accepted DELETE, a missing status row: absent, if the list does not show the pod either.
+- A row with DELETING or TERMINATED proves the deletion.
+- After a row with another state, DELETE is sent again, unless it was refused.
+- After a 404 or, if DELETE was accepted, without a status row, the list is read. If it does not show the pod
+  either, the pod is absent.
 
-An absent pod counts as deleted after a successful response to DELETE, or if an earlier read has shown it. If
-a DELETE without a response may have deleted it, the history decides: without its end there, the pod may not
-have appeared yet. If the first response was a 404, there is no such pod.
+An absent pod counts as deleted with ``missing_ok``, after a successful response to DELETE, or if a read has
+shown the pod. Otherwise, if DELETE got a 404 that no earlier attempt explains, there is no such pod.
+Otherwise, the history decides. If it does not show the end of the pod, the pod may not have appeared yet.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ from ..pagination import FetchedPage, offset_pager
 from ._paging import fetch_page, page_source
 
 _MAYBE_DELETED: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT, HTTPStatus.GONE})
-"""Refusals of a deletion that may mean that the pod is already being deleted."""
+"""Refusals of a deletion that may mean that the pod is already being deleted (imagined)."""
 _LIST_PAGE_SIZE: Final = 1_000
 
 
@@ -105,7 +107,7 @@ class _Deletion:
     outcome: PodState | PrimePodsError | None = None
 
     def record_response(self, response: DeletionResponse) -> None:
-        """Record a successful response: proof if it names the pod and says DELETING or TERMINATED."""
+        """Record a successful response; it is proof if it names the pod and says DELETING or TERMINATED."""
         is_accepted = response.state is not None and response.state.is_ending
         if is_accepted and response.pod_id == self.pod_id:
             self.outcome = response.state
@@ -116,7 +118,7 @@ class _Deletion:
             self.response = _Response(str(response.state), is_accepted=True)
         else:
             self.response = _Response("a response without the status DELETING or TERMINATED")
-        # The deletion may take effect later: a pod that is then absent was deleted.
+        # The API has received the DELETE: if the pod is absent later, it was deleted.
         self.absence_is_success = True
 
     def decide(self, finding: _Finding, ended_ids: set[str]) -> None:
@@ -124,7 +126,7 @@ class _Deletion:
 
         Args:
             finding: The result of the reads.
-            ended_ids: Ids that the history shows as ended.
+            ended_ids: Ids of pods that have ended, according to the history.
         """
         self.finding = finding
         self.absence_is_success = self.absence_is_success or bool(finding.shown)
@@ -141,7 +143,7 @@ class _Deletion:
         elif finding.is_absent and self.absence_is_success:
             self.outcome = PodState.TERMINATED
         elif finding.is_absent and self.response.not_found is not None:
-            # Whatever the history shows, which is only read if another pod needs it.
+            # Do not look at the history, which is only read if another pod needs it.
             self.outcome = self.response.not_found
         elif finding.is_absent and self.pod_id in ended_ids:
             self.outcome = PodState.TERMINATED
@@ -151,7 +153,7 @@ class _Deletion:
             self.outcome = self.response.refusal
 
     def undecided_error(self, attempts: int) -> ProtocolError:
-        """Return the error after the last attempt: why the pod does not count as deleted."""
+        """Return the error after the last attempt; it says why the pod does not count as deleted."""
         if isinstance(self.finding.error, ProtocolError):
             return self.finding.error
         kind, path = kind_of(self.collection), item_path(self.pod_id, self.collection)
@@ -172,7 +174,7 @@ class _Deletion:
 
 
 class Deleter:
-    """Deletes pods, or one disk per call, and confirms each deletion.
+    """Deleter of pods, or of one disk per call, which confirms each deletion.
 
     Args:
         executor: Sends the requests.
@@ -187,7 +189,7 @@ class Deleter:
         self._clock = executor.settings.clock
 
     async def delete(self, pod_id: str, *, missing_ok: bool) -> PodState:
-        """Delete one pod; see :meth:`primepods.AsyncPods.delete`."""
+        """Delete one pod or disk; see :meth:`primepods.AsyncPods.delete`."""
         ends_at = self._clock.time() + self._executor.settings.deadline
         outcome = (await self.delete_many([pod_id], missing_ok=missing_ok, ends_at=ends_at))[pod_id]
         try:
@@ -206,7 +208,8 @@ class Deleter:
         Args:
             pod_ids: The pods, without duplicates.
             missing_ok: Whether a pod that does not exist counts as deleted.
-            ends_at: Time to give up; by default each request has the client's deadline.
+            ends_at: The latest time to give up, on the client's clock; by default, each request has its own
+                deadline.
         """
         deletions = [_Deletion(pod_id, self._collection, absence_is_success=missing_ok) for pod_id in pod_ids]
         pending = deletions
@@ -262,7 +265,7 @@ class Deleter:
         absent = [pod_id for pod_id, finding in findings.items() if finding.is_absent]
         if absent:
             findings |= await self._read_list(absent, ends_at)
-        # Only the history can show whether a pod that no response has shown is gone, or has not appeared yet.
+        # Without the history, a pod that no response has shown may be gone, or may not have appeared yet.
         needs_history = any(
             findings[deletion.pod_id].is_absent
             and not deletion.absence_is_success
@@ -274,14 +277,15 @@ class Deleter:
             deletion.decide(findings[deletion.pod_id], ended_ids)
 
     async def _read_statuses(self, deletions: list[_Deletion]) -> dict[str, _Finding]:
-        """Read the statuses of pods, a hundred per request; pods not in the result must be read by id."""
+        """Read the statuses of pods in batches; pods that are not in the result must be read by id."""
         try:
             response = await self._statuses.read([deletion.pod_id for deletion in deletions])
         except PrimePodsError:
             return {}
         findings = {pod_id: _shown_with(row.status) for pod_id, row in response.rows.items()}
         for deletion in deletions:
-            # After an accepted DELETE, a missing row and the list are proof. Otherwise a GET is needed.
+            # After an accepted DELETE, absence from the statuses and the list is proof. Otherwise, a GET is
+            # needed.
             if deletion.response.is_accepted and deletion.pod_id not in response.errors:
                 findings.setdefault(deletion.pod_id, _ABSENT)
         return findings
@@ -297,7 +301,7 @@ class Deleter:
             return _Finding(error=exc.with_traceback(None))
 
     async def _read_list(self, absent: list[str], ends_at: float | None) -> dict[str, _Finding]:
-        """Find absent pods that the list has: a 404 may also come from a misrouted request."""
+        """Find absent pods that are in the list, since a 404 may come from a misrouted request (imagined)."""
         try:
             listed = await self._read_listed_ids(ends_at)
         except PrimePodsError as exc:
@@ -307,7 +311,7 @@ class Deleter:
         return {pod_id: is_listed for pod_id in absent if pod_id in listed}
 
     async def read_ended_ids(self, ends_at: float | None = None) -> set[str]:
-        """Return the ids of the pods that have ended most recently; none if the history cannot be read."""
+        """Return the ids that have ended, from the latest page of the history; none if it cannot be read."""
         request = page_request(
             f"{PODS}/history", offset=0, limit=_LIST_PAGE_SIZE, sort_by="terminatedAt", sort_order="desc"
         )
@@ -321,7 +325,7 @@ class Deleter:
         return {record.id for record in records if record.terminated_at is not None}
 
     async def _read_listed_ids(self, ends_at: float | None) -> set[str]:
-        """Return the ids of all pods in the list, including unreadable rows.
+        """Return the ids of all pods in the list, including those of unreadable rows.
 
         Raises:
             PrimePodsError: The list could not be read, or is shorter than the API's count.

@@ -18,7 +18,7 @@ def pod_filter(*, status: Words, name: Words, gpu_type: Words) -> Callable[[Pod]
     """Return a predicate of the wanted pods; ``None`` if all are wanted.
 
     Raises:
-        TypeError: A value is not a string.
+        TypeError: A value is neither a string nor an iterable of strings.
         ValueError: A string or an iterable is empty, or a status is unknown.
     """
     states = _alternatives("status", status)
@@ -47,7 +47,7 @@ def record_filter(
     """Return a predicate of the wanted history records; ``None`` if all are wanted.
 
     Raises:
-        TypeError: A value is not a time, or not a string.
+        TypeError: A time is not a datetime, or ``kind`` is neither a string nor an iterable of strings.
         ValueError: A time has no time zone, or a string or an iterable is empty.
     """
     _check_time("since", since)

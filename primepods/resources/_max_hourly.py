@@ -1,4 +1,4 @@
-"""Limit on what all pods together may cost per hour: ``PRIMEPODS_MAX_HOURLY``."""
+"""Limit on the total price of all pods per hour: ``PRIMEPODS_MAX_HOURLY``."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ _pending: dict[tuple[object, ...], list[_PendingOrder]] = {}
 
 
 class HourlyLimit:
-    """Limit on the price of an account's pods, if the user has set one.
+    """Limit on the total price of an account's pods per hour, if the user has set one.
 
-    It misses orders that other processes send at the same moment.
+    It does not see orders that other processes send at the same time.
 
     Args:
         executor: Source of the settings.
@@ -60,23 +60,23 @@ class HourlyLimit:
     async def allow(self, spec: PodSpec) -> None:
         """Check that all pods, with the ordered one, cost no more per hour than the user allows.
 
-        The order counts from now on; call :meth:`forget` if it made no pod.
+        If there is a limit, the order counts from now on; call :meth:`forget` if it created no pod.
 
         Raises:
-            BudgetExceededError: They would cost more, or the order has no ``max_price``.
+            BudgetExceededError: The pods would cost more, or the order has no ``max_price``.
             ConfigError: The limit cannot be read.
-            PrimePodsError: The pods could not be listed.
+            PrimePodsError: Not all pods could be listed.
         """
         limit = max_hourly()
         if limit is None:
             return
         pods, error = await self._pods.list().collect()
         if error is not None:
-            # The unreadable rows may be of the most expensive pods.
+            # Unreadable rows may be those of the most expensive pods.
             raise error
         prices = [(pod.name, pod.current_price_hr) for pod in pods]
         now = self._settings.clock.time()
-        # From here to `append`, nothing is awaited: of two orders at once, the second one sees the first.
+        # Nothing is awaited from here to `append`: of two orders in this loop, the second one sees the first.
         orders = self._orders()
         orders[:] = [
             order

@@ -30,7 +30,8 @@ class OfferSearch:
         spot: Whether spot machines fit.
         provider: The only provider that fits, in lower case; ``None`` for any.
         exclude_providers: Providers that do not fit, in lower case.
-        unavailable: Whether offers that cannot be rented now fit.
+        unavailable: Whether sold-out and prepaid offers fit and, without ``max_price``, offers without a
+            price.
         filters: The API's filter parameters.
     """
 
@@ -44,7 +45,7 @@ class OfferSearch:
     filters: Mapping[str, Any]
 
     def has_gpu(self, gpu_type: str) -> bool:
-        """Return whether this is the wanted GPU; a search for any GPU excludes CPU nodes."""
+        """Return whether this is the wanted GPU; in a search for any GPU, CPU nodes do not count."""
         if self.gpu_type is None:
             return gpu_type != _NO_GPU
         return gpu_matches(self.gpu_type, gpu_type)
@@ -73,7 +74,7 @@ class OfferSearch:
 
         Args:
             offers: The offers of the GPU, none of which fits.
-            prices: The rows of ``availability.summary``, to find other numbers of GPUs.
+            prices: The rows of ``availability.summary``, to find other GPU counts if there are no offers.
             path: The endpoint of the offers.
         """
         alternatives = self._rejections_text(offers) if offers else self._other_counts_text(prices)
@@ -97,7 +98,7 @@ class OfferSearch:
             "sold out": not (offer.is_available or self.unavailable),
             # With `unavailable`, the offers are only shown, not ordered.
             "charged in advance": bool(offer.prepaid_time) and not self.unavailable,
-            # The API gives 0 where it knows no price.
+            # A price of 0 counts as unknown.
             "without a price": not price and not may_lack_price,
             _TOO_EXPENSIVE: self.max_price is not None and (price or 0.0) > self.max_price,
         }

@@ -95,15 +95,15 @@ class Order(Generic[T]):
     async def note_known(
         self, listed: AsyncPager[N], server_clock: ServerClock, given: Collection[str]
     ) -> None:
-        """Record what exists before the order, and the server's time.
+        """Record the rows that exist before the order, and the server's time.
 
         Args:
-            listed: Lists what exists.
+            listed: A pager of all pods, or disks.
             server_clock: The server's time.
             given: Ids that earlier orders have returned, which the list may not show yet.
 
         Raises:
-            PrimePodsError: No row could be read, so nothing is ordered.
+            PrimePodsError: The list could not be read, not even in part. Nothing is ordered.
         """
         rows, error = await listed.collect()
         if error is not None and not rows:
@@ -136,8 +136,7 @@ class Order(Generic[T]):
             return not self._is_known(row)
         if self.is_unique or self.ordered_at == -math.inf:
             return False
-        # Imagined: the server drops or shortens the name. Such a row counts only if its time shows that it is
-        # new.
+        # Imagined: the server drops or shortens the name. Such a row counts only if it is provably new.
         may_have_name = row.name is None or may_be_shortened_name(self.name, row.name)
         return may_have_name and self._is_new(row)
 
@@ -284,7 +283,7 @@ class OrderSender(Generic[T, N]):
         raise uncertain_error(order, [row.id for row in found], shown) from order.error
 
     async def _find_refused(self, order: Order[T], error: PrimePodsError) -> list[N]:
-        """Return what a refused order has created, or raise the refusal.
+        """Return the rows that a refused order has created, or raise the refusal.
 
         Imagined: a gateway has sent the order twice, and returned the refusal of the second request. Under a
         name that the user chose, another program may order at the same time, so the list proves nothing.

@@ -36,7 +36,7 @@ _MAX_WALLET_LIMIT: Final = 100
 class AsyncAccountInfo:
     """``client.account``: the key's user and permissions, the user's teams, and the wallet.
 
-    Its calls cost and change nothing. Every method may also raise the errors that
+    Its calls cost nothing and change nothing. Any request may also raise the errors that
     :class:`~primepods.AsyncPods` lists.
     """
 
@@ -80,8 +80,8 @@ class AsyncAccountInfo:
     async def wallet(self, *, limit: int | None = None) -> Wallet:
         """Return the balance and the billing entries of the wallet: ``GET /api/v1/billing/wallet``.
 
-        For a client with a team, this is the team's wallet. Unreadable entries are skipped; if all pages are
-        read, this is logged (WARNING).
+        For a client with a team, this is the team's wallet. Unreadable entries are skipped; this is logged
+        (WARNING) if the list is read to its end.
 
         Args:
             limit: Maximum number of entries, the last charged first; by default all, 100 per request.
@@ -105,7 +105,7 @@ class AsyncAccountInfo:
 
         entries: list[BillingEntry] = []
         if limit == 1:
-            # For the balance: one request, even if the entry cannot be read.
+            # The caller may want only the balance: send one request, even if the entry cannot be read.
             rows = (await fetch(0, 1)).rows
             entries += [row for row in rows[:1] if isinstance(row, BillingEntry)]
             return attrs.evolve(heads[0], entries=tuple(entries))

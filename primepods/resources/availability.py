@@ -1,5 +1,6 @@
-"""Availability: offers that can be rented now, `Get GPU availability
-<https://docs.primeintellect.ai/api-reference/availability/get-gpu-availability>`_.
+"""Availability: the offers of GPUs, clusters and disks.
+
+API reference: https://docs.primeintellect.ai/api-reference/availability/get-gpu-availability
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _INTERVAL: Final = 10.0
 class AsyncAvailability:
     """``client.availability``: the offers of GPUs, clusters and disks. Its calls cost nothing.
 
-    Every method may also raise the errors that :class:`~primepods.AsyncPods` lists.
+    Any request may also raise the errors that :class:`~primepods.AsyncPods` lists.
     """
 
     def __init__(self, executor: RequestExecutor) -> None:
@@ -64,7 +65,8 @@ class AsyncAvailability:
         because the API numbers its pages.
 
         Args:
-            gpu_type: GPU by its name in the API, such as ``H100_80GB``; ``CPU_NODE`` for none.
+            gpu_type: GPU by its name in the API, such as ``H100_80GB``; ``CPU_NODE`` for machines
+                without one.
             gpu_count: Number of GPUs of the machine.
             regions: Regions, such as ``["united_states", "eu_north"]``.
             socket: Socket of the GPUs, such as ``SXM5``.
@@ -165,9 +167,10 @@ class AsyncAvailability:
     ) -> list[Offer]:
         """Return the offers that fit and can be rented now, machines and clusters, cheapest first.
 
-        Compares :attr:`~primepods.Offer.price_hr`, whatever its currency. Excludes offers without a price (0
-        means none) and prepaid offers (``prepaid_time``). Unreadable offers are skipped and logged (WARNING);
-        ``ProtocolError`` is raised if none of the machines, or none of the clusters, can be read.
+        Compares :attr:`~primepods.Offer.price_hr`, whatever its currency. By default, offers without a price
+        (0 counts as none) and prepaid offers (``prepaid_time``) do not fit. Unreadable offers are skipped and
+        logged (WARNING); ``ProtocolError`` is raised if all offers of machines, or all of clusters, are
+        unreadable.
 
         Args:
             gpu_type: A common name (``"H100"``, ``"RTX 4090"``, ``"A100 80GB"``, in any case), the API's name
@@ -279,7 +282,7 @@ class AsyncAvailability:
     async def summary(self) -> list[GpuPrices]:
         """Return the lowest prices by GPU and GPU count: ``GET /api/v1/availability/gpu-summary``.
 
-        One request for an overview of the market, without stock levels.
+        This gives an overview of the market with one request, but no stock levels.
         """
         path = f"{_AVAILABILITY}/gpu-summary"
         return await self._executor.call(Request(method="GET", path=path), decode_gpu_summary)
@@ -309,7 +312,7 @@ class AsyncAvailability:
         """Return the offers of the wanted GPU, including those that do not fit.
 
         Raises:
-            ValueError: There are none, and the summary does not list the GPU either.
+            ValueError: The API lists other GPUs, but neither the offers nor the summary have the wanted one.
         """
 
         async def read(endpoint: str) -> list[Offer]:
@@ -356,7 +359,10 @@ class AsyncAvailability:
 
 
 async def _collect_readable(pager: AsyncPager[Offer]) -> list[Offer]:
-    """Return the readable offers; log an error of others, or raise it if none is readable."""
+    """Return the readable offers, and log the error of the others.
+
+    If no offer could be read, or the error is not about the response, raise the error.
+    """
     offers, error = await pager.collect()
     if error is not None:
         if not offers or not isinstance(error, ProtocolError):
@@ -411,7 +417,7 @@ def _filters(
 
 
 def _offer_key(offer: Offer) -> str:
-    """Return the identity of an offer; its id may not be unique."""
+    """Return a key that identifies an offer; ``cloud_id`` alone may not be unique."""
     machine = (offer.cloud_id, offer.provider, offer.gpu_type, offer.gpu_count, offer.socket)
     place = (offer.data_center, offer.country, offer.security)
     return repr((machine, place, offer.is_spot, offer.prepaid_time, offer.price_hr))

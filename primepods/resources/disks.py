@@ -47,7 +47,7 @@ _APPEAR_GRACE: Final = 60.0
 class AsyncDisks:
     """``client.disks``: disks that pods write to, and that outlive them. They are billed until deleted.
 
-    No lease and no sweep deletes a disk. Every method may also raise the errors that
+    No lease and no sweep deletes a disk. Any request may also raise the errors that
     :class:`~primepods.AsyncPods` lists.
     """
 
@@ -88,7 +88,8 @@ class AsyncDisks:
             spec: The order.
 
         Raises:
-            CreateUncertainError: It is unknown whether the disk exists; the message says what to look for.
+            CreateUncertainError: It is unknown whether the disk was created, or a gateway repeated the order.
+                The message says what to look for.
         """
         if not isinstance(spec, DiskSpec):
             raise TypeError(f"spec must be a DiskSpec, got {quote(spec)}: use DiskSpec.from_offer(offer, …)")
@@ -124,11 +125,14 @@ class AsyncDisks:
     async def delete(self, disk_id: str | Disk, *, missing_ok: bool = False) -> PodState:
         """Delete a disk: ``DELETE /api/v1/disks/{id}``. All data on it is lost.
 
-        Returns only on proof: DELETING, or TERMINATED for a disk that is gone.
+        Success requires proof, as for :meth:`primepods.AsyncPods.delete`.
 
         Args:
             disk_id: The disk's id, or the disk.
             missing_ok: Whether a disk that does not exist counts as deleted.
+
+        Returns:
+            DELETING or TERMINATED; with ``missing_ok``, TERMINATED also for a disk that does not exist.
 
         Raises:
             ConflictError: The disk is attached to a pod or a cluster. DELETE was not sent, or the API refused
@@ -164,7 +168,7 @@ class AsyncDisks:
 
         Raises:
             WaitTimeoutError: The time ran out. The disk may exist, and be billed.
-            WaitError: The disk has failed, was stopped, or is being deleted.
+            WaitError: The disk has failed, was stopped or deleted, or is being deleted.
             NotFoundError: The API has not shown the disk for a minute.
         """
         disk_id = _id_of(disk_id)
@@ -214,7 +218,7 @@ class AsyncDisks:
         return await self._executor.call(item_request("GET", disk_id, DISKS), decode, ends_at=ends_at)
 
     def _listed(self) -> AsyncPager[Disk]:
-        """Iterate all disks; one with an unreadable row has only id and name."""
+        """Iterate all disks; one of which only id and name can be read has no other fields."""
 
         def make_bare(disk_id: str, name: str | None) -> Disk:
             return Disk(id=disk_id, name=name)
@@ -223,18 +227,18 @@ class AsyncDisks:
         return list_pager(self._executor, path, Disk, MAX_LIMIT, name="disks.list", make_bare=make_bare)
 
     async def _check_unused(self, disk: Disk) -> None:
-        """Check that no pod that still exists, and no cluster, uses a disk.
+        """Check that no cluster uses a disk, and no pod that may still exist.
 
         It is not documented what the API does with a disk in use, and lost data cannot be restored.
 
         Raises:
-            ConflictError: It is in use.
+            ConflictError: The disk is, or may be, in use.
         """
         users = [*disk.clusters]
         if disk.pods:
             pods = dict.fromkeys(disk.pods)
             rows = (await self._statuses.read([*pods])).rows
-            # A status response may lack a pod that exists: only the history shows that it has ended.
+            # A status response may lack a pod that exists (imagined), so the history must show its end.
             ended_ids = set[str]() if rows.keys() >= pods.keys() else await self._deleter.read_ended_ids()
             for pod_id in pods:
                 status = rows[pod_id].status if pod_id in rows else None
@@ -279,7 +283,7 @@ def _ignore_body(_: Any) -> None:
 
 
 async def describe_disks(executor: RequestExecutor, disk_ids: Sequence[str]) -> str:
-    """Return a sentence for the end of a lease: which disks stay, and what they cost an hour."""
+    """Return a sentence for the end of a lease, about the disks that stay and their prices."""
 
     async def describe(disk_id: str) -> str:
         try:

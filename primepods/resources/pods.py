@@ -1,5 +1,6 @@
-"""Pods: all calls of the page `Managing Pods
-<https://docs.primeintellect.ai/api-reference/managing-pods>`_.
+"""Pods: the API's calls for them, and the waits, leases and sweeps that use these calls.
+
+API reference: https://docs.primeintellect.ai/api-reference/managing-pods
 """
 
 from __future__ import annotations
@@ -58,12 +59,12 @@ SortOrder = Literal["asc", "desc"]
 class AsyncPods:
     """``client.pods``: rent, list, inspect and delete pods.
 
-    Every method may also raise :class:`~primepods.AuthenticationError`,
+    Any request may also raise :class:`~primepods.AuthenticationError`,
     :class:`~primepods.PermissionDeniedError`, :class:`~primepods.RateLimitError`,
     :class:`~primepods.ServerError` and other subclasses of :class:`~primepods.APIError`;
-    :class:`~primepods.TransportError` and :class:`~primepods.RequestTimeoutError` if there is no
-    response; :class:`~primepods.ProtocolError` if it cannot be parsed; ``ValueError`` and ``TypeError`` for
-    invalid arguments; :class:`~primepods.ClientClosedError`.
+    :class:`~primepods.TransportError` and :class:`~primepods.RequestTimeoutError` if there is no complete
+    response; :class:`~primepods.ProtocolError` for an invalid response; and
+    :class:`~primepods.ClientClosedError`. Invalid arguments raise ``ValueError`` or ``TypeError``.
     """
 
     def __init__(self, executor: RequestExecutor, poller: PollerConnection, open_leases: OpenLeases) -> None:
@@ -80,7 +81,7 @@ class AsyncPods:
         return PodCreator(self._executor, self)
 
     def _creator_for(self, spec: PodSpec) -> PodCreator:
-        """Return the creator that orders, and searches for pods, in the spec's team."""
+        """Return the creator of pods for the spec's team, or else for the client's."""
         from ._creation import PodCreator, check_spec
 
         team_id = check_spec(spec).team_id
@@ -90,9 +91,9 @@ class AsyncPods:
         """Return the executor and the pods of a team; by default the client's.
 
         Args:
-            team_id: The team.
+            team_id: The team; ``None`` for the client's.
             min_deadline: Min deadline of calls of the returned pods, in seconds. With a shorter one, many
-                deletions under a rate limit would all time out before they are confirmed.
+                deletions under a rate limit could time out before they are confirmed.
         """
         settings = self._executor.settings
         if team_id is not None:
@@ -122,7 +123,7 @@ class AsyncPods:
         )
 
     def _listed(self) -> AsyncPager[ListedPod]:
-        """Iterate all pods; one with an unreadable row has only id and name."""
+        """Iterate all pods; a row of which only id and name can be read is a ``BareRow``."""
         return listed_pods(self._executor)
 
     def remote(
@@ -161,7 +162,7 @@ class AsyncPods:
         Raises:
             LoginError: The pod has no address (yet).
         """
-        # The status may lack the address.
+        # Not `status`, which may lack the address.
         pod = await self.get(pod_id)
         if pod.ssh is None:
             raise LoginError(
@@ -200,7 +201,8 @@ class AsyncPods:
 
         Args:
             status: Only pods in this state, or in any of several: ``"ACTIVE"``, upper or lower case.
-            name: Only pods with this name or matching this pattern of ``*`` and ``?``; or any of several.
+            name: Only pods with this name, or whose names match this pattern, in which ``*`` and ``?`` are
+                wildcards; or any of several.
             gpu_type: Only pods with this GPU, written as in ``availability.find``; or any of several.
             page_size: Pods per request, from 1 to 1,000.
         """
@@ -227,13 +229,13 @@ class AsyncPods:
     async def status(self, pod_id: PodRef) -> PodStatus:
         """Return the status of one pod: ``GET /api/v1/pods/status``.
 
-        Calls made in the same iteration of the client's event loop share a request.
+        Calls made in the same iteration of the client's event loop share requests.
 
         Args:
             pod_id: The pod's id, or the pod.
 
         Raises:
-            NotFoundError: The API returned no row: the pod is terminated, or not visible yet.
+            NotFoundError: The API returned no row: the pod is terminated, not visible yet, or never existed.
         """
         pod_id = check_pod_id(pod_id)
         row = await self._statuses.read_one(pod_id)
@@ -243,7 +245,7 @@ class AsyncPods:
 
     @operation("pods.statuses")
     async def statuses(self, pod_ids: Iterable[PodRef]) -> PodStatuses:
-        """Return the status of any number of pods: ``GET /api/v1/pods/status``, 100 ids per request.
+        """Return the statuses of any number of pods: ``GET /api/v1/pods/status``, up to 100 ids per request.
 
         The requests run concurrently, within the client's ``max_concurrency``.
 
@@ -252,8 +254,8 @@ class AsyncPods:
 
         Returns:
             A mapping from id to status in the requested order, with ``.missing`` (ids without a row, which
-            does not prove that they are gone) and ``.errors`` (one error for each id that the API refuses,
-            that makes requests fail, or whose row is unreadable; it proves nothing about the pod).
+            does not prove that they are gone) and ``.errors`` (by id, if the id may make requests fail, the
+            row is unreadable, or no request was sent; an error proves nothing about the pod).
         """
         ids = check_ids(pod_ids)
         response = await self._statuses.read(ids)
@@ -270,8 +272,9 @@ class AsyncPods:
         """Iterate the changes of pods as they happen.
 
         Yields a :class:`~primepods.PodChange` with each pod's state, then one for each change that polling
-        shows; a slow consumer gets only the newest. ``after`` is ``None`` when the pod is gone. Ends when all
-        are gone. In one event loop, all watches and waits with equal settings share one poller.
+        shows; a slow consumer gets only the newest state. ``after`` is ``None`` when the pod is gone, or has
+        not appeared for a minute. Ends when this holds for all pods. In one event loop, watches and waits
+        with equal settings share one poller.
 
         Args:
             pod_ids: Ids, or pods; duplicates are watched once.
@@ -302,14 +305,14 @@ class AsyncPods:
     ) -> PodStatuses:
         """Wait until ``until`` has held once for every pod; by default, until all are ready.
 
-        In one event loop, all waits with equal settings share one poller: hundreds of waits for one pod each
-        cost no more than one wait for hundreds. Waiting needs only the ids: after a crash, wait again. A wait
-        never deletes pods, however it ends: they keep running and are billed.
+        In one event loop, waits with equal settings share one poller, so that hundreds of waits for one pod
+        each cost about as much as one wait for hundreds. Waiting needs only the ids: after a crash, wait
+        again. A wait deletes no pod, however it ends, so the pods may still be billed.
 
         Transient errors do not end a wait; they are logged (WARNING, at most once a minute). If the API
         refuses a request, for example because of the key, the request is repeated after two seconds; a second
         refusal ends the wait. After a 429, polling pauses for the time that the API asks for, at most five
-        minutes, plus a random extra of up to half.
+        minutes, and for a random time after that.
 
         Args:
             pod_ids: Ids, or pods; duplicates are waited for once.
@@ -321,14 +324,14 @@ class AsyncPods:
             on_change: Callback for each :class:`~primepods.PodChange`, plain or async; with ``Client``,
                 plain, and called in the calling thread. An exception that it raises ends this wait.
             appear_grace: Seconds for a pod that the API does not know (yet) to appear.
-            install_grace: Seconds for a failed installation to recover, which it often does.
+            install_grace: Seconds for a failed installation to recover, because the platform may retry it.
 
         Returns:
             Each pod's status when ``until`` held; pods that are gone are in ``.missing``.
 
         Raises:
-            PodFailedError: ``until`` can no longer hold for a pod: it has failed, was stopped, is being
-                deleted, or is gone. Never raised with ``until=gone``.
+            PodFailedError: ``until`` does not hold for a pod that has failed, was stopped, is being deleted,
+                or is gone. Never raised with ``until=gone``.
             WaitTimeoutError: The time ran out; the message names the pending pods and the errors.
             NotFoundError: A pod never appeared (a success with ``until=gone``).
         """
@@ -373,8 +376,8 @@ class AsyncPods:
             install_grace: Seconds for a failed installation to recover.
 
         Raises:
-            PodFailedError: The pod has failed, was stopped, or is being deleted or gone. Until it is
-                deleted it may be billed.
+            PodFailedError: The pod has failed, was stopped, is being deleted, or is gone. It may be billed
+                until it is deleted.
             WaitTimeoutError: The time ran out: the pod may be running, and billed.
             NotFoundError: The pod never appeared.
         """
@@ -415,16 +418,16 @@ class AsyncPods:
     async def create(self, spec: PodSpec, *, max_hours: float | None = None) -> Pod:
         """Rent a pod: ``POST /api/v1/pods/``. It is billed from now on, until it is deleted.
 
-        Does not wait until the pod is ready: see :meth:`wait_ready`. The order is never sent twice
-        if the API may have carried it out; after a 429, it is sent again. If no response proves the outcome,
-        the client searches for the pod by name for 20 seconds. If you choose no name, the pod gets a unique
-        one. If you choose a name, other pods may have it: the client lists them before the order, and
+        Does not wait until the pod is ready: see :meth:`wait_ready`. The order is never sent twice if the API
+        may have carried it out; after a 429, it is sent again. If no response proves the outcome, the client
+        searches for the pod by name, for up to 20 seconds. If you choose no name, the pod gets a unique one.
+        If you choose a name, other pods may have it: the client lists all pods before the order, and
         afterwards accepts only a single new pod of that name that is in no lease file.
 
         After a :class:`~primepods.CreateUncertainError`, or an interruption of the call, a pod may exist that
-        you have to delete. The log has the pod's name in both cases, and so has the error; its
-        ``.candidates`` are the ids of the pods that may be the ordered one. Any other error of this package
-        means that no pod was created.
+        you have to delete. The log has the pod's name in both cases. The error has the name, too, and in
+        ``.candidates`` the ids of pods that may be the ordered one. Any other error of this package means
+        that no pod was created.
 
         Args:
             spec: The pod to rent: ``PodSpec.from_offer(offer)``, or written by hand.
@@ -446,7 +449,7 @@ class AsyncPods:
 
     @operation("pods.ensure")
     async def ensure(self, spec: PodSpec, *, max_hours: float | None = None) -> Pod:
-        """Return the live pod with the spec's name; if there is none, rent it.
+        """Return the pod with the spec's name; if there is none, rent it.
 
         Use it for orders that may be repeated, for example when a job is retried. Only the name identifies
         the pod: choose one that nobody else uses. A pod that was stopped, has failed or is being deleted does
@@ -455,8 +458,8 @@ class AsyncPods:
 
         Args:
             spec: The pod to rent; it must have a name.
-            max_hours: Hours after which nothing needs a new pod; see :meth:`create`. Until that time, later
-                calls also find it by its name with the suffix.
+            max_hours: Hours after which nothing needs a pod that this call rents; see :meth:`create`. Until
+                then, later calls find the pod although its name has a suffix.
 
         Raises:
             ValueError: The spec has no name.
@@ -483,22 +486,22 @@ class AsyncPods:
         max_spend: float | None = None,
         release_timeout: float = 600.0,
     ) -> AsyncLease:
-        """Return a context manager that rents a pod for its block, and deletes it on every exit.
+        """Return a context manager that rents a pod for its block, and then deletes the pod.
 
         The block begins when the pod is ready. At the end of the block, after an exception, a cancellation, a
-        timeout, a failed boot or Ctrl-C, the pod is deleted and confirmed terminated; closing the client, or
-        with ``Client`` the interpreter's exit, does the same for open leases. If Ctrl-C or a cancellation
-        interrupts this release, it waits until the deletion is accepted, and then at most 10 s; a second
-        interruption ends it. A random suffix of the pod's name identifies it. From before the order until the
-        pod is terminated there is a file in ``PRIMEPODS_STATE_DIR`` (default ``~/.primepods/leases``), with
-        which :meth:`sweep` finds the pods of a killed process. SIGTERM ends blocks only under
-        :func:`primepods.exit_on_sigterm`.
+        timeout, a failed boot or Ctrl-C, the pod is deleted and confirmed terminated, unless ``keep`` was
+        called. Closing the client, or with ``Client`` the interpreter's exit, ends open leases in this way.
+        If Ctrl-C or a cancellation interrupts the release of a pod, the release waits until the deletion is
+        accepted, and then at most 10 s; a second interruption ends it. A random suffix of the pod's name
+        identifies the pod. From before the order until the pod is terminated there is a file in
+        ``PRIMEPODS_STATE_DIR`` (default ``~/.primepods/leases``), with which :meth:`sweep` finds the pods of
+        a killed process. SIGTERM ends blocks only under :func:`primepods.exit_on_sigterm`.
 
         Args:
-            spec: The pod to rent; or several specs in order of preference: the next spec is tried when one
-                is sold out, costs more than its ``max_price``, fails to become ready, refuses logins, or
-                got no conclusive response. The pod of the failed spec is deleted first, or when it appears;
-                the last error has the earlier ones as notes.
+            spec: The pod to rent, or several specs in order of preference. The next spec is tried when a
+                machine is sold out or costs more than ``max_price``, when a pod fails to become ready or
+                refuses logins, or when an order got no conclusive response. The pod of the failed spec is
+                deleted first, or when it appears; the last error has the earlier ones as notes.
                 Two pods that accept none of your keys end the lease: another would not accept them either.
             login: Whether a ready pod must also have accepted an ``ssh`` login.
             login_timeout: Seconds to retry the login. For this and the next two arguments see
@@ -508,24 +511,26 @@ class AsyncPods:
             ready_timeout: Seconds for the pod to become ready. Before that, an order that the rate limit
                 refuses is repeated for as long.
             interval: Seconds between two polls of the pod, at least 0.05.
-            on_change: Callback for each :class:`~primepods.PodChange` until it is ready; see :meth:`wait`.
+            on_change: Callback for each :class:`~primepods.PodChange` until the pod is ready; see
+                :meth:`wait`.
             max_hours: Hours from the order until the pod is deleted, including this machine's sleep. Then
                 the block raises :class:`~primepods.BudgetExceededError`: its task is cancelled. With
                 ``Client``, commands and copies on the pod end and raise it; a block that does something else
                 continues, and raises it at its end.
-            max_spend: The same for the pod's cost, at the highest price seen.
+            max_spend: Max cost of the pod, computed with the highest price seen. Reaching it has the same
+                effects.
             release_timeout: Seconds to confirm that the pod is terminated.
 
         Raises:
-            ConfigError: The folder cannot be written. Nothing is rented.
-            CreateUncertainError: It is unknown whether the pod was created. Its file stays.
+            ConfigError: The folder of lease files cannot be written. Nothing is rented.
+            CreateUncertainError: It is unknown whether the pod was created. The lease file stays.
             PodFailedError: The pod has failed to boot. It is deleted.
             WaitTimeoutError: The pod did not become ready in time. It is deleted.
             LoginError: ``ssh`` could not log in to the pod in time. It is deleted.
             BudgetExceededError: ``max_hours``, ``max_spend`` or ``PRIMEPODS_MAX_HOURLY`` is reached. The pod
                 is deleted, or not ordered.
-            ProtocolError: ``max_hours`` is given, and the server's time is unknown; nothing is rented. Or the
-                response to the order had the id of another pod.
+            ProtocolError: ``max_hours`` is given, and the server's time is unknown (nothing is rented); or
+                the response to the order had the id of another pod.
             NotReleasedError: The pod may be running, and billed. If the block has raised an exception, that
                 exception gets a note instead.
         """
@@ -569,18 +574,19 @@ class AsyncPods:
     ) -> Sweep:
         """Delete pods that dead processes have left: those with a lease file whose process has ended.
 
-        Never deletes a pod whose process is alive, or one of another API or key. If several
-        hosts share a home directory, pods leased on another host are deleted only with ``older_than`` or
-        ``expired``, since their processes cannot be checked from here.
+        Deletes no pod of another API or key, and none whose lease file names a process of this machine that
+        still runs. If several hosts share a home directory, pods leased on another host are deleted only with
+        ``older_than`` or ``expired``, since their processes cannot be checked from here.
 
         Args:
             prefix: Only pods whose names begin with this, including pods without a lease file: with a prefix,
                 *you* assert that all pods of such a name and age are yours and no longer needed. Requires
                 ``expired``, or an ``older_than`` beyond the duration of any lease or job under that prefix.
-                Excludes pods whose name says that their lease still lasts.
+                A pod is skipped if its name says that its lease still lasts.
             older_than: Only pods ordered at least this many seconds ago, by the server's time.
             expired: Only pods, from any machine, whose leases had ``max_hours`` and whose names say that they
-                expired at least a quarter of an hour ago, by the server's time.
+                expired at least a quarter of an hour ago, by the server's time. This includes pods that were
+                kept.
             only: Only pods found by this earlier sweep, such as a dry run that a user has reviewed.
             dry_run: Only find pods; delete nothing.
 
@@ -623,18 +629,16 @@ class AsyncPods:
 
         Until the pod is gone, which can take minutes, it may be billed: see :meth:`wait_gone`.
 
-        Success requires proof: a response that names the pod and DELETING or TERMINATED; a later read of the
-        pod that shows such a state; or a 404 of ``get`` and a complete list without the pod. While the API
-        shows another state, the deletion is retried, as often as the client's
-        :class:`~primepods.RetryPolicy` allows.
+        Success requires proof, such as a response that names the pod and DELETING or TERMINATED, or a later
+        read of the pod that shows such a state. A 404 alone does not suffice. While the API shows another
+        state, the deletion is retried, as often as the client's :class:`~primepods.RetryPolicy` allows.
 
         Args:
             pod_id: The pod's id, or the pod.
             missing_ok: Whether a pod that does not exist counts as deleted.
 
         Returns:
-            DELETING or TERMINATED. TERMINATED also for a pod that does not exist: with ``missing_ok``, if
-            this call may have deleted it, or if it has read the pod before.
+            DELETING or TERMINATED; with ``missing_ok``, TERMINATED also for a pod that does not exist.
 
         Raises:
             NotFoundError: No such pod, without ``missing_ok``.

@@ -1,4 +1,4 @@
-"""The public keys with which pods can be ordered.
+"""The account's public SSH keys, for logging in to pods.
 
 API reference: https://docs.primeintellect.ai/api-reference/ssh-keys
 """
@@ -27,7 +27,7 @@ _PUBLIC_KEY: Final = re.compile(r"[a-z][a-z0-9@.-]+ [A-Za-z0-9+/]{16,}={0,3}( .*
 class AsyncSSHKeys:
     """``client.ssh_keys``: the account's public SSH keys. They cost nothing.
 
-    Every method may also raise the errors that :class:`~primepods.AsyncPods` lists.
+    Any request may also raise the errors that :class:`~primepods.AsyncPods` lists.
     """
 
     def __init__(self, executor: RequestExecutor) -> None:
@@ -45,14 +45,14 @@ class AsyncSSHKeys:
     async def add(self, name: str, public_key: str) -> SSHKey:
         """Add a public key: ``POST /api/v1/ssh_keys/``. If the account has the key already, return it.
 
-        So the call can be repeated after an interruption. Two concurrent calls may add the key twice.
+        The call can therefore be repeated after an interruption. Two concurrent calls may add the key twice.
 
         Args:
             name: Name of the key.
             public_key: The line of a file such as ``id_ed25519.pub``; its comment is not compared.
 
         Raises:
-            ValueError: Not a public key; a private one is never sent.
+            ValueError: ``public_key`` is not a public key, or ``name`` is empty. A private key is never sent.
         """
         check_text("name", name)
         public_key = _check_public_key(public_key)
@@ -105,7 +105,7 @@ class AsyncSSHKeys:
         await self._executor.call(request, _ignore_body)
 
     async def _find(self, public_key: str) -> SSHKey | None:
-        """Return the account's key that differs at most in its comment, or ``None``."""
+        """Return the account's key that is the same except for its comment, or ``None``."""
         async with self.list() as keys:
             async for key in keys:
                 if key.public_key.split()[:2] == public_key.split()[:2]:

@@ -1,4 +1,4 @@
-"""The blocking client: its methods are made of the asynchronous ones."""
+"""The blocking client, whose methods are derived from the asynchronous ones."""
 
 from .._blocking import in_calling_thread
 from ._client import Client, run_in_client

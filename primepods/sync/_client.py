@@ -200,7 +200,7 @@ def run_in_client(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> T:
-    """Run a coroutine function with the asynchronous client, in its event loop; return the result."""
+    """Run a coroutine function with the asynchronous client, in the client's loop; return the result."""
     # Not a method: the class has the members of AsyncClient, and no more.
     portal, wrapped = client._portal, client._async  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - see above
     return portal.call(function, wrapped, *args, **kwargs)

@@ -38,10 +38,12 @@ class Pager(Generic[T]):
         return self._streams.iterate(self._pager.pages())
 
     def collect(self) -> tuple[list[T], PrimePodsError | None]:
-        """Read all pages; return the items, and the error that ended the read early.
+        """Read all pages; return the items, and the error if not all could be read.
+
+        ``list(pager)`` raises the error instead.
 
         Returns:
-            The items, and the error; ``None`` if the items are complete. ``list(pager)`` raises instead.
+            The items that could be read, and the error; ``None`` if the items are complete.
         """
         return self._portal.call(self._pager.collect)
 
@@ -49,15 +51,15 @@ class Pager(Generic[T]):
         """Return the items for which ``predicate`` holds, even if other rows cannot be read.
 
         Args:
-            predicate: Tells whether an item is wanted.
+            predicate: Returns whether an item is wanted.
 
         Returns:
-            The items, and the error about unreadable rows, if any; such rows may be wanted items too.
+            The items, and the error about unreadable rows, if any. Such a row may be a wanted item.
 
         Raises:
             PrimePodsError: The list could not be read to the end.
         """
-        # All items: `predicate` runs in the caller's thread, since it may call the client.
+        # Fetch all items: `predicate` runs in the calling thread, since it may call the client.
         items, error = self._portal.call(self._pager.find, lambda _: True)
         return [item for item in items if predicate(item)], error
 
@@ -85,9 +87,9 @@ class Watch:
     """The changes of pods as they happen: ``for change in client.pods.watch(ids)``.
 
     Yields a :class:`PodChange` for each pod's first state, then for each change; a slow consumer gets each
-    pod's newest state. Ends when all pods are gone. Each ``for`` loop is a new watch. After Ctrl-C,
-    ``next()`` on the same iterator continues where it was. Leaving the loop early leaks nothing; ``with``
-    makes the cleanup immediate.
+    pod's newest state. Ends when all pods are gone, or have not appeared for a minute. Each ``for`` loop is a
+    new watch. After Ctrl-C, ``next()`` on the same iterator continues where it was. Leaving the loop early
+    leaks nothing; ``with`` makes the cleanup immediate.
     """
 
     def __init__(self, portal: Portal, watch: AsyncWatch) -> None:

@@ -21,10 +21,10 @@ _HISTORY_ROWS: Final = 100
 
 
 class PodLookups:
-    """Calls of ``get`` for pods whose status rows are incomplete: no address (reported), or possibly gone.
+    """Calls of ``get`` for pods whose status row has no address (reported), is missing or says TERMINATED.
 
     A pod that was never seen and that ``get`` does not find may have ended before the wait began. The latest
-    page of the history shows whether it did. It is requested at most every ``LOOKUP_INTERVAL``, for all pods.
+    page of the history may show this. One request for this page serves all pods.
 
     Args:
         state: State shared by the parts of the poller.
@@ -92,7 +92,7 @@ class PodLookups:
         decode = partial(decode_page, model=HistoryRecord, offset=0, limit=_HISTORY_ROWS)
         async with self._slots:
             if await state.pace.wait_for_turn() is not None:
-                # After the pause, the next lookup without a pod requests the page.
+                # After the pause, the next lookup that does not find its pod requests the page.
                 self._next_history_at = -math.inf
                 return
             sequence = next(state.sequence_numbers)

@@ -1,9 +1,9 @@
 """The shared poller: one stream of requests for all waits on all pods.
 
-All clients of an event loop with equal settings share a :class:`Poller`, which exists while it has
-subscriptions. A wait adds a subscription, which has pods and an interval. When one of the pods has changed,
-the poller notifies the subscription, and the wait reads the state from the :class:`WatchedPod`. A failed
-request is not retried: the next tick polls its pods again.
+All clients of an event loop with equal settings and the same session share a :class:`Poller`, which exists
+while it has subscriptions. A wait adds a subscription, which has pods and an interval. When one of the pods
+has changed, the poller notifies the subscription, and the wait reads the state from the :class:`WatchedPod`.
+A failed request is not retried: the next tick polls its pods again.
 
 A module of this package imports only those after it in this list: ``watch``, ``wait``, ``subscription``,
 ``connection``, ``_poller``, ``_tick``, ``_lookups``, ``_poller_state``, ``_schedule``, ``_watched_pod``,
@@ -42,7 +42,7 @@ class TransportKeeper(Protocol):
     """Keeper of an ended poller's connections, so that the next wait can reuse them."""
 
     def keep_transport(self, transport: Transport) -> bool:
-        """Keep the connections, and return ``True``; or return ``False``, and the poller closes them."""
+        """Keep the connections and return ``True``; return ``False`` to let the poller close them."""
         ...
 
 
@@ -184,7 +184,7 @@ class Poller:
             subscription.end(error)
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
-        # Cancelled before the first step of `_run`.
+        # A task that was cancelled before its first step has not run the cleanup of `_run`.
         if task.cancelled():
             self._unregister()
             self._end_subscriptions(_poller_cancelled_error())
@@ -205,12 +205,13 @@ _pollers: dict[tuple[asyncio.AbstractEventLoop, Settings, int], Poller] = {}
 def join(settings: Settings, session: Any, make_transport: Callable[[], Transport]) -> Poller:
     """Return the running loop's poller for ``settings``; create it if there is none.
 
-    Add a subscription before the next ``await``: without one, the poller ends.
+    Add a subscription before the next ``await``, since a poller without subscriptions may end.
 
     Args:
         settings: Clients with equal settings share a poller. ``deadline``, ``retry`` and ``on_event`` may
             differ: the poller does not use them.
-        session: The caller's aiohttp session, a function that makes one, or ``None``; the same one.
+        session: The caller's aiohttp session, a function that makes one, or ``None``. Clients share a poller
+            only if this is the same object.
         make_transport: Makes the connections of a new poller.
     """
     loop = asyncio.get_running_loop()

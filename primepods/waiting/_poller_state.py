@@ -25,7 +25,7 @@ log = logging.getLogger("primepods")
 
 
 class ThrottledWarnings:
-    """Log warnings: at most one per minute for all subscribers, and one more for a wait in a new pause.
+    """Logger of warnings: at most one a minute for all subscribers, and one more for a wait in a new pause.
 
     Attributes:
         next_at: Earliest time of the next warning.
@@ -146,7 +146,7 @@ class PollerState:
             self.warnings.warn_of_failure(error, pod_count=pod_count, total=len(self.pods))
 
     def _emit_pause_event(self) -> None:
-        # To all listeners, since the pause affects the whole poller.
+        # Notify all listeners, since the pause affects the whole poller.
         from ..events import PollingPaused
 
         context = contextvars.Context()
@@ -158,7 +158,7 @@ class PollerState:
 def is_refusal(error: Exception) -> bool:
     """Return whether an error is not transient, and so may be a permanent refusal.
 
-    A response that cannot be parsed is not a refusal: a gateway's page, for example.
+    A response that cannot be parsed, such as a gateway's page, is not a refusal.
     """
     if isinstance(error, ProtocolError):
         return False

@@ -14,7 +14,7 @@ from ._watched_pod import Subscriber, WatchedPod
 JITTER: Final = 0.1
 """Max random delay of a tick, as a fraction of its interval. Chosen."""
 _MAX_ADVANCE: Final = 0.1
-"""Max time by which a tick is early, to share another's requests; a fraction of its interval. Chosen."""
+"""Max fraction of its interval by which a tick is early, to share the requests of another. Chosen."""
 _GATHER_TIME: Final = 0.05
 """Time for which new subscriptions are gathered, as a fraction of the interval. Chosen."""
 _MAX_GATHER_TIME: Final = 0.25
@@ -63,7 +63,7 @@ class PollSchedule:
     the request has ended.
 
     Attributes:
-        changed: Set when a poll may be due earlier than before; also by the poller, without subscriptions.
+        changed: Set when a poll may be due earlier than before, and when the poller has no subscription left.
     """
 
     def __init__(self, clock: Clock) -> None:

@@ -7,9 +7,9 @@ searches send only a few requests. Searches of refused batches are not limited b
 
 A refusal of a batch ends waits in two steps:
 
-1. The search finds the refused pods, or gives up, and then all pods of the batch count as refused. Their
-   ``refused_since`` is set, and they are polled apart from the others.
-2. A refusal ``CONFIRM_AFTER`` later ends their waits. A response makes them normal again.
+1. The search finds the refused pods. If it gives up, all pods that it has not decided count as refused. For
+   refused pods, ``refused_since`` is set, and they are polled apart from the others.
+2. Another refusal, at least ``CONFIRM_AFTER`` later, ends their waits. A response makes them normal again.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Tick:
     Args:
         state: State shared by the parts of the poller.
         reader: Sends the requests, without retries.
-        pods: The pods that are due, in polling order. They count as in flight from now on, until their
-            response or the end of the tick.
+        pods: The pods that are due, in polling order. Each counts as in flight from now on, until its request
+            or search ends, or the tick does.
         look_up: Called for each pod of a successful response, except those with an unreadable row.
     """
 
@@ -97,7 +97,7 @@ class Tick:
             await map_bounded(poll, [*batches, *([pod] for pod in lone_pods)], limit)
             self._outage_decided.set()
         if batches and not self._has_success:
-            # An outage: no pod is the culprit.
+            # Probably an outage, so no pod counts as a culprit.
             for search in self._searches:
                 for pod in search.undecided:
                     pod.poll.search = None
@@ -119,7 +119,7 @@ class Tick:
         return [[by_id[pod_id] for pod_id in chunk] for chunk in self._reader.chunks(list(by_id))]
 
     async def _poll_batch(self, batch: list[WatchedPod], *, group: asyncio.TaskGroup) -> None:
-        """Poll a batch; if it fails, follow up in another task of ``group``, which frees the slot."""
+        """Poll a batch; if it fails, follow up in another task of ``group``, so that this one can end."""
         has_failed_before = any(pod.poll.error is not None for pod in batch)
         error = await self._poll(batch)
         if isinstance(error, PrimePodsError):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .._operations.hook import Listeners
 
 MISSES_BEFORE_GONE: Final = 2
-"""Status responses without a row, after which a GET confirms whether the pod is gone.
+"""Number of status responses without a row, after which a GET shows whether the pod is gone.
 
 Chosen: the least number above one. A single empty response was reported of the availability endpoint.
 """
@@ -29,7 +29,7 @@ CONFIRM_AFTER: Final = 2.0
 _TIMER_TOLERANCE: Final = 0.01
 """Seconds by which a timer may be early. Chosen."""
 _REFUSAL_LIFETIME: Final = 3
-"""Intervals after which a refusal begins a new series instead of confirming the earlier one. Chosen."""
+"""Intervals after which a refusal begins a new series and does not confirm the earlier one. Chosen."""
 
 
 PodSearch: TypeAlias = "FaultSearch[WatchedPod, Exception]"
@@ -79,7 +79,7 @@ class RequestState:
     Attributes:
         in_flight: Whether a request is in flight or about to be sent.
         sent_at: Time of the last request.
-        error: Why the last request failed or was not sent; ``None`` otherwise.
+        error: Why the last request failed, was not sent, or returned an unreadable row; ``None`` otherwise.
         refused_since: Time at which the current series of refusals began; ``None`` if there is none.
     """
 
@@ -129,8 +129,8 @@ class LookupState(RequestState):
 
     Attributes:
         due_at: Earliest time of the next GET.
-        lacks_address: Whether the status row has no address although the pod should have one.
-        pod: The last result of a GET for the address.
+        lacks_address: Whether no address is known although the pod is ACTIVE and installed.
+        pod: The last result of a GET for the address, kept while the pod is ACTIVE.
     """
 
     due_at: float = -math.inf
@@ -142,9 +142,9 @@ class LookupState(RequestState):
 class WatchedPod:
     """State of one pod, from the responses to the requests of all subscribers.
 
-    It is in one of four states:
+    A pod is in one of four states:
 
-    - unknown: neither a row nor a GET has been received; ``status`` is ``None``;
+    - unknown: neither a row nor the result of a GET has been received; ``status`` is ``None``;
     - known: ``status`` is set, and stays set while rows are missing, until a GET shows that the pod is gone;
     - gone: ``status`` is ``None`` and ``gone`` is true;
     - never found: ``status`` is ``None`` and ``never_found`` is true.
@@ -152,7 +152,7 @@ class WatchedPod:
     A row makes the pod known in any state, except that a gone pod with a TERMINATED row stays gone.
 
     Attributes:
-        pod_id: Its id.
+        pod_id: The id of the pod.
         row: The last status row, or one made from ``get`` if there was none; kept when the pod is gone.
         status: ``row`` with the address from ``get``, or ``get`` alone while rows are missing.
         gone: Whether the pod has existed and is confirmed gone.
@@ -282,7 +282,7 @@ class WatchedPod:
         return self._is_missing or self._is_terminated
 
     def _record_missing_row(self, sequence: int, now: float) -> None:
-        """Count a response without a row; not if the last one was counted less than half an interval ago."""
+        """Count a response without a row, unless one was counted less than half an interval ago."""
         if self.status is None:
             self.confirmed_at = now
         if not self._misses or now >= self._missed_at + self.interval / 2:

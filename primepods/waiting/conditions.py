@@ -10,7 +10,7 @@ from .._utils.text import quote
 from ..models import PodStatus
 
 Until = Callable[[PodStatus | None], bool]
-"""Condition of a wait: called with a pod's status, or ``None`` if the pod is gone; ``True`` ends the wait.
+"""Condition of a wait: called with a pod's status, or ``None`` if it is gone; returns whether it is met.
 
 ``primepods.ready``, ``failed``, ``gone`` and ``settled`` are such functions.
 """

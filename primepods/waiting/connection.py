@@ -31,10 +31,10 @@ class PollerConnection:
 
     Attributes:
         clock: The client's clock.
-        on_event: The client's hook.
+        on_event: The client's hook, or ``None``.
         root: The connection of the client from which the views were made; for a client, this object.
-        subscriptions: Open subscriptions of the client and its views.
-        closed: Whether the client is closed.
+        subscriptions: Open subscriptions of the client and its views; kept by the root only.
+        closed: Whether the client is closed; set for the root only.
     """
 
     def __init__(self, settings: Settings, session: Any, parent: PollerConnection | None = None) -> None:
@@ -86,7 +86,7 @@ class PollerConnection:
         return True
 
     async def aclose(self) -> None:
-        """End all subscriptions, including those of abandoned iterators."""
+        """End all subscriptions, also those of abandoned iterators, and close the spare connections."""
         self.closed = True
         for subscription in list(self.subscriptions):
             # A forked child has copies of the parent's subscriptions, whose loop does not run here.

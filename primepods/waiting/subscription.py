@@ -106,7 +106,7 @@ class Subscription(Subscriber):
         before = self.reported.get(pod_id)
         if pod_id in self.reported and pod.status == before:
             return None
-        # Only a response after the grace period counts: until then there may have been an outage.
+        # Wait for a response after the grace period, during which there may have been an outage.
         if pod.never_found and pod.confirmed_at < self._appear_by:
             pod.notify_on_next_response(self)
             return None

@@ -35,7 +35,7 @@ _MAX_REASON_LENGTH: Final = 500
 
 @attrs.define(kw_only=True, eq=False)
 class Wait:
-    """One call of ``pods.wait``, with its checked parameters; all times are in seconds."""
+    """One call of ``pods.wait``, with its parameters; all times are in seconds."""
 
     connection: PollerConnection
     pod_ids: list[str]
@@ -86,7 +86,7 @@ class Wait:
                 await outcome
 
     def _check_pod(self, pod: WatchedPod, subscription: Subscription, *, never_appeared: bool) -> None:
-        """Remove a pod that fulfils the condition; raise if it no longer can; otherwise it stays pending."""
+        """Remove a pod that fulfils the condition, or raise an error if the wait for it has failed."""
         pod_id = pod.pod_id
         status = subscription.reported[pod_id]
         in_grace = self._update_install_grace(pod, status)
@@ -137,7 +137,7 @@ def _pod_failed_error(subscription: Subscription, pod_id: str) -> PodFailedError
 
 
 def _explain_failure(status: PodStatus | None) -> tuple[str, str, str]:
-    """Return what happened to a pod, the text of ``PodFailedError.reason``, and what to do."""
+    """Return a phrase about the end of a pod, the text of ``PodFailedError.reason``, and the remedy."""
     remedy = "Look for it in `pods.history()`."
     if status is None:
         outcome = "is gone: a user, another process or the provider has terminated it"

@@ -27,10 +27,10 @@ class AsyncWatch:
     """The changes of pods as they happen: ``async for change in client.pods.watch(ids)``.
 
     Yields a :class:`PodChange` for the first state of every pod, then for its changes. A slow consumer gets
-    only the newest states. The watch ends when all pods are gone. An ``anext`` that was cancelled, for
-    example by a timeout, has lost no change and can be repeated. After an error, ``anext`` raises that error
-    again. Every iteration is a new watch. An early ``break`` leaks nothing; ``async with`` makes the cleanup
-    immediate.
+    only the newest states. The watch ends when all pods are gone, or have not appeared for a minute. An
+    ``anext`` that was cancelled, for example by a timeout, has lost no change and can be repeated. After an
+    error, ``anext`` raises that error again. Every iteration is a new watch. An early ``break`` leaks
+    nothing; ``async with`` makes the cleanup immediate.
     """
 
     def __init__(
@@ -70,12 +70,12 @@ class AsyncWatch:
 
 
 class _Iteration:
-    """State of a :class:`WatchIterator`. It has no reference to the iterator, so that this can be freed.
+    """State of a :class:`WatchIterator`, without a reference to it, so that the iterator can be freed.
 
     Args:
         connection: The client's connection to the poller.
         make_subscription: Makes the subscription.
-        timeout: Seconds; infinity for none.
+        timeout: Seconds for the iteration; infinity for no limit.
         open_iterations: The set of open iterations; this one is in it until it is closed.
     """
 
@@ -102,7 +102,7 @@ class _Iteration:
         """Return the next change.
 
         Raises:
-            StopAsyncIteration: All pods are gone.
+            StopAsyncIteration: All pods are gone, or have not appeared for a minute.
             ClientClosedError: The client or the watch was closed.
             WaitTimeoutError: The timeout has passed.
             RuntimeError: Another task already waits for the next change.
@@ -112,7 +112,7 @@ class _Iteration:
             msg = "Another task already waits for this watch's next change: iterate it in one task."
             raise RuntimeError(msg)
         if self._final_error is not None:
-            # Without the frames of earlier raises.
+            # Drop the frames of earlier raises.
             raise self._final_error.with_traceback(None)
         self._is_waiting = True
         try:
@@ -189,7 +189,7 @@ class WatchIterator(AsyncIterator[PodChange]):
 
     def __init__(self, iteration: _Iteration) -> None:
         self._iteration = iteration
-        # Not at exit, which ends the polling anyway.
+        # Do not call it at exit, which ends the polling anyway.
         weakref.finalize(self, iteration.abandon).atexit = False
 
     async def __anext__(self) -> PodChange:
