@@ -18,7 +18,7 @@ _NEXT_SPEC_ERRORS: Final = (
     errors.WaitTimeoutError,
     errors.LoginError,
     errors.ConnectionLostError,
-    # An uncertain order's pod has a unique name: the lease deletes it if it appears before the end.
+    # An uncertain order's pod has a unique name: the lease deletes it if it appears before the lease ends.
     errors.CreateUncertainError,
 )
 # If this many pods have refused the user's keys, no other spec is tried.

@@ -93,7 +93,7 @@ class LeaseRecord:
         return (self.host, self.boot_id, self.pid_namespace) != this_host()
 
     def foreign_reason(self, settings: Settings) -> str | None:
-        """Return why a client with these settings may not see the pod; ``None`` if they fit the record."""
+        """Return why a client with these settings might not see the pod; ``None`` if they fit the record."""
         # Under another key, or for another team, a 404 does not prove that a pod is gone.
         if self.base_url != settings.base_url:
             return f"it was rented at {self.base_url}"

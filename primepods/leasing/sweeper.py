@@ -44,8 +44,8 @@ from .ledger import LeaseFile, Ledger, read_ledger
 from .pods_api import ListedPod, TeamClient, confirmed_time, find_named, has_ended, read_ended_pods
 from .sweep import OrphanedPod, SkippedLease, Sweep
 
-# These four are in seconds, and chosen. Time after an order in which its pod may appear, even after a 404 or
-# an empty list.
+# Durations in seconds, all chosen. Time after an order in which its pod may appear, even after a 404 or an
+# empty list.
 _APPEARS_WITHIN: Final = 600.0
 # Time after a pod's expiry in which its lease may still be deleting it.
 _EXPIRED_MARGIN: Final = 900.0
@@ -80,7 +80,7 @@ class Sweeper:
         prefix: Prefix of the pods' names. With it, the sweep also finds pods without a lease file.
         older_than: Min seconds since the pods were ordered, by the server's time.
         expired: Whether to find only pods that have expired by their unique names.
-        only: An earlier sweep that has found the pods.
+        only: An earlier sweep; pods that it did not find are left alone.
     """
 
     client: TeamClient

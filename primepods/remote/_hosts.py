@@ -1,6 +1,6 @@
-"""Pods as hosts of ssh, in the file ``~/.ssh/primepods_config``, which ``~/.ssh/config`` includes.
+"""Pods as hosts of ssh, in our file ``~/.ssh/primepods_config``, which ``~/.ssh/config`` includes.
 
-"Our file" has a comment with the data of each pod, and the ``Host`` blocks made from these comments. Only
+Our file has a comment with the data of each pod, and the ``Host`` blocks made from these comments. Only
 ``install_hosts`` creates it. Functions that read or write files block; ``note_hosts`` can use a thread.
 """
 
@@ -101,8 +101,8 @@ def hosts_file() -> Path:
 def choose_aliases(entries: Iterable[HostEntry]) -> dict[str, list[tuple[str, ...]]]:
     """Return the aliases of each pod's nodes, by the pod's id.
 
-    One alias is made from the pod's name, or else from its id, and another one from the start of the id. A
-    name or a start is not used if it is invalid, or if another pod has the same alias. A pod without a valid
+    One alias is made from the pod's name, or else from its id, and another one from the id's prefix. A name
+    or a prefix is not used if it is invalid, or if another pod has the same alias. A pod without a valid
     alias is left out.
     """
     groups = {
@@ -116,7 +116,7 @@ def choose_aliases(entries: Iterable[HostEntry]) -> dict[str, list[tuple[str, ..
         valid = [names for names in (by_name, by_id, by_prefix) if all(map(_ALIAS.fullmatch, names))]
         unique = [names for names in valid if names is by_id or all(counts[alias] == 1 for alias in names)]
         if unique:
-            # The name or else the id, and the start of the id.
+            # The name or else the id, and the id's prefix.
             kept = [unique[0], *(names for names in unique if names is by_prefix)]
             chosen[pod_id] = [tuple(dict.fromkeys(names)) for names in zip(*kept, strict=True)]
     return chosen

@@ -105,7 +105,7 @@ def _moves(staged: Path, target: Path) -> Iterator[tuple[Path, Path]]:
 def _check_kind(staged: Path, target: Path) -> None:
     if _is_folder(staged) and os.path.lexists(target):
         raise TransferError(f"{target} is a folder on the pod, but not here. Nothing was changed.")
-    # Do not replace a link to a folder with a file, either: others may use the link.
+    # Do not replace a link to a folder with a file, either: other programs may use the link.
     if not _is_folder(staged) and _is_folder(target):
         raise TransferError(f"{target} is a folder here, but not on the pod. Nothing was changed.")
 

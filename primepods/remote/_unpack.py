@@ -19,7 +19,7 @@ from ._archive import OWNER_MODES, Progress
 from ._tar import ArchiveReader
 
 _KEPT_MODES: Final = 0o755
-"""Bits of the modes on the pod that a download keeps: no write permission for others."""
+"""Bits of the modes on the pod that a download keeps: no write permission for group and others."""
 _MAX_DEPTH: Final = 250
 _MAX_NAMES: Final = 64 << 20
 """Max total length of the names of folders and links, which are kept until all files are written."""

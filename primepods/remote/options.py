@@ -40,7 +40,7 @@ _DEFAULTS: Final = {
     "LogLevel": "ERROR",
 }
 _FIXED: Final = ("-T", "-a", "-x", "-o", "ControlMaster=no", "-o", "ControlPath=none")
-"""Options before those of the user, whose ``-o`` settings cannot override them.
+"""Options before those of the user: a user's ``-o`` cannot override them, but a flag such as ``-A`` can.
 
 No connection is shared, since a command on the pod must end when the connection of its ``ssh`` ends.
 """

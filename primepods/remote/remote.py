@@ -77,9 +77,9 @@ class AsyncRemote:
         """Run a command on the pod, and return how it ended.
 
         A command that is cancelled or times out is also ended on the pod: its process group gets SIGTERM
-        and, if it still runs ten seconds later, SIGKILL. On a pod without ``setsid``, only its shell gets
-        them. The same happens once the pod's ssh server notices a lost connection. Background processes of
-        a command that ends by itself continue.
+        and, if it still runs ten seconds later, SIGKILL. On a pod without ``setsid``, only the command's
+        shell gets these signals. The same happens once the pod's ssh server notices a lost connection.
+        Background processes of a command that ends by itself continue.
 
         Args:
             command: A line for the shell on the pod, or a list of arguments.
@@ -233,7 +233,7 @@ class AsyncRemote:
         block, or of this process.
 
         Args:
-            port: The port on the pod. Nothing need listen there yet.
+            port: The port on the pod. A program may start to listen there later.
             local_port: The port of this machine; 0 for a free one.
             host: Name or address of the host, as seen from the pod; by default the pod itself.
 
