@@ -46,7 +46,7 @@ class LeaseRecord:
     Attributes:
         name: The pod's unique name.
         pod_id: The pod's id; ``None`` while it is unknown.
-        price_hr: Price per hour; ``None`` while it is not known.
+        price_hr: Price per hour, or the order's maximum until the price is known; ``None`` or 0 if unknown.
         base_url: Address of the API.
         key_fingerprint: Hash of the API key.
         team_id: The team for which the pod was rented, or ``None``.

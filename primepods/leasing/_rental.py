@@ -39,7 +39,7 @@ _log = logging.getLogger("primepods")
 
 # Min seconds between two warnings about failed requests of an order.
 _LOG_INTERVAL: Final = 60.0
-# Seconds to confirm that a pod is gone after an interruption, and between two polls until then.
+# Max seconds to confirm that a pod is gone after an interruption, and seconds between two polls meanwhile.
 _HURRIED_TIMEOUT: Final = 10.0
 _HURRIED_INTERVAL: Final = 1.0
 # Seconds after which an accepted deletion is first sent again, if the pod's status is not an ending one.
@@ -68,7 +68,8 @@ class Rental(PodOrder):
         self.client: TeamClient = client
         self._options = options
         self._logged_at = -math.inf
-        # When the current deletion was accepted and the release was hurried, and the timeout of the wait.
+        # Times at which the current deletion was accepted and the release was hurried, infinity before that,
+        # and the timeout of the current wait.
         self._accepted_at = math.inf
         self._hurried_at = math.inf
         self._confirmation: Timeout | None = None

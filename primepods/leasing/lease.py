@@ -113,7 +113,7 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
         self._supervisor.keep()
 
     async def final_cost(self, *, timeout: float = 900.0, interval: float = 15.0) -> float:
-        """Return what was billed for the pod, once it is released and its bill has settled.
+        """Return the amount billed for the pod, once the pod is released and its bill has settled.
 
         It polls ``GET /api/v1/pods/history`` until two responses agree.
 

@@ -152,7 +152,7 @@ class TeamClient:
         pods: ``client.pods``, for the team that pays.
         listed: Returns a pager of the pods. A row needs only an id and a name.
         allow: Checks an order against ``PRIMEPODS_MAX_HOURLY``.
-        order: Orders a pod, and calls its second argument with the id in a response that is not conclusive.
+        order: Orders a pod; calls its second argument with the id in an unreadable response with the name.
         settings: The client's settings, for that team.
         server_clock: The server's time.
         shared_list: Reads the list for several leases at once.

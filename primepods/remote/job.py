@@ -173,8 +173,8 @@ class AsyncJob:
 class AsyncJobOutput:
     """The lines of a job's output; see ``output`` of a job.
 
-    An ``anext`` that is cancelled, for example by a timeout, loses no line and can be repeated. An early
-    ``break`` leaks nothing; ``async with`` makes the cleanup immediate.
+    An ``anext`` that is cancelled, for example by a timeout, loses no line and can be repeated. After an
+    early ``break``, garbage collection closes the connection; ``async with`` closes it at once.
     """
 
     def __init__(self, source: JobLines) -> None:

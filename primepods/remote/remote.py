@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _LOGIN_INTERVAL: Final = 1.0
 _PORTS: Final = range(20_000, 32_000)
-"""Ports below those that systems choose for outgoing connections."""
+"""Ports to try, below those that Linux by default chooses for outgoing connections."""
 _MAX_PORTS: Final = 32
 """Number of ports to try on the first node."""
 _PRINT_FREE_PORT: Final = """for port do
