@@ -63,11 +63,12 @@ class LeaseSupervisor:
     Attributes:
         is_ready: Whether a pod has become ready; ``False`` again once the release has ended.
         is_ending: Whether the lease is ending; no order is sent any more.
-        error: The error that ended the use, usually because no pod became ready.
-        budget_error: The error that says which budget is used up.
-        had_ctrl_c: Whether Ctrl-C was intercepted; the caller raises ``KeyboardInterrupt`` at the end.
+        error: The error that ended the use, usually because no pod became ready, or ``None``.
+        budget_error: The error that says which budget is used up, or ``None``.
+        had_ctrl_c: Whether Ctrl-C was intercepted; unless its task is cancelled, the caller raises
+            ``KeyboardInterrupt`` at the end.
         disk_note: Sentence about the disks that stay after the lease, with their cost if it was read.
-        rentals: The orders so far; the ready pod is that of the last one.
+        rentals: The orders so far; a ready pod is that of the last order.
         budget: The limits and the cost of the lease.
         on_pod_lost: Called when the block must end, because its pod is being deleted or was deleted.
         on_order: Called with the path of each order's lease file, before the order is sent.

@@ -30,8 +30,8 @@ _RETRY_INTERVAL: Final = 1.0
 class AsyncJob:
     """A command on a pod that keeps running when its connection, its terminal or this process ends.
 
-    Made by ``start``, ``job`` and ``jobs`` of an :class:`AsyncRemote` or a leased pod; ``job(name)`` sends
-    nothing. Its output and its exit code are files on the pod.
+    The methods ``start``, ``job`` and ``jobs`` of an :class:`AsyncRemote` or a leased pod return it. Its
+    output and its exit code are files on the pod.
 
     Attributes:
         name: Its name on the pod.
