@@ -1,8 +1,8 @@
 """Interception of Ctrl-C while pods are released in the main thread's event loop.
 
-Python raises ``KeyboardInterrupt`` between any two instructions of the main thread. If the event loop is just
-passing a response to the task that awaits it, the response is lost, and a task that deletes a pod waits for
-the response until a timeout or forever.
+Python may raise ``KeyboardInterrupt`` between any two instructions of the main thread. If the event loop is
+passing a response to a task at that moment, the response is lost. A task that deletes a pod may then wait for
+it until a timeout or forever.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Final
 
 Handler = Callable[[int, FrameType | None], Any]
 
-# Seconds without a reaction of the loop to a Ctrl-C, after which the next Ctrl-C raises.
+# If the loop has not reacted to a Ctrl-C for this many seconds, the next Ctrl-C raises.
 _BLOCKED_LOOP_TIMEOUT: Final = 1.0
 
 
@@ -39,7 +39,7 @@ class _CtrlC:
     def intercept(self, callback: Callable[[], None]) -> None:
         """Let Ctrl-C call ``callback`` in the running loop instead of raising ``KeyboardInterrupt``.
 
-        This does nothing in another thread than the main one, where Ctrl-C raises nothing.
+        In a thread other than the main one, this does nothing, since Ctrl-C raises nothing there.
         """
         if threading.current_thread() is not threading.main_thread():
             return
@@ -54,7 +54,7 @@ class _CtrlC:
         self._callbacks[callback] = asyncio.get_running_loop()
 
     def stop_intercepting(self, callback: Callable[[], None]) -> None:
-        """Stop calling ``callback``; if it was the last one, restore the handler."""
+        """Stop calling ``callback``; if it was the last callback, restore the earlier handler."""
         if self._callbacks.pop(callback, None) is None or self._callbacks or self._wrapper is None:
             return
         # Other code may have installed another handler since.

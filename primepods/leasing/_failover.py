@@ -18,10 +18,10 @@ _NEXT_SPEC_ERRORS: Final = (
     errors.WaitTimeoutError,
     errors.LoginError,
     errors.ConnectionLostError,
-    # An uncertain order's pod has a unique name, by which the lease deletes it if it appears later.
+    # An uncertain order's pod has a unique name: the lease deletes it if it appears before the lease ends.
     errors.CreateUncertainError,
 )
-# Number of pods that refuse the user's keys after which no other spec is tried.
+# If this many pods have refused the user's keys, no other spec is tried.
 _MAX_KEY_REFUSALS: Final = 2
 # Backoff between two attempts to order, in seconds without jitter: the first and the longest delay.
 _MIN_ORDER_DELAY: Final = 5.0
@@ -31,11 +31,11 @@ _MAX_ORDER_DELAY: Final = 60.0
 def reorder_delay(error: errors.PrimePodsError, refusals: int, rand: float) -> float:
     """Return the seconds until an order is sent again; infinity if it must not be.
 
-    It is sent again after a 429, and after a deadline before which nothing was sent.
+    The order is sent again after a 429, and after a deadline that passed before it was sent.
 
     Args:
         error: The error of the order.
-        refusals: Number of such errors before.
+        refusals: Number of earlier attempts that failed in this way.
         rand: Random number from 0 to 1 for the jitter, so that processes do not order at the same time.
     """
     retry_after = 0.0
@@ -69,7 +69,7 @@ def log_failover(error: errors.PrimePodsError, name: str, left: int) -> None:
 
 
 def replace_remedy_after_deletion(error: BaseException | None, pod_id: str | None) -> None:
-    """Replace the remedy of a wait's error: it is for a pod that runs, but this one was deleted."""
+    """Replace the remedy of a wait's error, which is for a pod that runs, because the pod was deleted."""
     if isinstance(error, errors.WaitError) and pod_id is not None:
         text = str(error).removesuffix(error.remedy).rstrip()
         error.remedy = f"Its lease has deleted pod {pod_id}."

@@ -27,7 +27,7 @@ class OrderState(Enum):
     NO_POD = auto()
     """The order was not sent, or was refused."""
     SENT = auto()
-    """The order was sent. If it is interrupted now, it is unknown whether there is a pod."""
+    """The order was sent, or is being sent, and it is not known yet whether there is a pod."""
     UNCERTAIN = auto()
     """There is no conclusive response, and the list does not show a pod with the name."""
     UNPROVEN = auto()
@@ -45,7 +45,7 @@ UNKNOWN: Final = {
     OrderState.UNCERTAIN: "its order got no conclusive response",
     OrderState.ANOTHERS: "the response to its order had the id of another pod",
 }
-"""Why the pod may be running although no id is known."""
+"""Why a pod may be running although no id is known, by state."""
 
 
 class PodOrder:
@@ -102,7 +102,7 @@ class PodOrder:
 
     @property
     def price_hr(self) -> float:
-        """The highest price per hour in any response; before the first, the order's maximum price."""
+        """The highest price per hour in any response; before the first, the order's maximum price, or 0."""
         return self._highest_price or self.spec.max_price or 0.0
 
     @property
@@ -112,7 +112,7 @@ class PodOrder:
 
     @property
     def spent(self) -> float:
-        """Cost of the pod until now, or until it was gone, at the highest price seen."""
+        """Cost of the pod until now, or until its release ended, at the highest price seen."""
         if self.pod_id is None and self.state is not OrderState.ENDED:
             return 0.0
         seconds = min(self._clock.boottime(), self.settled_at) - self.ordered_at
@@ -218,7 +218,7 @@ class PodOrder:
         self._leave_to_sweep()
 
     def keep(self) -> None:
-        """Leave the pod to the user; the file stays until the list was searched for others with its name."""
+        """Leave the pod to the user; the file stays until the list was searched for same-named pods."""
         self.is_kept = True
         self.file.update(is_kept=True)
         self.notify("LeaseKept")
@@ -228,7 +228,7 @@ class PodOrder:
         self.file.close()
 
     def notify(self, kind: str, **fields: float) -> None:
-        """Report an event to ``on_event``, by the name of its class; not before there is a pod."""
+        """Report an event to ``on_event``, by the name of its class; do nothing without a pod."""
         if self.pod is not None:
             price_hr, seconds = self.price_hr, self.seconds
             self._notify(kind, pod_id=self.pod.id, price_hr=price_hr, seconds=seconds, **fields)
@@ -260,7 +260,7 @@ class Budget:
 
     @property
     def hours_left(self) -> float:
-        """Hours until a limit is reached, at the highest price seen."""
+        """Hours until a limit is reached, at the highest price seen; infinity without a limit."""
         return min(self._left())
 
     def _left(self) -> tuple[float, float]:

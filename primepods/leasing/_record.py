@@ -45,11 +45,11 @@ class LeaseRecord:
 
     Attributes:
         name: The pod's unique name.
-        pod_id: The pod's id; ``None`` until the response to the order.
-        price_hr: Price per hour; ``None`` while it is not known.
+        pod_id: The pod's id; ``None`` while it is unknown.
+        price_hr: Price per hour, or the order's maximum until the price is known; ``None`` or 0 if unknown.
         base_url: Address of the API.
         key_fingerprint: Hash of the API key.
-        team_id: The team for which the pod was rented.
+        team_id: The team for which the pod was rented, or ``None``.
         host: Name of the machine.
         boot_id: Id of the operating system's boot; ``None`` if unknown.
         pid_namespace: The namespace of ``pid``, such as a container's; ``None`` if unknown.
@@ -57,7 +57,7 @@ class LeaseRecord:
         process_start: When that process was started, in clock ticks since the boot; ``None`` if unknown.
         ordered_at: The server's time before the order or, later, at its response; this machine's time while
             the server's is unknown.
-        given_up: Whether the process has stopped trying to delete the pod.
+        given_up: Whether the process has left the file to sweeps.
         is_kept: Whether the user keeps the pod. A sweep then deletes only other pods with its unique name.
     """
 
@@ -77,9 +77,9 @@ class LeaseRecord:
     is_kept: bool = attrs.field(default=False, validator=instance_of(bool))
 
     def may_be_orphaned(self, *, has_min_age: bool) -> bool:
-        """Return whether the process has given up or may have ended; a sweep then tries to lock the file.
+        """Return whether a sweep should try to lock the file: the process has given up or may have ended.
 
-        A process on another host cannot be checked. A sweep with a minimum age counts it as ended.
+        A process on another host cannot be checked. It counts as ended only in a sweep with a minimum age.
         """
         if self.given_up:
             return True
@@ -93,7 +93,7 @@ class LeaseRecord:
         return (self.host, self.boot_id, self.pid_namespace) != this_host()
 
     def foreign_reason(self, settings: Settings) -> str | None:
-        """Return why a client with these settings cannot see the pod; ``None`` if it can."""
+        """Return why a client with these settings might not see the pod; ``None`` if they fit the record."""
         # Under another key, or for another team, a 404 does not prove that a pod is gone.
         if self.base_url != settings.base_url:
             return f"it was rented at {self.base_url}"
@@ -107,7 +107,7 @@ class LeaseRecord:
 
     @property
     def is_dead(self) -> bool:
-        """Whether ``/proc`` shows that the process has ended; ``False`` if it cannot be read."""
+        """Whether ``/proc`` shows that the process has ended; ``False`` if that is unknown."""
         if self.is_other_host or self.process_start is None:
             return False
         try:
@@ -195,7 +195,7 @@ def _process_start(pid: int) -> int | None:
     """Return when a process was started, in clock ticks since the boot.
 
     Returns:
-        ``None`` if the process has ended or is a zombie, and on systems other than Linux.
+        ``None`` if the process has ended or is a zombie, and on systems without ``/proc``.
 
     Raises:
         OSError: ``/proc`` cannot be read, for example because the process has no free descriptor.

@@ -39,7 +39,7 @@ _log = logging.getLogger("primepods")
 
 # Min seconds between two warnings about failed requests of an order.
 _LOG_INTERVAL: Final = 60.0
-# Seconds to confirm that a pod is gone after an interruption, and between two polls until then.
+# Max seconds to confirm that a pod is gone after an interruption, and seconds between two polls meanwhile.
 _HURRIED_TIMEOUT: Final = 10.0
 _HURRIED_INTERVAL: Final = 1.0
 # Seconds after which an accepted deletion is first sent again, if the pod's status is not an ending one.
@@ -51,9 +51,10 @@ _MAX_BACKOFF: Final = 10.0
 
 
 class Rental(PodOrder):
-    """One order, from its name until its pods are confirmed terminated.
+    """One order, from the choice of its name until the end of its release.
 
-    All pods that the list shows with its unique name belong to it: several if a gateway repeats the order.
+    All pods that the list shows with its unique name belong to it. There are several if a gateway repeats the
+    order (imagined).
 
     Args:
         client: The client of the team that pays.
@@ -67,7 +68,8 @@ class Rental(PodOrder):
         self.client: TeamClient = client
         self._options = options
         self._logged_at = -math.inf
-        # When the current deletion was accepted and the release was hurried, and the timeout of the wait.
+        # Times at which the current deletion was accepted and the release was hurried, infinity before that,
+        # and the timeout of the current wait.
         self._accepted_at = math.inf
         self._hurried_at = math.inf
         self._confirmation: Timeout | None = None
@@ -78,7 +80,7 @@ class Rental(PodOrder):
 
         Raises:
             ConfigError: There is no folder for the file.
-            ProtocolError: The server's time, for the expiry in the name, is not confirmed.
+            PrimePodsError: With ``max_hours``: the server's time, for the expiry in the name, is unknown.
         """
         prefix = spec.name or "primepods"
         expires_at = await expiry_after(options.max_hours, client.pods, client.server_clock)
@@ -96,7 +98,7 @@ class Rental(PodOrder):
             was_shown: Whether the API has ever shown the pod. If not, it may still appear.
 
         Raises:
-            CreateUncertainError: Its order got no response, and no pod has its name.
+            CreateUncertainError: The response to its order was lost, and no pod with its name was found.
             PrimePodsError: The pod is gone or has not appeared, or the API does not respond.
         """
         record = self.file.record
@@ -142,8 +144,8 @@ class Rental(PodOrder):
         self.ordered_at = self._clock.boottime()
         self.state = OrderState.SENT
         try:
-            # There are several if a gateway has sent the order twice. Use the first; the others are deleted
-            # as same-named pods.
+            # Use the first. There are others if a gateway has sent the order twice (imagined); they are
+            # deleted as same-named pods.
             self.pod = (await self.client.order(self.spec, self._note_id))[0]
         except errors.CreateUncertainError:
             if self.pod_id is None:
@@ -175,7 +177,7 @@ class Rental(PodOrder):
             on_change: Called with each change of the pod.
 
         Raises:
-            PrimePodsError: The pod cannot be used. The caller deletes it.
+            PrimePodsError: The pod cannot be used, or is not the ordered one.
         """
 
         async def note_change(change: PodChange) -> None:
@@ -220,12 +222,13 @@ class Rental(PodOrder):
         return listed
 
     async def _identify(self, ends_at: float) -> list[ListedPod]:
-        """Poll until the list or ``get`` shows the name of the pod with the id in the response.
+        """Poll until the list or ``get`` shows the name of the pod with the known id, or it has ended.
 
-        With our name, it is ours from now on. With another name or none, the id is forgotten.
+        A pod with the order's unique name is ours from now on. The id of a pod with another name or none is
+        forgotten.
 
         Returns:
-            The list that was read; empty if the pod was identified before.
+            The list that was read last; empty if the pod was identified before.
 
         Raises:
             WaitTimeoutError: Nothing has shown the id by ``ends_at``.
@@ -270,7 +273,10 @@ class Rental(PodOrder):
         return listed
 
     async def delete_own(self) -> str | None:
-        """Delete the ordered pod if it is ours; return why a pod may be running, or ``None``."""
+        """Delete the ordered pod if it is ours; return why it may be running, or ``None``.
+
+        :meth:`settle` reports an order without a known id.
+        """
         if self.is_settled or self.is_kept:
             return None
         ends_at = self._clock.time() + self._options.release_timeout
@@ -335,7 +341,7 @@ class Rental(PodOrder):
                 resend_after *= 2
                 status = exc.statuses.get(pod_id)
                 if status is not None and not (status.status and status.status.is_ending):
-                    # The API has lost the deletion: send it again.
+                    # The API may have lost the deletion (imagined): send it again.
                     self._accepted_at = math.inf
             except (PrimePodsError, ValueError) as exc:
                 # ValueError: the list shows an id for which no request is possible.
@@ -351,7 +357,7 @@ class Rental(PodOrder):
         return f"its deletion {problem} in time{self._last_failure}"
 
     def hurry(self) -> None:
-        """Limit the confirmation of an accepted deletion to 10 seconds from now, and poll every second."""
+        """Limit the confirmation of an accepted deletion to 10 seconds, and poll at least every second."""
         self._hurried_at = self._clock.time()
         if self._confirmation is not None:
             # End the current wait; the next one polls more often. RuntimeError: it has ended already.

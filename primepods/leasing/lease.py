@@ -34,7 +34,7 @@ class LeasedPodView(PodReference):
         self.name: str = rental.pod.name or rental.name
         """Its name, with the suffix that no other pod has."""
         self.ssh: SSHTarget = rental.status.ssh
-        """SSH login of the first node."""
+        """SSH login of the first node that has an address."""
 
     @property
     def id(self) -> str:
@@ -53,6 +53,8 @@ class LeasedPodView(PodReference):
 
     def endpoint(self, internal_port: int) -> Endpoint | None:
         """Return the public address of a port of the pod, or ``None``.
+
+        It is ``None`` if the API showed no address of that port when the pod was ready.
 
         Args:
             internal_port: The port in the pod.
@@ -83,7 +85,7 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
         pod: The pod, as it was ordered.
         status: Its status when it was ready.
         name: Its name, with the suffix that no other pod has.
-        ssh: SSH login of the first node.
+        ssh: SSH login of the first node that has an address.
 
     It has the methods of an :class:`AsyncRemote`, such as ``run``, ``upload`` and ``download``.
     """
@@ -111,7 +113,7 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
         self._supervisor.keep()
 
     async def final_cost(self, *, timeout: float = 900.0, interval: float = 15.0) -> float:
-        """Return what was billed for the pod, once it is released and its bill has settled.
+        """Return the amount billed for the pod, once the pod is released and its bill has settled.
 
         It polls ``GET /api/v1/pods/history`` until two responses agree.
 

@@ -1,8 +1,8 @@
-"""The files of leases, one for each order; a sweep reads them when their process has died.
+"""The files of leases, one for each order, by which a sweep finds the pods of dead processes.
 
-A file is complete, locked and on the disk before its order is sent. A later change appends a line, because a
-new file would need a new lock. The system releases the lock when the process ends. A forked child closes its
-copies of open files: they would keep the locks after the end of the parent.
+A file is complete, on the disk and, where locks exist, locked before its order is sent. A later change
+appends a line, because a new file would need a new lock. The system releases the lock when the process ends.
+A forked child closes its copies of open files: they would keep the locks after the end of the parent.
 """
 
 from __future__ import annotations
@@ -64,11 +64,14 @@ class LeaseFile:
 
     @classmethod
     def claim(cls, path: Path) -> Self | None:
-        """Lock and return the file of an ended process; ``None`` if the process may run or the file is gone.
+        """Lock and return the file of a process that has ended or given up.
+
+        Returns:
+            The file; ``None`` if it is gone, or its process may still run.
 
         Raises:
             OSError: The file cannot be read.
-            ValueError: It is not a lease file.
+            ValueError: The file is not a lease file, or has an unknown version.
         """
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | _NONBLOCK)
@@ -88,7 +91,7 @@ class LeaseFile:
         return file
 
     def write(self) -> Self:
-        """Write, lock and sync a draft; rename it to the file's name, and sync the folder.
+        """Lock, write and sync a draft; rename it to the file's name, and sync the folder.
 
         Raises:
             ConfigError: The folder cannot be written.
@@ -148,7 +151,7 @@ class LeaseFile:
             self.close()
 
     def leave_to_parent(self) -> None:
-        """Never write the file again, in a forked child."""
+        """Stop using the file, in a forked child."""
         self._is_own = False
         self.close()
 
@@ -167,7 +170,7 @@ def _read(descriptor: int) -> bytes:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It cannot be a lease file.
+        ValueError: The file is too long or not a regular file.
     """
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise ValueError("it is not a regular file")
@@ -195,7 +198,7 @@ class Ledger:
     """Content of the folder of leases.
 
     Attributes:
-        records: The record of each file.
+        records: The record of each readable file.
         unreadable: The reason for each file that cannot be read; such a file may be the record of a pod.
     """
 
@@ -207,7 +210,7 @@ def read_ledger(folder: Path, now: float = -math.inf) -> Ledger:
     """Read all lease files, and remove drafts that are older than a day: nothing was ordered for a draft.
 
     Args:
-        folder: The folder; without one, there are no files.
+        folder: The folder, which need not exist.
         now: This machine's time; by default, no draft is removed.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Parts shared by leases, sweeps and orders: searches by the unique name, and the server's time.
+"""Parts that leases, sweeps and orders share, such as searches by name and the server's time.
 
 The server's time is confirmed: a wrong ``Date`` must not make a pod old or expired.
 """
@@ -44,7 +44,8 @@ _CLOCK_TOLERANCE: Final = 60.0
 # time to every response.
 _MAX_DIFFERENCE: Final = 4 * 3600.0
 _MAX_READINGS: Final = 3
-# Seconds after which an order that expires reads an unknown time again: one proxy of several may be wrong.
+# Seconds until an unconfirmed time is read again for a pod with an expiry: one of several proxies may be
+# wrong (imagined).
 _READ_AGAIN_AFTER: Final = 5.0
 
 
@@ -121,11 +122,11 @@ class SharedList:
         self._readings: dict[str | None, asyncio.Task[Listing]] = {}
 
     async def read(self, client: TeamClient, ends_at: float) -> Listing:
-        """Return the pods of the client's team that could be read; none if that takes too long.
+        """Return the readable pods of the client's team, and whether the list is complete.
 
         Args:
             client: The client.
-            ends_at: Time to give up; a reading also ends after 10 s.
+            ends_at: Time to give up, with no pods; a reading also ends after 10 s.
         """
         team_id = client.settings.team_id
         reading = self._readings.get(team_id)
@@ -151,7 +152,7 @@ class TeamClient:
         pods: ``client.pods``, for the team that pays.
         listed: Returns a pager of the pods. A row needs only an id and a name.
         allow: Checks an order against ``PRIMEPODS_MAX_HOURLY``.
-        order: Orders a pod, and calls its second argument with the id in a response that is not conclusive.
+        order: Orders a pod; calls its second argument with the id in an unreadable response with the name.
         settings: The client's settings, for that team.
         server_clock: The server's time.
         shared_list: Reads the list for several leases at once.
@@ -170,7 +171,7 @@ class TeamClient:
 
 @attrs.frozen(kw_only=True)
 class LeaseOptions:
-    """The checked parameters of ``pods.lease`` except the spec; see there."""
+    """Checked parameters of ``pods.lease``; see there."""
 
     ready_timeout: float
     interval: float
@@ -209,6 +210,9 @@ async def find_named(
 
     Returns:
         The pods, and the result of the last search as a phrase for messages.
+
+    Raises:
+        ClientClosedError: The client is closed.
     """
     ends_at = clock.time() + LOOKUP_TIMEOUT
     searches = 0
@@ -232,7 +236,11 @@ async def find_named(
 
 
 async def read_ended_pods(pods: PodsAPI) -> list[HistoryRecord]:
-    """Return the ended pods among the first 1,000 records of the history; after an error, those before it."""
+    """Return the ended pods among the first 1,000 records of the history; after an error, those before it.
+
+    Raises:
+        ClientClosedError: The client is closed.
+    """
     ended: list[HistoryRecord] = []
     read = 0
     try:
@@ -260,7 +268,7 @@ async def confirmed_time(pods: PodsAPI, server_clock: ServerClock, consequence: 
     Args:
         pods: The API, to get another response.
         server_clock: The time of the latest response, and this machine's clock.
-        consequence: What an unknown time prevents, for the error.
+        consequence: Phrase for the error, such as "nothing is deleted, because ages are unknown".
 
     Raises:
         ProtocolError: Neither this machine's clock nor a second response agrees, or two responses agree and
@@ -275,7 +283,7 @@ async def confirmed_time(pods: PodsAPI, server_clock: ServerClock, consequence: 
             try:
                 await pods.page(limit=1)
             except PrimePodsError:
-                # Even an error response has a Date.
+                # An error response may have a Date, too.
                 if server_clock.now() is None:
                     raise
         now = server_clock.now()

@@ -5,14 +5,14 @@ can stop a deletion. Another task, ``_run``, supervises them and handles interru
 and the end of the event loop, which cancels all tasks.
 
 1. The first interruption ends the use: ``_use`` is cancelled, but an order in flight is finished first.
-2. The next one hurries the release: it waits at most 10 seconds for the end of an accepted deletion.
+2. The next one hurries the release: it waits at most 10 seconds until an accepted deletion is confirmed.
 3. The next one gives up: ``_release`` is cancelled, and an error and the log name the pod.
 
-If the block has ended by itself, the first interruption is step 2. One that comes less than 0.05 seconds
-(chosen) after the end of the use, or after the previous one, counted or not, is not counted. A phase that
-ignores its cancellation for 60 seconds is left running, and may still delete or log beside the next one.
+If the block has ended by itself, the first interruption is step 2. An interruption is not counted if it comes
+less than 0.05 seconds (chosen) after the end of the use or after any earlier interruption. A phase that
+ignores its cancellation for 60 seconds is left running, and may still delete or log beside the next phase.
 ``tests/renting/test_interrupted_leases.py`` tests interruptions, and ``tests/worlds/stories/cancelled.py``
-all of their orders.
+tests sequences of them.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _MAX_INTERRUPTIONS: Final = 2  # of the release
 
 
 class LeaseSupervisor:
-    """Supervisor of a lease, from the first order until its pods are confirmed gone, or given up.
+    """Supervisor of a lease, from its first order until its pods are confirmed gone, kept or given up.
 
     Args:
         orders: The pods to order in order of preference, each with the client of the team that pays for it.
@@ -61,13 +61,14 @@ class LeaseSupervisor:
             unregisters it.
 
     Attributes:
-        is_ready: Whether there is a pod that can be used.
+        is_ready: Whether a pod has become ready; ``False`` again once the release has ended.
         is_ending: Whether the lease is ending; no order is sent any more.
-        error: The error that ended the use, usually because no pod became ready.
-        budget_error: The error that says which budget is used up.
-        had_ctrl_c: Whether Ctrl-C was intercepted; the caller raises ``KeyboardInterrupt`` at the end.
-        disk_note: Sentence about the disks that stay after the lease, with their cost.
-        rentals: The orders so far; the ready pod is that of the last one.
+        error: The error that ended the use, usually because no pod became ready, or ``None``.
+        budget_error: The error that says which budget is used up, or ``None``.
+        had_ctrl_c: Whether Ctrl-C was intercepted; unless its task is cancelled, the caller raises
+            ``KeyboardInterrupt`` at the end.
+        disk_note: Sentence about the disks that stay after the lease, with their cost if it was read.
+        rentals: The orders so far; a ready pod is that of the last order.
         budget: The limits and the cost of the lease.
         on_pod_lost: Called when the block must end, because its pod is being deleted or was deleted.
         on_order: Called with the path of each order's lease file, before the order is sent.
@@ -97,7 +98,8 @@ class LeaseSupervisor:
         self._was_shown = False
         self._is_ordering = False
         self._interruptions = 0  # of the release
-        # The end of the use, or the last interruption; `_release` also reads lists until 10 s after it.
+        # Time of the end of the use, or of the last interruption after it. If interrupted, `_release` reads
+        # lists until 10 s after this time.
         self._interrupted_at = -math.inf
         # Wakes `_run_phase`.
         self._changed = asyncio.Event()
@@ -119,7 +121,7 @@ class LeaseSupervisor:
             was_shown: Whether the API has ever shown the pod.
 
         Raises:
-            ConfigError: The file is of another account, and is not changed.
+            ConfigError: The lease is of another API, key or team. The file is not changed.
         """
         if reason := file.record.foreign_reason(self._orders[0][0].settings):
             raise errors.ConfigError(
@@ -283,7 +285,8 @@ class LeaseSupervisor:
     ) -> BaseException | None:
         """Run a phase in another task, and return its error.
 
-        A cancellation of this task is an interruption. It does not cancel the phase, except as decided here.
+        A cancellation of this task is an interruption, and need not cancel the phase: see the module's
+        docstring.
         """
         phase = asyncio.get_running_loop().create_task(work)
         phase.add_done_callback(lambda _: self._changed.set())
@@ -327,7 +330,7 @@ class LeaseSupervisor:
                     # Without an id, the pod may appear later: the end of the lease looks for it.
                     await self._release(rental)
                 if self.release_error is not None:
-                    # That pod may be running: do not rent another.
+                    # A pod may still be running: do not rent another.
                     raise
                 replace_remedy_after_deletion(exc, rental.pod_id)
                 log_failover(exc, rental.name, left)
@@ -395,7 +398,7 @@ class LeaseSupervisor:
 
     async def _release(self, *rentals: Rental) -> None:
         """The second phase, and the end of a failed spec: delete the pods, then same-named pods."""
-        # Read the lists of all teams: a gateway may have carried out an order that it refused.
+        # Read the lists of all teams, since an order that was refused may have been carried out (imagined).
         is_list_needed = any(rental.needs_list for rental in rentals)
         listings: dict[str | None, Listing] = {}
         for rental in rentals:

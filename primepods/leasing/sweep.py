@@ -54,7 +54,8 @@ class Sweep(ToDict):
         deleted: Ids of the pods that it deleted and confirmed terminated; empty with ``dry_run``.
         errors: Errors by the pod's id, or by its name if it has no id. These pods may be billed. If the list
             could not be read completely, that error has the key ``"pods.list"``.
-        skipped: The leases of the sweep's prefix and age that it has left alone, with the reasons.
+        skipped: The leases and pods that match the sweep but were left alone, and the unreadable lease files,
+            with the reasons.
     """
 
     found: tuple[OrphanedPod, ...]

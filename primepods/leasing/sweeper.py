@@ -1,8 +1,9 @@
 """Sweeps: they delete the pods of dead processes.
 
-A sweep of expired pods deletes them by name, also kept ones, unless a process in a lease file still runs. Any
-other sweep starts from the lease files. The first line of this table that is true decides about a file. The
-list is read while the file is locked, except in a dry run.
+A sweep of expired pods finds them by name, also kept ones; it skips a pod if the process in its lease file
+still runs. Any other sweep starts from the lease files and, with a prefix, also deletes pods without a file.
+The first line of this table that is true decides about a file. The list is read while the file is locked,
+except in a dry run.
 
 ===========================================  ===========================================================
 The file cannot be read                      skip; then no pod is deleted by a prefix alone
@@ -18,7 +19,7 @@ It has no id, and the order is recent        look for the unique name for 20 s; 
 It has no id, and the order is old           skip
 ===========================================  ===========================================================
 
-A file is removed only if the list is complete and all its pods are confirmed gone.
+A file is removed only if the list is complete and all pods to delete are confirmed gone.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ from .ledger import LeaseFile, Ledger, read_ledger
 from .pods_api import ListedPod, TeamClient, confirmed_time, find_named, has_ended, read_ended_pods
 from .sweep import OrphanedPod, SkippedLease, Sweep
 
-# All chosen, in seconds. Time after an order in which its pod may appear, even after a 404 or an empty list.
+# Durations in seconds, all chosen. Time after an order in which its pod may appear, even after a 404 or an
+# empty list.
 _APPEARS_WITHIN: Final = 600.0
 # Time after a pod's expiry in which its lease may still be deleting it.
 _EXPIRED_MARGIN: Final = 900.0
@@ -55,11 +57,12 @@ _INTERVAL: Final = 1.0
 
 @attrs.frozen
 class _Orphan:
-    """What to delete together: the pods of one lease and then its file, or one pod without a file.
+    """The pods of one lease to delete before its file, or one pod without a file.
 
     Attributes:
-        file: The file of the lease; locked unless this is a dry run.
-        pods: Several if a gateway has sent the order twice, none if all have ended.
+        file: The file of the lease, which is locked unless this is a dry run; ``None`` without one.
+        pods: The pods; several if a gateway has sent the order twice (imagined), none if only the file must
+            be removed.
         is_listed: Whether the list shows the pods, with their names.
     """
 
@@ -74,10 +77,10 @@ class Sweeper:
 
     Args:
         client: The client; the leases of other APIs, keys and teams are skipped.
-        prefix: Only pods whose names begin with it, also those without a lease file.
-        older_than: Only pods that were ordered at least this many seconds ago, by the server's time.
-        expired: Only pods whose unique names say that they have expired.
-        only: An earlier sweep; only pods that it has found.
+        prefix: Prefix of the pods' names. With it, the sweep also finds pods without a lease file.
+        older_than: Min seconds since the pods were ordered, by the server's time.
+        expired: Whether to find only pods that have expired by their unique names.
+        only: An earlier sweep; pods that it did not find are left alone.
     """
 
     client: TeamClient
@@ -201,7 +204,7 @@ class Sweeper:
         return expires_at is not None and self._now >= expires_at + _EXPIRED_MARGIN
 
     async def _find_recorded(self, records: Mapping[Path, LeaseRecord], *, dry_run: bool) -> list[_Orphan]:
-        """Lock the files of dead processes; return those that the table above does not skip."""
+        """Lock the files of dead processes; return the orphans that the module's table does not skip."""
         for path, record in records.items():
             if self._matches(record.name, record.ordered_at):
                 self._claim(path, record)
@@ -289,7 +292,7 @@ class Sweeper:
         return all(any(_is_same(pod, found) for found in earlier) for pod in orphan.pods)
 
     async def _delete(self, orphan: _Orphan) -> dict[str, PrimePodsError | None]:
-        """Delete the pods, then the file; return the errors by pod id, or by name without an id."""
+        """Delete the pods, then the file; return each pod's error or ``None``, by its id or else its name."""
         pod_ids = [pod.pod_id for pod in orphan.pods if pod.pod_id is not None]
         if orphan.pods and not pod_ids:
             name = str(orphan.pods[0].name)
@@ -317,7 +320,7 @@ class Sweeper:
         except PrimePodsError as exc:
             return exc
         except ValueError as exc:
-            # Another program has written an invalid id.
+            # The id is invalid: another program may have changed the file (imagined).
             path = None if orphan.file is None else orphan.file.path
             text = f"The pod id in {path} is invalid: {exc} Find the pod by its name, then remove the file."
             return PrimePodsError(text)

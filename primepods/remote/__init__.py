@@ -1,4 +1,7 @@
-"""Commands, file copies and port forwarding on pods, with the system's ``ssh``; helpers for the package."""
+"""Commands, jobs, file copies and port forwarding on pods, with the system's ``ssh``.
+
+It also exports the helpers that other parts of the package use.
+"""
 
 from ._background import BackgroundWriter
 from ._exchange import echo

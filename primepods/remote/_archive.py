@@ -43,10 +43,10 @@ def measure(source: Path, exclusion: Exclusion) -> UploadSize:
 
 
 def pack(source: Path, exclusion: Exclusion, progress: Progress, stream: BinaryIO) -> None:
-    """Write a file as member ``data``, or a folder as members below ``data``; then an empty member ``end``.
+    """Write a file as member ``data``, or a folder as ``data`` with its content; then an empty ``end``.
 
-    ``end`` shows the pod that the archive is complete. Links stay links. Sockets, pipes and devices are left
-    out.
+    ``end`` shows the pod that the archive is complete. Links in a folder stay links. Sockets, pipes and
+    devices are left out.
 
     Raises:
         TransferError: A file became shorter or was replaced while it was read, or its size is unknown.
@@ -63,7 +63,7 @@ def pack(source: Path, exclusion: Exclusion, progress: Progress, stream: BinaryI
 
 
 def _walk(path: Path, name: str, exclusion: Exclusion) -> Iterator[tuple[Path, str, os.stat_result]]:
-    """Yield the path, the path relative to the source, and the status of what is not excluded.
+    """Yield the path, the path relative to the source, and the status of each file, link and folder to pack.
 
     The source's own relative path is empty. A folder comes after its content: BusyBox's ``tar`` sets the
     folder's time at once, and a file that is extracted later would change it.
@@ -86,7 +86,7 @@ def _add(archive: tarfile.TarFile, path: Path, name: str, status: os.stat_result
             member.mode |= OWNER_MODES
         archive.addfile(member)
         return
-    # Open the file first, and take the type of the open file: another file, a link or a pipe may replace it.
+    # Open the file first, and take the type of the open file: a link or a pipe may have replaced the file.
     with open(path, "rb", opener=_open_file) as file:
         member = _checked_member(archive.gettarinfo(arcname=name, fileobj=file), path)
         if member.isreg() and not member.size and file.read(1):

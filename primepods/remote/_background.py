@@ -14,12 +14,12 @@ OnWritten = Callable[[OSError | None], object]
 class BackgroundWriter:
     """Writer to a file descriptor, in a daemon thread.
 
-    The thread does not use the file object: while it waited for a reader, it would hold the object's lock,
-    and the interpreter could not flush the file at exit.
+    The thread does not write through the file object: while it waited for a reader, it would hold the
+    object's lock, and the interpreter could not flush the file at exit.
 
     Args:
         descriptor: The file descriptor.
-        flush: Called before the first write, to empty the buffer of the file object.
+        flush: Called in the thread before the first write, to empty the buffer of the file object.
     """
 
     def __init__(self, descriptor: int, flush: Callable[[], object] = bool) -> None:

@@ -19,9 +19,9 @@ from ._session import Sink
 from .results import CommandResult, OnLine, OutputLine, Stream
 
 MAX_CAPTURED: Final = 16 << 20
-"""Number of last bytes of output to keep."""
+"""Number of last bytes to keep of each stream."""
 MAX_CAPTURED_IF_STREAMED: Final = 64 << 10
-"""Number of last bytes of output to keep with ``on_line`` or ``capture=False``."""
+"""Number of last bytes to keep of each stream, with ``on_line`` or ``capture=False``."""
 _MAX_SHOWN: Final = 500
 """Max characters of output in a message."""
 
@@ -54,7 +54,7 @@ class Command:
         self._shown = quote(command)
         size = None if data is None else len(data)
         script = command_script(command, env=env or {}, cwd=cwd, input_size=size)
-        # The standard input of ssh stays open after the input: its end would end the command.
+        # The standard input of ssh stays open after this: closing it would end the command.
         self._script = script + (data or b"")
         self._timeout = timeout
         self._stdout = _Output("stdout", on_line, capture=capture, node=node)
@@ -77,7 +77,7 @@ class Command:
                 await self._stdout.end()
                 await self._stderr.end()
             seconds = anyio.current_time() - started_at
-        # The script prints the exit code on stderr at its end.
+        # The script prints the exit code at its end, also on stderr.
         code = session.stderr.exit_code
         if code is None or scope.cancelled_caught:
             raise self._unfinished_error(login, seconds, is_timeout=scope.cancelled_caught)

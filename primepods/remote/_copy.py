@@ -30,7 +30,10 @@ _CHUNK_SIZE: Final = 64 * 1024
 _MAX_MESSAGE_LENGTH: Final = 1_000
 _PROGRESS_INTERVAL: Final = 0.2
 _CHANGED_MESSAGE: Final = "file changed as we read it"
-"""Message of GNU's ``tar`` for a file that grew while it was read; the archive is complete."""
+"""Message of GNU's ``tar`` for a file that changed, but did not shrink, while it was read.
+
+The archive is then complete.
+"""
 _CHANGED_EXIT_CODE: Final = 1
 """Exit code of GNU's ``tar`` with that message."""
 
@@ -171,7 +174,7 @@ class Download(_Copy):
                     await in_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
     def _receive(self, session: Session) -> None:
-        """Unpack the pod's archive, in a thread."""
+        """Unpack the pod's archive; runs in a thread."""
         stream = session.raw_stdout
         if stream is None:
             raise TypeError("the session was not started with has_raw_stdout=True")
@@ -196,7 +199,7 @@ class Download(_Copy):
             else:
                 unpack_file(stream, staged, self._file_target(), self._progress)
         except CutShortError:
-            # Also after a lost connection or an error of `tar`: `run` checks for these first.
+            # A lost connection or an error of `tar` may be the cause: `run` checks for these first.
             self._is_cut_short = True
 
     def _place(self, staged: Path) -> None:
@@ -214,5 +217,5 @@ def _local_path(local: str | os.PathLike[str]) -> Path:
 
 
 def _write_nothing(stdin: BinaryIO) -> None:
-    """Write no input: only after a writer, :meth:`Session.send` closes the standard input."""
+    """Write no input, so that :meth:`Session.send` closes the standard input."""
     stdin.flush()

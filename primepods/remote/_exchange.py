@@ -1,4 +1,4 @@
-"""Run of a script on a pod, with its input and output."""
+"""Run a script on a pod, with input and output."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def exchange(
         session: The connection.
         script: The script.
         write: Writes the script's input, in a thread.
-        sinks: Callbacks for its output, by stream.
+        sinks: Callbacks for the script's output, by stream.
         read_output: Reads the output of a stream without a sink, until its end.
 
     Raises:
@@ -90,7 +90,7 @@ def echo(stream: Stream) -> Echo:
 
 
 class Echo:
-    """Sink that writes to a file; a cancelled call does not wait for the file's reader."""
+    """Sink that writes to a file; with a descriptor, a cancelled call does not wait for the file's reader."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -111,7 +111,7 @@ class Echo:
         await written
 
     def close(self) -> None:
-        """End the thread once all is written."""
+        """End the thread, if there is one, once all is written."""
         if self._writer is not None:
             self._writer.close()
 

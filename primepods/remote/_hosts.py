@@ -1,7 +1,7 @@
-"""Pods as hosts of ssh: a file of our own, which ``~/.ssh/config`` includes.
+"""Pods as hosts of ssh, in our file ``~/.ssh/primepods_config``, which ``~/.ssh/config`` includes.
 
 Our file has a comment with the data of each pod, and the ``Host`` blocks made from these comments. Only
-``install_hosts`` creates it. Functions that read or write files block; ``note_hosts`` can do so in a thread.
+``install_hosts`` creates it. Functions that read or write files block; ``note_hosts`` can use a thread.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ _log = logging.getLogger("primepods.remote")
 
 @attrs.frozen
 class HostEntry:
-    """A pod in our file.
+    """Data of a pod for our file.
 
     Attributes:
-        pod_id: Its id.
-        name: Its name.
+        pod_id: The pod's id.
+        name: The pod's name; empty if it has none.
         nodes: SSH login of each node; ``None`` for a node without an address.
     """
 
@@ -76,7 +76,7 @@ class HostEntry:
         return f"{_DATA}{json.dumps([self.pod_id, self.name, nodes])}\n"
 
     def aliases(self, text: str) -> list[str]:
-        """Return an alias for each node, from the pod's name, id or prefix.
+        """Return an alias for each node, made from ``text``, such as the pod's name or id.
 
         The prefix ``pod_`` keeps a pod named ``github.com`` from replacing that host: the names of hosts on
         the internet have no underscore.
@@ -99,9 +99,10 @@ def hosts_file() -> Path:
 
 
 def choose_aliases(entries: Iterable[HostEntry]) -> dict[str, list[tuple[str, ...]]]:
-    """Return the aliases of each pod's nodes: from its name, or else its id; and from the id's prefix.
+    """Return the aliases of each pod's nodes, by the pod's id.
 
-    A name or a prefix is not used if it is invalid, or another pod has the same alias. A pod without a valid
+    One alias is made from the pod's name, or else from its id, and another one from the id's prefix. A name
+    or a prefix is not used if it is invalid, or if another pod has the same alias. A pod without a valid
     alias is left out.
     """
     groups = {
@@ -115,14 +116,16 @@ def choose_aliases(entries: Iterable[HostEntry]) -> dict[str, list[tuple[str, ..
         valid = [names for names in (by_name, by_id, by_prefix) if all(map(_ALIAS.fullmatch, names))]
         unique = [names for names in valid if names is by_id or all(counts[alias] == 1 for alias in names)]
         if unique:
-            # The name, or else the id; and the prefix.
+            # The name or else the id, and the id's prefix.
             kept = [unique[0], *(names for names in unique if names is by_prefix)]
             chosen[pod_id] = [tuple(dict.fromkeys(names)) for names in zip(*kept, strict=True)]
     return chosen
 
 
 def config_blocks(entries: Iterable[HostEntry]) -> str:
-    """Return a ``Host`` block for each node with an address; ssh then uses the host keys of `primepods exec`.
+    """Return a ``Host`` block for each node with an alias and an address.
+
+    The blocks make ssh use the same stored host keys as `primepods exec`.
 
     Raises:
         ConfigError: The host keys cannot be stored.
@@ -140,11 +143,11 @@ def config_blocks(entries: Iterable[HostEntry]) -> str:
 
 
 def install_hosts(entries: Iterable[HostEntry]) -> None:
-    """Replace our file with one for these pods, and add the ``Include`` line.
+    """Replace our file with one for these pods, and add the ``Include`` line if it is missing.
 
     Raises:
-        ConfigError: A file cannot be written, or ssh cannot include its path.
-        OSError: A file cannot be read.
+        ConfigError: A file cannot be written or locked, or ssh cannot include the path of our file.
+        OSError, UnicodeDecodeError: A file cannot be read.
     """
     with _locked():
         own, line = hosts_file(), _include_pattern()
@@ -153,7 +156,7 @@ def install_hosts(entries: Iterable[HostEntry]) -> None:
         is_created = text is None or (own.exists() and _CREATED in own.read_text(encoding="utf-8"))
         _write_own(entries, is_created=is_created)
         if not line.search(text or b""):
-            # First, since ssh takes the first value of each option.
+            # Put the line first, since ssh takes the first value of each option.
             _replace(user, _include_line() + (text or b""))
 
 
@@ -161,8 +164,8 @@ def uninstall_hosts() -> None:
     """Remove our file and the ``Include`` line; delete ``config`` if we created it and it is empty now.
 
     Raises:
-        ConfigError: A file cannot be written.
-        OSError: A file cannot be read.
+        ConfigError: A file cannot be written or locked.
+        OSError, UnicodeDecodeError: A file cannot be read.
     """
     if not hosts_file().parent.exists():
         return
@@ -183,10 +186,12 @@ def uninstall_hosts() -> None:
 def note_hosts(
     added: Iterable[HostEntry] = (), removed: Iterable[str] = (), *, in_thread: bool = False
 ) -> None:
-    """Update the pods in our file, if it exists; log errors. Changes apply in the order of the calls.
+    """Update the pods in our file, if it exists. Changes apply in the order of the calls.
+
+    Errors of reading and writing our file are logged, not raised.
 
     Args:
-        added: Pods that are ready.
+        added: Pods that are ready. Those without an address are ignored.
         removed: Ids of pods that are gone.
         in_thread: Whether to write in a thread, so that an event loop does not wait for the lock.
     """
@@ -199,8 +204,8 @@ def note_hosts(
     if not in_thread:
         _apply_notes()
         return
-    # Not a daemon, so that the interpreter's exit waits for it. During the exit, no thread can be started:
-    # the change is lost.
+    # Not a daemon thread, so that the interpreter's exit waits for it. During the exit, no thread can be
+    # started, and the change is lost.
     with suppress(RuntimeError):
         threading.Thread(target=_apply_notes, name="primepods-hosts").start()
 
@@ -225,7 +230,7 @@ def _apply_notes() -> None:
 
 
 def find_host_alias(pod_id: str, node: int) -> str | None:
-    """Return the alias of a node in our file; ``None`` if it has none.
+    """Return the first alias of a node in our file; ``None`` if the pod has no alias there.
 
     Raises:
         OSError, UnicodeDecodeError: The file cannot be read.
@@ -281,7 +286,7 @@ def _replace(path: Path, data: bytes, *, mode: int | None = None) -> None:
     """Replace a file's content atomically; keep its mode unless ``mode`` is given.
 
     Raises:
-        ConfigError: It cannot be written.
+        ConfigError: The file cannot be written.
     """
     draft = path.with_name(f"{path.name}.primepods-{os.getpid()}")
     try:
@@ -305,10 +310,10 @@ def _replace(path: Path, data: bytes, *, mode: int | None = None) -> None:
 
 @contextmanager
 def _locked() -> Generator[None]:
-    """Lock the files for the block, so that one process at a time changes them; no-op on Windows.
+    """Lock the files for the block, so that one process at a time changes them; Windows has no such locks.
 
     Raises:
-        ConfigError: Another process has held the lock for ten seconds, or the lock cannot be opened.
+        ConfigError: Another process has held the lock for ten seconds, or the lock file cannot be used.
     """
     try:
         hosts_file().parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -40,7 +40,7 @@ class JobReader:
     Attributes:
         pod_id: The pod.
         name: The job.
-        connection: Makes the connections.
+        connection: Connects to the pod, and again after a loss.
         positions: Position of the next byte, by stream.
         tail: Number of last bytes of each stream to read once the job has ended; ``None`` to read everything
             from ``positions`` as it arrives. Set to ``None`` once the positions are known.
@@ -65,7 +65,7 @@ class JobReader:
 
         Raises:
             JobError: The pod has no such job, or it has ended without an exit code.
-            LoginError: The first login failed, or a later one was refused.
+            LoginError: The first login failed, or a later one cannot succeed.
             ConnectionLostError: The connection was lost, and not restored in time.
         """
         while self.state is None:

@@ -24,9 +24,9 @@ from .options import SSHOptions, ensure_known_hosts, host_alias, is_emulated
 
 _RETRY_INTERVAL: Final = 2.0
 _REFUSED_INTERVAL: Final = 6.0
-"""Seconds after a refused login: OpenSSH's server locks out clients with a refusal every five seconds."""
+"""Seconds to wait after a refused login: OpenSSH's server may lock out a client that fails more often."""
 _MAX_LOGINS: Final = 4
-"""Max concurrent logins: OpenSSH's server starts to refuse logins when ten are in progress."""
+"""Max concurrent logins: by default, OpenSSH's server refuses some logins when ten are in progress."""
 _WARNING_INTERVAL: Final = 60.0
 _MAX_MESSAGE_LENGTH: Final = 1_000
 _KEYS_TIMEOUT: Final = 20.0
@@ -42,7 +42,7 @@ _log = logging.getLogger("primepods.remote")
 
 @attrs.define(kw_only=True, eq=False)
 class Login:
-    """Login to one pod.
+    """Login to one node of a pod.
 
     Attributes:
         pod_id: The pod's id.
@@ -80,7 +80,7 @@ class Login:
 
         Raises:
             LoginError: The login did not succeed in time, or cannot succeed.
-            ConfigError: ``ssh`` is missing.
+            ConfigError: ``ssh`` cannot be started or rejects its options, or host keys cannot be stored.
         """
         timeout = self.options.login_timeout if timeout is None else timeout
         session = await self._log_in(timeout, has_raw_stdout=has_raw_stdout, first=first)
@@ -177,7 +177,7 @@ class Login:
         return LoginError(failure, pod_id=self.pod_id, said=said)
 
     async def _find_offered_keys(self) -> list[str]:
-        """Return the keys that ``ssh`` offers, from its debug log of another attempt."""
+        """Return the keys that ``ssh`` offers, from its debug log of another attempt; none after 20 s."""
         # No script is sent: with its standard input empty, the shell on the pod ends at once.
         argv = self.options.argv(
             self.machine, self.target, bootstrap(mark="unused"), first=("-o", "LogLevel=DEBUG1")

@@ -7,7 +7,7 @@ from typing import Final
 
 _MAX_LOGIN_OUTPUT: Final = 16_384
 _MAX_DIGITS: Final = 3
-"""Digits of an exit code."""
+"""Max digits of an exit code."""
 _MAX_LINE: Final = 65_536
 # A trailing carriage return may be the first half of CRLF, so it does not end a line yet.
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r(?!\Z)")
@@ -91,7 +91,7 @@ class Lines:
         lines: list[tuple[str, int]] = []
         start = 0
         for end in _LINE_END.finditer(self._rest):
-            # Skip the empty line before a carriage return: progress bars start with one.
+            # Skip an empty line before a carriage return: progress bars start with a carriage return.
             if end.start() > start or end[0] != b"\r":
                 lines.append(self._line(start, end.start(), end.end()))
             start = end.end()
@@ -125,7 +125,7 @@ class Tail:
 
     @property
     def is_truncated(self) -> bool:
-        """Whether the start is missing."""
+        """Whether the start of the output is missing."""
         return self._total > self._limit
 
     def add(self, data: bytes) -> None:

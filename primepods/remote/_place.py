@@ -12,10 +12,10 @@ from ..errors import TransferError
 
 
 def check_target(target: Path) -> None:
-    """Check that a path to a target has no link that an earlier download may have made.
+    """Check that a path to a target has no link to a folder that an earlier download may have made.
 
-    Such links are relative, and belong to this user. Otherwise, a pod could send a link to a folder such as
-    ``.git``, and write there with the next download.
+    Such links are relative, and belong to this user. Without this check, a pod could send a link to a folder
+    such as ``.git``, and write there with the next download.
 
     Raises:
         TransferError: The target, or a folder above it, is such a link.
@@ -47,14 +47,17 @@ def create_staging(target: Path) -> Path:
 
 
 def place(staged: Path, target: Path) -> None:
-    """Move a complete copy to its target; undo all moves if one fails. A folder keeps its other files.
+    """Move a complete copy to its target; try to undo all moves if one fails.
+
+    An existing folder keeps its other files.
 
     Args:
         staged: The copy, in the folder that :func:`create_staging` has made.
         target: The target.
 
     Raises:
-        TransferError: A file would replace a folder, or the reverse; or a folder is on another disk.
+        TransferError: A file would replace a folder or the reverse, or a folder is on another disk or cannot
+            be written.
         OSError: A file cannot be renamed.
     """
     is_merge = _is_folder(staged) and target.is_dir()
@@ -102,7 +105,7 @@ def _moves(staged: Path, target: Path) -> Iterator[tuple[Path, Path]]:
 def _check_kind(staged: Path, target: Path) -> None:
     if _is_folder(staged) and os.path.lexists(target):
         raise TransferError(f"{target} is a folder on the pod, but not here. Nothing was changed.")
-    # Do not replace a link to a folder with a file, either: others may use the link.
+    # Do not replace a link to a folder with a file, either: other programs may use the link.
     if not _is_folder(staged) and _is_folder(target):
         raise TransferError(f"{target} is a folder here, but not on the pod. Nothing was changed.")
 

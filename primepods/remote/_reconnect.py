@@ -23,14 +23,14 @@ from ._session import Session
 
 _RETRY_INTERVAL: Final = 1.0
 _MIN_GOOD_CONNECTION: Final = 10.0
-"""Min seconds of a connection that worked."""
+"""Seconds after which a connection counts as one that worked."""
 _ADDRESS_INTERVAL: Final = 60.0
 """Seconds between two reads of the address, after a loss."""
 _ADDRESS_TIMEOUT: Final = 10.0
 """Seconds to read the address: the pod may be reachable while the API is not."""
 
 _UNREADABLE: Final = (APIError, ClientClosedError, LoginError, ProtocolError, TransportError)
-"""Errors of reading the address, after which the last known address is tried."""
+"""Errors of reading the address after which the last known address is tried."""
 
 _log = logging.getLogger("primepods.remote")
 
@@ -52,8 +52,8 @@ class Reconnection:
         ends_with_pod: Whether to raise at once if the API does not know the pod any more.
 
     Attributes:
-        lost_at: When the connection was lost, by the event loop's clock; ``None`` before a loss. The user
-            sets it to ``None`` when a new connection works.
+        lost_at: When the connection was lost, by the event loop's clock; ``None`` before a loss. The caller
+            may set it to ``None`` when a new connection works.
     """
 
     def __init__(

@@ -63,6 +63,7 @@ class Session:
 
         Raises:
             OSError: ``ssh`` cannot be started.
+            Exception: An error of ``make_argv``.
         """
         mark = f"primepods-{secrets.token_hex(16)}"
         raw_stdout: BinaryIO | None = None
@@ -102,11 +103,11 @@ class Session:
 
         Args:
             script: The script.
-            write: Writes the input, in a thread. Without ``write``, the standard input stays open until the
-                script must stop.
+            write: Writes the input, in a thread; then the standard input is closed. Without ``write``, the
+                standard input stays open until the script must stop.
 
         Raises:
-            OSError: An error of ``write``, except a broken pipe.
+            Exception: An error of ``write``, except a broken pipe.
         """
         await in_thread(self._send, script, write)
 
@@ -160,7 +161,7 @@ class Session:
         return self._process.stderr, self.stderr
 
     def stop(self) -> None:
-        """Stop the script by closing its standard input, if that ends it; otherwise kill ``ssh``.
+        """Close the standard input if that ends the script; otherwise kill ``ssh``.
 
         Calls that wait for this session then return.
         """

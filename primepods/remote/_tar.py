@@ -1,7 +1,7 @@
 """Reader of the ``tar`` stream of a pod, which may send anything.
 
-The standard library's reader accepts a truncated archive. It also lets the archive choose how much memory it
-uses for a name, and how deep it recurses.
+The standard library's reader accepts a truncated archive. It also lets the archive choose how much memory a
+name takes, and how deep the reader recurses.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CHUNK_SIZE: Final = 256 * 1024
 _MAX_HEADER: Final = 64 * 1024
 """Max bytes of a long name, or of extended headers: Linux allows paths of 4 KiB."""
 _MAX_REST: Final = 1 << 20
-"""Max bytes after the end of the archive: ``tar`` fills its last record."""
+"""Max bytes after the end of the archive: ``tar`` pads the last record."""
 _MAX_TIME: Final = 1 << 33
 _LONG_NAMES: Final = {tarfile.GNUTYPE_LONGNAME: "path", tarfile.GNUTYPE_LONGLINK: "linkpath"}
 _EXTENDED: Final = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
@@ -103,7 +103,7 @@ def _parse_header(block: bytes) -> tarfile.TarInfo:
 
 
 def _parse_fields(text: str) -> dict[str, str]:
-    """Return the fields of an extended header, which is lines of ``LENGTH NAME=VALUE``."""
+    """Return the fields of an extended header, which has lines of ``LENGTH NAME=VALUE``."""
     data = text.encode("utf-8", "surrogateescape")
     fields: dict[str, str] = {}
     while data:
@@ -119,12 +119,12 @@ def _parse_fields(text: str) -> dict[str, str]:
 
 
 def _apply(fields: dict[str, str], member: tarfile.TarInfo) -> None:
-    """Apply extended fields, which hold what does not fit into the header of a member."""
+    """Apply extended fields, which hold values that do not fit into the header of a member."""
     member.name = fields.get("path", member.name)
     member.linkname = fields.get("linkpath", member.linkname)
     try:
         member.size = int(fields.get("size", member.size))
-        # Keep the time within the range of all file systems.
+        # Limit the time: an extreme one cannot be set.
         member.mtime = max(0, min(int(float(fields.get("mtime", member.mtime))), _MAX_TIME))
     except (ValueError, OverflowError):
         raise TransferError(f"The pod sent {member.name!r} with an invalid size or time.") from None

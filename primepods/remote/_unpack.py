@@ -19,10 +19,10 @@ from ._archive import OWNER_MODES, Progress
 from ._tar import ArchiveReader
 
 _KEPT_MODES: Final = 0o755
-"""Bits of the modes on the pod that a download keeps: no write permission for others."""
+"""Bits of the modes on the pod that a download keeps: no write permission for group and others."""
 _MAX_DEPTH: Final = 250
 _MAX_NAMES: Final = 64 << 20
-"""Max characters of the names of folders and links, which are kept until all files are written."""
+"""Max total length of the names of folders and links, which are kept until all files are written."""
 _MAX_SHOWN: Final = 20
 """Max members named in a message."""
 _ERRORS_OF_NAMES: Final = {
@@ -34,7 +34,7 @@ _ERRORS_OF_NAMES: Final = {
     errno.ENAMETOOLONG,
     errno.ENOTDIR,
 }
-"""Errors that the names in an archive cause."""
+"""Errors that the names in an archive may cause."""
 
 
 @attrs.define
@@ -43,7 +43,7 @@ class LeftOut:
 
     Attributes:
         count: Their number.
-        names: The first of them, for a message.
+        names: The first 20 of them, for a message.
     """
 
     count: int = 0
@@ -65,7 +65,7 @@ def unpack_file(stream: BinaryIO, path: Path, target: Path, progress: Progress) 
         progress: Counts the bytes.
 
     Raises:
-        TransferError: The archive holds something else.
+        TransferError: The archive is incomplete or holds something else, or the file's name is invalid here.
         OSError: The file cannot be written.
     """
     count = 0
@@ -82,7 +82,7 @@ def unpack_file(stream: BinaryIO, path: Path, target: Path, progress: Progress) 
 def unpack_folder(stream: BinaryIO, folder: Path, target: Path, progress: Progress) -> LeftOut:
     """Unpack an archive into an empty folder.
 
-    Links are created last, so that nothing is written through one.
+    Symbolic links are created last, so that nothing is written through one.
 
     Args:
         stream: The archive.
@@ -95,7 +95,7 @@ def unpack_folder(stream: BinaryIO, folder: Path, target: Path, progress: Progre
         OSError: A file cannot be written.
     """
     links: dict[str, str] = {}
-    """Target of each link; empty for a pipe or device."""
+    """Target of each symbolic link; empty for a pipe or device."""
     times: dict[str, float] = {}
     names_length = 0
     for member, content in ArchiveReader(stream).members():
@@ -126,7 +126,7 @@ def unpack_folder(stream: BinaryIO, folder: Path, target: Path, progress: Progre
 
 
 def _create_links(folder: Path, links: dict[str, str], target: Path) -> LeftOut:
-    """Create the links that stay in the folder; return the members that are left out."""
+    """Create the symbolic links that stay in the folder; return the members that are left out."""
     left_out = LeftOut()
     for name, text in links.items():
         if _stays_inside(name, text):

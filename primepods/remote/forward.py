@@ -1,4 +1,4 @@
-"""Ports of a pod, forwarded to ports of this machine."""
+"""Ports of this machine, forwarded to ports of a pod."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class AsyncForward:
         """Wait until the pod cannot be reached any more.
 
         Raises:
-            ConnectionLostError: The connection was lost, and not restored within 15 minutes; or the pod
+            ConnectionLostError: The connection was lost, and not restored within 15 minutes, or the pod
                 forbids the forwarding of ports.
             LoginError: No login succeeds any more.
             NotFoundError: The connection was lost, and the pod is gone.
@@ -116,7 +116,7 @@ class AsyncForward:
             exc.add_note(str(error))
 
     async def _end(self) -> BaseException | None:
-        """End the connection; return its error, if it had failed."""
+        """End the connection; return its error if it has failed."""
         if self._task is None:
             return None
         self._task.cancel()
@@ -124,7 +124,7 @@ class AsyncForward:
         return self._refusal if self._task.cancelled() else self._task.exception()
 
     async def _run(self) -> None:
-        """Forward the ports; restore the connection after a loss. Raises the errors of :meth:`wait`."""
+        """Forward the ports, and restore the connection after a loss; raise the errors of :meth:`wait`."""
         # Without INFO, ssh does not say that a forwarded connection was refused.
         options = ["-o", "ExitOnForwardFailure=yes", "-o", "ClearAllForwardings=no", "-o", "LogLevel=INFO"]
         for port, local_port, host in self._ports:

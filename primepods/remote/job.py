@@ -30,8 +30,8 @@ _RETRY_INTERVAL: Final = 1.0
 class AsyncJob:
     """A command on a pod that keeps running when its connection, its terminal or this process ends.
 
-    Made by ``start``, ``job`` and ``jobs`` of an :class:`AsyncRemote` or a leased pod; ``job(name)`` sends
-    nothing. Its output and its exit code are files on the pod.
+    The methods ``start``, ``job`` and ``jobs`` of an :class:`AsyncRemote` or a leased pod return it. Its
+    output and its exit code are files on the pod.
 
     Attributes:
         name: Its name on the pod.
@@ -46,7 +46,8 @@ class AsyncJob:
     def output(self, *, offset: int = 0, reconnect: float = 900.0) -> AsyncJobOutput:
         """Return an iterator over the lines of output, until the command has ended.
 
-        Lines of one stream are in order; the order between the two streams is approximate.
+        Lines of one stream are in order; the order between the two streams is approximate. The iteration may
+        raise a ``JobError``, ``LoginError`` or ``ConnectionLostError``; see :meth:`wait`.
 
         Args:
             offset: ``offset`` of the last line that you have; 0 to read all output.
@@ -66,10 +67,10 @@ class AsyncJob:
         """Wait for the command's end, and return how it ended.
 
         Args:
-            timeout: Seconds to wait. The command keeps running after that.
+            timeout: Seconds to wait, by default for ever. The command keeps running after that.
             check: Whether a nonzero exit code is an error.
-            capture: ``False`` passes the output to this process's own standard output and error, byte for
-                byte, as it arrives; the result then holds only the last 64 KiB of each.
+            capture: ``False`` passes the output on to this process's own standard output and error as it
+                arrives; the result then holds only the last 64 KiB of each stream.
             offset: Start of the output for ``capture=False``; see :meth:`output`.
             reconnect: Seconds to try to connect again after each lost connection.
 
@@ -137,9 +138,9 @@ class AsyncJob:
         """Return whether the command runs, and its exit code if it has ended.
 
         Raises:
-            JobError: The pod has no such job.
+            JobError: The pod has no such job, or its state cannot be read.
             LoginError: No login succeeded.
-            ConnectionLostError: ``ssh`` has failed.
+            ConnectionLostError: ``ssh`` has failed several times.
         """
         return await self._send("find")
 
@@ -152,7 +153,7 @@ class AsyncJob:
         Raises:
             JobError: The pod has no such job, or processes of it do not end.
             LoginError: No login succeeded.
-            ConnectionLostError: ``ssh`` has failed. Stop it again: that does no harm.
+            ConnectionLostError: ``ssh`` has failed several times. You can safely stop the job again.
         """
         check_seconds("grace", grace, minimum=0)
         return await self._send("stop", str(round(grace * 10)))
@@ -172,8 +173,8 @@ class AsyncJob:
 class AsyncJobOutput:
     """The lines of a job's output; see ``output`` of a job.
 
-    An ``anext`` that is cancelled, for example by a timeout, loses no line and can be repeated. An early
-    ``break`` leaks nothing; ``async with`` makes the cleanup immediate.
+    An ``anext`` that is cancelled, for example by a timeout, loses no line and can be repeated. After an
+    early ``break``, garbage collection closes the connection; ``async with`` closes it at once.
     """
 
     def __init__(self, source: JobLines) -> None:
@@ -230,6 +231,9 @@ async def read_output(
         stderr: Offset in its standard error.
         reconnect: Seconds to try to connect again after each lost connection.
         write: Called with each piece.
+
+    Raises:
+        JobError, LoginError, ConnectionLostError: See :meth:`AsyncJob.wait`.
     """
     reader = _make_reader(job, 0, reconnect)
     reader.positions = {"stdout": stdout, "stderr": stderr}

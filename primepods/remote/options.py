@@ -40,7 +40,7 @@ _DEFAULTS: Final = {
     "LogLevel": "ERROR",
 }
 _FIXED: Final = ("-T", "-a", "-x", "-o", "ControlMaster=no", "-o", "ControlPath=none")
-"""Options that users cannot override.
+"""Options before those of the user: a user's ``-o`` cannot override them, but a flag such as ``-A`` can.
 
 No connection is shared, since a command on the pod must end when the connection of its ``ssh`` ends.
 """
@@ -78,7 +78,7 @@ class SSHOptions:
 
     Attributes:
         login_timeout: Seconds to retry the login.
-        ssh_options: Options of ``ssh``; they override the defaults, except those that cannot be overridden.
+        ssh_options: Options of ``ssh``; they override most defaults.
         ssh_command: The program to run as ``ssh``, with its first arguments; by default
             ``PRIMEPODS_SSH_COMMAND``, or ``ssh``.
 
@@ -95,11 +95,11 @@ class SSHOptions:
         """Check that the program is installed and, if it is ``ssh``, accepts its options and configuration.
 
         Args:
-            machine: The name under which its host key is stored.
+            machine: The name under which the pod's host key is stored.
             target: User, host and port, for which the configuration may have a section.
 
         Raises:
-            ConfigError: The program cannot be started, or rejects an option or the configuration; or the host
+            ConfigError: The program cannot be started, it rejects an option or the configuration, or the host
                 keys cannot be stored.
         """
         options = self.argv(machine, target)[len(self.ssh_command) :]
@@ -144,7 +144,7 @@ class SSHOptions:
         """Return the command that logs in to a pod, or runs a command line there.
 
         Args:
-            machine: The name under which its host key is stored, since pods reuse addresses.
+            machine: The name under which the pod's host key is stored, since pods reuse addresses.
             target: User, host and port.
             line: The command line for the pod's shell.
             first: Options that override ``ssh_options`` and the defaults.
@@ -160,7 +160,7 @@ class SSHOptions:
 
 
 def machine_name(pod_id: str, node: int) -> str:
-    """Return the name of a pod's node among the host keys: the pod's id for the first."""
+    """Return the name under which a node's host key is stored: for the first node, the pod's id."""
     return f"{pod_id}-{node}" if node else pod_id
 
 
@@ -180,7 +180,7 @@ def host_key_settings(machine: str) -> dict[str, str]:
     Raises:
         ConfigError: The host keys cannot be stored.
     """
-    # In the path, ssh expands %h, and other letters after a percent sign.
+    # In the path, ssh expands a percent sign with a letter, such as %h.
     path = ensure_known_hosts().replace("%", "%%")
     return {
         # Quote the path unless it is harmless: newer versions of ssh also treat an apostrophe as a quote.

@@ -1,4 +1,4 @@
-"""The client of one pod's shell: commands and copies, for ``pods.remote`` and leased pods."""
+"""Client for commands, jobs, copies and forwarded ports on one pod, leased or not."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 _LOGIN_INTERVAL: Final = 1.0
 _PORTS: Final = range(20_000, 32_000)
-"""Ports below those that systems choose for outgoing connections."""
+"""Ports to try, below those that Linux by default chooses for outgoing connections."""
 _MAX_PORTS: Final = 32
-"""Ports to try on the first node."""
+"""Number of ports to try on the first node."""
 _PRINT_FREE_PORT: Final = """for port do
   grep -qi ":$(printf %04x "$port") " /proc/net/tcp /proc/net/tcp6 2>/dev/null || { echo "$port"; exit; }
 done; exit 1"""
@@ -38,7 +38,8 @@ class AsyncRemote:
     """Client for commands and file copies on one pod, with the system's ``ssh``; see ``pods.remote``.
 
     Each call has its own connection; any number may run at once. Your ssh configuration, keys and agent
-    apply. The login is retried for ``login_timeout``; nothing is sent before it succeeds.
+    apply. The login is retried for ``login_timeout``; nothing is sent before it succeeds. A call that reads
+    the pod's address from the API may also raise the errors of ``pods.get``.
     """
 
     def __init__(
@@ -75,22 +76,23 @@ class AsyncRemote:
     ) -> CommandResult:
         """Run a command on the pod, and return how it ended.
 
-        A command that is cancelled or times out also ends on the pod: its process group gets SIGTERM, and
-        SIGKILL ten seconds later. The same happens once the pod's ssh server notices a lost connection.
+        A command that is cancelled or times out is also ended on the pod: its process group gets SIGTERM
+        and, if it still runs ten seconds later, SIGKILL. On a pod without ``setsid``, only the command's
+        shell gets these signals. The same happens once the pod's ssh server notices a lost connection.
         Background processes of a command that ends by itself continue.
 
         Args:
             command: A line for the shell on the pod, or a list of arguments.
             env: Environment variables; sent through standard input, so that no argument or log shows them.
-            cwd: The working directory, relative to the home directory.
+            cwd: The working directory. A relative path starts at the home directory.
             input: The command's standard input; by default empty.
-            timeout: Seconds from the start of the command.
+            timeout: Seconds from the start of the command; by default no limit.
             on_line: Callback, plain or async, for each :class:`~primepods.OutputLine` of standard output and
-                error; with ``Client``, plain, and called in the calling thread. With it, the result holds
-                only the last 64 KiB of each.
+                error; with ``Client``, plain, and called in the calling thread. With a callback, the result
+                holds only the last 64 KiB of each stream.
             check: Whether a nonzero exit code is an error.
-            capture: ``False`` passes the output to this process's own standard output and error, byte for
-                byte, as it arrives; the result holds the last 64 KiB of each.
+            capture: ``False`` passes the output on to this process's own standard output and error as it
+                arrives; the result then holds only the last 64 KiB of each stream.
 
         Raises:
             LoginError: No login succeeded. Nothing was run.
@@ -122,22 +124,23 @@ class AsyncRemote:
     ) -> tuple[CommandResult, ...]:
         """Run a command on all nodes of the pod at once; return the results in the order of the nodes.
 
-        The command gets the variables with which programs find each other: ``NODE_RANK``, ``NNODES``,
-        ``MASTER_ADDR`` (the first node) and ``MASTER_PORT`` (free there), and the same for ``torchrun``:
-        ``PET_NODE_RANK``, ``PET_NNODES``, ``PET_MASTER_ADDR`` and ``PET_MASTER_PORT``. After the first
-        failure or lost connection, a timeout or a cancellation, the command is ended on all nodes.
+        The command gets variables with which programs on several nodes find each other: ``NODE_RANK``,
+        ``NNODES``, ``MASTER_ADDR`` (the first node) and ``MASTER_PORT`` (a port that was free there). It also
+        gets them with the prefix ``PET_``, for ``torchrun``. After the first failure or lost connection, a
+        timeout or a cancellation, the command is ended on all nodes.
 
         Args:
             command: A line for the shell on each node, or a list of arguments.
             env: Environment variables; they override those above. See :meth:`run`.
-            cwd: The working directory, relative to the home directory.
-            timeout: Seconds from the start of the command.
+            cwd: The working directory. A relative path starts at the home directory.
+            timeout: Seconds from the start of the command; by default no limit.
             on_line: Callback for each line of output, whose ``node`` is the number of its node, from 0; see
                 :meth:`run`.
 
         Raises:
             LoginError: No login to a node succeeded, or a node has no address.
-            CommandError: The exit code on a node is not 0. Its message names the node.
+            CommandError: The exit code on a node is not 0, or no free port was found on the first node. The
+                message names the node.
             CommandTimeoutError: The command ran longer than ``timeout``.
             ConnectionLostError: ``ssh`` has failed. The command may have run.
             ConfigError: ``ssh`` is missing, or the folder for host keys is unusable.
@@ -187,7 +190,7 @@ class AsyncRemote:
             name: Name for :meth:`job`, of letters, digits, dots, hyphens and underscores; by default random.
             env: Environment variables; sent through standard input, so that no argument, file or log shows
                 them.
-            cwd: The working directory, relative to the home directory.
+            cwd: The working directory. A relative path starts at the home directory.
 
         Raises:
             JobError: The pod has a job of this name, or cannot start this one.
@@ -203,7 +206,7 @@ class AsyncRemote:
         """Return a job that was started on the pod, by any process; sends nothing.
 
         Args:
-            name: Its name.
+            name: The job's name.
         """
         from .job import AsyncJob
 
@@ -213,8 +216,9 @@ class AsyncRemote:
         """Return the pod's jobs, the oldest first.
 
         Raises:
+            JobError: The pod cannot list its jobs.
             LoginError: No login succeeded.
-            ConnectionLostError: ``ssh`` has failed.
+            ConnectionLostError: ``ssh`` has failed several times.
         """
         from .job import list_jobs
 
@@ -225,16 +229,17 @@ class AsyncRemote:
 
         Programs on this machine reach the port at ``.url``, or ``127.0.0.1`` and ``.local_port``; other
         machines do not. A lost connection is restored with the same port, if that succeeds within 15 minutes.
-        No process is left at the end of the block, or of this process.
+        If it is not restored, the end of the block raises the error. No process is left at the end of the
+        block, or of this process.
 
         Args:
-            port: The port on the pod. Nothing need listen there yet.
+            port: The port on the pod. A program may start to listen there later.
             local_port: The port of this machine; 0 for a free one.
             host: Name or address of the host, as seen from the pod; by default the pod itself.
 
         Raises:
-            ConfigError: In the block: the local port is in use, or ``ssh`` is missing.
-            LoginError: In the block: no login succeeded.
+            ConfigError: At the start of the block, if the local port is in use or ``ssh`` is missing.
+            LoginError: At the start of the block, if no login succeeded.
         """
         return forward_ports(self, [(port, local_port, host)])
 
@@ -251,20 +256,20 @@ class AsyncRemote:
         The content of a folder goes into the folder ``remote``, which is created if needed; existing files of
         the same names are replaced. A file is named ``remote``, or goes into ``remote`` if that is a folder
         or ends with a slash. Modes, times, links and empty folders are kept; sockets, pipes and devices are
-        left out. The pod needs ``tar``.
+        left out. The pod needs ``tar`` and ``find``.
 
         Args:
             local: The local file or folder.
-            remote: The target, relative to the home directory.
+            remote: The target. A relative path starts at the home directory.
             exclude: Patterns of files and folders to leave out of a folder, as for rsync and tar: ``".git"``
                 and ``"*.pyc"`` match a name at any depth, ``"docs/build"`` the end of a path, ``"/build"``
-                only the top, ``"build/"`` only folders; ``*`` and ``?`` stop at a slash, ``**`` does not.
+                only the top, ``"build/"`` only folders. ``*`` and ``?`` match no slash, ``**`` does.
             on_progress: Callback for the bytes so far, often and at the end; see ``on_line`` of :meth:`run`.
 
         Raises:
             LoginError: No login succeeded.
-            TransferError: The pod cannot store the copy: no space, no permission, a file in place of a
-                folder.
+            TransferError: The pod cannot store the copy, for example for lack of space. Or ``local`` is
+                neither a file nor a folder, or was changed while it was read.
             ConnectionLostError: ``ssh`` has failed.
             OSError: A local file cannot be read.
             ValueError: A path or a pattern is invalid.
@@ -280,19 +285,19 @@ class AsyncRemote:
 
         The content of a folder goes into the folder ``local``, which is created if needed; existing files of
         the same names are replaced. A file is named ``local``, or goes into ``local`` if that is a folder or
-        ends with a slash. Modes (without write permission for others), times, links and empty folders are
-        kept. Nothing is written outside ``local``: links that leave the folder, pipes and devices are left
-        out, and when everything else is copied, a ``TransferError`` names them.
+        ends with a slash. Modes (without write permission for group and others), times, links and empty
+        folders are kept. Links that leave the folder, pipes and devices are left out; when everything else is
+        copied, a ``TransferError`` reports them.
 
         Args:
-            remote: The file or folder on the pod, relative to the home directory.
+            remote: The file or folder on the pod. A relative path starts at the home directory.
             local: The local target.
             on_progress: Callback for the bytes so far, often and at the end; see ``on_line`` of :meth:`run`.
 
         Raises:
             LoginError: No login succeeded.
-            TransferError: There is no such file, it cannot be read, a path in it leads outside ``local``, or
-                something was left out.
+            TransferError: There is no such file, it cannot be read, a path in it leads outside ``local``, a
+                file would replace a folder or the reverse, or something was left out.
             ConnectionLostError: ``ssh`` has failed.
             OSError: A local file cannot be written.
         """
@@ -306,14 +311,17 @@ class AsyncRemote:
         return await self._nodes() if callable(self._nodes) else self._nodes
 
     async def _get_login(self, *, again: bool = False) -> Login:
-        """Return the login; with ``again``, to the address that the API shows now."""
+        """Return the login; with ``again``, find the nodes again first."""
         self._check_usable()
         if self._login is None or again:
             self._login = self._choose_login(await self._find_nodes(again=again))
         return self._login
 
     def _choose_login(self, nodes: Sequence[Node]) -> Login:
-        """Return the login to this node; the existing one if the address is the same."""
+        """Return the login to the chosen node, by default to the first with an address.
+
+        If the address is the same, this is the existing login.
+        """
         from ._login import Login
 
         number = self._node
@@ -326,7 +334,7 @@ class AsyncRemote:
             raise self._no_address_error(f"has no address for its node {number}. Wait until it is ready.")
         machine = machine_name(self._pod_id, number)
         if self._login is not None and (self._login.target, self._login.machine) == (target, machine):
-            return self._login  # which counts the logins in progress
+            return self._login  # it counts the logins in progress
         return Login(
             pod_id=self._pod_id,
             target=target,
@@ -356,8 +364,8 @@ async def wait_for_login(remote: AsyncRemote) -> None:
     """Wait until the pod accepts a login and runs ``true``.
 
     Raises:
-        LoginError: No login succeeded within the ``login_timeout``; nothing was run.
-        ConnectionLostError: The connection was lost after each login within that time.
+        LoginError: No login succeeded within ``login_timeout``.
+        ConnectionLostError: Connections were lost after the login for longer than ``login_timeout``.
         ConfigError: ``ssh`` is missing, or the folder for host keys is unusable.
     """
     import anyio
@@ -391,7 +399,7 @@ async def find_nodes(remote: AsyncRemote) -> tuple[AsyncRemote, ...]:
     """Return a remote for each node of a pod; for a pod with one node, the given one.
 
     Raises:
-        APIError: The pod cannot be read.
+        PrimePodsError: The pod cannot be read.
     """
     nodes = await remote._find_nodes()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
     if len(nodes) == 1:
@@ -404,7 +412,7 @@ async def rank_variables(nodes: Sequence[AsyncRemote]) -> list[dict[str, str]]:
 
     Raises:
         LoginError: No login to the first node succeeded.
-        CommandError: It has no free port.
+        CommandError: No tried port is free on the first node.
         ConnectionLostError: ``ssh`` has failed.
     """
     login = await nodes[0]._get_login()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
@@ -434,18 +442,18 @@ def check_work(
     exclude: Iterable[str] = (),
     downloads: Iterable[str] = (),
 ) -> None:
-    """Check the arguments of work on a pod before you rent the pod: nothing is sent.
+    """Check the arguments of a command, an upload and downloads before a pod is rented; send nothing.
 
     Args:
         command: The command for ``run``.
-        env: Its environment variables.
-        cwd: Its working directory.
+        env: The command's environment variables.
+        cwd: The command's working directory.
         exclude: The patterns for ``upload``.
-        downloads: The path on the pod of each ``download``.
+        downloads: The paths on the pod for ``download``.
 
     Raises:
-        TypeError: An argument has another type.
-        ValueError: An argument cannot be used.
+        TypeError: An argument has the wrong type.
+        ValueError: An argument is invalid.
     """
     from ._scripts import command_script, download_script
 

@@ -19,7 +19,7 @@ class CommandResult(ToDict):
 
     Attributes:
         exit_code: Its exit code; 128 plus the signal's number if a signal ended it.
-        stdout: The end of its standard output: at most 16 MiB, or 64 KiB if it was streamed.
+        stdout: The end of its standard output, at most 16 MiB, or 64 KiB if the output was streamed.
         stderr: The end of its standard error, with the same limits.
         seconds: Its run time.
         is_truncated: Whether the start of ``stdout`` or ``stderr`` is missing. If you need the whole

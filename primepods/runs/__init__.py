@@ -1,4 +1,4 @@
-"""Runs of `primepods run` on this machine: their records and output; the budget of agents."""
+"""Records and output of the runs of `primepods run` on this machine, and the budget of agents."""
 
 from ._budget import Balance, Budget, Reservation
 from ._follow import follow_job

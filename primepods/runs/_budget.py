@@ -1,8 +1,8 @@
 """Budget of agents: one file for all sessions that share a state folder.
 
 A session reserves the maximum cost of a run before it starts the run. After the run's pod is confirmed gone,
-the next reader replaces the reservation with the real cost; if the run's record was deleted, the reserved
-amount counts as spent. If a session dies, its reservation stays.
+the next reader replaces the reserved amount with the run's cost. If the run's record was deleted, the
+reserved amount counts as spent. The end of a session does not end its reservations.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LOCK_ATTEMPTS: Final = 1_500
 _FIELDS: Final = {1: ("run", "amount", "price_hr", "at", "spent")}
 """The fields of a line, by its version."""
 _TOLERANCE: Final = 1e-9
-"""For the rounding errors of sums."""
+"""Tolerance for the rounding errors of sums."""
 
 
 _AMOUNT: Final = attrs.validators.and_(attrs.validators.ge(0.0), attrs.validators.lt(math.inf))
@@ -40,14 +40,14 @@ _AMOUNT: Final = attrs.validators.and_(attrs.validators.ge(0.0), attrs.validator
 
 @attrs.frozen(kw_only=True)
 class Reservation:
-    """Reserved maximum cost of a run, and its real cost once its pod is gone.
+    """Reserved maximum cost of a run, and its cost once its pod is gone.
 
     Attributes:
         run: The run's name.
         amount: The reserved maximum cost.
         price_hr: The quoted price per hour.
         at: Time of this entry, in seconds since the epoch.
-        spent: Its cost; ``None`` while its pod may be billed.
+        spent: The run's cost; ``None`` while its pod may be billed, or its record cannot be read.
     """
 
     run: str = attrs.field(validator=attrs.validators.instance_of(str))
@@ -134,8 +134,8 @@ class Budget:
 
         Args:
             run: The run's name; ``None`` only checks the limits.
-            amount: Its maximum cost.
-            price_hr: Its price per hour.
+            amount: The run's maximum cost.
+            price_hr: The run's price per hour.
 
         Returns:
             The balance before the reservation.
@@ -247,7 +247,7 @@ def _append(descriptor: int, entry: Reservation) -> None:
 
 
 def _max_cost_by_now(entry: Reservation, now: float) -> float:
-    # If the run's process has died, the pod may run longer than was reserved.
+    # If the run's process has died, the pod may run for longer than was planned.
     return max(entry.amount, entry.price_hr * max(0.0, now - entry.at) / 3600)
 
 
@@ -262,7 +262,7 @@ def _settle_run(entry: Reservation, now: float) -> float | None:
                 # Bills are by the minute.
                 cost = run.cost(entry.price_hr)
                 return cost + entry.price_hr / 60 if cost or run.record.pod_id else 0.0
-            # Deleted by a sweep, at an unknown time.
+            # Without a release by the run, a sweep has deleted the pod, at an unknown time.
             return None if run.may_have_pod else _max_cost_by_now(entry, now)
     except FileNotFoundError:
         return entry.amount  # its record was deleted: assume the reserved amount

@@ -279,7 +279,7 @@ class Run:
         return file is not None and (self.path.parent.parent / file).exists()
 
     def cost(self, price_hr: float = 0.0) -> float:
-        """Return what its pods have cost so far, at the highest prices seen.
+        """Return the cost of its pods so far, at the highest prices seen.
 
         Args:
             price_hr: Price per hour to use if the record has none.

@@ -26,7 +26,8 @@ def take_over_lease(
         options: The parameters of ``pods.lease`` except the spec.
 
     Raises:
-        ConfigError: The file is another account's, cannot be read, or its process may still run.
+        ConfigError: The lease is of another API, key or team, its file cannot be read, or its process may
+            still run.
     """
     from ..leasing.ledger import LeaseFile
     from ..specs import PodSpec
