@@ -129,7 +129,7 @@ class ConfigError(PrimePodsError):
 
 
 class ClientClosedError(PrimePodsError):
-    """The client, its session, a watch or a pager was closed, or the client belongs to another event loop.
+    """A client, session, watch or pager was closed, or the client or session is used in another event loop.
 
     Remedy:
         Create a client in each event loop, and close it after its last call. To continue a watch or an
@@ -138,7 +138,7 @@ class ClientClosedError(PrimePodsError):
 
 
 class TransportError(PrimePodsError):
-    """A call got no response, for example because of DNS, TLS, or a lost connection.
+    """A request got no response, for example because of DNS, TLS, or a lost connection.
 
     Remedy:
         Check the network, the proxy and the base URL. If the call changes something and ``maybe_received`` is
@@ -147,7 +147,7 @@ class TransportError(PrimePodsError):
     Attributes:
         method: HTTP method of the request.
         path: Path of the request.
-        attempts: Number of attempts; 0 if the call gave up before the first.
+        attempts: Number of attempts; 0 if the request was one of a batch call that had already given up.
         maybe_received: Whether the server may have received one of the attempts, and carried it out.
         transient: Whether a retry can succeed. It is false if the certificate is not trusted, for example.
     """
@@ -187,7 +187,7 @@ class RequestTimeoutError(TransportError, TimeoutError):
 
 
 class ProtocolError(PrimePodsError):
-    """The response cannot be used: it is not JSON, incomplete or too large, or has an unexpected structure.
+    """The response cannot be used, for example because it is not JSON, incomplete or of another structure.
 
     Remedy:
         Check that the base URL and the proxy lead to the API. If they do, report ``path`` and
@@ -198,7 +198,7 @@ class ProtocolError(PrimePodsError):
         url_path: Path of the request.
         path: JSON path of the invalid part, such as ``data[3].gpuCount``; empty for the whole response.
         excerpt: The start of the invalid part, up to 200 characters; the API key and passwords are redacted.
-        transient: Whether a retry can succeed. It is false if the structure is wrong.
+        transient: Whether a retry can succeed. It is false if the structure is wrong, for example.
     """
 
     def __init__(
@@ -242,8 +242,8 @@ class APIError(PrimePodsError):
         request_id: The response's ``x-request-id`` (or a similar header), for the vendor's support.
         retry_after: Seconds that the API asked to wait, or ``None``.
         attempts: Number of attempts.
-        maybe_acted: Whether an earlier attempt of the call may have been carried out. If so, a 404 to a
-            DELETE may mean success.
+        maybe_acted: Whether the request may have been carried out when the call sent it before. If so, a 404
+            to a DELETE may mean success.
         transient: Whether a retry can succeed, as after a 429 or most 5xx. A 401 or 403 that is not JSON is
             transient, too: it is assumed to be a gateway's.
     """
@@ -458,7 +458,7 @@ class BudgetExceededError(PrimePodsError):
         pod_id: The pod's id; empty if no pod was ordered.
         budget: The kind of limit: ``"hours"``, ``"spend"`` or ``"hourly"``.
         spent: Cost so far, in the API's currency, at the highest price seen; for ``"hourly"``, the current
-            price per hour of all pods that count.
+            price per hour of all pods to which the limit applies.
         limit: The limit: in hours for ``"hours"``, in the API's currency for ``"spend"``, and in currency per
             hour for ``"hourly"``.
     """
@@ -498,15 +498,14 @@ class LoginError(PrimePodsError):
 
     @property
     def is_key_refused(self) -> bool:
-        """Whether ``ssh`` said "Permission denied", which it says if the pod accepts none of its keys."""
+        """Whether ``ssh`` said "Permission denied", for example because the pod accepts none of its keys."""
         return "Permission denied" in self.said
 
 
 class ConnectionLostError(PrimePodsError):
     """The connection to a pod was lost, or the pod forbids the forwarding of ports.
 
-    The command may have completed. If it still runs, the pod's ssh server ends it when the server notices the
-    loss. A job continues.
+    The command may have completed. If it still runs, it ends when the pod notices the loss. A job continues.
 
     Remedy:
         Look for the command's effect on the pod before you run it again.
