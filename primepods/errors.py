@@ -242,8 +242,8 @@ class APIError(PrimePodsError):
         request_id: The response's ``x-request-id`` (or a similar header), for the vendor's support.
         retry_after: Seconds that the API asked to wait, or ``None``.
         attempts: Number of attempts.
-        maybe_acted: Whether the request may have been carried out when the call sent it before. If so, a 404
-            to a DELETE may mean success.
+        maybe_acted: Whether the request may have been carried out when this call sent it earlier. If so, a
+            404 to a DELETE may mean success.
         transient: Whether a retry can succeed, as after a 429 or most 5xx. A 401 or 403 that is not JSON is
             transient, too: it is assumed to be a gateway's.
     """

@@ -283,7 +283,7 @@ class PodSpec(ToDict):
         return attrs.evolve(self, name=unique_name("primepods"))
 
     def is_exceeded_by(self, price_hr: float) -> bool:
-        """Return whether there is a ``max_price``, and a price per hour is above it by more than a rounding error."""
+        """Return whether a price per hour is above ``max_price`` (if set), by more than a rounding error."""
         return self.max_price is not None and price_hr > self.max_price * (1 + PRICE_TOLERANCE)
 
     def _check_amounts(self, offer: Offer) -> None:

@@ -219,7 +219,7 @@ class Transport:
         return self._sessions
 
     def _move_to(self, loop: asyncio.AbstractEventLoop) -> Sessions:
-        """Bind to ``loop`` at first use, after a fork, or after the previous loop has ended; return its sessions."""
+        """Bind to ``loop`` at first use, after a fork, or after the previous loop; return its sessions."""
         if self._pid != os.getpid():
             # After a fork, the sockets belong to the parent. Keep the sessions: dropping them would warn.
             self._pid = os.getpid()
