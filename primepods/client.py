@@ -214,8 +214,8 @@ class AsyncClient:
             error, unless its status is 204.
 
         Raises:
-            NotFoundError: The API responded with 404. For a DELETE, ``maybe_acted`` is true if the call sent the
-                request earlier, and may have deleted the resource then.
+            NotFoundError: The API responded with 404. For a DELETE, ``maybe_acted`` is true if the call sent
+                the request earlier, and may have deleted the resource then.
         """
         return await self._executor.call(free_request(method, path, params, json), lambda data: data)
 

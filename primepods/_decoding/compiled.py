@@ -26,7 +26,7 @@ _UNCHANGED_IF: Final[Mapping[Any, str]] = {
     # An address field. A pod of several nodes has a list, which the hook reads.
     str | tuple[str | None, ...] | None: "type(value) is str",
 }
-"""Conditions under which a field keeps ``value`` unchanged, by type; otherwise the type's hook converts it."""
+"""Conditions under which a field keeps ``value`` unchanged; otherwise the type's hook converts it."""
 
 
 def compiled_hook(model: Any, converter: Converter) -> Hook:

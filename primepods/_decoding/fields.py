@@ -115,7 +115,7 @@ def _as_datetime(value: Any, _: Any) -> datetime:
     """
     if not isinstance(value, str) or "W" in value[4:6]:
         raise wrong_type("a date and time", value)
-    # `fromisoformat` does not accept a lower-case `z` (imagined).
+    # A lower-case `z` (imagined) is not accepted by `fromisoformat`.
     text = f"{value[:-1]}Z" if value.endswith("z") else value
     try:
         moment = datetime.fromisoformat(text)
@@ -154,7 +154,7 @@ def as_mapping(value: Any, _: Any) -> Mapping[str, Any]:
 
 
 def is_deeper(value: Any, levels: int) -> bool:
-    """Return whether a value has more than ``levels`` levels; a very deep value cannot be copied or pickled."""
+    """Return whether a value has more than ``levels`` levels; a very deep one cannot be copied or pickled."""
     if is_object(value):
         return levels == 0 or any(is_deeper(item, levels - 1) for item in value.values())
     if is_list(value):

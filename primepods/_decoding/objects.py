@@ -17,7 +17,7 @@ from ..models import PodStatus, Resources
 from .fields import MAX_DEPTH, DecodeError, Hook, is_deeper, wrong_type
 
 ALIASES: Final[Mapping[Any, Mapping[str, str]]] = {PodStatus: {"cost_per_hr": "priceHr"}}
-"""Other keys of fields, used if a field's own key is absent or null. The official client reads ``priceHr``."""
+"""Other keys of fields, used if a field's own key is absent or null. `prime` reads ``priceHr``."""
 _IRREGULAR_NAMES: Final[Mapping[Any, Mapping[str, str]]] = {
     Resources: {"shared_disk": "shared_disk"},
     Wallet: {
@@ -111,7 +111,7 @@ def _apply_aliases(
 
 
 def _omissible_objects(model: Any, names: Mapping[str, str]) -> list[str]:
-    """Return the keys of required fields that may be absent, because all fields of their class have defaults."""
+    """Return the keys of required fields that may be absent: all fields of their class have defaults."""
     kinds = get_type_hints(model)
     without_default = [field.name for field in attrs.fields(model) if field.default is attrs.NOTHING]
     return [names[name] for name in without_default if _has_all_defaults(kinds[name])]

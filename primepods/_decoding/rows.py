@@ -77,7 +77,8 @@ def decode_listed_ids(data: Any, offset: int, limit: int) -> Page[str]:
     A row without an id is listed as its JSON text.
 
     Raises:
-        DecodeError: ``total_count`` is missing, there are rows and none has an id, or the response is not a page.
+        DecodeError: The response is not a page, ``total_count`` is missing, or there are rows and none has an
+            id.
     """
     body = as_object(data)
     total_count = _count(body, "total_count", None)
