@@ -109,7 +109,7 @@ def _rebuild(kind: type[PrimePodsError], args: tuple[Any, ...]) -> PrimePodsErro
 
 
 class PrimePodsErrorGroup(ExceptionGroup[PrimePodsError], PrimePodsError):  # noqa: N818 - named as Python's groups are
-    """Several errors of one call, such as ``pods.delete_many``.
+    """Several errors, such as those of one call of ``pods.delete_many``.
 
     Remedy:
         Handle the errors in ``exceptions``, or select them by class with ``except*``.
@@ -129,7 +129,7 @@ class ConfigError(PrimePodsError):
 
 
 class ClientClosedError(PrimePodsError):
-    """A client, session, watch or pager was closed, or the client or session is used in another event loop.
+    """A client, session, watch or iteration was closed, or a client or session is used in another event loop.
 
     Remedy:
         Create a client in each event loop, and close it after its last call. To continue a watch or an
@@ -147,7 +147,7 @@ class TransportError(PrimePodsError):
     Attributes:
         method: HTTP method of the request.
         path: Path of the request.
-        attempts: Number of attempts; 0 if the request was one of a batch call that had already given up.
+        attempts: Number of attempts; 0 if the request belongs to a batch call that had already given up.
         maybe_received: Whether the server may have received one of the attempts, and carried it out.
         transient: Whether a retry can succeed. It is false if the certificate is not trusted, for example.
     """
@@ -187,7 +187,7 @@ class RequestTimeoutError(TransportError, TimeoutError):
 
 
 class ProtocolError(PrimePodsError):
-    """The response cannot be used, for example because it is not JSON, incomplete or of another structure.
+    """The response cannot be used, for example because it is not JSON, or lacks a required field.
 
     Remedy:
         Check that the base URL and the proxy lead to the API. If they do, report ``path`` and
@@ -233,7 +233,8 @@ class APIError(PrimePodsError):
         Do what the message says. If ``transient`` is true, the same request can succeed later.
 
     Attributes:
-        status_code: HTTP status of the response; 404 if successful responses lack a row or a matching offer.
+        status_code: HTTP status of the response. If successful responses show the error, 404 for a missing
+            row or offer, and 200 for the price of a leased pod.
         method: HTTP method of the request.
         path: Path of the request.
         message: The message of the response, in one line.
@@ -455,7 +456,7 @@ class BudgetExceededError(PrimePodsError):
         Delete pods that are not needed, or rent with a larger limit if the work must continue.
 
     Attributes:
-        pod_id: The pod's id; empty if no pod was ordered.
+        pod_id: The pod's id; empty if no pod was ordered, or the id is unknown.
         budget: The kind of limit: ``"hours"``, ``"spend"`` or ``"hourly"``.
         spent: Cost so far, in the API's currency, at the highest price seen; for ``"hourly"``, the current
             price per hour of all pods to which the limit applies.

@@ -115,7 +115,7 @@ def _field_error(entry: Any) -> FieldError | None:
     else:
         param = _as_text(entry.get("param") or "")
     details = entry.get("details") or entry.get("msg") or entry.get("message") or entry
-    # Pydantic puts this before the text; FastAPI's format, which is reported, has messages of Pydantic.
+    # Pydantic puts this before the text; the server is reported to send Pydantic's messages.
     return FieldError(one_line(param), one_line(_as_text(details)).removeprefix("Value error, "))
 
 

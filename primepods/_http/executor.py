@@ -341,7 +341,7 @@ class RequestExecutor:
 
 
 class _Attempt:
-    """Context manager of one attempt, which releases the slot, and records the outcome and the duration."""
+    """Context manager of one attempt: releases its slot and records its outcome and duration."""
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ _CHECK_CERTIFICATE: Final = (
 )
 _CHECK_TLS: Final = "The server does not speak TLS there: check scheme and port of the base URL."
 _CUT_HANDSHAKE: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
-"""Errors if the server ends the connection during the TLS handshake; a retry can succeed."""
+"""Errors of a TLS handshake that the server has cut short; a retry can succeed."""
 _SYSTEM_MODULES: Final = frozenset({"builtins", "socket", "ssl"})
 
 

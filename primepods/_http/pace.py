@@ -37,8 +37,8 @@ MAX_RETRY_AFTER: Final = 300.0
 class Pace:
     """Rate limiter of the requests, without a limit until the first 429.
 
-    After a 429, polling pauses for the time in ``Retry-After`` (at most five minutes), or without one for a
-    second, doubled each time up to a minute. A random time is added: up to half of the pause, or up to a
+    After a 429, polling pauses for the time in ``Retry-After``, at most five minutes. Without that header,
+    the pauses grow from one second to a minute. A random time is added: up to half of the pause, or up to a
     second if that is more. Other calls continue, since the 429 may be about one endpoint. A second 429, up to
     a minute after the pause, limits the rate of all requests. The limit grows with successful responses and
     falls with 429s, so that independent processes share what the API allows. The time between two requests is

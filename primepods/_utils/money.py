@@ -9,7 +9,7 @@ _CENT: Final = 0.01
 
 
 def money(amount: float | None, currency: str | None = None) -> str:
-    """Format an amount, such as ``$2.50``; one below a cent (but not 0) gets four decimals.
+    """Format an amount, such as ``$2.50``; an amount below a cent, except 0, gets four decimals.
 
     Args:
         amount: The amount; ``None`` becomes an empty text.

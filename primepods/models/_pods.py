@@ -52,7 +52,7 @@ class AttachedResource(Model):
 
 @attrs.frozen(kw_only=True, repr=False, field_transformer=id_first_extra_last)
 class Pod(Machine):
-    """A pod: the response of ``GET /api/v1/pods/{id}``, or a row of ``GET /api/v1/pods/``."""
+    """A pod: the response to ``GET /api/v1/pods/{id}``, or a row of ``GET /api/v1/pods/``."""
 
     _SUMMARY_FIELDS = ("id", "name", "status", "gpu_count", "gpu_name", "price_hr", "is_ready", "ssh")
 
