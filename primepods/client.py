@@ -62,7 +62,7 @@ class AsyncClient:
         retry: The retry policy.
         user_agent: Prefix of the ``User-Agent`` header.
         default_headers: Additional headers of each request, such as those that a gateway asks for.
-        session: Your own ``aiohttp.ClientSession``, which the client does not close; or a function or
+        session: Your own ``aiohttp.ClientSession``, which the client does not close, or a function or
             coroutine function that returns one. The function is called in the client's event loop at first
             use, and again for waits; the client closes these sessions. The session decides on connector,
             proxy, CA and tracing. If an order (POST) is sent on a pooled connection that the server has just

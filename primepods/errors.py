@@ -434,9 +434,10 @@ class NotReleasedError(PrimePodsError):
         ``pods.list()``.
 
     Attributes:
-        pod_id: The pod's id; ``None`` if no response has shown a pod with the name of the order.
+        pod_id: The pod's id; ``None`` if it is not proved which pod the order made.
         name: The pod's name.
-        price_hr: The pod's price per hour, if known.
+        price_hr: The highest price per hour that was seen, else the order's ``max_price``, else 0; ``None``
+            without a ``pod_id``.
     """
 
     def __init__(self, message: str, *, pod_id: str | None, name: str, price_hr: float | None) -> None:
@@ -447,7 +448,7 @@ class NotReleasedError(PrimePodsError):
 
 
 class BudgetExceededError(PrimePodsError):
-    """A lease has reached ``max_hours`` or ``max_spend``, which ends it; or an order would exceed a limit.
+    """A lease has reached ``max_hours`` or ``max_spend``, which ends it, or an order could exceed a limit.
 
     An order is not sent if it could exceed ``PRIMEPODS_MAX_HOURLY`` or the limits of ``primepods mcp``. A
     lease with ``max_spend`` deletes its pod at once if the pod's price is unknown.
@@ -527,8 +528,8 @@ class ConnectionLostError(PrimePodsError):
 class TransferError(PrimePodsError):
     """A file or folder could not be copied, or not all of it.
 
-    If the message begins with "Copied", all was copied except what it names. Otherwise the target is
-    unchanged.
+    If the message begins with "Copied", all was copied except what it names. Otherwise changes to the target
+    were undone, as far as possible.
 
     Remedy:
         Correct what the message names (a missing path, a full disk, a permission) and copy again.
