@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 class AsyncClient:
     """A client of the Prime Intellect API for asyncio: ``async with primepods.AsyncClient() as client``.
 
-    Creating a client needs no running event loop and sends nothing. A setting comes from the argument, else
-    the environment, else the files of `prime`, else the default; ``primepods config`` shows its source.
+    Creating a client needs no running event loop and sends nothing. The key, the address and the team come
+    from the arguments, the environment or the files of `prime`; ``primepods config`` shows their sources.
 
     Args:
         api_key: The API key. Environment: ``PRIME_API_KEY``.

@@ -86,10 +86,10 @@ __all__ = [
 
 
 class PrimePodsError(Exception):
-    """Base of all errors of this package.
+    """Base of the other errors in this module.
 
     Remedy:
-        Catch a subclass; catch this one only to treat all errors alike.
+        Catch a subclass; catch this one only to treat all of them alike.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -73,7 +73,7 @@ def retry_delay(
         error: The error of the last attempt.
         failures: Number of failed attempts of this call, without those that got a 429.
         rate_limits: Number of attempts that got a 429.
-        rand: A random number from 0 to 1.
+        rand: A random number from 0 (inclusive) to 1 (exclusive).
     """
     if not error.transient or policy.attempts == 1:
         return None

@@ -28,7 +28,7 @@ class Call:
         request: The request to send, updated by redirects.
         base_url: The client's base URL.
         deadline_at: Time at which the call must end, on the client's clock.
-        attempt: Number of the current attempt, from 1.
+        attempt: Number of the current attempt, from 1; 0 before the first.
         rate_limit_count: Number of attempts that got a 429.
         maybe_acted: Whether the server may have carried out the request in an attempt that failed, or that
             was sent twice (``Response.resent``). Then a request that is not idempotent is not sent again,

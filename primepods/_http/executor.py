@@ -242,7 +242,7 @@ class RequestExecutor:
         is_rate_limit = isinstance(error, RateLimitError)
         if isinstance(error, APIError):
             error.attempts = call.attempt
-            # Set this before `call.maybe_acted` is updated: for the error, only earlier attempts count.
+            # Set this before `call.maybe_acted` is updated: the attempt's own failure does not count here.
             error.maybe_acted = call.maybe_acted
             call.last_failure = f"{error.status_code} {one_line(error.message)[:80]}"
         else:

@@ -115,7 +115,10 @@ def check_amount(name: str, value: float, what: str, *, minimum: float | None = 
 
 
 def check_text(name: str, value: str, *, is_secret: bool = False) -> str:
-    """Return ``value`` if it is one non-empty line of text; messages do not show it if ``is_secret``."""
+    """Return ``value`` if it is one non-empty line of printable text without surrounding spaces.
+
+    If ``is_secret``, messages do not show it.
+    """
     if not isinstance(value, str):
         got = type(value).__name__ if is_secret else quote(value)
         raise TypeError(f"{name} must be a string, got {got}")
@@ -128,7 +131,7 @@ def check_text(name: str, value: str, *, is_secret: bool = False) -> str:
 
 
 def check_texts(name: str, values: Iterable[str]) -> tuple[str, ...]:
-    """Return the values if all are single, non-empty lines of text."""
+    """Return the values if each passes :func:`check_text`."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise TypeError(f"{name} must be an iterable of strings, got {quote(values)}")
     return tuple(check_text(f"{name}[{number}]", value) for number, value in enumerate(values))
