@@ -1,8 +1,7 @@
 """primepods: an SDK for running GPU pods on Prime Intellect, async or blocking.
 
-Start with ``AsyncClient``; the README has examples. The first use of a name imports only the module that
-defines it: a program that only makes a ``PodSpec`` does not load aiohttp, and one that rents nothing does
-not load the code for renting.
+Start with ``AsyncClient``; the README has examples. A public name is imported at its first use: a program
+that only makes a ``PodSpec`` does not load aiohttp.
 """
 
 from importlib import import_module
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    # For type checkers; a test compares it with the table below.
+    # Type checkers need these imports; a test compares them with the table below.
     from ._blocking import Forward as Forward
     from ._blocking import Job as Job
     from ._blocking import JobOutput as JobOutput

@@ -20,15 +20,15 @@ class Disk(Model):
     Attributes:
         id: Id for ``PodSpec.disks`` and the calls of ``client.disks``.
         name: Name of the disk; other disks may have the same one.
-        status: State of the disk, which can be used if it is ACTIVE.
+        status: State of the disk; an ACTIVE disk can be used.
         size: Size in GB.
         provider_type: Provider, such as ``hyperstack``.
         price_hr: Price per hour.
-        stopped_price_hr: Price per hour while it is stopped.
+        stopped_price_hr: Price per hour while the disk is stopped.
         provisioning_price_hr: Price per hour during provisioning.
         info: Other data, such as ``country``, ``dataCenterId`` and ``cloudId``.
-        pods: Ids of the pods to which it is attached.
-        clusters: Ids of the clusters to which it is attached.
+        pods: Ids of the pods to which the disk is attached.
+        clusters: Ids of the clusters to which the disk is attached.
         created_at: Time of the order.
         updated_at: Time of the last change of the API's record.
         terminated_at: Time of the disk's deletion.
@@ -92,7 +92,7 @@ class Account(Model):
         name: Name of the user.
         email: Mail address of the user.
         slug: User name.
-        role: ``USER``, ``MANAGER``, ``ADMIN``, or a role added later.
+        role: ``USER``, ``MANAGER``, ``ADMIN``, or a value that the API adds later.
         team_id: Id of the team that the API reports, if any.
         image: Address of the user's picture.
         email_verified: True if the mail address is confirmed.
@@ -122,11 +122,11 @@ class Account(Model):
     scope: Mapping[str, Permission | None] = attrs.field(factory=dict[str, "Permission | None"], hash=False)
 
     def allows(self, *resources: str, write: bool = False) -> bool | None:
-        """Return whether the key may read a kind of resource; ``None`` if ``scope`` does not say.
+        """Return whether the key may read a kind of resource; ``None`` if ``scope`` does not have it.
 
         Args:
             resources: Names of the kind in ``scope``, such as ``"instances"``, in upper or lower case.
-            write: Whether to check for the permission to create, change and delete instead.
+            write: Whether to check the permission to create, change and delete, instead of that to read.
         """
         names = {name.lower() for name in resources}
         found = [rights for name, rights in self.scope.items() if rights and name.lower() in names]
@@ -146,7 +146,7 @@ class Team(Model):
         team_id: Id for ``team_id`` of clients and orders.
         name: Name of the team.
         slug: Short name of the team.
-        role: The user's role: ``ADMIN``, ``MEMBER``, or one added later.
+        role: The user's role: ``ADMIN``, ``MEMBER``, or a value that the API adds later.
         created_at: Time at which the team was created.
     """
 
@@ -204,15 +204,15 @@ class BillingEntry(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class Wallet(Model):
-    """A wallet, with its balance and its payments.
+    """A wallet, with its balance and the costs of resources that are paid from it.
 
     Attributes:
         wallet_id: Id of the wallet.
         balance: Balance, in ``currency``.
         currency: Currency, such as ``USD``.
         team_id: The team to which the wallet belongs, if any.
-        total_billings: Total number of rows.
-        entries: Rows, the last charged first.
+        total_billings: Total number of rows, which may be more than ``entries`` has.
+        entries: Costs of single resources, the last charged first.
     """
 
     _SUMMARY_FIELDS = ("wallet_id", "team_id", "balance", "currency", "total_billings")

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 class AsyncClient:
     """A client of the Prime Intellect API for asyncio: ``async with primepods.AsyncClient() as client``.
 
-    Creating a client needs no running event loop and sends nothing. A setting comes from the argument, else
-    the environment, else the files of `prime`, else the default; ``primepods config`` shows its source.
+    Creating a client needs no running event loop and sends nothing. The key, the address and the team come
+    from the arguments, the environment or the files of `prime`; ``primepods config`` shows their sources.
 
     Args:
         api_key: The API key. Environment: ``PRIME_API_KEY``.
@@ -55,16 +55,16 @@ class AsyncClient:
             ``PRIME_CONTEXT``.
         timeout: Seconds for one attempt; connecting is limited to 10 s.
         deadline: Seconds for one call with all its retries; for an iterator, for each page. A call about many
-            pods continues while responses arrive, and stops sending after this number of seconds without one.
+            pods continues while responses arrive, and gives up after this number of seconds without one.
         max_concurrency: Max requests in flight from this client's calls, of all callers together. Waits and
             watches have a second limit of the same size, shared by all clients of an event loop with equal
             settings.
         retry: The retry policy.
         user_agent: Prefix of the ``User-Agent`` header.
         default_headers: Additional headers of each request, such as those that a gateway asks for.
-        session: Your own ``aiohttp.ClientSession``, which the client does not close; or a function or
+        session: Your own ``aiohttp.ClientSession``, which the client does not close, or a function or
             coroutine function that returns one. The function is called in the client's event loop at first
-            use, and once more for waits; the client closes these sessions. The session decides on connector,
+            use, and again for waits; the client closes these sessions. The session decides on connector,
             proxy, CA and tracing. If an order (POST) is sent on a pooled connection that the server has just
             closed, the client has to search for the pod: ``force_close=True`` of the connector prevents that.
             Requests that your middlewares repeat are not counted as attempts.
@@ -73,7 +73,7 @@ class AsyncClient:
 
     Raises:
         ConfigError: There is no key, or a key, URL, file or variable cannot be used.
-        ValueError: A number is out of range.
+        ValueError: A number is out of range, or a header or ``user_agent`` cannot be sent.
         TypeError: An argument has the wrong type.
     """
 
@@ -210,11 +210,12 @@ class AsyncClient:
             json: Body.
 
         Returns:
-            The decoded JSON of the response, or ``None`` for an empty one.
+            The decoded JSON of the response, or ``None`` if it is empty. For a GET, an empty response is an
+            error, unless its status is 204.
 
         Raises:
-            NotFoundError: The API responded with 404. For a DELETE, ``maybe_acted`` is true if an earlier
-                attempt of the call may have succeeded.
+            NotFoundError: The API responded with 404. For a DELETE, ``maybe_acted`` is true if the call sent
+                the request earlier, and may have deleted the resource then.
         """
         return await self._executor.call(free_request(method, path, params, json), lambda data: data)
 

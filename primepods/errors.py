@@ -86,10 +86,10 @@ __all__ = [
 
 
 class PrimePodsError(Exception):
-    """Base of all errors of this package.
+    """Base of the other errors in this module.
 
     Remedy:
-        Catch a subclass; catch this one only to treat all errors alike.
+        Catch a subclass; catch this one only to treat all of them alike.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -109,7 +109,7 @@ def _rebuild(kind: type[PrimePodsError], args: tuple[Any, ...]) -> PrimePodsErro
 
 
 class PrimePodsErrorGroup(ExceptionGroup[PrimePodsError], PrimePodsError):  # noqa: N818 - named as Python's groups are
-    """Several errors of one call, such as ``pods.delete_many``.
+    """Several errors, such as those of one call of ``pods.delete_many``.
 
     Remedy:
         Handle the errors in ``exceptions``, or select them by class with ``except*``.
@@ -129,7 +129,7 @@ class ConfigError(PrimePodsError):
 
 
 class ClientClosedError(PrimePodsError):
-    """The client, its session, a watch or a pager was closed, or the client belongs to another event loop.
+    """A client, session, watch or iteration was closed, or a client or session is used in another event loop.
 
     Remedy:
         Create a client in each event loop, and close it after its last call. To continue a watch or an
@@ -138,7 +138,7 @@ class ClientClosedError(PrimePodsError):
 
 
 class TransportError(PrimePodsError):
-    """A call got no response, for example because of DNS, TLS, or a lost connection.
+    """A request got no response, for example because of DNS, TLS, or a lost connection.
 
     Remedy:
         Check the network, the proxy and the base URL. If the call changes something and ``maybe_received`` is
@@ -147,7 +147,7 @@ class TransportError(PrimePodsError):
     Attributes:
         method: HTTP method of the request.
         path: Path of the request.
-        attempts: Number of attempts; 0 if the call gave up before the first.
+        attempts: Number of attempts; 0 if the request belongs to a batch call that had already given up.
         maybe_received: Whether the server may have received one of the attempts, and carried it out.
         transient: Whether a retry can succeed. It is false if the certificate is not trusted, for example.
     """
@@ -187,7 +187,7 @@ class RequestTimeoutError(TransportError, TimeoutError):
 
 
 class ProtocolError(PrimePodsError):
-    """The response cannot be used: it is not JSON, incomplete or too large, or has an unexpected structure.
+    """The response cannot be used, for example because it is not JSON, or lacks a required field.
 
     Remedy:
         Check that the base URL and the proxy lead to the API. If they do, report ``path`` and
@@ -198,7 +198,7 @@ class ProtocolError(PrimePodsError):
         url_path: Path of the request.
         path: JSON path of the invalid part, such as ``data[3].gpuCount``; empty for the whole response.
         excerpt: The start of the invalid part, up to 200 characters; the API key and passwords are redacted.
-        transient: Whether a retry can succeed. It is false if the structure is wrong.
+        transient: Whether a retry can succeed. It is false if the structure is wrong, for example.
     """
 
     def __init__(
@@ -233,7 +233,8 @@ class APIError(PrimePodsError):
         Do what the message says. If ``transient`` is true, the same request can succeed later.
 
     Attributes:
-        status_code: HTTP status of the response; 404 if successful responses lack a row or a matching offer.
+        status_code: HTTP status of the response. If successful responses show the error, 404 for a missing
+            row or offer, and 200 for the price of a leased pod.
         method: HTTP method of the request.
         path: Path of the request.
         message: The message of the response, in one line.
@@ -242,8 +243,8 @@ class APIError(PrimePodsError):
         request_id: The response's ``x-request-id`` (or a similar header), for the vendor's support.
         retry_after: Seconds that the API asked to wait, or ``None``.
         attempts: Number of attempts.
-        maybe_acted: Whether an earlier attempt of the call may have been carried out. If so, a 404 to a
-            DELETE may mean success.
+        maybe_acted: Whether the request may have been carried out when this call sent it earlier. If so, a
+            404 to a DELETE may mean success.
         transient: Whether a retry can succeed, as after a 429 or most 5xx. A 401 or 403 that is not JSON is
             transient, too: it is assumed to be a gateway's.
     """
@@ -433,9 +434,10 @@ class NotReleasedError(PrimePodsError):
         ``pods.list()``.
 
     Attributes:
-        pod_id: The pod's id; ``None`` if no response has shown a pod with the name of the order.
+        pod_id: The pod's id; ``None`` if it is not proved which pod the order made.
         name: The pod's name.
-        price_hr: The pod's price per hour, if known.
+        price_hr: The highest price per hour that was seen, else the order's ``max_price``, else 0; ``None``
+            without a ``pod_id``.
     """
 
     def __init__(self, message: str, *, pod_id: str | None, name: str, price_hr: float | None) -> None:
@@ -446,7 +448,7 @@ class NotReleasedError(PrimePodsError):
 
 
 class BudgetExceededError(PrimePodsError):
-    """A lease has reached ``max_hours`` or ``max_spend``, which ends it; or an order would exceed a limit.
+    """A lease has reached ``max_hours`` or ``max_spend``, which ends it, or an order could exceed a limit.
 
     An order is not sent if it could exceed ``PRIMEPODS_MAX_HOURLY`` or the limits of ``primepods mcp``. A
     lease with ``max_spend`` deletes its pod at once if the pod's price is unknown.
@@ -455,10 +457,10 @@ class BudgetExceededError(PrimePodsError):
         Delete pods that are not needed, or rent with a larger limit if the work must continue.
 
     Attributes:
-        pod_id: The pod's id; empty if no pod was ordered.
+        pod_id: The pod's id; empty if no pod was ordered, or the id is unknown.
         budget: The kind of limit: ``"hours"``, ``"spend"`` or ``"hourly"``.
         spent: Cost so far, in the API's currency, at the highest price seen; for ``"hourly"``, the current
-            price per hour of all pods that count.
+            price per hour of all pods to which the limit applies.
         limit: The limit: in hours for ``"hours"``, in the API's currency for ``"spend"``, and in currency per
             hour for ``"hourly"``.
     """
@@ -498,15 +500,14 @@ class LoginError(PrimePodsError):
 
     @property
     def is_key_refused(self) -> bool:
-        """Whether ``ssh`` said "Permission denied", which it says if the pod accepts none of its keys."""
+        """Whether ``ssh`` said "Permission denied", for example because the pod accepts none of its keys."""
         return "Permission denied" in self.said
 
 
 class ConnectionLostError(PrimePodsError):
     """The connection to a pod was lost, or the pod forbids the forwarding of ports.
 
-    The command may have completed. If it still runs, the pod's ssh server ends it when the server notices the
-    loss. A job continues.
+    The command may have completed. If it still runs, it ends when the pod notices the loss. A job continues.
 
     Remedy:
         Look for the command's effect on the pod before you run it again.
@@ -527,8 +528,8 @@ class ConnectionLostError(PrimePodsError):
 class TransferError(PrimePodsError):
     """A file or folder could not be copied, or not all of it.
 
-    If the message begins with "Copied", all was copied except what it names. Otherwise the target is
-    unchanged.
+    If the message begins with "Copied", all was copied except what it names. Otherwise changes to the target
+    were undone, as far as possible.
 
     Remedy:
         Correct what the message names (a missing path, a full disk, a permission) and copy again.

@@ -5,8 +5,8 @@ progress, so it must be quick and must not call the client. Its exceptions do no
 one is logged. Events have no headers of requests and no bodies, and the key is redacted.
 
 An operation is a public call in progress, such as ``pods.wait`` (also the name for ``wait_ready`` and
-``wait_gone``), or the read of one page by an iterator. Events have the numbers of their operations, which are
-unique in the process. A poll that several waits share belongs to all of them.
+``wait_gone``), or the read of one page by an iterator. An event has the numbers of its operations; these
+numbers are unique in the process. A poll that several waits share belongs to all of them.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ class _LeaseEvent(Event):
     Attributes:
         pod_id: The pod's id.
         name: The pod's unique name.
-        price_hr: The highest price per hour that was seen.
+        price_hr: The highest price per hour that was seen, else the order's ``max_price``, else 0.
         seconds: Seconds since the order.
     """
 
@@ -223,7 +223,7 @@ class LeaseReleased(_LeaseEvent):
     """A leased pod is confirmed terminated.
 
     Attributes:
-        spent: Cost of the pod, at the highest price that was seen.
+        spent: Cost of the pod, at ``price_hr``.
     """
 
     spent: float
@@ -234,9 +234,9 @@ class ReleaseFailed(Event):
     """A leased pod could not be confirmed terminated: it may be running, and billed.
 
     Attributes:
-        pod_id: The pod's id; ``None`` if no response has shown a pod with the name.
+        pod_id: The pod's id; ``None`` if it is not proved which pod the order made.
         name: The pod's unique name.
-        price_hr: The highest price per hour that was seen, or ``None``.
+        price_hr: Price per hour, as in other events of leases; ``None`` without a ``pod_id``.
     """
 
     pod_id: str | None

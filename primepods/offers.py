@@ -30,11 +30,11 @@ class SpecRange(Model):
     max_count: int | None = None
     """Max amount of an order; ``None`` if the offer has no maximum."""
     step: int | None = None
-    """Difference between two allowed amounts, from ``min_count``; ``None`` if the whole range is allowed."""
+    """Step between allowed amounts, counted from ``min_count``; ``None`` if the whole range is allowed."""
     price_per_unit: float | None = None
     """Price per hour of one unit."""
     default_included_in_price: bool | None = None
-    """True if the offer's price includes ``default_count``."""
+    """True if the base price (:class:`Prices`) includes ``default_count``."""
     additional_info: str | None = None
     """Note from the API."""
 
@@ -46,7 +46,7 @@ class SpecRange(Model):
         return (count - minimum) % (self.step or 1) == 0
 
     def price_hr(self, count: int | None = None) -> float:
-        """Return the price per hour that this amount adds to the offer's price.
+        """Return the price per hour that this amount adds to the base price (:class:`Prices`).
 
         Args:
             count: The amount; by default ``default_count``.
@@ -60,7 +60,7 @@ class SpecRange(Model):
 
 @attrs.frozen(kw_only=True)
 class Prices(Model):
-    """Prices per hour of the whole machine, excluding resources that are priced per unit."""
+    """Base prices per hour of the whole machine; see :meth:`SpecRange.price_hr` for what is added to them."""
 
     on_demand: float | None = None
     """The price in the secure cloud."""

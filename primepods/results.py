@@ -38,9 +38,9 @@ class PodStatuses(_ByPod[PodStatus]):
 
     Attributes:
         missing: Ids without a row in the response: the pod is gone, not visible yet, or never existed.
-        errors: Errors by id of the pods whose status is unknown: mostly an :class:`~primepods.APIError` (the
-            API refused the id, or fails because of it) or a :class:`~primepods.ProtocolError` (the pod's row
-            cannot be read). An error proves nothing about the pod.
+        errors: Errors of the pods whose status is unknown, by id. An :class:`~primepods.APIError` may mean
+            that the API refuses the id, and a :class:`~primepods.ProtocolError` that the pod's row cannot be
+            read. An error proves nothing about the pod.
     """
 
     def __init__(
@@ -77,10 +77,10 @@ class PodStatuses(_ByPod[PodStatus]):
 
 
 class Deletions(_ByPod[PodState]):
-    """Result of many deletions: a mapping from pod id to the state in the API's response.
+    """Result of many deletions: a mapping from pod id to DELETING or TERMINATED.
 
     Attributes:
-        errors: Errors of the deletions that were not accepted, by pod id. These pods may still be billed.
+        errors: Errors of the pods whose deletion is not proved, by pod id. These pods may still be billed.
     """
 
     def __init__(self, states: Mapping[str, PodState], *, errors: Mapping[str, PrimePodsError]) -> None:
@@ -99,11 +99,11 @@ class Deletions(_ByPod[PodState]):
         return html_table(repr(self)[1:-1], ("pod_id", "state", "error"), rows)
 
     def raise_for_errors(self) -> None:
-        """Raise an error unless every deletion was accepted.
+        """Raise the errors, if there are any.
 
         Raises:
-            PrimePodsError: One deletion was not accepted.
-            PrimePodsErrorGroup: Several deletions were not accepted.
+            PrimePodsError: The error, if there is one.
+            PrimePodsErrorGroup: The errors, if there are several.
         """
         errors = list(self.errors.values())
         if not errors:

@@ -15,13 +15,13 @@ class RetryPolicy:
     have been carried out. The delay before attempt ``n + 1`` is ``base_delay * 2 ** (n - 1)`` seconds, at
     most ``max_delay``. With ``jitter``, it is multiplied by a random number from 0 to 1.
 
-    If a reused connection ends without a response to a GET or DELETE, the request is sent again at once, in
-    the same attempt: the server has probably closed the connection before the request. A POST, PUT or PATCH
-    always gets a new connection, unless you pass a session to the client.
+    If a reused connection ends before a response to a GET or DELETE without a body, the request is sent again
+    at once, in the same attempt: the server has probably closed the connection before the request. A POST,
+    PUT or PATCH gets a new connection, unless you pass a session to the client.
 
-    A 429 does not count as an attempt: the call is retried with the same kind of backoff (at least 0.25 s)
-    until its ``deadline``. A ``Retry-After`` up to ``max_delay`` is respected, plus some jitter. After a
-    longer one, the error is raised at once.
+    A 429 does not count as an attempt: unless ``attempts`` is 1, the call is retried with the same kind of
+    backoff (at least 0.25 s) until its ``deadline``. A ``Retry-After`` up to ``max_delay`` is respected, plus
+    some jitter. After a longer one, the error is raised at once.
 
     All calls of a client share a budget of 100 retries, so that they do not overload an API that is down. A
     retry takes one, except after a 429. A success adds one, and so does each second. The last 20 are reserved
@@ -30,8 +30,8 @@ class RetryPolicy:
     Attributes:
         attempts: Max number of attempts, including the first; 1 means no retry.
         base_delay: Seconds before the second attempt.
-        max_delay: Max delay in seconds.
-        jitter: Whether delays are random, so that many clients do not retry at the same time.
+        max_delay: Max seconds of a backoff, and of a ``Retry-After`` after which the call is retried.
+        jitter: Whether delays have a random part, so that many clients do not retry at the same time.
     """
 
     attempts: int = 5

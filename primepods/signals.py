@@ -19,9 +19,9 @@ def exit_on_sigterm() -> Generator[None]:
     """Make SIGTERM and SIGHUP leave all blocks, like Ctrl-C: ``with primepods.exit_on_sigterm():``.
 
     By default these signals end Python at once, and leased pods keep running. In this block the first signal
-    has the effect of Ctrl-C, in asyncio and in blocking code; later ones do nothing. After the inner blocks,
-    which delete their pods, this block restores the previous handlers and raises ``SystemExit`` with the exit
-    code of shells (143, 129). A signal that is ignored, such as SIGHUP with ``nohup``, stays ignored. SIGKILL
+    has the effect of Ctrl-C, in asyncio and in blocking code; later ones do nothing. When the inner blocks
+    have ended, this block restores the previous handlers and raises ``SystemExit`` with the exit code of
+    shells (143, 129). A signal that is ignored, such as SIGHUP with ``nohup``, stays ignored. SIGKILL
     cannot be handled.
 
     Raises:

@@ -51,7 +51,7 @@ Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
 
 def _optional(check: Validator) -> Validator:
-    """Return a validator that allows ``None``."""
+    """Return a validator that allows ``None``, and checks other values with ``check``."""
 
     def check_unless_none(spec: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         if value is not None:
@@ -74,7 +74,7 @@ def _validate_count(spec: Any, attribute: attrs.Attribute[Any], value: Any) -> N
 
 
 def _validate_price(spec: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    # This also refuses 0, which the API reads as "no limit".
+    # This also refuses 0, which the API accepts, perhaps as "no limit" (not documented).
     check_amount(_name_of(spec, attribute), value, "price")
 
 
@@ -105,7 +105,7 @@ def _validate_variables(_: Any, attribute: attrs.Attribute[Any], variables: Mapp
 
 
 def _is_unicode(text: str) -> bool:
-    """Return whether UTF-8 can encode a text, which has no unpaired surrogate then."""
+    """Return whether UTF-8 can encode a text: it has no unpaired surrogate."""
     try:
         text.encode()
     except UnicodeError:
@@ -145,9 +145,8 @@ class PodSpec(ToDict):
         provider: Provider, such as ``hyperstack``.
         name: By default a new name for each order: ``primepods-`` and random characters. ``pods.lease`` adds
             a random suffix to your name, and may shorten it so that the result has up to 63 characters.
-            ``pods.create`` sends your name unchanged. If the response to its order is lost, a pod of this
-            name is accepted as yours only if it is new and the only one, since others may choose the same
-            name.
+            ``pods.create`` sends your name unchanged. If the response to the order is lost, a pod of this
+            name is accepted as yours only if it is the only new one, since others may choose the same name.
         image: By default the API's, ``ubuntu_22_cuda_12``, or ``custom_template`` with a
             ``custom_template_id``.
         disk_size: GB of disk.
@@ -207,15 +206,16 @@ class PodSpec(ToDict):
 
         ``max_price`` defaults to the price of the offer with the ordered amounts
         (:meth:`~primepods.Offer.price_for`), so that the order is refused if the price has risen. The image
-        is the API's default if the offer has it, else the offer's first.
+        is the API's default, or the offer's first image if the offer lists images without the default.
 
         Args:
             offer: A row of ``client.availability``.
             changes: Other fields of the spec.
 
         Raises:
-            ValueError: The offer does not allow an amount; the message names its range. Or the offer has no
-                price, and ``max_price`` is not given.
+            ValueError: A value is invalid, the offer does not allow an amount, or the offer has no price and
+                ``max_price`` is not given.
+            TypeError: An argument has the wrong type, or is not a field of the spec.
         """
         if not isinstance(offer, Offer):
             raise TypeError(f"offer must be an Offer, got {quote(offer)}")
@@ -257,7 +257,8 @@ class PodSpec(ToDict):
             changes: Other fields of the specs.
 
         Raises:
-            ValueError: All offers were left out; the error is that of the first.
+            ValueError: There are offers, and all were left out; the error is that of the first.
+            TypeError: An argument has the wrong type, or is not a field of the spec.
         """
         if isinstance(offers, Offer):
             raise TypeError("offers must be an iterable of offers: use PodSpec.from_offer(offer) for one")
@@ -275,14 +276,14 @@ class PodSpec(ToDict):
     def named(self) -> Self:
         """Return this spec with a name: its own, or a new unique one. Order the result only once.
 
-        For programs that need the name before they order.
+        Use this if a program needs the name before it orders the pod.
         """
         if self.name is not None:
             return self
         return attrs.evolve(self, name=unique_name("primepods"))
 
     def is_exceeded_by(self, price_hr: float) -> bool:
-        """Return whether a price per hour is above ``max_price``, if there is a limit."""
+        """Return whether a price per hour is above ``max_price`` (if set), by more than a rounding error."""
         return self.max_price is not None and price_hr > self.max_price * (1 + PRICE_TOLERANCE)
 
     def _check_amounts(self, offer: Offer) -> None:
@@ -303,7 +304,7 @@ class PodSpec(ToDict):
         price = offer.price_for(disk_size=self.disk_size, vcpus=self.vcpus, memory=self.memory)
         if not price:
             return None
-        # Round up, so that rounding never makes an order fail; ignore errors of binary fractions.
+        # Round up, so that the limit is not below the price; ignore errors of binary fractions.
         scale = 10.0**_PRICE_DECIMALS
         return math.ceil(round(price * scale, 3)) / scale
 
@@ -318,7 +319,7 @@ class DiskSpec(ToDict):
         size: Size in GB.
         provider: Provider, such as ``hyperstack``; only pods of this provider can use the disk.
         name: By default a new name for each order: ``disk-`` and random characters. If the response to the
-            order is lost, a disk of your own name is accepted as yours only if it is new and the only one.
+            order is lost, a disk of your own name is accepted as yours only if it is the only new one.
         cloud_id: The offer's ``cloud_id``.
         data_center_id: The offer's ``data_center``; only pods in this data center can use the disk.
         country: The offer's ``country``.
@@ -346,7 +347,8 @@ class DiskSpec(ToDict):
             team_id: See :class:`DiskSpec`.
 
         Raises:
-            ValueError: The offer does not allow the size; the message names its range.
+            ValueError: A value is invalid, or the offer does not allow the size.
+            TypeError: An argument has the wrong type.
         """
         if not isinstance(offer, DiskOffer):
             raise TypeError(f"offer must be a DiskOffer, got {quote(offer)}")
@@ -371,7 +373,7 @@ class DiskSpec(ToDict):
 
 
 def _default_amount(allowed: SpecRange) -> int | None:
-    """Return the default amount if it can be ordered."""
+    """Return the default amount, or ``None`` if it cannot be ordered."""
     default = allowed.default_count
     return default if default and allowed.allows(default) else None
 

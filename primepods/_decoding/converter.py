@@ -1,4 +1,4 @@
-"""Converter with the hook of each type."""
+"""Converter of decoded JSON to models."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .objects import list_hook, object_hook
 
 
 def make_converter(*, compiled: bool = True) -> Converter:
-    """Return a converter with the hooks of all types.
+    """Return a converter with the hooks of models and of their fields.
 
     Args:
-        compiled: Whether to compile decoders of attrs classes, which only affects speed.
+        compiled: Whether to compile the decoders of attrs classes. This affects only the speed.
     """
     converter = Converter(detailed_validation=True)
     hooks = {**FIELD_HOOKS, Mapping[str, Permission | None]: _as_scope}

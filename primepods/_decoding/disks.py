@@ -9,11 +9,11 @@ from .rows import as_object, decode_item
 
 
 def decode_disk(data: Any, disk_id: str) -> Disk:
-    """Decode the response of ``GET /disks/{id}``; a response without an id gets ``disk_id``."""
+    """Decode the response to ``GET /disks/{id}``; a response without an id gets ``disk_id``."""
     return decode_item(data, Disk, disk_id)
 
 
 def decode_disk_users(data: Any, disk_id: str) -> Disk:
-    """Decode only what uses a disk from the response of ``GET /disks/{id}``, whatever else it holds."""
+    """Decode only a disk's id, pods and clusters from the response to ``GET /disks/{id}``."""
     row = as_object(data)
     return decode_disk({key: row[key] for key in ("id", "pods", "clusters") if key in row}, disk_id)

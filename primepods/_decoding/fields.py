@@ -94,7 +94,7 @@ def _as_number(value: Any, _: Any = float) -> float:
 
 
 def as_integer(value: Any, _: Any = int) -> int:
-    """Read a whole number; a fraction is cut off, because a progress of 99.5 should not be an error."""
+    """Read a whole number; a fraction is cut off, because a progress of 99.5 (imagined) is not an error."""
     if value.__class__ is int:
         return value
     if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value):
@@ -115,7 +115,7 @@ def _as_datetime(value: Any, _: Any) -> datetime:
     """
     if not isinstance(value, str) or "W" in value[4:6]:
         raise wrong_type("a date and time", value)
-    # `fromisoformat` does not accept a lower-case `z`.
+    # A lower-case `z` (imagined) is not accepted by `fromisoformat`.
     text = f"{value[:-1]}Z" if value.endswith("z") else value
     try:
         moment = datetime.fromisoformat(text)
@@ -154,7 +154,7 @@ def as_mapping(value: Any, _: Any) -> Mapping[str, Any]:
 
 
 def is_deeper(value: Any, levels: int) -> bool:
-    """Return whether a value has more levels than ``levels``; very deep ones cannot be copied or pickled."""
+    """Return whether a value has more than ``levels`` levels; a very deep one cannot be copied or pickled."""
     if is_object(value):
         return levels == 0 or any(is_deeper(item, levels - 1) for item in value.values())
     if is_list(value):
@@ -178,4 +178,4 @@ FIELD_HOOKS: Final[Mapping[Any, Hook]] = {
     int | str | None: _as_size,
     str | tuple[str | None, ...] | None: _as_per_node,
 }
-"""Hooks of all field types except models, plain tuples and the permissions of a key."""
+"""Hooks of field types; those of models, of lists and of a key's permissions are in other modules."""

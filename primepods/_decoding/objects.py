@@ -1,4 +1,4 @@
-"""Hook factories for attrs classes and for tuples of them."""
+"""Hook factories for attrs classes and for lists."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..models import PodStatus, Resources
 from .fields import MAX_DEPTH, DecodeError, Hook, is_deeper, wrong_type
 
 ALIASES: Final[Mapping[Any, Mapping[str, str]]] = {PodStatus: {"cost_per_hr": "priceHr"}}
-"""Alternative key of a field, used if the field's own key is absent or null."""
+"""Other keys of fields, used if a field's own key is absent or null. `prime` reads ``priceHr``."""
 _IRREGULAR_NAMES: Final[Mapping[Any, Mapping[str, str]]] = {
     Resources: {"shared_disk": "shared_disk"},
     Wallet: {
@@ -63,7 +63,7 @@ def unknown_fields(row: dict[str, Any], known: AbstractSet[str]) -> Mapping[str,
 
 
 def object_hook(model: Any, converter: Converter) -> Hook:
-    """Return the hook of an attrs class, which stores unknown fields in ``extra``."""
+    """Return the hook of an attrs class; the hook stores unknown fields in ``extra``."""
     names = wire_names(model)
     aliases = ALIASES.get(model, {})
     known = frozenset({*names.values(), *aliases.values()})
@@ -74,7 +74,7 @@ def object_hook(model: Any, converter: Converter) -> Hook:
 
     def read_object(row: Any, kind: Any) -> Any:
         if row is None and may_be_empty:
-            # An offer's `disk` can be null, for example.
+            # An offer's `disk` may be null, for example.
             return model()
         if not is_object(row):
             raise wrong_type("an object", row)
@@ -111,7 +111,7 @@ def _apply_aliases(
 
 
 def _omissible_objects(model: Any, names: Mapping[str, str]) -> list[str]:
-    """Return the keys of fields without a default whose own fields all have one: these may be absent."""
+    """Return the keys of required fields that may be absent: all fields of their class have defaults."""
     kinds = get_type_hints(model)
     without_default = [field.name for field in attrs.fields(model) if field.default is attrs.NOTHING]
     return [names[name] for name in without_default if _has_all_defaults(kinds[name])]
@@ -138,7 +138,7 @@ def _first_error(group: ClassValidationError, names: Mapping[str, str]) -> Decod
 
 
 def list_hook(kind: Any, converter: Converter) -> Hook:
-    """Return the hook of ``tuple[Model, ...]``; null is an empty list."""
+    """Return the hook of a type ``tuple[T, ...]``; null is read as an empty list."""
     item_type = get_args(kind)[0]
     read_item = converter.get_structure_hook(item_type)
 

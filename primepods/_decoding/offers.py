@@ -1,4 +1,4 @@
-"""Decoder of the market summary."""
+"""Decoder of the lowest prices by GPU type."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .rows import as_object, decode_object
 
 
 def decode_gpu_summary(data: Any) -> list[GpuPrices]:
-    """Decode ``GET /availability/gpu-summary``: nested objects, by GPU type and then by GPU count."""
+    """Decode the response to ``GET /availability/gpu-summary``: objects by GPU type, then by GPU count."""
     rows: list[GpuPrices] = []
     for gpu_type, counts in as_object(data).items():
         try:

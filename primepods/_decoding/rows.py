@@ -1,4 +1,4 @@
-"""Decoders of responses with rows; an unreadable row becomes an error beside the other rows."""
+"""Decoders of single objects and of lists of rows, in which an unreadable row does not hide the others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def as_object(data: Any) -> dict[str, Any]:
 
 
 def decode_object(data: Any, model: type[T]) -> T:
-    """Decode a response that is one object."""
+    """Decode one object."""
     return _hook_of(model)(as_object(data), model)
 
 
@@ -36,7 +36,7 @@ def decode_item(data: Any, model: type[Item], item_id: str) -> Item:
     row = as_object(data)
     item = decode_object(row if row.get("id") is not None else {**row, "id": item_id}, model)
     if item.id != item_id:
-        # A cache or proxy has mixed up responses: this is the state of another pod.
+        # The response is about another pod or disk: a cache or proxy may mix up responses (imagined).
         raise wrong_type(repr(item_id), item.id).inside("id")
     return item
 
@@ -55,8 +55,8 @@ def decode_page(  # noqa: PLR0913 - two kinds of listings have different keys
     Args:
         data: The response.
         model: The class of the rows.
-        offset: Offset of the page, if the response has none.
-        limit: Max number of rows of the page, if the response has none.
+        offset: Offset of the page, if the response does not have it.
+        limit: Max number of rows on the page, if the response does not have it.
         rows_key: Key of the rows.
         count_key: Key of their total number.
     """
@@ -77,7 +77,8 @@ def decode_listed_ids(data: Any, offset: int, limit: int) -> Page[str]:
     A row without an id is listed as its JSON text.
 
     Raises:
-        DecodeError: ``total_count`` is missing, or there are rows and none has an id.
+        DecodeError: The response is not a page, ``total_count`` is missing, or there are rows and none has an
+            id.
     """
     body = as_object(data)
     total_count = _count(body, "total_count", None)
@@ -123,7 +124,7 @@ def rows_of(body: dict[str, Any], model: type[T], key: str = "data") -> tuple[li
 
 
 def _raw_rows(body: dict[str, Any], key: str) -> list[Any]:
-    """Return the rows under ``key`` undecoded; ``null`` means no rows."""
+    """Return the rows under ``key`` undecoded; ``null`` (documented for statuses) means no rows."""
     if key not in body:
         raise DecodeError(key, "is missing", body)
     rows = body[key]
@@ -143,7 +144,7 @@ def _row_id(row: Any, key: str) -> str | None:
 
 
 def _hook_of(model: type[T]) -> Callable[[Any, Any], T]:
-    """Return the hook that reads one row; it raises only :class:`DecodeError`."""
+    """Return the hook that reads one row; it raises :class:`DecodeError` for unreadable data."""
     hook: Callable[[Any, Any], T] = _converter().get_structure_hook(model)
     return hook
 

@@ -16,14 +16,14 @@ _MAX_TOKENS: Final = 100
 _RESERVED_TOKENS: Final = 20
 _REFILL_PER_SECOND: Final = 1.0
 _MIN_RATE_LIMIT_DELAY: Final = 0.25
-"""Min seconds before a retry after a 429: the number of these retries is not limited."""
+"""Min seconds before a retry after a 429, because the number of these retries is not limited."""
 
 
 class RetryBudget:
     """Retry budget of one client, so that its calls do not overload an API that is down.
 
-    A retry takes a token, unless it follows a 429. Each success and each second give one back. The last
-    tokens are reserved for deletions, because a pod that is not deleted is billed.
+    A retry takes a token, unless it follows a 429. Each success and each second give one back, up to the
+    maximum. The last tokens are reserved for deletions, because a pod that is not deleted is billed.
 
     Args:
         clock: The client's clock.
@@ -54,7 +54,7 @@ class RetryBudget:
 
 
 def is_idempotent(method: str) -> bool:
-    """Return whether sending a request twice has the same effect as sending it once."""
+    """Return whether sending a request twice changes no more on the server than sending it once."""
     return method in _IDEMPOTENT_METHODS
 
 
@@ -73,14 +73,14 @@ def retry_delay(
         error: The error of the last attempt.
         failures: Number of failed attempts of this call, without those that got a 429.
         rate_limits: Number of attempts that got a 429.
-        rand: A random number from 0 to 1.
+        rand: A random number from 0 (inclusive) to 1 (exclusive).
     """
     if not error.transient or policy.attempts == 1:
         return None
     retry_after = error.retry_after if isinstance(error, APIError) else None
     if retry_after is not None and retry_after > policy.max_delay:
         return None
-    # A 429 does not count as a failure: all callers together send too much, but this call can succeed.
+    # A 429 does not count as a failure: all callers together may send too much, and this call can succeed.
     is_rate_limit = isinstance(error, RateLimitError)
     if not is_rate_limit and failures >= policy.attempts:
         return None

@@ -1,4 +1,4 @@
-"""State of a call in progress; logs its attempts and reports them to ``on_event``."""
+"""State of a call in progress, which also logs the attempts and reports them to ``on_event``."""
 
 from __future__ import annotations
 
@@ -28,16 +28,15 @@ class Call:
         request: The request to send, updated by redirects.
         base_url: The client's base URL.
         deadline_at: Time at which the call must end, on the client's clock.
-        attempt: Number of the current attempt, from 1.
+        attempt: Number of the current attempt, from 1; 0 before the first.
         rate_limit_count: Number of attempts that got a 429.
         maybe_acted: Whether the server may have carried out the request in an attempt that failed, or that
             was sent twice (``Response.resent``). Then a request that is not idempotent is not sent again,
             and an error such as a 404 may be an effect of that attempt.
         redirected: Whether a redirect was followed; ``attempt`` does not count redirects.
-        last_failure: Reason of the previous failure.
+        last_failure: Reason for the previous failure; empty if there was none.
         key: The key to redact.
-        resends: Number of attempts that were sent twice, because the server had closed an idle connection;
-            counted only for ``on_event``.
+        resends: Number of attempts whose request may have been sent twice; counted only for ``on_event``.
     """
 
     request: Request
@@ -128,7 +127,7 @@ class Call:
         )
 
     def _fields(self, **fields: float | str | None) -> dict[str, Any]:
-        """Return the extra fields of a log record; a given field that is ``None`` is left out."""
+        """Return the extra fields of a log record, without given fields that are ``None``."""
         call = {"method": self.request.method, "path": self.request.path, "attempt": self.attempt}
         return call | {name: value for name, value in fields.items() if value is not None}
 

@@ -1,4 +1,4 @@
-"""Parser of error responses: finds the message in all known formats."""
+"""Parser of error responses, which have several formats."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..errors import FieldError
 _MAX_MESSAGE_DEPTH: Final = 5
 _MAX_MESSAGE_LENGTH: Final = 500
 _MAX_TEXT_LENGTH: Final = 20_000
-"""Max characters of a text that are searched for a message."""
+"""Max characters of a text that are read for a message."""
 _MAX_ERRORS: Final = 1_000
 
 
@@ -74,7 +74,7 @@ def _scrub(value: Any, key: Secret) -> Any:
 
 
 def _text_of_page(text: str) -> str:
-    """Return the readable part of a text that is not JSON: the title of a web page, or all words."""
+    """Return the readable part of a text that is not JSON: a web page's title, or the text without tags."""
     import html  # noqa: PLC0415 - it holds a large table that few programs need
 
     text = text[:_MAX_TEXT_LENGTH]
@@ -115,7 +115,7 @@ def _field_error(entry: Any) -> FieldError | None:
     else:
         param = _as_text(entry.get("param") or "")
     details = entry.get("details") or entry.get("msg") or entry.get("message") or entry
-    # Pydantic, which the server seems to use, puts this before the text.
+    # Pydantic puts this before the text; the server is reported to send Pydantic's messages.
     return FieldError(one_line(param), one_line(_as_text(details)).removeprefix("Value error, "))
 
 

@@ -1,4 +1,4 @@
-"""Execution of one call: attempts, retries and the deadline. Independent of pods and of aiohttp."""
+"""Execution of one call: attempts, retries and the deadline."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class RequestExecutor:
         """Return an executor for one batch call.
 
         Each request keeps its own deadline. After ``settings.deadline`` seconds without a response to any
-        request of the batch call, :meth:`call` sends nothing more, and raises a ``RequestTimeoutError``
-        with 0 attempts.
+        request of the batch call, :meth:`call` starts no more requests, and raises a ``RequestTimeoutError``
+        with 0 attempts. Requests in progress continue.
         """
         shared_deadline = SharedDeadline(self._clock, self.settings.deadline)
         return self._derive(self.settings, shared_deadline)
@@ -74,7 +74,7 @@ class RequestExecutor:
 
     @property
     def has_given_up(self) -> bool:
-        """True if the batch call sends no more requests."""
+        """True if the batch call starts no more requests."""
         return self._shared_deadline is not None and self._shared_deadline.is_over
 
     async def call(
@@ -95,9 +95,9 @@ class RequestExecutor:
 
         Raises:
             APIError: The API returned an error.
-            TransportError: No complete response was received, or nothing was sent.
-            ProtocolError: The response is not valid.
-            ClientClosedError: The client is closed.
+            TransportError: No response was received, or nothing was sent.
+            ProtocolError: The response is not valid, or not complete.
+            ClientClosedError: The client or its session is closed, or is used in another event loop.
         """
         if self.has_given_up:
             raise self._unsent_error(request)
@@ -110,7 +110,7 @@ class RequestExecutor:
         )
         turns_end_at = call.deadline_at
         if not is_idempotent(request.method):
-            # An order that is sent just before the deadline is billed, while its response comes too late.
+            # An order sent just before the deadline may be carried out, and its response come too late.
             turns_end_at -= min(self.settings.timeout, (turns_end_at - self._clock.time()) / 4)
         outcome: Response | FailedAttempt
         while True:
@@ -185,7 +185,11 @@ class RequestExecutor:
         )
 
     def _follow_redirect(self, call: Call, outcome: Response | FailedAttempt) -> bool:
-        """Make the target of a redirect the call's next request; return whether the outcome is a redirect."""
+        """Make the target of a redirect the call's next request; return whether the outcome is a redirect.
+
+        Raises:
+            ProtocolError: The redirect must not be followed.
+        """
         if isinstance(outcome, FailedAttempt) or not is_redirect(outcome):
             return False
         call.request = follow_redirect(
@@ -238,7 +242,7 @@ class RequestExecutor:
         is_rate_limit = isinstance(error, RateLimitError)
         if isinstance(error, APIError):
             error.attempts = call.attempt
-            # Set this before `call.maybe_acted` is updated: for the error, only earlier attempts count.
+            # Set this before `call.maybe_acted` is updated: the attempt's own failure does not count here.
             error.maybe_acted = call.maybe_acted
             call.last_failure = f"{error.status_code} {one_line(error.message)[:80]}"
         else:
@@ -250,7 +254,7 @@ class RequestExecutor:
             # Later 429s respond to this call's own retries, which have a backoff.
             if self._is_paced and call.rate_limit_count == 1:
                 self.transport.pace.apply_rate_limit(error)
-        # A 429 means that nothing was done. After other failures the request may have been carried out.
+        # A 429 is taken to mean that nothing was done. After other failures, something may have been done.
         call.maybe_acted = call.maybe_acted or (maybe_received and not is_rate_limit)
 
     def _next_delay(self, call: Call, error: CallError) -> float | None:
@@ -337,7 +341,7 @@ class RequestExecutor:
 
 
 class _Attempt:
-    """One attempt of a call: releases its slot, measures its time and records its outcome."""
+    """Context manager of one attempt: releases its slot and records its outcome and duration."""
 
     def __init__(
         self,
@@ -367,11 +371,11 @@ class _Attempt:
             self._call.record_attempt(exc, self._clock.time() - self._started_at)
 
     def end(self, outcome: Response | FailedAttempt) -> Response | FailedAttempt:
-        """Record the outcome; return it, as a missed deadline if it is one."""
+        """Record and return the outcome; a timeout at the deadline becomes a missed deadline."""
         if isinstance(outcome, Response):
             if self._shared_deadline is not None:
                 self._shared_deadline.record_response()
-            # The response is to the second of two requests: the first may have been carried out.
+            # If the request was sent twice, the first one may have been carried out.
             self._call.maybe_acted |= outcome.resent
         elif self.ends_at == self._call.deadline_at:
             outcome = outcome.at_deadline()

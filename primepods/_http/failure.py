@@ -1,6 +1,6 @@
 """Conversion of aiohttp's exceptions to our own failures.
 
-Users get no exception of aiohttp, because these reference the request's headers, which hold the key.
+Our errors do not reference aiohttp's, because those reference the request's headers, which have the key.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CHECK_CERTIFICATE: Final = (
 )
 _CHECK_TLS: Final = "The server does not speak TLS there: check scheme and port of the base URL."
 _CUT_HANDSHAKE: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
-"""The server ended the connection during the TLS handshake: a retry can succeed."""
+"""Errors of a TLS handshake that the server has cut short; a retry can succeed."""
 _SYSTEM_MODULES: Final = frozenset({"builtins", "socket", "ssl"})
 
 
@@ -33,7 +33,7 @@ class BodyTooLargeError(Exception):
 
 
 class LostConnectionError(aiohttp.ClientConnectionError):
-    """The connection ended before the response.
+    """The connection ended before the response or within its head.
 
     Raised in place of aiohttp's own error, after which aiohttp would send the request again.
     """
@@ -42,19 +42,18 @@ class LostConnectionError(aiohttp.ClientConnectionError):
     def is_partial(self) -> bool:
         """True if part of the response was received."""
         cause = self.__cause__
-        # aiohttp's message is the response's head if that has been received, else a text.
+        # aiohttp's message is the response's head if it has received one, else a text.
         return isinstance(cause, aiohttp.ServerDisconnectedError) and not isinstance(cause.message, str)
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class FailedAttempt:
-    """An attempt without a usable response.
+    """Failure of an attempt, which got no usable response.
 
     Attributes:
         reason: The cause, in one line.
-        kind: The error to raise: ``transport`` without a usable connection, ``connect`` without a connection
-            after ``CONNECT_TIMEOUT``, ``timeout`` or ``deadline`` without a response in time, ``protocol``
-            after an invalid response.
+        kind: ``connect`` if no connection was made within ``CONNECT_TIMEOUT``, ``timeout`` or ``deadline`` if
+            there was no response in time, ``protocol`` if the response is invalid, otherwise ``transport``.
         maybe_received: Whether the server may have received the request.
         transient: Whether a retry can succeed.
         remedy: What the user can do.
@@ -103,8 +102,8 @@ def translate(exc: Exception, key: Secret, *, expired: bool, maybe_received: boo
 
 
 def _classify(exc: Exception, key: Secret) -> FailedAttempt | None:  # noqa: PLR0911 - a table
-    # Cut off the bytes that aiohttp could not parse, which can contain passwords. It adds them after a line
-    # break, which may be escaped.
+    # Cut off the bytes that aiohttp could not parse, which can contain passwords. They follow a line break,
+    # which may be escaped.
     reason = str(exc).replace("\\n", "\n").partition("\n")[0]
     text = key.scrub(one_line(f"{type(exc).__name__}: {reason}"))
     match exc:

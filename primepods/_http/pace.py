@@ -1,4 +1,4 @@
-"""Rate limiter of all requests to one API with one key."""
+"""Rate limiter of this process's requests to one API with one key."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _FIRST_PAUSE: Final = 1.0
 _MAX_PAUSE: Final = 60.0
 """Seconds of the first and of the longest pause after 429s without ``Retry-After``."""
 _PACE_WINDOW: Final = 5.0
-"""Seconds over which sent requests are counted, to measure the rate before it is first limited."""
+"""Seconds over which requests are counted, to measure and to raise the rate."""
 _MIN_FIRST_RATE: Final = 1.0
-"""Minimum of the first limit, in requests per second: two stray 429s must not stop all calls."""
+"""Minimum of the first limit, in requests per second, so that two stray 429s do not stop all calls."""
 _FIRST_RATE_FACTOR: Final = 0.5
 _RATE_FACTOR: Final = 0.8
 """Factors by which the rate falls when it is first limited, and at later 429s."""
@@ -26,23 +26,23 @@ _PAUSE_MEMORY: Final = 60.0
 _RATE_INCREASE: Final = 0.1
 """Requests per second by which the rate grows in each window, if all requests succeed."""
 _MAX_RELATIVE_INCREASE: Final = 0.2
-"""Max fraction by which one response raises the rate; reached below one request per window."""
+"""Max fraction by which one response raises the rate; it matters for low rates."""
 _MIN_RATE: Final = 1 / 60
 _MAX_RATE: Final = 100.0
 """Requests per second: the lowest limit, and the rate above which there is no limit."""
 MAX_RETRY_AFTER: Final = 300.0
-"""Max seconds of a pause. This API documents no limit; others send the time of day, or an hour."""
+"""Max seconds of a pause, without the random extra; this API documents no limit of ``Retry-After``."""
 
 
 class Pace:
     """Rate limiter of the requests, without a limit until the first 429.
 
-    After a 429, polling pauses for the time in ``Retry-After``, at most five minutes. A random time is added:
-    up to half of the pause, or up to a second if that is more. Other calls continue, since the 429 may be
-    about one endpoint. Another 429 less than a minute after the pause limits the rate of all requests. The
-    limit grows with successful responses and falls with 429s, so that independent processes converge on a
-    share of what the API allows. The time between two requests is random, from half to one and a half of the
-    mean, so that the processes do not stay in step.
+    After a 429, polling pauses for the time in ``Retry-After``, at most five minutes. Without that header,
+    the pauses grow from one second to a minute. A random time is added: up to half of the pause, or up to a
+    second if that is more. Other calls continue, since the 429 may be about one endpoint. A second 429, up to
+    a minute after the pause, limits the rate of all requests. The limit grows with successful responses and
+    falls with 429s, so that independent processes share what the API allows. The time between two requests is
+    then random, from half to one and a half of the mean, so that the processes do not stay in step.
 
     Args:
         clock: The clients' clock.
@@ -64,7 +64,7 @@ class Pace:
 
     @property
     def next_at(self) -> float:
-        """The time at which polling may send its next request."""
+        """The earliest time at which polling may send its next request."""
         return max(self.paused_until, self._next_turn_at)
 
     def take_turn(self, *, ends_at: float = math.inf) -> float | None:
@@ -102,8 +102,8 @@ class Pace:
     def apply_rate_limit(self, error: RateLimitError) -> bool:
         """Begin or extend the pause, and perhaps lower the rate; return whether the pause was changed.
 
-        Of several 429s that ask for the same pause, only the first counts. If all of them drew a random
-        extra, the longest would decide, and all processes would resume at nearly the same time.
+        Of several 429s that ask for the same pause, only the first counts. If each drew a random extra, the
+        longest would decide, and all processes would resume at nearly the same time.
         """
         now = self._clock.time()
         if error.retry_after is not None:
@@ -139,8 +139,8 @@ _paces: WeakValueDictionary[tuple[str, str, int], Pace] = WeakValueDictionary()
 def shared_pace(settings: Settings) -> Pace:
     """Return the rate limiter for the API and the key of ``settings``.
 
-    All clients of the process with this key share it, because the API limits them together. A simulated event
-    loop has another clock, and so another rate limiter.
+    All clients of the process with these two share it, because the API probably limits them together. A
+    simulated event loop has another clock, and so another rate limiter.
     """
     # Use the id, since a reference to the clock would keep alive what the clock references.
     key = (settings.base_url, settings.api_key, id(settings.clock))

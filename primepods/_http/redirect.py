@@ -1,4 +1,4 @@
-"""Redirects, which are followed only to the same path with or without its trailing slash."""
+"""Redirects: one per call is followed, if it only adds or removes the trailing slash of the path."""
 
 from __future__ import annotations
 

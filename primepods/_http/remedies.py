@@ -1,4 +1,4 @@
-"""Remedies: the part of an error message that says what the user can do."""
+"""Remedies: the parts of error messages that say what the user can do."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LISTED_BY: Final[Mapping[str, str]] = {
 }
 """Calls that list what a POST creates, by the path of the POST."""
 _RESOURCES: Final[Mapping[str, str]] = {PODS: "Instances", DISKS: "Disks"}
-"""Names of permissions, by path."""
+"""Names of permissions of a key, by the start of the path."""
 
 
 def remedy_for(status: int, request: Request, *, base_url: str, is_json: bool) -> str:
@@ -43,7 +43,7 @@ def remedy_for(status: int, request: Request, *, base_url: str, is_json: bool) -
         status: HTTP status of the response.
         request: The request.
         base_url: The base URL of the request.
-        is_json: Whether the response is JSON. A 401 or 403 that is not is assumed to be a gateway's.
+        is_json: Whether the response is JSON. A 401 or 403 that is not JSON is assumed to be a gateway's.
     """
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return _key_remedy(status, request) if is_json else _gateway_remedy(base_url)

@@ -33,10 +33,10 @@ class Request:
     """One request to the API.
 
     Attributes:
-        method: In upper case.
-        path: Percent-encoded, relative to the base URL.
-        query: Percent-encoded, without the question mark.
-        body: Encoded JSON.
+        method: The HTTP method, in upper case.
+        path: The percent-encoded path, relative to the base URL.
+        query: The percent-encoded query, without the question mark.
+        body: The encoded JSON, if any.
         text_allowed: Whether a response may be plain text or empty, instead of JSON.
         route: The path with ``{id}`` in place of an id; ``None`` if it is ``path`` itself;
             ``UNKNOWN_ROUTE`` if it is unknown.

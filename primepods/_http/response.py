@@ -65,8 +65,8 @@ class Response:
 
     Attributes:
         status: HTTP status.
-        headers: Names in lower case.
-        body: Decompressed.
+        headers: Headers, with names in lower case.
+        body: The decompressed body.
         resent: Whether the server may have received the request twice.
     """
 
@@ -165,7 +165,7 @@ def read_retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
     date or time is compared with the response's own ``Date``, because clocks differ.
 
     Args:
-        headers: Names in lower case.
+        headers: Headers of the response, with names in lower case.
         now: Seconds since the epoch, used if the response has no ``Date``.
     """
     text = headers.get("retry-after", "").strip()

@@ -7,7 +7,7 @@ from typing import Any, Final
 from .._utils.clock import Clock
 
 MAX_AGE: Final = 15.0
-"""Seconds after which an unused entry may be dropped: most targets have ids, and are not requested again."""
+"""Seconds after which an unused entry is dropped at the next :meth:`ResponseCache.put`."""
 
 
 class ResponseCache:
@@ -27,7 +27,7 @@ class ResponseCache:
         """Body, decoded value and time of the last use; the least recently used first."""
 
     def get(self, target: str, body: bytes) -> Any | None:
-        """Return the decoded value of ``body`` if it equals the stored response, else ``None``."""
+        """Return the decoded value of ``body`` if ``body`` equals the stored response, else ``None``."""
         entry = self._entries.get(target)
         if entry is None:
             return None
@@ -40,7 +40,7 @@ class ResponseCache:
         return value
 
     def put(self, target: str, body: bytes, value: Any) -> None:
-        """Store a response; drop old entries, and the oldest ones while the cache is too large."""
+        """Store a response; drop entries unused for ``MAX_AGE``, and others while the cache is too large."""
         self._drop(target)
         now = self._clock.time()
         self._entries[target] = body, value, now

@@ -18,17 +18,18 @@ from ..errors import ConfigError
 _KEEP_ALIVE: Final = 15.0
 """Seconds after which an idle connection is closed."""
 _NO_KEEP_ALIVE: Final = 1e-9
-"""The same for requests that need a new connection. With 0, aiohttp would keep idle connections forever."""
+"""The same in the session that opens a new connection for each request; aiohttp takes 0 for no limit."""
 SessionFactory: TypeAlias = Callable[[], aiohttp.ClientSession | Awaitable[aiohttp.ClientSession]]
 
 
 class Sessions:
     """The sessions of a client in the running event loop.
 
-    The client opens up to two: one that reuses connections, and one with a new connection for each request.
+    Without a session or function of the caller, these are up to two: one that reuses connections, and one
+    with a new connection for each request.
 
     Args:
-        given: The caller's own session, never closed here; a function that makes one; or ``None``.
+        given: The caller's own session, which is never closed here, a function that makes one, or ``None``.
         max_concurrency: Max requests in flight.
 
     Attributes:
@@ -56,12 +57,12 @@ class Sessions:
 
         Raises:
             TypeError: The caller's function did not return a session.
-            ConfigError: It returned a session that would replace the API key.
+            ConfigError: The caller's function returned a session that would replace the API key.
         """
         return self._open_sessions.get(fresh) or await self._open_session(fresh=fresh)
 
     async def let_next_send(self) -> None:
-        """Let a caller that waits for the slot just released send before this response is decoded."""
+        """Let a caller that waits for the released slot send its request before this response is decoded."""
         if self.slots.locked():
             # One turn of the loop wakes it, the other lets it send.
             await asyncio.sleep(0)
@@ -117,7 +118,12 @@ class Sessions:
 
 
 def check_session(session: object) -> aiohttp.ClientSession:
-    """Return ``session`` if it can be used; raise an error otherwise."""
+    """Return ``session`` if it can be used.
+
+    Raises:
+        TypeError: It is not a session of aiohttp.
+        ConfigError: It has an ``auth``, which would replace the API key.
+    """
     if not isinstance(session, aiohttp.ClientSession):
         raise TypeError(
             f"The function given as session must return an aiohttp.ClientSession, not {quote(session)}"
@@ -130,12 +136,13 @@ def check_session(session: object) -> aiohttp.ClientSession:
 
 
 def close_broken_connections(session: aiohttp.ClientSession, request: aiohttp.ClientRequest) -> bool:
-    """Close idle connections that have received data; return whether the request will reuse a connection.
+    """Close idle connections that are broken; return whether the request will reuse a connection.
 
-    aiohttp would read that data as the next response: if a server or proxy sent a response twice, each later
-    request would get the response to the previous one.
+    A connection that has received data while idle is also broken. aiohttp would read that data as the next
+    response: if a server or proxy sent a response twice (imagined), each later request would get the response
+    to the previous one.
 
-    Reads private attributes of aiohttp; does nothing and returns ``False`` if a version lacks them.
+    This reads private attributes of aiohttp. If a version lacks them, the result is ``False``.
     """
     with suppress(AttributeError, LookupError, TypeError, ValueError):
         connector = vars(session.connector)

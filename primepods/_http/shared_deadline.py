@@ -7,13 +7,13 @@ from typing import Final
 from .._utils.clock import Clock
 
 _TIMER_TOLERANCE: Final = 0.005
-"""Max seconds by which an event loop calls a timer early."""
+"""Tolerance in seconds, because event loops may call timers slightly early."""
 
 
 class SharedDeadline:
-    """Deadline of a batch call: a countdown that ends the call if no response comes.
+    """Deadline of a batch call: a countdown after which the call starts no more requests.
 
-    The first request starts it, each response stops it, and the next request starts it again.
+    A request starts the countdown, unless it runs; a response stops it.
 
     Args:
         clock: The client's clock.
@@ -36,6 +36,6 @@ class SharedDeadline:
 
     @property
     def is_over(self) -> bool:
-        """True if no more requests may be sent."""
+        """True if no more requests may be started."""
         started_at = self._started_at
         return started_at is not None and self._clock.time() >= started_at + self._seconds - _TIMER_TOLERANCE

@@ -24,7 +24,7 @@ def chunk_ids(ids: list[str], prefix: str = "") -> Iterator[list[str]]:
 
     Args:
         ids: Checked ids without duplicates.
-        prefix: Path of the base URL, which is part of the request line.
+        prefix: Path of the base URL; it is part of the request line.
     """
     max_length = MAX_REQUEST_LINE - _LINE_OVERHEAD - len(prefix) - len(f"{PODS}/status?")
     overhead = len("&pod_ids=")
@@ -48,5 +48,5 @@ def chunk_ids(ids: list[str], prefix: str = "") -> Iterator[list[str]]:
 
 
 def _are_alphanumeric(ids: Sequence[str]) -> bool:
-    """Return whether all ids are alphanumeric: they need no percent-encoding."""
+    """Return whether all ids are ASCII letters and digits, which need no percent-encoding."""
     return "".join(ids).encode().isalnum()

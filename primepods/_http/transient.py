@@ -13,7 +13,7 @@ _PERMANENT_SERVER_ERRORS: Final = frozenset({501, 505})
 def is_transient(status: int, *, is_json: bool) -> bool:
     """Return whether a retry can succeed after an error response."""
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        # The API explains these in JSON; anything else is from a gateway and proves nothing about the key.
+        # The API explains these in JSON; anything else is assumed to be from a gateway.
         return not is_json
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return status not in _PERMANENT_SERVER_ERRORS

@@ -1,4 +1,4 @@
-"""One attempt over the network: the only module that sends requests through aiohttp."""
+"""Attempts over the network: the client sends its requests through aiohttp here."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Transport:
 
     Args:
         settings: The client's settings.
-        session: The caller's own session, which is never closed, or a function (sync or async) that makes a
-            session. The client closes a session that it got from the function.
+        session: The caller's own session, which is never closed, a function (sync or async) that makes a
+            session, or ``None``. The client closes a session that it got from the function.
     """
 
     def __init__(self, settings: Settings, session: aiohttp.ClientSession | SessionFactory | None) -> None:
@@ -78,7 +78,7 @@ class Transport:
             ends_at: The time, on the client's clock, at which to give up and return ``None``.
 
         Raises:
-            ClientClosedError: The client is closed, or in use by another loop.
+            ClientClosedError: The client or its session is closed, or is used in another event loop.
         """
         sessions = self.check()
         if not sessions.slots.locked():
@@ -109,6 +109,9 @@ class Transport:
 
         Raises:
             ClientClosedError: The client, or the caller's session, is closed.
+            ConfigError: The caller's function returned a session that would replace the API key.
+            TypeError: The caller's function did not return a session.
+            Exception: The caller's function or middleware raised another exception than aiohttp's or OSError.
         """
         middleware = _SendMiddleware(request, self._authorization)
         timeout = self._settings.clock.timeout_at(ends_at)
@@ -151,22 +154,27 @@ class Transport:
         """Sleep for ``seconds``.
 
         Raises:
-            ClientClosedError: The client is closed, or was closed during the sleep, which ends at once.
+            ClientClosedError: The client cannot be used (see :meth:`check`), or was closed during the sleep,
+                which then ends at once.
         """
         self.check()
         if await self._settings.clock.wait(self._closing, seconds):
             raise self._closed_error()
 
     async def aclose(self) -> None:
-        """Close the sessions, but not the caller's. Calls in progress raise :class:`ClientClosedError`."""
+        """Close the sessions, but not the caller's own.
+
+        Calls in progress in the running event loop raise :class:`ClientClosedError`. After a fork, do nothing
+        but refuse further calls.
+        """
         self.closed = True
         if self._pid != os.getpid():
             # After a fork, the connections belong to the parent, which may still use them.
             return
         if self._loop is asyncio.get_running_loop():
-            # asyncio is not thread-safe: calls in another loop notice `closed` only when their pause ends.
+            # asyncio is not thread-safe, so calls in another loop are not woken: they notice `closed` later.
             self._closing.set()
-            # Also end calls that are connecting or use the user's session: closing the sessions does not.
+            # Closing the sessions does not end calls that are connecting or use the caller's session.
             timeouts, self._timeouts = self._timeouts, {}
             for timeout in timeouts:
                 if not timeout.expired():
@@ -198,7 +206,11 @@ class Transport:
         return self.closed or (self._user_session is not None and self._user_session.closed)
 
     def check(self) -> Sessions:
-        """Return the sessions of the running loop; raise an error if the client cannot send from it."""
+        """Return the sessions of the running loop.
+
+        Raises:
+            ClientClosedError: The client or its session is closed, or is used in another event loop.
+        """
         if self._is_closed:
             raise self._closed_error()
         loop = asyncio.get_running_loop()
@@ -207,9 +219,9 @@ class Transport:
         return self._sessions
 
     def _move_to(self, loop: asyncio.AbstractEventLoop) -> Sessions:
-        """Bind to ``loop``: at first use, or after the previous loop has ended."""
+        """Bind to ``loop`` at first use, after a fork, or after the previous loop; return its sessions."""
         if self._pid != os.getpid():
-            # After a fork, the sockets belong to the parent. Keep the sessions: collecting them would warn.
+            # After a fork, the sockets belong to the parent. Keep the sessions: dropping them would warn.
             self._pid = os.getpid()
             self._parent_sessions = self._sessions
         elif self._loop is not None and not self._loop.is_closed():
@@ -237,7 +249,7 @@ class _SendMiddleware:
 
     It stops aiohttp from repeating a request, so that attempts are counted correctly. In one case it sends a
     request again at once: an idempotent request without a body was sent on a reused connection, which ended
-    before a response. The server has probably closed that connection while it was idle.
+    before any part of a response. The server has probably closed that connection while it was idle.
 
     Args:
         request: The request to send.
@@ -259,7 +271,7 @@ class _SendMiddleware:
         http_request: aiohttp.ClientRequest,
         handler: _Handler,
     ) -> aiohttp.ClientResponse:
-        # Add the key only here, so that no `auth` or .netrc can replace it, and no hook can record it.
+        # Add the key only here, so that no `auth` or .netrc can replace it.
         http_request.headers["Authorization"] = self._authorization
         will_reuse = self.session is not None and close_broken_connections(self.session, http_request)
         is_repeatable = self._request.body is None and is_idempotent(self._request.method)

@@ -31,7 +31,7 @@ def check_id(pod_id: str, *, name: str = "pod_id", listed_by: str = "pods.list()
         problem = "is empty"
     elif len(pod_id) > MAX_ID_LENGTH:
         problem = f"is longer than {MAX_ID_LENGTH} characters"
-    elif not pod_id.isprintable() or " " in pod_id:  # No other whitespace is printable.
+    elif not pod_id.isprintable() or " " in pod_id:  # Other whitespace is not printable.
         problem = "holds whitespace or control characters"
     elif "/" in pod_id or "\\" in pod_id or pod_id in {".", ".."}:
         problem = "would change the request's path"
@@ -43,7 +43,7 @@ def check_id(pod_id: str, *, name: str = "pod_id", listed_by: str = "pods.list()
 
 
 def id_of(pod: PodRef) -> str:
-    """Return the id of a pod reference, unchecked."""
+    """Return the id of a pod reference without a check."""
     return cast("str", getattr(pod, "pod_id", None)) if isinstance(pod, PodReference) else pod
 
 
@@ -71,7 +71,7 @@ def check_ids(pod_ids: Iterable[PodRef]) -> list[str]:
 def _are_plain_ids(ids: list[PodRef]) -> TypeGuard[list[str]]:
     """Return whether all ids are of the common kind: ASCII letters and digits, neither short nor too long.
 
-    A fast path: ids for which this is false may still be valid.
+    This is a fast path: ids for which it is false may still be valid.
     """
     texts = cast("list[str]", ids)
     try:
@@ -101,7 +101,10 @@ def check_seconds(name: str, value: float, *, minimum: float | None = None) -> f
 
 
 def check_amount(name: str, value: float, what: str, *, minimum: float | None = None) -> float:
-    """Return a number (``what``: such as a price) as a float if it is positive, or at least ``minimum``."""
+    """Return ``value`` as a float if it is a finite number: positive, or at least ``minimum``.
+
+    Messages call it ``what``, such as "price".
+    """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a {what}, got {quote(value)}")
     is_in_range = value > 0 if minimum is None else value >= minimum
@@ -112,7 +115,10 @@ def check_amount(name: str, value: float, what: str, *, minimum: float | None = 
 
 
 def check_text(name: str, value: str, *, is_secret: bool = False) -> str:
-    """Return ``value`` if it is one non-empty line of text; with ``is_secret``, no message shows it."""
+    """Return ``value`` if it is one non-empty line of printable text without surrounding spaces.
+
+    If ``is_secret``, messages do not show it.
+    """
     if not isinstance(value, str):
         got = type(value).__name__ if is_secret else quote(value)
         raise TypeError(f"{name} must be a string, got {got}")
@@ -125,7 +131,7 @@ def check_text(name: str, value: str, *, is_secret: bool = False) -> str:
 
 
 def check_texts(name: str, values: Iterable[str]) -> tuple[str, ...]:
-    """Return the values if all are single, non-empty lines of text."""
+    """Return the values if each passes :func:`check_text`."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise TypeError(f"{name} must be an iterable of strings, got {quote(values)}")
     return tuple(check_text(f"{name}[{number}]", value) for number, value in enumerate(values))

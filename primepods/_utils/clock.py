@@ -16,7 +16,7 @@ _NO_LOOP = (
     "primepods.AsyncClient needs a running asyncio loop. Elsewhere use primepods.Client, whose calls block; "
     "under trio: await trio.to_thread.run_sync(client.pods.get, pod_id)."
 )
-# Both clocks include the time in which the machine sleeps: CLOCK_BOOTTIME on Linux, CLOCK_MONOTONIC on macOS
+# These clocks include the time in which the machine sleeps: CLOCK_BOOTTIME on Linux, CLOCK_MONOTONIC on macOS
 # (where time.monotonic() does not).
 _BOOTTIME: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
 
@@ -73,13 +73,13 @@ class Clock:
     def random(self) -> float:
         """Return a number from 0 (inclusive) to 1 (exclusive).
 
-        The shared generator of ``random`` is not used: processes that seed it would get the same numbers.
+        The shared generator of ``random`` is not used, because processes that seed it get the same numbers.
         """
         return _RANDOM.random()
 
 
 def doubled(seconds: float, *, times: int, maximum: float) -> float:
-    """Return ``seconds`` doubled ``times`` times, but at most ``maximum``, for exponential backoff."""
+    """Return ``seconds * 2**times``, but at most ``maximum``, for exponential backoff."""
     return min(maximum, seconds * 2.0 ** min(times, 60))  # 2.0 ** 1024 overflows
 
 
@@ -90,10 +90,10 @@ _MAX_SERVER_TIME: Final = 3_723_321_600
 
 
 class ServerClock:
-    """The server's time, from the latest ``Date`` header: different machines can compare such times.
+    """The server's time, from the latest ``Date`` header, so that different machines can compare times.
 
     Attributes:
-        clock: The client's clock, which measures the time since that header.
+        clock: The client's clock; it measures the time since that header.
     """
 
     def __init__(self, clock: Clock) -> None:

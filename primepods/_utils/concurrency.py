@@ -32,7 +32,7 @@ async def map_bounded(function: Callable[[T], Awaitable[R]], items: Sequence[T],
 
     async with asyncio.TaskGroup() as group:
         while len(workers) < min(limit, len(items)) and not errors:
-            # An eager task may already have failed here.
+            # With eager tasks, a worker may have failed before this line returns.
             workers.append(group.create_task(work()))
     if errors:
         # The exception's traceback references this frame. To prevent a reference cycle, drop all references

@@ -9,7 +9,7 @@ T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
 
 GIVE_UP_AFTER: Final = 8
-"""Number of failures without a success after which the items are not taken for the cause."""
+"""Number of failures without a success after which the search ends."""
 
 
 class FaultSearch(Generic[T, E]):
@@ -18,7 +18,7 @@ class FaultSearch(Generic[T, E]):
     The caller requests :meth:`next_items` and reports the result with :meth:`passed` or :meth:`failed`, until
     no items are left. Until a request succeeds, single items are tried. Then the suspects are halved: if one
     half fails, the other half is presumed good. At the end, one request checks all items that are presumed
-    good; if it fails, they are searched in turn. One culprit among n takes about log2(n) requests.
+    good; if that request fails, they are searched in turn. One culprit among n takes about log2(n) requests.
 
     Args:
         items: The items of the failed request.
@@ -57,8 +57,8 @@ class FaultSearch(Generic[T, E]):
         """Return the items to request next, or an empty list at the end of the search.
 
         Args:
-            prefer_good: Whether items that are presumed good come before suspects, so that they need not wait
-                if this is the last request before a pause.
+            prefer_good: Whether items that are presumed good come before suspects, so that these items need
+                not wait if this is the last request before a pause.
         """
         undecided = self.undecided
         if self.given_up or not undecided:

@@ -18,10 +18,10 @@ def core_schema_of(model: Any, source: Any, handler: Any) -> Any:
 
     Args:
         model: The model's class.
-        source: The annotation: the class, or ``Page[Pod]``.
+        source: The annotation: the class, or for example ``Page[Pod]``.
         handler: pydantic's handler, which creates the schemas of the values.
     """
-    # pydantic calls this, so it is installed, although primepods does not depend on it.
+    # pydantic calls this function, so it is installed, although primepods does not depend on it.
     core_schema: Any = import_module("pydantic_core.core_schema")
     type_arguments = dict(zip(getattr(model, "__parameters__", ()), get_args(source), strict=False))
     hints = get_type_hints(model)

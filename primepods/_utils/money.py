@@ -9,11 +9,11 @@ _CENT: Final = 0.01
 
 
 def money(amount: float | None, currency: str | None = None) -> str:
-    """Format an amount, such as ``$2.50``, with four decimals if it is less than a cent.
+    """Format an amount, such as ``$2.50``; an amount below a cent, except 0, gets four decimals.
 
     Args:
         amount: The amount; ``None`` becomes an empty text.
-        currency: The code of the currency, by default that of US dollars.
+        currency: The code of the currency, by default ``USD``.
     """
     if amount is None:
         return ""

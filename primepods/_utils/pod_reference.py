@@ -10,4 +10,4 @@ class PodReference:
 
 
 PodRef = str | PodReference
-"""A pod's id, or an object that refers to the pod: a ``Pod``, a ``PodStatus``, a leased pod."""
+"""A pod's id, or an object that refers to the pod, such as a ``Pod``, a ``PodStatus`` or a leased pod."""

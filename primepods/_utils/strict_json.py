@@ -1,6 +1,6 @@
 """Strict JSON, decoded by orjson if it is installed, else by the standard library.
 
-Both accept the same documents, except very deeply nested ones.
+The only known difference is in very deeply nested documents.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def loads(data: bytes) -> Any:
     try:
         value = json.loads(text, parse_constant=_number, parse_float=_number, parse_int=_integer)
         if "\\u" in text:
-            # Raises for unpaired surrogates, which cannot be written to files or terminals.
+            # This raises for unpaired surrogates, which UTF-8 cannot encode.
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("nested too deeply") from None
@@ -48,7 +48,7 @@ def dumps(value: Any) -> bytes:
 
 
 def show(value: Any) -> str:
-    """Return a decoded value as JSON text; an empty text if that is impossible."""
+    """Return a decoded value as JSON text, or an empty text if that is impossible."""
     try:
         return json.dumps(value, ensure_ascii=False, default=str)
     except (RecursionError, ValueError):

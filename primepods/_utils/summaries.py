@@ -16,7 +16,7 @@ _MAX_ROWS: Final = 50
 
 
 def short_repr(value: object, names: Iterable[str]) -> str:
-    """Return ``Kind(name=value, …)`` in less than 200 characters, without values that are ``None``."""
+    """Return ``Kind(name=value, …)`` in fewer than 200 characters, without values that are ``None``."""
     items = {name: getattr(value, name) for name in names}
     fields = [f"{name}={_short(item)}" for name, item in items.items() if item is not None]
     return clip(f"{type(value).__name__}({', '.join(fields)})", _MAX_REPR_LENGTH)

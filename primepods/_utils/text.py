@@ -1,4 +1,4 @@
-"""Text from other sources, made safe for messages, logs and terminals."""
+"""Helpers that make text from other sources safe for messages, logs and terminals."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def one_line(text: str) -> str:
 
 
 def find_request_id(headers: Mapping[str, str]) -> str | None:
-    """Return a response's ``x-request-id``, or a similar header; the names are in lower case."""
+    """Return a response's ``x-request-id`` or a similar header, if any; the names must be in lower case."""
     return next((headers[name] for name in _REQUEST_ID_HEADERS if name in headers), None)
 
 

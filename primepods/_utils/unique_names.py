@@ -1,4 +1,4 @@
-"""Unique names of pods, whose random suffix proves that a pod is of a certain order.
+"""Unique names of pods and disks; the random suffix shows which order a pod or disk is of.
 
 ``train`` becomes ``train-k3v9q2mxz7``: the suffix has eight random characters (40 bits) and two check
 characters (10 bits). An expiry, after which the pod is no longer needed, can follow the suffix:
@@ -24,7 +24,7 @@ _EXPIRY_EPOCH: Final = 1_735_689_600
 """2025-01-01. An expiry is a number of minutes since then, which five characters can hold until 2088."""
 _MAX_LENGTH: Final = 63
 _MIN_SHORTENED_LENGTH: Final = 8
-"""A name with fewer characters is not taken for a name that a server has shortened."""
+"""Min length of a name that a server may have shortened from a longer one (imagined)."""
 _UNIQUE: Final = re.compile(
     rf"(?:.*-)?(?P<random>[{_LETTERS}]{{{_RANDOM_LENGTH}}})(?P<check>[{_LETTERS}]{{{_CHECK_LENGTH}}})"
     rf"(?:-x(?P<expiry>[{_LETTERS}]{{{_EXPIRY_LENGTH}}}))?",
@@ -42,13 +42,13 @@ def _match_unique_name(name: str) -> re.Match[str] | None:
 
 
 class UniqueName(str):
-    """A pod's name that was generated for one order, and that no other pod has."""
+    """Name that was generated for one order of a pod or disk, so that no other order has it."""
 
     __slots__ = ()
 
     @property
     def without_expiry(self) -> str:
-        """The name without its expiry: the part that is needed to recognise the pod."""
+        """The name without its expiry: the part that identifies the order."""
         found = _match_unique_name(self)
         return self if found is None else self[: found.end("check")]
 
@@ -61,7 +61,7 @@ def unique_name(
     Args:
         prefix: First part of the name, which is shortened if the name would be longer than 63 characters.
         rand: Source of random numbers from 0 (inclusive) to 1 (exclusive).
-        expires_at: Time after which the pod is no longer needed, in seconds since the epoch, rounded up to
+        expires_at: Time after which the pod is no longer needed, in seconds since the epoch; rounded up to
             minutes.
     """
     expiry = ""
@@ -76,9 +76,10 @@ def unique_name(
 
 
 def ensured_name(name: str, expires_at: float) -> str:
-    """Return the name of a pod of ``pods.ensure`` with an expiry: the suffix depends on ``name`` only.
+    """Return the name of a pod of ``pods.ensure``, with an expiry.
 
-    It is not a :class:`UniqueName`, because all calls for the same name use the same suffix.
+    The eight characters that are random elsewhere depend on ``name`` only. All calls for one name use them,
+    so the result is not a :class:`UniqueName`.
     """
     letters = hashlib.blake2b(name.encode(), digest_size=_RANDOM_LENGTH, person=b"primepods ensure").digest()
     fractions = iter(letter / 256 for letter in letters)
@@ -100,7 +101,7 @@ def is_unique(name: str) -> bool:
 def expiry_of(name: str | None) -> float | None:
     """Return the expiry in a name, in seconds since the epoch.
 
-    Return ``None`` for a name without a complete expiry, or that :func:`unique_name` did not make.
+    Return ``None`` for a name that does not have the form of a :func:`unique_name` with an expiry.
     """
     found = _match_unique_name((name or "").strip().lower())
     if found is None or found["expiry"] is None:
@@ -114,8 +115,8 @@ def expiry_of(name: str | None) -> float | None:
 def is_same_name(ours: str, theirs: str | None) -> bool:
     """Return whether ``theirs`` is the name ``ours``, perhaps changed by a server.
 
-    A server may change case and blanks. In a unique name, it may also change punctuation, and cut off all or
-    part of the expiry.
+    A server (imagined) may change case and blanks. In a unique name, it may also change punctuation, and cut
+    off all or part of the expiry.
     """
     if theirs is None:
         return False
@@ -126,7 +127,7 @@ def is_same_name(ours: str, theirs: str | None) -> bool:
 
 
 def may_be_shortened_name(ours: str, theirs: str) -> bool:
-    """Return whether a server may have made ``theirs`` from ``ours``, perhaps with a cut anywhere.
+    """Return whether a server may have made ``theirs`` from ``ours``, perhaps by cutting off the end.
 
     This is weaker than :func:`is_same_name`: another pod may have such a name.
     """
@@ -135,7 +136,7 @@ def may_be_shortened_name(ours: str, theirs: str) -> bool:
 
 
 def may_be_changed_name(ours: str, theirs: str) -> bool:
-    """Return whether a server may have made ``theirs`` from ``ours``, perhaps with a cut within a word.
+    """Return whether a server may have made ``theirs`` from ``ours``, perhaps by cutting within a word.
 
     A cut between words or within a number counts as another name: ``job-1`` is not ``job-1-b`` or ``job-12``.
     """

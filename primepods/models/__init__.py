@@ -1,8 +1,8 @@
 """Models of the API's responses, as frozen values.
 
-A field has the API's name in snake_case. Fields that this version does not know are in ``extra``. Times are
-timezone-aware; prices are per hour in the API's currency. An optional field that the response does not have
-is ``None`` or empty. Source: the page `Managing Pods
+Fields of responses have the API's names in snake_case. Fields that this version does not know are in
+``extra``. Times are timezone-aware; prices are in the API's currency. An optional field that the response
+does not have is ``None`` or empty. Source: the page `Managing Pods
 <https://docs.primeintellect.ai/api-reference/managing-pods>`_ and its schema.
 """
 

@@ -1,4 +1,4 @@
-"""Base of all models."""
+"""Base of the models of the API's objects."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Model(ToDict):
     """Fields of the response that this version does not know."""
 
     def __repr__(self) -> str:
-        """Return the main fields in less than 200 characters."""
+        """Return the main fields in fewer than 200 characters."""
         # Leave out `ssh`, whose value would be cut to an unusable part.
         return short_repr(self, [name for name in summary_fields(type(self)) if name != "ssh"])
 

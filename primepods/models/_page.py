@@ -22,7 +22,7 @@ class Page(ToDict, Generic[T_co]):
     offset: int
     """Number of items before this page."""
     limit: int
-    """Max number of items of the page."""
+    """Max number of items on the page."""
     data: tuple[T_co, ...]
     """The page's items."""
 

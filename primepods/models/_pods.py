@@ -35,7 +35,7 @@ class AttachedResource(Model):
     id: str
     """Id of the disk, always as text."""
     resource_type: str | None = None
-    """``DISK``, or a type added later."""
+    """``DISK``, or a value that the API adds later."""
     status: str | None = None
     """The disk's state."""
     is_detachable: bool | None = None
@@ -52,7 +52,7 @@ class AttachedResource(Model):
 
 @attrs.frozen(kw_only=True, repr=False, field_transformer=id_first_extra_last)
 class Pod(Machine):
-    """A pod: the response of ``GET /api/v1/pods/{id}``, or a row of ``GET /api/v1/pods/``."""
+    """A pod: the response to ``GET /api/v1/pods/{id}``, or a row of ``GET /api/v1/pods/``."""
 
     _SUMMARY_FIELDS = ("id", "name", "status", "gpu_count", "gpu_name", "price_hr", "is_ready", "ssh")
 
@@ -116,7 +116,7 @@ class Pod(Machine):
 
     @property
     def current_price_hr(self) -> float:
-        """Price per hour: ``stopped_price_hr`` while stopped, 0 once terminated, otherwise ``price_hr``."""
+        """Price per hour: 0 if TERMINATED, ``stopped_price_hr`` if STOPPED and known, else ``price_hr``."""
         if self.status == PodState.STOPPED and self.stopped_price_hr is not None:
             return self.stopped_price_hr
         return 0.0 if self.status == PodState.TERMINATED else self.price_hr
@@ -179,13 +179,13 @@ class HistoryRecord(Model):
     id: str
     """Id of the rental; for a pod, the pod's id."""
     type: str
-    """``Instance``, ``Cluster``, ``Disk``, ``Sandbox``, or a type added later."""
+    """``Instance``, ``Cluster``, ``Disk``, ``Sandbox``, or a value that the API adds later."""
     gpu_name: str
     """GPU type, such as ``H100_80GB``."""
     gpu_count: int
     """Total number of GPUs."""
     price_hr: float
-    """Price per hour while it was running."""
+    """Price per hour of the rental."""
     total_billed_price: float
     """Total billed amount; final only some time after the end."""
     provider_type: str
@@ -213,7 +213,7 @@ class PodChange(ToDict):
     pod_id: str
     """The pod's id."""
     before: PodStatus | None
-    """Status before the change; ``None`` in the first change of a pod, or if it was gone."""
+    """Status before the change; ``None`` in the first change of a pod, or if the pod was gone."""
     after: PodStatus | None
     """Status now; ``None`` if the pod is gone, or never appeared."""
 

@@ -36,7 +36,7 @@ class _OpenEnum(StrEnum):
 
 
 class PodState(_OpenEnum):
-    """State of a pod. A running pod is ACTIVE, a failed one ERROR, or ACTIVE with a failed installation."""
+    """State of a pod. A running pod is ACTIVE. A failed pod is in ERROR, or its installation is."""
 
     PROVISIONING = "PROVISIONING"
     PENDING = "PENDING"
@@ -57,7 +57,7 @@ _ENDING = frozenset({PodState.DELETING, PodState.TERMINATED})
 
 
 class InstallationState(_OpenEnum):
-    """Progress of the image's installation on an ACTIVE pod."""
+    """State of the image's installation on a pod."""
 
     PENDING = "PENDING"
     ACTIVE = "ACTIVE"
