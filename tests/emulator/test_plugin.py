@@ -97,7 +97,7 @@ def test_any_pytest_asyncio_leaves_other_tests_alone(tmp_path: Path) -> None:
     tests = ASYNCHRONOUS.format(mark="asyncio") + "def test_other(): pass\n"
     printed = run(tmp_path, tests, plugins=("pytest_asyncio.plugin",), passes=False)
     assert "1 passed, 1 error" in printed
-    assert "needs pytest-asyncio 0.24 or newer" in printed
+    assert "Install 0.24 or newer" in printed
 
 
 LOST_ORDERS = """
@@ -182,7 +182,7 @@ def test_wrong_uses_are_errors_that_say_so(tmp_path: Path) -> None:
     )
     assert "2 errors" in printed
     assert "takes keyword arguments, as in primepods(pods=5), not 5" in printed
-    assert "mark it with @pytest.mark.anyio" in printed
+    assert "mark the test with @pytest.mark.anyio" in printed
 
 
 @pytest.mark.slow
