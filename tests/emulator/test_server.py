@@ -231,7 +231,7 @@ def test_it_has_no_url_before_it_is_started() -> None:
 @pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
 def test_a_manual_clock_moves_forward(seconds: float) -> None:
     """By finite amounts."""
-    with pytest.raises(ValueError, match="forward"):
+    with pytest.raises(ValueError, match="at least 0"):
         ManualClock().advance(seconds)
 
 
