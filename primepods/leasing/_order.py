@@ -203,14 +203,19 @@ class PodOrder:
             return
         # An unproven id is not named: the user could delete somebody else's pod.
         pod_id = None if self.state is OrderState.UNPROVEN else self.pod_id
-        label, remedy = self.label, f"`client.pods.delete({pod_id!r})`"
+        label, price_hr = self.label, self.price_hr
+        if self._others and (self.is_kept or self.state is OrderState.ENDED):
+            # The ordered pod is kept or gone: only another pod with its name may be running.
+            pod_id, price_hr = min(self._others), None
+            label = f"Pod {pod_id} (name {self.name})"
+        remedy = f"`client.pods.delete({pod_id!r})`"
         if pod_id is None:
             label, remedy = f"A pod named {self.name}", "look for that name in `pods.list()`"
         error = errors.NotReleasedError(
             f"{label} may be running and billed: {reason}. `primepods sweep` removes it, or {remedy}.",
             pod_id=pod_id,
             name=self.name,
-            price_hr=None if pod_id is None else self.price_hr,
+            price_hr=None if pod_id is None else price_hr,
         )
         self.release_error = error
         _log.error("%s", error, extra={"pod_id": pod_id, "pod_name": self.name})

@@ -222,6 +222,23 @@ async def test_the_twin_behind_a_list_that_fails_stays_in_the_file(folder: Path,
         assert (list(it.emulator.pods), it.records()) == ([pod.id] if keeps else [], [])
 
 
+@pytest.mark.parametrize("keeps", [False, True])
+async def test_a_twin_that_cannot_be_deleted_is_named(folder: Path, *, keeps: bool) -> None:
+    """And not the pod of the lease, which is kept or gone: who reads that would delete it."""
+    async with stage(folder) as it:
+        with pytest.raises(primepods.NotReleasedError) as caught:
+            async with it.client.pods.lease(it.spec, release_timeout=60) as pod:
+                twin = it.emulator.add_pod(pod.name, boot_seconds=0)
+                it.emulator.faults.add(Status(500), on="delete", pod_id=twin)
+                if keeps:
+                    pod.keep()
+        assert (caught.value.pod_id, caught.value.price_hr) == (twin, None)
+        assert pod.id not in str(caught.value)
+        it.emulator.faults.clear()
+        assert (await it.client.pods.sweep()).deleted == (twin,)
+        assert list(it.emulator.pods) == ([pod.id] if keeps else [])
+
+
 async def test_a_lease_reads_the_list_twice(folder: Path) -> None:
     """Once when its pod is ready, and once when it is gone; no `get` shows whose it is."""
     async with stage(folder) as it:
