@@ -118,8 +118,8 @@ class RequestExecutor:
             call.attempt += 1
             delay = self.transport.pace.take_turn(ends_at=turns_end_at) if self._is_paced else 0.0
             if delay is None:
-                # Do not fail before the deadline: a caller that retries until its own deadline would then retry
-                # without a pause.
+                # Do not fail before the deadline: a caller that retries until its own deadline would then
+                # retry without a pause.
                 await self.transport.pause(max(0.0, call.deadline_at - self._clock.time()))
             elif delay:
                 await self.transport.pause(delay)

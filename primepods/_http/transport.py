@@ -111,8 +111,8 @@ class Transport:
             ClientClosedError: The client, or the caller's session, is closed.
             ConfigError: The caller's function returned a session that would replace the API key.
             TypeError: The caller's function did not return a session.
-            Exception: The caller's function or middleware raised an exception that is neither aiohttp's nor an
-                ``OSError``.
+            Exception: The caller's function or middleware raised an exception that is neither aiohttp's nor
+                an ``OSError``.
         """
         middleware = _SendMiddleware(request, self._authorization)
         timeout = self._settings.clock.timeout_at(ends_at)

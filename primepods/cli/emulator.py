@@ -107,8 +107,8 @@ def command(
         if state is not None:
             # Fail now if the file cannot be written, not when there is data to lose.
             emulator.save(state)
-        # `Machines` deletes the pods' home folders at its end. With --state, the pods outlive this process, so
-        # keep the folders.
+        # `Machines` deletes the pods' home folders at its end. With --state, the pods outlive this process,
+        # so keep the folders.
         with Machines(emulator) if state is None else nullcontext(SSH_COMMAND) as ssh_command:
             if words:
                 code = _run(emulator, words, ssh_command)
@@ -167,7 +167,7 @@ def _run(emulator: Emulator, words: Sequence[str], ssh_command: str) -> int:
 
 
 def _end_runs(folder: Path) -> None:
-    """Interrupt the live runs that are recorded in ``folder``, and wait up to 30 s for their end."""
+    """Interrupt the live runs of a folder of leases, and wait up to 30 s for their end."""
     from primepods.runs import list_runs
 
     runs = [run for run in list_runs(folder)[0] if run.is_live]
