@@ -79,7 +79,8 @@ def object_hook(model: Any, converter: Converter) -> Hook:
         if not is_object(row):
             raise wrong_type("an object", row)
         extra = unknown_fields(row, known)
-        # An absent object is read like null, for example an offer's `prices` (imagined: they are required).
+        # An absent object is read like null, for example an offer's `prices` (imagined: the schema requires
+        # them).
         row = {**null_if_absent, **row}
         used_aliases = _apply_aliases(row, names, aliases)
         try:
