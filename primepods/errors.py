@@ -34,8 +34,8 @@
         ├── WaitTimeoutError         (also a TimeoutError)
         └── PodFailedError
 
-Bad arguments raise a plain ``ValueError`` or ``TypeError`` before a request is sent. The API key is redacted
-in these errors.
+Bad arguments raise a plain ``ValueError`` or ``TypeError`` before a request is sent; settings that are passed
+to a client may also raise ``ConfigError``. The API key is redacted in these errors.
 """
 
 from __future__ import annotations
@@ -233,8 +233,8 @@ class APIError(PrimePodsError):
         Do what the message says. If ``transient`` is true, the same request can succeed later.
 
     Attributes:
-        status_code: HTTP status of the response. If successful responses show the error, 404 for a missing
-            row or offer, and 200 for the price of a leased pod.
+        status_code: HTTP status of the response. If successful responses show the error, it is 404 (a missing
+            row or offer), 409 (an attached disk) or 200 (the price of a leased pod).
         method: HTTP method of the request.
         path: Path of the request.
         message: The message of the response, in one line.
@@ -243,8 +243,8 @@ class APIError(PrimePodsError):
         request_id: The response's ``x-request-id`` (or a similar header), for the vendor's support.
         retry_after: Seconds that the API asked to wait, or ``None``.
         attempts: Number of attempts.
-        maybe_acted: Whether the request may have been carried out when this call sent it earlier. If so, a
-            404 to a DELETE may mean success.
+        maybe_acted: Whether this call had sent the request before, and it may have been carried out then. If
+            so, a 404 to a DELETE may mean success.
         transient: Whether a retry can succeed, as after a 429 or most 5xx. A 401 or 403 that is not JSON is
             transient, too: it is assumed to be a gateway's.
     """
@@ -350,7 +350,7 @@ class PriceTooHighError(APIError):
 
 
 class CreateUncertainError(PrimePodsError):
-    """It is unknown whether an order made a pod or disk, or a gateway has sent the order several times.
+    """An order may have made a pod or disk (not confirmed), or a gateway has sent the order several times.
 
     A pod or disk may appear later, and is billed from then on.
 
@@ -377,7 +377,7 @@ class WaitError(PrimePodsError):
         Catch ``WaitTimeoutError`` and ``PodFailedError``, which need different remedies.
 
     Attributes:
-        statuses: Last status of pods, by id; without pods that were never seen or are gone.
+        statuses: The last statuses of the pods, by id; pods that were never seen, or are gone, are left out.
         pending: Ids of the pods whose wait had not ended.
         remedy: The end of the message, which says what to do; may be empty.
     """
@@ -434,7 +434,7 @@ class NotReleasedError(PrimePodsError):
         ``pods.list()``.
 
     Attributes:
-        pod_id: The pod's id; ``None`` if it is not proved which pod the order made.
+        pod_id: The pod's id; ``None`` if it is not known which pod the order made.
         name: The pod's name.
         price_hr: The highest price per hour that was seen, else the order's ``max_price``, else 0; ``None``
             without a ``pod_id``.
@@ -448,10 +448,11 @@ class NotReleasedError(PrimePodsError):
 
 
 class BudgetExceededError(PrimePodsError):
-    """A lease has reached ``max_hours`` or ``max_spend``, which ends it, or an order could exceed a limit.
+    """A lease was ended, or an order was not sent, because of a limit on hours or costs.
 
-    An order is not sent if it could exceed ``PRIMEPODS_MAX_HOURLY`` or the limits of ``primepods mcp``. A
-    lease with ``max_spend`` deletes its pod at once if the pod's price is unknown.
+    A lease is ended when it reaches ``max_hours`` or ``max_spend``; with ``max_spend``, also if the pod's
+    price is unknown. An order is not sent if it could exceed ``PRIMEPODS_MAX_HOURLY`` or the limits of
+    ``primepods mcp``.
 
     Remedy:
         Delete pods that are not needed, or rent with a larger limit if the work must continue.

@@ -234,7 +234,7 @@ class ReleaseFailed(Event):
     """A leased pod could not be confirmed terminated: it may be running, and billed.
 
     Attributes:
-        pod_id: The pod's id; ``None`` if it is not proved which pod the order made.
+        pod_id: The pod's id; ``None`` if it is not known which pod the order made.
         name: The pod's unique name.
         price_hr: Price per hour, as in other events of leases; ``None`` without a ``pod_id``.
     """

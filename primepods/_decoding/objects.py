@@ -74,12 +74,13 @@ def object_hook(model: Any, converter: Converter) -> Hook:
 
     def read_object(row: Any, kind: Any) -> Any:
         if row is None and may_be_empty:
-            # An offer's `disk` may be null, for example.
+            # An offer's `disk` is null, for example (imagined: the API's schema does not allow it).
             return model()
         if not is_object(row):
             raise wrong_type("an object", row)
         extra = unknown_fields(row, known)
-        # An absent object, such as an offer's `prices`, is read like null.
+        # An absent object is read like null, for example an offer's `prices` (imagined: the schema requires
+        # them).
         row = {**null_if_absent, **row}
         used_aliases = _apply_aliases(row, names, aliases)
         try:

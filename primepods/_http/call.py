@@ -30,13 +30,13 @@ class Call:
         deadline_at: Time at which the call must end, on the client's clock.
         attempt: Number of the current attempt, from 1; 0 before the first.
         rate_limit_count: Number of attempts that got a 429.
-        maybe_acted: Whether the server may have carried out the request in an attempt that failed, or that
-            was sent twice (``Response.resent``). Then a request that is not idempotent is not sent again,
-            and an error such as a 404 may be an effect of that attempt.
+        maybe_acted: Whether the server may have carried out the request in a failed attempt, or when one
+            attempt sent it twice (``Response.resent``). If so, a request that is not idempotent is not sent
+            again, and an error such as a 404 may be an effect of the earlier request.
         redirected: Whether a redirect was followed; ``attempt`` does not count redirects.
         last_failure: Reason for the previous failure; empty if there was none.
         key: The key to redact.
-        resends: Number of attempts whose request may have been sent twice; counted only for ``on_event``.
+        resends: Number of responses whose request may have been sent twice; counted only for ``on_event``.
     """
 
     request: Request
@@ -96,7 +96,7 @@ class Call:
         return {self.key.scrub(name): self.key.scrub(value) for name, value in headers.items()}
 
     def record_retry(self, outcome: Response | FailedAttempt, error: CallError, delay: float) -> None:
-        """Log a retry after ``delay`` seconds, and report it to ``on_event``."""
+        """Log that a retry follows in ``delay`` seconds, and report it to ``on_event``."""
         request = self.request
         status = outcome.status if isinstance(outcome, Response) else None
         # The text has the number of the next attempt; the fields have that of the failed attempt.
@@ -127,7 +127,7 @@ class Call:
         )
 
     def _fields(self, **fields: float | str | None) -> dict[str, Any]:
-        """Return the extra fields of a log record, without given fields that are ``None``."""
+        """Return the extra fields of a log record; arguments that are ``None`` are left out."""
         call = {"method": self.request.method, "path": self.request.path, "attempt": self.attempt}
         return call | {name: value for name, value in fields.items() if value is not None}
 

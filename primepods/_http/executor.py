@@ -90,7 +90,7 @@ class RequestExecutor:
         Args:
             request: The request.
             decode: Function that turns the response's JSON into the result, or raises :class:`DecodeError`.
-            cache: Cache of decoded responses: ``decode`` is not called for a response that is in it.
+            cache: Cache of decoded responses; ``decode`` is not called for a response in the cache.
             ends_at: The latest time to give up, on the client's clock; by default the deadline.
 
         Raises:
@@ -110,14 +110,16 @@ class RequestExecutor:
         )
         turns_end_at = call.deadline_at
         if not is_idempotent(request.method):
-            # An order sent just before the deadline may be carried out, and its response come too late.
+            # If such a request is sent just before the deadline, it may be carried out although its response
+            # comes too late.
             turns_end_at -= min(self.settings.timeout, (turns_end_at - self._clock.time()) / 4)
         outcome: Response | FailedAttempt
         while True:
             call.attempt += 1
             delay = self.transport.pace.take_turn(ends_at=turns_end_at) if self._is_paced else 0.0
             if delay is None:
-                # Fail at the deadline and not before it: callers that try again until then would spin.
+                # Do not fail before the deadline: a caller that retries until its own deadline would then
+                # retry without a pause.
                 await self.transport.pause(max(0.0, call.deadline_at - self._clock.time()))
             elif delay:
                 await self.transport.pause(delay)
@@ -375,7 +377,7 @@ class _Attempt:
         if isinstance(outcome, Response):
             if self._shared_deadline is not None:
                 self._shared_deadline.record_response()
-            # If the request was sent twice, the first one may have been carried out.
+            # If the request was sent twice, the server may have carried it out the first time.
             self._call.maybe_acted |= outcome.resent
         elif self.ends_at == self._call.deadline_at:
             outcome = outcome.at_deadline()

@@ -33,7 +33,7 @@ _LISTED_BY: Final[Mapping[str, str]] = {
 }
 """Calls that list what a POST creates, by the path of the POST."""
 _RESOURCES: Final[Mapping[str, str]] = {PODS: "Instances", DISKS: "Disks"}
-"""Names of permissions of a key, by the start of the path."""
+"""Names of a key's permissions, by the prefix of the path."""
 
 
 def remedy_for(status: int, request: Request, *, base_url: str, is_json: bool) -> str:

@@ -29,7 +29,7 @@ class Sessions:
     with a new connection for each request.
 
     Args:
-        given: The caller's own session, which is never closed here, a function that makes one, or ``None``.
+        given: A session of the caller (never closed here), or a function that makes one, or ``None``.
         max_concurrency: Max requests in flight.
 
     Attributes:

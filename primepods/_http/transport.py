@@ -45,8 +45,8 @@ class Transport:
 
     Args:
         settings: The client's settings.
-        session: The caller's own session, which is never closed, a function (sync or async) that makes a
-            session, or ``None``. The client closes a session that it got from the function.
+        session: A session of the caller, or a function (sync or async) that makes one, or ``None``. The
+            client closes only sessions that it made or got from the function.
     """
 
     def __init__(self, settings: Settings, session: aiohttp.ClientSession | SessionFactory | None) -> None:
@@ -105,13 +105,14 @@ class Transport:
             sessions: The sessions of the running loop.
             request: The request.
             ends_at: The time of the timeout, on the client's clock.
-            settings: The settings of the client's view: the team to act for, and its headers.
+            settings: The settings of the client's view, which give the team and the additional headers.
 
         Raises:
             ClientClosedError: The client, or the caller's session, is closed.
             ConfigError: The caller's function returned a session that would replace the API key.
             TypeError: The caller's function did not return a session.
-            Exception: The caller's function or middleware raised another exception than aiohttp's or OSError.
+            Exception: The caller's function or middleware raised an exception that is neither aiohttp's nor
+                an ``OSError``.
         """
         middleware = _SendMiddleware(request, self._authorization)
         timeout = self._settings.clock.timeout_at(ends_at)
@@ -125,7 +126,8 @@ class Transport:
                 async with session.request(
                     request.method,
                     URL(self._settings.base_url + request.target, encoded=True),
-                    # This argument replaces the session's middlewares, for which there is no public name.
+                    # This argument replaces the session's middlewares, so include them. aiohttp has no public
+                    # name for them.
                     middlewares=(*getattr(session, "_middlewares", ()), middleware),
                     **self._options(request, settings),
                 ) as response:
@@ -219,9 +221,14 @@ class Transport:
         return self._sessions
 
     def _move_to(self, loop: asyncio.AbstractEventLoop) -> Sessions:
-        """Bind to ``loop`` at first use, after a fork, or after the previous loop; return its sessions."""
+        """Bind to ``loop`` at the first use, after a fork, or after the previous loop was closed.
+
+        Returns:
+            The new sessions.
+        """
         if self._pid != os.getpid():
-            # After a fork, the sockets belong to the parent. Keep the sessions: dropping them would warn.
+            # After a fork, the sockets belong to the parent. Keep a reference to the sessions: aiohttp warns
+            # when an open session is garbage-collected.
             self._pid = os.getpid()
             self._parent_sessions = self._sessions
         elif self._loop is not None and not self._loop.is_closed():
@@ -325,7 +332,11 @@ def _trace_headers() -> Mapping[str, str]:
 
 
 async def _read_body(response: aiohttp.ClientResponse) -> bytes:
-    """Read the body, which aiohttp decompresses in pieces; stop when it has more than ``MAX_BODY`` bytes."""
+    """Return the body, which aiohttp decompresses in pieces.
+
+    Raises:
+        BodyTooLargeError: The body has more than ``MAX_BODY`` bytes.
+    """
     if (response.content_length or 0) > MAX_BODY:
         raise BodyTooLargeError
     pieces: list[bytes] = []

@@ -27,7 +27,7 @@ _OPERATION_NUMBERS: Final = itertools.count(1)
 
 
 class Hook:
-    """Caller of ``on_event``, which logs the first exception of the function and ignores later ones.
+    """Wrapper of a client's ``on_event`` function. It logs the first exception, and ignores later ones.
 
     Hooks with equal functions are equal: clients with the same function get one event for a shared poll.
 
@@ -143,7 +143,10 @@ class Operation:
         self.listeners.notify(OperationEnded(name=self._name, seconds=seconds, error=kind))
 
     def run(self, function: Callable[[], T]) -> T:
-        """Call a function; its events belong to this operation, the parent of operations that it begins."""
+        """Call a function as a part of this operation.
+
+        Its events belong to this operation, which is the parent of operations that the function begins.
+        """
         context = copy_context()
         context.run(LISTENERS.set, self.listeners)
         return context.run(function)

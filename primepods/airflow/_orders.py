@@ -1,4 +1,4 @@
-"""Orders of a task: its arguments as specs, and the order of the first spec that is available."""
+"""Convert an operator's arguments to specs, and rent a pod of the first spec that is available."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def find_specs(
 
 
 def create_first(client: Client, specs: Sequence[PodSpec], max_hours: float | None, log: Any) -> Pod:
-    """Rent the first spec that is available.
+    """Rent a pod of the first spec that is neither sold out nor too expensive.
 
     Raises:
         SoldOutError: The last spec is sold out.

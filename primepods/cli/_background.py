@@ -64,7 +64,7 @@ def start_process(run: Run, variables: dict[str, str]) -> subprocess.Popen[bytes
 
     run.lend(start)
     [process] = processes
-    # Send them through a pipe, so that no argument and no file shows secrets.
+    # Send the variables through a pipe, so that neither the command line nor a file shows secrets.
     if process.stdin is not None:
         with suppress(BrokenPipeError), process.stdin:
             process.stdin.write(json.dumps(variables).encode())
@@ -75,8 +75,8 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
     """Start a run, show its messages until its command has started, and print its name.
 
     Raises:
-        typer.Exit: With code 0 if the command has started. If the run has ended before, or was interrupted,
-            with the run's code, or with 1 if it has none.
+        typer.Exit: With code 0 if the command has started. If the run ended before that, or Ctrl-C ended it,
+            the code is that of the run, or 1 if it has none.
         CommandError: The process has died, and the pod may be billed.
     """
     process = start_process(run, variables)

@@ -107,7 +107,8 @@ def command(
         if state is not None:
             # Fail now if the file cannot be written, not when there is data to lose.
             emulator.save(state)
-        # With --state, the pods outlive this process, so their home folders must, too.
+        # `Machines` deletes the pods' home folders at its end. With --state, the pods outlive this process,
+        # so keep the folders.
         with Machines(emulator) if state is None else nullcontext(SSH_COMMAND) as ssh_command:
             if words:
                 code = _run(emulator, words, ssh_command)
@@ -145,7 +146,8 @@ def _run(emulator: Emulator, words: Sequence[str], ssh_command: str) -> int:
     """Run a command against the emulator; return its exit code, as a shell would."""
     from primepods.config import child_environment
 
-    # Keep the lease files of emulated pods apart from real ones: by default, in a temporary folder.
+    # The lease files go to a temporary folder, apart from those of real pods, unless the user has set
+    # PRIMEPODS_STATE_DIR.
     with emulator, tempfile.TemporaryDirectory(prefix="primepods-emulator-") as leases, _Child() as child:
         environment = child_environment(
             base_url=emulator.url,
@@ -165,7 +167,7 @@ def _run(emulator: Emulator, words: Sequence[str], ssh_command: str) -> int:
 
 
 def _end_runs(folder: Path) -> None:
-    """Interrupt the runs that the command has left in the background, and wait up to 30 s for their end."""
+    """Interrupt the live runs of a folder of leases, and wait up to 30 s for their end."""
     from primepods.runs import list_runs
 
     runs = [run for run in list_runs(folder)[0] if run.is_live]

@@ -134,8 +134,8 @@ def attach(
 ) -> None:
     """Show the output of a run and follow it to the end; the exit code is the command's.
 
-    Ctrl-C only detaches: the run continues. A run whose process has died is taken over. POD/JOB reads the
-    output of a job from the pod, on any machine that can log in, and leaves the pod as it is.
+    Ctrl-C only detaches: the run continues. A run whose process has died is taken over. With POD/JOB, shows
+    the output of a job on a pod; this works on any machine that can log in, and does not delete the pod.
 
     Examples:
       primepods attach train-k3v9q2mxz7 --tail 20
@@ -194,7 +194,7 @@ def stop_run(run: Run) -> None:
 def _has_process(run: Run) -> bool:
     """Return whether the recorded process exists, or may exist elsewhere.
 
-    A process that takes the run over locks it before its own id is recorded, so a lock does not show this.
+    A lock does not prove this: a process that takes over a run locks it before its own id is recorded.
     """
     try:
         run.signal(0)
@@ -240,7 +240,7 @@ def _show_to_end(run: Run, tail: int | None) -> None:
 
 
 def background(name: str, lock: int) -> None:
-    """Execute a run in this process, which `run --detach`, `attach` or `stop` has started."""
+    """Execute a run in this process, which ``start_process`` has started."""
     from primepods.runs import find_run
 
     from ._background import run_here

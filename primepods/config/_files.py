@@ -17,7 +17,7 @@ from ..errors import ConfigError
 DEFAULT_BASE_URL: Final = "https://api.primeintellect.ai"
 
 BUILT_IN_CONTEXT: Final = "production"
-"""Name of the built-in context: the vendor's host, without a file."""
+"""Name of the built-in context, which selects the vendor's host; it has no file of its own."""
 
 _CONTEXT_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
@@ -38,7 +38,7 @@ class File:
     Attributes:
         path: The file's path.
         fields: The JSON object in the file.
-        vendor_url: The vendor's base URL if it replaces that of the file for requests.
+        vendor_url: The vendor's base URL, if requests use it instead of the file's ``base_url``.
     """
 
     path: Path
@@ -164,7 +164,7 @@ def read_max_hourly() -> Found | None:
         return None
     try:
         text = path.read_text(encoding="utf-8")
-        import tomllib  # noqa: PLC0415 - few have the file, and all import this module
+        import tomllib  # noqa: PLC0415 - all programs import this module, but few users have the file
 
         fields = tomllib.loads(text)
     except (FileNotFoundError, NotADirectoryError):

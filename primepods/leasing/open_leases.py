@@ -27,7 +27,7 @@ class OpenLeases:
 
     @cached_property
     def shared_list(self) -> SharedList:
-        """Reads the list of pods for several leases at once."""
+        """The reader of the pod list that these leases share."""
         from .pods_api import SharedList
 
         return SharedList()
@@ -62,7 +62,11 @@ class OpenLeases:
 
 
 async def wait_released(*supervisors: LeaseSupervisor) -> asyncio.CancelledError | None:
-    """Wait until the leases are released. A cancellation interrupts the releases, and is returned."""
+    """Wait until the leases are released, except stranded ones.
+
+    Returns:
+        The last cancellation of this wait, if any; each one interrupts the releases.
+    """
     import anyio
 
     cancelled: asyncio.CancelledError | None = None

@@ -17,7 +17,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _MAX_ERRORS: Final = 6
-"""Max errors of one list that are reported. Chosen."""
+"""Max errors of one list that are reported; the number is chosen, not measured."""
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -60,11 +60,14 @@ class Source(Generic[T]):
     """Source of a list's pages.
 
     Attributes:
-        fetch: Requests one page, by its offset (or its number, from 1) and its maximum rows.
+        fetch: Requests one page; the arguments are its offset (or its number, from 1) and the max number of
+            rows.
         path: For error messages.
-        window: Max pages to request at once, including the wanted one and those that were not read yet.
+        window: Max pages in the window: the wanted page, and later pages that were requested but not read
+            yet.
         keep: Returns whether to yield an item; by default, all are yielded.
-        max_requests: Number of requests after which the list counts as endless, and fails. Chosen.
+        max_requests: Max requests per read; a list that needs more is assumed to be endless, and its read
+            fails. The number is chosen, not measured.
     """
 
     fetch: Callable[[int, int], Awaitable[FetchedPage[T]]]
@@ -97,7 +100,7 @@ Yields two kinds of steps:
 - a ``WantedPage``: fetch this page, and ``send`` it;
 - a ``Page`` of items for the user: continue with ``next``.
 
-It never awaits. So a cancellation of a caller that waits for a page does not change the state of the read.
+It never awaits, so cancelling a caller that waits for a page does not change the state of the read.
 """
 
 
@@ -130,7 +133,7 @@ class KnownRows(Generic[T]):
         """Add a page's rows; yield its new items that match ``keep``.
 
         Returns:
-            Whether a row was new.
+            Whether at least one row was new, readable or not.
         """
         count_before = len(self)
         new = self._new_items(page)

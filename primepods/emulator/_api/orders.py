@@ -128,7 +128,7 @@ class Order:
         if offer.variable and "maxPrice" not in self.pod:
             yield "Missing field: max_price not specified"  # the API's text, as observed
         limit = self.pod.get("maxPrice")
-        # Assumed to mean no limit: SkyPilot sends 0.
+        # A maxPrice of 0 is assumed to mean no limit, since SkyPilot sends it.
         if limit and limit < offer.price:
             yield f"The price is {offer.price} per hour, above maxPrice {limit}"
         if self._image == CUSTOM_TEMPLATE and self.pod.get("customTemplateId") is None:
