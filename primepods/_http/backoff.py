@@ -54,7 +54,10 @@ class RetryBudget:
 
 
 def is_idempotent(method: str) -> bool:
-    """Return whether sending a request twice changes no more on the server than sending it once."""
+    """Return whether a request with this method may be sent again after a lost response.
+
+    It may for GET, HEAD, OPTIONS and DELETE. PUT is treated like POST, though HTTP calls it idempotent.
+    """
     return method in _IDEMPOTENT_METHODS
 
 

@@ -42,7 +42,7 @@ class LostConnectionError(aiohttp.ClientConnectionError):
     def is_partial(self) -> bool:
         """True if part of the response was received."""
         cause = self.__cause__
-        # aiohttp's message is the response's head if it has received one, else a text.
+        # aiohttp's message is the received part of the response's head if there is one, else a text.
         return isinstance(cause, aiohttp.ServerDisconnectedError) and not isinstance(cause.message, str)
 
 
@@ -57,7 +57,8 @@ class FailedAttempt:
         maybe_received: Whether the server may have received the request.
         transient: Whether a retry can succeed.
         remedy: What the user can do.
-        cause: The operating system's error that caused the failure, if any.
+        cause: The ``OSError`` of Python, ``socket`` or ``ssl`` that caused the failure; ``None`` if there is
+            none, or if its text contains the key.
     """
 
     reason: str
@@ -68,7 +69,7 @@ class FailedAttempt:
     cause: OSError | None = attrs.field(default=None, repr=False)
 
     def at_deadline(self) -> FailedAttempt:
-        """Return this failure; if it is a timeout, as a missed deadline of the call."""
+        """Return this failure, with the kind ``deadline`` if its kind is ``timeout``."""
         return attrs.evolve(self, kind="deadline") if self.kind == "timeout" else self
 
 
@@ -130,7 +131,10 @@ def _classify(exc: Exception, key: Secret) -> FailedAttempt | None:  # noqa: PLR
 
 
 def _system_error(exc: Exception) -> OSError | None:
-    """Return the operating system's error that caused ``exc``; aiohttp's own subclasses do not count."""
+    """Return the ``OSError`` that caused ``exc``, or ``None``.
+
+    Only classes of Python, ``socket`` and ``ssl`` count, not aiohttp's own subclasses.
+    """
     for found in (getattr(exc, "os_error", None), getattr(exc, "certificate_error", None), exc):
         if isinstance(found, OSError) and type(found).__module__ in _SYSTEM_MODULES:
             return found

@@ -14,7 +14,7 @@ import attrs
 
 
 def core_schema_of(model: Any, source: Any, handler: Any) -> Any:
-    """Return pydantic's schema of a model: a dict with the keys of ``to_dict``.
+    """Return a pydantic-core schema for the dict that a model's ``to_dict`` returns.
 
     Args:
         model: The model's class.

@@ -1,4 +1,42 @@
-"""State of one order of a lease, and the budget of a lease."""
+"""State of one order of a lease, and the budget of a lease.
+
+:class:`~primepods.leasing._rental.Rental`, in ``_rental.py``, makes all transitions of :class:`OrderState`:
+
+=================  ============================  ===========================================================
+Method             Transition                    When
+=================  ============================  ===========================================================
+``order``          NO_POD to SENT                before the POST
+``order``          SENT to NO_POD                an error that shows that no pod was created
+``order``          SENT to UNCERTAIN             a ``CreateUncertainError``, and no id is known
+``_note_id``       SENT to UNPROVEN              the order returned a pod, or an unreadable response has an
+                                                 id and the unique name
+``resume``         NO_POD to UNPROVEN            the file of the dead process has an id
+``resume``         NO_POD to UNCERTAIN           that file has no id
+``resume``         UNCERTAIN to UNPROVEN         the list shows a pod with the unique name
+``_identify``      UNPROVEN to OURS              the list or ``get`` shows the id with the unique name
+``_identify``      UNPROVEN to ANOTHERS          it shows the id with another name, or none
+``_identify``      UNPROVEN to ENDED             neither shows the id, and the history shows its end
+``delete_own``     OURS to ENDED                 the deletion is confirmed
+``delete_others``  SENT, UNCERTAIN or ANOTHERS   a pod with the unique name was deleted, which is then taken
+                   to ENDED                      for the ordered one
+=================  ============================  ===========================================================
+
+``order`` leads to ``_note_id``, and ``make_ready`` and ``delete_own`` call ``_identify``.
+``.github/CONTRIBUTING.md`` has the same transitions, with what each writes to the lease file.
+
+Same-named pods have the order's unique name, but not the id of its pod. There are some if the response with
+the id was lost, or if a gateway has repeated the order (imagined). ``delete_others`` deletes them once a pod
+of the lease is ready, and again in each release, also if the order's own pod is kept. The release of a kept
+pod ends in one of these ways:
+
+- If the whole list was read and no same-named pod is left, ``settle`` removes the file.
+- If the list was not read completely, ``settle`` logs a warning and leaves the file to sweeps. They delete
+  same-named pods, but not the kept pod.
+- If a same-named pod is not confirmed gone, ``settle`` reports a failure and leaves the file to sweeps. The
+  reason in the message names that pod, but the error's ``pod_id`` and remedy are those of the kept pod.
+- If the release is given up, ``give_up`` leaves the file to sweeps. It reports a failure only if a same-named
+  pod is known that is not confirmed gone.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +67,7 @@ class OrderState(Enum):
     SENT = auto()
     """The order was sent, or is being sent, and it is not known yet whether there is a pod."""
     UNCERTAIN = auto()
-    """There is no conclusive response, and the list does not show a pod with the name."""
+    """There is no conclusive response, and no search of the list has found a pod with the name."""
     UNPROVEN = auto()
     """An id is known, but nothing has shown that pod's name: it is neither used nor deleted."""
     OURS = auto()
@@ -45,7 +83,7 @@ UNKNOWN: Final = {
     OrderState.UNCERTAIN: "its order got no conclusive response",
     OrderState.ANOTHERS: "the response to its order had the id of another pod",
 }
-"""Why a pod may be running although no id is known, by state."""
+"""The states in which a pod without a known id may be running, each with the reason for messages."""
 
 
 class PodOrder:
@@ -112,7 +150,10 @@ class PodOrder:
 
     @property
     def spent(self) -> float:
-        """Cost of the pod until now, or until its release ended, at the highest price seen."""
+        """Cost of the pod until now, or until its release ended, at :attr:`price_hr`.
+
+        Without a known id, it is 0 until the pod has ended, because there may be no pod.
+        """
         if self.pod_id is None and self.state is not OrderState.ENDED:
             return 0.0
         seconds = min(self._clock.boottime(), self.settled_at) - self.ordered_at
@@ -133,7 +174,7 @@ class PodOrder:
 
         Raises:
             PriceTooHighError: It costs more an hour than ``max_price``.
-            BudgetExceededError: Its price is unknown, so that ``max_spend`` would be no limit.
+            BudgetExceededError: Its price is unknown, so ``max_spend`` cannot limit its cost.
         """
         if self.spec.is_exceeded_by(self.price_hr):
             message = f"it costs {money(self.price_hr)} an hour, more than max_price={self.spec.max_price:g}"
@@ -165,11 +206,12 @@ class PodOrder:
 
         Args:
             failure: Why a pod may be running, or ``None``.
-            is_searched: Whether the whole list was searched for other pods with the unique name.
+            is_searched: Whether the whole list was searched for other pods with the unique name, or no search
+                was needed.
         """
         was_settled = self.is_settled
         self.settled_at = min(self.settled_at, self._clock.boottime())
-        # Not for UNCERTAIN, after which the user has a CreateUncertainError already.
+        # UNCERTAIN is not a failure here: `order` or `resume` has raised a CreateUncertainError.
         if failure is None and self.state in {OrderState.SENT, OrderState.ANOTHERS}:
             shown = "no pod with this name was found" if is_searched else "the list could not be read"
             failure = f"{UNKNOWN[self.state]}, and {shown}"
@@ -223,7 +265,7 @@ class PodOrder:
         self._leave_to_sweep()
 
     def keep(self) -> None:
-        """Leave the pod to the user; the file stays until the list was searched for same-named pods."""
+        """Leave the pod to the user. The release deletes only same-named pods: see the module's docstring."""
         self.is_kept = True
         self.file.update(is_kept=True)
         self.notify("LeaseKept")
@@ -233,7 +275,7 @@ class PodOrder:
         self.file.close()
 
     def notify(self, kind: str, **fields: float) -> None:
-        """Report an event to ``on_event``, by the name of its class; do nothing without a pod."""
+        """Report an event of the class named ``kind`` to ``on_event``; do nothing if there is no pod."""
         if self.pod is not None:
             price_hr, seconds = self.price_hr, self.seconds
             self._notify(kind, pod_id=self.pod.id, price_hr=price_hr, seconds=seconds, **fields)
@@ -260,7 +302,7 @@ class Budget:
 
     @property
     def spent(self) -> float:
-        """Cost of all pods so far, at the highest prices seen."""
+        """Cost of all pods so far; see :attr:`PodOrder.spent`."""
         return sum(order.spent for order in self._orders)
 
     @property

@@ -32,9 +32,9 @@ class LeasedPodView(PodReference):
         self.status: PodStatus = rental.status
         """Its status when it was ready."""
         self.name: str = rental.pod.name or rental.name
-        """Its name, with the suffix that no other pod has."""
+        """Its name, with its unique suffix."""
         self.ssh: SSHTarget = rental.status.ssh
-        """SSH login of the first node that has an address."""
+        """SSH target of the first node that has one."""
 
     @property
     def id(self) -> str:
@@ -84,8 +84,8 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
     Attributes:
         pod: The pod, as it was ordered.
         status: Its status when it was ready.
-        name: Its name, with the suffix that no other pod has.
-        ssh: SSH login of the first node that has an address.
+        name: Its name, with its unique suffix.
+        ssh: SSH target of the first node that has one.
 
     It has the methods of an :class:`AsyncRemote`, such as ``run``, ``upload`` and ``download``.
     """
@@ -181,7 +181,7 @@ class AsyncLease:
             raise
         task = asyncio.current_task()
         self._earlier_cancellations = task.cancelling() if task else 0
-        # A timeout can tell its cancellation of the block from others.
+        # `asyncio.Timeout` distinguishes its own cancellation of the block from other cancellations.
         self._block = await asyncio.timeout(None).__aenter__()
         return AsyncLeasedPod(supervisor)
 
@@ -205,7 +205,7 @@ class AsyncLease:
                     # The block has ended before its cancellation was raised: raise it here.
                     await asyncio.sleep(0)
         except TimeoutError:
-            # Only this lease has cancelled the block. The error of a budget replaces that of the block.
+            # Only this lease has cancelled the block. A budget error replaces the CancelledError.
             if supervisor.budget_error is not None:
                 exc = None
         except asyncio.CancelledError as another:

@@ -6,8 +6,8 @@ the response to DELETE proves nothing, the pod is read:
 
 - A row with DELETING or TERMINATED proves the deletion.
 - After a row with another state, DELETE is sent again, unless it was refused.
-- After a 404 or, if DELETE was accepted, without a status row, the list is read. If it does not show the pod
-  either, the pod is absent.
+- If GET gets a 404, or if DELETE was accepted and the status response has nothing about the pod, the list is
+  read. If it does not show the pod either, the pod is absent.
 
 An absent pod counts as deleted with ``missing_ok``, after a successful response to DELETE, or if a read has
 shown the pod. Otherwise, if DELETE got a 404 that no earlier attempt explains, there is no such pod.
@@ -143,7 +143,8 @@ class _Deletion:
         elif finding.is_absent and self.absence_is_success:
             self.outcome = PodState.TERMINATED
         elif finding.is_absent and self.response.not_found is not None:
-            # Do not look at the history, which is only read if another pod needs it.
+            # Ignore the history: it is read only if another pod needs it, and that pod must not change this
+            # outcome.
             self.outcome = self.response.not_found
         elif finding.is_absent and self.pod_id in ended_ids:
             self.outcome = PodState.TERMINATED
@@ -174,7 +175,9 @@ class _Deletion:
 
 
 class Deleter:
-    """Deleter of pods, or of one disk per call, which confirms each deletion.
+    """Deleter of pods or disks; it confirms each deletion.
+
+    Delete one disk per call, because only pods have a status endpoint for several ids.
 
     Args:
         executor: Sends the requests.

@@ -41,7 +41,7 @@ log: logging.Logger = logging.getLogger("primepods")
 
 _FAILED_STATES: Final = frozenset({PodState.STOPPED, PodState.ERROR, PodState.DELETING, PodState.TERMINATED})
 _APPEAR_GRACE: Final = 60.0
-"""Seconds for a disk that the API does not show (yet) to appear, or to appear again."""
+"""Seconds for which a wait tolerates that the API does not show the disk."""
 
 
 class AsyncDisks:
@@ -58,7 +58,7 @@ class AsyncDisks:
         self._deleter = Deleter(executor, self._statuses, DISKS)
 
     def list(self, *, page_size: int = 100) -> AsyncPager[Disk]:
-        """Iterate all disks, each exactly once: ``GET /api/v1/disks/``.
+        """Iterate over all disks, each exactly once: ``GET /api/v1/disks/``.
 
         Args:
             page_size: Disks per request, from 1 to 1,000.
@@ -109,6 +109,8 @@ class AsyncDisks:
     async def rename(self, disk_id: str | Disk, name: str) -> Disk:
         """Change the name of a disk: ``PATCH /api/v1/disks/{id}``. Returns the disk as the API then shows it.
 
+        If an error is raised, the name may have been changed.
+
         Args:
             disk_id: The disk's id, or the disk.
             name: The new name.
@@ -146,7 +148,7 @@ class AsyncDisks:
             decode = partial(decode_disk_users, disk_id=disk_id)
             disk = await self._executor.call(item_request("GET", disk_id, DISKS), decode)
         except NotFoundError:
-            # A 404 to one request proves nothing: the deletion decides.
+            # With `missing_ok`, one 404 is not enough: the deletion decides.
             if not missing_ok:
                 raise
         else:
@@ -218,7 +220,7 @@ class AsyncDisks:
         return await self._executor.call(item_request("GET", disk_id, DISKS), decode, ends_at=ends_at)
 
     def _listed(self) -> AsyncPager[Disk]:
-        """Iterate all disks; one of which only id and name can be read has no other fields."""
+        """Iterate over all disks. If only id and name of a row are readable, its disk has no other fields."""
 
         def make_bare(disk_id: str, name: str | None) -> Disk:
             return Disk(id=disk_id, name=name)
@@ -227,7 +229,7 @@ class AsyncDisks:
         return list_pager(self._executor, path, Disk, MAX_LIMIT, name="disks.list", make_bare=make_bare)
 
     async def _check_unused(self, disk: Disk) -> None:
-        """Check that no cluster uses a disk, and no pod that may still exist.
+        """Check that neither a cluster nor a pod that may still exist uses a disk.
 
         It is not documented what the API does with a disk in use, and lost data cannot be restored.
 

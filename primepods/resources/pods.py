@@ -123,7 +123,7 @@ class AsyncPods:
         )
 
     def _listed(self) -> AsyncPager[ListedPod]:
-        """Iterate all pods; a row of which only id and name can be read is a ``BareRow``."""
+        """Iterate over all pods. If only id and name of a row are readable, it is a ``BareRow``."""
         return listed_pods(self._executor)
 
     def remote(
@@ -193,7 +193,7 @@ class AsyncPods:
         gpu_type: str | Iterable[str] | None = None,
         page_size: int = 100,
     ) -> AsyncPager[Pod]:
-        """Iterate all pods that are not terminated, each exactly once.
+        """Iterate over all pods that are not terminated, each exactly once.
 
         Sends nothing until iterated; for its guarantees while pods come and go see
         :class:`~primepods.AsyncPager`. The API does not filter pods: the client reads all pages, and filters
@@ -323,7 +323,7 @@ class AsyncPods:
             interval: Seconds between two polls of a pod, at least 0.05.
             on_change: Callback for each :class:`~primepods.PodChange`, plain or async; with ``Client``,
                 plain, and called in the calling thread. An exception that it raises ends this wait.
-            appear_grace: Seconds for a pod that the API does not know (yet) to appear.
+            appear_grace: Seconds before a pod that the API has never shown counts as gone.
             install_grace: Seconds for a failed installation to recover, because the platform may retry it.
 
         Returns:
@@ -372,7 +372,7 @@ class AsyncPods:
             timeout: Seconds for the whole wait.
             interval: Seconds between two polls, at least 0.05.
             on_change: Callback for each :class:`~primepods.PodChange`; see :meth:`wait`.
-            appear_grace: Seconds for a pod that the API does not know (yet) to appear.
+            appear_grace: Seconds before a pod that the API has never shown counts as gone.
             install_grace: Seconds for a failed installation to recover.
 
         Raises:

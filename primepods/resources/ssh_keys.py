@@ -34,7 +34,7 @@ class AsyncSSHKeys:
         self._executor = executor
 
     def list(self, *, page_size: int = 100) -> AsyncPager[SSHKey]:
-        """Iterate all keys, each exactly once: ``GET /api/v1/ssh_keys/``.
+        """Iterate over all keys, each exactly once: ``GET /api/v1/ssh_keys/``.
 
         Args:
             page_size: Keys per request, from 1 to 1,000.

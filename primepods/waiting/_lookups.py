@@ -34,7 +34,7 @@ class PodLookups:
     def __init__(self, state: PollerState, executor: RequestExecutor) -> None:
         self._state = state
         self._executor = executor
-        # A quarter of the requests at once (chosen), so that lookups do not delay the polls.
+        # A quarter of the concurrent requests, at least one (chosen): lookups must not delay the polls.
         self._slots = asyncio.Semaphore(max(1, executor.settings.max_concurrency // 4))
         self._ended_in_history: set[str] = set()
         self._next_history_at = -math.inf

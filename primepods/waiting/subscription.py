@@ -15,7 +15,10 @@ from ._watched_pod import Subscriber, WatchedPod
 from .connection import PollerConnection
 
 APPEAR_GRACE: Final = 60.0
-"""Seconds for a pod that the API does not know yet to appear. Chosen; other clouds were seen to need some."""
+"""Seconds within which a new pod must appear in the API's responses.
+
+Chosen: some other clouds were seen to show new pods late.
+"""
 
 
 class Subscription(Subscriber):
