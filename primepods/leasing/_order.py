@@ -1,28 +1,8 @@
 """State of one order of a lease, and the budget of a lease.
 
-:class:`~primepods.leasing._rental.Rental`, in ``_rental.py``, makes all transitions of :class:`OrderState`:
-
-=================  ============================  ===========================================================
-Method             Transition                    When
-=================  ============================  ===========================================================
-``order``          NO_POD to SENT                before the POST
-``order``          SENT to NO_POD                an error that shows that no pod was created
-``order``          SENT to UNCERTAIN             a ``CreateUncertainError``, and no id is known
-``_note_id``       SENT to UNPROVEN              the order returned a pod, or an unreadable response has an
-                                                 id and the unique name
-``resume``         NO_POD to UNPROVEN            the file of the dead process has an id
-``resume``         NO_POD to UNCERTAIN           that file has no id
-``resume``         UNCERTAIN to UNPROVEN         the list shows a pod with the unique name
-``_identify``      UNPROVEN to OURS              the list or ``get`` shows the id with the unique name
-``_identify``      UNPROVEN to ANOTHERS          it shows the id with another name, or none
-``_identify``      UNPROVEN to ENDED             neither shows the id, and the history shows its end
-``delete_own``     OURS to ENDED                 the deletion is confirmed
-``delete_others``  SENT, UNCERTAIN or ANOTHERS   a pod with the unique name was deleted, which is then taken
-                   to ENDED                      for the ordered one
-=================  ============================  ===========================================================
-
-``order`` leads to ``_note_id``, and ``make_ready`` and ``delete_own`` call ``_identify``.
-``.github/CONTRIBUTING.md`` has the same transitions, with what each writes to the lease file.
+:class:`~primepods.leasing._rental.Rental` makes all transitions of :class:`OrderState`, in ``order``,
+``_note_id``, ``resume``, ``_identify``, ``delete_own`` and ``delete_others``: see the table in
+``.github/CONTRIBUTING.md``, which also has what each transition writes to the lease file.
 
 Same-named pods have the order's unique name, but not the id of its pod. There are some if the response with
 the id was lost, or if a gateway has repeated the order (imagined). ``delete_others`` deletes them once a pod
@@ -32,8 +12,8 @@ pod ends in one of these ways:
 - If the whole list was read and no same-named pod is left, ``settle`` removes the file.
 - If the list was not read completely, ``settle`` logs a warning and leaves the file to sweeps. They delete
   same-named pods, but not the kept pod.
-- If a same-named pod is not confirmed gone, ``settle`` reports a failure and leaves the file to sweeps. The
-  reason in the message names that pod, but the error's ``pod_id`` and remedy are those of the kept pod.
+- If a same-named pod is not confirmed gone, ``settle`` reports a failure, which names that pod. The file is
+  left to sweeps.
 - If the release is given up, ``give_up`` leaves the file to sweeps. It reports a failure only if a same-named
   pod is known that is not confirmed gone.
 """
@@ -245,7 +225,8 @@ class PodOrder:
             return
         # An unproven id is not named: the user could delete somebody else's pod.
         pod_id = None if self.state is OrderState.UNPROVEN else self.pod_id
-        label, price_hr = self.label, self.price_hr
+        label = self.label
+        price_hr: float | None = self.price_hr
         if self._others and (self.is_kept or self.state is OrderState.ENDED):
             # The ordered pod is kept or gone: only another pod with its name may be running.
             pod_id, price_hr = min(self._others), None

@@ -226,12 +226,14 @@ async def test_the_twin_behind_a_list_that_fails_stays_in_the_file(folder: Path,
 async def test_a_twin_that_cannot_be_deleted_is_named(folder: Path, *, keeps: bool) -> None:
     """And not the pod of the lease, which is kept or gone: who reads that would delete it."""
     async with stage(folder) as it:
+        lease = it.client.pods.lease(it.spec, release_timeout=60)
+        pod = await lease.__aenter__()
+        twin = it.emulator.add_pod(pod.name, boot_seconds=0)
+        it.emulator.faults.add(Status(500), on="delete", pod_id=twin)
+        if keeps:
+            pod.keep()
         with pytest.raises(primepods.NotReleasedError) as caught:
-            async with it.client.pods.lease(it.spec, release_timeout=60) as pod:
-                twin = it.emulator.add_pod(pod.name, boot_seconds=0)
-                it.emulator.faults.add(Status(500), on="delete", pod_id=twin)
-                if keeps:
-                    pod.keep()
+            await lease.__aexit__(None, None, None)
         assert (caught.value.pod_id, caught.value.price_hr) == (twin, None)
         assert pod.id not in str(caught.value)
         it.emulator.faults.clear()
