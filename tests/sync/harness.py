@@ -123,11 +123,11 @@ def client_of(api: Api, **options: Any) -> primepods.Client:
 
 def interrupted(when: Callable[[], object], call: Callable[[], object]) -> None:
     """Do what Ctrl-C does as soon as `when` holds, during the call, which must end in KeyboardInterrupt."""
-    over = threading.Event()
+    began, over = threading.Event(), threading.Event()
 
     def interrupt() -> None:
         with suppress(AssertionError):
-            eventually(lambda: over.is_set() or when(), "the time to interrupt")
+            eventually(lambda: over.is_set() or (began.is_set() and when()), "the time to interrupt")
         time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -141,6 +141,8 @@ def interrupted(when: Callable[[], object], call: Callable[[], object]) -> None:
     others: set[object] = set()
     try:
         try:
+            # `when` may hold already: only from here on, the interruption is caught.
+            began.set()
             call()
         finally:
             # Inside, because the interruption may arrive right after the call.
