@@ -199,7 +199,7 @@ def test_ctrl_c_ends_what_blocks_the_loop_while_releasing(folder: Path) -> None:
             # No further one once it is raised: on a busy machine that could end the release itself.
             while not said.done():
                 running.send_signal(signal.SIGINT)
-                wait([said], timeout=0.2)
+                wait([said], timeout=1.2)
             assert said.result() == "raised"
         _, errors = running.communicate(timeout=40)
         assert "KeyboardInterrupt" in errors
