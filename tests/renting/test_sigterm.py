@@ -95,7 +95,7 @@ def test_a_signal_leaves_every_block(emulator: Emulator, tmp_path: Path, script:
         assert process.stdout is not None
         assert process.stdout.readline() == "leased\n"
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=60)
         assert (process.returncode, out) == (143, "")
         # Where asyncio's main task is not known, all are cancelled, and a lease says so.
         assert not err or (script, before) == (OUTSIDE, IGNORED)
@@ -117,7 +117,7 @@ def test_further_signals_change_nothing(tmp_path: Path) -> None:
             process.send_signal(signal.SIGTERM)
             time.sleep(0.05)
         emulator.advance(60)
-        process.communicate(timeout=50)
+        process.communicate(timeout=60)
         assert process.returncode == 129
         assert not emulator.pods
 
@@ -128,7 +128,7 @@ def test_without_it_a_signal_leaves_a_pod_behind(emulator: Emulator, tmp_path: P
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
         assert process.returncode == -signal.SIGTERM
     assert len(emulator.pods) == 1
 
