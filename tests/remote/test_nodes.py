@@ -33,7 +33,7 @@ class Cluster:
     def remote(self, node: int | None = None) -> AsyncRemote:
         """The cluster, or one of its nodes, as ``pods.remote`` gives it."""
         words = [word for server in self.servers for word in ("-i", str(server.key))]
-        options = SSHOptions(login_timeout=30.0, ssh_options=[*self.servers[0].options[:-2], *words])
+        options = SSHOptions(login_timeout=100.0, ssh_options=[*self.servers[0].options[:-2], *words])
         nodes = tuple(primepods.Node(ip=None, ssh=server.target) for server in self.servers)
         return AsyncRemote("pod1", nodes, options, node)
 

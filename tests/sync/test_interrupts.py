@@ -244,7 +244,7 @@ def test_an_interrupted_script_ends_like_any_other(start: Start, api: Api) -> No
     """Uncaught, it is one traceback and the exit status of SIGINT; nothing of ours is said about it."""
     api.hold = held
     running = start("import primepods\nprimepods.Client().pods.get('p1')\n")
-    eventually(lambda: api.in_flight, "the request is under way", seconds=20)
+    eventually(lambda: api.in_flight, "the request is under way")
     running.interrupt()
     ended = running.end()
     assert ended.code in {-2, 130}
