@@ -75,7 +75,7 @@ def run(*words: str, **environment: str) -> str:
         [sys.executable, *words],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=250,
         check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "500", **environment},
     )
@@ -118,6 +118,7 @@ FAILING_TESTS = '''
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_pytest_with_locals_does_not_show_the_key(tmp_path: Path) -> None:
     """``pytest -l --full-trace`` prints the locals of every frame, those of the libraries included."""
     program = tmp_path / "test_failing.py"
