@@ -136,12 +136,13 @@ class Transport:
                         status=response.status,
                         headers={name.lower(): value for name, value in response.headers.items()},
                         body=await _read_body(response),
-                        resent=middleware.sent_count > 1,
+                        sent_count=middleware.sent_count,
                     )
         except Exception as exc:
             expired = isinstance(exc, TimeoutError) and timeout.expired()
-            maybe_received = middleware.sent_count > 0
-            failed = translate(exc, self._settings.api_key, expired=expired, maybe_received=maybe_received)
+            failed = translate(
+                exc, self._settings.api_key, expired=expired, sent_count=middleware.sent_count
+            )
             is_closed = self.closed or (middleware.session is not None and middleware.session.closed)
             if failed is None and not is_closed:
                 raise
