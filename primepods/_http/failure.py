@@ -6,6 +6,7 @@ Our errors do not reference aiohttp's, because those reference the request's hea
 from __future__ import annotations
 
 import http.client
+import re
 import ssl
 from typing import Final, Literal
 
@@ -30,6 +31,8 @@ _CHECK_CERTIFICATE: Final = (
 _CHECK_TLS: Final = "The server does not speak TLS there: check scheme and port of the base URL."
 _CUT_HANDSHAKE: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 """Errors of a TLS handshake that the server has cut short; a retry can succeed."""
+_SERVER_TEXT: Final = re.compile(r"\n|\\n|: b['\"]|<?RawResponseMessage\(")
+"""Start of what aiohttp's messages quote of a response, which can contain passwords."""
 _SYSTEM_MODULES: Final = frozenset({"builtins", "socket", "ssl"})
 
 
@@ -112,10 +115,8 @@ def translate(exc: Exception, key: Secret, *, expired: bool, sent_count: int) ->
 
 
 def _classify(exc: Exception, key: Secret) -> FailedAttempt | None:  # noqa: PLR0911 - a table
-    # Cut off the bytes that aiohttp could not parse, which can contain passwords. They follow a line break,
-    # which may be escaped.
-    reason = str(exc).replace("\\n", "\n").partition("\n")[0]
-    text = key.scrub(one_line(f"{type(exc).__name__}: {reason}"))
+    reason = re.split(_SERVER_TEXT, str(exc), maxsplit=1)[0]
+    text = key.scrub(one_line(f"{type(exc).__name__}: {reason}").rstrip(":"))
     match exc:
         case BodyTooLargeError():
             return FailedAttempt(kind="protocol", reason=f"more than {MAX_BODY:,} bytes", transient=False)

@@ -140,9 +140,7 @@ class Transport:
                     )
         except Exception as exc:
             expired = isinstance(exc, TimeoutError) and timeout.expired()
-            failed = translate(
-                exc, self._settings.api_key, expired=expired, sent_count=middleware.sent_count
-            )
+            failed = translate(exc, self._settings.api_key, expired=expired, sent_count=middleware.sent_count)
             is_closed = self.closed or (middleware.session is not None and middleware.session.closed)
             if failed is None and not is_closed:
                 raise

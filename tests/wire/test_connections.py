@@ -13,7 +13,7 @@ import primepods
 from primepods import RetryPolicy
 from tests.support.client import KEY, make_client, serve
 from tests.support.clock import ManualClock
-from tests.support.server import Answer, Raw, Received, Reply, Server, blurting, refused_url, reply
+from tests.support.server import Answer, Raw, Received, Server, blurting, refused_url, reply
 
 PATH = "/api/v1/things"
 OK = reply({"ok": True})
