@@ -289,7 +289,7 @@ class PaymentRequiredError(APIError):
 
 
 class PermissionDeniedError(APIError):
-    """403: the key lacks a permission or is unknown, or (if ``transient``) a gateway refused the request."""
+    """403: the key is not accepted or lacks a permission, or (if ``transient``) a gateway refused it."""
 
 
 class NotFoundError(APIError):

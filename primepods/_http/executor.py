@@ -10,7 +10,6 @@ from typing import Any, Literal, Self, TypeVar, cast
 
 from .._decoding.fields import DecodeError
 from .._utils.concurrency import map_bounded
-from .._utils.text import one_line
 from ..config import Settings
 from ..errors import APIError, ProtocolError, RateLimitError, RequestTimeoutError, TransportError
 from .backoff import CallError, is_idempotent, retry_delay
@@ -128,7 +127,7 @@ class RequestExecutor:
                 reason = (
                     "the API's rate limit leaves this request no turn" if delay is None else "no free slot"
                 )
-                outcome = FailedAttempt(kind="deadline", reason=reason, maybe_received=False)
+                outcome = FailedAttempt(kind="deadline", reason=reason, sent_count=0)
             else:
                 with _Attempt(call, self.settings, self._shared_deadline, sessions.slots) as attempt:
                     outcome = await self.transport.send(
@@ -152,7 +151,7 @@ class RequestExecutor:
             delay = self._next_delay(call, error)
             if delay is None:
                 break
-            call.record_retry(outcome, error, delay)
+            call.record_retry(outcome, delay)
             await self.transport.pause(delay)
         try:
             # Raise outside any `except`, so that the error does not reference frames of the HTTP library.
@@ -246,7 +245,8 @@ class RequestExecutor:
             error.attempts = call.attempt
             # Set this before `call.maybe_acted` is updated: the attempt's own failure does not count here.
             error.maybe_acted = call.maybe_acted
-            call.last_failure = f"{error.status_code} {one_line(error.message)[:80]}"
+            # Not the server's text, which can quote secrets from the request.
+            call.last_failure = f"status {error.status_code}"
         else:
             call.last_failure = (
                 outcome.reason if isinstance(outcome, FailedAttempt) else "an invalid response"
@@ -378,7 +378,7 @@ class _Attempt:
             if self._shared_deadline is not None:
                 self._shared_deadline.record_response()
             # If the request was sent twice, the server may have carried it out the first time.
-            self._call.maybe_acted |= outcome.resent
+            self._call.maybe_acted |= outcome.sent_count > 1
         elif self.ends_at == self._call.deadline_at:
             outcome = outcome.at_deadline()
         self._call.record_attempt(outcome, self._clock.time() - self._started_at)

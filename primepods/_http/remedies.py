@@ -113,6 +113,6 @@ def _key_remedy(status: int, request: Request) -> str:
             "api_key or set PRIME_API_KEY."
         )
     return (
-        f"This needs an API key {need}; see {KEY_PAGE}. The API also responds with 403 to an unknown key, "
-        "and for pods of another team."
+        f"This needs an API key {need}; see {KEY_PAGE}. A 403 can also mean that the API does not accept the "
+        "key, or that the pod is another team's."
     )

@@ -67,14 +67,14 @@ class Response:
         status: HTTP status.
         headers: Headers, with names in lower case.
         body: The decompressed body.
-        resent: Whether the server may have received the request twice.
+        sent_count: Number of times that the server may have received the request.
     """
 
     status: int
     # Hidden, because rich's tracebacks show the fields of an attrs class even if it has its own repr.
     headers: Mapping[str, str] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
-    resent: bool = False
+    sent_count: int = 1
 
 
 def parse_response(request: Request, response: Response, *, key: Secret, base_url: str, now: float) -> Any:

@@ -17,7 +17,6 @@ _NEXT_SPEC_ERRORS: Final = (
     errors.PodFailedError,
     errors.WaitTimeoutError,
     errors.LoginError,
-    errors.ConnectionLostError,
     # An uncertain order's pod has a unique name: the lease deletes it if it appears before the lease ends.
     errors.CreateUncertainError,
 )

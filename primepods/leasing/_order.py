@@ -58,7 +58,7 @@ class OrderState(Enum):
     """The pod is gone."""
 
 
-UNKNOWN: Final = {
+ID_UNKNOWN: Final = {
     OrderState.SENT: "its order was interrupted",
     OrderState.UNCERTAIN: "its order got no conclusive response",
     OrderState.ANOTHERS: "the response to its order had the id of another pod",
@@ -194,7 +194,7 @@ class PodOrder:
         # UNCERTAIN is not a failure here: `order` or `resume` has raised a CreateUncertainError.
         if failure is None and self.state in {OrderState.SENT, OrderState.ANOTHERS}:
             shown = "no pod with this name was found" if is_searched else "the list could not be read"
-            failure = f"{UNKNOWN[self.state]}, and {shown}"
+            failure = f"{ID_UNKNOWN[self.state]}, and {shown}"
         if failure is not None:
             self._report_failure(failure)
         elif self.state is OrderState.UNCERTAIN:
@@ -217,7 +217,7 @@ class PodOrder:
         if self.is_kept and not self._others:
             self._leave_to_sweep()
         elif not self.is_settled and self.needs_list:
-            self._report_failure(f"{UNKNOWN.get(self.state, reason)}{self._last_failure}")
+            self._report_failure(f"{ID_UNKNOWN.get(self.state, reason)}{self._last_failure}")
 
     def _report_failure(self, reason: str) -> None:
         """Set ``release_error``, log it, tell ``on_event``, and leave the file to sweeps; only once."""

@@ -21,7 +21,7 @@ from ..models import PodChange
 from ..remote import AsyncRemote, HostEntry, note_hosts, wait_for_login
 from ..specs import PodSpec
 from ..waiting.subscription import APPEAR_GRACE
-from ._order import UNKNOWN, OrderState, PodOrder
+from ._order import ID_UNKNOWN, OrderState, PodOrder
 from ._record import as_time, new_record, this_process
 from .ledger import LeaseFile
 from .pods_api import (
@@ -307,7 +307,7 @@ class Rental(PodOrder):
             reason = await self._delete(pod_id, self._clock.time() + self._options.release_timeout)
             if reason is None:
                 self._others.discard(pod_id)
-                if self.state in UNKNOWN:
+                if self.state in ID_UNKNOWN:
                     self.state = OrderState.ENDED
             else:
                 failure = f"its pod {pod_id} is not released: {reason}"

@@ -78,7 +78,8 @@ class SSHOptions:
 
     Attributes:
         login_timeout: Seconds to retry the login.
-        ssh_options: Options of ``ssh``; they override most defaults.
+        ssh_options: Options of ``ssh``; they override most defaults. The agent is forwarded only with ``-A``,
+            which lets the pod use your keys.
         ssh_command: The program to run as ``ssh``, with its first arguments; by default
             ``PRIMEPODS_SSH_COMMAND``, or ``ssh``.
 

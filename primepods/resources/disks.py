@@ -102,7 +102,7 @@ class AsyncDisks:
         sender = OrderSender(team._executor, team._listed, team._get, Order[Disk].choose)
         disk, *others = await sender.send(order, request)
         if others:
-            raise repeated_error(order, [disk.id, *(other.id for other in others)]) from order.error
+            raise repeated_error(order, [disk.id, *(other.id for other in others)])
         return disk
 
     @operation("disks.rename")

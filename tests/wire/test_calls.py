@@ -277,7 +277,7 @@ async def test_an_error_tells_what_failed_before() -> None:
     retry = RetryPolicy(attempts=2)
     async with Server(script) as server, make_client(server.url, clock=clock, retry=retry) as client:
         with pytest.raises(
-            primepods.RequestTimeoutError, match=r"the attempt before failed with: 503 no room"
+            primepods.RequestTimeoutError, match=r"the attempt before failed with: status 503"
         ):
             await client.request("GET", PATH)
 
@@ -439,5 +439,5 @@ async def test_a_line_a_request_and_a_line_a_retry(caplog: pytest.LogCaptureFixt
     assert lines[0][1].endswith("Connection reset by peer, 0.0 ms, attempt 1")
     assert lines[1][1].startswith("retrying GET /api/v1/things in 0.25 s: ClientOSError")
     assert lines[2][1] == "GET /api/v1/things: 503, 21 bytes, 0.0 ms, attempt 2"
-    assert lines[3][1] == "retrying GET /api/v1/things in 0.50 s: 503 no room. (attempt 3)"
+    assert lines[3][1] == "retrying GET /api/v1/things in 0.50 s: status 503 (attempt 3)"
     assert lines[4][1] == "GET /api/v1/things: 200, 12 bytes, 0.0 ms, attempt 3"
