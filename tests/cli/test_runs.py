@@ -88,6 +88,7 @@ def test_a_detached_run_goes_on_and_is_found_again(
     name = started.stdout.strip()
     assert re.fullmatch(r"train-\w{10}", name)
     assert "Logged in to train-" in started.stderr
+    assert f"The command has started. To follow it, run `primepods attach {name}`." in started.stderr
     assert row(run).items() >= {"name": name, "state": "running", "pod": next(iter(market.pods))}.items()
     readers = [command("attach", name[:8]) for _ in range(2)]
     go(tmp_path)
@@ -220,6 +221,27 @@ def test_stop_knows_whose_process_it_is(market: Emulator, run: Run) -> None:
     assert "on the host elsewhere" in result.stderr
     assert "`primepods delete pod7`" in result.stderr
     other.remove()
+
+
+def test_stop_of_a_run_that_ends_meanwhile(run: Run) -> None:
+    """Its process has ended, and nobody has recorded that yet, or another process takes it over: it waits."""
+    record = RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0)
+    ending = RunFolder.create(record)
+    ending.save(pid=0)
+    timer = threading.Timer(0.5, ending.end, (3,))
+    timer.start()
+    result = run("stop", ending.name)
+    timer.join()
+    assert (result.exit_code, run("attach", ending.name).exit_code) == (0, 3), result.stderr
+    ending.remove()
+
+
+def test_attach_ignores_no_option(run: Run) -> None:
+    """What is only for a job on a pod is refused for a run, and what is only for a run is for a job."""
+    for words in (["run", "--node", "1"], ["run", "--ssh-option=-v"], ["run", "-c", "x"], ["a/b", "-n", "3"]):
+        result = run("attach", *words)
+        assert result.exit_code == 2
+        assert re.search(r"are for POD/JOB|--tail is for runs", result.stderr), result.stderr
 
 
 @pytest.mark.slow
