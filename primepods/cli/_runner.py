@@ -10,7 +10,6 @@ The process may die at any time. `attach` and `stop` then start another one, whi
 | the confirmed start of the job | also `job` | takes the lease over, follows the job |
 | the downloads | also `result` | the same, and downloads again |
 | the deletion of the pod | no file of that name | returns `result`, or fails without one |
-| a failed deletion | `spent`, no `leased_at` | takes the lease over, as before |
 | the loss of a pod | `restart`, no `lease_file` | starts on another pod |
 | `Run.end` | `exit_code` | does nothing |
 
@@ -56,8 +55,8 @@ _LOSS_CHECK_FACTOR = 6
 """Interval of the checks for a lost pod, as a multiple of the poll interval."""
 _STOP_TIMEOUT = 5.0
 """Max seconds to end the command before its pod is deleted."""
-_MIN_LIMIT = 1e-9
-"""Hours, and money, of a lease that is taken over only to delete its pod."""
+_USED_UP = 1e-9
+"""What is left of a limit that is used up: a lease that is taken over with it deletes its pod at once."""
 _LOST_STATES = {"STOPPED", "DELETING", "TERMINATED"}
 
 
@@ -165,13 +164,15 @@ class Runner:
             # If the pod may still be billed, the lease's error says so.
             if lease.supervisor.release_error is None:
                 self._print_summary(pod, is_interrupted=not isinstance(exc, Exception))
-            is_gone = isinstance(exc, primepods.PodFailedError | primepods.NotFoundError)
-            if pod is None and is_gone and self._is_taken_over and self._record.job is not None:
-                # The pod was lost while the run had no process.
-                raise _PodLostError(str(exc).rstrip(".")) from None
+                is_gone = isinstance(exc, primepods.PodFailedError | primepods.NotFoundError)
+                if pod is None and is_gone and self._is_taken_over and self._record.job is not None:
+                    # The pod was lost while the run had no process.
+                    raise _PodLostError(str(exc).rstrip(".")) from None
             raise
         finally:
-            self._run.save(spent=self._record.spent + lease.supervisor.budget.spent, leased_at=None)
+            # Otherwise the next process takes the lease over, which counts its whole cost.
+            if lease.supervisor.release_error is None:
+                self._run.save(spent=self._record.spent + lease.supervisor.budget.spent, leased_at=None)
         self._print_summary(pod)
         return code
 
@@ -179,21 +180,14 @@ class Runner:
         record = self._record
         lease = dict(record.lease)
         # The limits are for the whole run. A lease that is taken over counts its hours from its order.
-        if lease["max_hours"] is not None:
-            lease["max_hours"] -= ((record.leased_at or time.time()) - record.began_at) / 3600
-        if lease["max_spend"] is not None:
-            lease["max_spend"] -= record.spent
-        limits = {name: lease[name] for name in ("max_hours", "max_spend") if lease[name] is not None}
+        hours = ((record.leased_at or time.time()) - record.began_at) / 3600
+        for name, used in (("max_hours", hours), ("max_spend", record.spent)):
+            if lease[name] is not None:
+                lease[name] = max(lease[name] - used, _USED_UP)
         if record.lease_file is not None:
-            # Take the lease over even if the budget is used up: it then deletes its pod at once.
-            at_once = {name: max(limit, _MIN_LIMIT) for name, limit in limits.items()}
             was_shown = record.job is not None  # the job starts on a ready pod
             taken = take_over_lease(
-                client,
-                record.lease_file,
-                was_shown=was_shown,
-                on_change=self._show_change,
-                **lease | at_once,
+                client, record.lease_file, was_shown=was_shown, on_change=self._show_change, **lease
             )
             self._is_taken_over = taken is not None
             self.is_interrupted = False
@@ -204,7 +198,7 @@ class Runner:
                     f"the run's pod {record.pod_id} is no longer leased by this machine: see `primepods get "
                     f"{record.pod_id}`"
                 )
-        if any(limit <= 0 for limit in limits.values()):
+        if _USED_UP in {lease["max_hours"], lease["max_spend"]}:
             used_up = "the budget of --max-hours or --max-spend is used up"
             raise CommandError(used_up, ExitCode.BUDGET_EXCEEDED)
         if record.is_stopping:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,8 @@ import attrs
 import pytest
 
 import primepods
-from primepods.emulator import Cut, Delay, Emulator
+from primepods.emulator import Cut, Delay, Emulator, Status
+from primepods.leasing.ledger import LeaseFile
 from primepods.runs import Run as RunFolder
 from primepods.runs import RunRecord, follow_job
 
@@ -160,6 +162,32 @@ def test_a_used_up_budget_stops_no_take_over(
     assert (result.exit_code, len(market.pods)) == (code, len(keep)), result.stderr
     assert row(run)["state"] == "ended"
     assert ("still runs and is billed" in result.stderr) == bool(keep)
+
+
+@pytest.mark.slow
+def test_a_failed_deletion_counts_its_pod_once(market: Emulator, run: Run, tmp_path: Path) -> None:
+    """Also if the process dies then, and another one takes over and deletes the pod."""
+    name = run("run", "-d", *OPTIONS, "--max-hours", "9", "--", SLOW).stdout.strip()
+    os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
+    wait_for(lambda: row(run)["state"] == "interrupted")
+    folder = RunFolder.open(tmp_path / "state" / "runs" / name)
+    hour_ago, lease = (folder.record.leased_at or 0.0) - 3600, folder.record.lease | {"release_timeout": 0.5}
+    folder.save(leased_at=hour_ago, began_at=hour_ago, lease=lease)
+    file = LeaseFile.claim(tmp_path / "state" / str(folder.record.lease_file))
+    assert file is not None
+    file.update(ordered_at=file.record.ordered_at - timedelta(hours=1))
+    file.close()
+    market.faults.add(Status(503), on="delete")
+    assert run("stop", name).exit_code == 0
+    assert not folder.reload().is_released
+    folder.save(ended_at=hour_ago)
+    assert folder.cost() == pytest.approx(folder.record.price_hr, rel=0.1)  # the pod is billed on
+    market.faults.clear()
+    folder.save(exit_code=None, ended_at=None)
+    wait_for(lambda: row(run)["state"] == "interrupted")
+    assert run("stop", name).exit_code == 0
+    assert folder.reload().spent == pytest.approx(folder.record.price_hr, rel=0.1)
+    assert not market.pods
 
 
 def test_who_only_looks_at_a_run_stops_no_take_over() -> None:
