@@ -98,9 +98,9 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
         run.remove()
         raise typer.Exit(ExitCode.FAILED if record.exit_code is None else record.exit_code)
     process.returncode = 0  # otherwise Popen would warn that it still runs
-    print_info(f"The command has started. To follow it, run `{command} attach {run.name}`.")
+    print_info(f"The command has started. To see its output, run `{command} attach {run.name}`.")
     write(f"{run.name}\n")
-    raise typer.Exit(record.exit_code if is_interrupted else 0)
+    raise typer.Exit((record.exit_code or 0) if is_interrupted else 0)
 
 
 def show(run: Run, *, tail: int | None = None, only_messages: bool = False) -> Iterator[None]:

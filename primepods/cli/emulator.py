@@ -71,8 +71,8 @@ def command(
     state: Annotated[
         Path | None,
         typer.Option(
-            help="JSON file to save the state to. If it exists, its state is loaded, and options for a new "
-            "state, such as --pods and --failure-rate, are ignored.",
+            help="JSON file to save the state to. If it exists, the state is loaded from it, and the options "
+            "from --pods to --funds have no effect.",
             metavar="FILE",
         ),
     ] = None,

@@ -90,7 +90,7 @@ def test_a_detached_run_goes_on_and_is_found_again(
     name = started.stdout.strip()
     assert re.fullmatch(r"train-\w{10}", name)
     assert "Logged in to train-" in started.stderr
-    assert f"The command has started. To follow it, run `primepods attach {name}`." in started.stderr
+    assert f"The command has started. To see its output, run `primepods attach {name}`." in started.stderr
     assert row(run).items() >= {"name": name, "state": "running", "pod": next(iter(market.pods))}.items()
     readers = [command("attach", name[:8]) for _ in range(2)]
     go(tmp_path)
@@ -447,6 +447,20 @@ def test_an_order_without_a_response_is_not_repeated(
     assert (result.exit_code, result.stdout) == ((0, "x\n") if is_ordered else (1, "")), result.stderr
     assert len(market.requests.where(method="POST")) == 1
     assert not market.pods
+
+
+@pytest.mark.slow
+def test_an_interrupted_order_without_a_response_may_have_a_pod(market: Emulator, tmp_path: Path) -> None:
+    """So it does not say that no pod is left: a sweep looks for it."""
+    market.faults.add(Cut(), on="create")
+    market.faults.add(Delay(60), on="list")
+    process = command("run", *BOUNDED, "--", "true")
+    wait_for(lambda: bool(market.pods))
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "`primepods sweep` looks for it" in err
+    assert "No pod is left" not in err
 
 
 @pytest.mark.slow
