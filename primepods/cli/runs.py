@@ -152,10 +152,12 @@ def attach(
             pod_id = resolve_handle(client, pod, team=api.team)
             remote = client.pods.remote(pod_id, node=node, **ssh.arguments())
             raise typer.Exit(remote.job(job).wait(check=False, capture=False).exit_code)
-    if node or ssh != SshOptions() or (api.base_url, api.context, api.team) != (None, None, None):
-        options = "--node, --ssh-option, --ssh-command, --base-url, --context and --team"
-        raise CommandError(f"{options} are for POD/JOB: a run is attached with its own", ExitCode.USAGE)
     run = find_run(name)
+    given = {"base_url": api.base_url, "context": api.context, "team_id": api.team}
+    is_other = any(value not in {None, run.record.client.get(name)} for name, value in given.items())
+    if node or ssh != SshOptions() or is_other:
+        options = "--node, --ssh-option, --ssh-command, --base-url, --context and --team"
+        raise CommandError(f"{options} are for POD/JOB: {run.name} has its own", ExitCode.USAGE)
     state = run.state
     # The terminal of a run without --detach is gone, so its output goes to files from now on.
     if state == "interrupted" and run.claim(is_detached=True):

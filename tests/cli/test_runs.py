@@ -268,10 +268,17 @@ def test_stop_of_a_run_that_ends_meanwhile(run: Run) -> None:
 
 def test_attach_ignores_no_option(run: Run) -> None:
     """What is only for a job on a pod is refused for a run, and what is only for a run is for a job."""
-    for words in (["run", "--node", "1"], ["run", "--ssh-option=-v"], ["run", "-c", "x"], ["a/b", "-n", "3"]):
+    record = RunRecord(
+        client={"context": "x"}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0
+    )
+    ended = RunFolder.create(record)
+    ended.end(0)
+    assert run("attach", ended.name, "-c", "x", "--tail", "3").exit_code == 0
+    for words in (["run", "--node", "1"], ["run", "--ssh-option=-v"], ["run", "-c", "y"], ["a/b", "-n", "3"]):
         result = run("attach", *words)
         assert result.exit_code == 2
         assert re.search(r"are for POD/JOB|--tail is for runs", result.stderr), result.stderr
+    ended.remove()
 
 
 @pytest.mark.slow
