@@ -77,8 +77,8 @@ def command(
         while True:
             try:
                 sweep(yes=True)
-            except (CommandError, primepods.PrimePodsError) as error:
-                if isinstance(error, primepods.ConfigError | primepods.AuthenticationError):
+            except (CommandError, primepods.PrimePodsError, OSError) as error:
+                if isinstance(error, primepods.ConfigError | primepods.AuthenticationError | BrokenPipeError):
                     raise
                 print_error(api.command, error)
             except typer.Exit:

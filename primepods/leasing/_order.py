@@ -130,14 +130,15 @@ class PodOrder:
 
     @property
     def spent(self) -> float:
-        """Cost of the pod until now, or until its release ended, at :attr:`price_hr`.
+        """Cost of the pod until now, or until its release ended if it is confirmed gone, at :attr:`price_hr`.
 
         Without a known id, it is 0 until the pod has ended, because there may be no pod.
         """
-        if self.pod_id is None and self.state is not OrderState.ENDED:
+        has_ended = self.state is OrderState.ENDED
+        if self.pod_id is None and not has_ended:
             return 0.0
-        seconds = min(self._clock.boottime(), self.settled_at) - self.ordered_at
-        return self.price_hr * max(0.0, seconds) / 3600
+        until = min(self._clock.boottime(), self.settled_at if has_ended else math.inf)
+        return self.price_hr * max(0.0, until - self.ordered_at) / 3600
 
     def note_price(self, price_hr: float | None) -> None:
         """Update the highest price; 0 means unknown."""

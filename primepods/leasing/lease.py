@@ -62,7 +62,7 @@ class LeasedPodView(PodReference):
         return self.status.endpoint(internal_port)
 
     def spent(self) -> float:
-        """Return the pod's cost since its order, at the highest price that was seen.
+        """Return the pod's cost since its order, until it is confirmed gone, at the highest price seen.
 
         The bill may differ: the API has another clock, and charges another price during provisioning. See
         ``final_cost``.

@@ -279,7 +279,7 @@ class Run:
         return file is not None and (self.path.parent.parent / file).exists()
 
     def cost(self, price_hr: float = 0.0) -> float:
-        """Return the cost of its pods so far, at the highest prices seen.
+        """Return the cost of its pods so far, at the highest prices seen; it grows while one may be billed.
 
         Args:
             price_hr: Price per hour to use if the record has none.
@@ -287,7 +287,7 @@ class Run:
         record = self.record
         if record.leased_at is None:
             return record.spent
-        until = time.time() if record.ended_at is None else record.ended_at
+        until = time.time() if record.ended_at is None or self.may_have_pod else record.ended_at
         hours = max(0.0, until - record.leased_at) / 3600
         return record.spent + hours * (record.price_hr or price_hr)
 
