@@ -39,6 +39,8 @@ class PodRun:
         infrastructure_pid: The infrastructure id that was last sent to the server.
         has_started: ``True`` from just before the command starts.
         is_stopped: Whether the run was stopped, or must not begin.
+        ending_state_id: Id of the flow run's state that was last seen to be cancelling or final.
+        ending_since: When this state was first seen, in seconds of the monotonic clock.
         ended: Set when nothing is left to do.
         error: The error, if any, once ``ended`` is set.
     """
@@ -49,6 +51,8 @@ class PodRun:
     infrastructure_pid: str = ""
     has_started: bool = False
     is_stopped: bool = False
+    ending_state_id: UUID | None = None
+    ending_since: float = 0.0
     ended: anyio.Event = attrs.field(factory=anyio.Event)
     error: Exception | None = None
     _scope: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)

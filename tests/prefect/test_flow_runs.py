@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from pathlib import Path
 from uuid import uuid4
@@ -18,10 +19,12 @@ from pydantic import SecretStr
 from primepods._utils.clock import Clock
 from primepods._utils.unique_names import expiry_of
 from primepods.emulator import Emulator, SystemClock
-from primepods.prefect import PrimeCredentials
+from primepods.prefect import PrimeCredentials, PrimePodJobConfiguration, PrimePodWorker
 from primepods.prefect._configuration import flow_run_id_of, new_pod_name_prefix
+from primepods.prefect._pod_run import PodRun
 from tests.support.client import make_client
 
+from . import flows
 from .server import HEARTBEAT, PrefectServer, Setting, eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(500)]
@@ -99,6 +102,21 @@ async def test_cancelled_while_provisioning(setting: Setting, boot_seconds: floa
     await setting.client.set_flow_run_state(run, CANCELLING)
     [cancelled] = await setting.ended(run)
     assert cancelled.state_name == "Cancelled"
+
+
+async def test_more_cancelled_runs_than_a_page_are_stopped(setting: Setting) -> None:
+    """The server returns 200 at a time."""
+    first = await setting.client.create_flow_run(flows.sleep, state=CANCELLING)
+    runs = [first.id, *setting.server.copy_flow_run(first.id, 200)]
+    assert len(await setting.client.read_flow_runs()) == 200
+    worker = PrimePodWorker(work_pool_name=setting.pool)
+    worker._client = setting.client
+    log = logging.LoggerAdapter(logging.getLogger("test"), {})
+    configuration = PrimePodJobConfiguration()
+    for run in runs:
+        worker._pod_runs[str(run)] = PodRun(flow_run_id=run, configuration=configuration, log=log)
+    await worker._stop_cancelled_runs()
+    assert all(pod_run.is_stopped for pod_run in worker._pod_runs.values())
 
 
 async def test_cancelled_while_it_runs(setting: Setting) -> None:
