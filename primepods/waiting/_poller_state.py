@@ -19,7 +19,7 @@ from ._schedule import PollSchedule
 from ._watched_pod import WatchedPod
 
 _WARNING_INTERVAL: Final = 60.0
-"""Min seconds between two warnings. Chosen."""
+"""Min seconds between two warnings (chosen)."""
 
 log = logging.getLogger("primepods")
 

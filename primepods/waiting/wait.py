@@ -28,7 +28,7 @@ It may be async, except in the blocking client, which calls it in the caller's t
 """
 
 _MAX_NAMED: Final = 5
-"""Max number of pending pods that an error names. Chosen, like the lengths below."""
+"""Max number of pending pods that an error names (chosen, like the lengths below)."""
 _MAX_STATE_LENGTH: Final = 50
 _MAX_REASON_LENGTH: Final = 500
 
@@ -185,7 +185,7 @@ def _recent_failures(subscription: Subscription) -> str:
     errors = (pod.poll.error or pod.lookup.error for pod in pods)
     first_error = next((error for error in errors if error is not None), None)
     if first_error is not None:
-        return f"Requests kept failing: {first_error} "
+        return f"The last requests failed: {first_error} "
     has_pod_without_response = any(pod.confirmed_at == -math.inf for pod in pods)
     if has_pod_without_response:
         return "The API has not responded yet. "

@@ -506,7 +506,7 @@ async def test_without_the_servers_time_no_age_is_told(arguments: Any, date: str
     page = {"total_count": 1, "offset": 0, "limit": 100, "data": [pod_row("ci-1", clock.wall() - 9_000)]}
     server = Server(default=reply(page, headers={"Date": date} if date else {}))
     async with server, make_client(server.url, clock=clock) as client:
-        with pytest.raises(primepods.ProtocolError, match="no usable Date"):
+        with pytest.raises(primepods.ProtocolError, match="No response had a usable Date"):
             await client.pods.sweep(**arguments)
     assert {request.method for request in server.requests} == {"GET"}
 
