@@ -173,7 +173,7 @@ class WaitEnded(Event):
 
 @attrs.frozen(kw_only=True)
 class DeletionEnded(Event):
-    """The deletion of one pod was accepted, or has failed.
+    """The call that deletes a pod has succeeded or failed.
 
     Attributes:
         pod_id: The pod's id.

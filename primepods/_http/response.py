@@ -1,4 +1,4 @@
-"""Parser of responses, without I/O: returns the data or raises the error."""
+"""Parser of responses, which returns the data or raises the error; without I/O."""
 
 from __future__ import annotations
 

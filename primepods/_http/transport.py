@@ -1,4 +1,4 @@
-"""Attempts over the network: the client sends its requests through aiohttp here."""
+"""Sender of single attempts, through aiohttp."""
 
 from __future__ import annotations
 
@@ -238,7 +238,8 @@ class Transport:
             )
         if getattr(self._user_session, "_loop", loop) is not loop:
             raise ClientClosedError(
-                "The aiohttp session that this client was given belongs to another event loop."
+                "The aiohttp session that this client was given belongs to another event loop. Pass one that "
+                "was made in this loop, or a function that makes one."
             )
         self._loop = loop
         self._closing = asyncio.Event()

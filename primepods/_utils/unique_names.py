@@ -1,4 +1,4 @@
-"""Unique names of pods and disks; the random suffix shows which order a pod or disk is of.
+"""Unique names of pods and disks; the random suffix identifies the order.
 
 ``train`` becomes ``train-k3v9q2mxz7``: the suffix has eight random characters (40 bits) and two check
 characters (10 bits). An expiry, after which the pod is no longer needed, can follow the suffix:
