@@ -52,7 +52,7 @@ class OrderState(Enum):
     """An id is known, but neither the list nor ``get`` has shown that pod's name: do not use or delete it."""
     OURS = auto()
     """The list or ``get`` has shown the id with the unique name."""
-    ANOTHERS = auto()
+    WRONG_ID = auto()
     """The id in the response was shown with another name or none, and is forgotten."""
     ENDED = auto()
     """The pod is gone."""
@@ -61,7 +61,7 @@ class OrderState(Enum):
 UNKNOWN_ID_REASONS: Final = {
     OrderState.SENT: "its order was interrupted",
     OrderState.UNCERTAIN: "its order got no conclusive response",
-    OrderState.ANOTHERS: "the response to its order had the id of another pod",
+    OrderState.WRONG_ID: "the response to its order had the id of another pod",
 }
 """The states in which a pod without a known id may be running, each with the reason for messages."""
 
@@ -75,7 +75,7 @@ class PodOrder:
         state: What is known about the pod.
         pod_id: The id in the response to the order, or of the pod that was found by name; ``None`` if it is
             unknown or another's.
-        pod: The pod as ordered.
+        pod: The pod in the response to its order or, for a pod that was taken over, to ``get``.
         status: The pod's last status; ``None`` before the first.
         is_kept: Whether the pod is left to the user.
         ordered_at: When it was ordered, by a clock that runs while the machine sleeps; infinity before that.
@@ -192,7 +192,7 @@ class PodOrder:
         was_settled = self.is_settled
         self.settled_at = min(self.settled_at, self._clock.boottime())
         # UNCERTAIN is not a failure here: `order` or `resume` has raised a CreateUncertainError.
-        if failure is None and self.state in {OrderState.SENT, OrderState.ANOTHERS}:
+        if failure is None and self.state in {OrderState.SENT, OrderState.WRONG_ID}:
             shown = "no pod with this name was found" if is_searched else "the list could not be read"
             failure = f"{UNKNOWN_ID_REASONS[self.state]}, and {shown}"
         if failure is not None:

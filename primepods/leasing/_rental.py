@@ -267,7 +267,7 @@ class Rental(PodOrder):
             self.state = OrderState.OURS
         else:
             _log.warning("pod %s is not deleted, since its name is not %s", pod_id, self.name)
-            self.state = OrderState.ANOTHERS
+            self.state = OrderState.WRONG_ID
             self.pod = self.pod_id = None
             await self._update_file(pod_id=None)
         return listed

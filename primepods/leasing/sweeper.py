@@ -143,7 +143,7 @@ class Sweeper:
         """Read all lease files; record the unreadable ones.
 
         Raises:
-            ConfigError: The folder cannot be read. A sweep of expired pods does without it.
+            ConfigError: The folder cannot be read; not raised by a sweep of expired pods.
         """
         try:
             ledger = read_ledger(lease_folder(), self.client.settings.clock.wall())
@@ -320,9 +320,9 @@ class Sweeper:
         except PrimePodsError as exc:
             return exc
         except ValueError as exc:
-            # The id is invalid: another program may have changed the file (imagined).
-            path = None if orphan.file is None else orphan.file.path
-            text = f"The pod id in {path} is invalid: {exc} Find the pod by its name, then remove the file."
+            # The id is invalid: the list shows it, or another program has changed the file (both imagined).
+            place = "the list" if orphan.file is None or orphan.is_listed else orphan.file.path
+            text = f"The pod id in {place} is invalid: {exc} Find the pod by its name. Remove its lease file."
             return PrimePodsError(text)
         return None
 
