@@ -233,7 +233,7 @@ class APIError(PrimePodsError):
         Do what the message says. If ``transient`` is true, the same request can succeed later.
 
     Attributes:
-        status_code: HTTP status of the response. If successful responses show the error, it is 404 (a missing
+        status_code: HTTP status of the response. An error found in successful responses has 404 (a missing
             row or offer), 409 (an attached disk) or 200 (the price of a leased pod).
         method: HTTP method of the request.
         path: Path of the request.

@@ -255,9 +255,9 @@ class Transport:
 class _SendMiddleware:
     """The innermost aiohttp middleware: it runs after those of the caller's session, just before sending.
 
-    It stops aiohttp from repeating a request, so that attempts are counted correctly. In one case it sends a
-    request again at once: an idempotent request without a body was sent on a reused connection, which ended
-    before any part of a response. The server has probably closed that connection while it was idle.
+    It stops aiohttp from repeating a request, so that attempts are counted correctly. It sends a request
+    again at once only if it is idempotent and has no body, and its reused connection ended before any part of
+    a response. The server has probably closed that connection while it was idle.
 
     Args:
         request: The request to send.

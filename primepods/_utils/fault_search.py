@@ -57,8 +57,8 @@ class FaultSearch(Generic[T, E]):
         """Return the items to request next, or an empty list at the end of the search.
 
         Args:
-            prefer_good: Whether items that are presumed good come before suspects, so that these items need
-                not wait if this is the last request before a pause.
+            prefer_good: Whether items that are presumed good come first. Before a pause, they then need not
+                wait.
         """
         undecided = self.undecided
         if self.given_up or not undecided:

@@ -125,8 +125,8 @@ class LeaseSupervisor:
         """
         if reason := file.record.foreign_reason(self._orders[0][0].settings):
             raise errors.ConfigError(
-                f"The pod {file.record.name} is not taken over, and may be billed: {reason}. Use the API "
-                "key and the base URL with which it was ordered."
+                f"The pod {file.record.name} is not taken over, and may be billed: {reason}. Use the "
+                "settings with which it was ordered."
             )
         self._resumed = file
         self._was_shown = was_shown

@@ -39,7 +39,7 @@ class ThrottledWarnings:
 
     def warn_of_failure(self, error: Exception, *, pod_count: int, total: int) -> None:
         self._warn(
-            "Still waiting, but a request for %d of %d pods failed: %s Logged at most once a minute.",
+            "Still waiting, but a request for %d of %d pods failed: %s (Logged at most once a minute.)",
             pod_count,
             total,
             one_line(str(error)),

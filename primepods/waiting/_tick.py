@@ -1,9 +1,9 @@
 """One tick: poll the due pods in full batches, and search failed batches for the pods at fault.
 
-A batch can fail because of a single pod: one whose id is refused, which is documented, or one that makes the
-API fail, which is imagined. A search by halving finds such a pod (see :class:`FaultSearch`), which is then
-polled alone, so that the others get their responses. While no request succeeds, there may be an outage, and
-searches send only a few requests. Searches of refused batches are not limited by that.
+A batch can fail because of a single pod: its id is refused (documented), or it makes the API fail (imagined).
+A search by halving finds such a pod (see :class:`FaultSearch`), which is then polled alone, so that the
+others get their responses. While no request succeeds, there may be an outage, and searches send only a few
+requests, except those of refused batches.
 
 A refusal of a batch ends waits in two steps:
 

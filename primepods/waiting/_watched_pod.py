@@ -97,8 +97,8 @@ class RequestState:
             interval: Seconds between two requests.
 
         Returns:
-            The time at which to send the request that confirms it; ``None`` if the waits must end, because
-            this refusal confirms an earlier one or the client is closed.
+            The time for the request that confirms it; ``None`` if the waits must end, because this refusal
+            confirms an earlier one or the client is closed.
         """
         since = self.refused_since
         if since is None or self.sent_at - since > _REFUSAL_LIFETIME * interval:

@@ -140,7 +140,7 @@ def _explain_failure(status: PodStatus | None) -> tuple[str, str, str]:
     """Return a phrase about the end of a pod, the text of ``PodFailedError.reason``, and the remedy."""
     remedy = "Look for it in `pods.history()`."
     if status is None:
-        outcome = "is gone: a user, another process or the provider has terminated it"
+        outcome = "is gone: a user, a process or the provider has terminated it"
     elif status.status == PodState.TERMINATED:
         outcome = "was terminated (status TERMINATED)"
     elif status.status == PodState.STOPPED:

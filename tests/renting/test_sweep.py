@@ -137,8 +137,8 @@ async def test_a_sweep_keeps_to_its_own_key_and_team(folder: Path) -> None:
     [
         ({"base_url": "https://other.example.com"}, "rented at https://other.example.com"),
         ({"key_fingerprint": "0"}, "another API key"),
-        ({"team_id": "team-9"}, "belongs to team team-9: set --team or team_id to that"),
-        ({"team_id": None}, "belongs to no team: leave out --team or team_id"),
+        ({"team_id": "team-9"}, "belongs to team team-9 (set --team or team_id to it)"),
+        ({"team_id": None}, "belongs to no team (leave out --team or team_id)"),
         ({"host": "elsewhere"}, "host elsewhere is another machine"),
         ({"boot_id": "another start"}, "its process may still run"),
         ({"pid_namespace": "pid:[4026539999]"}, "its process may still run"),
