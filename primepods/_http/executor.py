@@ -343,7 +343,7 @@ class RequestExecutor:
 
 
 class _Attempt:
-    """Context manager of one attempt: releases its slot and records its outcome and duration."""
+    """Context manager of one attempt, which releases its slot and records its outcome and duration."""
 
     def __init__(
         self,

@@ -106,7 +106,7 @@ class Rental(PodOrder):
         self.state = OrderState.UNCERTAIN if self.pod_id is None else OrderState.UNPROVEN
         self.note_price(record.price_hr)
         self.is_kept = record.is_kept
-        # First, since the pod costs money even if this is cancelled, or the API does not respond.
+        # Do this first: the pod costs money even if this is cancelled, or the API does not respond.
         self._count_from(record.ordered_at)
         await self._update_file(given_up=False, **this_process())
         if self.pod_id is None:
@@ -249,7 +249,7 @@ class Rental(PodOrder):
                         break
                     except (PrimePodsError, ValueError) as exc:
                         failures += 1
-                        # First, since reading the history may take long.
+                        # Log first, since reading the history may take long.
                         self._note_failure(exc, problem)
                         is_missing = isinstance(exc, errors.NotFoundError)
                         if is_missing and has_ended(self.name, pod_id, await read_ended_pods(client.pods)):

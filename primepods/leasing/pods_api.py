@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 log: logging.Logger = logging.getLogger("primepods")
 
 LOOKUP_TIMEOUT: Final = 20.0
-"""Seconds to search for the pod of an order that got no usable response."""
+"""Seconds to search for the pod or disk of an order that got no usable response."""
 LIST_TIMEOUT: Final = 10.0
-"""Seconds to read the list of pods once."""
+"""Seconds to read a list once."""
 _MIN_BACKOFF: Final = 0.5
 _MAX_BACKOFF: Final = 5.0
 # Max number of history records that are searched.
