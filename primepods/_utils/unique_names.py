@@ -127,7 +127,7 @@ def is_same_name(ours: str, theirs: str | None) -> bool:
 
 
 def may_be_shortened_name(ours: str, theirs: str) -> bool:
-    """Return whether a server (imagined) may have made ``theirs`` from ``ours``, or from its beginning.
+    """Return whether a server (imagined) may have changed ``ours`` to ``theirs``, or cut off its end.
 
     This is weaker than :func:`is_same_name`: another pod may have such a name.
     """
@@ -136,7 +136,7 @@ def may_be_shortened_name(ours: str, theirs: str) -> bool:
 
 
 def may_be_changed_name(ours: str, theirs: str) -> bool:
-    """Return whether a server (imagined) may have made ``theirs`` from ``ours``, or cut it within a word.
+    """Return whether a server (imagined) may have changed ``ours`` to ``theirs``, or cut it within a word.
 
     A cut between words or within a number counts as another name: ``job-1`` is not ``job-1-b`` or ``job-12``.
     """
