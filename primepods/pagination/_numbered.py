@@ -11,9 +11,9 @@ from ._reader import FetchedPage, KnownRows, Reading, Source, WantedPage
 T = TypeVar("T")
 
 _MAX_REREADS: Final = 2
-"""Max repeated requests for a page that is empty although the server counts more rows (reported). Chosen."""
+"""Max repeated requests (chosen) for a page that is empty although the server counts more rows (reported)."""
 _MAX_PAGES_WITHOUT_PROGRESS: Final = 10
-"""Max consecutive pages without a new row. Chosen."""
+"""Max consecutive pages without a new row (chosen)."""
 
 
 def numbered_pager(source: Source[T], page_size: int) -> AsyncPager[T]:

@@ -136,7 +136,7 @@ class _Deletion:
                 f"It is unknown whether {kind_of(self.collection)} {self.pod_id} is deleted: its DELETE got "
                 f"{self.response.text}."
             )
-        # After an unreadable read, the response to another DELETE may still be proof.
+        # If a response to the reads was unreadable, the response to another DELETE may still be proof.
         is_unreadable = isinstance(error, ProtocolError) and not error.transient
         if finding.state is not None and finding.state.is_ending:
             self.outcome = finding.state
@@ -314,7 +314,7 @@ class Deleter:
         return {pod_id: is_listed for pod_id in absent if pod_id in listed}
 
     async def read_ended_ids(self, ends_at: float | None = None) -> set[str]:
-        """Return the ids that have ended, from the latest page of the history; none if it cannot be read."""
+        """Return ids of ended pods and disks, from one page of the history; none if it cannot be read."""
         request = page_request(
             f"{PODS}/history", offset=0, limit=_LIST_PAGE_SIZE, sort_by="terminatedAt", sort_order="desc"
         )

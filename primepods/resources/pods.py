@@ -162,7 +162,7 @@ class AsyncPods:
         Raises:
             LoginError: The pod has no address (yet).
         """
-        # Not `status`, which may lack the address.
+        # The response of `status` may lack the address.
         pod = await self.get(pod_id)
         if pod.ssh is None:
             raise LoginError(
@@ -269,7 +269,7 @@ class AsyncPods:
     def watch(
         self, pod_ids: Iterable[PodRef], *, interval: float = 5.0, timeout: float | None = None
     ) -> AsyncWatch:
-        """Iterate the changes of pods as they happen.
+        """Iterate over the changes of pods as they happen.
 
         Yields a :class:`~primepods.PodChange` with each pod's state, then one for each change that polling
         shows; a slow consumer gets only the newest state. ``after`` is ``None`` when the pod is gone, or has
@@ -572,11 +572,11 @@ class AsyncPods:
         only: Sweep | None = None,
         dry_run: bool = False,
     ) -> Sweep:
-        """Delete pods that dead processes have left: those with a lease file whose process has ended.
+        """Delete pods that dead processes have left; by default, those with a lease file.
 
-        Deletes no pod of another API or key, and none whose lease file names a process of this machine that
-        still runs. If several hosts share a home directory, pods leased on another host are deleted only with
-        ``older_than`` or ``expired``, since their processes cannot be checked from here.
+        Deletes no pod of another API or key. If the process of a lease file still runs, its pod is deleted
+        only if the process has given it up, for example after a failed deletion. A process on another host
+        with the same home directory cannot be checked; it counts as ended with ``older_than`` or ``expired``.
 
         Args:
             prefix: Only pods whose names begin with this, including pods without a lease file: with a prefix,
@@ -584,15 +584,15 @@ class AsyncPods:
                 ``expired``, or an ``older_than`` beyond the duration of any lease or job under that prefix.
                 A pod is skipped if its name says that its lease still lasts.
             older_than: Only pods ordered at least this many seconds ago, by the server's time.
-            expired: Only pods, from any machine, whose leases had ``max_hours`` and whose names say that they
-                expired at least a quarter of an hour ago, by the server's time. This includes pods that were
-                kept.
+            expired: Only pods, from any machine, that were rented with ``max_hours`` and whose names say that
+                they expired at least a quarter of an hour ago, by the server's time. This includes pods that
+                were kept.
             only: Only pods found by this earlier sweep, such as a dry run that a user has reviewed.
             dry_run: Only find pods; delete nothing.
 
         Returns:
-            ``.found``, ``.deleted`` (confirmed), ``.errors`` (by pod id; these pods may still be billed) and
-            ``.skipped`` (pods left alone, with the reason).
+            ``.found``, ``.deleted`` (confirmed), ``.errors`` (these pods may still be billed) and
+            ``.skipped`` (pods left alone, with the reason); see :class:`~primepods.Sweep`.
 
         Raises:
             ValueError: ``prefix`` without ``older_than`` or ``expired``, or an empty ``prefix``.
@@ -704,7 +704,7 @@ class AsyncPods:
         sort_by: SortBy = "terminatedAt",
         sort_order: SortOrder = "desc",
     ) -> AsyncPager[HistoryRecord]:
-        """Iterate the whole history, each record exactly once; see :meth:`list`.
+        """Iterate over the whole history, each record exactly once; see :meth:`list`.
 
         The API does not filter records: the client reads all pages, and filters them as they arrive.
 
