@@ -162,14 +162,14 @@ class _Deletion:
         if self.finding.shown:
             times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
             message += (
-                f"the API still shows the {kind}, {self.finding.shown} ({times}). It may still be billed: "
-                f"try again, and look at it with `{kind}s.get()`."
+                f"the API still shows the {kind}, {self.finding.shown} ({times}). It may still be billed. "
+                f"Try again, and look at it with `{kind}s.get()`."
             )
         else:
             message += (
-                "an earlier attempt got no usable response. Neither the list nor the history shows the "
-                f"{kind}: it is gone, or it has not appeared yet and will be billed. Look for it again with "
-                f"`{kind}s.get()`, and in `pods.history()`."
+                f"an earlier attempt got no usable response. The list does not show the {kind}, and its end "
+                "was not found in the history. It is gone, or it has not appeared yet and will be billed. "
+                f"Look for it again with `{kind}s.get()`, and in `pods.history()`."
             )
         return ProtocolError(message, method="DELETE", url_path=path)
 

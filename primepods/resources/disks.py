@@ -250,7 +250,7 @@ class AsyncDisks:
         if users:
             path, message = item_path(disk.id, DISKS), f"the disk is attached to {', '.join(users)}"
             raise ConflictError(
-                f"DELETE {path}: not sent: {message}. Delete what uses it first.",
+                f"DELETE {path} was not sent: {message}. Delete the pod or cluster first.",
                 status_code=409,
                 method="DELETE",
                 path=path,
