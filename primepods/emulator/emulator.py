@@ -53,7 +53,7 @@ class Emulator:
     Emulator(...)`` serves from the running loop. A stopped emulator keeps its state and its port for the next
     start, like a restarted server.
 
-    Durations are in seconds of the emulator's clock unless stated otherwise; amounts of money are US dollars.
+    Durations are in seconds of the emulator's clock, except ``latency``; amounts of money are US dollars.
 
     Args:
         pods: Number of pods at the start, all created then; the same arguments give the same fleet.
@@ -74,7 +74,7 @@ class Emulator:
         api_key: The key that has all permissions; by default a new random one.
         host: 127.0.0.1, or another name or address of this machine's loopback.
         port: 0 for any free port.
-        clock: A ``ManualClock``, moved with ``advance``, or your own clock; default: a ``SystemClock``.
+        clock: A ``ManualClock``, moved with ``advance``, or your own clock; by default a ``SystemClock``.
         speed: Emulated seconds per real second, for the default clock.
         max_page_size: Max rows per page of pods, history, disks, ssh keys, teams and their members.
         latency: Minimum response time, in real seconds.
@@ -159,7 +159,7 @@ class Emulator:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **options: Any) -> Self:
-        """Create an emulator from a file that ``save`` has written; the fleet continues where it was.
+        """Create an emulator from a file that ``save`` has written; its state continues from there.
 
         Args:
             path: The file.

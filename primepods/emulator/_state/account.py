@@ -1,7 +1,7 @@
 """The emulated account: its pods, disks, history, funds, offers and keys, and the operations on them.
 
 Nothing runs in the background. ``Account.catch_up`` applies the changes that are due, and is called before
-pods, disks or funds are read or changed. The server's thread and the test's thread share an account: ``Api``
+pods, disks or funds are read or changed. The server's thread and the test's thread share an account. ``Api``
 holds ``lock`` while it handles a request; the methods for tests and control routes acquire it, except
 ``advance``.
 """
@@ -140,7 +140,7 @@ class Account:
 
     def advance(self, seconds: float) -> None:
         if not isinstance(self.clock, ManualClock):
-            message = "this emulator's clock moves by itself: make it with Emulator(clock=ManualClock())"
+            message = "this emulator's clock moves by itself: use Emulator(clock=ManualClock())"
             raise RuntimeError(message)  # noqa: TRY004 - the argument is fine, the emulator is not
         self.clock.advance(seconds)
 
