@@ -60,7 +60,7 @@ class SpecRange(Model):
 
 @attrs.frozen(kw_only=True)
 class Prices(Model):
-    """Base prices per hour of the whole machine; see :meth:`SpecRange.price_hr` for what is added to them."""
+    """Base prices per hour of the whole machine, to which :meth:`SpecRange.price_hr` is added."""
 
     on_demand: float | None = None
     """The price in the secure cloud."""

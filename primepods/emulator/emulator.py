@@ -68,8 +68,8 @@ class Emulator:
         spot_rate: Share of pods, except ordered ones, that the provider removes without notice.
         spot_seconds: Average lifetime of spot pods.
         stock: Approximate stock of each offer, drawn again every five minutes; ``None`` for unlimited.
-        funds: Money of the account; when it is spent, all pods are deleted and orders are refused. ``None``
-            for unlimited.
+        funds: Funds of the account. Once they are spent, all pods are deleted, and orders are refused.
+            ``None`` for unlimited.
         history: Number of history rows at the start, for pods, disks and other resources.
         api_key: The key that has all permissions; by default a new random one.
         host: 127.0.0.1, or another name or address of this machine's loopback.
@@ -163,7 +163,8 @@ class Emulator:
 
         Args:
             path: The file.
-            options: Arguments of ``Emulator`` that override the saved ones.
+            options: Arguments of ``Emulator`` that override the saved ones, except ``pods``, ``history`` and
+                ``funds``.
 
         Raises:
             ValueError: The file is not a snapshot, or an option is invalid.

@@ -86,7 +86,7 @@ def reclassify_refusal(error: errors.PrimePodsError) -> errors.PrimePodsError:
     kind, remedy = next(by_text, None) or _BY_STATUS.get(error.status_code) or (None, "")
     if kind is None:
         return error
-    # Without `__init__`: all attributes, and the notes, are those of the error.
+    # Do not call `__init__`: copy all attributes and notes of the error.
     explained = kind.__new__(
         kind, f"{error.method} {error.path}: {error.status_code}: {error.message} {remedy}"
     )

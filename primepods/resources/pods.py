@@ -253,9 +253,9 @@ class AsyncPods:
             pod_ids: Ids, or pods; duplicates are requested once.
 
         Returns:
-            A mapping from id to status in the requested order, with ``.missing`` (ids without a row, which
-            does not prove that they are gone) and ``.errors`` (by id, if the id may make requests fail, the
-            row is unreadable, or no request was sent; an error proves nothing about the pod).
+            A mapping from id to status, in the requested order. ``.missing`` has the ids without a row, which
+            does not prove that the pods are gone. ``.errors`` has an error by id if the id may make requests
+            fail, the row is unreadable, or no request was sent; it proves nothing about the pod.
         """
         ids = check_ids(pod_ids)
         response = await self._statuses.read(ids)
@@ -421,7 +421,7 @@ class AsyncPods:
         Does not wait until the pod is ready: see :meth:`wait_ready`. The order is never sent twice if the API
         may have carried it out; after a 429, it is sent again. If no response proves the outcome, the client
         searches for the pod by name, for up to 20 seconds. If you choose no name, the pod gets a unique one.
-        If you choose a name, other pods may have it: the client lists all pods before the order, and
+        If you choose a name, other pods may have it, so the client lists all pods before the order, and
         afterwards accepts only a single new pod of that name that is in no lease file.
 
         After a :class:`~primepods.CreateUncertainError`, or an interruption of the call, a pod may exist that
@@ -579,7 +579,7 @@ class AsyncPods:
         with the same home directory cannot be checked; it counts as ended with ``older_than`` or ``expired``.
 
         Args:
-            prefix: Only pods whose names begin with this, including pods without a lease file: with a prefix,
+            prefix: Only pods whose names begin with this, including pods without a lease file. With a prefix,
                 *you* assert that all pods of such a name and age are yours and no longer needed. Requires
                 ``expired``, or an ``older_than`` beyond the duration of any lease or job under that prefix.
                 A pod is skipped if its name says that its lease still lasts.
@@ -604,8 +604,8 @@ class AsyncPods:
                 raise ValueError("prefix must not be empty: every name begins with ''")
             if older_than is None and not expired:
                 raise ValueError(
-                    "prefix needs older_than or expired: a pod without a file may belong to a process on "
-                    "another machine"
+                    "prefix needs older_than or expired, since a pod without a file may belong to a process "
+                    "on another machine"
                 )
         if older_than is not None:
             check_seconds("older_than", older_than, minimum=0.0)
