@@ -178,7 +178,7 @@ class Offer(Model):
             price,
             self.stock_status,
             "spot" if self.is_spot else None,
-            f"{self.prepaid_time:g} hours charged in advance" if self.prepaid_time else None,
+            f"{self.prepaid_time:g} h charged in advance" if self.prepaid_time else None,
         ]
         return " · ".join(one_line(part) for part in parts if part)
 

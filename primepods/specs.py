@@ -101,7 +101,7 @@ def _validate_variables(_: Any, attribute: attrs.Attribute[Any], variables: Mapp
             found = f"{quote(key)} with a {type(value).__name__}"
             raise TypeError(f"{name} must have strings for keys and values, got {found}")
         if not key or "=" in key or "\0" in key + value or not _is_unicode(key + value):
-            raise ValueError(f"{name} has a name or value that no environment can hold, at {quote(key)}")
+            raise ValueError(f"{name} has an invalid name or value, at {quote(key)}")
 
 
 def _is_unicode(text: str) -> bool:

@@ -356,7 +356,7 @@ class Emulator:
 
     def _check_not_running(self) -> None:
         if self._host is not None or self._listener is not None or self._is_mounted:
-            raise RuntimeError("this emulator is being served already")
+            raise RuntimeError("this emulator is already being served")
 
     def _port(self) -> int:
         # Keep the port after a restart, so that clients find the emulator again.

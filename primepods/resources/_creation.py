@@ -3,8 +3,8 @@
 If the outcome is uncertain (no response, an unreadable one, a server error), the list is searched for the
 pod's name. A unique name proves that a pod is from the order. A name that the user chose proves
 nothing, so the pods are listed before the order, and afterwards only a single new one of that name is
-accepted. There are three outcomes: the pod, an error that proves that no pod was created, or a
-:class:`~primepods.CreateUncertainError`.
+accepted. The outcome is a pod, a :class:`~primepods.CreateUncertainError`, or another error, which proves
+that no pod was created.
 """
 
 from __future__ import annotations

@@ -89,8 +89,7 @@ class _Deletion:
     Attributes:
         pod_id: The id of the pod or disk.
         collection: The path of its list.
-        absence_is_success: Whether an absent pod counts as deleted: with ``missing_ok``, after a successful
-            response to DELETE, or once a read has shown the pod.
+        absence_is_success: Whether an absent pod counts as deleted; see the module.
         may_have_acted: Whether a DELETE without a response may have deleted the pod, so that a later 404
             does not prove a wrong id.
         response: The response to the last DELETE.

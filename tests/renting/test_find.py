@@ -229,7 +229,7 @@ def test_several_offers_become_orders() -> None:
         ),
         (
             offer("a", None, prepaid_time=720.0),
-            "8 x H100_80GB PCIe · hyperstack · no price · 720 hours charged in advance",
+            "8 x H100_80GB PCIe · hyperstack · no price · 720 h charged in advance",
         ),
     ],
 )

@@ -228,7 +228,7 @@ class Account:
     def add(self, record: PodRecord) -> None:
         """Add a pod to the account; raises ``ValueError`` if its id is taken."""
         if record.id in self.pods or any(record.id == other.id for other in self.hidden):
-            raise ValueError(f"the emulator has a pod {record.id!r} already")
+            raise ValueError(f"the emulator already has a pod {record.id!r}")
         if record.appears > self.clock.now():
             self.hidden.append(record)
         else:
