@@ -367,7 +367,7 @@ async def _collect_readable(pager: AsyncPager[Offer]) -> list[Offer]:
     if error is not None:
         if not offers or not isinstance(error, ProtocolError):
             raise error
-        _log.warning("comparing only the %d readable offers: %s", len(offers), error)
+        _log.warning("comparing only the readable offers (%d): %s", len(offers), error)
     return offers
 
 
