@@ -39,14 +39,18 @@ Gpu = Annotated[
 Name = Annotated[
     list[str] | None,
     typer.Option(
-        help="Only with this name or pattern, such as 'train-*'; may be repeated.",
+        help="Only with a name that equals or matches this, such as 'train-*'; may be repeated.",
         metavar="NAME",
         rich_help_panel=_PANEL,
     ),
 ]
 Ready = Annotated[
     bool | None,
-    typer.Option("--ready/--not-ready", help="Only pods that are ready, or are not.", rich_help_panel=_PANEL),
+    typer.Option(
+        "--ready/--not-ready",
+        help="Only pods that are ready, or only pods that are not.",
+        rich_help_panel=_PANEL,
+    ),
 ]
 OlderThan = Annotated[
     float | None,
@@ -110,12 +114,13 @@ class PodFilter:
         if unknown_states:
             known_states = ", ".join(primepods.PodState)
             states = ", ".join(unknown_states)
-            return f"No pods match: {states} is not a known state. Known states: {known_states}."
+            return f"No pods match. Unknown states: {states}. Known states: {known_states}."
         gpus = {pod.gpu_name for pod in pods}
         missing_gpus = [word for word in self.gpu or () if not any(pod.has_gpu(word) for pod in pods)]
         if missing_gpus and gpus:
             missing = ", ".join(missing_gpus)
-            return f"No pods match. No pod has the GPU {missing}. Known GPUs: {', '.join(sorted(gpus))}."
+            found = ", ".join(sorted(gpus))
+            return f"No pods match. No pod has this GPU: {missing}. GPUs of the pods: {found}."
         return "No pods match."
 
     def matches(self, pod: primepods.Pod) -> bool:

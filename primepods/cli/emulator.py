@@ -34,7 +34,7 @@ def command(
         list[str] | None,
         typer.Argument(
             metavar="-- COMMAND",
-            help="Command to run against the emulator, which then stops.",
+            help="Command to run against the emulator; when it ends, the emulator stops.",
         ),
     ] = None,
     port: Annotated[
@@ -70,7 +70,11 @@ def command(
     ] = None,
     state: Annotated[
         Path | None,
-        typer.Option(help="JSON file to load the state from, if it exists, and to save to.", metavar="FILE"),
+        typer.Option(
+            help="JSON file to save the state to. If it exists, the state is loaded from it, and the options "
+            "from --pods to --funds have no effect.",
+            metavar="FILE",
+        ),
     ] = None,
 ) -> None:
     """Serve a local emulator of the pods API, for one command or until Ctrl-C.
