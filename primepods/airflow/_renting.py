@@ -112,7 +112,7 @@ def find_by_name(client: Client, name: str) -> list[Pod]:
 
     pods, unreadable = client.pods.list().find(is_of_task)
     if unreadable is not None:
-        logging.getLogger("primepods").warning("looking for the pod %r: %s", name, unreadable)
+        logging.getLogger("primepods").warning("search for the pod %r is incomplete: %s", name, unreadable)
     return pods
 
 

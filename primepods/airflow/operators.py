@@ -59,11 +59,11 @@ class PrimeCreatePodOperator(RentingOperator):
         gpu_type: The GPU, as in ``client.availability.find``, instead of a spec: matching offers are tried in
             order of their price until one is neither sold out nor too expensive.
         gpu_count: Number of GPUs.
-        max_price: Max price per hour; default: each offer's price.
+        max_price: Max price per hour; default: that of the spec or offer.
         exclude_providers: Providers to skip.
         max_hours: Hours until the pod expires; set more than the pipeline takes. Expiry alone deletes
-            nothing; ``client.pods.sweep(expired=True)`` finds expired pods by the time in their names. With
-            ``None``, the pod does not expire.
+            nothing; ``client.pods.sweep(expired=True)`` deletes pods whose names say that they have expired.
+            With ``None``, the pod does not expire.
         prime_conn_id: The connection's id.
         appear_grace: Seconds for which a retry looks for the pod of an earlier try. A try that has reached
             ``execution_timeout`` looks for its own pod for the same time, to delete it.
@@ -167,7 +167,7 @@ class _OnePodOperator(BaseOperator):
         return pod_or_raise(event)
 
     def _wait(self, client: Client, pod_id: str, until: Goal, *, delete_on_kill: bool = False) -> PodEvent:
-        """Wait here; with ``deferrable``, check the pod first, and defer unless the wait is over."""
+        """Wait in this worker; with ``deferrable``, defer unless the wait is already over."""
         if self.deferrable:
             event = check_before_deferral(client, pod_id, until)
             if event is None:
@@ -251,7 +251,7 @@ class PrimeWaitPodOperator(_OnePodOperator):
             self._has_timed_out = True
             self._delete_after_failure(context)
             limit = self.execution_timeout
-            raise AirflowTaskTimeout(f"Pod {pod_id} is not ready within execution_timeout={limit}.") from None
+            raise AirflowTaskTimeout(f"Pod {pod_id} was not ready in execution_timeout={limit}.") from None
         return self._finish_wait(context, event)
 
     def execute_complete(self, context: Context, event: PodEvent) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Trigger that waits for a pod in a triggerer; thousands of triggers share one poller."""
+"""Trigger that waits for a pod in a triggerer."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _KILL_TIMEOUT: Final = 25.0
 _STATE_TIMEOUT: Final = 120.0
 """Timeout in seconds of the request for the task's state; in a busy triggerer, it may take half a minute."""
 _state_locks: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]] = WeakKeyDictionary()
-"""One lock per loop: these requests run in turn, so that the timeout of one does not count the others."""
+"""One lock per loop: requests for states run in turn, so that the timeout of one excludes the others."""
 _CALLS_ON_KILL: Final = hasattr(BaseTrigger, "on_kill")
-"""Whether Airflow calls ``on_kill``. Before version 3.3, it only cancels, as when a triggerer stops."""
+"""Whether Airflow calls ``on_kill``. Before 3.3, it only cancels ``run``, as when a triggerer stops."""
 _WAITING_STATES: Final = frozenset({TaskInstanceState.DEFERRED, TaskInstanceState.UP_FOR_RETRY})
 """States that prove that no user has ended the task: another triggerer waits for the pod, or a retry will."""
 
@@ -127,8 +127,8 @@ class PrimePodTrigger(BaseTrigger):
                 # Either a user has cleared or marked the task, or its wait has ended in another triggerer.
                 if state != TaskInstanceState.FAILED and await self._is_over(hurried):
                     self.log.warning(
-                        "Not deleting pod %s, which may be in use: the task is %s, and the wait is over. "
-                        "If nothing uses it, delete it: it is billed until then",
+                        "Not deleting pod %s, which may be in use: the task is %s, and the wait may be over. "
+                        "If nothing uses the pod, delete it: it is billed until then",
                         pod_id,
                         state,
                     )

@@ -68,7 +68,7 @@ class AgentRuns:
         """Start a run for a quoted offer, and wait until its pod is known, for at most ``MAX_WAIT``.
 
         Raises:
-            BudgetExceededError: The maximum cost exceeds the budget. Nothing was rented.
+            BudgetExceededError: The run would exceed a limit of the budget. Nothing was rented.
             CommandError: The run has ended, or its process has died. The message says if a pod may be billed.
         """
         run = await run_sync(self._start_process, quote, offer)
@@ -143,7 +143,7 @@ class AgentRuns:
                 await self._client.pods.sweep(only=attrs.evolve(found, found=own))
 
     def leave(self) -> None:
-        """Print the runs of this session that still run."""
+        """Print the runs of this session that have not ended."""
         for name, process in self._started.items():
             if process.poll() is None:
                 process.returncode = 0  # otherwise Popen would warn that it still runs

@@ -48,7 +48,7 @@ GpuType = Annotated[
 GpuCount = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Only with this total number of GPUs.", metavar="NUMBER", rich_help_panel=_PANEL
+        min=1, help="Only offers with this total number of GPUs.", metavar="NUMBER", rich_help_panel=_PANEL
     ),
 ]
 

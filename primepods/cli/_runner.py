@@ -6,7 +6,7 @@ The process may die at any time. `attach` and `stop` then start another one, whi
 |---|---|---|
 | its start | no `lease_file` | starts from the beginning |
 | `_note_order` | `lease_file`, `leased_at` | takes the lease over, finds the pod by its name |
-| the first status of the pod | also `pod_id` | takes the lease over, starts the job unless it runs |
+| the first status of the pod | also `pod_id` | takes the lease over, starts the job unless it has started |
 | the confirmed start of the job | also `job` | takes the lease over, follows the job |
 | the downloads | also `result` | the same, and downloads again |
 | the deletion of the pod | no file of that name | returns `result`, or fails without one |
@@ -19,8 +19,8 @@ again.
 
 `Runner.is_interrupted` is true in the next process until it has taken over the lease, or knows that the
 lease's file is gone. While it is true, the run does not end, so that another process may try again.
-`_is_taken_over` is true once the process has the lease, until a restart. Only the lease knows whether the pod
-is kept, and which pods were ordered.
+`_is_taken_over` is true once the process has taken over the lease, until a restart. Only the lease knows
+whether the pod is kept, and which pods were ordered.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _LOSS_CHECK_FACTOR = 6
 _STOP_TIMEOUT = 5.0
 """Max seconds to end the command before its pod is deleted."""
 _MIN_LIMIT = 1e-9
-"""Hours, and money, of a lease that is taken over only to delete its pod."""
+"""Budget, in hours and in money, of a lease that is taken over only to delete its pod."""
 _LOST_STATES = {"STOPPED", "DELETING", "TERMINATED"}
 
 
@@ -114,7 +114,7 @@ class Runner:
                 # Once the pod is ready, `_work_and_announce_deletion` prints the message.
                 if self._is_renting:
                     print_info(
-                        "Interrupted: deleting what was ordered, and waiting until it is confirmed gone"
+                        "Interrupted: deleting any ordered pod, and waiting until it is confirmed gone"
                     )
                 work.cancel()
                 await work
@@ -211,7 +211,7 @@ class Runner:
             raise CommandError("the run was stopped before it had a pod", ExitCode.INTERRUPTED)
         specs, min_price = await self._find_specs(client)
         if record.is_detached and lease["max_hours"] is None:
-            # A limit adds an expiry to the pod's name, so that `sweep --expired` finds it from any machine.
+            # `max_hours` adds an expiry to the pod's name, by which `sweep --expired` works on any machine.
             lease["max_hours"] = (lease["max_spend"] or 0.0) / min_price
         made = client.pods.lease(specs, on_change=self._show_change, **lease)
         made.supervisor.on_order = self._note_order
@@ -284,7 +284,7 @@ class Runner:
             raise
         download_code = await self._download_all(pod, workdir)
         code = code or download_code
-        # Save it before the deletion: a process that takes over cannot read it from a deleted pod.
+        # Save the code before the deletion: a process that takes over cannot read it from a deleted pod.
         self._run.save(result=code)
         return code
 
@@ -383,7 +383,7 @@ class Runner:
         return (await job.state()).exit_code or 0
 
     async def _download_all(self, pod: primepods.AsyncLeasedPod, workdir: str | None) -> int:
-        """Download the results; return 0, or an exit code if one cannot be downloaded."""
+        """Download the results; return 0, or 1 if one cannot be downloaded."""
         code = 0
         for remote, local in self._record.downloads:
             source = remote if remote.startswith("~") else posixpath.join(workdir or "", remote)

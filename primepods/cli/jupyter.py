@@ -110,7 +110,7 @@ async def _start_server(remote: primepods.AsyncRemote) -> tuple[int, str]:
                     return server
                 await asyncio.sleep(_POLL_INTERVAL)
     raise CommandError(
-        f"JupyterLab does not run on the pod: see the output (`primepods attach {remote.pod_id}/{job.name}`) "
+        f"JupyterLab is not ready on the pod: see its output (`primepods attach {remote.pod_id}/{job.name}`) "
         f"or install it with `primepods exec {remote.pod_id} -- pip install jupyterlab`"
     )
 

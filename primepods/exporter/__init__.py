@@ -1,4 +1,4 @@
-"""Prometheus metrics of an account: existing pods and disks, their prices, lost leases, and the wallet.
+"""Prometheus metrics of an account: pods and disks, their prices, pods left behind, and the wallet.
 
 ``primepods exporter`` serves these metrics. Needs the extra ``exporter``.
 """

@@ -217,7 +217,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             Exception: The error, if the run is wanted and was not started. Prefect then reports it.
         """
         if pod_run.has_started:
-            # If this was raised, Prefect would only log it, and assume that the run continues.
+            # If the error were raised, Prefect would only log it, and assume that the run continues.
             pod_run.log.error("The pod's lease ended with: %s", error)
             await self._propose_crashed_state(flow_run, str(error))
             return 1
@@ -238,7 +238,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         except ObjectNotFound:
             return
         if flow_run.state_type == StateType.CANCELLING:
-            message = "It has no pod any more."
+            message = "No pod is left."
             if pod_run.error is not None:
                 message = f"If a pod was ordered, it may be billed: {pod_run.error}"
             state: State[Any] = Cancelled(message=message)
