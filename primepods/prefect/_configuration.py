@@ -88,7 +88,7 @@ class PrimePodVariables(BaseVariables):
         default=_DEFAULT_MAX_HOURS,
         gt=0,
         title="Maximum Run Time (Hours)",
-        description="Hours from the order until the pod is deleted and the run crashes; null: no limit.",
+        description="Hours from the order until the pod is deleted and the run crashes; null for no limit.",
     )
     max_spend: float | None = Field(
         default=None,
