@@ -121,7 +121,7 @@ class PrimeCreatePodOperator(RentingOperator):
         """Delete the pod by its name: its id may be unknown."""
         self._was_killed = True
         if self._name is not None:
-            self.log.info("The task was killed: deleting the pod %r, if it was made", self._name)
+            self.log.info("The task was killed: deleting the pod %r, if it was ordered", self._name)
             with PrimePodsHook(self.prime_conn_id).get_conn() as client:
                 delete_by_name(client, self._name, self._kill_timeout)
 

@@ -112,7 +112,7 @@ def parse_download(text: str) -> tuple[str, str]:
     target = Path(local).absolute()
     existing = next(path for path in (target, *target.parents) if path.exists())
     if not _can_write(target, existing):
-        problem = f"--download {text}: {target} cannot be created or replaced; look at {existing}"
+        problem = f"--download {text}: {target} cannot be created or replaced; check {existing}"
         raise CommandError(problem, ExitCode.USAGE)
     return remote, local
 

@@ -51,7 +51,7 @@ def command(api: Api, pod: PodHandle, *, open_browser: Open = False, node: Node 
     if found.jupyter_url is not None and not is_emulated(urlsplit(found.jupyter_url).hostname or ""):
         write(f"{found.jupyter_url}\n")
         if found.jupyter_password:
-            print_info(f"Its password: {found.jupyter_password}")
+            print_info(f"Password: {found.jupyter_password}")
         if open_browser:
             open_page(found.jupyter_url)
         return

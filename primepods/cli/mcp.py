@@ -67,7 +67,7 @@ def command(
     if emulator:
         if api.base_url or api.context or api.team:
             raise CommandError(
-                "--emulator has its own account: no --base-url, --context or --team", ExitCode.USAGE
+                "--emulator cannot be combined with --base-url, --context or --team", ExitCode.USAGE
             )
         raise typer.Exit(_rehearse([word for word in sys.argv[1:] if word != "--emulator"]))
     try:

@@ -227,7 +227,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             should_run = True
         if should_run:
             raise error
-        text = "An error followed the stop of the flow run. If a pod was ordered, it may be billed: %s"
+        text = "An error occurred after the flow run was stopped. If a pod was ordered, it may be billed: %s"
         pod_run.log.error(text, error)
         return None
 
