@@ -178,7 +178,7 @@ Disks = Annotated[
 
 def without_unset(values: dict[str, Any]) -> dict[str, Any]:
     """Return the values except ``None``, ``False`` and empty lists."""
-    # `is not`, since 0 equals False, and is a value that users may give.
+    # Compare with `is not`: 0 equals False, but users may give it.
     return {
         name: value
         for name, value in values.items()

@@ -439,7 +439,7 @@ class Runner:
         rental = rentals[-1]  # the pod's rental
         totals = f"after {duration}, for about {price(rental.spent)}"
         if rental.is_kept:
-            # Two lines, since `print_info` clips a line at 200 characters.
+            # Print two lines, since `print_info` clips a line at 200 characters.
             print_info(f"The pod {rental.name} still runs and is billed ({totals})")
             pod_id = rental.pod_id
             print_info(f"Log in with `primepods ssh {pod_id}`; delete it with `primepods delete {pod_id}`.")

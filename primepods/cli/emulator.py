@@ -130,7 +130,7 @@ async def _serve(emulator: Emulator, ssh_command: str) -> None:
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    # On Windows loops cannot handle signals; there Ctrl-C ends asyncio.run itself.
+    # On Windows, loops cannot handle signals, and Ctrl-C ends `asyncio.run` itself.
     with suppress(NotImplementedError):
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)

@@ -32,8 +32,8 @@ class PrimeCredentials(CredentialsBlock):
     _block_type_name: ClassVar[str | None] = "Prime Credentials"
     _block_type_slug: ClassVar[str | None] = "prime-credentials"
     _description: ClassVar[str | None] = "Log in to Prime Intellect to rent GPU pods."
-    # The vendor's page: our guide has no public address yet. `_logo_url` is not set: no permanent address of
-    # a logo is known.
+    # This is the vendor's page, since our guide has no public address yet. `_logo_url` is not set: no
+    # permanent address of a logo is known.
     _documentation_url: ClassVar[HttpUrl | None] = HttpUrl(
         "https://docs.primeintellect.ai/api-reference/api-keys"
     )

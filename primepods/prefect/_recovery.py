@@ -146,7 +146,7 @@ class Recovery:
             pods = [(pod, flow_run_id) for pod, flow_run_id in named if flow_run_id is not None]
             if not pods:
                 return
-            # Only flow runs of this pool: other pools and servers have other workers.
+            # Read only flow runs of this pool: other pools and servers have other workers.
             ids = FlowRunFilterId(any_=list({flow_run_id for _, flow_run_id in pods}))
             flow_runs = {run.id: run for run in await self._read_flow_runs(FlowRunFilter(id=ids))}
             for pod, flow_run_id in pods:

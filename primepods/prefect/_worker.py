@@ -54,7 +54,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
 
     _display_name = "Prime Intellect Pod"
     _description = "Execute each flow run on its own GPU pod of Prime Intellect, deleted when the run ends."
-    # The vendor's page, as in PrimeCredentials. `_logo_url` is not set: no permanent address is known.
+    # See PrimeCredentials for this address, and for the missing `_logo_url`.
     _documentation_url = "https://docs.primeintellect.ai/api-reference/managing-pods"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
