@@ -251,7 +251,8 @@ class PrimeWaitPodOperator(_OnePodOperator):
             self._has_timed_out = True
             self._delete_after_failure(context)
             limit = self.execution_timeout
-            raise AirflowTaskTimeout(f"Pod {pod_id} was not ready in execution_timeout={limit}.") from None
+            text = f"Pod {pod_id} was not ready within execution_timeout={limit}."
+            raise AirflowTaskTimeout(text) from None
         return self._finish_wait(context, event)
 
     def execute_complete(self, context: Context, event: PodEvent) -> dict[str, Any] | None:
@@ -316,7 +317,7 @@ class PrimeDeletePodOperator(_OnePodOperator):
         pod_id: The pod's id, or the whole output of the create operator.
         prime_conn_id: The connection's id.
         wait_for_completion: ``True`` to wait until the pod is gone; it may be billed until then.
-        missing_ok: ``True`` to succeed if the pod is in neither the list nor the history.
+        missing_ok: ``True`` to succeed if the pod is found in neither the list nor the history.
         interval: Seconds between two polls.
         timeout: Seconds until the pod must be gone.
         deferrable: ``True`` to wait in the triggerer; default: Airflow's ``[operators] default_deferrable``.
@@ -364,12 +365,12 @@ class PrimeDeletePodOperator(_OnePodOperator):
             if find_in_history(client, pod_id) is not None:
                 self.log.info("Pod %s has ended already: it is in the history", pod_id)
             elif self.missing_ok:
-                self.log.info("Pod %s is neither in the list nor in the history", pod_id)
+                self.log.info("Pod %s was found neither in the list nor in the history", pod_id)
             else:
                 raise AirflowException(
-                    f"Nothing was deleted: pod {pod_id} is neither in the list nor in the history of this "
-                    "account. If the id is mistyped, or of another account or team, its pod keeps running, "
-                    "and is billed. `missing_ok=True` treats this as a success."
+                    f"Nothing was deleted: pod {pod_id} was found neither in the list nor in the history of "
+                    "this account. If the id is mistyped, or of another account or team, its pod keeps "
+                    "running, and is billed. `missing_ok=True` treats this as a success."
                 ) from None
             return False
         self.log.info("Pod %s is %s", pod_id, state)

@@ -79,7 +79,7 @@ class AgentRuns:
             if run.may_have_pod:
                 billed = f"the process of {run.name} has ended, and its pod may be billed: call release"
                 raise CommandError(f"{billed} with {run.name!r}. {last_messages(run)}")
-            raise CommandError(f"the pod was not rented: {last_messages(run)}")
+            raise CommandError(f"the pod was not rented, or was deleted: {last_messages(run)}")
         return run
 
     def _start_process(self, quote: Quote, offer: primepods.Offer) -> Run:

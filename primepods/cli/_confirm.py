@@ -22,7 +22,8 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise CommandError("cannot ask for confirmation, stdin is not a terminal: pass --yes", ExitCode.USAGE)
+        text = "cannot ask for confirmation, since stdin is not a terminal: pass --yes"
+        raise CommandError(text, ExitCode.USAGE)
     write(f"{question} [y/N]: ", err=True)
     reply = ""
     try:

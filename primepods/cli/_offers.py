@@ -193,7 +193,7 @@ def find_key(wanted: str, keys: Iterable[primepods.SSHKey]) -> str:
 
 def announce_wait(seconds: float | None) -> None:
     if seconds:
-        print_info(f"Looking for an offer that fits, for up to {short_duration(seconds)}; Ctrl-C ends it.")
+        print_info(f"Looking for an offer that fits, for up to {short_duration(seconds)} or until Ctrl-C.")
 
 
 def offer_id(offer: primepods.Offer) -> str:

@@ -140,7 +140,7 @@ def _order(
         limit = filters.max_price
         if limit is not None and spec.max_price is not None and spec.max_price > limit:
             costs = price(spec.max_price, offer.prices.currency)
-            raise CommandError(f"the pod would cost {costs} an hour: more than --max-price")
+            raise CommandError(f"the pod would cost {costs} an hour, which is more than --max-price")
         name = spec.name if max_hours is None else f"{spec.name or 'primepods'}-… (with a suffix)"
         _print_order(offer, spec, name)
         if changes.get("name") is not None:

@@ -128,7 +128,7 @@ async def _settle(
     from primepods.fleet import Condition, Fleet
 
     screen.heading(
-        "Waiting until each is ready or has failed: client.pods.wait(ids, until=primepods.settled)"
+        "Waiting until each pod is ready or has failed: client.pods.wait(ids, until=primepods.settled)"
     )
     fleet = Fleet(pods)
     settled: set[str] = set()

@@ -44,7 +44,7 @@ def command(
         raise CommandError(text, ExitCode.USAGE) from None
 
     async def work(client: primepods.AsyncClient) -> None:
-        print_info(f"Serving http://{host}:{port}/metrics; Ctrl-C ends it.")
+        print_info(f"Serving http://{host}:{port}/metrics until Ctrl-C.")
         with primepods.exit_on_sigterm():
             await serve(client, host=host, port=port, interval=interval)
 

@@ -102,7 +102,7 @@ async def _start_server(remote: primepods.AsyncRemote) -> tuple[int, str]:
     import asyncio
 
     job = await remote.start(_START)
-    print_info(f"Starting JupyterLab: the job {job.name}")
+    print_info(f"Starting JupyterLab as the job {job.name}")
     with suppress(TimeoutError):
         async with asyncio.timeout(_START_TIMEOUT):
             while (await job.state()).is_running:

@@ -109,7 +109,7 @@ def command(
         ended = [run for run in runs if run.state == "ended" and not run.may_have_pod]
         for run in ended:
             run.remove()
-        print_info(f"{count(ended, 'run')} deleted")
+        print_info(f"Records of {count(ended, 'run')} deleted")
         return
     _RUNS.print([_row(run) for run in runs], print_options)
     if not runs and not unreadable and print_options.is_table:

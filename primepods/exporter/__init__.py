@@ -77,7 +77,7 @@ class Exporter:
                 metrics = await self._parts[part]()
         except (PrimePodsError, TimeoutError) as exc:
             reason = str(exc) or f"it took longer than {self._timeout:g} s"
-            log.warning("exporter: %s cannot be read: %s", part, reason)
+            log.warning("the exporter cannot read %s: %s", part, reason)
             return part, None
         self._succeeded_at[part,] = time.time()
         return part, metrics
