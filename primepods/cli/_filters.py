@@ -107,7 +107,7 @@ class PodFilter:
         return list(filter(pod_filter.matches, listed))
 
     def no_match_message(self, pods: Sequence[primepods.Pod]) -> str:
-        """Return the message for an empty result, with the unknown states or else the unknown GPUs."""
+        """Return the message for an empty result, with unknown states, or else GPUs that no pod has."""
         if self.is_empty:
             return "No pods."
         unknown_states = [word for word in self.status or () if not primepods.PodState(word.upper()).is_known]
