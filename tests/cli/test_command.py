@@ -107,6 +107,7 @@ def test_help_waits_for_nothing_that_it_does_not_need(clean_environment: object)
     assert not heavy & set(modules.split())
 
 
+@pytest.mark.slow
 def test_a_command_imports_no_other(clean_environment: object) -> None:
     """Only its own module is imported, and those that it needs itself; for the version, none."""
     code = (

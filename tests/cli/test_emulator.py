@@ -116,6 +116,7 @@ def test_the_exit_code_is_the_commands(run: Run, words: list[str], code: int, me
     assert (result.exit_code, result.output) == (code, message)
 
 
+@pytest.mark.slow
 def test_spot_machines_are_taken_back(run: Run) -> None:
     """With `--spot-rate`, as in the library."""
     until_gone = "import primepods; client = primepods.Client()\nwhile list(client.pods.list()): pass"
@@ -123,6 +124,7 @@ def test_spot_machines_are_taken_back(run: Run) -> None:
     assert run(*begin, "--", sys.executable, "-c", until_gone).exit_code == 0
 
 
+@pytest.mark.slow
 def test_money_runs_out(run: Run) -> None:
     """With `--funds`, as in the library: all pods go."""
     until_gone = "import primepods; client = primepods.Client()\nwhile list(client.pods.list()): pass"

@@ -127,6 +127,7 @@ def test_a_run_whose_process_was_killed_is_taken_over(
     assert begun.read_text() == "x\n"
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_after_its_command_keeps_the_exit_code(
     market: Emulator, run: Run, tmp_path: Path
 ) -> None:
@@ -194,6 +195,7 @@ def test_stop_gives_the_pod_back(market: Emulator, run: Run, tmp_path: Path, sig
     assert "has ended with exit code 130" in run("stop", name).stderr
 
 
+@pytest.mark.slow
 def test_stop_waits_for_no_boot(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pod of a run whose process has died is deleted while it boots: until then, it would be billed."""
     with Emulator(boot_seconds=3600, delete_seconds=0) as market:
@@ -244,6 +246,7 @@ def test_ctrl_c_only_detaches(market: Emulator, run: Run, tmp_path: Path) -> Non
     assert (other.returncode, run("attach", name).exit_code) == (3, 3)
 
 
+@pytest.mark.slow
 def test_a_lost_pod_is_replaced(market: Emulator, run: Run, tmp_path: Path) -> None:
     """As often as --restarts says; the command knows that it begins anew, and its output follows."""
     line = f"echo try ${{PRIMEPODS_RESTART:-0}}; {SLOW}"
@@ -352,6 +355,7 @@ def test_what_cannot_be_is_told(market: Emulator, run: Run, tmp_path: Path) -> N
     assert not market.requests.where(method="POST")
 
 
+@pytest.mark.slow
 def test_a_lease_is_taken_over_only_with_its_own_account(
     market: Emulator, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

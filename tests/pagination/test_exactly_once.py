@@ -246,6 +246,7 @@ async def test_counts_that_have_been_seen_to_lie(stated: str, window: int) -> No
     assert await read(pager(fetch, 100, window=window)) == api.rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("counts", [True, False])
 @pytest.mark.parametrize("window", [1, 16])
 async def test_the_guarantee_is_cheap(*, counts: bool, window: int) -> None:

@@ -174,6 +174,7 @@ async def test_stop_ends_all_that_the_command_started(pod: Pod, remote: AsyncRem
     assert set((await job.wait(check=False)).stdout.splitlines()) == {"told"}
 
 
+@pytest.mark.slow
 async def test_what_is_not_there_or_taken_is_told(emulated: Pod) -> None:
     """With what there is, and what to do."""
     remote = emulated.remote()
@@ -227,6 +228,7 @@ class CancelAt:
         return (yield from steps)
 
 
+@pytest.mark.slow
 async def test_a_read_that_was_cancelled_is_repeated(emulated: Pod) -> None:
     """At whichever await, nothing is lost."""
     job = await emulated.remote().start("echo 1; echo 2")

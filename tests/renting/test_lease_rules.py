@@ -209,6 +209,7 @@ async def test_a_pod_that_was_seen_is_gone_with_its_first_404(folder: Path) -> N
         assert it.records() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("deletion", "delay", "limit", "most", "left"),
     [(8, 0.1, 600, 11, 0), (8, 300, 600, 11, 1), (30, 0.1, 600, 11, 1), (60, 0, 5, 5.5, 1)],

@@ -102,6 +102,7 @@ def test_a_signal_leaves_every_block(emulator: Emulator, tmp_path: Path, script:
     assert not list((tmp_path / "state").glob("*.json"))
 
 
+@pytest.mark.slow
 def test_further_signals_change_nothing(emulator: Emulator, tmp_path: Path) -> None:
     """A terminal that goes away sends more than one; they do not hurry the release."""
     with start(emulator, BLOCKING, tmp_path) as process:
@@ -115,6 +116,7 @@ def test_further_signals_change_nothing(emulator: Emulator, tmp_path: Path) -> N
     assert not emulator.pods
 
 
+@pytest.mark.slow
 def test_without_it_a_signal_leaves_a_pod_behind(emulator: Emulator, tmp_path: Path) -> None:
     """Which is why it is there."""
     with start(emulator, BLOCKING.replace("primepods.exit_on_sigterm(), ", ""), tmp_path) as process:

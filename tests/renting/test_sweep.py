@@ -225,6 +225,7 @@ ODD: dict[str, bytes] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ODD)
 async def test_a_file_that_cannot_be_read_is_told(folder: Path, kind: str) -> None:
     """It stops no sweep, and may be all that names a pod: none without a file is deleted meanwhile."""

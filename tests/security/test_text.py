@@ -82,6 +82,7 @@ def is_harmless(text: str) -> bool:
     return text.isprintable()
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", ANSWERS)
 async def test_no_message_and_no_log_steers_a_terminal(name: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -80,6 +80,7 @@ async def test_one_poison_pod_starves_nobody(stage: Stage, fleet: Fleet, positio
     assert not waits[position].done()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "bad", "ready_at"),
     [
@@ -466,6 +467,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "named"),
     [(refusal(503), "503"), (html(200), "HTML"), (reply({"no": "data"}), "data"), (Close(), "Server")],
