@@ -251,8 +251,7 @@ class PrimeWaitPodOperator(_OnePodOperator):
             self._has_timed_out = True
             self._delete_after_failure(context)
             limit = self.execution_timeout
-            text = f"Pod {pod_id} was not ready within execution_timeout={limit}."
-            raise AirflowTaskTimeout(text) from None
+            raise AirflowTaskTimeout(f"Pod {pod_id} was not ready after execution_timeout={limit}.") from None
         return self._finish_wait(context, event)
 
     def execute_complete(self, context: Context, event: PodEvent) -> dict[str, Any] | None:

@@ -105,8 +105,7 @@ def parse_download(text: str) -> tuple[str, str]:
     """
     remote, _, local = text.partition(":")
     if not remote:
-        problem = f"--download {text!r} has no path on the pod: write it like --download out/"
-        raise CommandError(problem, ExitCode.USAGE)
+        raise CommandError(f"--download {text!r} has no path: write it like --download out/", ExitCode.USAGE)
     local = local or posixpath.basename(remote.rstrip("/")) or "."
     # Check before the work, since the pod and its results are deleted after it.
     target = Path(local).absolute()

@@ -46,11 +46,7 @@ Name = Annotated[
 ]
 Ready = Annotated[
     bool | None,
-    typer.Option(
-        "--ready/--not-ready",
-        help="Only pods that are ready, or only pods that are not.",
-        rich_help_panel=_PANEL,
-    ),
+    typer.Option("--ready/--not-ready", help="Only ready pods, or only the others.", rich_help_panel=_PANEL),
 ]
 OlderThan = Annotated[
     float | None,

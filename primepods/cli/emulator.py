@@ -71,8 +71,7 @@ def command(
     state: Annotated[
         Path | None,
         typer.Option(
-            help="JSON file to save the state to. If it exists, the state is loaded from it, and the options "
-            "from --pods to --funds have no effect.",
+            help="JSON file that keeps the state; if it exists, --pods to --funds have no effect.",
             metavar="FILE",
         ),
     ] = None,

@@ -21,9 +21,7 @@ def command(
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on.", metavar="PORT")] = 9400,
     host: Annotated[
         str,
-        typer.Option(
-            help="Address to listen on; anyone who can reach it can read the metrics.", metavar="HOST"
-        ),
+        typer.Option(help="Address to listen on; all who can reach it can read the metrics.", metavar="HOST"),
     ] = "127.0.0.1",
     interval: Annotated[
         float,

@@ -47,10 +47,7 @@ Since = Annotated[
 Until = Annotated[
     datetime | None,
     typer.Option(
-        help="Only records that ended (or, without a known end, began) before this day (UTC).",
-        metavar="DAY",
-        parser=parse_day,
-        rich_help_panel=_PANEL,
+        help="Only records before this day (UTC).", metavar="DAY", parser=parse_day, rich_help_panel=_PANEL
     ),
 ]
 Chart = Annotated[
