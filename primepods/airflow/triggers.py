@@ -1,4 +1,4 @@
-"""Trigger that waits for a pod in a triggerer; thousands of triggers share one poller."""
+"""Trigger that waits for a pod in a triggerer."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _state_locks: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]] 
 A request that times out removes the lock, and then the triggers that wait for it give up, too.
 """
 _CALLS_ON_KILL: Final = hasattr(BaseTrigger, "on_kill")
-"""Whether Airflow calls ``on_kill``. Before version 3.3, it only cancels, as when a triggerer stops."""
+"""Whether Airflow calls ``on_kill``. Before 3.3, it only cancels ``run``, as when a triggerer stops."""
 _WAITING_STATES: Final = frozenset({TaskInstanceState.DEFERRED, TaskInstanceState.UP_FOR_RETRY})
 """States that prove that no user has ended the task: another triggerer waits for the pod, or a retry will."""
 
@@ -121,8 +121,8 @@ class PrimePodTrigger(BaseTrigger):
                 # Either a user has cleared or marked the task, or its wait has ended in another triggerer.
                 if state != TaskInstanceState.FAILED and await self._is_over(hurried):
                     self.log.warning(
-                        "Not deleting pod %s, which may be in use: the task is %s, and the wait is over. "
-                        "If nothing uses it, delete it: it is billed until then",
+                        "Not deleting pod %s, which may be in use: the task is %s, and the wait may be over. "
+                        "If nothing uses the pod, delete it: it is billed until then",
                         pod_id,
                         state,
                     )

@@ -395,7 +395,7 @@ def test_what_cannot_be_is_told(market: Emulator, run: Run, tmp_path: Path) -> N
     broken = tmp_path / "state" / "runs" / "broken"
     broken.mkdir()
     (broken / "run.json").write_text("[", encoding="utf-8")
-    assert "the run broken cannot be read" in run("runs").stderr
+    assert "run broken: " in run("runs").stderr
     other = RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0)
     text = json.dumps({"version": 1, **attrs.asdict(other), "host": None})
     (broken / "run.json").write_text(text, encoding="utf-8")
