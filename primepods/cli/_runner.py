@@ -207,7 +207,7 @@ class Runner:
         money = price(first.price_hr, first.prices.currency)
         machine = f"{first.gpu_count} x {first.gpu_type} at {first.provider}"
         print_info(f"Renting {machine} for {money} an hour{more}")
-        print_info(_limits_text(record.lease))
+        print_info(_limits_text(record.lease, keep=record.keep))
         return specs, min(offer.price_hr or 0.01 for offer in offers)
 
     def _show_change(self, change: primepods.PodChange) -> None:
@@ -226,7 +226,9 @@ class Runner:
             raise CommandError("stopped", ExitCode.INTERRUPTED)
 
 
-def _limits_text(lease: dict[str, Any]) -> str:
+def _limits_text(lease: dict[str, Any], *, keep: bool) -> str:
+    if keep:
+        return "The pod is billed until you delete it (--keep): once it is ready, it has no limit"
     hours, spend = lease["max_hours"], lease["max_spend"]
     limits = [] if hours is None else [f"after {short_duration(hours * 3600)} (--max-hours)"]
     limits += [] if spend is None else [f"at {price(spend)} (--max-spend)"]
