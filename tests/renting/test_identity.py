@@ -280,7 +280,7 @@ async def test_ensure_orders_nothing_beside_a_changed_name(change: str) -> None:
     async with api.server, make_client(api.server.url, clock=clock) as client:
         assert (await client.pods.ensure(spec(name=name))).id == "made-0"
         for _ in range(2):
-            with pytest.raises(primepods.ProtocolError, match=r"made-0 .*nothing is ordered"):
+            with pytest.raises(primepods.ProtocolError, match=r"made-0 .*Nothing is ordered"):
                 await client.pods.ensure(spec(name=name))
         assert (await client.pods.ensure(spec(name=changed(name)))).id == "made-0"
     assert len(api.orders) == 1
