@@ -28,7 +28,7 @@ _CHECK_PROXY: Final = (
 _CHECK_CERTIFICATE: Final = (
     "Check the certificate, the system's CAs (SSL_CERT_FILE) and the clock of this machine."
 )
-_CHECK_TLS: Final = "The server does not speak TLS there: check scheme and port of the base URL."
+_CHECK_TLS: Final = "The TLS handshake failed: check the base URL and the server's TLS versions."
 _CUT_HANDSHAKE: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 """Errors of a TLS handshake that the server has cut short; a retry can succeed."""
 _SERVER_TEXT: Final = re.compile(r"\n|\\n|: b['\"]|<?RawResponseMessage\(")
@@ -48,7 +48,7 @@ class LostConnectionError(aiohttp.ClientConnectionError):
 
     @property
     def is_partial(self) -> bool:
-        """True if part of the response was received."""
+        """Whether a part of the response was received."""
         cause = self.__cause__
         # aiohttp's message is the received part of the response's head if there is one, else a text.
         return isinstance(cause, aiohttp.ServerDisconnectedError) and not isinstance(cause.message, str)

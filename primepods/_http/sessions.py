@@ -26,8 +26,8 @@ SessionFactory: TypeAlias = Callable[[], aiohttp.ClientSession | Awaitable[aioht
 class Sessions:
     """The sessions of a client in the running event loop, and all else that belongs to that loop.
 
-    Without a session or function of the caller, these are up to two: one that reuses connections, and one
-    with a new connection for each request.
+    Without a session or function of the caller, there are up to two: one reuses connections, the other opens
+    one for each request.
 
     Args:
         given: A session of the caller (never closed here), or a function that makes one, or ``None``.

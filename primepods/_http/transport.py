@@ -1,4 +1,4 @@
-"""Attempts over the network: the client sends its requests through aiohttp here."""
+"""Sender of single attempts, through aiohttp."""
 
 from __future__ import annotations
 
@@ -227,7 +227,8 @@ class Transport:
             )
         if getattr(self._user_session, "_loop", loop) is not loop:
             raise ClientClosedError(
-                "The aiohttp session that this client was given belongs to another event loop."
+                "The aiohttp session that this client was given belongs to another event loop. Pass one that "
+                "was made in this loop, or a function that makes one."
             )
         self._sessions = Sessions(self.given_session, self._settings.max_concurrency)
         return self._sessions
@@ -240,9 +241,9 @@ class Transport:
 class _SendMiddleware:
     """The innermost aiohttp middleware: it runs after those of the caller's session, just before sending.
 
-    It stops aiohttp from repeating a request, so that attempts are counted correctly. In one case it sends a
-    request again at once: an idempotent request without a body was sent on a reused connection, which ended
-    before any part of a response. The server has probably closed that connection while it was idle.
+    It stops aiohttp from repeating a request, so that attempts are counted correctly. It sends a request
+    again at once only if it is idempotent and has no body, and its reused connection ended before any part of
+    a response. The server has probably closed that connection while it was idle.
 
     Args:
         request: The request to send.

@@ -102,7 +102,10 @@ def read_files(context: Found | None) -> list[File]:
     path = folder / "environments" / f"{context.value}.json"
     chosen = _read_file(path)
     if chosen is None:
-        raise ConfigError(f"{subject} is not saved here: {path} does not exist. Correct or remove it.")
+        raise ConfigError(
+            f"{subject} is not saved here: {path} does not exist. Correct the name of the context, or do not "
+            "set it."
+        )
     return [chosen, *files]
 
 

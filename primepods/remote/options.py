@@ -68,7 +68,7 @@ def _to_program(value: str | tuple[str, ...]) -> tuple[str, ...]:
     except ValueError as exc:
         raise ValueError(f"ssh_command must be in the syntax of a shell, got {quote(value)}: {exc}") from None
     if not words:
-        raise ValueError(f"ssh_command must be a program and its options, got {quote(value)}, which is empty")
+        raise ValueError(f"ssh_command must be a program and its options, got {quote(value)}")
     return check_strings("ssh_command", words)
 
 

@@ -90,8 +90,7 @@ class _Deletion:
     Attributes:
         pod_id: The id of the pod or disk.
         collection: The path of its list.
-        absence_is_success: Whether an absent pod counts as deleted: with ``missing_ok``, after a successful
-            response to DELETE that is not about another pod, or once a read has shown the pod.
+        absence_is_success: Whether an absent pod counts as deleted; see the module.
         may_have_acted: Whether a DELETE without a response, or with one about another pod, may have deleted
             the pod, so that a later 404 does not prove a wrong id.
         response: The response to the last DELETE.
@@ -138,7 +137,7 @@ class _Deletion:
                 f"It is unknown whether {kind_of(self.collection)} {self.pod_id} is deleted: its DELETE got "
                 f"{self.response.text}."
             )
-        # After an unreadable read, the response to another DELETE may still be proof.
+        # If a response to the reads was unreadable, the response to another DELETE may still be proof.
         is_unreadable = isinstance(error, ProtocolError) and not error.transient
         if finding.state is not None and finding.state.is_ending:
             self.outcome = finding.state
@@ -164,12 +163,12 @@ class _Deletion:
         if self.finding.shown:
             times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
             message += (
-                f"the API still shows the {kind}, {self.finding.shown} ({times}). It may still be billed: "
-                f"try again, and look at it with `{kind}s.get()`."
+                f"the API still shows the {kind}, {self.finding.shown} ({times}). It may still be billed. "
+                f"Try again, and look at it with `{kind}s.get()`."
             )
         else:
             message += (
-                f"the list does not show the {kind}, but its end is not confirmed: it is gone, or it has not "
+                f"the list does not show the {kind}, and its end is not confirmed. It is gone, or it has not "
                 f"appeared yet and will be billed. Look for it again with `{kind}s.get()`, and in "
                 "`pods.history()`."
             )
@@ -316,7 +315,7 @@ class Deleter:
         return {pod_id: is_listed for pod_id in absent if pod_id in listed}
 
     async def read_ended_ids(self, ends_at: float | None = None) -> set[str]:
-        """Return the ids that have ended, from the latest page of the history; none if it cannot be read."""
+        """Return ids of ended pods and disks, from one page of the history; none if it cannot be read."""
         request = page_request(
             f"{PODS}/history", offset=0, limit=_LIST_PAGE_SIZE, sort_by="terminatedAt", sort_order="desc"
         )

@@ -92,9 +92,9 @@ class HourlyLimit:
             return
         ordered = "without a max_price" if spec.max_price is None else f"for {money(spec.max_price)} an hour"
         raise BudgetExceededError(
-            f"The pod was not ordered: your pods cost {money(running)} an hour, and one {ordered} would pass "
-            f"your limit of {money(limit)} (see `primepods config`). Delete pods that are not needed, or "
-            "raise PRIMEPODS_MAX_HOURLY, or max_hourly in ~/.primepods/settings.toml.",
+            f"The pod was not ordered: your pods cost {money(running)} an hour, and one {ordered} could "
+            f"exceed your limit of {money(limit)} (see `primepods config`). Delete pods that are not needed, "
+            "or raise PRIMEPODS_MAX_HOURLY, or max_hourly in ~/.primepods/settings.toml.",
             pod_id="",
             budget="hourly",
             spent=running,

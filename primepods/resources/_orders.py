@@ -1,8 +1,8 @@
 """Orders of pods and disks: state, responses and outcomes, and the request that orders a pod.
 
-Reported, though of other clouds: the list does not show a new row for a while. Imagined: gateways send an
-order twice, caches and proxies mix up responses, and servers change names. All of this is handled, because a
-pod could otherwise be billed without the user's knowledge.
+New rows that the list does not show for a while were reported of other clouds. Gateways that send an order
+twice, caches and proxies that mix up responses, and servers that change names are imagined. All of these are
+handled, because a pod could otherwise be billed without the user's knowledge.
 ``tests/renting/test_creation.py`` and ``test_disks.py`` have each case.
 
 When a row is an order's own (new: neither listed nor created before the order):
@@ -183,8 +183,8 @@ _orders_in_flight: Final[set[Order[Any]]] = set()
 def _in_flight(order: Order[Any]) -> Generator[None, None, None]:
     """Register an order for the block; set ``is_alone`` of concurrent orders of one chosen name to false.
 
-    A new pod, or disk, of that name may then be either order's. This includes orders of other accounts, which
-    are rare: the outcome of theirs is then uncertain without need.
+    A new pod, or disk, of that name may then be either order's. Orders of other accounts count, too, although
+    they need not; they are rare.
     """
     if order.is_unique:
         yield
@@ -218,7 +218,7 @@ def _warn_if_interrupted(order: Order[Any]) -> Generator[None, None, None]:
 
 @attrs.frozen
 class OrderSender(Generic[T, N]):
-    """Sender of the orders of pods, or of disks, which also determines their outcomes.
+    """Sender of orders of pods, or of disks; it also determines their outcomes.
 
     Args:
         executor: Sends the requests.

@@ -87,7 +87,7 @@ def reclassify_refusal(error: errors.PrimePodsError) -> errors.PrimePodsError:
     kind, remedy = next(by_text, (type(error), _REMEDIES.get(type(error))))
     if remedy is None:
         return error
-    # Without `__init__`: all attributes, and the notes, are those of the error.
+    # Do not call `__init__`: copy all attributes and notes of the error.
     explained = kind.__new__(
         kind, f"{error.method} {error.path}: {error.status_code}: {error.message} {remedy}"
     )

@@ -97,6 +97,7 @@ def hide(it: Stage, how: str) -> None:
         it.emulator.faults.add(fault, on=call)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", HIDDEN)
 @pytest.mark.parametrize("is_used", [False, True])
 async def test_an_id_that_nothing_shows_is_neither_used_nor_deleted(

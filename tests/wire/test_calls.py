@@ -277,7 +277,7 @@ async def test_an_error_tells_what_failed_before() -> None:
     retry = RetryPolicy(attempts=2)
     async with Server(script) as server, make_client(server.url, clock=clock, retry=retry) as client:
         with pytest.raises(
-            primepods.RequestTimeoutError, match=r"the attempt before failed with: status 503"
+            primepods.RequestTimeoutError, match=r"the previous attempt failed with status 503"
         ):
             await client.request("GET", PATH)
 
@@ -319,7 +319,7 @@ async def test_waiting_for_a_slot_counts_against_the_deadline() -> None:
         await settle()
         second = asyncio.create_task(client.with_options(deadline=5).request("POST", PATH))
         await clock.advance(5)
-        with pytest.raises(primepods.RequestTimeoutError, match="no free slot") as caught:
+        with pytest.raises(primepods.RequestTimeoutError, match="max_concurrency other requests") as caught:
             await second
         assert caught.value.limit == "deadline"
         assert not caught.value.maybe_received

@@ -146,6 +146,7 @@ FAILURES: dict[str, Answer] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "kind"), [*(("GET", kind) for kind in FAILURES), ("POST", "reset"), ("POST", "400")]
 )
@@ -161,6 +162,7 @@ async def test_no_failure_shows_the_key(method: str, kind: str) -> None:
     check(error, key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", ["refused", "TLS", "proxy", "timeout", "deadline", "queue", "closed", "second loop"]
 )
@@ -334,6 +336,7 @@ ECHOES: dict[str, Callable[[Received], Answer]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", ECHOES.values(), ids=ECHOES.keys())
 async def test_a_server_that_repeats_the_key_is_not_repeated(
     answer: Callable[[Received], Answer], caplog: pytest.LogCaptureFixture
