@@ -309,8 +309,8 @@ async def run_job_script(
             raise JobError(f"The {subject} on pod {pod_id} failed: {said}.", pod_id=pod_id, name=name)
         if anyio.current_time() - started_at > login.options.login_timeout:
             raise ConnectionLostError(
-                f"The connection to pod {pod_id} was lost several times. The request for the {subject} may have "
-                "been carried out: see jobs().",
+                f"The connection to pod {pod_id} was lost several times. The request for the {subject} may "
+                "have been carried out: see jobs().",
                 pod_id=pod_id,
                 stderr=said,
             )
