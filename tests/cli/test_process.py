@@ -48,6 +48,7 @@ def test_an_order_is_told_though_nobody_reads(emulator: Emulator) -> None:
     assert (done.returncode, done.stderr.splitlines()[-1]) == (141, f"Ordered mine: {pod_id}")
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_clean(emulator: Emulator) -> None:
     """While it waits for an answer: one line, and 130."""
     emulator.faults.add(Delay(30), on="list")

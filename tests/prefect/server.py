@@ -6,9 +6,11 @@ import os
 import shlex
 import signal
 import socket
+import sqlite3
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -27,7 +29,7 @@ FLOWS = Path(__file__).parent
 MODULES = ("prefect.cli.server", "prefect.cli.worker", "prefect.server.api.server", "primepods.prefect")
 """What the server and the workers import."""
 LOCAL_SSH = f"{shlex.quote(sys.executable)} -m primepods.emulator.local_ssh"
-API_INTERVAL = 0.5
+API_INTERVAL = 1.0
 """Seconds between two looks at the server, each of which takes it a good while."""
 HEARTBEAT = 1
 """Seconds between two heartbeats in the tests that are about them; each is a write to the database."""
@@ -57,6 +59,18 @@ class PrefectServer:
     def database(self) -> bytes:
         """All bytes of the database, and of the log that is written ahead of it."""
         return b"".join(path.read_bytes() for path in sorted(self.folder.glob("prefect.db*")))
+
+    def copy_flow_run(self, flow_run_id: UUID, count: int) -> list[UUID]:
+        """Copy a flow run in the database, which the API does more slowly; return the copies' ids."""
+        ids = [uuid4() for _ in range(count)]
+        with closing(sqlite3.connect(self.folder / "prefect.db", timeout=60)) as database, database:
+            database.execute(
+                "CREATE TEMP TABLE copy AS SELECT * FROM flow_run WHERE id = ?", [str(flow_run_id)]
+            )
+            for new in ids:
+                database.execute("UPDATE copy SET id = ?", [str(new)])
+                database.execute("INSERT INTO flow_run SELECT * FROM copy")
+        return ids
 
     def environment(self) -> dict[str, str]:
         """What a process needs to talk to it."""
@@ -164,6 +178,8 @@ class Setting:
         found: list[FlowRun] = []
         with anyio.fail_after(timeout):
             while True:
+                while self.emulator.pods:  # noqa: ASYNC110 - the emulator is in another thread
+                    await anyio.sleep(0.1)
                 found = [await self.client.read_flow_run(flow_run) for flow_run in flow_runs]
                 is_over = all(flow_run.state and flow_run.state.is_final() for flow_run in found)
                 if is_over and not self.emulator.pods:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -16,7 +17,7 @@ import pytest
 
 pytest.importorskip("prefect", reason="needs the extra `prefect`")
 
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import InfrastructureNotAvailable, InfrastructureNotFound
 from pydantic import SecretStr
 
@@ -26,6 +27,7 @@ from primepods.prefect import PrimeCredentials, PrimePodJobConfiguration, PrimeP
 from primepods.prefect._configuration import flow_run_id_of, new_pod_name_prefix
 from primepods.prefect._log_text import log_text
 from primepods.prefect._pod_run import SSH_FAILED, PodRun, checked_env
+from primepods.prefect._worker import must_stop
 from tests.remote.sshd import is_running
 
 from .server import LOCAL_SSH, eventually
@@ -206,6 +208,29 @@ async def test_a_run_that_nobody_wants_any_more(configure: Configure, emulator: 
     assert await run.execute(unwanted) is None
     assert not run.has_started
     assert not emulator.pods
+
+
+@pytest.mark.parametrize(
+    ("state", "seconds"),
+    [
+        (StateType.CANCELLING, 60),
+        # Prefect on the pod sets it, or a user, whose flow runs on.
+        (StateType.CANCELLED, 60),
+        # A command may save results when its flow has ended.
+        (StateType.COMPLETED, 300),
+        (StateType.FAILED, 300),
+    ],
+)
+async def test_the_pod_of_an_ended_flow_has_a_limited_time(
+    configure: Configure, state: StateType, seconds: float
+) -> None:
+    """After that it is deleted, even if its command still runs; at once if the flow has not begun."""
+    fields = {"flow_id": uuid4(), "state_type": state, "start_time": datetime.now(UTC)}
+    flow_run = FlowRun.model_validate(fields)
+    run = pod_run(configure())
+    assert must_stop(flow_run, run, 0)
+    run.has_started = True
+    assert [must_stop(flow_run, run, seconds + more) for more in (-1, 0)] == [False, True]
 
 
 @pytest.mark.parametrize(

@@ -239,6 +239,7 @@ def test_a_lease_is_used_once(it: Blocking) -> None:
     assert it.left == (0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_own", [True, False])
 def test_a_generator_that_is_garbage_releases_its_pod(it: Blocking, *, is_own: bool) -> None:
     """Also if it is collected in the thread of a client's loop, where nothing can wait."""
@@ -373,6 +374,7 @@ def test_ctrl_c_deletes_before_the_process_ends(folder: Path, boot: float) -> No
         assert (len(emulator.pods), list(lease_files(folder))) == (0, [])
 
 
+@pytest.mark.slow
 def test_ctrl_c_again_and_again_gives_up_and_says_so(folder: Path) -> None:
     """The pod is named on stderr and in its file."""
     source = """

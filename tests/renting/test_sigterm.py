@@ -103,6 +103,7 @@ def test_a_signal_leaves_every_block(emulator: Emulator, tmp_path: Path, script:
     assert not list((tmp_path / "state").glob("*.json"))
 
 
+@pytest.mark.slow
 def test_further_signals_change_nothing(tmp_path: Path) -> None:
     """A terminal that goes away sends more than one; they do not hurry the release."""
     with (
@@ -122,6 +123,7 @@ def test_further_signals_change_nothing(tmp_path: Path) -> None:
         assert not emulator.pods
 
 
+@pytest.mark.slow
 def test_without_it_a_signal_leaves_a_pod_behind(emulator: Emulator, tmp_path: Path) -> None:
     """Which is why it is there."""
     with start(emulator, BLOCKING.replace("primepods.exit_on_sigterm(), ", ""), tmp_path) as process:

@@ -30,6 +30,7 @@ late_threads = pytest.mark.skipif(
 # Exit, in interpreters of their own.
 
 
+@pytest.mark.slow
 def test_a_script_that_closes_nothing_ends_quietly(run: Run, api: Api) -> None:
     """No hang, no warning, exit code 0, whatever has been done and is half done or forgotten."""
     ended = run("""
@@ -119,6 +120,7 @@ def test_exit_while_daemon_threads_are_in_calls(run: Run, api: Api) -> None:
     eventually(lambda: api.open == 0, "the calls are given up")
 
 
+@pytest.mark.slow
 @late_threads
 def test_exit_waits_for_threads_that_are_no_daemons(run: Run) -> None:
     """The interpreter joins them first; their calls work to the end, also if a name must be looked up."""
@@ -387,6 +389,7 @@ def test_a_client_that_is_closed_while_it_starts(client: Client, monkeypatch: py
 # Forgetting.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "hold",
     [
@@ -477,6 +480,7 @@ def test_a_client_may_be_collected_in_its_own_loops_thread(api: Api) -> None:
         gc.enable()
 
 
+@pytest.mark.slow
 def test_iterations_may_be_collected_anywhere(api: Api) -> None:
     """In another thread, in the loop's, and when the client is closed already."""
     client = client_of(api)
@@ -501,6 +505,7 @@ def test_iterations_may_be_collected_anywhere(api: Api) -> None:
     left.clear()
 
 
+@pytest.mark.slow
 def test_open_files_and_threads_do_not_grow(api: Api) -> None:
     """Fifty clients, closed or forgotten, leave as many files and threads as before."""
 
