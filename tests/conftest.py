@@ -35,10 +35,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """One process more than cores, since tests wait, too; none where files are named, to start at once."""
+    """Two processes per core and one more, since tests wait; none where files are named, to start at once."""
     if all(".py" in argument for argument in config.args):
         return 0
-    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else (os.cpu_count() or 1) + 1
+    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else 2 * (os.cpu_count() or 1) + 1
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -103,6 +103,7 @@ def test_type_checkers_see_the_same_names() -> None:
     assert set(vars(primepods)["__all__"]) == set(dir(primepods)), "and nothing else"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "heavy"),
     [

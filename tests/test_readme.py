@@ -202,6 +202,7 @@ def test_block_runs(block: Block, tmp_path: Path, forks: ForkServer) -> None:
         assert expected in output.splitlines()[-1], output
 
 
+@pytest.mark.slow
 def test_failures_are_seen(tmp_path: Path, forks: ForkServer) -> None:
     """A block that breaks, a command that fails, and a test that fails in a block are failures here too."""
     blocks: list[tuple[str, str]] = [

@@ -75,8 +75,8 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
     """Start a run, show its messages until its command has started, and print its name.
 
     Raises:
-        typer.Exit: With code 0 if the command has started. If the run ended before that, or Ctrl-C ended it,
-            the code is that of the run, or 1 if it has none.
+        typer.Exit: With code 0 if the command has started. If the run ended before that, or Ctrl-C was
+            pressed, the code is that of the run, or 1 if it has none.
         CommandError: The process has died, and the pod may be billed.
     """
     process = start_process(run, variables)
@@ -93,14 +93,15 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
     next(shown)
     record, command = run.reload(), api.command.rpartition(" ")[0]
     if process.returncode is not None and record.exit_code is None and record.lease_file is not None:
-        raise CommandError(f"its process has died, and its pod may be billed: `{command} attach {run.name}`")
+        problem = f"the process of {run.name} has died, and its pod may be billed"
+        raise CommandError(f"{problem}. To take over the run, run `{command} attach {run.name}`")
     if record.job is None or (is_interrupted and record.exit_code == ExitCode.INTERRUPTED):
         run.remove()
         raise typer.Exit(ExitCode.FAILED if record.exit_code is None else record.exit_code)
     process.returncode = 0  # otherwise Popen would warn that it still runs
-    print_info(f"It keeps running without this terminal: `{command} attach {run.name}`")
+    print_info(f"The command has started. To see its output, run `{command} attach {run.name}`.")
     write(f"{run.name}\n")
-    raise typer.Exit
+    raise typer.Exit((record.exit_code or 0) if is_interrupted else 0)
 
 
 def show(run: Run, *, tail: int | None = None, only_messages: bool = False) -> Iterator[None]:

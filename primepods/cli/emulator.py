@@ -34,7 +34,7 @@ def command(
         list[str] | None,
         typer.Argument(
             metavar="-- COMMAND",
-            help="Command to run against the emulator, which then stops.",
+            help="Command to run against the emulator; when it ends, the emulator stops.",
         ),
     ] = None,
     port: Annotated[
@@ -70,7 +70,10 @@ def command(
     ] = None,
     state: Annotated[
         Path | None,
-        typer.Option(help="JSON file to load the state from, if it exists, and to save to.", metavar="FILE"),
+        typer.Option(
+            help="JSON file that keeps the state; if it exists, --pods to --funds have no effect.",
+            metavar="FILE",
+        ),
     ] = None,
 ) -> None:
     """Serve a local emulator of the pods API, for one command or until Ctrl-C.
@@ -101,6 +104,12 @@ def command(
         from primepods.emulator import Emulator
 
         if state is not None and state.exists():
+            # Compare the name, since typer has the enum of click or, from some version on, its own.
+            sources = {name: ctx.get_parameter_source(name) for name in new_account}
+            given = [name for name, source in sources.items() if source and source.name != "DEFAULT"]
+            if given:
+                options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+                print_info(f"Ignored, since {state} exists: {options}")
             emulator = Emulator.load(state, **server)
         else:
             emulator = Emulator(**new_account, **server)
@@ -126,7 +135,7 @@ async def _serve(emulator: Emulator, ssh_command: str) -> None:
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    # On Windows loops cannot handle signals; there Ctrl-C ends asyncio.run itself.
+    # On Windows, loops cannot handle signals, and Ctrl-C ends `asyncio.run` itself.
     with suppress(NotImplementedError):
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
@@ -146,8 +155,6 @@ def _run(emulator: Emulator, words: Sequence[str], ssh_command: str) -> int:
     """Run a command against the emulator; return its exit code, as a shell would."""
     from primepods.config import child_environment
 
-    # The lease files go to a temporary folder, apart from those of real pods, unless the user has set
-    # PRIMEPODS_STATE_DIR.
     with emulator, tempfile.TemporaryDirectory(prefix="primepods-emulator-") as leases, _Child() as child:
         environment = child_environment(
             base_url=emulator.url,
@@ -172,7 +179,8 @@ def _end_runs(folder: Path) -> None:
 
     runs = [run for run in list_runs(folder)[0] if run.is_live]
     for run in runs:
-        run.signal(signal.SIGINT)
+        with suppress(FileNotFoundError, ProcessLookupError):  # the run has just ended
+            run.signal(signal.SIGINT)
     ends_at = time.monotonic() + _RUN_TIMEOUT
     while any(run.is_live for run in runs) and time.monotonic() < ends_at:
         time.sleep(_POLL_INTERVAL)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from primepods.runs import Run
 
 _POLL_INTERVAL = 0.2
+_STOP_ATTEMPTS = 50
 RunName = Annotated[
     str,
     typer.Argument(metavar="NAME", help="The run's name, or a prefix of it.", autocompletion=complete_runs),
@@ -103,13 +104,13 @@ def command(
     _RUNS.check(print_options)
     runs, unreadable = list_runs()
     for name, why in unreadable.items():
-        print_error(api.command, f"the run {name} cannot be read: {why}")
+        print_error(api.command, f"run {name}: {why}")
     if prune:
         # Keep the runs whose pods may be billed.
         ended = [run for run in runs if run.state == "ended" and not run.may_have_pod]
         for run in ended:
             run.remove()
-        print_info(f"{count(ended, 'run')} deleted")
+        print_info(f"Records of {count(ended, 'run')} deleted")
         return
     _RUNS.print([_row(run) for run in runs], print_options)
     if not runs and not unreadable and print_options.is_table:
@@ -145,20 +146,30 @@ def attach(
 
     pod, _, job = name.partition("/")
     if job:
+        if tail is not None:
+            raise CommandError("--tail is for runs: a job is shown from its start", ExitCode.USAGE)
         with api.client() as client:
             pod_id = resolve_handle(client, pod, team=api.team)
             remote = client.pods.remote(pod_id, node=node, **ssh.arguments())
             raise typer.Exit(remote.job(job).wait(check=False, capture=False).exit_code)
     run = find_run(name)
+    given = {"base_url": api.base_url, "context": api.context, "team_id": api.team}
+    is_other = any(value not in {None, run.record.client.get(name)} for name, value in given.items())
+    if node or ssh != SshOptions() or is_other:
+        options = "--node, --ssh-option, --ssh-command, --base-url, --context and --team"
+        raise CommandError(f"{options} are for POD/JOB, not for the run {run.name}", ExitCode.USAGE)
     state = run.state
     # The terminal of a run without --detach is gone, so its output goes to files from now on.
     if state == "interrupted" and run.claim(is_detached=True):
-        print_info(f"The process of {run.name} has died: taking it over")
+        print_info(f"The process of {run.name} has died: this command takes over the run")
         _take_over(run)
     elif state != "ended" and not run.reload().is_detached and _has_process(run):
         record = run.record
         hint = f"; see `primepods attach {record.pod_id}/{record.job}`" if record.job else ""
-        raise CommandError(f"{run.name} writes to the terminal in which it was started{hint}", ExitCode.USAGE)
+        raise CommandError(
+            f"cannot attach to {run.name}, whose output goes to the terminal in which it was started{hint}",
+            ExitCode.USAGE,
+        )
     try:
         _show_to_end(run, tail)
     except KeyboardInterrupt:
@@ -176,19 +187,34 @@ def stop(_: Api, name: RunName) -> None:
     if run.state == "ended":
         print_info(f"{run.name} has ended with exit code {run.record.exit_code}")
         return
-    stop_run(run)
     # A run without --detach deletes its record at its end.
     with suppress(FileNotFoundError):
+        stop_run(run)
         _show_to_end(run, tail=0)
 
 
 def stop_run(run: Run) -> None:
-    """Interrupt the process of a run; if it has died, start another process that ends the run."""
-    if run.state == "interrupted" and run.claim(is_detached=True, is_stopping=True):
-        _take_over(run)
-    else:
-        # Another process holds the lock. Send SIGCONT, too, since that process may be suspended.
-        run.signal(signal.SIGINT, signal.SIGCONT)
+    """Interrupt the process of a run; if it has died, start another process that ends the run.
+
+    Raises:
+        ProcessLookupError: A process holds the run's lock, but the recorded process does not exist.
+    """
+    for attempts_left in reversed(range(_STOP_ATTEMPTS)):
+        if run.state == "interrupted" and run.claim(is_detached=True, is_stopping=True):
+            _take_over(run)
+            return
+        try:
+            # Another process holds the lock. Send SIGCONT, too, since that process may be suspended.
+            run.signal(signal.SIGINT, signal.SIGCONT)
+        except ProcessLookupError:
+            # The process has just ended, or another one has locked the run and will soon record its own id.
+            if run.state == "ended":
+                return
+            if not attempts_left:
+                raise
+            time.sleep(_POLL_INTERVAL)
+        else:
+            return
 
 
 def _has_process(run: Run) -> bool:

@@ -31,15 +31,14 @@ def child_environment(*, base_url: str, api_key: str, lease_folder: str, ssh_com
     Args:
         base_url: The API's base URL.
         api_key: The key.
-        lease_folder: Directory of the lease files, unless the environment sets it.
+        lease_folder: Directory of the lease files, apart from those of real pods.
         ssh_command: The program to run as ``ssh``, unless the environment sets it.
     """
     settings = {*API_KEY, *BASE_URL, *TEAM_ID, *CONTEXT}
     others = {name: value for name, value in os.environ.items() if name not in settings}
-    defaults = {STATE_DIR[0]: lease_folder, SSH_COMMAND[0]: ssh_command}
+    own = {BASE_URL[0]: base_url, API_KEY[0]: api_key, STATE_DIR[0]: lease_folder}
     # The user's limit is for real pods.
-    no_limit = {MAX_HOURLY[0]: "1e9"}
-    return {**defaults, **others, **no_limit, BASE_URL[0]: base_url, API_KEY[0]: api_key}
+    return {SSH_COMMAND[0]: ssh_command, **others, **own, MAX_HOURLY[0]: "1e9"}
 
 
 def default_ssh_command() -> str:
@@ -54,7 +53,7 @@ def environment_variable(name: str) -> str | None:
 
 
 def environment_without_key(prefix: str = "PRIME_") -> dict[str, str]:
-    """Return the environment for other programs, without ``PRIME_API_KEY`` and others with its prefix.
+    """Return the environment for other programs, without ``PRIME_API_KEY`` and all with ``prefix``.
 
     Args:
         prefix: Prefix of the variables to remove; ``PRIME`` also removes the settings of primepods.

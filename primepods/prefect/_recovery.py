@@ -68,7 +68,7 @@ class Recovery:
         self._logged_errors: set[str] = set()
         """Errors of the last check, which are not logged again."""
         self._last_changes: dict[UUID, tuple[str, float]] = {}
-        """Infrastructure ids of other workers' active flow runs, and when they were seen to change."""
+        """Infrastructure ids of other workers' active flow runs, and when they were last seen to change."""
 
     async def run(self) -> None:
         """Check once and clean up. Failures are logged, and the next heartbeat checks again."""
@@ -89,7 +89,7 @@ class Recovery:
         finally:
             self._is_running = False
         for error in errors - self._logged_errors:
-            self._worker.log.warning("Cannot delete what killed workers may have left: %s", error)
+            self._worker.log.warning("Cleanup after killed workers failed: %s", error)
         self._logged_errors = errors
 
     async def _find_abandoned_runs(self) -> list[FlowRun]:
@@ -143,12 +143,12 @@ class Recovery:
         async with configuration.get_client() as client:
             listed, unreadable = await client.pods.list().find(lambda pod: bool(flow_run_id_of(pod.name)))
             if unreadable is not None:
-                worker.log.warning("Looking for pods that were left behind: %s", unreadable)
+                worker.log.warning("Search for pods that were left behind is incomplete: %s", unreadable)
             named = [(pod, flow_run_id_of(pod.name)) for pod in listed]
             pods = [(pod, flow_run_id) for pod, flow_run_id in named if flow_run_id is not None]
             if not pods:
                 return
-            # Only flow runs of this pool: other pools and servers have other workers.
+            # Read only flow runs of this pool: other pools and servers have other workers.
             ids = {flow_run_id for _, flow_run_id in pods}
             found = await read_flow_runs(worker.client, ids=ids, work_pool=worker.work_pool.name)
             flow_runs = {flow_run.id: flow_run for flow_run in found}
@@ -213,9 +213,9 @@ def _is_left_behind(pod: Pod, flow_run: FlowRun) -> bool:
 
 def _next_state(flow_run: FlowRun) -> State[Any]:
     if flow_run.state_type == StateType.CANCELLING:
-        return Cancelled(message="Its worker has ended, and its pod is deleted.")
+        return Cancelled(message="Its worker sent no heartbeats, and its pod is deleted.")
     if flow_run.state_type == StateType.PENDING and flow_run.deployment_id is not None:
         return Scheduled(
-            message="Its worker ended before the flow began. Its pod is deleted; the run is scheduled again."
+            message="Its worker sent no heartbeats. Its pod is deleted, and the run is scheduled again."
         )
-    return Crashed(message="Its worker has ended, and its pod is deleted.")
+    return Crashed(message="Its worker sent no heartbeats, and its pod is deleted.")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _CANCEL_POLL_INTERVAL: Final = 3.0
 """Max seconds of sleep between two polls for cancelled and ended flow runs."""
 _CANCEL_GRACE: Final = 60.0
-"""Seconds in which Prefect on the pod can end a cancelled flow, and then in which its command can end."""
+"""Seconds for Prefect on the pod to end a cancelled flow, and then for the command to end."""
 
 
 class PrimePodWorkerResult(BaseWorkerResult):
@@ -47,7 +47,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
 
     _display_name = "Prime Intellect Pod"
     _description = "Execute each flow run on its own GPU pod of Prime Intellect, deleted when the run ends."
-    # The vendor's page, as in PrimeCredentials. `_logo_url` is not set: no permanent address is known.
+    # See PrimeCredentials for this address, and for the missing `_logo_url`.
     _documentation_url = "https://docs.primeintellect.ai/api-reference/managing-pods"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -212,7 +212,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             Exception: The error, if the run is wanted and was not started. Prefect then reports it.
         """
         if pod_run.has_started:
-            # If this was raised, Prefect would only log it, and assume that the run continues.
+            # If the error were raised, Prefect would only log it, and assume that the run continues.
             pod_run.log.error("The pod's lease ended with: %s", error)
             await self._propose_crashed_state(flow_run, str(error))
             return 1
@@ -222,7 +222,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             should_run = True
         if should_run:
             raise error
-        text = "An error followed the stop of the flow run. If a pod was ordered, it may be billed: %s"
+        text = "An error occurred after the flow run was stopped. If a pod was ordered, it may be billed: %s"
         pod_run.log.error(text, error)
         return None
 
@@ -233,7 +233,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         except ObjectNotFound:
             return
         if flow_run.state_type == StateType.CANCELLING:
-            message = "It has no pod any more."
+            message = "No pod is left."
             if pod_run.error is not None:
                 message = f"If a pod was ordered, it may be billed: {pod_run.error}"
             state: State[Any] = Cancelled(message=message)
@@ -241,12 +241,12 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
 
 
 def must_stop(flow_run: FlowRun, pod_run: PodRun, seconds: float) -> bool:
-    """Return whether to delete the pod of a flow run that has been cancelling or final for some seconds."""
+    """Return whether to delete the pod of a flow run that has been cancelling or final for ``seconds``."""
     has_flow_begun = pod_run.has_started and flow_run.start_time is not None
     if not has_flow_begun:
         return True
     if flow_run.state_type in {StateType.CANCELLING, StateType.CANCELLED}:
         return seconds >= _CANCEL_GRACE
-    # Usually the flow has ended by itself, and its command may be saving results. This cannot be told from a
-    # state that somebody has set.
+    # Usually the flow has ended by itself, and its command may be saving results. Prefect does not show
+    # whether somebody has set the state instead.
     return seconds >= DELETION_GRACE.total_seconds()

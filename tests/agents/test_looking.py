@@ -147,6 +147,7 @@ async def test_hostile_text_is_only_text(open_session: Open, market: Emulator) -
     assert not market.requests.where(method="DELETE")
 
 
+@pytest.mark.slow
 async def test_no_result_has_the_key(
     open_session: Open, market: Emulator, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,6 +28,7 @@ def check(seeds: range) -> None:
     assert 2 * len(JOBS) <= GROUP, "each job runs patiently and not"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", groups(0, ORDINARY), ids=lambda seeds: f"{seeds.start}-{seeds.stop - 1}")
 def test_never_a_wrong_answer_never_a_hang(seeds: range) -> None:
     """One that fails says its seed: ``python -m tests.chaos.runs SEED`` repeats it."""

@@ -35,7 +35,7 @@ def test_version() -> None:
 
 def test_a_word_that_is_nearly_right(run: Run) -> None:
     """What is meant is guessed, in a sentence; typer's oldest version does not guess."""
-    said = "primepods: No such command 'lst'.{} See primepods --help.\n"
+    said = "primepods: No such command 'lst'.{} See `primepods --help`.\n"
     assert run("lst").stderr in {said.format(" Did you mean 'list'?"), said.format("")}
 
 
@@ -107,6 +107,7 @@ def test_help_waits_for_nothing_that_it_does_not_need(clean_environment: object)
     assert not heavy & set(modules.split())
 
 
+@pytest.mark.slow
 def test_a_command_imports_no_other(clean_environment: object) -> None:
     """Only its own module is imported, and those that it needs itself; for the version, none."""
     code = (

@@ -65,7 +65,7 @@ def ended(*arguments: str, environment: dict[str, str] | None = None) -> subproc
     """The command in a process of its own, run to its end."""
     command = [sys.executable, "-W", "error", "-m", "primepods", "emulator", *arguments]
     env = {**os.environ, **(environment or {})}
-    return subprocess.run(command, capture_output=True, check=False, text=True, timeout=50, env=env)
+    return subprocess.run(command, capture_output=True, check=False, text=True, timeout=100, env=env)
 
 
 CLIENT = """
@@ -116,6 +116,7 @@ def test_the_exit_code_is_the_commands(run: Run, words: list[str], code: int, me
     assert (result.exit_code, result.output) == (code, message)
 
 
+@pytest.mark.slow
 def test_spot_machines_are_taken_back(run: Run) -> None:
     """With `--spot-rate`, as in the library."""
     until_gone = "import primepods; client = primepods.Client()\nwhile list(client.pods.list()): pass"
@@ -123,6 +124,7 @@ def test_spot_machines_are_taken_back(run: Run) -> None:
     assert run(*begin, "--", sys.executable, "-c", until_gone).exit_code == 0
 
 
+@pytest.mark.slow
 def test_money_runs_out(run: Run) -> None:
     """With `--funds`, as in the library: all pods go."""
     until_gone = "import primepods; client = primepods.Client()\nwhile list(client.pods.list()): pass"
@@ -148,13 +150,17 @@ def test_a_signal_ends_the_command_first(number: signal.Signals, tmp_path: Path)
 
 @pytest.mark.slow
 def test_it_goes_on_from_a_file(tmp_path: Path, run: Run) -> None:
-    """Saved at the end, read at the next start, with whatever has been done to it over HTTP meanwhile."""
+    """Saved at the end, read at the next start, with whatever has been done to it over HTTP meanwhile.
+
+    What is only for a new state is told.
+    """
     state = tmp_path / "fleet.json"
     add = "import primepods; primepods.Client().request('POST', '/_emulator/pods', json={})"
     words = ["emulator", "--pods", "2", "--state", str(state), "--", sys.executable, "-c", add]
     ids: list[list[str]] = []
-    for _ in range(2):
-        assert run(*words).exit_code == 0
+    for said in ("", f"Ignored, since {state} exists: --pods\n"):
+        result = run(*words)
+        assert (result.exit_code, result.output) == (0, said)
         ids.append(list(Emulator.load(state).pods))
     assert (len(ids[0]), len(ids[1]), ids[1][:3]) == (3, 4, ids[0])
 
@@ -185,6 +191,27 @@ def found(folder: Path) -> tuple[bool, bool]:
     except OSError:
         is_running = False
     return is_running, (folder / "home").exists()
+
+
+# A run whose process holds its lock, as one does that ends at this moment.
+ENDING = """
+import os, subprocess
+from primepods.runs import Run, RunRecord
+run = Run.create(
+    RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0)
+)
+run.save(pid=0)
+os.set_inheritable(run._lock, True)
+subprocess.Popen(["sleep", "0.5"], close_fds=False)
+"""
+
+
+def test_its_runs_end_with_it_and_no_other(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are in a folder of their own, whatever the user has set; one that ends meanwhile is no error."""
+    monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(tmp_path / "state"))
+    result = run("emulator", "--", sys.executable, "-c", ENDING)
+    assert (result.exit_code, result.output) == (0, "")
+    assert not (tmp_path / "state").exists()
 
 
 @pytest.mark.slow

@@ -48,6 +48,7 @@ def test_an_order_is_told_though_nobody_reads(emulator: Emulator) -> None:
     assert (done.returncode, done.stderr.splitlines()[-1]) == (141, f"Ordered mine: {pod_id}")
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_clean(emulator: Emulator) -> None:
     """While it waits for an answer: one line, and 130."""
     emulator.faults.add(Delay(30), on="list")
@@ -95,6 +96,7 @@ def complete(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[st
         assert (result.exit_code, result.stderr) == (0, "")
         return result.stdout.split("\n")[:-1]
 
+    monkeypatch.setattr("primepods.cli._completion.TIMEOUT", 60.0)
     return words
 
 

@@ -14,6 +14,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +24,8 @@ import attrs
 import pytest
 
 import primepods
-from primepods.emulator import Cut, Delay, Emulator
+from primepods.emulator import Cut, Delay, Emulator, Status
+from primepods.leasing.ledger import LeaseFile
 from primepods.runs import Run as RunFolder
 from primepods.runs import RunRecord, follow_job
 
@@ -66,8 +69,9 @@ def no_process_is_left(tmp_path: Path) -> Iterator[None]:
     go(tmp_path)
     for record in records(tmp_path):
         pid = record["pid"]
-        if pid and pid != os.getpid() and Path(f"/proc/{pid}/cmdline").exists():
-            os.kill(pid, signal.SIGKILL)
+        if pid and pid != os.getpid():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def test_a_detached_run_goes_on_and_is_found_again(
@@ -88,6 +92,7 @@ def test_a_detached_run_goes_on_and_is_found_again(
     name = started.stdout.strip()
     assert re.fullmatch(r"train-\w{10}", name)
     assert "Logged in to train-" in started.stderr
+    assert f"The command has started. To see its output, run `primepods attach {name}`." in started.stderr
     assert row(run).items() >= {"name": name, "state": "running", "pod": next(iter(market.pods))}.items()
     readers = [command("attach", name[:8]) for _ in range(2)]
     go(tmp_path)
@@ -127,6 +132,7 @@ def test_a_run_whose_process_was_killed_is_taken_over(
     assert begun.read_text() == "x\n"
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_after_its_command_keeps_the_exit_code(
     market: Emulator, run: Run, tmp_path: Path
 ) -> None:
@@ -159,6 +165,32 @@ def test_a_used_up_budget_stops_no_take_over(
     assert (result.exit_code, len(market.pods)) == (code, len(keep)), result.stderr
     assert row(run)["state"] == "ended"
     assert ("still runs and is billed" in result.stderr) == bool(keep)
+
+
+@pytest.mark.slow
+def test_a_failed_deletion_counts_its_pod_once(market: Emulator, run: Run, tmp_path: Path) -> None:
+    """Also if the process dies then, and another one takes over and deletes the pod."""
+    name = run("run", "-d", *OPTIONS, "--max-hours", "9", "--", SLOW).stdout.strip()
+    os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
+    wait_for(lambda: row(run)["state"] == "interrupted")
+    folder = RunFolder.open(tmp_path / "state" / "runs" / name)
+    hour_ago, lease = (folder.record.leased_at or 0.0) - 3600, folder.record.lease | {"release_timeout": 0.5}
+    folder.save(leased_at=hour_ago, began_at=hour_ago, lease=lease)
+    file = LeaseFile.claim(tmp_path / "state" / str(folder.record.lease_file))
+    assert file is not None
+    file.update(ordered_at=file.record.ordered_at - timedelta(hours=1))
+    file.close()
+    market.faults.add(Status(503), on="delete")
+    assert run("stop", name).exit_code == 0
+    assert not folder.reload().is_released
+    folder.save(ended_at=hour_ago)
+    assert folder.cost() == pytest.approx(folder.record.price_hr, rel=0.1)  # the pod is billed on
+    market.faults.clear()
+    folder.save(exit_code=None, ended_at=None)
+    wait_for(lambda: row(run)["state"] == "interrupted")
+    assert run("stop", name).exit_code == 0
+    assert folder.reload().spent == pytest.approx(folder.record.price_hr, rel=0.1)
+    assert not market.pods
 
 
 def test_who_only_looks_at_a_run_stops_no_take_over() -> None:
@@ -194,6 +226,7 @@ def test_stop_gives_the_pod_back(market: Emulator, run: Run, tmp_path: Path, sig
     assert "has ended with exit code 130" in run("stop", name).stderr
 
 
+@pytest.mark.slow
 def test_stop_waits_for_no_boot(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pod of a run whose process has died is deleted while it boots: until then, it would be billed."""
     with Emulator(boot_seconds=3600, delete_seconds=0) as market:
@@ -222,6 +255,34 @@ def test_stop_knows_whose_process_it_is(market: Emulator, run: Run) -> None:
     other.remove()
 
 
+def test_stop_of_a_run_that_ends_meanwhile(run: Run) -> None:
+    """Its process has ended, and nobody has recorded that yet, or another process takes it over: it waits."""
+    record = RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0)
+    ending = RunFolder.create(record)
+    ending.save(pid=0)
+    timer = threading.Timer(0.5, ending.end, (3,))
+    timer.start()
+    result = run("stop", ending.name)
+    timer.join()
+    assert (result.exit_code, run("attach", ending.name).exit_code) == (0, 3), result.stderr
+    ending.remove()
+
+
+def test_attach_ignores_no_option(run: Run) -> None:
+    """What is only for a job on a pod is refused for a run, and what is only for a run is for a job."""
+    record = RunRecord(
+        client={"context": "x"}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0
+    )
+    ended = RunFolder.create(record)
+    ended.end(0)
+    assert run("attach", ended.name, "-c", "x", "--tail", "3").exit_code == 0
+    for words in (["run", "--node", "1"], ["run", "--ssh-option=-v"], ["run", "-c", "y"], ["a/b", "-n", "3"]):
+        result = run("attach", *words)
+        assert result.exit_code == 2
+        assert re.search(r"are for POD/JOB|--tail is for runs", result.stderr), result.stderr
+    ended.remove()
+
+
 @pytest.mark.slow
 def test_ctrl_c_only_detaches(market: Emulator, run: Run, tmp_path: Path) -> None:
     """And says so; who reads a run does not end it, and a terminal that is closed does not either."""
@@ -244,6 +305,7 @@ def test_ctrl_c_only_detaches(market: Emulator, run: Run, tmp_path: Path) -> Non
     assert (other.returncode, run("attach", name).exit_code) == (3, 3)
 
 
+@pytest.mark.slow
 def test_a_lost_pod_is_replaced(market: Emulator, run: Run, tmp_path: Path) -> None:
     """As often as --restarts says; the command knows that it begins anew, and its output follows."""
     line = f"echo try ${{PRIMEPODS_RESTART:-0}}; {SLOW}"
@@ -333,7 +395,7 @@ def test_what_cannot_be_is_told(market: Emulator, run: Run, tmp_path: Path) -> N
     broken = tmp_path / "state" / "runs" / "broken"
     broken.mkdir()
     (broken / "run.json").write_text("[", encoding="utf-8")
-    assert "the run broken cannot be read" in run("runs").stderr
+    assert "run broken: " in run("runs").stderr
     other = RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0)
     text = json.dumps({"version": 1, **attrs.asdict(other), "host": None})
     (broken / "run.json").write_text(text, encoding="utf-8")
@@ -352,6 +414,7 @@ def test_what_cannot_be_is_told(market: Emulator, run: Run, tmp_path: Path) -> N
     assert not market.requests.where(method="POST")
 
 
+@pytest.mark.slow
 def test_a_lease_is_taken_over_only_with_its_own_account(
     market: Emulator, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -397,6 +460,20 @@ def test_an_order_without_a_response_is_not_repeated(
     assert (result.exit_code, result.stdout) == ((0, "x\n") if is_ordered else (1, "")), result.stderr
     assert len(market.requests.where(method="POST")) == 1
     assert not market.pods
+
+
+@pytest.mark.slow
+def test_an_interrupted_order_without_a_response_may_have_a_pod(market: Emulator, tmp_path: Path) -> None:
+    """So it does not say that no pod is left: a sweep looks for it."""
+    market.faults.add(Cut(), on="create")
+    market.faults.add(Delay(60), on="list")
+    process = command("run", *BOUNDED, "--", "true")
+    wait_for(lambda: bool(market.pods))
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "`primepods sweep` looks for it" in err
+    assert "No pod is left" not in err
 
 
 @pytest.mark.slow

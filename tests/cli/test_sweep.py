@@ -1,11 +1,12 @@
 """`primepods sweep`: shows, asks, deletes, and says what it could not delete."""
 
+import errno
 import io
 import itertools
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -159,7 +160,7 @@ def test_what_is_not_found_again_is_told(
     out, err = Watched(lambda: next(folder.iterdir()).unlink()), io.StringIO()
     assert run_on(monkeypatch, ["sweep", "--yes"], io.StringIO(), out, err) == 1
     assert err.getvalue().startswith("0 deleted, 0 failed\n")
-    assert "some were not found again" in err.getvalue()
+    assert "some pods were not found again" in err.getvalue()
     assert len(emulator.pods) == 4
 
 
@@ -179,6 +180,28 @@ def test_a_sweep_as_a_service(emulator: Emulator, folder: Path) -> None:
     assert process.returncode == 143
     assert "1 deleted" in err
     assert "403" in err
+
+
+class Full(io.StringIO):
+    """A stdout without space for the first line, at whose second one the user presses Ctrl-C."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._errors: Iterator[BaseException] = iter([OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])
+
+    def write(self, _: str) -> int:
+        """Fail."""
+        raise next(self._errors)
+
+
+def test_a_service_survives_a_full_disk(
+    emulator: Emulator, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says so, and sweeps again."""
+    leave(emulator, folder)
+    err = io.StringIO()
+    assert run_on(monkeypatch, ["sweep", "--every", "0.1s"], io.StringIO(), Full(), err) == 130
+    assert "full" in err.getvalue()
 
 
 def is_gone(emulator: Emulator, pod_id: str) -> bool:

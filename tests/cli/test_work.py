@@ -73,7 +73,7 @@ def test_all_nodes_or_one(emulator: Emulator, run: Run, tmp_path: Path) -> None:
         (["--all-nodes", "--node", "1", "pod0", "--", "true"], "--all-nodes cannot be combined with --node"),
         (["--env", "NOT_HERE", "pod0", "--", "true"], "--env NOT_HERE: there is no such variable here"),
         (["--env", "1=s3cr3t", "pod0", "--", "true"], "NAME=VALUE"),
-        (["pod0", "ls", "-l"], "No such option: -l. The command for the pod comes after --."),
+        (["pod0", "ls", "-l"], "No such option: -l. Put the pod's command after `--`."),
         (["--ssh-option", "key.pem", "pod0", "--", "true"], "must begin with an option"),
         (["-t", "-e", "A=s3cr3t", "pod0", "--", "true"], "--env cannot be combined with --tty"),
     ],
@@ -98,6 +98,7 @@ def test_a_pod_that_lets_nobody_in_is_exit_code_255(
     assert "Wait until the pod is ready, with `primepods wait`" in stderr
 
 
+@pytest.mark.slow
 def test_ssh_is_started_without_the_key(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -153,6 +154,7 @@ def test_a_copy_in_a_terminal_shows_how_far_it_is(
     assert (tmp_path / "back").stat().st_size == 3_000_000
 
 
+@pytest.mark.slow
 def test_a_large_copy_is_warned_of_and_git_decides_what_is_left_out(
     emulator: Emulator, run: Run, tmp_path: Path
 ) -> None:

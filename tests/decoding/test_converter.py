@@ -132,6 +132,7 @@ def test_equal_parts_of_pods_are_not_one() -> None:
         assert status.extra == {"anotherField": [1]}
 
 
+@pytest.mark.slow
 def test_nothing_decoded_is_kept() -> None:
     """Not parts or words that differ from pod to pod: what is dropped is gone."""
 
@@ -157,6 +158,7 @@ def test_nothing_decoded_is_kept() -> None:
 POD = document("pods_page")["data"][0]
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_unknown_words_take_no_memory() -> None:
     """A vocabulary that grows without end is not remembered."""
     blocks = sys.getallocatedblocks()

@@ -103,6 +103,7 @@ def test_funds_run_dry_and_pods_are_deleted(serve: Serve) -> None:
     assert (answer.status, answer.json) == (402, {"detail": "Insufficient funds"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delete_seconds", [0.0, 5.0])
 def test_nothing_can_be_ordered_once_a_pod_has_used_up_the_funds(serve: Serve, delete_seconds: float) -> None:
     """The pod whose first minute exceeds the funds is billed for it, whatever the time at which it began."""

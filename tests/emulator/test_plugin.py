@@ -31,7 +31,7 @@ def run(folder: Path, tests: str, *arguments: str, plugins: tuple[str, ...] = ()
         text=True,
         check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-        timeout=50,
+        timeout=100,
     )
     assert (done.returncode == 0) == passes, done.stdout + done.stderr
     return done.stdout
@@ -52,6 +52,7 @@ async def test_list(primepods_emulator, primepods_async_client):
 """
 
 
+@pytest.mark.slow
 def test_both_clients_have_an_emulator(tmp_path: Path) -> None:
     """The asynchronous one in anyio's loop, both at a hundred times the speed of real time."""
     blocking = """
@@ -139,6 +140,7 @@ def test_lost_orders_can_be_rehearsed(tmp_path: Path) -> None:
     assert "6 passed" in run(tmp_path, LOST_ORDERS, "-p", "no:randomly")
 
 
+@pytest.mark.slow
 def test_markers_say_what_the_emulator_is_like(tmp_path: Path) -> None:
     """The nearest one has the last word; a clock of one's own has no speed."""
     run(

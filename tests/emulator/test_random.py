@@ -104,6 +104,7 @@ RANDOM = settings(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", OPERATIONS + OFFICIAL)
 @RANDOM
 @given(data=st.data())
@@ -121,6 +122,7 @@ def test_what_the_schema_allows_is_understood(
     assert answer.status != 422, answer.body
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", OPERATIONS + OFFICIAL)
 @RANDOM
 @given(data=st.data())

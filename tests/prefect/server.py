@@ -178,7 +178,8 @@ class Setting:
         found: list[FlowRun] = []
         with anyio.fail_after(timeout):
             while True:
-                await eventually(lambda: not self.emulator.pods)
+                while self.emulator.pods:  # noqa: ASYNC110 - the emulator is in another thread
+                    await anyio.sleep(0.1)
                 found = [await self.client.read_flow_run(flow_run) for flow_run in flow_runs]
                 is_over = all(flow_run.state and flow_run.state.is_final() for flow_run in found)
                 if is_over and not self.emulator.pods:

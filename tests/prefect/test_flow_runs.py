@@ -160,7 +160,7 @@ async def test_a_worker_killed_while_the_flow_runs(setting: Setting) -> None:
     [crashed] = await setting.ended(run)
     assert crashed.state is not None
     assert crashed.state_name == "Crashed"
-    assert "worker has ended" in str(crashed.state.message)
+    assert "worker sent no heartbeats" in str(crashed.state.message)
 
 
 async def test_a_pod_whose_workers_are_all_dead_expires(

@@ -28,6 +28,7 @@ from primepods.prefect._configuration import flow_run_id_of, new_pod_name_prefix
 from primepods.prefect._log_text import log_text
 from primepods.prefect._pod_run import SSH_FAILED, PodRun, checked_env
 from primepods.prefect._worker import must_stop
+from tests.remote.sshd import is_running
 
 from .server import LOCAL_SSH, eventually
 
@@ -354,5 +355,4 @@ async def test_a_stopped_run_ends_on_the_pod(configure: Configure, caplog: pytes
             group.start_soon(stop)
             assert await run.execute(wanted) is None
     [child] = [line for line in caplog.messages if line.startswith("child")]
-    stat = Path("/proc", child.split()[1], "stat")
-    await eventually(lambda: not stat.exists() or stat.read_text().split()[2] == "Z")
+    await eventually(lambda: not is_running(int(child.split()[1])))

@@ -299,6 +299,7 @@ async def test_wrong_patterns_are_rejected(tmp_path: Path, emulated: Pod, exclud
         await emulated.remote(ssh_command="no-such-program").upload(tmp_path, "t", exclude=exclude)
 
 
+@pytest.mark.slow
 async def test_progress_is_told_while_it_goes_on(emulated: Pod, tmp_path: Path) -> None:
     """A few times a second, and at the end, with the bytes so far; what the function raises ends the copy."""
     (tmp_path / "big").write_bytes(b"x" * 30_000_000)

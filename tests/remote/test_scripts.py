@@ -133,6 +133,7 @@ def test_a_command_begins_when_it_has_all_of_its_input(shell: Shell, tmp_path: P
     assert list(shell.home.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_job_runs_in_every_shell(shell: Shell) -> None:
     """It begins once, with the image's variables and none of the script's; it is found, read and ended."""
 

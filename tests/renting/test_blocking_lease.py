@@ -239,6 +239,7 @@ def test_a_lease_is_used_once(it: Blocking) -> None:
     assert it.left == (0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_own", [True, False])
 def test_a_generator_that_is_garbage_releases_its_pod(it: Blocking, *, is_own: bool) -> None:
     """Also if it is collected in the thread of a client's loop, where nothing can wait."""
@@ -347,7 +348,7 @@ def test_the_end_of_a_process_releases_its_leases(folder: Path, ending: str) -> 
         process(emulator, folder, PRELUDE + ENDINGS[ending]) as running,
     ):
         assert line(running) == "ready"
-        _, errors = running.communicate("\n", timeout=50)
+        _, errors = running.communicate("\n", timeout=100)
         assert (len(emulator.pods), list(lease_files(folder))) == (0, []), errors
         assert "Traceback" not in errors
 
@@ -368,11 +369,12 @@ def test_ctrl_c_deletes_before_the_process_ends(folder: Path, boot: float) -> No
         while not emulator.requests.where(path="/api/v1/pods/status"):
             time.sleep(0.01)
         running.send_signal(signal.SIGINT)
-        _, errors = running.communicate(timeout=50)
+        _, errors = running.communicate(timeout=100)
         assert "KeyboardInterrupt" in errors
         assert (len(emulator.pods), list(lease_files(folder))) == (0, [])
 
 
+@pytest.mark.slow
 def test_ctrl_c_again_and_again_gives_up_and_says_so(folder: Path) -> None:
     """The pod is named on stderr and in its file."""
     source = """
@@ -384,7 +386,7 @@ def test_ctrl_c_again_and_again_gives_up_and_says_so(folder: Path) -> None:
         pod_id = line(running)
         emulator.faults.add(Status(503), on="delete")
         interrupt_until_its_end(running)
-        _, errors = running.communicate(timeout=50)
+        _, errors = running.communicate(timeout=100)
         assert pod_id in errors
         assert pod_id in emulator.pods
         assert [record.given_up for _, record in lease_files(folder)] == [True]

@@ -62,6 +62,7 @@ def close_interrupted(client: primepods.Client, step: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_ctrl_c_at_any_step_of_a_blocking_close_closes(folder: Path) -> None:
     """It comes out of `close`; the pods are gone, and the client's thread has ended or is about to."""
     with Emulator(boot_seconds=0, delete_seconds=0) as emulator:

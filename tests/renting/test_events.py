@@ -61,6 +61,8 @@ async def test_a_release_that_fails_and_a_pod_that_is_kept(
         with pytest.raises(primepods.NotReleasedError):
             async with it.client.pods.lease(it.spec, release_timeout=30) as left:
                 pass
+        await it.clock.sleep(3600)
+        assert left.spent() > left.price_hr  # it is billed on
     [kept] = [event for event in events if isinstance(event, LeaseKept)]
     [failed] = [event for event in events if isinstance(event, ReleaseFailed)]
     assert not [event for event in events if isinstance(event, LeaseReleased)]

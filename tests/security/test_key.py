@@ -47,6 +47,7 @@ ENDS: dict[str, Answer] = {
 """Answers, after each of which a wait ends with an error of another kind."""
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", ENDS)
 async def test_no_end_of_a_wait_shows_the_key(kind: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -263,6 +263,7 @@ def test_a_name_that_cannot_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
         client.pods.get("p0")
 
 
+@pytest.mark.slow
 def test_errors_are_freed_without_the_garbage_collector(client: Client) -> None:
     """A raised error leaves no cycle behind: what its caller's frame held is freed when it is handled."""
 
@@ -284,6 +285,7 @@ def test_errors_are_freed_without_the_garbage_collector(client: Client) -> None:
         gc.enable()
 
 
+@pytest.mark.slow
 def test_the_loop_keeps_nothing_of_a_call_that_is_over(api: Api, client: Client) -> None:
     """Whether it had a result, an error, or was interrupted."""
 

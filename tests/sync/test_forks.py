@@ -106,6 +106,7 @@ for work in (
     assert api.connections == 1 + 4
 
 
+@pytest.mark.slow
 def test_a_fork_while_other_threads_are_in_calls(forked: Callable[[str], list[str]]) -> None:
     """The child does not wait for what only the parent's threads can end; the parent's calls go on."""
     lines = forked("""

@@ -66,6 +66,7 @@ async def test_a_slow_answer_does_not_scatter_newcomers(stage: Stage, fleet: Fle
 # Ticks.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interval", [0.05, 1.0, 5.0, 7.3])
 async def test_ticks_are_jittered_as_one_and_never_drift(interval: float) -> None:
     """Tick n comes within a tenth of an interval after n intervals, for all pods at once, for any n."""
@@ -312,6 +313,7 @@ async def test_a_429_pauses_the_whole_poller(chance: float, seconds: float) -> N
         assert {pod_id for asked in fleet.asked[1:] for pod_id in asked.ids} >= {"pod00002", "pod00000"}
 
 
+@pytest.mark.slow
 async def test_processes_do_not_come_back_in_step() -> None:
     """Sixteen pollers, refused at the same moment by ten answers each, return at sixteen moments."""
     returned = []
@@ -360,6 +362,7 @@ async def test_a_shorter_retry_after_shortens_no_pause(stage: Stage, fleet: Flee
     assert len(fleet.asked) == 6
 
 
+@pytest.mark.slow
 async def test_a_pause_holds_what_was_about_to_go_out(stage: Stage, fleet: Fleet) -> None:
     """Of a hundred batches sixteen are under way when the first 429 comes: the others stay at home."""
     ids = fleet.add(10_000)

@@ -275,6 +275,7 @@ def check_requests(made: Stage) -> None:
         assert len(set(asked.ids)) == len(asked.ids)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)  # for shrinking an example that fails; else it takes seconds
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(plans)

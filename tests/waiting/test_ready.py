@@ -79,6 +79,7 @@ async def test_get_is_asked_for_an_address_that_the_status_lacks(stage: Stage, f
     assert len(fleet.lookups) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "answer",
     [None, Reply(503), Reset(), reply({"detail": "not found"}, 404), reply({"no": "pod"})],

@@ -80,6 +80,7 @@ async def test_one_poison_pod_starves_nobody(stage: Stage, fleet: Fleet, positio
     assert not waits[position].done()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "bad", "ready_at"),
     [
@@ -194,7 +195,7 @@ async def test_a_row_that_cannot_be_read_hurts_nobody_else(
     await stage.advance(90)
     text = str(raised(gone, primepods.WaitTimeoutError))
     assert text.startswith(
-        "Requests kept failing: GET /api/v1/pods/status: the API's response is invalid at data[0]."
+        "The last requests failed: GET /api/v1/pods/status: the API's response is invalid at data[0]."
     )
 
 
@@ -466,6 +467,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "named"),
     [(refusal(503), "503"), (html(200), "HTML"), (reply({"no": "data"}), "data"), (Close(), "Server")],
@@ -489,7 +491,7 @@ async def test_an_outage_is_said_at_once_and_once_a_minute(
     assert len(lines(caplog)) == 3
     await stage.advance(30)
     text = str(raised(waits[ids[0]], primepods.WaitTimeoutError))
-    assert text.startswith("Requests kept failing: GET /api/v1/pods/status")
+    assert text.startswith("The last requests failed: GET /api/v1/pods/status")
     assert "billed" not in text
 
 

@@ -189,6 +189,7 @@ def test_a_session_of_a_loop_that_has_ended_is_told_apart() -> None:
 CANCELLED_AT = [*range(25), 30, 40, 50, 60, 80, 100]
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", ["answer", "reset", "retry", "body", "hang"])
 @pytest.mark.parametrize("own", [True, False])

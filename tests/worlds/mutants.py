@@ -91,8 +91,8 @@ MUTANTS: Final = (
     ),
     Mutant(
         "resources/_deletion.py",
-        "        if is_accepted and response.pod_id == self.pod_id:\n",
-        "        if is_accepted:\n",
+        "        if response.pod_id not in {None, self.pod_id}:\n",
+        "        if False:\n",
         "A response about another pod proves the deletion.",
         ("tests/wire/test_deletion.py::test_a_vague_answer_counts_when_get_agrees[404-another pod's id]",),
     ),
@@ -348,9 +348,9 @@ MUTANTS: Final = (
         ("story jobs",),
     ),
     Mutant(
-        "remote/remote.py",
-        "            if anyio.current_time() >= ends_at:\n                raise\n",
-        "            raise\n",
+        "remote/_login.py",
+        "await anyio.sleep(_REFUSED_INTERVAL if _is_refusal(said) else _RETRY_INTERVAL)\n",
+        "break\n",
         "A pod is given back, with what runs on it, when the connection of its login check is cut.",
         ("story jobs",),
     ),

@@ -54,6 +54,7 @@ def test_all_promises_hold_in_all_states(*, has_expiry: bool, states: int) -> No
     assert search.states > states
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", [field.name for field in attrs.fields(Rules)])
 def test_each_rule_is_needed(rule: str) -> None:
     """Without it, a run breaks a promise."""
