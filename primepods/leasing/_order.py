@@ -67,7 +67,7 @@ UNKNOWN_ID_REASONS: Final = {
 
 
 class PodOrder:
-    """State of one order, with its cost, its file, and the messages at its end.
+    """State of one order, with its cost, its file, and the messages at its end; ``Rental`` adds the requests.
 
     Attributes:
         spec: The pod to order, with its unique name.
