@@ -163,6 +163,13 @@ def test_a_used_up_budget_stops_no_take_over(
     assert (result.exit_code, len(market.pods)) == (code, len(keep)), result.stderr
     assert row(run)["state"] == "ended"
     assert ("still runs and is billed" in result.stderr) == bool(keep)
+    if keep:
+        # As if its last order had been refused, and its process had died then.
+        began_at = folder.reload().began_at
+        folder.save(exit_code=None, ended_at=None, pod_id=None, job=None, result=None, leased_at=began_at)
+        wait_for(lambda: row(run)["state"] == "interrupted")
+        assert run("attach", name).exit_code == 5
+        assert len(market.requests.where(method="POST")) == 1
 
 
 @pytest.mark.slow
