@@ -1,4 +1,4 @@
-"""Files that processes share: locks, which the system releases when a process ends, and synced writes."""
+"""Locks and synced writes of files that processes share. A lock ends with its process."""
 
 from __future__ import annotations
 

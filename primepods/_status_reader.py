@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from ._operations.hook import Listeners
 
 _ID_ERROR_STATUSES: Final = frozenset({400, 413, 414, 422})
-"""Statuses of refusals that are due to ids or their number, even if no request succeeds."""
+"""HTTP statuses by which ids, or their number, are refused, even if no request succeeds."""
 _POSSIBLE_ID_ERROR_STATUSES: Final = _ID_ERROR_STATUSES | {403, 404}
-"""Statuses that may be about ids. A 403 or 404 may also be about the key or the base URL."""
+"""HTTP statuses that may be about ids. A 403 or 404 may also be about the key or the base URL."""
 _MAX_REQUESTS: Final = 250
-"""Max requests to search a failed batch; ids that are undecided by then count as failed. Chosen."""
+"""Max requests to search a failed batch; ids that are undecided by then count as failed (chosen)."""
 _PART_ATTEMPTS: Final = 2
-"""Max attempts of a request for a part of a failed batch. Chosen."""
+"""Max attempts of a request for a part of a failed batch (chosen)."""
 _CACHE_BYTES: Final = 8 * 1024 * 1024
-"""Size of the response cache, in bytes: about 18,000 pods. Chosen."""
+"""Size of the response cache, in bytes: about 18,000 pods (chosen)."""
 
 
 def may_be_caused_by_ids(error: Exception) -> bool:

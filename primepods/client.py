@@ -207,7 +207,7 @@ class AsyncClient:
             method: ``GET``, ``POST``, ``PUT``, ``PATCH``, ``DELETE``, ``HEAD`` or ``OPTIONS``.
             path: Absolute path, such as ``/api/v1/ssh_keys/``.
             params: Query parameters; a list repeats its parameter, ``None`` is omitted.
-            json: Body.
+            json: The body, which is sent as JSON.
 
         Returns:
             The decoded JSON of the response, or ``None`` if it is empty. For a GET, an empty response is an

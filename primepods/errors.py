@@ -147,7 +147,7 @@ class TransportError(PrimePodsError):
     Attributes:
         method: HTTP method of the request.
         path: Path of the request.
-        attempts: Number of attempts; 0 if the request belongs to a batch call that had already given up.
+        attempts: Number of attempts, sent or not; 0 if the request belongs to a batch call that had given up.
         maybe_received: Whether the server may have received one of the attempts, and carried it out.
         transient: Whether a retry can succeed. It is false if the certificate is not trusted, for example.
     """
@@ -233,7 +233,7 @@ class APIError(PrimePodsError):
         Do what the message says. If ``transient`` is true, the same request can succeed later.
 
     Attributes:
-        status_code: HTTP status of the response. If successful responses show the error, it is 404 (a missing
+        status_code: HTTP status of the response. An error found in successful responses has 404 (a missing
             row or offer), 409 (an attached disk) or 200 (the price of a leased pod).
         method: HTTP method of the request.
         path: Path of the request.
@@ -289,7 +289,7 @@ class PaymentRequiredError(APIError):
 
 
 class PermissionDeniedError(APIError):
-    """403: the key lacks a permission or is unknown, or (if ``transient``) a gateway refused the request."""
+    """403: the key is not accepted or lacks a permission, or (if ``transient``) a gateway refused it."""
 
 
 class NotFoundError(APIError):
@@ -352,7 +352,7 @@ class PriceTooHighError(APIError):
 class CreateUncertainError(PrimePodsError):
     """An order may have made a pod or disk (not confirmed), or a gateway has sent the order several times.
 
-    A pod or disk may appear later, and is billed from then on.
+    A pod or disk may appear later, and be billed.
 
     Remedy:
         Look for ``name`` in ``pods.list()`` or ``disks.list()`` for some minutes, and order again only if it

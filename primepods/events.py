@@ -4,9 +4,9 @@
 progress, so it must be quick and must not call the client. Its exceptions do not reach the caller; the first
 one is logged. Events have no headers of requests and no bodies, and the key is redacted.
 
-An operation is a public call in progress, such as ``pods.wait`` (also the name for ``wait_ready`` and
-``wait_gone``), or the read of one page by an iterator. An event has the numbers of its operations; these
-numbers are unique in the process. A poll that several waits share belongs to all of them.
+An operation is a public call in progress, or an iterator's read of one page. ``wait_ready`` and ``wait_gone``
+have the name ``pods.wait``, too. An event has the numbers of its operations; these numbers are unique in the
+process. A poll that several waits share belongs to all of them.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class WaitEnded(Event):
 
 @attrs.frozen(kw_only=True)
 class DeletionEnded(Event):
-    """The deletion of one pod was accepted, or has failed.
+    """The call that deletes a pod has succeeded or failed.
 
     Attributes:
         pod_id: The pod's id.

@@ -60,7 +60,7 @@ class SpecRange(Model):
 
 @attrs.frozen(kw_only=True)
 class Prices(Model):
-    """Base prices per hour of the whole machine; see :meth:`SpecRange.price_hr` for what is added to them."""
+    """Base prices per hour of the whole machine, to which :meth:`SpecRange.price_hr` is added."""
 
     on_demand: float | None = None
     """The price in the secure cloud."""
@@ -178,7 +178,7 @@ class Offer(Model):
             price,
             self.stock_status,
             "spot" if self.is_spot else None,
-            f"{self.prepaid_time:g} hours charged in advance" if self.prepaid_time else None,
+            f"{self.prepaid_time:g} h charged in advance" if self.prepaid_time else None,
         ]
         return " · ".join(one_line(part) for part in parts if part)
 

@@ -44,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def primepods_emulator_host() -> Generator[Host]:
     """The server thread and socket shared by the emulators of all tests; not for use in tests."""
-    # Imported here and below, so that sessions without these fixtures do not load a web server.
+    # Import here and below, so that sessions without these fixtures do not load a web server.
     from .emulator import Host
 
     host = Host()

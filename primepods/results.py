@@ -102,7 +102,7 @@ class Deletions(_ByPod[PodState]):
         """Raise the errors, if there are any.
 
         Raises:
-            PrimePodsError: The error, if there is one.
+            PrimePodsError: The error, if there is only one.
             PrimePodsErrorGroup: The errors, if there are several.
         """
         errors = list(self.errors.values())

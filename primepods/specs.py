@@ -101,7 +101,7 @@ def _validate_variables(_: Any, attribute: attrs.Attribute[Any], variables: Mapp
             found = f"{quote(key)} with a {type(value).__name__}"
             raise TypeError(f"{name} must have strings for keys and values, got {found}")
         if not key or "=" in key or "\0" in key + value or not _is_unicode(key + value):
-            raise ValueError(f"{name} has a name or value that no environment can hold, at {quote(key)}")
+            raise ValueError(f"{name} has an invalid name or value, at {quote(key)}")
 
 
 def _is_unicode(text: str) -> bool:
@@ -145,8 +145,8 @@ class PodSpec(ToDict):
         provider: Provider, such as ``hyperstack``.
         name: By default a new name for each order: ``primepods-`` and random characters. ``pods.lease`` adds
             a random suffix to your name, and may shorten it so that the result has up to 63 characters.
-            ``pods.create`` sends your name unchanged. If the response to the order is lost, a pod of this
-            name is accepted as yours only if it is the only new one, since others may choose the same name.
+            Without ``max_hours``, ``pods.create`` sends your name unchanged. If the response is then lost, a
+            pod of this name is accepted as yours only if it is the only new one.
         image: By default the API's, ``ubuntu_22_cuda_12``, or ``custom_template`` with a
             ``custom_template_id``.
         disk_size: GB of disk.

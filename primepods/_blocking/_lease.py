@@ -30,7 +30,7 @@ _portals: Final[dict[LeaseSupervisor, Portal]] = {}
 
 
 class LeasedPod(LeasedPodView, Remote):
-    """The pod of a lease, ready in the block of ``with pods.lease(…)`` and deleted at its end.
+    """The pod of a lease: ready in the ``with`` block, and deleted at its end unless it is kept.
 
     It has the methods of a :class:`Remote`, such as ``run`` and ``upload``. When a budget ends the lease,
     they raise :class:`~primepods.BudgetExceededError`.
@@ -147,7 +147,7 @@ class Lease:
 
 
 def release_leases(portal: Portal | None = None) -> None:
-    """Release the open leases of one client, or of all, together, even if their blocks are still running."""
+    """Release the open leases of one client, or of all clients, even if their blocks still run."""
     # A copy, since other threads may lease pods meanwhile.
     leases = {lease: owner for lease, owner in list(_portals.items()) if portal is None or owner is portal}
     interrupted = _release(leases)

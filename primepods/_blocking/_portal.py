@@ -6,7 +6,7 @@ ends at ``close``, at the interpreter's exit or when the client is garbage-colle
 messages in a queue, which ask it to run a callback or report the task's end.
 
 anyio's BlockingPortal is not used: it switches threads twice per call, continues after Ctrl-C, hangs after a
-fork, and an interrupt can leave the locks of its futures locked. A ``SimpleQueue`` is not left locked.
+fork, and may leave locks of its futures locked after Ctrl-C. A ``SimpleQueue`` is not left locked.
 """
 
 from __future__ import annotations

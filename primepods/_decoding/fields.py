@@ -12,7 +12,7 @@ from .._utils.strict_json import is_list, is_object
 from ..models import InstallationState, PodState
 
 Hook = Callable[[Any, Any], Any]
-"""Function of decoded JSON and a type: returns the value as that type, or raises :class:`DecodeError`."""
+"""Function that returns decoded JSON as a given type, or raises :class:`DecodeError`."""
 
 MAX_DEPTH: Final = 40
 """Max levels of free-form objects and unknown fields."""

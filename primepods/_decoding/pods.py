@@ -33,7 +33,7 @@ class DeletionResponse:
 
 
 def decode_deletion(data: Any) -> DeletionResponse:
-    """Decode the response to the DELETE of a pod or a disk; any format is accepted (others are imagined)."""
+    """Decode the response to the DELETE of a pod or a disk; unexpected formats (imagined) are accepted."""
     if not is_object(data):
         return DeletionResponse(None, None)
     row_id = data.get("id")

@@ -95,6 +95,6 @@ def retry_delay(
 
 
 def backoff(policy: RetryPolicy, attempt: int, rand: float) -> float:
-    """Return the seconds between attempt ``attempt`` and the next; ``rand`` is a random number below 1."""
+    """Return the seconds to wait after failure number ``attempt``; ``rand`` is a random number below 1."""
     delay = doubled(policy.base_delay, times=attempt - 1, maximum=policy.max_delay)
     return delay * rand if policy.jitter else delay

@@ -11,8 +11,6 @@ import attrs
 from .._operations import LISTENERS
 from .._utils.secret import Secret
 from .._utils.text import one_line
-from ..errors import APIError
-from .backoff import CallError
 from .failure import FailedAttempt
 from .request import Request
 from .response import Response
@@ -31,12 +29,12 @@ class Call:
         attempt: Number of the current attempt, from 1; 0 before the first.
         rate_limit_count: Number of attempts that got a 429.
         maybe_acted: Whether the server may have carried out the request in a failed attempt, or when one
-            attempt sent it twice (``Response.resent``). If so, a request that is not idempotent is not sent
+            attempt sent it twice (``sent_count``). If so, a request that is not idempotent is not sent
             again, and an error such as a 404 may be an effect of the earlier request.
         redirected: Whether a redirect was followed; ``attempt`` does not count redirects.
-        last_failure: Reason for the previous failure; empty if there was none.
+        last_failure: Reason for the previous failure, without the server's text; empty if there was none.
         key: The key to redact.
-        resends: Number of responses whose request may have been sent twice; counted only for ``on_event``.
+        resends: Number of attempts that sent the request twice; counted only for ``on_event``.
     """
 
     request: Request
@@ -75,7 +73,7 @@ class Call:
             return
         from ..events import RequestEnded
 
-        if isinstance(outcome, Response) and outcome.resent:
+        if isinstance(outcome, Response | FailedAttempt) and outcome.sent_count > 1:
             self.resends += 1
         redirects = 1 if self.redirected else 0
         listeners.notify(
@@ -95,7 +93,7 @@ class Call:
         headers: Mapping[str, str] = outcome.headers if isinstance(outcome, Response) else {}
         return {self.key.scrub(name): self.key.scrub(value) for name, value in headers.items()}
 
-    def record_retry(self, outcome: Response | FailedAttempt, error: CallError, delay: float) -> None:
+    def record_retry(self, outcome: Response | FailedAttempt, delay: float) -> None:
         """Log that a retry follows in ``delay`` seconds, and report it to ``on_event``."""
         request = self.request
         status = outcome.status if isinstance(outcome, Response) else None
@@ -120,8 +118,7 @@ class Call:
                 route=request.template,
                 attempt=self.attempt,
                 status=status,
-                # Leave out the server's text, which can quote secrets from the request.
-                reason=f"status {status}" if isinstance(error, APIError) else self.last_failure,
+                reason=self.last_failure,
                 delay=delay,
             )
         )

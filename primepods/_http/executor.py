@@ -10,7 +10,6 @@ from typing import Any, Literal, Self, TypeVar, cast
 
 from .._decoding.fields import DecodeError
 from .._utils.concurrency import map_bounded
-from .._utils.text import one_line
 from ..config import Settings
 from ..errors import APIError, ProtocolError, RateLimitError, RequestTimeoutError, TransportError
 from .backoff import CallError, is_idempotent, retry_delay
@@ -74,7 +73,7 @@ class RequestExecutor:
 
     @property
     def has_given_up(self) -> bool:
-        """True if the batch call starts no more requests."""
+        """Whether the batch call starts no more requests."""
         return self._shared_deadline is not None and self._shared_deadline.is_over
 
     async def call(
@@ -125,10 +124,10 @@ class RequestExecutor:
                 await self.transport.pause(delay)
             sessions = None if delay is None else await self.transport.acquire_slot(call.deadline_at)
             if sessions is None:
-                reason = (
-                    "the API's rate limit leaves this request no turn" if delay is None else "no free slot"
-                )
-                outcome = FailedAttempt(kind="deadline", reason=reason, maybe_received=False)
+                reason = "the API's rate limit did not allow the request in time"
+                if delay is not None:
+                    reason = "max_concurrency other requests were in progress"
+                outcome = FailedAttempt(kind="deadline", reason=reason, sent_count=0)
             else:
                 with _Attempt(call, self.settings, self._shared_deadline, sessions.slots) as attempt:
                     outcome = await self.transport.send(
@@ -152,7 +151,7 @@ class RequestExecutor:
             delay = self._next_delay(call, error)
             if delay is None:
                 break
-            call.record_retry(outcome, error, delay)
+            call.record_retry(outcome, delay)
             await self.transport.pause(delay)
         try:
             # Raise outside any `except`, so that the error does not reference frames of the HTTP library.
@@ -246,7 +245,8 @@ class RequestExecutor:
             error.attempts = call.attempt
             # Set this before `call.maybe_acted` is updated: the attempt's own failure does not count here.
             error.maybe_acted = call.maybe_acted
-            call.last_failure = f"{error.status_code} {one_line(error.message)[:80]}"
+            # Not the server's text, which can quote secrets from the request.
+            call.last_failure = f"status {error.status_code}"
         else:
             call.last_failure = (
                 outcome.reason if isinstance(outcome, FailedAttempt) else "an invalid response"
@@ -279,8 +279,8 @@ class RequestExecutor:
             seconds = error.retry_after if isinstance(error, APIError) and error.transient else None
             if policy.attempts > 1 and seconds is not None and seconds > policy.max_delay:
                 error.add_note(
-                    f"The API asks for a wait of {seconds:g} s; "
-                    f"RetryPolicy.max_delay is {policy.max_delay:g} s."
+                    f"Not retried: the API asks for a wait of {seconds:g} s, more than "
+                    f"RetryPolicy.max_delay, {policy.max_delay:g} s."
                 )
             return None
         if self._clock.time() + delay >= call.deadline_at:
@@ -293,17 +293,17 @@ class RequestExecutor:
         needs_token = not isinstance(error, RateLimitError)
         if needs_token and not self.transport.budget.take(call.request.method):
             error.add_note(
-                "Not retried: most requests of this client fail, and its retry budget is used up. Time "
-                "and success refill it: wait before you ask again."
+                "Not retried: the client's retry budget is used up. It refills with time and with successful "
+                "requests. Wait before you try again."
             )
             return None
         return delay
 
     def _unsent_error(self, request: Request) -> RequestTimeoutError:
         return RequestTimeoutError(
-            f"{request.method} {request.path} on {self.settings.base_url}: was not sent, since no request of "
-            f"this call got a response within its deadline of {self.settings.deadline:g} s. Look at the "
-            "network and the API's status page, or raise `deadline`, then try again.",
+            f"{request.method} {request.path} on {self.settings.base_url} was not sent, since this call got "
+            f"no response for {self.settings.deadline:g} s, its deadline. Look at the network and the API's "
+            "status page, or raise `deadline`, then try again.",
             limit="deadline",
             method=request.method,
             path=request.path,
@@ -318,7 +318,7 @@ class RequestExecutor:
             return protocol_error(request, reason, self.settings.api_key, transient=failed.transient)
         attempts = f"{call.attempt} attempt{'s' if call.attempt > 1 else ''}"
         if call.last_failure:
-            attempts += f"; the attempt before failed with: {call.last_failure}"
+            attempts += f"; the previous attempt failed with {call.last_failure}"
         limit: Literal["timeout", "deadline"] = "deadline" if failed.kind == "deadline" else "timeout"
         remedy = failed.remedy
         if failed.kind in {"timeout", "deadline"}:
@@ -343,7 +343,7 @@ class RequestExecutor:
 
 
 class _Attempt:
-    """Context manager of one attempt: releases its slot and records its outcome and duration."""
+    """Context manager of one attempt, which releases its slot and records its outcome and duration."""
 
     def __init__(
         self,
@@ -378,7 +378,7 @@ class _Attempt:
             if self._shared_deadline is not None:
                 self._shared_deadline.record_response()
             # If the request was sent twice, the server may have carried it out the first time.
-            self._call.maybe_acted |= outcome.resent
+            self._call.maybe_acted |= outcome.sent_count > 1
         elif self.ends_at == self._call.deadline_at:
             outcome = outcome.at_deadline()
         self._call.record_attempt(outcome, self._clock.time() - self._started_at)

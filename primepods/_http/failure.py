@@ -5,6 +5,8 @@ Our errors do not reference aiohttp's, because those reference the request's hea
 
 from __future__ import annotations
 
+import http.client
+import re
 import ssl
 from typing import Final, Literal
 
@@ -14,17 +16,23 @@ import attrs
 from .._utils.exceptions import drop_tracebacks
 from .._utils.secret import Secret
 from .._utils.text import one_line
+from .transient import is_transient
 
 CONNECT_TIMEOUT: Final = 10.0
 MAX_BODY: Final = 64 * 1024 * 1024
 """Max decompressed response size in bytes: a page of 1,000 pods has about 1.5 MB."""
 _CHECK_NETWORK: Final = "Check the base URL, the network and the proxy."
+_CHECK_PROXY: Final = (
+    "Check the proxy: its user and password belong in its URL (HTTPS_PROXY=http://user:password@host:port)."
+)
 _CHECK_CERTIFICATE: Final = (
     "Check the certificate, the system's CAs (SSL_CERT_FILE) and the clock of this machine."
 )
-_CHECK_TLS: Final = "The server does not speak TLS there: check scheme and port of the base URL."
+_CHECK_TLS: Final = "The TLS handshake failed: check the base URL and the server's TLS versions."
 _CUT_HANDSHAKE: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 """Errors of a TLS handshake that the server has cut short; a retry can succeed."""
+_SERVER_TEXT: Final = re.compile(r"\n|\\n|: b['\"]|<?RawResponseMessage\(")
+"""Start of what aiohttp's messages quote of a response, which can contain passwords."""
 _SYSTEM_MODULES: Final = frozenset({"builtins", "socket", "ssl"})
 
 
@@ -40,7 +48,7 @@ class LostConnectionError(aiohttp.ClientConnectionError):
 
     @property
     def is_partial(self) -> bool:
-        """True if part of the response was received."""
+        """Whether a part of the response was received."""
         cause = self.__cause__
         # aiohttp's message is the received part of the response's head if there is one, else a text.
         return isinstance(cause, aiohttp.ServerDisconnectedError) and not isinstance(cause.message, str)
@@ -54,7 +62,7 @@ class FailedAttempt:
         reason: The cause, in one line.
         kind: ``connect`` if no connection was made within ``CONNECT_TIMEOUT``, ``timeout`` or ``deadline`` if
             there was no response in time, ``protocol`` if the response is invalid, otherwise ``transport``.
-        maybe_received: Whether the server may have received the request.
+        sent_count: Number of times that the server may have received the request.
         transient: Whether a retry can succeed.
         remedy: What the user can do.
         cause: The ``OSError`` of Python, ``socket`` or ``ssl`` that caused the failure; ``None`` if there is
@@ -63,30 +71,34 @@ class FailedAttempt:
 
     reason: str
     kind: Literal["transport", "connect", "timeout", "deadline", "protocol"] = "transport"
-    maybe_received: bool = True
+    sent_count: int = 1
     transient: bool = True
     remedy: str = _CHECK_NETWORK
     cause: OSError | None = attrs.field(default=None, repr=False)
+
+    @property
+    def maybe_received(self) -> bool:
+        return self.sent_count > 0
 
     def at_deadline(self) -> FailedAttempt:
         """Return this failure, with the kind ``deadline`` if its kind is ``timeout``."""
         return attrs.evolve(self, kind="deadline") if self.kind == "timeout" else self
 
 
-def translate(exc: Exception, key: Secret, *, expired: bool, maybe_received: bool) -> FailedAttempt | None:
+def translate(exc: Exception, key: Secret, *, expired: bool, sent_count: int) -> FailedAttempt | None:
     """Convert the exception of an attempt to a failure; return ``None`` for an unexpected exception.
 
     Args:
         exc: The exception.
         key: The key to redact from the server's text.
         expired: Whether the attempt's own timeout expired.
-        maybe_received: Whether the server may have received the request.
+        sent_count: Number of times that the server may have received the request.
     """
     if isinstance(exc, LostConnectionError) and isinstance(exc.__cause__, Exception):
         exc = exc.__cause__
     failed = _classify(exc, key)
     if isinstance(exc, TimeoutError) and expired:
-        reason = "no response in time" if maybe_received else "no connection in time"
+        reason = "no response in time" if sent_count else "no connection in time"
         failed = FailedAttempt(kind="timeout", reason=reason)
     if failed is None:
         return None
@@ -99,14 +111,12 @@ def translate(exc: Exception, key: Secret, *, expired: bool, maybe_received: boo
         holds_key = key.scrub(text) != text
         if holds_key:
             cause = None
-    return attrs.evolve(failed, maybe_received=maybe_received, cause=cause)
+    return attrs.evolve(failed, sent_count=sent_count, cause=cause)
 
 
 def _classify(exc: Exception, key: Secret) -> FailedAttempt | None:  # noqa: PLR0911 - a table
-    # Cut off the bytes that aiohttp could not parse, which can contain passwords. They follow a line break,
-    # which may be escaped.
-    reason = str(exc).replace("\\n", "\n").partition("\n")[0]
-    text = key.scrub(one_line(f"{type(exc).__name__}: {reason}"))
+    reason = re.split(_SERVER_TEXT, str(exc), maxsplit=1)[0]
+    text = key.scrub(one_line(f"{type(exc).__name__}: {reason}").rstrip(":"))
     match exc:
         case BodyTooLargeError():
             return FailedAttempt(kind="protocol", reason=f"more than {MAX_BODY:,} bytes", transient=False)
@@ -121,7 +131,11 @@ def _classify(exc: Exception, key: Secret) -> FailedAttempt | None:  # noqa: PLR
         case aiohttp.ClientPayloadError():
             return FailedAttempt(kind="protocol", reason=f"cut short or garbled ({text})")
         case aiohttp.ClientHttpProxyError():
-            return FailedAttempt(reason=f"the proxy refused: {exc.status} {one_line(exc.message)}")
+            # Not the proxy's own text, which can quote the password that it was sent.
+            phrase = http.client.responses.get(exc.status, "")
+            is_passing = is_transient(exc.status, is_json=False)
+            reason = f"the proxy refused: {exc.status} {phrase}".rstrip()
+            return FailedAttempt(reason=reason, transient=is_passing, remedy=_CHECK_PROXY)
         case aiohttp.ClientResponseError():
             return FailedAttempt(kind="protocol", reason=f"not HTTP ({text})")
         case aiohttp.ClientError() | OSError():

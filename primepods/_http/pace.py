@@ -90,7 +90,7 @@ class Pace:
         return self.pause_cause
 
     def record_response(self) -> None:
-        """Raise the rate limit and reset the length of pauses after a successful response."""
+        """Increase the rate and reset the length of pauses, after a successful response."""
         self._next_pause = _FIRST_PAUSE
         if self._rate < math.inf:
             responses_per_window = max(self._rate * _PACE_WINDOW, 1.0)

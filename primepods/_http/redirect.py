@@ -1,4 +1,4 @@
-"""Redirects: one per call is followed, if it only adds or removes the trailing slash of the path."""
+"""Redirects. A call follows one, if it only adds or removes the trailing slash of the path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Remedies: the parts of error messages that say what the user can do."""
+"""Remedies for error messages, which say what the user can do."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _gateway_remedy(base_url: str) -> str:
 
 
 def _key_remedy(status: int, request: Request) -> str:
-    need = "that allows this"
+    need = "that allows the request"
     resource = next((name for path, name in _RESOURCES.items() if request.path.startswith(path)), None)
     if resource is not None:
         permission = "Read" if request.method in SAFE_METHODS else "Read and Write"
@@ -113,6 +113,6 @@ def _key_remedy(status: int, request: Request) -> str:
             "api_key or set PRIME_API_KEY."
         )
     return (
-        f"This needs an API key {need}; see {KEY_PAGE}. The API also responds with 403 to an unknown key, "
-        "and for pods of another team."
+        f"The request needs an API key {need}; see {KEY_PAGE}. A 403 can also mean that the API does not accept "
+        "the key, or that the pod is another team's."
     )

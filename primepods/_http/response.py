@@ -1,4 +1,4 @@
-"""Parser of responses, without I/O: returns the data or raises the error."""
+"""Parser of responses, which returns the data or raises the error; without I/O."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ class Response:
         status: HTTP status.
         headers: Headers, with names in lower case.
         body: The decompressed body.
-        resent: Whether the server may have received the request twice.
+        sent_count: Number of times that the server may have received the request.
     """
 
     status: int
     # Hidden, because rich's tracebacks show the fields of an attrs class even if it has its own repr.
     headers: Mapping[str, str] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
-    resent: bool = False
+    sent_count: int = 1
 
 
 def parse_response(request: Request, response: Response, *, key: Secret, base_url: str, now: float) -> Any:
@@ -125,7 +125,7 @@ def _build_error(
     # The response to a HEAD has no body: assume that it is from the API.
     is_json = body.is_json or request.method == "HEAD"
     if status == HTTPStatus.NOT_FOUND and not is_json:
-        # A gateway's 404 must not become a NotFoundError: the pod may be running, and billed.
+        # A gateway's 404 (imagined) must not become a NotFoundError: the pod may be running, and billed.
         return protocol_error(request, "not JSON, with status 404", key, found=response.body)
     default_class = ServerError if status >= HTTPStatus.INTERNAL_SERVER_ERROR else APIError
     error_class = _ERROR_CLASSES.get(status, default_class)

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 
 import aiohttp
 
+from .._utils.clock import Timeout
 from .._utils.text import quote
 from ..errors import ConfigError
 
@@ -23,22 +24,27 @@ SessionFactory: TypeAlias = Callable[[], aiohttp.ClientSession | Awaitable[aioht
 
 
 class Sessions:
-    """The sessions of a client in the running event loop.
+    """The sessions of a client in the running event loop, and all else that belongs to that loop.
 
-    Without a session or function of the caller, these are up to two: one that reuses connections, and one
-    with a new connection for each request.
+    Without a session or function of the caller, there are up to two: one reuses connections, the other opens
+    one for each request.
 
     Args:
         given: A session of the caller (never closed here), or a function that makes one, or ``None``.
         max_concurrency: Max requests in flight.
 
     Attributes:
+        loop: The event loop.
         slots: The limit on requests in flight.
+        timeouts: The timeouts of the attempts in progress, in order (the values mean nothing).
+        closing: Set when the client is closed.
     """
 
     def __init__(self, given: aiohttp.ClientSession | SessionFactory | None, max_concurrency: int) -> None:
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.slots: asyncio.Semaphore = asyncio.Semaphore(max_concurrency)
-        self._loop = asyncio.get_running_loop()
+        self.timeouts: dict[Timeout, None] = {}
+        self.closing: asyncio.Event = asyncio.Event()
         self._given = given
         self._opening = asyncio.Lock()
         self._open_sessions: dict[bool, aiohttp.ClientSession] = {}
@@ -107,7 +113,7 @@ class Sessions:
             return session
 
     def __del__(self) -> None:
-        if self._closer is None or not self._loop.is_closed():
+        if self._closer is None or not self.loop.is_closed():
             return
         # The loop was closed without closing its generators. Nothing can be awaited in it any more.
         for session in set(self._open_sessions.values()):

@@ -36,6 +36,6 @@ class SharedDeadline:
 
     @property
     def is_over(self) -> bool:
-        """True if no more requests may be started."""
+        """Whether no more requests may be started."""
         started_at = self._started_at
         return started_at is not None and self._clock.time() >= started_at + self._seconds - _TIMER_TOLERANCE

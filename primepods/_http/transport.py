@@ -1,4 +1,4 @@
-"""Attempts over the network: the client sends its requests through aiohttp here."""
+"""Sender of single attempts, through aiohttp."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 import aiohttp
 from yarl import URL
 
-from .._utils.clock import ServerClock, Timeout
+from .._utils.clock import ServerClock
 from .._utils.secret import Secret
 from .._utils.text import quote
 from .._version import __version__
@@ -63,11 +63,8 @@ class Transport:
         self._settings = settings
         self._user_session = session if isinstance(session, aiohttp.ClientSession) else None
         self._sessions: Sessions | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
         self._parent_sessions: object = None
-        self._closing = asyncio.Event()
-        self._timeouts: dict[Timeout, None] = {}
         self._headers = _headers(settings)
         self._authorization = Secret(f"Bearer {settings.api_key}")
 
@@ -116,7 +113,7 @@ class Transport:
         """
         middleware = _SendMiddleware(request, self._authorization)
         timeout = self._settings.clock.timeout_at(ends_at)
-        self._timeouts[timeout] = None
+        sessions.timeouts[timeout] = None
         try:
             async with timeout:
                 # A request that cannot be repeated must not be lost on an idle connection that the server has
@@ -136,17 +133,16 @@ class Transport:
                         status=response.status,
                         headers={name.lower(): value for name, value in response.headers.items()},
                         body=await _read_body(response),
-                        resent=middleware.sent_count > 1,
+                        sent_count=middleware.sent_count,
                     )
         except Exception as exc:
             expired = isinstance(exc, TimeoutError) and timeout.expired()
-            maybe_received = middleware.sent_count > 0
-            failed = translate(exc, self._settings.api_key, expired=expired, maybe_received=maybe_received)
+            failed = translate(exc, self._settings.api_key, expired=expired, sent_count=middleware.sent_count)
             is_closed = self.closed or (middleware.session is not None and middleware.session.closed)
             if failed is None and not is_closed:
                 raise
         finally:
-            self._timeouts.pop(timeout, None)
+            del sessions.timeouts[timeout]
         # Raise here: inside the `except`, the error would reference the HTTP library's frames.
         if failed is None or is_closed:
             raise self._closed_error()
@@ -159,8 +155,7 @@ class Transport:
             ClientClosedError: The client cannot be used (see :meth:`check`), or was closed during the sleep,
                 which then ends at once.
         """
-        self.check()
-        if await self._settings.clock.wait(self._closing, seconds):
+        if await self._settings.clock.wait(self.check().closing, seconds):
             raise self._closed_error()
 
     async def aclose(self) -> None:
@@ -173,16 +168,17 @@ class Transport:
         if self._pid != os.getpid():
             # After a fork, the connections belong to the parent, which may still use them.
             return
-        if self._loop is asyncio.get_running_loop():
+        sessions = self._sessions
+        if sessions is None:
+            return
+        if sessions.loop is asyncio.get_running_loop():
             # asyncio is not thread-safe, so calls in another loop are not woken: they notice `closed` later.
-            self._closing.set()
+            sessions.closing.set()
             # Closing the sessions does not end calls that are connecting or use the caller's session.
-            timeouts, self._timeouts = self._timeouts, {}
-            for timeout in timeouts:
+            for timeout in sessions.timeouts:
                 if not timeout.expired():
                     timeout.reschedule(self._settings.clock.time())
-        if self._sessions is not None:
-            await self._sessions.aclose()
+        await sessions.aclose()
 
     def _options(self, request: Request, settings: Settings) -> dict[str, Any]:
         headers = {**self._headers, **_trace_headers(), **dict(settings.headers)}
@@ -208,41 +204,32 @@ class Transport:
         return self.closed or (self._user_session is not None and self._user_session.closed)
 
     def check(self) -> Sessions:
-        """Return the sessions of the running loop.
+        """Return the sessions of the running loop; open them at its first use.
 
         Raises:
             ClientClosedError: The client or its session is closed, or is used in another event loop.
         """
         if self._is_closed:
             raise self._closed_error()
-        loop = asyncio.get_running_loop()
-        if self._sessions is None or self._loop is not loop:
-            return self._move_to(loop)
-        return self._sessions
-
-    def _move_to(self, loop: asyncio.AbstractEventLoop) -> Sessions:
-        """Bind to ``loop`` at the first use, after a fork, or after the previous loop was closed.
-
-        Returns:
-            The new sessions.
-        """
+        loop, sessions = asyncio.get_running_loop(), self._sessions
+        if sessions is not None and sessions.loop is loop:
+            return sessions
+        # This is the first use, or the first one after a fork or after the previous loop was closed.
         if self._pid != os.getpid():
             # After a fork, the sockets belong to the parent. Keep a reference to the sessions: aiohttp warns
             # when an open session is garbage-collected.
             self._pid = os.getpid()
-            self._parent_sessions = self._sessions
-        elif self._loop is not None and not self._loop.is_closed():
+            self._parent_sessions = sessions
+        elif sessions is not None and not sessions.loop.is_closed():
             raise ClientClosedError(
                 "This client is in use by another event loop. Make one client per loop, or close this one "
                 "and make a new one."
             )
         if getattr(self._user_session, "_loop", loop) is not loop:
             raise ClientClosedError(
-                "The aiohttp session that this client was given belongs to another event loop."
+                "The aiohttp session that this client was given belongs to another event loop. Pass one that "
+                "was made in this loop, or a function that makes one."
             )
-        self._loop = loop
-        self._closing = asyncio.Event()
-        self._timeouts = {}  # after a fork, it would hold the timeouts of the parent's calls
         self._sessions = Sessions(self.given_session, self._settings.max_concurrency)
         return self._sessions
 
@@ -254,9 +241,9 @@ class Transport:
 class _SendMiddleware:
     """The innermost aiohttp middleware: it runs after those of the caller's session, just before sending.
 
-    It stops aiohttp from repeating a request, so that attempts are counted correctly. In one case it sends a
-    request again at once: an idempotent request without a body was sent on a reused connection, which ended
-    before any part of a response. The server has probably closed that connection while it was idle.
+    It stops aiohttp from repeating a request, so that attempts are counted correctly. It sends a request
+    again at once only if it is idempotent and has no body, and its reused connection ended before any part of
+    a response. The server has probably closed that connection while it was idle.
 
     Args:
         request: The request to send.

@@ -29,8 +29,8 @@ def drop_tracebacks(error: BaseException) -> None:
 def copy_exception(error: E) -> E:
     """Return an exception of the same class, with the same attributes, notes and cause.
 
-    If an error is raised for several callers, each gets a copy, so that a traceback or note that is added to
-    one copy does not appear on another.
+    If an error is raised for several callers, each gets a copy: a traceback or note that is added to one must
+    not appear on another.
     """
     kind = type(error)
     try:

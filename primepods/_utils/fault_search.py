@@ -9,7 +9,7 @@ T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
 
 GIVE_UP_AFTER: Final = 8
-"""Number of failures without a success after which the search ends."""
+"""Number of failures without a success after which the search ends (chosen)."""
 
 
 class FaultSearch(Generic[T, E]):
@@ -50,15 +50,15 @@ class FaultSearch(Generic[T, E]):
 
     @property
     def given_up(self) -> bool:
-        """True after ``GIVE_UP_AFTER`` failures without a success."""
+        """Whether there were ``GIVE_UP_AFTER`` failures without a success."""
         return self.failures >= GIVE_UP_AFTER and not self.has_success
 
     def next_items(self, *, prefer_good: bool = False) -> list[T]:
         """Return the items to request next, or an empty list at the end of the search.
 
         Args:
-            prefer_good: Whether items that are presumed good come before suspects, so that these items need
-                not wait if this is the last request before a pause.
+            prefer_good: Whether items that are presumed good come first. Before a pause, they then need not
+                wait.
         """
         undecided = self.undecided
         if self.given_up or not undecided:

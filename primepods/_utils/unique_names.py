@@ -1,4 +1,4 @@
-"""Unique names of pods and disks; the random suffix shows which order a pod or disk is of.
+"""Unique names of pods and disks; the random suffix identifies the order.
 
 ``train`` becomes ``train-k3v9q2mxz7``: the suffix has eight random characters (40 bits) and two check
 characters (10 bits). An expiry, after which the pod is no longer needed, can follow the suffix:
@@ -127,7 +127,7 @@ def is_same_name(ours: str, theirs: str | None) -> bool:
 
 
 def may_be_shortened_name(ours: str, theirs: str) -> bool:
-    """Return whether a server may have made ``theirs`` from ``ours``, perhaps by cutting off the end.
+    """Return whether a server (imagined) may have changed ``ours`` to ``theirs``, or cut off its end.
 
     This is weaker than :func:`is_same_name`: another pod may have such a name.
     """
@@ -136,7 +136,7 @@ def may_be_shortened_name(ours: str, theirs: str) -> bool:
 
 
 def may_be_changed_name(ours: str, theirs: str) -> bool:
-    """Return whether a server may have made ``theirs`` from ``ours``, perhaps by cutting within a word.
+    """Return whether a server (imagined) may have changed ``ours`` to ``theirs``, or cut it within a word.
 
     A cut between words or within a number counts as another name: ``job-1`` is not ``job-1-b`` or ``job-12``.
     """

@@ -51,10 +51,8 @@ def find_specs(
     except ValueError as exc:
         raise AirflowFailException(str(exc)) from None
     if not offers:
-        limit = "" if max_price is None else f" for at most {max_price:g} an hour"
-        raise AirflowException(
-            f"No offer of {gpu_count} x {gpu_type}{limit} is available now. Retry later, or raise max_price."
-        )
+        limit = "" if max_price is None else f" for at most ${max_price:.2f} an hour"
+        raise AirflowException(f"No offer of {gpu_count} x {gpu_type}{limit} is available now. Retry later.")
     return PodSpec.from_offers(offers)
 
 

@@ -29,7 +29,7 @@ def id_of(pod_id: PodId) -> str:
     value = pod_id.get("id") if isinstance(pod_id, Mapping) else pod_id
     if not isinstance(value, str) or is_missing(pod_id):
         raise AirflowFailException(
-            f"pod_id must be a pod's id, or what the create task returns, got {pod_id!r}. If that task has "
+            f"pod_id must be a pod's id, or the output of the create task, got {pod_id!r}. If that task has "
             "run, its pod may be running and billed: look for it with `primepods list`."
         )
     return value

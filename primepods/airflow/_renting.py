@@ -112,12 +112,12 @@ def find_by_name(client: Client, name: str) -> list[Pod]:
 
     pods, unreadable = client.pods.list().find(is_of_task)
     if unreadable is not None:
-        logging.getLogger("primepods").warning("looking for the pod %r: %s", name, unreadable)
+        logging.getLogger("primepods").warning("search for the pod %r is incomplete: %s", name, unreadable)
     return pods
 
 
 def wait_for_pods(client: Client, name: str, seconds: float) -> list[Pod]:
-    """Return the pods of a task; poll until there are any, for at most this many seconds."""
+    """Return the pods of a task; poll until there are any, for at most ``seconds``."""
     deadline = time.monotonic() + seconds
     while not (pods := find_by_name(client, name)) and time.monotonic() + _POLL_INTERVAL < deadline:
         time.sleep(_POLL_INTERVAL)
@@ -125,7 +125,7 @@ def wait_for_pods(client: Client, name: str, seconds: float) -> list[Pod]:
 
 
 def delete_by_name(client: Client, name: str, seconds: float) -> None:
-    """Delete the pods of a killed task; poll for them for at most this many seconds."""
+    """Delete the pods of a killed task; poll until there are any, for at most ``seconds``."""
     # A call may take half of the time, so that another can follow a call that hangs.
     hurried = client.with_options(deadline=seconds / 2)
     # Wait for the pod: its order may still be in flight. A pod that appears late may be left, because Airflow

@@ -38,8 +38,8 @@ class PrimeRunPodOperator(RentingOperator):
     """Operator that rents a pod for one task, runs one command on it, and deletes the pod.
 
     It logs in with the system's ``ssh``, uploads, runs the command and downloads. The command's output is
-    written to the task's log, line by line. On every exit the command is ended, and the pod is deleted and
-    confirmed gone: also after a failure, at ``execution_timeout``, and when the task is marked failed, is
+    written to the task's log, line by line. At the end, the command is ended, and the pod is deleted and
+    confirmed gone, also after a failure, at ``execution_timeout``, and when the task is marked failed, is
     cleared, or its worker is asked to end. If the task is killed during the order, the pod may be left. A
     retry first deletes the pods that an earlier try has left, then rents another.
 
@@ -55,11 +55,11 @@ class PrimeRunPodOperator(RentingOperator):
         gpu_type: The GPU, as in ``client.availability.find``, instead of a spec: matching offers are tried in
             order of their price until one is available, boots and accepts the login.
         gpu_count: Number of GPUs.
-        max_price: Max price per hour; default: each offer's price.
+        max_price: Max price per hour; default: that of the spec or offer.
         exclude_providers: Providers to skip.
-        max_hours: Hours from the order until the pod is deleted. The task then fails without retries. The
-            pod's name contains this time. If the worker is killed and no retry deletes the pod,
-            ``client.pods.sweep(expired=True)`` does.
+        max_hours: Hours from the order until the pod is deleted. The task then fails without retries. If the
+            worker is killed and no retry deletes the pod, ``client.pods.sweep(expired=True)`` does, by the
+            time in the pod's name.
         env: Environment variables of the command.
         cwd: The working directory of the command on the pod; default: the home directory.
         upload: Local files and folders, with their targets on the pod.
@@ -73,7 +73,8 @@ class PrimeRunPodOperator(RentingOperator):
         prime_conn_id: The connection's id.
 
     Raises:
-        AirflowException: The command has failed, with its exit code and last lines; or the task was killed.
+        AirflowException: The command has failed, no offer matches, a path to upload does not exist, or the
+            task was killed.
         AirflowFailException: No retry helps: an argument is invalid, or ``max_hours`` is reached.
         PrimePodsError: Another step has failed, such as the order, the login or the deletion.
     """
@@ -156,7 +157,8 @@ class PrimeRunPodOperator(RentingOperator):
                     lease = self._make_lease(client)
                 return self._run(context, lease)
         except _KilledError as exc:
-            raise AirflowException("The task was killed. Its command was ended, its pod deleted.") from exc
+            text = "The task was killed. Its pod was deleted, unless it was still being ordered."
+            raise AirflowException(text) from exc
         except BudgetExceededError as exc:
             raise AirflowFailException(str(exc)) from exc
         finally:
@@ -165,7 +167,7 @@ class PrimeRunPodOperator(RentingOperator):
     def on_kill(self) -> None:
         """End the command and delete the pod, by raising an exception in the task."""
         # Do not log in this signal handler: the task may be writing a line of its log.
-        # Airflow calls this also after `execution_timeout`, when the pod is gone.
+        # Airflow also calls this after `execution_timeout`, when the pod is gone.
         if not self._can_be_killed:
             return
         self._can_be_killed = False

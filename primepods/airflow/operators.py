@@ -59,11 +59,11 @@ class PrimeCreatePodOperator(RentingOperator):
         gpu_type: The GPU, as in ``client.availability.find``, instead of a spec: matching offers are tried in
             order of their price until one is neither sold out nor too expensive.
         gpu_count: Number of GPUs.
-        max_price: Max price per hour; default: each offer's price.
+        max_price: Max price per hour; default: that of the spec or offer.
         exclude_providers: Providers to skip.
         max_hours: Hours until the pod expires; set more than the pipeline takes. Expiry alone deletes
-            nothing; ``client.pods.sweep(expired=True)`` finds expired pods by the time in their names. With
-            ``None``, the pod does not expire.
+            nothing; ``client.pods.sweep(expired=True)`` deletes pods whose names say that they have expired.
+            With ``None``, the pod does not expire.
         prime_conn_id: The connection's id.
         appear_grace: Seconds for which a retry looks for the pod of an earlier try. A try that has reached
             ``execution_timeout`` looks for its own pod for the same time, to delete it.
@@ -121,7 +121,7 @@ class PrimeCreatePodOperator(RentingOperator):
         """Delete the pod by its name: its id may be unknown."""
         self._was_killed = True
         if self._name is not None:
-            self.log.info("The task was killed: deleting the pod %r, if it was made", self._name)
+            self.log.info("The task was killed: deleting the pod %r, if it was ordered", self._name)
             with PrimePodsHook(self.prime_conn_id).get_conn() as client:
                 delete_by_name(client, self._name, self._kill_timeout)
 
@@ -167,7 +167,7 @@ class _OnePodOperator(BaseOperator):
         return pod_or_raise(event)
 
     def _wait(self, client: Client, pod_id: str, until: Goal, *, delete_on_kill: bool = False) -> PodEvent:
-        """Wait here; with ``deferrable``, check the pod first, and defer unless the wait is over."""
+        """Wait in this worker; with ``deferrable``, defer unless the wait is already over."""
         if self.deferrable:
             event = check_before_deferral(client, pod_id, until)
             if event is None:
@@ -251,7 +251,7 @@ class PrimeWaitPodOperator(_OnePodOperator):
             self._has_timed_out = True
             self._delete_after_failure(context)
             limit = self.execution_timeout
-            raise AirflowTaskTimeout(f"Pod {pod_id} is not ready within execution_timeout={limit}.") from None
+            raise AirflowTaskTimeout(f"Pod {pod_id} was not ready after execution_timeout={limit}.") from None
         return self._finish_wait(context, event)
 
     def execute_complete(self, context: Context, event: PodEvent) -> dict[str, Any] | None:
@@ -316,7 +316,7 @@ class PrimeDeletePodOperator(_OnePodOperator):
         pod_id: The pod's id, or the whole output of the create operator.
         prime_conn_id: The connection's id.
         wait_for_completion: ``True`` to wait until the pod is gone; it may be billed until then.
-        missing_ok: ``True`` to succeed if the pod is in neither the list nor the history.
+        missing_ok: ``True`` to succeed if the pod is found in neither the list nor the history.
         interval: Seconds between two polls.
         timeout: Seconds until the pod must be gone.
         deferrable: ``True`` to wait in the triggerer; default: Airflow's ``[operators] default_deferrable``.
@@ -364,12 +364,12 @@ class PrimeDeletePodOperator(_OnePodOperator):
             if find_in_history(client, pod_id) is not None:
                 self.log.info("Pod %s has ended already: it is in the history", pod_id)
             elif self.missing_ok:
-                self.log.info("Pod %s is neither in the list nor in the history", pod_id)
+                self.log.info("Pod %s was found neither in the list nor in the history", pod_id)
             else:
                 raise AirflowException(
-                    f"Nothing was deleted: pod {pod_id} is neither in the list nor in the history of this "
-                    "account. If the id is mistyped, or of another account or team, its pod keeps running, "
-                    "and is billed. `missing_ok=True` treats this as a success."
+                    f"Nothing was deleted: pod {pod_id} was found neither in the list nor in the history of "
+                    "this account. If the id is mistyped, or of another account or team, its pod keeps "
+                    "running, and is billed. `missing_ok=True` treats this as a success."
                 ) from None
             return False
         self.log.info("Pod %s is %s", pod_id, state)

@@ -1,4 +1,4 @@
-"""Trigger that waits for a pod in a triggerer; thousands of triggers share one poller."""
+"""Trigger that waits for a pod in a triggerer."""
 
 from __future__ import annotations
 
@@ -29,9 +29,12 @@ _KILL_TIMEOUT: Final = 25.0
 _STATE_TIMEOUT: Final = 120.0
 """Timeout in seconds of the request for the task's state; in a busy triggerer, it may take half a minute."""
 _state_locks: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]] = WeakKeyDictionary()
-"""One lock per loop: these requests run in turn, so that the timeout of one does not count the others."""
+"""One lock per loop: these requests run in turn, so that the timeout of one does not count the others.
+
+A request that times out removes the lock, and then the triggers that wait for it give up, too.
+"""
 _CALLS_ON_KILL: Final = hasattr(BaseTrigger, "on_kill")
-"""Whether Airflow calls ``on_kill``. Before version 3.3, it only cancels, as when a triggerer stops."""
+"""Whether Airflow calls ``on_kill``. Before 3.3, it only cancels ``run``, as when a triggerer stops."""
 _WAITING_STATES: Final = frozenset({TaskInstanceState.DEFERRED, TaskInstanceState.UP_FOR_RETRY})
 """States that prove that no user has ended the task: another triggerer waits for the pod, or a retry will."""
 
@@ -105,17 +108,8 @@ class PrimePodTrigger(BaseTrigger):
         if task is None:
             self.log.warning("Not deleting pod %s: Airflow names no task", pod_id)
             return
-        lock = _state_locks.setdefault(asyncio.get_running_loop(), asyncio.Lock())
         try:
-            async with lock, asyncio.timeout(_STATE_TIMEOUT):
-                states = await ask_airflow(
-                    RuntimeTaskInstance.get_task_states,
-                    dag_id=task.dag_id,
-                    task_ids=[task.task_id],
-                    run_ids=[task.run_id],
-                    map_index=task.map_index,
-                )
-            state = next(iter(states.get(task.run_id, {}).values()), None)
+            state = await _request_state(task)
             if state in _WAITING_STATES:
                 self.log.info("Not deleting pod %s: no user has ended the task, which is %s", pod_id, state)
                 return
@@ -127,8 +121,8 @@ class PrimePodTrigger(BaseTrigger):
                 # Either a user has cleared or marked the task, or its wait has ended in another triggerer.
                 if state != TaskInstanceState.FAILED and await self._is_over(hurried):
                     self.log.warning(
-                        "Not deleting pod %s, which may be in use: the task is %s, and the wait is over. "
-                        "If nothing uses it, delete it: it is billed until then",
+                        "Not deleting pod %s, which may be in use: the task is %s, and the wait may be over. "
+                        "If nothing uses the pod, delete it: it is billed until then",
                         pod_id,
                         state,
                     )
@@ -169,6 +163,32 @@ class PrimePodTrigger(BaseTrigger):
 
     def _log_change(self, change: PodChange) -> None:
         self.log.info("%s", change)
+
+
+async def _request_state(task: Any) -> str | None:
+    """Return the state of a task; ``None`` for a task that was cleared.
+
+    Raises:
+        TimeoutError: Airflow has not answered this request, or one that it was waiting for.
+    """
+    loop = asyncio.get_running_loop()
+    lock = _state_locks.setdefault(loop, asyncio.Lock())
+    async with lock:
+        if _state_locks.get(loop) is not lock:
+            raise TimeoutError("Airflow has not answered the request of another trigger")
+        try:
+            async with asyncio.timeout(_STATE_TIMEOUT):
+                states = await ask_airflow(
+                    RuntimeTaskInstance.get_task_states,
+                    dag_id=task.dag_id,
+                    task_ids=[task.task_id],
+                    run_ids=[task.run_id],
+                    map_index=task.map_index,
+                )
+        except TimeoutError:
+            del _state_locks[loop]
+            raise
+    return next(iter(states.get(task.run_id, {}).values()), None)
 
 
 async def _run_to_completion(work: Coroutine[Any, Any, None]) -> None:

@@ -30,7 +30,7 @@ _MAX_BAR_WIDTH: Final = 48.0
 _MAX_LABEL_MIDDLE: Final = RIGHT - 36
 """Rightmost middle of a date's label: the label's right half must fit."""
 _MAX_LIFETIME: Final = timedelta(days=3_660)
-"""The end of a record with a longer time counts as invalid. Imagined: a start in year 1, an end in 9999."""
+"""The end of a record with a longer time counts as invalid (imagined: from year 1 to 9999)."""
 
 
 def spend_per_day(records: Iterable[HistoryRecord]) -> dict[date, float]:

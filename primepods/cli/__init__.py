@@ -14,7 +14,7 @@ def main() -> None:
         if stream is None:  # closed before Python started
             setattr(sys, name, io.StringIO())
         elif hasattr(stream, "reconfigure"):
-            # Replace characters that its encoding lacks, instead of failing.
+            # Replace characters that the stream's encoding lacks, instead of failing.
             stream.reconfigure(errors="replace")
     try:
         from .app import app
@@ -28,7 +28,7 @@ def main() -> None:
             "contains it:\n  pip install 'primepods[cli]'"
         )
     except KeyboardInterrupt:
-        # Interrupted before or after a command: a running command reports the interruption itself.
+        # The interruption came before or after a command. A running command reports it itself.
         sys.exit(130)
     finally:
         # The interpreter flushes both at exit, and a failure would change the exit code.

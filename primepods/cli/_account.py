@@ -49,7 +49,7 @@ def check_permission(user: primepods.Account, permission: str) -> None:
     """Check that the key has the permission to order; pass if the API does not report its permissions.
 
     Raises:
-        CommandError: It lacks the permission.
+        CommandError: The key lacks the permission.
     """
     from primepods.config import KEY_PAGE
 

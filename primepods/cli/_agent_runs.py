@@ -68,7 +68,7 @@ class AgentRuns:
         """Start a run for a quoted offer, and wait until its pod is known, for at most ``MAX_WAIT``.
 
         Raises:
-            BudgetExceededError: The maximum cost exceeds the budget. Nothing was rented.
+            BudgetExceededError: The run would exceed a limit of the budget. Nothing was rented.
             CommandError: The run has ended, or its process has died. The message says if a pod may be billed.
         """
         run = await run_sync(self._start_process, quote, offer)
@@ -79,7 +79,7 @@ class AgentRuns:
             if run.may_have_pod:
                 billed = f"the process of {run.name} has ended, and its pod may be billed: call release"
                 raise CommandError(f"{billed} with {run.name!r}. {last_messages(run)}")
-            raise CommandError(f"the pod was not rented: {last_messages(run)}")
+            raise CommandError(f"the pod was not rented, or was deleted: {last_messages(run)}")
         return run
 
     def _start_process(self, quote: Quote, offer: primepods.Offer) -> Run:
@@ -143,7 +143,7 @@ class AgentRuns:
                 await self._client.pods.sweep(only=attrs.evolve(found, found=own))
 
     def leave(self) -> None:
-        """Print the runs of this session that still run."""
+        """Print the runs of this session that have not ended."""
         for name, process in self._started.items():
             if process.poll() is None:
                 process.returncode = 0  # otherwise Popen would warn that it still runs

@@ -141,7 +141,7 @@ class AgentTools:
             self.leave()
 
     def leave(self) -> None:
-        """Print the runs of this session that still run."""
+        """Print the runs of this session that have not ended."""
         if self._agent_runs is not None:
             self._agent_runs.leave()
 

@@ -118,7 +118,7 @@ def _is_completion(word: str, incomplete: str) -> bool:
 
 
 def _read(ctx: typer.Context, list_rows: Callable[[primepods.Client], Iterable[T]]) -> list[T]:
-    """Return up to ``_MAX_ROWS`` rows that the API lists within the timeout; log and raise nothing."""
+    """Return up to ``_MAX_ROWS`` rows that the API lists; log and raise nothing."""
     log = logging.getLogger("primepods")
     was_disabled = log.disabled
     log.disabled = True

@@ -22,7 +22,7 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise CommandError("cannot ask for confirmation, stdin is not a terminal: pass --yes", ExitCode.USAGE)
+        raise CommandError("cannot ask, since stdin is not a terminal: pass --yes", ExitCode.USAGE)
     write(f"{question} [y/N]: ", err=True)
     reply = ""
     try:

@@ -23,7 +23,7 @@ _LARGE_UPLOAD = 100 * _MEGABYTE
 Exclude = Annotated[
     list[str] | None,
     typer.Option(
-        help="Do not upload what has this name or pattern, such as .git or '*.pyc'; may be repeated.",
+        help="Do not upload files and folders that match this, such as .git or '*.pyc'; may be repeated.",
         metavar="PATTERN",
         rich_help_panel=_PANEL,
     ),
@@ -31,7 +31,7 @@ Exclude = Annotated[
 ExcludeFrom = Annotated[
     list[Path] | None,
     typer.Option(
-        help="File with git's patterns, such as .gitignore, for what not to upload; may be repeated.",
+        help="File, such as .gitignore, with patterns of files not to upload; may be repeated.",
         metavar="FILE",
         rich_help_panel=_PANEL,
     ),
@@ -105,13 +105,13 @@ def parse_download(text: str) -> tuple[str, str]:
     """
     remote, _, local = text.partition(":")
     if not remote:
-        raise CommandError("--download is empty: name a path, such as --download out/", ExitCode.USAGE)
+        raise CommandError(f"--download {text!r} has no path: write it like --download out/", ExitCode.USAGE)
     local = local or posixpath.basename(remote.rstrip("/")) or "."
     # Check before the work, since the pod and its results are deleted after it.
     target = Path(local).absolute()
     existing = next(path for path in (target, *target.parents) if path.exists())
     if not _can_write(target, existing):
-        problem = f"--download {text}: {target} cannot be created or replaced; look at {existing}"
+        problem = f"--download {text}: {target} cannot be created or replaced; check {existing}"
         raise CommandError(problem, ExitCode.USAGE)
     return remote, local
 
@@ -132,7 +132,7 @@ def measure_and_warn(command: str, local: str | Path, exclusion: Exclusion) -> U
     if size.bytes >= _LARGE_UPLOAD:
         print_error(
             command,
-            f"{local} has {describe(size)}: leave out what the pod does not need, such as with "
+            f"{local} has {describe(size)}: leave out what the pod does not need, for example with "
             "--exclude .git or --exclude-from .gitignore",
         )
     return size

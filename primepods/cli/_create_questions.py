@@ -34,8 +34,7 @@ def ask(
         disks: Ids of the disks that will be attached, if any.
 
     Returns:
-        The offer, the fields of the order that the user chose, and the hours until the pod expires (``None``:
-        never).
+        The offer, the fields of the order that the user chose, and the hours until the pod expires, if ever.
 
     Raises:
         CommandError: No offer fits, an answer is invalid, or stdin has ended.

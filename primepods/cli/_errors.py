@@ -123,8 +123,8 @@ _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]]
         (r"( and set PRIME_API_KEY\.)$", r"\1 Without an account, see `primepods demo`."),
         # Delete details that aiohttp adds.
         (r"\b(?:Client|Server)\w+Error: | ssl:default| \[(?:Connect call failed|Multiple exc).*?\)\]", ""),
-        # Delete a repeated cause: "reset (3 attempts; the attempt before failed with: reset)".
-        (r": ([^:]+(?::\d+)?) \((\d+ attempts); the attempt before failed with: \1\)", r": \1 (\2)"),
+        # Delete a repeated cause: "reset (3 attempts; the previous attempt failed with reset)".
+        (r": ([^:]+(?::\d+)?) \((\d+ attempts); the previous attempt failed with \1\)", r": \1 (\2)"),
     )
 )
 """Patterns in the library's messages, each with its replacement for the shell."""

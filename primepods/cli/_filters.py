@@ -39,14 +39,14 @@ Gpu = Annotated[
 Name = Annotated[
     list[str] | None,
     typer.Option(
-        help="Only with this name or pattern, such as 'train-*'; may be repeated.",
+        help="Only with a name that equals or matches this, such as 'train-*'; may be repeated.",
         metavar="NAME",
         rich_help_panel=_PANEL,
     ),
 ]
 Ready = Annotated[
     bool | None,
-    typer.Option("--ready/--not-ready", help="Only pods that are ready, or are not.", rich_help_panel=_PANEL),
+    typer.Option("--ready/--not-ready", help="Only ready pods, or only the others.", rich_help_panel=_PANEL),
 ]
 OlderThan = Annotated[
     float | None,
@@ -103,19 +103,20 @@ class PodFilter:
         return list(filter(pod_filter.matches, listed))
 
     def no_match_message(self, pods: Sequence[primepods.Pod]) -> str:
-        """Return the message for an empty result, with the unknown states or else the unknown GPUs."""
+        """Return the message for an empty result, with unknown states, or else GPUs that no pod has."""
         if self.is_empty:
             return "No pods."
         unknown_states = [word for word in self.status or () if not primepods.PodState(word.upper()).is_known]
         if unknown_states:
             known_states = ", ".join(primepods.PodState)
             states = ", ".join(unknown_states)
-            return f"No pods match: {states} is not a known state. Known states: {known_states}."
+            return f"No pods match. Unknown states: {states}. Known states: {known_states}."
         gpus = {pod.gpu_name for pod in pods}
         missing_gpus = [word for word in self.gpu or () if not any(pod.has_gpu(word) for pod in pods)]
         if missing_gpus and gpus:
             missing = ", ".join(missing_gpus)
-            return f"No pods match. No pod has the GPU {missing}. Known GPUs: {', '.join(sorted(gpus))}."
+            found = ", ".join(sorted(gpus))
+            return f"No pods match. No pod has this GPU: {missing}. GPUs of the pods: {found}."
         return "No pods match."
 
     def matches(self, pod: primepods.Pod) -> bool:

@@ -15,7 +15,7 @@ T = TypeVar("T")
 def readable_rows(items: Iterable[T]) -> Generator[list[T]]:
     """Yield the readable rows of a pager; raise the error about the others after the block.
 
-    If no row is readable, raise it before the block.
+    If no row is readable, raise the error before the block.
     """
     found: list[T] = []
     error: primepods.ProtocolError | None = None

@@ -48,7 +48,7 @@ GpuType = Annotated[
 GpuCount = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Only with this total number of GPUs.", metavar="NUMBER", rich_help_panel=_PANEL
+        min=1, help="Only offers with this total number of GPUs.", metavar="NUMBER", rich_help_panel=_PANEL
     ),
 ]
 
@@ -178,7 +178,7 @@ Disks = Annotated[
 
 def without_unset(values: dict[str, Any]) -> dict[str, Any]:
     """Return the values except ``None``, ``False`` and empty lists."""
-    # `is not`, since 0 equals False, and is a value that users may give.
+    # Compare with `is not`: 0 equals False, but users may give it.
     return {
         name: value
         for name, value in values.items()
@@ -193,7 +193,7 @@ def find_key(wanted: str, keys: Iterable[primepods.SSHKey]) -> str:
 
 def announce_wait(seconds: float | None) -> None:
     if seconds:
-        print_info(f"Looking for an offer that fits, for up to {short_duration(seconds)}; Ctrl-C ends it.")
+        print_info(f"Looking for an offer that fits, for up to {short_duration(seconds)} or until Ctrl-C.")
 
 
 def offer_id(offer: primepods.Offer) -> str:

@@ -57,7 +57,7 @@ OutputOption = Annotated[
 ColumnsOption = Annotated[
     str | None,
     typer.Option(
-        help="Columns of the table, or fields of the other formats, to show, such as id,name.",
+        help="Columns of the table, or fields of the other formats, such as id,name.",
         metavar="A,B",
     ),
 ]

@@ -37,7 +37,7 @@ def price(value: float | None, currency: str | None = None) -> str:
 
 
 def status_cell(status: str | None) -> Cell:
-    """Return the coloured cell of a pod's state."""
+    """Return the coloured cell of the state of a pod or disk."""
     return Cell(status or "", _COLOURS.get(status or ""))
 
 

@@ -50,7 +50,7 @@ Env = Annotated[
     typer.Option(
         "--env",
         "-e",
-        help="Environment variable of the command, by default with its value here; may be repeated.",
+        help="Environment variable of the command, by default with its local value; may be repeated.",
         metavar="NAME[=VALUE]",
         rich_help_panel=_PANEL,
     ),
@@ -129,7 +129,7 @@ def become_ssh(argv: Sequence[str]) -> NoReturn:
 
     if shutil.which(argv[0]) is None:
         # Raise before stderr's writer ends, since the message would be lost after that.
-        raise CommandError(f"{argv[0]} is not installed here: install OpenSSH, or use --print")
+        raise CommandError(f"{argv[0]} is not installed here: install OpenSSH")
     finish_stderr()
     os.execvpe(argv[0], list(argv), environment_without_key())  # noqa: S606 - no shell: host and user are checked
 
@@ -206,7 +206,7 @@ def run_until_interrupted(api: Api, work: Callable[[primepods.AsyncClient], Awai
         try:
             return await work(client)
         finally:
-            # Restore it here: afterwards, asyncio may wait long for the threads of host name lookups.
+            # Restore the handler here: afterwards, asyncio may wait long for threads that look up host names.
             signal.signal(signal.SIGINT, handler)
 
     previous = signal.getsignal(signal.SIGINT)

@@ -50,7 +50,7 @@ class SpendGroup:
     Attributes:
         by: The field, or day or week.
         value: Its value, such as ``H100_80GB``; for a week, the date of its Monday.
-        records: Number of records; by time, a record counts wherever it has a part of its bill or GPU hours.
+        records: Number of records; by time, of those with a part of their bill or GPU hours in it.
         gpu_hours: Sum of their GPU hours; a record without an end counts as 0. By time, only the GPU hours of
             the day or week.
         billed: Sum of their bills; by time, only the part for the day or week.

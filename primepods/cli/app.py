@@ -208,8 +208,8 @@ def _print_usage_error(error: Any) -> int:
     message = error.format_message().rstrip(".")
     period = "" if message.endswith("?") else "."
     may_be_for_pod = command.endswith((" exec", " run")) and message.startswith("No such option")
-    hint = " The command for the pod comes after --." if may_be_for_pod else ""
-    print_error(command, f"{message}{period}{hint} See {command} --help.")
+    hint = " Put the pod's command after `--`." if may_be_for_pod else ""
+    print_error(command, f"{message}{period}{hint} See `{command} --help`.")
     return int(error.exit_code)
 
 
@@ -227,7 +227,7 @@ def _help(command: Callable[..., None]) -> str:
 
 _EPILOG = (
     "An API key is needed: set PRIME_API_KEY, or save one with `prime login`. Without an account, try "
-    f"primepods demo.\n\nExit codes: {EXIT_CODES}. exec and run exit with the code of their command."
+    f"`primepods demo`.\n\nExit codes: {EXIT_CODES}. `exec` and `run` exit with the code of their command."
 )
 
 # Typer's own tracebacks are off: they show local variables, which may contain the key.

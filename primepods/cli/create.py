@@ -54,8 +54,7 @@ EnvFile = Annotated[
 MaxHours = Annotated[
     float | None,
     pod_option(
-        "Time, such as 2h or 90m, after which the pod expires: its name shows it, and primepods sweep "
-        "--expired deletes the expired pod.",
+        "Time, such as 2h or 90m, until the pod expires; `primepods sweep --expired` deletes expired pods.",
         "TIME",
         parser=parse_hours,
     ),
@@ -141,7 +140,7 @@ def _order(
         limit = filters.max_price
         if limit is not None and spec.max_price is not None and spec.max_price > limit:
             costs = price(spec.max_price, offer.prices.currency)
-            raise CommandError(f"the pod would cost {costs} an hour: more than --max-price")
+            raise CommandError(f"the pod would cost {costs} an hour, which is more than --max-price")
         name = spec.name if max_hours is None else f"{spec.name or 'primepods'}-… (with a suffix)"
         _print_order(offer, spec, name)
         if changes.get("name") is not None:
@@ -180,7 +179,7 @@ def _choose(
 
 
 def _find_offer(client: primepods.Client, wanted_id: str) -> primepods.Offer:
-    """Return the offer with this id if it can be rented; search both lists, even if one has bad rows."""
+    """Return the offer with this id if it can be rented; search both lists, even if rows are unreadable."""
     errors: list[primepods.PrimePodsError] = []
     for pager in (client.availability.gpus(), client.availability.multi_node()):
         offers, error = pager.collect()

@@ -39,7 +39,7 @@ def command(
     wait: Annotated[
         float | None,
         typer.Option(
-            help="Wait until they are confirmed gone, for at most this time, such as 10m.",
+            help="Wait until the pods are confirmed gone, for at most this time, such as 10m.",
             metavar="TIME",
             parser=parse_duration,
         ),
@@ -48,8 +48,8 @@ def command(
 ) -> None:
     """Delete pods, by their ids or names, or by filters. All data on them is lost.
 
-    Shows the pods and their prices per hour, and asks for confirmation; with --yes and whole ids, it deletes
-    at once. Prints the ids of the deleted pods. If a pod cannot be deleted, the other pods still are.
+    Shows the pods and their prices per hour, and asks for confirmation; with --yes and whole ids, deletes at
+    once. Prints the ids of the deleted pods. If a pod cannot be deleted, the other pods still are.
 
     Examples:
       primepods delete ID ID

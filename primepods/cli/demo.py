@@ -128,7 +128,7 @@ async def _settle(
     from primepods.fleet import Condition, Fleet
 
     screen.heading(
-        "Waiting until each is ready or has failed: client.pods.wait(ids, until=primepods.settled)"
+        "Waiting until each pod is ready or has failed: client.pods.wait(ids, until=primepods.settled)"
     )
     fleet = Fleet(pods)
     settled: set[str] = set()
@@ -160,10 +160,10 @@ async def _delete(client: AsyncClient, screen: Screen, statuses: Mapping[str, Po
     """Delete the failed pods and a few ready ones; return their ids."""
     failed = [pod_id for pod_id, row in statuses.items() if row.has_failed]
     ready = [pod_id for pod_id, row in statuses.items() if row.is_ready][:MAX_EXAMPLES]
-    screen.heading("Deleting the failed and a few others: client.pods.delete_many(ids)")
+    screen.heading("Deleting the failed pods and a few ready ones: client.pods.delete_many(ids)")
     deletions = await client.pods.delete_many(failed + ready)
     deletions.raise_for_errors()
-    screen.say(f"{len(failed)} failed and {len(ready)} ready pods: all {len(deletions)} accepted")
+    screen.say(f"{len(failed)} failed and {len(ready)} ready pods: all {len(deletions)} deletions accepted")
     return set(deletions)
 
 
@@ -197,7 +197,7 @@ def _show_failures(screen: Screen, pods: Mapping[str, Pod], statuses: Mapping[st
             reasons[row.failure].append(pods[pod_id].name or pod_id)
     if not reasons:
         return
-    screen.heading("What failed, and why")
+    screen.heading("Failures")
     screen.table(
         _FAILURE_COLUMNS,
         [(str(len(names)), reason, names[0]) for reason, names in sorted(reasons.items())],
@@ -210,13 +210,13 @@ def _show_ssh(screen: Screen, pods: Mapping[str, Pod], statuses: Mapping[str, Po
     targets = {pod_id: row.ssh for pod_id, row in statuses.items() if row.is_ready and row.ssh is not None}
     if not targets:
         return
-    screen.heading(f"Logging in to the {len(targets)} ready ones (these addresses are made up)")
+    screen.heading(f"Logging in to the {len(targets)} ready pods (these addresses are made up)")
     for pod_id, target in list(targets.items())[:MAX_EXAMPLES]:
         screen.say(safe(f"{shlex.join(target.argv())}  # {pods[pod_id].name}", max_length=200))
 
 
 def _show_bill(screen: Screen, records: list[HistoryRecord]) -> None:
-    screen.heading("What was billed for the deleted ones: client.pods.history()")
+    screen.heading("Bills of the deleted pods: client.pods.history()")
     records.sort(key=lambda record: record.total_billed_price, reverse=True)
     rows = [
         (
@@ -248,7 +248,7 @@ def _minutes(record: HistoryRecord) -> str:
 def _show_requests(screen: Screen, emulator: Emulator, seconds: float) -> None:
     statuses = emulator.requests.where(path="/api/v1/pods/status")
     max_concurrency = max(request.concurrency for request in emulator.requests)
-    screen.heading("All of it")
+    screen.heading("Requests")
     screen.say(
         f"{seconds:.1f} s and {len(emulator.requests)} requests, up to {max_concurrency} at once; "
         f"{len(statuses)} of them asked for the statuses of up to 100 pods."
@@ -261,7 +261,7 @@ def _show_next_steps(screen: Screen, account: Mapping[str, Any]) -> None:
         f"--{name.replace('_', '-')} {str(value).removesuffix('.0')}" for name, value in account.items()
     )
     screen.say()
-    screen.say(f"Go on with the same {account['pods']:,} pods, as they boot; Ctrl-C ends it:")
+    screen.say(f"Watch the same {account['pods']:,} pods while they boot, until Ctrl-C:")
     screen.say(f"{program} emulator {options} -- {program} watch", style="bold")
     screen.say("Or rent an emulated pod for one command:")
     options = "--gpu-type H100 --max-price 20 --max-hours 2"

@@ -52,8 +52,8 @@ _DISKS: Final = ModelTable(
 def command(api: Api, *, print_options: PrintOptions) -> None:
     """List your disks and their prices per hour.
 
-    Disks outlive pods, and are billed until they are deleted. See also primepods disks create, rename and
-    delete, each with --help.
+    Disks outlive pods, and are billed until they are deleted. See also `primepods disks create`, `rename` and
+    `delete`.
     """
     _DISKS.check(print_options)
     with api.client() as client, readable_rows(client.disks.list()) as disks:

@@ -34,7 +34,7 @@ def command(
         list[str] | None,
         typer.Argument(
             metavar="-- COMMAND",
-            help="Command to run against the emulator, which then stops.",
+            help="Command to run against the emulator; when it ends, the emulator stops.",
         ),
     ] = None,
     port: Annotated[
@@ -71,8 +71,7 @@ def command(
     state: Annotated[
         Path | None,
         typer.Option(
-            help="JSON file to save the state to. If it exists, the state is loaded from it, and the options "
-            "from --pods to --funds have no effect.",
+            help="JSON file that keeps the state; if it exists, --pods to --funds have no effect.",
             metavar="FILE",
         ),
     ] = None,
@@ -136,7 +135,7 @@ async def _serve(emulator: Emulator, ssh_command: str) -> None:
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    # On Windows loops cannot handle signals; there Ctrl-C ends asyncio.run itself.
+    # On Windows, loops cannot handle signals, and Ctrl-C ends `asyncio.run` itself.
     with suppress(NotImplementedError):
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)

@@ -21,7 +21,7 @@ def command(
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on.", metavar="PORT")] = 9400,
     host: Annotated[
         str,
-        typer.Option(help="Address to listen on; who can reach it can read the metrics.", metavar="HOST"),
+        typer.Option(help="Address to listen on; all who can reach it can read the metrics.", metavar="HOST"),
     ] = "127.0.0.1",
     interval: Annotated[
         float,
@@ -42,7 +42,7 @@ def command(
         raise CommandError(text, ExitCode.USAGE) from None
 
     async def work(client: primepods.AsyncClient) -> None:
-        print_info(f"Serving http://{host}:{port}/metrics; Ctrl-C ends it.")
+        print_info(f"Serving http://{host}:{port}/metrics until Ctrl-C.")
         with primepods.exit_on_sigterm():
             await serve(client, host=host, port=port, interval=interval)
 

@@ -39,7 +39,7 @@ Ports = Annotated[
         show_default=False,
     ),
 ]
-Open = Annotated[bool, typer.Option("--open", help="Open it in the browser.")]
+Open = Annotated[bool, typer.Option("--open", help="Open the address in the browser.")]
 
 
 @api_command
@@ -67,7 +67,7 @@ def command(
         with primepods.exit_on_sigterm():
             async with forward_ports(remote, ports) as forward:
                 write("".join(f"http://127.0.0.1:{port}\n" for port in forward.local_ports))
-                print_info("Ctrl-C ends it.")
+                print_info("Ctrl-C ends the connection.")
                 if open_browser:
                     open_page(forward.url)
                 # Ctrl-C is the normal end.

@@ -37,8 +37,8 @@ Kind = Annotated[
 Since = Annotated[
     datetime | None,
     typer.Option(
-        help="Only what ended (or, without a known end, began) on or after this day (UTC): 2026-11-01, or 7d "
-        "for a week ago.",
+        help="Only records that ended (or, without a known end, began) on or after this day (UTC): "
+        "2026-11-01, or 7d for a week ago.",
         metavar="DAY",
         parser=parse_day,
         rich_help_panel=_PANEL,
@@ -47,7 +47,7 @@ Since = Annotated[
 Until = Annotated[
     datetime | None,
     typer.Option(
-        help="Only what ended before this day (UTC).", metavar="DAY", parser=parse_day, rich_help_panel=_PANEL
+        help="Only records before this day (UTC).", metavar="DAY", parser=parse_day, rich_help_panel=_PANEL
     ),
 ]
 Chart = Annotated[
@@ -146,7 +146,7 @@ class _Filter:
         unknown = [word for word in self.kinds if word.lower() not in map(str.lower, self.seen_kinds)]
         if unknown and self.seen_kinds:
             seen = ", ".join(sorted(self.seen_kinds))
-            return f"No records match. No record is of the kind {', '.join(unknown)}. Known kinds: {seen}."
+            return f"No records match. No record is of this kind: {', '.join(unknown)}. Kinds found: {seen}."
         return "No records match."
 
 

@@ -51,7 +51,7 @@ def command(api: Api, pod: PodHandle, *, open_browser: Open = False, node: Node 
     if found.jupyter_url is not None and not is_emulated(urlsplit(found.jupyter_url).hostname or ""):
         write(f"{found.jupyter_url}\n")
         if found.jupyter_password:
-            print_info(f"Its password: {found.jupyter_password}")
+            print_info(f"Password: {found.jupyter_password}")
         if open_browser:
             open_page(found.jupyter_url)
         return
@@ -102,7 +102,7 @@ async def _start_server(remote: primepods.AsyncRemote) -> tuple[int, str]:
     import asyncio
 
     job = await remote.start(_START)
-    print_info(f"Starting JupyterLab: the job {job.name}")
+    print_info(f"Starting JupyterLab as the job {job.name}")
     with suppress(TimeoutError):
         async with asyncio.timeout(_START_TIMEOUT):
             while (await job.state()).is_running:
@@ -110,7 +110,7 @@ async def _start_server(remote: primepods.AsyncRemote) -> tuple[int, str]:
                     return server
                 await asyncio.sleep(_POLL_INTERVAL)
     raise CommandError(
-        f"JupyterLab does not run on the pod: see the output (`primepods attach {remote.pod_id}/{job.name}`) "
+        f"JupyterLab is not ready on the pod: see its output (`primepods attach {remote.pod_id}/{job.name}`) "
         f"or install it with `primepods exec {remote.pod_id} -- pip install jupyterlab`"
     )
 

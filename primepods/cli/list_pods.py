@@ -74,7 +74,7 @@ def command(
         # Shortened ids must also differ from those of pods that are not shown.
         PODS.print(shown_pods, print_options, other_ids=[pod.id for pod in listed])
         if hidden_pods:
-            print_info(f"{count(hidden_pods, 'more pod')}; all without --limit.")
+            print_info(f"{count(hidden_pods, 'more pod')} not shown, because of --limit.")
         if not pods and not print_options.ids_only:
             print_info(pod_filter.no_match_message(listed))
 

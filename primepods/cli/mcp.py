@@ -31,7 +31,7 @@ Window = Annotated[
     typer.Option(
         parser=parse_duration,
         metavar="TIME",
-        help="Count only the spend of this last period, such as 24h; by default all.",
+        help="Count only the spend of the last TIME, such as 24h; by default all.",
         show_default=False,
     ),
 ]
@@ -67,7 +67,7 @@ def command(
     if emulator:
         if api.base_url or api.context or api.team:
             raise CommandError(
-                "--emulator has its own account: no --base-url, --context or --team", ExitCode.USAGE
+                "--emulator cannot be combined with --base-url, --context or --team", ExitCode.USAGE
             )
         raise typer.Exit(_rehearse([word for word in sys.argv[1:] if word != "--emulator"]))
     try:
@@ -108,7 +108,7 @@ def _rehearse(words: list[str]) -> int:
     process = subprocess.Popen(  # noqa: S603 - this command
         [*program, "emulator", "--boot-seconds", "2", "--", *program, *words],
         env=environment_without_key("PRIME"),
-        start_new_session=True,  # it ends its pods even if this process is killed
+        start_new_session=True,  # the child ends its pods even if this process is killed
     )
     try:
         return process.wait()

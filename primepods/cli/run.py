@@ -44,7 +44,7 @@ BootTimeout = Annotated[
     typer.Option(
         parser=parse_duration,
         metavar="TIME",
-        help="Delete a pod that is not ready by then, and try the next offer.",
+        help="Delete a pod that is not ready after this time, and try the next offer.",
         show_default="30m",
     ),
 ]
@@ -72,7 +72,7 @@ Reconnect = Annotated[
     typer.Option(
         parser=parse_duration,
         metavar="TIME",
-        help="Give the pod up if it cannot be reached for this time; the command keeps running meanwhile.",
+        help="Give up the pod if it cannot be reached for this time; the command keeps running meanwhile.",
         show_default="15m",
     ),
 ]
@@ -119,7 +119,7 @@ File = Annotated[
         is_eager=True,
         callback=_read_file,
         metavar="FILE",
-        help="TOML with the long names of these options, and command; typed options win.",
+        help="TOML file with these options by their long names, and command; typed options override it.",
     ),
 ]
 Remove = Annotated[bool, typer.Option("--rm", hidden=True)]
@@ -202,7 +202,7 @@ def command(
         raise CommandError("--max-hours and --max-spend must be above 0", ExitCode.USAGE)
     if detach and max_hours is None and max_spend is None:
         raise CommandError(
-            "--detach needs --max-hours or --max-spend: nobody watches what it costs", ExitCode.USAGE
+            "--detach needs --max-hours or --max-spend, since nobody watches the cost", ExitCode.USAGE
         )
     changes = {
         "name": name,

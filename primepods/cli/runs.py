@@ -104,13 +104,13 @@ def command(
     _RUNS.check(print_options)
     runs, unreadable = list_runs()
     for name, why in unreadable.items():
-        print_error(api.command, f"the run {name} cannot be read: {why}")
+        print_error(api.command, f"run {name}: {why}")
     if prune:
         # Keep the runs whose pods may be billed.
         ended = [run for run in runs if run.state == "ended" and not run.may_have_pod]
         for run in ended:
             run.remove()
-        print_info(f"{count(ended, 'run')} deleted")
+        print_info(f"Records of {count(ended, 'run')} deleted")
         return
     _RUNS.print([_row(run) for run in runs], print_options)
     if not runs and not unreadable and print_options.is_table:
@@ -161,12 +161,15 @@ def attach(
     state = run.state
     # The terminal of a run without --detach is gone, so its output goes to files from now on.
     if state == "interrupted" and run.claim(is_detached=True):
-        print_info(f"The process of {run.name} has died: taking it over")
+        print_info(f"The process of {run.name} has died: this command takes over the run")
         _take_over(run)
     elif state != "ended" and not run.reload().is_detached and _has_process(run):
         record = run.record
         hint = f"; see `primepods attach {record.pod_id}/{record.job}`" if record.job else ""
-        raise CommandError(f"{run.name} writes to the terminal in which it was started{hint}", ExitCode.USAGE)
+        raise CommandError(
+            f"cannot attach to {run.name}, whose output goes to the terminal in which it was started{hint}",
+            ExitCode.USAGE,
+        )
     try:
         _show_to_end(run, tail)
     except KeyboardInterrupt:

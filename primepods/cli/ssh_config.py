@@ -28,7 +28,7 @@ Uninstall = Annotated[
 def command(
     api: Api, pod: OptionalPodHandle = None, *, install: Install = False, uninstall: Uninstall = False
 ) -> None:
-    """Add pods to the configuration of ssh, as hosts named pod_NAME.
+    """Print or install pods as hosts of ssh's configuration, named pod_NAME.
 
     The host is pod_ID if other listed pods have the name, or ssh cannot use it. pod_ and the first 8
     characters of the id work, too, if they are unique.

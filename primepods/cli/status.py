@@ -47,6 +47,6 @@ def command(
         print_model(rows[0], print_options.output)
     else:
         STATUSES.print(rows, print_options)
-    missing = CommandError("the API has no such pod: it is terminated, or not visible yet")
+    missing = CommandError("the API does not show this pod; it may be terminated, or not visible yet")
     errors = dict.fromkeys(statuses.missing, missing) | dict(statuses.errors)
     print_errors_and_exit_if_any(api.command, errors)

@@ -109,7 +109,7 @@ def _sweep(
     print_info(f"{len(swept.deleted)} deleted, {len(swept.errors)} failed")
     print_errors_and_exit_if_any(api.command, swept.errors)
     if len(swept.found) < len(found.found):
-        raise CommandError("some were not found again and were left alone: run `primepods sweep` again")
+        raise CommandError("some pods were not found again, and were left alone: run `primepods sweep` again")
 
 
 def _cells(pod: primepods.OrphanedPod) -> list[str]:

@@ -56,7 +56,7 @@ def command(
 
     Progress goes to stderr. Deletes nothing: the pods keep running and are billed.
 
-    Exit code 3: timeout. Exit code 4: a pod cannot reach the state any more (it has failed, or was stopped or
+    Exit code 3: timeout. Exit code 4: a pod can no longer reach the state (it has failed, or was stopped or
     deleted), which ends the wait. In both cases, prints the pods that have reached the state.
 
     With --until settled, a failed pod does not end the wait; the exit code is 4 if a pod has failed.

@@ -105,7 +105,7 @@ _OWN_HEADERS: Final = frozenset(
     }
 )
 DEFAULT_MAX_CONCURRENCY: Final = 16
-"""Default limit on requests in flight of one client."""
+"""Default max number of a client's requests in flight."""
 
 
 @attrs.frozen(kw_only=True)

@@ -53,7 +53,7 @@ def environment_variable(name: str) -> str | None:
 
 
 def environment_without_key(prefix: str = "PRIME_") -> dict[str, str]:
-    """Return the environment for other programs, without ``PRIME_API_KEY`` and others with its prefix.
+    """Return the environment for other programs, without ``PRIME_API_KEY`` and all with ``prefix``.
 
     Args:
         prefix: Prefix of the variables to remove; ``PRIME`` also removes the settings of primepods.

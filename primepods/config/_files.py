@@ -68,7 +68,9 @@ class File:
     @property
     def key_base_url(self) -> Found:
         """The base URL to which the file's key belongs: the one in the file, or the vendor's."""
-        return Found(self.text("base_url") or DEFAULT_BASE_URL, f"field base_url of {self.path}")
+        if text := self.text("base_url"):
+            return Found(text, f"field base_url of {self.path}")
+        return Found(DEFAULT_BASE_URL, "the default")
 
 
 def read_files(context: Found | None) -> list[File]:
@@ -100,7 +102,10 @@ def read_files(context: Found | None) -> list[File]:
     path = folder / "environments" / f"{context.value}.json"
     chosen = _read_file(path)
     if chosen is None:
-        raise ConfigError(f"{subject} is not saved here: {path} does not exist. Correct or remove it.")
+        raise ConfigError(
+            f"{subject} is not saved here: {path} does not exist. Correct the name of the context, or do not "
+            "set it."
+        )
     return [chosen, *files]
 
 
@@ -172,8 +177,8 @@ def read_max_hourly() -> Found | None:
     except (OSError, ValueError) as exc:
         raise ConfigError(f"{path} cannot be used: {exc}. Correct or remove it.") from None
     limits = fields.pop("limits", {})
-    unknown = [*fields, *(limits.keys() - {"max_hourly"} if is_object(limits) else ["limits"])]
-    if unknown:
+    in_limits = limits.keys() - {"max_hourly"} if is_object(limits) else {f"limits = {quote(limits)}"}
+    if unknown := [*fields, *in_limits]:
         raise ConfigError(f"{path} cannot be used: {unknown[0]!r} is not known, only max_hourly in [limits].")
     value = limits.get("max_hourly")
     return None if value is None else Found(str(value), f"field max_hourly of {path}")

@@ -1,6 +1,6 @@
 """Checks of the settings, the API and this machine; they rent nothing, and change nothing at the API.
 
-``primepods doctor`` prints them. The texts never contain the key.
+``primepods doctor`` prints them. The key is redacted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ async def diagnose(
 ) -> list[Check]:
     """Check versions, settings, the API, ssh and the folder of lease files.
 
-    Sends up to seven GETs without retries, and writes a lease file that it removes again. Problems are
+    It sends up to seven GETs without retries, and writes a lease file that it removes again. Problems are
     returned as checks with a remedy.
 
     Args:

@@ -20,7 +20,7 @@ _REQUIRED: Final = ("aiohttp", "anyio", "attrs", "cattrs")
 _OPTIONAL: Final = ("orjson", "rich", "typer")
 _SSH_TIMEOUT: Final = 5.0
 _ADD_KEY: Final = (
-    "Make a key with `ssh-keygen -t ed25519`, and add it to the account: client.ssh_keys.add(name, line)."
+    "Make a key with `ssh-keygen -t ed25519`, and add it to the account with `primepods ssh-keys add`."
 )
 
 
@@ -102,7 +102,7 @@ def _public_keys(text: str, place: str) -> dict[str, str]:
 
 
 def check_folder(settings: Settings | None) -> Check:
-    """Check that the folder of lease files can be written and has locks; without settings, only find it."""
+    """Check that the folder of lease files can be written and has locks; without settings, do not try."""
     name = "lease folder"
     try:
         folder = lease_folder()

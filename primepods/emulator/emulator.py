@@ -53,7 +53,7 @@ class Emulator:
     Emulator(...)`` serves from the running loop. A stopped emulator keeps its state and its port for the next
     start, like a restarted server.
 
-    Durations are in seconds of the emulator's clock unless stated otherwise; amounts of money are US dollars.
+    Durations are in seconds of the emulator's clock, except ``latency``; amounts of money are US dollars.
 
     Args:
         pods: Number of pods at the start, all created then; the same arguments give the same fleet.
@@ -68,13 +68,13 @@ class Emulator:
         spot_rate: Share of pods, except ordered ones, that the provider removes without notice.
         spot_seconds: Average lifetime of spot pods.
         stock: Approximate stock of each offer, drawn again every five minutes; ``None`` for unlimited.
-        funds: Money of the account; when it is spent, all pods are deleted and orders are refused. ``None``
-            for unlimited.
+        funds: Funds of the account. Once they are spent, all pods are deleted, and orders are refused.
+            ``None`` for unlimited.
         history: Number of history rows at the start, for pods, disks and other resources.
         api_key: The key that has all permissions; by default a new random one.
         host: 127.0.0.1, or another name or address of this machine's loopback.
         port: 0 for any free port.
-        clock: A ``ManualClock``, moved with ``advance``, or your own clock; default: a ``SystemClock``.
+        clock: A ``ManualClock``, moved with ``advance``, or your own clock; by default a ``SystemClock``.
         speed: Emulated seconds per real second, for the default clock.
         max_page_size: Max rows per page of pods, history, disks, ssh keys, teams and their members.
         latency: Minimum response time, in real seconds.
@@ -159,11 +159,12 @@ class Emulator:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **options: Any) -> Self:
-        """Create an emulator from a file that ``save`` has written; the fleet continues where it was.
+        """Create an emulator from a file that ``save`` has written; its state continues from there.
 
         Args:
             path: The file.
-            options: Arguments of ``Emulator`` that override the saved ones.
+            options: Arguments of ``Emulator`` that override the saved ones, except ``pods``, ``history`` and
+                ``funds``.
 
         Raises:
             ValueError: The file is not a snapshot, or an option is invalid.
@@ -355,7 +356,7 @@ class Emulator:
 
     def _check_not_running(self) -> None:
         if self._host is not None or self._listener is not None or self._is_mounted:
-            raise RuntimeError("this emulator is being served already")
+            raise RuntimeError("this emulator is already being served")
 
     def _port(self) -> int:
         # Keep the port after a restart, so that clients find the emulator again.

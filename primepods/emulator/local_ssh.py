@@ -148,7 +148,9 @@ def _forward(text: str) -> None:
         if target[1] not in range(1, 65_536):
             _fail(problem)
         if local_port == port and host in {"localhost", "127.0.0.1"}:
-            _fail(f"port {port} is the pod's, since an emulated pod is this machine: choose another one")
+            _fail(
+                f"an emulated pod uses the ports of this machine, such as {port}: choose another local port"
+            )
         listener = socket.create_server((address[0] if address else "127.0.0.1", int(local_port)))
     except (ValueError, OverflowError):
         _fail(problem)

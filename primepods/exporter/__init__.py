@@ -1,4 +1,4 @@
-"""Prometheus metrics of an account: existing pods and disks, their prices, lost leases, and the wallet.
+"""Prometheus metrics of an account: pods and disks, their prices, pods left behind, and the wallet.
 
 ``primepods exporter`` serves these metrics. Needs the extra ``exporter``.
 """
@@ -77,7 +77,7 @@ class Exporter:
                 metrics = await self._parts[part]()
         except (PrimePodsError, TimeoutError) as exc:
             reason = str(exc) or f"it took longer than {self._timeout:g} s"
-            log.warning("exporter: %s cannot be read: %s", part, reason)
+            log.warning("the exporter cannot read %s: %s", part, reason)
             return part, None
         self._succeeded_at[part,] = time.time()
         return part, metrics

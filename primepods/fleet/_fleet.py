@@ -103,7 +103,7 @@ class Fleet:
 
     Args:
         pods: Expected pods, or their ids.
-        now: Clock, for tests.
+        now: Function that returns the current time, for tests.
 
     Attributes:
         version: Number that increases when pods are added, or change.

@@ -17,7 +17,6 @@ _NEXT_SPEC_ERRORS: Final = (
     errors.PodFailedError,
     errors.WaitTimeoutError,
     errors.LoginError,
-    errors.ConnectionLostError,
     # An uncertain order's pod has a unique name: the lease deletes it if it appears before the lease ends.
     errors.CreateUncertainError,
 )
@@ -29,7 +28,7 @@ _MAX_ORDER_DELAY: Final = 60.0
 
 
 def reorder_delay(error: errors.PrimePodsError, refusals: int, rand: float) -> float:
-    """Return the seconds until an order is sent again; infinity if it must not be.
+    """Return the seconds until an order is sent again, or infinity.
 
     The order is sent again after a 429, and after a deadline that passed before it was sent.
 
@@ -69,7 +68,7 @@ def log_failover(error: errors.PrimePodsError, name: str, left: int) -> None:
 
 
 def replace_remedy_after_deletion(error: BaseException | None, pod_id: str | None) -> None:
-    """Replace the remedy of a wait's error, which is for a pod that runs, because the pod was deleted."""
+    """Replace the remedy of a wait's error, since the pod was deleted."""
     if isinstance(error, errors.WaitError) and pod_id is not None:
         text = str(error).removesuffix(error.remedy).rstrip()
         error.remedy = f"Its lease has deleted pod {pod_id}."

@@ -1,8 +1,8 @@
 """State of one order of a lease, and the budget of a lease.
 
 :class:`~primepods.leasing._rental.Rental` makes all transitions of :class:`OrderState`, in ``order``,
-``_note_id``, ``resume``, ``_identify``, ``delete_own`` and ``delete_others``: see the table in
-``.github/CONTRIBUTING.md``, which also has what each transition writes to the lease file.
+``_note_id``, ``resume``, ``_identify``, ``delete_own`` and ``delete_others``. The table in
+``.github/CONTRIBUTING.md`` lists them, with their changes to the lease file.
 
 Same-named pods have the order's unique name, but not the id of its pod. There are some if the response with
 the id was lost, or if a gateway has repeated the order (imagined). ``delete_others`` deletes them once a pod
@@ -49,19 +49,19 @@ class OrderState(Enum):
     UNCERTAIN = auto()
     """There is no conclusive response, and no search of the list has found a pod with the name."""
     UNPROVEN = auto()
-    """An id is known, but nothing has shown that pod's name: it is neither used nor deleted."""
+    """An id is known, but neither the list nor ``get`` has shown that pod's name: do not use or delete it."""
     OURS = auto()
     """The list or ``get`` has shown the id with the unique name."""
-    ANOTHERS = auto()
+    WRONG_ID = auto()
     """The id in the response was shown with another name or none, and is forgotten."""
     ENDED = auto()
     """The pod is gone."""
 
 
-UNKNOWN: Final = {
+UNKNOWN_ID_REASONS: Final = {
     OrderState.SENT: "its order was interrupted",
     OrderState.UNCERTAIN: "its order got no conclusive response",
-    OrderState.ANOTHERS: "the response to its order had the id of another pod",
+    OrderState.WRONG_ID: "the response to its order had the id of another pod",
 }
 """The states in which a pod without a known id may be running, each with the reason for messages."""
 
@@ -75,7 +75,7 @@ class PodOrder:
         state: What is known about the pod.
         pod_id: The id in the response to the order, or of the pod that was found by name; ``None`` if it is
             unknown or another's.
-        pod: The pod as ordered.
+        pod: The pod in the response to its order or, for a pod that was taken over, to ``get``.
         status: The pod's last status; ``None`` before the first.
         is_kept: Whether the pod is left to the user.
         ordered_at: When it was ordered, by a clock that runs while the machine sleeps; infinity before that.
@@ -160,8 +160,8 @@ class PodOrder:
         if self.spec.is_exceeded_by(self.price_hr):
             message = f"it costs {money(self.price_hr)} an hour, more than max_price={self.spec.max_price:g}"
             raise errors.PriceTooHighError(
-                f"{self.label} was ordered, but {message}. It is deleted: take another offer, or raise "
-                "max_price.",
+                f"{self.label} was ordered, but {message}. The lease deletes it. Take another offer, or "
+                "raise max_price.",
                 status_code=200,
                 method="POST",
                 path="/api/v1/pods/",
@@ -169,8 +169,8 @@ class PodOrder:
             )
         if max_spend is not None and not self.price_hr:
             raise errors.BudgetExceededError(
-                f"{self.label} was ordered with max_spend={max_spend:g}, which is no limit without a price. "
-                "It is deleted: set max_price of its spec, or take another offer.",
+                f"{self.label} was ordered with max_spend={max_spend:g}, which cannot be enforced without a "
+                "price. The lease deletes it. Set max_price in the spec, or take another offer.",
                 pod_id=self.pod_id or "",
                 budget="spend",
                 spent=0.0,
@@ -193,9 +193,9 @@ class PodOrder:
         was_settled = self.is_settled
         self.settled_at = min(self.settled_at, self._clock.boottime())
         # UNCERTAIN is not a failure here: `order` or `resume` has raised a CreateUncertainError.
-        if failure is None and self.state in {OrderState.SENT, OrderState.ANOTHERS}:
+        if failure is None and self.state in {OrderState.SENT, OrderState.WRONG_ID}:
             shown = "no pod with this name was found" if is_searched else "the list could not be read"
-            failure = f"{UNKNOWN[self.state]}, and {shown}"
+            failure = f"{UNKNOWN_ID_REASONS[self.state]}, and {shown}"
         if failure is not None:
             self._report_failure(failure)
         elif self.state is OrderState.UNCERTAIN:
@@ -209,7 +209,7 @@ class PodOrder:
                 _log.warning(text, self.name)
                 self._leave_to_sweep()
             if self.pod_id is not None and not self.is_kept:
-                _log.info("%s is confirmed gone, for about %s", self.label, money(self.spent))
+                _log.info("%s is confirmed gone; it cost about %s", self.label, money(self.spent))
                 note_hosts(removed=[self.pod_id], in_thread=True)
                 self.notify("LeaseReleased", spent=self.spent)
 
@@ -218,7 +218,7 @@ class PodOrder:
         if self.is_kept and not self._others:
             self._leave_to_sweep()
         elif not self.is_settled and self.needs_list:
-            self._report_failure(f"{UNKNOWN.get(self.state, reason)}{self._last_failure}")
+            self._report_failure(f"{UNKNOWN_ID_REASONS.get(self.state, reason)}{self._last_failure}")
 
     def _report_failure(self, reason: str) -> None:
         """Set ``release_error``, log it, tell ``on_event``, and leave the file to sweeps; only once."""
@@ -232,11 +232,11 @@ class PodOrder:
             # The ordered pod is kept or gone: only another pod with its name may be running.
             pod_id, price_hr = min(self._others), None
             label = f"Pod {pod_id} (name {self.name})"
-        remedy = f"`client.pods.delete({pod_id!r})`"
+        remedy = f"call `client.pods.delete({pod_id!r})`"
         if pod_id is None:
             label, remedy = f"A pod named {self.name}", "look for that name in `pods.list()`"
         error = errors.NotReleasedError(
-            f"{label} may be running and billed: {reason}. `primepods sweep` removes it, or {remedy}.",
+            f"{label} may be running and billed, because {reason}. Run `primepods sweep`, or {remedy}.",
             pod_id=pod_id,
             name=self.name,
             price_hr=None if pod_id is None else price_hr,
@@ -307,9 +307,10 @@ class Budget:
         kind: Literal["hours", "spend"] = "hours" if hours <= hours_by_spend else "spend"
         limit = self._max_hours if kind == "hours" else self._max_spend
         order, spent = self._orders[-1], self.spent
+        label = order.label[0].lower() + order.label[1:]
         return errors.BudgetExceededError(
-            f"{order.label} has reached its budget, max_{kind}={limit:g}, which ends its lease; it has cost "
-            f"about {money(spent)}.",
+            f"The lease of {label} has reached max_{kind}={limit:g}, and ends. Its pods have cost about "
+            f"{money(spent)}.",
             pod_id=order.pod_id or "",
             budget=kind,
             spent=spent,

@@ -102,8 +102,8 @@ class LeaseRecord:
         if self.team_id == settings.team_id:
             return None
         if self.team_id is None:
-            return "it belongs to no team: leave out --team or team_id"
-        return f"it belongs to team {self.team_id}: set --team or team_id to that"
+            return "it belongs to no team (leave out --team or team_id)"
+        return f"it belongs to team {self.team_id} (set --team or team_id to it)"
 
     @property
     def is_dead(self) -> bool:

@@ -21,7 +21,7 @@ from ..models import PodChange
 from ..remote import AsyncRemote, HostEntry, note_hosts, wait_for_login
 from ..specs import PodSpec
 from ..waiting.subscription import APPEAR_GRACE
-from ._order import UNKNOWN, OrderState, PodOrder
+from ._order import UNKNOWN_ID_REASONS, OrderState, PodOrder
 from ._record import as_time, new_record, this_process
 from .ledger import LeaseFile
 from .pods_api import (
@@ -68,10 +68,10 @@ class Rental(PodOrder):
         self.client: TeamClient = client
         self._options = options
         self._logged_at = -math.inf
-        # Times at which the current deletion was accepted and the release was hurried, infinity before that,
-        # and the timeout of the current wait.
+        # Times at which the current deletion was accepted and the release was hurried; infinity before that.
         self._accepted_at = math.inf
         self._hurried_at = math.inf
+        # Timeout of the current wait for the end of a pod.
         self._confirmation: Timeout | None = None
 
     @classmethod
@@ -80,7 +80,7 @@ class Rental(PodOrder):
 
         Raises:
             ConfigError: There is no folder for the file.
-            PrimePodsError: With ``max_hours``: the server's time, for the expiry in the name, is unknown.
+            PrimePodsError: ``max_hours`` is set, and the server's time is unknown.
         """
         prefix = spec.name or "primepods"
         expires_at = await expiry_after(options.max_hours, client.pods, client.server_clock)
@@ -98,7 +98,7 @@ class Rental(PodOrder):
             was_shown: Whether the API has ever shown the pod. If not, it may still appear.
 
         Raises:
-            CreateUncertainError: The response to its order was lost, and no pod with its name was found.
+            CreateUncertainError: The file has no id, and no pod with the name was found.
             PrimePodsError: The pod is gone or has not appeared, or the API does not respond.
         """
         record = self.file.record
@@ -106,7 +106,7 @@ class Rental(PodOrder):
         self.state = OrderState.UNCERTAIN if self.pod_id is None else OrderState.UNPROVEN
         self.note_price(record.price_hr)
         self.is_kept = record.is_kept
-        # First, since the pod costs money even if this is cancelled, or the API does not respond.
+        # Do this first: the pod costs money even if this is cancelled, or the API does not respond.
         self._count_from(record.ordered_at)
         await self._update_file(given_up=False, **this_process())
         if self.pod_id is None:
@@ -160,7 +160,7 @@ class Rental(PodOrder):
         self.notify("LeaseStarted")
 
     async def _note_id(self, pod_id: str) -> None:
-        """Record the id of a response with the order's unique name."""
+        """Record the id in a response that has the order's unique name."""
         self.pod_id, self.state = pod_id, OrderState.UNPROVEN
         # The server's time may have been unknown when the file was written.
         now = self.client.server_clock.now()
@@ -195,9 +195,9 @@ class Rental(PodOrder):
         listed = await self._identify(max(ends_at, self._clock.time() + LIST_TIMEOUT))
         if self.pod_id is None:
             raise errors.ProtocolError(
-                f"The response to the order of pod {self.name!r} has the id {pod_id}, and the API shows "
-                "that pod with another name: it is neither used nor deleted. The list is searched for the "
-                "ordered pod.",
+                f"The response to the order of pod {self.name!r} has the id {pod_id}, but the API shows "
+                "that pod with another name, or none. It is neither used nor deleted. The lease searches the "
+                "list for the ordered pod.",
                 method="POST",
                 url_path="/api/v1/pods/",
             )
@@ -249,7 +249,7 @@ class Rental(PodOrder):
                         break
                     except (PrimePodsError, ValueError) as exc:
                         failures += 1
-                        # First, since reading the history may take long.
+                        # Log first, since reading the history may take long.
                         self._note_failure(exc, problem)
                         is_missing = isinstance(exc, errors.NotFoundError)
                         if is_missing and has_ended(self.name, pod_id, await read_ended_pods(client.pods)):
@@ -266,8 +266,8 @@ class Rental(PodOrder):
         if is_same_name(self.name, name):
             self.state = OrderState.OURS
         else:
-            _log.warning("pod %s has another name than %s: it is not deleted", pod_id, self.name)
-            self.state = OrderState.ANOTHERS
+            _log.warning("pod %s is not deleted, since its name is not %s", pod_id, self.name)
+            self.state = OrderState.WRONG_ID
             self.pod = self.pod_id = None
             await self._update_file(pod_id=None)
         return listed
@@ -289,7 +289,7 @@ class Rental(PodOrder):
         except PrimePodsError:
             return (
                 f"the response to its order had the id {self.pod_id}, which neither the list nor `get` has "
-                "shown with this name: that pod may be another's, and is not deleted"
+                "shown with this name; that pod may be another's, and is not deleted"
             )
         if self.state is not OrderState.OURS or self.pod_id is None:
             return None
@@ -303,14 +303,14 @@ class Rental(PodOrder):
         failure: str | None = None
         self._note_others(listed)
         for pod_id in sorted(self._others):
-            _log.warning("pod %s is deleted: it is of the order %s, and not used", pod_id, self.name)
+            _log.warning("deleting pod %s: it has the name %s, but is not used", pod_id, self.name)
             reason = await self._delete(pod_id, self._clock.time() + self._options.release_timeout)
             if reason is None:
                 self._others.discard(pod_id)
-                if self.state in UNKNOWN:
+                if self.state in UNKNOWN_ID_REASONS:
                     self.state = OrderState.ENDED
             else:
-                failure = f"its pod {pod_id} is not released: {reason}"
+                failure = f"pod {pod_id} is not released ({reason})"
         return failure
 
     def _note_others(self, listed: list[ListedPod]) -> None:

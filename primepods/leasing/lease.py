@@ -20,7 +20,7 @@ from .supervisor import LeaseSupervisor
 
 
 class LeasedPodView(PodReference):
-    """Properties of a leased pod that need no request; shared by both clients."""
+    """Members of a leased pod that need no request; shared by both clients."""
 
     def __init__(self, supervisor: LeaseSupervisor) -> None:
         self._supervisor = supervisor
@@ -48,7 +48,7 @@ class LeasedPodView(PodReference):
 
     @property
     def price_hr(self) -> float:
-        """Price per hour: the highest that was seen."""
+        """The highest price per hour that was seen; before that, the order's ``max_price``, or 0."""
         return self._rental.price_hr
 
     def endpoint(self, internal_port: int) -> Endpoint | None:
@@ -79,7 +79,7 @@ class LeasedPodView(PodReference):
 
 
 class AsyncLeasedPod(LeasedPodView, AsyncRemote):
-    """The pod of a lease, ready in the block of ``async with pods.lease(…)`` and deleted at its end.
+    """The pod of a lease: ready in the ``async with`` block, and deleted at its end unless it is kept.
 
     Attributes:
         pod: The pod, as it was ordered.
@@ -136,7 +136,7 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
                 return current
             billed = previous if current is None else current
         found = (
-            "the history has no record of its end"
+            "no record of its end was found in the history"
             if billed is None
             else f"the last amount is {money(billed)}"
         )
@@ -222,7 +222,9 @@ class AsyncLease:
 def check_ready(supervisor: LeaseSupervisor, interrupted: BaseException | None = None) -> None:
     """Raise the error of a lease that got no pod."""
     if not supervisor.is_ready:
-        closed = ClientClosedError("The client was closed before the pod was ready. The pod is deleted.")
+        closed = ClientClosedError(
+            "The client was closed before the pod was ready. The lease deletes the pod."
+        )
         raise (
             interrupted or supervisor.budget_error or supervisor.error or supervisor.release_error or closed
         )

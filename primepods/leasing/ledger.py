@@ -1,6 +1,6 @@
 """The files of leases, one for each order, by which a sweep finds the pods of dead processes.
 
-A file is complete, on the disk and, where locks exist, locked before its order is sent. A later change
+Before its order is sent, a file is complete, on the disk, and locked where locks exist. A later change
 appends a line, because a new file would need a new lock. The system releases the lock when the process ends.
 A forked child closes its copies of open files: they would keep the locks after the end of the parent.
 """

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 log: logging.Logger = logging.getLogger("primepods")
 
 LOOKUP_TIMEOUT: Final = 20.0
-"""Seconds to search for the pod of an order that got no usable response."""
+"""Seconds to search for the pod or disk of an order that got no usable response."""
 LIST_TIMEOUT: Final = 10.0
-"""Seconds to read the list of pods once."""
+"""Seconds to read a list once."""
 _MIN_BACKOFF: Final = 0.5
 _MAX_BACKOFF: Final = 5.0
 # Max number of history records that are searched.
@@ -126,7 +126,7 @@ class SharedList:
 
         Args:
             client: The client.
-            ends_at: Time to give up, with no pods; a reading also ends after 10 s.
+            ends_at: Time at which to give up and return no pods; a reading also ends after 10 s.
         """
         team_id = client.settings.team_id
         reading = self._readings.get(team_id)
@@ -152,10 +152,11 @@ class TeamClient:
         pods: ``client.pods``, for the team that pays.
         listed: Returns a pager of the pods. A row needs only an id and a name.
         allow: Checks an order against ``PRIMEPODS_MAX_HOURLY``.
-        order: Orders a pod; calls its second argument with the id in an unreadable response with the name.
+        order: Orders a pod. If a response is unreadable, but has the name and an id, the second argument is
+            called with the id.
         settings: The client's settings, for that team.
         server_clock: The server's time.
-        shared_list: Reads the list for several leases at once.
+        shared_list: The list of pods, which leases read together.
         describe_disks: Returns a sentence which says that the disks with these ids stay, and their cost.
     """
 
@@ -183,7 +184,7 @@ class LeaseOptions:
 
 
 async def read_list(list_pods: Callable[[], AsyncPager[N]], clock: Clock) -> tuple[list[N], bool]:
-    """Return the listed pods, or disks, that could be read in 10 s, and whether the list is complete."""
+    """Return the readable pods, or disks, and whether the list is complete; return none after 10 s."""
     with suppress(TimeoutError):
         async with clock.timeout_at(clock.time() + LIST_TIMEOUT):
             listed, error = await list_pods().collect()
@@ -209,7 +210,7 @@ async def find_named(
         noun: Noun for a row, for the phrase.
 
     Returns:
-        The pods, and the result of the last search as a phrase for messages.
+        The pods, and a phrase for messages that says why there may be none.
 
     Raises:
         ClientClosedError: The client is closed.
@@ -271,11 +272,11 @@ async def confirmed_time(pods: PodsAPI, server_clock: ServerClock, consequence: 
         consequence: Phrase for the error, such as "nothing is deleted, because ages are unknown".
 
     Raises:
-        ProtocolError: Neither this machine's clock nor a second response agrees, or two responses agree and
-            are hours away from this machine's clock.
+        ProtocolError: No response has a usable ``Date``, no two clocks agree, or two responses agree and are
+            hours away from this machine's clock.
         PrimePodsError: The API cannot be read.
     """
-    problem = "no usable Date, or no two that agree. Have"
+    problem = "No response had a usable Date, or no two agreed. Have"
     # Differences from this machine's clock: 0 for the clock, then those of the responses.
     differences = [0.0]
     for reading in range(_MAX_READINGS):
@@ -294,12 +295,12 @@ async def confirmed_time(pods: PodsAPI, server_clock: ServerClock, consequence: 
             if abs(difference) <= _MAX_DIFFERENCE:
                 return now
             hours = f"{abs(difference) / 3600:.1f} hours {'ahead of' if difference > 0 else 'behind'}"
-            clock_is = f"the Date of its responses is {hours} this machine's clock"
+            clock_is = f"The Date of the responses is {hours} this machine's clock"
             problem = f"{clock_is}. Set the clock if it is wrong; otherwise have"
             break
         differences.append(difference)
     path = "/api/v1/pods/"
-    text = f"GET {path}: {consequence}: {problem} your proxy let the API's Date through."
+    text = f"GET {path}: {consequence}. {problem} your proxy let the API's Date through."
     raise ProtocolError(text, method="GET", url_path=path)
 
 

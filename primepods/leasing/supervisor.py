@@ -125,8 +125,8 @@ class LeaseSupervisor:
         """
         if reason := file.record.foreign_reason(self._orders[0][0].settings):
             raise errors.ConfigError(
-                f"The pod {file.record.name} is not taken over, and may be billed: {reason}. Use the API "
-                "key and the base URL with which it was ordered."
+                f"The pod {file.record.name} is not taken over, and may be billed: {reason}. Use the "
+                "settings with which it was ordered."
             )
         self._resumed = file
         self._was_shown = was_shown
@@ -153,7 +153,7 @@ class LeaseSupervisor:
         self._task = self._loop.create_task(self._run(), context=context)
         self._task.add_done_callback(lambda _: discard())
         if operation is not None:
-            # First the error about a pod that may be running.
+            # An error about a pod that may be running has priority.
             self._task.add_done_callback(
                 lambda _: operation.end(self.release_error or self.budget_error or self.error)
             )
@@ -225,7 +225,7 @@ class LeaseSupervisor:
             return
         if not was_ending:
             if self.is_ready:
-                # A block that ends calls `end` first. So this block may still run.
+                # A block that ends calls `end` before this, so this block may still run.
                 _log.warning("a lease was cancelled from outside: its pod is deleted, and its block ends")
                 self.on_pod_lost()
         elif now - self._interrupted_at >= _MIN_INTERRUPTION_INTERVAL:

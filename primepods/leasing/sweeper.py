@@ -1,4 +1,4 @@
-"""Sweeps: they delete the pods of dead processes.
+"""Sweeps, which delete the pods of dead processes.
 
 A sweep of expired pods finds them by name, also kept ones; it skips a pod if the process in its lease file
 still runs. Any other sweep starts from the lease files and, with a prefix, also deletes pods without a file.
@@ -44,20 +44,20 @@ from .ledger import LeaseFile, Ledger, read_ledger
 from .pods_api import ListedPod, TeamClient, confirmed_time, find_named, has_ended, read_ended_pods
 from .sweep import OrphanedPod, SkippedLease, Sweep
 
-# Durations in seconds, all chosen. Time after an order in which its pod may appear, even after a 404 or an
-# empty list.
+# These durations, in seconds, are chosen.
+# Time after an order in which its pod may appear, even after a 404 or an empty list.
 _APPEARS_WITHIN: Final = 600.0
 # Time after a pod's expiry in which its lease may still be deleting it.
 _EXPIRED_MARGIN: Final = 900.0
 # Time to confirm that a pod is gone.
 _RELEASE_TIMEOUT: Final = 600.0
-# Between two polls of a pod that is being deleted; short, since a user waits at a terminal.
+# Time between two polls of a pod that is being deleted; short, since a user waits at a terminal.
 _INTERVAL: Final = 1.0
 
 
 @attrs.frozen
 class _Orphan:
-    """The pods of one lease to delete before its file, or one pod without a file.
+    """The pods of one lease, which are deleted before its file; or one pod without a file.
 
     Attributes:
         file: The file of the lease, which is locked unless this is a dry run; ``None`` without one.
@@ -143,7 +143,7 @@ class Sweeper:
         """Read all lease files; record the unreadable ones.
 
         Raises:
-            ConfigError: The folder cannot be read. A sweep of expired pods does without it.
+            ConfigError: The folder cannot be read; not raised by a sweep of expired pods.
         """
         try:
             ledger = read_ledger(lease_folder(), self.client.settings.clock.wall())
@@ -320,9 +320,9 @@ class Sweeper:
         except PrimePodsError as exc:
             return exc
         except ValueError as exc:
-            # The id is invalid: another program may have changed the file (imagined).
-            path = None if orphan.file is None else orphan.file.path
-            text = f"The pod id in {path} is invalid: {exc} Find the pod by its name, then remove the file."
+            # The id is invalid: the list shows it, or another program has changed the file (both imagined).
+            place = "the list" if orphan.file is None or orphan.is_listed else orphan.file.path
+            text = f"The pod id in {place} is invalid: {exc} Find the pod by its name. Remove its lease file."
             return PrimePodsError(text)
         return None
 

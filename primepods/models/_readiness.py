@@ -136,7 +136,7 @@ class Machine(Model, PodReference):
 
     @property
     def failure(self) -> str | None:
-        """Reason of the pod's failure, in one line; ``None`` if it has not failed."""
+        """Reason for the pod's failure, in one line; ``None`` if it has not failed."""
         if not self.has_failed:
             return None
         is_error = self.status == PodState.ERROR

@@ -80,7 +80,7 @@ def _row(pod: FleetPod) -> str:
         _text(pod.condition or "not seen"),
         _progress(pod),
         _text("" if listed is None else f"{listed.gpu_count} x {listed.gpu_name}"),
-        f"{pod.price_hr:,.2f}",
+        money(pod.price_hr),
         _text(pod.pod_id),
         _text("" if failure_or_login is None else str(failure_or_login)),
     )

@@ -11,9 +11,9 @@ from ._reader import FetchedPage, KnownRows, Reading, Source, WantedPage
 T = TypeVar("T")
 
 _MAX_REREADS: Final = 2
-"""Max repeated requests for a page that is empty although the server counts more rows (reported). Chosen."""
+"""Max repeated requests (chosen) for a page that is empty although the server counts more rows (reported)."""
 _MAX_PAGES_WITHOUT_PROGRESS: Final = 10
-"""Max consecutive pages without a new row. Chosen."""
+"""Max consecutive pages without a new row (chosen)."""
 
 
 def numbered_pager(source: Source[T], page_size: int) -> AsyncPager[T]:
@@ -70,8 +70,8 @@ class NumberedReader(Generic[T]):
         self._pages_without_progress = 0 if is_new else self._pages_without_progress + 1
         if self._pages_without_progress > _MAX_PAGES_WITHOUT_PROGRESS:
             raise self.rows.error(
-                f"{self._pages_without_progress} pages in a row had no new rows: the server ignores the page "
-                "number",
+                f"{self._pages_without_progress} pages in a row had no new rows, so the server ignores the "
+                "page number",
                 "Check the base URL; a cache or gateway may drop the query.",
             )
 

@@ -159,7 +159,7 @@ class OffsetReader(Generic[T]):
         again = yield from self._fetch(offset)
         if first.keys == again.keys == page.keys:
             raise self.rows.error(
-                f"the pages at offset 0 and {offset} are the same: the server ignores `offset`",
+                f"the pages at offset 0 and {offset} are the same, so the server ignores `offset`",
                 "Check the base URL; a cache or gateway may drop the query.",
             )
         return again
@@ -265,7 +265,7 @@ class OffsetReader(Generic[T]):
         first = (yield from self._fetch(0)).keys
         again = (yield from self._fetch(1)).keys[:1]
         if len(first) == 1 and first != second and second == again:
-            raise self.rows.error("no page holds more than one row", "Report it.")
+            raise self.rows.error("no page holds more than one row", "Report this error.")
 
     def _count_page_without_progress(self) -> None:
         self._pages_without_progress += 1
@@ -273,7 +273,7 @@ class OffsetReader(Generic[T]):
         allowed = _MAX_PAGES_WITHOUT_PROGRESS + _MAX_REVISITS_PER_PAGE * pages_read
         if self._pages_without_progress > allowed:
             raise self.rows.error(
-                f"{self._pages_without_progress} pages in a row brought nothing new: the list changes faster "
+                f"{self._pages_without_progress} pages in a row had no new rows, so the list changes faster "
                 "than it is read",
                 "Use a larger page_size.",
             )

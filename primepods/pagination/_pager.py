@@ -210,7 +210,7 @@ class _PageIterator(Generic[T]):
     async def aclose(self) -> None:
         """End the iteration and its requests; an iteration that has ended or failed keeps its outcome."""
         if self._final_error is None:
-            text = f"GET {self._path}: the iteration was closed before its end. Iterate the pager again."
+            text = f"GET {self._path}: the iteration was closed before its end. Iterate over the pager again."
             self._final_error = ClientClosedError(text)
         await self._window.aclose()
 

@@ -167,8 +167,8 @@ class KnownRows(Generic[T]):
     def incomplete_error(self, *, counted: int, found: int) -> ProtocolError:
         """Return the error for a list with fewer rows than the API counts."""
         return self.error(
-            f"the API counts {counted:,}, but only {found:,} could be read, even after repeated requests",
-            "The missing rows may exist: list again later, and report this if it does not help.",
+            f"the API counts {counted:,} rows, but returned only {found:,}, even after repeated requests",
+            "The missing rows may exist. List again later; report this error if it stays.",
         )
 
     def error(self, problem: str, remedy: str) -> ProtocolError:
@@ -263,7 +263,7 @@ class RequestWindow(Generic[T]):
         self._request_count += 1
         if self._request_count > source.max_requests:
             problem = f"the list has no end after {source.max_requests:,} requests"
-            raise self._reader.rows.error(problem, "Report it.")
+            raise self._reader.rows.error(problem, "Report this error.")
         task = asyncio.ensure_future(source.fetch(position, self._reader.limit))
         self._running.add(task)
         task.add_done_callback(self._on_task_done)

@@ -35,13 +35,13 @@ class PrimePodVariables(BaseVariables):
     name: str | None = Field(
         default="prefect",
         title="Pod Name",
-        description="Prefix of the pod's name, up to 7 letters; the flow run's id follows.",
+        description="Prefix of the pod's name, up to 7 characters; the flow run's id follows.",
     )
     labels: dict[str, str] = Field(default_factory=dict, description="Not used: pods have no labels.")
     credentials: PrimeCredentials | None = Field(
         default=None,
         title="Prime Credentials",
-        description="The API key to use; without this block, PRIME_API_KEY of the worker's environment.",
+        description="The API key to use; without this block, the worker's own.",
     )
     gpu_type: str | None = Field(
         default=None,
@@ -76,7 +76,7 @@ class PrimePodVariables(BaseVariables):
         default=1800.0,
         gt=0,
         title="Ready Timeout (Seconds)",
-        description="Seconds for the pod to become ready; then the next offer is tried.",
+        description="Seconds for the pod to become ready; after that, the next offer is tried.",
     )
     poll_interval: float = Field(
         default=5.0,
@@ -88,7 +88,7 @@ class PrimePodVariables(BaseVariables):
         default=_DEFAULT_MAX_HOURS,
         gt=0,
         title="Maximum Run Time (Hours)",
-        description="Hours from the order until the pod is deleted and the run crashes; null: no limit.",
+        description="Hours from the order until the pod is deleted and the run crashes; null for no limit.",
     )
     max_spend: float | None = Field(
         default=None,
@@ -111,7 +111,7 @@ class PrimePodVariables(BaseVariables):
         default=120.0,
         gt=0,
         title="Login Timeout (Seconds)",
-        description="Seconds for a ready pod to accept the login; then the next offer is tried.",
+        description="Seconds for a ready pod to accept the login; after that, the next offer is tried.",
     )
     setup: str | None = Field(
         default=None,
@@ -154,7 +154,7 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
     ) -> Self:
         """Return the configuration. Job variables without effect raise an error only in :meth:`check`.
 
-        A configuration with a misspelt variable can still be used to delete a pod.
+        So a configuration with a misspelt variable can still be used to delete a pod.
         """
         configuration: Self = await super().from_template_and_values(base_job_template, values, client=client)
         problems = find_problems(base_job_template, values, cls.model_fields)
@@ -191,7 +191,7 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
         return self._pod_name_prefix
 
     def get_client(self) -> AsyncClient:
-        """Return a client with the credentials of this configuration, or else of the environment.
+        """Return a client with the credentials of this configuration, or else with the worker's own.
 
         Raises:
             ConfigError: There is no valid key, or another setting is invalid.
@@ -238,7 +238,7 @@ def new_pod_name_prefix(name: str | None, flow_run_id: UUID) -> str:
 
 
 def flow_run_id_of(name: str | None) -> UUID | None:
-    """Return the id of the flow run of a pod, from the pod's name; ``None`` for any other pod."""
+    """Return the id of a pod's flow run, from the pod's name; ``None`` for names of other pods."""
     found = _POD_NAME.fullmatch(name or "")
     return UUID(found["flow_run"]) if found else None
 

@@ -18,7 +18,7 @@ class PrimeCredentials(CredentialsBlock):
     Attributes:
         api_key: The API key, with the permission Instances (Read and Write).
         team_id: The team that pays; default: ``PRIME_TEAM_ID`` or the ``~/.prime`` settings of the worker.
-        base_url: The API's base URL; default: the worker's ``PRIME_API_BASE_URL``, or the public API.
+        base_url: The API's base URL; default: that of the worker's settings, or the public one.
 
     Example:
         Load stored credentials:
@@ -32,8 +32,8 @@ class PrimeCredentials(CredentialsBlock):
     _block_type_name: ClassVar[str | None] = "Prime Credentials"
     _block_type_slug: ClassVar[str | None] = "prime-credentials"
     _description: ClassVar[str | None] = "Log in to Prime Intellect to rent GPU pods."
-    # The vendor's page: our guide has no public address yet. `_logo_url` is not set: no permanent address of
-    # a logo is known.
+    # This is the vendor's page, since our guide has no public address yet. `_logo_url` is not set: no
+    # permanent address of a logo is known.
     _documentation_url: ClassVar[HttpUrl | None] = HttpUrl(
         "https://docs.primeintellect.ai/api-reference/api-keys"
     )
@@ -47,7 +47,9 @@ class PrimeCredentials(CredentialsBlock):
         description="The team that pays. Default: PRIME_TEAM_ID or the ~/.prime settings of the worker.",
     )
     base_url: str | None = Field(
-        default=None, title="Base URL", description="Address of the API, if it is not the public one."
+        default=None,
+        title="Base URL",
+        description="Address of the API; by default that of the worker's settings, or the public one.",
     )
 
     def get_client(self) -> AsyncClient:

@@ -39,7 +39,9 @@ class PodRun:
         infrastructure_pid: The infrastructure id that was last sent to the server.
         has_started: ``True`` from just before the command starts.
         is_stopped: Whether the run was stopped, or must not begin.
-        ended: Set when nothing is left to do.
+        ending_state_id: Id of the flow run's state that was last seen to be cancelling or final.
+        ending_since: When this state was first seen, in seconds of the monotonic clock.
+        ended: Set once the pod is gone, or the run has failed.
         error: The error, if any, once ``ended`` is set.
     """
 
@@ -49,6 +51,8 @@ class PodRun:
     infrastructure_pid: str = ""
     has_started: bool = False
     is_stopped: bool = False
+    ending_state_id: UUID | None = None
+    ending_since: float = 0.0
     ended: anyio.Event = attrs.field(factory=anyio.Event)
     error: Exception | None = None
     _scope: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
@@ -169,7 +173,7 @@ async def delete_by_prefix(client: AsyncClient, name_prefix: str) -> bool:
             raise unreadable
         return False
     if unreadable is not None:
-        log.warning("looking for the pod %r: %s", name_prefix, unreadable)
+        log.warning("search for the pod %r is incomplete: %s", name_prefix, unreadable)
     (await client.pods.delete_many(pods, missing_ok=True)).raise_for_errors()
     await client.pods.wait(pods, until=gone, timeout=_GONE_TIMEOUT, interval=2.0)
     return True

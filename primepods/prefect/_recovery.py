@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -33,6 +33,7 @@ from ._configuration import PrimePodJobConfiguration, flow_run_id_of, is_pod_of
 from ._pod_run import delete_by_prefix
 
 if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.objects import FlowRun, State
 
     from ._worker import PrimePodWorker
@@ -41,8 +42,8 @@ _MAX_MISSED_HEARTBEATS: Final = 10
 """Missed heartbeats of a run after which its worker counts as dead."""
 _CHECKS_PER_POD_LIST: Final = 10
 """Interval between two readings of the whole list of pods, in checks."""
-_PAGE_SIZE: Final = 200
-_DELETION_GRACE: Final = timedelta(minutes=5)
+_MAX_FLOW_RUNS: Final = 10_000
+DELETION_GRACE: Final = timedelta(minutes=5)
 """Time for a live worker to delete a pod after its flow run has ended."""
 
 
@@ -67,7 +68,7 @@ class Recovery:
         self._logged_errors: set[str] = set()
         """Errors of the last check, which are not logged again."""
         self._last_changes: dict[UUID, tuple[str, float]] = {}
-        """Infrastructure ids of other workers' active flow runs, and when they were seen to change."""
+        """Infrastructure ids of other workers' active flow runs, and when they were last seen to change."""
 
     async def run(self) -> None:
         """Check once and clean up. Failures are logged, and the next heartbeat checks again."""
@@ -88,7 +89,7 @@ class Recovery:
         finally:
             self._is_running = False
         for error in errors - self._logged_errors:
-            self._worker.log.warning("Cannot delete what killed workers may have left: %s", error)
+            self._worker.log.warning("Cleanup after killed workers failed: %s", error)
         self._logged_errors = errors
 
     async def _find_abandoned_runs(self) -> list[FlowRun]:
@@ -96,8 +97,9 @@ class Recovery:
         now = time.monotonic()
         max_silence = _MAX_MISSED_HEARTBEATS * self._worker.heartbeat_interval_seconds
         states = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
-        state = FlowRunFilterState(type=FlowRunFilterStateType(any_=states))
-        active = await self._read_flow_runs(FlowRunFilter(state=state))
+        active = await read_flow_runs(
+            self._worker.client, states=states, work_pool=self._worker.work_pool.name
+        )
         runs = [run for run in active if self._is_of_other_worker(run)]
         last_changes: dict[UUID, tuple[str, float]] = {}
         for run in runs:
@@ -141,33 +143,49 @@ class Recovery:
         async with configuration.get_client() as client:
             listed, unreadable = await client.pods.list().find(lambda pod: bool(flow_run_id_of(pod.name)))
             if unreadable is not None:
-                worker.log.warning("Looking for pods that were left behind: %s", unreadable)
+                worker.log.warning("Search for pods that were left behind is incomplete: %s", unreadable)
             named = [(pod, flow_run_id_of(pod.name)) for pod in listed]
             pods = [(pod, flow_run_id) for pod, flow_run_id in named if flow_run_id is not None]
             if not pods:
                 return
-            # Only flow runs of this pool: other pools and servers have other workers.
-            ids = FlowRunFilterId(any_=list({flow_run_id for _, flow_run_id in pods}))
-            flow_runs = {run.id: run for run in await self._read_flow_runs(FlowRunFilter(id=ids))}
+            # Read only flow runs of this pool: other pools and servers have other workers.
+            ids = {flow_run_id for _, flow_run_id in pods}
+            found = await read_flow_runs(worker.client, ids=ids, work_pool=worker.work_pool.name)
+            flow_runs = {flow_run.id: flow_run for flow_run in found}
             for pod, flow_run_id in pods:
                 flow_run = flow_runs.get(flow_run_id)
                 if flow_run is not None and _is_left_behind(pod, flow_run):
                     await delete_by_prefix(client, str(pod.name))
                     worker.log.warning("Pod %s (%s) was left behind, and is deleted", pod.id, pod.name)
 
-    async def _read_flow_runs(self, wanted: FlowRunFilter) -> list[FlowRun]:
-        """Return all flow runs of the work pool that match a filter."""
-        found: dict[UUID, FlowRun] = {}
-        pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[self._worker.work_pool.name]))
-        offset = 0
-        while True:
-            page = await self._worker.client.read_flow_runs(
-                flow_run_filter=wanted, work_pool_filter=pool, limit=_PAGE_SIZE, offset=offset
-            )
-            found.update((flow_run.id, flow_run) for flow_run in page)
-            offset += len(page)
-            if len(page) < _PAGE_SIZE:
-                return list(found.values())
+
+async def read_flow_runs(
+    client: PrefectClient,
+    *,
+    ids: Collection[UUID] | None = None,
+    states: Collection[StateType] | None = None,
+    work_pool: str | None = None,
+) -> list[FlowRun]:
+    """Return all flow runs with these ids, in these states and of this work pool; ``None`` matches all.
+
+    Raises:
+        RuntimeError: There are 10,000 or more.
+    """
+    state = FlowRunFilterState(type=FlowRunFilterStateType(any_=None if states is None else list(states)))
+    pool = None if work_pool is None else WorkPoolFilter(name=WorkPoolFilterName(any_=[work_pool]))
+    found: dict[UUID, FlowRun] = {}
+    while len(found) < _MAX_FLOW_RUNS:
+        # The server sets the size of a page. Exclude what was read: with an offset, a run that leaves the
+        # states between two requests would hide another one.
+        unread = FlowRunFilterId(any_=None if ids is None else list(ids), not_any_=list(found))
+        page = await client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(id=unread, state=state), work_pool_filter=pool
+        )
+        new = {flow_run.id: flow_run for flow_run in page}
+        if new.keys() <= found.keys():
+            return list(found.values())
+        found |= new
+    raise RuntimeError(f"The server has {_MAX_FLOW_RUNS} or more such flow runs")
 
 
 async def _error_of(work: Awaitable[None]) -> set[str]:
@@ -190,14 +208,14 @@ def _is_left_behind(pod: Pod, flow_run: FlowRun) -> bool:
     if _is_of_this_type(flow_run) and not is_pod_of(current_prefix, pod.name):
         return True
     state = flow_run.state
-    return state is not None and state.is_final() and datetime.now(UTC) - state.timestamp >= _DELETION_GRACE
+    return state is not None and state.is_final() and datetime.now(UTC) - state.timestamp >= DELETION_GRACE
 
 
 def _next_state(flow_run: FlowRun) -> State[Any]:
     if flow_run.state_type == StateType.CANCELLING:
-        return Cancelled(message="Its worker has ended, and its pod is deleted.")
+        return Cancelled(message="Its worker sent no heartbeats, and its pod is deleted.")
     if flow_run.state_type == StateType.PENDING and flow_run.deployment_id is not None:
         return Scheduled(
-            message="Its worker ended before the flow began. Its pod is deleted; the run is scheduled again."
+            message="Its worker sent no heartbeats. Its pod is deleted, and the run is scheduled again."
         )
-    return Crashed(message="Its worker has ended, and its pod is deleted.")
+    return Crashed(message="Its worker sent no heartbeats, and its pod is deleted.")

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import anyio
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterId,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-)
 from prefect.client.schemas.objects import TERMINAL_STATES, StateType
 from prefect.exceptions import InfrastructureNotAvailable, InfrastructureNotFound, ObjectNotFound
 from prefect.states import Cancelled
@@ -22,7 +15,7 @@ from prefect.workers.base import BaseWorker, BaseWorkerResult
 from .. import PrimePodsError
 from ._configuration import PrimePodJobConfiguration, PrimePodVariables
 from ._pod_run import PodRun, delete_by_prefix
-from ._recovery import Recovery, pod_name_prefix_of
+from ._recovery import DELETION_GRACE, Recovery, pod_name_prefix_of, read_flow_runs
 
 if TYPE_CHECKING:
     import logging
@@ -32,8 +25,8 @@ if TYPE_CHECKING:
 
 _CANCEL_POLL_INTERVAL: Final = 3.0
 """Max seconds of sleep between two polls for cancelled and ended flow runs."""
-_CANCEL_GRACE: Final = timedelta(seconds=60)
-"""Time in which Prefect on the pod can end a cancelled flow."""
+_CANCEL_GRACE: Final = 60.0
+"""Seconds in which Prefect on the pod can end a cancelled flow, and then in which its command can end."""
 
 
 class PrimePodWorkerResult(BaseWorkerResult):
@@ -54,7 +47,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
 
     _display_name = "Prime Intellect Pod"
     _description = "Execute each flow run on its own GPU pod of Prime Intellect, deleted when the run ends."
-    # The vendor's page, as in PrimeCredentials. `_logo_url` is not set: no permanent address is known.
+    # See PrimeCredentials for this address, and for the missing `_logo_url`.
     _documentation_url = "https://docs.primeintellect.ai/api-reference/managing-pods"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -186,17 +179,19 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
 
     async def _stop_cancelled_runs(self) -> None:
         """Stop cancelled or finished flow runs, except those that are about to end."""
-        ids = [pod_run.flow_run_id for pod_run in self._pod_runs.values()]
-        states = FlowRunFilterStateType(any_=[StateType.CANCELLING, *TERMINAL_STATES])
-        found = await self.client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=ids), state=FlowRunFilterState(type=states))
-        )
-        ending = {flow_run.id: flow_run for flow_run in found}
+        ids = {pod_run.flow_run_id for pod_run in self._pod_runs.values()}
+        states = [StateType.CANCELLING, *TERMINAL_STATES]
+        ending = {
+            flow_run.id: flow_run for flow_run in await read_flow_runs(self.client, ids=ids, states=states)
+        }
+        now = time.monotonic()
         for pod_run in self._pod_runs.values():
             flow_run = ending.get(pod_run.flow_run_id)
             if flow_run is None or pod_run.is_stopped:
                 continue
-            if _must_stop(flow_run, pod_run):
+            if pod_run.ending_state_id != flow_run.state_id:
+                pod_run.ending_state_id, pod_run.ending_since = flow_run.state_id, now
+            if must_stop(flow_run, pod_run, now - pod_run.ending_since):
                 pod_run.log.info("The flow run is %s: its pod is being deleted", flow_run.state_name)
                 pod_run.stop()
 
@@ -217,7 +212,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             Exception: The error, if the run is wanted and was not started. Prefect then reports it.
         """
         if pod_run.has_started:
-            # If this was raised, Prefect would only log it, and assume that the run continues.
+            # If the error were raised, Prefect would only log it, and assume that the run continues.
             pod_run.log.error("The pod's lease ended with: %s", error)
             await self._propose_crashed_state(flow_run, str(error))
             return 1
@@ -227,7 +222,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             should_run = True
         if should_run:
             raise error
-        text = "An error followed the stop of the flow run. If a pod was ordered, it may be billed: %s"
+        text = "An error occurred after the flow run was stopped. If a pod was ordered, it may be billed: %s"
         pod_run.log.error(text, error)
         return None
 
@@ -238,20 +233,20 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         except ObjectNotFound:
             return
         if flow_run.state_type == StateType.CANCELLING:
-            message = "It has no pod any more."
+            message = "No pod is left."
             if pod_run.error is not None:
                 message = f"If a pod was ordered, it may be billed: {pod_run.error}"
             state: State[Any] = Cancelled(message=message)
             await self.client.set_flow_run_state(flow_run.id, state, force=True)
 
 
-def _must_stop(flow_run: FlowRun, pod_run: PodRun) -> bool:
-    """Return whether the pod of a cancelled or finished flow run must be deleted now."""
+def must_stop(flow_run: FlowRun, pod_run: PodRun, seconds: float) -> bool:
+    """Return whether to delete the pod of a flow run that has been cancelling or final for some seconds."""
     has_flow_begun = pod_run.has_started and flow_run.start_time is not None
     if not has_flow_begun:
         return True
-    if flow_run.state is None or flow_run.state_type != StateType.CANCELLING:
-        # Usually the flow has ended, so its command is about to end, and the lease then deletes the pod. If
-        # somebody has set the state, `Recovery` deletes the pod after five minutes.
-        return False
-    return datetime.now(UTC) - flow_run.state.timestamp >= _CANCEL_GRACE
+    if flow_run.state_type in {StateType.CANCELLING, StateType.CANCELLED}:
+        return seconds >= _CANCEL_GRACE
+    # Usually the flow has ended by itself, and its command may be saving results. This cannot be told from a
+    # state that somebody has set.
+    return seconds >= DELETION_GRACE.total_seconds()

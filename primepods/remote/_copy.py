@@ -81,7 +81,7 @@ class _Copy:
         if exit_code is None:
             raise ConnectionLostError(
                 f"{failure}: the connection was lost after {self._progress.done:,} bytes. The target is "
-                f"unchanged. {message}".rstrip(),
+                f"unchanged, or has the whole copy. {message}".rstrip(),
                 pod_id=pod_id,
                 stderr=stderr,
             )

@@ -28,7 +28,7 @@ from ..ssh import SSHTarget
 from .options import ensure_known_hosts, host_key_settings, machine_name
 
 _LOCK_ATTEMPTS: Final = 500
-"""Attempts of 20 ms: ten seconds."""
+"""Attempts with pauses of 20 ms, so ten seconds in all."""
 _SPECIAL_IN_INCLUDE: Final = re.compile(r"[\"\\%$*?\[\]\x00-\x1f]")
 _HEADER: Final = "# Made by primepods: changes are lost. Remove it with `primepods ssh-config --uninstall`.\n"
 _CREATED: Final = "# The file config was made by primepods.\n"
@@ -50,7 +50,7 @@ class HostEntry:
     Attributes:
         pod_id: The pod's id.
         name: The pod's name; empty if it has none.
-        nodes: SSH login of each node; ``None`` for a node without an address.
+        nodes: SSH target of each node; ``None`` for a node without an address.
     """
 
     pod_id: str
@@ -125,7 +125,7 @@ def choose_aliases(entries: Iterable[HostEntry]) -> dict[str, list[tuple[str, ..
 def config_blocks(entries: Iterable[HostEntry]) -> str:
     """Return a ``Host`` block for each node with an alias and an address.
 
-    The blocks make ssh use the same stored host keys as `primepods exec`.
+    The blocks make ssh use the same stored host keys as ``primepods exec``.
 
     Raises:
         ConfigError: The host keys cannot be stored.
@@ -226,7 +226,7 @@ def _apply_notes() -> None:
                 _write_own(changed.values(), is_created=_CREATED in text)
     except (OSError, UnicodeDecodeError, ConfigError) as exc:
         _notes.clear()
-        _log.warning("The pods of ssh were not updated (see `primepods ssh-config --install`): %s", exc)
+        _log.warning("~/.ssh/primepods_config is unchanged (see `primepods ssh-config --install`): %s", exc)
 
 
 def find_host_alias(pod_id: str, node: int) -> str | None:
@@ -273,7 +273,7 @@ def _include_pattern() -> re.Pattern[bytes]:
 def _include_line() -> bytes:
     path = hosts_file().as_posix()
     if _SPECIAL_IN_INCLUDE.search(path):
-        raise ConfigError(f"ssh cannot include {quote(path)}: it has a special character in its path.")
+        raise ConfigError(f"ssh cannot include {quote(path)}: the path has a special character.")
     return f'Include "{path}"\n'.encode()
 
 

@@ -64,7 +64,7 @@ class JobReader:
         """Return the next output; empty at the job's end. A cancelled call can be repeated.
 
         Raises:
-            JobError: The pod has no such job, or it has ended without an exit code.
+            JobError: The pod has no such job, or the job has ended without an exit code.
             LoginError: The first login failed, or a later one cannot succeed.
             ConnectionLostError: The connection was lost, and not restored in time.
         """

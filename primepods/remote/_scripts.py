@@ -29,7 +29,7 @@ def bootstrap(mark: str) -> str:
 def command_script(
     command: str | Sequence[str], *, env: Mapping[str, str], cwd: str | None, input_size: int | None = None
 ) -> bytes:
-    """Return the script that runs a command. With ``input_size``, so many bytes of input must follow it.
+    """Return the script that runs a command. With ``input_size``, that many bytes of input must follow it.
 
     Raises:
         TypeError: The command is not a string or a sequence of strings, or another argument is not a string.

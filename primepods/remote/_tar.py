@@ -89,7 +89,7 @@ class ArchiveReader:
     def _skip_rest(self) -> None:
         # Until all is read, the script on the pod cannot end.
         if len(self.stream.read(_MAX_REST)) == _MAX_REST:
-            raise TransferError("The pod sent more after the end of its archive.")
+            raise TransferError("The pod sent more data after the end of its archive.")
 
 
 def _parse_header(block: bytes) -> tarfile.TarInfo:

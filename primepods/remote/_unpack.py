@@ -160,7 +160,7 @@ def _link(source: Path, path: Path) -> None:
 
 @contextmanager
 def _storing(name: str, target: Path) -> Generator[None]:
-    """Raise errors of the disk with the final path of a member, not that in the temporary folder."""
+    """Raise errors with the final path of a member; those that its name may cause as ``TransferError``."""
     try:
         yield
     except OSError as exc:
@@ -184,7 +184,9 @@ def _checked_path(name: str) -> str:
     if name.startswith("/") or ".." in parts:
         raise TransferError(f"The pod sent {name!r}, which is outside the folder. Nothing was changed.")
     if "\0" in name or len(parts) > _MAX_DEPTH:
-        raise TransferError(f"The pod sent {name[:100]!r}…, which is not a path here. Nothing was changed.")
+        raise TransferError(
+            f"The pod sent {name[:100]!r}…, which is not a valid path here. Nothing was changed."
+        )
     return "/".join(parts) or "."
 
 

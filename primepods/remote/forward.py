@@ -80,7 +80,7 @@ class AsyncForward:
             NotFoundError: The connection was lost, and the pod is gone.
         """
         if self._task is None:
-            raise RuntimeError("Use the forward in a block.")
+            raise RuntimeError("Use the forward in a `with` block.")
         await asyncio.wait({self._task})
         self._has_raised = True
         await self._task

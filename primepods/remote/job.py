@@ -108,7 +108,7 @@ class AsyncJob:
         state = reader.state
         if state is None or state.exit_code is None or state.ended_at is None:
             raise CommandTimeoutError(
-                f"The job {self.name} on pod {self.pod_id} still runs after {timeout:g} s and keeps running.",
+                f"The job {self.name} on pod {self.pod_id} still runs after {timeout:g} s. It continues.",
                 pod_id=self.pod_id,
                 exit_code=None,
                 stdout=stdout,
@@ -216,7 +216,9 @@ def _make_reader(job: AsyncJob, offset: int, reconnect: float) -> JobReader:
         raise ValueError(f"offset must be the offset of a line of output, got {quote(offset)}")
     get_login = job._get_login  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
     remedy = f"The job {job.name} may still run: continue with pods.remote(…).job({job.name!r})."
-    connection = Reconnection(get_login, reconnect, "Its command keeps running unless it restarts", remedy)
+    connection = Reconnection(
+        get_login, reconnect, "Its command keeps running unless the pod restarts", remedy
+    )
     return JobReader(job.pod_id, job.name, connection, split_offset(offset))
 
 
@@ -265,8 +267,8 @@ async def start_job(
     states = await run_job_script(pod_id, get_login, script, name)
     if other := states.get(name):
         raise JobError(
-            f"Pod {pod_id} has another job {name}, which {'runs' if other.is_running else 'ran'} since "
-            f"{other.started_at:%Y-%m-%d %H:%M} UTC. Nothing was started: follow that one with "
+            f"Pod {pod_id} has another job {name}, which {'still' if other.is_running else 'no longer'} runs "
+            f"and began at {other.started_at:%Y-%m-%d %H:%M} UTC. Nothing was started: follow that one with "
             f"job({name!r}), or choose another name.",
             pod_id=pod_id,
             name=name,

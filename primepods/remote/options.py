@@ -68,7 +68,7 @@ def _to_program(value: str | tuple[str, ...]) -> tuple[str, ...]:
     except ValueError as exc:
         raise ValueError(f"ssh_command must be in the syntax of a shell, got {quote(value)}: {exc}") from None
     if not words:
-        raise ValueError(f"ssh_command must be a program and its options, got {quote(value)}, which is empty")
+        raise ValueError(f"ssh_command must be a program and its options, got {quote(value)}")
     return check_strings("ssh_command", words)
 
 
@@ -78,7 +78,8 @@ class SSHOptions:
 
     Attributes:
         login_timeout: Seconds to retry the login.
-        ssh_options: Options of ``ssh``; they override most defaults.
+        ssh_options: Options of ``ssh``; they override most defaults. The agent is forwarded only with ``-A``,
+            which lets the pod use your keys.
         ssh_command: The program to run as ``ssh``, with its first arguments; by default
             ``PRIMEPODS_SSH_COMMAND``, or ``ssh``.
 

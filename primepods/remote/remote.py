@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from .._utils.arguments import check_flag
-from ..errors import ConnectionLostError, LoginError
+from ..errors import LoginError
 from ..models import Node
 from ..ssh import SSHTarget
 from ._exclude import Exclusion
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from .forward import AsyncForward
     from .job import AsyncJob
 
-_LOGIN_INTERVAL: Final = 1.0
 _PORTS: Final = range(20_000, 32_000)
 """Ports to try, below those that Linux by default chooses for outgoing connections."""
 _MAX_PORTS: Final = 32
@@ -361,26 +360,15 @@ class AsyncRemote:
 
 
 async def wait_for_login(remote: AsyncRemote) -> None:
-    """Wait until the pod accepts a login and runs ``true``.
+    """Wait until the pod accepts a login, and its shell waits for a script.
 
     Raises:
         LoginError: No login succeeded within ``login_timeout``.
-        ConnectionLostError: Connections were lost after the login for longer than ``login_timeout``.
         ConfigError: ``ssh`` is missing, or the folder for host keys is unusable.
     """
-    import anyio
-
-    ends_at = anyio.current_time() + remote._options.login_timeout  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
-    while True:
-        try:
-            await remote.run("true")
-        except ConnectionLostError:
-            # A lost connection says nothing about the pod.
-            if anyio.current_time() >= ends_at:
-                raise
-            await anyio.sleep(_LOGIN_INTERVAL)
-        else:
-            return
+    login = await remote._get_login()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
+    async with login.session():
+        pass
 
 
 def forward_ports(remote: AsyncRemote, ports: Iterable[tuple[int, int, str]]) -> AsyncForward:

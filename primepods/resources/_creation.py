@@ -3,8 +3,8 @@
 If the outcome is uncertain (no response, an unreadable one, a server error), the list is searched for the
 pod's name. A unique name proves that a pod is from the order. A name that the user chose proves
 nothing, so the pods are listed before the order, and afterwards only a single new one of that name is
-accepted. There are three outcomes: the pod, an error that proves that no pod was created, or a
-:class:`~primepods.CreateUncertainError`.
+accepted. The outcome is a pod, a :class:`~primepods.CreateUncertainError`, or another error, which proves
+that no pod was created.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class PodCreator:
         """Return a pod with the spec's name; see :meth:`primepods.AsyncPods.ensure`."""
         name = check_spec(spec).name
         if name is None:
-            raise ValueError("pods.ensure needs PodSpec.name: it finds the pod by that")
+            raise ValueError("pods.ensure needs PodSpec.name, by which it finds the pod")
         expires_at = await expiry_after(max_hours, self._pods, self._server_clock)
         listed, unreadable = await self._pods.list().find(
             lambda pod: not pod.has_failed and not pod.has_ended
@@ -114,8 +114,8 @@ class PodCreator:
             if may_be_changed_name(name, pod.name or ""):
                 path = f"{PODS}/"
                 raise errors.ProtocolError(
-                    f"GET {path}: pod {pod.id} has the name {quote(pod.name)}, which may be {name!r} as a "
-                    "server has changed it: nothing is ordered. Use the name that the API shows, or another.",
+                    f"GET {path}: pod {pod.id} has the name {quote(pod.name)}, which the server may have "
+                    f"made from {name!r}. Nothing is ordered. Use the name that the API shows, or another.",
                     method="GET",
                     url_path=path,
                 )

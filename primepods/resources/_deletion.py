@@ -9,9 +9,10 @@ the response to DELETE proves nothing, the pod is read:
 - If GET gets a 404, or if DELETE was accepted and the status response has nothing about the pod, the list is
   read. If it does not show the pod either, the pod is absent.
 
-An absent pod counts as deleted with ``missing_ok``, after a successful response to DELETE, or if a read has
-shown the pod. Otherwise, if DELETE got a 404 that no earlier attempt explains, there is no such pod.
-Otherwise, the history decides. If it does not show the end of the pod, the pod may not have appeared yet.
+An absent pod counts as deleted with ``missing_ok``, after a successful response to DELETE that is not about
+another pod, or if a read has shown the pod. Otherwise, if DELETE got a 404 that no earlier attempt explains,
+there is no such pod. Otherwise, the history decides. If it does not show the end of the pod, the pod may not
+have appeared yet.
 """
 
 from __future__ import annotations
@@ -89,10 +90,9 @@ class _Deletion:
     Attributes:
         pod_id: The id of the pod or disk.
         collection: The path of its list.
-        absence_is_success: Whether an absent pod counts as deleted: with ``missing_ok``, after a successful
-            response to DELETE, or once a read has shown the pod.
-        may_have_acted: Whether a DELETE without a response may have deleted the pod, so that a later 404
-            does not prove a wrong id.
+        absence_is_success: Whether an absent pod counts as deleted; see the module.
+        may_have_acted: Whether a DELETE without a response, or with one about another pod, may have deleted
+            the pod, so that a later 404 does not prove a wrong id.
         response: The response to the last DELETE.
         finding: The result of the reads after it.
         outcome: The state to return or the error to raise; ``None`` while undecided.
@@ -108,18 +108,19 @@ class _Deletion:
 
     def record_response(self, response: DeletionResponse) -> None:
         """Record a successful response; it is proof if it names the pod and says DELETING or TERMINATED."""
-        is_accepted = response.state is not None and response.state.is_ending
-        if is_accepted and response.pod_id == self.pod_id:
-            self.outcome = response.state
-        elif response.pod_id not in {None, self.pod_id}:
+        if response.pod_id not in {None, self.pod_id}:
             kind = kind_of(self.collection)
             self.response = _Response(f"a response about another {kind}, {quote(response.pod_id)}")
-        elif is_accepted:
-            self.response = _Response(str(response.state), is_accepted=True)
-        else:
-            self.response = _Response("a response without the status DELETING or TERMINATED")
+            self.may_have_acted = True
+            return
         # The API has received the DELETE: if the pod is absent later, it was deleted.
         self.absence_is_success = True
+        if response.state is None or not response.state.is_ending:
+            self.response = _Response("a response without the status DELETING or TERMINATED")
+        elif response.pod_id is None:
+            self.response = _Response(str(response.state), is_accepted=True)
+        else:
+            self.outcome = response.state
 
     def decide(self, finding: _Finding, ended_ids: set[str]) -> None:
         """Set the outcome, unless DELETE must be sent again.
@@ -136,7 +137,7 @@ class _Deletion:
                 f"It is unknown whether {kind_of(self.collection)} {self.pod_id} is deleted: its DELETE got "
                 f"{self.response.text}."
             )
-        # After an unreadable read, the response to another DELETE may still be proof.
+        # If a response to the reads was unreadable, the response to another DELETE may still be proof.
         is_unreadable = isinstance(error, ProtocolError) and not error.transient
         if finding.state is not None and finding.state.is_ending:
             self.outcome = finding.state
@@ -162,14 +163,14 @@ class _Deletion:
         if self.finding.shown:
             times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
             message += (
-                f"the API still shows the {kind}, {self.finding.shown} ({times}). It may still be billed: "
-                f"try again, and look at it with `{kind}s.get()`."
+                f"the API still shows the {kind}, {self.finding.shown} ({times}). It may still be billed. "
+                f"Try again, and look at it with `{kind}s.get()`."
             )
         else:
             message += (
-                "an earlier attempt got no usable response. Neither the list nor the history shows the "
-                f"{kind}: it is gone, or it has not appeared yet and will be billed. Look for it again with "
-                f"`{kind}s.get()`, and in `pods.history()`."
+                f"the list does not show the {kind}, and its end is not confirmed. It is gone, or it has not "
+                f"appeared yet and will be billed. Look for it again with `{kind}s.get()`, and in "
+                "`pods.history()`."
             )
         return ProtocolError(message, method="DELETE", url_path=path)
 
@@ -314,7 +315,7 @@ class Deleter:
         return {pod_id: is_listed for pod_id in absent if pod_id in listed}
 
     async def read_ended_ids(self, ends_at: float | None = None) -> set[str]:
-        """Return the ids that have ended, from the latest page of the history; none if it cannot be read."""
+        """Return ids of ended pods and disks, from one page of the history; none if it cannot be read."""
         request = page_request(
             f"{PODS}/history", offset=0, limit=_LIST_PAGE_SIZE, sort_by="terminatedAt", sort_order="desc"
         )

@@ -77,7 +77,7 @@ def _alternatives(name: str, value: Words) -> tuple[str, ...] | None:
         return None
     words = (check_text(name, value),) if isinstance(value, str) else check_texts(name, value)
     if not words:
-        raise ValueError(f"{name} must have at least one text, or be left out, got {quote(value)}")
+        raise ValueError(f"{name} must have at least one value, got {quote(value)}. Leave it out for all.")
     return words
 
 

@@ -7,6 +7,7 @@ from typing import Final
 import attrs
 
 from .._http.executor import RequestExecutor
+from .._utils.clock import Clock
 from .._utils.money import money
 from ..config import max_hourly
 from ..errors import BudgetExceededError
@@ -22,20 +23,24 @@ class _PendingOrder:
     """An order of this process.
 
     Attributes:
+        account: Hash of the account, so that the key is not kept.
+        clock: The client's clock.
         name: The ordered name.
         price: The order's ``max_price``.
         ordered_at: When the order was allowed.
         listed: Number of pods with that name and a price that were listed before the order.
     """
 
+    account: int
+    clock: Clock
     name: str | None
     price: float
     ordered_at: float
     listed: int
 
 
-# Orders by account and clock.
-_pending: dict[tuple[object, ...], list[_PendingOrder]] = {}
+# Orders of all accounts. The next order with a limit removes those that do not count any more.
+_pending: Final[set[_PendingOrder]] = set()
 
 
 class HourlyLimit:
@@ -49,13 +54,13 @@ class HourlyLimit:
     """
 
     def __init__(self, executor: RequestExecutor, pods: PodsAPI) -> None:
-        self._settings = executor.settings
+        settings = executor.settings
+        self._clock = settings.clock
+        self._account = hash((settings.base_url, settings.api_key, settings.team_id, id(settings.clock)))
         self._pods = pods
 
     def _orders(self) -> list[_PendingOrder]:
-        settings = self._settings
-        account = (settings.base_url, settings.api_key, settings.team_id, id(settings.clock))
-        return _pending.setdefault(account, [])
+        return [order for order in list(_pending) if order.account == self._account]
 
     async def allow(self, spec: PodSpec) -> None:
         """Check that all pods, with the ordered one, cost no more per hour than the user allows.
@@ -75,23 +80,21 @@ class HourlyLimit:
             # Unreadable rows may be those of the most expensive pods.
             raise error
         prices = [(pod.name, pod.current_price_hr) for pod in pods]
-        now = self._settings.clock.time()
-        # Nothing is awaited from here to `append`: of two orders in this loop, the second one sees the first.
-        orders = self._orders()
-        orders[:] = [
-            order
-            for order in orders
-            if now < order.ordered_at + _PENDING_FOR and _count(prices, order.name) <= order.listed
-        ]
-        running = sum(price for _, price in prices) + sum(order.price for order in orders)
+        # Nothing is awaited from here to `add`: of two orders in this loop, the second one sees the first.
+        for order in list(_pending):
+            is_listed = order.account == self._account and _count(prices, order.name) > order.listed
+            if is_listed or order.clock.boottime() >= order.ordered_at + _PENDING_FOR:
+                _pending.discard(order)
+        running = sum(price for _, price in prices) + sum(order.price for order in self._orders())
         if spec.max_price is not None and running + spec.max_price <= limit * (1 + PRICE_TOLERANCE):
-            orders.append(_PendingOrder(spec.name, spec.max_price, now, _count(prices, spec.name)))
+            now, count = self._clock.boottime(), _count(prices, spec.name)
+            _pending.add(_PendingOrder(self._account, self._clock, spec.name, spec.max_price, now, count))
             return
         ordered = "without a max_price" if spec.max_price is None else f"for {money(spec.max_price)} an hour"
         raise BudgetExceededError(
-            f"The pod was not ordered: your pods cost {money(running)} an hour, and one {ordered} would pass "
-            f"your limit of {money(limit)} (see `primepods config`). Delete pods that are not needed, or "
-            "raise PRIMEPODS_MAX_HOURLY, or max_hourly in ~/.primepods/settings.toml.",
+            f"The pod was not ordered: your pods cost {money(running)} an hour, and one {ordered} could "
+            f"exceed your limit of {money(limit)} (see `primepods config`). Delete pods that are not needed, "
+            "or raise PRIMEPODS_MAX_HOURLY, or max_hourly in ~/.primepods/settings.toml.",
             pod_id="",
             budget="hourly",
             spent=running,
@@ -99,10 +102,10 @@ class HourlyLimit:
         )
 
     def forget(self, spec: PodSpec) -> None:
-        orders = self._orders()
-        found = next((order for order in orders if order.name == spec.name), None)
+        same = (spec.name, spec.max_price)
+        found = next((order for order in self._orders() if (order.name, order.price) == same), None)
         if found is not None:
-            orders.remove(found)
+            _pending.discard(found)
 
 
 def _count(prices: list[tuple[str | None, float]], name: str | None) -> int:

@@ -1,9 +1,21 @@
 """Orders of pods and disks: state, responses and outcomes, and the request that orders a pod.
 
-Reported, though of other clouds: the list does not show a new row for a while. Imagined: gateways send an
-order twice, caches and proxies mix up responses, and servers change names. All of this is handled, because a
-pod could otherwise be billed without the user's knowledge.
+New rows that the list does not show for a while were reported of other clouds. Gateways that send an order
+twice, caches and proxies that mix up responses, and servers that change names are imagined. All of these are
+handled, because a pod could otherwise be billed without the user's knowledge.
 ``tests/renting/test_creation.py`` and ``test_disks.py`` have each case.
+
+When a row is an order's own (new: neither listed nor created before the order):
+
+==================  ==========================================  ==========================================
+Row                 Under a unique name                         Under a name that the user chose
+==================  ==========================================  ==========================================
+the response        it has the name                             it has the name, and was not listed before
+``get`` of its id   it has the name                             the same; or the name is shortened or
+                                                                missing, and it is new
+found by its name   always; there are several if a gateway has  it is the only new one, and no other order
+                    repeated the order                          of the name was in flight
+==================  ==========================================  ==========================================
 """
 
 from __future__ import annotations
@@ -71,7 +83,6 @@ class Order(Generic[T]):
         response_id: The id in the response, which may be another order's.
         has_our_name: Whether the response has the ordered name. For a unique name, this proves that the id
             is this order's.
-        error: The error of the order.
     """
 
     name: str
@@ -81,7 +92,6 @@ class Order(Generic[T]):
     ordered_at: float = -math.inf
     response_id: str | None = None
     has_our_name: bool = False
-    error: errors.PrimePodsError | None = None
 
     @property
     def kind(self) -> str:
@@ -173,8 +183,8 @@ _orders_in_flight: Final[set[Order[Any]]] = set()
 def _in_flight(order: Order[Any]) -> Generator[None, None, None]:
     """Register an order for the block; set ``is_alone`` of concurrent orders of one chosen name to false.
 
-    A new pod, or disk, of that name may then be either order's. This includes orders of other accounts, which
-    are rare: the outcome of theirs is then uncertain without need.
+    A new pod, or disk, of that name may then be either order's. Orders of other accounts count, too, although
+    they need not; they are rare.
     """
     if order.is_unique:
         yield
@@ -208,7 +218,7 @@ def _warn_if_interrupted(order: Order[Any]) -> Generator[None, None, None]:
 
 @attrs.frozen
 class OrderSender(Generic[T, N]):
-    """Sender of the orders of pods, or of disks, which also determines their outcomes.
+    """Sender of orders of pods, or of disks; it also determines their outcomes.
 
     Args:
         executor: Sends the requests.
@@ -253,14 +263,14 @@ class OrderSender(Generic[T, N]):
                 try:
                     return [await self.executor.call(request, order.decode)]
                 except PrimePodsError as exc:
-                    order.error = reclassify_refusal(exc.with_traceback(None))
-                if is_definitive_rejection(order.error):
-                    return self._decide(order, await self._find_refused(order, order.error), "")
+                    error = reclassify_refusal(exc.with_traceback(None))
+                if is_definitive_rejection(error):
+                    return self._decide(order, await self._find_refused(order, error), "", error)
                 if note_id is not None and order.has_our_name and order.response_id is not None:
                     await note_id(order.response_id)
-                return await self._find(order)
+                return await self._find(order, error)
 
-    async def _find(self, order: Order[T]) -> list[T]:
+    async def _find(self, order: Order[T], error: PrimePodsError) -> list[T]:
         log.warning(
             "it is unknown whether the %s %r exists: searching the list for it", order.kind, order.name
         )
@@ -275,12 +285,12 @@ class OrderSender(Generic[T, N]):
                 return [row]
         except errors.ClientClosedError:
             shown = "the client was closed"
-        return self._decide(order, found, shown)
+        return self._decide(order, found, shown, error)
 
-    def _decide(self, order: Order[T], found: list[N], shown: str) -> list[T]:
+    def _decide(self, order: Order[T], found: list[N], shown: str, error: PrimePodsError) -> list[T]:
         if ours := self.choose(order, found):
             return ours
-        raise uncertain_error(order, [row.id for row in found], shown) from order.error
+        raise _uncertain_error(order, [row.id for row in found], shown, error) from error
 
     async def _find_refused(self, order: Order[T], error: PrimePodsError) -> list[N]:
         """Return the rows that a refused order has created, or raise the refusal.
@@ -338,13 +348,16 @@ def order_request(spec: PodSpec, team_id: str | None) -> Request:
     return Request(method="POST", path=f"{PODS}/", body=dumps(body))
 
 
-def uncertain_error(order: Order[Any], found: Iterable[str], shown: str) -> errors.CreateUncertainError:
+def _uncertain_error(
+    order: Order[Any], found: list[str], shown: str, error: PrimePodsError
+) -> errors.CreateUncertainError:
     """Return the error of an order whose outcome is unknown.
 
     Args:
         order: The order.
         found: Ids that were found under its name, which may be of other orders.
         shown: Result of the search, if it found nothing.
+        error: The error of the order.
     """
     ids = [*found]
     if ids:
@@ -357,7 +370,7 @@ def uncertain_error(order: Order[Any], found: Iterable[str], shown: str) -> erro
         response = f"The response named {order.response_id}, which is not provably of this order. "
         ids.append(order.response_id)
     text = (
-        f"It is unknown whether the {order.kind} {order.name!r} exists: {order.error} {response}{search} "
+        f"It is unknown whether the {order.kind} {order.name!r} exists: {error} {response}{search} "
         f"{_remedy(order)}"
     )
     return errors.CreateUncertainError(text, name=order.name, candidates=tuple(ids))

@@ -47,15 +47,18 @@ _KINDS: Final[tuple[tuple[re.Pattern[str], type[errors.APIError], str], ...]] = 
         f"{_LOOK_AGAIN}, and choose another one.",
     ),
 )
-_BY_STATUS: Final[dict[int, tuple[type[errors.APIError], str]]] = {
-    HTTPStatus.NOT_FOUND: (errors.NotFoundError, f"Check the base URL. {_LOOK_AGAIN}."),
-    HTTPStatus.CONFLICT: (
-        errors.ConflictError,
-        f"{_LOOK_AGAIN}, and check with `pods.list()` whether the pod exists.",
-    ),
+# Remedies of refusals that match no pattern, by error class.
+_REMEDIES: Final[dict[type[errors.APIError], str]] = {
+    errors.NotFoundError: f"Check the base URL. {_LOOK_AGAIN}.",
+    errors.ConflictError: f"{_LOOK_AGAIN}, and check with `pods.list()` whether the pod exists.",
 }
-# Statuses whose refusals are classified, besides all 5xx.
-_CLASSIFIED: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
+# Classes that do not say why an order was refused; the text may say it.
+_VAGUE_ERRORS: Final = (
+    errors.BadRequestError,
+    errors.NotFoundError,
+    errors.ConflictError,
+    errors.ServerError,
+)
 
 
 def is_definitive_rejection(error: errors.PrimePodsError) -> bool:
@@ -77,16 +80,14 @@ def is_definitive_rejection(error: errors.PrimePodsError) -> bool:
 
 
 def reclassify_refusal(error: errors.PrimePodsError) -> errors.PrimePodsError:
-    """Return the error of an order, with the class and the remedy for its text or else its status."""
-    if not isinstance(error, errors.APIError):
-        return error
-    if error.status_code not in _CLASSIFIED and error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+    """Return the error of an order, with the class and the remedy for its text, or a remedy for its class."""
+    if not isinstance(error, _VAGUE_ERRORS):
         return error
     by_text = ((kind, remedy) for words, kind, remedy in _KINDS if words.search(error.message))
-    kind, remedy = next(by_text, None) or _BY_STATUS.get(error.status_code) or (None, "")
-    if kind is None:
+    kind, remedy = next(by_text, (type(error), _REMEDIES.get(type(error))))
+    if remedy is None:
         return error
-    # Without `__init__`: all attributes, and the notes, are those of the error.
+    # Do not call `__init__`: copy all attributes and notes of the error.
     explained = kind.__new__(
         kind, f"{error.method} {error.path}: {error.status_code}: {error.message} {remedy}"
     )

@@ -30,7 +30,7 @@ _TEAMS: Final = "/api/v1/user/teams"
 _MEMBERS: Final = "/api/v1/teams/{id}/members"
 _WALLET: Final = "/api/v1/billing/wallet"
 _MAX_WALLET_LIMIT: Final = 100
-"""The largest page of the wallet that the API allows."""
+"""Max entries of a page of the wallet, set by the API."""
 
 
 class AsyncAccountInfo:
@@ -50,7 +50,7 @@ class AsyncAccountInfo:
         return await self._executor.call(request, _decode_account)
 
     def teams(self, *, page_size: int = 100) -> AsyncPager[Team]:
-        """Iterate the user's teams, each exactly once: ``GET /api/v1/user/teams``.
+        """Iterate over the user's teams, each exactly once: ``GET /api/v1/user/teams``.
 
         Args:
             page_size: Teams per request, from 1 to 1,000.
@@ -59,7 +59,7 @@ class AsyncAccountInfo:
         return list_pager(self._executor, _TEAMS, Team, page_size, name="account.teams", key=key)
 
     def members(self, team_id: str, *, page_size: int = 100) -> AsyncPager[TeamMember]:
-        """Iterate the members of a team, each exactly once: ``GET /api/v1/teams/{id}/members``.
+        """Iterate over the members of a team, each exactly once: ``GET /api/v1/teams/{id}/members``.
 
         Args:
             team_id: The team's id.

@@ -59,7 +59,7 @@ class AsyncAvailability:
         disks: Iterable[str] | None = None,
         page_size: int = 100,
     ) -> AsyncPager[Offer]:
-        """Iterate the offers of single machines: ``GET /api/v1/availability/gpus``.
+        """Iterate over the offers of single machines: ``GET /api/v1/availability/gpus``.
 
         Sends nothing until iterated. An offer that moves to another page during the iteration may be missed,
         because the API numbers its pages.
@@ -101,7 +101,7 @@ class AsyncAvailability:
         disks: Iterable[str] | None = None,
         page_size: int = 100,
     ) -> AsyncPager[Offer]:
-        """Iterate the offers of clusters: ``GET /api/v1/availability/multi-node``. See :meth:`gpus`.
+        """Iterate over the offers of clusters: ``GET /api/v1/availability/multi-node``. See :meth:`gpus`.
 
         Args:
             gpu_type: GPU by its name in the API, such as ``H100_80GB``.
@@ -134,7 +134,7 @@ class AsyncAvailability:
         cloud_id: str | None = None,
         page_size: int = 100,
     ) -> AsyncPager[DiskOffer]:
-        """Iterate the offers of disks: ``GET /api/v1/availability/disks``.
+        """Iterate over the offers of disks: ``GET /api/v1/availability/disks``.
 
         Args:
             regions: Regions, such as ``["united_states", "eu_north"]``.
@@ -367,7 +367,7 @@ async def _collect_readable(pager: AsyncPager[Offer]) -> list[Offer]:
     if error is not None:
         if not offers or not isinstance(error, ProtocolError):
             raise error
-        _log.warning("comparing only the %d readable offers: %s", len(offers), error)
+        _log.warning("comparing only the readable offers (%d): %s", len(offers), error)
     return offers
 
 

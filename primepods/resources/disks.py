@@ -102,7 +102,7 @@ class AsyncDisks:
         sender = OrderSender(team._executor, team._listed, team._get, Order[Disk].choose)
         disk, *others = await sender.send(order, request)
         if others:
-            raise repeated_error(order, [disk.id, *(other.id for other in others)]) from order.error
+            raise repeated_error(order, [disk.id, *(other.id for other in others)])
         return disk
 
     @operation("disks.rename")
@@ -231,7 +231,7 @@ class AsyncDisks:
     async def _check_unused(self, disk: Disk) -> None:
         """Check that neither a cluster nor a pod that may still exist uses a disk.
 
-        It is not documented what the API does with a disk in use, and lost data cannot be restored.
+        The API's response for a disk in use is not documented, and lost data cannot be restored.
 
         Raises:
             ConflictError: The disk is, or may be, in use.
@@ -250,7 +250,7 @@ class AsyncDisks:
         if users:
             path, message = item_path(disk.id, DISKS), f"the disk is attached to {', '.join(users)}"
             raise ConflictError(
-                f"DELETE {path}: not sent: {message}. Delete what uses it first.",
+                f"DELETE {path} was not sent: {message}. Delete the pod or cluster first.",
                 status_code=409,
                 method="DELETE",
                 path=path,

@@ -162,7 +162,7 @@ class AsyncPods:
         Raises:
             LoginError: The pod has no address (yet).
         """
-        # Not `status`, which may lack the address.
+        # The response of `status` may lack the address.
         pod = await self.get(pod_id)
         if pod.ssh is None:
             raise LoginError(
@@ -253,9 +253,9 @@ class AsyncPods:
             pod_ids: Ids, or pods; duplicates are requested once.
 
         Returns:
-            A mapping from id to status in the requested order, with ``.missing`` (ids without a row, which
-            does not prove that they are gone) and ``.errors`` (by id, if the id may make requests fail, the
-            row is unreadable, or no request was sent; an error proves nothing about the pod).
+            A mapping from id to status, in the requested order. ``.missing`` has the ids without a row, which
+            does not prove that the pods are gone. ``.errors`` has an error by id if the id may make requests
+            fail, the row is unreadable, or no request was sent; it proves nothing about the pod.
         """
         ids = check_ids(pod_ids)
         response = await self._statuses.read(ids)
@@ -269,7 +269,7 @@ class AsyncPods:
     def watch(
         self, pod_ids: Iterable[PodRef], *, interval: float = 5.0, timeout: float | None = None
     ) -> AsyncWatch:
-        """Iterate the changes of pods as they happen.
+        """Iterate over the changes of pods as they happen.
 
         Yields a :class:`~primepods.PodChange` with each pod's state, then one for each change that polling
         shows; a slow consumer gets only the newest state. ``after`` is ``None`` when the pod is gone, or has
@@ -421,7 +421,7 @@ class AsyncPods:
         Does not wait until the pod is ready: see :meth:`wait_ready`. The order is never sent twice if the API
         may have carried it out; after a 429, it is sent again. If no response proves the outcome, the client
         searches for the pod by name, for up to 20 seconds. If you choose no name, the pod gets a unique one.
-        If you choose a name, other pods may have it: the client lists all pods before the order, and
+        If you choose a name, other pods may have it, so the client lists all pods before the order, and
         afterwards accepts only a single new pod of that name that is in no lease file.
 
         After a :class:`~primepods.CreateUncertainError`, or an interruption of the call, a pod may exist that
@@ -572,27 +572,27 @@ class AsyncPods:
         only: Sweep | None = None,
         dry_run: bool = False,
     ) -> Sweep:
-        """Delete pods that dead processes have left: those with a lease file whose process has ended.
+        """Delete pods that dead processes have left; by default, those with a lease file.
 
-        Deletes no pod of another API or key, and none whose lease file names a process of this machine that
-        still runs. If several hosts share a home directory, pods leased on another host are deleted only with
-        ``older_than`` or ``expired``, since their processes cannot be checked from here.
+        Deletes no pod of another API or key. If the process of a lease file still runs, its pod is deleted
+        only if the process has given it up, for example after a failed deletion. A process on another host
+        with the same home directory cannot be checked; it counts as ended with ``older_than`` or ``expired``.
 
         Args:
-            prefix: Only pods whose names begin with this, including pods without a lease file: with a prefix,
+            prefix: Only pods whose names begin with this, including pods without a lease file. With a prefix,
                 *you* assert that all pods of such a name and age are yours and no longer needed. Requires
                 ``expired``, or an ``older_than`` beyond the duration of any lease or job under that prefix.
                 A pod is skipped if its name says that its lease still lasts.
             older_than: Only pods ordered at least this many seconds ago, by the server's time.
-            expired: Only pods, from any machine, whose leases had ``max_hours`` and whose names say that they
-                expired at least a quarter of an hour ago, by the server's time. This includes pods that were
-                kept.
+            expired: Only pods, from any machine, that were rented with ``max_hours`` and whose names say that
+                they expired at least a quarter of an hour ago, by the server's time. This includes pods that
+                were kept.
             only: Only pods found by this earlier sweep, such as a dry run that a user has reviewed.
             dry_run: Only find pods; delete nothing.
 
         Returns:
-            ``.found``, ``.deleted`` (confirmed), ``.errors`` (by pod id; these pods may still be billed) and
-            ``.skipped`` (pods left alone, with the reason).
+            ``.found``, ``.deleted`` (confirmed), ``.errors`` (these pods may still be billed) and
+            ``.skipped`` (pods left alone, with the reason); see :class:`~primepods.Sweep`.
 
         Raises:
             ValueError: ``prefix`` without ``older_than`` or ``expired``, or an empty ``prefix``.
@@ -604,8 +604,8 @@ class AsyncPods:
                 raise ValueError("prefix must not be empty: every name begins with ''")
             if older_than is None and not expired:
                 raise ValueError(
-                    "prefix needs older_than or expired: a pod without a file may belong to a process on "
-                    "another machine"
+                    "prefix needs older_than or expired, since a pod without a file may belong to a process "
+                    "on another machine"
                 )
         if older_than is not None:
             check_seconds("older_than", older_than, minimum=0.0)
@@ -704,7 +704,7 @@ class AsyncPods:
         sort_by: SortBy = "terminatedAt",
         sort_order: SortOrder = "desc",
     ) -> AsyncPager[HistoryRecord]:
-        """Iterate the whole history, each record exactly once; see :meth:`list`.
+        """Iterate over the whole history, each record exactly once; see :meth:`list`.
 
         The API does not filter records: the client reads all pages, and filters them as they arrive.
 

@@ -65,7 +65,7 @@ class Balance:
         limit: Max cost of all runs together, in the API's currency.
         spent: Cost of ended runs within the window.
         reserved: Max cost of the open runs, whose pods may be billed.
-        price_hr: Price of the open runs per hour.
+        price_hr: Price per hour of the open runs.
         reservations: All runs, the oldest first.
     """
 
@@ -92,7 +92,7 @@ class Budget:
 
     Args:
         limit: Max cost of all runs together, in the API's currency.
-        max_hourly: Max price of all open runs per hour.
+        max_hourly: Max price per hour of all open runs together.
         window: Seconds for which the cost of an ended run counts; by default for ever.
         now: Returns seconds since the epoch.
     """
@@ -212,7 +212,7 @@ class Budget:
         )
 
     def _parse(self, text: bytes) -> dict[str, Reservation]:
-        """Return the last line of each run.
+        """Return the last entry of each run.
 
         Raises:
             ConfigError: A line is not a reservation, or the file is too long.
@@ -252,17 +252,17 @@ def _max_cost_by_now(entry: Reservation, now: float) -> float:
 
 
 def _settle_run(entry: Reservation, now: float) -> float | None:
-    """End the run if it is abandoned; return its cost, or ``None`` while that may grow or is unreadable."""
+    """End the run if it is abandoned; return its cost, or ``None`` while the cost may grow or is unknown."""
     try:
         run = Run.open(run_folder() / entry.run)
         if run.state == "interrupted":
             run.abandon()
         if run.state == "ended":
             if run.record.is_released:
-                # Bills are by the minute.
                 cost = run.cost(entry.price_hr)
+                # Add a minute, since bills are by the minute.
                 return cost + entry.price_hr / 60 if cost or run.record.pod_id else 0.0
-            # Without a release by the run, a sweep has deleted the pod, at an unknown time.
+            # Something other than the run, such as a sweep, has deleted the pod, at an unknown time.
             return None if run.may_have_pod else _max_cost_by_now(entry, now)
     except FileNotFoundError:
         return entry.amount  # its record was deleted: assume the reserved amount

@@ -27,7 +27,7 @@ _VERSION: Final = 1
 _CLAIM_ATTEMPTS: Final = 100
 """Attempts of 0.1 s each: on a busy machine, readers of the state may hold a shared lock for ten seconds."""
 _IN_JSON: Final[dict[Any, Any]] = {float: int, tuple: list}
-"""Types that a value of these types may have after it was read from JSON."""
+"""For some types of fields, another type that the value may have in JSON."""
 _ABANDONED: Final = 130
 """Exit code of an abandoned run, the same as after Ctrl-C."""
 
@@ -48,7 +48,7 @@ class RunRecord:
         variables: Names of the command's environment variables.
         uploads: Local paths, each with its target on the pod.
         exclude: Patterns of files not to upload.
-        exclude_from: Files with git's patterns of files not to upload.
+        exclude_from: Files with patterns of files not to upload, in git's syntax.
         downloads: Paths on the pod, each with its local target.
         keep: Whether to leave the pod running.
         keep_on_failed_download: Whether to leave the pod running if a download fails.
@@ -65,7 +65,7 @@ class RunRecord:
         price_hr: The pod's price per hour.
         job: Name of its job on the pod, once the start of the job is confirmed.
         nodes: Highest number of nodes of its pods.
-        offsets: Sizes of the files of output when the job began; see :meth:`Run.sizes`.
+        offsets: Sizes of the output files when the job began; see :meth:`Run.sizes`.
         spent: Cost of its earlier pods.
         result: The exit code, once only the deletion of the pod is left.
         is_stopping: Whether a stop was requested.
@@ -184,7 +184,7 @@ class Run:
         return self.record
 
     def claim(self, **changes: Any) -> bool:
-        """Lock the run until this process ends or passes the lock on; return ``False`` if it is locked.
+        """Lock the run until this process ends or passes the lock on; return whether this succeeded.
 
         Args:
             changes: Fields of the record to change with the lock.
@@ -211,7 +211,7 @@ class Run:
         """Pass the lock to a new process, so that no other process can take it in between.
 
         Args:
-            start: Starts a process that inherits this descriptor, and returns its pid.
+            start: Starts a process that inherits the given descriptor, and returns its pid.
         """
         try:
             self.save(pid=start(self._lock), host=this_host())
@@ -268,13 +268,13 @@ class Run:
         return {"stdout": self.path / f"stdout{suffix}", "stderr": self.path / f"stderr{suffix}"}
 
     def sizes(self) -> tuple[int, ...]:
-        """Return the sizes of the files with the output of all nodes: two for each node."""
+        """Return the sizes of the output files, two for each node."""
         paths = [path for node in range(self.record.nodes) for path in self.files(node).values()]
         return tuple(path.stat().st_size if path.exists() else 0 for path in paths)
 
     @property
     def may_have_pod(self) -> bool:
-        """Whether its lease's file exists: a pod may be billed."""
+        """Whether the file of its lease exists, so that a pod may be billed."""
         file = self.record.lease_file
         return file is not None and (self.path.parent.parent / file).exists()
 
@@ -311,7 +311,7 @@ class Run:
 
 
 def list_runs(folder: Path | None = None) -> tuple[list[Run], dict[str, str]]:
-    """Return the runs of this machine, the oldest first, and by name the errors of those that cannot be read.
+    """Return the runs of this machine, the oldest first, and the errors of unreadable runs, by name.
 
     Args:
         folder: The folder of leases; by default the configured one.
@@ -331,7 +331,7 @@ def find_run(name: str) -> Run:
     """Return the run with a name, or the only run whose name begins with it.
 
     Raises:
-        ValueError: There is none, or several.
+        ValueError: No run or several match, or the record cannot be read.
     """
     found, unreadable = list_runs()
     if name in unreadable:

@@ -9,7 +9,7 @@ from ..config import lease_folder
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
-    # Imported only for types, so that `primepods --help` does not load these modules.
+    # Import only for types, so that `primepods --help` does not load these modules.
     from ..client import AsyncClient
     from ..leasing.lease import AsyncLease
 

@@ -40,11 +40,11 @@ class Client(Delegate[AsyncClient]):
             or ``PRIME_BASE_URL``. Plain ``http`` is accepted for loopback only.
         team_id: The team to act for. Environment: ``PRIME_TEAM_ID``.
         context: A context saved by `prime`, with its key, address and team. Environment: ``PRIME_CONTEXT``.
-            The argument overrides the variables of the key, the address and the team; they override
+            The argument overrides the variables of the key, the address and the team; these override
             ``PRIME_CONTEXT``.
-        timeout: Seconds for one attempt; connecting has 10 s of its own.
+        timeout: Seconds for one attempt; connecting is limited to 10 s.
         deadline: Seconds for one call with all its retries; for an iterator, for each page. A call about many
-            pods continues while responses arrive, and stops sending after this number of seconds without one.
+            pods continues while responses arrive, and gives up after this number of seconds without one.
         max_concurrency: Max requests in flight from the calls of this client, for all threads together.
             Waits and watches have a second limit of the same size.
         retry: The retry policy.
@@ -52,7 +52,7 @@ class Client(Delegate[AsyncClient]):
         default_headers: Additional headers of each request, such as those that a gateway asks for.
         session: A function or coroutine function that returns an ``aiohttp.ClientSession``. It is called in
             the client's event loop at first use, and once more for waits; the client closes the sessions.
-            You then choose connector, proxy, CA and tracing. If an order (POST) is sent on a pooled
+            They decide on connector, proxy, CA and tracing. If an order (POST) is sent on a pooled
             connection that the server has just closed, the client has to search for the pod:
             ``force_close=True`` of the connector prevents that. Requests that your middlewares repeat are not
             counted as attempts.
@@ -62,7 +62,7 @@ class Client(Delegate[AsyncClient]):
 
     Raises:
         ConfigError: There is no key, or a key, URL, file or variable cannot be used.
-        ValueError: A number is out of range.
+        ValueError: A number is out of range, or a header or ``user_agent`` cannot be sent.
         TypeError: An argument has the wrong type.
     """
 

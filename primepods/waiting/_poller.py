@@ -33,9 +33,9 @@ from ._watched_pod import Subscriber, WatchedPod
 
 _NO_RETRIES: Final = RetryPolicy(attempts=1)
 _DEADLINE: Final = 3600.0
-"""Seconds for one request, with the wait for a free slot behind other requests. Chosen."""
+"""Seconds for one request, with the wait for a free slot behind other requests (chosen)."""
 _CACHE_BYTES: Final = 32 * 1024 * 1024
-"""Size of the response cache, in bytes. Chosen: four times that of a client's ``statuses``."""
+"""Size of the response cache, in bytes (chosen): four times that of a client's ``statuses``."""
 
 
 class TransportKeeper(Protocol):
@@ -103,7 +103,7 @@ class Poller:
         """Stop polling for ``subscription``; with the last one, shut the poller down.
 
         Args:
-            subscription: The subscription; does nothing if it was already removed.
+            subscription: The subscription; if it was already removed, nothing happens.
             transport_keeper: Keeps the connections if this was the last subscription.
         """
         began_at = self._subscriptions.pop(subscription, None)

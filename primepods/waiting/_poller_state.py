@@ -19,7 +19,7 @@ from ._schedule import PollSchedule
 from ._watched_pod import WatchedPod
 
 _WARNING_INTERVAL: Final = 60.0
-"""Min seconds between two warnings. Chosen."""
+"""Min seconds between two warnings (chosen)."""
 
 log = logging.getLogger("primepods")
 
@@ -39,7 +39,7 @@ class ThrottledWarnings:
 
     def warn_of_failure(self, error: Exception, *, pod_count: int, total: int) -> None:
         self._warn(
-            "Still waiting, but a request for %d of %d pods failed: %s Logged at most once a minute.",
+            "Still waiting, but a request for %d of %d pods failed: %s (Logged at most once a minute.)",
             pod_count,
             total,
             one_line(str(error)),

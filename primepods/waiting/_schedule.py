@@ -1,4 +1,4 @@
-"""Schedule of the polls: which pods are due, and when the next ones will be."""
+"""Schedule of the polls of pods."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .._utils.clock import Clock
 from ._watched_pod import Subscriber, WatchedPod
 
 JITTER: Final = 0.1
-"""Max random delay of a tick, as a fraction of its interval. Chosen."""
+"""Max random delay of a tick, as a fraction of its interval (chosen)."""
 _MAX_ADVANCE: Final = 0.1
-"""Max fraction of its interval by which a tick is early, to share the requests of another. Chosen."""
+"""Max fraction of its interval by which a tick is early, to share the requests of another (chosen)."""
 _GATHER_TIME: Final = 0.05
-"""Time for which new subscriptions are gathered, as a fraction of the interval. Chosen."""
+"""Time for which new subscriptions are gathered, as a fraction of the interval (chosen)."""
 _MAX_GATHER_TIME: Final = 0.25
-"""Max seconds for which new subscriptions are gathered. Chosen."""
+"""Max seconds for which new subscriptions are gathered (chosen)."""
 _MAX_SLEEP: Final = 60.0
-"""Max seconds until the poller looks for due pods again. Chosen."""
+"""Max seconds until the poller looks for due pods again (chosen)."""
 
 
 @attrs.define
@@ -51,7 +51,7 @@ class _IntervalGroup:
 
 
 class PollSchedule:
-    """Schedule of the polls.
+    """The pods that are due for a poll, and the time of the next poll.
 
     A pod without a request in flight is due:
 

@@ -1,9 +1,9 @@
 """One tick: poll the due pods in full batches, and search failed batches for the pods at fault.
 
-A batch can fail because of a single pod: one whose id is refused, which is documented, or one that makes the
-API fail, which is imagined. A search by halving finds such a pod (see :class:`FaultSearch`), which is then
-polled alone, so that the others get their responses. While no request succeeds, there may be an outage, and
-searches send only a few requests. Searches of refused batches are not limited by that.
+A batch can fail because of a single pod: its id is refused (documented), or it makes the API fail (imagined).
+A search by halving finds such a pod (see :class:`FaultSearch`), which is then polled alone, so that the
+others get their responses. While no request succeeds, there may be an outage, and searches send only a few
+requests, except those of refused batches.
 
 A refusal of a batch ends waits in two steps:
 
@@ -27,17 +27,17 @@ from ._poller_state import PollerState, is_refusal
 from ._watched_pod import PodSearch, WatchedPod
 
 _MIN_REQUESTS: Final = 3
-"""Requests that any tick may send: enough to begin the search of a single batch. Chosen."""
+"""Requests that any tick may send: enough to begin the search of a single batch (chosen)."""
 _OUTAGE_REQUESTS: Final = 2
-"""Max requests of all searches of a tick while no request succeeds. Chosen."""
+"""Max requests of all searches of a tick while no request succeeds (chosen)."""
 _MAX_SEARCH_REQUESTS: Final = 60
-"""Max requests of one search in a tick; the only limit for a refused batch. Chosen."""
+"""Max requests of one search in a tick; the only limit for a refused batch (chosen)."""
 _MIN_SUSPECT_REQUESTS: Final = 2
-"""Requests for suspects after which a tick's last request goes to the pods presumed good. Chosen."""
+"""Requests for suspects after which a tick's last request goes to the pods presumed good (chosen)."""
 _MIN_REFUSAL_INTERVAL: Final = 5.0
-"""Min interval, in seconds, from which the lifetime of a refusal is computed. Chosen."""
+"""Min interval, in seconds, from which the lifetime of a refusal is computed (chosen)."""
 _MAX_REFUSED_BATCHES: Final = 3
-"""Refused batches whose searches give up, after which a tick searches no other refused batch. Chosen."""
+"""Number of refused batches whose search is given up, after which a tick searches no other one (chosen)."""
 
 
 class Tick:

@@ -1,4 +1,4 @@
-"""The shared poller's record of one pod and its subscribers. No I/O, no clock."""
+"""The shared poller's record of one pod and its subscribers, without I/O or a clock."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 MISSES_BEFORE_GONE: Final = 2
 """Number of status responses without a row, after which a GET shows whether the pod is gone.
 
-Chosen: the least number above one. A single empty response was reported of the availability endpoint.
+The number is chosen. A single empty response was reported of the availability endpoint.
 """
 LOOKUP_INTERVAL: Final = 30.0
-"""Seconds between two GETs of the same pod, unless a response makes the next one due earlier. Chosen."""
+"""Seconds between two GETs of the same pod, unless a response makes the next one due earlier (chosen)."""
 CONFIRM_AFTER: Final = 2.0
-"""Seconds between a refusal and the request that confirms it. Chosen: stray refusals are imagined."""
+"""Seconds between a refusal and the request that confirms it (chosen). Stray refusals are imagined."""
 _TIMER_TOLERANCE: Final = 0.01
-"""Seconds by which a timer may be early. Chosen."""
+"""Seconds by which a timer may be early (chosen)."""
 _REFUSAL_LIFETIME: Final = 3
-"""Intervals after which a refusal begins a new series and does not confirm the earlier one. Chosen."""
+"""Intervals after which a refusal begins a new series and does not confirm the earlier one (chosen)."""
 
 
 PodSearch: TypeAlias = "FaultSearch[WatchedPod, Exception]"
@@ -97,8 +97,8 @@ class RequestState:
             interval: Seconds between two requests.
 
         Returns:
-            The time at which to send the request that confirms it; ``None`` if the waits must end, because
-            this refusal confirms an earlier one or the client is closed.
+            The time for the request that confirms it; ``None`` if the waits must end, because this refusal
+            confirms an earlier one or the client is closed.
         """
         since = self.refused_since
         if since is None or self.sent_at - since > _REFUSAL_LIFETIME * interval:

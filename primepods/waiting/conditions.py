@@ -70,5 +70,5 @@ def evaluate(until: Until, status: PodStatus | None) -> bool:
 def _async_condition_error(until: object) -> TypeError:
     return TypeError(
         f"until must be a plain function that returns a bool, but {quote(until)} is async. Await in "
-        "`on_change`, or iterate `pods.watch`."
+        "`on_change`, or iterate over `pods.watch`."
     )

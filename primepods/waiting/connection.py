@@ -100,5 +100,5 @@ class PollerConnection:
 
 def _closed_error() -> ClientClosedError:
     return ClientClosedError(
-        "The client was closed while it waited. The pods keep running; wait again with a new client."
+        "The client is closed, and cannot wait for pods. This does not change the pods. Use a new client."
     )

@@ -17,7 +17,7 @@ from .connection import PollerConnection
 APPEAR_GRACE: Final = 60.0
 """Seconds within which a new pod must appear in the API's responses.
 
-Chosen: some other clouds were seen to show new pods late.
+The number is chosen; some other clouds were seen to show new pods late.
 """
 
 
@@ -60,7 +60,7 @@ class Subscription(Subscriber):
         self.poller.add(self)
 
     def close(self) -> None:
-        """Stop polling for this subscription. Does nothing if it is already closed."""
+        """Stop polling for this subscription; do nothing if it is already closed."""
         root = self._connection.root
         root.subscriptions.pop(self, None)
         self.poller.remove(self, transport_keeper=root)

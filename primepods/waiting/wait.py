@@ -28,7 +28,7 @@ It may be async, except in the blocking client, which calls it in the caller's t
 """
 
 _MAX_NAMED: Final = 5
-"""Max number of pending pods that an error names. Chosen, like the lengths below."""
+"""Max number of pending pods that an error names (chosen, like the lengths below)."""
 _MAX_STATE_LENGTH: Final = 50
 _MAX_REASON_LENGTH: Final = 500
 
@@ -140,7 +140,7 @@ def _explain_failure(status: PodStatus | None) -> tuple[str, str, str]:
     """Return a phrase about the end of a pod, the text of ``PodFailedError.reason``, and the remedy."""
     remedy = "Look for it in `pods.history()`."
     if status is None:
-        outcome = "is gone: a user, another process or the provider has terminated it"
+        outcome = "is gone: a user, a process or the provider has terminated it"
     elif status.status == PodState.TERMINATED:
         outcome = "was terminated (status TERMINATED)"
     elif status.status == PodState.STOPPED:
@@ -185,7 +185,7 @@ def _recent_failures(subscription: Subscription) -> str:
     errors = (pod.poll.error or pod.lookup.error for pod in pods)
     first_error = next((error for error in errors if error is not None), None)
     if first_error is not None:
-        return f"Requests kept failing: {first_error} "
+        return f"The last requests failed: {first_error} "
     has_pod_without_response = any(pod.confirmed_at == -math.inf for pod in pods)
     if has_pod_without_response:
         return "The API has not responded yet. "

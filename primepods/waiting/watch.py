@@ -109,7 +109,7 @@ class _Iteration:
             PrimePodsError: Polling cannot continue.
         """
         if self._is_waiting:
-            msg = "Another task already waits for this watch's next change: iterate it in one task."
+            msg = "Another task already waits for this watch's next change: iterate over it in one task."
             raise RuntimeError(msg)
         if self._final_error is not None:
             # Drop the frames of earlier raises.

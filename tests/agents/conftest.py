@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +45,8 @@ def market(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Emulator
         # What a test has left in the background ends with it, and with its pods' commands.
         live = [run for run in list_runs()[0] if run.is_live]
         for run in live:
-            os.kill(run.record.pid, signal.SIGINT)
+            with suppress(ProcessLookupError):
+                os.kill(run.record.pid, signal.SIGINT)
         ends_at = time.monotonic() + 60
         while any(run.is_live for run in live) and time.monotonic() < ends_at:
             time.sleep(0.1)

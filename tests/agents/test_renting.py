@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from primepods import AsyncClient
-from primepods.emulator import Delay, Emulator, Status
+from primepods.emulator import Delay, Drip, Emulator, Status
 from primepods.runs import list_runs
 
 from .conftest import Open, Session
@@ -119,7 +119,7 @@ async def test_a_call_that_is_cancelled(open_session: Open, market: Emulator) ->
 
 async def test_a_run_that_is_killed_during_its_order(open_session: Open, market: Emulator) -> None:
     """The agent is told that the pod may be billed, and by which name it can be released."""
-    market.faults.add(Delay(1), on="create")
+    market.faults.add(Drip(60), on="create")
     async with open_session() as session:
         quote = await session.call("quote", gpu_type="H100")
         said: list[str] = []
@@ -129,11 +129,10 @@ async def test_a_run_that_is_killed_during_its_order(open_session: Open, market:
 
         async with anyio.create_task_group() as group:
             group.start_soon(order)
-            await wait_for(lambda: bool(market.requests.where(method="POST")))
+            await wait_for(lambda: bool(market.pods))
             [run] = list_runs()[0]
             os.kill(run.record.pid, signal.SIGKILL)
         assert f"its pod may be billed: call release with {run.name!r}" in said[0]
-        await wait_for(lambda: bool(market.pods))
         await session.call("release", pod=run.name)
         await wait_for(lambda: not market.pods)
 

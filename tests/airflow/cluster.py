@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
@@ -245,7 +246,8 @@ def descendants(pid: int) -> list[int]:
 def signal_all(process: Fork, number: int) -> None:
     """Send a signal to a process and to all that it has started."""
     for pid in [process.pid, *descendants(process.pid)]:
-        os.kill(pid, number)
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def open_sockets(pid: int) -> int:

@@ -67,7 +67,7 @@ def test_deleting_an_unknown_id_fails_unless_that_is_allowed(run: Run, emulator:
     """An id that neither list nor history has is a mistake, or another account's."""
     done = run("unknown_id", emulator)
     assert done.states() == {"strict": "failed", "lenient": "success"}
-    assert "is neither in the list nor in the history" in done.log
+    assert "was found neither in the list nor in the history" in done.log
 
 
 def test_a_pod_that_has_ended_is_known_by_the_history(run: Run) -> None:

@@ -2,9 +2,10 @@
 
 import asyncio
 import gc
+import threading
 import time
 import warnings
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Callable, Generator
 from types import SimpleNamespace
 from typing import Any
 
@@ -50,8 +51,10 @@ def arguments(pod_id: str, **changes: Any) -> dict[str, Any]:
 TASK = SimpleNamespace(dag_id="dag", task_id="wait", run_id="run", map_index=-1)
 
 
-def answer_with(state: str | Exception | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stand for the triggerer's process, which says what state the task is in."""
+def answer_with(
+    state: str | Exception | None, monkeypatch: pytest.MonkeyPatch, wait: Callable[[], object] = lambda: None
+) -> None:
+    """Stand for the triggerer's process, which says, after a wait, what state the task is in."""
     from airflow.sdk.execution_time import comms, task_runner
 
     class Supervisor:
@@ -61,6 +64,7 @@ def answer_with(state: str | Exception | None, monkeypatch: pytest.MonkeyPatch) 
             """Return the state, or raise what is in its place."""
             if not isinstance(message, comms.GetTaskStates):
                 return None
+            wait()
             if isinstance(state, Exception):
                 raise state
             return comms.TaskStatesResult(task_states={"run": {"wait": state}})
@@ -184,6 +188,31 @@ async def test_a_killed_task_takes_its_pod_along(
     trigger.task_instance = TASK
     await trigger.on_kill()
     assert [request.method for request in connected.requests[:]].count("DELETE") == is_deleted
+
+
+async def test_killed_tasks_wait_together_for_an_airflow_that_does_not_answer(
+    trigger_class: Any, connected: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The timeout of a request for a task's state ends those that wait for their turn, too; pods are kept."""
+    is_asked, may_answer = threading.Event(), threading.Event()
+    answer_with("failed", monkeypatch, lambda: is_asked.set() or may_answer.wait(60))
+    triggers = []
+    for _ in range(3):
+        trigger = trigger_class(**arguments(connected.add_pod(), delete_on_kill=True))
+        trigger.task_instance = TASK
+        triggers.append(trigger)
+    loop = asyncio.get_running_loop()
+    clock, ahead = loop.time, 0.0
+    monkeypatch.setattr(loop, "time", lambda: clock() + ahead)
+    try:
+        async with asyncio.timeout(160), asyncio.TaskGroup() as group:
+            for trigger in triggers:
+                group.create_task(trigger.on_kill())
+            await eventually(is_asked.is_set)
+            ahead = 130.0
+    finally:
+        may_answer.set()
+    assert {request.method for request in connected.requests[:]} <= {"GET"}
 
 
 async def test_a_killed_task_keeps_its_pod_by_default(

@@ -104,7 +104,7 @@ async def unknown_is_not_deleted(run: Run) -> None:
         await run.client.pods.delete(UNKNOWN)
     if isinstance(caught.value, primepods.NotFoundError):
         return
-    if "Neither the list nor the history shows the pod" in str(caught.value):
+    if "the list does not show the pod, and its end is not confirmed" in str(caught.value):
         assert len(run.deck.dealt) > before, "a response was doubted without a reason"
         return
     run.excuse(caught.value)

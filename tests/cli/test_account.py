@@ -90,7 +90,7 @@ def test_a_disk_is_ordered_at_a_price(emulator: Emulator, run: Run) -> None:
         (("disks", "rename", "nothing", "new"), 1, "'nothing' matches no disk: see `primepods disks`"),
         (("create", "--gpu-type", "*", "--disk", "nothing", "--yes"), 1, "matches no disk"),
         (("ssh-keys", "delete", "nothing"), 1, "'nothing' matches no SSH key: see `primepods ssh-keys`"),
-        (("disks", "create"), 2, "See primepods disks create --help."),
+        (("disks", "create"), 2, "See `primepods disks create --help`."),
     ],
 )
 def test_what_is_not_there_is_told(

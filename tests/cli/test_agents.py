@@ -35,7 +35,7 @@ def test_what_may_spend_needs_limits(run: Run, monkeypatch: pytest.MonkeyPatch) 
     for words, says in (
         (["--allow-rent"], "needs --max-hourly and --budget"),
         (["--allow-rent", "--budget", "5"], "needs --max-hourly and --budget"),
-        (["--emulator", "--context", "staging"], "has its own account"),
+        (["--emulator", "--context", "staging"], "--emulator cannot be combined"),
     ):
         result = run("mcp", *words)
         assert (result.exit_code, says in result.stderr) == (2, True), result.stderr

@@ -35,7 +35,7 @@ def test_version() -> None:
 
 def test_a_word_that_is_nearly_right(run: Run) -> None:
     """What is meant is guessed, in a sentence; typer's oldest version does not guess."""
-    said = "primepods: No such command 'lst'.{} See primepods --help.\n"
+    said = "primepods: No such command 'lst'.{} See `primepods --help`.\n"
     assert run("lst").stderr in {said.format(" Did you mean 'list'?"), said.format("")}
 
 

@@ -38,12 +38,14 @@ def test_where_settings_come_from(clean_environment: Path, run: Run, monkeypatch
     assert "staging.json" in found["api_key"][1]
     assert found["team_id"] == ("t2", "argument team_id")
     assert found["context"] == ("staging", "argument context")
+    save(clean_environment, "bare", api_key="pit_the_third")
+    assert settings("--context", "bare")["base_url"] == ("https://api.primeintellect.ai", "the default")
     monkeypatch.setenv("PRIMEPODS_STATE_DIR", "/x/y")
     monkeypatch.setenv("HTTPS_PROXY", "http://me:pit_password@proxy:3128")
     found = settings()
     assert found["lease_folder"] == ("/x/y", "environment variable PRIMEPODS_STATE_DIR")
     assert found["proxy"][0] == "set"
-    assert run("config").stderr == "Contexts for --context: production, staging\n"
+    assert run("config").stderr == "Contexts for --context: production, bare, staging\n"
 
 
 def test_what_cannot_be_used_is_said(clean_environment: Path, run: Run) -> None:

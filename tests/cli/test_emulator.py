@@ -65,7 +65,7 @@ def ended(*arguments: str, environment: dict[str, str] | None = None) -> subproc
     """The command in a process of its own, run to its end."""
     command = [sys.executable, "-W", "error", "-m", "primepods", "emulator", *arguments]
     env = {**os.environ, **(environment or {})}
-    return subprocess.run(command, capture_output=True, check=False, text=True, timeout=50, env=env)
+    return subprocess.run(command, capture_output=True, check=False, text=True, timeout=100, env=env)
 
 
 CLIENT = """

@@ -152,7 +152,7 @@ def test_the_notebook_of_the_api(emulator: Emulator, run: Run) -> None:
     result = run("jupyter", "own")
     assert result.exit_code == 0
     assert re.fullmatch(r"http://192\.0\.2\.7:\d+\n", result.stdout)
-    assert result.stderr == "Its password: s3cr3t\n"
+    assert result.stderr == "Password: s3cr3t\n"
 
 
 @pytest.mark.slow

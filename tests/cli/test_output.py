@@ -64,7 +64,7 @@ def test_limits(fleet: Emulator, run: Run) -> None:
     """The first of the order; how many are left out is told."""
     result = run("list", "--limit", "2", "--sort", "name", "-q")
     assert len(result.stdout.splitlines()) == 2
-    assert result.stderr == "3 more pods; all without --limit.\n"
+    assert result.stderr == "3 more pods not shown, because of --limit.\n"
     assert len(run("offers", "-L", "3", "--quiet").stdout.splitlines()) == 3
     assert run("list", "--limit", "9").stderr == ""
 

@@ -96,6 +96,7 @@ def complete(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[st
         assert (result.exit_code, result.stderr) == (0, "")
         return result.stdout.split("\n")[:-1]
 
+    monkeypatch.setattr("primepods.cli._completion.TIMEOUT", 60.0)
     return words
 
 

@@ -175,7 +175,7 @@ def test_delete_by_filter(emulator: Emulator, run: Run) -> None:
     assert run("delete", "--all", "--team", "t1", "--yes").stdout == "kept\n"
     result = run("delete", "--status", "running", "--yes")
     assert (result.exit_code, result.stdout) == (0, "")
-    assert "running is not a known state. Known states: PROVISIONING, " in result.stderr
+    assert "Unknown states: running. Known states: PROVISIONING, " in result.stderr
 
 
 @pytest.mark.parametrize(

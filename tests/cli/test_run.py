@@ -215,7 +215,7 @@ def test_a_budget_ends_the_command(market: Emulator, run: Run, limit: str) -> No
         (["--gpu-type", "H100", "--max-hours", "0", "--", "true"], "max-hours"),
         (["--gpu-type", "H100", "--", " "], "the command is empty"),
         (["--gpu-type", "H100", "--upload", "", "--", "true"], "--upload '' has no local path"),
-        (["--gpu-type", "H100", "--download", "", "--", "true"], "--download is empty"),
+        (["--gpu-type", "H100", "--download", "", "--", "true"], "has no path"),
         (["--gpu-type", "H100", "--exclude", "/", "--", "true"], "which is not a pattern"),
         (
             ["--gpu-type", "H100", "--download", "out:/dev/null/out", "--", "true"],

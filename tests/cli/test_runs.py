@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -68,8 +69,9 @@ def no_process_is_left(tmp_path: Path) -> Iterator[None]:
     go(tmp_path)
     for record in records(tmp_path):
         pid = record["pid"]
-        if pid and pid != os.getpid() and Path(f"/proc/{pid}/cmdline").exists():
-            os.kill(pid, signal.SIGKILL)
+        if pid and pid != os.getpid():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def test_a_detached_run_goes_on_and_is_found_again(
@@ -400,7 +402,7 @@ def test_what_cannot_be_is_told(market: Emulator, run: Run, tmp_path: Path) -> N
     broken = tmp_path / "state" / "runs" / "broken"
     broken.mkdir()
     (broken / "run.json").write_text("[", encoding="utf-8")
-    assert "the run broken cannot be read" in run("runs").stderr
+    assert "run broken: " in run("runs").stderr
     other = RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0)
     text = json.dumps({"version": 1, **attrs.asdict(other), "host": None})
     (broken / "run.json").write_text(text, encoding="utf-8")

@@ -91,7 +91,7 @@ def test_without_ssh_it_says_so(emulator: Emulator, run: Run, monkeypatch: pytes
     monkeypatch.setenv("PATH", "")
     result = run("ssh", "there")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "primepods ssh: ssh is not installed here: install OpenSSH, or use --print\n"
+    assert result.stderr == "primepods ssh: ssh is not installed here: install OpenSSH\n"
 
 
 def test_no_address_yet(emulator: Emulator, run: Run) -> None:

@@ -160,7 +160,7 @@ def test_what_is_not_found_again_is_told(
     out, err = Watched(lambda: next(folder.iterdir()).unlink()), io.StringIO()
     assert run_on(monkeypatch, ["sweep", "--yes"], io.StringIO(), out, err) == 1
     assert err.getvalue().startswith("0 deleted, 0 failed\n")
-    assert "some were not found again" in err.getvalue()
+    assert "some pods were not found again" in err.getvalue()
     assert len(emulator.pods) == 4
 
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -21,15 +22,17 @@ HOME = "\x1b[H"
 QUICK = ("--interval", "0.1s")
 
 
-def soon(action: Callable[[], object], emulator: Emulator, requests: int = 12) -> None:
-    """Do something, in a thread, when so many requests have come."""
+def soon(emulator: Emulator, *steps: tuple[int, Callable[[], object]]) -> None:
+    """Do things one after the other, in a thread, each when so many further requests have come."""
 
     def act() -> None:
-        while len(emulator.requests) < requests:
-            time.sleep(0.01)
-        action()
+        for further, action in steps:
+            count = len(emulator.requests) + further
+            while len(emulator.requests) < count:
+                time.sleep(0.01)
+            action()
 
-    threading.Thread(target=act).start()
+    threading.Thread(target=act, daemon=True).start()
 
 
 def interrupt() -> None:
@@ -43,8 +46,13 @@ def test_a_line_for_each_change_of_state(run: Run, monkeypatch: pytest.MonkeyPat
         name_api(emulator, monkeypatch)
         emulator.add_pod("boots", id="new", boot_seconds=60)
         emulator.add_pod(id="bad", failure="no space left", boot_seconds=60)
-        soon(lambda: emulator.advance(61), emulator, 5)
-        soon(lambda: list(map(emulator.delete_pod, ["bad", "new"])), emulator, 10)
+        delete = emulator.delete_pod
+        soon(
+            emulator,
+            (5, lambda: emulator.advance(61)),
+            (5, lambda: delete("bad")),
+            (0, lambda: delete("new")),
+        )
         result = run("watch", "boots", "bad", *QUICK)
     assert (result.exit_code, result.stderr) == (0, "")
     lines = [line.split("  ", 3) for line in result.stdout.splitlines()]
@@ -60,7 +68,7 @@ def test_a_line_for_each_change_of_state(run: Run, monkeypatch: pytest.MonkeyPat
 
 def test_json_lines_have_every_change(emulator: Emulator, run: Run) -> None:
     """As `to_dict()` of a change, and the time."""
-    soon(lambda: emulator.delete_pod("pod0"), emulator, 6)
+    soon(emulator, (6, lambda: emulator.delete_pod("pod0")))
     result = run("watch", "pod0", "-o", "jsonl", *QUICK)
     first, last = map(json.loads, result.stdout.splitlines())
     assert set(first) == {"time", "pod_id", "before", "after"}
@@ -71,9 +79,13 @@ def test_json_lines_have_every_change(emulator: Emulator, run: Run) -> None:
 def test_filters_and_newcomers(emulator: Emulator, run: Run) -> None:
     """Without ids it goes on until Ctrl-C, which is quiet; who comes and matches joins."""
     emulator.add_pod("other", id="other")
-    soon(lambda: emulator.add_pod("other", id="other-newcomer", boot_seconds=0), emulator, 6)
-    soon(lambda: emulator.add_pod("train-9", id="newcomer", boot_seconds=0), emulator, 6)
-    soon(interrupt, emulator, 25)
+    add = partial(emulator.add_pod, boot_seconds=0)
+    soon(
+        emulator,
+        (6, lambda: add("other", id="other-newcomer")),
+        (0, lambda: add("train-9", id="newcomer")),
+        (19, interrupt),
+    )
     result = run("watch", "--name", "train-*", *QUICK)
     assert (result.exit_code, result.stderr) == (130, "")
     assert {line.split("  ")[1] for line in result.stdout.splitlines()} == {
@@ -105,7 +117,7 @@ def test_on_a_screen(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("LINES", "20")
     monkeypatch.setenv("TERM", "xterm-256color")
-    soon(interrupt, emulator, 26)
+    soon(emulator, (26, interrupt))
     code, shown = in_terminal(monkeypatch, "watch", *QUICK)
     assert code == 130
     before, _, rest = shown.partition("\x1b[?1049h")
@@ -126,8 +138,7 @@ def without_colours(text: str) -> str:
 def test_trouble_is_told_below_the_table(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the log says does not tear the screen."""
     monkeypatch.setenv("TERM", "xterm-256color")
-    soon(lambda: emulator.faults.add(Status(503), on="status"), emulator, 4)
-    soon(interrupt, emulator, 110)
+    soon(emulator, (4, lambda: emulator.faults.add(Status(503), on="status")), (106, interrupt))
     _, shown = in_terminal(monkeypatch, "watch", *QUICK)
     assert "503" in without_colours(shown.rsplit(HOME, maxsplit=1)[-1])
 

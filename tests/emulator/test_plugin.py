@@ -31,7 +31,7 @@ def run(folder: Path, tests: str, *arguments: str, plugins: tuple[str, ...] = ()
         text=True,
         check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-        timeout=50,
+        timeout=100,
     )
     assert (done.returncode == 0) == passes, done.stdout + done.stderr
     return done.stdout

@@ -80,7 +80,7 @@ async def test_an_overstated_count_gives_both_numbers() -> None:
     server = Numbered(Api.of(130), overstated=70)
     found, error = await read_until_error(server.pager())
     assert found == server.api.rows
-    assert "counts 200, but only 130 could be read" in str(error)
+    assert "counts 200 rows, but returned only 130," in str(error)
     assert server.asked == [1, 2, 3, 3, 3]
     # Asking again is no reason to ask ahead once more.
     server = Numbered(Api.of(130), overstated=2_000)

@@ -55,7 +55,7 @@ async def test_a_count_beyond_the_rows_is_told_with_both_numbers(rows: int, page
             found, error = await listed(client.pods.list(page_size=page_size))
         assert found == IDS[:rows]
         assert error is not None
-        assert f"GET /api/v1/pods/: the API counts 500, but only {rows} could be read" in str(error)
+        assert f"GET /api/v1/pods/: the API counts 500 rows, but returned only {rows}," in str(error)
         assert sum(request.values("offset") == [str(max(0, rows - 1))] for request in server.requests) >= 3
         assert len(server.requests) <= 8 + rows // page_size
 
@@ -74,7 +74,7 @@ async def test_a_count_that_was_stated_is_not_forgotten(*, is_stated_once: bool)
     async with Server(answer) as server, make_client(server.url, max_concurrency=1) as client:
         found, error = await listed(client.pods.list())
         assert found == IDS[:350]
-        assert "counts 500, but only 350 could be read" in str(error)
+        assert "counts 500 rows, but returned only 350," in str(error)
 
 
 async def test_a_count_that_fell_is_believed_when_it_stays() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from pathlib import Path
 from uuid import uuid4
@@ -18,10 +19,12 @@ from pydantic import SecretStr
 from primepods._utils.clock import Clock
 from primepods._utils.unique_names import expiry_of
 from primepods.emulator import Emulator, SystemClock
-from primepods.prefect import PrimeCredentials
+from primepods.prefect import PrimeCredentials, PrimePodJobConfiguration, PrimePodWorker
 from primepods.prefect._configuration import flow_run_id_of, new_pod_name_prefix
+from primepods.prefect._pod_run import PodRun
 from tests.support.client import make_client
 
+from . import flows
 from .server import HEARTBEAT, PrefectServer, Setting, eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(500)]
@@ -101,6 +104,21 @@ async def test_cancelled_while_provisioning(setting: Setting, boot_seconds: floa
     assert cancelled.state_name == "Cancelled"
 
 
+async def test_more_cancelled_runs_than_a_page_are_stopped(setting: Setting) -> None:
+    """The server returns 200 at a time."""
+    first = await setting.client.create_flow_run(flows.sleep, state=CANCELLING)
+    runs = [first.id, *setting.server.copy_flow_run(first.id, 200)]
+    assert len(await setting.client.read_flow_runs()) == 200
+    worker = PrimePodWorker(work_pool_name=setting.pool)
+    worker._client = setting.client
+    log = logging.LoggerAdapter(logging.getLogger("test"), {})
+    configuration = PrimePodJobConfiguration()
+    for run in runs:
+        worker._pod_runs[str(run)] = PodRun(flow_run_id=run, configuration=configuration, log=log)
+    await worker._stop_cancelled_runs()
+    assert all(pod_run.is_stopped for pod_run in worker._pod_runs.values())
+
+
 async def test_cancelled_while_it_runs(setting: Setting) -> None:
     """Prefect on the pod ends the flow, and the pod goes."""
     await setting.start_worker()
@@ -142,7 +160,7 @@ async def test_a_worker_killed_while_the_flow_runs(setting: Setting) -> None:
     [crashed] = await setting.ended(run)
     assert crashed.state is not None
     assert crashed.state_name == "Crashed"
-    assert "worker has ended" in str(crashed.state.message)
+    assert "worker sent no heartbeats" in str(crashed.state.message)
 
 
 async def test_a_pod_whose_workers_are_all_dead_expires(

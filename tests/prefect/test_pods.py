@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -16,7 +17,7 @@ import pytest
 
 pytest.importorskip("prefect", reason="needs the extra `prefect`")
 
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import InfrastructureNotAvailable, InfrastructureNotFound
 from pydantic import SecretStr
 
@@ -26,6 +27,8 @@ from primepods.prefect import PrimeCredentials, PrimePodJobConfiguration, PrimeP
 from primepods.prefect._configuration import flow_run_id_of, new_pod_name_prefix
 from primepods.prefect._log_text import log_text
 from primepods.prefect._pod_run import SSH_FAILED, PodRun, checked_env
+from tests.remote.sshd import is_running
+from primepods.prefect._worker import must_stop
 
 from .server import LOCAL_SSH, eventually
 
@@ -208,6 +211,28 @@ async def test_a_run_that_nobody_wants_any_more(configure: Configure, emulator: 
 
 
 @pytest.mark.parametrize(
+    ("state", "seconds"),
+    [
+        (StateType.CANCELLING, 60),
+        # Prefect on the pod sets it, or a user, whose flow runs on.
+        (StateType.CANCELLED, 60),
+        # A command may save results when its flow has ended.
+        (StateType.COMPLETED, 300),
+        (StateType.FAILED, 300),
+    ],
+)
+async def test_the_pod_of_an_ended_flow_has_a_limited_time(
+    configure: Configure, state: StateType, seconds: float
+) -> None:
+    """After that it is deleted, even if its command still runs; at once if the flow has not begun."""
+    flow_run = FlowRun(flow_id=uuid4(), state_type=state, start_time=datetime.now(UTC))
+    run = pod_run(configure())
+    assert must_stop(flow_run, run, 0)
+    run.has_started = True
+    assert [must_stop(flow_run, run, seconds + more) for more in (-1, 0)] == [False, True]
+
+
+@pytest.mark.parametrize(
     ("variables", "error"),
     [
         ({"ssh_command": "sh -c 'echo no route >&2; exit 255'", "login_timeout": 0.3}, "no route"),
@@ -329,5 +354,4 @@ async def test_a_stopped_run_ends_on_the_pod(configure: Configure, caplog: pytes
             group.start_soon(stop)
             assert await run.execute(wanted) is None
     [child] = [line for line in caplog.messages if line.startswith("child")]
-    stat = Path("/proc", child.split()[1], "stat")
-    await eventually(lambda: not stat.exists() or stat.read_text().split()[2] == "Z")
+    await eventually(lambda: not is_running(int(child.split()[1])))

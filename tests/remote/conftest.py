@@ -40,7 +40,7 @@ class Pod:
 
     def remote(self, **options: Any) -> AsyncRemote:
         """The pod as ``pods.remote`` gives it."""
-        defaults: dict[str, Any] = {"login_timeout": 30.0, **self.ssh}
+        defaults: dict[str, Any] = {"login_timeout": 100.0, **self.ssh}
         return AsyncRemote("pod1", self.target, SSHOptions(**defaults | options))
 
 

@@ -113,7 +113,7 @@ async def test_a_forward_and_a_job_survive_a_cut(
     await job.stop(grace=0)
     assert {record.getMessage() for record in caplog.records} == {
         f"Lost the connection to pod pod1. {state}; trying to connect again for 900 s."
-        for state in ("Its ports cannot be reached", "Its command keeps running unless it restarts")
+        for state in ("Its ports cannot be reached", "Its command keeps running unless the pod restarts")
     }
 
 

@@ -15,6 +15,7 @@ import pytest
 import primepods
 from primepods.emulator import Emulator
 from primepods.remote import AsyncRemote, SSHOptions
+from tests.support.eventually import eventually
 
 from .conftest import LOCAL_SSH
 from .sshd import SSHServer, reason_to_skip
@@ -32,7 +33,7 @@ class Cluster:
     def remote(self, node: int | None = None) -> AsyncRemote:
         """The cluster, or one of its nodes, as ``pods.remote`` gives it."""
         words = [word for server in self.servers for word in ("-i", str(server.key))]
-        options = SSHOptions(login_timeout=30.0, ssh_options=[*self.servers[0].options[:-2], *words])
+        options = SSHOptions(login_timeout=100.0, ssh_options=[*self.servers[0].options[:-2], *words])
         nodes = tuple(primepods.Node(ip=None, ssh=server.target) for server in self.servers)
         return AsyncRemote("pod1", nodes, options, node)
 
@@ -81,7 +82,7 @@ async def test_each_node_knows_its_rank_and_the_master(cluster: Cluster, state: 
     assert (await cluster.remote(1).run("pwd")).stdout == f"{cluster.servers[1].home}\n"
 
 
-WORK = "echo $$ >pid; sleep 300"
+WORK = "echo $$ >pid; echo begun; sleep 300"
 
 
 @pytest.mark.slow
@@ -100,22 +101,25 @@ async def test_the_first_failure_ends_all_nodes(cluster: Cluster) -> None:
 @pytest.mark.parametrize("cause", ["cancellation", "timeout", "lost connection"])
 async def test_what_ends_one_node_ends_all(cluster: Cluster, cause: str) -> None:
     """Nothing runs on, on any node."""
+    begun = set[int]()
     timeout = 1.5 if cause == "timeout" else None
-    task = asyncio.create_task(cluster.remote().run_all(WORK, timeout=timeout))
-    pids = await cluster.pids()
-    if cause == "cancellation":
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-    elif cause == "timeout":
+    working = cluster.remote().run_all(WORK, timeout=timeout, on_line=lambda line: begun.add(line.node))
+    if cause == "timeout":
         with pytest.raises(primepods.CommandTimeoutError, match=r"\(node \d\) ran longer than 1.5 s"):
-            await task
+            await working
     else:
-        await asyncio.sleep(0.2)
-        cluster.servers[1].cut()
-        with pytest.raises(primepods.ConnectionLostError, match=r"pod1 \(node 1\) was lost"):
-            await task
-    await eventually_ended(*pids)
+        task = asyncio.create_task(working)
+        await eventually(lambda: begun == {0, 1})
+        if cause == "cancellation":
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        else:
+            cluster.servers[1].cut()
+            with pytest.raises(primepods.ConnectionLostError, match=r"pod1 \(node 1\) was lost"):
+                await task
+    assert begun
+    await eventually_ended(*[await read_pid(cluster.servers[node].home / "pid") for node in begun])
 
 
 @pytest.mark.slow

@@ -7,7 +7,6 @@ import logging
 import os
 import resource
 import sys
-import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,11 +27,13 @@ pytestmark = pytest.mark.anyio
 async def test_a_late_server_is_waited_for(server: SSHServer, caplog: pytest.LogCaptureFixture) -> None:
     """It is ready when it lets us in; the log says once why it does not yet, and nothing runs twice."""
     pod = Pod(server.target, server.home, {"ssh_options": server.options})
-    timer = threading.Timer(1.5, server.start)
-    timer.start()
+
+    async def start_late() -> None:
+        await eventually(lambda: caplog.records)
+        await asyncio.to_thread(server.start)
+
     with caplog.at_level(logging.INFO, "primepods"):
-        await wait_for_login(pod.remote())
-    timer.join()
+        await asyncio.gather(wait_for_login(pod.remote()), start_late())
     [record] = caplog.records
     assert "Cannot log in to pod pod1 yet" in record.getMessage()
     assert "refused" in record.getMessage()
@@ -53,37 +54,29 @@ async def test_eight_at_once_work_where_the_server_turns_others_away(server: SSH
 async def test_a_wrong_key_is_told_with_what_ssh_said_and_which_was_tried(
     server: SSHServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And how to give the right one; nothing was run, and no ssh has the API key in its environment."""
-    server.start()
+    """And how to give the right one; nothing was run, and no ssh has the API key in its environment.
+
+    The reason is told though the server, which locks out whom it has refused, resets later connections.
+    """
+    server.start("PerSourcePenalties authfail:20s min:30s")
     make_key(tmp_path / "other_key")
     options = [*server.options[:-2], "-i", str(tmp_path / "other_key")]
     monkeypatch.setenv("PRIME_API_KEY", "the-api-key")
     seen = tmp_path / "seen"
     spy = f'sh -c \'{{ echo "$@"; env; }} >>{seen}; exec ssh "$@"\' ssh'
     pod = Pod(server.target, server.home, {"ssh_options": options, "ssh_command": spy})
-    remote = pod.remote(login_timeout=1.0)
+    remote = pod.remote(login_timeout=8.0)
     with pytest.raises(primepods.LoginError) as told:
         await remote.run("touch ran")
     message = str(told.value)
     assert "the-api-key" not in seen.read_text(encoding="utf-8")
     assert seen.read_text(encoding="utf-8").count("LogLevel=DEBUG1") == 1
-    for words in ("within 1 s", "Permission denied (publickey)", "other_key ED25519 SHA256:", "ssh_key_id"):
+    for words in ("within 8 s", "Permission denied (publickey)", "other_key ED25519 SHA256:", "ssh_key_id"):
         assert words in message
     assert "Permission denied" in told.value.said
-    assert list(server.home.iterdir()) == []
-
-
-async def test_the_reason_of_a_refusal_outlives_later_ones(server: SSHServer, tmp_path: Path) -> None:
-    """A server that locks out whom it has refused resets connections, which says nothing."""
-    server.start("PerSourcePenalties authfail:20s min:30s")
-    make_key(tmp_path / "other_key")
-    options = [*server.options[:-2], "-i", str(tmp_path / "other_key")]
-    remote = Pod(server.target, server.home, {"ssh_options": options}).remote(login_timeout=8.0)
-    with pytest.raises(primepods.LoginError, match=r"Permission denied.*other_key ED25519") as told:
-        await remote.run("true")
     assert told.value.is_key_refused
-    log = (server.folder / "sshd.log").read_text(encoding="utf-8", errors="replace")
-    assert "penalty" in log
+    assert list(server.home.iterdir()) == []
+    assert "penalty" in (server.folder / "sshd.log").read_text(encoding="utf-8", errors="replace")
 
 
 async def test_a_host_key_that_changes_is_refused_at_once(server: SSHServer, state: Path) -> None:
@@ -109,15 +102,10 @@ async def test_a_command_whose_connection_is_lost_is_told_and_ends(
     server: SSHServer, openssh: Pod, given: str | None
 ) -> None:
     """It is not taken for an exit code of the command's, and not run again."""
-    line = "echo $$ > pid; echo started; echo begun >> ran; sleep 300"
-    task = asyncio.create_task(openssh.remote().run(line, input=given))
-    pid = await read_pid(openssh.home / "pid")
-    await asyncio.sleep(0.2)
-    server.cut()
+    line = "echo begun >> ran; echo $$; sleep 300"
     with pytest.raises(primepods.ConnectionLostError, match="may have finished") as told:
-        await task
-    assert told.value.stdout == "started\n"
-    await eventually_ended(pid)
+        await openssh.remote().run(line, input=given, on_line=lambda _: server.cut())
+    await eventually_ended(int(told.value.stdout))
     assert (openssh.home / "ran").read_text(encoding="ascii") == "begun\n"
 
 

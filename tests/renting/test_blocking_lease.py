@@ -348,7 +348,7 @@ def test_the_end_of_a_process_releases_its_leases(folder: Path, ending: str) -> 
         process(emulator, folder, PRELUDE + ENDINGS[ending]) as running,
     ):
         assert line(running) == "ready"
-        _, errors = running.communicate("\n", timeout=50)
+        _, errors = running.communicate("\n", timeout=100)
         assert (len(emulator.pods), list(lease_files(folder))) == (0, []), errors
         assert "Traceback" not in errors
 
@@ -369,7 +369,7 @@ def test_ctrl_c_deletes_before_the_process_ends(folder: Path, boot: float) -> No
         while not emulator.requests.where(path="/api/v1/pods/status"):
             time.sleep(0.01)
         running.send_signal(signal.SIGINT)
-        _, errors = running.communicate(timeout=50)
+        _, errors = running.communicate(timeout=100)
         assert "KeyboardInterrupt" in errors
         assert (len(emulator.pods), list(lease_files(folder))) == (0, [])
 
@@ -386,7 +386,7 @@ def test_ctrl_c_again_and_again_gives_up_and_says_so(folder: Path) -> None:
         pod_id = line(running)
         emulator.faults.add(Status(503), on="delete")
         interrupt_until_its_end(running)
-        _, errors = running.communicate(timeout=50)
+        _, errors = running.communicate(timeout=100)
         assert pod_id in errors
         assert pod_id in emulator.pods
         assert [record.given_up for _, record in lease_files(folder)] == [True]

@@ -119,7 +119,7 @@ async def test_a_callback_that_is_cancelled_is_not_blamed(folder: Path) -> None:
         (task,) = running
         assert task is not None
         task.cancel()
-        with pytest.raises(primepods.ClientClosedError, match="The pod is deleted"):
+        with pytest.raises(primepods.ClientClosedError, match="The lease deletes the pod"):
             await entering
         assert (it.running(), it.records()) == ([], [])
 

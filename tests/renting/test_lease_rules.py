@@ -112,7 +112,7 @@ async def test_a_spend_limit_needs_a_price(folder: Path) -> None:
     async with stage(folder) as it:
         it.emulator.faults.add(Edit(put={"priceHr": 0}), on="create")
         spec = attrs.evolve(it.spec, max_price=None)
-        with pytest.raises(primepods.BudgetExceededError, match=r"unknown price.* no limit") as caught:
+        with pytest.raises(primepods.BudgetExceededError, match=r"unknown price.* be enforced") as caught:
             await it.client.pods.lease(spec, max_spend=5.0).__aenter__()
         assert (caught.value.limit, it.orders(), it.running(), it.records()) == (5.0, 1, [], [])
 

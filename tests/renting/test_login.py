@@ -36,7 +36,7 @@ async def test_a_pod_is_handed_over_when_it_can_be_logged_in_to(
         async with lease as pod:
             assert pod.name.startswith("second-")
             assert list(emulator.pods) == [pod.id]
-        steps = ("is ready: ssh", "accepts the login", "is confirmed gone, for about $")
+        steps = ("is ready: ssh", "accepts the login", "is confirmed gone; it cost about $")
         told = [step for line in caplog.messages for step in steps if step in line]
         assert told == [steps[0], steps[2], *steps]
         lease = client.pods.lease(spec, login=True, login_timeout=0.3, ssh_command="false", interval=0.05)

@@ -153,7 +153,7 @@ def test_ctrl_c_deletes_before_the_process_ends(folder: Path) -> None:
     ):
         assert line(running).startswith("ready")
         running.send_signal(signal.SIGINT)
-        _, errors = running.communicate(timeout=50)
+        _, errors = running.communicate(timeout=100)
         assert "KeyboardInterrupt" in errors
         assert (len(emulator.pods), list(lease_files(folder))) == (0, [])
 
@@ -170,7 +170,7 @@ def test_a_second_ctrl_c_waits_until_the_deletion_is_accepted(folder: Path) -> N
         while not emulator.requests.where(method="DELETE"):
             time.sleep(0.01)
         running.send_signal(signal.SIGINT)
-        running.communicate(timeout=50)
+        running.communicate(timeout=100)
         assert (len(emulator.pods), list(lease_files(folder))) == (0, [])
 
 
@@ -180,7 +180,7 @@ def test_ctrl_c_again_and_again_gives_up_and_says_so(folder: Path) -> None:
         pod_id = line(running).split()[1]
         emulator.faults.add(Status(503), on="delete")
         interrupt_until_its_end(running)
-        _, errors = running.communicate(timeout=50)
+        _, errors = running.communicate(timeout=100)
         assert pod_id in errors
         assert pod_id in emulator.pods
         emulator.faults.clear()
@@ -199,7 +199,7 @@ def test_a_lease_whose_loop_has_ended_is_told(folder: Path) -> None:
     ):
         pod_id = line(running)
         assert client.pods.sweep().deleted == (pod_id,)
-        _, errors = running.communicate("\n", timeout=50)
+        _, errors = running.communicate("\n", timeout=100)
         assert f"Pod {pod_id}" in errors
         assert (len(emulator.pods), list(lease_files(folder))) == (0, [])
 
@@ -223,7 +223,7 @@ def test_a_client_whose_loop_is_gone_stops_no_release_at_exit(folder: Path) -> N
         emulator.faults.add(Status(503), on="delete", pod_id=lost)
         # Longer than a loop has at its own end.
         emulator.faults.add(Status(503), on="delete", pod_id=slow, duration=16.0)
-        running.communicate("\n", timeout=50)
+        running.communicate("\n", timeout=100)
         assert list(emulator.pods) == [lost]
         assert [record.pod_id for _, record in lease_files(folder)] == [lost]
 

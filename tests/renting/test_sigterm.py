@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 import primepods
-from primepods.emulator import Emulator
+from primepods.emulator import Emulator, ManualClock
+from tests.renting.test_ctrl_c import wait_for_delete
 
 BLOCKING = """
 with primepods.exit_on_sigterm(), primepods.Client() as client:
@@ -94,7 +95,7 @@ def test_a_signal_leaves_every_block(emulator: Emulator, tmp_path: Path, script:
         assert process.stdout is not None
         assert process.stdout.readline() == "leased\n"
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=60)
         assert (process.returncode, out) == (143, "")
         # Where asyncio's main task is not known, all are cancelled, and a lease says so.
         assert not err or (script, before) == (OUTSIDE, IGNORED)
@@ -103,17 +104,23 @@ def test_a_signal_leaves_every_block(emulator: Emulator, tmp_path: Path, script:
 
 
 @pytest.mark.slow
-def test_further_signals_change_nothing(emulator: Emulator, tmp_path: Path) -> None:
+def test_further_signals_change_nothing(tmp_path: Path) -> None:
     """A terminal that goes away sends more than one; they do not hurry the release."""
-    with start(emulator, BLOCKING, tmp_path) as process:
+    with (
+        Emulator(boot_seconds=0, delete_seconds=60, clock=ManualClock()) as emulator,
+        start(emulator, BLOCKING, tmp_path) as process,
+    ):
         assert process.stdout is not None
         process.stdout.readline()
-        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGTERM):
-            process.send_signal(number)
+        process.send_signal(signal.SIGHUP)
+        wait_for_delete(emulator)
+        for _ in range(2):
+            process.send_signal(signal.SIGTERM)
             time.sleep(0.05)
-        process.communicate(timeout=30)
+        emulator.advance(60)
+        process.communicate(timeout=60)
         assert process.returncode == 129
-    assert not emulator.pods
+        assert not emulator.pods
 
 
 @pytest.mark.slow
@@ -123,7 +130,7 @@ def test_without_it_a_signal_leaves_a_pod_behind(emulator: Emulator, tmp_path: P
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
         assert process.returncode == -signal.SIGTERM
     assert len(emulator.pods) == 1
 

@@ -109,7 +109,7 @@ async def test_an_id_that_no_pod_can_have_stops_no_sweep(folder: Path) -> None:
         await asyncio.to_thread(left_by, it, name=name_of(1), pod_id=pod_id, given_up=True)
         swept = await it.client.pods.sweep()
         assert swept.deleted == (pod_id,)
-        assert "then remove the file" in str(swept.errors["../x"])
+        assert "Remove its lease file" in str(swept.errors["../x"])
 
 
 async def test_a_sweep_keeps_to_its_own_key_and_team(folder: Path) -> None:
@@ -137,8 +137,8 @@ async def test_a_sweep_keeps_to_its_own_key_and_team(folder: Path) -> None:
     [
         ({"base_url": "https://other.example.com"}, "rented at https://other.example.com"),
         ({"key_fingerprint": "0"}, "another API key"),
-        ({"team_id": "team-9"}, "belongs to team team-9: set --team or team_id to that"),
-        ({"team_id": None}, "belongs to no team: leave out --team or team_id"),
+        ({"team_id": "team-9"}, "belongs to team team-9 (set --team or team_id to it)"),
+        ({"team_id": None}, "belongs to no team (leave out --team or team_id)"),
         ({"host": "elsewhere"}, "host elsewhere is another machine"),
         ({"boot_id": "another start"}, "its process may still run"),
         ({"pid_namespace": "pid:[4026539999]"}, "its process may still run"),
@@ -507,7 +507,7 @@ async def test_without_the_servers_time_no_age_is_told(arguments: Any, date: str
     page = {"total_count": 1, "offset": 0, "limit": 100, "data": [pod_row("ci-1", clock.wall() - 9_000)]}
     server = Server(default=reply(page, headers={"Date": date} if date else {}))
     async with server, make_client(server.url, clock=clock) as client:
-        with pytest.raises(primepods.ProtocolError, match="no usable Date"):
+        with pytest.raises(primepods.ProtocolError, match="No response had a usable Date"):
             await client.pods.sweep(**arguments)
     assert {request.method for request in server.requests} == {"GET"}
 

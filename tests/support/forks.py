@@ -63,7 +63,8 @@ class Fork:
     def stop(self, number: int = signal.SIGTERM) -> None:
         """Send a signal, and return when it has ended."""
         if self.is_alive:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
         self.wait()
 
     @property

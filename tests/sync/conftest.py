@@ -19,8 +19,14 @@ Run = Callable[[str], Ended]
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left() -> Iterator[None]:
-    """No test leaves a thread or a poller behind."""
+    """No test finds or leaves a thread or a poller of another."""
+    wait_for_the_end_of_loops()
     yield
+    wait_for_the_end_of_loops()
+
+
+def wait_for_the_end_of_loops() -> None:
+    """Return when no thread of a client, and no poller, is left."""
     if loop_threads():
         # Perhaps only until a forgotten client is collected.
         gc.collect()

@@ -310,8 +310,7 @@ def test_closing_what_another_thread_iterates(api: Api) -> None:
         pager, watch = client.pods.list(page_size=20), client.pods.watch(["p0"], interval=0.05)
 
         def close() -> None:
-            eventually(lambda: api.in_flight and api.count(STATUS), "both wait")
-            time.sleep(0.05)
+            eventually(lambda: api.count(PODS) > 1 and api.count(STATUS), "both wait")
             pager.close()
             watch.close()
 
@@ -350,16 +349,22 @@ def test_a_loop_that_cannot_be_had_is_an_error(client: Client, monkeypatch: pyte
 
 def test_a_call_that_comes_when_its_loop_has_ended(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too late to be started, too early to be refused: it ends like those that were in progress."""
-    items, ending = iter(client.pods.list()), threading.Event()
-    close = asyncio.SelectorEventLoop.close
+    items, ending, asked = iter(client.pods.list()), threading.Event(), threading.Event()
+    close, call_soon = asyncio.SelectorEventLoop.close, asyncio.SelectorEventLoop.call_soon_threadsafe
 
     def close_late(self: asyncio.SelectorEventLoop) -> None:
         ending.set()
-        time.sleep(0.1)
+        asked.wait(40)
         close(self)
+
+    def ask(*args: Any, **kwargs: Any) -> asyncio.Handle:
+        handle = call_soon(*args, **kwargs)
+        asked.set()
+        return handle
 
     def call() -> object:
         ending.wait(40)
+        monkeypatch.setattr(asyncio.SelectorEventLoop, "call_soon_threadsafe", ask)
         return next(items)
 
     monkeypatch.setattr(asyncio.SelectorEventLoop, "close", close_late)
@@ -443,10 +448,18 @@ def test_a_finalizer_never_waits(api: Api, monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_client_may_be_collected_in_its_own_loops_thread(api: Api) -> None:
     """Where a garbage collection happens to strike is nobody's choice: the thread cannot wait for itself."""
     collected: list[int] = []
+    forgotten = threading.Event()
 
     def until(status: object) -> bool:
-        # It runs in the loop: what it leaves there is run when the call is over and the client forgotten.
-        asyncio.get_running_loop().call_later(0.1, lambda: collected.append(gc.collect()))
+        loop = asyncio.get_running_loop()
+
+        def collect() -> None:
+            if forgotten.is_set():
+                collected.append(gc.collect())
+            else:
+                loop.call_later(0.01, collect)
+
+        collect()
         return True
 
     def work() -> weakref.ref[Client]:
@@ -460,6 +473,7 @@ def test_a_client_may_be_collected_in_its_own_loops_thread(api: Api) -> None:
     try:
         ref = work()
         assert ref() is not None
+        forgotten.set()
         eventually(lambda: collected, "the loop's thread collects")
         assert ref() is None
     finally:

@@ -16,9 +16,9 @@ from tests.sync.harness import Api, client_of, eventually
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 INTERRUPTED = """
-    import signal, threading, primepods
+    import signal, threading, time, primepods
 
-    calling, signals, interrupted = False, 0, 0
+    calling, signals, interrupted, ends_at = False, 0, 0, time.monotonic() + 60
 
     def interrupt(number, frame):
         # As Python's own handler, but not in the loop around the calls.
@@ -36,7 +36,7 @@ INTERRUPTED = """
         lambda: next(iter(pods.watch(["p0"]))),
         lambda: pods.wait(["p0"]),
     ]
-    while signals < 1300:
+    while signals < 1300 and time.monotonic() < ends_at:
         try:
             calling = True
             calls[interrupted % len(calls)]()
@@ -48,12 +48,15 @@ INTERRUPTED = """
     for call in calls:
         call()
     client.close()
-    print(interrupted, [thread.name for thread in threading.enumerate()])
+    print(interrupted, signals, [thread.name for thread in threading.enumerate()])
 """
 
 
 def test_1300_interrupts(start: Start, api: Api) -> None:
-    """Each ends the call under way, wherever that is, and the next one works; nothing is left at the end."""
+    """Each ends the call under way, wherever that is, and the next one works; nothing is left at the end.
+
+    As many as a slow machine can handle in a minute.
+    """
     rng = random.Random(7)
     running = start(INTERRUPTED)
     eventually(lambda: api.requests, "the first call")
@@ -65,9 +68,9 @@ def test_1300_interrupts(start: Start, api: Api) -> None:
     # Python itself writes of an interrupt that came in a finalizer, which nothing can raise.
     assert ended.code == 0, ended
     assert not re.search("lock|acquire|release", ended.err), ended
-    interrupted, threads = ended.out.split()
+    interrupted, signals, threads = ended.out.split()
     assert threads == "['MainThread']"
-    assert int(interrupted) > 650
+    assert int(interrupted) > int(signals) / 2 > 50
     eventually(lambda: api.open == 0, "connections are closed")
 
 

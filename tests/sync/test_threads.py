@@ -6,25 +6,26 @@ import random
 import threading
 import time
 from functools import partial
+from typing import Any
 
 import pytest
 
 import primepods
 from primepods import Client, PodChange
-from primepods.emulator import Delay, Emulator
+from primepods.emulator import Emulator
 from tests.sync.harness import Api, client_of, eventually, in_threads, loop_threads, no_poller_is_left
 
 
-def test_sixteen_threads_are_sixteen_requests_in_flight(emu: Emulator, emulated: Client) -> None:
+@pytest.mark.parametrize(("options", "count"), [({}, 16), ({"max_concurrency": 4}, 4)])
+def test_sixteen_threads_are_sixteen_requests_in_flight(
+    api: Api, options: dict[str, Any], count: int
+) -> None:
     """By the server's count; with a lower `max_concurrency`, that is the bound for all threads together."""
-    emu.faults.add(Delay(0.3), on="get")
-    gets = [partial(emulated.pods.get, pod_id) for pod_id in list(emu.pods)[:16]]
-    assert all(isinstance(pod, primepods.Pod) for pod in in_threads(*gets))
-    assert max(request.concurrency for request in emu.requests) == 16
-    emu.requests.clear()
-    with Client(emu.api_key, base_url=emu.url, max_concurrency=4) as client:
-        in_threads(*[partial(client.pods.get, pod_id) for pod_id in list(emu.pods)[:16]])
-    assert max(request.concurrency for request in emu.requests) == 4
+    api.hold = lambda _: api.most_in_flight < count
+    with client_of(api, **options) as client:
+        pods = in_threads(*[partial(client.pods.get, "p0")] * 16)
+    assert all(isinstance(pod, primepods.Pod) for pod in pods)
+    assert api.most_in_flight == count
 
 
 def test_threads_that_start_a_client_together_start_one_loop(api: Api) -> None:

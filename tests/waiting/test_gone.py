@@ -32,7 +32,7 @@ async def test_a_pod_that_vanishes_has_failed(stage: Stage, fleet: Fleet) -> Non
     assert error.last is not None
     assert isinstance(error.statuses, primepods.PodStatuses)
     assert "it is gone" in error.reason
-    assert str(error).startswith("Pod a is gone: a user, another process or the provider")
+    assert str(error).startswith("Pod a is gone: a user, a process or the provider")
     assert "pods.history()" in str(error)
     assert error.last.installation_progress == 40
     assert list(error.statuses) == ["b"]

@@ -195,7 +195,7 @@ async def test_a_row_that_cannot_be_read_hurts_nobody_else(
     await stage.advance(90)
     text = str(raised(gone, primepods.WaitTimeoutError))
     assert text.startswith(
-        "Requests kept failing: GET /api/v1/pods/status: the API's response is invalid at data[0]."
+        "The last requests failed: GET /api/v1/pods/status: the API's response is invalid at data[0]."
     )
 
 
@@ -491,7 +491,7 @@ async def test_an_outage_is_said_at_once_and_once_a_minute(
     assert len(lines(caplog)) == 3
     await stage.advance(30)
     text = str(raised(waits[ids[0]], primepods.WaitTimeoutError))
-    assert text.startswith("Requests kept failing: GET /api/v1/pods/status")
+    assert text.startswith("The last requests failed: GET /api/v1/pods/status")
     assert "billed" not in text
 
 

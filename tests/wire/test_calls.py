@@ -277,7 +277,7 @@ async def test_an_error_tells_what_failed_before() -> None:
     retry = RetryPolicy(attempts=2)
     async with Server(script) as server, make_client(server.url, clock=clock, retry=retry) as client:
         with pytest.raises(
-            primepods.RequestTimeoutError, match=r"the attempt before failed with: 503 no room"
+            primepods.RequestTimeoutError, match=r"the previous attempt failed with status 503"
         ):
             await client.request("GET", PATH)
 
@@ -319,7 +319,7 @@ async def test_waiting_for_a_slot_counts_against_the_deadline() -> None:
         await settle()
         second = asyncio.create_task(client.with_options(deadline=5).request("POST", PATH))
         await clock.advance(5)
-        with pytest.raises(primepods.RequestTimeoutError, match="no free slot") as caught:
+        with pytest.raises(primepods.RequestTimeoutError, match="max_concurrency other requests") as caught:
             await second
         assert caught.value.limit == "deadline"
         assert not caught.value.maybe_received
@@ -439,5 +439,5 @@ async def test_a_line_a_request_and_a_line_a_retry(caplog: pytest.LogCaptureFixt
     assert lines[0][1].endswith("Connection reset by peer, 0.0 ms, attempt 1")
     assert lines[1][1].startswith("retrying GET /api/v1/things in 0.25 s: ClientOSError")
     assert lines[2][1] == "GET /api/v1/things: 503, 21 bytes, 0.0 ms, attempt 2"
-    assert lines[3][1] == "retrying GET /api/v1/things in 0.50 s: 503 no room. (attempt 3)"
+    assert lines[3][1] == "retrying GET /api/v1/things in 0.50 s: status 503 (attempt 3)"
     assert lines[4][1] == "GET /api/v1/things: 200, 12 bytes, 0.0 ms, attempt 3"

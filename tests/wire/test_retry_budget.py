@@ -144,7 +144,7 @@ async def test_all_calls_of_a_key_keep_to_the_rate_that_one_has_learned() -> Non
         assert 5 < clock.elapsed - begun < 12  # a request a second, and more with each that succeeds
         waiting = [asyncio.create_task(client.request("GET", PATH)) for _ in range(300)]
         await asyncio.sleep(0)
-        with pytest.raises(primepods.RequestTimeoutError, match="rate limit leaves this request no turn"):
+        with pytest.raises(primepods.RequestTimeoutError, match="rate limit did not allow the request"):
             await other.request("GET", PATH)
         for task in waiting:
             task.cancel()

@@ -25,7 +25,7 @@ async def test_deleting_many_ends_with_one_deadline_while_nothing_is_answered(cl
     assert all("no response in time; deadline of 0.5 s" in str(error) for error in sent)
     for pod_id, error in zip(ids[2:], unsent, strict=True):
         assert isinstance(error, primepods.RequestTimeoutError)
-        assert f"DELETE /api/v1/pods/{pod_id} on {server.url}: was not sent" in str(error)
+        assert f"DELETE /api/v1/pods/{pod_id} on {server.url} was not sent" in str(error)
         assert (error.limit, error.attempts, error.maybe_received, error.transient) == (
             "deadline",
             0,

@@ -64,7 +64,7 @@ class Api:
         """Return the permissions of the request's key.
 
         Raises:
-            ResponseError: 401 for an unknown key, 403 without a key.
+            ResponseError: 401 for an unknown key (documented), 403 without a key (reported).
         """
         scheme, _, token = (request.authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():

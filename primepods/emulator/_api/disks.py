@@ -71,7 +71,8 @@ class DisksApi:
                 raise refuse(400, f"Offer {cloud_id} has {key} {value}, not {order[key]}")
         size = int(order["size"])
         if not offer.size.allows(size):
-            raise refuse(400, f"size must be from {offer.size.minimum} to {offer.size.maximum}")
+            steps = f"in steps of {offer.size.step}"
+            raise refuse(400, f"size must be from {offer.size.minimum} to {offer.size.maximum} {steps}")
         if self._account.is_out_of_funds():
             raise refuse(402, "Insufficient funds")
         team: dict[str, str] = body.get("team") or {}
@@ -80,9 +81,9 @@ class DisksApi:
 
     def _update(self, request: Request, disk_id: str) -> Response:
         name = json_body(request, _UPDATE)["name"]
-        disk, now = self._find(request, disk_id)
-        disk.name, disk.updated = name, now
-        return ok(self._row(disk, now))
+        disk, then = self._find(request, disk_id)
+        disk.name, disk.updated = name, then
+        return ok(self._row(disk, then))
 
     def _delete(self, request: Request, disk_id: str) -> Response:
         disk, _ = self._find(request, disk_id)

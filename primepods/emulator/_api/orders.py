@@ -34,7 +34,7 @@ _POD = object_of(
         "gpuCount": positive_integer,
     },
     optional={
-        # Assumed, since some clients send null if they have no name; the schema does not allow it.
+        # Null is accepted, since some clients send it; the schema does not allow it.
         "name": nullable(string),
         "diskSize": nullable(positive_integer),
         "vcpus": nullable(positive_integer),
@@ -126,7 +126,7 @@ class Order:
                 steps = f"in steps of {amount.step or 1}"
                 yield f"{key} must be from {amount.minimum} to {amount.maximum} {steps}"
         if offer.variable and "maxPrice" not in self.pod:
-            yield "Missing field: max_price not specified"  # the API's text, as observed
+            yield "Missing field: max_price not specified"  # the API's text, as reported
         limit = self.pod.get("maxPrice")
         # A maxPrice of 0 is assumed to mean no limit, since SkyPilot sends it.
         if limit and limit < offer.price:

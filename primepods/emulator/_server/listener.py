@@ -48,7 +48,7 @@ class Listener:
         """Stop listening, abandon requests in flight, and close all connections."""
         if self._server is None or self._web_server is None:
             return
-        # asyncio leaks a connection if it accepts it and then closes the server in one loop iteration.
+        # asyncio leaks a connection that it accepts in the loop iteration in which the server is closed.
         # After a sleep, a task runs before connections are accepted, so `close` comes first.
         await asyncio.sleep(0.001)
         self._server.close()

@@ -1,7 +1,7 @@
 """The emulated account: its pods, disks, history, funds, offers and keys, and the operations on them.
 
 Nothing runs in the background. ``Account.catch_up`` applies the changes that are due, and is called before
-pods, disks or funds are read or changed. The server's thread and the test's thread share an account: ``Api``
+pods, disks or funds are read or changed. The server's thread and the test's thread share an account. ``Api``
 holds ``lock`` while it handles a request; the methods for tests and control routes acquire it, except
 ``advance``.
 """
@@ -140,7 +140,7 @@ class Account:
 
     def advance(self, seconds: float) -> None:
         if not isinstance(self.clock, ManualClock):
-            message = "this emulator's clock moves by itself: make it with Emulator(clock=ManualClock())"
+            message = "this emulator's clock moves by itself: use Emulator(clock=ManualClock())"
             raise RuntimeError(message)  # noqa: TRY004 - the argument is fine, the emulator is not
         self.clock.advance(seconds)
 
@@ -228,7 +228,7 @@ class Account:
     def add(self, record: PodRecord) -> None:
         """Add a pod to the account; raises ``ValueError`` if its id is taken."""
         if record.id in self.pods or any(record.id == other.id for other in self.hidden):
-            raise ValueError(f"the emulator has a pod {record.id!r} already")
+            raise ValueError(f"the emulator already has a pod {record.id!r}")
         if record.appears > self.clock.now():
             self.hidden.append(record)
         else:

@@ -22,7 +22,7 @@ def validate_amount(instance: object, attribute: attrs.Attribute[Any], value: fl
 def validate_share(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
     del instance
     if not 0 <= value <= 1:
-        raise ValueError(f"{attribute.name} is a share between 0 and 1, not {value!r}")
+        raise ValueError(f"{attribute.name} must be from 0 to 1, not {value!r}")
 
 
 @attrs.frozen(kw_only=True)

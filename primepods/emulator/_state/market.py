@@ -39,7 +39,7 @@ class Amount:
     price: float | None = None
 
     def allows(self, wanted: int) -> bool:
-        """Return whether ``wanted`` can be ordered. If the amount cannot be chosen, all are accepted."""
+        """Return whether ``wanted`` can be ordered; if the amount cannot be chosen, any value is accepted."""
         if self.minimum is None or self.maximum is None:
             return True
         return self.minimum <= wanted <= self.maximum and (wanted - self.minimum) % (self.step or 1) == 0

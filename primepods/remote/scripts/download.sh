@@ -2,7 +2,7 @@
 #
 # $1 is the mark, and $2 the path, which is absolute or begins with a dot.
 primepods_mark=$1 primepods_target=$2
-# Options from here would change what `tar` does.
+# Options in this variable would change how `tar` works.
 unset TAR_OPTIONS
 # The client knows a message of GNU's tar, in English.
 export LC_ALL=C
@@ -20,8 +20,8 @@ primepods_download() {
     return 1
   else
     printf 'file\n'
-    # GNU's tar replaces backslashes and digits in a name that it is given. Other ones do not, and do not know
-    # the option. With `-h`, `tar` packs the file to which a link points.
+    # GNU's tar replaces backslashes and digits in a given name; others do not, and lack this option. With
+    # `-h`, `tar` packs the file to which a link points.
     set -- "./${primepods_target##*/}"
     if tar --no-unquote --version >/dev/null 2>&1; then set -- --no-unquote "$1"; fi
     cd "${primepods_target%/*}/" && tar -chf - "$@"

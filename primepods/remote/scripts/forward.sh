@@ -3,7 +3,7 @@
 # ssh would continue while a forwarded connection is open. Ending the server's process ends the connection.
 printf 'open\n'
 while read -r _; do :; done
-# A server with another name may be the pod's only one.
+# A process with another name may be a server that all connections share: do not end it.
 primepods_name=sshd
 read -r primepods_name 2>/dev/null <"/proc/$PPID/comm" || :
 case $primepods_name in sshd* | dropbear* | python*) if [ "$PPID" -gt 1 ]; then kill "$PPID"; fi ;; esac

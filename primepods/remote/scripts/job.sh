@@ -6,7 +6,7 @@
 #   started         pid of its supervisor, and time in seconds since 1970
 #   group           how `kill` names the command's process group
 #   stdout, stderr  its output
-#   exit-CODE-TIME  the last to appear, by rename, which also works on a full disk
+#   exit-CODE-TIME  appears last, by a rename, which also works on a full disk
 #
 # shellcheck disable=SC2329 # the action's function is called by its name
 #
@@ -68,7 +68,7 @@ mv "$1/exit.new" "$1/exit-$?-$(date +%s)"
 '
 
 # $1 is the token, $2 the command, and $3 its folder. The others are environment variables, NAME=VALUE. A lost
-# connection does not end it half-way.
+# connection does not interrupt the start.
 primepods_start() {
   trap '' HUP PIPE
   primepods_home=$PWD primepods_token=$1 primepods_command=$2 primepods_cwd=$3
@@ -78,12 +78,12 @@ primepods_start() {
   if mkdir -m 700 "$primepods_job" 2>/dev/null; then
     primepods_launch "$@" || { rm -rf "$primepods_job"; return 1; }
   elif [ ! -d "$primepods_job" ]; then
-    mkdir "$primepods_job" # says why it cannot be made
+    mkdir "$primepods_job" # prints why it cannot be created
     return 1
   fi
   primepods_n=0
   until [ -s "$primepods_job/started" ]; do
-    if [ "$primepods_n" -ge 300 ]; then primepods_say "the pod has not started it within 30 s, but may do so yet"; return 1; fi
+    if [ "$primepods_n" -ge 300 ]; then primepods_say "the pod has not started it within 30 s, but may still do so"; return 1; fi
     primepods_nap 0.1
     primepods_n=$((primepods_n + 1))
   done
@@ -110,8 +110,9 @@ primepods_launch() {
   cd "$primepods_home" || return
 }
 
-# $1 and $2 are where to begin in stdout and stderr. With $3, the last $3 bytes are sent, after the end.
-# Prints frames: a line with stream, offset and length, and then so many bytes; at the end the state.
+# $1 and $2 are the offsets of the first byte to send of stdout and stderr. With $3, only the last $3 bytes are
+# sent, after the end. Prints frames: a line with stream, offset and length, then that many bytes. Prints the
+# state at the end.
 primepods_follow() {
   if ! primepods_load; then primepods_list; return; fi
   primepods_out=$1 primepods_err=$2 primepods_tail=$3
@@ -127,7 +128,7 @@ primepods_follow() {
   primepods_seek "$primepods_err" <&6
   primepods_idle=0
   while :; do
-    # Check this first: what is read afterwards is then complete.
+    # Check this first, so that the output read afterwards is complete.
     primepods_last=
     primepods_is_running || primepods_last=1
     primepods_read_sizes
@@ -191,11 +192,11 @@ primepods_stop() {
   primepods_print_state
 }
 
-# Sends a signal to all that the command has started; $primepods_members are those that were there.
+# Sends a signal to all processes of the job, and lists them in $primepods_members.
 primepods_signal() {
   primepods_number=$1 primepods_members=
   if primepods_is_running && read -r primepods_group <"$primepods_job/group"; then primepods_members=" $primepods_group"; fi 2>/dev/null
-  # A `grep` that reads past NUL characters, as not all do, saves two processes for each one of the pod.
+  # If `grep` reads past NUL characters (not all do), it saves two processes for each process of the pod.
   set -- /proc/[0-9]*/environ
   # shellcheck disable=SC2046
   if printf 'a\0b' | grep -qF b; then set -- $(grep -lsF "PRIMEPODS_JOB=$primepods_token" "$@"); fi

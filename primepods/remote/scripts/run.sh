@@ -3,9 +3,9 @@
 # $1 is the mark, $2 the folder, $3 the command, $4 the number of bytes of its input, or nothing. The others
 # are environment variables, NAME=VALUE.
 #
-# File descriptor 3 is the script's own input. It ends when the connection ends, even if the client was killed:
-# so the command never reads it. Its input is received whole, before it starts, in a file without a name: 4
-# writes that file, 5 counts its bytes, and 6 is the command's input.
+# File descriptor 3 is the script's own input. The command never reads it, since its end shows the end of the
+# connection, even if the client was killed. The command's input is received before the command starts, in a
+# file without a name: 4 writes that file, 5 counts its bytes, and 6 is the command's input.
 exec 3<&0 </dev/null
 primepods_mark=$1 primepods_folder=$2 primepods_command=$3 primepods_size=$4
 shift 4
@@ -30,8 +30,8 @@ primepods_receive() {
 }
 
 primepods_run() {
-  # The minus sign with which `kill` takes a process group, or nothing on pods without `setsid`, where only
-  # the child is killed.
+  # A minus sign, with which `kill` signals a process group; empty on pods without `setsid`, where it signals
+  # only the child.
   primepods_group=
   if command -v setsid >/dev/null 2>&1; then primepods_group=-; fi
   (
@@ -40,7 +40,7 @@ primepods_run() {
     export PYTHONUNBUFFERED="${PYTHONUNBUFFERED-1}"
     # shellcheck disable=SC2163 # $1 is NAME=VALUE
     while [ "$#" -gt 0 ]; do export "$1"; shift; done
-    # So that nothing of the script's is exported with `set -a`, or instead of a variable of the image.
+    # Variables of the script must not be exported, by `set -a` or because the image has exported their names.
     set -- sh -c "$primepods_command"
     if [ -n "$primepods_group" ]; then set -- setsid "$@"; fi
     unset primepods_mark primepods_folder primepods_command primepods_size primepods_file primepods_received \

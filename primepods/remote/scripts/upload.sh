@@ -6,9 +6,9 @@
 # It is unpacked into a hidden folder in the nearest folder that exists, because a rename cannot cross disks,
 # and an existing target may be a mount point. Renames then put the copy in place.
 primepods_mark=$1 primepods_kind=$2 primepods_target=$3 primepods_name=$4
-# So that a lost connection does not prevent the cleanup.
+# A lost connection must not prevent the cleanup.
 trap '' HUP PIPE
-# Options from here would change what `tar` does.
+# Options in this variable would change how `tar` works.
 unset TAR_OPTIONS
 
 primepods_say() { printf '%s\n' "$1" >&2; }
@@ -60,19 +60,19 @@ primepods_merge() {
     for path do if [ -d "$0/$path" ]; then
       printf "%s is a folder there\n" "$path" >&2; exit 1
     fi; done' "$primepods_target" {} + || return
-  # A link to a file of ours shows that a folder can be written, and that it is on the same disk: `mv` would
-  # copy a file to another disk, and leave a part of it if that is full. Some disks have no links.
+  # A link to a file of ours shows that a folder can be written, and that it is on the same disk. To another
+  # disk, `mv` would copy a file, and leave a part of it if that disk is full. Some disks have no links.
   if ln ../end ../link 2>/dev/null; then
     find . -type d -exec sh -c '
       for path do [ ! -d "$0/$path" ] ||
         { ln ../end "$0/$path/$1" && rm -f "$0/$path/$1"; } || exit; done
       ' "$primepods_target" ".$primepods_mark-end" {} + || return
   fi
-  # `old` gets the files that are replaced, and `new` the names of those that are not there.
+  # `old` gets the replaced files, and `new` the names of the files that the target does not have.
   find . -type d -exec sh -c '
     for path do [ ! -d "$0/$path" ] || mkdir -p "../old/$path" "../new/$path"; done
     ' "$primepods_target" {} +
-  # Move the folders that are not there, and do not descend into them; then the other files.
+  # Move the folders that the target does not have, without descending into them; then the other files.
   find . -type d -exec sh -c '
     [ ! -d "$0/$1" ] && : >"../new/$1" && { mv "$1" "$0/$1" || : >../failed; }
     ' "$primepods_target" {} \; -prune
