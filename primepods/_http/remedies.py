@@ -113,6 +113,6 @@ def _key_remedy(status: int, request: Request) -> str:
             "api_key or set PRIME_API_KEY."
         )
     return (
-        f"The request needs an API key {need}; see {KEY_PAGE}. A 403 can also mean that the API does not accept "
-        "the key, or that the pod is another team's."
+        f"The request needs an API key {need}; see {KEY_PAGE}. A 403 can also mean that the API does not "
+        "accept the key, or that the pod is another team's."
     )

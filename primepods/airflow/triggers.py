@@ -29,9 +29,9 @@ _KILL_TIMEOUT: Final = 25.0
 _STATE_TIMEOUT: Final = 120.0
 """Timeout in seconds of the request for the task's state; in a busy triggerer, it may take half a minute."""
 _state_locks: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]] = WeakKeyDictionary()
-"""One lock per loop: these requests run in turn, so that the timeout of one does not count the others.
+"""One lock per loop: requests for states run in turn, so that the timeout of one excludes the others.
 
-A request that times out removes the lock, and then the triggers that wait for it give up, too.
+A request that times out removes the lock, and then the triggers that wait for the lock give up, too.
 """
 _CALLS_ON_KILL: Final = hasattr(BaseTrigger, "on_kill")
 """Whether Airflow calls ``on_kill``. Before 3.3, it only cancels ``run``, as when a triggerer stops."""
@@ -169,13 +169,13 @@ async def _request_state(task: Any) -> str | None:
     """Return the state of a task; ``None`` for a task that was cleared.
 
     Raises:
-        TimeoutError: Airflow has not answered this request, or one that it was waiting for.
+        TimeoutError: Airflow has not responded to this request, or to one before it.
     """
     loop = asyncio.get_running_loop()
     lock = _state_locks.setdefault(loop, asyncio.Lock())
     async with lock:
         if _state_locks.get(loop) is not lock:
-            raise TimeoutError("Airflow has not answered the request of another trigger")
+            raise TimeoutError("Airflow has not responded to the request of another trigger")
         try:
             async with asyncio.timeout(_STATE_TIMEOUT):
                 states = await ask_airflow(

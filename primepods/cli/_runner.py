@@ -41,7 +41,7 @@ from ._table import print_info
 from ._work import PodLostError, Work
 
 _USED_UP = 1e-9
-"""What is left of a limit that is used up: a lease that is taken over with it deletes its pod at once."""
+"""Limit instead of one that is used up: a lease that is taken over with it deletes its pod at once."""
 
 
 class Runner:
@@ -139,7 +139,7 @@ class Runner:
                     raise PodLostError(str(exc).rstrip(".")) from None
             raise
         finally:
-            # Otherwise the next process takes the lease over, which counts its whole cost.
+            # Otherwise, the next process takes over the lease, which counts the whole cost.
             if supervisor.release_error is None:
                 self._run.save(spent=self._record.spent + supervisor.budget.spent, leased_at=None)
         _print_summary(lease, pod, started_at)
@@ -209,7 +209,7 @@ class Runner:
         money = price(first.price_hr, first.prices.currency)
         machine = f"{first.gpu_count} x {first.gpu_type} at {first.provider}"
         print_info(f"Renting {machine} for {money} an hour{more}")
-        print_info(_limits_text(record.lease))
+        print_info(_limits_text(record.lease, keep=record.keep))
         return specs, min(offer.price_hr or 0.01 for offer in offers)
 
     def _show_change(self, change: primepods.PodChange) -> None:
@@ -228,7 +228,9 @@ class Runner:
             raise CommandError("stopped", ExitCode.INTERRUPTED)
 
 
-def _limits_text(lease: dict[str, Any]) -> str:
+def _limits_text(lease: dict[str, Any], *, keep: bool) -> str:
+    if keep:
+        return "The pod is billed until you delete it (--keep): once it is ready, it has no limit"
     hours, spend = lease["max_hours"], lease["max_spend"]
     limits = [] if hours is None else [f"after {short_duration(hours * 3600)} (--max-hours)"]
     limits += [] if spend is None else [f"at {price(spend)} (--max-spend)"]
@@ -249,7 +251,7 @@ def _print_summary(
         print_info(lease.supervisor.disk_note)
     rentals = lease.supervisor.rentals
     if not rentals or (pod is None and not rentals[-1].is_kept):
-        # A file that is left is of an order whose pod may exist: the lease has said so.
+        # If a lease file is left, the order's pod may exist, and the lease has reported this.
         is_certain = not any(rental.file.path.exists() for rental in rentals)
         if is_certain and (is_interrupted or any(rental.pod_id is not None for rental in rentals)):
             print_info(f"No pod is left: every pod that was ordered was deleted, after {duration}.")

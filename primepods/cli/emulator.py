@@ -104,7 +104,7 @@ def command(
         from primepods.emulator import Emulator
 
         if state is not None and state.exists():
-            # By its name, since typer has the enum of click or, from some version on, its own.
+            # Compare the name, since typer has the enum of click or, from some version on, its own.
             sources = {name: ctx.get_parameter_source(name) for name in new_account}
             given = [name for name, source in sources.items() if source and source.name != "DEFAULT"]
             if given:
@@ -179,7 +179,7 @@ def _end_runs(folder: Path) -> None:
 
     runs = [run for run in list_runs(folder)[0] if run.is_live]
     for run in runs:
-        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+        with suppress(FileNotFoundError, ProcessLookupError):  # the run has just ended
             run.signal(signal.SIGINT)
     ends_at = time.monotonic() + _RUN_TIMEOUT
     while any(run.is_live for run in runs) and time.monotonic() < ends_at:

@@ -124,7 +124,10 @@ File = Annotated[
 ]
 Remove = Annotated[bool, typer.Option("--rm", hidden=True)]
 """Accepted because `docker run` has it. By default, the pod is deleted anyway."""
-Keep = Annotated[bool, typer.Option("--keep", help="Leave the pod running afterwards: it is billed.")]
+Keep = Annotated[
+    bool,
+    typer.Option("--keep", help="Leave the pod running: it is billed until you delete it, without limit."),
+]
 
 
 def _require_words(ctx: typer.Context, words: list[str] | None) -> list[str]:

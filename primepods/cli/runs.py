@@ -157,7 +157,7 @@ def attach(
     is_other = any(value not in {None, run.record.client.get(name)} for name, value in given.items())
     if node or ssh != SshOptions() or is_other:
         options = "--node, --ssh-option, --ssh-command, --base-url, --context and --team"
-        raise CommandError(f"{options} are for POD/JOB: {run.name} has its own", ExitCode.USAGE)
+        raise CommandError(f"{options} are for POD/JOB, not for the run {run.name}", ExitCode.USAGE)
     state = run.state
     # The terminal of a run without --detach is gone, so its output goes to files from now on.
     if state == "interrupted" and run.claim(is_detached=True):
@@ -207,7 +207,7 @@ def stop_run(run: Run) -> None:
             # Another process holds the lock. Send SIGCONT, too, since that process may be suspended.
             run.signal(signal.SIGINT, signal.SIGCONT)
         except ProcessLookupError:
-            # It has just ended, or another process has locked the run and is about to record its own id.
+            # The process has just ended, or another one has locked the run and will soon record its own id.
             if run.state == "ended":
                 return
             if not attempts_left:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _CANCEL_POLL_INTERVAL: Final = 3.0
 """Max seconds of sleep between two polls for cancelled and ended flow runs."""
 _CANCEL_GRACE: Final = 60.0
-"""Seconds in which Prefect on the pod can end a cancelled flow, and then in which its command can end."""
+"""Seconds for Prefect on the pod to end a cancelled flow, and then for the command to end."""
 
 
 class PrimePodWorkerResult(BaseWorkerResult):
@@ -241,12 +241,12 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
 
 
 def must_stop(flow_run: FlowRun, pod_run: PodRun, seconds: float) -> bool:
-    """Return whether to delete the pod of a flow run that has been cancelling or final for some seconds."""
+    """Return whether to delete the pod of a flow run that has been cancelling or final for ``seconds``."""
     has_flow_begun = pod_run.has_started and flow_run.start_time is not None
     if not has_flow_begun:
         return True
     if flow_run.state_type in {StateType.CANCELLING, StateType.CANCELLED}:
         return seconds >= _CANCEL_GRACE
-    # Usually the flow has ended by itself, and its command may be saving results. This cannot be told from a
-    # state that somebody has set.
+    # Usually the flow has ended by itself, and its command may be saving results. Prefect does not show
+    # whether somebody has set the state instead.
     return seconds >= DELETION_GRACE.total_seconds()

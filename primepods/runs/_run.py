@@ -281,7 +281,7 @@ class Run:
         return file is not None and (self.path.parent.parent / file).exists()
 
     def cost(self, price_hr: float = 0.0) -> float:
-        """Return the cost of its pods so far, at the highest prices seen; it grows while one may be billed.
+        """Return the approximate cost of its pods so far; it grows while a pod may be billed.
 
         Args:
             price_hr: Price per hour to use if the record has none.

@@ -191,7 +191,8 @@ def test_a_pod_that_is_kept_goes_on(market: Emulator, run: Run) -> None:
     [pod_id] = market.pods
     assert result.exit_code == 0
     assert f"primepods delete {pod_id}" in result.stderr
-    assert "was deleted" not in result.stderr
+    assert "billed until you delete it (--keep)" in result.stderr
+    assert "deleted" not in result.stderr
 
 
 @pytest.mark.parametrize("limit", [pytest.param("2s", marks=pytest.mark.slow), "0.001s"])

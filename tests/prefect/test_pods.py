@@ -27,8 +27,8 @@ from primepods.prefect import PrimeCredentials, PrimePodJobConfiguration, PrimeP
 from primepods.prefect._configuration import flow_run_id_of, new_pod_name_prefix
 from primepods.prefect._log_text import log_text
 from primepods.prefect._pod_run import SSH_FAILED, PodRun, checked_env
-from tests.remote.sshd import is_running
 from primepods.prefect._worker import must_stop
+from tests.remote.sshd import is_running
 
 from .server import LOCAL_SSH, eventually
 

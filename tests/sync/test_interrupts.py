@@ -274,9 +274,10 @@ def test_what_a_signal_handler_does_in_a_call(start: Start, api: Api) -> None:
             except (TimeoutError, primepods.ClientClosedError) as error:
                 print(error)
     """)
-    for count in (1, 2):
-        eventually(lambda count=count: api.count(HELD) == count, "the call")
-        running.interrupt()
+    eventually(lambda: api.count(HELD) == 1, "the first call")
+    running.interrupt()
+    eventually(lambda: api.count(HELD) == 2, "the second call")
+    running.interrupt()
     closed = "This client is closed. Make a new client, or close it later."
     assert running.end().lines() == ["too slow", "p0", closed]
     eventually(lambda: api.in_flight == 0, "no request is left")
