@@ -281,7 +281,7 @@ class BadRequestError(APIError):
 
 
 class AuthenticationError(APIError):
-    """401: the key is missing, wrong or expired, or (if ``transient``) a gateway refused the request."""
+    """401: the key is missing, wrong or expired; if ``transient``, a gateway refused the request."""
 
 
 class PaymentRequiredError(APIError):
@@ -289,7 +289,7 @@ class PaymentRequiredError(APIError):
 
 
 class PermissionDeniedError(APIError):
-    """403: the key is not accepted or lacks a permission, or (if ``transient``) a gateway refused it."""
+    """403: the key is not accepted or lacks a permission; if ``transient``, a gateway refused the request."""
 
 
 class NotFoundError(APIError):

@@ -245,7 +245,7 @@ class RequestExecutor:
             error.attempts = call.attempt
             # Set this before `call.maybe_acted` is updated: the attempt's own failure does not count here.
             error.maybe_acted = call.maybe_acted
-            # Not the server's text, which can quote secrets from the request.
+            # Leave out the server's text, which can quote secrets from the request.
             call.last_failure = f"status {error.status_code}"
         else:
             call.last_failure = (

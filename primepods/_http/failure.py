@@ -32,7 +32,7 @@ _CHECK_TLS: Final = "The TLS handshake failed: check the base URL and the server
 _CUT_HANDSHAKE: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 """Errors of a TLS handshake that the server has cut short; a retry can succeed."""
 _SERVER_TEXT: Final = re.compile(r"\n|\\n|: b['\"]|<?RawResponseMessage\(")
-"""Start of what aiohttp's messages quote of a response, which can contain passwords."""
+"""Start of a quoted response in aiohttp's messages; a response can contain passwords."""
 _SYSTEM_MODULES: Final = frozenset({"builtins", "socket", "ssl"})
 
 
@@ -131,7 +131,7 @@ def _classify(exc: Exception, key: Secret) -> FailedAttempt | None:  # noqa: PLR
         case aiohttp.ClientPayloadError():
             return FailedAttempt(kind="protocol", reason=f"cut short or garbled ({text})")
         case aiohttp.ClientHttpProxyError():
-            # Not the proxy's own text, which can quote the password that it was sent.
+            # Leave out the proxy's text, which can quote its password.
             phrase = http.client.responses.get(exc.status, "")
             is_passing = is_transient(exc.status, is_json=False)
             reason = f"the proxy refused: {exc.status} {phrase}".rstrip()

@@ -24,7 +24,7 @@ SessionFactory: TypeAlias = Callable[[], aiohttp.ClientSession | Awaitable[aioht
 
 
 class Sessions:
-    """The sessions of a client in the running event loop, and all else that belongs to that loop.
+    """The sessions of a client in the running event loop, with the rest of its state in that loop.
 
     Without a session or function of the caller, there are up to two: one reuses connections, the other opens
     one for each request.
@@ -36,7 +36,7 @@ class Sessions:
     Attributes:
         loop: The event loop.
         slots: The limit on requests in flight.
-        timeouts: The timeouts of the attempts in progress, in order (the values mean nothing).
+        timeouts: The timeouts of the attempts in progress, as an ordered set; the values are unused.
         closing: Set when the client is closed.
     """
 

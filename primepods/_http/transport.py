@@ -204,7 +204,7 @@ class Transport:
         return self.closed or (self._user_session is not None and self._user_session.closed)
 
     def check(self) -> Sessions:
-        """Return the sessions of the running loop; open them at its first use.
+        """Return the sessions of the running loop, which are created at the first use.
 
         Raises:
             ClientClosedError: The client or its session is closed, or is used in another event loop.

@@ -179,6 +179,8 @@ def read_max_hourly() -> Found | None:
     limits = fields.pop("limits", {})
     in_limits = limits.keys() - {"max_hourly"} if is_object(limits) else {f"limits = {quote(limits)}"}
     if unknown := [*fields, *in_limits]:
-        raise ConfigError(f"{path} cannot be used: {unknown[0]!r} is not known, only max_hourly in [limits].")
+        raise ConfigError(
+            f"{path} cannot be used: it may have only max_hourly in the table [limits], not {unknown[0]!r}."
+        )
     value = limits.get("max_hourly")
     return None if value is None else Found(str(value), f"field max_hourly of {path}")

@@ -409,5 +409,5 @@ class LeaseSupervisor:
                 started_at = self._interrupted_at if self._interruptions else self._clock.time()
                 listings[team_id] = await client.shared_list.read(client, started_at + LIST_TIMEOUT)
             listed, is_complete = listings.get(team_id, ([], True))
-            failure = await rental.delete_others(listed) or failure
-            rental.settle(failure, is_searched=is_complete or not rental.needs_list)
+            reasons = [reason for reason in (failure, await rental.delete_others(listed)) if reason]
+            rental.settle("; ".join(reasons) or None, is_searched=is_complete or not rental.needs_list)

@@ -218,5 +218,6 @@ class PodChange(ToDict):
     """Status now; ``None`` if the pod is gone, or never appeared."""
 
     def __str__(self) -> str:
-        """Return one line for people: the new status, or that the pod is gone."""
-        return f"{shown_id(self.pod_id)} is gone" if self.after is None else str(self.after)
+        """Return one line for people: the new status, or that the pod is gone or was not found."""
+        absence = "was not found" if self.before is None else "is gone"
+        return f"{shown_id(self.pod_id)} {absence}" if self.after is None else str(self.after)

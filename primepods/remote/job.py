@@ -293,6 +293,7 @@ async def run_job_script(
         LoginError: No login succeeded.
         ConnectionLostError: Connections were lost for longer than ``login_timeout``.
     """
+    subject = f"job {name}" if name else "list of jobs"
     login = await get_login()
     started_at = anyio.current_time()
     while True:
@@ -305,11 +306,11 @@ async def run_job_script(
             return {state.name: state for state in parse_states(tails["stdout"].text())}
         said = clip(one_line(tails["stderr"].text()), 500)
         if code is not None:
-            raise JobError(f"The job {name} on pod {pod_id} failed: {said}.", pod_id=pod_id, name=name)
+            raise JobError(f"The {subject} on pod {pod_id} failed: {said}.", pod_id=pod_id, name=name)
         if anyio.current_time() - started_at > login.options.login_timeout:
             raise ConnectionLostError(
-                f"The connection to pod {pod_id} was lost several times. The job {name} may have begun: look "
-                f"for it with job({name!r}).",
+                f"The connection to pod {pod_id} was lost several times. The request for the {subject} may "
+                "have been carried out: see jobs().",
                 pod_id=pod_id,
                 stderr=said,
             )

@@ -5,7 +5,7 @@ twice, caches and proxies that mix up responses, and servers that change names a
 handled, because a pod could otherwise be billed without the user's knowledge.
 ``tests/renting/test_creation.py`` and ``test_disks.py`` have each case.
 
-When a row is an order's own (new: neither listed nor created before the order):
+A row is an order's own in these cases (a *new* row was neither listed nor created before the order):
 
 ==================  ==========================================  ==========================================
 Row                 Under a unique name                         Under a name that the user chose

@@ -18,7 +18,7 @@ from primepods.runs import list_runs
 
 from .conftest import Open, Session
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 async def rent(session: Session, **arguments: Any) -> dict[str, Any]:

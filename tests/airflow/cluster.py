@@ -19,7 +19,7 @@ from tests.support.forks import Fork, ForkServer
 
 T = TypeVar("T")
 
-_API_INTERVAL = 0.5
+_API_INTERVAL = 1.0
 """Seconds between two calls of Airflow's API, each of which takes it a good while."""
 PARTS = ("api-server", "scheduler", "triggerer")
 

@@ -45,13 +45,13 @@ def test_the_demo_runs_its_pipeline(airflow_home: dict[str, str], tmp_path: Path
         try:
             api = Api(f"http://127.0.0.1:{port}")
             examples = {"train_on_a_pod", "sweep_pods"}
-            wait_for("the pipeline and the sweep", lambda: examples <= api.dags(), interval=1.0)
+            wait_for("the pipeline and the sweep", lambda: examples <= api.dags(), interval=3.0)
             path = "/api/v2/dags/train_on_a_pod/dagRuns"
 
             def has_succeeded() -> bool:
                 return [run["state"] for run in api.call("GET", path)["dag_runs"]] == ["success"]
 
-            wait_for("the end of its run", has_succeeded, interval=1.0)
+            wait_for("the end of its run", has_succeeded, interval=3.0)
         finally:
             process.send_signal(signal.SIGINT)
             try:

@@ -195,7 +195,12 @@ async def test_killed_tasks_wait_together_for_an_airflow_that_does_not_answer(
 ) -> None:
     """The timeout of a request for a task's state ends those that wait for their turn, too; pods are kept."""
     is_asked, may_answer = threading.Event(), threading.Event()
-    answer_with("failed", monkeypatch, lambda: is_asked.set() or may_answer.wait(60))
+
+    def wait() -> None:
+        is_asked.set()
+        may_answer.wait(60)
+
+    answer_with("failed", monkeypatch, wait)
     triggers = []
     for _ in range(3):
         trigger = trigger_class(**arguments(connected.add_pod(), delete_on_kill=True))

@@ -88,7 +88,7 @@ def check_waits(awaited: Any, often: int, called: Any, again: int) -> None:
 def check_watch_in_a_task(cell: Any, redrawn: int) -> None:
     """It is redrawn while other work goes on; a pod that is made joins; cancelling ends it."""
     [line] = shown(cell)
-    assert re.match(r"Watching all pods · interrupted after 0:0\d: ", line)
+    assert re.match(r"Watching all pods · interrupted after 0:\d\d: ", line)
     assert "late" in cell.outputs[0]["data"]["text/html"]
     assert [output["text"] for output in cell.outputs if "text" in output] == ["other work\n"]
     assert redrawn >= 1
@@ -97,8 +97,8 @@ def check_watch_in_a_task(cell: Any, redrawn: int) -> None:
 def check_blocking_watch(watched: Any, redrawn: int, failed: Any) -> None:
     """A blocking watch ends after its time; what ends a wait is raised, and its last state stays."""
     [line] = shown(watched)
-    assert re.match(r"Watching all pods · ended after 0:0\d: ", line)
+    assert re.match(r"Watching all pods · ended after 0:\d\d: ", line)
     assert watched.outputs[-1]["data"]["text/plain"].startswith("<Fleet: 6 pods, ")
     assert redrawn >= 1
     assert [output.get("ename") for output in failed.outputs] == [None, "WaitTimeoutError"]
-    assert re.search(r" · WaitTimeoutError after 0:0\d: ", shown(failed)[0])
+    assert re.search(r" · WaitTimeoutError after 0:\d\d: ", shown(failed)[0])

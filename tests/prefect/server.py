@@ -29,7 +29,7 @@ FLOWS = Path(__file__).parent
 MODULES = ("prefect.cli.server", "prefect.cli.worker", "prefect.server.api.server", "primepods.prefect")
 """What the server and the workers import."""
 LOCAL_SSH = f"{shlex.quote(sys.executable)} -m primepods.emulator.local_ssh"
-API_INTERVAL = 0.5
+API_INTERVAL = 1.0
 """Seconds between two looks at the server, each of which takes it a good while."""
 HEARTBEAT = 1
 """Seconds between two heartbeats in the tests that are about them; each is a write to the database."""
@@ -178,6 +178,8 @@ class Setting:
         found: list[FlowRun] = []
         with anyio.fail_after(timeout):
             while True:
+                while self.emulator.pods:  # noqa: ASYNC110 - the emulator is in another thread
+                    await anyio.sleep(0.1)
                 found = [await self.client.read_flow_run(flow_run) for flow_run in flow_runs]
                 is_over = all(flow_run.state and flow_run.state.is_final() for flow_run in found)
                 if is_over and not self.emulator.pods:

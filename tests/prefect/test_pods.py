@@ -225,7 +225,8 @@ async def test_the_pod_of_an_ended_flow_has_a_limited_time(
     configure: Configure, state: StateType, seconds: float
 ) -> None:
     """After that it is deleted, even if its command still runs; at once if the flow has not begun."""
-    flow_run = FlowRun(flow_id=uuid4(), state_type=state, start_time=datetime.now(UTC))
+    fields = {"flow_id": uuid4(), "state_type": state, "start_time": datetime.now(UTC)}
+    flow_run = FlowRun.model_validate(fields)
     run = pod_run(configure())
     assert must_stop(flow_run, run, 0)
     run.has_started = True

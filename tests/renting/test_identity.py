@@ -242,6 +242,19 @@ async def test_a_twin_that_cannot_be_deleted_is_named(folder: Path, *, keeps: bo
         assert list(it.emulator.pods) == ([pod.id] if keeps else [])
 
 
+async def test_pods_that_cannot_be_deleted_are_all_named(folder: Path) -> None:
+    """The lease's own pod, and one with its name."""
+    async with stage(folder) as it:
+        lease = it.client.pods.lease(it.spec, release_timeout=60)
+        pod = await lease.__aenter__()
+        twin = it.emulator.add_pod(pod.name, boot_seconds=0)
+        it.emulator.faults.add(Status(500), on="delete")
+        with pytest.raises(primepods.NotReleasedError, match=rf"(?s){pod.id}.*500.*{twin}.*500"):
+            await lease.__aexit__(None, None, None)
+        it.emulator.faults.clear()
+        assert (await it.client.pods.sweep()).deleted == (pod.id, twin)
+
+
 async def test_a_lease_reads_the_list_twice(folder: Path) -> None:
     """Once when its pod is ready, and once when it is gone; no `get` shows whose it is."""
     async with stage(folder) as it:
@@ -280,7 +293,7 @@ async def test_ensure_orders_nothing_beside_a_changed_name(change: str) -> None:
     async with api.server, make_client(api.server.url, clock=clock) as client:
         assert (await client.pods.ensure(spec(name=name))).id == "made-0"
         for _ in range(2):
-            with pytest.raises(primepods.ProtocolError, match=r"made-0 .*nothing is ordered"):
+            with pytest.raises(primepods.ProtocolError, match=r"made-0 .*Nothing is ordered"):
                 await client.pods.ensure(spec(name=name))
         assert (await client.pods.ensure(spec(name=changed(name)))).id == "made-0"
     assert len(api.orders) == 1

@@ -19,6 +19,7 @@ from queue import Empty
 from typing import Any, Final
 
 import attrs
+import pytest
 
 import primepods
 from primepods.waiting import _poller
@@ -139,6 +140,9 @@ def interrupted(when: Callable[[], object], call: Callable[[], object]) -> None:
     thread = threading.Thread(target=interrupt)
     thread.start()
     others: set[object] = set()
+    # A second would be over if this process had no processor for so long.
+    patience = pytest.MonkeyPatch()
+    patience.setattr("primepods._blocking._call._CANCEL_TIMEOUT", 40.0)
     try:
         try:
             # `when` may hold already: only from here on, the interruption is caught.
@@ -153,6 +157,7 @@ def interrupted(when: Callable[[], object], call: Callable[[], object]) -> None:
     finally:
         over.set()
         thread.join()
+        patience.undo()
         now = signal.signal(signal.SIGINT, before)
     assert others == {None}, "it was not interrupted, or not by that alone"
     assert now is handle

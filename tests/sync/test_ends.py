@@ -343,7 +343,7 @@ def test_a_loop_that_cannot_be_had_is_an_error(client: Client, monkeypatch: pyte
         before = open_files()
         with pytest.raises(RuntimeError, match="can't start new thread"):
             client.pods.get("p0")
-        assert open_files() == before
+        assert open_files() <= before
     assert client.pods.get("p0").id == "p0"
 
 

@@ -348,9 +348,9 @@ MUTANTS: Final = (
         ("story jobs",),
     ),
     Mutant(
-        "remote/remote.py",
-        "            if anyio.current_time() >= ends_at:\n                raise\n",
-        "            raise\n",
+        "remote/_login.py",
+        "await anyio.sleep(_REFUSED_INTERVAL if _is_refusal(said) else _RETRY_INTERVAL)\n",
+        "break\n",
         "A pod is given back, with what runs on it, when the connection of its login check is cut.",
         ("story jobs",),
     ),
