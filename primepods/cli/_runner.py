@@ -149,8 +149,10 @@ class Runner:
         """Return a lease that has not begun, and whether it is that of an earlier process."""
         record = self._record
         lease = dict(record.lease)
-        # The limits are for the whole run. A lease that is taken over counts its hours from its order.
-        hours = ((record.leased_at or time.time()) - record.began_at) / 3600
+        # The limits are for the whole run. A lease that is taken over counts its hours from its order. If its
+        # file is gone, the next order is a new one.
+        leased_at = record.leased_at if self._run.may_have_pod else None
+        hours = ((leased_at or time.time()) - record.began_at) / 3600
         for name, used in (("max_hours", hours), ("max_spend", record.spent)):
             if lease[name] is not None:
                 lease[name] = max(lease[name] - used, _USED_UP)

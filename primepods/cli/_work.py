@@ -83,7 +83,6 @@ class Work:
         """
         record = self._run.record
         print_info(f"Logged in to {pod.name} ({pod.id}): {pod.ssh}")
-        workdir = next((remote for local, remote in record.uploads if os.path.isdir(local)), None)  # noqa: ASYNC240, PTH112 - a look at a local folder
         if record.is_stopping:
             raise CommandError("stopped", ExitCode.INTERRUPTED)
         nodes = await find_nodes(pod)
@@ -94,23 +93,23 @@ class Work:
             self._run.save(nodes=max(record.nodes, len(nodes)))
         try:
             if record.job is None and not (is_taken_over and await _has_started(jobs)):
-                await self._start(nodes, name, workdir)
+                await self._start(nodes, name)
             self._run.save(job=name)
             code = await self._follow(client, lease, pod, jobs)
         except primepods.ConnectionLostError:
             # Fetch the results so far: the pod is about to be deleted.
-            await self._download_all(lease, pod, workdir)
+            await self._download_all(lease, pod)
             raise
         except asyncio.CancelledError:
             await _stop(jobs)
             raise
-        download_code = await self._download_all(lease, pod, workdir)
+        download_code = await self._download_all(lease, pod)
         code = code or download_code
         # Save the code before the deletion: a process that takes over cannot read it from a deleted pod.
         self._run.save(result=code)
         return code
 
-    async def _start(self, nodes: Sequence[primepods.AsyncRemote], name: str, workdir: str | None) -> None:
+    async def _start(self, nodes: Sequence[primepods.AsyncRemote], name: str) -> None:
         record = self._run.record
         for local, remote in record.uploads:
             with progress(f"uploaded {_shown(local)}", self._upload_sizes.get(local)) as on_progress:
@@ -128,7 +127,7 @@ class Work:
         again = {"PRIMEPODS_RESTART": str(record.restart)} if record.restart else {}
         ranks: list[dict[str, str]] = await rank_variables(nodes) if len(nodes) > 1 else [{}]
         await _all(
-            node.start(record.command, name=name, env=rank | self._variables | again, cwd=workdir)
+            node.start(record.command, name=name, env=rank | self._variables | again, cwd=record.workdir)
             for node, rank in zip(nodes, ranks, strict=True)
         )
 
@@ -193,13 +192,12 @@ class Work:
                 await outputs[line.stream](f"{node}: {line}\n".encode())
         return (await job.state()).exit_code or 0
 
-    async def _download_all(
-        self, lease: primepods.AsyncLease, pod: primepods.AsyncLeasedPod, workdir: str | None
-    ) -> int:
+    async def _download_all(self, lease: primepods.AsyncLease, pod: primepods.AsyncLeasedPod) -> int:
         """Download the results; return 0, or 1 if one cannot be downloaded."""
+        record = self._run.record
         code = 0
-        for remote, local in self._run.record.downloads:
-            source = remote if remote.startswith("~") else posixpath.join(workdir or "", remote)
+        for remote, local in record.downloads:
+            source = remote if remote.startswith("~") else posixpath.join(record.workdir or "", remote)
             try:
                 await self._download(pod, source, local)
             except (primepods.TransferError, primepods.ConnectionLostError, OSError) as error:
@@ -208,7 +206,7 @@ class Work:
                 code = ExitCode.FAILED
             else:
                 print_info(f"Downloaded {remote} to {_shown(local)}")
-        if code and self._run.record.keep_on_failed_download and not lease.supervisor.rentals[-1].is_kept:
+        if code and record.keep_on_failed_download and not lease.supervisor.rentals[-1].is_kept:
             pod.keep()
             print_info(f"Keeping the pod, since a download failed: try `primepods cp {pod.id}:PATH .`")
         return code

@@ -216,6 +216,7 @@ def command(
         "max_price": filters.max_price,
     }
     variables = read_env((), env_file) | read_variables(env)
+    uploads = [parse_upload(text) for text in upload or ()]
     record = RunRecord(
         client={"base_url": api.base_url, "context": api.context, "team_id": api.team},
         find=filters.given() | {"limit": _MAX_OFFERS},
@@ -232,7 +233,8 @@ def command(
         command=parse_command(words or []),
         variables=list(variables),
         # Make local paths absolute, since `attach` may take the run over in another folder.
-        uploads=[(str(path.absolute()), remote) for path, remote in map(parse_upload, upload or ())],
+        uploads=[(str(path.absolute()), remote) for path, remote in uploads],
+        workdir=next((remote for path, remote in uploads if path.is_dir()), None),
         exclude=exclude or [],
         exclude_from=[str(path.absolute()) for path in exclude_from or ()],
         downloads=[(remote, _absolute(local)) for remote, local in map(parse_download, download or ())],

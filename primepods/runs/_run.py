@@ -49,6 +49,7 @@ class RunRecord:
         uploads: Local paths, each with its target on the pod.
         exclude: Patterns of files not to upload.
         exclude_from: Files with patterns of files not to upload, in git's syntax.
+        workdir: Folder on the pod in which the command runs; ``None`` for the home folder.
         downloads: Paths on the pod, each with its local target.
         keep: Whether to leave the pod running.
         keep_on_failed_download: Whether to leave the pod running if a download fails.
@@ -86,6 +87,7 @@ class RunRecord:
     uploads: list[tuple[str, str]] = attrs.field(factory=list[tuple[str, str]])
     exclude: list[str] = attrs.field(factory=list[str])
     exclude_from: list[str] = attrs.field(factory=list[str])
+    workdir: str | None = None
     downloads: list[tuple[str, str]] = attrs.field(factory=list[tuple[str, str]])
     keep: bool = False
     keep_on_failed_download: bool = False

@@ -114,12 +114,18 @@ def test_a_detached_run_goes_on_and_is_found_again(
 def test_a_run_whose_process_was_killed_is_taken_over(
     market: Emulator, run: Run, tmp_path: Path, detach: list[str]
 ) -> None:
-    """By one of those who attach at once; the command goes on meanwhile, and no line of it is lost."""
-    process = command("run", *detach, *BOUNDED, "--", f"echo x >>~/begun; {SLOW}")
+    """By one of those who attach at once; the command goes on meanwhile, and no line or result of it is lost.
+
+    Also if the uploaded folder was deleted here meanwhile.
+    """
+    Path("data").mkdir()
+    words = ["--upload", "data:work", "--download", "out"]
+    process = command("run", *detach, *BOUNDED, *words, "--", f"echo x >>~/begun; {SLOW}")
     wait_for(lambda: any(record["job"] for record in records(tmp_path)))
     os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
     process.communicate(timeout=60)
     wait_for(lambda: row(run)["state"] == "interrupted")
+    Path("data").rmdir()
     readers = [command("attach", row(run)["name"]) for _ in range(2)]
     wait_for(lambda: row(run)["state"] == "running")
     assert not row(run)["exit_code"]
@@ -130,6 +136,7 @@ def test_a_run_whose_process_was_killed_is_taken_over(
     assert not market.pods
     [begun] = (tmp_path / "pods").glob("*/*/begun")
     assert begun.read_text() == "x\n"
+    assert Path("out").read_text(encoding="utf-8") == "result\n"
 
 
 @pytest.mark.slow
@@ -165,6 +172,13 @@ def test_a_used_up_budget_stops_no_take_over(
     assert (result.exit_code, len(market.pods)) == (code, len(keep)), result.stderr
     assert row(run)["state"] == "ended"
     assert ("still runs and is billed" in result.stderr) == bool(keep)
+    if keep:
+        # As if its last order had been refused, and its process had died then.
+        began_at = folder.reload().began_at
+        folder.save(exit_code=None, ended_at=None, pod_id=None, job=None, result=None, leased_at=began_at)
+        wait_for(lambda: row(run)["state"] == "interrupted")
+        assert run("attach", name).exit_code == 5
+        assert len(market.requests.where(method="POST")) == 1
 
 
 @pytest.mark.slow
