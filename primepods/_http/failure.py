@@ -16,7 +16,6 @@ import attrs
 from .._utils.exceptions import drop_tracebacks
 from .._utils.secret import Secret
 from .._utils.text import one_line
-from .transient import is_transient
 
 CONNECT_TIMEOUT: Final = 10.0
 MAX_BODY: Final = 64 * 1024 * 1024
@@ -117,6 +116,9 @@ def translate(exc: Exception, key: Secret, *, expired: bool, sent_count: int) ->
 def _classify(exc: Exception, key: Secret) -> FailedAttempt | None:  # noqa: PLR0911 - a table
     reason = re.split(_SERVER_TEXT, str(exc), maxsplit=1)[0]
     text = key.scrub(one_line(f"{type(exc).__name__}: {reason}").rstrip(":"))
+    if isinstance(exc, aiohttp.ClientResponseError):
+        # Its message quotes the response in several ways. The class of the cause says what is wrong.
+        text = type(exc.__cause__ or exc).__name__
     match exc:
         case BodyTooLargeError():
             return FailedAttempt(kind="protocol", reason=f"more than {MAX_BODY:,} bytes", transient=False)
@@ -133,9 +135,9 @@ def _classify(exc: Exception, key: Secret) -> FailedAttempt | None:  # noqa: PLR
         case aiohttp.ClientHttpProxyError():
             # Leave out the proxy's text, which can quote its password.
             phrase = http.client.responses.get(exc.status, "")
-            is_passing = is_transient(exc.status, is_json=False)
             reason = f"the proxy refused: {exc.status} {phrase}".rstrip()
-            return FailedAttempt(reason=reason, transient=is_passing, remedy=_CHECK_PROXY)
+            needs_password = exc.status == http.HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
+            return FailedAttempt(reason=reason, remedy=_CHECK_PROXY if needs_password else _CHECK_NETWORK)
         case aiohttp.ClientResponseError():
             return FailedAttempt(kind="protocol", reason=f"not HTTP ({text})")
         case aiohttp.ClientError() | OSError():

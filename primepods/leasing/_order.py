@@ -130,14 +130,14 @@ class PodOrder:
 
     @property
     def spent(self) -> float:
-        """Cost of the pod until now, or until its release ended if it is confirmed gone, at :attr:`price_hr`.
+        """Cost of the pod at :attr:`price_hr` until now or, if it is kept or confirmed gone, until its release.
 
         Without a known id, it is 0 until the pod has ended, because there may be no pod.
         """
         has_ended = self.state is OrderState.ENDED
         if self.pod_id is None and not has_ended:
             return 0.0
-        until = min(self._clock.boottime(), self.settled_at if has_ended else math.inf)
+        until = min(self._clock.boottime(), self.settled_at if has_ended or self.is_kept else math.inf)
         return self.price_hr * max(0.0, until - self.ordered_at) / 3600
 
     def note_price(self, price_hr: float | None) -> None:

@@ -322,7 +322,8 @@ class Sweeper:
         except ValueError as exc:
             # The id is invalid: the list shows it, or another program has changed the file (both imagined).
             place = "the list" if orphan.file is None or orphan.is_listed else orphan.file.path
-            text = f"The pod id in {place} is invalid: {exc} Find the pod by its name. Remove its lease file."
+            remedy = "" if orphan.file is None else f" Then remove {orphan.file.path}."
+            text = f"The pod id in {place} is invalid: {exc} Find the pod by its name, and delete it.{remedy}"
             return PrimePodsError(text)
         return None
 

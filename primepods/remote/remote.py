@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .forward import AsyncForward
     from .job import AsyncJob
 
+_LOGIN_INTERVAL: Final = 1.0
 _PORTS: Final = range(20_000, 32_000)
 """Ports to try, below those that Linux by default chooses for outgoing connections."""
 _MAX_PORTS: Final = 32
@@ -360,15 +361,36 @@ class AsyncRemote:
 
 
 async def wait_for_login(remote: AsyncRemote) -> None:
-    """Wait until the pod accepts a login, and its shell waits for a script.
+    """Wait until the pod accepts a login and runs ``true``.
 
     Raises:
-        LoginError: No login succeeded within ``login_timeout``.
+        LoginError: No command succeeded within ``login_timeout``.
         ConfigError: ``ssh`` is missing, or the folder for host keys is unusable.
     """
+    import anyio
+
+    from ._exchange import exchange
+    from ._scripts import command_script
+    from ._session import drop
+
     login = await remote._get_login()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
-    async with login.session():
-        pass
+    script = command_script("true", env={}, cwd=None)
+    timeout = login.options.login_timeout
+    ends_at = anyio.current_time() + timeout
+    while True:
+        async with login.session(timeout=max(0.0, ends_at - anyio.current_time())) as session:
+            with anyio.CancelScope(deadline=ends_at):
+                await exchange(session, script, None, {"stdout": drop, "stderr": drop})
+        if session.stderr.exit_code is not None:
+            return
+        # A lost connection does not show whether the pod works.
+        if anyio.current_time() + _LOGIN_INTERVAL >= ends_at:
+            raise LoginError(
+                f"Logins to pod {login.label} succeed, but each connection is lost ({timeout:g} s).",
+                pod_id=login.pod_id,
+                said="",
+            )
+        await anyio.sleep(_LOGIN_INTERVAL)
 
 
 def forward_ports(remote: AsyncRemote, ports: Iterable[tuple[int, int, str]]) -> AsyncForward:

@@ -40,7 +40,7 @@ class _PendingOrder:
 
 
 # Orders of all accounts. The next order with a limit removes those that do not count any more.
-_pending: Final[set[_PendingOrder]] = set()
+_pending: Final[dict[_PendingOrder, None]] = {}
 
 
 class HourlyLimit:
@@ -80,15 +80,16 @@ class HourlyLimit:
             # Unreadable rows may be those of the most expensive pods.
             raise error
         prices = [(pod.name, pod.current_price_hr) for pod in pods]
-        # Nothing is awaited from here to `add`: of two orders in this loop, the second one sees the first.
+        # Nothing is awaited from here to the new entry: of two orders in a loop, the second one sees the first.
         for order in list(_pending):
             is_listed = order.account == self._account and _count(prices, order.name) > order.listed
             if is_listed or order.clock.boottime() >= order.ordered_at + _PENDING_FOR:
-                _pending.discard(order)
+                _pending.pop(order, None)
         running = sum(price for _, price in prices) + sum(order.price for order in self._orders())
         if spec.max_price is not None and running + spec.max_price <= limit * (1 + PRICE_TOLERANCE):
             now, count = self._clock.boottime(), _count(prices, spec.name)
-            _pending.add(_PendingOrder(self._account, self._clock, spec.name, spec.max_price, now, count))
+            order = _PendingOrder(self._account, self._clock, spec.name, spec.max_price, now, count)
+            _pending[order] = None
             return
         ordered = "without a max_price" if spec.max_price is None else f"for {money(spec.max_price)} an hour"
         raise BudgetExceededError(
@@ -105,7 +106,7 @@ class HourlyLimit:
         same = (spec.name, spec.max_price)
         found = next((order for order in self._orders() if (order.name, order.price) == same), None)
         if found is not None:
-            _pending.discard(found)
+            _pending.pop(found, None)
 
 
 def _count(prices: list[tuple[str | None, float]], name: str | None) -> int:

@@ -13,8 +13,9 @@ Row                 Under a unique name                         Under a name tha
 the response        it has the name                             it has the name, and was not listed before
 ``get`` of its id   it has the name                             the same; or the name is shortened or
                                                                 missing, and it is new
-found by its name   always; there are several if a gateway has  it is the only new one, and no other order
-                    repeated the order                          of the name was in flight
+found by its name   if it can be read whole; several if a       it is the only new one, no other order of
+                    gateway has repeated the order              the name was in flight, and (pods) no lease
+                                                                file has it
 ==================  ==========================================  ==========================================
 """
 

@@ -15,15 +15,21 @@ from tests.renting.stage import lease_files, spec_of, stage
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.parametrize(
+    "end", ["exit 255", pytest.param('sh -c "$line" </dev/null; exit 255', marks=pytest.mark.slow)]
+)
 async def test_a_pod_is_handed_over_when_it_can_be_logged_in_to(
-    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, end: str
 ) -> None:
-    """Not before; one that lets nobody in is given back, and the next is tried; the log has each step."""
+    """Not before; one that lets nobody in, or loses each connection after that, is given back.
+
+    The next one is then tried; the log has each step.
+    """
     caplog.set_level("INFO", logger="primepods")
     # Lets nobody in on the first pod that it hears of; on others it runs its last argument here.
     refused = shlex.quote(str(tmp_path / "refused"))
     find = "for line; do case $line in HostKeyAlias=*) pod=$line;; esac; done"
-    refuse = f'[ -e {refused} ] || echo "$pod" >{refused}; [ "$pod" = "$(cat {refused})" ] && exit 255'
+    refuse = f'[ -e {refused} ] || echo "$pod" >{refused}; [ "$pod" = "$(cat {refused})" ] && {{ {end}; }}'
     script = f'[ "$1" = -G ] && exit; {find}; {refuse}; exec sh -c "$line"'
     program = shlex.join(["sh", "-c", script, "ssh"])
     async with (

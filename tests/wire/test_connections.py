@@ -140,7 +140,7 @@ async def test_the_environments_proxy_is_used_and_sees_no_key(monkeypatch: pytes
     refusal = b"HTTP/1.1 407 no entry for joe:pass\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n"
     async with Server(default=Raw(refusal)) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("//", "//joe:pass@"))
-        async with make_client("https://api.example.test", clock=clock) as client:
+        async with make_client("https://api.example.test", clock=clock, retry=ONCE) as client:
             with pytest.raises(primepods.TransportError, match=r"refused: 407 Proxy .*password") as caught:
                 await client.request("GET", PATH)
             assert "joe:pass" not in str(caught.value)

@@ -360,8 +360,9 @@ BODY = b'{"jupyterPassword": "hunter2", "id": "' + b"x" * 400 + b'", "password":
         *(Reply(200, BODY, length=len(BODY) - too_short) for too_short in (2, 300)),
         Raw(b"HTTP/1.1 200 OK\r\nSet-Cookie: hunter2\r\nX"),
         Raw(b"HTTP/1.1 200 OK\r\nSet-Cookie: " + b"hunter2" * 3_000),
+        Raw(b"HTTP/1.1 200 " + b"hunter2" * 3_000 + b"\r\n\r\n"),
     ],
-    ids=["2 bytes too long", "300 bytes too long", "a head that is cut", "a header that is too long"],
+    ids=["2 bytes too long", "300 bytes too long", "a head that is cut", "a long header", "a long reason"],
 )
 async def test_what_cannot_be_parsed_is_not_repeated(
     answer: Answer, caplog: pytest.LogCaptureFixture
