@@ -17,8 +17,9 @@ _WILDCARDS: Final = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 class Exclusion(Collection[str]):
     """Patterns of paths to leave out, in the style of rsync and tar.
 
-    ``.git`` or ``*.pyc`` matches a name at any depth, ``docs/build`` the end of a path, ``/build`` only the
-    top, ``build/`` only folders. ``*``, ``?``, ``[a-z]`` and ``[!a-z]`` match no slash, ``**`` does.
+    ``.git`` and ``*.pyc`` match a name at any depth. ``docs/build`` matches the end of a path, ``/build``
+    only a path at the top, and ``build/`` only folders. ``*``, ``?``, ``[a-z]`` and ``[!a-z]`` do not match
+    a slash; ``**`` does.
 
     Args:
         patterns: The patterns.
