@@ -115,17 +115,6 @@ def test_max_hours_end_the_command_and_the_task(run_job: RunJob, emulator: Emula
     wait_for("the end of the command", lambda: not is_running(pid))
 
 
-def test_a_killed_task_says_if_its_pod_is_left(run_job: RunJob, emulator: Emulator) -> None:
-    """The API does not delete it."""
-    emulator.faults.add(Status(403, body={"detail": "Not now"}), on="delete")
-    done = run_job("killed")
-    assert done.tasks["work"]["state"] == "failed"
-    assert counts(emulator) == (1, 1)
-    assert "Its pod was deleted" not in done.log
-    message = next(line for line in done.log.splitlines() if "The task was killed." in line)
-    assert "may still be billed" in message
-
-
 def test_the_limit_of_all_pods_is_tried_again(run: Run, emulator: Emulator, folders: dict[str, str]) -> None:
     """By then, other pods may have ended."""
     done = run(f"{DAGS}:failing", emulator, PRIMEPODS_MAX_HOURLY="0.001", **folders)

@@ -1,7 +1,6 @@
 """DAGs with the run operator, and with leases inside of tasks; on pods that are folders of this machine."""
 
 import os
-import signal
 from datetime import timedelta
 from typing import Any
 
@@ -47,12 +46,6 @@ failing = job(
 unfetched = job("run_unfetched", command="true", download={"missing": f"{FOLDER}/missing"}, retries=0)
 limited = job("run_limited", command=FOREVER, execution_timeout=timedelta(seconds=15), retries=0)
 dear = job("run_dear", command=FOREVER, max_hours=15 / 3600)
-killed = job(
-    "run_killed",
-    command=f"kill -USR1 {os.getpid()}; exec sleep 300",
-    pre_execute=lambda context: signal.signal(signal.SIGUSR1, lambda *_: context["task"].on_kill()),
-    retries=0,
-)
 cheap = job("run_cheap", command="true", max_price=0.001, retries=0)
 rising = job(
     "run_rising",
