@@ -93,11 +93,11 @@ class HourlyLimit:
             return
         shown_limit = f"your limit of {money(limit)} an hour (see `primepods config`)"
         if spec.max_price is None:
-            problem = f"without a max_price, it could exceed {shown_limit}. Set a max_price."
+            problem = f"without a `max_price`, it could exceed {shown_limit}. Set a `max_price`."
         else:
             problem = (
-                f"your pods, and the orders of the last minutes at their max_price, cost {money(running)} an "
-                f"hour, and one for {money(spec.max_price)} an hour could exceed {shown_limit}. Delete pods "
+                f"your pods, and the orders of the last minutes at their `max_price`, cost {money(running)} "
+                f"an hour, and one for {money(spec.max_price)} an hour could exceed {shown_limit}. Delete pods "
                 "that are not needed, or raise PRIMEPODS_MAX_HOURLY, or max_hourly in "
                 "~/.primepods/settings.toml."
             )
