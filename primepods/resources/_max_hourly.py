@@ -97,8 +97,8 @@ class HourlyLimit:
         else:
             problem = (
                 f"your pods, and the orders of the last minutes at their `max_price`, cost {money(running)} "
-                f"an hour, and one for {money(spec.max_price)} an hour could exceed {shown_limit}. Delete pods "
-                "that are not needed, or raise PRIMEPODS_MAX_HOURLY, or max_hourly in "
+                f"an hour, and one for {money(spec.max_price)} an hour could exceed {shown_limit}. Delete "
+                "pods that are not needed, or raise PRIMEPODS_MAX_HOURLY, or max_hourly in "
                 "~/.primepods/settings.toml."
             )
         raise BudgetExceededError(
