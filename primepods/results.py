@@ -80,7 +80,7 @@ class Deletions(_ByPod[PodState]):
     """Result of many deletions: a mapping from pod id to DELETING or TERMINATED.
 
     Attributes:
-        errors: Errors of the pods whose deletion is not proved, by pod id. These pods may still be billed.
+        errors: Errors of the pods whose deletion is not confirmed, by pod id. These pods may still be billed.
     """
 
     def __init__(self, states: Mapping[str, PodState], *, errors: Mapping[str, PrimePodsError]) -> None:
@@ -114,7 +114,7 @@ class Deletions(_ByPod[PodState]):
         examples = "; ".join(f"{pod_id}: {error}".rstrip(".") for pod_id, error in first_errors)
         total = len(self) + len(errors)
         raise PrimePodsErrorGroup(
-            f"{len(errors)} of {total} pods were not deleted and may still be billed: {examples}. "
-            "See `.errors` for all, and try those ids again.",
+            f"The deletion of {len(errors)} of {total} pods is not confirmed, so they may still be billed. "
+            f"The first errors are: {examples}. See `.errors` for all, and try those ids again.",
             errors,
         )

@@ -22,8 +22,9 @@ _MIN_RATE_LIMIT_DELAY: Final = 0.25
 class RetryBudget:
     """Retry budget of one client, so that its calls do not overload an API that is down.
 
-    A retry takes a token, unless it follows a 429. Each success and each second give one back, up to the
-    maximum. The last tokens are reserved for deletions, because a pod that is not deleted is billed.
+    A retry takes a token, unless it follows a 429. Each success gives a token back, and so does each second,
+    up to the maximum. The last tokens are reserved for deletions, because a pod that is not deleted is
+    billed.
 
     Args:
         clock: The client's clock.
@@ -56,7 +57,7 @@ class RetryBudget:
 def is_idempotent(method: str) -> bool:
     """Return whether a request with this method may be sent again after a lost response.
 
-    It may for GET, HEAD, OPTIONS and DELETE. PUT is treated like POST, though HTTP calls it idempotent.
+    This is true for GET, HEAD, OPTIONS and DELETE. PUT is treated like POST, though HTTP calls it idempotent.
     """
     return method in _IDEMPOTENT_METHODS
 

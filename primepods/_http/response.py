@@ -71,7 +71,7 @@ class Response:
     """
 
     status: int
-    # Hidden, because rich's tracebacks show the fields of an attrs class even if it has its own repr.
+    # Hidden, because rich's tracebacks show the fields of an attrs class even if the class has `repr=False`.
     headers: Mapping[str, str] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
     sent_count: int = 1
@@ -106,7 +106,8 @@ def _parse_success(request: Request, response: Response, key: Secret) -> Any:
         return loads(response.body)
     except ValueError as exc:
         reason = f"not JSON ({exc})"
-    # Raise outside the `except`: as its context, the decoder's error would keep the whole document.
+    # Raise outside the `except`: otherwise the decoder's error, which holds the whole document, would be the
+    # context of this one.
     content_type = response.headers.get("content-type", "").lower()
     looks_like_html = response.body.lstrip()[:1] == b"<" and not content_type.startswith("text/plain")
     if "html" in content_type or looks_like_html:
@@ -147,8 +148,8 @@ def _build_error(
 
 
 def missing_row_error(method: str, path: str, pod_id: str) -> NotFoundError:
-    """Build the error for a pod that is missing in a successful response."""
-    message = f"The API has no pod {pod_id!r}."
+    """Build the error for a pod that has no row in a successful response."""
+    message = f"The response has no row for pod {pod_id!r}."
     return NotFoundError(
         f"{method} {path}: {message} {MISSING_POD}",
         status_code=404,
@@ -161,8 +162,8 @@ def missing_row_error(method: str, path: str, pod_id: str) -> NotFoundError:
 def read_retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
     """Return the number of seconds that a response asks to wait, or ``None``.
 
-    ``Retry-After`` is a number of seconds, a date or, as reported of other APIs, seconds since the epoch. A
-    date or time is compared with the response's own ``Date``, because clocks differ.
+    ``Retry-After`` is a number of seconds or a date. Other APIs are reported to send seconds since the epoch.
+    A date or time is compared with the response's own ``Date``, because clocks differ.
 
     Args:
         headers: Headers of the response, with names in lower case.
@@ -224,6 +225,7 @@ def _excerpt(found: object, key: Secret) -> str:
         text = key.scrub(found.decode(errors="replace"))
     else:
         text = show(scrub_value(found, key))
-    # Clip before the regular expression, to limit its work, but generously: it shortens the text.
+    # Clip first, to limit the work of the regular expression; clip to four times the length, since redaction
+    # shortens the text.
     clipped = text[: 4 * _MAX_EXCERPT_LENGTH]
     return one_line(_PASSWORD.sub(r'\1"[redacted]"', clipped))[:_MAX_EXCERPT_LENGTH]

@@ -19,7 +19,8 @@ class ToDict:
     def to_dict(self) -> dict[str, Any]:
         """Return a dict that ``json.dumps`` can write: snake_case names, times in ISO 8601.
 
-        Fields that the ``repr`` hides or redacts are left out, such as passwords and ``extra``.
+        Fields that are declared with ``repr=False`` or a redacting ``repr`` are left out, such as passwords
+        and ``extra``.
         """
         kind: Any = type(self)
         return {
@@ -37,9 +38,10 @@ class ToDict:
 
 
 def summary_fields(kind: Any) -> tuple[str, ...]:
-    """Return the names of the attributes shown in a table of values of a class.
+    """Return the names of the attributes that a table of instances of ``kind`` shows.
 
-    A class lists them in ``_SUMMARY_FIELDS``; the default is all fields that its ``repr`` shows.
+    A class lists them in ``_SUMMARY_FIELDS``; the default is all fields except those declared with
+    ``repr=False`` or a redacting ``repr``.
     """
     names: tuple[str, ...] | None = getattr(kind, "_SUMMARY_FIELDS", None)
     return names or tuple(field.name for field in attrs.fields(kind) if field.repr is True)

@@ -38,10 +38,11 @@ class PrimeRunPodOperator(RentingOperator):
     """Operator that rents a pod for one task, runs one command on it, and deletes the pod.
 
     It logs in with the system's ``ssh``, uploads, runs the command and downloads. The command's output is
-    written to the task's log, line by line. At the end, the command is ended, and the pod is deleted and
-    confirmed gone, also after a failure, at ``execution_timeout``, and when the task is marked failed, is
-    cleared, or its worker is asked to end. If the task is killed during the order, the pod may be left. A
-    retry first deletes the pods that an earlier try has left, then rents another.
+    written to the task's log, line by line. On every exit, it ends the command, deletes the pod and confirms
+    that the pod is gone: after a failure or ``execution_timeout``, too. When the task is marked failed or
+    cleared, or its worker is asked to end, Airflow allows 5 seconds: the deletion is sent, but may not be
+    confirmed. If the task is killed during the order, the pod may be left. A retry first deletes the pods
+    that an earlier try has left, then rents another.
 
     The return value has ``exit_code``, ``id``, ``name``, ``price_hr`` and ``spent`` (the approximate cost, at
     the highest price that was seen). XCom also has them under their names, even if the command has failed.
@@ -55,13 +56,13 @@ class PrimeRunPodOperator(RentingOperator):
         gpu_type: The GPU, as in ``client.availability.find``, instead of a spec: matching offers are tried in
             order of their price until one is available, boots and accepts the login.
         gpu_count: Number of GPUs.
-        max_price: Max price per hour; default: that of the spec or offer.
+        max_price: Max price per hour; by default that of the spec or offer.
         exclude_providers: Providers to skip.
         max_hours: Hours from the order until the pod is deleted. The task then fails without retries. If the
             worker is killed and no retry deletes the pod, ``client.pods.sweep(expired=True)`` does, by the
             time in the pod's name.
         env: Environment variables of the command.
-        cwd: The working directory of the command on the pod; default: the home directory.
+        cwd: The working directory of the command on the pod; by default the home directory.
         upload: Local files and folders, with their targets on the pod.
         exclude: Patterns of files to leave out; see :meth:`primepods.Remote.upload`.
         download: Paths on the pod, with their local targets; downloaded even if the command has failed.
@@ -75,8 +76,10 @@ class PrimeRunPodOperator(RentingOperator):
     Raises:
         AirflowException: The command has failed, no offer matches, a path to upload does not exist, or the
             task was killed.
-        AirflowFailException: No retry helps: an argument is invalid, or ``max_hours`` is reached.
-        PrimePodsError: Another step has failed, such as the order, the login or the deletion.
+        AirflowFailException: An argument is invalid, or ``max_hours`` is reached. The task fails without
+            retries.
+        PrimePodsError: Another step has failed, such as the order, the login or the deletion. Airflow retries
+            it, as an order that ``PRIMEPODS_MAX_HOURLY`` does not allow.
     """
 
     template_fields: Sequence[str] = (
@@ -157,9 +160,13 @@ class PrimeRunPodOperator(RentingOperator):
                     lease = self._make_lease(client)
                 return self._run(context, lease)
         except _KilledError as exc:
-            text = "The task was killed. Its pod was deleted, unless it was still being ordered."
-            raise AirflowException(text) from exc
+            # The lease adds a note if it could not delete the pod.
+            notes = getattr(exc, "__notes__", ["Its pod was deleted, unless it was still being ordered."])
+            raise AirflowException(" ".join(["The task was killed.", *notes])) from exc
         except BudgetExceededError as exc:
+            if exc.budget == "hourly":
+                # A retry succeeds once other pods have ended.
+                raise
             raise AirflowFailException(str(exc)) from exc
         finally:
             self._can_be_killed = False
@@ -167,7 +174,7 @@ class PrimeRunPodOperator(RentingOperator):
     def on_kill(self) -> None:
         """End the command and delete the pod, by raising an exception in the task."""
         # Do not log in this signal handler: the task may be writing a line of its log.
-        # Airflow also calls this after `execution_timeout`, when the pod is gone.
+        # Airflow also calls this after `execution_timeout`, when the lease has ended: nothing is left to do.
         if not self._can_be_killed:
             return
         self._can_be_killed = False
@@ -192,7 +199,7 @@ class PrimeRunPodOperator(RentingOperator):
         """
         problem = self._find_problem()
         if problem is not None:
-            raise AirflowFailException(f"Nothing was rented, because an argument is invalid. {problem}.")
+            raise AirflowFailException(f"Nothing was rented, because an argument is invalid: {problem}.")
         missing = [path for path in self.upload or {} if not Path(path).exists()]
         if missing:
             raise AirflowException(
@@ -222,7 +229,7 @@ class PrimeRunPodOperator(RentingOperator):
 
     def _delete_leftovers(self, client: Client) -> None:
         for pod in find_by_name(client, self._name):
-            self.log.warning("Deleting pod %s, which an earlier try has left", pod)
+            self.log.warning("Deleting a pod that an earlier try has left: %s", pod)
             client.pods.delete(pod, missing_ok=True)
 
     def _make_lease(self, client: Client) -> Lease:

@@ -131,7 +131,7 @@ class PrimeCreatePodOperator(RentingOperator):
         adopted = next((pod for pod in pods if not pod.has_failed), None)
         for pod in pods:
             if pod is not adopted:
-                self.log.warning("Deleting pod %s, which an earlier try has left", pod)
+                self.log.warning("Deleting a pod that an earlier try has left: %s", pod)
                 client.pods.delete(pod, missing_ok=True)
         if adopted is not None:
             self.log.info("Continuing with pod %s, which an earlier try has rented", adopted)

@@ -20,7 +20,9 @@ _CHUNK_LENGTH = 8_192
 _MINOR_RANK = 2
 """Columns of at least this rank are shown only if no column has to be cut below twice its minimum width."""
 _MAX_CELL_LENGTH = 200
-"""Max characters of a cell, or of an information line."""
+"""Max characters of a cell."""
+_MAX_INFO_LENGTH = 2_000
+"""Max characters of an information line, which may end with a path and what to do with it."""
 _LAST_RESORT_WIDTH = 2
 """Min width of a column if the table does not fit otherwise."""
 
@@ -114,7 +116,7 @@ def paint(text: str, colour: str | None) -> str:
 def write(text: str, *, err: bool = False) -> None:
     """Write text to stdout (with ``err``, to stderr), and flush it.
 
-    Before a text for stdout, wait at most two seconds for pending messages that go to the same file.
+    Before writing to stdout, wait at most two seconds for pending messages to the same file.
     """
     if not err:
         from ._stderr import wait_for_stderr
@@ -134,9 +136,9 @@ def write_ids(ids: Iterable[str]) -> None:
 
 
 def print_info(message: str) -> None:
-    """Write a line of at most 200 characters to stderr; ignore a closed stderr."""
+    """Write a line of at most 2,000 characters to stderr; ignore a closed stderr."""
     with suppress(OSError, ValueError):
-        write(f"{printable(message, max_length=_MAX_CELL_LENGTH)}\n", err=True)
+        write(f"{printable(message, max_length=_MAX_INFO_LENGTH)}\n", err=True)
 
 
 def terminal_width(*, err: bool = False) -> int | None:

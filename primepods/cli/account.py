@@ -110,7 +110,8 @@ def add_key(
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise CommandError(f"{file} is not a public key", ExitCode.USAGE) from None
+        problem = f"{file} is not a public key: pass a file such as ~/.ssh/id_ed25519.pub"
+        raise CommandError(problem, ExitCode.USAGE) from None
     with api.client() as client:
         write_ids([client.ssh_keys.add(name, text).id])
 

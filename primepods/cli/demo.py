@@ -181,7 +181,7 @@ def _show_fleet(screen: Screen, pods: Mapping[str, Pod], statuses: Mapping[str, 
 
 
 def _amounts(pods: Iterable[Pod]) -> tuple[str, str, str]:
-    """Return cells: the number of pods, the number of GPUs, and the price per hour of all."""
+    """Return three cells: the number of pods, the number of their GPUs, and their total price per hour."""
     group = list(pods)
     return (
         f"{len(group):,}",
@@ -210,7 +210,7 @@ def _show_ssh(screen: Screen, pods: Mapping[str, Pod], statuses: Mapping[str, Po
     targets = {pod_id: row.ssh for pod_id, row in statuses.items() if row.is_ready and row.ssh is not None}
     if not targets:
         return
-    screen.heading(f"Logging in to the {len(targets)} ready pods (these addresses are made up)")
+    screen.heading(f"Commands to log in to {len(targets)} ready pods (these addresses are made up)")
     for pod_id, target in list(targets.items())[:MAX_EXAMPLES]:
         screen.say(safe(f"{shlex.join(target.argv())}  # {pods[pod_id].name}", max_length=200))
 
@@ -250,8 +250,8 @@ def _show_requests(screen: Screen, emulator: Emulator, seconds: float) -> None:
     max_concurrency = max(request.concurrency for request in emulator.requests)
     screen.heading("Requests")
     screen.say(
-        f"{seconds:.1f} s and {len(emulator.requests)} requests, up to {max_concurrency} at once; "
-        f"{len(statuses)} of them asked for the statuses of up to 100 pods."
+        f"{seconds:.1f} s and {len(emulator.requests)} requests, up to {max_concurrency} at once. "
+        f"{len(statuses)} of the requests asked for statuses, each for up to 100 pods."
     )
 
 

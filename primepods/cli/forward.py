@@ -1,4 +1,4 @@
-"""`primepods forward`: ports of a pod on this machine."""
+"""`primepods forward`: forward ports of a pod to this machine."""
 
 from __future__ import annotations
 

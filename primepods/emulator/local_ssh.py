@@ -1,4 +1,4 @@
-"""``python -m primepods.emulator.local_ssh``: a replacement for ``ssh`` with emulated pods.
+"""``python -m primepods.emulator.local_ssh``: a program to use instead of ``ssh`` for emulated pods.
 
 It takes the command line of ``ssh``, and runs the remote command on this machine, in the home directory of
 the pod. Home directories are in the folder for temporary files, or in DIR with ``--homes DIR`` as the first
@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     words = list(sys.argv[1:] if argv is None else argv)
     folder = _folder()
     if words[:1] == ["--homes"]:
+        if len(words) < 2:  # noqa: PLR2004 - the option and its value
+            _fail("--homes needs a folder")
         folder = Path(words[1])
         del words[:2]
     if words[:1] == ["-G"]:
@@ -45,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     for text in forwards:
         _forward(text)
     user, _, host = target.rpartition("@")
-    home = _make_home(folder, re.sub("[^A-Za-z0-9.-]", "-", host))
+    home = _make_home(folder, re.sub(r"[^A-Za-z0-9.-]|^\.+$", "-", host))
     environment = {
         "HOME": str(home),
         "LANG": "C.UTF-8",
@@ -57,8 +59,6 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     process = subprocess.Popen(  # noqa: S603 - runs the command of the user
         ["/bin/sh", "-c", command], cwd=home, env=environment, start_new_session=True
     )
-    # Only the command has stdin open: the caller's pipe breaks when the command ends, as with ssh.
-    sys.stdin.close()
     signal.signal(signal.SIGTERM, _exit_at_once)
     try:
         code = process.wait()
@@ -117,7 +117,7 @@ def _fail(why: str) -> NoReturn:
 def _parse_arguments(words: list[str]) -> tuple[str, str, list[str]]:
     """Return the target and the command of an ``ssh`` command line, and the values of its ``-L``.
 
-    Options may precede or follow the target, until ``--`` or the command.
+    Options may precede and follow the target. A ``--`` ends only the options on its side of the target.
     """
     forwards = _take_options(words)
     target = words.pop(0) if words else ""

@@ -59,7 +59,7 @@ class LeaseFile:
     @classmethod
     def new(cls, folder: Path, record: LeaseRecord) -> Self:
         """Return a new file, which is not written yet."""
-        # Absolute, since the program may change its directory while it leases.
+        # Absolute, since the program may change its working directory during the lease.
         return cls(folder.absolute() / f"{os.urandom(8).hex()}{_SUFFIX}", record)
 
     @classmethod
@@ -116,8 +116,8 @@ class LeaseFile:
                 draft.unlink()
             raise ConfigError(
                 f"The folder {folder} cannot be written ({exc.strerror}): nothing was rented, "
-                "since the pod could be forgotten. Make it writable, or set PRIMEPODS_STATE_DIR to another "
-                "folder."
+                "since no sweep could find the pod after a crash. Make it writable, or set "
+                "PRIMEPODS_STATE_DIR to another folder."
             ) from None
         return self
 
@@ -135,7 +135,7 @@ class LeaseFile:
                     with self.path.open("r+b") as file:
                         append_line(file.fileno(), self.record.to_line())
             except OSError as exc:
-                self._warn("cannot be written safely", exc)
+                self._warn("could not be updated, so a sweep may see its earlier content", exc)
 
     def remove(self) -> None:
         """Delete the file, because nothing is left to sweep; a failure is only logged."""
@@ -153,6 +153,8 @@ class LeaseFile:
     def leave_to_parent(self) -> None:
         """Stop using the file, in a forked child."""
         self._is_own = False
+        # Another thread of the parent may have held the lock during the fork.
+        self._writing = threading.Lock()
         self.close()
 
     def close(self) -> None:

@@ -1,12 +1,12 @@
 """Sweeps, which delete the pods of dead processes.
 
-A sweep of expired pods finds them by name, also kept ones; it skips a pod if the process in its lease file
-still runs. Any other sweep starts from the lease files and, with a prefix, also deletes pods without a file.
-The first line of this table that is true decides about a file. The list is read while the file is locked,
-except in a dry run.
+A sweep of expired pods finds them, including kept ones, by the expiry in their names. It skips a pod if the
+process in its lease file still runs. Any other sweep starts from the lease files and, with a prefix, also
+deletes pods without a file. The first row of this table that applies to a file says what happens to it. The
+list is read while the file is locked, except in a dry run.
 
 ===========================================  ===========================================================
-The file cannot be read                      skip; then no pod is deleted by a prefix alone
+The file cannot be read                      skip; and skip all pods without a file
 It is of another account                     skip
 Its process still runs, or may still run     skip
 The list shows pods with its unique name,    delete these pods, except a kept one; then remove the file
@@ -15,7 +15,8 @@ The list shows its id with another name      skip: the pod may be somebody else'
 The history shows the end of its pod         remove the file
 It has an id                                 delete the pod if ``get`` shows it with the unique name; remove
                                              the file if ``get`` finds nothing and the order is old
-It has no id, and the order is recent        look for the unique name for 20 s; an error if nothing is found
+It has no id, and the order is recent        search for the unique name for 20 s, and delete what is found;
+                                             report an error if nothing is
 It has no id, and the order is old           skip
 ===========================================  ===========================================================
 
@@ -44,7 +45,7 @@ from .ledger import LeaseFile, Ledger, read_ledger
 from .pods_api import ListedPod, TeamClient, confirmed_time, find_named, has_ended, read_ended_pods
 from .sweep import OrphanedPod, SkippedLease, Sweep
 
-# These durations, in seconds, are chosen.
+# These durations, in seconds, are our choice; the API documents none.
 # Time after an order in which its pod may appear, even after a 404 or an empty list.
 _APPEARS_WITHIN: Final = 600.0
 # Time after a pod's expiry in which its lease may still be deleting it.
@@ -79,7 +80,7 @@ class Sweeper:
         client: The client; the leases of other APIs, keys and teams are skipped.
         prefix: Prefix of the pods' names. With it, the sweep also finds pods without a lease file.
         older_than: Min seconds since the pods were ordered, by the server's time.
-        expired: Whether to find only pods that have expired by their unique names.
+        expired: Whether to find only pods whose names contain an expiry that has passed.
         only: An earlier sweep; pods that it did not find are left alone.
     """
 
@@ -157,8 +158,8 @@ class Sweeper:
                 pod_id=None,
                 price_hr=None,
                 reason=f"{_as_text(path)} cannot be read ({reason}). It may be the record of a pod: repair "
-                "or remove it. Until then, pods without a file are deleted only once they have expired, by a "
-                "sweep with `expired`",
+                "or remove it. Until then, pods without a file are deleted only by a sweep of expired pods "
+                "(`--expired`, or expired=True)",
             )
             for path, reason in ledger.unreadable.items()
         ]
@@ -170,7 +171,7 @@ class Sweeper:
         return listed
 
     def _find_expired(self, listed: list[ListedPod], recorded: list[LeaseRecord]) -> list[_Orphan]:
-        """Return the pods that have expired by their names; skip those whose process still runs."""
+        """Return the pods whose names contain an expiry that has passed; skip those whose process runs."""
         # `has_min_age`, because expired pods are old: a process on another host then counts as ended.
         running = [record for record in recorded if not record.may_be_orphaned(has_min_age=True)]
         found: list[_Orphan] = []
@@ -186,7 +187,7 @@ class Sweeper:
         return found
 
     def _find_unrecorded(self, listed: list[ListedPod], recorded: list[LeaseRecord]) -> list[_Orphan]:
-        """Return the pods without a lease file; skip those whose names have an expiry in the future."""
+        """Return the pods without a file; skip those with an expiry that has not clearly passed."""
         found: list[_Orphan] = []
         for row in listed:
             if not self._matches(row.name, row.created_at) or _record_of(row, recorded) is not None:
@@ -196,7 +197,11 @@ class Sweeper:
                 found.append(_listed_orphan(row))
             else:
                 until = f"{as_time(expires_at):%Y-%m-%d %H:%M} UTC"
-                self._skip(row, f"its name says that it is needed until {until}, and no lease file has it")
+                self._skip(
+                    row,
+                    f"the expiry in its name, {until}, is not known to have passed "
+                    f"{_EXPIRED_MARGIN / 60:.0f} minutes ago, and no lease file records the pod",
+                )
         return found
 
     def _has_expired(self, row: ListedPod) -> bool:
@@ -250,7 +255,7 @@ class Sweeper:
         return orphans
 
     def _claim(self, path: Path, record: LeaseRecord) -> None:
-        """Lock a file if its process has ended; skip it otherwise."""
+        """Lock a file if its process has given up or may have ended; skip it otherwise."""
         reason = record.foreign_reason(self.client.settings)
         if reason is None and not record.may_be_orphaned(has_min_age=self.older_than is not None):
             reason = f"its process {record.pid} still runs"
@@ -322,9 +327,10 @@ class Sweeper:
         except ValueError as exc:
             # The id is invalid: the list shows it, or another program has changed the file (both imagined).
             place = "the list" if orphan.file is None or orphan.is_listed else orphan.file.path
-            remedy = "" if orphan.file is None else f" Then remove {orphan.file.path}."
-            text = f"The pod id in {place} is invalid: {exc} Find the pod by its name, and delete it.{remedy}"
-            return PrimePodsError(text)
+            remedy = "Look for the pod by its name, and delete it on the website"
+            if orphan.file is not None:
+                remedy += f". Then remove {orphan.file.path}"
+            return PrimePodsError(f"The pod id in {place} is invalid: {exc} {remedy}.")
         return None
 
     async def _exists(self, pod_id: str, record: LeaseRecord) -> bool:

@@ -122,7 +122,7 @@ class Pod(Machine):
         return 0.0 if self.status == PodState.TERMINATED else self.price_hr
 
     def has_gpu(self, gpu_type: str) -> bool:
-        """Return whether the pod's GPU matches a name: ``H100``, ``rtx 4090``, ``H100_80GB`` or ``H*``."""
+        """Return whether the pod's GPU matches a name or pattern, such as ``H100``, ``rtx 4090``, ``H*``."""
         return gpu_matches(gpu_type, self.gpu_name)
 
     def __str__(self) -> str:

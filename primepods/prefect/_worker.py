@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ from ._recovery import DELETION_GRACE, Recovery, pod_name_prefix_of, read_flow_r
 
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Awaitable, Callable
 
     from anyio.abc import TaskStatus
     from prefect.client.schemas.objects import FlowRun, State
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 _CANCEL_POLL_INTERVAL: Final = 3.0
 """Max seconds of sleep between two polls for cancelled and ended flow runs."""
 _CANCEL_GRACE: Final = 60.0
-"""Seconds for Prefect on the pod to end a cancelled flow, and then for the command to end."""
+"""Seconds that Prefect on the pod has to end a cancelled flow, and that the command then has again to end."""
 
 
 class PrimePodWorkerResult(BaseWorkerResult):
@@ -36,9 +38,9 @@ class PrimePodWorkerResult(BaseWorkerResult):
 class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, PrimePodWorkerResult]):
     """Worker that rents a pod for every flow run, and deletes it when the run ends.
 
-    An error says if a pod may be billed. Start the worker with ``prefect worker start --pool NAME --type
-    prime-pod``. If a worker is killed, another one finds its pods by their names, and deletes them. A name
-    begins with a prefix that contains the flow run's id and differs between the attempts of the run.
+    An error says whether a pod may be billed. Start the worker with ``prefect worker start --pool NAME --type
+    prime-pod``. If a worker is killed, another one finds its pods by their names, and deletes them. The
+    prefix of a name contains the flow run's id, and differs between the attempts of the run.
     """
 
     type = "prime-pod"
@@ -72,8 +74,8 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         """Run a flow run on a new pod, and return once the pod is gone or its deletion has failed.
 
         Raises:
-            Exception: Either no command was started, and the error says if a pod may be billed; or the run
-                was stopped, and Prefect's server could not be reached afterwards.
+            Exception: No command was started; the error says whether a pod may be billed. It is also raised
+                if Prefect's server cannot be reached after the run was stopped.
         """
         name = configuration.pod_name_prefix
         pod_run = PodRun(
@@ -155,18 +157,20 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         """While there are runs, send their heartbeats, and stop the runs that are cancelled."""
         next_heartbeat = time.monotonic() + self.heartbeat_interval_seconds
         while self._pod_runs:
-            try:
-                await self._stop_cancelled_runs()
-                if time.monotonic() >= next_heartbeat:
-                    next_heartbeat = time.monotonic() + self.heartbeat_interval_seconds
-                    for pod_run in list(self._pod_runs.values()):
-                        await self._send_run_heartbeat(pod_run)
-            except Exception as exc:  # noqa: BLE001 - the server is unreachable: the runs continue
-                self.log.warning(
-                    "Cannot read flow runs or send heartbeats; if this lasts, other workers will delete the "
-                    "pods of these runs: %r",
-                    exc,
-                )
+            steps: list[Callable[[], Awaitable[None]]] = [self._stop_cancelled_runs]
+            if time.monotonic() >= next_heartbeat:
+                next_heartbeat = time.monotonic() + self.heartbeat_interval_seconds
+                steps += [partial(self._send_run_heartbeat, pod_run) for pod_run in self._pod_runs.values()]
+            for step in steps:
+                # One error must not stop the heartbeats of other runs: a flow run may have been deleted.
+                try:
+                    await step()
+                except Exception as exc:  # noqa: BLE001 - the server is unreachable: the runs continue
+                    self.log.warning(
+                        "Cannot read flow runs or send heartbeats (%r). If this lasts, other workers will "
+                        "delete the pods of these runs",
+                        exc,
+                    )
             await anyio.sleep(min(_CANCEL_POLL_INTERVAL, self.heartbeat_interval_seconds))
         self._is_monitoring = False
 
@@ -178,7 +182,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         await self.client.update_flow_run(pod_run.flow_run_id, infrastructure_pid=pod_run.infrastructure_pid)
 
     async def _stop_cancelled_runs(self) -> None:
-        """Stop cancelled or finished flow runs, except those that are about to end."""
+        """Stop cancelled and finished flow runs after their grace period; see :func:`must_stop`."""
         ids = {pod_run.flow_run_id for pod_run in self._pod_runs.values()}
         states = [StateType.CANCELLING, *TERMINAL_STATES]
         ending = {

@@ -9,7 +9,7 @@ from typing import Final
 from .._utils.arguments import check_texts
 from .._utils.text import quote
 
-_TOKEN: Final = re.compile(r"\*\*/|\*\*|\*|\?|\[[!^]?[^]]+\]")
+_TOKEN: Final = re.compile(r"(?<![^/])\*\*/|\*\*|\*|\?|\[[!^]?[^]]+\]")
 _RANGE: Final = re.compile(r"(.)-(.)|.", re.DOTALL)
 _WILDCARDS: Final = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
@@ -17,8 +17,9 @@ _WILDCARDS: Final = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 class Exclusion(Collection[str]):
     """Patterns of paths to leave out, in the style of rsync and tar.
 
-    ``.git`` or ``*.pyc`` matches a name at any depth, ``docs/build`` the end of a path, ``/build`` only the
-    top, ``build/`` only folders. ``*``, ``?``, ``[a-z]`` and ``[!a-z]`` match no slash, ``**`` does.
+    ``.git`` and ``*.pyc`` match a name at any depth. ``docs/build`` matches the end of a path, ``/build``
+    only a path at the top, and ``build/`` only folders. ``*``, ``?``, ``[a-z]`` and ``[!a-z]`` do not match
+    a slash; ``**`` does.
 
     Args:
         patterns: The patterns.
@@ -52,7 +53,8 @@ def _compile(pattern: str) -> re.Pattern[str]:
     start = "" if pattern.startswith("/") else "(?:.*/)?"
     end = "/" if pattern.endswith("/") else "/?"
     try:
-        if names:
+        # These parts are in no path.
+        if not {"", ".", ".."} & set(names.split("/")):
             return re.compile(start + _translate(names) + end, re.DOTALL)
     except re.error:
         pass
@@ -75,7 +77,7 @@ def _wildcard(token: str) -> str:
     if not token.startswith("["):
         return _WILDCARDS[token]
     members = token[1:-1]
-    if members.startswith("[:"):
+    if "[:" in members:
         raise re.error("classes such as [[:digit:]] are not supported")
     is_negated = members[0] in "!^"
     ranges = _RANGE.sub(_escape_range, members[1:] if is_negated else members)

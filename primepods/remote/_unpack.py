@@ -8,12 +8,13 @@ import shutil
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from itertools import takewhile
-from pathlib import Path
+from pathlib import Path, PurePath
 from tarfile import TarInfo
 from typing import BinaryIO, Final
 
 import attrs
 
+from .._utils.text import clip
 from ..errors import TransferError
 from ._archive import OWNER_MODES, Progress
 from ._tar import ArchiveReader
@@ -39,7 +40,7 @@ _ERRORS_OF_NAMES: Final = {
 
 @attrs.define
 class LeftOut:
-    """Members that were left out: links that leave the folder, pipes and devices.
+    """Members that were left out: links that are absolute or may lead out of the folder, pipes and devices.
 
     Attributes:
         count: Their number.
@@ -65,7 +66,7 @@ def unpack_file(stream: BinaryIO, path: Path, target: Path, progress: Progress) 
         progress: Counts the bytes.
 
     Raises:
-        TransferError: The archive is incomplete or holds something else, or the file's name is invalid here.
+        TransferError: The archive is incomplete, or holds something other than one regular file.
         OSError: The file cannot be written.
     """
     count = 0
@@ -160,7 +161,9 @@ def _link(source: Path, path: Path) -> None:
 
 @contextmanager
 def _storing(name: str, target: Path) -> Generator[None]:
-    """Raise errors with the final path of a member; those that its name may cause as ``TransferError``."""
+    """Replace an ``OSError`` by a ``TransferError`` if the member's name may have caused it, else by one with
+    the member's final path.
+    """
     try:
         yield
     except OSError as exc:
@@ -180,20 +183,21 @@ def _checked_path(name: str) -> str:
     Raises:
         TransferError: The path is outside the folder, or is not valid.
     """
-    parts = [part for part in name.split("/") if part not in {"", "."}]
-    if name.startswith("/") or ".." in parts:
+    # On Windows, a name may also have a drive and backslashes.
+    path = PurePath(name)
+    if path.anchor or ".." in path.parts:
         raise TransferError(f"The pod sent {name!r}, which is outside the folder. Nothing was changed.")
-    if "\0" in name or len(parts) > _MAX_DEPTH:
+    if "\0" in name or len(path.parts) > _MAX_DEPTH:
         raise TransferError(
-            f"The pod sent {name[:100]!r}…, which is not a valid path here. Nothing was changed."
+            f"The pod sent {clip(name, 100)!r}, which is not a valid path here. Nothing was changed."
         )
-    return "/".join(parts) or "."
+    return path.as_posix()
 
 
 def _stays_inside(name: str, target: str) -> bool:
     """Return whether a link stays in the folder; ``..`` is allowed only at the start of its target."""
-    if not target or target.startswith("/") or "\0" in target:
+    parts = PurePath(target).parts
+    if not target or PurePath(target).anchor or "\0" in target:
         return False
-    parts = [part for part in target.split("/") if part not in {"", "."}]
     levels_up = len(list(takewhile(lambda part: part == "..", parts)))
     return ".." not in parts[levels_up:] and levels_up <= name.count("/")

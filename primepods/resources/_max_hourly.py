@@ -39,7 +39,8 @@ class _PendingOrder:
     listed: int
 
 
-# Orders of all accounts. The next order with a limit removes those that do not count any more.
+# Orders of all accounts. `allow` removes those that are too old and, for its own account, those whose pods
+# are listed.
 _pending: Final[dict[_PendingOrder, None]] = {}
 
 
@@ -80,7 +81,7 @@ class HourlyLimit:
             # Unreadable rows may be those of the most expensive pods.
             raise error
         prices = [(pod.name, pod.current_price_hr) for pod in pods]
-        # Nothing is awaited from here to the new entry: of two orders in a loop, the second one sees the first.
+        # Nothing is awaited from here to the new entry: of two orders in a loop, the second sees the first.
         for order in list(_pending):
             is_listed = order.account == self._account and _count(prices, order.name) > order.listed
             if is_listed or order.clock.boottime() >= order.ordered_at + _PENDING_FOR:
@@ -91,11 +92,18 @@ class HourlyLimit:
             order = _PendingOrder(self._account, self._clock, spec.name, spec.max_price, now, count)
             _pending[order] = None
             return
-        ordered = "without a max_price" if spec.max_price is None else f"for {money(spec.max_price)} an hour"
+        shown_limit = f"your limit of {money(limit)} an hour (see `primepods config`)"
+        if spec.max_price is None:
+            problem = f"without a `max_price`, it could exceed {shown_limit}. Set a `max_price`."
+        else:
+            problem = (
+                f"your pods, and the orders of the last minutes at their `max_price`, cost {money(running)} "
+                f"an hour, and one for {money(spec.max_price)} an hour could exceed {shown_limit}. Delete "
+                "pods that are not needed, or raise PRIMEPODS_MAX_HOURLY, or max_hourly in "
+                "~/.primepods/settings.toml."
+            )
         raise BudgetExceededError(
-            f"The pod was not ordered: your pods cost {money(running)} an hour, and one {ordered} could "
-            f"exceed your limit of {money(limit)} (see `primepods config`). Delete pods that are not needed, "
-            "or raise PRIMEPODS_MAX_HOURLY, or max_hourly in ~/.primepods/settings.toml.",
+            f"The pod was not ordered: {problem}",
             pod_id="",
             budget="hourly",
             spent=running,
@@ -110,5 +118,6 @@ class HourlyLimit:
 
 
 def _count(prices: list[tuple[str | None, float]], name: str | None) -> int:
-    # The price of a pod that was just ordered may not be known yet.
+    # Count only pods with a price. The price of a pod that was just ordered may still be 0; its order counts
+    # until then.
     return sum(1 for other, price in prices if other == name and price > 0)

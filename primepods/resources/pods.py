@@ -661,7 +661,7 @@ class AsyncPods:
 
         Returns:
             A mapping from id to DELETING or TERMINATED (see :meth:`delete`), with ``.errors`` for the pods
-            whose deletion is not proved, and ``.raise_for_errors()``.
+            whose deletion is not confirmed, and ``.raise_for_errors()``.
         """
         ids = check_ids(pod_ids)
         check_flag("missing_ok", missing_ok)

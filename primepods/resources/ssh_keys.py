@@ -49,7 +49,8 @@ class AsyncSSHKeys:
 
         Args:
             name: Name of the key.
-            public_key: The line of a file such as ``id_ed25519.pub``; its comment is not compared.
+            public_key: The line of a file such as ``id_ed25519.pub``. A key of the account that differs only
+                in its comment counts as the same.
 
         Raises:
             ValueError: ``public_key`` is not a public key, or ``name`` is empty. A private key is never sent.

@@ -12,6 +12,7 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from airflow import providers_manager, settings
 from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
@@ -137,5 +138,5 @@ if __name__ == "__main__":
     with Path(sys.argv[1]).open(encoding="utf-8") as calls:
         for line in calls:
             name, argument, variables = json.loads(line)
-            os.environ.update(variables)
-            print("\nRESULT", json.dumps(named[name](argument)), flush=True)  # noqa: T201 - what tests read
+            with mock.patch.dict(os.environ, variables):
+                print("\nRESULT", json.dumps(named[name](argument)), flush=True)  # noqa: T201 - tests read it

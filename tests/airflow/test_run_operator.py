@@ -115,6 +115,14 @@ def test_max_hours_end_the_command_and_the_task(run_job: RunJob, emulator: Emula
     wait_for("the end of the command", lambda: not is_running(pid))
 
 
+def test_the_limit_of_all_pods_is_tried_again(run: Run, emulator: Emulator, folders: dict[str, str]) -> None:
+    """By then, other pods may have ended."""
+    done = run(f"{DAGS}:failing", emulator, PRIMEPODS_MAX_HOURLY="0.001", **folders)
+    assert done.tasks["work"] == {"state": "failed", "tries": 2}
+    assert "BudgetExceededError" in done.log
+    assert counts(emulator) == (0, 0)
+
+
 def test_a_price_limits_a_spec(run_job: RunJob, emulator: Emulator) -> None:
     """Also the spec's pod must not cost more than `max_price`."""
     done = run_job("cheap")

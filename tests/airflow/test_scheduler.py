@@ -210,7 +210,7 @@ def test_the_retry_of_a_job_whose_worker_was_killed_deletes_its_pod(
     run.kill_worker("work")
     assert run.wait_until_done() == "success"
     assert run.task("work")["try_number"] == 2
-    assert "which an earlier try has left" in run.log("work")
+    assert "that an earlier try has left" in run.log("work")
     assert (tmp_path / "second").exists()
     assert counts(emulator) == (2, 2)
     wait_for("the end of the pods", lambda: gone(emulator))

@@ -58,6 +58,7 @@ def test_what_is_left_alone_is_not_nothing(emulator: Emulator, run: Run, folder:
     result = run("sweep", "--yes")
     assert result.exit_code == 0
     assert "Left alone: odd.json" in result.output
+    assert "by a sweep of expired pods (`--expired`, or expired=True)\n" in result.output
     assert result.output.endswith("\nNothing to delete.\n")
 
 

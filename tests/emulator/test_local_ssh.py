@@ -81,7 +81,12 @@ def test_each_pod_has_a_home_and_no_variables_of_ours(tmp_path: Path) -> None:
     assert homes(tmp_path).stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.parametrize("words", [["-T"], ["h", "-T"]])
+def test_a_host_of_dots_is_no_other_folder(tmp_path: Path) -> None:
+    """The home of ``..`` is among the others."""
+    assert ssh("..", "pwd", tmp_path=tmp_path).stdout == f"{homes(tmp_path)}/-\n"
+
+
+@pytest.mark.parametrize("words", [["-T"], ["h", "-T"], ["--homes"]])
 def test_without_a_command_it_fails_as_ssh_does(words: list[str], tmp_path: Path) -> None:
     """There is no terminal to open."""
     assert ssh(*words, tmp_path=tmp_path).returncode == 255

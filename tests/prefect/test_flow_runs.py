@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 from uuid import uuid4
 
+import anyio
 import pytest
 from anyio import to_thread
 
@@ -119,6 +120,23 @@ async def test_more_ended_runs_than_a_page_are_stopped(setting: Setting) -> None
     # The server's services would look at them in the tests that follow.
     setting.server.delete_flow_runs(runs)
     assert all(pod_run.is_stopped for pod_run in worker._pod_runs.values())
+
+
+async def test_a_deleted_flow_run_stops_no_heartbeats(setting: Setting) -> None:
+    """The server does not know the first run; the next one gets its own, or others would delete its pod."""
+    run = (await setting.client.create_flow_run(flows.sleep)).id
+    worker = PrimePodWorker(work_pool_name=setting.pool, heartbeat_interval_seconds=HEARTBEAT)
+    worker._client = setting.client
+    log = logging.LoggerAdapter(logging.getLogger("test"), {})
+    for known in (uuid4(), run):
+        worker._pod_runs[str(known)] = PodRun(
+            flow_run_id=known, configuration=PrimePodJobConfiguration(), log=log
+        )
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(worker._monitor_runs)
+        await eventually(lambda: bool(worker._pod_runs[str(run)].infrastructure_pid))
+        worker._pod_runs.clear()
+    assert (await setting.client.read_flow_run(run)).infrastructure_pid
 
 
 async def test_cancelled_while_it_runs(setting: Setting) -> None:

@@ -285,14 +285,19 @@ async def test_a_file_that_is_replaced_or_shrinks_is_sent_as_one_file(emulated: 
         ("x[+--]", "x,", True),
         ("x[&&~~]", "x&", True),
         ("x[-a]", "x-", True),
+        ("x**/y", "xy", False),
+        ("x**/y", "xa/b/y", True),
+        ("x/**/y", "x/y", True),
     ],
 )
-def test_character_sets_match_as_for_rsync(pattern: str, path: str, *, is_matched: bool) -> None:
-    """Never a slash; `^` negates as `!` does; nothing else is special but ranges."""
+def test_wildcards_match_as_for_rsync(pattern: str, path: str, *, is_matched: bool) -> None:
+    """A set matches no slash; `^` negates as `!` does; in a set nothing else is special but ranges."""
     assert Exclusion([pattern]).matches(path, is_folder=False) is is_matched
 
 
-@pytest.mark.parametrize("exclude", [".git", [""], ["/"], ["[b-a]"], ["[[:digit:]]"]])
+@pytest.mark.parametrize(
+    "exclude", [".git", [""], ["/"], ["./build"], ["[b-a]"], ["[[:digit:]]"], ["[![:digit:]]"]]
+)
 async def test_wrong_patterns_are_rejected(tmp_path: Path, emulated: Pod, exclude: Any) -> None:
     """Before a login."""
     with pytest.raises((TypeError, ValueError), match="exclude"):

@@ -261,6 +261,14 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
         os.kill(int(children[0]), signal.SIGKILL)
 
 
+def test_a_forked_child_waits_for_no_thread_of_its_parent(tmp_path: Path) -> None:
+    """A thread that writes during the fork is not there to release the child's copy of its lock."""
+    file = LeaseFile.new(tmp_path, record())
+    with file._writing:
+        file.leave_to_parent()
+        assert not file._writing.locked()
+
+
 def test_a_file_that_cannot_be_locked_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A budget, or a run, on a file system without locks is an error, and leaves no descriptor open."""
     fcntl = pytest.importorskip("fcntl", reason="there are no such locks on Windows")

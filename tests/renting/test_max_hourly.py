@@ -40,7 +40,7 @@ async def test_an_order_over_the_limit_is_not_sent(monkeypatch: pytest.MonkeyPat
                 ) as caught:
                     await order
                 assert (caught.value.budget, caught.value.spent, caught.value.limit) == ("hourly", 6.5, 9.99)
-            with pytest.raises(primepods.BudgetExceededError, match="without a max_price"):
+            with pytest.raises(primepods.BudgetExceededError, match=r"9\.99 an hour.*Set a `max_price`\.$"):
                 await client.pods.create(attrs.evolve(spec, max_price=None))
             emulator.faults.add(Edit(put={"data.0.gpuCount": "many"}), on="list", times=1)
             with pytest.raises(primepods.ProtocolError):

@@ -109,7 +109,7 @@ async def test_an_id_that_no_pod_can_have_stops_no_sweep(folder: Path) -> None:
         await asyncio.to_thread(left_by, it, name=name_of(1), pod_id=pod_id, given_up=True)
         swept = await it.client.pods.sweep()
         assert swept.deleted == (pod_id,)
-        assert "Then remove" in str(swept.errors["../x"])
+        assert "delete it on the website. Then remove /" in str(swept.errors["../x"])
 
 
 async def test_a_sweep_keeps_to_its_own_key_and_team(folder: Path) -> None:

@@ -543,7 +543,7 @@ async def test_one_failed_deletion_is_raised_as_it_is() -> None:
 async def test_failed_deletions_are_raised_as_a_group() -> None:
     """It can be caught by the kinds in it, as a group, and as an error of this package; it is pickled."""
     deletions = await deletions_of({"a": 403, "b": 404, "c": 403, "d": 200})
-    with pytest.raises(primepods.PrimePodsError, match="3 of 4 pods were not deleted") as caught:
+    with pytest.raises(primepods.PrimePodsError, match="deletion of 3 of 4 pods is not confirmed") as caught:
         deletions.raise_for_errors()
     group = caught.value
     assert isinstance(group, primepods.PrimePodsErrorGroup)
