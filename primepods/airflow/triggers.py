@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Final, Literal
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from airflow.providers.common.compat.sdk import TaskInstanceState
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
@@ -31,8 +31,10 @@ _STATE_TIMEOUT: Final = 120.0
 _state_locks: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]] = WeakKeyDictionary()
 """One lock per loop: requests for states run in turn, so that the timeout of one excludes the others.
 
-A request that times out removes the lock, and then the triggers that wait for the lock give up, too.
+The second request in a row that times out removes the lock, and the triggers that wait for it give up, too.
 """
+_slow_loops: Final[WeakSet[asyncio.AbstractEventLoop]] = WeakSet()
+"""The loops whose last request for a state has timed out."""
 _CALLS_ON_KILL: Final = hasattr(BaseTrigger, "on_kill")
 """Whether Airflow calls ``on_kill``. Before 3.3, it only cancels ``run``, as when a triggerer stops."""
 _WAITING_STATES: Final = frozenset({TaskInstanceState.DEFERRED, TaskInstanceState.UP_FOR_RETRY})
@@ -169,13 +171,13 @@ async def _request_state(task: Any) -> str | None:
     """Return the state of a task; ``None`` for a task that was cleared.
 
     Raises:
-        TimeoutError: Airflow has not responded to this request, or to one before it.
+        TimeoutError: Airflow has not responded to this request, or to two before it.
     """
     loop = asyncio.get_running_loop()
     lock = _state_locks.setdefault(loop, asyncio.Lock())
     async with lock:
         if _state_locks.get(loop) is not lock:
-            raise TimeoutError("Airflow has not responded to the request of another trigger")
+            raise TimeoutError("Airflow has not responded to the requests of two other triggers")
         try:
             async with asyncio.timeout(_STATE_TIMEOUT):
                 states = await ask_airflow(
@@ -186,8 +188,13 @@ async def _request_state(task: Any) -> str | None:
                     map_index=task.map_index,
                 )
         except TimeoutError:
-            del _state_locks[loop]
+            if loop in _slow_loops:
+                del _state_locks[loop]
+                _slow_loops.discard(loop)
+            else:
+                _slow_loops.add(loop)
             raise
+        _slow_loops.discard(loop)
     return next(iter(states.get(task.run_id, {}).values()), None)
 
 

@@ -142,6 +142,10 @@ class Runner:
             # Otherwise, the next process takes over the lease, which counts the whole cost.
             if supervisor.release_error is None:
                 self._run.save(spent=self._record.spent + supervisor.budget.spent, leased_at=None)
+            elif supervisor.rentals:
+                last = supervisor.rentals[-1]
+                spent = self._record.spent + sum(one.spent for one in supervisor.rentals[:-1])
+                self._run.save(spent=spent, price_hr=last.price_hr)
         _print_summary(lease, pod, started_at)
         return code
 

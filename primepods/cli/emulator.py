@@ -21,6 +21,7 @@ from ._table import print_info, write
 
 if TYPE_CHECKING:
     from primepods.emulator import Emulator
+    from primepods.runs import Run
 
 _RUN_TIMEOUT = 30.0
 """Seconds to wait for the end of runs in the background."""
@@ -177,12 +178,17 @@ def _end_runs(folder: Path) -> None:
     """Interrupt the live runs of a folder of leases, and wait up to 30 s for their end."""
     from primepods.runs import list_runs
 
-    runs = [run for run in list_runs(folder)[0] if run.is_live]
+    def is_live(run: Run) -> bool:
+        with suppress(FileNotFoundError):  # a run without --detach deletes its record at its end
+            return run.is_live
+        return False
+
+    runs = [run for run in list_runs(folder)[0] if is_live(run)]
     for run in runs:
         with suppress(FileNotFoundError, ProcessLookupError):  # the run has just ended
             run.signal(signal.SIGINT)
     ends_at = time.monotonic() + _RUN_TIMEOUT
-    while any(run.is_live for run in runs) and time.monotonic() < ends_at:
+    while any(map(is_live, runs)) and time.monotonic() < ends_at:
         time.sleep(_POLL_INTERVAL)
 
 

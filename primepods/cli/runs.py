@@ -7,7 +7,6 @@ import shlex
 import signal
 import sys
 import time
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -155,8 +154,8 @@ def attach(
     run = find_run(name)
     given = {"base_url": api.base_url, "context": api.context, "team_id": api.team}
     is_other = any(value not in {None, run.record.client.get(name)} for name, value in given.items())
-    if node or ssh != SshOptions() or is_other:
-        options = "--node, --ssh-option, --ssh-command, --base-url, --context and --team"
+    if node or ssh != SshOptions() or is_other or api.timeout is not None:
+        options = "--node, --ssh-option, --ssh-command, --base-url, --context, --team and --timeout"
         raise CommandError(f"{options} are for POD/JOB, not for the run {run.name}", ExitCode.USAGE)
     state = run.state
     # The terminal of a run without --detach is gone, so its output goes to files from now on.
@@ -187,10 +186,13 @@ def stop(_: Api, name: RunName) -> None:
     if run.state == "ended":
         print_info(f"{run.name} has ended with exit code {run.record.exit_code}")
         return
-    # A run without --detach deletes its record at its end.
-    with suppress(FileNotFoundError):
+    try:
         stop_run(run)
         _show_to_end(run, tail=0)
+    except FileNotFoundError:
+        # A run without --detach deletes its record at its end.
+        if run.path.exists():
+            raise
 
 
 def stop_run(run: Run) -> None:

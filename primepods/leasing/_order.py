@@ -130,7 +130,7 @@ class PodOrder:
 
     @property
     def spent(self) -> float:
-        """Cost of the pod at :attr:`price_hr` until now, or until its release if it is kept or confirmed gone.
+        """Cost at :attr:`price_hr` until now, or until the release of a pod that is kept or confirmed gone.
 
         Without a known id, it is 0 until the pod has ended, because there may be no pod.
         """

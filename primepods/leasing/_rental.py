@@ -91,6 +91,19 @@ class Rental(PodOrder):
         record = new_record(name, client.settings, client.server_clock.now())
         return cls(client, attrs.evolve(spec, name=name), options, LeaseFile.new(lease_folder(), record))
 
+    @classmethod
+    def of_dead_process(
+        cls, client: TeamClient, spec: PodSpec, options: LeaseOptions, file: LeaseFile
+    ) -> Self:
+        """Return the order of a lease whose process has died. Time and cost count from the order."""
+        rental, record = cls(client, spec, options, file), file.record
+        rental.pod_id = record.pod_id
+        rental.state = OrderState.UNCERTAIN if record.pod_id is None else OrderState.UNPROVEN
+        rental.note_price(record.price_hr)
+        rental.is_kept = record.is_kept
+        rental._count_from(record.ordered_at)
+        return rental
+
     async def resume(self, *, was_shown: bool) -> None:
         """Take over the pod of a lease whose process has died. Time and cost count from the order.
 
@@ -102,12 +115,6 @@ class Rental(PodOrder):
             PrimePodsError: The pod is gone or has not appeared, or the API does not respond.
         """
         record = self.file.record
-        self.pod_id = record.pod_id
-        self.state = OrderState.UNCERTAIN if self.pod_id is None else OrderState.UNPROVEN
-        self.note_price(record.price_hr)
-        self.is_kept = record.is_kept
-        # Do this first: the pod costs money even if this is cancelled, or the API does not respond.
-        self._count_from(record.ordered_at)
         await self._update_file(given_up=False, **this_process())
         if self.pod_id is None:
             found, shown = await find_named(self.client.listed, record.name, self._clock)

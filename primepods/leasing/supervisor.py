@@ -94,7 +94,7 @@ class LeaseSupervisor:
         self._orders = orders
         self._add = add
         self._clock = orders[0][0].settings.clock
-        self._resumed: LeaseFile | None = None
+        self._is_resumed = False
         self._was_shown = False
         self._is_ordering = False
         self._interruptions = 0  # of the release
@@ -128,8 +128,10 @@ class LeaseSupervisor:
                 f"The pod {file.record.name} is not taken over, and may be billed: {reason}. Use the "
                 "settings with which it was ordered."
             )
-        self._resumed = file
+        # Create it now, so that the release deletes the pod even if the use ends before `_order`.
+        self.rentals.append(Rental.of_dead_process(*self._orders[0], self.options, file))
         self._was_shown = was_shown
+        self._is_resumed = True
 
     async def begin(self, on_change: OnChange | None) -> None:
         """Order a pod, and wait until it is ready, or until the lease has failed and released its pods.
@@ -348,8 +350,7 @@ class LeaseSupervisor:
 
     async def _order(self, client: TeamClient, spec: PodSpec) -> Rental:
         """Order a pod, or take over that of a dead process; order again as :func:`reorder_delay` says."""
-        if self._resumed is not None:
-            self.rentals.append(Rental(client, spec, self.options, self._resumed))
+        if self._is_resumed:
             await self.rentals[-1].resume(was_shown=self._was_shown)
             return self.rentals[-1]
         ends_at = self._clock.time() + self.options.ready_timeout

@@ -169,12 +169,12 @@ async def read_flow_runs(
     """Return all flow runs with these ids, in these states and of this work pool; ``None`` matches all.
 
     Raises:
-        RuntimeError: There are 10,000 or more.
+        RuntimeError: There are more than 10,000, or the server repeats excluded flow runs (imagined).
     """
     state = FlowRunFilterState(type=FlowRunFilterStateType(any_=None if states is None else list(states)))
     pool = None if work_pool is None else WorkPoolFilter(name=WorkPoolFilterName(any_=[work_pool]))
     found: dict[UUID, FlowRun] = {}
-    while len(found) < _MAX_FLOW_RUNS:
+    while len(found) <= _MAX_FLOW_RUNS:
         # The server sets the size of a page. Exclude what was read: with an offset, a run that leaves the
         # states between two requests would hide another one.
         unread = FlowRunFilterId(any_=None if ids is None else list(ids), not_any_=list(found))
@@ -182,10 +182,12 @@ async def read_flow_runs(
             flow_run_filter=FlowRunFilter(id=unread, state=state), work_pool_filter=pool
         )
         new = {flow_run.id: flow_run for flow_run in page}
-        if new.keys() <= found.keys():
+        if not new:
             return list(found.values())
+        if new.keys() <= found.keys():
+            raise RuntimeError("The server repeats flow runs that were excluded")
         found |= new
-    raise RuntimeError(f"The server has {_MAX_FLOW_RUNS} or more such flow runs")
+    raise RuntimeError(f"The server has more than {_MAX_FLOW_RUNS} such flow runs")
 
 
 async def _error_of(work: Awaitable[None]) -> set[str]:

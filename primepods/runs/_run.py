@@ -281,7 +281,9 @@ class Run:
         return file is not None and (self.path.parent.parent / file).exists()
 
     def cost(self, price_hr: float = 0.0) -> float:
-        """Return the approximate cost of its pods so far; it grows while a pod may be billed.
+        """Return the approximate cost of its pods so far.
+
+        It grows until the run has ended and no lease file is left. A kept pod counts until the run's end.
 
         Args:
             price_hr: Price per hour to use if the record has none.

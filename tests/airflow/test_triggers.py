@@ -193,16 +193,16 @@ async def test_a_killed_task_takes_its_pod_along(
 async def test_killed_tasks_wait_together_for_an_airflow_that_does_not_answer(
     trigger_class: Any, connected: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The timeout of a request for a task's state ends those that wait for their turn, too; pods are kept."""
-    is_asked, may_answer = threading.Event(), threading.Event()
+    """One slow response ends no other request; a second one ends those that wait, and keeps their pods."""
+    asked, may_answer = list[None](), threading.Event()
 
     def wait() -> None:
-        is_asked.set()
+        asked.append(None)
         may_answer.wait(60)
 
     answer_with("failed", monkeypatch, wait)
     triggers = []
-    for _ in range(3):
+    for _ in range(4):
         trigger = trigger_class(**arguments(connected.add_pod(), delete_on_kill=True))
         trigger.task_instance = TASK
         triggers.append(trigger)
@@ -210,13 +210,16 @@ async def test_killed_tasks_wait_together_for_an_airflow_that_does_not_answer(
     clock, ahead = loop.time, 0.0
     monkeypatch.setattr(loop, "time", lambda: clock() + ahead)
     try:
-        async with asyncio.timeout(160), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(290), asyncio.TaskGroup() as group:
             for trigger in triggers:
                 group.create_task(trigger.on_kill())
-            await eventually(is_asked.is_set)
+            await eventually(lambda: len(asked) == 1)
             ahead = 130.0
+            await eventually(lambda: len(asked) == 2)
+            ahead = 260.0
     finally:
         may_answer.set()
+    assert len(asked) == 2
     assert {request.method for request in connected.requests[:]} <= {"GET"}
 
 

@@ -189,7 +189,7 @@ def test_a_failed_deletion_counts_its_pod_once(market: Emulator, run: Run, tmp_p
     wait_for(lambda: row(run)["state"] == "interrupted")
     folder = RunFolder.open(tmp_path / "state" / "runs" / name)
     hour_ago, lease = (folder.record.leased_at or 0.0) - 3600, folder.record.lease | {"release_timeout": 0.5}
-    folder.save(leased_at=hour_ago, began_at=hour_ago, lease=lease)
+    folder.save(leased_at=hour_ago, began_at=hour_ago, lease=lease, price_hr=0.0)  # as before it is ready
     file = LeaseFile.claim(tmp_path / "state" / str(folder.record.lease_file))
     assert file is not None
     file.update(ordered_at=file.record.ordered_at - timedelta(hours=1))
@@ -198,13 +198,27 @@ def test_a_failed_deletion_counts_its_pod_once(market: Emulator, run: Run, tmp_p
     assert run("stop", name).exit_code == 0
     assert not folder.reload().is_released
     folder.save(ended_at=hour_ago)
-    assert folder.cost() == pytest.approx(folder.record.price_hr, rel=0.1)  # the pod is billed on
+    assert folder.cost() == pytest.approx(file.record.price_hr, rel=0.1)  # the pod is billed on
     market.faults.clear()
     folder.save(exit_code=None, ended_at=None)
     wait_for(lambda: row(run)["state"] == "interrupted")
     assert run("stop", name).exit_code == 0
     assert folder.reload().spent == pytest.approx(folder.record.price_hr, rel=0.1)
     assert not market.pods
+
+
+@pytest.mark.slow
+def test_a_take_over_that_cannot_begin_deletes_the_pod(market: Emulator, run: Run, tmp_path: Path) -> None:
+    """Its `ssh` is not installed any more, which the lease finds before it looks for the pod."""
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f'#!/bin/sh\nexec {LOCAL_SSH} "$@"\n', encoding="utf-8")
+    ssh.chmod(0o755)
+    name = run("run", "-d", *BOUNDED, "--ssh-command", shlex.quote(str(ssh)), "--", SLOW).stdout.strip()
+    os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
+    wait_for(lambda: row(run)["state"] == "interrupted")
+    ssh.unlink()
+    result = run("stop", name)
+    assert not market.pods, result.stderr
 
 
 def test_who_only_looks_at_a_run_stops_no_take_over() -> None:
@@ -290,7 +304,13 @@ def test_attach_ignores_no_option(run: Run) -> None:
     ended = RunFolder.create(record)
     ended.end(0)
     assert run("attach", ended.name, "-c", "x", "--tail", "3").exit_code == 0
-    for words in (["run", "--node", "1"], ["run", "--ssh-option=-v"], ["run", "-c", "y"], ["a/b", "-n", "3"]):
+    for words in (
+        ["run", "--node", "1"],
+        ["run", "--ssh-option=-v"],
+        ["run", "-c", "y"],
+        ["run", "--timeout", "5s"],
+        ["a/b", "-n", "3"],
+    ):
         result = run("attach", *words)
         assert result.exit_code == 2
         assert re.search(r"are for POD/JOB|--tail is for runs", result.stderr), result.stderr
