@@ -226,12 +226,13 @@ class LeaseSupervisor:
         if not was_ending:
             if self.is_ready:
                 # A block that ends calls `end` before this, so this block may still run.
-                _log.warning("a lease was cancelled from outside: its pod is deleted, and its block ends")
+                fate = "kept" if self.rentals[-1].is_kept else "deleted"
+                _log.warning("a lease was cancelled from outside: its block ends, and its pod is %s", fate)
                 self.on_pod_lost()
         elif now - self._interrupted_at >= _MIN_INTERRUPTION_INTERVAL:
             self._interruptions += 1
-            if self._interruptions == 1 and self.rentals:
-                text = "%s is being deleted: if interrupted again, it may be left running"
+            if self._interruptions == 1 and self.rentals and not self.rentals[-1].is_kept:
+                text = "%s is being deleted. After another interruption, it may be left running."
                 _log.warning(text, self.rentals[-1].label)
             for rental in self.rentals:
                 rental.hurry()
