@@ -1,4 +1,4 @@
-"""Blocking counterparts of ``client.pods.remote`` and its objects."""
+"""Blocking counterparts of the remote from ``client.pods.remote``, and of its jobs and forwards."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ R = TypeVar("R")
 class JobOutput(Iterator[OutputLine]):
     """The lines of a job's output; see ``output`` of a job.
 
-    After Ctrl-C, the iteration can continue without a loss. An early ``break`` leaks nothing; a ``with``
-    block makes the cleanup immediate.
+    After Ctrl-C, the iteration can continue without a loss. After an early ``break``, garbage collection
+    closes the connection; a ``with`` block closes it at once.
     """
 
     def __init__(self, call: Callable[..., Any], source: JobLines) -> None:

@@ -109,8 +109,8 @@ class AsyncJob:
         state = reader.state
         if state is None or state.exit_code is None or state.ended_at is None:
             raise CommandTimeoutError(
-                f"The end of the job {self.name} on pod {self.pod_id} was not seen within {timeout:g} s. The job "
-                "was not stopped.",
+                f"The end of the job {self.name} on pod {self.pod_id} was not seen within {timeout:g} s. The "
+                "job was not stopped.",
                 pod_id=self.pod_id,
                 exit_code=None,
                 stdout=stdout,

@@ -194,8 +194,8 @@ class AsyncRemote:
         Raises:
             JobError: The pod has a job of this name, or cannot start this one.
             LoginError: No login succeeded. Nothing was started.
-            ConnectionLostError: The connection was lost, and not restored within ``login_timeout``. The command
-                may have started.
+            ConnectionLostError: The connection was lost, and not restored within ``login_timeout``. The
+                command may have started.
             ConfigError: ``ssh`` is missing, or the folder for host keys is unusable.
         """
         from .job import start_job

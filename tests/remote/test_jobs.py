@@ -291,7 +291,7 @@ async def test_a_pod_that_lies_raises_our_errors_only(tmp_path: Path, said: str)
 async def test_a_lost_request_is_repeated_however_long_it_took(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The time to connect again counts from the loss. A script that fails without a word has its exit code."""
+    """The time to connect again counts from the loss. A script that fails without a word has an exit code."""
     mute, lost = tmp_path / "mute", tmp_path / "lost"
     mute.write_text(
         "#!/bin/sh\ncase \" $* \" in *' -G '*) exit 0;; esac\n"

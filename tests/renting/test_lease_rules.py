@@ -145,7 +145,7 @@ async def test_a_budget_goes_on_while_the_machine_sleeps(folder: Path) -> None:
 async def test_a_block_is_told_when_something_cancels_all_tasks(
     folder: Path, caplog: pytest.LogCaptureFixture, *, spares: bool, keeps: bool
 ) -> None:
-    """The pod is given back, and the block must not go on believing in it; a kept one is not called deleted."""
+    """The pod is given back: the block must not go on believing in it. A kept one is not called deleted."""
     async with stage(folder) as it:
         steps: list[str] = []
 
@@ -187,7 +187,7 @@ async def test_a_long_name_is_shortened_and_said(folder: Path, caplog: pytest.Lo
         with caplog.at_level(logging.INFO, logger="primepods"):
             async with it.client.pods.lease(attrs.evolve(it.spec, name="n" * 80), max_hours=1) as pod:
                 assert len(pod.name) == 63
-        assert any("shortened" in line for line in caplog.messages)
+        assert any("shortens" in line for line in caplog.messages)
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
