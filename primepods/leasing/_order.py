@@ -122,7 +122,7 @@ class PodOrder:
 
     @property
     def price_hr(self) -> float:
-        """The highest price per hour in a response; until one has a price, the order's ``max_price``, or 0."""
+        """The highest price per hour in a response; until one has a price, the order's maximum, or 0."""
         return self._highest_price or self.spec.max_price or 0.0
 
     @property

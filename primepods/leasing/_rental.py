@@ -104,7 +104,7 @@ class Rental(PodOrder):
         """
         record = self.file.record
         self.pod_id = record.pod_id
-        self.state = OrderState.UNCERTAIN if self.pod_id is None else OrderState.UNPROVEN
+        self.state = OrderState.SENT if self.pod_id is None else OrderState.UNPROVEN
         self.note_price(record.price_hr)
         self.is_kept = record.is_kept
         # Set the time first: the pod costs money even if this call is cancelled, or the API does not respond.
@@ -113,6 +113,7 @@ class Rental(PodOrder):
         if self.pod_id is None:
             found, shown = await find_named(self.client.listed, record.name, self._clock)
             if not found:
+                self.state = OrderState.UNCERTAIN
                 raise errors.CreateUncertainError(
                     f"It is unknown whether pod {record.name!r} exists. The process that ordered it has "
                     f"died, and {shown}. `primepods sweep` deletes it if it appears.",
@@ -290,7 +291,8 @@ class Rental(PodOrder):
         except PrimePodsError:
             return (
                 f"the response to its order had the id {self.pod_id}, but the API has not confirmed that "
-                f"this pod has the name. Pod {self.pod_id} is not deleted, because it may belong to somebody else"
+                f"this pod has the name. Pod {self.pod_id} is not deleted, because it may belong to somebody "
+                "else"
             )
         if self.state is not OrderState.OURS or self.pod_id is None:
             return None

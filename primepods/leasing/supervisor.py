@@ -351,7 +351,7 @@ class LeaseSupervisor:
         await asyncio.Event().wait()
 
     async def _order(self, client: TeamClient, spec: PodSpec) -> Rental:
-        """Order a pod, or take over a dead process's pod; repeat the order as :func:`reorder_delay` allows."""
+        """Order a pod, or take over a dead process's pod; repeat orders as :func:`reorder_delay` allows."""
         if self._resumed is not None:
             self.rentals.append(Rental(client, spec, self.options, self._resumed))
             await self.rentals[-1].resume(was_shown=self._was_shown)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -53,7 +54,10 @@ class BackgroundWriter:
             try:
                 view = memoryview(data)
                 while view:
-                    view = view[os.write(self._descriptor, view) :]
+                    try:
+                        view = view[os.write(self._descriptor, view) :]
+                    except BlockingIOError:  # another process has made the descriptor non-blocking
+                        select.select((), (self._descriptor,), ())
             except OSError as exc:
                 error = exc
             with suppress(RuntimeError):  # the event loop that waited is closed

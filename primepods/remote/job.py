@@ -85,9 +85,9 @@ class AsyncJob:
         if timeout is not None:
             check_seconds("timeout", timeout)
         check_flag("check", check)
+        check_flag("capture", capture)
         reader = _make_reader(self, offset, reconnect)
         limit = MAX_CAPTURED_IF_STREAMED
-        check_flag("capture", capture)
         if capture:
             limit = reader.tail = MAX_CAPTURED
         tails: dict[Stream, Tail] = {"stdout": Tail(limit), "stderr": Tail(limit)}
