@@ -72,6 +72,11 @@ class PrefectServer:
                 database.execute("INSERT INTO flow_run SELECT * FROM copy")
         return ids
 
+    def delete_flow_runs(self, flow_run_ids: list[UUID]) -> None:
+        """Delete flow runs in the database."""
+        with closing(sqlite3.connect(self.folder / "prefect.db", timeout=60)) as database, database:
+            database.executemany("DELETE FROM flow_run WHERE id = ?", [(str(run),) for run in flow_run_ids])
+
     def environment(self) -> dict[str, str]:
         """What a process needs to talk to it."""
         return {
