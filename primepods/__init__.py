@@ -1,7 +1,7 @@
 """primepods: an SDK for running GPU pods on Prime Intellect, async or blocking.
 
-Start with ``AsyncClient``; the README has examples. A public name is imported at its first use: a program
-that only makes a ``PodSpec`` does not load aiohttp.
+Start with ``AsyncClient`` or, for blocking calls, ``Client``; the README has examples. A public name is
+imported at its first use: a program that only makes a ``PodSpec`` does not load aiohttp.
 """
 
 from importlib import import_module

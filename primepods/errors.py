@@ -563,7 +563,7 @@ class CommandError(PrimePodsError):
 
 
 class CommandTimeoutError(CommandError, TimeoutError):
-    """A command on a pod ran longer than ``timeout``: ``run`` stops it then, ``job.wait`` does not.
+    """A command on a pod was not seen to end within ``timeout``: ``run`` stops it, ``job.wait`` does not.
 
     Remedy:
         Pass a longer ``timeout``, or ``None`` for no limit.

@@ -1,4 +1,4 @@
-"""Blocking counterparts of ``client.pods.remote`` and its objects."""
+"""Blocking counterparts of the remote from ``client.pods.remote``, and of its jobs and forwards."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from ._portal import Portal
 
 P = ParamSpec("P")
 R = TypeVar("R")
+A = TypeVar("A")
 
 
 class JobOutput(Iterator[OutputLine]):
     """The lines of a job's output; see ``output`` of a job.
 
-    After Ctrl-C, the iteration can continue without a loss. An early ``break`` leaks nothing; a ``with``
-    block makes the cleanup immediate.
+    After Ctrl-C, the iteration can continue without a loss. After an early ``break``, garbage collection
+    closes the connection; a ``with`` block closes it at once.
     """
 
     def __init__(self, call: Callable[..., Any], source: JobLines) -> None:
@@ -51,7 +52,20 @@ class JobOutput(Iterator[OutputLine]):
         self.close()
 
 
-class Job(Delegate[AsyncJob]):
+class _PartOfRemote(Delegate[A]):
+    """Blocking counterpart of a job or forward, with the calls of its remote."""
+
+    def __init__(self, portal: Portal, wrapped: A, call: Callable[..., Any]) -> None:
+        super().__init__(portal, wrapped)
+        self._call_remote = call
+
+    def _call(self, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:
+        # On a leased pod, the end of the lease's budget ends the call.
+        result: R = self._call_remote(function, *args, **kwargs)
+        return result
+
+
+class Job(_PartOfRemote[AsyncJob]):
     """A command on a pod that keeps running when its connection, its terminal or this process ends.
 
     Made by ``start``, ``job`` and ``jobs`` of a :class:`Remote` or a leased pod; ``job(name)`` sends
@@ -63,8 +77,7 @@ class Job(Delegate[AsyncJob]):
     """
 
     def __init__(self, portal: Portal, job: AsyncJob, call: Callable[..., Any]) -> None:
-        super().__init__(portal, job)
-        self._call_remote = call
+        super().__init__(portal, job, call)
         self.pod_id: str = job.pod_id
         self.name: str = job.name
 
@@ -76,16 +89,11 @@ class Job(Delegate[AsyncJob]):
     state: Final = blocking(AsyncJob.state)
     stop: Final = blocking(AsyncJob.stop)
 
-    def _call(self, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:
-        # On a leased pod, the end of the lease's budget ends the call.
-        result: R = self._call_remote(function, *args, **kwargs)
-        return result
-
     def __repr__(self) -> str:
         return repr(self._async).replace("Async", "", 1)
 
 
-class Forward(Delegate[AsyncForward]):
+class Forward(_PartOfRemote[AsyncForward]):
     """Context manager that forwards ports of this machine to a pod; see ``forward`` of a remote.
 
     Attributes:
@@ -93,8 +101,7 @@ class Forward(Delegate[AsyncForward]):
     """
 
     def __init__(self, portal: Portal, forward: AsyncForward, call: Callable[..., Any]) -> None:
-        super().__init__(portal, forward)
-        self._call_remote = call
+        super().__init__(portal, forward, call)
         self.pod_id: str = forward.pod_id
 
     @property
@@ -115,7 +122,7 @@ class Forward(Delegate[AsyncForward]):
     wait: Final = blocking(AsyncForward.wait)
 
     def __enter__(self) -> Self:
-        self._call_remote(self._async.__aenter__)
+        self._call(self._async.__aenter__)
         return self
 
     def __exit__(

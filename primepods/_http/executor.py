@@ -90,7 +90,7 @@ class RequestExecutor:
             request: The request.
             decode: Function that turns the response's JSON into the result, or raises :class:`DecodeError`.
             cache: Cache of decoded responses; ``decode`` is not called for a response in the cache.
-            ends_at: The latest time to give up, on the client's clock; by default the deadline.
+            ends_at: Time on the client's clock at which to give up; by default, the call's deadline.
 
         Raises:
             APIError: The API returned an error.

@@ -58,9 +58,10 @@ class FailedAttempt:
     """Failure of an attempt, which got no usable response.
 
     Attributes:
-        reason: The cause, in one line.
-        kind: ``connect`` if no connection was made within ``CONNECT_TIMEOUT``, ``timeout`` or ``deadline`` if
-            there was no response in time, ``protocol`` if the response is invalid, otherwise ``transport``.
+        reason: Description of the failure, in one line.
+        kind: ``connect`` if no connection was made within ``CONNECT_TIMEOUT``. ``timeout`` if the attempt
+            took too long, ``deadline`` if the whole call did, even if nothing was sent. ``protocol`` if the
+            response is invalid, and ``transport`` for any other failure.
         sent_count: Number of times that the server may have received the request.
         transient: Whether a retry can succeed.
         remedy: What the user can do.
@@ -89,7 +90,7 @@ def translate(exc: Exception, key: Secret, *, expired: bool, sent_count: int) ->
 
     Args:
         exc: The exception.
-        key: The key to redact from the server's text.
+        key: The key to redact from the exception's message.
         expired: Whether the attempt's own timeout expired.
         sent_count: Number of times that the server may have received the request.
     """

@@ -1,4 +1,4 @@
-"""Sessions of aiohttp: the client's own, opened at first use, or the caller's."""
+"""aiohttp sessions: the client's own, opened at first use, or the caller's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from ..errors import ConfigError
 _KEEP_ALIVE: Final = 15.0
 """Seconds after which an idle connection is closed."""
 _NO_KEEP_ALIVE: Final = 1e-9
-"""The same in the session that opens a new connection for each request; aiohttp takes 0 for no limit."""
+"""Keep-alive, in seconds, of the session that opens a connection for each request.
+
+Not 0: aiohttp would then start no timer that closes idle connections.
+"""
 SessionFactory: TypeAlias = Callable[[], aiohttp.ClientSession | Awaitable[aiohttp.ClientSession]]
 
 
@@ -86,7 +89,7 @@ class Sessions:
             if fresh in self._open_sessions:
                 return self._open_sessions[fresh]
             if self._closer is None:
-                # A generator, because `asyncio.run` closes generators that are left at the end of the loop.
+                # An async generator, because `asyncio.run` closes unfinished ones before it closes the loop.
                 self._closer = _close_on_exit(self._stack)
                 await anext(self._closer)
             if callable(self._given):
@@ -127,7 +130,7 @@ def check_session(session: object) -> aiohttp.ClientSession:
     """Return ``session`` if it can be used.
 
     Raises:
-        TypeError: It is not a session of aiohttp.
+        TypeError: It is not an aiohttp session.
         ConfigError: It has an ``auth``, which would replace the API key.
     """
     if not isinstance(session, aiohttp.ClientSession):
@@ -142,7 +145,7 @@ def check_session(session: object) -> aiohttp.ClientSession:
 
 
 def close_broken_connections(session: aiohttp.ClientSession, request: aiohttp.ClientRequest) -> bool:
-    """Close idle connections that are broken; return whether the request will reuse a connection.
+    """Close the broken idle connections that aiohttp would try first; return whether it will reuse another.
 
     A connection that has received data while idle is also broken. aiohttp would read that data as the next
     response: if a server or proxy sent a response twice (imagined), each later request would get the response

@@ -51,7 +51,7 @@ def make_hook(on_event: OnEvent | None) -> Hook | None:
     return Hook(on_event)
 
 
-def empty_context() -> Context:
+def listeners_only_context() -> Context:
     """Return a new context with only the listeners of the current one."""
     context = Context()
     context.run(LISTENERS.set, LISTENERS.get())

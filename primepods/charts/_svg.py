@@ -93,7 +93,7 @@ def empty_chart_text(words: str) -> str:
 
 
 def scale(highest: float) -> tuple[float, list[float]]:
-    """Return the end of a scale from 0 to at least ``highest``, and the scale's round marks."""
+    """Return the upper end of a scale from 0 that includes ``highest``, and its round tick values."""
     min_spacing = highest / _GRID_LINES
     power = 10.0 ** math.floor(math.log10(min_spacing)) if min_spacing > 0 else 1.0
     spacing = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= min_spacing)

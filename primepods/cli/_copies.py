@@ -107,7 +107,7 @@ def parse_download(text: str) -> tuple[str, str]:
     if not remote:
         raise CommandError(f"--download {text!r} has no path: write it like --download out/", ExitCode.USAGE)
     local = local or posixpath.basename(remote.rstrip("/")) or "."
-    # Check before the work, since the pod and its results are deleted after it.
+    # Check this before the command runs: afterwards, the pod and its results are deleted.
     target = Path(local).absolute()
     existing = next(path for path in (target, *target.parents) if path.exists())
     if not _can_write(target, existing):
@@ -151,7 +151,7 @@ def progress(what: str, total: int | None = None) -> Generator[Callable[[int], A
     If stderr cannot show a bar, yield ``None``.
 
     Args:
-        what: The operation, such as ``copied``.
+        what: Label of the bar, such as ``copied`` or ``uploaded data``.
         total: Total number of bytes, if known.
     """
     from ._screen import Screen, stderr_console

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from primepods.runs import Run
 
 _RUN_TIMEOUT = 30.0
-"""Seconds to wait for the end of runs in the background."""
+"""Max seconds to wait until background runs have ended."""
 _POLL_INTERVAL = 0.1
 
 
@@ -54,7 +54,12 @@ def command(
     ] = 0.0,
     spot_rate: Annotated[
         float,
-        typer.Option(min=0, max=1, help="Share of the pods that the provider terminates.", metavar="SHARE"),
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of the pods, except ordered ones, that the provider terminates.",
+            metavar="SHARE",
+        ),
     ] = 0.0,
     stock: Annotated[
         int | None,
@@ -72,15 +77,15 @@ def command(
     state: Annotated[
         Path | None,
         typer.Option(
-            help="JSON file that keeps the state; if it exists, --pods to --funds have no effect.",
+            help="JSON file that keeps the state; if it exists, options from --pods to --funds are ignored.",
             metavar="FILE",
         ),
     ] = None,
 ) -> None:
     """Serve a local emulator of the pods API, for one command or until Ctrl-C.
 
-    Runs a command after -- with PRIME_API_BASE_URL and PRIME_API_KEY set, and exits with its exit code.
-    Without a command, prints three export lines: run them in the shell from which you start clients.
+    With a command after --, run it with PRIME_API_BASE_URL and PRIME_API_KEY set, and exit with its exit
+    code. Without a command, print three export lines: run them in the shell from which you start clients.
 
     Examples:
       primepods emulator --pods 20 -- primepods list
@@ -105,7 +110,7 @@ def command(
         from primepods.emulator import Emulator
 
         if state is not None and state.exists():
-            # Compare the name, since typer has the enum of click or, from some version on, its own.
+            # Compare the name: depending on typer's version, the enum is click's or typer's own.
             sources = {name: ctx.get_parameter_source(name) for name in new_account}
             given = [name for name, source in sources.items() if source and source.name != "DEFAULT"]
             if given:

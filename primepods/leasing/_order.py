@@ -14,8 +14,8 @@ pod ends in one of these ways:
   same-named pods, but not the kept pod.
 - If a same-named pod is not confirmed gone, ``settle`` reports a failure, which names that pod. The file is
   left to sweeps.
-- If the release is given up, ``give_up`` leaves the file to sweeps. It reports a failure only if a same-named
-  pod is known that is not confirmed gone.
+- If the release is given up, ``give_up`` leaves the file to sweeps. It reports a failure only if it knows a
+  same-named pod that is not confirmed gone.
 """
 
 from __future__ import annotations
@@ -67,20 +67,22 @@ UNKNOWN_ID_REASONS: Final = {
 
 
 class PodOrder:
-    """State of one order, with its cost, its file, and the messages at its end; ``Rental`` adds the requests.
+    """State of one order, with its cost and its lease file; reports how its release ended.
+
+    ``Rental`` adds the requests.
 
     Attributes:
         spec: The pod to order, with its unique name.
         file: The lease file, which need not be written yet.
         state: What is known about the pod.
         pod_id: The id in the response to the order, or of the pod that was found by name; ``None`` if it is
-            unknown or another's.
-        pod: The pod in the response to its order or, for a pod that was taken over, to ``get``.
+            unknown or belongs to another pod.
+        pod: The pod as its order returned it or, for a pod that was taken over, as ``get`` returned it.
         status: The pod's last status; ``None`` before the first.
         is_kept: Whether the pod is left to the user.
         ordered_at: When it was ordered, by a clock that runs while the machine sleeps; infinity before that.
         settled_at: When its release ended, by the same clock; infinity before that.
-        release_error: The error that says why the pod may still be running, or ``None``.
+        release_error: The error that says why a pod of this order may still be running, or ``None``.
     """
 
     def __init__(self, spec: PodSpec, clock: Clock, file: LeaseFile) -> None:
@@ -120,7 +122,7 @@ class PodOrder:
 
     @property
     def price_hr(self) -> float:
-        """The highest price per hour in any response; before the first, the order's maximum price, or 0."""
+        """The highest price per hour in a response; until one has a price, the order's maximum, or 0."""
         return self._highest_price or self.spec.max_price or 0.0
 
     @property
@@ -179,11 +181,11 @@ class PodOrder:
 
     @property
     def needs_list(self) -> bool:
-        """Whether the list is needed for the release: a pod exists or may exist."""
+        """Whether the release needs the list: pods with the unique name may exist, or have existed."""
         return self.state is not OrderState.NO_POD or bool(self._others)
 
     def settle(self, failure: str | None, *, is_searched: bool) -> None:
-        """End the release: report a pod that may be running, leave the file to sweeps, or remove it.
+        """End a release. Remove the file or, if a pod may be running, report it and leave the file to sweeps.
 
         Args:
             failure: Why a pod may be running, or ``None``.
@@ -195,7 +197,7 @@ class PodOrder:
         # UNCERTAIN is not a failure here: `order` or `resume` has raised a CreateUncertainError.
         if failure is None and self.state in {OrderState.SENT, OrderState.WRONG_ID}:
             shown = "no pod with this name was found" if is_searched else "the list could not be read"
-            failure = f"{UNKNOWN_ID_REASONS[self.state]}, and {shown}"
+            failure = f"{UNKNOWN_ID_REASONS[self.state]} ({shown})"
         if failure is not None:
             self._report_failure(failure)
         elif self.state is OrderState.UNCERTAIN:

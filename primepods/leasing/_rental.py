@@ -86,7 +86,8 @@ class Rental(PodOrder):
         expires_at = await expiry_after(options.max_hours, client.pods, client.server_clock)
         name = unique_name(prefix, client.settings.clock.random, expires_at)
         if not name.startswith(prefix):
-            _log.info("the name %r is shortened: with its suffix it would exceed 63 characters", prefix)
+            text = "the pod's name shortens %r: at most 63 characters, one hyphen before the suffix"
+            _log.info(text, prefix)
         _log.info("leasing a pod: its name is %r", name, extra={"pod_name": name})
         record = new_record(name, client.settings, client.server_clock.now())
         return cls(client, attrs.evolve(spec, name=name), options, LeaseFile.new(lease_folder(), record))
@@ -98,7 +99,7 @@ class Rental(PodOrder):
         """Return the order of a lease whose process has died. Time and cost count from the order."""
         rental, record = cls(client, spec, options, file), file.record
         rental.pod_id = record.pod_id
-        rental.state = OrderState.UNCERTAIN if record.pod_id is None else OrderState.UNPROVEN
+        rental.state = OrderState.SENT if record.pod_id is None else OrderState.UNPROVEN
         rental.note_price(record.price_hr)
         rental.is_kept = record.is_kept
         rental._count_from(record.ordered_at)
@@ -119,8 +120,9 @@ class Rental(PodOrder):
         if self.pod_id is None:
             found, shown = await find_named(self.client.listed, record.name, self._clock)
             if not found:
+                self.state = OrderState.UNCERTAIN
                 raise errors.CreateUncertainError(
-                    f"It is unknown whether pod {record.name!r} exists: the process that ordered it has "
+                    f"It is unknown whether pod {record.name!r} exists. The process that ordered it has "
                     f"died, and {shown}. `primepods sweep` deletes it if it appears.",
                     name=record.name,
                 )
@@ -167,7 +169,7 @@ class Rental(PodOrder):
         self.notify("LeaseStarted")
 
     async def _note_id(self, pod_id: str) -> None:
-        """Record the id in a response that has the order's unique name."""
+        """Record the id from a response that has the order's unique name."""
         self.pod_id, self.state = pod_id, OrderState.UNPROVEN
         # The server's time may have been unknown when the file was written.
         now = self.client.server_clock.now()
@@ -244,7 +246,7 @@ class Rental(PodOrder):
             return []
         pod_id, client, failures = str(self.pod_id), self.client, 0
         name: str | None = None
-        problem = "is neither used nor deleted while nothing shows its name"
+        problem = "is neither used nor deleted until the API shows its name"
         try:
             async with self._clock.timeout_at(ends_at):
                 while True:
@@ -265,8 +267,8 @@ class Rental(PodOrder):
                         await self._back_off(failures, ends_at)
         except TimeoutError:
             raise errors.WaitTimeoutError(
-                f"{self.label} is not used, since it may be another's: neither the list nor `get` has shown "
-                f"that it has this name{self._last_failure}.",
+                f"{self.label} is not used, since it may belong to somebody else. Neither the list nor `get` "
+                f"has shown that it has this name{self._last_failure}.",
                 statuses={} if self.status is None else {pod_id: self.status},
                 pending=(pod_id,),
             ) from None
@@ -295,8 +297,9 @@ class Rental(PodOrder):
             await self._identify(ends_at)
         except PrimePodsError:
             return (
-                f"the response to its order had the id {self.pod_id}, which neither the list nor `get` has "
-                "shown with this name; that pod may be another's, and is not deleted"
+                f"the response to its order had the id {self.pod_id}, but the API has not confirmed that "
+                f"this pod has the name. Pod {self.pod_id} is not deleted, because it may belong to somebody "
+                "else"
             )
         if self.state is not OrderState.OURS or self.pod_id is None:
             return None
@@ -330,7 +333,7 @@ class Rental(PodOrder):
         failures, resend_after = 0, _RESEND_AFTER
 
         def last_moment() -> float:
-            # Until the deletion is accepted and the release is hurried, only `ends_at` is a limit.
+            # `ends_at` is the only limit until the deletion is accepted and, too, the release is hurried.
             return min(ends_at, max(self._accepted_at, self._hurried_at) + _HURRIED_TIMEOUT)
 
         while clock.time() < last_moment():
@@ -360,7 +363,7 @@ class Rental(PodOrder):
             else:
                 return None
         is_accepted = self._accepted_at < math.inf
-        problem = "was accepted, but it is not gone" if is_accepted else "is not accepted"
+        problem = "was accepted, but the pod was not gone" if is_accepted else "was not accepted"
         return f"its deletion {problem} in time{self._last_failure}"
 
     def hurry(self) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 
 import attrs
 
-from .._operations import empty_context
+from .._operations import listeners_only_context
 from .._utils.arguments import check_amount
 from .._utils.clock import Clock, ServerClock, doubled
 from .._utils.unique_names import is_same_name
@@ -131,9 +131,9 @@ class SharedList:
         team_id = client.settings.team_id
         reading = self._readings.get(team_id)
         if reading is None or reading.get_loop() is not asyncio.get_running_loop():
-            # An empty context: otherwise a cancel scope of this caller would cancel the reading.
+            # The context variables of this caller must not reach the reading, which others share.
             reading = asyncio.get_running_loop().create_task(
-                read_list(client.listed, client.settings.clock), context=empty_context()
+                read_list(client.listed, client.settings.clock), context=listeners_only_context()
             )
             self._readings[team_id] = reading
             reading.add_done_callback(lambda _: self._readings.pop(team_id, None))

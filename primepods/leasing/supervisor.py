@@ -5,12 +5,13 @@ can stop a deletion. Another task, ``_run``, supervises them and handles interru
 and the end of the event loop, which cancels all tasks.
 
 1. The first interruption ends the use: ``_use`` is cancelled, but an order in flight is finished first.
-2. The next one hurries the release: it waits at most 10 seconds until an accepted deletion is confirmed.
+2. The next one hurries the release: an accepted deletion then has 10 seconds to be confirmed.
 3. The next one gives up: ``_release`` is cancelled, and an error and the log name the pod.
 
 If the block has ended by itself, the first interruption is step 2. An interruption is not counted if it comes
 less than 0.05 seconds (chosen) after the end of the use or after any earlier interruption. A phase that
-ignores its cancellation for 60 seconds is left running, and may still delete or log beside the next phase.
+ignores its cancellation for 60 seconds is left running, and may still delete pods or log while the next phase
+runs.
 ``tests/renting/test_interrupted_leases.py`` tests interruptions, and ``tests/worlds/stories/cancelled.py``
 tests sequences of them.
 """
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .. import errors
-from .._operations import LISTENERS, begin_operation, empty_context
+from .._operations import LISTENERS, begin_operation, listeners_only_context
 from ..errors import PrimePodsError
 from ..models import PodChange
 from ..specs import PodSpec
@@ -46,7 +47,8 @@ _INTERRUPTS: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
 _CHECK_INTERVAL: Final = 60.0
 # Seconds to wait for a cancelled phase: a callback of the user may ignore the cancellation.
 _CANCEL_TIMEOUT: Final = 60.0
-# Closer interruptions (in seconds) count as one: the end of a loop cancels all tasks of a lease together.
+# Min seconds between two interruptions. Closer ones count as one, because the end of a loop cancels all tasks
+# of a lease together.
 _MIN_INTERRUPTION_INTERVAL: Final = 0.05
 _MAX_INTERRUPTIONS: Final = 2  # of the release
 
@@ -55,7 +57,7 @@ class LeaseSupervisor:
     """Supervisor of a lease, from its first order until its pods are confirmed gone, kept or given up.
 
     Args:
-        orders: The pods to order in order of preference, each with the client of the team that pays for it.
+        orders: The pods to order, the preferred one first, each with the client of the team that pays for it.
         options: The parameters of the lease.
         add: Registers the lease, so that the client releases it when it closes; returns a function that
             unregisters it.
@@ -65,12 +67,12 @@ class LeaseSupervisor:
         is_ending: Whether the lease is ending; no order is sent any more.
         error: The error that ended the use, usually because no pod became ready, or ``None``.
         budget_error: The error that says which budget is used up, or ``None``.
-        had_ctrl_c: Whether Ctrl-C was intercepted; unless its task is cancelled, the caller raises
-            ``KeyboardInterrupt`` at the end.
+        had_ctrl_c: Whether Ctrl-C was intercepted. The caller then raises ``KeyboardInterrupt`` at the end,
+            unless the caller's task is cancelled.
         disk_note: Sentence about the disks that stay after the lease, with their cost if it was read.
-        rentals: The orders so far; a ready pod is that of the last order.
+        rentals: The orders so far; only the last one can have a ready pod.
         budget: The limits and the cost of the lease.
-        on_pod_lost: Called when the block must end, because its pod is being deleted or was deleted.
+        on_pod_lost: Called when the block must end, because the lease was cancelled or its budget is used up.
         on_order: Called with the path of each order's lease file, before the order is sent.
     """
 
@@ -121,7 +123,7 @@ class LeaseSupervisor:
             was_shown: Whether the API has ever shown the pod.
 
         Raises:
-            ConfigError: The lease is of another API, key or team. The file is not changed.
+            ConfigError: The lease belongs to another API, key or team. The file is not changed.
         """
         if reason := file.record.foreign_reason(self._orders[0][0].settings):
             raise errors.ConfigError(
@@ -142,18 +144,19 @@ class LeaseSupervisor:
         Raises:
             ClientClosedError: The client is being closed.
         """
-        # Before the task is created: an eager task may end at once, and its callback discards the lease.
-        discard = self._add(self)
+        # Register the lease before the task is created: an eager task may end at once, and its callback then
+        # unregisters the lease.
+        unregister = self._add(self)
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
         operation = begin_operation("pods.lease", self._orders[0][0].settings)
-        # An empty context: otherwise a cancel scope around the block would cancel the task.
-        context = empty_context()
+        # The context variables of the caller, such as a request id for its log, must not reach the task.
+        context = listeners_only_context()
         if operation is not None:
             context.run(LISTENERS.set, operation.listeners)
         self._task = self._loop.create_task(self._run(), context=context)
-        self._task.add_done_callback(lambda _: discard())
+        self._task.add_done_callback(lambda _: unregister())
         if operation is not None:
             # An error about a pod that may be running has priority.
             self._task.add_done_callback(
@@ -182,7 +185,7 @@ class LeaseSupervisor:
     def is_stranded(self) -> bool:
         """Whether the lease can do nothing, because its event loop has stopped.
 
-        Call it in an event loop, after :meth:`begin`.
+        Read it in an event loop, after :meth:`begin`.
         """
         return self._loop is not asyncio.get_running_loop() and not self._loop.is_running()
 
@@ -228,12 +231,13 @@ class LeaseSupervisor:
         if not was_ending:
             if self.is_ready:
                 # A block that ends calls `end` before this, so this block may still run.
-                _log.warning("a lease was cancelled from outside: its pod is deleted, and its block ends")
+                fate = "kept" if self.rentals[-1].is_kept else "deleted"
+                _log.warning("a lease was cancelled from outside: its block ends, and its pod is %s", fate)
                 self.on_pod_lost()
         elif now - self._interrupted_at >= _MIN_INTERRUPTION_INTERVAL:
             self._interruptions += 1
-            if self._interruptions == 1 and self.rentals:
-                text = "%s is being deleted: if interrupted again, it may be left running"
+            if self._interruptions == 1 and self.rentals and not self.rentals[-1].is_kept:
+                text = "%s is being deleted. After another interruption, it may be left running."
                 _log.warning(text, self.rentals[-1].label)
             for rental in self.rentals:
                 rental.hurry()
@@ -311,7 +315,7 @@ class LeaseSupervisor:
         return asyncio.CancelledError() if not phase.done() or phase.cancelled() else phase.exception()
 
     async def _use(self) -> None:
-        """The first phase: order pods until one is ready, then wait to be cancelled."""
+        """Run the first phase: order pods until one is ready, then wait to be cancelled."""
         if self.options.login:
             await self.options.ssh.check()
         failures: list[PrimePodsError] = []
@@ -329,7 +333,7 @@ class LeaseSupervisor:
                     raise
                 rental = self.rentals[-1]
                 if rental.pod_id is not None:
-                    # Without an id, the pod may appear later: the end of the lease looks for it.
+                    # Without an id, the pod may appear later. The lease searches for it when it ends.
                     await self._release(rental)
                 if self.release_error is not None:
                     # A pod may still be running: do not rent another.
@@ -349,7 +353,7 @@ class LeaseSupervisor:
         await asyncio.Event().wait()
 
     async def _order(self, client: TeamClient, spec: PodSpec) -> Rental:
-        """Order a pod, or take over that of a dead process; order again as :func:`reorder_delay` says."""
+        """Order a pod, or take over a dead process's pod; repeat orders as :func:`reorder_delay` allows."""
         if self._is_resumed:
             await self.rentals[-1].resume(was_shown=self._was_shown)
             return self.rentals[-1]
@@ -382,7 +386,7 @@ class LeaseSupervisor:
             await self._clock.sleep(pause)
 
     async def _note_change(self, change: PodChange) -> None:
-        # Compute the time until the budget is used up again: the price may have changed.
+        # Recompute the time until the budget is used up: the price may have changed.
         self._changed.set()
         if self._on_change is None:
             return
@@ -398,8 +402,9 @@ class LeaseSupervisor:
             raise RuntimeError(f"on_change raised {exc!r}") from exc
 
     async def _release(self, *rentals: Rental) -> None:
-        """The second phase, and the end of a failed spec: delete the pods, then same-named pods."""
-        # Read the lists of all teams, since an order that was refused may have been carried out (imagined).
+        """Run the second phase, or release a failed spec: delete each order's pod, then same-named pods."""
+        # If any order needs the list, read those of all teams: a refused order may have been carried out, too
+        # (imagined).
         is_list_needed = any(rental.needs_list for rental in rentals)
         listings: dict[str | None, Listing] = {}
         for rental in rentals:

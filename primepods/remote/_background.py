@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,8 +15,8 @@ OnWritten = Callable[[OSError | None], object]
 class BackgroundWriter:
     """Writer to a file descriptor, in a daemon thread.
 
-    The thread does not write through the file object: while it waited for a reader, it would hold the
-    object's lock, and the interpreter could not flush the file at exit.
+    After the first flush, the thread does not write through the file object: while it waited for a reader, it
+    would hold the object's lock, and the interpreter could not flush the file at exit.
 
     Args:
         descriptor: The file descriptor.
@@ -40,7 +41,7 @@ class BackgroundWriter:
         self._queue.put(None)
 
     def join(self, timeout: float) -> None:
-        """Wait until all is written after :meth:`close`, or for ``timeout`` seconds."""
+        """After :meth:`close`, wait until all is written, but at most ``timeout`` seconds."""
         if self._thread is not None:
             self._thread.join(timeout)
 
@@ -53,7 +54,10 @@ class BackgroundWriter:
             try:
                 view = memoryview(data)
                 while view:
-                    view = view[os.write(self._descriptor, view) :]
+                    try:
+                        view = view[os.write(self._descriptor, view) :]
+                    except BlockingIOError:  # another process has made the descriptor non-blocking
+                        select.select((), (self._descriptor,), ())
             except OSError as exc:
                 error = exc
             with suppress(RuntimeError):  # the event loop that waited is closed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -76,7 +77,7 @@ class AsyncJob:
 
         Raises:
             CommandError: With ``check``: the exit code is not 0.
-            CommandTimeoutError: The command still runs after ``timeout``.
+            CommandTimeoutError: The end of the command was not seen within ``timeout``.
             JobError: The pod has no such job, or the job has ended without an exit code.
             LoginError: No login succeeded.
             ConnectionLostError: The connection was lost, and not restored within ``reconnect`` seconds.
@@ -84,9 +85,9 @@ class AsyncJob:
         if timeout is not None:
             check_seconds("timeout", timeout)
         check_flag("check", check)
+        check_flag("capture", capture)
         reader = _make_reader(self, offset, reconnect)
         limit = MAX_CAPTURED_IF_STREAMED
-        check_flag("capture", capture)
         if capture:
             limit = reader.tail = MAX_CAPTURED
         tails: dict[Stream, Tail] = {"stdout": Tail(limit), "stderr": Tail(limit)}
@@ -108,7 +109,8 @@ class AsyncJob:
         state = reader.state
         if state is None or state.exit_code is None or state.ended_at is None:
             raise CommandTimeoutError(
-                f"The job {self.name} on pod {self.pod_id} still runs after {timeout:g} s. It continues.",
+                f"The end of the job {self.name} on pod {self.pod_id} was not seen within {timeout:g} s. The "
+                "job was not stopped.",
                 pod_id=self.pod_id,
                 exit_code=None,
                 stdout=stdout,
@@ -140,7 +142,7 @@ class AsyncJob:
         Raises:
             JobError: The pod has no such job, or its state cannot be read.
             LoginError: No login succeeded.
-            ConnectionLostError: ``ssh`` has failed several times.
+            ConnectionLostError: The connection was lost, and not restored within ``login_timeout``.
         """
         return await self._send("find")
 
@@ -151,9 +153,10 @@ class AsyncJob:
             grace: Seconds between SIGTERM and SIGKILL.
 
         Raises:
-            JobError: The pod has no such job, or processes of it do not end.
+            JobError: The pod has no such job, or some of its processes do not end.
             LoginError: No login succeeded.
-            ConnectionLostError: ``ssh`` has failed several times. You can safely stop the job again.
+            ConnectionLostError: The connection was lost, and not restored within ``login_timeout``. You can
+                safely stop the job again.
         """
         check_seconds("grace", grace, minimum=0)
         return await self._send("stop", str(round(grace * 10)))
@@ -291,11 +294,11 @@ async def run_job_script(
     Raises:
         JobError: The script has failed.
         LoginError: No login succeeded.
-        ConnectionLostError: Connections were lost for longer than ``login_timeout``.
+        ConnectionLostError: The connection was lost, and not restored within ``login_timeout``.
     """
     subject = f"job {name}" if name else "list of jobs"
     login = await get_login()
-    started_at = anyio.current_time()
+    lost_at = math.inf
     while True:
         tails: dict[Stream, Tail] = {"stdout": Tail(_MAX_OUTPUT), "stderr": Tail(_MAX_OUTPUT)}
         sinks: dict[Stream, Sink] = {stream: partial(_add, tail) for stream, tail in tails.items()}
@@ -306,11 +309,13 @@ async def run_job_script(
             return {state.name: state for state in parse_states(tails["stdout"].text())}
         said = clip(one_line(tails["stderr"].text()), 500)
         if code is not None:
-            raise JobError(f"The {subject} on pod {pod_id} failed: {said}.", pod_id=pod_id, name=name)
-        if anyio.current_time() - started_at > login.options.login_timeout:
+            message = f"The request for the {subject} on pod {pod_id} failed with exit code {code}"
+            raise JobError(f"{message}: {said}." if said else f"{message}.", pod_id=pod_id, name=name)
+        lost_at = min(lost_at, anyio.current_time())
+        if anyio.current_time() - lost_at > login.options.login_timeout:
             raise ConnectionLostError(
-                f"The connection to pod {pod_id} was lost several times. The request for the {subject} may "
-                "have been carried out: see jobs().",
+                f"The connection to pod {pod_id} was lost, and not restored in time. The request for the "
+                f"{subject} may have been carried out: see jobs().",
                 pod_id=pod_id,
                 stderr=said,
             )

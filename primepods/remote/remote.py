@@ -195,7 +195,8 @@ class AsyncRemote:
         Raises:
             JobError: The pod has a job of this name, or cannot start this one.
             LoginError: No login succeeded. Nothing was started.
-            ConnectionLostError: ``ssh`` has failed several times. The command may have started.
+            ConnectionLostError: The connection was lost, and not restored within ``login_timeout``. The
+                command may have started.
             ConfigError: ``ssh`` is missing, or the folder for host keys is unusable.
         """
         from .job import start_job
@@ -218,7 +219,7 @@ class AsyncRemote:
         Raises:
             JobError: The pod cannot list its jobs.
             LoginError: No login succeeded.
-            ConnectionLostError: ``ssh`` has failed several times.
+            ConnectionLostError: The connection was lost, and not restored within ``login_timeout``.
         """
         from .job import list_jobs
 

@@ -15,7 +15,7 @@ Words = str | Iterable[str] | None
 
 
 def pod_filter(*, status: Words, name: Words, gpu_type: Words) -> Callable[[Pod], bool] | None:
-    """Return a predicate of the wanted pods; ``None`` if all are wanted.
+    """Return a predicate that accepts the wanted pods; ``None`` if all are wanted.
 
     Raises:
         TypeError: A value is neither a string nor an iterable of strings.
@@ -44,7 +44,7 @@ def pod_filter(*, status: Words, name: Words, gpu_type: Words) -> Callable[[Pod]
 def record_filter(
     *, since: datetime | None, until: datetime | None, kind: Words
 ) -> Callable[[HistoryRecord], bool] | None:
-    """Return a predicate of the wanted history records; ``None`` if all are wanted.
+    """Return a predicate that accepts the wanted history records; ``None`` if all are wanted.
 
     Raises:
         TypeError: A time is not a datetime, or ``kind`` is neither a string nor an iterable of strings.
@@ -57,10 +57,11 @@ def record_filter(
         return None
 
     def keep(record: HistoryRecord) -> bool:
-        ended = record.terminated_at or record.created_at
+        # A record without an end has only this time.
+        recorded_at = record.terminated_at or record.created_at
         return (
-            (since is None or ended >= since)
-            and (until is None or ended < until)
+            (since is None or recorded_at >= since)
+            and (until is None or recorded_at < until)
             and _matches_any(kinds, lambda word: word.lower() == record.type.lower())
         )
 

@@ -48,7 +48,7 @@ def page_source(
     settings = executor.settings
     if name is not None and settings.on_event is not None:
         fetch = settings.on_event.wrap(name, settings.clock, fetch)
-    # Twice the number of requests in flight: even if all responses arrive together, the next requests leave
+    # Twice the limit on requests in flight: even if all responses arrive together, the next requests are sent
     # before the pages are decoded.
     return Source(fetch=fetch, path=path, keep=keep, window=settings.max_concurrency * 2)
 
@@ -75,9 +75,9 @@ async def fetch_page(
         offset: Offset of the page, if the response does not state it.
         limit: Maximum rows of the page, if the response does not state it.
         key: Returns the identity of an item.
-        ends_at: The latest time to give up, on the client's clock; by default the deadline.
+        ends_at: Time on the client's clock at which to give up; by default, the call's deadline.
         on_body: Called with the whole response, before its rows are decoded.
-        make_bare: Returns the item for an unreadable row, from its id and name.
+        make_bare: Returns the item for an unreadable row that has an id, from its id and name.
         keys: Keys of the rows and the count in the response; see :func:`decode_page`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Lookups that complete the status rows, by ``get`` and the history."""
+"""GETs of single pods, and a request for the history, that complete the status rows."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ._poller_state import PollerState, is_refusal
 from ._watched_pod import LOOKUP_INTERVAL, WatchedPod
 
 _HISTORY_ROWS: Final = 100
-"""Rows of the page of the history: the API's documented default of ``limit``."""
+"""Number of history rows to request; the API's documented default for ``limit``."""
 
 
 class PodLookups:
-    """Calls of ``get`` for pods whose status row has no address (reported), is missing or says TERMINATED.
+    """Sender of GETs for pods whose status row has no address (reported), is missing or says TERMINATED.
 
     A pod that was never seen and that ``get`` does not find may have ended before the wait began. The latest
     page of the history may show this. One request for this page serves all pods.
@@ -84,7 +84,10 @@ class PodLookups:
             self._state.start(self._read_history, pods=[pod])
 
     async def _read_history(self) -> None:
-        """Record which pods the history lists as ended. A failure is only logged; a later lookup retries."""
+        """Record which pods the history lists as ended.
+
+        A failure ends no wait: it is logged, a 429 also pauses the poller, and a later lookup retries.
+        """
         state = self._state
         request = page_request(
             f"{PODS}/history", offset=0, limit=_HISTORY_ROWS, sort_by="terminatedAt", sort_order="desc"

@@ -193,7 +193,7 @@ async def test_what_is_not_there_or_taken_is_told(emulated: Pod) -> None:
         await remote.job("tarin").state()
     with pytest.raises(primepods.JobError, match="nowhere"):
         await remote.start("true", cwd="nowhere", name="other")
-    with pytest.raises(primepods.CommandTimeoutError, match=r"still runs after 1 s\. It continues"):
+    with pytest.raises(primepods.CommandTimeoutError, match=r"was not seen within 1 s\. The job was not"):
         await job.wait(timeout=1)
     folder = emulated.home / ".primepods" / "jobs" / "train"
     os.kill(int((folder / "started").read_text().split()[0]), 9)
@@ -286,6 +286,27 @@ async def test_a_pod_that_lies_raises_our_errors_only(tmp_path: Path, said: str)
             await call
         except primepods.PrimePodsError:
             continue
+
+
+async def test_a_lost_request_is_repeated_however_long_it_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time to connect again counts from the loss. A script that fails without a word has an exit code."""
+    mute, lost = tmp_path / "mute", tmp_path / "lost"
+    mute.write_text(
+        "#!/bin/sh\ncase \" $* \" in *' -G '*) exit 0;; esac\n"
+        "for mark; do :; done; mark=${mark##* }\necho $mark ready; echo $mark ready >&2; read -r line\n"
+        f"[ -e {shlex.quote(str(lost))} ] || {{ echo >{shlex.quote(str(lost))}; exit; }}\n"
+        "echo $mark exit 3; echo $mark exit 3 >&2\n",
+        encoding="utf-8",
+    )
+    mute.chmod(0o755)
+    loop = asyncio.get_running_loop()
+    real_time = loop.time
+    monkeypatch.setattr(loop, "time", lambda: real_time() + 1_000 * lost.exists())
+    pod = Pod(primepods.SSHTarget("root", "198.18.0.9"), tmp_path, {"ssh_command": str(mute)})
+    with pytest.raises(primepods.JobError, match=r"for the job n on pod pod1 failed with exit code 3\.$"):
+        await pod.remote().job("n").stop()
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from itertools import pairwise
 
 import hypothesis
 import hypothesis.strategies as st
 
+from primepods.remote import BackgroundWriter
 from primepods.remote._output import Lines, MarkedOutput, Tail
 
 MARK = "primepods-0123"
@@ -63,6 +65,23 @@ def test_lines_and_offsets_do_not_depend_on_the_pieces(data: bytes, cuts: list[i
     assert "".join(line for line, _ in whole) == text.replace("\r", "").replace("\n", "")
     for number, (_, position) in enumerate(whole):
         assert split(position, cuts) == whole[number + 1 :]
+
+
+def test_a_descriptor_that_does_not_block_gets_all_of_it() -> None:
+    """A process that shares it may have set it so; the writer waits for the reader."""
+    source, target = os.pipe()
+    os.set_blocking(target, False)
+    errors: list[OSError | None] = []
+
+    def note(error: OSError | None) -> None:
+        errors.append(error)
+        os.close(target)
+
+    writer = BackgroundWriter(target)
+    writer.write(bytes(1 << 20), note)
+    writer.close()
+    with os.fdopen(source, "rb") as reader:
+        assert (len(reader.read()), errors) == (1 << 20, [None])
 
 
 def test_progress_bars_give_lines() -> None:

@@ -131,7 +131,7 @@ def test_a_budget_deletes_the_pod_in_time_and_is_told_at_the_end(it: Blocking) -
 def test_a_budget_ends_what_runs_on_the_pod(
     it: Blocking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command ends there, too, and the block with the budget's error; what follows is not begun."""
+    """The command ends there, too, and a forward, and the block with its error; what follows is not begun."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     errors: list[BaseException] = []
     lines: list[str] = []
@@ -140,11 +140,17 @@ def test_a_budget_ends_what_runs_on_the_pod(
         lines.append(line.text)
         it.clock.asleep += 7_200
 
+    def run_and_wait(pod: primepods.LeasedPod) -> None:
+        with pod.forward(80) as forward:
+            try:
+                pod.run("echo $$; exec sleep 300", on_line=note)
+            except primepods.BudgetExceededError as exc:
+                errors.append(exc)
+            forward.wait()
+
     def work(pod: primepods.LeasedPod) -> None:
-        try:
-            pod.run("echo $$; exec sleep 300", on_line=note)
-        except primepods.BudgetExceededError as exc:
-            errors.append(exc)
+        with pytest.raises(primepods.BudgetExceededError):
+            run_and_wait(pod)
         with pytest.raises(primepods.BudgetExceededError):
             pod.upload(__file__, "again")
 

@@ -141,7 +141,7 @@ async def test_the_pods_of_an_interrupted_order_are_searched(folder: Path, count
             assert (type(caught.value), it.records()) == (primepods.ClientClosedError, [])
         else:
             assert isinstance(caught.value, primepods.NotReleasedError)
-            assert "its order was interrupted, and no pod with this name was found" in str(caught.value)
+            assert "its order was interrupted (no pod with this name was found)" in str(caught.value)
             assert [(each.name, each.given_up) for each in it.records()] == [(record.name, True)]
 
 

@@ -141,14 +141,19 @@ async def test_a_budget_goes_on_while_the_machine_sleeps(folder: Path) -> None:
         assert it.clock.elapsed < 250
 
 
-@pytest.mark.parametrize("spares", [False, True])
-async def test_a_block_is_told_when_something_cancels_all_tasks(folder: Path, *, spares: bool) -> None:
-    """The pod is given back: the block must not go on believing in it, whoever was cancelled."""
+@pytest.mark.parametrize(("spares", "keeps"), [(False, False), (True, False), (True, True)])
+async def test_a_block_is_told_when_something_cancels_all_tasks(
+    folder: Path, caplog: pytest.LogCaptureFixture, *, spares: bool, keeps: bool
+) -> None:
+    """The pod is given back: the block must not go on believing in it. A kept one is not called deleted."""
     async with stage(folder) as it:
         steps: list[str] = []
 
         async def use() -> None:
-            async with it.client.pods.lease(it.spec):
+            async with it.client.pods.lease(it.spec) as pod:
+                if keeps:
+                    pod.keep()
+                    it.emulator.faults.add(Delay(45.0), on="list")
                 try:
                     await it.clock.sleep(10_000)
                 except asyncio.CancelledError:
@@ -156,14 +161,16 @@ async def test_a_block_is_told_when_something_cancels_all_tasks(folder: Path, *,
                     raise
 
         task = asyncio.create_task(use())
-        await it.clock.sleep(200)
-        for other in asyncio.all_tasks():
-            name = getattr(other.get_coro(), "__qualname__", "")
-            if "Supervisor" in name or (other is task and not spares):
-                other.cancel()
+        for seconds in (200, 1):
+            await it.clock.sleep(seconds)
+            for other in asyncio.all_tasks():
+                name = getattr(other.get_coro(), "__qualname__", "")
+                if "Supervisor" in name or (other is task and not spares):
+                    other.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert (steps, it.running(), it.records()) == (["told"], [], [])
+        assert (steps, len(it.running())) == (["told"], int(keeps))
+        assert ("deleted" not in caplog.text) is keeps
 
 
 async def test_a_kept_pod_with_an_expiry_is_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -180,7 +187,7 @@ async def test_a_long_name_is_shortened_and_said(folder: Path, caplog: pytest.Lo
         with caplog.at_level(logging.INFO, logger="primepods"):
             async with it.client.pods.lease(attrs.evolve(it.spec, name="n" * 80), max_hours=1) as pod:
                 assert len(pod.name) == 63
-        assert any("shortened" in line for line in caplog.messages)
+        assert any("shortens" in line for line in caplog.messages)
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:

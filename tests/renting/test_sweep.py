@@ -44,12 +44,17 @@ def left_by(it: Stage, **changes: object) -> None:
     LeaseFile.new(it.folder, attrs.evolve(record, **changes)).write().close()  # type: ignore[arg-type]  # whatever a test changes
 
 
-@pytest.mark.parametrize("is_recorded", [True, False])
-async def test_a_take_over_that_is_interrupted_deletes_its_pod(folder: Path, *, is_recorded: bool) -> None:
-    """While its file is being written, before anything is asked; the recorded pod, and its twin."""
+@pytest.mark.parametrize(("is_recorded", "count"), [(True, 2), (False, 2), (False, 0)])
+async def test_a_take_over_that_is_interrupted_deletes_its_pod(
+    folder: Path, *, is_recorded: bool, count: int
+) -> None:
+    """While its file is being written, before anything is asked; the recorded pod, and its twin.
+
+    Without a pod, nothing shows that there will be none: it says so.
+    """
     async with stage(folder, boot_seconds=0) as it:
-        pod_id, _ = (it.emulator.add_pod(name_of(), boot_seconds=0) for _ in range(2))
-        await asyncio.to_thread(left_by, it, given_up=True, pod_id=pod_id if is_recorded else None)
+        pods = [it.emulator.add_pod(name_of(), boot_seconds=0) for _ in range(count)]
+        await asyncio.to_thread(left_by, it, given_up=True, pod_id=pods[0] if is_recorded else None)
         lease = it.client.pods.lease(attrs.evolve(it.spec, name=UniqueName(name_of())))
         file = LeaseFile.claim(next(folder.glob("*.json")))  # noqa: ASYNC240 - one small file
         assert file is not None
@@ -65,7 +70,7 @@ async def test_a_take_over_that_is_interrupted_deletes_its_pod(folder: Path, *, 
         with pytest.raises(asyncio.CancelledError):
             await task
         await asyncio.gather(*busy)
-        assert not it.running()
+        assert (it.running(), lease.supervisor.release_error is None) == ([], count > 0)
 
 
 async def test_a_lease_that_is_taken_over_counts_from_its_order(folder: Path) -> None:

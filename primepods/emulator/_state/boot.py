@@ -22,9 +22,9 @@ MAX_BOOT = 3.0
 MIN_BOOT = 0.3
 """The shortest drawn boot, in multiples of ``boot_seconds``."""
 PAUSE_SHARE = 0.2
-"""Pause before the next attempt, as a share of the failed attempt's time."""
+"""Pause before the next attempt, as a share of the time from one attempt to the next."""
 EARLY_FAILURE_SHARE = 0.3
-"""Share of failing boots that never get a machine."""
+"""Share of failing boots whose machine never comes up."""
 
 
 @attrs.frozen(kw_only=True)
@@ -85,7 +85,7 @@ def successful_boot(rng: Random, duration: float) -> Timeline:
 
 
 def retried_boot(rng: Random, duration: float, retries: int) -> Timeline:
-    """Return a boot whose installation fails ``retries`` times, and is finished after ``duration`` seconds.
+    """Return a boot of ``duration`` seconds, whose installation fails ``retries`` times before it succeeds.
 
     After a failed attempt, the installation is in ERROR; during the next attempt, the failure text stays.
     """

@@ -72,7 +72,7 @@ class BadChunk(Fault):
 
 
 def _head(response: Response, length: int | None) -> bytes:
-    """Return the head of a response whose body has ``length`` bytes; ``None`` for a chunked body."""
+    """Return the head of a response, with ``length`` as its Content-Length; ``None`` for a chunked body."""
     framing = {"Transfer-Encoding": "chunked"} if length is None else {"Content-Length": str(length)}
     headers = {"Content-Type": "application/json", **response.headers, **framing, "Connection": "close"}
     lines = [
