@@ -194,6 +194,9 @@ async def _request_state(task: Any) -> str | None:
             else:
                 _slow_loops.add(loop)
             raise
+        except Exception:
+            _slow_loops.discard(loop)  # Airflow has responded
+            raise
         _slow_loops.discard(loop)
     return next(iter(states.get(task.run_id, {}).values()), None)
 

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import primepods
+from primepods.remote import SSHOptions
 from primepods.runs import Run, RunRecord, take_over_lease
 
 from ._account import check_permission, choose_disks
@@ -161,6 +162,11 @@ class Runner:
             if lease[name] is not None:
                 lease[name] = max(lease[name] - used, _USED_UP)
         if record.lease_file is not None:
+            if not record.is_stopping and _USED_UP not in {lease["max_hours"], lease["max_spend"]}:
+                # A lease that cannot log in deletes its pod, and the results. Until the take-over, another
+                # process may try again.
+                names = {"ssh_options", "ssh_command"} & lease.keys()
+                await SSHOptions(**{name: lease[name] for name in names}).check()
             was_shown = record.job is not None  # the job starts on a ready pod
             taken = take_over_lease(
                 client, record.lease_file, was_shown=was_shown, on_change=self._show_change, **lease

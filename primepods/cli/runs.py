@@ -191,7 +191,7 @@ def stop(_: Api, name: RunName) -> None:
         _show_to_end(run, tail=0)
     except FileNotFoundError:
         # A run without --detach deletes its record at its end.
-        if run.path.exists():
+        if (run.path / "run.json").exists():
             raise
 
 

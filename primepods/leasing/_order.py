@@ -24,7 +24,7 @@ import logging
 import math
 from collections.abc import Sequence
 from enum import Enum, auto
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from .. import errors
 from .._operations import LISTENERS
@@ -35,6 +35,9 @@ from ..remote import note_hosts
 from ..specs import PodSpec
 from .ledger import LeaseFile
 from .pods_api import LeaseOptions
+
+if TYPE_CHECKING:
+    from .._operations.hook import Listeners
 
 _log = logging.getLogger("primepods")
 
@@ -102,7 +105,7 @@ class PodOrder:
         self._others: set[str] = set()
         # The latest error of a request that is repeated, as the end of a message.
         self._last_failure = ""
-        self._listeners = LISTENERS.get()
+        self.listeners: Listeners | None = LISTENERS.get()
 
     @property
     def is_settled(self) -> bool:
@@ -265,10 +268,10 @@ class PodOrder:
             self._notify(kind, pod_id=self.pod.id, price_hr=price_hr, seconds=seconds, **fields)
 
     def _notify(self, kind: str, **fields: object) -> None:
-        if self._listeners is not None:
+        if self.listeners is not None:
             from .. import events  # noqa: PLC0415 - loaded with the first on_event
 
-            self._listeners.notify(getattr(events, kind)(name=self.name, **fields))
+            self.listeners.notify(getattr(events, kind)(name=self.name, **fields))
 
 
 class Budget:

@@ -155,6 +155,8 @@ class LeaseSupervisor:
         context = listeners_only_context()
         if operation is not None:
             context.run(LISTENERS.set, operation.listeners)
+            for rental in self.rentals:  # that of `resume`
+                rental.listeners = operation.listeners
         self._task = self._loop.create_task(self._run(), context=context)
         self._task.add_done_callback(lambda _: unregister())
         if operation is not None:

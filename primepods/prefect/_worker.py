@@ -176,6 +176,8 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
 
     async def _send_run_heartbeat(self, pod_run: PodRun) -> None:
         """Send a run's heartbeat: change its infrastructure id on the server; see :mod:`._recovery`."""
+        if pod_run.ended.is_set():
+            return  # the id on the server may be that of the next attempt
         self._heartbeat_count += 1
         owner = f"{self._process_id}:{self._heartbeat_count}"
         pod_run.infrastructure_pid = f"{pod_run.configuration.pod_name_prefix} {owner}"

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import select
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
+from typing import Final
 
 OnWritten = Callable[[OSError | None], object]
+
+_RETRY_INTERVAL: Final = 0.05
 
 
 class BackgroundWriter:
@@ -57,7 +61,10 @@ class BackgroundWriter:
                     try:
                         view = view[os.write(self._descriptor, view) :]
                     except BlockingIOError:  # another process has made the descriptor non-blocking
-                        select.select((), (self._descriptor,), ())
+                        try:
+                            select.select((), (self._descriptor,), ())
+                        except ValueError:  # `select` refuses descriptors from 1,024 on
+                            time.sleep(_RETRY_INTERVAL)
             except OSError as exc:
                 error = exc
             with suppress(RuntimeError):  # the event loop that waited is closed

@@ -378,16 +378,23 @@ async def wait_for_login(remote: AsyncRemote) -> None:
     script = command_script("true", env={}, cwd=None)
     timeout = login.options.login_timeout
     ends_at = anyio.current_time() + timeout
+    problem = ""
     while True:
-        async with login.session(timeout=max(0.0, ends_at - anyio.current_time())) as session:
-            with anyio.CancelScope(deadline=ends_at):
-                await exchange(session, script, None, {"stdout": drop, "stderr": drop})
-        if session.stderr.exit_code is not None:
-            return
-        # A lost connection does not show whether the pod works.
+        try:
+            async with login.session(timeout=max(0.0, ends_at - anyio.current_time())) as session:
+                with anyio.CancelScope(deadline=ends_at) as scope:
+                    await exchange(session, script, None, {"stdout": drop, "stderr": drop})
+        except LoginError:
+            if not problem or anyio.current_time() < ends_at:
+                raise
+        else:
+            if session.stderr.exit_code is not None:
+                return
+            # A lost connection does not show whether the pod works.
+            problem = "a command does not end" if scope.cancelled_caught else "each connection is lost"
         if anyio.current_time() + _LOGIN_INTERVAL >= ends_at:
             raise LoginError(
-                f"Logins to pod {login.label} succeed, but each connection is lost ({timeout:g} s).",
+                f"Logins to pod {login.label} succeed, but {problem} ({timeout:g} s).",
                 pod_id=login.pod_id,
                 said="",
             )

@@ -209,8 +209,8 @@ def test_a_failed_deletion_counts_its_pod_once(market: Emulator, run: Run, tmp_p
 
 
 @pytest.mark.slow
-def test_a_take_over_that_cannot_begin_deletes_the_pod(market: Emulator, run: Run, tmp_path: Path) -> None:
-    """Its `ssh` is not installed any more, which the lease finds before it looks for the pod."""
+def test_a_take_over_without_ssh(market: Emulator, run: Run, tmp_path: Path) -> None:
+    """It is not installed any more: `attach` leaves the pod with its results, and `stop` deletes the pod."""
     ssh = tmp_path / "ssh"
     ssh.write_text(f'#!/bin/sh\nexec {LOCAL_SSH} "$@"\n', encoding="utf-8")
     ssh.chmod(0o755)
@@ -218,6 +218,10 @@ def test_a_take_over_that_cannot_begin_deletes_the_pod(market: Emulator, run: Ru
     os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
     wait_for(lambda: row(run)["state"] == "interrupted")
     ssh.unlink()
+    attached = run("attach", name)
+    assert (attached.exit_code, "--ssh-command" in attached.stderr) == (1, True), attached.stderr
+    wait_for(lambda: row(run)["state"] == "interrupted")
+    assert len(market.pods) == 1
     result = run("stop", name)
     assert not market.pods, result.stderr
 
