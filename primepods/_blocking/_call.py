@@ -128,6 +128,9 @@ class BlockingCall(Generic[R]):
                 loop.call_soon(is_handled.set)
         except BaseException as exc:
             self._cancel_in(loop)
+            if isinstance(exc.__context__, queue.Empty):
+                # The signal came when a wait in `_next_request` had just timed out.
+                exc.__context__ = None
             if self._result is not None:
                 # The result may be a new pod that nothing else refers to.
                 exc.add_note(f"The call had succeeded: {quote(self._result)}")

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from queue import Empty
 from typing import Any, Final
 
 import attrs
@@ -152,8 +151,7 @@ def interrupted(when: Callable[[], object], call: Callable[[], object]) -> None:
             # Inside, because the interruption may arrive right after the call.
             over.set()
     except KeyboardInterrupt as error:
-        # It may arrive when a look at the queue of callbacks has ended.
-        others = {error.__cause__, None if isinstance(error.__context__, Empty) else error.__context__}
+        others = {error.__cause__, error.__context__}
     finally:
         over.set()
         thread.join()

@@ -307,7 +307,7 @@ def test_a_call_that_cannot_be_cancelled_is_left_after_a_second(api: Api, client
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals come as they do on Windows anyway")
 def test_a_signal_that_does_not_wake_the_main_thread_is_handled(api: Api, client: Client) -> None:
-    """One that another thread takes, or that comes just as the main thread falls asleep."""
+    """One that another thread takes, or that comes just as the main thread falls asleep; it comes alone."""
     api.hold = held
 
     def take() -> None:
@@ -316,6 +316,7 @@ def test_a_signal_that_does_not_wake_the_main_thread_is_handled(api: Api, client
 
     thread = threading.Thread(target=take)
     thread.start()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as caught:
         client.pods.get("p1")
     thread.join()
+    assert caught.value.__context__ is None
