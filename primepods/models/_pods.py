@@ -208,14 +208,14 @@ class HistoryRecord(Model):
 
 @attrs.frozen(kw_only=True)
 class PodChange(ToDict):
-    """Change of a pod's status between two polls."""
+    """Change of a pod's status."""
 
     pod_id: str
     """The pod's id."""
     before: PodStatus | None
     """Status before the change; ``None`` in the first change of a pod, or if the pod was gone."""
     after: PodStatus | None
-    """Status now; ``None`` if the pod is gone, or never appeared."""
+    """Status after the change; ``None`` if the pod is gone, or never appeared."""
 
     def __str__(self) -> str:
         """Return one line for people: the new status, or that the pod is gone or was not found."""

@@ -166,7 +166,7 @@ class Machine(Model, PodReference):
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, ``is_ready``, ``failure`` and ``ssh`` as values for JSON.
 
-        Fields that the ``repr`` hides, such as passwords, are left out.
+        Fields that are declared with ``repr=False``, such as passwords and ``extra``, are left out.
         """
         derived = {"is_ready": self.is_ready, "failure": self.failure, "ssh": to_plain(self.ssh)}
         return super().to_dict() | derived

@@ -70,8 +70,7 @@ class AsyncPager(Generic[T]):
         ``[item async for item in pager]`` raises the error instead.
 
         Returns:
-            The items that could be read, and the error; ``None`` if the items are complete. An unreadable row
-            does not hide the items after it.
+            The items that could be read, and the error; ``None`` if the items are complete.
         """
         return await self._collect(self._open_reader())
 

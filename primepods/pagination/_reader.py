@@ -17,7 +17,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _MAX_ERRORS: Final = 6
-"""Max errors of one list that are reported; the number is chosen, not measured."""
+"""Max errors of one list that are reported (chosen)."""
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -28,7 +28,7 @@ class FetchedPage(Generic[T]):
         total_count: Total rows by the server's count; ``None`` without a count.
         offset: Number of rows before this page.
         limit: Max rows of the page, as stated by the server or else as requested.
-        rows: The items; an unreadable item may be replaced by its error.
+        rows: The items, or the error of an item that cannot be read.
         keys: A key per row; rows with equal keys are the same item.
     """
 
@@ -66,8 +66,7 @@ class Source(Generic[T]):
         window: Max pages in the window: the wanted page, and later pages that were requested but not read
             yet.
         keep: Returns whether to yield an item; by default, all are yielded.
-        max_requests: Max requests per read; a list that needs more is assumed to be endless, and its read
-            fails. The number is chosen, not measured.
+        max_requests: Max requests per read (chosen); a read that needs more fails.
     """
 
     fetch: Callable[[int, int], Awaitable[FetchedPage[T]]]

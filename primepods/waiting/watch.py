@@ -51,8 +51,8 @@ class AsyncWatch:
     async def aclose(self) -> None:
         """End all iterations of this watch.
 
-        An iteration whose pods are not all gone then raises :class:`~primepods.ClientClosedError`, even in a
-        task that is waiting for the next change.
+        An unfinished iteration then raises :class:`~primepods.ClientClosedError`, even in a task that is
+        waiting for the next change.
         """
         for iteration in list(self._open_iterations):
             await iteration.aclose()
@@ -189,7 +189,7 @@ class WatchIterator(AsyncIterator[PodChange]):
 
     def __init__(self, iteration: _Iteration) -> None:
         self._iteration = iteration
-        # Do not call it at exit, which ends the polling anyway.
+        # Do not call `abandon` at exit, which ends the polling anyway.
         weakref.finalize(self, iteration.abandon).atexit = False
 
     async def __anext__(self) -> PodChange:
