@@ -57,7 +57,6 @@ class StatusReader:
     """Reader of status rows.
 
     Args:
-        executor: Sends the requests.
         cache_bytes: Max bytes of the cache of decoded responses.
     """
 

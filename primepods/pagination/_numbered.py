@@ -26,10 +26,6 @@ class NumberedReader(Generic[T]):
 
     Numbered pages cannot be requested with an overlap. If rows appear or disappear during the read, later
     rows can move to another page. They may then be missed, or be received twice and yielded once.
-
-    Args:
-        source: The source of the pages.
-        page_size: Max rows per page.
     """
 
     def __init__(self, source: Source[T], page_size: int) -> None:

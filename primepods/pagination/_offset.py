@@ -10,8 +10,8 @@ to be stable, except that a record of the history moves when its pod ends. A row
 the reader compares the number of rows with the server's count, and reads the list again if rows are missing.
 It cannot notice a missed row if a known row is deleted in the same read.
 
-A full page is not taken for the last. The *end* of a page is its offset plus its number of rows. The end of a
-shorter page is taken for the end of the list after this number of responses:
+The *end* of a page is its offset plus its number of rows. More rows may follow a full page. The end of any
+other page counts as the end of the list after this number of responses:
 
 - one (two for an empty list), if no count is higher than the end;
 - three in a row, if only an earlier count is higher;
@@ -47,7 +47,7 @@ _MAX_REREADS: Final = 3
 _MAX_PAGES_WITHOUT_PROGRESS: Final = 50
 """Max consecutive pages without a new row, if few rows are known."""
 _MAX_REVISITS_PER_PAGE: Final = 4
-"""Additional pages without a new row per page of known rows, because steps back read pages again."""
+"""Additional pages without a new row, per page of known rows: steps back read pages again."""
 
 
 def offset_pager(source: Source[T], page_size: int) -> AsyncPager[T]:
@@ -82,7 +82,6 @@ class OffsetReader(Generic[T]):
     """One read of a list by offset.
 
     Args:
-        source: The source of the pages.
         page_size: Rows per request; below 100, one more is requested for the overlap.
     """
 

@@ -243,6 +243,5 @@ class _ItemIterator(Generic[T]):
             del self
 
     async def aclose(self) -> None:
-        """End the iteration and its requests."""
         self._items.clear()
         await self._pages.aclose()

@@ -106,9 +106,6 @@ It never awaits, so cancelling a caller that waits for a page does not change th
 class KnownRows(Generic[T]):
     """The rows received so far, by key, and the errors of unreadable rows.
 
-    Args:
-        source: The source of the pages.
-
     Attributes:
         is_complete: Whether all rows have been received, readable or not.
     """
@@ -219,11 +216,7 @@ class _PageRequest(Generic[T]):
 
 
 class RequestWindow(Generic[T]):
-    """The requests for the wanted page and the pages after it.
-
-    Args:
-        reader: The reader that needs the pages.
-    """
+    """The requests for the wanted page and the pages after it."""
 
     def __init__(self, reader: PageReader[T]) -> None:
         self._reader = reader

@@ -25,10 +25,6 @@ class PodLookups:
 
     A pod that was never seen and that ``get`` does not find may have ended before the wait began. The latest
     page of the history may show this. One request for this page serves all pods.
-
-    Args:
-        state: State shared by the parts of the poller.
-        executor: Sends requests, without retries.
     """
 
     def __init__(self, state: PollerState, executor: RequestExecutor) -> None:

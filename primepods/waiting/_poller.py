@@ -49,10 +49,6 @@ class TransportKeeper(Protocol):
 class Poller:
     """The poller; get it with :func:`join`.
 
-    Args:
-        settings: The settings of the clients that share it.
-        transport: The connections.
-
     Attributes:
         loop: The event loop in which it was created.
     """

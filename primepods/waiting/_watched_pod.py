@@ -38,10 +38,6 @@ PodSearch: TypeAlias = "FaultSearch[WatchedPod, Exception]"
 class Subscriber:
     """Base class of subscriptions: the part that the poller uses.
 
-    Args:
-        pod_ids: Ids of the pods.
-        interval: Seconds between two polls of a pod.
-
     Attributes:
         pod_ids: Ids of the pods, without duplicates.
         interval: Seconds between two polls of a pod.
@@ -90,11 +86,6 @@ class RequestState:
 
     def record_refusal(self, error: Exception, *, now: float, interval: float) -> float | None:
         """Record that the last request was refused.
-
-        Args:
-            error: The refusal.
-            now: The current time.
-            interval: Seconds between two requests.
 
         Returns:
             The time for the request that confirms it; ``None`` if the waits must end, because this refusal

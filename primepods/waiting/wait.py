@@ -191,9 +191,9 @@ def _recent_failures(subscription: Subscription) -> str:
 
 def _cost_and_remedy(seen: list[PodStatus], *, pending_count: int) -> str:
     prices = [row.cost_per_hr for row in seen if row.cost_per_hr is not None]
-    cost = f"They cost at least {money(sum(prices))} an hour. " if prices else ""
+    cost = f"They cost at least {money(sum(prices))} an hour while they run. " if prices else ""
     subject = "They" if len(seen) == pending_count else "The pods that were seen"
-    return f"{cost}{subject} keep running and are billed: wait again with the same ids, or delete them."
+    return f"{cost}{subject} may still be billed: wait again with the same ids, or delete them."
 
 
 def _describe(status: PodStatus | None) -> str:

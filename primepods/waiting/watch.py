@@ -73,8 +73,6 @@ class _Iteration:
     """State of a :class:`WatchIterator`, without a reference to it, so that the iterator can be freed.
 
     Args:
-        connection: The client's connection to the poller.
-        make_subscription: Makes the subscription.
         timeout: Seconds for the iteration; infinity for no limit.
         open_iterations: The set of open iterations; this one is in it until it is closed.
     """
