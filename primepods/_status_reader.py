@@ -235,11 +235,7 @@ class _BatchCall:
 
 
 class _SharedCall:
-    """One call of :meth:`StatusReader.read` for all callers of ``read_one`` in an iteration of the loop.
-
-    Args:
-        reader: Sends the requests, after the current iteration of the event loop.
-    """
+    """One call of :meth:`StatusReader.read` for all callers of ``read_one`` in an iteration of the loop."""
 
     def __init__(self, reader: StatusReader) -> None:
         self._pod_ids: dict[str, None] = {}

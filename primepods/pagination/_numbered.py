@@ -65,8 +65,8 @@ class NumberedReader(Generic[T]):
         self._pages_without_progress = 0 if is_new else self._pages_without_progress + 1
         if self._pages_without_progress > _MAX_PAGES_WITHOUT_PROGRESS:
             raise self.rows.error(
-                f"{self._pages_without_progress} pages in a row had no new rows, so the server ignores the "
-                "page number",
+                f"{self._pages_without_progress} pages in a row had no new rows, so the server probably "
+                "ignores the page number",
                 "Check the base URL; a cache or gateway may drop the query.",
             )
 

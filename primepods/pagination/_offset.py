@@ -271,7 +271,7 @@ class OffsetReader(Generic[T]):
         allowed = _MAX_PAGES_WITHOUT_PROGRESS + _MAX_REVISITS_PER_PAGE * pages_read
         if self._pages_without_progress > allowed:
             raise self.rows.error(
-                f"{self._pages_without_progress} pages in a row had no new rows, so the list changes faster "
-                "than it is read",
+                f"{self._pages_without_progress} pages in a row had no new rows, so the list probably "
+                "changes faster than it is read",
                 "Use a larger page_size.",
             )

@@ -17,7 +17,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _MAX_ERRORS: Final = 6
-"""Max errors of one list that are reported (chosen)."""
+"""Max errors that the exception of a list reports (chosen)."""
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)

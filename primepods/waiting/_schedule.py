@@ -16,9 +16,9 @@ JITTER: Final = 0.1
 _MAX_ADVANCE: Final = 0.1
 """Max fraction of its interval by which a tick is early, to share another tick's requests (chosen)."""
 _GATHER_TIME: Final = 0.05
-"""Time for which new subscriptions are gathered, as a fraction of the interval (chosen)."""
+"""Delay of a first poll, which new subscriptions then share, as a fraction of the interval (chosen)."""
 _MAX_GATHER_TIME: Final = 0.25
-"""Max seconds for which new subscriptions are gathered (chosen)."""
+"""Max seconds of this delay (chosen)."""
 _MAX_SLEEP: Final = 60.0
 """Max seconds until the poller looks for due pods again (chosen)."""
 

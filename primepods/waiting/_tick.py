@@ -31,7 +31,7 @@ _MIN_REQUESTS: Final = 3
 _OUTAGE_REQUESTS: Final = 2
 """Max requests of all searches of a tick while no request succeeds (chosen)."""
 _MAX_SEARCH_REQUESTS: Final = 60
-"""Max requests of one search in a tick; the only limit for a refused batch (chosen)."""
+"""Max requests of one search in a tick (chosen)."""
 _MIN_SUSPECT_REQUESTS: Final = 2
 """Requests for suspects after which a tick's last request goes to the pods presumed good (chosen)."""
 _MIN_REFUSAL_INTERVAL: Final = 5.0

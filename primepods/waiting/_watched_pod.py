@@ -101,7 +101,7 @@ class RequestState:
 
 @attrs.define(eq=False, weakref_slot=False)
 class PollState(RequestState):
-    """The status requests for a pod.
+    """The last status request for a pod.
 
     Attributes:
         sequence: Sequence number of the last request.
