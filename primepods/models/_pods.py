@@ -67,11 +67,11 @@ class Pod(Machine):
     provider_type: str
     """Provider, such as ``hyperstack``."""
     name: str | None = None
-    """Name of the pod; other pods may have the same one."""
+    """Name of the pod; other pods may have the same name."""
     user_id: str | None = None
     """The user who rented it."""
     team_id: str | None = None
-    """The team that pays, if one does."""
+    """The team that pays, if any."""
     wallet_id: str | None = None
     """The wallet that pays."""
     cluster_id: str | None = None
@@ -197,7 +197,7 @@ class HistoryRecord(Model):
     user_id: str | None = None
     """The user who rented it."""
     team_id: str | None = None
-    """The team that paid, if one did."""
+    """The team that paid, if any."""
     provisioned_by: str | None = None
     """Name of the user who ordered it."""
     terminated_at: datetime | None = None

@@ -57,8 +57,8 @@ class Client(Delegate[AsyncClient]):
             ``force_close=True`` of the connector prevents that. Requests that your middlewares repeat are not
             counted as attempts.
         on_event: Callback for each :class:`~primepods.events.Event`: requests, retries, waits, leases,
-            deletions. A plain function, called in the client's thread: it must be quick, and must not call
-            the client. Its exceptions do not reach the caller; the first one is logged.
+            deletions. A plain function that is called in the client's thread. It must be quick, and must not
+            call the client. Its exceptions do not reach the caller; the first one is logged.
 
     Raises:
         ConfigError: There is no key, or a key, URL, file or variable cannot be used.

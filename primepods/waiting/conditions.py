@@ -36,7 +36,7 @@ def gone(status: PodStatus | None) -> bool:
 
 
 def settled(status: PodStatus | None) -> bool:
-    """Return whether a pod has settled: ready, failed, STOPPED, DELETING, TERMINATED or gone."""
+    """Return whether a pod is ready, STOPPED, DELETING, TERMINATED or gone, or has failed."""
     return ready(status) or is_over(status)
 
 
