@@ -36,7 +36,7 @@ class _OpenEnum(StrEnum):
 
 
 class PodState(_OpenEnum):
-    """State of a pod. A running pod is ACTIVE. A pod has failed if it or its installation is in ERROR."""
+    """State of a pod. A running pod is ACTIVE. A failed pod, or its installation, is in ERROR."""
 
     PROVISIONING = "PROVISIONING"
     PENDING = "PENDING"

@@ -16,7 +16,7 @@ JITTER: Final = 0.1
 _MAX_ADVANCE: Final = 0.1
 """Max fraction of its interval by which a tick is early, to share another tick's requests (chosen)."""
 _GATHER_TIME: Final = 0.05
-"""Delay of a first poll, which new subscriptions then share, as a fraction of the interval (chosen)."""
+"""Delay of a first poll, so that new subscriptions share it; a fraction of the interval (chosen)."""
 _MAX_GATHER_TIME: Final = 0.25
 """Max seconds of this delay (chosen)."""
 _MAX_SLEEP: Final = 60.0
@@ -98,7 +98,7 @@ class PollSchedule:
             del self._intervals[subscription.interval]
 
     def poll_at(self, pod: WatchedPod, when: float) -> None:
-        """Schedule the extra poll of a pod, which has at most one."""
+        """Schedule the extra poll of a pod, or move it to another time."""
         self._extra_polls[pod] = when
         self.changed.set()
 
