@@ -23,8 +23,8 @@ class AsyncPager(Generic[T]):
     """A list, read page by page as it is iterated. Each iteration reads it again.
 
     ``async for item in pager`` yields each item once; ``pager.pages()`` yields the same items as
-    :class:`Page` objects. The first page is requested when the first item is wanted. From the second page on,
-    pages are requested ahead.
+    :class:`Page` objects. The first page is requested when the first item is wanted. Later pages may be
+    requested ahead.
 
     *An iteration that ends normally is complete*, according to the API's count. Every item that exists
     from the first request to the last is yielded exactly once, whatever is created or deleted meanwhile.
@@ -42,8 +42,8 @@ class AsyncPager(Generic[T]):
 
     Args:
         open_reader: Returns a new reader of the list.
-        path: For ``repr`` and error messages.
-        page_size: Items per request.
+        path: Path of the list, for the ``repr``.
+        page_size: Items per request, for the ``repr``.
     """
 
     def __init__(self, open_reader: Callable[[], PageReader[T]], *, path: str, page_size: int) -> None:

@@ -63,8 +63,7 @@ class Source(Generic[T]):
         fetch: Requests one page; the arguments are its offset (or its number, from 1) and the max number of
             rows.
         path: For error messages.
-        window: Max pages in the window: the wanted page, and later pages that were requested but not read
-            yet.
+        window: Max pages that are requested at a time: the wanted page and later ones.
         keep: Returns whether to yield an item; by default, all are yielded.
         max_requests: Max requests per read (chosen); a read that needs more fails.
     """
