@@ -32,8 +32,6 @@ _OUTAGE_REQUESTS: Final = 2
 """Max requests of all searches of a tick while no request succeeds (chosen)."""
 _MAX_SEARCH_REQUESTS: Final = 60
 """Max requests of one search in a tick (chosen)."""
-_MIN_SUSPECT_REQUESTS: Final = 2
-"""Requests for suspects after which a tick's last request goes to the pods presumed good (chosen)."""
 _MIN_REFUSAL_INTERVAL: Final = 5.0
 """Min interval, in seconds, from which the lifetime of a refusal is computed (chosen)."""
 _MAX_REFUSED_BATCHES: Final = 3
@@ -211,16 +209,12 @@ class Tick:
         search.has_success |= self._has_success
         if not search.has_success:
             self._search_requests_left = min(self._search_requests_left, _OUTAGE_REQUESTS)
-        for requests_before in range(_MAX_SEARCH_REQUESTS):
-            prefer_good = False
+        for _ in range(_MAX_SEARCH_REQUESTS):
             if not is_refusal(search.error):
                 if self._search_requests_left < 1:
                     break
                 self._search_requests_left -= 1
-                # The last request is for the pods presumed good, which otherwise wait for the next tick.
-                is_last = self._search_requests_left == 0
-                prefer_good = is_last and requests_before >= _MIN_SUSPECT_REQUESTS
-            pods = search.next_items(prefer_good=prefer_good)
+            pods = search.next_items()
             if not pods:
                 break
             error = await self._poll(pods)
