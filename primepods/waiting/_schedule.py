@@ -141,7 +141,7 @@ class PollSchedule:
         # Otherwise a rate limit, or the limit of a tick, would always leave out the same pods.
         return sorted(
             (pod for pod in pods if not pod.poll.in_flight),
-            key=lambda pod: math.inf if pod.poll.error is None else pod.poll.sequence,
+            key=lambda pod: math.inf if pod.poll.error is None else pod.poll.sent_at,
         )
 
     def _advance_due(self, now: float) -> list[_IntervalGroup]:
