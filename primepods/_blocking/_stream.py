@@ -37,7 +37,7 @@ class Streams:
 
 
 class Stream(Iterator[T]):
-    """A blocking iterator over an asynchronous one. An interrupted ``next`` loses no item."""
+    """A blocking iterator over an asynchronous iterator. An interrupted ``next`` loses no item."""
 
     def __init__(self, portal: Portal, source: Any, *, flatten: bool) -> None:
         self._portal = portal

@@ -31,11 +31,10 @@ class RequestExecutor:
     """Sender of requests, with retries, a deadline and the rate limit.
 
     Args:
-        settings: The settings of the client, or of a view of it with other timeouts or retries.
+        settings: The settings of the client, of a view of it, or of one call.
         transport: The connections, shared by all views of a client.
         shared_deadline: The deadline of the batch call that the requests belong to, if any.
-        is_paced: Whether requests wait for the rate limiter; false for the poller, which waits for it before
-            each poll.
+        is_paced: Whether requests use the rate limiter; false for the poller, which uses it itself.
     """
 
     def __init__(
@@ -55,15 +54,15 @@ class RequestExecutor:
     def for_many(self) -> RequestExecutor:
         """Return an executor for one batch call.
 
-        Each request keeps its own deadline. After ``settings.deadline`` seconds without a response to any
-        request of the batch call, :meth:`call` starts no more requests, and raises a ``RequestTimeoutError``
-        with 0 attempts. Requests in progress continue.
+        Each request keeps its own deadline. After ``settings.deadline`` seconds in which requests got no
+        response, :meth:`call` sends nothing and raises a ``RequestTimeoutError`` with 0 attempts. Calls in
+        progress continue.
         """
         shared_deadline = SharedDeadline(self._clock, self.settings.deadline)
         return self._derive(self.settings, shared_deadline)
 
     def with_settings(self, settings: Settings) -> RequestExecutor:
-        """Return an executor for the same batch call and connections, with other settings."""
+        """Return an executor with other settings, and the same connections and shared deadline."""
         return self._derive(settings, self._shared_deadline)
 
     def _derive(self, settings: Settings, shared_deadline: SharedDeadline | None) -> RequestExecutor:
@@ -73,7 +72,7 @@ class RequestExecutor:
 
     @property
     def has_given_up(self) -> bool:
-        """Whether the batch call starts no more requests."""
+        """Whether :meth:`call` would send nothing, because of the shared deadline."""
         return self._shared_deadline is not None and self._shared_deadline.is_over
 
     async def call(
@@ -88,7 +87,7 @@ class RequestExecutor:
 
         Args:
             request: The request.
-            decode: Function that turns the response's JSON into the result, or raises :class:`DecodeError`.
+            decode: Function that turns the response's data into the result, or raises :class:`DecodeError`.
             cache: Cache of decoded responses; ``decode`` is not called for a response in the cache.
             ends_at: Time on the client's clock at which to give up; by default, the call's deadline.
 
@@ -140,7 +139,7 @@ class RequestExecutor:
                     continue
                 result = self._read_outcome(call, outcome, decode, cache)
             except (APIError, TransportError, ProtocolError) as exc:
-                # Drop its frames: their variables hold the response, including passwords.
+                # Drop the frames: their variables hold the response, including passwords.
                 error: CallError = exc.with_traceback(None)
             else:
                 self.transport.budget.give()
@@ -154,27 +153,17 @@ class RequestExecutor:
             call.record_retry(outcome, delay)
             await self.transport.pause(delay)
         try:
-            # Raise outside any `except`, so that the error does not reference frames of the HTTP library.
             raise error from outcome.cause if isinstance(outcome, FailedAttempt) else None
         finally:
             # The error's traceback references this frame: avoid a cycle, which would keep the response alive.
             del error, outcome
 
     async def map(self, function: Callable[[T], Awaitable[R]], items: Sequence[T]) -> list[R]:
-        """Return ``[await function(item) for item in items]``, where ``function`` makes calls.
-
-        Up to ``max_concurrency`` calls run at a time. The first exception cancels the other calls and is
-        raised unchanged.
-        """
+        """Call ``function`` for all items, up to ``max_concurrency`` at a time; see :func:`map_bounded`."""
         return await map_bounded(function, items, self.settings.max_concurrency)
 
     def shape_error(self, request: Request, error: DecodeError) -> ProtocolError:
-        """Return the error that tells users which part of a response has the wrong structure.
-
-        Args:
-            request: The request.
-            error: The error that ``decode`` of :meth:`call` raised, or that was found in one row.
-        """
+        """Return the error that tells users which part of a response has the wrong structure."""
         return protocol_error(
             request,
             error.reason,
@@ -238,7 +227,6 @@ class RequestExecutor:
         raise error
 
     def _record_failure(self, call: Call, outcome: Response | FailedAttempt, error: CallError) -> None:
-        """Record a failed attempt in the call and in its error."""
         maybe_received = isinstance(outcome, Response) or outcome.maybe_received
         is_rate_limit = isinstance(error, RateLimitError)
         if isinstance(error, APIError):
@@ -253,10 +241,10 @@ class RequestExecutor:
             )
         if isinstance(error, RateLimitError):
             call.rate_limit_count += 1
-            # Later 429s respond to this call's own retries, which have a backoff.
+            # Ignore later 429s: they respond to this call's own retries, which have a backoff.
             if self._is_paced and call.rate_limit_count == 1:
                 self.transport.pace.apply_rate_limit(error)
-        # A 429 is taken to mean that nothing was done. After other failures, something may have been done.
+        # A 429 is assumed to mean that nothing was done.
         call.maybe_acted = call.maybe_acted or (maybe_received and not is_rate_limit)
 
     def _next_delay(self, call: Call, error: CallError) -> float | None:
@@ -289,7 +277,7 @@ class RequestExecutor:
                 f"{self.settings.deadline:g} s."
             )
             return None
-        # A 429 does not take a token: it shows that the API is up.
+        # A retry after a 429 takes no token: the 429 shows that the API is up.
         needs_token = not isinstance(error, RateLimitError)
         if needs_token and not self.transport.budget.take(call.request.method):
             error.add_note(
@@ -343,7 +331,7 @@ class RequestExecutor:
 
 
 class _Attempt:
-    """Context manager of one attempt, which releases its slot and records its outcome and duration."""
+    """Context manager that releases the slot of an attempt, and records its outcome and duration."""
 
     def __init__(
         self,
