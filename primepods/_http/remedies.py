@@ -90,8 +90,8 @@ def _not_found_remedy(request: Request, base_url: str) -> str:
 
 def _gateway_remedy(base_url: str) -> str:
     return (
-        f"This response is not from the API, but from a gateway, proxy or login page in front of {base_url}. "
-        "Check the base URL and the network, or try later."
+        f"This response is probably from a gateway, proxy or login page in front of {base_url}, not from the "
+        "API. Check the base URL and the network, or try later."
     )
 
 
