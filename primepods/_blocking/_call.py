@@ -72,14 +72,14 @@ class BlockingCall(Generic[R]):
         try:
             self._result = await self._work()
         except asyncio.CancelledError:
-            # Closing the client cancels the task. So does `_cancel_in`, but then `run` raises another error.
+            # Closing the client cancels the task. `_cancel_in` does too, but then `run` raises another error.
             self.end(closed_error("The client was closed during the call."))
         except BaseException as exc:  # noqa: BLE001 - any error is raised in the calling thread
             if isinstance(exc, PrimePodsError):
                 # The client's frames do not help the user of an API error.
                 self.end(exc.with_traceback(None))
             else:
-                # Keep the frames of other errors, such as a bug in `until`, except this one.
+                # Keep the frames of other errors, such as a bug in `until`, but not this frame.
                 trace = exc.__traceback__
                 self.end(exc if trace is None else exc.with_traceback(trace.tb_next))
         else:

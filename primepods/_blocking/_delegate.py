@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Delegate(Generic[A]):
-    """Base class of the blocking counterpart of an asynchronous object."""
+    """Base class of blocking counterparts of asynchronous objects."""
 
     def __init__(self, portal: Portal, wrapped: A) -> None:
         self._portal = portal

@@ -1,9 +1,9 @@
 """Portal through which blocking callers run the asynchronous client.
 
-A client has one event loop in a separate thread (``_loop.Loop``). The loop starts at first use and
-ends at ``close``, at the interpreter's exit or when the client is garbage-collected. A call
-(``_call.BlockingCall``) starts a task in the loop, in the caller's context. The calling thread waits for
-messages in a queue, which ask it to run a callback or report the task's end.
+A client has one event loop in a separate thread (``_loop.Loop``). The loop starts at first use and ends at
+``close``, at the interpreter's exit or when the client is garbage-collected. A call (``_call.BlockingCall``)
+starts a task in the loop, in the caller's context. The calling thread waits for messages in a queue, which
+ask it to run a callback or report the task's end.
 
 anyio's BlockingPortal is not used: it waits for the loop's thread twice per call, continues after Ctrl-C,
 hangs after a fork, and may leave locks of its futures locked after Ctrl-C. A ``SimpleQueue`` is not left

@@ -72,7 +72,7 @@ def retry_delay(
     Args:
         policy: The retry policy.
         error: The error of the last attempt.
-        failures: Number of failed attempts of this call, without those that got a 429.
+        failures: Number of failed attempts of this call, without 429s.
         rate_limits: Number of attempts that got a 429.
         rand: A random number from 0 (inclusive) to 1 (exclusive).
     """

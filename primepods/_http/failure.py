@@ -19,7 +19,7 @@ from .._utils.text import one_line
 
 CONNECT_TIMEOUT: Final = 10.0
 MAX_BODY: Final = 64 * 1024 * 1024
-"""Max decompressed response size in bytes: a page of 1,000 pods has about 1.5 MB."""
+"""Max bytes of a decompressed response; a page of 1,000 pods has about 1.5 MB."""
 _CHECK_NETWORK: Final = "Check the base URL, the network and the proxy."
 _CHECK_PROXY: Final = (
     "Check the proxy: its user and password belong in its URL (HTTPS_PROXY=http://user:password@host:port)."

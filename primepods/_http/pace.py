@@ -35,7 +35,7 @@ MAX_RETRY_AFTER: Final = 300.0
 
 
 class Pace:
-    """Rate limiter, which pauses polling and limits the rate after 429s.
+    """Rate limiter, which reacts to 429s.
 
     After a 429, polling pauses for the time in ``Retry-After``, at most five minutes. Without that header,
     the pauses grow from one second to a minute. A random time is added: up to half of the pause, or up to a
@@ -99,8 +99,8 @@ class Pace:
     def apply_rate_limit(self, error: RateLimitError) -> bool:
         """Begin or extend the pause, and perhaps lower the rate; return whether the pause was changed.
 
-        A 429 that asks for no longer pause is ignored. If every 429 drew a random extra, the longest extra
-        would decide, and all processes would resume at nearly the same time.
+        During a pause, a 429 counts only if its ``Retry-After`` ends later. If every 429 drew a random extra,
+        the longest extra would decide, and all processes would resume at nearly the same time.
         """
         now = self._clock.time()
         if error.retry_after is not None:
@@ -118,7 +118,7 @@ class Pace:
         return True
 
     def _slow_down(self, *, resume_at: float, last_pause_end: float) -> None:
-        """Lower the rate after a 429, with the next turn after ``resume_at``; a single 429 sets no limit."""
+        """Lower the rate, and allow the next turn after ``resume_at``, unless this is a single 429."""
         if self._rate < math.inf:
             self._rate = max(_MIN_RATE, _RATE_FACTOR * self._rate)
         elif self._clock.time() < last_pause_end + _PAUSE_MEMORY:
@@ -138,7 +138,7 @@ def shared_pace(settings: Settings) -> Pace:
     All clients of the process with this API and key share it, because the API probably limits them together.
     A simulated event loop has another clock, and so another rate limiter.
     """
-    # Use the clock's id: a reference would keep the clock alive, if the clock references the `Pace`.
+    # Use the clock's id: a reference would keep a clock alive that references the `Pace`.
     key = (settings.base_url, settings.api_key, id(settings.clock))
     pace = _paces.get(key)
     if pace is None:

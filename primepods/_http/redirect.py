@@ -25,7 +25,7 @@ def is_redirect(response: Response) -> bool:
 def follow_redirect(
     request: Request, response: Response, *, base_url: str, key: Secret, is_second: bool
 ) -> Request:
-    """Return the request to the target of a redirect; ``is_second`` if the call has followed one before.
+    """Return the request to a redirect's target; ``is_second`` says whether the call has followed one before.
 
     Raises:
         ProtocolError: The redirect is not followed.

@@ -220,7 +220,7 @@ def _excerpt(found: object, key: Secret) -> str:
         text = key.scrub(found.decode(errors="replace"))
     else:
         text = show(scrub_value(found, key))
-    # Clip before redacting passwords, to limit that work. Four times the length, since redaction shortens the
+    # Clip before redacting passwords, to limit the work, but to four times the length: redaction shortens the
     # text.
     clipped = text[: 4 * _MAX_EXCERPT_LENGTH]
     return one_line(_PASSWORD.sub(r'\1"[redacted]"', clipped))[:_MAX_EXCERPT_LENGTH]

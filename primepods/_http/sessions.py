@@ -78,7 +78,7 @@ class Sessions:
             await asyncio.sleep(0)
 
     async def aclose(self) -> None:
-        """Close the sessions that this object opened."""
+        """Close the sessions, except a given one."""
         self._closed = True
         closer, self._closer = self._closer, None
         if closer is not None:

@@ -72,7 +72,7 @@ class Transport:
         """Wait for a free slot, which the caller must release; return the sessions.
 
         Args:
-            ends_at: The time, on the client's clock, at which to give up and return ``None``.
+            ends_at: Time on the client's clock at which to return ``None``.
 
         Raises:
             ClientClosedError: The client or its session is closed, or is used in another event loop.
