@@ -23,7 +23,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 OnChange = Callable[[PodChange], object]
 
-# Max passes of the loop in `_release`. A lease gives up its release long before.
+# Max passes of the loop in `_release`. A lease gives up its release in fewer.
 _MAX_PASSES: Final = 100
 # The portals of leases that may have something left to do.
 _portals: Final[dict[LeaseSupervisor, Portal]] = {}
@@ -125,8 +125,8 @@ class Lease:
                 # A forked child leaves the pod to its parent.
                 return
             if LOOPS.runs_here():
-                # A generator with this block is garbage-collected in a loop's thread: do not wait there. Only
-                # the end of the client, or of the process, waits for the release.
+                # The block is in a generator that is garbage-collected in a loop's thread: do not wait there.
+                # Only the end of the client, or of the process, waits for the release.
                 def end() -> None:
                     supervisor.task.add_done_callback(lambda _: _portals.pop(supervisor, None))
                     supervisor.end()

@@ -20,7 +20,7 @@ _MIN_RATE_LIMIT_DELAY: Final = 0.25
 
 
 class RetryBudget:
-    """Retry budget of one client, so that its calls do not overload an API that is down.
+    """Retry budget of one transport, so that its calls do not overload an API that is down.
 
     A retry takes a token, unless it follows a 429. Each success gives a token back, and so does each second,
     up to the maximum. The last tokens are reserved for deletions, because a pod that is not deleted is

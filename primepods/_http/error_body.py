@@ -15,7 +15,7 @@ from ..errors import FieldError
 _MAX_MESSAGE_DEPTH: Final = 5
 _MAX_MESSAGE_LENGTH: Final = 500
 _MAX_TEXT_LENGTH: Final = 20_000
-"""Max characters of a text that are read for a message."""
+"""Max characters used of one text."""
 _MAX_ERRORS: Final = 1_000
 
 

@@ -32,7 +32,7 @@ class RequestExecutor:
 
     Args:
         settings: The settings of the client, of a view of it, or of one call.
-        transport: The connections, shared by all views of a client.
+        transport: The connections, which other executors may share.
         shared_deadline: The deadline of the batch call that the requests belong to, if any.
         is_paced: Whether requests use the rate limiter; false for the poller, which uses it itself.
     """

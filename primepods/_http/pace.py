@@ -35,7 +35,7 @@ MAX_RETRY_AFTER: Final = 300.0
 
 
 class Pace:
-    """Rate limiter, which reacts to 429s.
+    """Rate limiter that begins without a limit and adapts to 429s.
 
     After a 429, polling pauses for the time in ``Retry-After``, at most five minutes. Without that header,
     the pauses grow from one second to a minute. A random time is added: up to half of the pause, or up to a

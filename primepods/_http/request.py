@@ -30,7 +30,7 @@ Params = Mapping[str, Scalar | Sequence[Scalar] | None]
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class Request:
-    """One request to the API.
+    """A request to the API.
 
     Attributes:
         method: The HTTP method, in upper case.

@@ -61,7 +61,7 @@ _PASSWORD: Final = re.compile(
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class Response:
-    """One complete response.
+    """A complete response.
 
     Attributes:
         status: HTTP status.
