@@ -23,7 +23,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 OnChange = Callable[[PodChange], object]
 
-# Max passes of the loop in `_release`. A lease gives up its release in fewer.
+# Max passes of the loop in `_release`; a release needs far fewer.
 _MAX_PASSES: Final = 100
 # The portals of leases that may have something left to do.
 _portals: Final[dict[LeaseSupervisor, Portal]] = {}

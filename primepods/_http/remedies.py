@@ -1,4 +1,4 @@
-"""Remedies for error messages, which say what the user can do."""
+"""Remedies, which are the last part of error messages."""
 
 from __future__ import annotations
 

@@ -69,10 +69,7 @@ class Transport:
         self._authorization = Secret(f"Bearer {settings.api_key}")
 
     async def acquire_slot(self, ends_at: float) -> Sessions | None:
-        """Wait for a free slot, which the caller must release; return the sessions.
-
-        Args:
-            ends_at: Time on the client's clock at which to return ``None``.
+        """Wait for a slot, which the caller must release; return the sessions, or ``None`` at ``ends_at``.
 
         Raises:
             ClientClosedError: The client or its session is closed, or is used in another event loop.
