@@ -89,7 +89,7 @@ class RequestExecutor:
             request: The request.
             decode: Function that turns the response's data into the result, or raises :class:`DecodeError`.
             cache: Cache of decoded responses; ``decode`` is not called for a response in the cache.
-            ends_at: Time on the client's clock at which to give up; by default, the call's deadline.
+            ends_at: Time on the client's clock at which to give up; by default, after ``settings.deadline``.
 
         Raises:
             APIError: The API returned an error.
@@ -159,7 +159,7 @@ class RequestExecutor:
             del error, outcome
 
     async def map(self, function: Callable[[T], Awaitable[R]], items: Sequence[T]) -> list[R]:
-        """Call ``function`` for all items, up to ``max_concurrency`` at a time; see :func:`map_bounded`."""
+        """Return the results of ``function`` for all items, with up to ``max_concurrency`` calls at a time."""
         return await map_bounded(function, items, self.settings.max_concurrency)
 
     def shape_error(self, request: Request, error: DecodeError) -> ProtocolError:
