@@ -159,7 +159,7 @@ class RequestExecutor:
             del error, outcome
 
     async def map(self, function: Callable[[T], Awaitable[R]], items: Sequence[T]) -> list[R]:
-        """Return the results of ``function`` for all items, with up to ``max_concurrency`` calls at a time."""
+        """Return the results of ``function`` for all items, up to ``max_concurrency`` calls at a time."""
         return await map_bounded(function, items, self.settings.max_concurrency)
 
     def shape_error(self, request: Request, error: DecodeError) -> ProtocolError:
