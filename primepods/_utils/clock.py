@@ -16,8 +16,7 @@ _NO_LOOP = (
     "primepods.AsyncClient needs a running asyncio loop. Elsewhere use primepods.Client, whose calls block; "
     "under trio: await trio.to_thread.run_sync(client.pods.get, pod_id)."
 )
-# These clocks include the time in which the machine sleeps: CLOCK_BOOTTIME on Linux, CLOCK_MONOTONIC on macOS
-# (where time.monotonic() does not).
+# CLOCK_BOOTTIME on Linux and CLOCK_MONOTONIC on macOS include the machine's sleep; time.monotonic() does not.
 _BOOTTIME: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
 
 
@@ -48,7 +47,7 @@ class Clock:
             raise RuntimeError(_NO_LOOP) from None
 
     def boottime(self) -> float:
-        """Return monotonic seconds; they include the machine's sleep if the system has such a clock."""
+        """Return monotonic seconds, which include the machine's sleep on Linux and macOS."""
         return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
 
     def wall(self) -> float:
@@ -56,7 +55,6 @@ class Clock:
         return time.time()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait for ``seconds``."""
         await self.wait(asyncio.Event(), seconds)
 
     async def wait(self, event: asyncio.Event, seconds: float) -> bool:
@@ -73,7 +71,7 @@ class Clock:
     def random(self) -> float:
         """Return a number from 0 (inclusive) to 1 (exclusive).
 
-        The shared generator of ``random`` is not used, because processes that seed it get the same numbers.
+        ``random.random`` is not used, because processes with the same seed would get the same numbers.
         """
         return _RANDOM.random()
 
@@ -84,9 +82,9 @@ def doubled(seconds: float, *, times: int, maximum: float) -> float:
 
 
 _MIN_SERVER_TIME: Final = 1_735_689_600
-"""2025-01-01; an earlier time of a server is not plausible."""
+"""2025-01-01."""
 _MAX_SERVER_TIME: Final = 3_723_321_600
-"""2087-12-27; a later time of a server is not plausible."""
+"""2087-12-27."""
 
 
 class ServerClock:
@@ -107,7 +105,7 @@ class ServerClock:
             self._date, self._seen_at = date, self.clock.boottime()
 
     def now(self) -> float | None:
-        """Return seconds since the epoch; ``None`` if the latest header had no plausible time."""
+        """Return seconds since the epoch; ``None`` without a header, or if the latest is not plausible."""
         date = parse_http_date(self._date)
         if date is None or not _MIN_SERVER_TIME <= date < _MAX_SERVER_TIME:
             return None
@@ -115,7 +113,7 @@ class ServerClock:
 
 
 def parse_http_date(text: str) -> float | None:
-    """Return an HTTP date as seconds since the epoch; ``None`` if it is not one."""
+    """Return a date in a header as seconds since the epoch; ``None`` if ``text`` is not a date."""
     try:
         date = parsedate_to_datetime(text)
     except (ValueError, OverflowError):

@@ -84,7 +84,7 @@ def text(x: float, y: float, value: str, *, kind: str = "", anchor: str = "start
 
 
 def escape(value: str, max_length: int = _MAX_LABEL_LENGTH) -> str:
-    """Make untrusted text safe for SVG: one short line without markup."""
+    """Return untrusted text as one short line, escaped for SVG."""
     return html.escape(clip(one_line(value), max_length))
 
 

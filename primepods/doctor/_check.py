@@ -29,7 +29,7 @@ class Check(ToDict):
     remedy: str | None = None
 
     def edited(self, edit: Callable[[str], str]) -> Check:
-        """Return the check with its texts changed by ``edit``."""
+        """Return a copy, with ``edit`` applied to the detail and the remedy."""
         remedy = None if self.remedy is None else edit(self.remedy)
         return attrs.evolve(self, detail=edit(self.detail), remedy=remedy)
 
