@@ -78,7 +78,7 @@ def compiled_hook(model: Any, converter: Converter) -> Hook:
 def _unfrozen_class(model: Any) -> Any:
     """Return a class like ``model`` that is not frozen, so that attributes are set faster.
 
-    Its slots equal those of ``model``, so that Python allows assigning ``__class__``.
+    Its slots equal those of ``model``, as Python requires for the assignment of ``__class__``.
     """
     body = {
         "__slots__": model.__slots__,

@@ -154,7 +154,7 @@ def as_mapping(value: Any, _: Any) -> Mapping[str, Any]:
 
 
 def is_deeper(value: Any, levels: int) -> bool:
-    """Return whether a value has more than ``levels`` levels, since very deep values cannot be pickled."""
+    """Return whether a value has more than ``levels`` levels. Very deep values cannot be pickled."""
     if is_object(value):
         return levels == 0 or any(is_deeper(item, levels - 1) for item in value.values())
     if is_list(value):

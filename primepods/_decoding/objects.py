@@ -111,7 +111,7 @@ def _apply_aliases(
 
 
 def _omissible_objects(model: Any, names: Mapping[str, str]) -> list[str]:
-    """Return the keys of required fields that may be absent, since their class has only defaults."""
+    """Return the keys of required fields whose class has defaults for all fields; they may be absent."""
     kinds = get_type_hints(model)
     without_default = [field.name for field in attrs.fields(model) if field.default is attrs.NOTHING]
     return [names[name] for name in without_default if _has_all_defaults(kinds[name])]

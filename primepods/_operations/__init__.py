@@ -39,7 +39,7 @@ class _HasExecutor(Protocol):
 
 
 def make_hook(on_event: OnEvent | None) -> Hook | None:
-    """Return the hook that calls ``on_event``; ``None`` for ``None``.
+    """Return the hook that calls ``on_event``, or ``None`` if it is ``None``.
 
     Raises:
         TypeError: ``on_event`` cannot be called, or is ``async def``.

@@ -35,7 +35,7 @@ async def map_bounded(function: Callable[[T], Awaitable[R]], items: Sequence[T],
             # An eager task may fail within `create_task`.
             workers.append(group.create_task(work()))
     if errors:
-        # The traceback references this frame, so a reference to the exception from here would be a cycle.
+        # The traceback references this frame, so keep no reference to the exception here.
         del group
         raise errors.pop()
     # An item has no result if other code cancelled its worker.

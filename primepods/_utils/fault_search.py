@@ -27,8 +27,8 @@ class FaultSearch(Generic[T, E]):
     Attributes:
         error: The last failure.
         failures: Number of failed requests.
-        has_success: Whether a request has succeeded; callers also set it after a success elsewhere. If none
-            has, the items may not be the cause.
+        has_success: Whether a request has succeeded; callers also set it after a success elsewhere. If no
+            request has, the items may not be the cause.
         culprits: Errors of the items that fail alone.
     """
 

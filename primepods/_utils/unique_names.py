@@ -78,8 +78,8 @@ def unique_name(
 def ensured_name(name: str, expires_at: float) -> str:
     """Return the name of a pod of ``pods.ensure``, with an expiry.
 
-    Its eight "random" characters are computed from ``name``. Several orders can have them, so the result is
-    not a :class:`UniqueName`.
+    Its eight "random" characters are computed from ``name``. Several orders can share them, so the result
+    is not a :class:`UniqueName`.
     """
     letters = hashlib.blake2b(name.encode(), digest_size=_RANDOM_LENGTH, person=b"primepods ensure").digest()
     fractions = iter(letter / 256 for letter in letters)
@@ -87,7 +87,7 @@ def ensured_name(name: str, expires_at: float) -> str:
 
 
 def is_ensured_name(name: str, theirs: str | None) -> bool:
-    """Return whether a name, without case and punctuation, starts like an :func:`ensured_name`."""
+    """Return whether ``theirs`` starts like an :func:`ensured_name` of ``name``; punctuation is ignored."""
     ours = UniqueName(ensured_name(name, _EXPIRY_EPOCH))
     needed = _plain(ours.without_expiry)[:-_CHECK_LENGTH]
     return theirs is not None and _plain(theirs).startswith(needed)

@@ -33,7 +33,7 @@ _MIN_SPAN: Final = timedelta(seconds=1)
 _MINUTE: Final = 60
 _DAY: Final = 86_400
 _SPACINGS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
-"""Possible seconds between two labels; a longer chart uses a number of whole days."""
+"""Possible seconds between two labels; longer histories use whole days."""
 _STACK: Final = tuple(condition for condition in reversed(Condition) if condition is not Condition.GONE)
 """Conditions as they are stacked, from the bottom up; FAILED is on top."""
 

@@ -24,8 +24,8 @@ async def diagnose(
 ) -> list[Check]:
     """Check versions, settings, the API, ssh and the folder of lease files.
 
-    It sends up to seven GETs without retries, and writes and removes a lease file. Problems are returned as
-    checks with a remedy.
+    If the settings are valid, it sends up to seven GETs without retries, and writes and removes a lease file.
+    Problems are returned as checks with a remedy.
 
     Args:
         base_url: As for a client.

@@ -39,7 +39,7 @@ class Exporter:
     """Collector of the metrics of one account, for a Prometheus registry.
 
     Only :meth:`look` sends requests; a scrape gets the metrics of the last look. If a part of the account
-    cannot be read, ``primepods_up`` is 0 for it, and its prices and counts are missing.
+    cannot be read, its own metrics are missing, and ``primepods_up`` is 0 for it.
 
     Args:
         client: The client, which the exporter does not close.
@@ -110,7 +110,7 @@ class Exporter:
         ]
 
     async def _read_sweep(self, name: str, text: str, *, is_expired: bool) -> Sequence[Metric]:
-        """Return the number of pods that a sweep would delete, and delete nothing."""
+        """Return the metric of the pods that a sweep would delete; delete nothing."""
         sweep = await self._client.pods.sweep(expired=is_expired, dry_run=True)
         for error in sweep.errors.values():
             raise error

@@ -31,7 +31,7 @@ class FleetPod:
         pod: The pod as listed; ``None`` if only its id is known.
         status: The pod's newest status; ``None`` if the pod is gone, or before its first change.
         condition: The pod's condition; ``None`` before its first change.
-        price_hr: Current cost per hour, according to the API; 0 if unknown, or after the pod's end.
+        price_hr: Current cost per hour, according to the API; 0 if unknown, terminated or gone.
     """
 
     pod_id: str
@@ -51,7 +51,7 @@ class FleetPod:
         return self.pod.name
 
     def spent(self, now: datetime) -> float:
-        """Return the approximate cost until ``now``, from the pod's creation (if unknown, its first change)."""
+        """Return the approximate cost until ``now``, from the pod's creation, or else its first change."""
         hours = 0.0 if self._spent_until is None else (now - self._spent_until).total_seconds() / 3600
         return self._spent + self.price_hr * max(0.0, hours)
 

@@ -1,4 +1,4 @@
-"""Waits and watches with an output in a notebook. Needs the extra ``notebook`` (IPython).
+"""Waits and watches in a notebook, with live output. Needs the extra ``notebook`` (IPython).
 
 Both clients can be used. With ``AsyncClient``, await the call or run it as a task::
 

@@ -109,7 +109,7 @@ def watch(
     interval: float = 5.0,
     duration: float | None = None,
 ) -> Coroutine[Any, Any, Fleet] | Fleet:
-    """Show the given pods until all are gone, or all pods of the account, including new ones.
+    """Show the given pods live until all are gone, or all pods of the account, including new ones.
 
     To end the watch, interrupt the cell or cancel the task.
 

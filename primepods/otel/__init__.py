@@ -45,7 +45,7 @@ _MIN_ERROR_STATUS: Final = 400
 
 
 def trace_headers() -> dict[str, str]:
-    """Return the headers of the current trace, such as ``traceparent``; empty without a trace."""
+    """Return the headers that propagate the current trace, such as ``traceparent``; empty without a trace."""
     headers: dict[str, str] = {}
     TraceContextTextMapPropagator().inject(headers)
     return headers
@@ -115,7 +115,7 @@ class OpenTelemetryEvents:
         span.end(ended_at)
 
     def _annotate(self, event: Event) -> None:
-        """Add a span event to each operation of ``event``."""
+        """Add an event to the spans of its operations."""
         fields = {name: value for name, value in event.to_dict().items() if name != "operations"}
         attributes = {f"primepods.{name}": value for name, value in fields.items() if value is not None}
         for number in event.operations:
