@@ -17,7 +17,7 @@ class ToDict:
     __slots__ = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a dict that ``json.dumps`` can write: snake_case names, times in ISO 8601.
+        """Return a dict that ``json.dumps`` can write, with snake_case names and times in ISO 8601.
 
         Fields that are declared with ``repr=False`` or a redacting ``repr`` are left out, such as passwords
         and ``extra``.

@@ -87,7 +87,7 @@ def ensured_name(name: str, expires_at: float) -> str:
 
 
 def is_ensured_name(name: str, theirs: str | None) -> bool:
-    """Return whether ``theirs`` starts like an :func:`ensured_name` of ``name``; punctuation is ignored."""
+    """Return whether ``theirs`` starts like an ``ensured_name`` of ``name``, without case and punctuation."""
     ours = UniqueName(ensured_name(name, _EXPIRY_EPOCH))
     needed = _plain(ours.without_expiry)[:-_CHECK_LENGTH]
     return theirs is not None and _plain(theirs).startswith(needed)

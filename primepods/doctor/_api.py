@@ -173,7 +173,7 @@ def _check_balance(wallet: Any) -> list[Check]:
 
 
 def _check_permissions(results: dict[str, Any], user: Any) -> list[Check]:
-    """Check which resources the key may read and, according to the API, change.
+    """Check which resources the key may read, and which the API says it may change.
 
     Args:
         results: The response or the error of each resource, by the resource's name.

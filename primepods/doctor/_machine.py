@@ -102,7 +102,7 @@ def _public_keys(text: str, place: str) -> dict[str, str]:
 
 
 def check_folder(settings: Settings | None) -> Check:
-    """Check that the folder of lease files can be written and has locks; without settings, find it only."""
+    """Check that the folder of lease files can be written and has locks; without settings, do not test it."""
     name = "lease folder"
     try:
         folder = lease_folder()
