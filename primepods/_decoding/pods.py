@@ -15,7 +15,7 @@ _LOG_KEYS: Final = ("logs", "log", "data", "message", "line", "content", "output
 
 
 def decode_pod(data: Any, pod_id: str) -> Pod:
-    """Decode the response to ``GET /pods/{id}``; a response without an id gets ``pod_id``."""
+    """Decode the response to ``GET /pods/{id}``."""
     return decode_item(data, Pod, pod_id)
 
 

@@ -1,4 +1,4 @@
-"""Decoders of single objects and of lists of rows, in which an unreadable row does not hide the others."""
+"""Decoders of objects and of lists of rows, in which an unreadable row does not hide the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hook of a client with ``on_event``: it begins operations and reports events."""
+"""Hook of a client with ``on_event``, which begins operations and reports events."""
 
 from __future__ import annotations
 
@@ -30,9 +30,6 @@ class Hook:
     """Wrapper of a client's ``on_event`` function that logs the first exception, and ignores later ones.
 
     Hooks with equal functions are equal: clients with the same function get one event for a shared poll.
-
-    Raises:
-        TypeError: ``function`` cannot be called, or is ``async def``.
     """
 
     def __init__(self, function: OnEvent) -> None:
@@ -135,7 +132,7 @@ class Operation:
         self.listeners.notify(OperationEnded(name=self._name, seconds=seconds, error=kind))
 
     def run(self, function: Callable[[], T]) -> T:
-        """Call a function as a part of this operation.
+        """Call a function within this operation.
 
         The function's events belong to this operation, the parent of operations that the function begins.
         """

@@ -86,7 +86,6 @@ def _are_plain_ids(ids: list[PodRef]) -> TypeGuard[list[str]]:
 
 
 def check_count(name: str, value: int, *, minimum: int, maximum: int | None = _MAX_SENT_INTEGER) -> int:
-    """Return ``value`` if it is an integer in range."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an integer, got {quote(value)}")
     if value < minimum or (maximum is not None and value > maximum):
@@ -131,7 +130,6 @@ def check_text(name: str, value: str, *, is_secret: bool = False) -> str:
 
 
 def check_texts(name: str, values: Iterable[str]) -> tuple[str, ...]:
-    """Return the values if each passes :func:`check_text`."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise TypeError(f"{name} must be an iterable of strings, got {quote(values)}")
     return tuple(check_text(f"{name}[{number}]", value) for number, value in enumerate(values))

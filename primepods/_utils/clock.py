@@ -23,17 +23,13 @@ _BOOTTIME: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CL
 class Timeout(AbstractAsyncContextManager[Any], Protocol):
     """Context manager of :meth:`Clock.timeout_at`, such as ``asyncio.Timeout``."""
 
-    def reschedule(self, when: float, /) -> None:
-        """Set another time for the timeout."""
-        ...
+    def reschedule(self, when: float, /) -> None: ...
 
-    def expired(self) -> bool:
-        """Return whether the timeout fired."""
-        ...
+    def expired(self) -> bool: ...
 
 
 class Clock:
-    """Clock of a client, which tests can replace: monotonic and wall-clock time, timeouts, random numbers."""
+    """Time, timeouts and random numbers of a client, which tests can replace."""
 
     def time(self) -> float:
         """Return monotonic seconds.
@@ -91,7 +87,7 @@ class ServerClock:
     """The server's time, from the latest ``Date`` header, so that different machines can compare times.
 
     Attributes:
-        clock: The client's clock; it measures the time since that header.
+        clock: The client's clock, which measures the time since that header.
     """
 
     def __init__(self, clock: Clock) -> None:

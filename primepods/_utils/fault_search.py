@@ -22,7 +22,7 @@ class FaultSearch(Generic[T, E]):
 
     Args:
         items: The items of the failed request.
-        error: Its error.
+        error: The request's error.
 
     Attributes:
         error: The last failure.

@@ -24,7 +24,7 @@ _EXPIRY_EPOCH: Final = 1_735_689_600
 """2025-01-01. An expiry is a number of minutes since then; five characters suffice until 2088."""
 _MAX_LENGTH: Final = 63
 _MIN_SHORTENED_LENGTH: Final = 8
-"""Min length of a name that a server may have shortened from a longer one (imagined)."""
+"""Min letters and digits of a name that a server may have shortened (imagined)."""
 _UNIQUE: Final = re.compile(
     rf"(?:.*-)?(?P<random>[{_LETTERS}]{{{_RANDOM_LENGTH}}})(?P<check>[{_LETTERS}]{{{_CHECK_LENGTH}}})"
     rf"(?:-x(?P<expiry>[{_LETTERS}]{{{_EXPIRY_LENGTH}}}))?",

@@ -19,7 +19,7 @@ class Check(ToDict):
     Attributes:
         name: The subject of the check, such as ``clock``.
         result: ``ok``, ``warning`` or ``failure``.
-        detail: The finding, as text.
+        detail: The finding.
         remedy: The next step for the user; ``None`` if the result is ``ok``.
     """
 

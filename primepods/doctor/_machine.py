@@ -25,7 +25,7 @@ _ADD_KEY: Final = (
 
 
 def check_versions() -> Check:
-    """Check that the required dependencies are installed; report their versions and some others."""
+    """Check that the required dependencies are installed; report versions."""
     versions: dict[str, str | None] = {"primepods": __version__, "Python": platform.python_version()}
     versions |= {name: _version(name) for name in (*_REQUIRED, *_OPTIONAL)}
     installed = ", ".join(f"{name} {found}" for name, found in versions.items() if found)

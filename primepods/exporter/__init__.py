@@ -83,7 +83,7 @@ class Exporter:
         return part, metrics
 
     def _status(self, read: Mapping[str, Sequence[Metric] | None]) -> list[Metric]:
-        """Return the metrics about the look itself."""
+        """Return the metrics that say which parts were read, and when."""
         up: Values = {(part,): float(read.get(part) is not None) for part in self._parts}
         text = "Time of the last reading that succeeded."
         return [

@@ -74,7 +74,7 @@ def wait(
     until = options.get("until", ready)
     condition = getattr(until, "__name__", "")
     if not condition.isidentifier():
-        # A lambda has no usable name.
+        # It is a lambda, for example.
         condition = "done"
     view = _View(fleet, f"Waiting for {_count_text(ids)} until {condition}")
     if isinstance(client, Client):
