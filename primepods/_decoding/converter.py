@@ -36,7 +36,7 @@ def make_converter(*, compiled: bool = True) -> Converter:
 
 
 def _as_scope(value: Any, _: Any) -> Mapping[str, Permission | None]:
-    """Read the permissions of a key; only ``true`` grants one."""
+    """Read the permissions of a key; only ``true`` grants a permission."""
     return {
         name: Permission(read=rights.get("read") is True, write=rights.get("write") is True)
         if is_object(rights)

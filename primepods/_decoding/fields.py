@@ -46,7 +46,7 @@ class DecodeError(Exception):
         return f"{self.path}: {self.reason}" if self.path else self.reason
 
     def inside(self, key: str | int) -> DecodeError:
-        """Return a new error whose path begins with ``key``, without the attributes of a row."""
+        """Return a new error with ``key`` before the path, and without ``row``, ``row_id`` and ``index``."""
         place = f"[{key}]" if isinstance(key, int) else key
         dot = "." if self.path and not self.path.startswith("[") else ""
         return DecodeError(f"{place}{dot}{self.path}", self.reason, self.value)

@@ -41,7 +41,7 @@ def decode_deletion(data: Any) -> DeletionResponse:
 
 
 def decode_state(data: Any, pod_id: str) -> PodState | None:
-    """Decode only the state from the response to the GET of a pod or a disk, whose id must be ``pod_id``."""
+    """Decode only the state from a GET of a pod or a disk; the response must have ``pod_id`` as its id."""
     row = as_object(data)
     if _id_text(row.get("id")) != pod_id:
         raise wrong_type(repr(pod_id), row.get("id")).inside("id")

@@ -52,7 +52,7 @@ def make_hook(on_event: OnEvent | None) -> Hook | None:
 
 
 def listeners_only_context() -> Context:
-    """Return a new context with only the listeners of the current one."""
+    """Return a new context with only the listeners of the current context."""
     context = Context()
     context.run(LISTENERS.set, LISTENERS.get())
     return context

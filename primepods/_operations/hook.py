@@ -27,7 +27,7 @@ _OPERATION_NUMBERS: Final = itertools.count(1)
 
 
 class Hook:
-    """Wrapper of a client's ``on_event`` function that logs the first exception, and ignores later ones.
+    """Wrapper of a client's ``on_event`` function that logs only its first exception.
 
     Hooks with equal functions are equal: clients with the same function get one event for a shared poll.
     """

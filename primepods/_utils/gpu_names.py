@@ -13,7 +13,7 @@ _LOOKALIKES: Final = str.maketrans("OIL", "011")
 
 
 def gpu_matches(wanted: str, gpu: str) -> bool:
-    """Return whether a GPU's name matches the wanted one.
+    """Return whether a GPU's name matches ``wanted``.
 
     Case and blanks do not count; punctuation counts only in a pattern.
 

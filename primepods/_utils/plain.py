@@ -40,8 +40,7 @@ class ToDict:
 def summary_fields(kind: Any) -> tuple[str, ...]:
     """Return the names of the attributes that a table of instances of ``kind`` shows.
 
-    A class lists them in ``_SUMMARY_FIELDS``; the default is all fields except those declared with
-    ``repr=False`` or a redacting ``repr``.
+    A class lists them in ``_SUMMARY_FIELDS``; the default is all fields of :meth:`ToDict.to_dict`.
     """
     names: tuple[str, ...] | None = getattr(kind, "_SUMMARY_FIELDS", None)
     return names or tuple(field.name for field in attrs.fields(kind) if field.repr is True)

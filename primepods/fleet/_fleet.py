@@ -17,7 +17,7 @@ from ._states import Condition, condition_of
 
 _ORDER: Final = {condition: number for number, condition in enumerate(Condition)}
 _MAX_GONE: Final = 1_000
-"""Max gone pods to keep, since a watch may run for weeks. Older ones are only counted, with their cost."""
+"""Max gone pods to keep, since a watch may run for weeks. Older pods are only counted, with their cost."""
 _MAX_SAMPLES: Final = 1_000
 _MIN_SAMPLE_INTERVAL: Final = timedelta(seconds=0.2)
 
@@ -126,7 +126,7 @@ class Fleet:
         self.expect(pods)
 
     def expect(self, pods: Iterable[Pod | str]) -> list[str]:
-        """Add pods before their first change, or replace the data of known ones.
+        """Add pods before their first change, or replace the data of known pods.
 
         Args:
             pods: Pods, or ids; an id leaves the data of a known pod unchanged.
@@ -204,7 +204,7 @@ class Fleet:
 
     @property
     def spent(self) -> float:
-        """The approximate cost of all pods until now, including gone ones.
+        """The approximate cost of all pods until now, including gone pods.
 
         The cost of each pod counts from its creation or, if unknown, from its first change. For the bill, see
         ``client.pods.history()``.
@@ -221,7 +221,7 @@ class Fleet:
         return (*self._samples, FleetSample(time=self._now(), counts=self.counts))
 
     def pods(self, most: int | None = None) -> list[FleetPod]:
-        """Return the pods, with the last 1,000 gone ones, in the order of :class:`Condition`, then by name.
+        """Return the pods, including the last 1,000 gone, in the order of :class:`Condition`, then by name.
 
         Args:
             most: Max number to return; ``None`` for all.
@@ -245,5 +245,5 @@ def _utc_now() -> datetime:
 
 
 def _rank(pod: FleetPod) -> tuple[float, str, str]:
-    # Sort unseen pods with the pending ones.
+    # Sort unseen pods with pending pods.
     return (_ORDER[pod.condition or Condition.PENDING], pod.name, pod.pod_id)

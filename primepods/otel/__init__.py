@@ -55,8 +55,8 @@ class OpenTelemetryEvents:
     """Callback for ``on_event`` that records OpenTelemetry spans and metrics. Clients can share it.
 
     Args:
-        tracer_provider: Provider of the tracer; by default the global one.
-        meter_provider: Provider of the meter; by default the global one.
+        tracer_provider: Provider of the tracer; by default the global provider.
+        meter_provider: Provider of the meter; by default the global provider.
     """
 
     def __init__(
