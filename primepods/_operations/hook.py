@@ -59,7 +59,7 @@ class Hook:
         except Exception:  # noqa: BLE001 - a callback must not break the call that it reports on
             if not self._has_failed:
                 self._has_failed = True
-                _log.exception("on_event raised an exception; later ones are not logged")
+                _log.exception("on_event raised an exception; later exceptions are not logged")
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         # Settings must be picklable, and many functions are not, so pickle a hook as None.
