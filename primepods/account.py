@@ -122,12 +122,11 @@ class Account(Model):
     scope: Mapping[str, Permission | None] = attrs.field(factory=dict[str, "Permission | None"], hash=False)
 
     def allows(self, *resources: str, write: bool = False) -> bool | None:
-        """Return whether the key may read, or write, a kind of resource; ``None`` if ``scope`` does not say.
+        """Return whether the key may read (or write) a kind of resource; ``None`` if ``scope`` does not say.
 
         Args:
-            resources: Possible names of the kind in ``scope``, such as ``"instances"``, in upper or lower
-                case.
-            write: Whether to check the permission to create, change and delete, instead of to read.
+            resources: Possible names of the kind in ``scope``, such as ``"instances"``; case is ignored.
+            write: Whether to check the permission to create, change and delete, not the one to read.
         """
         names = {name.lower() for name in resources}
         found = [rights for name, rights in self.scope.items() if rights and name.lower() in names]

@@ -400,7 +400,7 @@ class WaitTimeoutError(WaitError, TimeoutError):
     """The wait's ``timeout`` expired.
 
     Remedy:
-        Wait again with the same ids, or delete what you do not need.
+        Wait again with the same ids, or delete the pods or the disk.
     """
 
 
@@ -528,8 +528,8 @@ class ConnectionLostError(PrimePodsError):
 class TransferError(PrimePodsError):
     """A file or folder could not be copied completely.
 
-    If the message begins with "Copied", all was copied except what it names. Otherwise changes to the target
-    were undone, as far as possible.
+    If the message begins with "Copied", only pipes, devices and links that leave the folder are missing.
+    Otherwise changes to the target were undone, as far as possible.
 
     Remedy:
         Correct what the message names (a missing path, a full disk, a permission) and copy again.
@@ -537,7 +537,7 @@ class TransferError(PrimePodsError):
 
 
 class CommandError(PrimePodsError):
-    """A command on a pod failed: its exit code is not 0, or it ran too long.
+    """A command on a pod failed: its exit code is not 0, or its end was not seen in time.
 
     Remedy:
         Read ``stderr``. To get the result of a command that fails, pass ``check=False``.

@@ -16,8 +16,8 @@ class RetryPolicy:
     seconds, at most ``max_delay``. With ``jitter``, it is multiplied by a random number from 0 to 1.
 
     If a reused connection ends before a response to a GET or DELETE without a body, the request is sent again
-    at once, in the same attempt: the server has probably closed the idle connection. A POST, PUT
-    or PATCH gets a new connection, unless you pass a session to the client.
+    at once, in the same attempt: the server has probably closed the idle connection. A POST, PUT or PATCH
+    gets a new connection, unless you pass a session to the client.
 
     A 429 does not count towards ``attempts``: unless ``attempts`` is 1, the call is retried with the same
     kind of backoff (at least 0.25 s) until its ``deadline``. A ``Retry-After`` up to ``max_delay`` is
@@ -25,7 +25,7 @@ class RetryPolicy:
 
     All calls of a client share a budget of 100 tokens, so that they do not overload an API that is down. A
     retry takes a token, except after a 429. Each success gives a token back, and so does each second. The
-    last 20 tokens are reserved for deletions. Without a token, a call is not retried.
+    last 20 tokens are reserved for deletions. When all are used up, calls are retried only after a 429.
 
     Attributes:
         attempts: Max number of attempts, including the first; 1 means no retry.

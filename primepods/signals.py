@@ -20,8 +20,8 @@ def exit_on_sigterm() -> Generator[None]:
 
     By default these signals end Python at once, and leased pods keep running. In this block the first signal
     has the effect of Ctrl-C, in asyncio and in blocking code; later ones do nothing. When the inner blocks
-    have ended, this block restores the previous handlers and, unless another error is raised, raises
-    ``SystemExit`` with the exit code of shells (143, 129). A signal that is ignored, such as SIGHUP with
+    have ended, this block restores the previous handlers. It then raises ``SystemExit`` with the exit code of
+    shells (143, 129), or another error of the inner blocks. A signal that is ignored, such as SIGHUP with
     ``nohup``, stays ignored. SIGKILL cannot be handled.
 
     Raises:
