@@ -39,7 +39,7 @@ def lock_file(path: Path, *, is_shared: bool = False, attempts: int = 5) -> int:
 
     Args:
         path: The file.
-        is_shared: Whether to take a shared lock; then there is one attempt.
+        is_shared: Whether to take a shared lock, in one attempt.
         attempts: Max attempts, with pauses of 20 ms.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)

@@ -78,7 +78,7 @@ def primepods_emulator(
 
 @pytest.fixture
 def primepods_client(primepods_emulator: Emulator) -> Generator[Client]:
-    """Provide a ``primepods.Client`` for this test's emulator; it is closed after the test."""
+    """Provide a ``primepods.Client`` for this test's emulator; close the client after the test."""
     from . import Client
 
     with Client(primepods_emulator.api_key, base_url=primepods_emulator.url) as client:
@@ -87,7 +87,7 @@ def primepods_client(primepods_emulator: Emulator) -> Generator[Client]:
 
 @pytest.fixture
 def primepods_async_client(request: pytest.FixtureRequest) -> AsyncClient:
-    """Provide a ``primepods.AsyncClient`` for this test's emulator; it is closed after the test.
+    """Provide a ``primepods.AsyncClient`` for this test's emulator; close the client after the test.
 
     The test must run on asyncio, with anyio's plugin (``@pytest.mark.anyio``), which is always installed, or
     with pytest-asyncio 0.24 or newer (``@pytest.mark.asyncio``, or its auto mode).

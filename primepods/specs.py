@@ -255,7 +255,7 @@ class PodSpec(ToDict):
             changes: Other fields of the specs.
 
         Raises:
-            ValueError: There are offers, and all were left out; the error is that of the first.
+            ValueError: There are offers, but all were left out; this is the error of the first.
             TypeError: An argument has the wrong type, or is not a field of the spec.
         """
         if isinstance(offers, Offer):
