@@ -462,7 +462,7 @@ class BudgetExceededError(PrimePodsError):
         budget: The kind of limit: ``"hours"``, ``"spend"`` or ``"hourly"``.
         spent: Cost so far, in the API's currency, at the highest price seen; for ``primepods mcp``, also
             reserved costs. For ``"hourly"``, the price per hour of all pods and orders under the limit.
-        limit: The limit, in hours, in the API's currency, or in currency per hour.
+        limit: The limit, in the unit of ``budget``: hours, the API's currency, or that currency per hour.
     """
 
     def __init__(
