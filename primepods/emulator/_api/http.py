@@ -54,12 +54,11 @@ def encode(value: object) -> bytes:
 
 
 def ok(value: object) -> Response:
-    """Return a 200 with ``value`` as JSON."""
     return Response(200, encode(value))
 
 
 def detail(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
-    """Return an error in the shape ``{"detail": text}``."""
+    """Return a response in the shape ``{"detail": text}``."""
     return Response(status, encode({"detail": text}), headers or {})
 
 
@@ -108,7 +107,7 @@ def query_integer(
 def query_integer(
     request: Request, name: str, *, default: int | None, low: int = -MAX_INT64 - 1, high: int = MAX_INT64
 ) -> int | None:
-    """Return the integer value of a query key, or ``default``; refuse any other value."""
+    """Return the integer value of a query key, or ``default``; refuse other text and values out of range."""
     text = query_value(request, name)
     if text is None:
         return default

@@ -27,8 +27,7 @@ class Delay(Fault):
 class Stale(Fault):
     """A stale replica: responses about pods, history and disks are those of ``seconds`` ago.
 
-    This includes rows, counts and 404s; a DELETE of a pod that did not exist then gets a 404 and deletes
-    nothing. Later rules still apply.
+    A DELETE of a pod that did not exist then gets a 404, and deletes nothing. Later rules still apply.
     """
 
     is_last: ClassVar[bool] = False
