@@ -259,7 +259,7 @@ class Emulator:
         self._account.advance(seconds)
 
     def reset(self) -> None:
-        """Reset to a new emulator's state with the same arguments, and remove faults and logged requests.
+        """Return to the state of a new emulator with the same arguments, without faults and logged requests.
 
         A loaded snapshot is not loaded again. Keys from ``add_api_key`` stay valid.
         """

@@ -139,7 +139,7 @@ class FaultPlan:
                 gpu_summary, multi_node, disks (offers), ssh_keys, ssh_key_upload, ssh_key_delete,
                 ssh_key_update, disk_list, disk_create, disk_get, disk_update, disk_delete, whoami, teams,
                 team_members, wallet.
-            path: Pattern of the request's path, as in ``fnmatch``; ``*`` matches anything.
+            path: Pattern of the request's path, as in ``fnmatch``; ``*`` also matches slashes.
             pod_id: The pod's id, in the path or among the ids of a status request.
             times: Max number of affected requests.
             skip: Number of matching requests to skip first.
@@ -180,7 +180,7 @@ class FaultPlan:
             self._rules = [other for other in self._rules if other is not rule]
 
     def clear(self) -> None:
-        """Remove all rules, and restart their numbering and their random numbers."""
+        """Remove all rules, and restart the numbers and the random numbers of later ones."""
         with self._lock:
             self._rules = []
             self._last_number = 0

@@ -49,7 +49,7 @@ class ResponseError(Exception):
 
 
 def encode(value: object) -> bytes:
-    """Encode as compact JSON; refuse NaN and infinity, which are not JSON."""
+    """Encode as compact JSON; raises ``ValueError`` for NaN and infinity."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
@@ -107,7 +107,7 @@ def query_integer(
 def query_integer(
     request: Request, name: str, *, default: int | None, low: int = -MAX_INT64 - 1, high: int = MAX_INT64
 ) -> int | None:
-    """Return the integer value of a query key, or ``default``; refuse other text and values out of range."""
+    """Return the integer value of a query key, or ``default``; refuse values that are invalid or out of range."""
     text = query_value(request, name)
     if text is None:
         return default
@@ -122,7 +122,7 @@ def query_integer(
 
 
 def query_choice(request: Request, name: str, allowed: tuple[str, ...]) -> str | None:
-    """Return the value of a query key; refuse values that are not in ``allowed``."""
+    """Return the value of a query key, or ``None``; refuse values that are not in ``allowed``."""
     value = query_value(request, name)
     if value is not None and value not in allowed:
         raise invalid((name, "Input should be " + " or ".join(repr(word) for word in allowed)))

@@ -172,7 +172,7 @@ class Account:
         return round((_UNLIMITED if self.funds is None else self.funds) - self.spent(), 6)
 
     def bills(self) -> list[HistoryRow]:
-        """Return a row for each resource with a cost, latest end first; existing ones end now."""
+        """Return a row for each resource with a cost, latest end first; existing ones count as ending now."""
         now = self.catch_up()
         rows = [
             attrs.evolve(row, terminated=now) if row.terminated is None else row for row in self.history.rows

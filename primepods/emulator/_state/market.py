@@ -80,9 +80,9 @@ class Market:
     def __init__(self, seed: int, stock: int | None) -> None:
         self.disks: list[DiskOffer] = [_disk_offer(provider) for provider in PROVIDERS]
         self.capacities: dict[str, int] = {}
-        """Capacities that tests have set, by cloud id: ordered pods plus remaining stock."""
+        """Capacities that were set, by cloud id: ordered pods plus remaining stock."""
         self.prices: dict[str, float] = {}
-        """Prices that tests have set, by cloud id."""
+        """Prices that were set, by cloud id."""
         self._seed = seed
         self._stock = stock
         self._offers = {offer.cloud_id: offer for offer in _draw_offers(seed)}
