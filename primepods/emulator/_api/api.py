@@ -25,7 +25,7 @@ RESOURCES = {
     "/ssh_keys": "ssh_keys",
     "/billing": "billing",
 }
-"""Names of permissions in a key's scope, by prefix of the path. The API's page on pods names only Instances."""
+"""Names of permissions in a key's scope, by path prefix. The API's page on pods names only Instances."""
 
 
 @attrs.frozen

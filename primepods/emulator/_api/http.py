@@ -107,7 +107,7 @@ def query_integer(
 def query_integer(
     request: Request, name: str, *, default: int | None, low: int = -MAX_INT64 - 1, high: int = MAX_INT64
 ) -> int | None:
-    """Return the integer value of a query key, or ``default``; refuse values that are invalid or out of range."""
+    """Return the integer value of a query key, or ``default``; refuse other text and values out of range."""
     text = query_value(request, name)
     if text is None:
         return default

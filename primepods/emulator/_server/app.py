@@ -30,7 +30,9 @@ from .loopback import is_loopback_header
 REDACTED = "***"
 _ORIGIN = re.compile(r"^https?://[^/]*", re.IGNORECASE)
 _METHODS_WITH_BODY = {"POST", "PUT", "PATCH"}
-_FORBIDDEN = detail(403, "The Host header names another server. Use a loopback address, such as 127.0.0.1")
+_FORBIDDEN = detail(
+    403, "The Host header names another server. Use localhost or a loopback address, such as 127.0.0.1"
+)
 # With a linger time of 0, closing the socket sends a reset. On Windows, the two numbers are shorts.
 _RESET_ON_CLOSE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 

@@ -93,7 +93,6 @@ class PodRecord:
     status_fields: dict[str, object] = attrs.field(factory=dict[str, object])
     """Fields that override those of status."""
     _cached_rows: dict[str, tuple[Stage, bytes]] = attrs.field(factory=dict[str, tuple[Stage, bytes]])
-    """Cache of :meth:`cached_row`, by kind."""
 
     def is_deleting(self, now: float) -> bool:
         if self.delete_asked is None or now < self.delete_asked:
