@@ -26,7 +26,7 @@ from .triggers import PrimePodTrigger
 
 @poke_mode_only
 class PrimePodSensor(BaseSensorOperator):
-    """Sensor that waits until a pod is ready; returns its status as a dictionary, with ``ssh``.
+    """Sensor that waits until a pod is ready, and returns the pod's status as a dictionary, with ``ssh``.
 
     It never deletes the pod. Use ``deferrable`` to free the worker's slot. Rescheduling is refused: between
     two pokes, the sensor would forget, for example, when an installation began to fail.
@@ -36,7 +36,7 @@ class PrimePodSensor(BaseSensorOperator):
         prime_conn_id: The connection's id.
         poke_interval: Seconds between two polls.
         timeout: Seconds until the task fails; Airflow does not retry it then.
-        deferrable: ``True`` to wait in the triggerer; default: Airflow's ``[operators] default_deferrable``.
+        deferrable: Whether to wait in the triggerer; by default Airflow's ``[operators] default_deferrable``.
     """
 
     template_fields: Sequence[str] = ("pod_id", "prime_conn_id")
