@@ -24,8 +24,8 @@ _MAX_NAME_LENGTH = 7
 """Max characters of the job variable ``name``: the rest of a pod's name needs 56 of 63."""
 _MAX_OFFERS = 3
 _DEFAULT_MAX_HOURS = 24.0
-"""Default of ``max_hours``. A pod with a limit has an expiry in its name, by which a sweep finds it when no
-worker is left."""
+"""Default of ``max_hours``, so that a pod's name has an expiry, by which a sweep finds the pod when no worker
+is left."""
 _CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 
 
@@ -152,9 +152,9 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
     async def from_template_and_values(
         cls, base_job_template: dict[str, Any], values: dict[str, Any], client: PrefectClient | None = None
     ) -> Self:
-        """Return the configuration. Job variables without effect raise an error only in :meth:`check`.
+        """Return the configuration, which can also delete a pod if job variables have no effect.
 
-        So a configuration with a misspelt variable can still be used to delete a pod.
+        Only :meth:`check` raises an error about these variables.
         """
         configuration: Self = await super().from_template_and_values(base_job_template, values, client=client)
         problems = find_problems(base_job_template, values, cls.model_fields)
@@ -187,7 +187,7 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
 
     @property
     def pod_name_prefix(self) -> str:
-        """Prefix of the name of this attempt's pod; different for every attempt of a flow run."""
+        """Prefix of the names of this attempt's pods; see :func:`new_pod_name_prefix`."""
         return self._pod_name_prefix
 
     def get_client(self) -> AsyncClient:
@@ -199,7 +199,7 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
         return AsyncClient() if self.credentials is None else self.credentials.get_client()
 
     async def pod_specs(self, client: AsyncClient) -> list[PodSpec]:
-        """Return the specs to order: the given one, or those of up to three matching offers, cheapest first.
+        """Return the specs to order: the given spec, or those of up to three matching offers, cheapest first.
 
         Args:
             client: Client to find offers with.
@@ -229,7 +229,7 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
 
 
 def new_pod_name_prefix(name: str | None, flow_run_id: UUID) -> str:
-    """Return a new prefix for the names of an attempt's pods; it begins with up to 7 characters of ``name``.
+    """Return a new prefix for the names of an attempt's pods, with up to 7 characters of ``name``.
 
     The last four characters are random, so that cleanup after an attempt does not delete the pod of the next.
     """
@@ -244,6 +244,6 @@ def flow_run_id_of(name: str | None) -> UUID | None:
 
 
 def is_pod_of(name_prefix: str, name: str | None) -> bool:
-    """Return whether a pod is of the attempt with this prefix, or has exactly this name."""
+    """Return whether a pod belongs to the attempt with this prefix, or has exactly this name."""
     found = _POD_NAME.fullmatch(name or "")
     return name == name_prefix or (found is not None and found["prefix"] == name_prefix)

@@ -1,7 +1,7 @@
 """``python -m primepods.prefect.demo``: a complete pipeline on this machine, without an account.
 
-The demo starts a Prefect server, an emulator of the API and a worker, deploys the flow "train", runs it, and
-prints the URL of the runs. It stops these processes when it exits.
+The demo starts a Prefect server, an emulator of the API and a worker, and runs the flow "train". It stops all
+of them when it exits.
 """
 
 import argparse
@@ -186,7 +186,7 @@ def _exit(number: int, _: object) -> NoReturn:
 
 
 def _free_port(wanted: int) -> int:
-    """Return the wanted port if it is free; return any free port for 0."""
+    """Return the wanted port if it is free; for 0, return any free port."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

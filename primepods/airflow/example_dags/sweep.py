@@ -19,7 +19,7 @@ def sweep_pods() -> None:
                 client.pods.sweep(),
                 # Pods from any machine, whose names say that their max_hours have passed.
                 client.pods.sweep(expired=True),
-                # Pods with a prefix that only your jobs use, older than the longest job, also without max_hours.
+                # Pods with a prefix that only your jobs use, older than the longest job.
                 client.pods.sweep(prefix="train-", older_than=12 * 3600),
             ]
         if errors := {pod: str(error) for outcome in sweeps for pod, error in outcome.errors.items()}:
