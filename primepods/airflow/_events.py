@@ -16,7 +16,7 @@ class PodEvent(TypedDict):
         status: ``success``, ``failed`` (the pod will not become ready, or does not exist), ``timeout``, or
             ``error`` (any other error).
         message: A sentence about the result, or the error's message.
-        pod: The pod's last known status, without secrets; ``None`` if it is gone or its status is unknown.
+        pod: The last known status, without secrets; ``None`` if the pod is gone or its status is unknown.
     """
 
     status: Literal["success", "failed", "timeout", "error"]
@@ -48,7 +48,7 @@ def pod_or_raise(
     """Return the pod's status if the wait succeeded.
 
     Raises:
-        AirflowFailException: The pod has failed or does not exist, so a retry cannot help.
+        AirflowFailException: The pod will not become ready or does not exist, so a retry cannot help.
         AirflowException: Any other failure; ``on_timeout`` for a timeout.
     """
     match event["status"]:

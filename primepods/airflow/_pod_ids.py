@@ -1,4 +1,4 @@
-"""Pod ids from XComs and templates, where a missing value renders to the text "None"."""
+"""Pod ids from XComs and templates, in which a missing value may be a text such as "None"."""
 
 from __future__ import annotations
 

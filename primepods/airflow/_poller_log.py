@@ -1,6 +1,6 @@
 """Forwarding of the shared poller's warnings to the logs of waiting tasks.
 
-The poller belongs to no task, so its warnings ("Still waiting, but …") go only to the triggerer's log,
+The poller belongs to no task, so its warnings ("Still waiting, but …") would go only to the triggerer's log,
 which users of a task do not read.
 """
 
@@ -25,7 +25,7 @@ class TaskLog(Protocol):
 
 
 class _Relay(logging.Handler):
-    """Handler that passes records from outside of waits, such as the poller's, on to all waiting tasks."""
+    """Handler that passes records from outside of waits, such as the poller's, to all waiting tasks."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

@@ -209,8 +209,7 @@ class PrimeWaitPodOperator(_OnePodOperator):
         on_failure: ``keep`` or ``delete`` the pod if the wait fails and no retry follows.
         delete_on_kill: ``True`` to delete the pod when the waiting task is killed, as when it is marked
             failed or succeeded, or is cleared. Before Airflow 3.3, a deferred task deletes the pod only when
-            it is marked failed.
-            A trigger keeps a pod that may be in use, or that another triggerer waits for.
+            it is marked failed. A trigger keeps a pod that may be in use, or that another triggerer waits for.
     """
 
     def __init__(  # noqa: PLR0913 - all but the first have defaults
@@ -309,8 +308,8 @@ class PrimeDeletePodOperator(_OnePodOperator):
 
     Use it as the teardown of create and wait: ``.as_teardown(setups=[create, wait])``. If a task that uses
     the pod is cleared, Airflow then also clears create and wait, so that the task gets the address of a new
-    pod. If the id is missing, the task is skipped if the create task has not run. Otherwise it fails, because
-    a pod may be running.
+    pod. Without an id, the task is skipped if the create task has not run; otherwise it fails, because a pod
+    may be running.
 
     Args:
         pod_id: The pod's id, or the whole output of the create operator.

@@ -24,8 +24,7 @@ _MAX_NAME_LENGTH = 7
 """Max characters of the job variable ``name``: the rest of a pod's name needs 56 of 63."""
 _MAX_OFFERS = 3
 _DEFAULT_MAX_HOURS = 24.0
-"""Default of ``max_hours``, so that a pod's name has an expiry, by which a sweep finds the pod when no worker
-is left."""
+"""Default of ``max_hours``. The limit adds an expiry to the pod's name, by which a sweep finds the pod."""
 _CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 
 
@@ -152,9 +151,9 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
     async def from_template_and_values(
         cls, base_job_template: dict[str, Any], values: dict[str, Any], client: PrefectClient | None = None
     ) -> Self:
-        """Return the configuration, which can also delete a pod if job variables have no effect.
+        """Return the configuration, and keep the problems of the job variables for :meth:`check`.
 
-        Only :meth:`check` raises an error about these variables.
+        A pod can therefore be deleted even if a variable is misspelt.
         """
         configuration: Self = await super().from_template_and_values(base_job_template, values, client=client)
         problems = find_problems(base_job_template, values, cls.model_fields)

@@ -72,7 +72,7 @@ class PodRun:
             The command's exit code; ``None`` if the run was stopped. The pod, if any, is gone.
 
         Raises:
-            Exception: The run has failed. The error, or a note of it, says whether a pod may be left.
+            Exception: The run has failed. If a pod may be left, the error or a note of it says so.
         """
         async with self.configuration.get_client() as client:
             with self._scope:
@@ -155,7 +155,6 @@ async def delete_by_prefix(client: AsyncClient, name_prefix: str) -> bool:
     To be found, a pod needs only an id and a name in its row of the list.
 
     Args:
-        client: Client with the account's key.
         name_prefix: Prefix of the names of the attempt's pods, or the whole name of one pod.
 
     Returns:

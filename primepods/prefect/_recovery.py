@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 _MAX_MISSED_HEARTBEATS: Final = 10
 """Missed heartbeats of a run after which its worker counts as dead."""
 _CHECKS_PER_POD_LIST: Final = 10
-"""Number of checks for each reading of the whole list of pods."""
+"""The whole list of pods is read once in this number of checks."""
 _MAX_FLOW_RUNS: Final = 10_000
 DELETION_GRACE: Final = timedelta(minutes=5)
-"""Time after the end of a flow run after which its pod is deleted, even if its command still runs."""
+"""Time after the end of a flow run for its command to end and its worker to delete the pod."""
 
 
 def pod_name_prefix_of(infrastructure_pid: str | None) -> str:

@@ -39,7 +39,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
     """Worker that rents a pod for every flow run, and deletes it when the run ends.
 
     Start the worker with ``prefect worker start --pool NAME --type prime-pod``. If a worker is killed,
-    another worker of the pool finds its pods by their names, and deletes them. The prefix of a pod's name
+    another worker of the pool finds the pods by their names, and deletes them. The prefix of a pod's name
     contains the flow run's id, and differs between the attempts of the run.
     """
 
@@ -74,8 +74,8 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         """Run a flow run on a new pod, and return once the pod is gone or its deletion has failed.
 
         Raises:
-            Exception: No command was started; the error says whether a pod may be billed. It is also raised
-                if Prefect's server cannot be reached after the run was stopped.
+            Exception: No command was started. If a pod may be billed, the error says so. An exception is also
+                raised if Prefect's server cannot be reached after the run was stopped.
         """
         name = configuration.pod_name_prefix
         pod_run = PodRun(
