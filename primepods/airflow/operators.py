@@ -209,7 +209,7 @@ class PrimeWaitPodOperator(_OnePodOperator):
         on_failure: ``keep`` or ``delete`` the pod if the wait fails and no retry follows.
         delete_on_kill: ``True`` to delete the pod when the waiting task is killed, as when it is marked
             failed or succeeded, or is cleared. Before Airflow 3.3, a deferred task deletes the pod only when
-            it is marked failed. A trigger keeps a pod that may be in use, or that another triggerer waits for.
+            it is marked failed. A trigger keeps a pod that may be in use or that another triggerer waits for.
     """
 
     def __init__(  # noqa: PLR0913 - all but the first have defaults
