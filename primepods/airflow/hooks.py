@@ -50,7 +50,7 @@ class PrimePodsHook(BaseHook):
         return _connect(AsyncClient, await ask_airflow(self.get_connection, self.prime_conn_id))
 
     def test_connection(self) -> tuple[bool, str]:
-        """Test the connection by a request for pods; called by the button in the connection form."""
+        """Test the connection with a request for pods, for the button in the connection form."""
         try:
             with self.get_conn() as client:
                 count = client.pods.page(limit=1).total_count

@@ -21,7 +21,7 @@ from .hooks import PrimePodsHook, ask_airflow
 Goal = Literal["ready", "gone"]
 
 _MIN_EVENT_DELAY: Final = 1.0
-"""Minimum seconds between a trigger's start and its event."""
+"""Min seconds between a trigger's start and its event."""
 _LATE_CHECK_TIMEOUT: Final = 15.0
 """Seconds for a last check of the pod if the deadline passed while no triggerer ran."""
 _KILL_TIMEOUT: Final = 25.0
@@ -42,10 +42,11 @@ _WAITING_STATES: Final = frozenset({TaskInstanceState.DEFERRED, TaskInstanceStat
 
 
 class PrimePodTrigger(BaseTrigger):
-    """Trigger that waits until a pod is ready or gone; yields a :class:`~primepods.airflow._events.PodEvent`.
+    """Trigger that waits until a pod is ready or gone.
 
-    After a crash, another triggerer continues the wait, with the same deadline. All triggers of a triggerer
-    with equal connections share one poller.
+    The payload of its event is a :class:`~primepods.airflow._events.PodEvent`. After a crash, another
+    triggerer continues the wait, with the same deadline. In a triggerer, all triggers with equal connections
+    share one poller.
 
     Args:
         pod_id: The pod's id.

@@ -230,7 +230,7 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
 def new_pod_name_prefix(name: str | None, flow_run_id: UUID) -> str:
     """Return a new prefix for the names of an attempt's pods, with up to 7 characters of ``name``.
 
-    The last four characters are random, so that cleanup after an attempt does not delete the pod of the next.
+    The last four characters are random, so that cleanup after an attempt spares the pod of the next attempt.
     """
     name = re.sub("[^a-z0-9-]+", "-", (name or "prefect").lower()).strip("-")[:_MAX_NAME_LENGTH]
     return f"{name}-{flow_run_id.hex}-{secrets.token_hex(2)}"

@@ -150,9 +150,10 @@ def checked_env(env: Mapping[str, str | None]) -> dict[str, str]:
 
 
 async def delete_by_prefix(client: AsyncClient, name_prefix: str) -> bool:
-    """Delete the pods of a flow run's attempt, or the pod of this whole name; confirm that they are gone.
+    """Delete the pods of one attempt of a flow run, and confirm that they are gone.
 
-    To be found, a pod needs only an id and a name in its row of the list.
+    ``name_prefix`` may also be the whole name of a pod. To be found, a pod needs only an id and a name in its
+    row of the list.
 
     Returns:
         Whether any pod was found.

@@ -66,7 +66,7 @@ class Recovery:
         """Infrastructure ids of other workers' active flow runs, and when a change was last seen."""
 
     async def run(self) -> None:
-        """Check once and clean up. Failures are logged, and the next heartbeat checks again."""
+        """Clean up once. Failures are only logged, because the worker will clean up again."""
         if self._is_running:
             return
         self._is_running = True
