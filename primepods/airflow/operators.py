@@ -120,7 +120,9 @@ class PrimeCreatePodOperator(RentingOperator):
         """Delete the pod by its name: its id may be unknown."""
         self._was_killed = True
         if self._name is not None:
-            self.log.info("The task was killed: deleting the pod %r, if it was ordered", self._name)
+            self.log.info(
+                "The task was killed or timed out: deleting the pod %r, if it was ordered", self._name
+            )
             with PrimePodsHook(self.prime_conn_id).get_conn() as client:
                 delete_by_name(client, self._name, self._kill_timeout)
 
@@ -133,7 +135,7 @@ class PrimeCreatePodOperator(RentingOperator):
                 self.log.warning("Deleting a pod that an earlier try has left: %s", pod)
                 client.pods.delete(pod, missing_ok=True)
         if adopted is not None:
-            self.log.info("Continuing with pod %s, which an earlier try has rented", adopted)
+            self.log.info("Continuing with a pod that an earlier try has rented: %s", adopted)
         return adopted
 
 

@@ -109,7 +109,7 @@ class PrimePodTrigger(BaseTrigger):
         task = self.task_instance
         pod_id = self.pod_id
         if task is None:
-            self.log.warning("Not deleting pod %s: Airflow names no task", pod_id)
+            self.log.warning("Not deleting pod %s: its task is unknown", pod_id)
             return
         try:
             state = await _request_state(task)

@@ -45,14 +45,14 @@ class PrimePodVariables(BaseVariables):
     gpu_type: str | None = Field(
         default=None,
         title="GPU",
-        description="GPU of the pod; without one, the cheapest.",
+        description="GPU of the pod; by default that of the cheapest offer.",
         examples=["H100_80GB"],
     )
     gpu_count: int = Field(default=1, ge=1, title="Number of GPUs", description="GPUs of the pod.")
     regions: list[str] | None = Field(
         default=None,
         title="Regions",
-        description="Only offers in these regions; without any, all regions.",
+        description="Only offers in these regions; by default in all regions.",
         examples=[["united_states", "eu_north"]],
     )
     spot: bool = Field(
@@ -68,7 +68,7 @@ class PrimePodVariables(BaseVariables):
         title="Pod Specification",
         description=(
             "Other fields of primepods.PodSpec, such as image, disk_size, ssh_key_id or custom_template_id. "
-            "With a cloud_id, it is the whole order, and no offer is searched for."
+            "With a cloud_id, no offer is searched for."
         ),
     )
     ready_timeout: float = Field(

@@ -60,8 +60,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         description="Run a complete pipeline on this machine, without an account.",
     )
     parser.add_argument("--runs", type=int, default=4, help="number of flow runs (default: 4)")
-    parser.add_argument("--port", type=int, default=0, help="port of the server (default: any free one)")
-    parser.add_argument("--boot-seconds", type=float, default=5.0, help="typical boot time (default: 5)")
+    parser.add_argument("--port", type=int, default=0, help="port of the server (default: any free port)")
+    parser.add_argument(
+        "--boot-seconds", type=float, default=5.0, help="typical boot time in seconds (default: 5)"
+    )
     parser.add_argument(
         "--once", action="store_true", help="exit after the last run, instead of waiting for Ctrl-C"
     )
