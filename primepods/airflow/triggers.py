@@ -27,14 +27,14 @@ _LATE_CHECK_TIMEOUT: Final = 15.0
 _KILL_TIMEOUT: Final = 25.0
 """Seconds for each API call about the pod of a killed task."""
 _STATE_TIMEOUT: Final = 120.0
-"""Seconds for the request for the task's state, which may take half a minute in a busy triggerer."""
+"""Timeout in seconds of a request for a state, which may take half a minute in a busy triggerer."""
 _state_locks: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]] = WeakKeyDictionary()
 """One lock per loop: requests for states run in turn, so that the timeout of a request starts at its turn.
 
 After two timeouts in a row, the lock is removed, and the triggers that wait for it give up, too.
 """
 _slow_loops: Final[WeakSet[asyncio.AbstractEventLoop]] = WeakSet()
-"""Loops in which a request for a state has timed out; if the next one does, too, the lock is removed."""
+"""Loops in which a request for a state has timed out; if the next request does, too, the lock is removed."""
 _CALLS_ON_KILL: Final = hasattr(BaseTrigger, "on_kill")
 """Whether Airflow calls ``on_kill``. Before 3.3, it only cancels ``run``, as when a triggerer stops."""
 _WAITING_STATES: Final = frozenset({TaskInstanceState.DEFERRED, TaskInstanceState.UP_FOR_RETRY})
@@ -99,7 +99,7 @@ class PrimePodTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Delete the pod if ``delete_on_kill`` is set and a user has marked or cleared the task.
 
-        Airflow also calls this method after a stalled triggerer has lost the trigger to another one.
+        Airflow also calls this method after a stalled triggerer has lost the trigger to another triggerer.
         """
         if self.delete_on_kill:
             await _run_to_completion(self._delete_if_killed())
@@ -172,7 +172,7 @@ async def _request_state(task: Any) -> str | None:
     """Return the state of a task; ``None`` if it has none, for example because it was cleared.
 
     Raises:
-        TimeoutError: Airflow has not responded to this request, or to two before it.
+        TimeoutError: Airflow has not responded to this request, or to two requests before it.
     """
     loop = asyncio.get_running_loop()
     lock = _state_locks.setdefault(loop, asyncio.Lock())

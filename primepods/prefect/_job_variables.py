@@ -24,10 +24,8 @@ def find_problems(
 ) -> list[str]:
     """Return a sentence for each variable, default and template field that would have no effect.
 
-    Args:
-        base_job_template: The template of the work pool.
-        values: Job variables of the deployment and the flow run.
-        fields: Fields of the job configuration.
+    ``values`` are the job variables of the deployment and the flow run; ``fields`` are those of the job
+    configuration.
     """
     template: dict[str, Any] = base_job_template["job_configuration"]
     used = {

@@ -33,9 +33,7 @@ class PodRun:
     """A flow run whose pod is managed by this process.
 
     Attributes:
-        flow_run_id: The flow run's id.
         configuration: The order and the command.
-        log: The flow run's log.
         infrastructure_pid: The infrastructure id that was last sent to the server.
         has_started: ``True`` from just before the command starts.
         is_stopped: Whether the run was stopped, or must not begin.

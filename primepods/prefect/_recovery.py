@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _MAX_MISSED_HEARTBEATS: Final = 10
 """Missed heartbeats of a run after which its worker counts as dead."""
 _CHECKS_PER_POD_LIST: Final = 10
-"""The whole list of pods is read once in this number of checks."""
+"""Number of checks after which the whole list of pods is read again."""
 _MAX_FLOW_RUNS: Final = 10_000
 DELETION_GRACE: Final = timedelta(minutes=5)
 """Time after the end of a flow run for its command to end and its worker to delete the pod."""

@@ -215,7 +215,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         """Report an error of a run; return its exit code, or ``None`` for a run that is no longer wanted.
 
         Raises:
-            Exception: The error, if the run is wanted and was not started. Prefect then reports it.
+            Exception: The error, if the run was not started and may be wanted. Prefect then reports it.
         """
         if pod_run.has_started:
             # If the error were raised, Prefect would only log it, and assume that the run continues.
