@@ -63,7 +63,7 @@ class PrimePodsHook(BaseHook):
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return the layout of the connection form; newer Airflow versions read it from the provider info."""
+        """Return the connection form's layout, for Airflow versions that do not read the provider info."""
         return {name.replace("-", "_"): value for name, value in CONNECTION_FORM.items()}
 
 

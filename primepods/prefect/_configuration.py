@@ -179,7 +179,7 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
         """Check that all job variables have an effect; call it before anything is rented.
 
         Raises:
-            ValueError: A variable has no effect; see :func:`find_problems` and :func:`find_spec_problems`.
+            ValueError: A variable has no effect, or a field of ``spec`` is unknown or has no effect.
         """
         if problems := self._problems + find_spec_problems(self.spec, max_price=self.max_price):
             raise ValueError(" ".join(problems))
