@@ -241,8 +241,7 @@ class OffsetReader(Generic[T]):
         stride = max(1, self._longest_page - 1)
         ahead_until = 0
         if offset and self._longest_page > 1 and self._last is not None and not self._is_searching:
-            # A page at the last row would hold only the overlap.
-            ahead_until = (self._last.page.total_count or 0) - 1
+            ahead_until = self._last.page.total_count or 0
         page = yield WantedPage(position=offset, stride=stride, ahead_until=ahead_until)
         self._highest_count = max(self._highest_count, page.total_count or 0)
         return page
