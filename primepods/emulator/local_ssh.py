@@ -140,7 +140,7 @@ def _take_options(words: list[str]) -> list[str]:
 
 
 def _forward(text: str) -> None:
-    """Start to forward a port; ``text`` is a value of ``-L``, such as ``127.0.0.1:8000:localhost:80``."""
+    """Start forwarding a port; ``text`` is a value of ``-L``, such as ``127.0.0.1:8000:localhost:80``."""
     problem = f"cannot forward {text!r}: write it like 8000:localhost:80"
     try:
         *address, local_port, host, port = text.split(":")

@@ -9,7 +9,7 @@ from .boot import ACTIVE
 from .pods import PodRecord
 
 _PRECISION = 4e-7
-"""Precision, in seconds, of the moment at which funds are used up: responses show whole microseconds."""
+"""Precision, in seconds, of the time at which funds are used up; responses show microseconds."""
 
 
 def billed(record: PodRecord, now: float) -> float:

@@ -18,7 +18,7 @@ _MAX_NODES = 8
 
 @attrs.frozen(kw_only=True)
 class EmulatedPod:
-    """State of a pod at one time, as in ``Emulator.pods``."""
+    """State of a pod at one time; a value of ``Emulator.pods``."""
 
     id: str
     name: str
