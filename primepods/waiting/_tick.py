@@ -15,9 +15,9 @@ A refusal of a batch ends waits in two steps:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from .._status_reader import StatusReader, StatusResponse, may_be_caused_by_ids
 from .._utils.concurrency import map_bounded
@@ -27,7 +27,10 @@ from ._poller_state import PollerState, is_refusal
 from ._watched_pod import PodSearch, WatchedPod
 
 _MIN_REQUESTS: Final = 3
-"""Requests that even the smallest tick may send, to begin the search of its batch (chosen)."""
+"""Requests that even the smallest tick may send, one for its batch and the others to search it (chosen).
+
+While no request succeeds, the searches of a larger tick send no more than that either.
+"""
 _MAX_REFUSED_REQUESTS: Final = 60
 """Max requests that a tick sends to search refused batches (chosen)."""
 _MIN_REFUSAL_INTERVAL: Final = 5.0
@@ -84,7 +87,7 @@ class Tick:
         limit = self._reader.executor.settings.max_concurrency
         async with asyncio.TaskGroup() as group:
             for search in self._searches:
-                group.create_task(self._release_after(self._search(search), search.undecided))
+                self._start(self._search(search), search.undecided, group)
             poll = partial(self._poll_batch, group=group)
             await map_bounded(poll, [*batches, *([pod] for pod in lone_pods)], limit)
             self._outage_decided.set()
@@ -114,8 +117,8 @@ class Tick:
         has_failed_before = any(pod.poll.error is not None for pod in batch)
         error = await self._poll(batch)
         if isinstance(error, PrimePodsError):
-            work = self._follow_up(batch, error, has_failed_before=has_failed_before)
-            group.create_task(self._release_after(work, batch))
+            follow_up = self._follow_up(batch, error, has_failed_before=has_failed_before)
+            self._start(follow_up, batch, group)
 
     async def _poll(self, pods: list[WatchedPod]) -> Exception | None:
         """Send one request, unless polling is paused, and record its response; return the error, if any."""
@@ -167,12 +170,18 @@ class Tick:
         for error in distinct_errors.values():
             self._state.record_failure(error, pod_count=1)
 
-    async def _release_after(self, work: Awaitable[None], pods: list[WatchedPod]) -> None:
-        """Await a search or the like, then release those of its pods that have had no response."""
-        await work
-        self._release(pods)
+    def _start(
+        self, work: Coroutine[Any, Any, None], pods: list[WatchedPod], group: asyncio.TaskGroup
+    ) -> None:
+        """Start a follow-up or a search; at its end, release those of its pods that got no response."""
+        group.create_task(work).add_done_callback(lambda _: self._release(pods))
 
     def _release(self, pods: Iterable[WatchedPod]) -> None:
+        """Mark pods as no longer in flight, unless they were released before.
+
+        Pods are released by a response, or by the end of the search or follow-up of their failed batch; all
+        others by the end of the tick.
+        """
         for pod in pods:
             if pod in self._pods:
                 del self._pods[pod]
