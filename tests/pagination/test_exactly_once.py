@@ -343,6 +343,12 @@ def ignores_offset(api: Api) -> Fetch:
     return lambda _, limit: api.fetch(0, limit)
 
 
+def ignores_offset_and_limit(api: Api) -> Fetch:
+    """Every page is the first 38 rows; page by page, their offsets lead to an end at the count of 1,000."""
+    api.cap, api.echoes_cap = 38, False
+    return ignores_offset(api)
+
+
 def never_ends(api: Api) -> Fetch:
     """There is always another page of rows that nobody has seen."""
 
@@ -381,6 +387,7 @@ def floods(api: Api) -> Fetch:
     ("misbehave", "complaint"),
     [
         (ignores_offset, "ignores `offset`"),
+        (ignores_offset_and_limit, "ignores `offset`"),
         (never_ends, "no end after 500 requests"),
         (gives_one_row, "counts 1,000 rows, but returned only 1,"),
         (counts_pages, "no new rows"),
