@@ -106,12 +106,13 @@ class AsyncSSHKeys:
         await self._executor.call(request, _ignore_body)
 
     async def _find(self, public_key: str) -> SSHKey | None:
-        """Return the account's key that is the same except for its comment, or ``None``."""
-        async with self.list() as keys:
-            async for key in keys:
-                if key.public_key.split()[:2] == public_key.split()[:2]:
-                    return key
-        return None
+        """Return the account's key that is the same except for its comment, or ``None``.
+
+        A row that cannot be read counts as another key: a key that is added twice does no harm.
+        """
+        words = public_key.split()[:2]
+        found, _ = await self.list().find(lambda key: key.public_key.split()[:2] == words)
+        return found[0] if found else None
 
 
 def _key_path(key_id: str) -> str:
