@@ -92,10 +92,7 @@ def _add(archive: tarfile.TarFile, path: Path, name: str, status: os.stat_result
         if member.isreg() and not member.size and file.read(1):
             problem = f"The size of {path} is unknown, as for files in /proc"
             raise TransferError(f"{problem}: copy it to another file.")
-        try:
-            archive.addfile(member, _CountingFile(file, progress))
-        except _ShorterError:
-            raise TransferError(f"{path} became shorter while it was read: copy it again.") from None
+        archive.addfile(member, _CountingFile(file, path, progress))
 
 
 def _open_file(path: str, flags: int) -> int:
@@ -112,21 +109,18 @@ def _checked_member(member: tarfile.TarInfo | None, path: Path) -> tarfile.TarIn
     return member
 
 
-class _ShorterError(Exception):
-    """A file became shorter while it was read."""
-
-
 class _CountingFile:
     """File that counts the bytes that are read; raises an error if it ends early."""
 
-    def __init__(self, file: BinaryIO, progress: Progress) -> None:
+    def __init__(self, file: BinaryIO, path: Path, progress: Progress) -> None:
         self._file = file
+        self._path = path
         self._progress = progress
 
     def read(self, size: int = -1) -> bytes:
         data = self._file.read(size)
         if len(data) < size:
-            raise _ShorterError
+            raise TransferError(f"{self._path} became shorter while it was read: copy it again.")
         self._progress.done += len(data)
         return data
 

@@ -54,7 +54,7 @@ class _Copy:
         write: Callable[[BinaryIO], object],
         read_output: ReadOutput | None = None,
     ) -> None:
-        sinks: dict[Stream, Sink] = {"stderr": self._add_stderr}
+        sinks: dict[Stream, Sink] = {"stderr": self._stderr.receive}
         if session.raw_stdout is None:
             sinks["stdout"] = drop
         with unwrap_first_error():
@@ -64,9 +64,6 @@ class _Copy:
                 group.cancel_scope.cancel()
         if self._on_progress is not None:
             await call_back(self._on_progress, self._progress.done)
-
-    async def _add_stderr(self, piece: bytes) -> None:
-        self._stderr.add(piece)
 
     async def _report(self) -> None:
         while self._on_progress is not None:
@@ -153,7 +150,7 @@ class Download(_Copy):
                 await self._exchange(
                     session,
                     self._script,
-                    _write_nothing,
+                    lambda _: None,  # only closes the standard input
                     read_output=lambda: in_thread(self._receive, session),
                 )
             self._check(session.stderr.exit_code, login.pod_id)
@@ -161,7 +158,8 @@ class Download(_Copy):
                 raise TransferError(
                     f"Could not copy {self._description} (pod {login.pod_id}): the pod's archive ended early."
                 )
-            await in_thread(self._place, self._folder / "data")
+            target = self._target if self._is_source_folder else self._file_target()
+            await in_thread(place, self._folder / "data", target)
             if self._left_out.count:
                 names = clip(", ".join(self._left_out.names), _MAX_MESSAGE_LENGTH)
                 raise TransferError(
@@ -202,9 +200,6 @@ class Download(_Copy):
             # A lost connection or an error of `tar` may be the cause: `run` checks for these first.
             self._is_cut_short = True
 
-    def _place(self, staged: Path) -> None:
-        place(staged, self._target if self._is_source_folder else self._file_target())
-
     def _file_target(self) -> Path:
         return self._target / self._name if self._is_target_folder else self._target
 
@@ -214,8 +209,3 @@ def _local_path(local: str | os.PathLike[str]) -> Path:
     if not os.fspath(local) or "\0" in os.fspath(local):
         raise ValueError(f"local must be a path, got {quote(local)}")
     return Path(local)
-
-
-def _write_nothing(stdin: BinaryIO) -> None:
-    """Write no input, so that :meth:`Session.send` closes the standard input."""
-    stdin.flush()

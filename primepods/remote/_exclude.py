@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from .._utils.arguments import check_texts
@@ -14,7 +14,7 @@ _RANGE: Final = re.compile(r"(.)-(.)|.", re.DOTALL)
 _WILDCARDS: Final = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
-class Exclusion(Collection[str]):
+class Exclusion(Iterable[str]):
     """Patterns of paths to leave out, in the style of rsync and tar.
 
     ``.git`` and ``*.pyc`` match a name at any depth. ``docs/build`` matches the end of a path, ``/build``
@@ -35,12 +35,6 @@ class Exclusion(Collection[str]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._texts)
-
-    def __len__(self) -> int:
-        return len(self._texts)
-
-    def __contains__(self, pattern: object) -> bool:
-        return pattern in self._texts
 
     def matches(self, path: str, *, is_folder: bool) -> bool:
         """Return whether to leave out a path, which is relative to the uploaded folder."""
@@ -78,7 +72,7 @@ def _wildcard(token: str) -> str:
         return _WILDCARDS[token]
     members = token[1:-1]
     if "[:" in members:
-        raise re.error("classes such as [[:digit:]] are not supported")
+        raise ValueError("exclude has a class such as [[:digit:]]: write it as a set, such as [0-9]")
     is_negated = members[0] in "!^"
     ranges = _RANGE.sub(_escape_range, members[1:] if is_negated else members)
     return f"(?!/)[{'^' if is_negated else ''}{ranges}]"

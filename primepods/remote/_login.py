@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 import shlex
-import subprocess
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -15,12 +14,11 @@ import anyio
 import attrs
 
 from .._utils.text import clip, one_line
-from ..config import environment_without_key
 from ..errors import ConfigError, LoginError
 from ..ssh import SSHTarget
 from ._scripts import bootstrap
 from ._session import Session
-from .options import SSHOptions, ensure_known_hosts, host_alias, is_emulated
+from .options import SSHOptions, ensure_known_hosts, host_alias, is_emulated, run_ssh
 
 _RETRY_INTERVAL: Final = 2.0
 _REFUSED_INTERVAL: Final = 6.0
@@ -29,7 +27,6 @@ _MAX_LOGINS: Final = 4
 """Max concurrent logins: by default, OpenSSH's server refuses some logins when ten are in progress."""
 _WARNING_INTERVAL: Final = 60.0
 _MAX_MESSAGE_LENGTH: Final = 1_000
-_KEYS_TIMEOUT: Final = 20.0
 _HOST_KEY_CHANGED: Final = "Host key verification failed"
 _LOCAL_FAULT: Final = re.compile(
     r"Bad configuration option|unknown option|percent_expand|Bad owner or permissions|^usage: ssh"
@@ -182,16 +179,8 @@ class Login:
         argv = self.options.argv(
             self.machine, self.target, bootstrap(mark="unused"), first=("-o", "LogLevel=DEBUG1")
         )
-        with anyio.move_on_after(_KEYS_TIMEOUT):
-            done = await anyio.run_process(
-                argv,
-                stdin=subprocess.DEVNULL,
-                check=False,
-                env=environment_without_key(),
-                start_new_session=True,
-            )
-            return [one_line(key) for key in _OFFERED.findall(done.stderr.decode(errors="replace"))]
-        return []
+        _, messages = await run_ssh(argv)
+        return [one_line(key) for key in _OFFERED.findall(messages)]
 
 
 def _is_refusal(said: str) -> bool:

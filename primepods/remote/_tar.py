@@ -81,7 +81,10 @@ class ArchiveReader:
         return content.decode("utf-8", "surrogateescape")
 
     def _read(self, count: int) -> bytes:
-        data = self.stream.read(count)
+        try:
+            data = self.stream.read(count)
+        except OSError:  # not about a file here
+            data = b""
         if len(data) < count:
             raise CutShortError("The pod's archive ended early.")
         return data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import resource
 import tarfile
@@ -13,6 +14,7 @@ import pytest
 from primepods.errors import TransferError
 from primepods.remote._archive import Progress
 from primepods.remote._place import place
+from primepods.remote._tar import CutShortError
 from primepods.remote._unpack import LeftOut, unpack_file, unpack_folder
 
 from .conftest import immutable
@@ -191,6 +193,19 @@ def test_a_file_is_one_regular_file(folder: Path, entries: list[Entry]) -> None:
     """A link in its place could lead the next copy elsewhere."""
     with pytest.raises(TransferError, match="Nothing was changed"):
         unpack_file(io.BytesIO(archive(*entries)), folder / "data", Path("final"), Progress())
+
+
+def test_a_stream_that_cannot_be_read_is_not_an_error_of_a_file(folder: Path) -> None:
+    """It counts as cut short, and no error names a member's path."""
+
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell() < tarfile.BLOCKSIZE:
+                return super().read(size)
+            raise OSError(errno.EIO, "gone")
+
+    with pytest.raises(CutShortError):
+        unpack_folder(Broken(archive(("a", FILE, ""))), folder, Path("final"), Progress())
 
 
 def test_a_disk_that_is_full_is_told_with_the_path(folder: Path) -> None:
