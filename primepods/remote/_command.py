@@ -60,11 +60,12 @@ class Command:
         self._stdout = Output("stdout", on_line, capture=capture, node=node)
         self._stderr = Output("stderr", on_line, capture=capture, node=node)
 
-    async def run(self, login: Login) -> CommandResult:
+    async def run(self, login: Login, *, check: bool = True) -> CommandResult:
         """Run the command.
 
         Raises:
             LoginError: No login succeeded. Nothing was run.
+            CommandError: With ``check``: the exit code is not 0.
             CommandTimeoutError: The command ran too long.
             ConnectionLostError: ``ssh`` has failed. The command may have run.
             ConfigError: ``ssh`` is missing, or the folder for host keys is unusable.
@@ -97,17 +98,16 @@ class Command:
                 stdout=stdout,
                 stderr=stderr,
             )
-        return CommandResult(
+        result = CommandResult(
             exit_code=session.stderr.exit_code,
             seconds=seconds,
             stdout=stdout,
             stderr=stderr,
             is_truncated=self._stdout.tail.is_truncated or self._stderr.tail.is_truncated,
         )
-
-    def check(self, result: CommandResult, login: Login) -> None:
-        """Raise :class:`CommandError` if the exit code is not 0."""
-        check_exit_code(result, f"{self._shown} on pod {login.label}", login.pod_id)
+        if check:
+            check_exit_code(result, f"{self._shown} on pod {login.label}", login.pod_id)
+        return result
 
 
 class Output:

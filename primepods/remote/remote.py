@@ -107,11 +107,7 @@ class AsyncRemote:
             command, env=env, cwd=cwd, input=input, timeout=timeout, on_line=on_line, capture=capture
         )
         check_flag("check", check)
-        login = await self._get_login()
-        result = await job.run(login)
-        if check:
-            job.check(result, login)
-        return result
+        return await job.run(await self._get_login(), check=check)
 
     async def run_all(
         self,
@@ -162,7 +158,6 @@ class AsyncRemote:
             login = await nodes[rank]._get_login()  # noqa: SLF001 - of this class
             work = make(env={**variables[rank], **(env or {})}, node=rank)
             results[rank] = await work.run(login)
-            work.check(results[rank], login)
 
         # The first error cancels the commands of the other nodes, which ends them there.
         with unwrap_first_error():
