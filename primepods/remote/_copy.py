@@ -187,9 +187,9 @@ class Download(_Copy):
             if len(stream.read(_CHUNK_SIZE)) == _CHUNK_SIZE:
                 raise TransferError(f"Could not copy {self._description}: the pod sent no archive.")
             return
+        self._folder = create_staging(self._target)
         if kind == b"file\n" and self._is_target_folder:
             self._target /= self._name
-        self._folder = create_staging(self._target)
         staged = self._folder / "data"
         try:
             if kind == b"folder\n":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 from .._utils.arguments import check_texts
@@ -14,7 +14,7 @@ _RANGE: Final = re.compile(r"(.)-(.)|.", re.DOTALL)
 _WILDCARDS: Final = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
-class Exclusion(Iterable[str]):
+class Exclusion(Collection[str]):
     """Patterns of paths to leave out, in the style of rsync and tar.
 
     ``.git`` and ``*.pyc`` match a name at any depth. ``docs/build`` matches the end of a path, ``/build``
@@ -35,6 +35,13 @@ class Exclusion(Iterable[str]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._texts)
+
+    # The blocking client passes a collection on as it is, and makes a list of another iterable.
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __contains__(self, pattern: object) -> bool:
+        return pattern in self._texts
 
     def matches(self, path: str, *, is_folder: bool) -> bool:
         """Return whether to leave out a path, which is relative to the uploaded folder."""

@@ -6,7 +6,7 @@ import logging
 import re
 import shlex
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Final
 
@@ -125,14 +125,11 @@ class Login:
             session = await Session.start(make_argv, has_raw_stdout=has_raw_stdout)
         except OSError as exc:
             raise self.options.start_error(exc) from None
-        is_ready = False
-        try:
-            is_ready = await session.wait_ready()
-        finally:
-            if not is_ready:
-                await session.aclose()
-        if is_ready:
-            return session, ""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(session.aclose)
+            if await session.wait_ready():
+                stack.pop_all()
+                return session, ""
         return None, _clean_message(session.stderr.login_output) or "ssh said nothing"
 
     async def _raise_if_permanent(self, said: str, *, is_first: bool) -> None:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 from .._utils.arguments import check_flag
 from ..errors import LoginError
 from ..models import Node
-from ..ssh import SSHTarget
 from ._exclude import Exclusion
 from .options import SSHOptions, machine_name
 from .results import CommandResult, OnLine, OnProgress, UploadSize
@@ -45,14 +44,12 @@ class AsyncRemote:
     def __init__(
         self,
         pod_id: str,
-        nodes: SSHTarget | tuple[Node, ...] | FindNodes,
+        nodes: tuple[Node, ...] | FindNodes,
         options: SSHOptions,
         node: int | None = None,
     ) -> None:
         self._pod_id = pod_id
-        self._nodes: tuple[Node, ...] | FindNodes = (
-            (Node(ip=None, ssh=nodes),) if isinstance(nodes, SSHTarget) else nodes
-        )
+        self._nodes = nodes
         self._options = options
         self._node = node
         self._login: Login | None = None
