@@ -7,7 +7,7 @@ import stat
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 import attrs
 
@@ -58,7 +58,8 @@ def pack(source: Path, exclusion: Exclusion, progress: Progress, stream: BinaryI
     ) as archive:
         for path, name, status in _walk(source, "", exclusion):
             _add(archive, path, f"data/{name}".rstrip("/"), status, progress)
-            _clear_members(archive)
+            # `tarfile` adds every member to a list, which would grow with the folder.
+            archive.getmembers().clear()
         archive.addfile(tarfile.TarInfo("end"))
 
 
@@ -123,8 +124,3 @@ class _CountingFile:
             raise TransferError(f"{self._path} became shorter while it was read: copy it again.")
         self._progress.done += len(data)
         return data
-
-
-def _clear_members(archive: Any) -> None:
-    # `tarfile` adds every member to a list, which would grow with the folder.
-    archive.members.clear()

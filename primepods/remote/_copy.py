@@ -84,11 +84,8 @@ class _Copy:
                 pod_id=pod_id,
                 stderr=stderr,
             )
-        if exit_code == _CHANGED_EXIT_CODE and stderr:
-            is_complete = all(_CHANGED_MESSAGE in line for line in stderr.splitlines())
-        else:
-            is_complete = exit_code == 0
-        if not is_complete:
+        has_only_changed = stderr and all(_CHANGED_MESSAGE in line for line in stderr.splitlines())
+        if exit_code and not (exit_code == _CHANGED_EXIT_CODE and has_only_changed):
             raise TransferError(f"{failure}. Message of the pod: {message or f'exit code {exit_code}'}")
 
 
