@@ -85,7 +85,9 @@ class AsyncJob:
         check_flag("capture", capture)
         reader = _make_reader(self, offset, reconnect)
         reader.tail = MAX_CAPTURED if capture else None
-        outputs = {stream: Output(stream, None, capture=capture) for stream in reader.positions}
+        outputs: dict[Stream, Output] = {
+            stream: Output(stream, None, capture=capture) for stream in reader.positions
+        }
         started_at = anyio.current_time()
         async with aclosing(reader):
             with anyio.move_on_after(timeout), closing(outputs["stdout"]), closing(outputs["stderr"]):

@@ -37,8 +37,9 @@ async def follow_job(job: AsyncJob, run: Run, node: int = 0) -> JobState:
         positions = [size - start for size, start in zip(run.sizes()[own], starts, strict=False)]
         try:
             with ExitStack() as stack:
-                paths = run.files(node).items()
-                files = {stream: stack.enter_context(io.FileIO(path, "ab")) for stream, path in paths}
+                files: dict[Stream, io.FileIO] = {}
+                for stream, path in run.files(node).items():
+                    files[stream] = stack.enter_context(io.FileIO(path, "ab"))
                 return await read_output(
                     job,
                     stdout=positions[0],
