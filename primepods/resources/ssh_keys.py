@@ -45,7 +45,8 @@ class AsyncSSHKeys:
     async def add(self, name: str, public_key: str) -> SSHKey:
         """Add a public key: ``POST /api/v1/ssh_keys/``. If the account has the key already, return it.
 
-        The call can therefore be repeated after an interruption. Two concurrent calls may add the key twice.
+        The call can therefore be repeated after an interruption. Two concurrent calls may add the key twice; so
+        may a call if the key's row in the list cannot be read.
 
         Args:
             name: Name of the key.
@@ -106,10 +107,7 @@ class AsyncSSHKeys:
         await self._executor.call(request, _ignore_body)
 
     async def _find(self, public_key: str) -> SSHKey | None:
-        """Return the account's key that is the same except for its comment, or ``None``.
-
-        A row that cannot be read counts as another key: a key that is added twice does no harm.
-        """
+        """Return the account's key that is the same except for its comment, or ``None``."""
         words = public_key.split()[:2]
         found, _ = await self.list().find(lambda key: key.public_key.split()[:2] == words)
         return found[0] if found else None
