@@ -45,8 +45,8 @@ class AsyncSSHKeys:
     async def add(self, name: str, public_key: str) -> SSHKey:
         """Add a public key: ``POST /api/v1/ssh_keys/``. If the account has the key already, return it.
 
-        The call can therefore be repeated after an interruption. Two concurrent calls may add the key twice; so
-        may a call if the key's row in the list cannot be read.
+        The call can therefore be repeated after an interruption. The key may be added twice by two concurrent
+        calls, or if its row in the list cannot be read.
 
         Args:
             name: Name of the key.
