@@ -206,7 +206,7 @@ class Tick:
                 await self._search(FaultSearch(batch, error))
         elif self._has_success or has_failed_before:
             # Rotate the batch, so that the ticks of an outage try different pods.
-            first = next(self._state.sequence_numbers) % len(batch)
+            first = int(self._state.clock.random() * len(batch))
             await self._search(FaultSearch(batch[first:] + batch[:first], error))
 
     async def _search(self, search: PodSearch) -> None:
