@@ -27,10 +27,7 @@ from ._poller_state import PollerState, is_refusal
 from ._watched_pod import PodSearch, WatchedPod
 
 _MIN_REQUESTS: Final = 3
-"""Requests that even the smallest tick may send, one for its batch and the others to search it (chosen).
-
-While no request succeeds, the searches of a larger tick send no more than that either.
-"""
+"""Requests that even the smallest tick may send: one for its batch, and the others to search it (chosen)."""
 _MAX_REFUSED_REQUESTS: Final = 60
 """Max requests that a tick sends to search refused batches (chosen)."""
 _MIN_REFUSAL_INTERVAL: Final = 5.0
@@ -213,7 +210,7 @@ class Tick:
         """Send the next requests of a search, as many as this tick may still send."""
         search.has_success |= self._has_success
         if not search.has_success:
-            # Probably an outage: send no more than the smallest tick does.
+            # Probably an outage: search no more than the smallest tick does.
             self._requests_left[False] = min(self._requests_left[False], _MIN_REQUESTS - 1)
         while pods := search.next_items():
             is_refused = is_refusal(search.error)
