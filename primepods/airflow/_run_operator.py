@@ -197,31 +197,19 @@ class PrimeRunPodOperator(RentingOperator):
             self.log.warning("The pods named %s may not have been deleted: %s", name, exc)
 
     def _check_arguments(self) -> None:
-        """Check the arguments before a pod is billed.
+        """Check the arguments, which may be rendered templates of any type, before a pod is billed.
 
         Raises:
             AirflowException: A path to upload does not exist on this worker.
             AirflowFailException: An argument is invalid.
         """
-        problem = self._find_problem()
-        if problem is not None:
-            raise AirflowFailException(f"Nothing was rented, because an argument is invalid: {problem}.")
-        missing = [path for path in self.upload or {} if not Path(path).exists()]
-        if missing:
-            raise AirflowException(
-                f"Nothing was rented: the path {missing[0]!r} in upload does not exist on this worker."
-            )
-
-    def _find_problem(self) -> str | None:
-        """Return the first problem of the arguments, if any. A rendered template may have any type."""
-        if self.max_hours is None:
-            return "max_hours is not set, but it must limit the cost of a pod that a killed worker leaves"
-        mappings = {"env": self.env, "upload": self.upload, "download": self.download}
-        for argument, value in mappings.items():
-            problem = None if value is None else _mapping_problem(argument, value)
-            if problem is not None:
-                return problem
-        try:
+        with _without_retries("Nothing was rented, because an argument is invalid: {}."):
+            if self.max_hours is None:
+                raise ValueError(
+                    "max_hours is not set, but it must limit the cost of a pod that a killed worker leaves"
+                )
+            for argument in ("env", "upload", "download"):
+                _check_mapping(argument, getattr(self, argument))
             check_work(
                 cast("str | Sequence[str]", self.command),
                 env=self.env,
@@ -229,9 +217,11 @@ class PrimeRunPodOperator(RentingOperator):
                 exclude=self.exclude,
                 downloads=self.download or (),
             )
-        except (TypeError, ValueError) as exc:
-            return str(exc)
-        return None
+        missing = [path for path in self.upload or {} if not Path(path).exists()]
+        if missing:
+            raise AirflowException(
+                f"Nothing was rented: the path {missing[0]!r} in upload does not exist on this worker."
+            )
 
     def _make_lease(self, client: Client, name: str) -> Lease:
         return client.pods.lease(
@@ -300,26 +290,25 @@ class PrimeRunPodOperator(RentingOperator):
 
 
 @contextmanager
-def _without_retries() -> Iterator[None]:
-    """Fail the task without retries if an argument is invalid."""
+def _without_retries(message: str = "{}") -> Iterator[None]:
+    """Fail the task without retries if an argument is invalid; ``{}`` stands for the reason."""
     try:
         yield
     except (TypeError, ValueError) as exc:
-        raise AirflowFailException(str(exc)) from exc
+        raise AirflowFailException(message.format(exc)) from exc
 
 
-def _mapping_problem(argument: str, value: object) -> str | None:
-    """Return the first problem of a mapping of strings, if any. Only values of ``env`` may be empty."""
-    if not isinstance(value, Mapping):
-        return f"{argument} must be a mapping, not {type(value).__name__}"
-    for key, text in cast("Mapping[object, object]", value).items():
+def _check_mapping(argument: str, value: object) -> None:
+    """Raise an error unless the value is ``None`` or maps strings. Only values of ``env`` may be empty."""
+    if not isinstance(value, Mapping | None):
+        raise TypeError(f"{argument} must be a mapping, not {type(value).__name__}")
+    for key, text in cast("Mapping[object, object]", value or {}).items():
         are_texts = isinstance(key, str) and isinstance(text, str)
         if not are_texts or not key or (not text and argument != "env"):
-            return (
+            raise ValueError(
                 f"{argument} has an invalid entry {key!r}: names and values must be strings, and only values "
                 "of env may be empty"
             )
-    return None
 
 
 def _result(pod: LeasedPod, exit_code: int) -> dict[str, Any]:
