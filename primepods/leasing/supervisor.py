@@ -12,6 +12,11 @@ If the block has ended by itself, the first interruption is step 2. An interrupt
 less than 0.05 seconds (chosen) after the end of the use or after any earlier interruption. A phase that
 ignores its cancellation for 60 seconds is left running, and may still delete pods or log while the next phase
 runs.
+
+A lease is new, then open (``is_open``), ready (``is_ready``), ending (``is_ending``), and done (not
+``is_open``). It never goes back, and may skip ready. ``end`` makes it ending, during any await of ``_use``;
+``_run_phase`` then cancels ``_use``, but not while ``_is_ordering``.
+
 ``tests/renting/test_interrupted_leases.py`` tests interruptions, and ``tests/worlds/stories/cancelled.py``
 tests sequences of them.
 """
@@ -356,7 +361,7 @@ class LeaseSupervisor:
         refusals = 0
         while True:
             try:
-                rental = await Rental.prepare(client, spec, self.options)
+                rental = await Rental.prepare(client, spec, self.options, self.budget.spent)
                 # Before the file is written, so that the release removes the file if this is cancelled.
                 self.rentals.append(rental)
                 await asyncio.to_thread(rental.file.write)
