@@ -208,10 +208,8 @@ class LeaseSupervisor:
             return
         rental.keep()
         if self.options.max_hours is not None:
-            _log.warning(
-                "%s is kept, but its name says when it expires: `sweep(expired=True)` deletes it then",
-                rental.label,
-            )
+            text = "%s is kept, but its name says when it expires: `sweep(expired=True)` deletes it then"
+            _log.warning(text, rental.label)
 
     def end(self) -> None:
         """End the use, or give up if the lease is stranded; call it in an event loop."""
