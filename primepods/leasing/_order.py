@@ -290,9 +290,8 @@ class Budget:
 
     @property
     def spent(self) -> float:
-        """Cost of all pods so far, including those of a dead process; see :attr:`PodOrder.spent`."""
-        spent_before = self._orders[0].file.record.spent_before if self._orders else 0.0
-        return spent_before + sum(order.spent for order in self._orders)
+        """Cost of all pods so far; see :attr:`PodOrder.spent`."""
+        return sum(order.spent for order in self._orders)
 
     @property
     def hours_left(self) -> float:

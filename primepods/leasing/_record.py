@@ -59,7 +59,6 @@ class LeaseRecord:
             the server's is unknown.
         given_up: Whether the process has left the file to sweeps.
         is_kept: Whether the user keeps the pod. A sweep then deletes only other pods with its unique name.
-        spent_before: Cost of the lease's earlier pods.
     """
 
     name: UniqueName = attrs.field(converter=_to_name, validator=_check_text)
@@ -76,7 +75,6 @@ class LeaseRecord:
     ordered_at: datetime = attrs.field(validator=instance_of(datetime))
     given_up: bool = attrs.field(default=False, validator=instance_of(bool))
     is_kept: bool = attrs.field(default=False, validator=instance_of(bool))
-    spent_before: float = attrs.field(default=0.0, validator=_check_price)
 
     def may_be_orphaned(self, *, has_min_age: bool) -> bool:
         """Return whether a sweep should try to lock the file: the process has given up or may have ended.

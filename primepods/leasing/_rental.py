@@ -113,10 +113,8 @@ class Rental(PodOrder):
         self._logged_at = -math.inf
 
     @classmethod
-    async def prepare(cls, client: TeamClient, spec: PodSpec, options: LeaseOptions, spent: float) -> Self:
+    async def prepare(cls, client: TeamClient, spec: PodSpec, options: LeaseOptions) -> Self:
         """Return an order with a unique name, and with a file that is not written yet.
-
-        The file records ``spent``, the cost of the lease's earlier pods, for a process that takes it over.
 
         Raises:
             ConfigError: There is no folder for the file.
@@ -130,8 +128,7 @@ class Rental(PodOrder):
             _log.info(text, prefix)
         _log.info("leasing a pod: its name is %r", name, extra={"pod_name": name})
         record = new_record(name, client.settings, client.server_clock.now())
-        file = LeaseFile.new(lease_folder(), attrs.evolve(record, spent_before=spent))
-        return cls(client, attrs.evolve(spec, name=name), options, file)
+        return cls(client, attrs.evolve(spec, name=name), options, LeaseFile.new(lease_folder(), record))
 
     def restore(self) -> None:
         """Take the state of the order of a dead process from its file."""

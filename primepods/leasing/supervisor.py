@@ -359,7 +359,7 @@ class LeaseSupervisor:
         refusals = 0
         while True:
             try:
-                rental = await Rental.prepare(client, spec, self.options, self.budget.spent)
+                rental = await Rental.prepare(client, spec, self.options)
                 # Before the file is written, so that the release removes the file if this is cancelled.
                 self.rentals.append(rental)
                 await asyncio.to_thread(rental.file.write)

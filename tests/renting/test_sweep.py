@@ -78,7 +78,7 @@ async def test_a_lease_that_is_taken_over_counts_from_its_order(folder: Path) ->
     async with stage(folder, boot_seconds=0) as it:
         pod_id = it.emulator.add_pod(name_of(), boot_seconds=0)
         ordered_at = as_time(it.clock.wall() - 3600)
-        await asyncio.to_thread(left_by, it, given_up=True, ordered_at=ordered_at, spent_before=7.0)
+        await asyncio.to_thread(left_by, it, given_up=True, ordered_at=ordered_at)
         lease = it.client.pods.lease(attrs.evolve(it.spec, name=UniqueName(name_of())))
         file = LeaseFile.claim(next(folder.glob("*.json")))  # noqa: ASYNC240 - one small file
         assert file is not None
@@ -87,7 +87,6 @@ async def test_a_lease_that_is_taken_over_counts_from_its_order(folder: Path) ->
             [record] = it.records()
             assert (record.pod_id, record.ordered_at) == (pod_id, ordered_at)
             assert pod.spent() == pytest.approx(pod.price_hr, rel=0.05)
-            assert lease.supervisor.budget.spent == pytest.approx(7 + pod.spent())
         assert not it.running()
 
 
