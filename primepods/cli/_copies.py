@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 _PANEL = "On the pod"
 _MEGABYTE = 1_000_000
 _LARGE_UPLOAD = 100 * _MEGABYTE
+# Elsewhere, `C:/data` is a path on the pod C.
+_DRIVE = re.compile(r"[A-Za-z]:" if os.name == "nt" else r"[A-Za-z]:(?=\\)")
 
 Exclude = Annotated[
     list[str] | None,
@@ -76,6 +79,14 @@ def parse_exclusion(patterns: Iterable[str] | None, files: Iterable[Path] | None
         raise CommandError(str(exc), ExitCode.USAGE) from None
 
 
+def split_at_colon(text: str) -> tuple[str, str, str]:
+    """Split a text at its first colon that does not end the drive of a Windows path such as ``C:\\data``."""
+    drive = _DRIVE.match(text)
+    start = 0 if drive is None else drive.end()
+    head, colon, tail = text[start:].partition(":")
+    return text[:start] + head, colon, tail
+
+
 def parse_upload(text: str) -> tuple[Path, str]:
     """Parse ``LOCAL[:REMOTE]``, and return the local path and the target on the pod.
 
@@ -84,7 +95,7 @@ def parse_upload(text: str) -> tuple[Path, str]:
     Raises:
         CommandError: No path is given, or the local path does not exist.
     """
-    local, _, remote = text.partition(":")
+    local, _, remote = split_at_colon(text)
     path = Path(local)
     if not local:
         problem = f"--upload {text!r} has no local path: write it like --upload .:work"

@@ -14,7 +14,7 @@ from ._confirm import YesOption, confirm
 from ._errors import CommandError, ExitCode
 from ._lists import readable_rows
 from ._offers import find_key
-from ._output import ModelTable, Output, OutputOption, PrintOptions, print_model, write_rows
+from ._output import ModelTable, Output, OutputOption, PrintOptions, print_model
 from ._pod_table import price
 from ._table import Column, print_info, write, write_ids
 
@@ -79,15 +79,12 @@ def wallet(
     """Show the balance of the wallet and the last charges; with --team, those of the team."""
     with api.client() as client:
         found = client.account.wallet(limit=limit)
-    if output is Output.TABLE:
-        write(f"Balance: {price(found.balance, found.currency)}\n")
-        _ENTRIES.print(found.entries, PrintOptions(full_ids=True))
-    elif output is Output.CSV:
-        write_rows(
-            [entry.to_dict() for entry in found.entries], output, list(_ENTRIES.empty_model().to_dict())
-        )
-    else:
+    if output in {Output.JSON, Output.JSONL}:
         print_model(found, output)
+        return
+    balance = f"Balance: {price(found.balance, found.currency)}\n"
+    write(balance, err=output is Output.CSV)
+    _ENTRIES.print(found.entries, PrintOptions(output=output, full_ids=True))
 
 
 @api_command

@@ -9,7 +9,7 @@ import typer
 import primepods
 
 from ._command import Api, api_command
-from ._copies import Exclude, ExcludeFrom, measure_and_warn, parse_exclusion, progress
+from ._copies import Exclude, ExcludeFrom, measure_and_warn, parse_exclusion, progress, split_at_colon
 from ._errors import CommandError, ExitCode
 from ._handles import resolve_handle
 from ._remote import Node, SshOptions
@@ -68,6 +68,6 @@ def command(
 
 def _split(text: str) -> tuple[str, str] | None:
     """Return the pod and the path of ``POD:PATH``; ``None`` for a local path, such as ``./a:b``."""
-    handle, colon, path = text.partition(":")
+    handle, colon, path = split_at_colon(text)
     is_on_pod = colon and handle and "/" not in handle
     return (handle, path or ".") if is_on_pod else None

@@ -8,12 +8,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
+
+import primepods
 
 from ._errors import SIGNAL_EXIT_CODE, CommandError, ExitCode, reported_errors
 from ._machines import SSH_COMMAND, Machines
@@ -119,19 +121,19 @@ def command(
             emulator = Emulator.load(state, **server)
         else:
             emulator = Emulator(**new_account, **server)
-        if state is not None:
-            # Fail now if the file cannot be written, not when there is data to lose.
-            emulator.save(state)
-        # `Machines` deletes the pods' home folders at its end. With --state, the pods outlive this process,
-        # so keep the folders.
-        with Machines(emulator) if state is None else nullcontext(SSH_COMMAND) as ssh_command:
+        with ExitStack() as at_end:
+            ssh_command = SSH_COMMAND
+            if state is None:
+                ssh_command = at_end.enter_context(Machines(emulator))  # deletes the pods' home folders
+            else:
+                # Fail now if the file cannot be written, not when there is data to lose.
+                emulator.save(state)
+                at_end.callback(emulator.save, state)
             if words:
                 code = _run(emulator, words, ssh_command)
             else:
                 with suppress(KeyboardInterrupt):
                     asyncio.run(_serve(emulator, ssh_command))
-        if state is not None:
-            emulator.save(state)
     raise typer.Exit(code)
 
 
@@ -161,7 +163,7 @@ def _run(emulator: Emulator, words: Sequence[str], ssh_command: str) -> int:
     """Run a command against the emulator; return its exit code, as a shell would."""
     from primepods.config import child_environment
 
-    with emulator, tempfile.TemporaryDirectory(prefix="primepods-emulator-") as leases, _Child() as child:
+    with emulator, tempfile.TemporaryDirectory(prefix="primepods-emulator-") as leases:
         environment = child_environment(
             base_url=emulator.url,
             api_key=emulator.api_key,
@@ -169,12 +171,14 @@ def _run(emulator: Emulator, words: Sequence[str], ssh_command: str) -> int:
             ssh_command=ssh_command,
         )
         try:
-            code = child.run(words, environment)
+            with _Child() as child:
+                code = child.run(words, environment)
         except FileNotFoundError:
             raise CommandError(f"{words[0]}: not found", ExitCode.NOT_FOUND) from None
         except OSError as exc:
             raise CommandError(f"{words[0]}: {exc.strerror}", ExitCode.NOT_EXECUTABLE) from None
-        _end_runs(Path(leases))
+        with primepods.exit_on_sigterm():
+            _end_runs(Path(leases))
     # After a signal, the code is minus the signal's number.
     return code if code >= 0 else SIGNAL_EXIT_CODE - code
 

@@ -159,7 +159,7 @@ def attach(
         raise CommandError(f"{options} are for POD/JOB, not for the run {run.name}", ExitCode.USAGE)
     state = run.state
     # The terminal of a run without --detach is gone, so its output goes to files from now on.
-    if state == "interrupted" and run.claim(is_detached=True):
+    if state == "interrupted" and run.claim(is_detached=True, pid=0):
         print_info(f"The process of {run.name} has died: this command takes over the run")
         _take_over(run)
     elif state != "ended" and not run.reload().is_detached and _has_process(run):
@@ -202,7 +202,7 @@ def stop_run(run: Run) -> None:
         ProcessLookupError: A process holds the run's lock, but the recorded process does not exist.
     """
     for attempts_left in reversed(range(_STOP_ATTEMPTS)):
-        if run.state == "interrupted" and run.claim(is_detached=True, is_stopping=True):
+        if run.state == "interrupted" and run.claim(is_detached=True, is_stopping=True, pid=0):
             _take_over(run)
             return
         try:

@@ -73,13 +73,14 @@ def command(
     if every is None:
         sweep(yes=yes)
         return
+    api.client().close()  # raises if a setting is unusable
     with primepods.exit_on_sigterm():
         while True:
             try:
                 sweep(yes=True)
+            except primepods.AuthenticationError:
+                raise
             except (CommandError, primepods.PrimePodsError, OSError) as error:
-                if isinstance(error, primepods.ConfigError | primepods.AuthenticationError | BrokenPipeError):
-                    raise
                 print_error(api.command, error)
             except typer.Exit:
                 # The errors of single pods have been printed.
@@ -100,7 +101,12 @@ def _sweep(
             print_errors_and_exit_if_any(api.command, found.errors)
             print_info("Nothing to delete.")
             return
-        print_table(_COLUMNS, map(_cells, found.found), total=["all", "", price(found.price_hr), ""])
+        try:
+            print_table(_COLUMNS, map(_cells, found.found), total=["all", "", price(found.price_hr), ""])
+        except OSError as error:
+            if not yes:
+                raise
+            print_error(api.command, error)  # the pods are billed, and no question follows
         if dry_run:
             return
         confirm(f"Delete {count(found.found, 'pod')}?", yes=yes)
