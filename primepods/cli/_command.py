@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from functools import wraps
+from functools import partial, wraps
 from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 
 import attrs
@@ -14,40 +14,26 @@ import typer
 import primepods
 
 from ._completion import complete_contexts
-from ._durations import parse_duration
+from ._durations import duration_option
 from ._errors import reported_errors
 
 T = TypeVar("T")
 
-_PANEL = "Connection"
+_connection_option = partial(typer.Option, rich_help_panel="Connection")
 
-BaseUrl = Annotated[
-    str | None, typer.Option(help="Address of the API.", metavar="URL", rich_help_panel=_PANEL)
-]
+BaseUrl = Annotated[str | None, _connection_option(help="Address of the API.", metavar="URL")]
 Context = Annotated[
     str | None,
-    typer.Option(
-        "--context",
-        "-c",
-        help="Saved context to use.",
-        metavar="NAME",
-        autocompletion=complete_contexts,
-        rich_help_panel=_PANEL,
+    _connection_option(
+        "--context", "-c", help="Saved context to use.", metavar="NAME", autocompletion=complete_contexts
     ),
 ]
-Team = Annotated[str | None, typer.Option(help="Team to act for.", metavar="ID", rich_help_panel=_PANEL)]
+Team = Annotated[str | None, _connection_option(help="Team to act for.", metavar="ID")]
 Timeout = Annotated[
     float | None,
-    typer.Option(
-        help="Max time for each request with its retries, such as 30s.",
-        metavar="TIME",
-        parser=parse_duration,
-        rich_help_panel=_PANEL,
-    ),
+    duration_option("Max time for each request with its retries, such as 30s.", rich_help_panel="Connection"),
 ]
-Verbose = Annotated[
-    bool, typer.Option("--verbose", help="Show each request on stderr.", rich_help_panel=_PANEL)
-]
+Verbose = Annotated[bool, _connection_option("--verbose", help="Show each request on stderr.")]
 AsJson = Annotated[bool, typer.Option("--json", help="The same as --output json.")]
 
 
@@ -64,10 +50,10 @@ class Api:
     """
 
     command: str
-    base_url: str | None = None
-    context: str | None = None
-    team: str | None = None
-    timeout: float | None = None
+    base_url: BaseUrl = None
+    context: Context = None
+    team: Team = None
+    timeout: Timeout = None
 
     def client(self) -> primepods.Client:
         """Return a blocking client; use it in a ``with`` block."""
@@ -133,7 +119,7 @@ def api_command(body: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def _option(name: str, annotation: Any, default: object = None) -> inspect.Parameter:
+def _option(name: str, annotation: Any, default: object) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
@@ -149,10 +135,7 @@ def _options_of(group: type[attrs.AttrsInstance]) -> list[inspect.Parameter]:
 
 _COMMON: dict[str, inspect.Parameter] = {
     "as_json": _option("as_json", AsJson, default=False),
-    "base_url": _option("base_url", BaseUrl),
-    "context": _option("context", Context),
-    "team": _option("team", Team),
-    "timeout": _option("timeout", Timeout),
+    **{option.name: option for option in _options_of(Api)},
     "verbose": _option("verbose", Verbose, default=False),
 }
 

@@ -7,6 +7,7 @@ import posixpath
 import re
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +18,7 @@ from ._errors import CommandError, ExitCode, print_error
 if TYPE_CHECKING:
     from primepods.remote import Exclusion, UploadSize
 
-_PANEL = "On the pod"
+_option = partial(typer.Option, rich_help_panel="On the pod")
 _MEGABYTE = 1_000_000
 _LARGE_UPLOAD = 100 * _MEGABYTE
 # Elsewhere, `C:/data` is a path on the pod C.
@@ -25,36 +26,32 @@ _DRIVE = re.compile(r"[A-Za-z]:" if os.name == "nt" else r"[A-Za-z]:(?=\\)")
 
 Exclude = Annotated[
     list[str] | None,
-    typer.Option(
+    _option(
         help="Do not upload files and folders that match this, such as .git or '*.pyc'; may be repeated.",
         metavar="PATTERN",
-        rich_help_panel=_PANEL,
     ),
 ]
 ExcludeFrom = Annotated[
     list[Path] | None,
-    typer.Option(
+    _option(
         help="File, such as .gitignore, with patterns of files not to upload; may be repeated.",
         metavar="FILE",
-        rich_help_panel=_PANEL,
     ),
 ]
 Uploads = Annotated[
     list[str] | None,
-    typer.Option(
+    _option(
         "--upload",
         help="Copy this to the pod; the command runs in the first uploaded folder. May be repeated.",
         metavar="LOCAL[:REMOTE]",
-        rich_help_panel=_PANEL,
     ),
 ]
 Downloads = Annotated[
     list[str] | None,
-    typer.Option(
+    _option(
         "--download",
         help="Copy this from the pod afterwards, even if the command fails. May be repeated.",
         metavar="REMOTE[:LOCAL]",
-        rich_help_panel=_PANEL,
     ),
 ]
 
@@ -80,7 +77,7 @@ def parse_exclusion(patterns: Iterable[str] | None, files: Iterable[Path] | None
 
 
 def split_at_colon(text: str) -> tuple[str, str, str]:
-    """Split a text at its first colon that does not end the drive of a Windows path such as ``C:\\data``."""
+    r"""Split a text at its first colon that does not end the drive of a Windows path such as ``C:\data``."""
     drive = _DRIVE.match(text)
     start = 0 if drive is None else drive.end()
     head, colon, tail = text[start:].partition(":")

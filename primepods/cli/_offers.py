@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from functools import partial
 from typing import Annotated, Any
 
 import attrs
@@ -13,11 +14,11 @@ import typer
 import primepods
 
 from ._completion import complete_images, complete_offer_gpus, complete_providers, complete_ssh_keys
-from ._durations import parse_duration, short_duration
+from ._durations import duration_option, short_duration
 from ._handles import find_row
 from ._table import print_info
 
-_PANEL = "Filters"
+_filter_option = partial(typer.Option, rich_help_panel="Filters")
 _POD_PANEL = "The pod"
 _ID_LENGTH = 8
 _REGIONS = (
@@ -34,24 +35,6 @@ _REGIONS = (
     "united_states",
 )
 
-GpuType = Annotated[
-    str | None,
-    typer.Option(
-        "--gpu-type",
-        "--gpu",
-        help="Only this GPU: H100, 'A100 80GB' or 'H*'.",
-        metavar="GPU",
-        autocompletion=complete_offer_gpus,
-        rich_help_panel=_PANEL,
-    ),
-]
-GpuCount = Annotated[
-    int | None,
-    typer.Option(
-        min=1, help="Only offers with this total number of GPUs.", metavar="NUMBER", rich_help_panel=_PANEL
-    ),
-]
-
 
 def _parse_regions(regions: list[str] | None) -> list[str]:
     names = [region.strip().lower().replace(" ", "_").replace("-", "_") for region in regions or ()]
@@ -61,83 +44,65 @@ def _parse_regions(regions: list[str] | None) -> list[str]:
     return names
 
 
-Regions = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--region",
-        "--regions",
-        help="Only in this region, such as united_states; may be repeated.",
-        metavar="REGION",
-        callback=_parse_regions,
-        rich_help_panel=_PANEL,
-    ),
-]
-Socket = Annotated[
-    str | None,
-    typer.Option(help="Only this socket, such as SXM5.", metavar="SOCKET", rich_help_panel=_PANEL),
-]
-Security = Annotated[
-    str | None,
-    typer.Option(help="secure_cloud or community_cloud.", metavar="CLOUD", rich_help_panel=_PANEL),
-]
-Provider = Annotated[
-    str | None,
-    typer.Option(
-        help="Only this provider.",
-        metavar="PROVIDER",
-        autocompletion=complete_providers,
-        rich_help_panel=_PANEL,
-    ),
-]
-MaxPrice = Annotated[
-    float | None,
-    typer.Option(min=0, help="Only up to this price per hour.", metavar="PRICE", rich_help_panel=_PANEL),
-]
-
-
-ExcludeProviders = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--exclude-provider",
-        help="Not from this provider; may be repeated.",
-        metavar="PROVIDER",
-        autocompletion=complete_providers,
-        rich_help_panel=_PANEL,
-    ),
-]
-Spot = Annotated[
-    bool,
-    typer.Option(
-        "--spot",
-        help="Include spot machines, which the provider may terminate.",
-        rich_help_panel=_PANEL,
-    ),
-]
-Wait = Annotated[
-    float | None,
-    typer.Option(
-        help="Poll until there is an offer, for at most this time, such as 2h.",
-        metavar="TIME",
-        parser=parse_duration,
-        rich_help_panel=_PANEL,
-    ),
-]
-
-
 @attrs.frozen(kw_only=True)
 class OfferFilters:
     """Filter options for offers; they have the names of the parameters of ``availability.find``."""
 
-    gpu_type: GpuType = None
-    gpu_count: GpuCount = None
-    regions: Regions = None
-    socket: Socket = None
-    security: Security = None
-    provider: Provider = None
-    exclude_providers: ExcludeProviders = None
-    spot: Spot = False
-    max_price: MaxPrice = None
-    wait: Wait = None
+    gpu_type: Annotated[
+        str | None,
+        _filter_option(
+            "--gpu-type",
+            "--gpu",
+            help="Only this GPU: H100, 'A100 80GB' or 'H*'.",
+            metavar="GPU",
+            autocompletion=complete_offer_gpus,
+        ),
+    ] = None
+    gpu_count: Annotated[
+        int | None,
+        _filter_option(min=1, help="Only offers with this total number of GPUs.", metavar="NUMBER"),
+    ] = None
+    regions: Annotated[
+        list[str] | None,
+        _filter_option(
+            "--region",
+            "--regions",
+            help="Only in this region, such as united_states; may be repeated.",
+            metavar="REGION",
+            callback=_parse_regions,
+        ),
+    ] = None
+    socket: Annotated[
+        str | None, _filter_option(help="Only this socket, such as SXM5.", metavar="SOCKET")
+    ] = None
+    security: Annotated[
+        str | None, _filter_option(help="secure_cloud or community_cloud.", metavar="CLOUD")
+    ] = None
+    provider: Annotated[
+        str | None,
+        _filter_option(help="Only this provider.", metavar="PROVIDER", autocompletion=complete_providers),
+    ] = None
+    exclude_providers: Annotated[
+        list[str] | None,
+        _filter_option(
+            "--exclude-provider",
+            help="Not from this provider; may be repeated.",
+            metavar="PROVIDER",
+            autocompletion=complete_providers,
+        ),
+    ] = None
+    spot: Annotated[
+        bool, _filter_option("--spot", help="Include spot machines, which the provider may terminate.")
+    ] = False
+    max_price: Annotated[
+        float | None, _filter_option(min=0, help="Only up to this price per hour.", metavar="PRICE")
+    ] = None
+    wait: Annotated[
+        float | None,
+        duration_option(
+            "Poll until there is an offer, for at most this time, such as 2h.", rich_help_panel="Filters"
+        ),
+    ] = None
 
     def given(self) -> dict[str, Any]:
         """Return the options that were given, as arguments of ``availability.find``."""

@@ -54,20 +54,6 @@ OutputOption = Annotated[
         case_sensitive=False,
     ),
 ]
-ColumnsOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Columns of the table, or fields of the other formats, such as id,name.",
-        metavar="A,B",
-    ),
-]
-FullIdsOption = Annotated[
-    bool,
-    typer.Option(
-        "--full-ids", "--no-trunc", help="Do not shorten ids in a terminal (elsewhere, they are whole)."
-    ),
-]
-IdsOption = Annotated[bool, typer.Option("--ids", "--quiet", "-q", help="Print only the ids, one per line.")]
 LimitOption = Annotated[
     int | None, typer.Option("--limit", "-L", "-n", min=1, help="Maximum number of rows.", metavar="NUMBER")
 ]
@@ -78,9 +64,21 @@ class PrintOptions:
     """Options that control how models are printed."""
 
     output: OutputOption = Output.TABLE
-    columns: ColumnsOption = None
-    full_ids: FullIdsOption = False
-    ids_only: IdsOption = False
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            help="Columns of the table, or fields of the other formats, such as id,name.", metavar="A,B"
+        ),
+    ] = None
+    full_ids: Annotated[
+        bool,
+        typer.Option(
+            "--full-ids", "--no-trunc", help="Do not shorten ids in a terminal (elsewhere, they are whole)."
+        ),
+    ] = False
+    ids_only: Annotated[
+        bool, typer.Option("--ids", "--quiet", "-q", help="Print only the ids, one per line.")
+    ] = False
 
     @property
     def selects_fields(self) -> bool:

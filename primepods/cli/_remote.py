@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -25,34 +26,16 @@ if TYPE_CHECKING:
 
     from ._command import Api
 
-_PANEL = "On the pod"
+_option = partial(typer.Option, rich_help_panel="On the pod")
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:=(.*))?", re.DOTALL)
 
-SshArguments = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--ssh-option",
-        help="An argument of ssh, such as --ssh-option=-i --ssh-option=key.pem; may be repeated.",
-        metavar="WORD",
-        rich_help_panel=_PANEL,
-    ),
-]
-SshCommand = Annotated[
-    str,
-    typer.Option(
-        help="The ssh program; by default that of PRIMEPODS_SSH_COMMAND, or ssh.",
-        metavar="COMMAND",
-        rich_help_panel=_PANEL,
-    ),
-]
 Env = Annotated[
     list[str] | None,
-    typer.Option(
+    _option(
         "--env",
         "-e",
         help="Environment variable of the command, by default with its local value; may be repeated.",
         metavar="NAME[=VALUE]",
-        rich_help_panel=_PANEL,
     ),
 ]
 Words = Annotated[
@@ -61,13 +44,7 @@ Words = Annotated[
 ]
 
 Node = Annotated[
-    int,
-    typer.Option(
-        min=0,
-        metavar="N",
-        help="Node of a multi-node pod; 0 is the first that has an address.",
-        rich_help_panel=_PANEL,
-    ),
+    int, _option(min=0, metavar="N", help="Node of a multi-node pod; 0 is the first that has an address.")
 ]
 
 
@@ -75,8 +52,18 @@ Node = Annotated[
 class SshOptions:
     """Login options; each is a parameter of ``pods.remote`` and ``pods.lease``."""
 
-    ssh_options: SshArguments = None
-    ssh_command: SshCommand = "ssh"  # the library replaces this default by PRIMEPODS_SSH_COMMAND, if set
+    ssh_options: Annotated[
+        list[str] | None,
+        _option(
+            "--ssh-option",
+            help="An argument of ssh, such as --ssh-option=-i --ssh-option=key.pem; may be repeated.",
+            metavar="WORD",
+        ),
+    ] = None
+    ssh_command: Annotated[
+        str,
+        _option(help="The ssh program; by default that of PRIMEPODS_SSH_COMMAND, or ssh.", metavar="COMMAND"),
+    ] = "ssh"  # the library replaces this default by PRIMEPODS_SSH_COMMAND, if set
 
     def arguments(self) -> dict[str, Any]:
         """Return the options as arguments of ``pods.remote``."""

@@ -36,9 +36,7 @@ class By(StrEnum):
 ByOption = Annotated[
     By | None,
     typer.Option(
-        help="Sum up by gpu, kind, provider, team, day or week (UTC).",
-        metavar="WORD",
-        case_sensitive=False,
+        help="Sum up by gpu, kind, provider, team, day or week (UTC).", metavar="WORD", case_sensitive=False
     ),
 ]
 

@@ -250,8 +250,7 @@ def _root(
     timeout: Timeout = None,
     verbose: Verbose = False,
     version: Annotated[
-        bool,
-        typer.Option("--version", "-v", callback=_show_version, is_eager=True, help="Show the version."),
+        bool, typer.Option("--version", "-v", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Run GPU pods on Prime Intellect: find, order, watch, use and delete them."""

@@ -12,7 +12,7 @@ import primepods
 
 from ._command import Api, api_command
 from ._confirm import YesOption, confirm
-from ._durations import parse_duration
+from ._durations import duration_option
 from ._errors import CommandError, ExitCode, exit_if_any, print_error, print_errors
 from ._filters import PodFilter
 from ._handles import OptionalPodHandles, PodIndex, are_whole_ids, read_handles
@@ -38,11 +38,7 @@ def command(
     ] = False,
     wait: Annotated[
         float | None,
-        typer.Option(
-            help="Wait until the pods are confirmed gone, for at most this time, such as 10m.",
-            metavar="TIME",
-            parser=parse_duration,
-        ),
+        duration_option("Wait until the pods are confirmed gone, for at most this time, such as 10m."),
     ] = None,
     filters: PodFilter,
 ) -> None:

@@ -64,8 +64,7 @@ def command(
     ] = 60.0,
     seed: Annotated[int, typer.Option(help="The same seed makes the same pods.", metavar="NUMBER")] = 7,
     failure_rate: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="Share of the pods that fail to boot.", metavar="SHARE"),
+        float, typer.Option(min=0, max=1, help="Share of the pods that fail to boot.", metavar="SHARE")
     ] = 0.04,
 ) -> None:
     """Watch emulated pods boot, fail and be deleted, without an account or costs."""

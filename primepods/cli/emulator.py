@@ -68,13 +68,11 @@ def command(
         typer.Option(min=0, help="Approximate stock of each offer; by default unlimited.", metavar="NUMBER"),
     ] = None,
     funds: Annotated[
-        float | None,
-        typer.Option(min=0, help="US dollars to spend; by default unlimited.", metavar="AMOUNT"),
+        float | None, typer.Option(min=0, help="US dollars to spend; by default unlimited.", metavar="AMOUNT")
     ] = None,
     speed: Annotated[float, typer.Option(help="Emulated seconds per real second.", metavar="NUMBER")] = 1.0,
     api_key: Annotated[
-        str | None,
-        typer.Option(help="The valid API key; by default a new random one.", metavar="KEY"),
+        str | None, typer.Option(help="The valid API key; by default a new random one.", metavar="KEY")
     ] = None,
     state: Annotated[
         Path | None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Final
@@ -24,31 +25,23 @@ from ._pod_table import price
 from ._spend import ByOption, group_records, group_table, print_daily_bars
 from ._table import Column, print_info
 
-_PANEL = "Filters"
+_option = partial(typer.Option, rich_help_panel="Filters")
 
 Kind = Annotated[
     list[str] | None,
-    typer.Option(
-        help="Only this kind (instance, cluster, disk or sandbox); may be repeated.",
-        metavar="KIND",
-        rich_help_panel=_PANEL,
-    ),
+    _option(help="Only this kind (instance, cluster, disk or sandbox); may be repeated.", metavar="KIND"),
 ]
 Since = Annotated[
     datetime | None,
-    typer.Option(
+    _option(
         help="Only records that ended (or, without a known end, began) on or after this day (UTC): "
         "2026-11-01, or 7d for a week ago.",
         metavar="DAY",
         parser=parse_day,
-        rich_help_panel=_PANEL,
     ),
 ]
 Until = Annotated[
-    datetime | None,
-    typer.Option(
-        help="Only records before this day (UTC).", metavar="DAY", parser=parse_day, rich_help_panel=_PANEL
-    ),
+    datetime | None, _option(help="Only records before this day (UTC).", metavar="DAY", parser=parse_day)
 ]
 Chart = Annotated[
     Path | None, typer.Option(help="Draw the spend per day into this SVG file.", metavar="FILE")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ._command import Api, api_command
-from ._durations import parse_duration
+from ._durations import duration_option
 from ._errors import SIGNAL_EXIT_CODE, CommandError, ExitCode
 
 if TYPE_CHECKING:
@@ -28,11 +28,8 @@ MaxHourly = Annotated[float | None, _limit("Max price per hour of all rented pod
 Budget = Annotated[float | None, _limit("Max amount that all sessions of this machine may spend together.")]
 Window = Annotated[
     float,
-    typer.Option(
-        parser=parse_duration,
-        metavar="TIME",
-        help="Count only the spend of the last TIME, such as 24h; by default all.",
-        show_default=False,
+    duration_option(
+        "Count only the spend of the last TIME, such as 24h; by default all.", show_default=False
     ),
 ]
 

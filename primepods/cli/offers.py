@@ -52,8 +52,7 @@ def command(
     print_options: PrintOptions,
     sort: SortOption = SortKey.PRICE,
     unavailable: Annotated[
-        bool,
-        typer.Option("--all", help="Include sold out, unpriced and prepaid offers."),
+        bool, typer.Option("--all", help="Include sold out, unpriced and prepaid offers.")
     ] = False,
     limit: LimitOption = None,
     filters: OfferFilters,

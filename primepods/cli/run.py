@@ -22,7 +22,7 @@ from ._copies import (
     parse_exclusion,
     parse_upload,
 )
-from ._durations import Interval, parse_duration, parse_hours
+from ._durations import Interval, duration_option, parse_hours
 from ._errors import CommandError, ExitCode
 from ._offers import Disks, DiskSize, Image, OfferFilters, SshKey, TemplateId, without_unset
 from ._remote import Env, SshOptions, parse_command, read_variables
@@ -41,11 +41,8 @@ MaxHours = Annotated[
 ]
 BootTimeout = Annotated[
     float,
-    typer.Option(
-        parser=parse_duration,
-        metavar="TIME",
-        help="Delete a pod that is not ready after this time, and try the next offer.",
-        show_default="30m",
+    duration_option(
+        "Delete a pod that is not ready after this time, and try the next offer.", show_default="30m"
     ),
 ]
 MaxSpend = Annotated[
@@ -69,10 +66,8 @@ Detach = Annotated[
 ]
 Reconnect = Annotated[
     float,
-    typer.Option(
-        parser=parse_duration,
-        metavar="TIME",
-        help="Give up the pod if it cannot be reached for this time; the command keeps running meanwhile.",
+    duration_option(
+        "Give up the pod if it cannot be reached for this time; the command keeps running meanwhile.",
         show_default="15m",
     ),
 ]

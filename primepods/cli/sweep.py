@@ -12,7 +12,7 @@ import primepods
 
 from ._command import Api, api_command
 from ._confirm import YesOption, confirm
-from ._durations import parse_duration, short_age
+from ._durations import duration_option, short_age
 from ._errors import CommandError, print_error, print_errors_and_exit_if_any
 from ._pod_table import price
 from ._table import Column, print_info, print_table
@@ -39,25 +39,19 @@ def command(
         ),
     ] = None,
     older_than: Annotated[
-        float | None,
-        typer.Option(
-            parser=parse_duration, metavar="TIME", help="Only pods of at least this age, such as 2h."
-        ),
+        float | None, duration_option("Only pods of at least this age, such as 2h.")
     ] = None,
     expired: Annotated[
         bool,
         typer.Option(
-            "--expired",
-            help="Only pods, of any machine, whose names say that their max_hours have passed.",
+            "--expired", help="Only pods, of any machine, whose names say that their max_hours have passed."
         ),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted.")] = False,
     every: Annotated[
         float | None,
-        typer.Option(
-            parser=parse_duration,
-            metavar="TIME",
-            help="Run as a service: sweep at this interval, such as 5m, without questions, until a signal.",
+        duration_option(
+            "Run as a service: sweep at this interval, such as 5m, without questions, until a signal."
         ),
     ] = None,
     yes: YesOption = False,

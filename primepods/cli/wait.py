@@ -11,7 +11,7 @@ import typer
 import primepods
 
 from ._command import Api, api_command
-from ._durations import Interval, parse_duration
+from ._durations import Interval, duration_option
 from ._errors import CommandError, ExitCode, print_error
 from ._handles import PodHandles, read_handles, resolve_handles
 from ._output import PrintOptions
@@ -45,10 +45,7 @@ def command(
             case_sensitive=False,
         ),
     ] = Goal.READY,
-    timeout: Annotated[
-        float,
-        typer.Option(parser=parse_duration, metavar="TIME", help="Maximum time to wait.", show_default="30m"),
-    ] = 1800.0,
+    timeout: Annotated[float, duration_option("Maximum time to wait.", show_default="30m")] = 1800.0,
     interval: Interval = 5.0,
     print_options: PrintOptions,
 ) -> None:

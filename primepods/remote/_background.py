@@ -19,8 +19,8 @@ _RETRY_INTERVAL: Final = 0.05
 class BackgroundWriter:
     """Writer to a file descriptor, in a daemon thread.
 
-    The thread waits for a reader before the flush, and then writes to the descriptor: a write through the file
-    object that waits holds the object's lock, so that the interpreter cannot flush the file at exit.
+    The thread waits for a reader before the flush, and then writes to the descriptor: a write through the
+    file object that waits holds the object's lock, so that the interpreter cannot flush the file at exit.
 
     Args:
         descriptor: The file descriptor.

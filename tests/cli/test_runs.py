@@ -296,7 +296,7 @@ def test_stop_of_a_run_that_ends_meanwhile(run: Run, *, has_new_process: bool) -
     """
     record = RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0)
     ending = RunFolder.create(record)
-    with subprocess.Popen(["sleep", "100"]) as other:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"]) as other:
         ending.save(pid=other.pid if has_new_process else 0)
         timer = threading.Timer(0.5, ending.end, (3,))
         timer.start()

@@ -70,7 +70,7 @@ def test_lines_and_offsets_do_not_depend_on_the_pieces(data: bytes, cuts: list[i
 
 
 def test_a_descriptor_that_does_not_block_gets_all_of_it() -> None:
-    """A process that shares it may have set it so; the writer waits for the reader, also before it flushes."""
+    """A process that shares it may have set it so; the writer waits for the reader, also before a flush."""
     source, target = os.pipe()
     os.set_blocking(target, False)
     errors: list[OSError | None] = []
