@@ -55,6 +55,11 @@ class Api:
     team: Team = None
     timeout: Timeout = None
 
+    @property
+    def account(self) -> dict[str, Any]:
+        """The arguments of a client that name its account."""
+        return {"base_url": self.base_url, "context": self.context, "team_id": self.team}
+
     def client(self) -> primepods.Client:
         """Return a blocking client; use it in a ``with`` block."""
         return primepods.Client(**self._options())
@@ -76,12 +81,11 @@ class Api:
     def _options(self) -> dict[str, Any]:
         from primepods.config import DEFAULT_TIMEOUT
 
-        options: dict[str, Any] = {"base_url": self.base_url, "context": self.context, "team_id": self.team}
-        if self.timeout is not None:
-            # --timeout includes retries, so it is the client's `deadline`. One attempt may take all of it,
-            # but no longer than by default.
-            options |= {"deadline": self.timeout, "timeout": min(self.timeout, DEFAULT_TIMEOUT)}
-        return options
+        if self.timeout is None:
+            return self.account
+        # --timeout includes retries, so it is the client's `deadline`. One attempt may take all of it, but no
+        # longer than by default.
+        return self.account | {"deadline": self.timeout, "timeout": min(self.timeout, DEFAULT_TIMEOUT)}
 
 
 def api_command(body: Callable[..., None]) -> Callable[..., None]:

@@ -19,6 +19,7 @@ import typer
 import primepods
 
 from ._errors import CommandError, ExitCode
+from ._handles import resolve_handle
 from ._text import count
 
 if TYPE_CHECKING:
@@ -68,6 +69,18 @@ class SshOptions:
     def arguments(self) -> dict[str, Any]:
         """Return the options as arguments of ``pods.remote``."""
         return {"ssh_options": self.ssh_options or [], "ssh_command": self.ssh_command}
+
+
+@attrs.frozen(kw_only=True)
+class LoginOptions(SshOptions):
+    """Options to log in to a node; each is a parameter of ``pods.remote``."""
+
+    node: Node = 0
+
+    def remote(self, client: primepods.Client, pod: str, *, team: str | None) -> primepods.Remote:
+        """Return access to the pod of a handle."""
+        pod_id = resolve_handle(client, pod, team=team)
+        return client.pods.remote(pod_id, node=self.node, **self.arguments())
 
 
 def parse_command(words: list[str]) -> str | list[str]:

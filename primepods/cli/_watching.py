@@ -64,7 +64,8 @@ def watch(api: Api, ids: list[str] | None, wanted: Wanted, *, interval: float, a
         if is_full_screen:
             asyncio.run(_show_on_screen(api, fleet, follow_fleet, console))
         else:
-            asyncio.run(_print_lines(api, fleet, follow_fleet, _json_line if as_json else _text_line))
+            format_line = _json_line if as_json else _text_line
+            api.run(partial(follow_fleet, on_change=lambda change: write(format_line(fleet, change))))
     except KeyboardInterrupt:
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     except asyncio.CancelledError:  # by SIGTERM; see `_show_on_screen`
@@ -73,16 +74,6 @@ def watch(api: Api, ids: list[str] | None, wanted: Wanted, *, interval: float, a
         if is_full_screen and fleet.version > 0:
             # Leave the last totals in the terminal after the full screen has closed.
             write("".join(f"{line}\n" for line in render_totals(fleet, _view(console))))
-
-
-async def _print_lines(
-    api: Api, fleet: Fleet, follow_fleet: Follow, format_line: Callable[[Fleet, primepods.PodChange], str]
-) -> None:
-    def print_change(change: primepods.PodChange) -> None:
-        write(format_line(fleet, change))
-
-    async with api.async_client() as client:
-        await follow_fleet(client, on_change=print_change)
 
 
 def _json_line(_: Fleet, change: primepods.PodChange) -> str:

@@ -12,7 +12,7 @@ import typer
 from ._command import Api, api_command
 from ._errors import CommandError, ExitCode
 from ._handles import PodHandle, resolve_handle
-from ._remote import Node, SshOptions, find_node
+from ._remote import LoginOptions, find_node
 
 
 class Editor(StrEnum):
@@ -34,8 +34,7 @@ def command(
     folder: Folder = ".",
     *,
     editor: Annotated[Editor, typer.Option(help="VS Code or Cursor.")] = Editor.CODE,
-    node: Node = 0,
-    ssh: SshOptions,
+    login: LoginOptions,
 ) -> None:
     """Open a folder of a pod in an editor, which logs in with ssh.
 
@@ -56,7 +55,7 @@ def command(
         )
     with api.client() as client:
         found = client.pods.get(resolve_handle(client, pod, team=api.team))
-        number, _ = find_node(found, node)
+        number, _ = find_node(found, login.node)
         note_hosts([HostEntry.of(found)])
         alias = find_host_alias(found.id, number)
         if alias is None:
@@ -67,7 +66,7 @@ def command(
                 f"the command {editor} is not on the PATH. Run \"Shell Command: Install '{editor}' command\" "
                 f"in the editor's command palette, or open the host {alias} there"
             )
-        remote = client.pods.remote(found, node=node, **ssh.arguments())
+        remote = client.pods.remote(found, node=login.node, **login.arguments())
         # The editor needs an absolute path. This also checks that the login works.
         path = remote.run('cd -- "$FOLDER" && pwd', env={"FOLDER": folder}).stdout.rstrip("\n")
     if not path.startswith("/") or "\n" in path:

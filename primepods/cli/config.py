@@ -16,7 +16,7 @@ def command(api: Api, *, output: OutputOption = Output.TABLE) -> None:
     """
     from primepods.config import SettingSource, explain, saved_contexts
 
-    settings = explain(base_url=api.base_url, team_id=api.team, context=api.context)
+    settings = explain(**api.account)
     table = ModelTable(
         empty_model=lambda: SettingSource(name="", value=None, source=""),
         id_of=lambda setting: setting.name,

@@ -12,7 +12,7 @@ import primepods
 
 from ._command import Api, api_command
 from ._handles import PodHandle, resolve_handle
-from ._remote import Node, SshOptions, open_page, run_until_interrupted
+from ._remote import LoginOptions, open_page, run_until_interrupted
 from ._table import print_info, write
 
 _PORT = re.compile(r"(\d{1,5})(?::(\d{1,5}))?")
@@ -44,7 +44,7 @@ Open = Annotated[bool, typer.Option("--open", help="Open the address in the brow
 
 @api_command
 def command(
-    api: Api, pod: PodHandle, ports: Ports, *, open_browser: Open = False, node: Node = 0, ssh: SshOptions
+    api: Api, pod: PodHandle, ports: Ports, *, open_browser: Open = False, login: LoginOptions
 ) -> None:
     """Forward ports of a pod to this machine, until Ctrl-C.
 
@@ -63,7 +63,7 @@ def command(
         pod_id = resolve_handle(client, pod, team=api.team)
 
     async def work(client: primepods.AsyncClient) -> None:
-        remote = client.pods.remote(pod_id, node=node, **ssh.arguments())
+        remote = client.pods.remote(pod_id, node=login.node, **login.arguments())
         with primepods.exit_on_sigterm():
             async with forward_ports(remote, ports) as forward:
                 write("".join(f"http://127.0.0.1:{port}\n" for port in forward.local_ports))

@@ -27,25 +27,69 @@ from ._table import Column, print_info
 
 _option = partial(typer.Option, rich_help_panel="Filters")
 
-Kind = Annotated[
-    list[str] | None,
-    _option(help="Only this kind (instance, cluster, disk or sandbox); may be repeated.", metavar="KIND"),
-]
-Since = Annotated[
-    datetime | None,
-    _option(
-        help="Only records that ended (or, without a known end, began) on or after this day (UTC): "
-        "2026-11-01, or 7d for a week ago.",
-        metavar="DAY",
-        parser=parse_day,
-    ),
-]
-Until = Annotated[
-    datetime | None, _option(help="Only records before this day (UTC).", metavar="DAY", parser=parse_day)
-]
 Chart = Annotated[
     Path | None, typer.Option(help="Draw the spend per day into this SVG file.", metavar="FILE")
 ]
+
+
+@attrs.define(kw_only=True)
+class RecordFilter:
+    """Filter options for records; a record must match all options that were given.
+
+    Attributes:
+        kind: Kinds; all if empty.
+        name: Names or patterns; all if empty.
+        since: Earliest end of a record (or creation, if its end is unknown); ``None`` for no limit.
+        until: Time before which a record has ended (or was created); ``None`` for no limit.
+        team: The records' team; ``None`` for all.
+        seen_kinds: Kinds of all records that were checked, for the message if none matches.
+    """
+
+    kind: Annotated[
+        list[str] | None,
+        _option(help="Only this kind (instance, cluster, disk or sandbox); may be repeated.", metavar="KIND"),
+    ] = None
+    name: Name = None
+    since: Annotated[
+        datetime | None,
+        _option(
+            help="Only records that ended (or, without a known end, began) on or after this day (UTC): "
+            "2026-11-01, or 7d for a week ago.",
+            metavar="DAY",
+            parser=parse_day,
+        ),
+    ] = None
+    until: Annotated[
+        datetime | None,
+        _option(help="Only records before this day (UTC).", metavar="DAY", parser=parse_day),
+    ] = None
+    team: str | None = None
+    seen_kinds: set[str] = attrs.field(factory=set[str], init=False)
+
+    def select(self, records: Iterable[primepods.HistoryRecord]) -> Iterator[primepods.HistoryRecord]:
+        """Yield the records that match; add the kinds of all to ``seen_kinds``."""
+        for record in records:
+            self.seen_kinds.add(record.type)
+            if self._matches(record):
+                yield record
+
+    def _matches(self, record: primepods.HistoryRecord) -> bool:
+        ended = record.terminated_at or record.created_at
+        return (
+            (not self.kind or record.type.lower() in map(str.lower, self.kind))
+            and (not self.name or any(name_matches(pattern, record.name) for pattern in self.name))
+            and (self.since is None or ended >= self.since)
+            and (self.until is None or ended < self.until)
+            and (self.team is None or record.team_id == self.team)
+        )
+
+    def no_match_message(self) -> str:
+        """Return the message for an empty result; it names the wanted kinds that no record has."""
+        unknown = [word for word in self.kind or () if word.lower() not in map(str.lower, self.seen_kinds)]
+        if unknown and self.seen_kinds:
+            seen = ", ".join(sorted(self.seen_kinds))
+            return f"No records match. No record is of this kind: {', '.join(unknown)}. Kinds found: {seen}."
+        return "No records match."
 
 
 @api_command
@@ -55,11 +99,8 @@ def command(
     print_options: PrintOptions,
     limit: LimitOption = None,
     by: ByOption = None,
-    kind: Kind = None,
-    name: Name = None,
-    since: Since = None,
-    until: Until = None,
     chart: Chart = None,
+    filters: RecordFilter,
 ) -> None:
     """Show past pods, clusters, disks and sandboxes, their bills, and the spend per day.
 
@@ -78,10 +119,10 @@ def command(
         _RECORDS.check(print_options)
     else:
         group_table(by).check(print_options)
-    record_filter = _Filter(kind or [], name or [], since, until, team=api.team)
+    filters.team = api.team
     with (
         api.client() as client,
-        readable_rows(islice(record_filter.select(client.pods.history()), limit)) as records,
+        readable_rows(islice(filters.select(client.pods.history()), limit)) as records,
     ):
         note_hosts(removed=[record.id for record in records if record.terminated_at is not None])
         if by is None:
@@ -94,53 +135,7 @@ def command(
             _draw(chart, records)
             print_info(f"The chart of the spend per day is in {chart}.")
         if not records and not print_options.ids_only:
-            print_info(record_filter.no_match_message())
-
-
-@attrs.define
-class _Filter:
-    """Filter of the records to show.
-
-    Attributes:
-        kinds: Kinds; all if empty.
-        names: Names or patterns; all if empty.
-        since: Earliest end of a record (or creation, if its end is unknown); ``None`` for no limit.
-        until: Time before which a record has ended (or was created); ``None`` for no limit.
-        team: The records' team; ``None`` for all.
-        seen_kinds: Kinds of all records that were checked, for the message if none matches.
-    """
-
-    kinds: list[str]
-    names: list[str]
-    since: datetime | None
-    until: datetime | None
-    team: str | None
-    seen_kinds: set[str] = attrs.field(factory=set[str], init=False)
-
-    def select(self, records: Iterable[primepods.HistoryRecord]) -> Iterator[primepods.HistoryRecord]:
-        """Yield the records that match; add the kinds of all to ``seen_kinds``."""
-        for record in records:
-            self.seen_kinds.add(record.type)
-            if self._matches(record):
-                yield record
-
-    def _matches(self, record: primepods.HistoryRecord) -> bool:
-        ended = record.terminated_at or record.created_at
-        return (
-            (not self.kinds or record.type.lower() in map(str.lower, self.kinds))
-            and (not self.names or any(name_matches(pattern, record.name) for pattern in self.names))
-            and (self.since is None or ended >= self.since)
-            and (self.until is None or ended < self.until)
-            and (self.team is None or record.team_id == self.team)
-        )
-
-    def no_match_message(self) -> str:
-        """Return the message for an empty result; it names the wanted kinds that no record has."""
-        unknown = [word for word in self.kinds if word.lower() not in map(str.lower, self.seen_kinds)]
-        if unknown and self.seen_kinds:
-            seen = ", ".join(sorted(self.seen_kinds))
-            return f"No records match. No record is of this kind: {', '.join(unknown)}. Kinds found: {seen}."
-        return "No records match."
+            print_info(filters.no_match_message())
 
 
 def _draw(file: Path, records: Sequence[primepods.HistoryRecord]) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Generator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
@@ -16,7 +14,7 @@ import primepods
 from ._command import Api, api_command
 from ._errors import CommandError
 from ._handles import PodHandle, resolve_handle
-from ._remote import Node, SshOptions, open_page, run_until_interrupted
+from ._remote import LoginOptions, open_page, run_until_interrupted
 from ._table import print_info, write
 from .forward import Open
 
@@ -30,7 +28,7 @@ _START: Final = f"{_PATH}exec jupyter lab --no-browser --ip 127.0.0.1 --allow-ro
 
 
 @api_command
-def command(api: Api, pod: PodHandle, *, open_browser: Open = False, node: Node = 0, ssh: SshOptions) -> None:
+def command(api: Api, pod: PodHandle, *, open_browser: Open = False, login: LoginOptions) -> None:
     """Print the address of a notebook on a pod.
 
     If the pod came with a notebook, prints its address. Otherwise, forwards the port of the Jupyter server on
@@ -57,15 +55,14 @@ def command(api: Api, pod: PodHandle, *, open_browser: Open = False, node: Node 
         return
 
     async def work(client: primepods.AsyncClient) -> None:
-        remote = client.pods.remote(found, node=node, **ssh.arguments())
-        with primepods.exit_on_sigterm(), ExitStack() as files:
+        remote = client.pods.remote(found, node=login.node, **login.arguments())
+        with primepods.exit_on_sigterm(), TemporaryDirectory(prefix="primepods-") as folder:
             port, address = await _find_server(remote) or await _start_server(remote)
             async with remote.forward(port) as forward:
                 write(f"{forward.url}{address}\n")
                 print_info("Ctrl-C ends the connection; the notebook keeps running.")
                 if open_browser:
-                    page = files.enter_context(_page(f"{forward.url}{address}"))
-                    open_page(page)
+                    _open_secret_page(f"{forward.url}{address}", folder)
                 # Ctrl-C is the normal end.
                 with suppress(asyncio.CancelledError):
                     await forward.wait()
@@ -115,16 +112,8 @@ async def _start_server(remote: primepods.AsyncRemote) -> tuple[int, str]:
     )
 
 
-@contextmanager
-def _page(url: str) -> Generator[str]:
-    """Yield the address of a file that redirects to ``url``; only this user can read the file.
-
-    The browser's arguments, which other users can see, then do not contain the token.
-    """
-    descriptor, name = tempfile.mkstemp(suffix=".html", prefix="primepods-")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(f'<meta http-equiv="refresh" content="0; url={url}">\n')
-        yield Path(name).as_uri()
-    finally:
-        Path(name).unlink(missing_ok=True)
+def _open_secret_page(url: str, folder: str) -> None:
+    """Open a page by a file in a folder of this user: other users can see the browser's arguments."""
+    page = Path(folder, "notebook.html")
+    page.write_text(f'<meta http-equiv="refresh" content="0; url={url}">\n', encoding="utf-8")
+    open_page(page.as_uri())

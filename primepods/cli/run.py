@@ -213,7 +213,7 @@ def command(
     variables = read_env((), env_file) | read_variables(env)
     uploads = [parse_upload(text) for text in upload or ()]
     record = RunRecord(
-        client={"base_url": api.base_url, "context": api.context, "team_id": api.team},
+        client=api.account,
         find=filters.given() | {"limit": _MAX_OFFERS},
         changes=without_unset(changes),
         lease={

@@ -19,10 +19,9 @@ from ._command import Api, api_command
 from ._completion import complete_runs
 from ._durations import short_age
 from ._errors import CommandError, ExitCode, print_error
-from ._handles import resolve_handle
 from ._output import ModelTable, PrintOptions
 from ._pod_table import price
-from ._remote import Node, SshOptions
+from ._remote import LoginOptions
 from ._table import Column, print_info
 from ._text import count
 
@@ -129,8 +128,7 @@ def attach(
     tail: Annotated[
         int | None, typer.Option("--tail", "-n", min=0, metavar="LINES", help="Begin with the last lines.")
     ] = None,
-    node: Node = 0,
-    ssh: SshOptions,
+    login: LoginOptions,
 ) -> None:
     """Show the output of a run and follow it to the end; the exit code is the command's.
 
@@ -148,13 +146,11 @@ def attach(
         if tail is not None:
             raise CommandError("--tail is for runs: a job is shown from its start", ExitCode.USAGE)
         with api.client() as client:
-            pod_id = resolve_handle(client, pod, team=api.team)
-            remote = client.pods.remote(pod_id, node=node, **ssh.arguments())
+            remote = login.remote(client, pod, team=api.team)
             raise typer.Exit(remote.job(job).wait(check=False, capture=False).exit_code)
     run = find_run(name)
-    given = {"base_url": api.base_url, "context": api.context, "team_id": api.team}
-    is_other = any(value not in {None, run.record.client.get(name)} for name, value in given.items())
-    if node or ssh != SshOptions() or is_other or api.timeout is not None:
+    is_other = any(value not in {None, run.record.client.get(name)} for name, value in api.account.items())
+    if login != LoginOptions() or is_other or api.timeout is not None:
         options = "--node, --ssh-option, --ssh-command, --base-url, --context, --team and --timeout"
         raise CommandError(f"{options} are for POD/JOB, not for the run {run.name}", ExitCode.USAGE)
     state = run.state
