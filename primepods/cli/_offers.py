@@ -114,31 +114,38 @@ def pod_option(text: str, metavar: str, **kwargs: Any) -> Any:
     return typer.Option(help=text, metavar=metavar, rich_help_panel=_POD_PANEL, **kwargs)
 
 
-Image = Annotated[
-    str | None, pod_option("Image, such as ubuntu_22_cuda_12.", "IMAGE", autocompletion=complete_images)
-]
-TemplateId = Annotated[str | None, pod_option("Id of your own template.", "ID")]
-DiskSize = Annotated[int | None, pod_option("GB of disk.", "GB", min=1)]
-SshKey = Annotated[
-    str | None,
-    pod_option(
-        "Id or name of the SSH key that may log in; by default your primary one.",
-        "KEY",
-        autocompletion=complete_ssh_keys,
-    ),
-]
+@attrs.frozen(kw_only=True)
+class OrderOptions:
+    """Options for an order."""
 
+    image: Annotated[
+        str | None, pod_option("Image, such as ubuntu_22_cuda_12.", "IMAGE", autocompletion=complete_images)
+    ] = None
+    custom_template_id: Annotated[str | None, pod_option("Id of your own template.", "ID")] = None
+    disk_size: Annotated[int | None, pod_option("GB of disk.", "GB", min=1)] = None
+    ssh_key: Annotated[
+        str | None,
+        pod_option(
+            "Id or name of the SSH key that may log in; by default your primary one.",
+            "KEY",
+            autocompletion=complete_ssh_keys,
+        ),
+    ] = None
+    disks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--disk",
+            "--disks",
+            help="Disk to attach, by its id or name; may be repeated. Only offers to which it can be "
+            "attached.",
+            metavar="DISK",
+            rich_help_panel=_POD_PANEL,
+        ),
+    ] = None
 
-Disks = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--disk",
-        "--disks",
-        help="Disk to attach, by its id or name; may be repeated. Only offers to which it can be attached.",
-        metavar="DISK",
-        rich_help_panel=_POD_PANEL,
-    ),
-]
+    def given(self) -> dict[str, Any]:
+        """Return the options that were given, except the key, by the names of fields of ``PodSpec``."""
+        return without_unset(attrs.asdict(self, filter=lambda field, _: field.name != "ssh_key"))
 
 
 def without_unset(values: dict[str, Any]) -> dict[str, Any]:

@@ -42,8 +42,8 @@ _HINTS = {
 
 _COMMANDS = {
     "list": ("Pods", "list_pods.command"),
-    "get": ("Pods", "get.command"),
-    "status": ("Pods", "status.command"),
+    "get": ("Pods", "status.get"),
+    "status": ("Pods", "status.status"),
     "watch": ("Pods", "watch.command"),
     "wait": ("Pods", "wait.command"),
     "logs": ("Pods", "logs.command"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated
 
 import attrs
 import typer
@@ -19,12 +19,8 @@ from ._create_questions import ask, can_ask
 from ._durations import parse_hours
 from ._errors import CommandError, ExitCode
 from ._offers import (
-    Disks,
-    DiskSize,
-    Image,
     OfferFilters,
-    SshKey,
-    TemplateId,
+    OrderOptions,
     announce_wait,
     find_key,
     offer_id,
@@ -70,16 +66,12 @@ def command(
     yes: YesOption = False,
     output: OutputOption = Output.TABLE,
     name: Name = None,
-    image: Image = None,
-    custom_template_id: TemplateId = None,
-    disk_size: DiskSize = None,
     vcpus: Vcpus = None,
     memory: Memory = None,
     env: Env = None,
     env_file: EnvFile = None,
-    ssh_key: SshKey = None,
-    disks: Disks = None,
     max_hours: MaxHours = None,
+    order: OrderOptions,
     filters: OfferFilters,
 ) -> None:
     """Order a pod: an offer by its ID, or the cheapest that fits the filters.
@@ -94,65 +86,42 @@ def command(
     """
     if offer is not None and by_id is not None:
         raise CommandError("name the offer once: as an argument or with --id", ExitCode.USAGE)
-    changes: dict[str, Any] = {
-        "name": name,
-        "image": image,
-        "custom_template_id": custom_template_id,
-        "disk_size": disk_size,
-        "vcpus": vcpus,
-        "memory": memory,
-        "env_vars": read_env(env or [], env_file),
-        "disks": disks,
-    }
-    pod = _order(api, offer or by_id, filters, changes, ssh_key=ssh_key, yes=yes, max_hours=max_hours)
-    if output is Output.TABLE:
-        write_ids([pod.id])
-    else:
-        print_model(pod, output)
-
-
-def _order(
-    api: Api,
-    wanted_id: str | None,
-    filters: OfferFilters,
-    changes: dict[str, Any],
-    *,
-    ssh_key: str | None,
-    yes: bool,
-    max_hours: float | None,
-) -> primepods.Pod:
+    wanted_id = offer or by_id
+    variables = read_env(env or [], env_file)
+    given = {"name": name, "vcpus": vcpus, "memory": memory, "env_vars": variables or None}
+    changes = without_unset(given) | order.given()
     with api.client() as client:
         check_own_permission(client, "instances")
-        disks = [disk.id for disk in find_disks(client, changes["disks"])] if changes["disks"] else None
-        changes["disks"] = disks
+        if order.disks:
+            changes["disks"] = [disk.id for disk in find_disks(client, order.disks)]
         if wanted_id is None and not filters.given() and not yes and can_ask():
-            offer, answers, hours = ask(client, api.command, disks)
-            changes = answers | without_unset(changes)
+            chosen, answers, hours = ask(client, api.command, changes.get("disks"))
+            changes = answers | changes
             max_hours = hours if max_hours is None else max_hours
         else:
-            offer = _choose(client, wanted_id, filters, disks)
-        if ssh_key is not None:
-            changes["ssh_key_id"] = find_key(ssh_key, client.ssh_keys.list())
+            chosen = _choose(client, wanted_id, filters, changes.get("disks"))
+        if order.ssh_key is not None:
+            changes["ssh_key_id"] = find_key(order.ssh_key, client.ssh_keys.list())
         # Show the name before the order, so that the user can find the pod if this process is killed.
-        spec = primepods.PodSpec.from_offer(offer, **without_unset(changes))
+        spec = primepods.PodSpec.from_offer(chosen, **changes)
         spec = spec if max_hours is not None else spec.named()
         # `from_offer` has set `max_price` to the price of the offer with the ordered disk, vCPUs and memory.
         limit = filters.max_price
         if limit is not None and spec.max_price is not None and spec.max_price > limit:
-            costs = price(spec.max_price, offer.prices.currency)
+            costs = price(spec.max_price, chosen.prices.currency)
             raise CommandError(f"the pod would cost {costs} an hour, which is more than --max-price")
-        name = spec.name if max_hours is None else f"{spec.name or 'primepods'}-… (with a suffix)"
-        _print_order(offer, spec, name)
-        if changes.get("name") is not None:
-            _warn_of_same_named_pods(client, changes["name"])
+        shown_name = spec.name if max_hours is None else f"{spec.name or 'primepods'}-… (with a suffix)"
+        _print_order(chosen, spec, shown_name)
+        if name is not None:
+            _warn_of_same_named_pods(client, name)
         confirm("Order it?", yes=yes)
         pod = client.pods.create(spec, max_hours=max_hours)
-        if sys.stdout.isatty():
-            print_info(f"Ordered {pod.name}.")
-        else:
-            # The id goes to stderr, too: the caller may fail to write it to stdout.
-            print_info(f"Ordered {pod.name}: {pod.id}")
-        return pod
+        # Elsewhere, the id goes to stderr, too: the caller may fail to write it to stdout.
+        print_info(f"Ordered {pod.name}." if sys.stdout.isatty() else f"Ordered {pod.name}: {pod.id}")
+    if output is Output.TABLE:
+        write_ids([pod.id])
+    else:
+        print_model(pod, output)
 
 
 def _warn_of_same_named_pods(client: primepods.Client, name: str) -> None:
@@ -171,7 +140,7 @@ def _choose(
             raise CommandError(text, ExitCode.USAGE)
         announce_wait(filters.wait)
         return client.availability.cheapest(**filters.given(), disks=disks)
-    # --max-price may be combined with --id: `_order` checks it.
+    # --max-price may be combined with --id: `command` checks it.
     if attrs.evolve(filters, max_price=None).given():
         text = "the ID names the offer: leave out the filters, except --max-price"
         raise CommandError(text, ExitCode.USAGE)

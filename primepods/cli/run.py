@@ -24,7 +24,7 @@ from ._copies import (
 )
 from ._durations import Interval, duration_option, parse_hours
 from ._errors import CommandError, ExitCode
-from ._offers import Disks, DiskSize, Image, OfferFilters, SshKey, TemplateId, without_unset
+from ._offers import OfferFilters, OrderOptions, without_unset
 from ._remote import Env, SshOptions, parse_command, read_variables
 from .create import EnvFile, read_env
 
@@ -168,11 +168,7 @@ def command(
     env_file: EnvFile = None,
     ssh: SshOptions,
     filters: OfferFilters,
-    image: Image = None,
-    custom_template_id: TemplateId = None,
-    disk_size: DiskSize = None,
-    ssh_key: SshKey = None,
-    disks: Disks = None,
+    order: OrderOptions,
 ) -> None:
     r"""Rent a pod for one command: log in, run it, fetch the results, delete the pod.
 
@@ -202,20 +198,12 @@ def command(
         raise CommandError(
             "--detach needs --max-hours or --max-spend, since nobody watches the cost", ExitCode.USAGE
         )
-    changes = {
-        "name": name,
-        "image": image,
-        "custom_template_id": custom_template_id,
-        "disk_size": disk_size,
-        "disks": disks,
-        "max_price": filters.max_price,
-    }
     variables = read_env((), env_file) | read_variables(env)
     uploads = [parse_upload(text) for text in upload or ()]
     record = RunRecord(
         client=api.account,
         find=filters.given() | {"limit": _MAX_OFFERS},
-        changes=without_unset(changes),
+        changes=order.given() | without_unset({"name": name, "max_price": filters.max_price}),
         lease={
             "login": True,
             "ready_timeout": boot_timeout,
@@ -224,7 +212,7 @@ def command(
             "max_spend": max_spend,
             **ssh.arguments(),
         },
-        ssh_key=ssh_key,
+        ssh_key=order.ssh_key,
         command=parse_command(words or []),
         variables=list(variables),
         # Make local paths absolute, since `attach` may take the run over in another folder.

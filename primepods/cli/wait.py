@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,8 +19,6 @@ from .status import STATUSES
 
 if TYPE_CHECKING:
     from primepods.fleet import Fleet
-
-    from ._screen import Meter
 
 
 class Goal(StrEnum):
@@ -60,6 +57,8 @@ def command(
     """
     from primepods.remote import note_hosts
 
+    from ._screen import Screen, stderr_console
+
     STATUSES.check(print_options)
     handles = read_handles(pods)
     if not handles:
@@ -76,8 +75,11 @@ def command(
             ids = resolve_handles(
                 client, handles, team=api.team, reports_unlisted=True, is_strict=until is not Goal.GONE
             )
-            title = f"waiting until {until}"
-            statuses = _wait(client, ids, condition, title, timeout=timeout, interval=interval)
+            screen = Screen(stderr_console())
+            with screen.pod_meter(f"waiting until {until}", ids, condition, _note) as on_change:
+                statuses = client.pods.wait(
+                    ids, until=condition, timeout=timeout, interval=interval, on_change=on_change
+                )
     except primepods.WaitError as error:
         STATUSES.print([row for row in error.statuses.values() if condition(row)], print_options)
         raise
@@ -91,36 +93,6 @@ def command(
         raise typer.Exit(ExitCode.POD_FAILED)
 
 
-def _wait(
-    client: primepods.Client,
-    ids: list[str],
-    condition: Callable[[primepods.PodStatus | None], bool],
-    title: str,
-    *,
-    timeout: float,
-    interval: float,
-) -> primepods.PodStatuses:
-    """Wait, and show the progress on stderr, as a bar in a terminal and as lines elsewhere."""
-    from primepods.fleet import Fleet
-
-    from ._screen import Screen, stderr_console
-
-    fleet = Fleet(ids)
-    done: set[str] = set()
-    with Screen(stderr_console()).meter(title) as meter:
-
-        def show(change: primepods.PodChange) -> None:
-            fleet.add(change)
-            if condition(change.after):
-                done.add(change.pod_id)
-            else:
-                done.discard(change.pod_id)
-            _update(meter, fleet, len(done), len(ids))
-
-        _update(meter, fleet, 0, len(ids))
-        return client.pods.wait(ids, until=condition, timeout=timeout, interval=interval, on_change=show)
-
-
-def _update(meter: Meter, fleet: Fleet, done: int, total: int) -> None:
+def _note(fleet: Fleet) -> str:
     words = [f"{count:,} {condition}" for condition, count in fleet.counts.items()]
-    meter.update(done, total, ", ".join([*words, f"{price(fleet.cost_per_hr)} an hour"]))
+    return ", ".join([*words, f"{price(fleet.cost_per_hr)} an hour"])
