@@ -108,7 +108,6 @@ _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]]
         (r"`?(?:client\.)?ssh_keys\.list\(\)`?", "`primepods ssh-keys list`"),
         (r"`?(?:client\.)?account\.teams\(\)`?", "`primepods teams`"),
         (r"pods\.wait_ready or ", ""),
-        (r" Pass the command for the pod as command=\.", ""),
         (r"\(ssh_options=\['-i', FILE\], or", "(--ssh-option=-i --ssh-option=FILE, or"),
         (r"\bssh_options\b", "--ssh-option"),
         (r"as ssh_command\b", "as --ssh-command"),

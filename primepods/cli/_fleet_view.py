@@ -11,10 +11,9 @@ import attrs
 from primepods.fleet import Condition, Fleet, FleetPod
 
 from ._durations import short_age
-from ._ids import shorten_ids
 from ._pod_table import price
 from ._table import Cell, Column, paint, render_table
-from ._text import count, printable
+from ._text import count, printable, shorten_ids
 
 _COLUMNS: Final = (
     Column("ID"),

@@ -1,10 +1,11 @@
-"""Options of the commands that find and order offers, and ids of offers."""
+"""Options of the commands that find and order offers, ids of offers, and what an order needs."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Annotated, Any
 
@@ -15,12 +16,15 @@ import primepods
 
 from ._completion import complete_images, complete_offer_gpus, complete_providers, complete_ssh_keys
 from ._durations import duration_option, short_duration
-from ._handles import find_row
+from ._errors import CommandError
+from ._handles import are_whole_ids, find_row
 from ._table import print_info
 
 _filter_option = partial(typer.Option, rich_help_panel="Filters")
 _POD_PANEL = "The pod"
 _ID_LENGTH = 8
+_SCOPE_NAMES = {"instances": ("instances", "pods"), "disks": ("disks",)}
+"""Names in a key's scope, by permission."""
 _REGIONS = (
     "africa",
     "asia_northeast",
@@ -177,6 +181,52 @@ def offer_id(offer: primepods.Offer) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:_ID_LENGTH]
 
 
-def price_sort_key(offer: primepods.Offer) -> float:
-    """Return an offer's price per hour as a sort key; offers without a price come last."""
-    return float("inf") if offer.price_hr is None else offer.price_hr
+def find_disks(client: primepods.Client, handles: Iterable[str]) -> list[primepods.Disk]:
+    """Return the disks with these ids, id prefixes or names; see :func:`choose_disks`."""
+    return choose_disks(handles, *client.disks._listed().collect())  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - the public list lacks rows that cannot be read
+
+
+def choose_disks(
+    handles: Iterable[str], disks: Sequence[primepods.Disk], error: primepods.PrimePodsError | None
+) -> list[primepods.Disk]:
+    """Return the disks with these ids, id prefixes or names.
+
+    Args:
+        handles: The ids, id prefixes or names.
+        disks: The listed disks whose id can be read.
+        error: The error that left the list incomplete, if any. With it, only ids are resolved.
+
+    Raises:
+        CommandError: A handle matches no disk, or several.
+        PrimePodsError: ``error``, if a disk that could not be read might match.
+    """
+    found: dict[str, primepods.Disk] = {}
+    for handle in handles:
+        is_listed = any(disk.id == handle for disk in disks)
+        if error is not None and not is_listed and not are_whole_ids([handle]):
+            raise error
+        unlisted = [primepods.Disk(id=handle)] if error is not None and not is_listed else []
+        disk = find_row(handle, [*disks, *unlisted], "disk", "primepods disks")
+        found[disk.id] = disk
+    return list(found.values())
+
+
+def check_permission(user: primepods.Account, permission: str) -> None:
+    """Check that the key has the permission to order; pass if the API does not report its permissions.
+
+    Raises:
+        CommandError: The key lacks the permission.
+    """
+    from primepods.config import KEY_PAGE
+
+    if user.allows(*_SCOPE_NAMES[permission], write=True) is False:
+        raise CommandError(
+            f"the API key lacks the permission {permission.capitalize()} (Read and Write). Create a key with "
+            f"it at {KEY_PAGE}"
+        )
+
+
+def check_own_permission(client: primepods.Client, permission: str) -> None:
+    """Check the key of ``client`` with :func:`check_permission`; pass if its permissions cannot be read."""
+    with suppress(primepods.PrimePodsError):
+        check_permission(client.account.whoami(), permission)

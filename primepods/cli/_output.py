@@ -6,7 +6,8 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from textwrap import wrap
 from typing import Annotated, Any, Final, Generic, Protocol, TypeVar, cast
@@ -14,10 +15,11 @@ from typing import Annotated, Any, Final, Generic, Protocol, TypeVar, cast
 import attrs
 import typer
 
+import primepods
+
 from ._errors import CommandError, ExitCode
-from ._ids import shorten_ids
 from ._table import Cell, Column, has_colour, print_table, render_table, terminal_width, write, write_ids
-from ._text import printable
+from ._text import printable, shorten_ids
 
 Row = Mapping[str, Any]
 _ID: Final = "id"
@@ -31,6 +33,7 @@ class Model(Protocol):
     def to_dict(self) -> dict[str, Any]: ...
 
 
+T = TypeVar("T")
 M = TypeVar("M", bound=Model)
 
 
@@ -147,41 +150,46 @@ class ModelTable(Generic[M]):
         if print_options.ids_only:
             write_ids(map(self.id_of, models))
         elif not print_options.is_table:
-            rows = (model.to_dict() for model in models)
-            write_rows([{name: row[name] for name in names} for row in rows], print_options.output, names)
+            dicts = (model.to_dict() for model in models)
+            write_rows([{name: row[name] for name in names} for row in dicts], print_options.output, names)
         elif models:
-            self._print_table(models, print_options, names, other_ids=other_ids, err=err)
+            short_ids: Mapping[str, str] = {}
+            if not print_options.full_ids and terminal_width(err=err) is not None:
+                short_ids = shorten_ids([*map(self.id_of, models), *other_ids])
+            by_name = {column.name: column for column in self.cells}
+            columns = [by_name[name] for name in names]
 
-    def _print_table(
-        self,
-        models: Sequence[M],
-        print_options: PrintOptions,
-        names: Sequence[str],
-        *,
-        other_ids: Iterable[str],
-        err: bool,
-    ) -> None:
-        by_name = {column.name: column for column in self.cells}
-        columns = [by_name[name] for name in names]
-        short_ids: Mapping[str, str] = {}
-        if not print_options.full_ids and terminal_width(err=err) is not None:
-            short_ids = shorten_ids([*map(self.id_of, models), *other_ids])
+            def cell(model: M, column: Column) -> str | Cell:
+                text = self.cells[column](model)
+                return short_ids.get(text, text) if isinstance(text, str) and column.name == _ID else text
 
-        def cell(model: M, column: Column) -> str | Cell:
-            text = self.cells[column](model)
-            if isinstance(text, str) and column.name == _ID:
-                return short_ids.get(text, text)
-            return text
+            rows = [[cell(model, column) for column in columns] for model in models]
+            totals = {} if self.totals is None else self.totals(models)
+            total = [totals.get(name, "") for name in names] if totals else []
+            if print_options.columns:
+                # A column that the user named is never left out.
+                columns = [attrs.evolve(column, rank=0) for column in columns]
+            print_table(columns, rows, total=total, err=err)
 
-        rows = [[cell(model, column) for column in columns] for model in models]
-        total: list[str] = []
-        if self.totals is not None:
-            totals = self.totals(models)
-            total = [totals.get(name, "") for name in names]
-        if print_options.columns:
-            # A column that the user named is never left out.
-            columns = [attrs.evolve(column, rank=0) for column in columns]
-        print_table(columns, rows, total=total, err=err)
+
+@contextmanager
+def readable_rows(items: Iterable[T]) -> Generator[list[T]]:
+    """Yield the readable rows of a pager; raise the error about the others after the block.
+
+    If no row is readable, raise the error before the block.
+    """
+    found: list[T] = []
+    error: primepods.ProtocolError | None = None
+    try:
+        for item in items:
+            found.append(item)  # noqa: PERF402 - `extend` would lose the items before an error
+    except primepods.ProtocolError as exc:
+        if not found:
+            raise
+        error = exc
+    yield found
+    if error is not None:
+        raise error
 
 
 def print_model(model: Model, output: Output) -> None:
@@ -193,6 +201,14 @@ def print_model(model: Model, output: Output) -> None:
         write(json.dumps(row, indent=2) + "\n")
     else:
         write_rows([row], output, list(row))
+
+
+def print_ordered(model: primepods.Pod | primepods.Disk, output: Output) -> None:
+    """Print the id of what was ordered, or in another format than a table all of it."""
+    if output is Output.TABLE:
+        write_ids([model.id])
+    else:
+        print_model(model, output)
 
 
 def _print_fields(fields: Mapping[str, str]) -> None:

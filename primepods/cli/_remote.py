@@ -117,11 +117,11 @@ def read_variables(given: Iterable[str] | None) -> dict[str, str]:
     return variables
 
 
-def become_ssh(argv: Sequence[str]) -> NoReturn:
-    """Replace this process by ``ssh``, so that the API key does not stay in memory.
+def become_program(argv: Sequence[str]) -> NoReturn:
+    """Replace this process by ssh or an editor, so that the API key does not stay in memory.
 
     Raises:
-        CommandError: ``ssh`` is not installed.
+        CommandError: The program is not installed.
     """
     from primepods.config import environment_without_key
 

@@ -105,27 +105,20 @@ async def _show_on_screen(api: Api, fleet: Fleet, follow_fleet: Follow, console:
     )
     with _LastWarning().installed() as log, live:
         async with api.async_client() as client:
-            await _run_until_one_ends(follow_fleet(client), _draw(live, fleet, log))
+            following = asyncio.create_task(follow_fleet(client))
+            try:
+                await _draw(live, fleet, log, following)
+                await following
+            finally:
+                following.cancel()
+                await asyncio.wait({following})
 
 
-async def _run_until_one_ends(*work: Coroutine[Any, Any, None]) -> None:
-    """Run coroutines until one returns or raises; cancel the others."""
-    tasks = [asyncio.create_task(coroutine) for coroutine in work]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _draw(live: Live, fleet: Fleet, log: _LastWarning) -> None:
-    """Draw the fleet at an interval that depends on changes, and whenever the size of the screen changes."""
+async def _draw(live: Live, fleet: Fleet, log: _LastWarning, following: asyncio.Task[None]) -> None:
+    """Draw the fleet until it is no longer followed, whenever it or the size of the screen has changed."""
     drawn_state = drawn_size = None
     drawn_at = 0.0
-    while True:
+    while not following.done():
         now, size = time.monotonic(), live.console.size
         notes = _notes(fleet, log)
         state = fleet.version, notes

@@ -12,9 +12,8 @@ import primepods
 from ._command import Api, api_command
 from ._confirm import YesOption, confirm
 from ._errors import CommandError, ExitCode
-from ._lists import readable_rows
 from ._offers import find_key
-from ._output import ModelTable, Output, OutputOption, PrintOptions, print_model
+from ._output import ModelTable, Output, OutputOption, PrintOptions, print_model, readable_rows
 from ._pod_table import price
 from ._table import Column, print_info, write, write_ids
 
@@ -49,7 +48,6 @@ _KEYS: Final = ModelTable(
         Column("KEY", min_width=8, rank=1): lambda key: key.public_key,
     },
 )
-KeyHandle = Annotated[str, typer.Argument(help="The key's id or name.", metavar="KEY", show_default=False)]
 
 
 @api_command
@@ -114,7 +112,12 @@ def add_key(
 
 
 @api_command
-def delete_key(api: Api, key: KeyHandle, *, yes: YesOption = False) -> None:
+def delete_key(
+    api: Api,
+    key: Annotated[str, typer.Argument(help="The key's id or name.", metavar="KEY", show_default=False)],
+    *,
+    yes: YesOption = False,
+) -> None:
     """Delete an SSH key from the account; running pods may still accept it."""
     with api.client() as client:
         key_id = find_key(key, client.ssh_keys.list())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from enum import StrEnum
 from typing import Annotated
@@ -12,7 +11,7 @@ import typer
 from ._command import Api, api_command
 from ._errors import CommandError, ExitCode
 from ._handles import PodHandle, resolve_handle
-from ._remote import LoginOptions, find_node
+from ._remote import LoginOptions, become_program, find_node
 
 
 class Editor(StrEnum):
@@ -22,16 +21,13 @@ class Editor(StrEnum):
     CURSOR = "cursor"
 
 
-Folder = Annotated[
-    str, typer.Argument(metavar="FOLDER", help="Folder on the pod, relative to the home directory.")
-]
-
-
 @api_command
 def command(
     api: Api,
     pod: PodHandle,
-    folder: Folder = ".",
+    folder: Annotated[
+        str, typer.Argument(metavar="FOLDER", help="Folder on the pod, relative to the home directory.")
+    ] = ".",
     *,
     editor: Annotated[Editor, typer.Option(help="VS Code or Cursor.")] = Editor.CODE,
     login: LoginOptions,
@@ -44,10 +40,7 @@ def command(
       primepods code train work
       primepods code train --editor cursor
     """
-    from primepods.config import environment_without_key
     from primepods.remote import HostEntry, find_host_alias, hosts_file, note_hosts
-
-    from ._stderr import finish_stderr
 
     if not hosts_file().exists():
         raise CommandError(
@@ -72,6 +65,4 @@ def command(
     if not path.startswith("/") or "\n" in path:
         # Otherwise the pod's output could be read as an option of the editor.
         raise CommandError(f"the pod did not return an absolute path for {folder!r}")
-    argv = [program, "--remote", f"ssh-remote+{alias}", path]
-    finish_stderr()
-    os.execvpe(program, argv, environment_without_key())  # noqa: S606 - no shell
+    become_program([program, "--remote", f"ssh-remote+{alias}", path])

@@ -17,8 +17,7 @@ from ._durations import duration_option
 from ._errors import CommandError, ExitCode, exit_if_any, print_error, print_errors
 from ._filters import PodFilter
 from ._handles import OptionalPodHandles, PodIndex, are_whole_ids, read_handles
-from ._lists import readable_rows
-from ._output import PrintOptions
+from ._output import PrintOptions, readable_rows
 from ._pod_table import PODS
 from ._table import print_info, write_ids
 from ._text import count

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
 import signal
 import subprocess
+import sys
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import primepods
 
 from ._errors import SIGNAL_EXIT_CODE, CommandError, ExitCode, reported_errors
-from ._machines import SSH_COMMAND, Machines
 from ._table import print_info, write
 
 if TYPE_CHECKING:
@@ -28,6 +31,10 @@ if TYPE_CHECKING:
 _RUN_TIMEOUT = 30.0
 """Max seconds to wait until background runs have ended."""
 _POLL_INTERVAL = 0.1
+_SSH_COMMAND = shlex.join([sys.executable, "-m", "primepods.emulator.local_ssh"])
+_SCAN_INTERVAL = 0.5
+_MAX_SCANS = 20
+"""Max searches for the processes of a pod: they may start others during a search."""
 
 
 def command(
@@ -120,9 +127,9 @@ def command(
         else:
             emulator = Emulator(**new_account, **server)
         with ExitStack() as at_end:
-            ssh_command = SSH_COMMAND
+            ssh_command = _SSH_COMMAND
             if state is None:
-                ssh_command = at_end.enter_context(Machines(emulator))  # deletes the pods' home folders
+                ssh_command = at_end.enter_context(_Machines(emulator))  # deletes the pods' home folders
             else:
                 # Fail now if the file cannot be written, not when there is data to lose.
                 emulator.save(state)
@@ -169,8 +176,7 @@ def _run(emulator: Emulator, words: Sequence[str], ssh_command: str) -> int:
             ssh_command=ssh_command,
         )
         try:
-            with _Child() as child:
-                code = child.run(words, environment)
+            code = _run_child(words, environment)
         except FileNotFoundError:
             raise CommandError(f"{words[0]}: not found", ExitCode.NOT_FOUND) from None
         except OSError as exc:
@@ -199,42 +205,93 @@ def _end_runs(folder: Path) -> None:
         time.sleep(_POLL_INTERVAL)
 
 
-class _Child:
-    """Child process to which SIGTERM is forwarded.
+def _run_child(words: Sequence[str], environment: dict[str, str]) -> int:
+    """Run a command to its end, and return its exit code; forward SIGTERM to it.
 
     A terminal sends Ctrl-C to the child, too; the child decides how to handle it.
     """
+    process: subprocess.Popen[bytes] | None = None
+    is_terminated = False
 
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._terminate_at_start = False
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        nonlocal is_terminated
+        is_terminated = True
+        if process is not None:
+            process.terminate()
 
-    def run(self, words: Sequence[str], environment: dict[str, str]) -> int:
-        """Run a command to its end, and return its exit code."""
-        self._process = process = subprocess.Popen(words, env=environment)  # noqa: S603 - the user's own
-        if self._terminate_at_start:
+    previous = {
+        signal.SIGINT: signal.signal(signal.SIGINT, _ignore),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, terminate),
+    }
+    try:
+        process = subprocess.Popen(words, env=environment)  # noqa: S603 - the user's own
+        if is_terminated:  # before there was a process
             process.terminate()
         return process.wait()
-
-    def __enter__(self) -> Self:
-        self._previous_handlers = {
-            signal.SIGINT: signal.signal(signal.SIGINT, _ignore),
-            signal.SIGTERM: signal.signal(signal.SIGTERM, self._terminate),
-        }
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._previous_handlers.items():
+    finally:
+        for number, handler in previous.items():
             signal.signal(number, handler)
-
-    def _terminate(self, _number: int, _frame: FrameType | None) -> None:
-        if self._process is None:
-            self._terminate_at_start = True
-        else:
-            self._process.terminate()
 
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:
     """Ignore a signal. A child process would inherit SIG_IGN, but does not inherit this handler."""
+
+
+class _Machines:
+    """Context manager that ends the processes of pods that are gone, and deletes their homes.
+
+    At the end of the block, it does so for all pods. The block gets a command to use instead of ``ssh``;
+    that command creates the homes.
+
+    Args:
+        emulator: The emulator.
+    """
+
+    def __init__(self, emulator: Emulator) -> None:
+        self._emulator = emulator
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="primepods-machines", daemon=True)
+
+    def __enter__(self) -> str:
+        self._folder = Path(tempfile.mkdtemp(prefix="primepods-pods-"))
+        self._thread.start()
+        return f"{_SSH_COMMAND} --homes {shlex.quote(str(self._folder))}"
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        _end(self._homes())
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _homes(self) -> list[Path]:
+        return list(self._folder.iterdir()) if self._folder.is_dir() else []
+
+    def _watch(self) -> None:
+        while not self._ended.wait(_SCAN_INTERVAL):
+            # List the homes before the pods: otherwise, the home of a new pod would seem to have no pod.
+            if homes := self._homes():
+                pods = map(self._emulator.pods.get, self._emulator.pods)
+                hosts = {host for pod in pods if pod is not None for host in pod.addresses}
+                _end(home for home in homes if home.name not in hosts)
+
+
+def _end(homes: Iterable[Path]) -> None:
+    for home in homes:
+        _end_processes(home)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _end_processes(home: Path) -> None:
+    """Kill the processes whose HOME is this folder, if the system has ``/proc``."""
+    wanted = b"\0HOME=" + os.fsencode(home) + b"\0"
+    for _ in range(_MAX_SCANS):
+        is_found = False
+        for file in Path("/proc").glob("[0-9]*/environ"):
+            with suppress(OSError):
+                if wanted in b"\0" + file.read_bytes():
+                    os.kill(int(file.parent.name), signal.SIGKILL)
+                    is_found = True
+        if not is_found:
+            return

@@ -13,27 +13,8 @@ import primepods
 from ._command import Api, api_command
 from ._errors import CommandError, ExitCode, print_error
 from ._handles import PodHandle, resolve_handle
-from ._remote import Env, LoginOptions, Words, become_ssh, login_argv, parse_command, read_variables
+from ._remote import Env, LoginOptions, Words, become_program, login_argv, parse_command, read_variables
 from ._table import write
-
-Stdin = Annotated[
-    bool, typer.Option("--stdin", "-i", help="Read stdin to its end and pass it to the command.")
-]
-Terminal = Annotated[
-    bool,
-    typer.Option("--tty", "-t", help="Give the command a terminal, as ssh -t does. Not possible with --env."),
-]
-Cwd = Annotated[
-    str | None, typer.Option(help="Working directory, relative to the home directory.", metavar="DIR")
-]
-
-AllNodes = Annotated[
-    bool,
-    typer.Option(
-        "--all-nodes",
-        help="Run the command on all nodes at once, as for torchrun; lines start with their node's number.",
-    ),
-]
 
 
 @api_command
@@ -43,10 +24,25 @@ def command(
     words: Words,
     *,
     env: Env = None,
-    cwd: Cwd = None,
-    stdin: Stdin = False,
-    tty: Terminal = False,
-    all_nodes: AllNodes = False,
+    cwd: Annotated[
+        str | None, typer.Option(help="Working directory, relative to the home directory.", metavar="DIR")
+    ] = None,
+    stdin: Annotated[
+        bool, typer.Option("--stdin", "-i", help="Read stdin to its end and pass it to the command.")
+    ] = False,
+    tty: Annotated[
+        bool,
+        typer.Option(
+            "--tty", "-t", help="Give the command a terminal, as ssh -t does. Not possible with --env."
+        ),
+    ] = False,
+    all_nodes: Annotated[
+        bool,
+        typer.Option(
+            "--all-nodes",
+            help="Run the command on all nodes at once, as for torchrun; lines start with their node's number.",
+        ),
+    ] = False,
     login: LoginOptions,
 ) -> None:
     """Run a command on a pod.
@@ -77,7 +73,7 @@ def command(
         line = given if isinstance(given, str) else shlex.join(given)
         if cwd is not None:
             line = f"cd {shlex.quote(remote_path('--cwd', cwd))} && {shlex.join(['sh', '-c', line])}"
-        become_ssh(login_argv(found, login.node, ["-t"], line, ssh=SSHOptions(**login.arguments())))
+        become_program(login_argv(found, login.node, ["-t"], line, ssh=SSHOptions(**login.arguments())))
     variables = read_variables(env)
     # `main` replaces a closed stdin by a StringIO, which has no buffer.
     content = getattr(sys.stdin, "buffer", sys.stdin).read() if stdin else None

@@ -30,21 +30,25 @@ def _parse_port(text: str) -> tuple[int, int, str]:
     return int(found[1]), int(found[2] or found[1]), "localhost"
 
 
-Ports = Annotated[
-    list[Any],
-    typer.Argument(
-        parser=_parse_port,
-        metavar="PORT[:LOCAL]...",
-        help="A port on the pod, and the port of this machine, by default the same; 0 for a free one.",
-        show_default=False,
-    ),
-]
 Open = Annotated[bool, typer.Option("--open", help="Open the address in the browser.")]
 
 
 @api_command
 def command(
-    api: Api, pod: PodHandle, ports: Ports, *, open_browser: Open = False, login: LoginOptions
+    api: Api,
+    pod: PodHandle,
+    ports: Annotated[
+        list[Any],
+        typer.Argument(
+            parser=_parse_port,
+            metavar="PORT[:LOCAL]...",
+            help="A port on the pod, and the port of this machine, by default the same; 0 for a free one.",
+            show_default=False,
+        ),
+    ],
+    *,
+    open_browser: Open = False,
+    login: LoginOptions,
 ) -> None:
     """Forward ports of a pod to this machine, until Ctrl-C.
 

@@ -19,17 +19,12 @@ from ._command import Api, api_command
 from ._durations import parse_day, short_duration
 from ._errors import CommandError
 from ._filters import Name, name_matches
-from ._lists import readable_rows
-from ._output import LimitOption, ModelTable, PrintOptions
+from ._output import LimitOption, ModelTable, PrintOptions, readable_rows
 from ._pod_table import price
 from ._spend import ByOption, group_records, group_table, print_daily_bars
 from ._table import Column, print_info
 
 _option = partial(typer.Option, rich_help_panel="Filters")
-
-Chart = Annotated[
-    Path | None, typer.Option(help="Draw the spend per day into this SVG file.", metavar="FILE")
-]
 
 
 @attrs.define(kw_only=True)
@@ -99,7 +94,9 @@ def command(
     print_options: PrintOptions,
     limit: LimitOption = None,
     by: ByOption = None,
-    chart: Chart = None,
+    chart: Annotated[
+        Path | None, typer.Option(help="Draw the spend per day into this SVG file.", metavar="FILE")
+    ] = None,
     filters: RecordFilter,
 ) -> None:
     """Show past pods, clusters, disks and sandboxes, their bills, and the spend per day.
@@ -113,6 +110,7 @@ def command(
       primepods history --since 90d --by week -o csv
       primepods history --kind instance --name 'train-*' -o csv
     """
+    from primepods.charts import spend_chart
     from primepods.remote import note_hosts
 
     if by is None:
@@ -132,19 +130,13 @@ def command(
         else:
             group_table(by).print(group_records(records, by), print_options)
         if chart is not None:
-            _draw(chart, records)
+            try:
+                chart.write_text(str(spend_chart(records)), encoding="utf-8")
+            except OSError as error:
+                raise CommandError(f"--chart {chart}: {error.strerror}") from None
             print_info(f"The chart of the spend per day is in {chart}.")
         if not records and not print_options.ids_only:
             print_info(filters.no_match_message())
-
-
-def _draw(file: Path, records: Sequence[primepods.HistoryRecord]) -> None:
-    from primepods.charts import spend_chart
-
-    try:
-        file.write_text(str(spend_chart(records)), encoding="utf-8")
-    except OSError as error:
-        raise CommandError(f"--chart {file}: {error.strerror}") from None
 
 
 def _duration_cell(record: primepods.HistoryRecord) -> str:

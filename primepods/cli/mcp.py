@@ -24,24 +24,21 @@ def _limit(text: str) -> Any:
     return typer.Option(min=0, help=text, metavar="AMOUNT")
 
 
-MaxHourly = Annotated[float | None, _limit("Max price per hour of all rented pods together.")]
-Budget = Annotated[float | None, _limit("Max amount that all sessions of this machine may spend together.")]
-Window = Annotated[
-    float,
-    duration_option(
-        "Count only the spend of the last TIME, such as 24h; by default all.", show_default=False
-    ),
-]
-
-
 @api_command
 def command(
     api: Api,
     *,
     allow_rent: Annotated[bool, typer.Option("--allow-rent", help="Include tools that rent pods.")] = False,
-    max_hourly: MaxHourly = None,
-    budget: Budget = None,
-    budget_window: Window = math.inf,
+    max_hourly: Annotated[float | None, _limit("Max price per hour of all rented pods together.")] = None,
+    budget: Annotated[
+        float | None, _limit("Max amount that all sessions of this machine may spend together.")
+    ] = None,
+    budget_window: Annotated[
+        float,
+        duration_option(
+            "Count only the spend of the last TIME, such as 24h; by default all.", show_default=False
+        ),
+    ] = math.inf,
     emulator: Annotated[
         bool, typer.Option("--emulator", help="Rehearse on emulated pods: commands run on this machine.")
     ] = False,

@@ -31,53 +31,6 @@ from .create import EnvFile, read_env
 _MAX_OFFERS = 5
 """Max number of offers to try, one after the other."""
 
-MaxHours = Annotated[
-    float | None,
-    typer.Option(
-        help="Delete the pod after this time: 2h, 90m, or a number of hours.",
-        metavar="TIME",
-        parser=parse_hours,
-    ),
-]
-BootTimeout = Annotated[
-    float,
-    duration_option(
-        "Delete a pod that is not ready after this time, and try the next offer.", show_default="30m"
-    ),
-]
-MaxSpend = Annotated[
-    float | None, typer.Option(help="Delete the pod when it has cost this much.", metavar="AMOUNT")
-]
-Name = Annotated[str | None, typer.Option(help="Prefix of the pod's name.", metavar="NAME")]
-KeepOnFailedDownload = Annotated[
-    bool,
-    typer.Option(
-        "--keep-on-failed-download",
-        help="Leave the pod running if a download fails: it is billed until you delete it.",
-    ),
-]
-Detach = Annotated[
-    bool,
-    typer.Option(
-        "--detach",
-        "-d",
-        help="Exit once the command has started, and print the run's name for attach, stop and runs.",
-    ),
-]
-Reconnect = Annotated[
-    float,
-    duration_option(
-        "Give up the pod if it cannot be reached for this time; the command keeps running meanwhile.",
-        show_default="15m",
-    ),
-]
-Restarts = Annotated[
-    int,
-    typer.Option(
-        min=0, metavar="N", help="Max number of restarts on another pod, if the provider terminates the pod."
-    ),
-]
-
 
 def _read_file(ctx: typer.Context, path: Path | None) -> Path | None:
     """Use the values in a TOML file as the defaults of the options."""
@@ -108,21 +61,8 @@ def _read_file(ctx: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
-File = Annotated[
-    Path | None,
-    typer.Option(
-        is_eager=True,
-        callback=_read_file,
-        metavar="FILE",
-        help="TOML file with these options by their long names, and command; typed options override it.",
-    ),
-]
 Remove = Annotated[bool, typer.Option("--rm", hidden=True)]
 """Accepted because `docker run` has it. By default, the pod is deleted anyway."""
-Keep = Annotated[
-    bool,
-    typer.Option("--keep", help="Leave the pod running: it is billed until you delete it, without limit."),
-]
 
 
 def _require_words(ctx: typer.Context, words: list[str] | None) -> list[str]:
@@ -133,36 +73,86 @@ def _require_words(ctx: typer.Context, words: list[str] | None) -> list[str]:
     return found
 
 
-Words = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="-- COMMAND",
-        help="The command; a single word is a line for the pod's shell.",
-        callback=_require_words,
-    ),
-]
-
-
 @api_command
 def command(
     api: Api,
-    words: Words = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="-- COMMAND",
+            help="The command; a single word is a line for the pod's shell.",
+            callback=_require_words,
+        ),
+    ] = None,
     *,
     upload: Uploads = None,
     exclude: Exclude = None,
     exclude_from: ExcludeFrom = None,
     download: Downloads = None,
-    max_hours: MaxHours = None,
-    max_spend: MaxSpend = None,
-    boot_timeout: BootTimeout = 1800.0,
+    max_hours: Annotated[
+        float | None,
+        typer.Option(
+            help="Delete the pod after this time: 2h, 90m, or a number of hours.",
+            metavar="TIME",
+            parser=parse_hours,
+        ),
+    ] = None,
+    max_spend: Annotated[
+        float | None, typer.Option(help="Delete the pod when it has cost this much.", metavar="AMOUNT")
+    ] = None,
+    boot_timeout: Annotated[
+        float,
+        duration_option(
+            "Delete a pod that is not ready after this time, and try the next offer.", show_default="30m"
+        ),
+    ] = 1800.0,
     interval: Interval = 5.0,
-    name: Name = None,
-    keep: Keep = False,
-    keep_on_failed_download: KeepOnFailedDownload = False,
-    detach: Detach = False,
-    reconnect: Reconnect = 900.0,
-    restarts: Restarts = 0,
-    file: File = None,
+    name: Annotated[str | None, typer.Option(help="Prefix of the pod's name.", metavar="NAME")] = None,
+    keep: Annotated[
+        bool,
+        typer.Option(
+            "--keep", help="Leave the pod running: it is billed until you delete it, without limit."
+        ),
+    ] = False,
+    keep_on_failed_download: Annotated[
+        bool,
+        typer.Option(
+            "--keep-on-failed-download",
+            help="Leave the pod running if a download fails: it is billed until you delete it.",
+        ),
+    ] = False,
+    detach: Annotated[
+        bool,
+        typer.Option(
+            "--detach",
+            "-d",
+            help="Exit once the command has started, and print the run's name for attach, stop and runs.",
+        ),
+    ] = False,
+    reconnect: Annotated[
+        float,
+        duration_option(
+            "Give up the pod if it cannot be reached for this time; the command keeps running meanwhile.",
+            show_default="15m",
+        ),
+    ] = 900.0,
+    restarts: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Max number of restarts on another pod, if the provider terminates the pod.",
+        ),
+    ] = 0,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            is_eager=True,
+            callback=_read_file,
+            metavar="FILE",
+            help="TOML file with these options by their long names, and command; typed options override it.",
+        ),
+    ] = None,
     remove: Remove = False,
     env: Env = None,
     env_file: EnvFile = None,

@@ -9,28 +9,25 @@ import typer
 
 from ._command import Api, api_command
 from ._handles import PodHandle, resolve_handle
-from ._remote import Node, become_ssh, login_argv
+from ._remote import Node, become_program, login_argv
 from ._table import write
-
-Rest = Annotated[
-    list[str] | None,
-    typer.Argument(
-        help="COMMAND for the pod, or -- SSH_OPTIONS, or -- SSH_OPTIONS -- COMMAND.",
-        metavar="SSH_ARGS",
-        show_default=False,
-    ),
-]
-Print = Annotated[bool, typer.Option("--print", help="Print the command instead of running it.")]
 
 
 @api_command
 def command(
     api: Api,
     pod: PodHandle,
-    rest: Rest = None,
+    rest: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="COMMAND for the pod, or -- SSH_OPTIONS, or -- SSH_OPTIONS -- COMMAND.",
+            metavar="SSH_ARGS",
+            show_default=False,
+        ),
+    ] = None,
     *,
     node: Node = 0,
-    show: Print = False,
+    show: Annotated[bool, typer.Option("--print", help="Print the command instead of running it.")] = False,
 ) -> None:
     """Log in to a pod with ssh.
 
@@ -54,7 +51,7 @@ def command(
     if show:
         write(f"{shlex.join(argv)}\n")
         return
-    become_ssh(argv)
+    become_program(argv)
 
 
 def _split(rest: list[str]) -> tuple[list[str], str]:

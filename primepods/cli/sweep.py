@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -63,7 +63,8 @@ def command(
     folder are deleted only with --older-than or --expired. Pods without a lease file need --prefix and
     --older-than, or --expired.
     """
-    sweep = partial(_sweep, api, prefix=prefix, older_than=older_than, expired=expired, dry_run=dry_run)
+    selection = {"prefix": prefix, "older_than": older_than, "expired": expired}
+    sweep = partial(_sweep, api, selection, dry_run=dry_run)
     if every is None:
         sweep(yes=yes)
         return
@@ -82,13 +83,11 @@ def command(
             time.sleep(every)
 
 
-def _sweep(
-    api: Api, *, prefix: str | None, older_than: float | None, expired: bool, dry_run: bool, yes: bool
-) -> None:
+def _sweep(api: Api, selection: dict[str, Any], *, dry_run: bool, yes: bool) -> None:
     from primepods.remote import note_hosts
 
     with api.client() as client:
-        found = client.pods.sweep(prefix=prefix, older_than=older_than, expired=expired, dry_run=True)
+        found = client.pods.sweep(**selection, dry_run=True)
         for lease in found.skipped:
             print_info(f"Left alone: {lease.name}, {lease.reason}")
         if not found.found:
@@ -104,7 +103,7 @@ def _sweep(
         if dry_run:
             return
         confirm(f"Delete {count(found.found, 'pod')}?", yes=yes)
-        swept = client.pods.sweep(prefix=prefix, older_than=older_than, expired=expired, only=found)
+        swept = client.pods.sweep(**selection, only=found)
     note_hosts(removed=swept.deleted)
     print_info(f"{len(swept.deleted)} deleted, {len(swept.errors)} failed")
     print_errors_and_exit_if_any(api.command, swept.errors)
