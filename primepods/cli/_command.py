@@ -1,8 +1,9 @@
-"""Common options, client and error handling of the commands that call the API."""
+"""Common options, client, error handling and confirmation of the commands that call the API."""
 
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from functools import partial, wraps
@@ -15,7 +16,8 @@ import primepods
 
 from ._completion import complete_contexts
 from ._durations import duration_option
-from ._errors import reported_errors
+from ._errors import CommandError, ExitCode, reported_errors
+from ._table import write
 
 T = TypeVar("T")
 
@@ -34,6 +36,7 @@ Timeout = Annotated[
     duration_option("Max time for each request with its retries, such as 30s.", rich_help_panel="Connection"),
 ]
 Verbose = Annotated[bool, _connection_option("--verbose", help="Show each request on stderr.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", "--force", "-f", help="Do not ask for confirmation.")]
 AsJson = Annotated[bool, typer.Option("--json", help="The same as --output json.")]
 
 
@@ -148,3 +151,25 @@ def _json_format(output: StrEnum) -> StrEnum:
     """Return JSON as a member of the enum of ``output``; JSON lines if the enum has no JSON."""
     formats = {member.value: member for member in type(output)}
     return formats["json"] if "json" in formats else formats["jsonl"]
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask for confirmation on stderr, unless ``yes`` is true.
+
+    Raises:
+        CommandError: The reply is not yes, or stdin is not a terminal.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise CommandError("cannot ask, since stdin is not a terminal: pass --yes", ExitCode.USAGE)
+    write(f"{question} [y/N]: ", err=True)
+    reply = ""
+    try:
+        reply = sys.stdin.readline()
+    finally:
+        if not reply.endswith("\n"):
+            # After Ctrl-C or the end of stdin, end the prompt's line.
+            write("\n", err=True)
+    if reply.strip().lower() not in {"y", "yes"}:
+        raise CommandError("nothing was done")

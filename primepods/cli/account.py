@@ -1,4 +1,4 @@
-"""`primepods whoami`, `teams`, `wallet` and `ssh-keys`: the account and its keys."""
+"""`primepods whoami`, `teams`, `wallet`, `ssh-keys` and `config`: the account, its keys, the settings."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import typer
 
 import primepods
 
-from ._command import Api, api_command
-from ._confirm import YesOption, confirm
+from ._command import Api, YesOption, api_command, confirm
 from ._errors import CommandError, ExitCode
 from ._offers import find_key
 from ._output import ModelTable, Output, OutputOption, PrintOptions, print_model, readable_rows
@@ -124,3 +123,29 @@ def delete_key(
         confirm(f"Delete the SSH key {key}?", yes=yes)
         client.ssh_keys.delete(key_id)
         print_info(f"Deleted {key_id}.")
+
+
+@api_command
+def config(api: Api, *, output: OutputOption = Output.TABLE) -> None:
+    """Show the settings and their sources, without the key.
+
+    Options override environment variables (PRIME_API_KEY, PRIME_API_BASE_URL, PRIME_TEAM_ID, PRIME_CONTEXT),
+    which override the files of `prime login` and `prime config` in ~/.prime.
+    """
+    from primepods.config import SettingSource, explain, saved_contexts
+
+    settings = explain(**api.account)
+    table = ModelTable(
+        empty_model=lambda: SettingSource(name="", value=None, source=""),
+        id_of=lambda setting: setting.name,
+        cells={
+            Column("SETTING"): lambda setting: setting.name,
+            Column("VALUE", min_width=10): lambda setting: setting.value or "not set",
+            Column("FROM", min_width=10): lambda setting: setting.source,
+        },
+    )
+    table.print(settings, PrintOptions(output=output))
+    if output is Output.TABLE:
+        print_info(f"Contexts for --context: {', '.join(saved_contexts())}")
+    # Creating a client raises an error for an unusable setting, which the table above has shown.
+    api.client().close()

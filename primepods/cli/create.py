@@ -13,8 +13,7 @@ import typer
 
 import primepods
 
-from ._command import Api, api_command
-from ._confirm import YesOption, confirm
+from ._command import Api, YesOption, api_command, confirm
 from ._durations import parse_hours
 from ._errors import CommandError, ExitCode
 from ._offers import (
@@ -62,7 +61,8 @@ def command(
     max_hours: Annotated[
         float | None,
         pod_option(
-            "Time, such as 2h or 90m, until the pod expires; `primepods sweep --expired` deletes expired pods.",
+            "Time, such as 2h or 90m, until the pod expires; `primepods sweep --expired` deletes expired "
+            "pods.",
             "TIME",
             parser=parse_hours,
         ),

@@ -11,8 +11,7 @@ import typer
 
 import primepods
 
-from ._command import Api, api_command
-from ._confirm import YesOption, confirm
+from ._command import Api, YesOption, api_command, confirm
 from ._durations import duration_option
 from ._errors import CommandError, ExitCode, exit_if_any, print_error, print_errors
 from ._filters import PodFilter

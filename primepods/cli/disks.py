@@ -10,8 +10,7 @@ import typer
 
 import primepods
 
-from ._command import Api, api_command
-from ._confirm import YesOption, confirm
+from ._command import Api, YesOption, api_command, confirm
 from ._errors import CommandError, print_errors_and_exit_if_any
 from ._handles import MIN_PREFIX
 from ._offers import check_own_permission, find_disks

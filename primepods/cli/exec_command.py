@@ -40,7 +40,8 @@ def command(
         bool,
         typer.Option(
             "--all-nodes",
-            help="Run the command on all nodes at once, as for torchrun; lines start with their node's number.",
+            help="Run the command on all nodes at once, as for torchrun; lines start with their node's "
+            "number.",
         ),
     ] = False,
     login: LoginOptions,

@@ -10,8 +10,7 @@ import typer
 
 import primepods
 
-from ._command import Api, api_command
-from ._confirm import YesOption, confirm
+from ._command import Api, YesOption, api_command, confirm
 from ._durations import duration_option, short_age
 from ._errors import CommandError, print_error, print_errors_and_exit_if_any
 from ._pod_table import price
