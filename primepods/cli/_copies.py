@@ -38,22 +38,6 @@ ExcludeFrom = Annotated[
         metavar="FILE",
     ),
 ]
-Uploads = Annotated[
-    list[str] | None,
-    _option(
-        "--upload",
-        help="Copy this to the pod; the command runs in the first uploaded folder. May be repeated.",
-        metavar="LOCAL[:REMOTE]",
-    ),
-]
-Downloads = Annotated[
-    list[str] | None,
-    _option(
-        "--download",
-        help="Copy this from the pod afterwards, even if the command fails. May be repeated.",
-        metavar="REMOTE[:LOCAL]",
-    ),
-]
 
 
 def parse_exclusion(patterns: Iterable[str] | None, files: Iterable[Path] | None) -> Exclusion:

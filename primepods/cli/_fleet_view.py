@@ -86,7 +86,10 @@ def _pod_lines(fleet: Fleet, max_lines: int, view: View) -> list[str]:
         max_rows -= 1  # the line "and N more"
     if max_rows <= 0 or not total:
         return []
-    lines = _table(fleet.pods(max_rows), view)
+    pods = fleet.pods(max_rows)
+    ids = shorten_ids(pod.pod_id for pod in pods)
+    rows = [[ids[pod.pod_id], *_cells(pod, view)] for pod in pods]
+    lines = render_table(_COLUMNS, rows, width=view.width, colour=view.colour).splitlines()
     if total > max_rows:
         lines.append(_styled(f"and {total - max_rows:,} more", "dim", view))
     return lines
@@ -159,13 +162,6 @@ def _bar(fleet: Fleet, view: View) -> str:
         segments.append(_styled(character * (end - start), _COLOURS[condition], view))
         start = end
     return "".join(segments)
-
-
-def _table(pods: Sequence[FleetPod], view: View) -> list[str]:
-    ids = shorten_ids(pod.pod_id for pod in pods)
-    rows = [[ids[pod.pod_id], *_cells(pod, view)] for pod in pods]
-    table = render_table(_COLUMNS, rows, width=view.width, colour=view.colour)
-    return table.splitlines()
 
 
 def _cells(pod: FleetPod, view: View) -> list[str | Cell]:

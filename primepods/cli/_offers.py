@@ -21,7 +21,6 @@ from ._handles import are_whole_ids, find_row
 from ._table import print_info
 
 _filter_option = partial(typer.Option, rich_help_panel="Filters")
-_POD_PANEL = "The pod"
 _ID_LENGTH = 8
 _SCOPE_NAMES = {"instances": ("instances", "pods"), "disks": ("disks",)}
 """Names in a key's scope, by permission."""
@@ -113,9 +112,9 @@ class OfferFilters:
         return without_unset(attrs.asdict(self))
 
 
-def pod_option(text: str, metavar: str, **kwargs: Any) -> Any:
+def pod_option(text: str, metavar: str, *names: str, **kwargs: Any) -> Any:
     """Return an option for a field of the order."""
-    return typer.Option(help=text, metavar=metavar, rich_help_panel=_POD_PANEL, **kwargs)
+    return typer.Option(*names, help=text, metavar=metavar, rich_help_panel="The pod", **kwargs)
 
 
 @attrs.frozen(kw_only=True)
@@ -137,13 +136,11 @@ class OrderOptions:
     ] = None
     disks: Annotated[
         list[str] | None,
-        typer.Option(
+        pod_option(
+            "Disk to attach, by its id or name; may be repeated. Only offers to which it can be attached.",
+            "DISK",
             "--disk",
             "--disks",
-            help="Disk to attach, by its id or name; may be repeated. Only offers to which it can be "
-            "attached.",
-            metavar="DISK",
-            rich_help_panel=_POD_PANEL,
         ),
     ] = None
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from itertools import zip_longest
 from textwrap import wrap
 from typing import Annotated, Any, Final, Generic, Protocol, TypeVar, cast
 
@@ -196,7 +197,15 @@ def print_model(model: Model, output: Output) -> None:
     """Print one model as an object, as a row of CSV, or as a table of the fields that have a value."""
     row = model.to_dict()
     if output is Output.TABLE:
-        _print_fields({name: _as_text(value) for name, value in row.items() if value not in (None, [], {})})
+        fields = {name: _as_text(value) for name, value in row.items() if value not in (None, [], {})}
+        width = terminal_width()
+        value_width = None if width is None else max(10, width - max(map(len, fields)) - 2)
+        rows: list[tuple[str, str]] = []
+        for name, value in fields.items():
+            lines = [value] if value_width is None else wrap(value, value_width)
+            rows += zip_longest([name], lines or [""], fillvalue="")
+        columns = (Column("FIELD"), Column("VALUE"))
+        write(render_table(columns, rows, width=None, colour=has_colour(), max_cell_length=sys.maxsize))
     elif output is Output.JSON:
         write(json.dumps(row, indent=2) + "\n")
     else:
@@ -209,19 +218,6 @@ def print_ordered(model: primepods.Pod | primepods.Disk, output: Output) -> None
         write_ids([model.id])
     else:
         print_model(model, output)
-
-
-def _print_fields(fields: Mapping[str, str]) -> None:
-    width = terminal_width()
-    name_width = max(map(len, fields))
-    rows: list[tuple[str, str]] = []
-    for name, value in fields.items():
-        lines = [value] if width is None else wrap(value, max(10, width - name_width - 2))
-        first, *others = lines or [""]
-        rows.append((name, first))
-        rows += [("", line) for line in others]
-    columns = (Column("FIELD"), Column("VALUE"))
-    write(render_table(columns, rows, width=None, colour=has_colour(), max_cell_length=sys.maxsize))
 
 
 def write_rows(rows: Sequence[Row], output: Output, fields: Sequence[str]) -> None:

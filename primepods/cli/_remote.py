@@ -39,11 +39,6 @@ Env = Annotated[
         metavar="NAME[=VALUE]",
     ),
 ]
-Words = Annotated[
-    list[str],
-    typer.Argument(metavar="-- COMMAND", help="The command; a single word is a line for the pod's shell."),
-]
-
 Node = Annotated[
     int, _option(min=0, metavar="N", help="Node of a multi-node pod; 0 is the first that has an address.")
 ]

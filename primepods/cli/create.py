@@ -108,8 +108,9 @@ def command(
             raise CommandError(f"the pod would cost {costs} an hour, which is more than --max-price")
         shown_name = spec.name if max_hours is None else f"{spec.name or 'primepods'}-… (with a suffix)"
         _print_order(chosen, spec, shown_name)
-        if name is not None:
-            _warn_of_same_named_pods(client, name)
+        same = [] if name is None else client.pods.list(name=name).collect()[0]
+        if ids := [pod.id for pod in same if pod.name == name]:
+            print_info(f"Pods with the name {name!r} exist already: {', '.join(ids)}. Use the new pod's id.")
         confirm("Order it?", yes=yes)
         pod = client.pods.create(spec, max_hours=max_hours)
         # Elsewhere, the id goes to stderr, too: the caller may fail to write it to stdout.
@@ -177,12 +178,6 @@ def _ask(
         raise CommandError(exc.message, ExitCode.USAGE) from None
     print_info(f"Without questions: {program} {shlex.join(words)}")
     return offer, changes, max_hours
-
-
-def _warn_of_same_named_pods(client: primepods.Client, name: str) -> None:
-    ids = [pod.id for pod in client.pods.list(name=name).collect()[0] if pod.name == name]
-    if ids:
-        print_info(f"Pods with the name {name!r} exist already: {', '.join(ids)}. Use the new pod's id.")
 
 
 def _choose(

@@ -20,7 +20,6 @@ from ._table import Column, print_info, write_ids
 from ._text import count
 
 _DISK_HELP = f"The disk: its id, a prefix of its id ({MIN_PREFIX} characters or more), or its name."
-DiskHandle = Annotated[str, typer.Argument(help=_DISK_HELP, metavar="DISK", show_default=False)]
 
 
 def _totals(disks: Sequence[primepods.Disk]) -> dict[str, str]:
@@ -110,7 +109,7 @@ def create(
 @api_command
 def rename(
     api: Api,
-    disk: DiskHandle,
+    disk: Annotated[str, typer.Argument(help=_DISK_HELP, metavar="DISK", show_default=False)],
     name: Annotated[str, typer.Argument(help="The new name.", metavar="NAME", show_default=False)],
 ) -> None:
     """Change the name of a disk."""

@@ -11,10 +11,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -129,7 +129,7 @@ def command(
         with ExitStack() as at_end:
             ssh_command = _SSH_COMMAND
             if state is None:
-                ssh_command = at_end.enter_context(_Machines(emulator))  # deletes the pods' home folders
+                ssh_command = at_end.enter_context(_machines(emulator))  # deletes the pods' home folders
             else:
                 # Fail now if the file cannot be written, not when there is data to lose.
                 emulator.save(state)
@@ -237,44 +237,32 @@ def _ignore(_number: int, _frame: FrameType | None) -> None:
     """Ignore a signal. A child process would inherit SIG_IGN, but does not inherit this handler."""
 
 
-class _Machines:
-    """Context manager that ends the processes of pods that are gone, and deletes their homes.
+@contextmanager
+def _machines(emulator: Emulator) -> Generator[str]:
+    """Yield a command to use instead of ``ssh``, which creates a home folder for each pod.
 
-    At the end of the block, it does so for all pods. The block gets a command to use instead of ``ssh``;
-    that command creates the homes.
-
-    Args:
-        emulator: The emulator.
+    End the processes of pods that are gone, and delete their homes; at the end of the block, of all pods.
     """
+    folder = Path(tempfile.mkdtemp(prefix="primepods-pods-"))
+    is_ended = threading.Event()
 
-    def __init__(self, emulator: Emulator) -> None:
-        self._emulator = emulator
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="primepods-machines", daemon=True)
-
-    def __enter__(self) -> str:
-        self._folder = Path(tempfile.mkdtemp(prefix="primepods-pods-"))
-        self._thread.start()
-        return f"{_SSH_COMMAND} --homes {shlex.quote(str(self._folder))}"
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
-        _end(self._homes())
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _homes(self) -> list[Path]:
-        return list(self._folder.iterdir()) if self._folder.is_dir() else []
-
-    def _watch(self) -> None:
-        while not self._ended.wait(_SCAN_INTERVAL):
+    def watch() -> None:
+        while not is_ended.wait(_SCAN_INTERVAL):
             # List the homes before the pods: otherwise, the home of a new pod would seem to have no pod.
-            if homes := self._homes():
-                pods = map(self._emulator.pods.get, self._emulator.pods)
+            if homes := list(folder.glob("*")):
+                pods = map(emulator.pods.get, emulator.pods)
                 hosts = {host for pod in pods if pod is not None for host in pod.addresses}
                 _end(home for home in homes if home.name not in hosts)
+
+    watching = threading.Thread(target=watch, name="primepods-machines", daemon=True)
+    watching.start()
+    try:
+        yield f"{_SSH_COMMAND} --homes {shlex.quote(str(folder))}"
+    finally:
+        is_ended.set()
+        watching.join()
+        _end(folder.glob("*"))
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _end(homes: Iterable[Path]) -> None:

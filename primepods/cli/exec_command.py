@@ -13,7 +13,7 @@ import primepods
 from ._command import Api, api_command
 from ._errors import CommandError, ExitCode, print_error
 from ._handles import PodHandle, resolve_handle
-from ._remote import Env, LoginOptions, Words, become_program, login_argv, parse_command, read_variables
+from ._remote import Env, LoginOptions, become_program, login_argv, parse_command, read_variables
 from ._table import write
 
 
@@ -21,7 +21,12 @@ from ._table import write
 def command(
     api: Api,
     pod: PodHandle,
-    words: Words,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="-- COMMAND", help="The command; a single word is a line for the pod's shell."
+        ),
+    ],
     *,
     env: Env = None,
     cwd: Annotated[

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import attrs
 import typer
@@ -113,22 +113,17 @@ def command(
     from primepods.charts import spend_chart
     from primepods.remote import note_hosts
 
-    if by is None:
-        _RECORDS.check(print_options)
-    else:
-        group_table(by).check(print_options)
+    table: ModelTable[Any] = _RECORDS if by is None else group_table(by)
+    table.check(print_options)
     filters.team = api.team
     with (
         api.client() as client,
         readable_rows(islice(filters.select(client.pods.history()), limit)) as records,
     ):
         note_hosts(removed=[record.id for record in records if record.terminated_at is not None])
-        if by is None:
-            _RECORDS.print(records, print_options)
-            if print_options.is_table:
-                print_daily_bars(records)
-        else:
-            group_table(by).print(group_records(records, by), print_options)
+        table.print(records if by is None else group_records(records, by), print_options)
+        if by is None and print_options.is_table:
+            print_daily_bars(records)
         if chart is not None:
             try:
                 chart.write_text(str(spend_chart(records)), encoding="utf-8")

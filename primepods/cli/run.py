@@ -14,10 +14,8 @@ import primepods
 
 from ._command import Api, api_command
 from ._copies import (
-    Downloads,
     Exclude,
     ExcludeFrom,
-    Uploads,
     parse_download,
     parse_exclusion,
     parse_upload,
@@ -85,10 +83,26 @@ def command(
         ),
     ] = None,
     *,
-    upload: Uploads = None,
+    upload: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--upload",
+            help="Copy this to the pod; the command runs in the first uploaded folder. May be repeated.",
+            metavar="LOCAL[:REMOTE]",
+            rich_help_panel="On the pod",
+        ),
+    ] = None,
     exclude: Exclude = None,
     exclude_from: ExcludeFrom = None,
-    download: Downloads = None,
+    download: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--download",
+            help="Copy this from the pod afterwards, even if the command fails. May be repeated.",
+            metavar="REMOTE[:LOCAL]",
+            rich_help_panel="On the pod",
+        ),
+    ] = None,
     max_hours: Annotated[
         float | None,
         typer.Option(

@@ -7,6 +7,7 @@ import shlex
 import signal
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
 
 _POLL_INTERVAL = 0.2
 _STOP_ATTEMPTS = 50
-RunName = Annotated[
-    str,
-    typer.Argument(metavar="NAME", help="The run's name, or a prefix of it.", autocompletion=complete_runs),
-]
 
 
 @attrs.frozen(kw_only=True)
@@ -174,7 +171,15 @@ def attach(
 
 
 @api_command
-def stop(_: Api, name: RunName) -> None:
+def stop(
+    _: Api,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="The run's name, or a prefix of it.", autocompletion=complete_runs
+        ),
+    ],
+) -> None:
     """End a run as Ctrl-C ends `primepods run`: its command is ended, and its pod is deleted."""
     from primepods.runs import find_run
 
@@ -197,22 +202,20 @@ def stop_run(run: Run) -> None:
     Raises:
         ProcessLookupError: A process holds the run's lock, but the recorded process does not exist.
     """
-    for attempts_left in reversed(range(_STOP_ATTEMPTS)):
+    # Send SIGCONT, too, since the process may be suspended.
+    signals = signal.SIGINT, signal.SIGCONT
+    for _ in range(_STOP_ATTEMPTS):
         if run.state == "interrupted" and run.claim(is_detached=True, is_stopping=True, pid=0):
             _take_over(run)
             return
-        try:
-            # Another process holds the lock. Send SIGCONT, too, since that process may be suspended.
-            run.signal(signal.SIGINT, signal.SIGCONT)
-        except ProcessLookupError:
-            # The process has just ended, or another one has locked the run and will soon record its own id.
-            if run.state == "ended":
-                return
-            if not attempts_left:
-                raise
-            time.sleep(_POLL_INTERVAL)
-        else:
+        if run.state == "ended":
             return
+        # The process may just have ended, or another one has locked the run and will soon record its own id.
+        with suppress(ProcessLookupError):
+            run.signal(*signals)
+            return
+        time.sleep(_POLL_INTERVAL)
+    run.signal(*signals)
 
 
 def _has_process(run: Run) -> bool:

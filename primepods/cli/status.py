@@ -36,12 +36,7 @@ STATUSES: Final = ModelTable(
 
 
 @api_command
-def get(
-    api: Api,
-    pods: PodHandles,
-    *,
-    print_options: PrintOptions,
-) -> None:
+def get(api: Api, pods: PodHandles, *, print_options: PrintOptions) -> None:
     """Show all fields of one pod, or of several.
 
     As JSON, one pod is an object; several pods, or pods from stdin (-), are an array.
@@ -74,12 +69,7 @@ async def _get(
 
 
 @api_command
-def status(
-    api: Api,
-    pods: PodHandles,
-    *,
-    print_options: PrintOptions,
-) -> None:
+def status(api: Api, pods: PodHandles, *, print_options: PrintOptions) -> None:
     """Show the status of pods: state, installation, failure, and how to log in.
 
     Reads up to a hundred pods per request. As JSON, one pod is an object; several pods, or pods from stdin
