@@ -111,7 +111,7 @@ async def _show_on_screen(api: Api, fleet: Fleet, follow_fleet: Follow, console:
                 await following
             finally:
                 following.cancel()
-                await asyncio.wait({following})
+                await asyncio.gather(following, return_exceptions=True)
 
 
 async def _draw(live: Live, fleet: Fleet, log: _LastWarning, following: asyncio.Task[None]) -> None:
