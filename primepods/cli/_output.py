@@ -165,7 +165,7 @@ class ModelTable(Generic[M]):
                 return short_ids.get(text, text) if isinstance(text, str) and column.name == _ID else text
 
             rows = [[cell(model, column) for column in columns] for model in models]
-            totals = {} if self.totals is None else self.totals(models)
+            totals: Mapping[str, str] = {} if self.totals is None else self.totals(models)
             total = [totals.get(name, "") for name in names] if totals else []
             if print_options.columns:
                 # A column that the user named is never left out.

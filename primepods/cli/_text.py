@@ -27,7 +27,7 @@ def count(things: Sized, noun: str) -> str:
 
 def shorten_ids(ids: Iterable[str]) -> Mapping[str, str]:
     """Return a unique prefix of each id. All are clipped to the same length, at least 8 characters."""
-    unique = set(ids)
+    unique = sorted(set(ids))
     length = next(
         size for size in itertools.count(_MIN_ID_LENGTH) if len({one[:size] for one in unique}) == len(unique)
     )

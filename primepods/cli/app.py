@@ -195,8 +195,12 @@ def _remove_types(parameters: list[Any]) -> list[Any]:
         elif isinstance(parameter, TyperArgument):
             # Keep the metavar of an argument, which is its name. Replace the method that shows the type. Use
             # `vars`, because type checkers reject an assignment to a method.
-            vars(parameter)["display_type_rich"] = lambda **_: ""
+            vars(parameter)["display_type_rich"] = _no_type
     return parameters
+
+
+def _no_type(**_: object) -> str:
+    return ""
 
 
 def _print_usage_error(error: Any) -> int:

@@ -168,8 +168,11 @@ def _run(emulator: Emulator, words: Sequence[str], ssh_command: str) -> int:
     """Run a command against the emulator; return its exit code, as a shell would."""
     from primepods.config import child_environment
 
-    leases_folder = tempfile.TemporaryDirectory(prefix="primepods-emulator-")
-    with emulator, leases_folder as leases, primepods.exit_on_sigterm():
+    with (
+        emulator,
+        tempfile.TemporaryDirectory(prefix="primepods-emulator-") as leases,
+        primepods.exit_on_sigterm(),
+    ):
         environment = child_environment(
             base_url=emulator.url,
             api_key=emulator.api_key,

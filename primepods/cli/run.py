@@ -13,13 +13,7 @@ import typer
 import primepods
 
 from ._command import Api, api_command
-from ._copies import (
-    Exclude,
-    ExcludeFrom,
-    parse_download,
-    parse_exclusion,
-    parse_upload,
-)
+from ._copies import Exclude, ExcludeFrom, parse_download, parse_exclusion, parse_upload
 from ._durations import Interval, duration_option, parse_hours
 from ._errors import CommandError, ExitCode
 from ._offers import OfferFilters, OrderOptions, without_unset
