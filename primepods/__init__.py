@@ -124,7 +124,6 @@ else:
     __all__ = list(_MODULE_OF)
 
     def __getattr__(name: str) -> Any:
-        """Import the module of a public name at its first use."""
         if name not in _MODULE_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)

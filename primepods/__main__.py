@@ -1,4 +1,4 @@
-"""`python -m primepods`: the command where its script is not on the PATH."""
+"""`python -m primepods`: the command, even if its script is not on the PATH."""
 
 from .cli import main
 

@@ -1,4 +1,4 @@
-"""Locks and synced writes of files that processes share. A lock ends with its process."""
+"""Locks and synced writes of files that processes share; a lock ends with its last process."""
 
 from __future__ import annotations
 
@@ -35,12 +35,11 @@ def lock(descriptor: int) -> bool | None:
 def lock_file(path: Path, *, is_shared: bool = False, attempts: int = 5) -> int:
     """Open and lock a file, and create it if needed; return its descriptor, or -1 if it is already locked.
 
-    On Windows, the file is not locked. Unlike :func:`lock`, it raises ``OSError`` on a file system without
-    locks, because its callers cannot do without the lock.
+    On Windows, the file is not locked. On a file system without locks, ``OSError`` is raised.
 
     Args:
         path: The file.
-        is_shared: Whether to take a shared lock; then there is one attempt.
+        is_shared: Whether to take a shared lock, in one attempt.
         attempts: Max attempts, with pauses of 20 ms.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -64,7 +63,7 @@ def lock_file(path: Path, *, is_shared: bool = False, attempts: int = 5) -> int:
 def append_line(descriptor: int, line: bytes) -> None:
     """Append a newline and a line to an open file, and sync the file.
 
-    The newline comes first, so that the line is whole even after a truncated one.
+    The newline comes first, so that the line is readable even after a truncated line.
     """
     # os.write may write only a part on a full disk, without an error. "wb" does not truncate a descriptor.
     with open(descriptor, "wb", closefd=False) as file:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ._operations.hook import Listeners
 
 _ID_ERROR_STATUSES: Final = frozenset({400, 413, 414, 422})
-"""HTTP statuses by which ids, or their number, are refused, even if no request succeeds."""
+"""HTTP statuses that are about the ids, or about their number, even if no request succeeds."""
 _POSSIBLE_ID_ERROR_STATUSES: Final = _ID_ERROR_STATUSES | {403, 404}
 """HTTP statuses that may be about ids. A 403 or 404 may also be about the key or the base URL."""
 _MAX_REQUESTS: Final = 250
@@ -34,7 +34,7 @@ _MAX_REQUESTS: Final = 250
 _PART_ATTEMPTS: Final = 2
 """Max attempts of a request for a part of a failed batch (chosen)."""
 _CACHE_BYTES: Final = 8 * 1024 * 1024
-"""Size of the response cache, in bytes: about 18,000 pods (chosen)."""
+"""Max bytes of the response cache, enough for about 18,000 pods (chosen)."""
 
 
 def may_be_caused_by_ids(error: Exception) -> bool:
@@ -57,7 +57,6 @@ class StatusReader:
     """Reader of status rows.
 
     Args:
-        executor: Sends the requests.
         cache_bytes: Max bytes of the cache of decoded responses.
     """
 
@@ -115,7 +114,7 @@ class StatusReader:
     def read_batch(
         self, pod_ids: list[str], *, executor: RequestExecutor | None = None, ends_at: float | None = None
     ) -> Awaitable[StatusResponse]:
-        """Return an awaitable that sends one request. An unreadable row becomes an error of its id.
+        """Return an awaitable that requests one batch. An unreadable row becomes an error of its id.
 
         Args:
             pod_ids: One of :meth:`chunks`.
@@ -236,11 +235,7 @@ class _BatchCall:
 
 
 class _SharedCall:
-    """One call of :meth:`StatusReader.read` for all callers of ``read_one`` in an iteration of the loop.
-
-    Args:
-        reader: Sends the requests, after the current iteration of the event loop.
-    """
+    """One call of :meth:`StatusReader.read` for all callers of ``read_one`` in an iteration of the loop."""
 
     def __init__(self, reader: StatusReader) -> None:
         self._pod_ids: dict[str, None] = {}

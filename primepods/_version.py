@@ -1,3 +1,3 @@
-"""The version; the build reads it here, too."""
+"""The version, which the build also reads."""
 
 __version__ = "0.1.0"

@@ -19,7 +19,7 @@ class Disk(Model):
 
     Attributes:
         id: Id for ``PodSpec.disks`` and the calls of ``client.disks``.
-        name: Name of the disk; other disks may have the same one.
+        name: Name of the disk; other disks may have the same name.
         status: State of the disk; an ACTIVE disk can be used.
         size: Size in GB.
         provider_type: Provider, such as ``hyperstack``.
@@ -30,7 +30,7 @@ class Disk(Model):
         pods: Ids of the pods to which the disk is attached.
         clusters: Ids of the clusters to which the disk is attached.
         created_at: Time of the order.
-        updated_at: Time of the last change of the API's record.
+        updated_at: Time of the last change.
         terminated_at: Time of the disk's deletion.
         user_id: The user who created the disk.
         team_id: The team that pays, if one does.
@@ -94,7 +94,7 @@ class Account(Model):
         slug: User name.
         role: ``USER``, ``MANAGER``, ``ADMIN``, or a value that the API adds later.
         team_id: Id of the team that the API reports, if any.
-        image: Address of the user's picture.
+        image: URL of the user's picture.
         email_verified: True if the mail address is confirmed.
         has_beta_access: True if the user has access to beta features.
         is_banned: True if the account is blocked.
@@ -122,11 +122,11 @@ class Account(Model):
     scope: Mapping[str, Permission | None] = attrs.field(factory=dict[str, "Permission | None"], hash=False)
 
     def allows(self, *resources: str, write: bool = False) -> bool | None:
-        """Return whether the key may read a kind of resource; ``None`` if ``scope`` does not have it.
+        """Return whether the key may read (or write) a kind of resource; ``None`` if ``scope`` does not say.
 
         Args:
-            resources: Names of the kind in ``scope``, such as ``"instances"``, in upper or lower case.
-            write: Whether to check the permission to create, change and delete, instead of that to read.
+            resources: Possible names of the kind in ``scope``, such as ``"instances"``; case is ignored.
+            write: Whether to check the permission to create, change and delete, not the one to read.
         """
         names = {name.lower() for name in resources}
         found = [rights for name, rights in self.scope.items() if rights and name.lower() in names]

@@ -56,9 +56,8 @@ class AsyncClient:
         timeout: Seconds for one attempt; connecting is limited to 10 s.
         deadline: Seconds for one call with all its retries; for an iterator, for each page. A call about many
             pods continues while responses arrive, and gives up after this number of seconds without one.
-        max_concurrency: Max requests in flight from this client's calls, of all callers together. Waits and
-            watches have a second limit of the same size, shared by all clients of an event loop with equal
-            settings.
+        max_concurrency: Max requests in flight from all calls of this client. Waits and watches have a second
+            limit of the same size, shared by all clients of an event loop with equal settings.
         retry: The retry policy.
         user_agent: Prefix of the ``User-Agent`` header.
         default_headers: Additional headers of each request, such as those that a gateway asks for.
@@ -72,7 +71,7 @@ class AsyncClient:
             start of a lease. The module ``primepods.events`` says what it may do.
 
     Raises:
-        ConfigError: There is no key, or a key, URL, file or variable cannot be used.
+        ConfigError: There is no key, or a setting, file or session cannot be used.
         ValueError: A number is out of range, or a header or ``user_agent`` cannot be sent.
         TypeError: An argument has the wrong type.
     """
@@ -128,7 +127,6 @@ class AsyncClient:
         self._executor = RequestExecutor(settings, transport)
         self._is_owner = is_owner
         self._poller = PollerConnection(settings, transport.given_session, parent_poller)
-        """Connection to the poller that waits and watches share."""
         self._open_leases = OpenLeases() if open_leases is None else open_leases
         self.pods = AsyncPods(self._executor, self._poller, self._open_leases)
 
@@ -170,7 +168,7 @@ class AsyncClient:
     ) -> Self:
         """Return a view of this client with the same connections and other timeouts, retries or headers.
 
-        ``None`` leaves an option unchanged. Closing a view does nothing; closing the client ends its views.
+        ``None`` leaves an option unchanged. Closing a view does nothing; closing the client closes its views.
 
         Args:
             timeout: Seconds for one attempt.
@@ -214,8 +212,8 @@ class AsyncClient:
             error, unless its status is 204.
 
         Raises:
-            NotFoundError: The API responded with 404. For a DELETE, ``maybe_acted`` is true if the call sent
-                the request earlier, and may have deleted the resource then.
+            NotFoundError: The API responded with 404. If ``maybe_acted`` is true after a DELETE, this call
+                may have deleted the resource.
         """
         return await self._executor.call(free_request(method, path, params, json), lambda data: data)
 

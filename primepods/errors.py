@@ -18,7 +18,7 @@
     │   ├── ValidationError          422
     │   ├── RateLimitError           429
     │   ├── ServerError              5xx
-    │   ├── SoldOutError             no matching machine is available
+    │   ├── SoldOutError             no matching offer is available
     │   └── PriceTooHighError        the machine costs more than the order's ``max_price``
     ├── CreateUncertainError
     ├── NotReleasedError
@@ -121,7 +121,7 @@ class PrimePodsErrorGroup(ExceptionGroup[PrimePodsError], PrimePodsError):  # no
 
 
 class ConfigError(PrimePodsError):
-    """A setting, file or program of this machine cannot be used.
+    """A setting, file, program or port of this machine cannot be used.
 
     Remedy:
         Do what the message says. ``primepods config`` shows the sources of the settings.
@@ -229,6 +229,8 @@ class FieldError(NamedTuple):
 class APIError(PrimePodsError):
     """The API, or a gateway, responded with an error, or a response shows that the call cannot succeed.
 
+    For a refused order, the class depends on the API's message, if that is recognised.
+
     Remedy:
         Do what the message says. If ``transient`` is true, the same request can succeed later.
 
@@ -243,8 +245,8 @@ class APIError(PrimePodsError):
         request_id: The response's ``x-request-id`` (or a similar header), for the vendor's support.
         retry_after: Seconds that the API asked to wait, or ``None``.
         attempts: Number of attempts.
-        maybe_acted: Whether this call had sent the request before, and it may have been carried out then. If
-            so, a 404 to a DELETE may mean success.
+        maybe_acted: Whether the API may have carried out an earlier copy of this request. If so, a 404 to a
+            DELETE may mean success.
         transient: Whether a retry can succeed, as after a 429 or most 5xx. A 401 or 403 that is not JSON is
             transient, too: it is assumed to be a gateway's.
     """
@@ -277,19 +279,19 @@ class APIError(PrimePodsError):
 
 
 class BadRequestError(APIError):
-    """400: the API did not accept the request."""
+    """400, or a refused order: the API did not accept the request."""
 
 
 class AuthenticationError(APIError):
-    """401: the key is missing, wrong or expired; if ``transient``, a gateway refused the request."""
+    """401: the key is missing, wrong or expired; if ``transient``, a gateway probably refused it."""
 
 
 class PaymentRequiredError(APIError):
-    """402: the wallet does not have enough funds."""
+    """402, or a refused order: the wallet does not have enough funds."""
 
 
 class PermissionDeniedError(APIError):
-    """403: the key is not accepted or lacks a permission; if ``transient``, a gateway refused the request."""
+    """403: the key lacks a permission or is refused; if ``transient``, probably by a gateway."""
 
 
 class NotFoundError(APIError):
@@ -331,9 +333,7 @@ class ServerError(APIError):
 
 
 class SoldOutError(APIError):
-    """No matching machine is available: an order was refused, or ``availability.cheapest`` found no offer.
-
-    A refused order is recognised by the API's message.
+    """No matching offer is available: an order was refused, or ``availability.cheapest`` found none.
 
     Remedy:
         Order another offer, give ``pods.lease`` several specs, or poll with
@@ -371,14 +371,14 @@ class CreateUncertainError(PrimePodsError):
 
 
 class WaitError(PrimePodsError):
-    """A wait has failed. A wait changes no pod: pods that run are still billed.
+    """A wait for pods or a disk has failed. It has not stopped or deleted them: they may still be billed.
 
     Remedy:
-        Catch ``WaitTimeoutError`` and ``PodFailedError``, which need different remedies.
+        Do what the message says.
 
     Attributes:
         statuses: The last statuses of the pods, by id; pods that were never seen, or are gone, are left out.
-        pending: Ids of the pods whose wait had not ended.
+        pending: Ids of the pods, or of the disk, that had not met the condition.
         remedy: The end of the message, which says what to do; may be empty.
     """
 
@@ -400,7 +400,7 @@ class WaitTimeoutError(WaitError, TimeoutError):
     """The wait's ``timeout`` expired.
 
     Remedy:
-        Wait again with the same ids, or delete pods that are not wanted.
+        Wait again with the same ids, or delete the pods or the disk.
     """
 
 
@@ -413,7 +413,7 @@ class PodFailedError(WaitError):
 
     Attributes:
         pod_id: The pod's id.
-        last: The pod's last status that this process has seen; ``None`` if it has seen none.
+        last: The pod's last status; ``None`` if none was seen.
         reason: The cause, in one line.
     """
 
@@ -437,7 +437,7 @@ class NotReleasedError(PrimePodsError):
         pod_id: The pod's id; ``None`` if it is not known which pod the order made.
         name: The pod's name.
         price_hr: The highest price per hour that was seen, else the order's ``max_price``, else 0; ``None``
-            without a ``pod_id``.
+            without a ``pod_id``, and for another pod of the same name.
     """
 
     def __init__(self, message: str, *, pod_id: str | None, name: str, price_hr: float | None) -> None:
@@ -460,10 +460,9 @@ class BudgetExceededError(PrimePodsError):
     Attributes:
         pod_id: The pod's id; empty if no pod was ordered, or the id is unknown.
         budget: The kind of limit: ``"hours"``, ``"spend"`` or ``"hourly"``.
-        spent: Cost so far, in the API's currency, at the highest price seen; for ``"hourly"``, the current
-            price per hour of all pods to which the limit applies.
-        limit: The limit: in hours for ``"hours"``, in the API's currency for ``"spend"``, and in currency per
-            hour for ``"hourly"``.
+        spent: Cost so far, in the API's currency, at the highest price seen; for ``primepods mcp``, also
+            reserved costs. For ``"hourly"``, the price per hour of all pods and orders under the limit.
+        limit: The limit, in the unit of ``budget``: hours, the API's currency, or that currency per hour.
     """
 
     def __init__(
@@ -483,7 +482,7 @@ class BudgetExceededError(PrimePodsError):
 
 
 class LoginError(PrimePodsError):
-    """Login to a pod failed. A job that was started on the pod continues.
+    """A login to a pod failed, or no command succeeded after it. A job on the pod continues.
 
     Remedy:
         Wait until the pod is ready. Check that this machine has the private key of a key in
@@ -491,7 +490,7 @@ class LoginError(PrimePodsError):
 
     Attributes:
         pod_id: The pod's id.
-        said: Messages of ``ssh``; empty if ``ssh`` was not run.
+        said: Messages of ``ssh``, or empty.
     """
 
     def __init__(self, message: str, *, pod_id: str, said: str) -> None:
@@ -527,10 +526,10 @@ class ConnectionLostError(PrimePodsError):
 
 
 class TransferError(PrimePodsError):
-    """A file or folder could not be copied, or not all of it.
+    """A file or folder could not be copied completely.
 
-    If the message begins with "Copied", all was copied except what it names. Otherwise changes to the target
-    were undone, as far as possible.
+    If the message begins with "Copied", only pipes, devices and links that leave the folder are missing.
+    Otherwise changes to the target were undone, as far as possible.
 
     Remedy:
         Correct what the message names (a missing path, a full disk, a permission) and copy again.
@@ -538,7 +537,7 @@ class TransferError(PrimePodsError):
 
 
 class CommandError(PrimePodsError):
-    """A command on a pod failed: its exit code is not 0, or it ran too long.
+    """A command on a pod failed: its exit code is not 0, or its end was not seen in time.
 
     Remedy:
         Read ``stderr``. To get the result of a command that fails, pass ``check=False``.
@@ -548,7 +547,7 @@ class CommandError(PrimePodsError):
         exit_code: The exit code; ``None`` for a :class:`CommandTimeoutError`.
         stdout: The end of the command's standard output.
         stderr: The end of the command's standard error.
-        seconds: Seconds that the command ran; for a :class:`CommandTimeoutError`, that the call waited.
+        seconds: Duration of the command; for a :class:`CommandTimeoutError`, of the wait for it.
     """
 
     def __init__(
@@ -563,7 +562,7 @@ class CommandError(PrimePodsError):
 
 
 class CommandTimeoutError(CommandError, TimeoutError):
-    """A command on a pod was not seen to end within ``timeout``: ``run`` stops it, ``job.wait`` does not.
+    """The end of a command was not seen within ``timeout``. ``run`` stops the command, ``job.wait`` does not.
 
     Remedy:
         Pass a longer ``timeout``, or ``None`` for no limit.
@@ -571,7 +570,7 @@ class CommandTimeoutError(CommandError, TimeoutError):
 
 
 class JobError(PrimePodsError):
-    """A job on a pod cannot be started, found, stopped or followed to its exit code.
+    """A job on a pod cannot be started, found, read or stopped, or has ended without an exit code.
 
     Remedy:
         Look at the pod's jobs with ``jobs()``. Give a new job a name that no job of the pod has.

@@ -4,9 +4,9 @@
 progress, so it must be quick and must not call the client. Its exceptions do not reach the caller; the first
 one is logged. Events have no headers of requests and no bodies, and the key is redacted.
 
-An operation is a public call in progress, or an iterator's read of one page. ``wait_ready`` and ``wait_gone``
-have the name ``pods.wait``, too. An event has the numbers of its operations; these numbers are unique in the
-process. A poll that several waits share belongs to all of them.
+An operation is a call to the API in progress, a lease, a watch, or an iterator's read of one page.
+``wait_ready`` and ``wait_gone`` have the name ``pods.wait``, too. An event has the numbers of its operations;
+these numbers are unique in the process. A poll that several waits share belongs to all of them.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ OnEvent: TypeAlias = Callable[[Event], object]
 
 @attrs.frozen(kw_only=True)
 class OperationStarted(Event):
-    """A public call has begun; reported in the caller's context (``contextvars``).
+    """An operation has begun; reported in the caller's context (``contextvars``).
 
     Attributes:
         name: Name of the operation, such as ``pods.wait``.
-        parent: Number of the operation that makes this call, such as that of a lease; ``None`` without one.
+        parent: Number of the enclosing operation, such as a lease; ``None`` without one.
     """
 
     name: str
@@ -68,7 +68,7 @@ class OperationStarted(Event):
 
 @attrs.frozen(kw_only=True)
 class OperationEnded(Event):
-    """A public call has ended.
+    """An operation has ended.
 
     Attributes:
         name: Name of the operation, such as ``pods.wait``.
@@ -95,7 +95,6 @@ class RequestEnded(Event):
         resend_count: Number of times that the request was sent again in the call so far, for any reason.
         seconds: Duration of the attempt, without waiting for a free slot.
         headers: The headers of the response, with names in lower case; empty if there is none.
-        request_id: The response's ``x-request-id`` (or a similar header), for the vendor's support.
     """
 
     method: str
@@ -109,7 +108,7 @@ class RequestEnded(Event):
 
     @property
     def request_id(self) -> str | None:
-        """The response's ``x-request-id``, or a similar header."""
+        """The response's ``x-request-id`` (or a similar header), for the vendor's support."""
         return find_request_id(self.headers)
 
 
@@ -136,7 +135,7 @@ class RetryScheduled(Event):
 
 @attrs.frozen(kw_only=True)
 class PollingPaused(Event):
-    """The API has asked the poller of waits and watches to pause (429).
+    """A 429 has paused the poller of waits and watches.
 
     Attributes:
         seconds: Duration of the pause.
@@ -205,12 +204,12 @@ class _LeaseEvent(Event):
 
 @attrs.frozen(kw_only=True)
 class LeaseStarted(_LeaseEvent):
-    """A pod was ordered for a lease, and may be billed from now on."""
+    """A pod was ordered for a lease, and may be billed."""
 
 
 @attrs.frozen(kw_only=True)
 class LeaseReady(_LeaseEvent):
-    """A leased pod is ready: its block begins."""
+    """A leased pod is ready, and the lease's block can begin."""
 
 
 @attrs.frozen(kw_only=True)
@@ -231,12 +230,12 @@ class LeaseReleased(_LeaseEvent):
 
 @attrs.frozen(kw_only=True)
 class ReleaseFailed(Event):
-    """A leased pod could not be confirmed terminated: it may be running, and billed.
+    """The end of a leased pod could not be confirmed: it may be running, and billed.
 
     Attributes:
         pod_id: The pod's id; ``None`` if it is not known which pod the order made.
         name: The pod's unique name.
-        price_hr: Price per hour, as in other events of leases; ``None`` without a ``pod_id``.
+        price_hr: See :class:`primepods.NotReleasedError`.
     """
 
     pod_id: str | None

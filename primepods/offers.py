@@ -21,7 +21,7 @@ _COMMUNITY: Final = "community_cloud"
 
 @attrs.frozen(kw_only=True)
 class SpecRange(Model):
-    """Range of a resource that can be ordered with an offer: its default, limits and price per unit."""
+    """Amounts of a resource that can be ordered with an offer, and their price."""
 
     min_count: int | None = None
     """Min amount of an order; ``None`` if the offer has no minimum."""
@@ -106,7 +106,7 @@ class Offer(Model):
     region: str | None = None
     """Region, such as ``united_states``."""
     data_center: str | None = None
-    """Data center, as the provider calls it."""
+    """The provider's name for the data center."""
     country: str | None = None
     """Country, such as ``US``."""
     gpu_memory: int | None = None
@@ -151,10 +151,10 @@ class Offer(Model):
     def price_for(
         self, *, disk_size: int | None = None, vcpus: int | None = None, memory: int | None = None
     ) -> float | None:
-        """Return the price per hour with these amounts; ``None`` if the API has no price.
+        """Return the price per hour with these or the default amounts; ``None`` if the API has no price.
 
         Args:
-            disk_size: GB of disk; by default the offer's ``default_count``, like the others.
+            disk_size: GB of disk.
             vcpus: Virtual CPUs.
             memory: GB of RAM.
         """
@@ -192,7 +192,7 @@ class Offer(Model):
 
 @attrs.frozen(kw_only=True)
 class GpuPrices(Model):
-    """Lowest prices of a GPU type and number of GPUs: a row of ``availability.summary()``."""
+    """Lowest prices for a GPU type and a number of GPUs: a row of ``availability.summary()``."""
 
     gpu_type: str
     """GPU type, such as ``H100_80GB``."""
@@ -218,7 +218,7 @@ class DiskOffer(Model):
     cloud_id: str | None = None
     """Id of the offer, with which it is ordered."""
     data_center: str | None = None
-    """Data center, as the provider calls it."""
+    """The provider's name for the data center."""
     country: str | None = None
     """Country, such as ``US``."""
     region: str | None = None
@@ -230,7 +230,7 @@ class DiskOffer(Model):
     security: str | None = None
     """Kind of cloud: ``secure_cloud`` or ``community_cloud``."""
     is_multinode: bool | None = None
-    """True if several pods can use it at the same time."""
+    """True if several pods can use the disk at the same time."""
 
     @property
     def is_available(self) -> bool:

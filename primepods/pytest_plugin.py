@@ -1,7 +1,7 @@
 """pytest fixtures: an emulator for each test, and clients for it.
 
-Installing the package makes them available. The emulator of a test has a new state and key. The emulators of
-a session (or pytest-xdist worker) share a socket, so that a fixture costs about a millisecond.
+Installing the package makes these fixtures available. The emulator of a test has a new state and key. The
+emulators of a session (or pytest-xdist worker) share a socket, so that a fixture costs about a millisecond.
 ``@pytest.mark.primepods(pods=5, boot_seconds=0)`` configures the emulator with arguments of
 ``primepods.emulator.Emulator``. By default, time runs 100 times as fast as real time.
 """
@@ -78,7 +78,7 @@ def primepods_emulator(
 
 @pytest.fixture
 def primepods_client(primepods_emulator: Emulator) -> Generator[Client]:
-    """Provide a ``primepods.Client`` for this test's emulator; it is closed after the test."""
+    """Provide a ``primepods.Client`` for this test's emulator; close the client after the test."""
     from . import Client
 
     with Client(primepods_emulator.api_key, base_url=primepods_emulator.url) as client:
@@ -87,7 +87,7 @@ def primepods_client(primepods_emulator: Emulator) -> Generator[Client]:
 
 @pytest.fixture
 def primepods_async_client(request: pytest.FixtureRequest) -> AsyncClient:
-    """Provide a ``primepods.AsyncClient`` for this test's emulator; it is closed after the test.
+    """Provide a ``primepods.AsyncClient`` for this test's emulator; close the client after the test.
 
     The test must run on asyncio, with anyio's plugin (``@pytest.mark.anyio``), which is always installed, or
     with pytest-asyncio 0.24 or newer (``@pytest.mark.asyncio``, or its auto mode).
@@ -153,7 +153,7 @@ def _asyncio_fixtures() -> ModuleType:
 
 
 def _options(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """Return the emulator's arguments: the defaults, then those of all marks, the closest mark last."""
+    """Return the emulator's arguments; those of closer marks override the others and the defaults."""
     from .emulator import ManualClock
 
     options: dict[str, Any] = {"control": True, "api_key": f"emu_{os.urandom(20).hex()}"}

@@ -17,8 +17,6 @@ V = TypeVar("V")
 
 
 class _ByPod(Mapping[str, V]):
-    """Mapping from pod ids to values, with the errors of the other pods."""
-
     def __init__(self, values: Mapping[str, V], errors: Mapping[str, PrimePodsError]) -> None:
         self._values = dict(values)
         self.errors: Mapping[str, PrimePodsError] = dict(errors)

@@ -11,21 +11,21 @@ from ._utils.arguments import check_count, check_flag, check_seconds
 class RetryPolicy:
     """Retry and backoff of transient errors.
 
-    A call is retried after errors whose ``transient`` is true; a POST, PUT or PATCH only if no attempt can
-    have been carried out. The delay before attempt ``n + 1`` is ``base_delay * 2 ** (n - 1)`` seconds, at
-    most ``max_delay``. With ``jitter``, it is multiplied by a random number from 0 to 1.
+    A call is retried after errors whose ``transient`` is true. A POST, PUT or PATCH is retried only if no
+    attempt can have been carried out. The delay before attempt ``n + 1`` is ``base_delay * 2 ** (n - 1)``
+    seconds, at most ``max_delay``. With ``jitter``, it is multiplied by a random number from 0 to 1.
 
     If a reused connection ends before a response to a GET or DELETE without a body, the request is sent again
-    at once, in the same attempt: the server has probably closed the connection before the request. A POST,
-    PUT or PATCH gets a new connection, unless you pass a session to the client.
+    at once, in the same attempt: the server has probably closed the idle connection. A POST, PUT or PATCH
+    gets a new connection, unless you pass a session to the client.
 
-    A 429 does not count as an attempt: unless ``attempts`` is 1, the call is retried with the same kind of
-    backoff (at least 0.25 s) until its ``deadline``. A ``Retry-After`` up to ``max_delay`` is respected, plus
-    some jitter. After a longer one, the error is raised at once.
+    A 429 does not count towards ``attempts``: unless ``attempts`` is 1, the call is retried with the same
+    kind of backoff (at least 0.25 s) until its ``deadline``. A ``Retry-After`` up to ``max_delay`` is
+    respected; ``jitter`` adds a random part. After a longer one, the error is raised at once.
 
-    All calls of a client share a budget of 100 retries, so that they do not overload an API that is down. A
-    retry takes one, except after a 429. A success adds one, and so does each second. The last 20 are reserved
-    for deletions. When the budget is used up, errors are raised without a retry.
+    All calls of a client share a budget of 100 tokens, so that they do not overload an API that is down. A
+    retry takes a token, except after a 429. Each success gives a token back, and so does each second. The
+    last 20 tokens are reserved for deletions. When all are used up, calls are retried only after a 429.
 
     Attributes:
         attempts: Max number of attempts, including the first; 1 means no retry.

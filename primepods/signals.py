@@ -16,13 +16,13 @@ _SIGNAL_EXIT_CODE: Final = 128
 
 @contextmanager
 def exit_on_sigterm() -> Generator[None]:
-    """Make SIGTERM and SIGHUP leave all blocks, like Ctrl-C: ``with primepods.exit_on_sigterm():``.
+    """Make SIGTERM and SIGHUP end the inner blocks, like Ctrl-C: ``with primepods.exit_on_sigterm():``.
 
     By default these signals end Python at once, and leased pods keep running. In this block the first signal
     has the effect of Ctrl-C, in asyncio and in blocking code; later ones do nothing. When the inner blocks
-    have ended, this block restores the previous handlers and raises ``SystemExit`` with the exit code of
-    shells (143, 129). A signal that is ignored, such as SIGHUP with ``nohup``, stays ignored. SIGKILL
-    cannot be handled.
+    have ended, this block restores the previous handlers. It then raises ``SystemExit`` with the exit code of
+    shells (143, 129), or another error of the inner blocks. A signal that is ignored, such as SIGHUP with
+    ``nohup``, stays ignored. SIGKILL cannot be handled.
 
     Raises:
         RuntimeError: Called outside the main thread, the only one that gets signals.
@@ -75,7 +75,7 @@ def _interrupt(frame: FrameType | None, block_task: asyncio.Task[object] | None)
         # asyncio's handler cancels the main task; Python's raises KeyboardInterrupt.
         handler(signal.SIGINT, frame)
         return
-    # Ctrl-C is ignored, as in a shell's background jobs, so asyncio has installed no handler.
+    # Nothing handles Ctrl-C, for example in a background job of a shell.
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:

@@ -51,8 +51,6 @@ Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
 
 def _optional(check: Validator) -> Validator:
-    """Return a validator that allows ``None``, and checks other values with ``check``."""
-
     def check_unless_none(spec: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         if value is not None:
             check(spec, attribute, value)
@@ -105,7 +103,7 @@ def _validate_variables(_: Any, attribute: attrs.Attribute[Any], variables: Mapp
 
 
 def _is_unicode(text: str) -> bool:
-    """Return whether UTF-8 can encode a text: it has no unpaired surrogate."""
+    """Return whether a text has no unpaired surrogate, which UTF-8 cannot encode."""
     try:
         text.encode()
     except UnicodeError:
@@ -257,7 +255,7 @@ class PodSpec(ToDict):
             changes: Other fields of the specs.
 
         Raises:
-            ValueError: There are offers, and all were left out; the error is that of the first.
+            ValueError: There are offers, but all were left out; this is the error of the first.
             TypeError: An argument has the wrong type, or is not a field of the spec.
         """
         if isinstance(offers, Offer):

@@ -1,4 +1,4 @@
-"""Parser of the API's ``sshConnection`` strings.
+"""SSH targets, and the parser of the API's ``sshConnection`` strings.
 
 Known forms: ``root@1.2.3.4 -p 22``, ``ssh root@1.2.3.4 -p 22``, ``ssh -p 22 root@1.2.3.4``,
 ``root@1.2.3.4:22``, ``root@[2001:db8::1] -p 22``, and ``ubuntu@`` while no host is assigned yet.
@@ -19,7 +19,7 @@ from ._utils.arguments import check_string
 from ._utils.plain import ToDict
 from ._utils.text import quote
 
-# Neither matches an option of ssh, several words, or a character that is special in a shell.
+# Neither pattern allows an option of ssh, a blank, or a character that is special in a shell.
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _MAX_LENGTH = 512
@@ -72,7 +72,7 @@ class SSHTarget(ToDict):
     """TCP port."""
 
     def argv(self, *options: str, command: str | Sequence[str] | None = None) -> list[str]:
-        """Return the command as a list for ``subprocess``.
+        """Return the ``ssh`` command as a list for ``subprocess``.
 
         ``--`` ends the options, so that nothing after it is read as an option.
 
@@ -105,7 +105,7 @@ class SSHTarget(ToDict):
 
         Raises:
             TypeError: The name is not a string.
-            ValueError: The name is empty, or has other characters.
+            ValueError: The name is not of this form.
         """
         if not _HOST.fullmatch(check_string("name", name)):
             raise ValueError(
@@ -114,11 +114,11 @@ class SSHTarget(ToDict):
         return f"Host {name}\n    HostName {self.host}\n    User {self.user}\n    Port {self.port}\n"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return user, host, port, and the command as one line."""
+        """Return user, host, port, and the ``ssh`` command as one line."""
         return super().to_dict() | {"command": str(self)}
 
     def __str__(self) -> str:
-        """Return the command as one line for a shell."""
+        """Return the ``ssh`` command as one line for a shell."""
         return f"ssh -p {self.port} {self.user}@{self.host}"
 
 
@@ -138,7 +138,7 @@ def _is_command(command: object) -> bool:
 
 @lru_cache(maxsize=4_096)  # each poll parses the same strings again
 def parse_ssh(text: str | None) -> SSHTarget | None:
-    """Parse one ``sshConnection`` string; ``None`` if it is not a usable login (yet).
+    """Parse an ``sshConnection`` string; return ``None`` if it is not a usable login (yet).
 
     Args:
         text: The API's text for one node.

@@ -20,12 +20,11 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 _CANCEL_TIMEOUT: Final = 1.0
-"""Seconds for a call to clean up when its caller was interrupted."""
+"""Seconds for a cancelled call to clean up."""
 _SIGNAL_INTERVAL: Final = 0.2
 """Seconds after which the waiting main thread wakes up.
 
-Python runs signal handlers only between steps of the main thread, and not every signal interrupts its
-``queue.get``.
+Python runs signal handlers only in the main thread, and not every signal interrupts its ``queue.get``.
 """
 
 
@@ -73,15 +72,14 @@ class BlockingCall(Generic[R]):
         try:
             self._result = await self._work()
         except asyncio.CancelledError:
-            # Closing the client cancels the task. An interruption does too, but then `run` raises the
-            # interruption and ignores this error.
+            # Closing the client cancels the task. `_cancel_in` does too, but then `run` raises another error.
             self.end(closed_error("The client was closed during the call."))
         except BaseException as exc:  # noqa: BLE001 - any error is raised in the calling thread
             if isinstance(exc, PrimePodsError):
                 # The client's frames do not help the user of an API error.
                 self.end(exc.with_traceback(None))
             else:
-                # Other errors, such as a bug in `until`, need all frames except this one.
+                # Keep the frames of other errors, such as a bug in `until`, but not this frame.
                 trace = exc.__traceback__
                 self.end(exc if trace is None else exc.with_traceback(trace.tb_next))
         else:
@@ -115,7 +113,7 @@ class BlockingCall(Generic[R]):
     # The following methods run in the calling thread.
 
     def run(self, loop: Loop) -> R:
-        """Run the call in ``loop`` and wait for its end. An interruption of this thread cancels the call."""
+        """Run the call in ``loop`` and wait for its end. An exception in this thread cancels the call."""
         try:
             loop.calls.add(self)
             if not loop.call_soon(self.start):

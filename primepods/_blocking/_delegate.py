@@ -1,4 +1,4 @@
-"""Base class of blocking classes, and decorators that derive their methods from asynchronous ones."""
+"""Base class of blocking classes, and functions that derive their methods from asynchronous ones."""
 
 from __future__ import annotations
 
@@ -18,12 +18,7 @@ T = TypeVar("T")
 
 
 class Delegate(Generic[A]):
-    """Base class of the blocking counterpart of an asynchronous object.
-
-    Args:
-        portal: Runs the calls.
-        wrapped: The asynchronous object.
-    """
+    """Base class of blocking counterparts of asynchronous objects."""
 
     def __init__(self, portal: Portal, wrapped: A) -> None:
         self._portal = portal
@@ -62,9 +57,7 @@ def wrapping(
 ) -> Callable[Concatenate[Any, P], R]:
     """Return the blocking counterpart of a method that returns an asynchronous object and sends nothing.
 
-    Args:
-        method: The method.
-        wrap: Class of the object's blocking counterpart.
+    ``wrap`` is the class of the object's blocking counterpart.
     """
 
     @like(method, wrap)
@@ -77,9 +70,7 @@ def wrapping(
 def like(method: Callable[..., Any], kind: Any = None) -> Callable[[F], F]:
     """Return a decorator that gives a function the name, docstring and signature of ``method``.
 
-    Args:
-        method: An asynchronous method.
-        kind: The class that the function returns in place of an asynchronous one, if any.
+    ``kind`` is the class that the function returns in place of an asynchronous one, if any.
     """
 
     def decorate(function: F) -> F:

@@ -23,7 +23,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 OnChange = Callable[[PodChange], object]
 
-# Max passes of the loop in `_release`. A lease gives up its release long before.
+# Max passes of the loop in `_release`; a release needs far fewer.
 _MAX_PASSES: Final = 100
 # The portals of leases that may have something left to do.
 _portals: Final[dict[LeaseSupervisor, Portal]] = {}
@@ -36,7 +36,7 @@ class LeasedPod(LeasedPodView, Remote):
     they raise :class:`~primepods.BudgetExceededError`.
 
     Attributes:
-        pod: The pod in the response to its order.
+        pod: The pod, as it was ordered.
         status: The pod's status when it was ready.
         name: The pod's name, with a unique suffix.
         ssh: The SSH target of the first node that has one.
@@ -125,8 +125,8 @@ class Lease:
                 # A forked child leaves the pod to its parent.
                 return
             if LOOPS.runs_here():
-                # A generator with this block is garbage-collected in a loop's thread: do not wait there. Only
-                # the end of the client, or of the process, waits for the release.
+                # The block is in a generator that is garbage-collected in a loop's thread: do not wait there.
+                # Only the end of the client, or of the process, waits for the release.
                 def end() -> None:
                     supervisor.task.add_done_callback(lambda _: _portals.pop(supervisor, None))
                     supervisor.end()
@@ -170,7 +170,6 @@ def _release(leases: Mapping[LeaseSupervisor, Portal], *, is_hurried: bool = Fal
     waits, hurries = False, is_hurried
     for _ in range(_MAX_PASSES):
         try:
-            # A lease that is not open was released when its client was closed, or has not begun.
             left = {lease: owner for lease, owner in leases.items() if lease.is_open and owner not in failed}
             if not left:
                 break
@@ -180,7 +179,7 @@ def _release(leases: Mapping[LeaseSupervisor, Portal], *, is_hurried: bool = Fal
                     portal.call(_end_all, supervisors, waits=waits, is_hurried=hurries)
                 except PrimePodsError as exc:
                     failed[portal] = exc
-            # Wait for one client only when the releases of all have started.
+            # Wait only after the releases of all clients have started.
             waits, hurries = True, False
         except BaseException as exc:  # noqa: BLE001 - Ctrl-C, or the exception of a signal handler
             interrupted, waits, hurries = exc, False, True

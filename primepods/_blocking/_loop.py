@@ -26,7 +26,7 @@ _JOIN_TIMEOUT: Final = 5.0
 
 
 class Loops:
-    """All loops of this process."""
+    """The loops of all blocking clients of this process."""
 
     def __init__(self) -> None:
         # Reentrant: a finalizer or signal handler may close a client in the thread that is starting one.
@@ -80,7 +80,7 @@ class Loop:
         self.calls: set[BlockingCall[Any]] = set()
         """Calls in progress, which end with the loop."""
         self.is_inherited = False
-        """True for the copy of a parent process's loop, which does not run here."""
+        """Whether the loop belongs to a parent process, and does not run here."""
         self._aclose = aclose
         self._stop = asyncio.Event()
         loop: Any = asyncio.new_event_loop()
@@ -122,7 +122,7 @@ class Loop:
             call.end(closed_error("The client was closed during the call."))
 
     def call_soon(self, callback: Callable[..., object]) -> bool:
-        """Schedule ``callback``; return ``False`` if the loop has ended, or is a parent process's."""
+        """Schedule ``callback``; return ``False`` if the loop has ended, or belongs to a parent process."""
         if self.is_inherited:
             return False
         try:
@@ -139,7 +139,7 @@ class Loop:
     def join(self, timeout: float | None = None) -> None:
         """Wait until the loop has ended, at most ``timeout`` seconds; by default ``_JOIN_TIMEOUT``."""
         if self.is_inherited or self.runs_here():
-            # The thread is the parent process's, or would wait for itself.
+            # The thread runs in the parent process, or would wait for itself.
             return
         if self._thread.is_alive():
             self._thread.join(_JOIN_TIMEOUT if timeout is None else timeout)

@@ -1,12 +1,13 @@
 """Portal through which blocking callers run the asynchronous client.
 
-A client has one event loop in a separate thread (``_loop.Loop``). The loop starts with the first call and
-ends at ``close``, at the interpreter's exit or when the client is garbage-collected. A call
-(``_call.BlockingCall``) starts a task in the loop, in the caller's context. The calling thread waits for
-messages in a queue, which ask it to run a callback or report the task's end.
+A client has one event loop in a separate thread (``_loop.Loop``). The loop starts at first use and ends at
+``close``, at the interpreter's exit or when the client is garbage-collected. A call (``_call.BlockingCall``)
+starts a task in the loop, in the caller's context. The calling thread waits for messages in a queue, which
+ask it to run a callback or report the task's end.
 
-anyio's BlockingPortal is not used: it switches threads twice per call, continues after Ctrl-C, hangs after a
-fork, and may leave locks of its futures locked after Ctrl-C. A ``SimpleQueue`` is not left locked.
+anyio's BlockingPortal is not used: it waits for the loop's thread twice per call, continues after Ctrl-C,
+hangs after a fork, and may leave locks of its futures locked after Ctrl-C. A ``SimpleQueue`` is not left
+locked.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ class Streams:
         self._open: weakref.WeakValueDictionary[int, Stream[Any]] = weakref.WeakValueDictionary()
 
     def iterate(self, source: AsyncIterator[Any], *, flatten: bool = False) -> Stream[Any]:
-        """Return an iterator over the items of ``source``; with ``flatten``, over those of its batches."""
+        """Return an iterator over the items of ``source`` or, with ``flatten``, of its batches."""
         stream = Stream[Any](self._portal, source, flatten=flatten)
         self._open[id(stream)] = stream
         return stream
@@ -37,7 +37,7 @@ class Streams:
 
 
 class Stream(Iterator[T]):
-    """A blocking iterator over an asynchronous one. An interrupted ``next`` loses no item."""
+    """A blocking iterator over an asynchronous iterator. An interrupted ``next`` loses no item."""
 
     def __init__(self, portal: Portal, source: Any, *, flatten: bool) -> None:
         self._portal = portal

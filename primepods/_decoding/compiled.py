@@ -1,7 +1,7 @@
-"""Decoders of attrs classes as generated source, which are faster than those of cattrs.
+"""Generated decoders of attrs classes, which are faster than cattrs.
 
-They decode like the hooks of :func:`~.objects.object_hook`, and pass every row that they cannot read to these
-hooks. To remove the generated decoders, delete this module and its use in ``converter.py``.
+They decode like the hooks of :func:`~.objects.object_hook`, and pass to these hooks each row that they cannot
+read. To remove the generated decoders, delete this module and its use in ``converter.py``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _UNCHANGED_IF: Final[Mapping[Any, str]] = {
     int: "type(value) is int",
     bool: "type(value) is bool",
     float: "type(value) is float and -MAX <= value <= MAX",
-    # An address field. A pod of several nodes has a list, which the hook reads.
+    # An address field; the hook reads the list of a multi-node pod.
     str | tuple[str | None, ...] | None: "type(value) is str",
 }
 """Conditions under which a field keeps ``value`` unchanged; otherwise the type's hook converts it."""
@@ -33,8 +33,8 @@ def compiled_hook(model: Any, converter: Converter) -> Hook:
     """Return a hook that decodes objects of an attrs class.
 
     Args:
-        model: The class. It must have slots and no validators. A field that may be ``None`` must have no
-            other default, because a missing field is read as null.
+        model: The class, with slots and without validators. A field that may be ``None`` must have no other
+            default, because a missing field is read as null.
         converter: The converter that has the hooks of the fields.
     """
     names = wire_names(model)
@@ -61,7 +61,7 @@ def compiled_hook(model: Any, converter: Converter) -> Hook:
                 lines.append(f"  if value is None: value = get({aliases[name]!r})")
             lines += [_conversion(name, kind, namespace, converter), f"  obj.{name} = value"]
     lines += ["  obj.__class__ = model", "  return obj"]
-    # A row that fails is read again by the complete hook, which finds and names the error.
+    # A failed row is read again by the hook of `object_hook`, which raises the error.
     source = [
         "def read(row, kind):",
         " try:",
@@ -78,7 +78,7 @@ def compiled_hook(model: Any, converter: Converter) -> Hook:
 def _unfrozen_class(model: Any) -> Any:
     """Return a class like ``model`` that is not frozen, so that attributes are set faster.
 
-    Assigning ``__class__`` makes such an object a ``model``; Python requires equal slots for that.
+    Its slots equal those of ``model``, as Python requires for the assignment of ``__class__``.
     """
     body = {
         "__slots__": model.__slots__,

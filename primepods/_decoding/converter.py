@@ -21,7 +21,7 @@ def make_converter(*, compiled: bool = True) -> Converter:
     """Return a converter with the hooks of models and of their fields.
 
     Args:
-        compiled: Whether to compile the decoders of attrs classes. This affects only the speed.
+        compiled: Whether to generate the decoders of attrs classes, which affects only the speed.
     """
     converter = Converter(detailed_validation=True)
     hooks = {**FIELD_HOOKS, Mapping[str, Permission | None]: _as_scope}
@@ -36,7 +36,7 @@ def make_converter(*, compiled: bool = True) -> Converter:
 
 
 def _as_scope(value: Any, _: Any) -> Mapping[str, Permission | None]:
-    """Read the permissions of a key; only an explicit ``true`` grants one."""
+    """Read the permissions of a key; only ``true`` grants a permission."""
     return {
         name: Permission(read=rights.get("read") is True, write=rights.get("write") is True)
         if is_object(rights)

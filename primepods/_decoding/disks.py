@@ -9,7 +9,7 @@ from .rows import as_object, decode_item
 
 
 def decode_disk(data: Any, disk_id: str) -> Disk:
-    """Decode the response to ``GET /disks/{id}``; a response without an id gets ``disk_id``."""
+    """Decode the response to ``GET /disks/{id}``."""
     return decode_item(data, Disk, disk_id)
 
 

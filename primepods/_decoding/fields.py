@@ -1,4 +1,4 @@
-"""Decoders ("hooks") of field types: functions that convert decoded JSON, or raise :class:`DecodeError`."""
+"""Decoders ("hooks") of field types."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .._utils.strict_json import is_list, is_object
 from ..models import InstallationState, PodState
 
 Hook = Callable[[Any, Any], Any]
-"""Function that returns decoded JSON as a given type, or raises :class:`DecodeError`."""
+"""Function that converts a value of decoded JSON to a type, or raises :class:`DecodeError`."""
 
 MAX_DEPTH: Final = 40
 """Max levels of free-form objects and unknown fields."""
 
 _WHOLE_NUMBER: Final = re.compile(r"\s*[+-]?[0-9]{1,300}\s*", re.ASCII)
-"""Whole numbers of up to 300 digits, which are finite as floats."""
+"""Whole numbers of up to 300 digits; a float can hold them."""
 
 
 class DecodeError(Exception):
@@ -28,9 +28,9 @@ class DecodeError(Exception):
         path: JSON path, such as ``data[3].gpuCount``; empty for the whole response.
         reason: The problem at that path.
         value: The value at that path.
-        row: The row with the problem; ``None`` if the problem is not in a row.
-        row_id: Id of that row, if it can be read.
-        index: Index of that row in the response, from 0.
+        row: The unreadable row of a list; ``None`` for other errors.
+        row_id: The row's id, if it can be read.
+        index: The row's index in the list, from 0.
     """
 
     def __init__(self, path: str, reason: str, value: object) -> None:
@@ -46,7 +46,7 @@ class DecodeError(Exception):
         return f"{self.path}: {self.reason}" if self.path else self.reason
 
     def inside(self, key: str | int) -> DecodeError:
-        """Return a new error with a key or an index before the path, without the attributes of the row."""
+        """Return a new error with ``key`` before the path, and without ``row``, ``row_id`` and ``index``."""
         place = f"[{key}]" if isinstance(key, int) else key
         dot = "." if self.path and not self.path.startswith("[") else ""
         return DecodeError(f"{place}{dot}{self.path}", self.reason, self.value)
@@ -62,7 +62,7 @@ def _describe(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str | int | float):
-        # Never show a part of a text: a part of a secret is not recognised, and so not redacted.
+        # Show no part of a text: a part of a secret would not be recognised and redacted.
         text = repr(value)
         max_length = 60
         return text if len(text) <= max_length else f"{len(text):,} characters"
@@ -111,11 +111,11 @@ def _as_boolean(value: Any, _: Any) -> bool:
 def _as_datetime(value: Any, _: Any) -> datetime:
     """Read a time; without an offset, it is in UTC.
 
-    Refuse times that UTC cannot represent, and (imagined) week dates, which ``fromisoformat`` accepts.
+    Times that UTC cannot represent, and week dates (imagined), are refused.
     """
     if not isinstance(value, str) or "W" in value[4:6]:
         raise wrong_type("a date and time", value)
-    # A lower-case `z` (imagined) is not accepted by `fromisoformat`.
+    # `fromisoformat` does not accept a lower-case `z` (imagined).
     text = f"{value[:-1]}Z" if value.endswith("z") else value
     try:
         moment = datetime.fromisoformat(text)
@@ -136,7 +136,7 @@ def _as_size(value: Any, _: Any) -> int | str | None:
 
 
 def _as_per_node(value: Any, _: Any) -> str | tuple[str | None, ...] | None:
-    """Read an address field: one string, or a list with one entry (or null) per node."""
+    """Read an address field: a string, or a list with a string or null for each node."""
     if value is None or isinstance(value, str):
         return value
     if is_list(value):
@@ -145,7 +145,7 @@ def _as_per_node(value: Any, _: Any) -> str | tuple[str | None, ...] | None:
 
 
 def as_mapping(value: Any, _: Any) -> Mapping[str, Any]:
-    """Read an object of any content."""
+    """Read an object with any content, but at most ``MAX_DEPTH`` levels."""
     if not is_object(value):
         raise wrong_type("an object", value)
     if is_deeper(value, MAX_DEPTH):
@@ -154,7 +154,7 @@ def as_mapping(value: Any, _: Any) -> Mapping[str, Any]:
 
 
 def is_deeper(value: Any, levels: int) -> bool:
-    """Return whether a value has more than ``levels`` levels; a very deep one cannot be copied or pickled."""
+    """Return whether a value has more than ``levels`` levels. Very deep values cannot be pickled."""
     if is_object(value):
         return levels == 0 or any(is_deeper(item, levels - 1) for item in value.values())
     if is_list(value):
@@ -178,4 +178,4 @@ FIELD_HOOKS: Final[Mapping[Any, Hook]] = {
     int | str | None: _as_size,
     str | tuple[str | None, ...] | None: _as_per_node,
 }
-"""Hooks of field types; those of models, of lists and of a key's permissions are in other modules."""
+"""Hooks of field types except models, lists and a key's permissions."""

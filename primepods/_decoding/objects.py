@@ -17,7 +17,7 @@ from ..models import PodStatus, Resources
 from .fields import MAX_DEPTH, DecodeError, Hook, is_deeper, wrong_type
 
 ALIASES: Final[Mapping[Any, Mapping[str, str]]] = {PodStatus: {"cost_per_hr": "priceHr"}}
-"""Other keys of fields, used if a field's own key is absent or null. `prime` reads ``priceHr``."""
+"""Keys that are read if a field's own key is absent or null. `prime` reads ``priceHr``."""
 _IRREGULAR_NAMES: Final[Mapping[Any, Mapping[str, str]]] = {
     Resources: {"shared_disk": "shared_disk"},
     Wallet: {
@@ -40,7 +40,7 @@ _IRREGULAR_NAMES: Final[Mapping[Any, Mapping[str, str]]] = {
 
 
 def wire_names(model: Any) -> dict[str, str]:
-    """Return the wire key of each field of a model except ``extra``."""
+    """Return the JSON keys of a model's fields, except ``extra``, by field name."""
     names = {field.name: _camel_case(field.name) for field in attrs.fields(model) if field.name != "extra"}
     return {**names, **_IRREGULAR_NAMES.get(model, {})}
 
@@ -74,13 +74,12 @@ def object_hook(model: Any, converter: Converter) -> Hook:
 
     def read_object(row: Any, kind: Any) -> Any:
         if row is None and may_be_empty:
-            # An offer's `disk` is null, for example (imagined: the API's schema does not allow it).
+            # For example, an offer's `disk` (imagined: the API's schema does not allow null).
             return model()
         if not is_object(row):
             raise wrong_type("an object", row)
         extra = unknown_fields(row, known)
-        # An absent object is read like null, for example an offer's `prices` (imagined: the schema requires
-        # them).
+        # For example, an offer's `prices` may be absent (imagined: the schema requires them).
         row = {**null_if_absent, **row}
         used_aliases = _apply_aliases(row, names, aliases)
         try:
@@ -90,8 +89,8 @@ def object_hook(model: Any, converter: Converter) -> Hook:
         else:
             return attrs.evolve(instance, extra=extra) if extra else instance
         try:
-            # Raise outside the `except`, so that the error does not keep cattrs' exception, whose frames hold
-            # the response. `del` prevents a reference cycle between the error and this frame.
+            # Raise outside the `except`, so that cattrs' exception does not become the context of the error.
+            # `del` prevents a reference cycle between the error and this frame.
             raise error
         finally:
             del error
@@ -112,7 +111,7 @@ def _apply_aliases(
 
 
 def _omissible_objects(model: Any, names: Mapping[str, str]) -> list[str]:
-    """Return the keys of required fields that may be absent: all fields of their class have defaults."""
+    """Return the keys of required fields whose class has defaults for all fields; they may be absent."""
     kinds = get_type_hints(model)
     without_default = [field.name for field in attrs.fields(model) if field.default is attrs.NOTHING]
     return [names[name] for name in without_default if _has_all_defaults(kinds[name])]
@@ -123,10 +122,10 @@ def _has_all_defaults(kind: Any) -> bool:
 
 
 def _first_error(group: ClassValidationError, names: Mapping[str, str]) -> DecodeError:
-    """Return the first error that cattrs collected, with its field's wire name.
+    """Return the first error that cattrs collected, with its field's JSON key.
 
     Raises:
-        Exception: The first error is not about the data, but a defect.
+        Exception: The first error is a bug, not a :class:`DecodeError` or a missing key.
     """
     drop_tracebacks(group)
     errors_with_notes, _ = group.group_exceptions()

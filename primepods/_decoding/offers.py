@@ -10,7 +10,7 @@ from .rows import as_object, decode_object
 
 
 def decode_gpu_summary(data: Any) -> list[GpuPrices]:
-    """Decode the response to ``GET /availability/gpu-summary``: objects by GPU type, then by GPU count."""
+    """Decode the objects by GPU type and GPU count in the response to ``GET /availability/gpu-summary``."""
     rows: list[GpuPrices] = []
     for gpu_type, counts in as_object(data).items():
         try:

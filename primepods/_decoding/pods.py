@@ -15,18 +15,18 @@ _LOG_KEYS: Final = ("logs", "log", "data", "message", "line", "content", "output
 
 
 def decode_pod(data: Any, pod_id: str) -> Pod:
-    """Decode the response to ``GET /pods/{id}``; a response without an id gets ``pod_id``."""
+    """Decode the response to ``GET /pods/{id}``."""
     return decode_item(data, Pod, pod_id)
 
 
 def decode_statuses(data: Any) -> tuple[list[PodStatus], list[DecodeError]]:
-    """Decode the rows of ``GET /pods/status``; ``null`` instead of a list (documented) means no rows."""
+    """Decode the rows of ``GET /pods/status``."""
     return rows_of(as_object(data), PodStatus)
 
 
 @attrs.frozen
 class DeletionResponse:
-    """Content of the response to the DELETE of a pod or a disk; a field is ``None`` if it is missing."""
+    """State and id from the response to the DELETE of a pod or a disk; ``None`` if missing or not usable."""
 
     state: PodState | None
     pod_id: str | None
@@ -41,7 +41,7 @@ def decode_deletion(data: Any) -> DeletionResponse:
 
 
 def decode_state(data: Any, pod_id: str) -> PodState | None:
-    """Decode only the state from the response to the GET of a pod or a disk, which must have its id."""
+    """Decode only the state from a GET of a pod or a disk; the response must have ``pod_id`` as its id."""
     row = as_object(data)
     if _id_text(row.get("id")) != pod_id:
         raise wrong_type(repr(pod_id), row.get("id")).inside("id")
@@ -62,7 +62,7 @@ def _state(row: dict[str, Any]) -> PodState | None:
 
 
 def decode_log(data: Any) -> str:
-    """Return the text of a log. Its structure is not documented, so the usual keys are tried (imagined)."""
+    """Return the text of a log. Its structure is not documented, so likely keys are tried (imagined)."""
     try:
         return _log_text(data)
     except RecursionError:

@@ -1,4 +1,4 @@
-"""Decoders of single objects and of lists of rows, in which an unreadable row does not hide the others."""
+"""Decoders of objects and of lists of rows, in which an unreadable row does not hide the others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ def as_object(data: Any) -> dict[str, Any]:
 
 
 def decode_object(data: Any, model: type[T]) -> T:
-    """Decode one object."""
     return _hook_of(model)(as_object(data), model)
 
 
@@ -36,7 +35,7 @@ def decode_item(data: Any, model: type[Item], item_id: str) -> Item:
     row = as_object(data)
     item = decode_object(row if row.get("id") is not None else {**row, "id": item_id}, model)
     if item.id != item_id:
-        # The response is about another pod or disk: a cache or proxy may mix up responses (imagined).
+        # A cache or proxy may mix up responses (imagined).
         raise wrong_type(repr(item_id), item.id).inside("id")
     return item
 
@@ -72,9 +71,9 @@ def decode_page(  # noqa: PLR0913 - two kinds of listings have different keys
 
 
 def decode_listed_ids(data: Any, offset: int, limit: int) -> Page[str]:
-    """Decode only the ids of a page of a listing; the rest of its rows may be unreadable.
+    """Decode only the ids of the rows on a page; the rows may be unreadable otherwise.
 
-    A row without an id is listed as its JSON text.
+    For a row without an id, the page has the row's JSON text.
 
     Raises:
         DecodeError: The response is not a page, ``total_count`` is missing, or there are rows and none has an
@@ -124,7 +123,7 @@ def rows_of(body: dict[str, Any], model: type[T], key: str = "data") -> tuple[li
 
 
 def _raw_rows(body: dict[str, Any], key: str) -> list[Any]:
-    """Return the rows under ``key`` undecoded; ``null`` (documented for statuses) means no rows."""
+    """Return the undecoded rows under ``key``; ``null`` (documented for statuses) means no rows."""
     if key not in body:
         raise DecodeError(key, "is missing", body)
     rows = body[key]
@@ -136,7 +135,7 @@ def _raw_rows(body: dict[str, Any], key: str) -> list[Any]:
 
 
 def _row_id(row: Any, key: str) -> str | None:
-    """Return the id of a row that is not decoded; ``None`` if it has no valid id."""
+    """Return the id of an undecoded row; ``None`` if it has no valid id."""
     try:
         return as_text(row[key])
     except (LookupError, TypeError, DecodeError):
@@ -144,7 +143,6 @@ def _row_id(row: Any, key: str) -> str | None:
 
 
 def _hook_of(model: type[T]) -> Callable[[Any, Any], T]:
-    """Return the hook that reads one row; it raises :class:`DecodeError` for unreadable data."""
     hook: Callable[[Any, Any], T] = _converter().get_structure_hook(model)
     return hook
 

@@ -20,14 +20,11 @@ _MIN_RATE_LIMIT_DELAY: Final = 0.25
 
 
 class RetryBudget:
-    """Retry budget of one client, so that its calls do not overload an API that is down.
+    """Retry budget of one transport, so that its calls do not overload an API that is down.
 
     A retry takes a token, unless it follows a 429. Each success gives a token back, and so does each second,
     up to the maximum. The last tokens are reserved for deletions, because a pod that is not deleted is
     billed.
-
-    Args:
-        clock: The client's clock.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -36,7 +33,7 @@ class RetryBudget:
         self._refilled_at: float | None = None
 
     def take(self, method: str) -> bool:
-        """Take the token for a retry of ``method``; return ``False`` if none is left for it."""
+        """Take a token for a retry; return ``False`` if none is left for ``method``."""
         now = self._clock.time()
         if self._refilled_at is not None:
             self._add((now - self._refilled_at) * _REFILL_PER_SECOND)
@@ -57,7 +54,7 @@ class RetryBudget:
 def is_idempotent(method: str) -> bool:
     """Return whether a request with this method may be sent again after a lost response.
 
-    This is true for GET, HEAD, OPTIONS and DELETE. PUT is treated like POST, though HTTP calls it idempotent.
+    PUT is treated like POST, though HTTP defines it as idempotent.
     """
     return method in _IDEMPOTENT_METHODS
 
@@ -73,9 +70,9 @@ def retry_delay(
     """Return the seconds to wait before the next retry, or ``None`` to give up.
 
     Args:
-        policy: The client's retry policy.
+        policy: The retry policy.
         error: The error of the last attempt.
-        failures: Number of failed attempts of this call, without those that got a 429.
+        failures: Number of failed attempts of this call, without 429s.
         rate_limits: Number of attempts that got a 429.
         rand: A random number from 0 (inclusive) to 1 (exclusive).
     """
@@ -84,7 +81,7 @@ def retry_delay(
     retry_after = error.retry_after if isinstance(error, APIError) else None
     if retry_after is not None and retry_after > policy.max_delay:
         return None
-    # A 429 does not count as a failure: all callers together may send too much, and this call can succeed.
+    # A 429 does not count as a failure: other callers may have caused it, so a retry can succeed.
     is_rate_limit = isinstance(error, RateLimitError)
     if not is_rate_limit and failures >= policy.attempts:
         return None

@@ -1,4 +1,4 @@
-"""State of a call in progress, which also logs the attempts and reports them to ``on_event``."""
+"""State, log records and events of a call in progress."""
 
 from __future__ import annotations
 
@@ -25,36 +25,37 @@ class Call:
     Attributes:
         request: The request to send, updated by redirects.
         base_url: The client's base URL.
-        deadline_at: Time at which the call must end, on the client's clock.
+        deadline: Seconds after which the call must end.
+        started_at: Time at which the call began, on the client's clock.
         attempt: Number of the current attempt, from 1; 0 before the first.
         rate_limit_count: Number of attempts that got a 429.
-        maybe_acted: Whether the server may have carried out the request in a failed attempt, or when one
-            attempt sent it twice (``sent_count``). If so, a request that is not idempotent is not sent
-            again, and an error such as a 404 may be an effect of the earlier request.
+        maybe_acted: Whether the server may have carried out the request in a failed attempt, or in an
+            attempt that sent it several times. If so, a 404 may be an effect of that.
         redirected: Whether a redirect was followed; ``attempt`` does not count redirects.
-        last_failure: Reason for the previous failure, without the server's text; empty if there was none.
-        key: The key to redact.
-        resends: Number of attempts that sent the request twice; counted only for ``on_event``.
+        last_failure: Reason for the last failed attempt, without the server's text; empty if none failed.
+        key: The key to redact from headers.
+        resends: Number of times that an attempt sent the request again; counted only for ``on_event``.
     """
 
     request: Request
     base_url: str
-    deadline_at: float
+    deadline: float
     attempt: int = 0
     rate_limit_count: int = 0
     maybe_acted: bool = False
     redirected: bool = False
     last_failure: str = ""
     resends: int = 0
-    key: Secret = attrs.field(default=Secret(""), kw_only=True)
+    started_at: float = attrs.field(kw_only=True)
+    key: Secret = attrs.field(kw_only=True)
+
+    @property
+    def deadline_at(self) -> float:
+        """Time at which the call must end, on the client's clock."""
+        return self.started_at + self.deadline
 
     def record_attempt(self, outcome: Response | FailedAttempt | BaseException, seconds: float) -> None:
-        """Log the end of an attempt, and report it to ``on_event``.
-
-        Args:
-            outcome: The outcome, or the exception that ended the attempt.
-            seconds: Duration of the attempt.
-        """
+        """Log the end of an attempt that took ``seconds``, and report it to ``on_event``."""
         listeners = LISTENERS.get()
         if listeners is None and not log.isEnabledFor(logging.DEBUG):
             return
@@ -73,8 +74,8 @@ class Call:
             return
         from ..events import RequestEnded
 
-        if isinstance(outcome, Response | FailedAttempt) and outcome.sent_count > 1:
-            self.resends += 1
+        if isinstance(outcome, Response | FailedAttempt):
+            self.resends += max(0, outcome.sent_count - 1)
         redirects = 1 if self.redirected else 0
         listeners.notify(
             RequestEnded(
@@ -97,7 +98,7 @@ class Call:
         """Log that a retry follows in ``delay`` seconds, and report it to ``on_event``."""
         request = self.request
         status = outcome.status if isinstance(outcome, Response) else None
-        # The text has the number of the next attempt; the fields have that of the failed attempt.
+        # The text has the number of the next attempt; the fields have the number of the failed one.
         log.info(
             "retrying %s %s in %.2f s: %s (attempt %d)",
             request.method,

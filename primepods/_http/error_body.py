@@ -15,19 +15,19 @@ from ..errors import FieldError
 _MAX_MESSAGE_DEPTH: Final = 5
 _MAX_MESSAGE_LENGTH: Final = 500
 _MAX_TEXT_LENGTH: Final = 20_000
-"""Max characters of a text that are read for a message."""
+"""Max characters used of one text."""
 _MAX_ERRORS: Final = 1_000
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class ErrorBody:
-    """Content of an error response, without the key.
+    """Content of an error response, with the key redacted.
 
     Attributes:
-        value: The decoded JSON, the text if the body is not JSON, or ``None``.
+        value: The decoded JSON, or else the text; ``None`` if the body is empty or nested too deeply.
         is_json: Whether the body is JSON.
-        message: One line with punctuation at its end.
-        errors: Errors of single parameters.
+        message: The response's message as one line, with punctuation at its end.
+        errors: The problems that the response lists, usually one per parameter.
     """
 
     value: Any
@@ -93,7 +93,7 @@ def _message(body: Any, depth: int = 0) -> str:
 
 
 def _field_errors(body: Any) -> tuple[FieldError, ...]:
-    """Parse ``{"errors": [{param, details}]}`` and ``{"detail": [{loc, msg}]}``."""
+    """Parse ``{"errors": [{param, details}]}`` (documented) and ``{"detail": [{loc, msg}]}`` (reported)."""
     if not is_object(body):
         return ()
     lists = [entries for entries in (body.get("errors"), body.get("detail")) if is_list(entries)]
@@ -115,7 +115,7 @@ def _field_error(entry: Any) -> FieldError | None:
     else:
         param = _as_text(entry.get("param") or "")
     details = entry.get("details") or entry.get("msg") or entry.get("message") or entry
-    # Pydantic puts this before the text; the server is reported to send Pydantic's messages.
+    # Pydantic adds this prefix; the server is reported to send Pydantic's messages.
     return FieldError(one_line(param), one_line(_as_text(details)).removeprefix("Value error, "))
 
 

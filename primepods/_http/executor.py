@@ -31,11 +31,10 @@ class RequestExecutor:
     """Sender of requests, with retries, a deadline and the rate limit.
 
     Args:
-        settings: The settings of the client, or of a view of it with other timeouts or retries.
-        transport: The connections, shared by all views of a client.
+        settings: The settings of the client, of a view of it, or of one call.
+        transport: The connections, which other executors may share.
         shared_deadline: The deadline of the batch call that the requests belong to, if any.
-        is_paced: Whether requests wait for the rate limiter; false for the poller, which waits for it before
-            each poll.
+        is_paced: Whether requests use the rate limiter; false for the poller, which uses it itself.
     """
 
     def __init__(
@@ -55,15 +54,15 @@ class RequestExecutor:
     def for_many(self) -> RequestExecutor:
         """Return an executor for one batch call.
 
-        Each request keeps its own deadline. After ``settings.deadline`` seconds without a response to any
-        request of the batch call, :meth:`call` starts no more requests, and raises a ``RequestTimeoutError``
-        with 0 attempts. Requests in progress continue.
+        Each request keeps its own deadline. After ``settings.deadline`` seconds in which requests got no
+        response, :meth:`call` sends nothing and raises a ``RequestTimeoutError`` with 0 attempts. Calls in
+        progress continue.
         """
         shared_deadline = SharedDeadline(self._clock, self.settings.deadline)
         return self._derive(self.settings, shared_deadline)
 
     def with_settings(self, settings: Settings) -> RequestExecutor:
-        """Return an executor for the same batch call and connections, with other settings."""
+        """Return an executor with other settings, and the same connections and shared deadline."""
         return self._derive(settings, self._shared_deadline)
 
     def _derive(self, settings: Settings, shared_deadline: SharedDeadline | None) -> RequestExecutor:
@@ -73,7 +72,7 @@ class RequestExecutor:
 
     @property
     def has_given_up(self) -> bool:
-        """Whether the batch call starts no more requests."""
+        """Whether :meth:`call` would send nothing, because of the shared deadline."""
         return self._shared_deadline is not None and self._shared_deadline.is_over
 
     async def call(
@@ -88,9 +87,9 @@ class RequestExecutor:
 
         Args:
             request: The request.
-            decode: Function that turns the response's JSON into the result, or raises :class:`DecodeError`.
+            decode: Function that turns the response's data into the result, or raises :class:`DecodeError`.
             cache: Cache of decoded responses; ``decode`` is not called for a response in the cache.
-            ends_at: Time on the client's clock at which to give up; by default, the call's deadline.
+            ends_at: Time on the client's clock at which to give up; by default, after ``settings.deadline``.
 
         Raises:
             APIError: The API returned an error.
@@ -100,30 +99,29 @@ class RequestExecutor:
         """
         if self.has_given_up:
             raise self._unsent_error(request)
-        deadline_at = self._clock.time() + self.settings.deadline
         call = Call(
             request,
             self.settings.base_url,
-            deadline_at if ends_at is None else ends_at,
+            self.settings.deadline if ends_at is None else max(0.0, ends_at - self._clock.time()),
+            started_at=self._clock.time(),
             key=self.settings.api_key,
         )
-        turns_end_at = call.deadline_at
+        sends_end_at = call.deadline_at
         if not is_idempotent(request.method):
             # If such a request is sent just before the deadline, it may be carried out although its response
             # comes too late.
-            turns_end_at -= min(self.settings.timeout, (turns_end_at - self._clock.time()) / 4)
+            sends_end_at -= min(self.settings.timeout, call.deadline / 4)
         outcome: Response | FailedAttempt
         while True:
             call.attempt += 1
-            delay = self.transport.pace.take_turn(ends_at=turns_end_at) if self._is_paced else 0.0
-            if delay is None:
+            delay = self.transport.pace.take_turn(ends_at=sends_end_at) if self._is_paced else 0.0
+            if delay:
+                await self.transport.pause(delay)
+            sessions = None if delay is None else await self.transport.acquire_slot(sends_end_at)
+            if sessions is None:
                 # Do not fail before the deadline: a caller that retries until its own deadline would then
                 # retry without a pause.
                 await self.transport.pause(max(0.0, call.deadline_at - self._clock.time()))
-            elif delay:
-                await self.transport.pause(delay)
-            sessions = None if delay is None else await self.transport.acquire_slot(call.deadline_at)
-            if sessions is None:
                 reason = "the API's rate limit did not allow the request in time"
                 if delay is not None:
                     reason = "max_concurrency other requests were in progress"
@@ -140,7 +138,7 @@ class RequestExecutor:
                     continue
                 result = self._read_outcome(call, outcome, decode, cache)
             except (APIError, TransportError, ProtocolError) as exc:
-                # Drop its frames: their variables hold the response, including passwords.
+                # Drop the frames: their variables hold the response, including passwords.
                 error: CallError = exc.with_traceback(None)
             else:
                 self.transport.budget.give()
@@ -148,33 +146,23 @@ class RequestExecutor:
                     self.transport.pace.record_response()
                 return result
             self._record_failure(call, outcome, error)
-            delay = self._next_delay(call, error)
+            delay = self._next_delay(call, error, sends_end_at)
             if delay is None:
                 break
             call.record_retry(outcome, delay)
             await self.transport.pause(delay)
         try:
-            # Raise outside any `except`, so that the error does not reference frames of the HTTP library.
             raise error from outcome.cause if isinstance(outcome, FailedAttempt) else None
         finally:
             # The error's traceback references this frame: avoid a cycle, which would keep the response alive.
             del error, outcome
 
     async def map(self, function: Callable[[T], Awaitable[R]], items: Sequence[T]) -> list[R]:
-        """Return ``[await function(item) for item in items]``, where ``function`` makes calls.
-
-        Up to ``max_concurrency`` calls run at a time. The first exception cancels the other calls and is
-        raised unchanged.
-        """
+        """Return the results of ``function`` for all items, up to ``max_concurrency`` calls at a time."""
         return await map_bounded(function, items, self.settings.max_concurrency)
 
     def shape_error(self, request: Request, error: DecodeError) -> ProtocolError:
-        """Return the error that tells users which part of a response has the wrong structure.
-
-        Args:
-            request: The request.
-            error: The error that ``decode`` of :meth:`call` raised, or that was found in one row.
-        """
+        """Return the error that tells users which part of a response has the wrong structure."""
         return protocol_error(
             request,
             error.reason,
@@ -238,7 +226,6 @@ class RequestExecutor:
         raise error
 
     def _record_failure(self, call: Call, outcome: Response | FailedAttempt, error: CallError) -> None:
-        """Record a failed attempt in the call and in its error."""
         maybe_received = isinstance(outcome, Response) or outcome.maybe_received
         is_rate_limit = isinstance(error, RateLimitError)
         if isinstance(error, APIError):
@@ -253,20 +240,20 @@ class RequestExecutor:
             )
         if isinstance(error, RateLimitError):
             call.rate_limit_count += 1
-            # Later 429s respond to this call's own retries, which have a backoff.
+            # Ignore later 429s: they respond to this call's own retries, which have a backoff.
             if self._is_paced and call.rate_limit_count == 1:
                 self.transport.pace.apply_rate_limit(error)
-        # A 429 is taken to mean that nothing was done. After other failures, something may have been done.
+        # A 429 is assumed to mean that nothing was done.
         call.maybe_acted = call.maybe_acted or (maybe_received and not is_rate_limit)
 
-    def _next_delay(self, call: Call, error: CallError) -> float | None:
+    def _next_delay(self, call: Call, error: CallError, sends_end_at: float) -> float | None:
         """Return the delay before the next attempt, or ``None`` to give up; the error's notes may say why."""
         policy = self.settings.retry
         if call.maybe_acted and not is_idempotent(call.request.method):
             return None
         # Some event loops call timers slightly early, so the clock may not show a missed deadline.
         is_over = isinstance(error, RequestTimeoutError) and error.limit == "deadline"
-        if is_over or self._clock.time() >= call.deadline_at:
+        if is_over or self._clock.time() >= sends_end_at:
             return None
         delay = retry_delay(
             policy,
@@ -283,13 +270,13 @@ class RequestExecutor:
                     f"RetryPolicy.max_delay, {policy.max_delay:g} s."
                 )
             return None
-        if self._clock.time() + delay >= call.deadline_at:
+        if self._clock.time() + delay >= sends_end_at:
             error.add_note(
                 f"Not retried: the next attempt, in {delay:.1f} s, would pass the deadline of "
-                f"{self.settings.deadline:g} s."
+                f"{call.deadline:g} s, or be too close to it."
             )
             return None
-        # A 429 does not take a token: it shows that the API is up.
+        # A retry after a 429 takes no token: the 429 shows that the API is up.
         needs_token = not isinstance(error, RateLimitError)
         if needs_token and not self.transport.budget.take(call.request.method):
             error.add_note(
@@ -322,8 +309,9 @@ class RequestExecutor:
         limit: Literal["timeout", "deadline"] = "deadline" if failed.kind == "deadline" else "timeout"
         remedy = failed.remedy
         if failed.kind in {"timeout", "deadline"}:
-            reason += f"; {limit} of {getattr(self.settings, limit):g} s"
-            remedy = f"Raise `{limit}`, or look at the network and the API's status page."
+            seconds = call.deadline if limit == "deadline" else self.settings.timeout
+            reason += f"; {limit} of {seconds:g} s"
+            remedy = "Allow more time, or look at the network and the API's status page."
         if failed.maybe_received:
             remedy = remedy_after_failure(request, if_idempotent=remedy)
         text = (
@@ -343,7 +331,7 @@ class RequestExecutor:
 
 
 class _Attempt:
-    """Context manager of one attempt, which releases its slot and records its outcome and duration."""
+    """Context manager that releases the slot of an attempt, and records its outcome and duration."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """Conversion of aiohttp's exceptions to our own failures.
 
-Our errors do not reference aiohttp's, because those reference the request's headers, which have the key.
+Our errors do not reference aiohttp's exceptions, which reference the request's headers and so the key.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .._utils.text import one_line
 
 CONNECT_TIMEOUT: Final = 10.0
 MAX_BODY: Final = 64 * 1024 * 1024
-"""Max decompressed response size in bytes: a page of 1,000 pods has about 1.5 MB."""
+"""Max bytes of a decompressed response; a page of 1,000 pods has about 1.5 MB."""
 _CHECK_NETWORK: Final = "Check the base URL, the network and the proxy."
 _CHECK_PROXY: Final = (
     "Check the proxy: its user and password belong in its URL (HTTPS_PROXY=http://user:password@host:port)."
@@ -47,15 +47,15 @@ class LostConnectionError(aiohttp.ClientConnectionError):
 
     @property
     def is_partial(self) -> bool:
-        """Whether a part of the response was received."""
+        """Whether aiohttp reports that a part of the response was received."""
         cause = self.__cause__
-        # aiohttp's message is the received part of the response's head if there is one, else a text.
+        # The message is a text, unless a part of the response's head was received.
         return isinstance(cause, aiohttp.ServerDisconnectedError) and not isinstance(cause.message, str)
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class FailedAttempt:
-    """Failure of an attempt, which got no usable response.
+    """Failure of an attempt that got no usable response.
 
     Attributes:
         reason: Description of the failure, in one line.

@@ -17,7 +17,7 @@ _MAX_PAUSE: Final = 60.0
 _PACE_WINDOW: Final = 5.0
 """Seconds over which requests are counted, to measure and to raise the rate."""
 _MIN_FIRST_RATE: Final = 1.0
-"""Minimum of the first limit, in requests per second, so that two stray 429s do not stop all calls."""
+"""Min requests per second of the first limit, so that 429s after few requests do not stop all calls."""
 _FIRST_RATE_FACTOR: Final = 0.5
 _RATE_FACTOR: Final = 0.8
 """Factors by which the rate falls when it is first limited, and at later 429s."""
@@ -35,17 +35,14 @@ MAX_RETRY_AFTER: Final = 300.0
 
 
 class Pace:
-    """Rate limiter of the requests, without a limit until the first 429.
+    """Rate limiter that begins without a limit and adapts to 429s.
 
     After a 429, polling pauses for the time in ``Retry-After``, at most five minutes. Without that header,
     the pauses grow from one second to a minute. A random time is added: up to half of the pause, or up to a
     second if that is more. Other calls continue, since the 429 may be about one endpoint. A second 429, up to
     a minute after the pause, limits the rate of all requests. The limit grows with successful responses and
-    falls with 429s, so that independent processes share what the API allows. The time between two requests is
+    falls with 429s, so that independent processes share the API's limit. The time between two requests is
     then random, from half to one and a half of the mean, so that the processes do not stay in step.
-
-    Args:
-        clock: The clients' clock.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -59,7 +56,7 @@ class Pace:
 
     @property
     def pause_cause(self) -> RateLimitError | None:
-        """The 429 that asked for the pause; ``None`` when it is over."""
+        """The 429 that caused the current pause, or ``None``."""
         return self._last_rate_limit if self._clock.time() < self.paused_until else None
 
     @property
@@ -84,7 +81,7 @@ class Pace:
         return turn_at - now
 
     async def wait_for_turn(self) -> RateLimitError | None:
-        """Wait for a turn, and return ``None``; during a pause, return its cause instead."""
+        """Wait for a turn, unless polling is paused; return the cause of the pause, if any."""
         if self.pause_cause is None and (delay := self.take_turn()):
             await self._clock.sleep(delay)
         return self.pause_cause
@@ -102,8 +99,8 @@ class Pace:
     def apply_rate_limit(self, error: RateLimitError) -> bool:
         """Begin or extend the pause, and perhaps lower the rate; return whether the pause was changed.
 
-        Of several 429s that ask for the same pause, only the first counts. If each drew a random extra, the
-        longest would decide, and all processes would resume at nearly the same time.
+        During a pause, a 429 counts only if its ``Retry-After`` ends later. If every 429 drew a random extra,
+        the longest extra would decide, and all processes would resume at nearly the same time.
         """
         now = self._clock.time()
         if error.retry_after is not None:
@@ -116,13 +113,12 @@ class Pace:
             seconds = self._next_pause
             self._next_pause = min(2 * seconds, _MAX_PAUSE)
         self._slow_down(resume_at=now + seconds, last_pause_end=self.paused_until)
-        # The random extra keeps processes from resuming together.
         self.paused_until = now + seconds + max(1.0, 0.5 * seconds) * self._clock.random()
         self._last_rate_limit = error
         return True
 
     def _slow_down(self, *, resume_at: float, last_pause_end: float) -> None:
-        """Lower the rate after a 429 that asks to wait until ``resume_at``; a single 429 sets no limit."""
+        """Lower the rate, and allow the next turn after ``resume_at``, unless this is a single 429."""
         if self._rate < math.inf:
             self._rate = max(_MIN_RATE, _RATE_FACTOR * self._rate)
         elif self._clock.time() < last_pause_end + _PAUSE_MEMORY:
@@ -139,10 +135,10 @@ _paces: WeakValueDictionary[tuple[str, str, int], Pace] = WeakValueDictionary()
 def shared_pace(settings: Settings) -> Pace:
     """Return the rate limiter for the API and the key of ``settings``.
 
-    All clients of the process with these two share it, because the API probably limits them together. A
-    simulated event loop has another clock, and so another rate limiter.
+    All clients of the process with this API and key share it, because the API probably limits them together.
+    A simulated event loop has another clock, and so another rate limiter.
     """
-    # Use the id, since a reference to the clock would keep alive what the clock references.
+    # Use the clock's id: a reference would keep a clock alive that references the `Pace`.
     key = (settings.base_url, settings.api_key, id(settings.clock))
     pace = _paces.get(key)
     if pace is None:

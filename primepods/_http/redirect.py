@@ -1,4 +1,4 @@
-"""Redirects. A call follows one, if it only adds or removes the trailing slash of the path."""
+"""Redirects. A call follows one redirect, if it only adds or removes the path's trailing slash."""
 
 from __future__ import annotations
 
@@ -25,14 +25,7 @@ def is_redirect(response: Response) -> bool:
 def follow_redirect(
     request: Request, response: Response, *, base_url: str, key: Secret, is_second: bool
 ) -> Request:
-    """Return the request to the target of a redirect.
-
-    Args:
-        request: The original request.
-        response: The redirect.
-        base_url: The base URL of the request.
-        key: The key to redact from the server's text.
-        is_second: Whether a redirect of this call was already followed.
+    """Return the request to a redirect's target; ``is_second`` says whether the call has followed one before.
 
     Raises:
         ProtocolError: The redirect is not followed.

@@ -1,4 +1,4 @@
-"""Remedies for error messages, which say what the user can do."""
+"""Remedies, which are the last part of error messages."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LISTED_BY: Final[Mapping[str, str]] = {
     f"{DISKS}/": "disks.list()",
     SSH_KEYS: "ssh_keys.list()",
 }
-"""Calls that list what a POST creates, by the path of the POST."""
+"""Calls that list the items created by a POST, by the path of the POST."""
 _RESOURCES: Final[Mapping[str, str]] = {PODS: "Instances", DISKS: "Disks"}
 """Names of a key's permissions, by the prefix of the path."""
 
@@ -39,11 +39,7 @@ _RESOURCES: Final[Mapping[str, str]] = {PODS: "Instances", DISKS: "Disks"}
 def remedy_for(status: int, request: Request, *, base_url: str, is_json: bool) -> str:
     """Return the remedy for an error response.
 
-    Args:
-        status: HTTP status of the response.
-        request: The request.
-        base_url: The base URL of the request.
-        is_json: Whether the response is JSON. A 401 or 403 that is not JSON is assumed to be a gateway's.
+    A 401 or 403 that is not JSON is assumed to be a gateway's.
     """
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return _key_remedy(status, request) if is_json else _gateway_remedy(base_url)
@@ -70,9 +66,7 @@ def server_failure_remedy(request: Request) -> str:
 def remedy_after_failure(request: Request, *, if_idempotent: str) -> str:
     """Return the remedy for a request that failed after it was sent, to continue a sentence.
 
-    Args:
-        request: The request.
-        if_idempotent: The remedy for an idempotent request, which can be sent again.
+    ``if_idempotent`` is the remedy for an idempotent request, which can be sent again.
     """
     if is_idempotent(request.method):
         return if_idempotent
@@ -96,8 +90,8 @@ def _not_found_remedy(request: Request, base_url: str) -> str:
 
 def _gateway_remedy(base_url: str) -> str:
     return (
-        f"This response is not from the API, but from a gateway, proxy or login page in front of {base_url}. "
-        "Check the base URL and the network, or try later."
+        f"This response is probably from a gateway, proxy or login page in front of {base_url}, not from the "
+        "API. Check the base URL and the network, or try later."
     )
 
 

@@ -30,7 +30,7 @@ Params = Mapping[str, Scalar | Sequence[Scalar] | None]
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class Request:
-    """One request to the API.
+    """A request to the API.
 
     Attributes:
         method: The HTTP method, in upper case.
@@ -119,7 +119,7 @@ def free_request(method: str, path: str, params: Params | None, body: Any) -> Re
 
 
 def _encode_path(path: str) -> str:
-    """Return a path percent-encoded, so that it cannot change the host or leave the API."""
+    """Percent-encode a path; refuse one that could lead outside of the base URL."""
     if path.startswith("/") and not re.search(_FORBIDDEN_IN_PATH, path):
         try:
             return percent_encode(path, safe="/%:@!$&'()*+,;=~-._")

@@ -1,4 +1,4 @@
-"""Parser of responses, which returns the data or raises the error; without I/O."""
+"""Conversion of responses to data or errors, without I/O."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _PASSWORD: Final = re.compile(
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class Response:
-    """One complete response.
+    """A complete response.
 
     Attributes:
         status: HTTP status.
@@ -80,15 +80,10 @@ class Response:
 def parse_response(request: Request, response: Response, *, key: Secret, base_url: str, now: float) -> Any:
     """Return the data of a response, or raise the error that it reports.
 
-    Args:
-        request: The request.
-        response: Its response.
-        key: The key to redact from the server's text.
-        base_url: The base URL of the request.
-        now: Seconds since the epoch.
+    ``now`` is in seconds since the epoch.
 
     Raises:
-        APIError: The API returned an error; for common statuses, a subclass.
+        APIError: The status is not 2xx; for common statuses, a subclass.
         ProtocolError: The response is not from the API, or has no usable content.
     """
     if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
@@ -221,11 +216,11 @@ def _excerpt(found: object, key: Secret) -> str:
     if found is None:
         return ""
     if isinstance(found, bytes):
-        # Redact before clipping, or half of the key could remain at the end.
+        # Redact before clipping, or a part of the key could remain at the end.
         text = key.scrub(found.decode(errors="replace"))
     else:
         text = show(scrub_value(found, key))
-    # Clip first, to limit the work of the regular expression; clip to four times the length, since redaction
-    # shortens the text.
+    # Clip before redacting passwords, to limit the work, but to four times the length: redaction shortens the
+    # text.
     clipped = text[: 4 * _MAX_EXCERPT_LENGTH]
     return one_line(_PASSWORD.sub(r'\1"[redacted]"', clipped))[:_MAX_EXCERPT_LENGTH]

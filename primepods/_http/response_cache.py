@@ -16,7 +16,6 @@ class ResponseCache:
     Args:
         max_bytes: Max bytes of bodies and request targets; the least recently used entries are dropped
             first. The decoded values take about four times as much memory.
-        clock: The client's clock.
     """
 
     def __init__(self, max_bytes: int, clock: Clock) -> None:
@@ -34,7 +33,6 @@ class ResponseCache:
         cached_body, value, _ = entry
         if cached_body != body:
             return None
-        # Move the entry to the end, since the last is the most recently used.
         del self._entries[target]
         self._entries[target] = body, value, self._clock.time()
         return value

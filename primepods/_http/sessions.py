@@ -27,10 +27,10 @@ SessionFactory: TypeAlias = Callable[[], aiohttp.ClientSession | Awaitable[aioht
 
 
 class Sessions:
-    """The sessions of a client in the running event loop, with the rest of its state in that loop.
+    """The sessions of a client in one event loop, with the rest of its state in that loop.
 
-    Without a session or function of the caller, there are up to two: one reuses connections, the other opens
-    one for each request.
+    Without a session or function of the caller, there are up to two: one session reuses connections, the
+    other opens a connection for each request.
 
     Args:
         given: A session of the caller (never closed here), or a function that makes one, or ``None``.
@@ -40,7 +40,7 @@ class Sessions:
         loop: The event loop.
         slots: The limit on requests in flight.
         timeouts: The timeouts of the attempts in progress, as an ordered set; the values are unused.
-        closing: Set when the client is closed.
+        closing: Set when the client is closed in this loop.
     """
 
     def __init__(self, given: aiohttp.ClientSession | SessionFactory | None, max_concurrency: int) -> None:
@@ -78,7 +78,7 @@ class Sessions:
             await asyncio.sleep(0)
 
     async def aclose(self) -> None:
-        """Close the sessions that this object opened."""
+        """Close the sessions, except a given one."""
         self._closed = True
         closer, self._closer = self._closer, None
         if closer is not None:
@@ -111,7 +111,7 @@ class Sessions:
                 )
             self._stack.push_async_callback(session.close)
             if self._closed:
-                # The client was closed while the caller's function ran.
+                # The client was closed meanwhile.
                 await self._stack.aclose()
             return session
 

@@ -11,13 +11,9 @@ _TIMER_TOLERANCE: Final = 0.005
 
 
 class SharedDeadline:
-    """Deadline of a batch call: a countdown after which the call starts no more requests.
+    """Deadline of a batch call: a countdown of ``seconds``, after which the call starts no more requests.
 
-    A request starts the countdown, unless it runs; a response stops it.
-
-    Args:
-        clock: The client's clock.
-        seconds: Length of the countdown.
+    A request starts the countdown if it is stopped. A response stops it, even after its end.
     """
 
     def __init__(self, clock: Clock, seconds: float) -> None:
@@ -27,7 +23,6 @@ class SharedDeadline:
         """Start of the countdown; ``None`` while it is stopped."""
 
     def record_request(self) -> None:
-        """Start the countdown, unless it runs."""
         if self._started_at is None:
             self._started_at = self._clock.time()
 

@@ -20,11 +20,9 @@ def status_request(ids: Sequence[str]) -> Request:
 
 
 def chunk_ids(ids: list[str], prefix: str = "") -> Iterator[list[str]]:
-    """Split ids into batches of at most 100 ids and 8,000 bytes of request line.
+    """Split checked ids into batches of at most 100 ids and 8,000 bytes of request line.
 
-    Args:
-        ids: Checked ids without duplicates.
-        prefix: Path of the base URL; it is part of the request line.
+    ``prefix`` is the path of the base URL, a part of the request line.
     """
     max_length = MAX_REQUEST_LINE - _LINE_OVERHEAD - len(prefix) - len(f"{PODS}/status?")
     overhead = len("&pod_ids=")

@@ -69,10 +69,7 @@ class Transport:
         self._authorization = Secret(f"Bearer {settings.api_key}")
 
     async def acquire_slot(self, ends_at: float) -> Sessions | None:
-        """Wait for a free slot, which the caller must release; return the sessions.
-
-        Args:
-            ends_at: The time, on the client's clock, at which to give up and return ``None``.
+        """Wait for a slot, which the caller must release; return the sessions, or ``None`` at ``ends_at``.
 
         Raises:
             ClientClosedError: The client or its session is closed, or is used in another event loop.
@@ -88,7 +85,6 @@ class Transport:
         except TimeoutError:
             return None
         if self._is_closed:
-            # The client was closed during the wait.
             sessions.slots.release()
             raise self._closed_error()
         return sessions
@@ -96,7 +92,7 @@ class Transport:
     async def send(
         self, sessions: Sessions, request: Request, *, ends_at: float, settings: Settings
     ) -> Response | FailedAttempt:
-        """Send ``request`` once and read the response; time out when the clock reaches ``ends_at``.
+        """Send ``request`` and read the response; time out when the clock reaches ``ends_at``.
 
         Args:
             sessions: The sessions of the running loop.
@@ -214,7 +210,6 @@ class Transport:
         loop, sessions = asyncio.get_running_loop(), self._sessions
         if sessions is not None and sessions.loop is loop:
             return sessions
-        # This is the first use, or the first one after a fork or after the previous loop was closed.
         if self._pid != os.getpid():
             # After a fork, the sockets belong to the parent. Keep a reference to the sessions: aiohttp warns
             # when an open session is garbage-collected.
@@ -241,13 +236,9 @@ class Transport:
 class _SendMiddleware:
     """The innermost aiohttp middleware: it runs after those of the caller's session, just before sending.
 
-    It stops aiohttp from repeating a request, so that attempts are counted correctly. It sends a request
-    again at once only if it is idempotent and has no body, and its reused connection ended before any part of
-    a response. The server has probably closed that connection while it was idle.
-
-    Args:
-        request: The request to send.
-        authorization: The header with the key.
+    It stops aiohttp from repeating a request, so that attempts are counted correctly. If a reused connection
+    ends before the response, an idempotent request without a body is sent once more, at once: the server has
+    probably closed the idle connection.
 
     Attributes:
         session: The session that sends the request.

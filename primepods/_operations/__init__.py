@@ -1,6 +1,6 @@
 """Operations: public calls in progress, and the listeners of their events.
 
-The code for events is loaded with the first ``on_event``, so that other clients do not pay for it.
+The code for events is imported with the first ``on_event``, to make other programs start faster.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 LISTENERS: Final[ContextVar[Listeners | None]] = ContextVar("primepods_listeners", default=None)
-"""Listeners of the current task's events, or ``None``."""
+"""Listeners of the events in the current context, or ``None``."""
 
 
 class _HasHook(Protocol):
@@ -39,7 +39,7 @@ class _HasExecutor(Protocol):
 
 
 def make_hook(on_event: OnEvent | None) -> Hook | None:
-    """Return the hook that calls ``on_event``, or ``None`` if there is none.
+    """Return the hook that calls ``on_event``, or ``None`` if it is ``None``.
 
     Raises:
         TypeError: ``on_event`` cannot be called, or is ``async def``.
@@ -52,7 +52,7 @@ def make_hook(on_event: OnEvent | None) -> Hook | None:
 
 
 def listeners_only_context() -> Context:
-    """Return a new context with only the listeners of the current one."""
+    """Return a new context with only the listeners of the current context."""
     context = Context()
     context.run(LISTENERS.set, LISTENERS.get())
     return context
@@ -75,7 +75,7 @@ def set_listeners(listeners: Collection[Listeners | None]) -> None:
 
 
 def operation(name: str) -> Callable[[F], F]:
-    """Return a decorator that makes each call of a method an operation.
+    """Return a decorator that makes each call of a method an operation, if the client has ``on_event``.
 
     Args:
         name: The operation's name, such as ``pods.wait``.

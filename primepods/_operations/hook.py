@@ -1,4 +1,4 @@
-"""The hook of a client with ``on_event``: it begins operations and reports events."""
+"""Hook of a client with ``on_event``, which begins operations and reports events."""
 
 from __future__ import annotations
 
@@ -27,15 +27,9 @@ _OPERATION_NUMBERS: Final = itertools.count(1)
 
 
 class Hook:
-    """Wrapper of a client's ``on_event`` function. It logs the first exception, and ignores later ones.
+    """Wrapper of a client's ``on_event`` function that logs only its first exception.
 
     Hooks with equal functions are equal: clients with the same function get one event for a shared poll.
-
-    Args:
-        function: The ``on_event`` of a client.
-
-    Raises:
-        TypeError: ``function`` cannot be called, or is ``async def``.
     """
 
     def __init__(self, function: OnEvent) -> None:
@@ -65,10 +59,10 @@ class Hook:
         except Exception:  # noqa: BLE001 - a callback must not break the call that it reports on
             if not self._has_failed:
                 self._has_failed = True
-                _log.exception("on_event raised an exception; later ones are not logged")
+                _log.exception("on_event raised an exception; later exceptions are not logged")
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        # Settings with a hook must be picklable, but many functions are not: pickle the hook as None.
+        # Settings must be picklable, and many functions are not, so pickle a hook as None.
         return type(None), ()
 
     def __eq__(self, other: object) -> bool:
@@ -82,10 +76,10 @@ class Hook:
 
 
 class Listeners:
-    """The hooks to notify of a piece of work, such as a poll.
+    """Hooks that get the events of some work, such as a poll.
 
     Args:
-        numbers: For each hook, the numbers of the operations that share this work.
+        numbers: For each hook, the numbers of the operations that share the work.
     """
 
     def __init__(self, numbers: Mapping[Hook, tuple[int, ...]]) -> None:
@@ -98,7 +92,7 @@ class Listeners:
 
 
 def merge(listeners: Iterable[Listeners]) -> Listeners:
-    """Return all listeners as one; the operations that began first come first."""
+    """Return all listeners as one; operations are in the order in which they began."""
     merged: dict[Hook, set[int]] = {}
     for listener in listeners:
         for hook, numbers in listener.numbers.items():
@@ -108,11 +102,6 @@ def merge(listeners: Iterable[Listeners]) -> Listeners:
 
 class Operation:
     """A public call in progress; events in its ``with`` block belong to it.
-
-    Args:
-        hook: The hook that gets the events.
-        name: The name of the operation, such as ``pods.wait``.
-        clock: The client's clock.
 
     Attributes:
         listeners: Listeners of the events that belong to this operation alone.
@@ -128,7 +117,7 @@ class Operation:
         """``None`` once the operation has ended."""
         outer = LISTENERS.get()
         outer_numbers = () if outer is None else outer.numbers.get(hook, ())
-        # If several operations share this work, the one that began first is the parent.
+        # If operations share this work, the parent is the operation that began first.
         parent = outer_numbers[0] if outer_numbers else None
         self.listeners.notify(OperationStarted(name=name, parent=parent))
 
@@ -143,9 +132,9 @@ class Operation:
         self.listeners.notify(OperationEnded(name=self._name, seconds=seconds, error=kind))
 
     def run(self, function: Callable[[], T]) -> T:
-        """Call a function as a part of this operation.
+        """Call a function within this operation.
 
-        Its events belong to this operation, which is the parent of operations that the function begins.
+        The function's events belong to this operation, the parent of operations that the function begins.
         """
         context = copy_context()
         context.run(LISTENERS.set, self.listeners)
@@ -158,7 +147,7 @@ class Operation:
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._token is not None:
-            # This fails if the garbage collector closes the coroutine in another context.
+            # `reset` fails if the garbage collector closes the coroutine in another context.
             with suppress(ValueError):
                 LISTENERS.reset(self._token)
         self.end(exc)

@@ -16,7 +16,7 @@ MAX_ID_LENGTH: Final = 512
 _MIN_INTERVAL: Final = 0.05
 _RESERVED_IDS: Final = frozenset({"status", "history"})
 _MAX_SENT_INTEGER: Final = 2**31 - 1
-"""Default maximum of integers; assumed, since the API's schema has no limit."""
+"""Assumed, since the API's schema has no limit."""
 
 
 def check_string(name: str, value: object) -> str:
@@ -69,9 +69,9 @@ def check_ids(pod_ids: Iterable[PodRef]) -> list[str]:
 
 
 def _are_plain_ids(ids: list[PodRef]) -> TypeGuard[list[str]]:
-    """Return whether all ids are of the common kind: ASCII letters and digits, neither short nor too long.
+    """Return whether all ids are ASCII letters and digits, longer than reserved ids, and not too long.
 
-    This is a fast path: ids for which it is false may still be valid.
+    This is a fast path: other ids may be valid too.
     """
     texts = cast("list[str]", ids)
     try:
@@ -86,7 +86,6 @@ def _are_plain_ids(ids: list[PodRef]) -> TypeGuard[list[str]]:
 
 
 def check_count(name: str, value: int, *, minimum: int, maximum: int | None = _MAX_SENT_INTEGER) -> int:
-    """Return ``value`` if it is an integer in range."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an integer, got {quote(value)}")
     if value < minimum or (maximum is not None and value > maximum):
@@ -103,7 +102,7 @@ def check_seconds(name: str, value: float, *, minimum: float | None = None) -> f
 def check_amount(name: str, value: float, what: str, *, minimum: float | None = None) -> float:
     """Return ``value`` as a float if it is a finite number: positive, or at least ``minimum``.
 
-    Messages call it ``what``, such as "price".
+    Messages use the noun ``what``, such as "price".
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a {what}, got {quote(value)}")
@@ -117,7 +116,7 @@ def check_amount(name: str, value: float, what: str, *, minimum: float | None = 
 def check_text(name: str, value: str, *, is_secret: bool = False) -> str:
     """Return ``value`` if it is one non-empty line of printable text without surrounding spaces.
 
-    If ``is_secret``, messages do not show it.
+    If ``is_secret``, messages do not show the value.
     """
     if not isinstance(value, str):
         got = type(value).__name__ if is_secret else quote(value)
@@ -131,7 +130,6 @@ def check_text(name: str, value: str, *, is_secret: bool = False) -> str:
 
 
 def check_texts(name: str, values: Iterable[str]) -> tuple[str, ...]:
-    """Return the values if each passes :func:`check_text`."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise TypeError(f"{name} must be an iterable of strings, got {quote(values)}")
     return tuple(check_text(f"{name}[{number}]", value) for number, value in enumerate(values))

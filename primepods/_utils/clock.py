@@ -16,25 +16,20 @@ _NO_LOOP = (
     "primepods.AsyncClient needs a running asyncio loop. Elsewhere use primepods.Client, whose calls block; "
     "under trio: await trio.to_thread.run_sync(client.pods.get, pod_id)."
 )
-# These clocks include the time in which the machine sleeps: CLOCK_BOOTTIME on Linux, CLOCK_MONOTONIC on macOS
-# (where time.monotonic() does not).
+# CLOCK_BOOTTIME on Linux and CLOCK_MONOTONIC on macOS include the machine's sleep; time.monotonic() does not.
 _BOOTTIME: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
 
 
 class Timeout(AbstractAsyncContextManager[Any], Protocol):
     """Context manager of :meth:`Clock.timeout_at`, such as ``asyncio.Timeout``."""
 
-    def reschedule(self, when: float, /) -> None:
-        """Set another time for the timeout."""
-        ...
+    def reschedule(self, when: float, /) -> None: ...
 
-    def expired(self) -> bool:
-        """Return whether the timeout fired."""
-        ...
+    def expired(self) -> bool: ...
 
 
 class Clock:
-    """Clock of a client, which tests can replace: monotonic and wall-clock time, timeouts, random numbers."""
+    """Time, timeouts and random numbers of a client, which tests can replace."""
 
     def time(self) -> float:
         """Return monotonic seconds.
@@ -48,7 +43,7 @@ class Clock:
             raise RuntimeError(_NO_LOOP) from None
 
     def boottime(self) -> float:
-        """Return monotonic seconds; they include the machine's sleep if the system has such a clock."""
+        """Return monotonic seconds, which include the machine's sleep on Linux and macOS."""
         return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
 
     def wall(self) -> float:
@@ -56,7 +51,6 @@ class Clock:
         return time.time()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait for ``seconds``."""
         await self.wait(asyncio.Event(), seconds)
 
     async def wait(self, event: asyncio.Event, seconds: float) -> bool:
@@ -73,7 +67,7 @@ class Clock:
     def random(self) -> float:
         """Return a number from 0 (inclusive) to 1 (exclusive).
 
-        The shared generator of ``random`` is not used, because processes that seed it get the same numbers.
+        ``random.random`` is not used, because processes with the same seed would get the same numbers.
         """
         return _RANDOM.random()
 
@@ -84,16 +78,16 @@ def doubled(seconds: float, *, times: int, maximum: float) -> float:
 
 
 _MIN_SERVER_TIME: Final = 1_735_689_600
-"""2025-01-01; an earlier time of a server is not plausible."""
+"""2025-01-01."""
 _MAX_SERVER_TIME: Final = 3_723_321_600
-"""2087-12-27; a later time of a server is not plausible."""
+"""2087-12-27."""
 
 
 class ServerClock:
     """The server's time, from the latest ``Date`` header, so that different machines can compare times.
 
     Attributes:
-        clock: The client's clock; it measures the time since that header.
+        clock: The client's clock, which measures the time since that header.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -107,7 +101,7 @@ class ServerClock:
             self._date, self._seen_at = date, self.clock.boottime()
 
     def now(self) -> float | None:
-        """Return seconds since the epoch; ``None`` if the latest header had no plausible time."""
+        """Return seconds since the epoch; ``None`` without a header, or if the latest is not plausible."""
         date = parse_http_date(self._date)
         if date is None or not _MIN_SERVER_TIME <= date < _MAX_SERVER_TIME:
             return None
@@ -115,7 +109,7 @@ class ServerClock:
 
 
 def parse_http_date(text: str) -> float | None:
-    """Return an HTTP date as seconds since the epoch; ``None`` if it is not one."""
+    """Return a date in a header as seconds since the epoch; ``None`` if ``text`` is not a date."""
     try:
         date = parsedate_to_datetime(text)
     except (ValueError, OverflowError):

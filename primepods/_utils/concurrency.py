@@ -32,12 +32,11 @@ async def map_bounded(function: Callable[[T], Awaitable[R]], items: Sequence[T],
 
     async with asyncio.TaskGroup() as group:
         while len(workers) < min(limit, len(items)) and not errors:
-            # With eager tasks, a worker may have failed before this line returns.
+            # An eager task may fail within `create_task`.
             workers.append(group.create_task(work()))
     if errors:
-        # The exception's traceback references this frame. To prevent a reference cycle, drop all references
-        # to the exception: the item of `errors`, and the group.
+        # The traceback references this frame, so keep no reference to the exception here.
         del group
         raise errors.pop()
-    # If other code has cancelled a worker, the worker's item has no result yet.
+    # An item has no result if other code cancelled its worker.
     return [results[index] if index in results else await function(item) for index, item in enumerate(items)]

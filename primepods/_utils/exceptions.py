@@ -9,7 +9,7 @@ E = TypeVar("E", bound=BaseException)
 
 
 def drop_tracebacks(error: BaseException) -> None:
-    """Remove the tracebacks of an exception and of its causes, contexts and members.
+    """Remove the tracebacks of an exception, its causes and contexts, and the members of groups.
 
     The frames of a traceback keep their variables alive, such as whole responses.
     """
@@ -27,10 +27,9 @@ def drop_tracebacks(error: BaseException) -> None:
 
 
 def copy_exception(error: E) -> E:
-    """Return an exception of the same class, with the same attributes, notes and cause.
+    """Return a copy with the same class, attributes, notes and cause, but without the traceback.
 
-    If an error is raised for several callers, each gets a copy: a traceback or note that is added to one must
-    not appear on another.
+    Callers that share an error get copies, so that none sees a traceback or note of another.
     """
     kind = type(error)
     try:

@@ -9,26 +9,26 @@ T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
 
 GIVE_UP_AFTER: Final = 8
-"""Number of failures without a success after which the search ends (chosen)."""
+"""Number of failures without a success after which the search ends."""
 
 
 class FaultSearch(Generic[T, E]):
     """Search for the items that make a batch request fail.
 
     The caller requests :meth:`next_items` and reports the result with :meth:`passed` or :meth:`failed`, until
-    no items are left. Until a request succeeds, single items are tried. Then the suspects are halved: if one
-    half fails, the other half is presumed good. At the end, one request checks all items that are presumed
-    good; if that request fails, they are searched in turn. One culprit among n takes about log2(n) requests.
+    no items are returned. Until a request succeeds, single items are tried. Then the suspects are halved: if
+    one half fails, the other half is presumed good. One request checks all items that are presumed good; if
+    it fails, they are searched in turn. One culprit among n takes about log2(n) requests.
 
     Args:
         items: The items of the failed request.
-        error: Its error.
+        error: The request's error.
 
     Attributes:
         error: The last failure.
         failures: Number of failed requests.
-        has_success: Whether a request has succeeded in this search, or in another one at the same time. If
-            none has, the items may not be the cause.
+        has_success: Whether a request has succeeded; callers also set it after a success elsewhere. If no
+            request has, the items may not be the cause.
         culprits: Errors of the items that fail alone.
     """
 
@@ -38,7 +38,7 @@ class FaultSearch(Generic[T, E]):
         self.has_success: bool = False
         self.culprits: dict[T, E] = {}
         self._successes = 0
-        # Each group is believed to hold a culprit; the last group is halved first.
+        # Groups of suspects; the last group is halved first.
         self._groups: list[list[T]] = []
         self._presumed_good = items
         self.failed(items, error)
@@ -57,31 +57,28 @@ class FaultSearch(Generic[T, E]):
         """Return the items to request next, or an empty list at the end of the search.
 
         Args:
-            prefer_good: Whether items that are presumed good come first. Before a pause, they then need not
-                wait.
+            prefer_good: Whether items that are presumed good come first, such as before a pause.
         """
         undecided = self.undecided
         if self.given_up or not undecided:
             return []
         if not self.has_success:
-            # Spread the single items evenly, so that a few culprits cannot fail all of these requests.
+            # Spread the single items evenly, so that adjacent culprits do not fail all of these requests.
             return [undecided[len(undecided) * self.failures // GIVE_UP_AFTER]]
         if not self._groups or (prefer_good and self._presumed_good):
             return self._presumed_good
         group = self._groups[-1]
         if self.failures == 1 and self._successes > 1:
-            # Of three or more requests, only the first failed. Its cause may be gone: try the whole group.
+            # Only the first of three or more requests failed, so the cause may be gone.
             return group
         return group[len(group) // 2 :]
 
     def passed(self, items: Iterable[T]) -> None:
-        """Report that a request for ``items`` succeeded."""
         self.has_success = True
         self._successes += 1
         self.discard(items)
 
     def failed(self, items: list[T], error: E) -> None:
-        """Report that a request for ``items`` failed."""
         self.error = error
         self.failures += 1
         # Some items may have been discarded since the request was sent.
@@ -100,7 +97,6 @@ class FaultSearch(Generic[T, E]):
             self._groups.append(suspects)
 
     def discard(self, items: Iterable[T]) -> None:
-        """Remove ``items`` from the search."""
         removed = set(items)
         groups = ([item for item in group if item not in removed] for group in self._groups)
         self._groups = [group for group in groups if group]

@@ -13,7 +13,7 @@ _LOOKALIKES: Final = str.maketrans("OIL", "011")
 
 
 def gpu_matches(wanted: str, gpu: str) -> bool:
-    """Return whether a GPU's name matches the wanted one.
+    """Return whether a GPU's name matches ``wanted``.
 
     Case and blanks do not count; punctuation counts only in a pattern.
 
@@ -24,12 +24,12 @@ def gpu_matches(wanted: str, gpu: str) -> bool:
     if fnmatchcase(gpu.upper(), "".join(wanted.upper().split())):
         return True
     plain = _VENDOR.sub("", _plain(wanted))
-    # People call a GeForce or RTX card by its number alone.
+    # People write the number of an RTX card alone, such as `4090`.
     return plain in {form.removeprefix(prefix) for form in _forms(gpu) for prefix in ("", "RTX")}
 
 
 def similar_gpus(wanted: str, gpus: Iterable[str]) -> list[str]:
-    """Return up to three GPUs with names similar to a mistyped one, the most similar first."""
+    """Return up to three of ``gpus`` that are similar to a mistyped name, the most similar first."""
     from difflib import get_close_matches  # noqa: PLC0415 - only for a mistyped name
 
     forms = {form.translate(_LOOKALIKES): gpu for gpu in gpus for form in _forms(gpu)}

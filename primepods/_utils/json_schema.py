@@ -1,4 +1,4 @@
-"""Schemas of models for pydantic and FastAPI: the structure of ``to_dict``."""
+"""Schemas for pydantic and FastAPI of the dicts that ``to_dict`` returns."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def core_schema_of(model: Any, source: Any, handler: Any) -> Any:
 
     Args:
         model: The model's class.
-        source: The annotation: the class, or for example ``Page[Pod]``.
+        source: The annotation, such as the class or ``Page[Pod]``.
         handler: pydantic's handler, which creates the schemas of the values.
     """
-    # pydantic calls this function, so it is installed, although primepods does not depend on it.
+    # Only pydantic calls this function; primepods does not depend on pydantic.
     core_schema: Any = import_module("pydantic_core.core_schema")
     type_arguments = dict(zip(getattr(model, "__parameters__", ()), get_args(source), strict=False))
     hints = get_type_hints(model)
@@ -41,7 +41,7 @@ def core_schema_of(model: Any, source: Any, handler: Any) -> Any:
 
 
 def _plain_type(hint: Any, type_arguments: Mapping[Any, Any]) -> Any:
-    """Return the JSON type of values of the type ``hint``."""
+    """Return the type to which ``to_dict`` converts values of type ``hint``."""
     if isinstance(hint, TypeVar):
         return type_arguments.get(hint, Any)
     parts = [_plain_type(part, type_arguments) for part in get_args(hint) if part is not ...]

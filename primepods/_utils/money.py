@@ -9,11 +9,11 @@ _CENT: Final = 0.01
 
 
 def money(amount: float | None, currency: str | None = None) -> str:
-    """Format an amount, such as ``$2.50``; an amount below a cent, except 0, gets four decimals.
+    """Format an amount, such as ``$2.50``; a nonzero amount below a cent gets four decimals.
 
     Args:
         amount: The amount; ``None`` becomes an empty text.
-        currency: The code of the currency, by default ``USD``.
+        currency: The currency's code; ``None`` for ``USD``.
     """
     if amount is None:
         return ""

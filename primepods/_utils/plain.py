@@ -17,7 +17,7 @@ class ToDict:
     __slots__ = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a dict that ``json.dumps`` can write: snake_case names, times in ISO 8601.
+        """Return a dict that ``json.dumps`` can write, with snake_case names and times in ISO 8601.
 
         Fields that are declared with ``repr=False`` or a redacting ``repr`` are left out, such as passwords
         and ``extra``.
@@ -40,8 +40,7 @@ class ToDict:
 def summary_fields(kind: Any) -> tuple[str, ...]:
     """Return the names of the attributes that a table of instances of ``kind`` shows.
 
-    A class lists them in ``_SUMMARY_FIELDS``; the default is all fields except those declared with
-    ``repr=False`` or a redacting ``repr``.
+    A class lists them in ``_SUMMARY_FIELDS``; the default is all fields of :meth:`ToDict.to_dict`.
     """
     names: tuple[str, ...] | None = getattr(kind, "_SUMMARY_FIELDS", None)
     return names or tuple(field.name for field in attrs.fields(kind) if field.repr is True)

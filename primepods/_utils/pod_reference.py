@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class PodReference:
-    """Base of objects that refer to one pod by ``pod_id``, which is a field or a property."""
+    """Base of objects that refer to a pod by the attribute ``pod_id``."""
 
     __slots__ = ()
 

@@ -10,9 +10,9 @@ _MIN_LENGTH: Final = 8
 
 
 class Secret(str):
-    """A ``str`` with a redacted ``repr``. Pickles have an empty text instead; copies are the secret itself.
+    """A ``str`` with a redacted ``repr``, so that tracebacks with local variables do not show it.
 
-    The API key and its header are of this class, so that tracebacks with local variables do not show them.
+    Its pickle contains an empty text. ``copy`` returns the object itself.
     """
 
     __slots__ = ()
@@ -30,7 +30,7 @@ class Secret(str):
         return self
 
     def __getitem__(self, key: Any, /) -> Secret:
-        # Traceback printers show the first characters of long strings.
+        # Traceback printers show a slice of a long string.
         return Secret(super().__getitem__(key))
 
     def scrub(self, text: str) -> str:

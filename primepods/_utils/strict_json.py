@@ -16,10 +16,10 @@ except ImportError:
 
 
 def loads(data: bytes) -> Any:
-    """Decode JSON in UTF-8 without NaN and Infinity.
+    """Decode JSON in UTF-8.
 
     Raises:
-        ValueError: The bytes are not JSON.
+        ValueError: The bytes are not JSON, have a number that is not finite, or are nested too deeply.
     """
     if orjson is not None:
         return orjson.loads(data)
@@ -27,7 +27,7 @@ def loads(data: bytes) -> Any:
     try:
         value = json.loads(text, parse_constant=_number, parse_float=_number, parse_int=_integer)
         if "\\u" in text:
-            # This raises for unpaired surrogates, which UTF-8 cannot encode.
+            # Raises for unpaired surrogates.
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("nested too deeply") from None
@@ -48,7 +48,7 @@ def dumps(value: Any) -> bytes:
 
 
 def show(value: Any) -> str:
-    """Return a decoded value as JSON text, or an empty text if that is impossible."""
+    """Return a value as JSON text; empty if it cannot be encoded."""
     try:
         return json.dumps(value, ensure_ascii=False, default=str)
     except (RecursionError, ValueError):

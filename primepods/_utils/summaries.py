@@ -12,7 +12,6 @@ _MAX_VALUE_LENGTH: Final = 42
 _MAX_REPR_LENGTH: Final = 198
 _MAX_CELL_LENGTH: Final = 200
 _MAX_ROWS: Final = 50
-"""Max rows of a table in a notebook."""
 
 
 def short_repr(value: object, names: Iterable[str]) -> str:
@@ -27,7 +26,7 @@ def _short(item: object) -> str:
 
 
 def html_table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return an HTML table of at most 50 rows, with the number of omitted rows; server text is escaped."""
+    """Return an HTML table of at most 50 rows, with the number of omitted rows; all text is escaped."""
     head = _html_row("th", columns)
     all_rows = list(rows)
     body = "".join(_html_row("td", row) for row in all_rows[:_MAX_ROWS])

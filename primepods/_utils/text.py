@@ -1,4 +1,4 @@
-"""Helpers that make text from other sources safe for messages, logs and terminals."""
+"""Helpers for text from other sources in messages, logs and terminals."""
 
 from __future__ import annotations
 

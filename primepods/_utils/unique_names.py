@@ -16,15 +16,15 @@ from collections.abc import Callable
 from typing import Final
 
 _LETTERS: Final = "0123456789abcdefghjkmnpqrstvwxyz"
-"""Base 32: digits, and letters except those that look alike (Crockford's)."""
+"""Crockford's base 32, without letters that look like digits."""
 _RANDOM_LENGTH: Final = 8
 _CHECK_LENGTH: Final = 2
 _EXPIRY_LENGTH: Final = 5
 _EXPIRY_EPOCH: Final = 1_735_689_600
-"""2025-01-01. An expiry is a number of minutes since then, which five characters can hold until 2088."""
+"""2025-01-01. An expiry is a number of minutes since then; five characters suffice until 2088."""
 _MAX_LENGTH: Final = 63
 _MIN_SHORTENED_LENGTH: Final = 8
-"""Min length of a name that a server may have shortened from a longer one (imagined)."""
+"""Min letters and digits of a name that a server may have shortened (imagined)."""
 _UNIQUE: Final = re.compile(
     rf"(?:.*-)?(?P<random>[{_LETTERS}]{{{_RANDOM_LENGTH}}})(?P<check>[{_LETTERS}]{{{_CHECK_LENGTH}}})"
     rf"(?:-x(?P<expiry>[{_LETTERS}]{{{_EXPIRY_LENGTH}}}))?",
@@ -78,8 +78,8 @@ def unique_name(
 def ensured_name(name: str, expires_at: float) -> str:
     """Return the name of a pod of ``pods.ensure``, with an expiry.
 
-    The eight characters that are random elsewhere depend on ``name`` only. All calls for one name use them,
-    so the result is not a :class:`UniqueName`.
+    Its eight "random" characters are computed from ``name``. Several orders can share them, so the result
+    is not a :class:`UniqueName`.
     """
     letters = hashlib.blake2b(name.encode(), digest_size=_RANDOM_LENGTH, person=b"primepods ensure").digest()
     fractions = iter(letter / 256 for letter in letters)
@@ -87,7 +87,7 @@ def ensured_name(name: str, expires_at: float) -> str:
 
 
 def is_ensured_name(name: str, theirs: str | None) -> bool:
-    """Return whether ``theirs`` is an :func:`ensured_name` of ``name``, perhaps changed by a server."""
+    """Return whether ``theirs`` starts like an ``ensured_name`` of ``name``, without case and punctuation."""
     ours = UniqueName(ensured_name(name, _EXPIRY_EPOCH))
     needed = _plain(ours.without_expiry)[:-_CHECK_LENGTH]
     return theirs is not None and _plain(theirs).startswith(needed)
@@ -101,7 +101,7 @@ def is_unique(name: str) -> bool:
 def expiry_of(name: str | None) -> float | None:
     """Return the expiry in a name, in seconds since the epoch.
 
-    Return ``None`` for a name that does not have the form of a :func:`unique_name` with an expiry.
+    Return ``None`` unless the name has the form of a :func:`unique_name` with an expiry.
     """
     found = _match_unique_name((name or "").strip().lower())
     if found is None or found["expiry"] is None:
@@ -129,7 +129,7 @@ def is_same_name(ours: str, theirs: str | None) -> bool:
 def may_be_shortened_name(ours: str, theirs: str) -> bool:
     """Return whether a server (imagined) may have changed ``ours`` to ``theirs``, or cut off its end.
 
-    This is weaker than :func:`is_same_name`: another pod may have such a name.
+    This is weaker than :func:`is_same_name`: the name may be another pod's.
     """
     full, seen = _plain(ours), _plain(theirs)
     return len(seen) >= min(_MIN_SHORTENED_LENGTH, len(full)) and full.startswith(seen)
@@ -152,7 +152,7 @@ def may_be_changed_name(ours: str, theirs: str) -> bool:
 
 
 def _plain(name: str) -> str:
-    """Return a name without case and punctuation."""
+    """Return the letters and digits of a name, in lower case."""
     return "".join(filter(str.isalnum, name.lower()))
 
 
@@ -162,5 +162,4 @@ def _check_letters(letters: str, expiry: str) -> str:
 
 
 def _encode(number: int, length: int) -> str:
-    """Return a number in base 32."""
     return "".join(_LETTERS[number // 32**place % 32] for place in reversed(range(length)))

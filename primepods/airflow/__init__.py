@@ -1,1 +1,1 @@
-"""Provider for Airflow 3, with operators for pods; needs the extra ``airflow``. See ``README.md``."""
+"""Provider for Airflow 3.1 or newer: operators for pods. Needs the extra ``airflow``; see ``README.md``."""

@@ -1,4 +1,4 @@
-"""The event that a trigger sends when a wait ends, and its conversion to a task's result or error."""
+"""Event of a wait that has ended, and its conversion to a task's result or error."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .. import NotFoundError, PodFailedError, PodStatus, PrimePodsError, WaitErr
 
 
 class PodEvent(TypedDict):
-    """The single event of a trigger.
+    """Event of a wait that has ended, in a trigger or in a worker.
 
     Attributes:
         status: ``success``, ``failed`` (the pod will not become ready, or does not exist), ``timeout``, or
             ``error`` (any other error).
-        message: The result, or the message of the error.
-        pod: The pod's last known status, without secrets; ``None`` if the pod is gone or there is no status.
+        message: A sentence about the result, or the error's message.
+        pod: The last known status, without secrets; ``None`` if the pod is gone or its status is unknown.
     """
 
     status: Literal["success", "failed", "timeout", "error"]
@@ -25,7 +25,7 @@ class PodEvent(TypedDict):
 
 
 def success(pod_id: str, status: PodStatus | None) -> PodEvent:
-    """Return the event of a pod that is ready, or gone (``None``)."""
+    """Return the event of a successful wait; without a status, the pod is gone."""
     if status is None:
         return {"status": "success", "message": f"Pod {pod_id} is gone.", "pod": None}
     return {"status": "success", "message": f"Pod {pod_id} is ready.", "pod": status.to_dict()}
@@ -45,10 +45,10 @@ def failure(error: PrimePodsError) -> PodEvent:
 def pod_or_raise(
     event: PodEvent, *, on_timeout: type[AirflowException] = AirflowException
 ) -> dict[str, Any] | None:
-    """Return the pod of a wait that succeeded.
+    """Return the pod's status if the wait succeeded.
 
     Raises:
-        AirflowFailException: The pod has failed or does not exist, so a retry of the task cannot help.
+        AirflowFailException: The pod will not become ready or does not exist, so a retry cannot help.
         AirflowException: Any other failure; ``on_timeout`` for a timeout.
     """
     match event["status"]:

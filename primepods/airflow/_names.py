@@ -1,4 +1,4 @@
-"""Pod names: stable across the tries of a task."""
+"""Pod names that are the same in all tries of a task."""
 
 from __future__ import annotations
 
@@ -11,23 +11,18 @@ _MAX_DAG_LENGTH: Final = 15
 _MAX_PREFIX_LENGTH: Final = 28
 """Max characters of a prefix.
 
-With a hyphen and the digest, a name has 45 at most. A lease or ``max_hours`` appends up to 18 more, and would
-cut the digest if the result were longer than 63.
+With the digest, a name has up to 45, and with the suffix of a lease or of ``max_hours`` up to 63. A longer
+name would be shortened, and lose digits of the digest.
 """
 _DIGEST_LENGTH: Final = 16
-"""Number of hexadecimal digits that distinguish tasks."""
+"""Number of hexadecimal digits."""
 
 
 def pod_name(prefix: str | None, *, dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
-    """Return the name of a task's pod: the same in every try, and different for other tasks.
+    """Return the name of a task instance's pod, the same in every try.
 
-    Args:
-        prefix: Prefix of the name, of which 28 characters are used; default: ``airflow-`` and the start
-            of the DAG's id.
-        dag_id: The DAG's id.
-        run_id: The DAG run's id.
-        task_id: The task's id.
-        map_index: Index of a mapped task; -1 for one that is not mapped.
+    ``prefix`` is cut to 28 characters; by default it is ``airflow-`` and the start of the DAG's id.
+    ``map_index`` is -1 for a task that is not mapped.
     """
     identity = "\0".join([dag_id, run_id, task_id, str(map_index)])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:_DIGEST_LENGTH]

@@ -12,7 +12,7 @@ from .. import Client, Pod, PodSpec, PriceTooHighError, SoldOutError
 
 
 def read_spec(fields: Mapping[str, Any]) -> PodSpec:
-    """Convert an operator's ``spec`` argument to a spec.
+    """Convert an operator's ``spec`` argument.
 
     Raises:
         AirflowFailException: A field is missing, unknown or invalid.
@@ -42,7 +42,7 @@ def find_specs(
 
     Raises:
         AirflowFailException: An argument is invalid, such as the GPU's name.
-        AirflowException: No offer matches now; a retry may find one.
+        AirflowException: No offer matches now. A retry may help.
     """
     try:
         offers = client.availability.find(

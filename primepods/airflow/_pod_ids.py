@@ -1,4 +1,4 @@
-"""Pod ids from XComs and templates, where a missing value renders to the text "None"."""
+"""Pod ids from XComs and templates, in which a missing value may be a text such as "None"."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import Any, Final
 from airflow.providers.common.compat.sdk import AirflowFailException, XComArg
 
 PodId = str | Mapping[str, Any] | XComArg
-"""A pod's id; the create operator's output, which contains ``id``; or a task output that will be either."""
+"""A pod's id, the create operator's output, or an ``XComArg`` that Airflow replaces with one of these."""
 
 _MISSING: Final = frozenset({"", "none", "null", "undefined", "nan"})
 """Rendered forms of a missing value, in lower case."""
 
 
 def is_missing(pod_id: PodId | None) -> bool:
-    """Return whether the id is missing, usually because the task that should return it returned nothing."""
     value = pod_id.get("id") if isinstance(pod_id, Mapping) else pod_id
     return value is None or (isinstance(value, str) and value.strip().lower() in _MISSING)
 
@@ -24,7 +23,7 @@ def id_of(pod_id: PodId) -> str:
     """Return the pod's id, also from the create operator's output.
 
     Raises:
-        AirflowFailException: The id is missing, for example because the create task returned nothing.
+        AirflowFailException: The id is missing, or is not a string.
     """
     value = pod_id.get("id") if isinstance(pod_id, Mapping) else pod_id
     if not isinstance(value, str) or is_missing(pod_id):

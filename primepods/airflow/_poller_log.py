@@ -1,6 +1,6 @@
 """Forwarding of the shared poller's warnings to the logs of waiting tasks.
 
-The poller belongs to no task, so its warnings ("Still waiting, but …") go only to the triggerer's log,
+The poller belongs to no task, so its warnings ("Still waiting, but …") would go only to the triggerer's log,
 which users of a task do not read.
 """
 
@@ -13,19 +13,19 @@ from contextvars import Context, ContextVar, copy_context
 from typing import Protocol
 
 _is_in_task: ContextVar[bool] = ContextVar("is_in_task", default=False)
-"""``True`` in the context of a waiting task, whose records Airflow writes to the task's log."""
+"""``True`` in the context of a wait: Airflow already writes its records to the task's log."""
 _POLLER_LOG = logging.getLogger("primepods")
 
 
 class TaskLog(Protocol):
-    """Interface of a task's log, independent of its library."""
+    """Interface of a task's log."""
 
     def warning(self, event: str, /) -> object:
         """Log a warning."""
 
 
 class _Relay(logging.Handler):
-    """Handler that passes the poller's records on to the log of each waiting task."""
+    """Handler that passes records from outside of waits, such as the poller's, to all waiting tasks."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -44,7 +44,7 @@ _relay = _Relay()
 
 @contextmanager
 def poller_warnings(log: TaskLog) -> Generator[None]:
-    """Forward the shared poller's warnings to a task's log, in the block's context, until the block ends."""
+    """Forward the shared poller's warnings to a task's log until the block ends."""
     key = object()
     token = _is_in_task.set(True)
     _relay.task_logs[key] = copy_context(), log

@@ -16,7 +16,7 @@ from ._orders import find_specs, read_spec
 from .links import PrimePodsLink
 
 KILL_TIMEOUT: Final = 4.0
-"""Timeout in seconds for all cleanup of a killed task; Airflow allows 5."""
+"""Seconds to delete the pod of a killed task; Airflow allows 5."""
 _POLL_INTERVAL: Final = 1.0
 """Seconds between two requests for a task's pods."""
 
@@ -61,10 +61,7 @@ class RentingOperator(BaseOperator):
         self.prime_conn_id = prime_conn_id
 
     def _pod_name(self, context: Context) -> str:
-        """Return the name of the task's pods, the same in every try.
-
-        A lease or ``max_hours`` adds a suffix.
-        """
+        """Return the name of the task's pods, without the suffix of a lease or of ``max_hours``."""
         task = context["ti"]
         return pod_name(
             None if self.spec is None else self._read_spec().name,
@@ -75,7 +72,7 @@ class RentingOperator(BaseOperator):
         )
 
     def _find_specs(self, client: Client, name: str) -> list[PodSpec]:
-        """Return the specs to order, in order of preference."""
+        """Return the specs to order, the preferred one first."""
         # A rendered template is a string.
         limit = None if self.max_price is None else float(self.max_price)
         if self.spec is None:
@@ -117,7 +114,7 @@ def find_by_name(client: Client, name: str) -> list[Pod]:
 
 
 def wait_for_pods(client: Client, name: str, seconds: float) -> list[Pod]:
-    """Return the pods of a task; poll until there are any, for at most ``seconds``."""
+    """Return the pods of a task; poll until there are any or ``seconds`` have passed."""
     deadline = time.monotonic() + seconds
     while not (pods := find_by_name(client, name)) and time.monotonic() + _POLL_INTERVAL < deadline:
         time.sleep(_POLL_INTERVAL)
@@ -125,10 +122,9 @@ def wait_for_pods(client: Client, name: str, seconds: float) -> list[Pod]:
 
 
 def delete_by_name(client: Client, name: str, seconds: float) -> None:
-    """Delete the pods of a killed task; poll until there are any, for at most ``seconds``."""
-    # A call may take half of the time, so that another can follow a call that hangs.
+    """Delete the pods of a killed task; poll until there are any or ``seconds`` have passed."""
+    # Limit each call to half of the time: a slow search then leaves time for the deletion.
     hurried = client.with_options(deadline=seconds / 2)
-    # Wait for the pod: its order may still be in flight. A pod that appears late may be left, because Airflow
-    # ends this process.
+    # The order may still be in flight. A pod that appears later may be left: Airflow ends this process.
     for pod in wait_for_pods(hurried, name, seconds):
         hurried.pods.delete(pod, missing_ok=True)

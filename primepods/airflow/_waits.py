@@ -13,7 +13,7 @@ from .triggers import Goal
 _MAX_RECORDS: Final = 1_000
 """Max history records to search for a pod."""
 _GONE_TIMEOUT: Final = 2.0
-"""Seconds for which a worker waits for a deletion before it defers."""
+"""Seconds for which a worker waits for a deletion before it defers the task."""
 _GONE_INTERVAL: Final = 0.5
 """Seconds between two polls for that deletion."""
 
@@ -25,9 +25,9 @@ def find_in_history(client: Client, pod_id: str) -> HistoryRecord | None:
 
 
 def check_before_deferral(client: Client, pod_id: str, until: Goal) -> PodEvent | None:
-    """Return the event of a wait that is already over; ``None`` if it must be deferred.
+    """Return the event of a wait that is already over; ``None`` if the wait must be deferred.
 
-    It is also deferred after a failed request: the deferred wait handles the error.
+    After a failed request, the result is also ``None``, and the deferred wait handles the error.
     """
     try:
         if until == "gone":

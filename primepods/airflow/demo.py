@@ -22,7 +22,7 @@ _END_TIMEOUT: Final = 20.0
 
 
 def main() -> int:
-    """Run the demo until Ctrl-C, then clean up; return the exit code."""
+    """Run the demo until Ctrl-C or the end of Airflow, then clean up; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m primepods.airflow.demo",
         description="Run Airflow and the example pipelines against an emulator.",
@@ -54,7 +54,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.send_signal(signal.SIGINT)
             process.wait(_END_TIMEOUT)
     finally:
-        # Kill them also after a second Ctrl-C.
+        # Kill the processes also after a second Ctrl-C.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""Provider metadata. Airflow imports it with every command, so it must not import slow modules."""
+"""Provider metadata. Airflow imports this module with every command, so it must not import slow modules."""
 
 from typing import Any, Final
 

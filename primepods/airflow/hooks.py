@@ -20,8 +20,8 @@ T = TypeVar("T", Client, AsyncClient)
 class PrimePodsHook(BaseHook):
     """Hook that creates clients from an Airflow connection of type ``prime``.
 
-    The connection's host is the API's base URL, its password the API key, its login the team. Missing values
-    come from the environment, then from the files of ``prime``, then from the defaults of a client.
+    The host is the API's base URL, the password is the API key, and the login is the team's id. Missing
+    values come from the environment, then from the files of ``prime``, then from the client's defaults.
 
     Args:
         prime_conn_id: The connection's id.
@@ -41,7 +41,7 @@ class PrimePodsHook(BaseHook):
 
         Raises:
             AirflowNotFoundException: The connection does not exist.
-            ConfigError: The key is missing, or the key or URL is invalid.
+            ConfigError: The key is missing, or a setting is invalid.
         """
         return _connect(Client, self.get_connection(self.prime_conn_id))
 
@@ -50,7 +50,7 @@ class PrimePodsHook(BaseHook):
         return _connect(AsyncClient, await ask_airflow(self.get_connection, self.prime_conn_id))
 
     def test_connection(self) -> tuple[bool, str]:
-        """Test the connection by a request for pods; called by the button in the connection form."""
+        """Test the connection with a request for pods, for the button in the connection form."""
         try:
             with self.get_conn() as client:
                 count = client.pods.page(limit=1).total_count
@@ -63,12 +63,12 @@ class PrimePodsHook(BaseHook):
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return the layout of the connection form; newer Airflow versions read it from the provider info."""
+        """Return the connection form's layout, for Airflow versions that do not read the provider info."""
         return {name.replace("-", "_"): value for name, value in CONNECTION_FORM.items()}
 
 
 async def ask_airflow(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call, in a trigger, Airflow code that requests data from the parent process.
+    """In a trigger, call Airflow code that requests data from the parent process.
 
     The call runs in a thread, because concurrent asynchronous calls fail before Airflow 3.3.2. It completes
     even if the trigger is cancelled, because an unread response ends the whole triggerer in 3.1.

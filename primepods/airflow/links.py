@@ -8,7 +8,7 @@ from airflow.providers.common.compat.sdk import BaseOperatorLink
 
 
 class PrimePodsLink(BaseOperatorLink):
-    """Task button that opens the vendor's page of all pods: no page of a single pod is documented."""
+    """Button on a task that opens the vendor's page of all pods; no page of a single pod is documented."""
 
     name = "Prime Intellect"
 

@@ -1,4 +1,4 @@
-"""Operators that create, wait for and delete a pod, and one that runs a command on a new pod."""
+"""Operators that create, wait for and delete a pod, or run a command on a new pod."""
 
 from __future__ import annotations
 
@@ -40,33 +40,32 @@ __all__ = [
 ]
 
 _TRIGGERER_GRACE: Final = timedelta(seconds=60)
-"""Time after ``execution_timeout`` in which a trigger reports its result, before Airflow ends the wait."""
+"""Time after ``execution_timeout`` for a trigger to report its result, before Airflow ends the wait."""
 _STATES_WITHOUT_RUN: Final = frozenset({None, "skipped", "upstream_failed", "removed"})
-"""States of a task that has not been run."""
+"""States of a task that has not run."""
 
 
 class PrimeCreatePodOperator(RentingOperator):
     """Operator that rents a pod without waiting for it. The pod is billed until it is deleted.
 
-    The return value has ``id``, ``name`` and ``price_hr``. XCom also has them under their names.
+    The return value has ``id``, ``name`` and ``price_hr``, which are also XComs under these names.
 
-    The pod's name contains a digest of the DAG, the run, the task and the map index. If the worker was killed
-    or a response was lost, a retry looks for the pod by this name, and adopts it unless it has failed. Two
-    Airflow installations that share an account need different prefixes.
+    The pod's name contains a digest of the DAG, the run, the task and the map index. Every try first looks
+    for pods with this name, adopts one that has not failed, and deletes the others. Two Airflow installations
+    that share an account therefore need different prefixes.
 
     Args:
         spec: The fields of :class:`primepods.PodSpec`; its ``name`` is the prefix of the pod's name.
-        gpu_type: The GPU, as in ``client.availability.find``, instead of a spec: matching offers are tried in
-            order of their price until one is neither sold out nor too expensive.
+        gpu_type: The GPU, as in ``client.availability.find``, instead of a spec. Matching offers are tried,
+            cheapest first, until one is neither sold out nor too expensive.
         gpu_count: Number of GPUs.
-        max_price: Max price per hour; default: that of the spec or offer.
+        max_price: Max price per hour; by default that of the spec or offer.
         exclude_providers: Providers to skip.
-        max_hours: Hours until the pod expires; set more than the pipeline takes. Expiry alone deletes
-            nothing; ``client.pods.sweep(expired=True)`` deletes pods whose names say that they have expired.
-            With ``None``, the pod does not expire.
+        max_hours: Hours until the pod expires; set more than the pipeline takes. Expired pods are deleted
+            by ``client.pods.sweep(expired=True)``, not automatically. With ``None``, the pod does not expire.
         prime_conn_id: The connection's id.
-        appear_grace: Seconds for which a retry looks for the pod of an earlier try. A try that has reached
-            ``execution_timeout`` looks for its own pod for the same time, to delete it.
+        appear_grace: Seconds for which a retry looks for the pod of an earlier try. After
+            ``execution_timeout``, a try looks for its own pod for the same time, to delete it.
     """
 
     ui_color: str = "#d7f0e4"
@@ -109,10 +108,10 @@ class PrimeCreatePodOperator(RentingOperator):
                 if pod is None:
                     pod = create_first(client, self._find_specs(client, name), self._max_hours, self.log)
                 if self._was_killed:
-                    # The task was killed while its pod was looked for or ordered.
+                    # The task was killed during the search or the order.
                     client.pods.delete(pod, missing_ok=True)
         except AirflowTaskTimeout:
-            # Airflow calls `on_kill` next. After a timeout, it does not limit the time of this call.
+            # Airflow calls `on_kill` next, without a time limit.
             self._kill_timeout = self.appear_grace
             raise
         return {"id": pod.id, "name": pod.name, "price_hr": pod.price_hr}
@@ -121,7 +120,9 @@ class PrimeCreatePodOperator(RentingOperator):
         """Delete the pod by its name: its id may be unknown."""
         self._was_killed = True
         if self._name is not None:
-            self.log.info("The task was killed: deleting the pod %r, if it was ordered", self._name)
+            self.log.info(
+                "The task was killed or timed out: deleting the pod %r, if it was ordered", self._name
+            )
             with PrimePodsHook(self.prime_conn_id).get_conn() as client:
                 delete_by_name(client, self._name, self._kill_timeout)
 
@@ -134,7 +135,7 @@ class PrimeCreatePodOperator(RentingOperator):
                 self.log.warning("Deleting a pod that an earlier try has left: %s", pod)
                 client.pods.delete(pod, missing_ok=True)
         if adopted is not None:
-            self.log.info("Continuing with pod %s, which an earlier try has rented", adopted)
+            self.log.info("Continuing with a pod that an earlier try has rented: %s", adopted)
         return adopted
 
 
@@ -195,7 +196,7 @@ class _OnePodOperator(BaseOperator):
 
 
 class PrimeWaitPodOperator(_OnePodOperator):
-    """Operator that waits until a pod is ready; returns its status as a dictionary, with ``ssh``.
+    """Operator that waits until a pod is ready, and returns the pod's status as a dictionary, with ``ssh``.
 
     If the pod has failed, has ended or does not exist, the task fails without retries, with the reason.
     ``execution_timeout`` limits one try, both in the worker and in the triggerer.
@@ -205,12 +206,12 @@ class PrimeWaitPodOperator(_OnePodOperator):
         prime_conn_id: The connection's id.
         interval: Seconds between two polls.
         timeout: Seconds for one try.
-        deferrable: ``True`` to wait in the triggerer; default: Airflow's ``[operators] default_deferrable``.
+        deferrable: Whether to wait in the triggerer; by default Airflow's ``[operators] default_deferrable``.
             The wait is not deferred if the pod is ready already.
-        on_failure: Whether to ``keep`` or ``delete`` the pod after the wait has failed and no retry is left.
-        delete_on_kill: ``True`` to delete the pod when the waiting task is marked failed or succeeded, or
-            cleared. Before Airflow 3.3, a deferred task deletes the pod only when the task is marked failed.
-            A trigger keeps a pod that may be in use, or that another triggerer waits for.
+        on_failure: ``keep`` or ``delete`` the pod if the wait fails and no retry follows.
+        delete_on_kill: ``True`` to delete the pod when the waiting task is killed, as when it is marked
+            failed or succeeded, or is cleared. Before Airflow 3.3, a deferred task deletes the pod only when
+            it is marked failed. A trigger keeps a pod that may be in use or that another triggerer waits for.
     """
 
     def __init__(  # noqa: PLR0913 - all but the first have defaults
@@ -264,9 +265,9 @@ class PrimeWaitPodOperator(_OnePodOperator):
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except AirflowException:
-            # If the trigger has failed or timed out, `next_method` is another method.
+            # `execute_complete` deletes the pod itself, but is not called if the trigger has failed.
             has_trigger_failed = next_method != self.execute_complete.__name__
-            if has_trigger_failed:  # otherwise, `execute_complete` has done this
+            if has_trigger_failed:
                 self._delete_after_failure(context)
             raise
 
@@ -277,7 +278,7 @@ class PrimeWaitPodOperator(_OnePodOperator):
             self._delete()
 
     def _finish_wait(self, context: Context, event: PodEvent) -> dict[str, Any] | None:
-        """Return the ready pod; if the wait has failed, raise, and delete the pod as ``on_failure`` says."""
+        """Return the pod's status. If the wait has failed, do what ``on_failure`` says, and raise."""
         try:
             return pod_or_raise(event)
         except AirflowException as exc:
@@ -305,21 +306,22 @@ class PrimeWaitPodOperator(_OnePodOperator):
 class PrimeDeletePodOperator(_OnePodOperator):
     """Operator that deletes a pod and, by default, waits until it is confirmed gone.
 
-    It succeeds if the pod has ended already.
+    It also succeeds if the pod is found only in the history.
 
-    Use it as the teardown of create and wait: ``.as_teardown(setups=[create, wait])``. If a task between them
-    is cleared, Airflow then also clears create and wait, so that the task gets the address of a new pod. The
-    operator is skipped if the create task has not run. Any other missing id is a failure, because a pod may
-    be running.
+    Use it as the teardown of create and wait: ``.as_teardown(setups=[create, wait])``. If a task that uses
+    the pod is cleared, Airflow then also clears create and wait, so that the task gets the address of a new
+    pod. Without an id, the task is skipped if the create task has not run; otherwise it fails, because a pod
+    may be running.
 
     Args:
         pod_id: The pod's id, or the whole output of the create operator.
         prime_conn_id: The connection's id.
         wait_for_completion: ``True`` to wait until the pod is gone; it may be billed until then.
-        missing_ok: ``True`` to succeed if the pod is found in neither the list nor the history.
+        missing_ok: ``True`` to succeed if the pod is found neither in the list nor in the first 1,000 records
+            of the history.
         interval: Seconds between two polls.
         timeout: Seconds until the pod must be gone.
-        deferrable: ``True`` to wait in the triggerer; default: Airflow's ``[operators] default_deferrable``.
+        deferrable: Whether to wait in the triggerer; by default Airflow's ``[operators] default_deferrable``.
             The wait is not deferred if the pod is gone within two seconds.
     """
 
@@ -357,7 +359,7 @@ class PrimeDeletePodOperator(_OnePodOperator):
                 pod_or_raise(self._wait(client, pod_id, "gone"))
 
     def _delete(self, client: Client, pod_id: str) -> bool:
-        """Delete the pod; return ``False`` if there was none to delete."""
+        """Delete the pod; return ``False`` if it was not found."""
         try:
             state = client.pods.delete(pod_id)
         except NotFoundError:
@@ -376,7 +378,7 @@ class PrimeDeletePodOperator(_OnePodOperator):
         return True
 
     def _no_create_task_has_run(self, task_instance: Any) -> bool:
-        """Return whether create tasks come directly before this one, and none has run in this DAG run."""
+        """Return whether create tasks come directly before this task, and none of them has run."""
         # A mapped task has its operator's class in `operator_class`.
         operators = {
             upstream.task_id: getattr(upstream, "operator_class", type(upstream))

@@ -1,4 +1,4 @@
-"""Sensor for a pod that something else has rented."""
+"""Sensor that waits for a pod."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from .triggers import PrimePodTrigger
 
 @poke_mode_only
 class PrimePodSensor(BaseSensorOperator):
-    """Sensor that waits until a pod is ready; returns its status as a dictionary, with ``ssh``.
+    """Sensor that waits until a pod is ready, and returns the pod's status as a dictionary, with ``ssh``.
 
-    It never deletes the pod. To free the worker's slot, use ``deferrable``, not rescheduling: between two
-    pokes, a rescheduled sensor would forget, for example, when an installation began to fail.
+    It never deletes the pod. Use ``deferrable`` to free the worker's slot. Rescheduling is refused: between
+    two pokes, the sensor would forget, for example, when an installation began to fail.
 
     Args:
         pod_id: The pod's id, or the whole output of the create operator.
         prime_conn_id: The connection's id.
         poke_interval: Seconds between two polls.
-        timeout: Seconds for one try.
-        deferrable: ``True`` to wait in the triggerer; default: Airflow's ``[operators] default_deferrable``.
+        timeout: Seconds until the task fails; Airflow does not retry it then.
+        deferrable: Whether to wait in the triggerer; by default Airflow's ``[operators] default_deferrable``.
     """
 
     template_fields: Sequence[str] = ("pod_id", "prime_conn_id")
@@ -58,7 +58,7 @@ class PrimePodSensor(BaseSensorOperator):
         self.deferrable: bool = default_deferrable() if deferrable is None else deferrable
 
     def execute(self, context: Context) -> Any:
-        """Wait, here or in the triggerer."""
+        """Wait in this worker or in the triggerer."""
         if not self.deferrable:
             return super().execute(context)
         pod_id = id_of(self.pod_id)

@@ -21,37 +21,38 @@ from .hooks import PrimePodsHook, ask_airflow
 Goal = Literal["ready", "gone"]
 
 _MIN_EVENT_DELAY: Final = 1.0
-"""Minimum seconds between a trigger's start and its event."""
+"""Min seconds between a trigger's start and its event."""
 _LATE_CHECK_TIMEOUT: Final = 15.0
-"""Timeout in seconds of a wait whose deadline passed while no triggerer ran: it still checks the pod."""
+"""Seconds for a last check of the pod if the deadline passed while no triggerer ran."""
 _KILL_TIMEOUT: Final = 25.0
-"""Seconds to delete the pod of a killed task."""
+"""Seconds for each API call about the pod of a killed task."""
 _STATE_TIMEOUT: Final = 120.0
-"""Timeout in seconds of the request for the task's state; in a busy triggerer, it may take half a minute."""
+"""Timeout in seconds of a request for a state, which may take half a minute in a busy triggerer."""
 _state_locks: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]] = WeakKeyDictionary()
-"""One lock per loop: requests for states run in turn, so that the timeout of one excludes the others.
+"""One lock per loop: requests for states run in turn, so that the timeout of a request starts at its turn.
 
-The second request in a row that times out removes the lock, and the triggers that wait for it give up, too.
+After two timeouts in a row, the lock is removed, and the triggers that wait for it give up, too.
 """
 _slow_loops: Final[WeakSet[asyncio.AbstractEventLoop]] = WeakSet()
-"""The loops whose last request for a state has timed out."""
+"""Loops in which a request for a state has timed out; if the next request does, too, the lock is removed."""
 _CALLS_ON_KILL: Final = hasattr(BaseTrigger, "on_kill")
 """Whether Airflow calls ``on_kill``. Before 3.3, it only cancels ``run``, as when a triggerer stops."""
 _WAITING_STATES: Final = frozenset({TaskInstanceState.DEFERRED, TaskInstanceState.UP_FOR_RETRY})
-"""States that prove that no user has ended the task: another triggerer waits for the pod, or a retry will."""
+"""States in which the pod is kept: another triggerer waits for it, or a retry will."""
 
 
 class PrimePodTrigger(BaseTrigger):
-    """Trigger that waits until a pod is ready or gone; yields a :class:`~primepods.airflow._events.PodEvent`.
+    """Trigger that waits until a pod is ready or gone.
 
-    After a crash another triggerer continues the wait, with the same deadline. All triggers of a triggerer
-    with equal connections share one poller.
+    The payload of its event is a :class:`~primepods.airflow._events.PodEvent`. After a crash, another
+    triggerer continues the wait, with the same deadline. In a triggerer, all triggers with equal connections
+    share one poller.
 
     Args:
         pod_id: The pod's id.
         prime_conn_id: The connection's id.
         end: Deadline of the wait, in seconds since the epoch.
-        until: The state to wait for.
+        until: ``"ready"`` or ``"gone"``.
         interval: Seconds between two polls.
         delete_on_kill: ``True`` to delete the pod when its task is marked failed or succeeded, or cleared;
             before Airflow 3.3 only when it is marked failed. In doubt, the pod is kept.
@@ -76,7 +77,7 @@ class PrimePodTrigger(BaseTrigger):
         self.delete_on_kill = delete_on_kill
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class's path and the arguments to resume in another process; without the key."""
+        """Return the class's path and its arguments, which do not contain the API key."""
         names = ("pod_id", "prime_conn_id", "end", "until", "interval", "delete_on_kill")
         kind = type(self)
         return f"{kind.__module__}.{kind.__qualname__}", {name: getattr(self, name) for name in names}
@@ -92,13 +93,13 @@ class PrimePodTrigger(BaseTrigger):
             if self.delete_on_kill and not _CALLS_ON_KILL:
                 await _run_to_completion(self._delete_if_killed())
             raise
-        # Yield after the client is closed: the consumer of the event never resumes this generator.
+        # Yield after the client is closed: `DAG.test` never resumes this generator.
         yield TriggerEvent(event)  # type: ignore[no-untyped-call,unused-ignore]  # as above
 
     async def on_kill(self) -> None:
         """Delete the pod if ``delete_on_kill`` is set and a user has marked or cleared the task.
 
-        Airflow also calls this method after a stalled triggerer has lost the trigger to another one.
+        Airflow also calls this method after a stalled triggerer has lost the trigger to another triggerer.
         """
         if self.delete_on_kill:
             await _run_to_completion(self._delete_if_killed())
@@ -108,7 +109,7 @@ class PrimePodTrigger(BaseTrigger):
         task = self.task_instance
         pod_id = self.pod_id
         if task is None:
-            self.log.warning("Not deleting pod %s: Airflow names no task", pod_id)
+            self.log.warning("Not deleting pod %s: its task is unknown", pod_id)
             return
         try:
             state = await _request_state(task)
@@ -168,10 +169,10 @@ class PrimePodTrigger(BaseTrigger):
 
 
 async def _request_state(task: Any) -> str | None:
-    """Return the state of a task; ``None`` for a task that was cleared.
+    """Return the state of a task; ``None`` if it has none, for example because it was cleared.
 
     Raises:
-        TimeoutError: Airflow has not responded to this request, or to two before it.
+        TimeoutError: Airflow has not responded to this request, or to two requests before it.
     """
     loop = asyncio.get_running_loop()
     lock = _state_locks.setdefault(loop, asyncio.Lock())

@@ -1,7 +1,6 @@
 """SVG charts of a fleet and its cost, without a plotting library.
 
-They fit light and dark pages, and notebooks display them. ``str(chart)`` is the SVG document:
-``Path("spend.svg").write_text(str(chart))``.
+They fit light and dark pages, and notebooks display them. ``str(chart)`` is the SVG document.
 """
 
 from ._fleet import fleet_chart

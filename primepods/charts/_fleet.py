@@ -27,22 +27,22 @@ from ._svg import (
 _LEGEND_WIDTH: Final = 130
 _RIGHT: Final = WIDTH - _LEGEND_WIDTH
 _GROUP_PIXELS: Final = 4.0
-"""Width of a group of samples. Only the last sample of a group is drawn, so that the SVG stays small."""
+"""Width of a group of samples, of which only the last is drawn, so that the SVG stays small."""
 _MAX_LABELS: Final = 6
 _MIN_SPAN: Final = timedelta(seconds=1)
 _MINUTE: Final = 60
 _DAY: Final = 86_400
 _SPACINGS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
-"""Possible seconds between two labels. If all are too short, a number of whole days is used."""
+"""Possible seconds between two labels; longer histories use whole days."""
 _STACK: Final = tuple(condition for condition in reversed(Condition) if condition is not Condition.GONE)
-"""Conditions in the order in which they are stacked, from the bottom up; FAILED is on top."""
+"""Conditions as they are stacked, from the bottom up; FAILED is on top."""
 
 
 def fleet_chart(fleet: Fleet, *, title: str = "Pods by condition (UTC)") -> Chart:
     """Return a chart of the pods by condition over time.
 
     Args:
-        fleet: The fleet. Gone pods are counted, but not drawn.
+        fleet: The fleet. Gone pods are counted in the legend, but not drawn.
         title: The chart's heading.
     """
     samples = fleet.samples
@@ -105,7 +105,6 @@ def _step_path(points: list[tuple[float, float]]) -> Iterator[tuple[float, float
 
 
 def _time_labels(begin: datetime, span: timedelta) -> Iterator[str]:
-    """Yield labels at round times."""
     seconds = span.total_seconds()
     whole_days = _DAY * max(1, math.ceil(seconds / _DAY / _MAX_LABELS))
     spacing = next((candidate for candidate in _SPACINGS if seconds / candidate <= _MAX_LABELS), whole_days)
@@ -125,7 +124,7 @@ def _time_label(time: datetime, spacing: int) -> str:
 
 
 def _legend(samples: Sequence[FleetSample]) -> Iterator[str]:
-    """Yield the legend in the order of the chart, with the last counts."""
+    """Yield the legend, from the top of the stack down, with the last counts."""
     counts = samples[-1].counts
     seen = {condition for sample in samples for condition in sample.counts}
     y = TOP + 4.0

@@ -28,9 +28,9 @@ _MAX_DAYS: Final = 366
 _MAX_LABELS: Final = 8
 _MAX_BAR_WIDTH: Final = 48.0
 _MAX_LABEL_MIDDLE: Final = RIGHT - 36
-"""Rightmost middle of a date's label: the label's right half must fit."""
+"""Max x of a centred label, so that its right half fits."""
 _MAX_LIFETIME: Final = timedelta(days=3_660)
-"""The end of a record with a longer time counts as invalid (imagined: from year 1 to 9999)."""
+"""The end of a longer record counts as invalid (imagined: from year 1 to 9999)."""
 
 
 def spend_per_day(records: Iterable[HistoryRecord]) -> dict[date, float]:
@@ -40,10 +40,10 @@ def spend_per_day(records: Iterable[HistoryRecord]) -> dict[date, float]:
     counts on the second day. A record without a valid end counts on the day of its creation.
 
     Args:
-        records: Records of ``client.pods.history()``, in any order and of any kind.
+        records: Records of ``client.pods.history()``, in any order and of any ``type``.
 
     Returns:
-        The amounts by day, in the API's currency. The days are in order and without gaps.
+        The amounts by day, in the API's currency; the days are in order and without gaps.
     """
     spent: defaultdict[date, float] = defaultdict(float)
     for record in records:
@@ -60,7 +60,7 @@ def spend_chart(records: Iterable[HistoryRecord], *, title: str = "Billed per da
     """Return a chart of the amounts of :func:`spend_per_day`, for at most the last 366 days.
 
     Args:
-        records: Records of ``client.pods.history()``, in any order and of any kind.
+        records: Records of ``client.pods.history()``, in any order and of any ``type``.
         title: The chart's heading.
     """
     all_days = spend_per_day(records)
@@ -98,7 +98,7 @@ def _spread(record: HistoryRecord, spent: defaultdict[date, float]) -> None:
 def _plot(days: Mapping[date, float]) -> list[str]:
     axis_end, marks = scale(max(0.0, *days.values()))
     pixels_per_unit = (BOTTOM - TOP) / axis_end
-    # Show as many decimals as the smallest mark needs.
+    # As many decimals as the smallest nonzero mark needs.
     decimals = max(0, -math.floor(math.log10(marks[1])))
     parts = grid_lines((BOTTOM - mark * pixels_per_unit, f"{mark:,.{decimals}f}") for mark in marks)
     slot_width = (RIGHT - LEFT) / len(days)

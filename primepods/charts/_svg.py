@@ -1,4 +1,4 @@
-"""Parts shared by all charts: page, scale, and escaped text."""
+"""Page, scale and text elements of charts."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def text(x: float, y: float, value: str, *, kind: str = "", anchor: str = "start
 
 
 def escape(value: str, max_length: int = _MAX_LABEL_LENGTH) -> str:
-    """Make untrusted text safe for SVG: one short line without markup."""
+    """Return untrusted text as one short line, escaped for SVG."""
     return html.escape(clip(one_line(value), max_length))
 
 
@@ -103,7 +103,7 @@ def scale(highest: float) -> tuple[float, list[float]]:
 
 
 def grid_lines(marks: Iterable[tuple[float, str]], right: float = RIGHT) -> list[str]:
-    """Return horizontal grid lines with labels at the left; ``marks`` are y coordinates and labels."""
+    """Return horizontal grid lines with labels at the left, given as pairs of y coordinate and label."""
     parts: list[str] = []
     for y, label in marks:
         parts.append(f'<line class="line" x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')

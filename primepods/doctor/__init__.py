@@ -1,6 +1,6 @@
-"""Checks of the settings, the API and this machine; they rent nothing, and change nothing at the API.
+"""Checks of the settings, the API and this machine, which rent nothing and change nothing at the API.
 
-``primepods doctor`` prints them. The key is redacted.
+``primepods doctor`` prints them. The API key is redacted.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ async def diagnose(
 ) -> list[Check]:
     """Check versions, settings, the API, ssh and the folder of lease files.
 
-    It sends up to seven GETs without retries, and writes a lease file that it removes again. Problems are
-    returned as checks with a remedy.
+    If the settings are valid, it sends up to seven GETs without retries, and writes and removes a lease file.
+    Problems are returned as checks with a remedy.
 
     Args:
         base_url: As for a client.
@@ -51,7 +51,7 @@ async def diagnose(
 
 
 def _hide_home(text: str) -> str:
-    """Replace the path of the home folder, which contains the user's name, with ``~``."""
+    """Replace the home folder's path, which can contain the user's name, with ``~``."""
     try:
         home = Path.home()
     except RuntimeError:  # no home folder

@@ -43,7 +43,7 @@ _OFFERS_PATH: Final = "/api/v1/availability/gpu-summary"
 def check_settings(
     *, base_url: str | None, context: str | None, team_id: str | None, timeout: float
 ) -> tuple[Settings | None, list[Check]]:
-    """Check the settings of a client; return them, or ``None`` if they are not valid, and the checks."""
+    """Check a client's settings; return the settings, or ``None`` if they are not valid, and the checks."""
     try:
         sources = {
             source.name: source for source in explain(base_url=base_url, context=context, team_id=team_id)
@@ -117,7 +117,7 @@ class _ApiChecks:
         checks = [latency, self._check_clock(), *_check_permissions(results, user), *_check_balance(wallet)]
         if isinstance(keys, Exception):
             return checks, None
-        # Remove the comments: `check_ssh` compares keys without them.
+        # `check_ssh` compares keys without their comments.
         return checks, frozenset(" ".join(key.public_key.split()[:2]) for key in keys.data)
 
     async def _read_page(self, path: str, model: type[Any], *, limit: int) -> Any:
@@ -136,7 +136,7 @@ class _ApiChecks:
         return await self._result(self._executor.call(page_request(path, **params), decode))
 
     async def _result(self, call: Awaitable[Any]) -> Any:
-        """Return the result of a call, or its error."""
+        """Return the result of a call, or its :class:`PrimePodsError`."""
         try:
             return await call
         except PrimePodsError as exc:
@@ -151,12 +151,12 @@ class _ApiChecks:
         detail = f"{abs(skew):,.0f} s {'ahead of' if skew > 0 else 'behind'} the server's"
         if abs(skew) <= _MAX_SKEW:
             return ok("clock", detail)
-        remedy = "Set this machine's clock (NTP): ages are shown wrong, and certificates may be refused."
+        remedy = "Set this machine's clock (NTP): ages are wrong, and certificates may be refused."
         return warning("clock", detail, remedy)
 
 
 def _is_response_of_api(result: Any) -> bool:
-    """Return whether the API has responded: the result is data, an error status, or an error about a row."""
+    """Return whether the API seems to have responded, with data, an error status or an unreadable row."""
     if isinstance(result, ProtocolError):
         return result.path.startswith("data[")
     return isinstance(result, APIError) or not isinstance(result, PrimePodsError)
@@ -173,7 +173,7 @@ def _check_balance(wallet: Any) -> list[Check]:
 
 
 def _check_permissions(results: dict[str, Any], user: Any) -> list[Check]:
-    """Check which resources the key may read, and which it may change according to the API.
+    """Check which resources the key may read, and which the API says it may change.
 
     Args:
         results: The response or the error of each resource, by the resource's name.

@@ -19,7 +19,7 @@ class Check(ToDict):
     Attributes:
         name: The subject of the check, such as ``clock``.
         result: ``ok``, ``warning`` or ``failure``.
-        detail: The finding, as text.
+        detail: The finding.
         remedy: The next step for the user; ``None`` if the result is ``ok``.
     """
 
@@ -29,7 +29,7 @@ class Check(ToDict):
     remedy: str | None = None
 
     def edited(self, edit: Callable[[str], str]) -> Check:
-        """Return the check with its texts changed by ``edit``."""
+        """Return a copy, with ``edit`` applied to the detail and the remedy."""
         remedy = None if self.remedy is None else edit(self.remedy)
         return attrs.evolve(self, detail=edit(self.detail), remedy=remedy)
 

@@ -25,7 +25,7 @@ _ADD_KEY: Final = (
 
 
 def check_versions() -> Check:
-    """Check that the required dependencies are installed; report their versions and some others."""
+    """Check that the required dependencies are installed; report versions."""
     versions: dict[str, str | None] = {"primepods": __version__, "Python": platform.python_version()}
     versions |= {name: _version(name) for name in (*_REQUIRED, *_OPTIONAL)}
     installed = ", ".join(f"{name} {found}" for name, found in versions.items() if found)
@@ -85,7 +85,7 @@ def _run(*command: str) -> str:
 
 
 def _key_files() -> dict[str, str]:
-    """Return the readable public keys in ``~/.ssh``, with the names of their files as values."""
+    """Return the names of the files in ``~/.ssh`` by public key; stop at an unreadable file."""
     keys: dict[str, str] = {}
     try:
         for file in sorted((Path.home() / ".ssh").glob("*.pub")):
@@ -102,7 +102,7 @@ def _public_keys(text: str, place: str) -> dict[str, str]:
 
 
 def check_folder(settings: Settings | None) -> Check:
-    """Check that the folder of lease files can be written and has locks; without settings, do not try."""
+    """Check that the folder of lease files can be written and has locks; without settings, do not test it."""
     name = "lease folder"
     try:
         folder = lease_folder()
@@ -110,7 +110,7 @@ def check_folder(settings: Settings | None) -> Check:
             return ok(name, f"{folder}; not tried without settings")
         has_locks = probe_folder(folder, settings)
     except ConfigError as exc:
-        return failure(name, str(exc), "Without it, pods cannot be leased.")
+        return failure(name, str(exc), "Without this folder, pods cannot be leased.")
     if has_locks:
         return ok(name, f"{folder} can be written, and locks work")
     remedy = "Sweeps cannot check whether a process still runs: set PRIMEPODS_STATE_DIR to a local folder."

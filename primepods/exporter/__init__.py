@@ -28,8 +28,8 @@ log: logging.Logger = logging.getLogger("primepods")
 
 _POD_LABELS = ("status", "gpu", "provider", "team", "leased")
 _DISK_LABELS = ("status", "provider", "team")
-_UP_TEXT = "Whether the last reading of this part of the account has succeeded."
-_LEASES_TEXT = "Pods that killed processes of this machine have left."
+_UP_TEXT = "Whether the last reading of this part of the account succeeded."
+_LEASES_TEXT = "Pods that processes of this machine have left behind."
 _EXPIRED_TEXT = "Pods whose names say that their max_hours are over."
 
 Values = Mapping[tuple[str, ...], float]
@@ -39,7 +39,7 @@ class Exporter:
     """Collector of the metrics of one account, for a Prometheus registry.
 
     Only :meth:`look` sends requests; a scrape gets the metrics of the last look. If a part of the account
-    could not be read, its metrics are missing, and its ``primepods_up`` is 0.
+    cannot be read, its own metrics are missing, and ``primepods_up`` is 0 for it.
 
     Args:
         client: The client, which the exporter does not close.
@@ -61,7 +61,7 @@ class Exporter:
         self._metrics: Sequence[Metric] = self._status({})
 
     def collect(self) -> Iterator[Metric]:
-        """Return the metrics of the last look; may be called in any thread."""
+        """Return the metrics of the last look; any thread may call this."""
         return iter(self._metrics)
 
     async def look(self) -> None:
@@ -71,7 +71,7 @@ class Exporter:
         self._metrics = [*self._status(read), *metrics]
 
     async def _read_part(self, part: str) -> tuple[str, Sequence[Metric] | None]:
-        """Return the name of a part, and its metrics, or ``None`` if the part cannot be read."""
+        """Return a part's name with its metrics, or with ``None`` if it cannot be read."""
         try:
             async with asyncio.timeout(self._timeout):
                 metrics = await self._parts[part]()
@@ -83,7 +83,7 @@ class Exporter:
         return part, metrics
 
     def _status(self, read: Mapping[str, Sequence[Metric] | None]) -> list[Metric]:
-        """Return the metrics about the look itself."""
+        """Return the metrics that say which parts were read, and when."""
         up: Values = {(part,): float(read.get(part) is not None) for part in self._parts}
         text = "Time of the last reading that succeeded."
         return [
@@ -100,17 +100,17 @@ class Exporter:
             numbers[labels] += 1
             prices[*labels, pod.base_currency or "USD"] += pod.current_price_hr
             if pod.created_at is not None:
-                # Use the server's clock, since the server has set the time of creation.
+                # The server has set the time of creation, so use its clock.
                 now = self._server_clock.now() or time.time()
                 ages[labels[:1]] = max(ages[labels[:1]], now - pod.created_at.timestamp())
         return [
             _gauge("pods", "Pods that exist.", _POD_LABELS, numbers),
-            _gauge("price_per_hour", "Price of all pods per hour.", [*_POD_LABELS, "currency"], prices),
+            _gauge("price_per_hour", "Price per hour of all pods.", [*_POD_LABELS, "currency"], prices),
             _gauge("pod_age_seconds", "Age of the oldest pod.", ["status"], ages),
         ]
 
     async def _read_sweep(self, name: str, text: str, *, is_expired: bool) -> Sequence[Metric]:
-        """Return a metric with the number of pods that a sweep would delete. Delete nothing."""
+        """Return the metric of the pods that a sweep would delete; delete nothing."""
         sweep = await self._client.pods.sweep(expired=is_expired, dry_run=True)
         for error in sweep.errors.values():
             raise error
@@ -125,7 +125,7 @@ class Exporter:
             prices[labels] += disk.price_hr or 0.0
         return [
             _gauge("disks", "Disks that exist.", _DISK_LABELS, numbers),
-            _gauge("disks_price_per_hour", "Price of all disks per hour.", _DISK_LABELS, prices),
+            _gauge("disks_price_per_hour", "Price per hour of all disks.", _DISK_LABELS, prices),
         ]
 
     async def _read_wallet(self) -> Sequence[Metric]:
@@ -137,7 +137,7 @@ class Exporter:
 async def serve(client: AsyncClient, *, host: str, port: int, interval: float) -> None:
     """Serve the metrics on ``host`` and ``port`` until cancelled, with ``interval`` seconds between looks.
 
-    Each part of a look may also take ``interval`` seconds.
+    Reading one part of the account may take up to ``interval`` seconds.
 
     Raises:
         OSError: The address or port cannot be used.

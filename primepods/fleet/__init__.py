@@ -1,7 +1,6 @@
-"""Overview of many pods: counts by condition, their history, and the cost.
+"""Overview of many pods, with counts by condition, their history, and the cost.
 
-``Fleet`` computes these from the changes of a wait or a watch. ``follow`` keeps a fleet up to date, for given
-pods or for all pods of an account.
+A wait or a watch can update a ``Fleet``; ``follow`` updates it from given pods or all pods of an account.
 """
 
 from ._fleet import Fleet, FleetPod, FleetSample

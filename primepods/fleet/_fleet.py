@@ -17,7 +17,7 @@ from ._states import Condition, condition_of
 
 _ORDER: Final = {condition: number for number, condition in enumerate(Condition)}
 _MAX_GONE: Final = 1_000
-"""Max gone pods to keep, since a watch may run for weeks. Older ones are only counted, with their cost."""
+"""Max gone pods to keep, since a watch may run for weeks. Older pods are only counted, with their cost."""
 _MAX_SAMPLES: Final = 1_000
 _MIN_SAMPLE_INTERVAL: Final = timedelta(seconds=0.2)
 
@@ -31,7 +31,7 @@ class FleetPod:
         pod: The pod as listed; ``None`` if only its id is known.
         status: The pod's newest status; ``None`` if the pod is gone, or before its first change.
         condition: The pod's condition; ``None`` before its first change.
-        price_hr: Current cost per hour, according to the API; 0 if unknown.
+        price_hr: Current cost per hour, according to the API; 0 if unknown, terminated or gone.
     """
 
     pod_id: str
@@ -51,7 +51,7 @@ class FleetPod:
         return self.pod.name
 
     def spent(self, now: datetime) -> float:
-        """Return the approximate cost until ``now``, from the pod's creation or else its first change."""
+        """Return the approximate cost until ``now``, from the pod's creation, or else its first change."""
         hours = 0.0 if self._spent_until is None else (now - self._spent_until).total_seconds() / 3600
         return self._spent + self.price_hr * max(0.0, hours)
 
@@ -60,7 +60,7 @@ class FleetPod:
         created_at = None if self.pod is None else self.pod.created_at
         is_first = self._spent_until is None
         if is_first and created_at is not None:
-            # Assume that the first known price was the price since the pod's creation.
+            # Assume that the first price has held since the pod's creation.
             self._spent_until = created_at
         else:
             # Add the cost at the previous price, which is 0 before the first status.
@@ -106,7 +106,7 @@ class Fleet:
         now: Function that returns the current time, for tests.
 
     Attributes:
-        version: Number that increases when pods are added, or change.
+        version: Number that increases when pods are added or change, or ``listed`` becomes true.
         listed: Whether :func:`~primepods.fleet.follow` has read the list of pods, at least in part.
         trouble: Error of the latest reading of the list by :func:`~primepods.fleet.follow`, or ``None``.
     """
@@ -126,13 +126,13 @@ class Fleet:
         self.expect(pods)
 
     def expect(self, pods: Iterable[Pod | str]) -> list[str]:
-        """Add pods before their first change, or replace the data of known ones.
+        """Add pods before their first change, or replace the data of known pods.
 
         Args:
-            pods: Pods, or ids. The data of a known pod are replaced if a pod is given, not an id.
+            pods: Pods, or ids; an id leaves the data of a known pod unchanged.
 
         Returns:
-            The ids that are new.
+            The ids of added pods.
         """
         new: list[str] = []
         for item in pods:
@@ -169,10 +169,10 @@ class Fleet:
         self.version += 1
 
     def __getitem__(self, pod_id: str) -> FleetPod:
-        """Return a pod of the fleet, also one of the last 1,000 that are gone.
+        """Return a pod of the fleet, which may be one of the last 1,000 gone pods.
 
         Raises:
-            KeyError: The fleet has no such pod.
+            KeyError: The fleet does not have this pod.
         """
         return self._pods[pod_id] if pod_id in self._pods else self._gone[pod_id]
 
@@ -199,15 +199,15 @@ class Fleet:
     @property
     def cost_per_hr(self) -> float:
         """The pods' current cost per hour, according to the API."""
-        # A running total, since callers may read it at every change. `max` hides its rounding errors.
+        # A running total, since callers may read it at every change. Rounding errors can make it negative.
         return max(0.0, self._cost_per_hr)
 
     @property
     def spent(self) -> float:
-        """The approximate cost of all pods until now, including gone ones.
+        """The approximate cost of all pods until now, including gone pods.
 
-        It is computed from the prices since each pod's creation or, if that is unknown, since its first
-        change. For the bill, see ``client.pods.history()``.
+        The cost of each pod counts from its creation or, if unknown, from its first change. For the bill, see
+        ``client.pods.history()``.
         """
         now = self._now()
         pods = (*self._pods.values(), *self._gone.values())
@@ -215,15 +215,13 @@ class Fleet:
 
     @property
     def samples(self) -> tuple[FleetSample, ...]:
-        """History of the counts up to now, thinned so that it has at most about 1,000 samples."""
+        """History of the counts up to now, thinned to at most 1,001 samples."""
         if not self._samples:
             return ()
         return (*self._samples, FleetSample(time=self._now(), counts=self.counts))
 
     def pods(self, most: int | None = None) -> list[FleetPod]:
-        """Return the pods, also the last 1,000 gone ones, by need for attention, then by name.
-
-        The need for attention is the order of :class:`Condition`.
+        """Return the pods, including the last 1,000 gone, in the order of :class:`Condition`, then by name.
 
         Args:
             most: Max number to return; ``None`` for all.
@@ -247,5 +245,5 @@ def _utc_now() -> datetime:
 
 
 def _rank(pod: FleetPod) -> tuple[float, str, str]:
-    # Sort unseen pods with the pending ones.
+    # Sort unseen pods with pending pods.
     return (_ORDER[pod.condition or Condition.PENDING], pod.name, pod.pod_id)

@@ -1,4 +1,4 @@
-"""Keep a fleet up to date, from given pods or from an account."""
+"""Updates of a fleet from given pods or from an account."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ async def follow(
 ) -> None:
     """Update ``fleet`` from the given pods until all are gone, or from all pods until cancelled.
 
-    New pods of the account are included, since the list is read again about every third interval. If a later
-    reading fails for a transient reason, the call goes on, sets ``fleet.trouble`` to the error and logs one
-    warning.
+    New pods of the account are included, since the list is read again about every third interval. Once a
+    part of the list was read, a transient error or ``ProtocolError`` of a reading does not end the call:
+    ``fleet.trouble`` is set to it, and the first of successive errors is logged.
 
     Args:
         client: An open client.
@@ -44,8 +44,7 @@ async def follow(
         on_change: Callback for each change, after the fleet's update; its exceptions end the call.
 
     Raises:
-        PrimePodsError: An error of ``pods.watch``; an error of ``pods.list`` that is permanent, or that
-            occurs before any part of the list was read.
+        PrimePodsError: An error of ``pods.watch``, or any other error of ``pods.list``.
     """
     if pod_ids is not None:
         ids = check_ids(pod_ids)
@@ -83,7 +82,7 @@ async def _watch(
 
 
 async def _read_list(client: AsyncClient, fleet: Fleet, wanted: Callable[[Pod], bool] | None) -> list[str]:
-    """Read the list, or a part of it; add its wanted pods to the fleet, and return the ids of new ones."""
+    """Read the list, or a part of it; add the wanted pods to the fleet, and return the ids of new pods."""
     found, trouble = await client.pods.list(page_size=_PAGE_SIZE).collect()
     if trouble is not None:
         is_transient = isinstance(trouble, ProtocolError) or (
@@ -101,7 +100,7 @@ async def _read_list(client: AsyncClient, fleet: Fleet, wanted: Callable[[Pod], 
 
 
 async def _sleep(seconds: float, watches: set[asyncio.Task[None]]) -> None:
-    """Sleep; remove watches that end meanwhile, and raise the error of one that fails."""
+    """Sleep; meanwhile remove watches that end, and raise the error of a watch that fails."""
     pause = asyncio.create_task(asyncio.sleep(seconds))
     try:
         while not pause.done():

@@ -13,7 +13,7 @@ class Condition(StrEnum):
     FAILED = "failed"
     """ERROR, or a failed installation, which the platform may retry."""
     INSTALLING = "installing"
-    """ACTIVE but not ready: still installing, or a node has no address."""
+    """ACTIVE but not ready: not installed, or a node has no address."""
     PENDING = "pending"
     """PENDING or PROVISIONING: not running yet."""
     UNKNOWN = "unknown"
@@ -39,7 +39,7 @@ _BY_STATE = {
 
 
 def condition_of(status: PodStatus | None) -> Condition:
-    """Return the condition of a pod with this status; ``None`` stands for a pod that is gone."""
+    """Return the condition of a pod with this status; ``None`` means that the pod is gone."""
     if status is None:
         return Condition.GONE
     if status.has_failed:

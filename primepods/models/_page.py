@@ -15,7 +15,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 @attrs.frozen(kw_only=True)
 class Page(ToDict, Generic[T_co]):
-    """One page of a listing, with iteration, indexing and length."""
+    """One page of a listing; it supports iteration, indexing and ``len``."""
 
     total_count: int | None
     """Total number of items that the API reports, or ``None``."""

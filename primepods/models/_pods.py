@@ -67,11 +67,11 @@ class Pod(Machine):
     provider_type: str
     """Provider, such as ``hyperstack``."""
     name: str | None = None
-    """Name of the pod; other pods may have the same one."""
+    """Name of the pod; other pods may have the same name."""
     user_id: str | None = None
     """The user who rented it."""
     team_id: str | None = None
-    """The team that pays, if one does."""
+    """The team that pays, if any."""
     wallet_id: str | None = None
     """The wallet that pays."""
     cluster_id: str | None = None
@@ -197,7 +197,7 @@ class HistoryRecord(Model):
     user_id: str | None = None
     """The user who rented it."""
     team_id: str | None = None
-    """The team that paid, if one did."""
+    """The team that paid, if any."""
     provisioned_by: str | None = None
     """Name of the user who ordered it."""
     terminated_at: datetime | None = None
@@ -208,14 +208,14 @@ class HistoryRecord(Model):
 
 @attrs.frozen(kw_only=True)
 class PodChange(ToDict):
-    """Change of a pod's status between two polls."""
+    """Change of a pod's status."""
 
     pod_id: str
     """The pod's id."""
     before: PodStatus | None
     """Status before the change; ``None`` in the first change of a pod, or if the pod was gone."""
     after: PodStatus | None
-    """Status now; ``None`` if the pod is gone, or never appeared."""
+    """Status after the change; ``None`` if the pod is gone, or never appeared."""
 
     def __str__(self) -> str:
         """Return one line for people: the new status, or that the pod is gone or was not found."""

@@ -166,7 +166,7 @@ class Machine(Model, PodReference):
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, ``is_ready``, ``failure`` and ``ssh`` as values for JSON.
 
-        Fields that the ``repr`` hides, such as passwords, are left out.
+        Fields that are declared with ``repr=False``, such as passwords and ``extra``, are left out.
         """
         derived = {"is_ready": self.is_ready, "failure": self.failure, "ssh": to_plain(self.ssh)}
         return super().to_dict() | derived
@@ -174,7 +174,7 @@ class Machine(Model, PodReference):
     def endpoint(self, internal_port: int) -> Endpoint | None:
         """Return the outside address of a port of the pod.
 
-        Return ``None`` if the port is not open, or the pod has no address yet.
+        Return ``None`` if no usable address of the port is known.
 
         Args:
             internal_port: Port inside the pod, such as 8000.
@@ -194,7 +194,7 @@ class Machine(Model, PodReference):
 
     @property
     def jupyter_url(self) -> str | None:
-        """URL of the pod's Jupyter; ``None`` if its port is not open, or the pod has no address yet."""
+        """URL of the pod's Jupyter; ``None`` if no usable address of its port is known."""
         by_use = [m for m in self.prime_port_mapping if m.used_by == "JUPYTER_NOTEBOOK"]
         by_port = [m for m in self.prime_port_mapping if m.internal == _JUPYTER_PORT]
         for mapping in by_use + by_port:

@@ -7,7 +7,7 @@ from typing import Self
 
 
 class _OpenEnum(StrEnum):
-    """An enum that accepts any string: an unknown one becomes a value that is equal to the string."""
+    """An enum that accepts any string: an unknown string becomes a value that equals it."""
 
     @classmethod
     def _missing_(cls, value: object) -> _OpenEnum | None:
@@ -36,7 +36,7 @@ class _OpenEnum(StrEnum):
 
 
 class PodState(_OpenEnum):
-    """State of a pod. A running pod is ACTIVE. A failed pod is in ERROR, or its installation is."""
+    """State of a pod. A running pod is ACTIVE. A failed pod, or its installation, is in ERROR."""
 
     PROVISIONING = "PROVISIONING"
     PENDING = "PENDING"

@@ -11,8 +11,6 @@ _IPYTHON_MISSING = (
 
 
 class Output(Protocol):
-    """An output that can be updated."""
-
     def update(self, bundle: dict[str, str], *, raw: bool) -> object:
         """Replace the content with representations by MIME type."""
 
@@ -38,7 +36,7 @@ def show(bundle: dict[str, str]) -> Output:
 
 
 class _TextOutput:
-    """Output of code that runs outside IPython: prints the line of text when it changes."""
+    """Output outside IPython, which prints the line of text when it changes."""
 
     def __init__(self) -> None:
         self._last = ""

@@ -27,9 +27,9 @@ Bundle = dict[str, str]
 Draw = Callable[[Bundle], Awaitable[object] | object]
 
 _MIN_DRAW_INTERVAL: Final = 1.0
-"""Seconds between two checks for changes to draw."""
+"""Seconds between two checks for changes."""
 _MAX_DRAW_INTERVAL: Final = 10.0
-"""Seconds after which the output is redrawn even without a change, since costs grow."""
+"""Seconds after which an unchanged fleet is redrawn, since its cost grows."""
 
 
 class WaitOptions(TypedDict, total=False):
@@ -55,7 +55,7 @@ def wait(
 
     Args:
         client: Either client; with an :class:`~primepods.AsyncClient`, await the call.
-        pods: Pods, or ids. For an id, no name or GPU is shown.
+        pods: Pods, or ids. Names and GPUs are shown only for a :class:`~primepods.Pod`.
         **options: ``until``, ``timeout``, ``interval``, ``appear_grace`` and ``install_grace`` of
             ``pods.wait``.
 
@@ -74,7 +74,7 @@ def wait(
     until = options.get("until", ready)
     condition = getattr(until, "__name__", "")
     if not condition.isidentifier():
-        # A lambda has no usable name.
+        # It is a lambda, for example.
         condition = "done"
     view = _View(fleet, f"Waiting for {_count_text(ids)} until {condition}")
     if isinstance(client, Client):
@@ -109,15 +109,15 @@ def watch(
     interval: float = 5.0,
     duration: float | None = None,
 ) -> Coroutine[Any, Any, Fleet] | Fleet:
-    """Show pods live: the given ones until all are gone, or all pods of the account, including new ones.
+    """Show the given pods live until all are gone, or all pods of the account, including new ones.
 
-    Interrupting the cell (or cancelling the task) ends the watch.
+    To end the watch, interrupt the cell or cancel the task.
 
     Args:
         client: Either client; with an :class:`~primepods.AsyncClient`, await the call.
         pods: Pods, or ids; ``None`` for the whole account.
-        wanted: Predicate that selects pods of the account; not used with ``pods``. With the blocking client
-            it runs in the client's own thread and must not call the client.
+        wanted: Predicate that selects pods of the account; not used with ``pods``. With the blocking client,
+            it runs in the client's thread and must not call the client.
         interval: Seconds between two polls of a pod, at least 0.05.
         duration: Seconds after which the watch ends; ``None`` for no limit.
 
@@ -211,8 +211,8 @@ async def _redraw(view: _View, draw: Draw) -> None:
 class _View:
     """The output of a cell.
 
-    While a call of the blocking client is in progress, the client's thread updates the fleet and calls
-    :meth:`render`, and the cell's thread calls :meth:`draw`.
+    During a call of the blocking client, its thread updates the fleet and calls :meth:`render`, and the
+    cell's thread calls :meth:`draw`.
     """
 
     def __init__(self, fleet: Fleet, heading: str) -> None:

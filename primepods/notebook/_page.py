@@ -1,4 +1,4 @@
-"""A fleet as HTML: the totals, a table of pods, and the chart."""
+"""HTML of a fleet, with the totals, a table of pods, and the chart."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COLUMNS: Final = (
     "id",
     "how to log in, or why it failed",
 )
-# Notebooks align tables to the right. The rules apply only to outputs of this package.
+# Notebooks align table cells to the right. The class limits the rules to outputs of this package.
 _STYLE: Final = """<style>
 .primepods-live th, .primepods-live td { text-align: left !important }
 .primepods-live td:nth-child(-n+6) { white-space: nowrap }

@@ -1,8 +1,7 @@
 """OpenTelemetry for a client: ``primepods.AsyncClient(on_event=OpenTelemetryEvents())``.
 
-It records metrics, a span for each operation, such as ``pods.wait``, and a span for each attempt at a
-request, as a child of an operation that needs the response. Names follow the semantic conventions where these
-exist. Needs the extra ``otel``.
+It records metrics, a span for each operation, such as ``pods.wait``, and a child span for each attempt at a
+request. Names follow the semantic conventions where these exist. Needs the extra ``otel``.
 """
 
 from __future__ import annotations
@@ -53,11 +52,11 @@ def trace_headers() -> dict[str, str]:
 
 
 class OpenTelemetryEvents:
-    """Callback for ``on_event`` that records OpenTelemetry spans and metrics. Clients can share one.
+    """Callback for ``on_event`` that records OpenTelemetry spans and metrics. Clients can share it.
 
     Args:
-        tracer_provider: Provider of the tracer; by default the global one.
-        meter_provider: Provider of the meter; by default the global one.
+        tracer_provider: Provider of the tracer; by default the global provider.
+        meter_provider: Provider of the meter; by default the global provider.
     """
 
     def __init__(
@@ -97,7 +96,7 @@ class OpenTelemetryEvents:
         span.end()
 
     def _add_attempt(self, event: RequestEnded) -> None:
-        """Add the span of an attempt: a child of the first of its operations, with links to the others."""
+        """Add the span of an attempt, as a child of its first operation, with links to the others."""
         ended_at = time.time_ns()
         parents = [self._spans[number] for number in event.operations if number in self._spans]
         attributes = _attributes(event)
@@ -183,7 +182,7 @@ class _Metrics:
             case LeaseReleased(name=name) | LeaseKept(name=name) | ReleaseFailed(name=name):
                 if isinstance(event, ReleaseFailed):
                     self._failed.add(1)
-                # A lease without a successful order was not counted.
+                # Without a successful order, the lease was not counted.
                 if name in self._leased_prices:
                     self._leased.add(-1)
                     self._price.add(-self._leased_prices.pop(name))
@@ -192,7 +191,7 @@ class _Metrics:
 
 
 def _attributes(event: RequestEnded) -> dict[str, AttributeValue]:
-    """Return an attempt's attributes. The URL is left out, since it can contain a hundred ids."""
+    """Return an attempt's attributes, without the URL, which can contain a hundred ids."""
     parts = urlsplit(event.base_url)
     error = event.error
     if error is None and event.status is not None and event.status >= _MIN_ERROR_STATUS:

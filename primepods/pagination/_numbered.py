@@ -17,19 +17,15 @@ _MAX_PAGES_WITHOUT_PROGRESS: Final = 10
 
 
 def numbered_pager(source: Source[T], page_size: int) -> AsyncPager[T]:
-    """Return a pager of a list that is requested by page number, from 1, and ``page_size``."""
+    """Return a pager of a list whose pages are numbered from 1."""
     return AsyncPager(lambda: NumberedReader(source, page_size), path=source.path, page_size=page_size)
 
 
 class NumberedReader(Generic[T]):
     """One read of a list by page number.
 
-    Numbered pages cannot be requested with an overlap. If rows before a row appear or disappear during the
-    read, the row can move to another page. It may then be missed, or be received twice and yielded once.
-
-    Args:
-        source: The source of the pages.
-        page_size: Max rows per page.
+    Numbered pages cannot be requested with an overlap. If rows appear or disappear during the read, later
+    rows can move to another page. They may then be missed, or be received twice and yielded once.
     """
 
     def __init__(self, source: Source[T], page_size: int) -> None:
@@ -39,7 +35,6 @@ class NumberedReader(Generic[T]):
         self._pages_without_progress = 0
 
     def read(self) -> Reading[T, None]:
-        """Read the list; see :data:`Reading` for what this yields."""
         number = 1
         found = 0
         rereads = 0
@@ -70,8 +65,8 @@ class NumberedReader(Generic[T]):
         self._pages_without_progress = 0 if is_new else self._pages_without_progress + 1
         if self._pages_without_progress > _MAX_PAGES_WITHOUT_PROGRESS:
             raise self.rows.error(
-                f"{self._pages_without_progress} pages in a row had no new rows, so the server ignores the "
-                "page number",
+                f"{self._pages_without_progress} pages in a row had no new rows, so the server probably "
+                "ignores the page number",
                 "Check the base URL; a cache or gateway may drop the query.",
             )
 

@@ -1,4 +1,4 @@
-"""Lists paginated by offset, read without loss or repetition while they change.
+"""Lists paginated by offset, which may change while they are read.
 
 A page is a snapshot of contiguous rows. It is *anchored* if it begins at offset 0, or with a row that is
 already known. If all pages so far are anchored, no row that stayed in the list was skipped. So pages are
@@ -10,10 +10,11 @@ to be stable, except that a record of the history moves when its pod ends. A row
 the reader compares the number of rows with the server's count, and reads the list again if rows are missing.
 It cannot notice a missed row if a known row is deleted in the same read.
 
-A page that is short or empty may be the last. The number of responses that must agree depends on the counts:
+The *end* of a page is its offset plus its number of rows. More rows may follow a full page. The end of any
+other page counts as the end of the list after this number of responses:
 
-- one (two for an empty list), if neither the count of this page nor an earlier count is higher than its end;
-- three in a row, if only an earlier count was higher;
+- one (two for an empty list), if no count is higher than the end;
+- three in a row, if only an earlier count is higher;
 - three, if the count of this page is higher; the read then fails.
 
 If fewer rows are known than were counted, the list is then read again, at most three times, until no rows are
@@ -21,7 +22,7 @@ missing or a read finds nothing new.
 
 Some guards are against servers that misbehave. Empty pages from a replica that lost its rows were reported of
 the API's availability endpoint; an ignored ``offset``, pages of one row, and too high counts are imagined.
-The numbers below are chosen, not measured: the API documents no limit for ``offset`` and ``limit``.
+The numbers below are chosen.
 """
 
 from __future__ import annotations
@@ -42,11 +43,11 @@ _END_CONFIRMATIONS: Final = 3
 _EMPTY_CONFIRMATIONS: Final = 2
 """Responses without rows that confirm that the list is empty."""
 _MAX_REREADS: Final = 3
-"""Max repeated reads of a list of which rows are missing."""
+"""Max times that a list with missing rows is read again."""
 _MAX_PAGES_WITHOUT_PROGRESS: Final = 50
 """Max consecutive pages without a new row, if few rows are known."""
 _MAX_REVISITS_PER_PAGE: Final = 4
-"""Additional pages without a new row per page of known rows, because steps back read pages again."""
+"""Additional pages without a new row, per page of known rows: steps back read pages again."""
 
 
 def offset_pager(source: Source[T], page_size: int) -> AsyncPager[T]:
@@ -81,7 +82,6 @@ class OffsetReader(Generic[T]):
     """One read of a list by offset.
 
     Args:
-        source: The source of the pages.
         page_size: Rows per request; below 100, one more is requested for the overlap.
     """
 
@@ -95,7 +95,7 @@ class OffsetReader(Generic[T]):
         self._highest_count = 0
         """The highest count that the server has stated and not corrected."""
         self._contradictions = 0
-        """Responses since the last new row or reread that ended the list below the count that they stated."""
+        """Responses since the last new row or reread that ended the list below the server's count."""
         self._confirmations = 0
         """Consecutive responses that showed the end of the list, with a count that agrees."""
         self._pages_without_progress = 0
@@ -104,7 +104,6 @@ class OffsetReader(Generic[T]):
         self._reread: _Reread | None = None
 
     def read(self) -> Reading[T, None]:
-        """Read the list; see :data:`Reading` for what this yields."""
         next_offset: int | None = 0
         while next_offset is not None:
             anchored = yield from self._read_anchored(next_offset)
@@ -119,13 +118,13 @@ class OffsetReader(Generic[T]):
         self.rows.finish()
 
     def _read_anchored(self, offset: int) -> Reading[T, _AnchoredPage[T]]:
-        """Return the anchored page at ``offset``, or at an earlier offset that has one."""
+        """Return the page at ``offset`` if it is anchored, else an anchored page before it."""
         step = 1
         while True:
             page = yield from self._read_verified(offset)
             if offset == 0 or (page.rows and page.keys[0] in self.rows):
                 return _AnchoredPage(offset, page)
-            # Step back by as many rows as were deleted, or by 1, 2, 4, ... rows if that is more.
+            # Step back by as many rows as the count has fallen, and at least twice as far as before.
             count_before = (self._last.page.total_count or 0) if self._last else 0
             deleted = count_before - (page.total_count or 0)
             step = max(step, deleted)
@@ -136,7 +135,7 @@ class OffsetReader(Generic[T]):
             self._count_page_without_progress()
 
     def _read_verified(self, offset: int) -> Reading[T, FetchedPage[T]]:
-        """Return the page at an offset; request it again if it is suspiciously empty or like the last page.
+        """Return the page at an offset; request it again if it is empty or the same as the last page.
 
         Raises:
             ProtocolError: The server ignores ``offset``.
@@ -147,7 +146,7 @@ class OffsetReader(Generic[T]):
             if offset == 0 or page.rows:
                 break
             if self._counted(page) > offset:
-                # The server counts more rows, which takes back earlier confirmations.
+                # The server counts more rows: discard earlier confirmations.
                 self._confirmations = 0
             page = yield from self._fetch(offset)
         if self._last is None or offset in {0, self._last.offset}:
@@ -165,7 +164,7 @@ class OffsetReader(Generic[T]):
         return again
 
     def _choose_next(self, anchored: _AnchoredPage[T]) -> Reading[T, int | None]:
-        """Return the offset of the page after an anchored one; ``None`` at the end of the list.
+        """Return the offset to request after an anchored page; ``None`` at the end of the list.
 
         Raises:
             ProtocolError: The list is incomplete, or its pages cannot overlap.
@@ -173,7 +172,7 @@ class OffsetReader(Generic[T]):
         page = anchored.page
         end = anchored.offset + len(page.rows)
         if self._reread is not None and len(self.rows) >= self._highest_count:
-            # As many rows are known as are counted.
+            # No rows are missing: the repeated read need not go on.
             return None
         if self._may_be_followed(page, end):
             self._is_searching = False
@@ -241,8 +240,7 @@ class OffsetReader(Generic[T]):
         stride = max(1, self._longest_page - 1)
         ahead_until = 0
         if offset and self._longest_page > 1 and self._last is not None and not self._is_searching:
-            # A page at the last row would hold only the overlap.
-            ahead_until = (self._last.page.total_count or 0) - 1
+            ahead_until = self._last.page.total_count or 0
         page = yield WantedPage(position=offset, stride=stride, ahead_until=ahead_until)
         self._highest_count = max(self._highest_count, page.total_count or 0)
         return page
@@ -273,7 +271,7 @@ class OffsetReader(Generic[T]):
         allowed = _MAX_PAGES_WITHOUT_PROGRESS + _MAX_REVISITS_PER_PAGE * pages_read
         if self._pages_without_progress > allowed:
             raise self.rows.error(
-                f"{self._pages_without_progress} pages in a row had no new rows, so the list changes faster "
-                "than it is read",
+                f"{self._pages_without_progress} pages in a row had no new rows, so the list probably "
+                "changes faster than it is read",
                 "Use a larger page_size.",
             )

@@ -23,14 +23,14 @@ class AsyncPager(Generic[T]):
     """A list, read page by page as it is iterated. Each iteration reads it again.
 
     ``async for item in pager`` yields each item once; ``pager.pages()`` yields the same items as
-    :class:`Page` objects. The first page is requested when the first item is wanted. From the second page on,
-    pages are requested ahead.
+    :class:`Page` objects. The first page is requested when the first item is wanted. Later pages may be
+    requested ahead.
 
-    *An iteration that ends normally is complete*, according to the API's count. Every item that exists
-    from the first request to the last is yielded exactly once, whatever is created or deleted meanwhile.
-    Items that are created or deleted during the iteration may or may not appear. This assumes that the other
-    items keep their order. Availability lists are read by page number: an item that moves to another page
-    meanwhile may be missed.
+    *An iteration that ends normally is complete*, according to the API's count. If the items keep their
+    order, every item that exists from the first request to the last is yielded exactly once, whatever is
+    created or deleted meanwhile. Items that are created or deleted during the iteration may or may not
+    appear. Availability lists are read by page number: an item that moves to another page meanwhile may be
+    missed.
 
     If rows are missing by the API's count, or cannot be read, the iteration yields all other items and then
     raises a :class:`~primepods.ProtocolError`. It also raises this error if the list cannot be paged, for
@@ -42,8 +42,8 @@ class AsyncPager(Generic[T]):
 
     Args:
         open_reader: Returns a new reader of the list.
-        path: For ``repr`` and error messages.
-        page_size: Items per request.
+        path: Path of the list, for the ``repr``.
+        page_size: Items per request, for the ``repr``.
     """
 
     def __init__(self, open_reader: Callable[[], PageReader[T]], *, path: str, page_size: int) -> None:
@@ -70,8 +70,7 @@ class AsyncPager(Generic[T]):
         ``[item async for item in pager]`` raises the error instead.
 
         Returns:
-            The items that could be read, and the error; ``None`` if the items are complete. An unreadable row
-            does not hide the items after it.
+            The items that could be read, and the error; ``None`` if the items are complete.
         """
         return await self._collect(self._open_reader())
 
@@ -244,6 +243,5 @@ class _ItemIterator(Generic[T]):
             del self
 
     async def aclose(self) -> None:
-        """End the iteration and its requests."""
         self._items.clear()
         await self._pages.aclose()

@@ -17,7 +17,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _MAX_ERRORS: Final = 6
-"""Max errors of one list that are reported; the number is chosen, not measured."""
+"""Max errors that the exception of a list reports (chosen)."""
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -28,7 +28,7 @@ class FetchedPage(Generic[T]):
         total_count: Total rows by the server's count; ``None`` without a count.
         offset: Number of rows before this page.
         limit: Max rows of the page, as stated by the server or else as requested.
-        rows: The items; an unreadable item may be replaced by its error.
+        rows: The items, or the error of an item that cannot be read.
         keys: A key per row; rows with equal keys are the same item.
     """
 
@@ -63,11 +63,9 @@ class Source(Generic[T]):
         fetch: Requests one page; the arguments are its offset (or its number, from 1) and the max number of
             rows.
         path: For error messages.
-        window: Max pages in the window: the wanted page, and later pages that were requested but not read
-            yet.
+        window: Max pages that are requested at a time: the wanted page and later ones.
         keep: Returns whether to yield an item; by default, all are yielded.
-        max_requests: Max requests per read; a list that needs more is assumed to be endless, and its read
-            fails. The number is chosen, not measured.
+        max_requests: Max requests per read (chosen); a read that needs more fails.
     """
 
     fetch: Callable[[int, int], Awaitable[FetchedPage[T]]]
@@ -106,9 +104,6 @@ It never awaits, so cancelling a caller that waits for a page does not change th
 
 class KnownRows(Generic[T]):
     """The rows received so far, by key, and the errors of unreadable rows.
-
-    Args:
-        source: The source of the pages.
 
     Attributes:
         is_complete: Whether all rows have been received, readable or not.
@@ -220,11 +215,7 @@ class _PageRequest(Generic[T]):
 
 
 class RequestWindow(Generic[T]):
-    """The requests for the wanted page and the pages after it.
-
-    Args:
-        reader: The reader that needs the pages.
-    """
+    """The requests for the wanted page and the pages after it."""
 
     def __init__(self, reader: PageReader[T]) -> None:
         self._reader = reader

@@ -24,8 +24,7 @@ _MAX_NAME_LENGTH = 7
 """Max characters of the job variable ``name``: the rest of a pod's name needs 56 of 63."""
 _MAX_OFFERS = 3
 _DEFAULT_MAX_HOURS = 24.0
-"""Default of ``max_hours``. A pod with a limit has an expiry in its name, by which a sweep finds it when no
-worker is left."""
+"""Default of ``max_hours``. The limit adds an expiry to the pod's name, by which a sweep finds the pod."""
 _CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 
 
@@ -46,14 +45,14 @@ class PrimePodVariables(BaseVariables):
     gpu_type: str | None = Field(
         default=None,
         title="GPU",
-        description="GPU of the pod; without one, the cheapest.",
+        description="GPU of the pod; by default that of the cheapest offer.",
         examples=["H100_80GB"],
     )
     gpu_count: int = Field(default=1, ge=1, title="Number of GPUs", description="GPUs of the pod.")
     regions: list[str] | None = Field(
         default=None,
         title="Regions",
-        description="Only offers in these regions; without any, all regions.",
+        description="Only offers in these regions; by default in all regions.",
         examples=[["united_states", "eu_north"]],
     )
     spot: bool = Field(
@@ -69,7 +68,7 @@ class PrimePodVariables(BaseVariables):
         title="Pod Specification",
         description=(
             "Other fields of primepods.PodSpec, such as image, disk_size, ssh_key_id or custom_template_id. "
-            "With a cloud_id, it is the whole order, and no offer is searched for."
+            "With a cloud_id, no offer is searched for."
         ),
     )
     ready_timeout: float = Field(
@@ -152,9 +151,9 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
     async def from_template_and_values(
         cls, base_job_template: dict[str, Any], values: dict[str, Any], client: PrefectClient | None = None
     ) -> Self:
-        """Return the configuration. Job variables without effect raise an error only in :meth:`check`.
+        """Return the configuration, and keep the problems of the job variables for :meth:`check`.
 
-        So a configuration with a misspelt variable can still be used to delete a pod.
+        A pod can therefore be deleted even if a variable is misspelt.
         """
         configuration: Self = await super().from_template_and_values(base_job_template, values, client=client)
         problems = find_problems(base_job_template, values, cls.model_fields)
@@ -180,14 +179,14 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
         """Check that all job variables have an effect; call it before anything is rented.
 
         Raises:
-            ValueError: A variable has no effect; see :func:`find_problems` and :func:`find_spec_problems`.
+            ValueError: A variable has no effect, or a field of ``spec`` is unknown or has no effect.
         """
         if problems := self._problems + find_spec_problems(self.spec, max_price=self.max_price):
             raise ValueError(" ".join(problems))
 
     @property
     def pod_name_prefix(self) -> str:
-        """Prefix of the name of this attempt's pod; different for every attempt of a flow run."""
+        """Prefix of the names of this attempt's pods; see :func:`new_pod_name_prefix`."""
         return self._pod_name_prefix
 
     def get_client(self) -> AsyncClient:
@@ -199,7 +198,7 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
         return AsyncClient() if self.credentials is None else self.credentials.get_client()
 
     async def pod_specs(self, client: AsyncClient) -> list[PodSpec]:
-        """Return the specs to order: the given one, or those of up to three matching offers, cheapest first.
+        """Return the specs to order: the given spec, or those of up to three matching offers, cheapest first.
 
         Args:
             client: Client to find offers with.
@@ -229,9 +228,9 @@ class PrimePodJobConfiguration(BaseJobConfiguration):
 
 
 def new_pod_name_prefix(name: str | None, flow_run_id: UUID) -> str:
-    """Return a new prefix for the names of an attempt's pods; it begins with up to 7 characters of ``name``.
+    """Return a new prefix for the names of an attempt's pods, with up to 7 characters of ``name``.
 
-    The last four characters are random, so that cleanup after an attempt does not delete the pod of the next.
+    The last four characters are random, so that cleanup after an attempt spares the pod of the next attempt.
     """
     name = re.sub("[^a-z0-9-]+", "-", (name or "prefect").lower()).strip("-")[:_MAX_NAME_LENGTH]
     return f"{name}-{flow_run_id.hex}-{secrets.token_hex(2)}"
@@ -244,6 +243,6 @@ def flow_run_id_of(name: str | None) -> UUID | None:
 
 
 def is_pod_of(name_prefix: str, name: str | None) -> bool:
-    """Return whether a pod is of the attempt with this prefix, or has exactly this name."""
+    """Return whether a pod belongs to the attempt with this prefix, or has exactly this name."""
     found = _POD_NAME.fullmatch(name or "")
     return name == name_prefix or (found is not None and found["prefix"] == name_prefix)

@@ -17,8 +17,8 @@ class PrimeCredentials(CredentialsBlock):
 
     Attributes:
         api_key: The API key, with the permission Instances (Read and Write).
-        team_id: The team that pays; default: ``PRIME_TEAM_ID`` or the ``~/.prime`` settings of the worker.
-        base_url: The API's base URL; default: that of the worker's settings, or the public one.
+        team_id: Id of the team that pays; by default ``PRIME_TEAM_ID`` or the worker's ``~/.prime`` settings.
+        base_url: The API's base URL; by default that of the worker's settings, or the public one.
 
     Example:
         Load stored credentials:
@@ -56,6 +56,6 @@ class PrimeCredentials(CredentialsBlock):
         """Return a client with these credentials.
 
         Raises:
-            ConfigError: The credentials are invalid.
+            ConfigError: The credentials or the worker's settings are invalid.
         """
         return AsyncClient(self.api_key.get_secret_value(), base_url=self.base_url, team_id=self.team_id)

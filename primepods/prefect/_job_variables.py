@@ -16,7 +16,7 @@ _PREFECT_VARIABLES: Final = frozenset(BaseVariables.model_fields)
 """Prefect's own variables, which any pool accepts."""
 _SPEC_FIELDS: Final = frozenset(field.name for field in attrs.fields(PodSpec))
 _MIN_SIMILARITY: Final = 0.5
-"""Min similarity of names, from 0 to 1, at which one is suggested for the other."""
+"""Min similarity, from 0 to 1, of a known name that is suggested for an unknown one."""
 
 
 def find_problems(
@@ -24,10 +24,8 @@ def find_problems(
 ) -> list[str]:
     """Return a sentence for each variable, default and template field that would have no effect.
 
-    Args:
-        base_job_template: The template of the work pool.
-        values: Job variables of the deployment and the flow run.
-        fields: Fields of the job configuration.
+    ``values`` are the job variables of the deployment and the flow run; ``fields`` are those of the job
+    configuration.
     """
     template: dict[str, Any] = base_job_template["job_configuration"]
     used = {
@@ -44,12 +42,7 @@ def find_problems(
 
 
 def find_spec_problems(spec: Mapping[str, Any], *, max_price: float | None) -> list[str]:
-    """Return a sentence for each field of the job variable ``spec`` that would have no effect.
-
-    Args:
-        spec: The job variable.
-        max_price: The job variable ``max_price``.
-    """
+    """Return a sentence for each field of ``spec`` that is unknown or would have no effect."""
     unknown = [
         f"The job variable `spec` has no field {name!r}{_hint(name, _SPEC_FIELDS)}"
         for name in spec

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("primepods")
 
 _GONE_TIMEOUT: Final = 600.0
-"""Seconds to confirm that a deleted pod is gone, as in a lease."""
+"""Seconds to confirm that deleted pods are gone."""
 SSH_FAILED: Final = 255
 """Exit code of ``ssh`` for its own errors, such as a lost connection."""
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -33,16 +33,14 @@ class PodRun:
     """A flow run whose pod is managed by this process.
 
     Attributes:
-        flow_run_id: The flow run's id.
         configuration: The order and the command.
-        log: The flow run's log.
         infrastructure_pid: The infrastructure id that was last sent to the server.
         has_started: ``True`` from just before the command starts.
         is_stopped: Whether the run was stopped, or must not begin.
-        ending_state_id: Id of the flow run's state that was last seen to be cancelling or final.
-        ending_since: When this state was first seen, in seconds of the monotonic clock.
-        ended: Set once the pod is gone, or the run has failed.
-        error: The error, if any, once ``ended`` is set.
+        ending_state_id: Id of the last cancelling or final state of the flow run that was seen.
+        ending_since: When that state was first seen, in seconds of the monotonic clock.
+        ended: Set at the end of the run, when its pod is gone or the run has failed.
+        error: The run's error, if any.
     """
 
     flow_run_id: UUID
@@ -72,7 +70,7 @@ class PodRun:
             The command's exit code; ``None`` if the run was stopped. The pod, if any, is gone.
 
         Raises:
-            Exception: The run has failed. The error, or a note of it, says if a pod may be left.
+            Exception: The run has failed. If a pod may be left, the error or a note of it says so.
         """
         async with self.configuration.get_client() as client:
             with self._scope:
@@ -150,13 +148,10 @@ def checked_env(env: Mapping[str, str | None]) -> dict[str, str]:
 
 
 async def delete_by_prefix(client: AsyncClient, name_prefix: str) -> bool:
-    """Delete the pods of one attempt of a flow run and confirm that they are gone.
+    """Delete the pods of one attempt of a flow run, and confirm that they are gone.
 
-    A row of the list needs only an id and a name. If a pod is found, unreadable rows are only logged.
-
-    Args:
-        client: The client.
-        name_prefix: Prefix of the names of the attempt's pods, or the whole name of one pod.
+    ``name_prefix`` may also be the whole name of a pod. To be found, a pod needs only an id and a name in its
+    row of the list.
 
     Returns:
         Whether any pod was found.

@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 _MAX_MISSED_HEARTBEATS: Final = 10
 """Missed heartbeats of a run after which its worker counts as dead."""
 _CHECKS_PER_POD_LIST: Final = 10
-"""Interval between two readings of the whole list of pods, in checks."""
+"""Number of checks after which the whole list of pods is read again."""
 _MAX_FLOW_RUNS: Final = 10_000
 DELETION_GRACE: Final = timedelta(minutes=5)
-"""Time for a live worker to delete a pod after its flow run has ended."""
+"""Time after the end of a flow run for its command to end and its worker to delete the pod."""
 
 
 def pod_name_prefix_of(infrastructure_pid: str | None) -> str:
@@ -53,12 +53,7 @@ def pod_name_prefix_of(infrastructure_pid: str | None) -> str:
 
 
 class Recovery:
-    """Cleanup job of a worker.
-
-    Args:
-        worker: The worker.
-        process_id: Unique id of its process.
-    """
+    """Cleanup job of a worker, whose process has the unique ``process_id``."""
 
     def __init__(self, worker: PrimePodWorker, process_id: str) -> None:
         self._worker = worker
@@ -68,10 +63,10 @@ class Recovery:
         self._logged_errors: set[str] = set()
         """Errors of the last check, which are not logged again."""
         self._last_changes: dict[UUID, tuple[str, float]] = {}
-        """Infrastructure ids of other workers' active flow runs, and when they were last seen to change."""
+        """Infrastructure ids of other workers' active flow runs, and when a change was last seen."""
 
     async def run(self) -> None:
-        """Check once and clean up. Failures are logged, and the next heartbeat checks again."""
+        """Clean up once. Failures are only logged, because the worker will clean up again."""
         if self._is_running:
             return
         self._is_running = True
@@ -84,7 +79,7 @@ class Recovery:
             self._check_count += 1
         except Exception as exc:  # noqa: BLE001 - the worker must continue after any error
             errors.add(repr(exc))
-            # The server may be unreachable, so that no worker can send a heartbeat: count from the beginning.
+            # The server may be unreachable, so that no worker can send a heartbeat: start counting anew.
             self._last_changes.clear()
         finally:
             self._is_running = False
@@ -115,7 +110,7 @@ class Recovery:
         return _is_of_this_type(flow_run) and not owner.startswith(f"{self._process_id}:")
 
     async def _clean_up(self, flow_run: FlowRun) -> None:
-        """Delete the pod of a dead worker's flow run; set the run's next state unless it has changed."""
+        """Delete the pod of a dead worker's flow run; set the run's next state if the run has not changed."""
         worker, pid = self._worker, str(flow_run.infrastructure_pid)
         configuration = await worker.job_configuration.resolve_for_flow_run(
             flow_run.model_copy(deep=True),
@@ -133,7 +128,7 @@ class Recovery:
             worker.log.warning("Flow run %s is %s: %s", flow_run.id, state.name, state.message)
 
     async def _delete_pods_left_behind(self) -> None:
-        """Delete pods of flow runs that ended at least five minutes ago, or that have another pod by now."""
+        """Delete the pods of this pool's flow runs that were left behind; see :func:`_is_left_behind`."""
         worker = self._worker
         configuration: PrimePodJobConfiguration = await worker.job_configuration.from_template_and_values(
             base_job_template=copy.deepcopy(worker.work_pool.base_job_template),
@@ -175,8 +170,8 @@ async def read_flow_runs(
     pool = None if work_pool is None else WorkPoolFilter(name=WorkPoolFilterName(any_=[work_pool]))
     found: dict[UUID, FlowRun] = {}
     while len(found) <= _MAX_FLOW_RUNS:
-        # The server sets the size of a page. Exclude what was read: with an offset, a run that leaves the
-        # states between two requests would hide another one.
+        # The server limits the size of a page. Exclude the runs that were read: with an offset, a run that
+        # leaves the states between two requests would hide another run.
         unread = FlowRunFilterId(any_=None if ids is None else list(ids), not_any_=list(found))
         page = await client.read_flow_runs(
             flow_run_filter=FlowRunFilter(id=unread, state=state), work_pool_filter=pool

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun, State
 
 _CANCEL_POLL_INTERVAL: Final = 3.0
-"""Max seconds of sleep between two polls for cancelled and ended flow runs."""
+"""Max seconds between two polls for cancelled and finished flow runs."""
 _CANCEL_GRACE: Final = 60.0
 """Seconds that Prefect on the pod has to end a cancelled flow, and that the command then has again to end."""
 
@@ -38,9 +38,9 @@ class PrimePodWorkerResult(BaseWorkerResult):
 class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, PrimePodWorkerResult]):
     """Worker that rents a pod for every flow run, and deletes it when the run ends.
 
-    An error says whether a pod may be billed. Start the worker with ``prefect worker start --pool NAME --type
-    prime-pod``. If a worker is killed, another one finds its pods by their names, and deletes them. The
-    prefix of a name contains the flow run's id, and differs between the attempts of the run.
+    Start the worker with ``prefect worker start --pool NAME --type prime-pod``. If a worker is killed,
+    another worker of the pool finds the pods by their names, and deletes them. The prefix of a pod's name
+    contains the flow run's id, and differs between the attempts of the run.
     """
 
     type = "prime-pod"
@@ -74,8 +74,8 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         """Run a flow run on a new pod, and return once the pod is gone or its deletion has failed.
 
         Raises:
-            Exception: No command was started; the error says whether a pod may be billed. It is also raised
-                if Prefect's server cannot be reached after the run was stopped.
+            Exception: No command was started. If a pod may be billed, the error says so. An exception is also
+                raised if Prefect's server cannot be reached after the run was stopped.
         """
         name = configuration.pod_name_prefix
         pod_run = PodRun(
@@ -121,7 +121,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         Args:
             infrastructure_pid: The flow run's infrastructure id, or the prefix of the pod's name.
             configuration: Configuration with the credentials to use.
-            grace_seconds: Not used: deleting a pod ends all that runs on it.
+            grace_seconds: Not used, because deleting a pod ends all processes on it.
 
         Raises:
             InfrastructureNotFound: The complete list of pods has none whose name begins with the prefix.
@@ -143,7 +143,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             raise InfrastructureNotFound(f"There is no pod whose name begins with {name}.")
 
     async def sync_with_backend(self) -> None:
-        """Send a heartbeat, and clean up after workers that were killed."""
+        """Synchronize with the server, and start a cleanup after killed workers."""
         await super().sync_with_backend()
         if self._runs_task_group is not None:
             self._runs_task_group.start_soon(self._recovery.run)
@@ -154,7 +154,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             self._runs_task_group.start_soon(self._monitor_runs)
 
     async def _monitor_runs(self) -> None:
-        """While there are runs, send their heartbeats, and stop the runs that are cancelled."""
+        """While there are runs, send their heartbeats, and stop cancelled and finished runs."""
         next_heartbeat = time.monotonic() + self.heartbeat_interval_seconds
         while self._pod_runs:
             steps: list[Callable[[], Awaitable[None]]] = [self._stop_cancelled_runs]
@@ -215,7 +215,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         """Report an error of a run; return its exit code, or ``None`` for a run that is no longer wanted.
 
         Raises:
-            Exception: The error, if the run is wanted and was not started. Prefect then reports it.
+            Exception: The error, if the run was not started and may be wanted. Prefect then reports it.
         """
         if pod_run.has_started:
             # If the error were raised, Prefect would only log it, and assume that the run continues.

@@ -1,7 +1,7 @@
 """``python -m primepods.prefect.demo``: a complete pipeline on this machine, without an account.
 
-The demo starts a Prefect server, an emulator of the API and a worker, deploys the flow "train", runs it, and
-prints the URL of the runs. It stops these processes when it exits.
+The demo starts a Prefect server, an emulator of the API and a worker, and runs the flow "train". It stops all
+of them when it exits.
 """
 
 import argparse
@@ -60,8 +60,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         description="Run a complete pipeline on this machine, without an account.",
     )
     parser.add_argument("--runs", type=int, default=4, help="number of flow runs (default: 4)")
-    parser.add_argument("--port", type=int, default=0, help="port of the server (default: any free one)")
-    parser.add_argument("--boot-seconds", type=float, default=5.0, help="typical boot time (default: 5)")
+    parser.add_argument("--port", type=int, default=0, help="port of the server (default: any free port)")
+    parser.add_argument(
+        "--boot-seconds", type=float, default=5.0, help="typical boot time in seconds (default: 5)"
+    )
     parser.add_argument(
         "--once", action="store_true", help="exit after the last run, instead of waiting for Ctrl-C"
     )
@@ -186,7 +188,7 @@ def _exit(number: int, _: object) -> NoReturn:
 
 
 def _free_port(wanted: int) -> int:
-    """Return the wanted port if it is free; return any free port for 0."""
+    """Return the wanted port if it is free; for 0, return any free port."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

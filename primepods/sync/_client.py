@@ -51,14 +51,14 @@ class Client(Delegate[AsyncClient]):
         user_agent: Prefix of the ``User-Agent`` header.
         default_headers: Additional headers of each request, such as those that a gateway asks for.
         session: A function or coroutine function that returns an ``aiohttp.ClientSession``. It is called in
-            the client's event loop at first use, and once more for waits; the client closes the sessions.
-            They decide on connector, proxy, CA and tracing. If an order (POST) is sent on a pooled
+            the client's event loop at first use, and again for waits; the client closes the sessions.
+            They determine the connector, proxy, CA and tracing. If an order (POST) is sent on a pooled
             connection that the server has just closed, the client has to search for the pod:
             ``force_close=True`` of the connector prevents that. Requests that your middlewares repeat are not
             counted as attempts.
         on_event: Callback for each :class:`~primepods.events.Event`: requests, retries, waits, leases,
-            deletions. A plain function, called in the client's thread: it must be quick, and must not call
-            the client. Its exceptions do not reach the caller; the first one is logged.
+            deletions. A plain function that is called in the client's thread. It must be quick, and must not
+            call the client. Its exceptions do not reach the caller; the first one is logged.
 
     Raises:
         ConfigError: There is no key, or a key, URL, file or variable cannot be used.
@@ -201,6 +201,6 @@ def run_in_client(
     **kwargs: P.kwargs,
 ) -> T:
     """Run a coroutine function with the asynchronous client, in the client's loop; return the result."""
-    # Not a method: the class has the members of AsyncClient, and no more.
+    # Not a method, because the class has only the members of AsyncClient.
     portal, wrapped = client._portal, client._async  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - see above
     return portal.call(function, wrapped, *args, **kwargs)

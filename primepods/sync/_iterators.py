@@ -86,10 +86,10 @@ class Pager(Generic[T]):
 class Watch:
     """The changes of pods as they happen: ``for change in client.pods.watch(ids)``.
 
-    Yields a :class:`PodChange` for each pod's first state, then for each change; a slow consumer gets each
-    pod's newest state. Ends when all pods are gone, or have not appeared for a minute. Each ``for`` loop is a
-    new watch. After Ctrl-C, ``next()`` on the same iterator continues where it was. Leaving the loop early
-    leaks nothing; ``with`` makes the cleanup immediate.
+    Yields a :class:`PodChange` for the first state of every pod, then for its changes. A slow consumer gets
+    only the newest states. The watch ends when all pods are gone, or have not appeared for a minute. Each
+    ``for`` loop is a new watch. After Ctrl-C, ``next()`` on the same iterator continues where it was. Leaving
+    the loop early leaks nothing; ``with`` makes the cleanup immediate.
     """
 
     def __init__(self, portal: Portal, watch: AsyncWatch) -> None:
@@ -102,8 +102,8 @@ class Watch:
     def close(self) -> None:
         """End all iterations of this watch.
 
-        Iterations whose pods are not all gone raise :class:`~primepods.ClientClosedError` from then on, also
-        in a thread that is waiting for the next change.
+        Unfinished iterations raise :class:`~primepods.ClientClosedError` from then on, also in a thread that
+        is waiting for the next change.
         """
         self._streams.close()
 

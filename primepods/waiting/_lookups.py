@@ -21,14 +21,10 @@ _HISTORY_ROWS: Final = 100
 
 
 class PodLookups:
-    """Sender of GETs for pods whose status row has no address (reported), is missing or says TERMINATED.
+    """Sender of GETs for pods whose row is missing, TERMINATED, or ACTIVE without an address (reported).
 
     A pod that was never seen and that ``get`` does not find may have ended before the wait began. The latest
     page of the history may show this. One request for this page serves all pods.
-
-    Args:
-        state: State shared by the parts of the poller.
-        executor: Sends requests, without retries.
     """
 
     def __init__(self, state: PollerState, executor: RequestExecutor) -> None:
@@ -51,7 +47,7 @@ class PodLookups:
         state, lookup = self._state, pod.lookup
         async with self._slots:
             is_paused = await state.pace.wait_for_turn() is not None
-            # Skip the lookup in a pause: the next tick starts another.
+            # In a pause, skip the lookup: a later tick starts it again.
             if is_paused or not pod.subscriptions:
                 return
             sequence = next(state.sequence_numbers)
@@ -95,7 +91,7 @@ class PodLookups:
         decode = partial(decode_page, model=HistoryRecord, offset=0, limit=_HISTORY_ROWS)
         async with self._slots:
             if await state.pace.wait_for_turn() is not None:
-                # After the pause, the next lookup that does not find its pod requests the page.
+                # Let the next lookup that needs the page request it.
                 self._next_history_at = -math.inf
                 return
             sequence = next(state.sequence_numbers)

@@ -1,13 +1,13 @@
-"""The shared poller: one stream of requests for all waits on all pods.
+"""The shared poller, which polls the pods of all waits.
 
-All clients of an event loop with equal settings and the same session share a :class:`Poller`, which exists
-while it has subscriptions. A wait adds a subscription, which has pods and an interval. When one of the pods
-has changed, the poller notifies the subscription, and the wait reads the state from the :class:`WatchedPod`.
-A failed request is not retried: the next tick polls its pods again.
+Clients in one event loop share a :class:`Poller` if their settings and sessions allow it (see :func:`join`).
+It ends with its last subscription. A wait or a watch adds a subscription, which has pods and an interval.
+When one of the pods has changed, the poller notifies the subscription, and the wait reads the state from the
+:class:`WatchedPod`. A failed request is not retried, since its pods are polled again anyway.
 
-A module of this package imports only those after it in this list: ``watch``, ``wait``, ``subscription``,
-``connection``, ``_poller``, ``_tick``, ``_lookups``, ``_poller_state``, ``_schedule``, ``_watched_pod``,
-``conditions``.
+At run time, a module of this package imports only modules that follow it in this list: ``watch``, ``wait``,
+``subscription``, ``connection``, ``_poller``, ``_tick``, ``_lookups``, ``_poller_state``, ``_schedule``,
+``_watched_pod``, ``conditions``.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from ._watched_pod import Subscriber, WatchedPod
 
 _NO_RETRIES: Final = RetryPolicy(attempts=1)
 _DEADLINE: Final = 3600.0
-"""Seconds for one request, with the wait for a free slot behind other requests (chosen)."""
+"""Max seconds for one request, including the wait for a free slot (chosen)."""
 _CACHE_BYTES: Final = 32 * 1024 * 1024
-"""Size of the response cache, in bytes (chosen): four times that of a client's ``statuses``."""
+"""Max bytes of the response cache (chosen), four times the default of :class:`StatusReader`."""
 
 
 class TransportKeeper(Protocol):
@@ -48,10 +48,6 @@ class TransportKeeper(Protocol):
 
 class Poller:
     """The poller; get it with :func:`join`.
-
-    Args:
-        settings: The settings of the clients that share it.
-        transport: The connections.
 
     Attributes:
         loop: The event loop in which it was created.
@@ -87,24 +83,24 @@ class Poller:
         state.schedule.add(subscription)
         state.warnings.warn_if_paused(is_new_wait=True)
         if self._task is None:
-            # Last, since an eager task starts at once. An empty context, so that its log lines do not carry
-            # the context variables of the first subscriber.
+            # Create the task last, since an eager task starts at once, and in an empty context, so that its
+            # log lines do not carry the context variables of the first subscriber.
             self._task = self.loop.create_task(self._run(), context=contextvars.Context())
             self._task.add_done_callback(self._on_task_done)
 
     def remove_pod(self, subscription: Subscriber, pod: WatchedPod) -> None:
-        """Remove one of the subscription's pods; without another subscription, it is no longer polled."""
+        """Remove one of the subscription's pods; stop polling the pod if it has no other subscription."""
         is_subscribed = pod.subscriptions.pop(subscription, None) is not None
         if is_subscribed and not pod.subscriptions:
             del self._state.pods[pod.pod_id]
             self._state.schedule.cancel_extra_polls(pod)
 
     def remove(self, subscription: Subscriber, transport_keeper: TransportKeeper) -> None:
-        """Stop polling for ``subscription``; with the last one, shut the poller down.
+        """Stop polling for ``subscription``; if it is the last one, shut the poller down.
 
         Args:
             subscription: The subscription; if it was already removed, nothing happens.
-            transport_keeper: Keeps the connections if this was the last subscription.
+            transport_keeper: May keep the connections if this was the last subscription.
         """
         began_at = self._subscriptions.pop(subscription, None)
         if began_at is None:
@@ -128,11 +124,11 @@ class Poller:
 
     @property
     def pause_cause(self) -> RateLimitError | None:
-        """The rate limit response that caused the current pause, if there is one."""
+        """The 429 that caused the current pause; ``None`` if polling is not paused."""
         return self._state.pace.pause_cause
 
     async def wait_closed(self) -> None:
-        """Wait until the poller has shut down, if it has no subscriptions left."""
+        """If the poller has no subscriptions left, wait until it has shut down."""
         is_ending = not self._subscriptions
         if is_ending and self._task is not None:
             # Don't await the task: a cancellation of this caller would cancel it.
@@ -161,7 +157,7 @@ class Poller:
         await self._shut_down(error)
 
     async def _shut_down(self, error: Exception | None) -> None:
-        """Cancel all running tasks; after an error, first end the remaining subscriptions with it."""
+        """End the subscriptions with ``error``, if any; cancel the tasks; keep or close the connections."""
         self._unregister()
         if error is not None:
             self._end_subscriptions(error)
@@ -219,7 +215,7 @@ def join(settings: Settings, session: Any, make_transport: Callable[[], Transpor
         # The loop was closed with waits in it: its poller will never run again.
         _pollers.pop(key, None)
     poller_settings = attrs.evolve(settings, deadline=_DEADLINE, retry=_NO_RETRIES, on_event=None)
-    # `id`, since the session need not be hashable. The poller keeps it alive, so the id stays unique.
+    # Use the id, since a session need not be hashable. The poller keeps it alive, so the id stays unique.
     key = (loop, poller_settings, id(session))
     poller = _pollers.get(key)
     if poller is None:

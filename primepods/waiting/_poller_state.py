@@ -25,7 +25,7 @@ log = logging.getLogger("primepods")
 
 
 class ThrottledWarnings:
-    """Logger of warnings: at most one a minute for all subscribers, and one more for a wait in a new pause.
+    """Logger of at most one warning a minute; the first wait that begins in a pause adds one.
 
     Attributes:
         next_at: Earliest time of the next warning.
@@ -50,8 +50,7 @@ class ThrottledWarnings:
         """Warn that polling is paused, if it is.
 
         Args:
-            is_new_wait: Whether a wait has just begun. The first wait of a pause logs a warning even if the
-                last one is less than a minute old.
+            is_new_wait: Whether a wait has just begun.
         """
         cause = self._pace.pause_cause
         if cause is None:
@@ -110,7 +109,7 @@ class PollerState:
 
         Args:
             work: Coroutine function that the task runs.
-            pods: The pods whose waits an unexpected error ends.
+            pods: If the task raises an exception, the waits for these pods end with it.
             on_end: Called when the task has ended, even if it was cancelled before its first step.
         """
 
@@ -123,7 +122,7 @@ class PollerState:
             if on_end is not None:
                 on_end()
 
-        # An empty context: otherwise its log lines would carry the context variables of the first subscriber.
+        # The task gets a context of its own, since it has its own listeners.
         context = contextvars.Context()
         context.run(self.set_listeners_of, pods)
         job = asyncio.get_running_loop().create_task(work(), context=context)
@@ -137,7 +136,7 @@ class PollerState:
             set_listeners([subscription.listeners for subscription in subscriptions])
 
     def record_failure(self, error: Exception, *, pod_count: int) -> None:
-        """Log that a request for ``pod_count`` pods failed; after a 429, pause the poller."""
+        """Warn of a failed request for ``pod_count`` pods; after a 429, pause polling."""
         if isinstance(error, RateLimitError):
             if self.pace.apply_rate_limit(error) and self.listener_count:
                 self._emit_pause_event()

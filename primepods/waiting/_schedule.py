@@ -14,18 +14,18 @@ from ._watched_pod import Subscriber, WatchedPod
 JITTER: Final = 0.1
 """Max random delay of a tick, as a fraction of its interval (chosen)."""
 _MAX_ADVANCE: Final = 0.1
-"""Max fraction of its interval by which a tick is early, to share the requests of another (chosen)."""
+"""Max fraction of its interval by which a tick is early, to share another tick's requests (chosen)."""
 _GATHER_TIME: Final = 0.05
-"""Time for which new subscriptions are gathered, as a fraction of the interval (chosen)."""
+"""Delay of a first poll, so that new subscriptions share it; a fraction of the interval (chosen)."""
 _MAX_GATHER_TIME: Final = 0.25
-"""Max seconds for which new subscriptions are gathered (chosen)."""
+"""Max seconds of this delay (chosen)."""
 _MAX_SLEEP: Final = 60.0
 """Max seconds until the poller looks for due pods again (chosen)."""
 
 
 @attrs.define
 class _IntervalGroup:
-    """Subscriptions of one interval, and the times of their polls.
+    """Subscriptions with the same interval, and the times of their polls.
 
     Attributes:
         interval: Seconds between two ticks.
@@ -55,7 +55,7 @@ class PollSchedule:
 
     A pod without a request in flight is due:
 
-    - once, promptly after a subscription; subscriptions within ``_GATHER_TIME`` are polled together;
+    - once, promptly after a subscription; subscriptions within a short time are polled together;
     - at each tick of a subscription's interval, or a little earlier with a tick of another interval;
     - once at the time of an extra poll, which follows a refusal or a rate limit.
 
@@ -77,7 +77,7 @@ class PollSchedule:
         """Time of the next poll of the new pods; infinite if none is scheduled."""
 
     def add(self, subscription: Subscriber) -> None:
-        """Schedule the pods of ``subscription`` promptly, then at each tick of its interval."""
+        """Schedule a prompt poll of the subscription's pods, then polls at the ticks of its interval."""
         now = self._clock.time()
         interval = subscription.interval
         group = self._intervals.get(interval)
@@ -98,7 +98,7 @@ class PollSchedule:
             del self._intervals[subscription.interval]
 
     def poll_at(self, pod: WatchedPod, when: float) -> None:
-        """Schedule an extra poll of a pod; replace an earlier one."""
+        """Schedule the extra poll of a pod, or move it to another time."""
         self._extra_polls[pod] = when
         self.changed.set()
 
@@ -136,8 +136,8 @@ class PollSchedule:
             pods |= self._new_pods
             self._new_pods_at = math.inf
         pods |= dict.fromkeys(pod for pod, when in self._extra_polls.items() if when <= now)
-        # First the pods whose last poll failed, and of these the one that was polled longest ago. Otherwise
-        # a rate limit, or the limit of a tick, would always leave out the same pods.
+        # The pods whose last poll failed come first, and of these the one that was polled longest ago.
+        # Otherwise a rate limit, or the limit of a tick, would always leave out the same pods.
         return sorted(
             (pod for pod in pods if not pod.poll.in_flight),
             key=lambda pod: math.inf if pod.poll.error is None else pod.poll.sequence,

@@ -27,17 +27,17 @@ from ._poller_state import PollerState, is_refusal
 from ._watched_pod import PodSearch, WatchedPod
 
 _MIN_REQUESTS: Final = 3
-"""Requests that any tick may send: enough to begin the search of a single batch (chosen)."""
+"""Requests that even the smallest tick may send, to begin the search of its batch (chosen)."""
 _OUTAGE_REQUESTS: Final = 2
 """Max requests of all searches of a tick while no request succeeds (chosen)."""
 _MAX_SEARCH_REQUESTS: Final = 60
-"""Max requests of one search in a tick; the only limit for a refused batch (chosen)."""
+"""Max requests of one search in a tick (chosen)."""
 _MIN_SUSPECT_REQUESTS: Final = 2
 """Requests for suspects after which a tick's last request goes to the pods presumed good (chosen)."""
 _MIN_REFUSAL_INTERVAL: Final = 5.0
 """Min interval, in seconds, from which the lifetime of a refusal is computed (chosen)."""
 _MAX_REFUSED_BATCHES: Final = 3
-"""Number of refused batches whose search is given up, after which a tick searches no other one (chosen)."""
+"""After this number of given-up searches, a tick searches no more refused batches (chosen)."""
 
 
 class Tick:
@@ -46,8 +46,8 @@ class Tick:
     Args:
         state: State shared by the parts of the poller.
         reader: Sends the requests, without retries.
-        pods: The pods that are due, in polling order. Each counts as in flight from now on, until its request
-            or search ends, or the tick does.
+        pods: The pods that are due, in polling order. A pod counts as in flight from now on, until its
+            request or search ends, at the latest until the tick ends.
         look_up: Called for each pod of a successful response, except those with an unreadable row.
     """
 
@@ -79,12 +79,12 @@ class Tick:
         """Requests that the searches may still send, except those of refused batches."""
 
     async def run(self) -> None:
-        """Poll the pods in batches, as many as the limit allows, and search the batches that fail."""
+        """Poll the pods in batches, and search the batches that fail."""
         batches = self._batches()
         lone_pods = [pod for pod in self._pods if pod.poll.is_alone]
         # `batches` has neither the pods in searches nor the lone ones.
         all_batches = self._split(self._pods) if self._searches or lone_pods else batches
-        # Three, or less than twice as many as without failures. Only refused batches may exceed this.
+        # Fewer than twice the batches, but at least three. Only searches of refused batches may exceed this.
         max_requests = max(2 * len(all_batches) - 1, _MIN_REQUESTS)
         # Leave a request for each search. Lone pods beyond the limit are polled at a later tick.
         lone_pods = lone_pods[: max(0, max_requests - len(batches) - len(self._searches))]
@@ -97,7 +97,7 @@ class Tick:
             await map_bounded(poll, [*batches, *([pod] for pod in lone_pods)], limit)
             self._outage_decided.set()
         if batches and not self._has_success:
-            # Probably an outage, so no pod counts as a culprit.
+            # Probably an outage: drop the searches, which would find the wrong pods.
             for search in self._searches:
                 for pod in search.undecided:
                     pod.poll.search = None
@@ -107,7 +107,6 @@ class Tick:
         self._release(list(self._pods))
 
     def _batches(self) -> list[list[WatchedPod]]:
-        """Return batches of the pods that are neither in a search nor polled alone."""
         pods = [pod for pod in self._pods if not (pod.poll.search or pod.poll.is_alone)]
         # Refused pods go into separate batches: the others would be refused with them.
         refused = [pod for pod in pods if pod.poll.refused_since is not None]
@@ -119,7 +118,7 @@ class Tick:
         return [[by_id[pod_id] for pod_id in chunk] for chunk in self._reader.chunks(list(by_id))]
 
     async def _poll_batch(self, batch: list[WatchedPod], *, group: asyncio.TaskGroup) -> None:
-        """Poll a batch; if it fails, follow up in another task of ``group``, so that this one can end."""
+        """Poll a batch; if it fails, follow up in another task of ``group``, so that this call can end."""
         has_failed_before = any(pod.poll.error is not None for pod in batch)
         error = await self._poll(batch)
         if isinstance(error, PrimePodsError):
@@ -186,8 +185,8 @@ class Tick:
     ) -> None:
         """Search a failed batch if some of its pods may be the cause.
 
-        While no request of the tick succeeds, a batch without a refusal is searched only if one of its pods
-        has failed before.
+        While no request of the tick succeeds, a batch without a refusal is searched only if the previous poll
+        of one of its pods failed too.
         """
         # Wait for the first success, not for all batches: one of them may hang.
         await self._outage_decided.wait()
@@ -218,7 +217,7 @@ class Tick:
                 if self._search_requests_left < 1:
                     break
                 self._search_requests_left -= 1
-                # Otherwise the pods presumed good would have to wait for the next tick.
+                # The last request is for the pods presumed good, which otherwise wait for the next tick.
                 is_last = self._search_requests_left == 0
                 prefer_good = is_last and requests_before >= _MIN_SUSPECT_REQUESTS
             pods = search.next_items(prefer_good=prefer_good)

@@ -38,10 +38,6 @@ PodSearch: TypeAlias = "FaultSearch[WatchedPod, Exception]"
 class Subscriber:
     """Base class of subscriptions: the part that the poller uses.
 
-    Args:
-        pod_ids: Ids of the pods.
-        interval: Seconds between two polls of a pod.
-
     Attributes:
         pod_ids: Ids of the pods, without duplicates.
         interval: Seconds between two polls of a pod.
@@ -66,7 +62,7 @@ class Subscriber:
         self._has_news.set()
 
     def end(self, error: Exception) -> None:
-        """Let the next :meth:`Subscription.changed` raise a copy of ``error``."""
+        """Let :meth:`Subscription.changed` raise copies of ``error``, unless it raises another already."""
         if self._error is None:
             self._error = error
             self._has_news.set()
@@ -91,11 +87,6 @@ class RequestState:
     def record_refusal(self, error: Exception, *, now: float, interval: float) -> float | None:
         """Record that the last request was refused.
 
-        Args:
-            error: The refusal.
-            now: The current time.
-            interval: Seconds between two requests.
-
         Returns:
             The time for the request that confirms it; ``None`` if the waits must end, because this refusal
             confirms an earlier one or the client is closed.
@@ -110,7 +101,7 @@ class RequestState:
 
 @attrs.define(eq=False, weakref_slot=False)
 class PollState(RequestState):
-    """The status requests for a pod.
+    """The last status request for a pod.
 
     Attributes:
         sequence: Sequence number of the last request.
@@ -125,11 +116,11 @@ class PollState(RequestState):
 
 @attrs.define(eq=False, weakref_slot=False)
 class LookupState(RequestState):
-    """The GETs of a pod, and the reasons for the next one.
+    """The last GET of a pod, and when to send the next one.
 
     Attributes:
         due_at: Earliest time of the next GET.
-        lacks_address: Whether no address is known although the pod is ACTIVE and installed.
+        lacks_address: Whether the pod is ACTIVE and installed, but not all its addresses are known.
         pod: The last result of a GET for the address, kept while the pod is ACTIVE.
     """
 
@@ -154,7 +145,7 @@ class WatchedPod:
     Attributes:
         pod_id: The id of the pod.
         row: The last status row, or one made from ``get`` if there was none; kept when the pod is gone.
-        status: ``row`` with the address from ``get``, or ``get`` alone while rows are missing.
+        status: ``row`` with the address from ``get``, or the result of ``get`` while rows are missing.
         gone: Whether the pod has existed and is confirmed gone.
         never_found: Whether the pod was never seen, and is confirmed not to exist.
         confirmed_at: Time of the last response that confirmed ``status``: a row, a GET while rows are
@@ -182,7 +173,7 @@ class WatchedPod:
         """Notify ``subscription`` of the next response, and of changes from now on."""
         self.subscriptions[subscription] = True
         if self._is_missing and not self.never_found:
-            # Only a GET shows whether the pod exists: send it now, not after the rest of `LOOKUP_INTERVAL`.
+            # Only a GET shows whether the pod exists: it is due now, not after the rest of `LOOKUP_INTERVAL`.
             self.lookup.due_at = -math.inf
 
     def notify_on_next_response(self, subscription: Subscriber) -> None:
@@ -226,7 +217,7 @@ class WatchedPod:
         self._set_status(self._complete(row, now), sequence)
 
     def record_pod(self, pod: Pod, sequence: int, now: float) -> None:
-        """Record the result of a GET for a pod whose status row is incomplete or missing."""
+        """Record the pod that a GET returned."""
         self.lookup.error = self.lookup.refused_since = None
         if pod.status == PodState.TERMINATED:
             self.row = self.row or _as_status(pod)
@@ -243,7 +234,7 @@ class WatchedPod:
             self._set_status(self._complete(self.row, now), sequence)
 
     def record_not_found(self, sequence: int) -> None:
-        """Record a 404, which confirms that the pod is gone if its row is missing or TERMINATED.
+        """Record a 404, which confirms that the pod does not exist if its row is missing or TERMINATED.
 
         With any other row, the 404 is ignored: the row arrived after the request was sent, or ``get`` lags
         behind the status.
@@ -258,13 +249,13 @@ class WatchedPod:
         self._set_status(None, sequence)
 
     def record_ended(self, sequence: int) -> None:
-        """Record that the history lists the pod as ended. If it was never found, it counts as gone."""
+        """Record that the history lists the pod as ended: a pod that was never found is then gone."""
         if self.never_found:
             self.never_found, self.gone = False, True
             self._set_status(None, sequence)
 
     def record_lookup_error(self, error: PrimePodsError) -> None:
-        """Record that a GET failed. If the pod may be gone, the next tick repeats it."""
+        """Record that a GET failed. If the pod may be gone, the next GET is due at once."""
         self.lookup.error = error
         if self._may_be_gone:
             self.lookup.due_at = -math.inf

@@ -1,4 +1,4 @@
-"""Conditions of waits: functions of a pod's status, which is ``None`` for a pod that is gone."""
+"""Conditions of waits: functions of a pod's status, or of ``None`` if the pod does not exist."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from .._utils.text import quote
 from ..models import PodStatus
 
 Until = Callable[[PodStatus | None], bool]
-"""Condition of a wait: called with a pod's status, or ``None`` if it is gone; returns whether it is met.
+"""Condition of a wait: returns whether a status meets it; called with ``None`` if the pod does not exist.
 
 ``primepods.ready``, ``failed``, ``gone`` and ``settled`` are such functions.
 """
 
 
 def ready(status: PodStatus | None) -> bool:
-    """Return whether a pod can be used: ACTIVE, installed, and an address for every node."""
+    """Return whether a pod is ACTIVE and installed, and every node has an address."""
     return status is not None and status.is_ready
 
 
 def failed(status: PodStatus | None) -> bool:
-    """Return whether a pod has failed: ERROR, or an installation that ended in ERROR.
+    """Return whether a pod or its installation is in the state ERROR, and the pod has not ended.
 
-    A wait counts a failed installation only after ``install_grace``. A pod that was stopped or deleted, or is
-    gone, has not failed.
+    A wait counts a failed installation only after ``install_grace``. A pod that was stopped, is being deleted
+    or is gone has ended.
     """
     return status is not None and status.has_failed
 
 
 def gone(status: PodStatus | None) -> bool:
-    """Return whether the pod no longer exists."""
+    """Return whether the pod no longer exists, or never existed."""
     return status is None
 
 
 def settled(status: PodStatus | None) -> bool:
-    """Return whether a pod has settled: ready, failed, STOPPED, DELETING, TERMINATED or gone."""
+    """Return whether a pod is ready, STOPPED, DELETING, TERMINATED or gone, or has failed."""
     return ready(status) or is_over(status)
 
 
@@ -58,7 +58,7 @@ def check_until(until: object) -> None:
 
 
 def evaluate(until: Until, status: PodStatus | None) -> bool:
-    """Return the result of ``until`` for a pod; raise a TypeError if it is awaitable."""
+    """Return whether ``until`` is met; raise a TypeError if its result is awaitable."""
     outcome: object = until(status)
     if inspect.isawaitable(outcome):
         if inspect.iscoroutine(outcome):

@@ -49,7 +49,7 @@ class PollerConnection:
         self._spare_loop: asyncio.AbstractEventLoop | None = None
 
     def join_poller(self) -> Poller:
-        """Return the running loop's poller; add a subscription to it before the next ``await``.
+        """Return the running loop's poller. The caller must add a subscription before the next ``await``.
 
         Raises:
             ClientClosedError: The client is closed.
@@ -74,11 +74,7 @@ class PollerConnection:
         return spare
 
     def keep_transport(self, transport: Transport) -> bool:
-        """Keep the connections of an ending poller for the next one, unless there are some already.
-
-        Returns:
-            Whether they are kept.
-        """
+        """Keep an ending poller's connections for the next one, if possible; return whether they are kept."""
         if self.closed or self._spare_transport is not None:
             return False
         self._spare_transport = transport
@@ -86,7 +82,7 @@ class PollerConnection:
         return True
 
     async def aclose(self) -> None:
-        """End all subscriptions, also those of abandoned iterators, and close the spare connections."""
+        """End the subscriptions, also those of abandoned iterators, and close the spare connections."""
         self.closed = True
         for subscription in list(self.subscriptions):
             # A forked child has copies of the parent's subscriptions, whose loop does not run here.

@@ -26,7 +26,7 @@ class Subscription(Subscriber):
 
     Args:
         connection: The client's connection to the poller.
-        pod_ids: The pods, at least one.
+        pod_ids: Ids of the pods.
         interval: Seconds between two polls of a pod.
         appear_grace: Seconds before a pod that never appeared is reported as gone.
 

@@ -105,10 +105,7 @@ class Wait:
             raise _pod_failed_error(subscription, pod_id)
 
     def _update_install_grace(self, pod: WatchedPod, status: PodStatus | None) -> bool:
-        """Record when the grace period of a failed installation ends; return whether it has not ended.
-
-        It begins with the first response that shows the failure.
-        """
+        """Begin or end the grace period of a failed installation; return whether it still runs."""
         is_failed_installation = status is not None and status.has_failed and status.status != PodState.ERROR
         if not is_failed_installation:
             self._grace_ends.pop(pod.pod_id, None)
@@ -159,7 +156,7 @@ def _explain_failure(status: PodStatus | None) -> tuple[str, str, str]:
 
 
 def wait_timeout_error(subscription: Subscription, timeout: float) -> WaitTimeoutError:
-    """Return the timeout error: the last failures, the pending pods, and their cost."""
+    """Return the timeout error, with a recent failure, the pending pods, and their cost."""
     pending = tuple(subscription.pods)
     reported = subscription.reported
     names = ", ".join(f"{pod_id} ({_describe(reported.get(pod_id))})" for pod_id in pending[:_MAX_NAMED])
@@ -194,9 +191,9 @@ def _recent_failures(subscription: Subscription) -> str:
 
 def _cost_and_remedy(seen: list[PodStatus], *, pending_count: int) -> str:
     prices = [row.cost_per_hr for row in seen if row.cost_per_hr is not None]
-    cost = f"They cost at least {money(sum(prices))} an hour. " if prices else ""
+    cost = f"They cost at least {money(sum(prices))} an hour while they run. " if prices else ""
     subject = "They" if len(seen) == pending_count else "The pods that were seen"
-    return f"{cost}{subject} keep running and are billed: wait again with the same ids, or delete them."
+    return f"{cost}{subject} may still be billed: wait again with the same ids, or delete them."
 
 
 def _describe(status: PodStatus | None) -> str:

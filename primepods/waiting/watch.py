@@ -51,8 +51,8 @@ class AsyncWatch:
     async def aclose(self) -> None:
         """End all iterations of this watch.
 
-        An iteration whose pods are not all gone then raises :class:`~primepods.ClientClosedError`, even in a
-        task that is waiting for the next change.
+        An unfinished iteration then raises :class:`~primepods.ClientClosedError`, even in a task that is
+        waiting for the next change.
         """
         for iteration in list(self._open_iterations):
             await iteration.aclose()
@@ -73,8 +73,6 @@ class _Iteration:
     """State of a :class:`WatchIterator`, without a reference to it, so that the iterator can be freed.
 
     Args:
-        connection: The client's connection to the poller.
-        make_subscription: Makes the subscription.
         timeout: Seconds for the iteration; infinity for no limit.
         open_iterations: The set of open iterations; this one is in it until it is closed.
     """
@@ -189,7 +187,7 @@ class WatchIterator(AsyncIterator[PodChange]):
 
     def __init__(self, iteration: _Iteration) -> None:
         self._iteration = iteration
-        # Do not call it at exit, which ends the polling anyway.
+        # Do not call `abandon` at exit, which ends the polling anyway.
         weakref.finalize(self, iteration.abandon).atexit = False
 
     async def __anext__(self) -> PodChange:

@@ -55,7 +55,7 @@ def test_create_killed_after_its_order_adopts_the_pod(cluster: Cluster, emulator
     run.kill_worker("create")
     assert run.wait_until_done() == "success"
     assert run.task("create")["try_number"] == 2
-    assert "which an earlier try has rented" in run.log("create")
+    assert "that an earlier try has rented" in run.log("create")
     assert counts(emulator) == (1, 1)
     assert gone(emulator)
 

@@ -87,6 +87,16 @@ async def test_the_window_stays_full_and_ends_with_the_list() -> None:
     assert len(api.asked) == len(set(api.asked))
 
 
+async def test_the_page_after_a_full_last_one_is_requested_ahead() -> None:
+    """If the last page is full, the next one is requested with it, not after it."""
+    api = Api.of(1 + 3 * 99, delays=(1,))
+    rows = aiter(pager(api.fetch, window=4))
+    await consume(rows, 101)
+    assert [offset for offset, _ in api.asked] == [0, 99, 198, 297]
+    assert [row async for row in rows] == api.rows[101:]
+    assert len(api.asked) == 4
+
+
 async def test_requests_ahead_that_turn_out_useless_are_ended() -> None:
     """Where the list has shrunk, nobody waits for the pages that were asked for behind its end."""
     api = Api.of(1_000, changes=[None, Change(0.15, -850)])

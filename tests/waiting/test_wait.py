@@ -285,9 +285,9 @@ async def test_a_timeout_says_who_is_pending_and_what_they_cost(stage: Stage, fl
     assert all(pod_id in text for pod_id in ids[1:6])
     assert ids[6] not in text
     assert "and 3 more." in text
-    assert "They cost at least $8.75 an hour." in text
+    assert "They cost at least $8.75 an hour while they run." in text
     assert text.endswith(
-        "The pods that were seen keep running and are billed: wait again with the same ids, or delete them."
+        "The pods that were seen may still be billed: wait again with the same ids, or delete them."
     )
     assert error.pending == (*ids[1:], "unseen")
     assert list(error.statuses) == ids
@@ -304,7 +304,7 @@ async def test_a_timeout_of_a_single_pod_is_short(stage: Stage, fleet: Fleet) ->
     await stage.advance(3)
     text = str(raised(wait, primepods.WaitTimeoutError))
     assert text == (
-        "After 3 s 1 of 1 pods are still pending: a (PROVISIONING). They keep running and are billed: "
+        "After 3 s 1 of 1 pods are still pending: a (PROVISIONING). They may still be billed: "
         "wait again with the same ids, or delete them."
     )
 

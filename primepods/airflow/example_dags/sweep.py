@@ -17,9 +17,9 @@ def sweep_pods() -> None:
             sweeps = [
                 # Pods of dead processes of this machine.
                 client.pods.sweep(),
-                # Pods of any machine whose max_hours have passed: their names contain the time.
+                # Pods from any machine, whose names say that their max_hours have passed.
                 client.pods.sweep(expired=True),
-                # Pods without max_hours: by a prefix that only your jobs use, older than the longest job.
+                # Pods with a prefix that only your jobs use, older than the longest job.
                 client.pods.sweep(prefix="train-", older_than=12 * 3600),
             ]
         if errors := {pod: str(error) for outcome in sweeps for pod, error in outcome.errors.items()}:
