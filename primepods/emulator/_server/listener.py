@@ -10,12 +10,12 @@ from aiohttp.web_protocol import RequestHandler
 
 from .app import App
 
-# Quiet by default: a line per request would flood test logs. Level INFO enables it.
+# Off by default, since a line per request would flood test logs; level INFO enables it.
 ACCESS_LOG = logging.getLogger("primepods.emulator.access")
 ACCESS_LOG.setLevel(logging.WARNING)
 
 MAX_LINE = 8190
-"""Max request line and header size in bytes, as in common servers and proxies."""
+"""Max size of a request line or header in bytes, as in common servers and proxies."""
 
 MAX_ACCEPT_ITERATIONS = 5
 """Max loop iterations between accepting a connection and its ``connection_made``."""
@@ -77,7 +77,7 @@ class Listener:
             self._has_no_connections.set()
 
     def refuse_invalid(self, status: int, message: str) -> web.Response:
-        """Return an error response for invalid HTTP, or a 503 while there is no app."""
+        """Return an error response, or a 503 while there is no app."""
         return _unavailable() if self._app is None else self._app.refuse_invalid(status, message)
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
