@@ -258,11 +258,12 @@ class Run:
             os.kill(record.pid, number)
 
     def _has_lock(self, pid: int) -> bool:
-        """Return whether a process has the lock's file open; true if the system does not tell."""
-        if not Path("/proc/self/fd").exists():
+        """Return whether a process has the lock's file open; true for an ended one, or without ``/proc``."""
+        descriptors = Path(f"/proc/{pid}/fd")
+        if not descriptors.exists():
             return True
         with suppress(OSError):
-            return any(file.samefile(self.path / "lock") for file in Path(f"/proc/{pid}/fd").iterdir())
+            return any(file.samefile(self.path / "lock") for file in descriptors.iterdir())
         return False
 
     @property
