@@ -204,8 +204,8 @@ class Emulator:
             overrides: Values of the pod; see ``PodOverrides``.
 
         Raises:
-            ValueError: The id is taken.
-            TypeError: There is no such override.
+            ValueError: The id is taken, or ``nodes`` or ``price_hr`` is out of range.
+            TypeError: There is no such override, or ``price_hr`` is not a number.
         """
         return self._account.add_pod(name, overrides)
 

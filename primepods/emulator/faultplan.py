@@ -18,14 +18,16 @@ from ._state.randomness import random_for
 from .clock import Clock
 from .faults import Fault
 
+_OPTIONAL_TEXT = attrs.validators.optional(attrs.validators.instance_of(str))
+
 
 @attrs.frozen(kw_only=True)
 class Conditions:
     """Conditions of a rule, as in ``FaultPlan.add``; ``start`` and ``end`` are times on the clock."""
 
     on: frozenset[str] | None
-    path: str | None
-    pod_id: str | None
+    path: str | None = attrs.field(validator=_OPTIONAL_TEXT)
+    pod_id: str | None = attrs.field(validator=_OPTIONAL_TEXT)
     times: int | None = attrs.field(validator=attrs.validators.optional(validate_amount))
     skip: int = attrs.field(validator=validate_amount)
     probability: float = attrs.field(validator=validate_share)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -30,12 +31,10 @@ class Listener:
         self._web_server: web.Server | None = None
         self._transports: dict[RequestHandler, asyncio.BaseTransport] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._has_no_connections = asyncio.Event()
 
     async def start(self, host: str, port: int) -> int:
         """Bind to ``host`` and ``port`` (0 for any free port), and return the port."""
         loop = asyncio.get_running_loop()
-        self._has_no_connections = asyncio.Event()
         web_server = web.Server(self._serve)
         self._web_server = web_server
         self._server = await loop.create_server(
@@ -69,12 +68,9 @@ class Listener:
 
     def add(self, connection: RequestHandler, transport: asyncio.BaseTransport) -> None:
         self._transports[connection] = transport
-        self._has_no_connections.clear()
 
     def remove(self, connection: RequestHandler) -> None:
         self._transports.pop(connection, None)
-        if not self._transports:
-            self._has_no_connections.set()
 
     def refuse_invalid(self, status: int, message: str) -> web.Response:
         """Return an error response, or a 503 while there is no app."""
@@ -96,11 +92,11 @@ class Listener:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for transport in list(self._transports.values()):
-            if isinstance(transport, asyncio.Transport):
-                transport.abort()
-        if self._transports:
-            await self._has_no_connections.wait()
+        # Repeatedly: clients may connect again meanwhile.
+        while self._transports:
+            for transport in self._transports.values():
+                cast("asyncio.Transport", transport).abort()
+            await asyncio.sleep(0)
 
 
 def _unavailable() -> web.Response:

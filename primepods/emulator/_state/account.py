@@ -22,7 +22,7 @@ from .creation import BootOutcome, create_pod
 from .disks import DiskRecord
 from .history import History, HistoryRow, draw_row, history_row
 from .market import DiskOffer, Market
-from .pods import PodOverrides, PodRecord
+from .pods import MAX_NODES, PodOverrides, PodRecord
 from .randomness import random_for
 from .ssh_keys import KeyRing
 
@@ -102,6 +102,9 @@ class Account:
         if unknown:
             known = ", ".join(PodOverrides.__annotations__)
             raise TypeError(f"a pod has no {unknown}; fields that can be set: name, {known}")
+        check_amount("price_hr", overrides.get("price_hr", 0.0))
+        if overrides.get("nodes", 1) not in range(1, MAX_NODES + 1):
+            raise ValueError(f"nodes must be from 1 to {MAX_NODES}, not {overrides.get('nodes')!r}")
         with self.lock:
             record = self.create(name, overrides)
             self.add(record)

@@ -13,7 +13,7 @@ from .boot import Stage, Timeline, deleting, stage_at
 _FIRST_ADDRESS = int.from_bytes(bytes([198, 18, 0, 0]), "big")
 _ADDRESS_COUNT = 2**17
 """Size of the block 198.18.0.0/15, which is reserved for benchmarks."""
-_MAX_NODES = 8
+MAX_NODES = 8
 
 
 @attrs.frozen(kw_only=True)
@@ -119,7 +119,7 @@ class PodRecord:
         return body
 
     def addresses(self) -> list[str]:
-        first = self.number * _MAX_NODES + 1
+        first = self.number * MAX_NODES + 1
         numbers = [_FIRST_ADDRESS + index % _ADDRESS_COUNT for index in range(first, first + self.nodes)]
         return [socket.inet_ntoa(number.to_bytes(4, "big")) for number in numbers]
 
