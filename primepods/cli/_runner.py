@@ -33,10 +33,9 @@ import primepods
 from primepods.remote import SSHOptions
 from primepods.runs import Run, RunRecord, take_over_lease
 
-from ._account import check_permission, choose_disks
 from ._durations import short_duration
 from ._errors import CommandError, ExitCode
-from ._offers import find_key
+from ._offers import check_permission, choose_disks, find_key
 from ._pod_table import price
 from ._table import print_info
 from ._work import PodLostError, Work

@@ -288,15 +288,22 @@ def test_stop_knows_whose_process_it_is(market: Emulator, run: Run) -> None:
     other.remove()
 
 
-def test_stop_of_a_run_that_ends_meanwhile(run: Run) -> None:
-    """Its process has ended, and nobody has recorded that yet, or another process takes it over: it waits."""
+@pytest.mark.parametrize("has_new_process", [False, True])
+def test_stop_of_a_run_that_ends_meanwhile(run: Run, *, has_new_process: bool) -> None:
+    """Its process has ended, and nobody has recorded that yet, or another process takes it over: it waits.
+
+    It does not end a process that has the number of the ended one by now.
+    """
     record = RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0)
     ending = RunFolder.create(record)
-    ending.save(pid=0)
-    timer = threading.Timer(0.5, ending.end, (3,))
-    timer.start()
-    result = run("stop", ending.name)
-    timer.join()
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"]) as other:
+        ending.save(pid=other.pid if has_new_process else 0)
+        timer = threading.Timer(0.5, ending.end, (3,))
+        timer.start()
+        result = run("stop", ending.name)
+        timer.join()
+        other.terminate()
+    assert other.returncode == -signal.SIGTERM
     assert (result.exit_code, run("attach", ending.name).exit_code) == (0, 3), result.stderr
     ending.remove()
 
