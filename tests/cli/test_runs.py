@@ -25,7 +25,7 @@ import attrs
 import pytest
 
 import primepods
-from primepods.emulator import Cut, Delay, Emulator, Status
+from primepods.emulator import Cut, Delay, Edit, Emulator, Status
 from primepods.leasing.ledger import LeaseFile
 from primepods.runs import Run as RunFolder
 from primepods.runs import RunRecord, follow_job
@@ -184,8 +184,10 @@ def test_a_used_up_budget_stops_no_take_over(
 
 @pytest.mark.slow
 def test_a_failed_deletion_counts_its_pod_once(market: Emulator, run: Run, tmp_path: Path) -> None:
-    """Also if the process dies then, and another one takes over and deletes the pod."""
+    """Also if the process dies then, and another one takes over and deletes the pod; as an earlier pod."""
+    market.faults.add(Edit(put={"data.0.status": "ERROR"}), on="status", times=1)
     name = run("run", "-d", *OPTIONS, "--max-hours", "9", "--", SLOW).stdout.strip()
+    assert records(tmp_path)[0]["spent"] > 0.0
     os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
     wait_for(lambda: row(run)["state"] == "interrupted")
     folder = RunFolder.open(tmp_path / "state" / "runs" / name)
