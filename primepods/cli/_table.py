@@ -20,7 +20,6 @@ _CHUNK_LENGTH = 8_192
 _MINOR_RANK = 2
 """Columns of at least this rank are shown only if no column has to be cut below twice its minimum width."""
 _MAX_CELL_LENGTH = 200
-"""Max characters of a cell."""
 _MAX_INFO_LENGTH = 2_000
 """Max characters of an information line, which may end with a path and what to do with it."""
 _LAST_RESORT_WIDTH = 2
