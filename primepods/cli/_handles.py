@@ -25,7 +25,7 @@ MIN_PREFIX: Final = 4
 _MAX_CANDIDATES: Final = 10
 """Max pods named in the message about an ambiguous handle."""
 _WHOLE_ID: Final = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_HELP: Final = f"A pod: its id, a prefix of its id ({MIN_PREFIX} characters or more), or name"
+_HELP: Final = f"A pod: its id, a prefix of its id ({MIN_PREFIX} characters or more), or its name"
 
 _Handles = typer.Argument(
     help=f"{_HELP}. Use - to read them from stdin.",
@@ -185,7 +185,6 @@ class PodIndex:
         return cls(pods, team=team, error=error)
 
     def ready_pods(self) -> list[primepods.Pod]:
-        """Return the listed pods that are ready."""
         return [pod for pod in self._pods.values() if pod.is_ready]
 
     def __getitem__(self, pod_id: str) -> primepods.Pod:
