@@ -76,7 +76,7 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
 
     Raises:
         typer.Exit: With code 0 if the command has started. If the run ended before that, or Ctrl-C was
-            pressed, the code is that of the run, or 1 if it has none.
+            pressed, the code is the run's, or 1 if it has none.
         CommandError: The process has died, and the pod may be billed.
     """
     process = start_process(run, variables)

@@ -133,8 +133,6 @@ _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]]
 def reported_errors(command: str, *, verbose: bool = False) -> Generator[None]:
     """Turn expected errors into one line and an exit code, without a traceback.
 
-    Messages are written in the background, so that a reader that stalls cannot delay the deletion of pods.
-
     Args:
         command: The command's name as typed, such as ``primepods list``.
         verbose: Whether to show the package's whole log on stderr, not only warnings. It then includes the

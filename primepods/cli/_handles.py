@@ -132,9 +132,9 @@ def resolve_handles(
         client: The client that lists the pods.
         handles: The typed texts.
         team: The team of ``--team``; names and id prefixes match only its pods.
-        reports_unlisted: Whether to print which ids the list lacks, since the command waits for these pods.
-        is_strict: See :meth:`PodIndex.resolve`; by default, true for a single handle only, since an error
-            about one of several would hide the others.
+        reports_unlisted: Whether to print the ids that the list lacks: the command waits for these pods.
+        is_strict: See :meth:`PodIndex.resolve`; by default, true only for a single handle, since an error
+            about one handle would stop all.
 
     Raises:
         CommandError: A handle is ambiguous, or matches no pod and is not accepted as an id.
@@ -226,7 +226,7 @@ class PodIndex:
         return candidates[0].id if candidates else handle
 
     def _check_not_mistyped(self, handle: str) -> None:
-        """Check whether a handle that the list does not show may be the id of a new pod.
+        """Check that a handle that matches no listed pod may be the id of a new pod.
 
         Raises:
             CommandError: The handle cannot be an id, has no digit, is similar to a name, or is a prefix of a

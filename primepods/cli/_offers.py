@@ -206,7 +206,7 @@ def choose_disks(
 
 
 def check_permission(user: primepods.Account, permission: str) -> None:
-    """Check that the key has the permission to order; pass if the API does not report its permissions.
+    """Check that the key has a permission; pass if the API does not report the key's permissions.
 
     Raises:
         CommandError: The key lacks the permission.

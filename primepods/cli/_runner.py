@@ -16,8 +16,6 @@ The process may die at any time. `attach` and `stop` then start another one, whi
 If the last order was refused, `lease_file` names no file and there is no `pod_id`. The next process orders
 again.
 
-If there is a `lease_file`, `Runner.is_interrupted` is true until the next process has taken over the lease or
-found the file gone. While it is true, the run does not end, so that another process may try again.
 Only the lease knows whether the pod is kept, and which pods were ordered.
 """
 
@@ -59,7 +57,7 @@ class Runner:
         self._is_renting = False
         """Whether the lease orders a pod, or waits for the pod and its login."""
         self.is_interrupted: bool = run.record.lease_file is not None
-        """Whether an earlier process of the run has died, and its lease is not taken over yet."""
+        """Whether the lease of a dead process is neither taken over nor known to be gone."""
         self._last_stage: object = None
 
     @property

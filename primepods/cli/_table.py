@@ -113,10 +113,7 @@ def paint(text: str, colour: str | None) -> str:
 
 
 def write(text: str, *, err: bool = False) -> None:
-    """Write text to stdout (with ``err``, to stderr), and flush it.
-
-    Before writing to stdout, wait at most two seconds for pending messages to the same file.
-    """
+    """Write text to stdout (with ``err``, to stderr), and flush it."""
     if not err:
         from ._stderr import wait_for_stderr
 

@@ -36,7 +36,7 @@ _MIN_DRAW_INTERVAL: Final = 1.0
 _MAX_DRAW_INTERVAL: Final = 5.0
 """Seconds between two drawings if nothing has changed, since costs and ages still grow."""
 _WARNING_LIFETIME: Final = 70.0
-"""Seconds to show a warning; a problem that continues is logged once a minute."""
+"""Seconds to show a warning, since failing polls are logged about once a minute."""
 
 Wanted = Callable[[primepods.Pod], bool]
 Follow = Callable[..., Coroutine[Any, Any, None]]
