@@ -14,7 +14,7 @@ def main() -> None:
         if stream is None:  # closed before Python started
             setattr(sys, name, io.StringIO())
         elif hasattr(stream, "reconfigure"):
-            # Replace characters that the stream's encoding lacks, instead of failing.
+            # Replace characters and bytes outside the stream's encoding, instead of failing.
             stream.reconfigure(errors="replace")
     try:
         from .app import app

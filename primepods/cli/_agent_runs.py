@@ -8,7 +8,7 @@ lease, writes its record, and continues after the session. The run's job is a sl
 - ``interrupted`` if the process has died. If ``may_have_pod`` is true, :meth:`AgentRuns.stop` starts another
   process, which deletes the pod. Otherwise, the next ``Budget.settle`` ends the run.
 - ``ended`` if the record has an ``exit_code``. If ``may_have_pod`` is true, the pod's deletion is not
-  confirmed, and :meth:`AgentRuns.stop` sweeps the pod.
+  confirmed, and :meth:`AgentRuns.stop` sweeps the pod if its id is known.
 
 The budget has a reservation for each run. ``Budget.settle`` sets the reservation's ``spent`` when the run has
 ended and no longer has a pod.
@@ -127,8 +127,7 @@ class AgentRuns:
         raise CommandError(f"agents on this machine have not rented {pod!r}: nothing was done")
 
     async def stop(self, run: Run) -> None:
-        """Ask a run to end, and wait for its end. If the run has then ended but may have a pod, sweep
-        the pod.
+        """Ask a run to end, wait for its end, and sweep its pod if the pod may be left and its id is known.
 
         The wait and the sweep take at most ``MAX_WAIT`` each.
         """

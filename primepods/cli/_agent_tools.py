@@ -92,7 +92,7 @@ class AgentTools:
     """A session of `primepods mcp`.
 
     Args:
-        api: Options of the client.
+        api: The common options.
         budget: Budget shared by all sessions on this machine; without one, this session cannot rent.
         now: Returns the current time.
     """

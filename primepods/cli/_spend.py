@@ -43,7 +43,7 @@ ByOption = Annotated[
 
 @attrs.frozen(kw_only=True)
 class SpendGroup:
-    """Spend of the records with the same value of a field, or of a day or week.
+    """Spend of a day or week, or of the records with the same value of a field.
 
     A day or week has only its part of bills and GPU hours, which are spread over the records' times.
 
