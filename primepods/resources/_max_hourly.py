@@ -1,4 +1,4 @@
-"""Limit on the total price of all pods per hour: ``PRIMEPODS_MAX_HOURLY``."""
+"""Limit on the total price of all pods per hour; see :func:`primepods.config.max_hourly`."""
 
 from __future__ import annotations
 
@@ -119,6 +119,5 @@ class HourlyLimit:
 
 
 def _ids(pods: Iterable[Pod], name: str | None) -> set[str]:
-    # Only pods with a price. The price of a pod that was just ordered may still be 0; its order counts until
-    # then.
+    # The price of a new pod may still be 0; until it has one, its order counts.
     return {pod.id for pod in pods if pod.name == name and pod.current_price_hr > 0}

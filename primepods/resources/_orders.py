@@ -1,9 +1,9 @@
 """Orders of pods and disks: state, responses and outcomes, and the request that orders a pod.
 
-New rows that the list does not show for a while were reported of other clouds. Gateways that send an order
-twice, caches and proxies that mix up responses, and servers that change names are imagined. All of these are
-handled, because a pod could otherwise be billed without the user's knowledge.
-``tests/renting/test_creation.py`` and ``test_disks.py`` have each case.
+Other clouds are reported to list new rows late. Gateways that send an order twice, caches and proxies that
+mix up responses, and servers that change names are imagined. All of these are handled, because a pod could
+otherwise be billed without the user's knowledge. ``tests/renting/test_creation.py`` and ``test_disks.py``
+test them.
 
 A row is an order's own in these cases (a *new* row was neither listed nor created before the order):
 
@@ -13,7 +13,7 @@ Row                 Under a unique name                         Under a name tha
 the response        it has the name                             it has the name, and was not listed before
 ``get`` of its id   it has the name                             the same; or the name is shortened or
                                                                 missing, and it is new
-found by its name   if it can be read whole; several if a       it is the only new one, no other order of
+found by its name   it can be read whole; several if a          it is the only new one, no other order of
                     gateway has repeated the order              the name was in flight, and (pods) no lease
                                                                 file has it
 ==================  ==========================================  ==========================================
@@ -182,10 +182,10 @@ _orders_in_flight: Final[set[Order[Any]]] = set()
 
 @contextmanager
 def _in_flight(order: Order[Any]) -> Generator[None, None, None]:
-    """Register an order for the block; set ``is_alone`` of concurrent orders of one chosen name to false.
+    """Register an order during the block; overlapping orders of one chosen name lose ``is_alone``.
 
-    A new pod, or disk, of that name may then be either order's. Orders of other accounts count, too, although
-    they need not; they are rare.
+    A new pod, or disk, of that name may belong to any of them. Orders of other accounts count, too: they are
+    rare.
     """
     if order.is_unique:
         yield
@@ -389,7 +389,6 @@ def repeated_error(order: Order[Any], ids: Iterable[str]) -> errors.CreateUncert
 
 
 def _remedy(order: Order[Any]) -> str:
-    # Only pods have a history.
     history = " and in `pods.history()`, in case it failed at once," if order.kind == "pod" else ""
     return (
         f"It may still appear, and is then billed. Look for {order.name!r} in `{order.kind}s.list()`{history}"

@@ -41,7 +41,7 @@ log: logging.Logger = logging.getLogger("primepods")
 
 _FAILED_STATES: Final = frozenset({PodState.STOPPED, PodState.ERROR, PodState.DELETING, PodState.TERMINATED})
 _APPEAR_GRACE: Final = 60.0
-"""Seconds for which a wait tolerates that the API does not show the disk."""
+"""Seconds for which a wait ignores a 404."""
 
 
 class AsyncDisks:
@@ -81,8 +81,8 @@ class AsyncDisks:
     async def create(self, spec: DiskSpec) -> Disk:
         """Order a disk: ``POST /api/v1/disks/``. It is billed until you delete it.
 
-        The order is never sent twice if the API may have carried it out: if the response is lost, the disk is
-        looked up by its name.
+        If no response proves the outcome, the client looks for the disk by its name, and does not order
+        again.
 
         Args:
             spec: The order.
@@ -184,7 +184,7 @@ class AsyncDisks:
             try:
                 disk = await self._get(disk_id, ends_at=ends_at)
             except NotFoundError:
-                # A 404 to one request proves nothing, even once the disk was shown.
+                # One 404 proves nothing, even after the disk was shown.
                 if self._clock.time() - seen_at >= _APPEAR_GRACE:
                     raise
             except PrimePodsError as exc:
@@ -285,7 +285,7 @@ async def describe_disks(executor: RequestExecutor, disk_ids: Sequence[str]) -> 
     async def describe(disk_id: str) -> str:
         try:
             disk = await AsyncDisks(executor).get(disk_id)
-            return str(attrs.evolve(disk, pods=()))  # its pod will be gone by then
+            return str(attrs.evolve(disk, pods=()))  # the lease deletes its pod
         except (PrimePodsError, ValueError):
             return disk_id
 

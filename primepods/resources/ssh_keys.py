@@ -54,7 +54,7 @@ class AsyncSSHKeys:
                 in its comment counts as the same.
 
         Raises:
-            ValueError: ``public_key`` is not a public key, or ``name`` is empty. A private key is never sent.
+            ValueError: ``public_key`` is not a public key, or ``name`` is invalid. A private key is not sent.
         """
         check_text("name", name)
         public_key = _check_public_key(public_key)
