@@ -45,10 +45,6 @@ log = logging.getLogger("primepods")
 class PodCreator:
     """Creator of the pods of one team.
 
-    Args:
-        executor: Sends the requests.
-        pods: ``client.pods`` of the team.
-
     Attributes:
         limit: Limit on the total price of all pods per hour.
     """

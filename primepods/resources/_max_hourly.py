@@ -50,10 +50,6 @@ class HourlyLimit:
     """Limit on the total price of an account's pods per hour, if the user has set one.
 
     It does not see orders that other processes send at the same time.
-
-    Args:
-        executor: Source of the settings.
-        pods: Lists pods.
     """
 
     def __init__(self, executor: RequestExecutor, pods: PodsAPI) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 from .. import errors
 from .._utils.exceptions import copy_exception
 
-# Imagined: a gateway sends the order twice (409), or gives up on it (499). It may then have been carried out.
+# Imagined: a gateway sends the order twice (409), or gives up on it (499), and the API has carried it out.
 _AMBIGUOUS_REFUSALS: Final = frozenset({HTTPStatus.CONFLICT, 499})
 # A gateway that sends an order twice gets a rejection of the key both times, so nothing was created.
 KEY_REJECTIONS: Final = (errors.AuthenticationError, errors.PermissionDeniedError)

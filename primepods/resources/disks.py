@@ -280,7 +280,7 @@ def _ignore_body(_: Any) -> None:
 
 
 async def describe_disks(executor: RequestExecutor, disk_ids: Sequence[str]) -> str:
-    """Return a sentence for the end of a lease, about the disks that stay and their prices."""
+    """Return a sentence about the disks that outlive a lease, with their prices."""
 
     async def describe(disk_id: str) -> str:
         try:
