@@ -9,8 +9,8 @@ After such a response, or a refusal in ``_MAYBE_DELETED``, the pod is read:
 - If GET gets a 404, or if DELETE was accepted and the status response has nothing about the pod, the list is
   read. If it does not show the pod either, the pod is absent.
 
-An absent pod counts as deleted if ``missing_ok`` is true, DELETE got a successful response that is not about
-another pod, or an earlier read has shown the pod. Otherwise, if DELETE got a 404 that no earlier attempt
+An absent pod counts as deleted if an earlier read has shown it, if DELETE got a successful response that is
+not about another pod, or with ``missing_ok``. Otherwise, if DELETE got a 404 that no earlier attempt
 explains, there is no such pod. Otherwise, the history decides. If it does not show the end of the pod, the
 pod may not have appeared yet.
 """

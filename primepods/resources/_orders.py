@@ -147,7 +147,7 @@ class Order(Generic[T]):
             return not self._is_known(row)
         if self.is_unique or self.ordered_at == -math.inf:
             return False
-        # Imagined: the server drops or shortens the name. Such a row counts only if it is provably new.
+        # Imagined: the server drops or shortens the name. The row counts only if it is provably new.
         may_have_name = row.name is None or may_be_shortened_name(self.name, row.name)
         return may_have_name and self._is_new(row)
 
@@ -190,7 +190,7 @@ def _in_flight(order: Order[Any]) -> Generator[None, None, None]:
     if order.is_unique:
         yield
         return
-    # Before the search: of two orders from two threads, the later one finds the other.
+    # Add the order first: of two orders in two threads, the later one then finds the other.
     _orders_in_flight.add(order)
     for other in list(_orders_in_flight - {order}):
         if other.model is order.model and is_same_name(order.name, other.name):

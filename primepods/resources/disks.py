@@ -81,8 +81,7 @@ class AsyncDisks:
     async def create(self, spec: DiskSpec) -> Disk:
         """Order a disk: ``POST /api/v1/disks/``. It is billed until you delete it.
 
-        If no response proves the outcome, the client looks for the disk by its name, and does not order
-        again.
+        If no response proves the outcome, the client looks for the disk by its name; it does not order again.
 
         Args:
             spec: The order.
@@ -137,8 +136,7 @@ class AsyncDisks:
             DELETING or TERMINATED; with ``missing_ok``, TERMINATED also for a disk that does not exist.
 
         Raises:
-            ConflictError: The disk is attached to a pod or a cluster. DELETE was not sent, or the API refused
-                it.
+            ConflictError: The disk is or may be in use. DELETE was not sent, or the API refused it.
             NotFoundError: No such disk, without ``missing_ok``.
             ProtocolError: The responses do not prove the deletion.
         """
@@ -224,7 +222,7 @@ class AsyncDisks:
         return list_pager(self._executor, f"{DISKS}/", Disk, MAX_LIMIT, name="disks.list", make_bare=Disk)
 
     async def _check_unused(self, disk: Disk) -> None:
-        """Check that neither a cluster nor a pod that may still exist uses a disk.
+        """Check that no cluster uses a disk, and no pod that may still exist.
 
         The API's response for a disk in use is not documented, and lost data cannot be restored.
 
@@ -280,7 +278,7 @@ def _ignore_body(_: Any) -> None:
 
 
 async def describe_disks(executor: RequestExecutor, disk_ids: Sequence[str]) -> str:
-    """Return a sentence about the disks that outlive a lease, with their prices."""
+    """Return a sentence about the disks that outlive a lease, with the known prices."""
 
     async def describe(disk_id: str) -> str:
         try:

@@ -306,7 +306,7 @@ class AsyncPods:
         each cost about as much as one wait for hundreds. Waiting needs only the ids: after a crash, wait
         again. A wait deletes no pod, however it ends, so the pods may still be billed.
 
-        Transient errors do not end a wait; they are logged (WARNING, at most once a minute). If the API
+        Transient errors do not end a wait; they are logged (WARNING, about once a minute). If the API
         refuses a request, for example because of the key, the request is repeated after two seconds; a second
         refusal ends the wait. After a 429, polling pauses for the time that the API asks for, at most five
         minutes, and for a random time after that.
@@ -315,7 +315,7 @@ class AsyncPods:
             pod_ids: Ids, or pods; duplicates are waited for once.
             until: ``primepods.ready``, ``settled``, ``failed``, ``gone``, or a plain function that takes a
                 status (``None`` if the pod is gone) and returns a ``bool``. It runs in the client's event
-                loop: with ``Client``, in another thread, and it must not call the client.
+                loop (with ``Client``, in another thread), so it must not call the client.
             timeout: Seconds for the whole wait.
             interval: Seconds between two polls of a pod, at least 0.05.
             on_change: Callback for each :class:`~primepods.PodChange`, plain or async; with ``Client``,
