@@ -9,9 +9,9 @@ A setting is usually taken from the first of these sources that has it:
 - the default.
 
 A context without a key uses the key of ``config.json``. So does the built-in context ``production``, which
-has no file. If the context is an argument, the variables above are ignored: the context selects one account.
-Otherwise, if arguments or the environment have both the key and the base URL, no file of `prime` is read. A
-key from a file is only sent to the host to which the file assigns it.
+has no file. If the context is an argument, the variables above are ignored. Otherwise, if arguments or the
+environment have both the key and the base URL, no file of `prime` is read. A key from a file is only sent to
+the host to which the file assigns it.
 
 The limit on the price per hour of all pods is in ``PRIMEPODS_MAX_HOURLY``, or in ``max_hourly`` of
 ``[limits]`` in ``~/.primepods/settings.toml``.

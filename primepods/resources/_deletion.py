@@ -176,7 +176,7 @@ class _Deletion:
 
 
 class Deleter:
-    """Deleter of pods or disks; it confirms each deletion.
+    """Deleter of pods or disks, which requires proof of deletions.
 
     Delete one disk per call, because only pods have a status endpoint for several ids.
 

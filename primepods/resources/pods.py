@@ -250,9 +250,9 @@ class AsyncPods:
             pod_ids: Ids, or pods; duplicates are requested once.
 
         Returns:
-            A mapping from id to status, in the requested order. ``.missing`` has the ids without a row, which
-            does not prove that the pods are gone. ``.errors`` has errors by id: the id may make requests
-            fail, its row is unreadable, or its request was not sent. They prove nothing about the pods.
+            A mapping from id to status, in the requested order. ``.missing`` has the ids without a row; the
+            pods may exist. ``.errors`` has errors by id: the id may make requests fail, its row is
+            unreadable, or its request was not sent. They prove nothing about the pods.
         """
         ids = check_ids(pod_ids)
         response = await self._statuses.read(ids)
@@ -459,9 +459,9 @@ class AsyncPods:
 
         Raises:
             ValueError: The spec has no name.
-            ProtocolError: A listed pod may be this one: its row is unreadable, or the server may have changed
-                its name. Or ``max_hours`` is given, and the server's time cannot be confirmed. Nothing is
-                rented.
+            ProtocolError: A listed pod may be the wanted one: its row is unreadable, or the server may have
+                changed its name. Or ``max_hours`` is given, and the server's time cannot be confirmed.
+                Nothing is rented.
             CreateUncertainError: The pod may have been created: call ``ensure`` again. For other errors see
                 :meth:`create`.
         """
@@ -592,6 +592,7 @@ class AsyncPods:
 
         Raises:
             ValueError: ``prefix`` without ``older_than`` or ``expired``, or an empty ``prefix``.
+            ConfigError: The folder of lease files cannot be read, and ``expired`` is false.
             ProtocolError: ``older_than`` or ``expired`` is given, and the server's time cannot be confirmed,
                 for example because this machine's clock is over four hours wrong.
         """
