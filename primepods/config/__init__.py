@@ -155,9 +155,9 @@ def resolve(
     found = _find_settings(api_key=api_key, base_url=base_url, team_id=team_id, context=context)
     if found.key is None:
         raise ConfigError(
-            "No API key found in the argument api_key, the environment variable PRIME_API_KEY, or "
-            f"~/.prime/config.json. Create a key at {KEY_PAGE} with the permission Instances (Read, or Read "
-            "and Write to order and delete) and set PRIME_API_KEY."
+            "No API key found in the argument api_key, the environment variable PRIME_API_KEY, or a file such "
+            f"as ~/.prime/config.json. Create a key at {KEY_PAGE} with the permission Instances (Read, or "
+            "Read and Write to order and delete) and set PRIME_API_KEY."
         )
     url_parts = check_base_url(found.url)
     _check_key_host(found.key, found.url, url_parts)
@@ -291,7 +291,7 @@ def check_headers(name: str, value: Mapping[str, str] | None) -> tuple[tuple[str
     for header, text in (value or {}).items():
         lower = check_string(f"a name in {name}", header).lower()
         if not _HEADER_NAME.fullmatch(lower) or lower in _OWN_HEADERS:
-            raise ValueError(f"{name} must name headers that the client does not set, got {quote(header)}")
+            raise ValueError(f"{name} must have valid names of additional headers, got {quote(header)}")
         if not check_string(f"{name}[{quote(header)}]", text).isprintable() or not text.isascii():
             raise ValueError(f"{name}[{quote(header)}] must be printable ASCII text")
         checked[lower] = Secret(text)

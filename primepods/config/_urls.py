@@ -37,7 +37,7 @@ def check_base_url(found: Found) -> SplitResult:
     Raises:
         ConfigError: The value is not a URL, may hold a secret, or is plain http to another machine.
     """
-    remedy = f"Give one like {DEFAULT_BASE_URL}, or remove it to use that."
+    remedy = f"Correct it, or remove it to use {DEFAULT_BASE_URL}."
     for signs, what in (("@", "user or password"), ("?#", "query or fragment")):
         if any(sign in found.value for sign in signs):  # do not show the URL, which may hold a secret
             raise ConfigError(

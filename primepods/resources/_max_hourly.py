@@ -95,7 +95,7 @@ class HourlyLimit:
         else:
             problem = (
                 f"your pods, and the orders of the last minutes at their `max_price`, cost {money(running)} "
-                f"an hour, and one for {money(spec.max_price)} an hour could exceed {shown_limit}. Delete "
+                f"an hour, and a pod for {money(spec.max_price)} could exceed {shown_limit}. Delete "
                 "pods that are not needed, or raise PRIMEPODS_MAX_HOURLY, or max_hourly in "
                 "~/.primepods/settings.toml."
             )
