@@ -155,9 +155,9 @@ def resolve(
     found = _find_settings(api_key=api_key, base_url=base_url, team_id=team_id, context=context)
     if found.key is None:
         raise ConfigError(
-            "No API key found in the argument api_key, the environment variable PRIME_API_KEY, or a file such "
-            f"as ~/.prime/config.json. Create a key at {KEY_PAGE} with the permission Instances (Read, or "
-            "Read and Write to order and delete) and set PRIME_API_KEY."
+            "No API key found in the argument api_key, the environment variable PRIME_API_KEY, or a file "
+            f"such as ~/.prime/config.json. Create a key at {KEY_PAGE} with the permission Instances (Read, "
+            "or Read and Write to order and delete) and set PRIME_API_KEY."
         )
     url_parts = check_base_url(found.url)
     _check_key_host(found.key, found.url, url_parts)
