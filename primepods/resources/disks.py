@@ -269,7 +269,7 @@ def _order_request(spec: DiskSpec, name: str, team_id: str | None) -> Request:
 
 
 def _wait_error(kind: type[WaitError], disk_id: str, message: str, *, is_ending: bool = False) -> WaitError:
-    remedy = "" if is_ending else f"It is billed until you delete it: `disks.delete({disk_id!r})`."
+    remedy = "" if is_ending else f"It may be billed until you delete it: `disks.delete({disk_id!r})`."
     return kind(message, statuses={}, pending=(disk_id,), remedy=remedy)
 
 
