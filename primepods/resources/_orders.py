@@ -76,8 +76,8 @@ class Order(Generic[T]):
     Attributes:
         name: The ordered name.
         model: ``Pod`` or ``Disk``.
-        known: For a name that the user chose, the ids that were listed before the order, or that earlier
-            orders of the client have returned; ``None`` if the list could not be read completely.
+        known: For a name that the user chose, the ids that were listed before the order, and those passed to
+            :meth:`note_known`; ``None`` if the list could not be read completely.
         is_alone: Whether this process has had no other order of this name in flight at the same time.
         ordered_at: For a name that the user chose, the server's time just before the order; otherwise, and
             if it is unknown, minus infinity.
