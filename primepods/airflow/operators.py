@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
+from functools import cached_property, partial
 from typing import Any, Final, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import (
@@ -24,7 +25,7 @@ from .. import Client, NotFoundError, Pod, PrimePodsError
 from ._events import PodEvent, pod_or_raise
 from ._orders import create_first
 from ._pod_ids import PodId, id_of, is_missing
-from ._renting import KILL_TIMEOUT, RentingOperator, delete_by_name, wait_for_pods
+from ._renting import KILL_TIMEOUT, RentingOperator, delete_by_name, run_on_kill, wait_for_pods
 from ._run_operator import PrimeRunPodOperator
 from ._waits import check_before_deferral, find_in_history, wait_here
 from .hooks import PrimePodsHook
@@ -96,13 +97,13 @@ class PrimeCreatePodOperator(RentingOperator):
         self.appear_grace = appear_grace
         self._name: str | None = None
         self._was_killed = False
-        self._kill_timeout = KILL_TIMEOUT
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Rent the pod, or adopt the pod of an earlier try."""
-        self._name = name = self._pod_name(context)
+        name = self._pod_name(context)
         try:
-            with PrimePodsHook(self.prime_conn_id).get_conn() as client:
+            with self._hook.get_conn() as client:
+                self._name = name
                 is_retry = context["ti"].try_number > 1
                 pod = self._adopt(client, name, self.appear_grace if is_retry else 0.0)
                 if pod is None:
@@ -111,8 +112,10 @@ class PrimeCreatePodOperator(RentingOperator):
                     # The task was killed during the search or the order.
                     client.pods.delete(pod, missing_ok=True)
         except AirflowTaskTimeout:
-            # Airflow calls `on_kill` next, without a time limit.
-            self._kill_timeout = self.appear_grace
+            self.log.info("The task has timed out: deleting the pod %r, if it was ordered", name)
+            self._delete_ordered(name, self.appear_grace)
+            # Airflow calls `on_kill` next, although no user has stopped the task.
+            self._name = None
             raise
         return {"id": pod.id, "name": pod.name, "price_hr": pod.price_hr}
 
@@ -120,11 +123,11 @@ class PrimeCreatePodOperator(RentingOperator):
         """Delete the pod by its name: its id may be unknown."""
         self._was_killed = True
         if self._name is not None:
-            self.log.info(
-                "The task was killed or timed out: deleting the pod %r, if it was ordered", self._name
-            )
-            with PrimePodsHook(self.prime_conn_id).get_conn() as client:
-                delete_by_name(client, self._name, self._kill_timeout)
+            run_on_kill(partial(self._delete_ordered, self._name, KILL_TIMEOUT), self.log)
+
+    def _delete_ordered(self, name: str, seconds: float) -> None:
+        with self._hook.get_conn() as client:
+            delete_by_name(client, name, seconds)
 
     def _adopt(self, client: Client, name: str, grace: float) -> Pod | None:
         """Return a pod with this name that has not failed, if there is one; delete the others."""
@@ -161,6 +164,10 @@ class _OnePodOperator(BaseOperator):
         self.interval = interval
         self.timeout = timeout
         self.deferrable: bool = default_deferrable() if deferrable is None else deferrable
+
+    @cached_property
+    def _hook(self) -> PrimePodsHook:
+        return PrimePodsHook(self.prime_conn_id)
 
     def execute_complete(self, context: Context, event: PodEvent) -> dict[str, Any] | None:  # noqa: ARG002 - Airflow's signature
         """Resume after the trigger."""
@@ -245,7 +252,7 @@ class PrimeWaitPodOperator(_OnePodOperator):
         """Wait for the pod."""
         pod_id = id_of(self.pod_id)
         try:
-            with PrimePodsHook(self.prime_conn_id).get_conn() as client:
+            with self._hook.get_conn() as client:
                 event = self._wait(client, pod_id, "ready", delete_on_kill=self.delete_on_kill)
         except AirflowTaskTimeout:
             # Airflow calls `on_kill` next, although no user has stopped the task.
@@ -274,8 +281,7 @@ class PrimeWaitPodOperator(_OnePodOperator):
     def on_kill(self) -> None:
         """Delete the pod if ``delete_on_kill`` is set, unless the task has timed out."""
         if self.delete_on_kill and not self._has_timed_out:
-            self.log.info("The task was killed: deleting its pod")
-            self._delete()
+            run_on_kill(self._delete, self.log)
 
     def _finish_wait(self, context: Context, event: PodEvent) -> dict[str, Any] | None:
         """Return the pod's status. If the wait has failed, do what ``on_failure`` says, and raise."""
@@ -298,7 +304,7 @@ class PrimeWaitPodOperator(_OnePodOperator):
             self.log.error("The pod may still be running and billed: %s", exc)  # noqa: TRY400 - the message is enough
 
     def _delete(self) -> None:
-        with PrimePodsHook(self.prime_conn_id).get_conn() as client:
+        with self._hook.get_conn() as client:
             hurried = client.with_options(deadline=KILL_TIMEOUT)
             hurried.pods.delete(id_of(self.pod_id), missing_ok=True)
 
@@ -353,7 +359,7 @@ class PrimeDeletePodOperator(_OnePodOperator):
         if is_missing(self.pod_id) and self._no_create_task_has_run(context["ti"]):
             raise AirflowSkipException("The create task has not run: there is no pod to delete.")
         pod_id = id_of(self.pod_id)
-        with PrimePodsHook(self.prime_conn_id).get_conn() as client:
+        with self._hook.get_conn() as client:
             is_ending = self._delete(client, pod_id)
             if is_ending and self.wait_for_completion:
                 pod_or_raise(self._wait(client, pod_id, "gone"))
@@ -363,7 +369,13 @@ class PrimeDeletePodOperator(_OnePodOperator):
         try:
             state = client.pods.delete(pod_id)
         except NotFoundError:
-            if find_in_history(client, pod_id) is not None:
+            record = find_in_history(client, pod_id)
+            if record is not None and record.terminated_at is None:
+                raise AirflowException(
+                    f"Pod {pod_id} was not found, but the history does not show that it has ended: it may be "
+                    "running and billed. Retry later, or look for it with `primepods list`."
+                ) from None
+            if record is not None:
                 self.log.info("Pod %s has ended already: it is in the history", pod_id)
             elif self.missing_ok:
                 self.log.info("Pod %s was found neither in the list nor in the history", pod_id)
