@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cached_property
 from typing import Any, ClassVar, Final
 
 import attrs
@@ -15,7 +14,6 @@ from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink, 
 from .. import Client, Pod, PodSpec, PrimePodsError
 from ._names import pod_name
 from ._orders import find_specs, read_spec
-from .hooks import PrimePodsHook
 from .links import PrimePodsLink
 
 KILL_TIMEOUT: Final = 4.0
@@ -65,10 +63,6 @@ class RentingOperator(BaseOperator):
         self.exclude_providers = exclude_providers
         self.max_hours = max_hours
         self.prime_conn_id = prime_conn_id
-
-    @cached_property
-    def _hook(self) -> PrimePodsHook:
-        return PrimePodsHook(self.prime_conn_id)
 
     def _pod_name(self, context: Context) -> str:
         """Return the name of the task's pods, without the suffix of a lease or of ``max_hours``."""

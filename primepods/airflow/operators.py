@@ -95,15 +95,15 @@ class PrimeCreatePodOperator(RentingOperator):
             **kwargs,
         )
         self.appear_grace = appear_grace
-        self._name: str | None = None
+        self._ordered: tuple[PrimePodsHook, str] | None = None
         self._was_killed = False
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Rent the pod, or adopt the pod of an earlier try."""
-        name = self._pod_name(context)
+        hook, name = PrimePodsHook(self.prime_conn_id), self._pod_name(context)
         try:
-            with self._hook.get_conn() as client:
-                self._name = name
+            with hook.get_conn() as client:
+                self._ordered = (hook, name)
                 is_retry = context["ti"].try_number > 1
                 pod = self._adopt(client, name, self.appear_grace if is_retry else 0.0)
                 if pod is None:
@@ -113,21 +113,17 @@ class PrimeCreatePodOperator(RentingOperator):
                     client.pods.delete(pod, missing_ok=True)
         except AirflowTaskTimeout:
             self.log.info("The task has timed out: deleting the pod %r, if it was ordered", name)
-            self._delete_ordered(name, self.appear_grace)
+            _delete_ordered(hook, name, self.appear_grace)
             # Airflow calls `on_kill` next, although no user has stopped the task.
-            self._name = None
+            self._ordered = None
             raise
         return {"id": pod.id, "name": pod.name, "price_hr": pod.price_hr}
 
     def on_kill(self) -> None:
         """Delete the pod by its name: its id may be unknown."""
         self._was_killed = True
-        if self._name is not None:
-            run_on_kill(partial(self._delete_ordered, self._name, KILL_TIMEOUT), self.log)
-
-    def _delete_ordered(self, name: str, seconds: float) -> None:
-        with self._hook.get_conn() as client:
-            delete_by_name(client, name, seconds)
+        if self._ordered is not None:
+            run_on_kill(partial(_delete_ordered, *self._ordered, KILL_TIMEOUT), self.log)
 
     def _adopt(self, client: Client, name: str, grace: float) -> Pod | None:
         """Return a pod with this name that has not failed, if there is one; delete the others."""
@@ -164,10 +160,6 @@ class _OnePodOperator(BaseOperator):
         self.interval = interval
         self.timeout = timeout
         self.deferrable: bool = default_deferrable() if deferrable is None else deferrable
-
-    @cached_property
-    def _hook(self) -> PrimePodsHook:
-        return PrimePodsHook(self.prime_conn_id)
 
     def execute_complete(self, context: Context, event: PodEvent) -> dict[str, Any] | None:  # noqa: ARG002 - Airflow's signature
         """Resume after the trigger."""
@@ -303,6 +295,10 @@ class PrimeWaitPodOperator(_OnePodOperator):
         except PrimePodsError as exc:
             self.log.error("The pod may still be running and billed: %s", exc)  # noqa: TRY400 - the message is enough
 
+    @cached_property
+    def _hook(self) -> PrimePodsHook:
+        return PrimePodsHook(self.prime_conn_id)
+
     def _delete(self) -> None:
         with self._hook.get_conn() as client:
             hurried = client.with_options(deadline=KILL_TIMEOUT)
@@ -312,7 +308,7 @@ class PrimeWaitPodOperator(_OnePodOperator):
 class PrimeDeletePodOperator(_OnePodOperator):
     """Operator that deletes a pod and, by default, waits until it is confirmed gone.
 
-    It also succeeds if the pod is found only in the history.
+    It also succeeds if the history shows that the pod has ended.
 
     Use it as the teardown of create and wait: ``.as_teardown(setups=[create, wait])``. If a task that uses
     the pod is cleared, Airflow then also clears create and wait, so that the task gets the address of a new
@@ -359,7 +355,7 @@ class PrimeDeletePodOperator(_OnePodOperator):
         if is_missing(self.pod_id) and self._no_create_task_has_run(context["ti"]):
             raise AirflowSkipException("The create task has not run: there is no pod to delete.")
         pod_id = id_of(self.pod_id)
-        with self._hook.get_conn() as client:
+        with PrimePodsHook(self.prime_conn_id).get_conn() as client:
             is_ending = self._delete(client, pod_id)
             if is_ending and self.wait_for_completion:
                 pod_or_raise(self._wait(client, pod_id, "gone"))
@@ -404,6 +400,11 @@ class PrimeDeletePodOperator(_OnePodOperator):
             dag_id=task_instance.dag_id, task_ids=create_ids, run_ids=[run_id]
         )
         return all(state in _STATES_WITHOUT_RUN for state in states.get(run_id, {}).values())
+
+
+def _delete_ordered(hook: PrimePodsHook, name: str, seconds: float) -> None:
+    with hook.get_conn() as client:
+        delete_by_name(client, name, seconds)
 
 
 def default_deferrable() -> bool:

@@ -141,7 +141,7 @@ async def test_a_deleted_flow_run_loses_its_pod_and_stops_no_heartbeats(
         await eventually(lambda: worker._heartbeat_count > sent + 6)
 
     caplog.set_level(logging.INFO)
-    worker._logger = log  # type: ignore[assignment]  # Prefect's own does not propagate
+    worker._logger = log  # Prefect's own does not propagate
     worker._pod_runs = {"kept": kept, "lost": lost}
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(worker._monitor_runs)
