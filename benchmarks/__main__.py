@@ -70,6 +70,8 @@ def main() -> None:
     options = parser.parse_args()
     is_complete = not options.quick and not options.only
     output = options.output or (Path(__file__).parent if is_complete else None)
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
     started_at = time.monotonic()
     # The official client reads, and may write, files in the home directory.
     selector = Selector()

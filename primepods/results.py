@@ -107,7 +107,8 @@ class Deletions(_ByPod[PodState]):
         if not errors:
             return
         if len(errors) == 1:
-            raise errors[0]
+            # Without the traceback of an earlier call, to which this one would be added.
+            raise errors[0].with_traceback(None)
         first_errors = list(self.errors.items())[:5]
         examples = "; ".join(f"{pod_id}: {error}".rstrip(".") for pod_id, error in first_errors)
         total = len(self) + len(errors)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Self, TypedDict, Unpack
 
 import attrs
+from attrs.validators import optional
 
 from ._utils.arguments import check_amount, check_count, check_text, check_texts
 from ._utils.plain import ToDict
@@ -45,17 +46,6 @@ class PodChanges(TypedDict, total=False):
     prepaid_for_hr: float | None
     team_member_ids: Iterable[str]
     shared_with_team: bool
-
-
-Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
-
-
-def _optional(check: Validator) -> Validator:
-    def check_unless_none(spec: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-        if value is not None:
-            check(spec, attribute, value)
-
-    return check_unless_none
 
 
 def _name_of(spec: Any, attribute: attrs.Attribute[Any]) -> str:
@@ -123,8 +113,8 @@ def _member_ids(ids: Iterable[str]) -> tuple[str, ...]:
     return check_texts("PodSpec.team_member_ids", ids)
 
 
-_OPTIONAL_TEXT: Final = _optional(_validate_text)
-_OPTIONAL_COUNT: Final = _optional(_validate_count)
+_OPTIONAL_TEXT: Final = optional(_validate_text)
+_OPTIONAL_COUNT: Final = optional(_validate_count)
 
 
 @attrs.frozen(kw_only=True)
@@ -177,7 +167,7 @@ class PodSpec(ToDict):
     disk_size: int | None = attrs.field(default=None, validator=_OPTIONAL_COUNT)
     vcpus: int | None = attrs.field(default=None, validator=_OPTIONAL_COUNT)
     memory: int | None = attrs.field(default=None, validator=_OPTIONAL_COUNT)
-    max_price: float | None = attrs.field(default=None, validator=_optional(_validate_price))
+    max_price: float | None = attrs.field(default=None, validator=optional(_validate_price))
     custom_template_id: str | None = attrs.field(default=None, validator=_OPTIONAL_TEXT)
     data_center_id: str | None = attrs.field(default=None, validator=_OPTIONAL_TEXT)
     country: str | None = attrs.field(default=None, validator=_OPTIONAL_TEXT)
@@ -191,10 +181,10 @@ class PodSpec(ToDict):
     )
     jupyter_password: str | None = attrs.field(default=None, validator=_OPTIONAL_TEXT, repr=False)
     ssh_key_id: str | None = attrs.field(default=None, validator=_OPTIONAL_TEXT)
-    auto_restart: bool | None = attrs.field(default=None, validator=_optional(_validate_flag))
+    auto_restart: bool | None = attrs.field(default=None, validator=optional(_validate_flag))
     disks: tuple[str, ...] = attrs.field(default=(), converter=_disk_ids)
     team_id: str | None = attrs.field(default=None, validator=_OPTIONAL_TEXT)
-    prepaid_for_hr: float | None = attrs.field(default=None, validator=_optional(_validate_hours))
+    prepaid_for_hr: float | None = attrs.field(default=None, validator=optional(_validate_hours))
     team_member_ids: tuple[str, ...] = attrs.field(default=(), converter=_member_ids)
     shared_with_team: bool = attrs.field(default=False, validator=_validate_flag)
 
@@ -212,7 +202,7 @@ class PodSpec(ToDict):
 
         Raises:
             ValueError: A value is invalid, the offer does not allow an amount, or the offer has no price and
-                ``max_price`` is not given.
+                ``max_price`` is not set.
             TypeError: An argument has the wrong type, or is not a field of the spec.
         """
         if not isinstance(offer, Offer):
@@ -239,7 +229,7 @@ class PodSpec(ToDict):
         price = spec._price_of(offer)
         if price is None and spec.max_price is None:
             raise ValueError(
-                f"The offer {offer.cloud_id!r} has no price: pass max_price, the maximum price per hour"
+                f"The offer {offer.cloud_id!r} has no usable price: set max_price, the limit per hour"
             )
         return spec if "max_price" in changes else attrs.evolve(spec, max_price=price)
 
@@ -300,11 +290,10 @@ class PodSpec(ToDict):
 
     def _price_of(self, offer: Offer) -> float | None:
         price = offer.price_for(disk_size=self.disk_size, vcpus=self.vcpus, memory=self.memory)
-        if not price:
-            return None
         # Round up, so that the limit is not below the price; ignore errors of binary fractions.
         scale = 10.0**_PRICE_DECIMALS
-        return math.ceil(round(price * scale, 3)) / scale
+        scaled = round((price or 0.0) * scale, 3)
+        return math.ceil(scaled) / scale if 0 < scaled < math.inf else None
 
 
 @attrs.frozen(kw_only=True)

@@ -27,14 +27,14 @@ _DEFAULT_PORT = 22
 
 
 def _check_user(_: object, __: object, value: str) -> None:
-    if not _USER.fullmatch(value):
+    if not _USER.fullmatch(check_string("user", value)):
         raise ValueError(
             f"user must be letters, digits and _ . + -, and not begin with . + or -, got {value!r}"
         )
 
 
 def _check_host(_: object, __: object, value: str) -> None:
-    if not (_HOST.fullmatch(value) or _is_ipv6(value)):
+    if not (_HOST.fullmatch(check_string("host", value)) or _is_ipv6(value)):
         raise ValueError(f"host must be a host name or an IP address, got {value!r}")
 
 
@@ -58,6 +58,7 @@ class SSHTarget(ToDict):
     """Host, port and user of an SSH login.
 
     Raises:
+        TypeError: The user or host is not a string.
         ValueError: The user, host or port is not valid.
     """
 

@@ -62,7 +62,7 @@ otel: _version events
 exporter: _utils client errors models
 airflow: __init__ emulator
 prefect: __init__ emulator
-doctor: _decoding _http _utils _version account config errors keys leasing models resources retry
+doctor: _decoding _http _utils _version account config errors leasing models resources retry
 runs: _files _utils client config errors leasing remote specs
 cli: __init__ charts config doctor emulator exporter fleet remote runs
 __main__: cli

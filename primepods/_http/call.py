@@ -25,7 +25,8 @@ class Call:
     Attributes:
         request: The request to send, updated by redirects.
         base_url: The client's base URL.
-        deadline_at: Time at which the call must end, on the client's clock.
+        deadline: Seconds after which the call must end.
+        started_at: Time at which the call began, on the client's clock.
         attempt: Number of the current attempt, from 1; 0 before the first.
         rate_limit_count: Number of attempts that got a 429.
         maybe_acted: Whether the server may have carried out the request in a failed attempt, or in an
@@ -33,19 +34,25 @@ class Call:
         redirected: Whether a redirect was followed; ``attempt`` does not count redirects.
         last_failure: Reason for the last failed attempt, without the server's text; empty if none failed.
         key: The key to redact from headers.
-        resends: Number of attempts that sent the request more than once; counted only for ``on_event``.
+        resends: Number of times that an attempt sent the request again; counted only for ``on_event``.
     """
 
     request: Request
     base_url: str
-    deadline_at: float
+    deadline: float
     attempt: int = 0
     rate_limit_count: int = 0
     maybe_acted: bool = False
     redirected: bool = False
     last_failure: str = ""
     resends: int = 0
-    key: Secret = attrs.field(default=Secret(""), kw_only=True)
+    started_at: float = attrs.field(kw_only=True)
+    key: Secret = attrs.field(kw_only=True)
+
+    @property
+    def deadline_at(self) -> float:
+        """Time at which the call must end, on the client's clock."""
+        return self.started_at + self.deadline
 
     def record_attempt(self, outcome: Response | FailedAttempt | BaseException, seconds: float) -> None:
         """Log the end of an attempt that took ``seconds``, and report it to ``on_event``."""
@@ -67,8 +74,8 @@ class Call:
             return
         from ..events import RequestEnded
 
-        if isinstance(outcome, Response | FailedAttempt) and outcome.sent_count > 1:
-            self.resends += 1
+        if isinstance(outcome, Response | FailedAttempt):
+            self.resends += max(0, outcome.sent_count - 1)
         redirects = 1 if self.redirected else 0
         listeners.notify(
             RequestEnded(

@@ -99,30 +99,29 @@ class RequestExecutor:
         """
         if self.has_given_up:
             raise self._unsent_error(request)
-        deadline_at = self._clock.time() + self.settings.deadline
         call = Call(
             request,
             self.settings.base_url,
-            deadline_at if ends_at is None else ends_at,
+            self.settings.deadline if ends_at is None else max(0.0, ends_at - self._clock.time()),
+            started_at=self._clock.time(),
             key=self.settings.api_key,
         )
-        turns_end_at = call.deadline_at
+        sends_end_at = call.deadline_at
         if not is_idempotent(request.method):
             # If such a request is sent just before the deadline, it may be carried out although its response
             # comes too late.
-            turns_end_at -= min(self.settings.timeout, (turns_end_at - self._clock.time()) / 4)
+            sends_end_at -= min(self.settings.timeout, call.deadline / 4)
         outcome: Response | FailedAttempt
         while True:
             call.attempt += 1
-            delay = self.transport.pace.take_turn(ends_at=turns_end_at) if self._is_paced else 0.0
-            if delay is None:
+            delay = self.transport.pace.take_turn(ends_at=sends_end_at) if self._is_paced else 0.0
+            if delay:
+                await self.transport.pause(delay)
+            sessions = None if delay is None else await self.transport.acquire_slot(sends_end_at)
+            if sessions is None:
                 # Do not fail before the deadline: a caller that retries until its own deadline would then
                 # retry without a pause.
                 await self.transport.pause(max(0.0, call.deadline_at - self._clock.time()))
-            elif delay:
-                await self.transport.pause(delay)
-            sessions = None if delay is None else await self.transport.acquire_slot(call.deadline_at)
-            if sessions is None:
                 reason = "the API's rate limit did not allow the request in time"
                 if delay is not None:
                     reason = "max_concurrency other requests were in progress"
@@ -147,7 +146,7 @@ class RequestExecutor:
                     self.transport.pace.record_response()
                 return result
             self._record_failure(call, outcome, error)
-            delay = self._next_delay(call, error)
+            delay = self._next_delay(call, error, sends_end_at)
             if delay is None:
                 break
             call.record_retry(outcome, delay)
@@ -247,14 +246,14 @@ class RequestExecutor:
         # A 429 is assumed to mean that nothing was done.
         call.maybe_acted = call.maybe_acted or (maybe_received and not is_rate_limit)
 
-    def _next_delay(self, call: Call, error: CallError) -> float | None:
+    def _next_delay(self, call: Call, error: CallError, sends_end_at: float) -> float | None:
         """Return the delay before the next attempt, or ``None`` to give up; the error's notes may say why."""
         policy = self.settings.retry
         if call.maybe_acted and not is_idempotent(call.request.method):
             return None
         # Some event loops call timers slightly early, so the clock may not show a missed deadline.
         is_over = isinstance(error, RequestTimeoutError) and error.limit == "deadline"
-        if is_over or self._clock.time() >= call.deadline_at:
+        if is_over or self._clock.time() >= sends_end_at:
             return None
         delay = retry_delay(
             policy,
@@ -271,10 +270,10 @@ class RequestExecutor:
                     f"RetryPolicy.max_delay, {policy.max_delay:g} s."
                 )
             return None
-        if self._clock.time() + delay >= call.deadline_at:
+        if self._clock.time() + delay >= sends_end_at:
             error.add_note(
                 f"Not retried: the next attempt, in {delay:.1f} s, would pass the deadline of "
-                f"{self.settings.deadline:g} s."
+                f"{call.deadline:g} s, or be too close to it."
             )
             return None
         # A retry after a 429 takes no token: the 429 shows that the API is up.
@@ -310,8 +309,9 @@ class RequestExecutor:
         limit: Literal["timeout", "deadline"] = "deadline" if failed.kind == "deadline" else "timeout"
         remedy = failed.remedy
         if failed.kind in {"timeout", "deadline"}:
-            reason += f"; {limit} of {getattr(self.settings, limit):g} s"
-            remedy = f"Raise `{limit}`, or look at the network and the API's status page."
+            seconds = call.deadline if limit == "deadline" else self.settings.timeout
+            reason += f"; {limit} of {seconds:g} s"
+            remedy = "Allow more time, or look at the network and the API's status page."
         if failed.maybe_received:
             remedy = remedy_after_failure(request, if_idempotent=remedy)
         text = (

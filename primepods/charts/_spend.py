@@ -83,7 +83,7 @@ def spend_chart(records: Iterable[HistoryRecord], *, title: str = "Billed per da
 def _spread(record: HistoryRecord, spent: defaultdict[date, float]) -> None:
     start = record.created_at.astimezone(UTC)
     end = start if record.terminated_at is None else record.terminated_at.astimezone(UTC)
-    if not timedelta() < end - start < _MAX_LIFETIME:
+    if not timedelta() < end - start < _MAX_LIFETIME or end.date() == date.max:
         spent[start.date()] += record.total_billed_price
         return
     day = start.date()

@@ -38,7 +38,11 @@ def check_base_url(found: Found) -> SplitResult:
         ConfigError: The value is not a URL, may hold a secret, or is plain http to another machine.
     """
     remedy = f"Give one like {DEFAULT_BASE_URL}, or remove it to use that."
-    _check_no_secret(found)
+    for signs, what in (("@", "user or password"), ("?#", "query or fragment")):
+        if any(sign in found.value for sign in signs):  # which may be a secret: do not show the URL
+            raise ConfigError(
+                f"The base URL ({found.source}) holds a {what}; remove it. The key goes in api_key."
+            )
     text = found.value.strip()
     subject = f"The base URL {quote(text)} ({found.source})"
     parts = _split_url(text)
@@ -54,15 +58,6 @@ def check_base_url(found: Found) -> SplitResult:
     netloc = host if is_default_port else f"{host}:{parts.port}"
     path = parts.path.rstrip("/").removesuffix("/api/v1").rstrip("/")
     return SplitResult(parts.scheme, netloc, path, "", "")
-
-
-def _check_no_secret(found: Found) -> None:
-    """Raise if a part of the URL may hold a secret; the message does not show the URL."""
-    for signs, what in (("@", "user or password"), ("?#", "query or fragment")):
-        if any(sign in found.value for sign in signs):
-            raise ConfigError(
-                f"The base URL ({found.source}) holds a {what}; remove it. The key goes in api_key."
-            )
 
 
 def _split_url(text: str) -> SplitResult | None:

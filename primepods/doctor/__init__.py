@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from .._utils.arguments import check_seconds
@@ -24,7 +25,7 @@ async def diagnose(
 ) -> list[Check]:
     """Check versions, settings, the API, ssh and the folder of lease files.
 
-    If the settings are valid, it sends up to seven GETs without retries, and writes and removes a lease file.
+    If the settings are valid, it sends a few GETs without retries, and writes and removes a lease file.
     Problems are returned as checks with a remedy.
 
     Args:
@@ -57,4 +58,5 @@ def _hide_home(text: str) -> str:
     except RuntimeError:  # no home folder
         return text
     # If the home folder is `/` (in some containers) or `.`, every slash or dot would be replaced.
-    return text.replace(str(home), "~") if home.name else text
+    # If it is `/home/a`, keep `/home/ab`, `/home/a-b` and `/home/a.b`.
+    return re.sub(rf"{re.escape(str(home))}(?![.-]?\w)", "~", text) if home.name else text

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from .._decoding.rows import decode_page
 from .._http.executor import RequestExecutor
-from .._http.request import PODS, SSH_KEYS, page_request
+from .._http.request import PODS, page_request
 from .._http.transport import Transport
 from .._utils.money import money
 from ..account import Account, Permission, Wallet
@@ -26,9 +26,9 @@ from ..errors import (
     PrimePodsError,
     ProtocolError,
 )
-from ..keys import SSHKey
 from ..models import HistoryRecord, Pod
 from ..resources.account import AsyncAccountInfo
+from ..resources.ssh_keys import AsyncSSHKeys
 from ..retry import RetryPolicy
 from ._check import Check, failure, ok, warning
 
@@ -36,7 +36,6 @@ _MAX_SKEW: Final = 30.0
 """Seconds by which this machine's clock may differ from the server's."""
 _SLOW_RESPONSE: Final = 2.0
 """Seconds above which a response is slow."""
-_MAX_KEYS: Final = 100
 _OFFERS_PATH: Final = "/api/v1/availability/gpu-summary"
 
 
@@ -73,7 +72,7 @@ async def check_api(settings: Settings) -> tuple[list[Check], frozenset[str] | N
     """Check the connection to the API, this machine's clock, the key's permissions and the balance.
 
     Returns:
-        The checks, and up to 100 public SSH keys of the account; ``None`` if the keys were not read.
+        The checks, and the account's public SSH keys; ``None`` if the keys were not all read.
     """
     transport = Transport(settings, None)
     try:
@@ -110,15 +109,15 @@ class _ApiChecks:
             latency = warning(name, detail, "Waits and lists will be slow: look for a slow network or proxy.")
         history = await self._read_page(f"{PODS}/history", HistoryRecord, limit=1)
         offers = await self._read(_OFFERS_PATH, lambda data: data)
-        keys = await self._read_page(SSH_KEYS, SSHKey, limit=_MAX_KEYS)
-        results = {"pods": pods, "history": history, "offers": offers, "SSH keys": keys}
+        keys, keys_error = await AsyncSSHKeys(self._executor).list().collect()
+        results = {"pods": pods, "history": history, "offers": offers, "SSH keys": keys_error or keys}
         user = await self._result(AsyncAccountInfo(self._executor).whoami())
         wallet = await self._result(AsyncAccountInfo(self._executor).wallet(limit=1))
         checks = [latency, self._check_clock(), *_check_permissions(results, user), *_check_balance(wallet)]
-        if isinstance(keys, Exception):
+        if keys_error is not None:
             return checks, None
         # `check_ssh` compares keys without their comments.
-        return checks, frozenset(" ".join(key.public_key.split()[:2]) for key in keys.data)
+        return checks, frozenset(" ".join(key.public_key.split()[:2]) for key in keys)
 
     async def _read_page(self, path: str, model: type[Any], *, limit: int) -> Any:
         """Return the first page of a listing, or its error."""

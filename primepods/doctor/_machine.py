@@ -6,6 +6,7 @@ import asyncio
 import platform
 import shutil
 import subprocess
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
@@ -85,13 +86,12 @@ def _run(*command: str) -> str:
 
 
 def _key_files() -> dict[str, str]:
-    """Return the names of the files in ``~/.ssh`` by public key; stop at an unreadable file."""
+    """Return the names of the files in ``~/.ssh`` by public key; skip unreadable files."""
     keys: dict[str, str] = {}
-    try:
+    with suppress(OSError, RuntimeError):  # RuntimeError: no home folder
         for file in sorted((Path.home() / ".ssh").glob("*.pub")):
-            keys |= _public_keys(file.read_text(encoding="utf-8", errors="replace"), file.name)
-    except (OSError, RuntimeError):
-        pass
+            with suppress(OSError):
+                keys |= _public_keys(file.read_text(encoding="utf-8", errors="replace"), file.name)
     return keys
 
 

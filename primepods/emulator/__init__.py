@@ -1,4 +1,4 @@
-"""A stateful local emulator of the Prime Intellect pods API, for tests, demos and rehearsals.
+"""A stateful local emulator of the Prime Intellect pods API, for tests and demos.
 
 ```python
 from primepods.emulator import Emulator, Status
@@ -56,7 +56,7 @@ else:
     _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names.split()}
 
     def __getattr__(name: str) -> Any:
-        """Import public names at their first use, so that `local_ssh`, which uses none, starts fast."""
+        """Import a public name at its first use, so that `local_ssh`, which uses none, starts fast."""
         if name not in _MODULE_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)

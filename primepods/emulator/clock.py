@@ -1,6 +1,6 @@
 """Clocks of the emulator: the system's, at any speed, or one that a test moves.
 
-Times inside the emulator are seconds since the clock's epoch.
+Times are seconds since the clock's epoch.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Clock(Protocol):
         ...
 
     def now(self) -> float:
-        """Return the seconds since ``epoch``, which never decrease."""
+        """Return the seconds since ``epoch``; they never decrease."""
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep until ``now()`` has increased by ``seconds``."""
+        """Sleep until ``now()`` has increased by ``seconds``, which may be negative or infinite."""
         ...
 
 
@@ -37,7 +37,7 @@ class SystemClock:
     """The system's clock; it starts at 0 when created.
 
     Args:
-        speed: Emulated seconds per real second: with 60.0 a boot of five minutes takes five seconds.
+        speed: Emulated seconds per real second. With 60.0, a boot of five minutes takes five seconds.
 
     Raises:
         ValueError: The speed is not a positive finite number.
@@ -46,7 +46,7 @@ class SystemClock:
     def __init__(self, *, speed: float = 1.0) -> None:
         if not (math.isfinite(speed) and speed > 0):
             raise ValueError(
-                f"speed must be a positive number (of emulated seconds per real one), not {speed!r}"
+                f"speed must be a positive, finite number of emulated seconds per real second, not {speed!r}"
             )
         self.speed: float = speed
         self.epoch: datetime = datetime.now(UTC)
@@ -104,7 +104,7 @@ class ManualClock:
             due = [sleeper for sleeper in self._sleepers if sleeper.ends_at <= self._now]
             self._sleepers = [sleeper for sleeper in self._sleepers if sleeper.ends_at > self._now]
         for sleeper in due:
-            # A closed loop has no sleeping tasks any more; another thread may close it at any time.
+            # Another thread may close the loop at any time; then no task waits any more.
             with suppress(RuntimeError):
                 sleeper.loop.call_soon_threadsafe(sleeper.event.set)
 

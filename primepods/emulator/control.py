@@ -1,6 +1,6 @@
 """Control routes under ``/_emulator/``, which read and change the emulator's state over HTTP.
 
-They exist only with ``Emulator(control=True)``, and require an API key.
+They exist only with ``Emulator(control=True)``, and require any of the emulator's API keys.
 """
 
 from __future__ import annotations
@@ -64,10 +64,9 @@ class Control:
         )
 
     def respond(self, request: Request) -> Response:
-        """Handle a request.
+        """Respond to a request.
 
-        The response is a 422 for invalid input, a 404 for an unknown id, and a 409 for ``advance`` without a
-        ``ManualClock``.
+        Invalid input gets a 422, an unknown id a 404, and ``advance`` without a ``ManualClock`` a 409.
         """
         try:
             route, params = self._router.resolve(request)
@@ -167,7 +166,7 @@ def _rule_row(rule: Rule) -> dict[str, object]:
 
 
 def _json_ready(value: object) -> object:
-    """Convert a value to JSON's types; a value without a counterpart becomes its ``repr``."""
+    """Convert a value to JSON's types; a value that JSON cannot represent becomes its ``repr``."""
     if value == math.inf:
         return INFINITY
     if isinstance(value, frozenset):

@@ -51,26 +51,26 @@ class Emulator:
 
     ``with Emulator(...)`` serves from a new thread, for blocking clients and other event loops; ``async with
     Emulator(...)`` serves from the running loop. A stopped emulator keeps its state and its port for the next
-    start, like a restarted server.
+    start.
 
     Durations are in seconds of the emulator's clock, except ``latency``; amounts of money are US dollars.
 
     Args:
-        pods: Number of pods at the start, all created then; the same arguments give the same fleet.
+        pods: Number of pods that the emulator has when it is created. The same arguments give the same pods.
         seed: Seed of the random data.
-        boot_seconds: Typical time from creation to ready. The time of a pod is drawn between 0.3 and 3 times
-            this; with 0, pods are ready at once.
-        delete_seconds: Time for which a deleted pod is DELETING before it moves to the history.
+        boot_seconds: Typical time from creation to ready. A pod's time is drawn between 0.3 and 3 times this;
+            with 0, boots end at once.
+        delete_seconds: Time for which a deleted pod or disk is DELETING before it moves to the history.
         appear_seconds: Time for which an ordered pod is missing from list, get and status.
         failure_rate: Share of pods, 0 to 1, whose boot ends in ERROR.
         flaky_rate: Share of pods whose installation fails once or twice, is retried, and succeeds.
         cluster_rate: Share of pods, except ordered ones, that have several nodes.
         spot_rate: Share of pods, except ordered ones, that the provider removes without notice.
         spot_seconds: Average lifetime of spot pods.
-        stock: Approximate stock of each offer, drawn again every five minutes; ``None`` for unlimited.
-        funds: Funds of the account. Once they are spent, all pods are deleted, and orders are refused.
-            ``None`` for unlimited.
-        history: Number of history rows at the start, for pods, disks and other resources.
+        stock: Approximate stock of each machine offer, drawn anew every five minutes; ``None`` for unlimited.
+        funds: Funds of the account. Once the cost exceeds them, all pods are deleted, and orders are
+            refused. ``None`` for unlimited.
+        history: Number of initial history rows, for pods, disks and other resources.
         api_key: The key that has all permissions; by default a new random one.
         host: 127.0.0.1, or another name or address of this machine's loopback.
         port: 0 for any free port.
@@ -83,7 +83,7 @@ class Emulator:
 
     Raises:
         ValueError: An argument is invalid.
-        OSError: The port is taken (raised at the start).
+        OSError: The port is taken (raised by ``start`` and ``with``).
     """
 
     clock: Clock
@@ -159,7 +159,7 @@ class Emulator:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **options: Any) -> Self:
-        """Create an emulator from a file that ``save`` has written; its state continues from there.
+        """Create an emulator with the state that ``save`` has written to a file.
 
         Args:
             path: The file.
@@ -168,7 +168,7 @@ class Emulator:
 
         Raises:
             ValueError: The file is not a snapshot, or an option is invalid.
-            OSError: The file is not readable.
+            OSError: The file cannot be read.
         """
         saved = _read_snapshot(path)
         emulator = cls(**{**config_of(saved), **options})
@@ -200,12 +200,12 @@ class Emulator:
         """Create a pod now, without a request, and return its id.
 
         Args:
-            name: The pod's name; drawn if absent.
+            name: The pod's name; generated if absent.
             overrides: Values of the pod; see ``PodOverrides``.
 
         Raises:
-            ValueError: The id is taken.
-            TypeError: There is no such override.
+            ValueError: The id is taken, or ``nodes`` or ``price_hr`` is out of range.
+            TypeError: There is no such override, or ``price_hr`` is not a number.
         """
         return self._account.add_pod(name, overrides)
 
@@ -235,11 +235,11 @@ class Emulator:
         self._account.set_price(cloud_id, price_hr)
 
     def add_funds(self, dollars: float) -> None:
-        """Add funds. If they were unlimited, this amount is then all that is left to spend."""
+        """Add funds. If they were unlimited, exactly this amount is left to spend."""
         self._account.add_funds(dollars)
 
     def add_api_key(self, scope: Mapping[str, Mapping[str, bool] | None]) -> str:
-        """Add a key with some permissions, and return it; ``api_key`` itself has all permissions.
+        """Add a key with some permissions, and return it.
 
         Args:
             scope: Permissions by kind of resource, for example ``{"instances": {"read": True, "write":
@@ -253,16 +253,15 @@ class Emulator:
         """Move the ``ManualClock`` by ``seconds``.
 
         Raises:
-            RuntimeError: The clock moves by itself.
+            RuntimeError: The clock is not a ``ManualClock``.
             ValueError: ``seconds`` is negative or not finite.
         """
         self._account.advance(seconds)
 
     def reset(self) -> None:
-        """Reset to a new emulator's state: the fleet of the arguments, created now, and no ssh keys.
+        """Return to the state of a new emulator with the same arguments, without faults and logged requests.
 
-        Faults and logged requests are removed. A loaded snapshot is not loaded again. Keys of ``add_api_key``
-        stay valid.
+        A loaded snapshot is not loaded again. Keys from ``add_api_key`` stay valid.
         """
         self._account.reset(**self._initial_state)
         self.faults.clear()
@@ -276,7 +275,7 @@ class Emulator:
         return dump(self._account)
 
     def restore(self, saved: Mapping[str, object]) -> None:
-        """Restore the state of a ``snapshot``, as if no time had passed.
+        """Restore the state, not the settings, of a ``snapshot``, as if no time had passed.
 
         Raises:
             ValueError: ``saved`` is not a snapshot; the state is unchanged.
@@ -309,7 +308,7 @@ class Emulator:
 
     @contextmanager
     def serve_on(self, host: Host) -> Generator[Self]:
-        """Serve from the thread and socket of ``host``, which several emulators can use in turn."""
+        """Serve from the thread and socket of a started ``host``, which several emulators can use in turn."""
         self._check_not_running()
         host.mount(self._app)
         self._is_mounted = True

@@ -18,14 +18,16 @@ from ._state.randomness import random_for
 from .clock import Clock
 from .faults import Fault
 
+_OPTIONAL_TEXT = attrs.validators.optional(attrs.validators.instance_of(str))
+
 
 @attrs.frozen(kw_only=True)
 class Conditions:
     """Conditions of a rule, as in ``FaultPlan.add``; ``start`` and ``end`` are times on the clock."""
 
     on: frozenset[str] | None
-    path: str | None
-    pod_id: str | None
+    path: str | None = attrs.field(validator=_OPTIONAL_TEXT)
+    pod_id: str | None = attrs.field(validator=_OPTIONAL_TEXT)
     times: int | None = attrs.field(validator=attrs.validators.optional(validate_amount))
     skip: int = attrs.field(validator=validate_amount)
     probability: float = attrs.field(validator=validate_share)
@@ -51,7 +53,7 @@ def _names_pod(request: Request, pod_id: str) -> bool:
 
 @attrs.define(kw_only=True, eq=False)
 class Rule:
-    """A fault and its conditions. Used as a context manager, the rule is removed when the block ends."""
+    """A fault and its conditions. As a context manager, it removes itself when the block ends."""
 
     number: int
     fault: Fault
@@ -68,7 +70,7 @@ class Rule:
         self._plan.remove(self)
 
     def count(self, request: Request, operation: str | None, now: float) -> bool:
-        """Count a request if it matches; return whether the fault affects it."""
+        """Return whether the fault affects a request, and update the counts."""
         when = self.when
         if not when.matches(request, operation, now):
             return False
@@ -139,15 +141,15 @@ class FaultPlan:
                 gpu_summary, multi_node, disks (offers), ssh_keys, ssh_key_upload, ssh_key_delete,
                 ssh_key_update, disk_list, disk_create, disk_get, disk_update, disk_delete, whoami, teams,
                 team_members, wallet.
-            path: Pattern of the request's path, as in ``fnmatch``; ``*`` matches anything.
+            path: Pattern of the request's path, as in ``fnmatch``; ``*`` also matches slashes.
             pod_id: The pod's id, in the path or among the ids of a status request.
             times: Max number of affected requests.
             skip: Number of matching requests to skip first.
-            probability: Share of matching requests to affect, drawn from the emulator's seed.
+            probability: Share of matching requests to affect; the emulator's seed decides which.
             after: Seconds from now until the rule is active.
             duration: Seconds for which the rule is then active; ``None`` for no limit.
-            rate_limit: Affect only requests beyond this many in ``window`` seconds; 0 for all.
-            window: Seconds of the rate limit's window.
+            rate_limit: Max number of matching requests per ``window`` that are not affected; 0 to affect all.
+            window: Length of the rate limit's window in seconds.
 
         Raises:
             ValueError: An operation is unknown, or a number is invalid.
@@ -180,7 +182,7 @@ class FaultPlan:
             self._rules = [other for other in self._rules if other is not rule]
 
     def clear(self) -> None:
-        """Remove all rules, and restart their numbering and their random numbers."""
+        """Remove all rules, and restart the numbers and the random numbers of later ones."""
         with self._lock:
             self._rules = []
             self._last_number = 0

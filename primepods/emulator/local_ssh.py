@@ -30,7 +30,7 @@ _OPTION_WITH_VALUE = f"-[^{_VALUE_OPTIONS}]*([{_VALUE_OPTIONS}])(.*)"
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the remote command of ``argv``, the arguments of ssh, and exit with its code.
 
-    The exit code is 255 after a signal or an error, such as an invalid argument.
+    The exit code is 255 after an error, such as an invalid argument, or if a signal ended the command.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     folder = _folder()
@@ -115,7 +115,7 @@ def _fail(why: str) -> NoReturn:
 
 
 def _parse_arguments(words: list[str]) -> tuple[str, str, list[str]]:
-    """Return the target and the command of an ``ssh`` command line, and the values of its ``-L``.
+    """Return the target, the command, and the values of ``-L`` of an ``ssh`` command line.
 
     Options may precede and follow the target. A ``--`` ends only the options on its side of the target.
     """
@@ -140,7 +140,7 @@ def _take_options(words: list[str]) -> list[str]:
 
 
 def _forward(text: str) -> None:
-    """Start to forward a port; ``text`` is a value of ``-L``, such as ``127.0.0.1:8000:localhost:80``."""
+    """Start forwarding a port; ``text`` is a value of ``-L``, such as ``127.0.0.1:8000:localhost:80``."""
     problem = f"cannot forward {text!r}: write it like 8000:localhost:80"
     try:
         *address, local_port, host, port = text.split(":")

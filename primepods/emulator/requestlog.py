@@ -16,7 +16,7 @@ class Request:
 
     method: str
     path: str
-    """As sent, without the query."""
+    """Percent-encoded, without the query; empty for invalid HTTP."""
     query: list[tuple[str, str]]
     """Names and values, in the order of the request."""
     concurrency: int
@@ -33,7 +33,7 @@ class Request:
 
 @attrs.define(eq=False)
 class RequestLog(Sequence[Request]):
-    """Requests in the order of arrival, except those to control routes. Thread-safe.
+    """Requests in the order of arrival, except those to control routes; thread-safe.
 
     Beyond 200,000 requests, the oldest are dropped.
     """
@@ -74,7 +74,7 @@ class RequestLog(Sequence[Request]):
             on: One or more operations, as in ``faults.add``.
             method: The method.
             path: The exact path.
-            status: The status, or one of several.
+            status: One or more statuses.
         """
         operations = {on} if isinstance(on, str) else set(on or ())
         statuses = {status} if isinstance(status, int) else set(status or ())

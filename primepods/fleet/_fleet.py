@@ -135,6 +135,7 @@ class Fleet:
             The ids of added pods.
         """
         new: list[str] = []
+        has_changed = False
         for item in pods:
             pod_id = item if isinstance(item, str) else item.id
             fleet_pod = self._pods.get(pod_id) or self._gone.get(pod_id)
@@ -142,9 +143,10 @@ class Fleet:
                 fleet_pod = FleetPod(pod_id=pod_id)
                 self._pods[pod_id] = fleet_pod
                 new.append(pod_id)
-            if not isinstance(item, str):
+            if not isinstance(item, str) and item != fleet_pod.pod:
                 fleet_pod.pod = item
-        if new:
+                has_changed = True
+        if new or has_changed:
             self.version += 1
         return new
 

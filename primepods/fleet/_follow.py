@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from .._utils.arguments import check_ids
+from .._utils.arguments import check_ids, check_interval
 from .._utils.text import one_line
 from ..client import AsyncClient
 from ..errors import APIError, ProtocolError, TransportError
@@ -46,6 +46,7 @@ async def follow(
     Raises:
         PrimePodsError: An error of ``pods.watch``, or any other error of ``pods.list``.
     """
+    check_interval(interval)
     if pod_ids is not None:
         ids = check_ids(pod_ids)
         fleet.expect(ids)

@@ -218,6 +218,6 @@ class PodChange(ToDict):
     """Status after the change; ``None`` if the pod is gone, or never appeared."""
 
     def __str__(self) -> str:
-        """Return one line for people: the new status, or that the pod is gone or was not found."""
-        absence = "was not found" if self.before is None else "is gone"
+        """Return one line for people: the new status, or that the pod is gone or was never found."""
+        absence = "is gone or was never found" if self.before is None else "is gone"
         return f"{shown_id(self.pod_id)} {absence}" if self.after is None else str(self.after)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from typing import Any, Final, Self, TypedDict, TypeVar, Unpack, overload
 
 from .._utils.arguments import check_ids, check_interval, check_seconds
 from .._utils.pod_reference import PodReference
+from .._utils.text import quote
 from ..client import AsyncClient
 from ..fleet import Fleet, follow
 from ..models import Pod, PodRef
@@ -22,6 +24,7 @@ from ._display import Output, show
 from ._page import bundle
 
 T = TypeVar("T")
+_log: Final = logging.getLogger("primepods")
 
 Bundle = dict[str, str]
 Draw = Callable[[Bundle], Awaitable[object] | object]
@@ -197,15 +200,21 @@ async def _redrawing(view: _View, draw: Draw) -> AsyncGenerator[None]:
 async def _redraw(view: _View, draw: Draw) -> None:
     drawn_version = -1
     draw_at = 0.0
+    has_failed = False
     while True:
         await asyncio.sleep(_MIN_DRAW_INTERVAL)
         now = time.monotonic()
         if view.fleet.version != drawn_version or now >= draw_at:
             drawn_version = view.fleet.version
             draw_at = now + _MAX_DRAW_INTERVAL
-            drawing = draw(view.render())
-            if inspect.isawaitable(drawing):
-                await drawing
+            try:
+                drawing = draw(view.render())
+                if inspect.isawaitable(drawing):
+                    await drawing
+            except Exception as exc:  # noqa: BLE001 - the notebook's display may raise anything
+                if not has_failed:
+                    _log.warning("The view cannot be redrawn: %s", quote(exc))
+                has_failed = True
 
 
 class _View:

@@ -157,7 +157,7 @@ class KnownRows(Generic[T]):
         """
         self.is_complete = True
         if self._unreadable:
-            raise copy_exception(_first_of(list(self._unreadable.values())))
+            raise _first_of(list(self._unreadable.values()))
 
     def incomplete_error(self, *, counted: int, found: int) -> ProtocolError:
         """Return the error for a list with fewer rows than the API counts."""
@@ -177,12 +177,13 @@ class KnownRows(Generic[T]):
 
 
 def _first_of(errors: list[ProtocolError]) -> ProtocolError:
-    """Return the first error, with notes about at most five others."""
+    """Return a copy of the first error, with notes about at most five others."""
+    first = copy_exception(errors[0])
     for other in errors[1:_MAX_ERRORS]:
-        errors[0].add_note(f"Another error: {other}")
+        first.add_note(f"Another error: {other}")
     if len(errors) > _MAX_ERRORS:
-        errors[0].add_note(f"{len(errors) - _MAX_ERRORS:,} more errors")
-    return errors[0]
+        first.add_note(f"{len(errors) - _MAX_ERRORS:,} more errors")
+    return first
 
 
 class PageReader(Protocol[T]):

@@ -7,7 +7,7 @@ import stat
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 import attrs
 
@@ -58,7 +58,8 @@ def pack(source: Path, exclusion: Exclusion, progress: Progress, stream: BinaryI
     ) as archive:
         for path, name, status in _walk(source, "", exclusion):
             _add(archive, path, f"data/{name}".rstrip("/"), status, progress)
-            _clear_members(archive)
+            # `tarfile` adds every member to a list, which would grow with the folder.
+            archive.getmembers().clear()
         archive.addfile(tarfile.TarInfo("end"))
 
 
@@ -92,10 +93,7 @@ def _add(archive: tarfile.TarFile, path: Path, name: str, status: os.stat_result
         if member.isreg() and not member.size and file.read(1):
             problem = f"The size of {path} is unknown, as for files in /proc"
             raise TransferError(f"{problem}: copy it to another file.")
-        try:
-            archive.addfile(member, _CountingFile(file, progress))
-        except _ShorterError:
-            raise TransferError(f"{path} became shorter while it was read: copy it again.") from None
+        archive.addfile(member, _CountingFile(file, path, progress))
 
 
 def _open_file(path: str, flags: int) -> int:
@@ -112,25 +110,17 @@ def _checked_member(member: tarfile.TarInfo | None, path: Path) -> tarfile.TarIn
     return member
 
 
-class _ShorterError(Exception):
-    """A file became shorter while it was read."""
-
-
 class _CountingFile:
     """File that counts the bytes that are read; raises an error if it ends early."""
 
-    def __init__(self, file: BinaryIO, progress: Progress) -> None:
+    def __init__(self, file: BinaryIO, path: Path, progress: Progress) -> None:
         self._file = file
+        self._path = path
         self._progress = progress
 
     def read(self, size: int = -1) -> bytes:
         data = self._file.read(size)
         if len(data) < size:
-            raise _ShorterError
+            raise TransferError(f"{self._path} became shorter while it was read: copy it again.")
         self._progress.done += len(data)
         return data
-
-
-def _clear_members(archive: Any) -> None:
-    # `tarfile` adds every member to a list, which would grow with the folder.
-    archive.members.clear()

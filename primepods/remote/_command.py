@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import Final
 
 import anyio
@@ -11,7 +11,7 @@ import anyio
 from .._utils.arguments import check_callable, check_flag, check_seconds
 from .._utils.text import clip, one_line, quote
 from ..errors import CommandError, CommandTimeoutError, ConnectionLostError
-from ._exchange import Echo, call_back, echo, exchange
+from ._exchange import call_back, echo, exchange
 from ._login import Login
 from ._output import Lines, Tail
 from ._scripts import command_script
@@ -57,14 +57,15 @@ class Command:
         # The standard input of ssh stays open after this: closing it would end the command.
         self._script = script + (data or b"")
         self._timeout = timeout
-        self._stdout = _Output("stdout", on_line, capture=capture, node=node)
-        self._stderr = _Output("stderr", on_line, capture=capture, node=node)
+        self._stdout = Output("stdout", on_line, capture=capture, node=node)
+        self._stderr = Output("stderr", on_line, capture=capture, node=node)
 
-    async def run(self, login: Login) -> CommandResult:
+    async def run(self, login: Login, *, check: bool = True) -> CommandResult:
         """Run the command.
 
         Raises:
             LoginError: No login succeeded. Nothing was run.
+            CommandError: With ``check``: the exit code is not 0.
             CommandTimeoutError: The command ran too long.
             ConnectionLostError: ``ssh`` has failed. The command may have run.
             ConfigError: ``ssh`` is missing, or the folder for host keys is unusable.
@@ -72,77 +73,54 @@ class Command:
         sinks: dict[Stream, Sink] = {"stdout": self._stdout.add, "stderr": self._stderr.add}
         async with login.session() as session:
             started_at = anyio.current_time()
-            with anyio.move_on_after(self._timeout) as scope, self._stdout.echoing(), self._stderr.echoing():
+            with anyio.move_on_after(self._timeout) as scope, closing(self._stdout), closing(self._stderr):
                 await exchange(session, self._script, None, sinks)
                 await self._stdout.end()
                 await self._stderr.end()
             seconds = anyio.current_time() - started_at
-        # The script prints the exit code at its end, also on stderr.
-        code = session.stderr.exit_code
-        if code is None or scope.cancelled_caught:
-            raise self._unfinished_error(login, seconds, is_timeout=scope.cancelled_caught)
-        return CommandResult(
-            exit_code=code,
-            seconds=seconds,
-            stdout=self._stdout.tail.text(),
-            stderr=self._stderr.tail.text(),
-            is_truncated=self._stdout.tail.is_truncated or self._stderr.tail.is_truncated,
-        )
-
-    def check(self, result: CommandResult, login: Login) -> None:
-        """Raise :class:`CommandError` if the exit code is not 0."""
-        if result.exit_code:
-            raise CommandError(
-                f"{self._shown} on pod {login.label} ended with exit code {result.exit_code}."
-                f"{last_line(result.stderr)}",
-                pod_id=login.pod_id,
-                exit_code=result.exit_code,
-                stdout=result.stdout,
-                stderr=result.stderr,
-                seconds=result.seconds,
-            )
-
-    def _unfinished_error(self, login: Login, seconds: float, *, is_timeout: bool) -> Exception:
         stdout, stderr = self._stdout.tail.text(), self._stderr.tail.text()
-        last = last_line(stderr)
-        if is_timeout:
-            return CommandTimeoutError(
+        if scope.cancelled_caught:
+            raise CommandTimeoutError(
                 f"{self._shown} on pod {login.label} ran longer than {self._timeout:g} s and was stopped."
-                f"{last}",
+                f"{last_line(stderr)}",
                 pod_id=login.pod_id,
                 exit_code=None,
                 stdout=stdout,
                 stderr=stderr,
                 seconds=seconds,
             )
-        return ConnectionLostError(
-            f"The connection to pod {login.label} was lost {seconds:.1f} s after {self._shown} began. The "
-            f"command may have finished: check before you run it again.{last}",
-            pod_id=login.pod_id,
+        # The script prints the exit code at its end, also on stderr.
+        if session.stderr.exit_code is None:
+            raise ConnectionLostError(
+                f"The connection to pod {login.label} was lost {seconds:.1f} s after {self._shown} began. "
+                f"The command may have finished: check before you run it again.{last_line(stderr)}",
+                pod_id=login.pod_id,
+                stdout=stdout,
+                stderr=stderr,
+            )
+        result = CommandResult(
+            exit_code=session.stderr.exit_code,
+            seconds=seconds,
             stdout=stdout,
             stderr=stderr,
+            is_truncated=self._stdout.tail.is_truncated or self._stderr.tail.is_truncated,
         )
+        if check:
+            check_exit_code(result, f"{self._shown} on pod {login.label}", login.pod_id)
+        return result
 
 
-class _Output:
-    def __init__(self, stream: Stream, on_line: OnLine | None, *, capture: bool, node: int) -> None:
+class Output:
+    """One stream of a command's output: keeps its end, calls ``on_line``, and echoes it if not captured."""
+
+    def __init__(self, stream: Stream, on_line: OnLine | None, *, capture: bool, node: int = 0) -> None:
         is_streamed = on_line is not None or not capture
         self.tail = Tail(MAX_CAPTURED_IF_STREAMED if is_streamed else MAX_CAPTURED)
         self._stream: Stream = stream
         self._node = node
         self._on_line = on_line
         self._lines = Lines()
-        self._is_echoed = not capture
-        self._echo: Echo | None = None
-
-    @contextmanager
-    def echoing(self) -> Generator[None]:
-        """Write output to this process's own stream in the block, unless it is captured."""
-        if not self._is_echoed:
-            yield
-            return
-        with closing(echo(self._stream)) as self._echo:
-            yield
+        self._echo = None if capture else echo(stream)
 
     async def add(self, piece: bytes) -> None:
         self.tail.add(piece)
@@ -155,9 +133,26 @@ class _Output:
         if self._on_line is not None:
             await self._call(self._on_line, self._lines.end())
 
+    def close(self) -> None:
+        if self._echo is not None:
+            self._echo.close()
+
     async def _call(self, on_line: OnLine, lines: list[tuple[str, int]]) -> None:
         for text, _ in lines:
             await call_back(on_line, OutputLine(text=text, stream=self._stream, node=self._node))
+
+
+def check_exit_code(result: CommandResult, subject: str, pod_id: str) -> None:
+    """Raise :class:`CommandError` if the exit code is not 0; ``subject`` names the command or job."""
+    if result.exit_code:
+        raise CommandError(
+            f"{subject} ended with exit code {result.exit_code}.{last_line(result.stderr)}",
+            pod_id=pod_id,
+            exit_code=result.exit_code,
+            stdout=result.stdout,
+            stderr=result.stderr,
+            seconds=result.seconds,
+        )
 
 
 def last_line(stderr: str) -> str:

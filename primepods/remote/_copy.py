@@ -23,11 +23,13 @@ from ._place import check_target, create_staging, place
 from ._scripts import download_script, upload_script
 from ._session import Session, Sink, drop, in_thread
 from ._tar import CutShortError
-from ._unpack import LeftOut, unpack_file, unpack_folder
+from ._unpack import unpack_file, unpack_folder
 from .results import OnProgress, Stream
 
 _CHUNK_SIZE: Final = 64 * 1024
 _MAX_MESSAGE_LENGTH: Final = 1_000
+_MAX_SHOWN: Final = 20
+"""Max members named in a message."""
 _PROGRESS_INTERVAL: Final = 0.2
 _CHANGED_MESSAGE: Final = "file changed as we read it"
 """Message of GNU's ``tar`` for a file that changed, but did not shrink, while it was read.
@@ -54,7 +56,7 @@ class _Copy:
         write: Callable[[BinaryIO], object],
         read_output: ReadOutput | None = None,
     ) -> None:
-        sinks: dict[Stream, Sink] = {"stderr": self._add_stderr}
+        sinks: dict[Stream, Sink] = {"stderr": self._stderr.receive}
         if session.raw_stdout is None:
             sinks["stdout"] = drop
         with unwrap_first_error():
@@ -64,9 +66,6 @@ class _Copy:
                 group.cancel_scope.cancel()
         if self._on_progress is not None:
             await call_back(self._on_progress, self._progress.done)
-
-    async def _add_stderr(self, piece: bytes) -> None:
-        self._stderr.add(piece)
 
     async def _report(self) -> None:
         while self._on_progress is not None:
@@ -85,11 +84,8 @@ class _Copy:
                 pod_id=pod_id,
                 stderr=stderr,
             )
-        if exit_code == _CHANGED_EXIT_CODE and stderr:
-            is_complete = all(_CHANGED_MESSAGE in line for line in stderr.splitlines())
-        else:
-            is_complete = exit_code == 0
-        if not is_complete:
+        has_only_changed = stderr and all(_CHANGED_MESSAGE in line for line in stderr.splitlines())
+        if exit_code and not (exit_code == _CHANGED_EXIT_CODE and has_only_changed):
             raise TransferError(f"{failure}. Message of the pod: {message or f'exit code {exit_code}'}")
 
 
@@ -142,9 +138,8 @@ class Download(_Copy):
         self._is_target_folder = os.fspath(local).endswith(("/", os.sep)) or self._target.is_dir()
         self._folder: Path | None = None
         """The temporary folder, once the archive has begun."""
-        self._is_source_folder = False
         self._is_cut_short = False
-        self._left_out = LeftOut()
+        self._left_out: list[str] = []
 
     async def run(self, login: Login) -> None:
         """Run the copy; for its errors see :meth:`AsyncRemote.download`."""
@@ -153,7 +148,7 @@ class Download(_Copy):
                 await self._exchange(
                     session,
                     self._script,
-                    _write_nothing,
+                    lambda _: None,  # only closes the standard input
                     read_output=lambda: in_thread(self._receive, session),
                 )
             self._check(session.stderr.exit_code, login.pod_id)
@@ -161,12 +156,12 @@ class Download(_Copy):
                 raise TransferError(
                     f"Could not copy {self._description} (pod {login.pod_id}): the pod's archive ended early."
                 )
-            await in_thread(self._place, self._folder / "data")
-            if self._left_out.count:
-                names = clip(", ".join(self._left_out.names), _MAX_MESSAGE_LENGTH)
+            await in_thread(place, self._folder / "data", self._target)
+            if self._left_out:
+                names = clip(", ".join(self._left_out[:_MAX_SHOWN]), _MAX_MESSAGE_LENGTH)
                 raise TransferError(
                     f"Copied {self._description} (pod {login.pod_id}), except links that leave the folder, "
-                    f"pipes and devices ({self._left_out.count:,}): {names}"
+                    f"pipes and devices ({len(self._left_out):,}): {names}"
                 )
         finally:
             if self._folder is not None:
@@ -189,24 +184,19 @@ class Download(_Copy):
             if len(stream.read(_CHUNK_SIZE)) == _CHUNK_SIZE:
                 raise TransferError(f"Could not copy {self._description}: the pod sent no archive.")
             return
-        self._is_source_folder = kind == b"folder\n"
         self._folder = create_staging(self._target)
+        if kind == b"file\n" and self._is_target_folder:
+            self._target /= self._name
         staged = self._folder / "data"
         try:
-            if self._is_source_folder:
+            if kind == b"folder\n":
                 staged.mkdir()
                 self._left_out = unpack_folder(stream, staged, self._target, self._progress)
             else:
-                unpack_file(stream, staged, self._file_target(), self._progress)
+                unpack_file(stream, staged, self._target, self._progress)
         except CutShortError:
             # A lost connection or an error of `tar` may be the cause: `run` checks for these first.
             self._is_cut_short = True
-
-    def _place(self, staged: Path) -> None:
-        place(staged, self._target if self._is_source_folder else self._file_target())
-
-    def _file_target(self) -> Path:
-        return self._target / self._name if self._is_target_folder else self._target
 
 
 def _local_path(local: str | os.PathLike[str]) -> Path:
@@ -214,8 +204,3 @@ def _local_path(local: str | os.PathLike[str]) -> Path:
     if not os.fspath(local) or "\0" in os.fspath(local):
         raise ValueError(f"local must be a path, got {quote(local)}")
     return Path(local)
-
-
-def _write_nothing(stdin: BinaryIO) -> None:
-    """Write no input, so that :meth:`Session.send` closes the standard input."""
-    stdin.flush()

@@ -36,6 +36,7 @@ class Exclusion(Collection[str]):
     def __iter__(self) -> Iterator[str]:
         return iter(self._texts)
 
+    # The blocking client passes a collection on as it is, and makes a list of another iterable.
     def __len__(self) -> int:
         return len(self._texts)
 
@@ -78,7 +79,7 @@ def _wildcard(token: str) -> str:
         return _WILDCARDS[token]
     members = token[1:-1]
     if "[:" in members:
-        raise re.error("classes such as [[:digit:]] are not supported")
+        raise ValueError("exclude has a class such as [[:digit:]]: write it as a set, such as [0-9]")
     is_negated = members[0] in "!^"
     ranges = _RANGE.sub(_escape_range, members[1:] if is_negated else members)
     return f"(?!/)[{'^' if is_negated else ''}{ranges}]"

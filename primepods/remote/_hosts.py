@@ -255,7 +255,7 @@ def _write_own(entries: Iterable[HostEntry], *, is_created: bool) -> None:
     entries = list(entries)
     comments = "".join(map(str, entries))
     text = _HEADER + _keys_line() + (_CREATED if is_created else "") + comments + config_blocks(entries)
-    _replace(hosts_file(), text.encode(errors="replace"), mode=0o600)
+    _replace(hosts_file(), text.encode(errors="replace"))
 
 
 def _lock_path() -> Path:
@@ -282,16 +282,15 @@ def _user_file() -> Path:
     return hosts_file().with_name("config").resolve()
 
 
-def _replace(path: Path, data: bytes, *, mode: int | None = None) -> None:
-    """Replace a file's content atomically; keep its mode unless ``mode`` is given.
+def _replace(path: Path, data: bytes) -> None:
+    """Replace a file's content atomically; keep its mode.
 
     Raises:
         ConfigError: The file cannot be written.
     """
     draft = path.with_name(f"{path.name}.primepods-{os.getpid()}")
     try:
-        if mode is None:
-            mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
+        mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(data)
             file.flush()

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-import anyio
 import attrs
 
 from ..errors import JobError
@@ -97,8 +96,7 @@ class JobReader:
             await session.send(job_script("follow", self.name, str(out), str(err), str(self.tail or "")))
         except BaseException:
             # A later call must not wait for output that this connection was never asked for.
-            with anyio.CancelScope(shield=True):
-                await self.aclose()
+            await self.aclose()
             raise
         return session
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import shlex
-import subprocess
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Final
 
@@ -15,12 +14,11 @@ import anyio
 import attrs
 
 from .._utils.text import clip, one_line
-from ..config import environment_without_key
 from ..errors import ConfigError, LoginError
 from ..ssh import SSHTarget
 from ._scripts import bootstrap
 from ._session import Session
-from .options import SSHOptions, ensure_known_hosts, host_alias, is_emulated
+from .options import SSHOptions, ensure_known_hosts, host_alias, is_emulated, run_ssh
 
 _RETRY_INTERVAL: Final = 2.0
 _REFUSED_INTERVAL: Final = 6.0
@@ -29,7 +27,6 @@ _MAX_LOGINS: Final = 4
 """Max concurrent logins: by default, OpenSSH's server refuses some logins when ten are in progress."""
 _WARNING_INTERVAL: Final = 60.0
 _MAX_MESSAGE_LENGTH: Final = 1_000
-_KEYS_TIMEOUT: Final = 20.0
 _HOST_KEY_CHANGED: Final = "Host key verification failed"
 _LOCAL_FAULT: Final = re.compile(
     r"Bad configuration option|unknown option|percent_expand|Bad owner or permissions|^usage: ssh"
@@ -128,14 +125,11 @@ class Login:
             session = await Session.start(make_argv, has_raw_stdout=has_raw_stdout)
         except OSError as exc:
             raise self.options.start_error(exc) from None
-        is_ready = False
-        try:
-            is_ready = await session.wait_ready()
-        finally:
-            if not is_ready:
-                await session.aclose()
-        if is_ready:
-            return session, ""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(session.aclose)
+            if await session.wait_ready():
+                stack.pop_all()
+                return session, ""
         return None, _clean_message(session.stderr.login_output) or "ssh said nothing"
 
     async def _raise_if_permanent(self, said: str, *, is_first: bool) -> None:
@@ -182,16 +176,8 @@ class Login:
         argv = self.options.argv(
             self.machine, self.target, bootstrap(mark="unused"), first=("-o", "LogLevel=DEBUG1")
         )
-        with anyio.move_on_after(_KEYS_TIMEOUT):
-            done = await anyio.run_process(
-                argv,
-                stdin=subprocess.DEVNULL,
-                check=False,
-                env=environment_without_key(),
-                start_new_session=True,
-            )
-            return [one_line(key) for key in _OFFERED.findall(done.stderr.decode(errors="replace"))]
-        return []
+        _, messages = await run_ssh(argv)
+        return [one_line(key) for key in _OFFERED.findall(messages)]
 
 
 def _is_refusal(said: str) -> bool:

@@ -119,20 +119,24 @@ class Tail:
     """Buffer of the last ``limit`` bytes of an output."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._kept = bytearray()
         self._total = 0
 
     @property
     def is_truncated(self) -> bool:
         """Whether the start of the output is missing."""
-        return self._total > self._limit
+        return self._total > self.limit
 
     def add(self, data: bytes) -> None:
         self._kept += data
         self._total += len(data)
-        if len(self._kept) > 2 * self._limit:
-            del self._kept[: -self._limit]
+        if len(self._kept) > 2 * self.limit:
+            del self._kept[: -self.limit]
+
+    async def receive(self, data: bytes) -> None:
+        """Add output, as a sink of a session."""
+        self.add(data)
 
     def text(self) -> str:
-        return self._kept[-self._limit :].decode(errors="replace")
+        return self._kept[-self.limit :].decode(errors="replace")

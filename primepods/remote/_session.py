@@ -117,21 +117,16 @@ class Session:
             self._stdin.write(script)
             self._stdin.flush()
             if write is not None:
-                self._send_input(write)
+                try:
+                    write(self._stdin)
+                except Exception as exc:
+                    # The incomplete input makes the script clean up and end.
+                    self._ends_with_stdin = not isinstance(exc, BrokenPipeError)
+                    raise
+                finally:
+                    self._stdin.close()
         if write is None:
             self._ends_with_stdin = True
-
-    def _send_input(self, write: Callable[[BinaryIO], object]) -> None:
-        try:
-            write(self._stdin)
-        except BrokenPipeError:
-            raise
-        except Exception:
-            # The incomplete input makes the script clean up and end.
-            self._ends_with_stdin = True
-            raise
-        finally:
-            self._stdin.close()
 
     async def receive(self, stream: Stream) -> bytes:
         """Return the next piece of the command's output; empty if the command or the connection has ended.
@@ -146,14 +141,10 @@ class Session:
 
     async def forward_output(self, stream: Stream, sink: Sink) -> None:
         """Pass the command's output to ``sink`` as it arrives, until the command or the connection ends."""
-        source, output = self._source(stream)
-        while output.exit_code is None:
-            data = await _receive(source)
-            piece = output.feed(data) if data else output.end()
-            if piece:
-                await sink(piece)
-            if not data:
-                return
+        while piece := await self.receive(stream):
+            await sink(piece)
+        if rest := self._source(stream)[1].end():
+            await sink(rest)
 
     def _source(self, stream: Stream) -> tuple[anyio.abc.ByteReceiveStream | None, MarkedOutput]:
         if stream == "stdout":

@@ -74,14 +74,17 @@ class ArchiveReader:
         self._read(padding)
 
     def _read_header(self, member: tarfile.TarInfo) -> str:
-        if member.size > _MAX_HEADER:
+        if not 0 <= member.size <= _MAX_HEADER:
             raise TransferError(f"The pod sent a name of {member.size:,} bytes.")
         content = self._read(member.size)
         self._read(-member.size % _BLOCK)
         return content.decode("utf-8", "surrogateescape")
 
     def _read(self, count: int) -> bytes:
-        data = self.stream.read(count)
+        try:
+            data = self.stream.read(count)
+        except OSError:  # not about a file here
+            data = b""
         if len(data) < count:
             raise CutShortError("The pod's archive ended early.")
         return data
@@ -94,12 +97,9 @@ class ArchiveReader:
 
 def _parse_header(block: bytes) -> tarfile.TarInfo:
     try:
-        member = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError as exc:
         raise TransferError(f"The pod sent something that is not an archive: {exc}.") from None
-    if member.size < 0:
-        raise TransferError(f"The pod sent a file of {member.size:,} bytes.")
-    return member
 
 
 def _parse_fields(text: str) -> dict[str, str]:

@@ -12,8 +12,6 @@ from pathlib import Path, PurePath
 from tarfile import TarInfo
 from typing import BinaryIO, Final
 
-import attrs
-
 from .._utils.text import clip
 from ..errors import TransferError
 from ._archive import OWNER_MODES, Progress
@@ -24,8 +22,6 @@ _KEPT_MODES: Final = 0o755
 _MAX_DEPTH: Final = 250
 _MAX_NAMES: Final = 64 << 20
 """Max total length of the names of folders and links, which are kept until all files are written."""
-_MAX_SHOWN: Final = 20
-"""Max members named in a message."""
 _ERRORS_OF_NAMES: Final = {
     errno.EEXIST,
     errno.EINVAL,
@@ -36,24 +32,6 @@ _ERRORS_OF_NAMES: Final = {
     errno.ENOTDIR,
 }
 """Errors that the names in an archive may cause."""
-
-
-@attrs.define
-class LeftOut:
-    """Members that were left out: links that are absolute or may lead out of the folder, pipes and devices.
-
-    Attributes:
-        count: Their number.
-        names: The first 20 of them, for a message.
-    """
-
-    count: int = 0
-    names: list[str] = attrs.field(factory=list[str])
-
-    def add(self, text: str) -> None:
-        self.count += 1
-        if len(self.names) < _MAX_SHOWN:
-            self.names.append(text)
 
 
 def unpack_file(stream: BinaryIO, path: Path, target: Path, progress: Progress) -> None:
@@ -80,7 +58,7 @@ def unpack_file(stream: BinaryIO, path: Path, target: Path, progress: Progress) 
         raise TransferError("The pod sent no file. Nothing was changed.")
 
 
-def unpack_folder(stream: BinaryIO, folder: Path, target: Path, progress: Progress) -> LeftOut:
+def unpack_folder(stream: BinaryIO, folder: Path, target: Path, progress: Progress) -> list[str]:
     """Unpack an archive into an empty folder.
 
     Symbolic links are created last, so that nothing is written through one.
@@ -90,6 +68,10 @@ def unpack_folder(stream: BinaryIO, folder: Path, target: Path, progress: Progre
         folder: The folder.
         target: The path where it will be, for messages.
         progress: Counts the bytes.
+
+    Returns:
+        The members that were left out, for a message: links that are absolute or may lead out of the folder,
+        pipes and devices.
 
     Raises:
         TransferError: The archive is incomplete, or a member cannot be stored or is outside the folder.
@@ -120,22 +102,14 @@ def unpack_folder(stream: BinaryIO, folder: Path, target: Path, progress: Progre
                 links[name] = links[source]
             else:
                 _link(folder / source, path)
-    left_out = _create_links(folder, links, target)
+    inside = {name: text for name, text in links.items() if _stays_inside(name, text)}
+    for name, text in inside.items():
+        with _storing(name, target):
+            (folder / name).symlink_to(text)
     for name, time in times.items():
         os.utime(folder / name, (time, time))
-    return left_out
-
-
-def _create_links(folder: Path, links: dict[str, str], target: Path) -> LeftOut:
-    """Create the symbolic links that stay in the folder; return the members that are left out."""
-    left_out = LeftOut()
-    for name, text in links.items():
-        if _stays_inside(name, text):
-            with _storing(name, target):
-                (folder / name).symlink_to(text)
-        else:
-            left_out.add(f"{name!r} -> {text!r}" if text else repr(name))
-    return left_out
+    outside = ((name, text) for name, text in links.items() if name not in inside)
+    return [f"{name!r} -> {text!r}" if text else repr(name) for name, text in outside]
 
 
 def _write(member: TarInfo, content: Iterator[bytes], path: Path, progress: Progress) -> None:
@@ -167,14 +141,11 @@ def _storing(name: str, target: Path) -> Generator[None]:
     try:
         yield
     except OSError as exc:
-        failure = exc
-    else:
-        return
-    if failure.errno in _ERRORS_OF_NAMES:
-        raise TransferError(
-            f"The pod sent {name!r}, which cannot be stored here: {failure.strerror}. Nothing was changed."
-        )
-    raise OSError(failure.errno, failure.strerror, str(target / name))
+        if exc.errno in _ERRORS_OF_NAMES:
+            raise TransferError(
+                f"The pod sent {name!r}, which cannot be stored here: {exc.strerror}. Nothing was changed."
+            ) from None
+        raise OSError(exc.errno, exc.strerror, str(target / name)) from None
 
 
 def _checked_path(name: str) -> str:

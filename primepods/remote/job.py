@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from contextlib import aclosing, closing
 from types import TracebackType
 from typing import Final, Self
 
@@ -14,18 +13,16 @@ import anyio
 
 from .._utils.arguments import check_flag, check_seconds
 from .._utils.text import clip, one_line, quote
-from ..errors import CommandError, CommandTimeoutError, ConnectionLostError, JobError
-from ._command import MAX_CAPTURED, MAX_CAPTURED_IF_STREAMED, last_line
-from ._exchange import echo, exchange
+from ..errors import CommandTimeoutError, JobError
+from ._command import MAX_CAPTURED, Output, check_exit_code
+from ._exchange import exchange
 from ._job_reader import JobLines, JobReader, missing_job_error, split_offset
 from ._job_scripts import check_job_name, job_script, parse_states, start_script
 from ._output import Tail
 from ._reconnect import GetLogin, Reconnection
-from ._session import Sink
 from .results import CommandResult, JobState, OutputLine, Stream
 
 _MAX_OUTPUT: Final = 1 << 20
-_RETRY_INTERVAL: Final = 1.0
 
 
 class AsyncJob:
@@ -87,25 +84,17 @@ class AsyncJob:
         check_flag("check", check)
         check_flag("capture", capture)
         reader = _make_reader(self, offset, reconnect)
-        limit = MAX_CAPTURED_IF_STREAMED
-        if capture:
-            limit = reader.tail = MAX_CAPTURED
-        tails: dict[Stream, Tail] = {"stdout": Tail(limit), "stderr": Tail(limit)}
-        echoes = {} if capture else {stream: echo(stream) for stream in tails}
+        reader.tail = MAX_CAPTURED if capture else None
+        outputs: dict[Stream, Output] = {
+            stream: Output(stream, None, capture=capture) for stream in reader.positions
+        }
         started_at = anyio.current_time()
-        try:
-            with anyio.move_on_after(timeout):
+        async with aclosing(reader):
+            with anyio.move_on_after(timeout), closing(outputs["stdout"]), closing(outputs["stderr"]):
                 while pieces := await reader.read():
                     for stream, piece in pieces:
-                        tails[stream].add(piece)
-                        if not capture:
-                            await echoes[stream](piece)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await reader.aclose()
-            for output in echoes.values():
-                output.close()
-        stdout, stderr = tails["stdout"].text(), tails["stderr"].text()
+                        await outputs[stream].add(piece)
+        stdout, stderr = outputs["stdout"].tail.text(), outputs["stderr"].tail.text()
         state = reader.state
         if state is None or state.exit_code is None or state.ended_at is None:
             raise CommandTimeoutError(
@@ -122,18 +111,10 @@ class AsyncJob:
             seconds=(state.ended_at - state.started_at).total_seconds(),
             stdout=stdout,
             stderr=stderr,
-            is_truncated=any(reader.positions[stream] > limit for stream in tails),
+            is_truncated=any(reader.positions[stream] > outputs[stream].tail.limit for stream in outputs),
         )
-        if check and result.exit_code:
-            raise CommandError(
-                f"The job {self.name} on pod {self.pod_id} ended with exit code {result.exit_code}."
-                f"{last_line(stderr)}",
-                pod_id=self.pod_id,
-                exit_code=result.exit_code,
-                stdout=stdout,
-                stderr=stderr,
-                seconds=result.seconds,
-            )
+        if check:
+            check_exit_code(result, f"The job {self.name} on pod {self.pod_id}", self.pod_id)
         return result
 
     async def state(self) -> JobState:
@@ -242,16 +223,13 @@ async def read_output(
     """
     reader = _make_reader(job, 0, reconnect)
     reader.positions = {"stdout": stdout, "stderr": stderr}
-    try:
+    async with aclosing(reader):
         while pieces := await reader.read():
             for stream, piece in pieces:
                 write(stream, piece)
-        if reader.state is None:
-            raise AssertionError  # an empty reading is the end
-        return reader.state
-    finally:
-        with anyio.CancelScope(shield=True):
-            await reader.aclose()
+    if reader.state is None:
+        raise AssertionError  # an empty reading is the end
+    return reader.state
 
 
 async def start_job(
@@ -296,31 +274,20 @@ async def run_job_script(
         LoginError: No login succeeded.
         ConnectionLostError: The connection was lost, and not restored within ``login_timeout``.
     """
-    subject = f"job {name}" if name else "list of jobs"
-    login = await get_login()
-    lost_at = math.inf
+    request = f"request for the job {name}" if name else "request for the list of jobs"
+    timeout = (await get_login()).options.login_timeout
+    remedy = f"The {request} may have been carried out: see jobs()."
+    connection = Reconnection(get_login, timeout, f"The {request} is sent again", remedy)
     while True:
-        tails: dict[Stream, Tail] = {"stdout": Tail(_MAX_OUTPUT), "stderr": Tail(_MAX_OUTPUT)}
-        sinks: dict[Stream, Sink] = {stream: partial(_add, tail) for stream, tail in tails.items()}
-        async with login.session() as session:
-            await exchange(session, script, None, sinks)
+        stdout, stderr = Tail(_MAX_OUTPUT), Tail(_MAX_OUTPUT)
+        async with aclosing(connection):
+            session = await connection.open()
+            await exchange(session, script, None, {"stdout": stdout.receive, "stderr": stderr.receive})
         code = session.stderr.exit_code
         if code == 0:
-            return {state.name: state for state in parse_states(tails["stdout"].text())}
-        said = clip(one_line(tails["stderr"].text()), 500)
+            return {state.name: state for state in parse_states(stdout.text())}
         if code is not None:
-            message = f"The request for the {subject} on pod {pod_id} failed with exit code {code}"
+            said = clip(one_line(stderr.text()), 500)
+            message = f"The {request} on pod {pod_id} failed with exit code {code}"
             raise JobError(f"{message}: {said}." if said else f"{message}.", pod_id=pod_id, name=name)
-        lost_at = min(lost_at, anyio.current_time())
-        if anyio.current_time() - lost_at > login.options.login_timeout:
-            raise ConnectionLostError(
-                f"The connection to pod {pod_id} was lost, and not restored in time. The request for the "
-                f"{subject} may have been carried out: see jobs().",
-                pod_id=pod_id,
-                stderr=said,
-            )
-        await anyio.sleep(_RETRY_INTERVAL)
-
-
-async def _add(tail: Tail, piece: bytes) -> None:
-    tail.add(piece)
+        await connection.note_loss()

@@ -28,7 +28,7 @@ _EXAMPLE: Final = SSHTarget("root", "localhost")
 _SPECIAL_IN_PATHS: Final = re.compile(r"\$\{|[\"\\\x00-\x1f]")
 _MAX_MESSAGE_LENGTH: Final = 1_000
 _MISSING_ERRORS: Final = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENOEXEC}
-_CHECK_TIMEOUT: Final = 20.0
+_RUN_TIMEOUT: Final = 20.0
 _EMULATED: Final = ipaddress.IPv4Network("198.18.0.0/15")
 """Addresses of emulated pods: reserved for benchmarks, so no real pod has one."""
 _DEFAULTS: Final = {
@@ -112,23 +112,15 @@ class SSHOptions:
                     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
                 return
             # `-G` prints the configuration for a host, and does not connect.
-            with anyio.move_on_after(_CHECK_TIMEOUT):
-                done = await anyio.run_process(
-                    [*self.ssh_command, "-G", *options],
-                    stdin=subprocess.DEVNULL,
-                    check=False,
-                    env=environment_without_key(),
-                    start_new_session=True,
-                )
-                if done.returncode:
-                    said = clip(one_line(done.stderr.decode(errors="replace")), _MAX_MESSAGE_LENGTH)
-                    raise ConfigError(
-                        "ssh rejects its options or its configuration here, so no pod can be reached: "
-                        f"{said.rstrip('.') or f'exit code {done.returncode}'}. Change ssh_options or "
-                        "~/.ssh/config."
-                    )
+            code, messages = await run_ssh([*self.ssh_command, "-G", *options])
         except OSError as exc:
             raise self.start_error(exc) from None
+        if code:
+            said = clip(one_line(messages), _MAX_MESSAGE_LENGTH)
+            raise ConfigError(
+                "ssh rejects its options or its configuration here, so no pod can be reached: "
+                f"{said.rstrip('.') or f'exit code {code}'}. Change ssh_options or ~/.ssh/config."
+            )
 
     def start_error(self, error: OSError) -> ConfigError:
         """Return the error for a program that could not be started."""
@@ -158,6 +150,24 @@ class SSHOptions:
         # The first value of an option wins.
         options = [*_FIXED, *first, *self.ssh_options, *default_options]
         return [*self.ssh_command, *target.argv(*options, command=line)[1:]]
+
+
+async def run_ssh(argv: list[str]) -> tuple[int, str]:
+    """Run ``ssh`` without input; return its exit code and its messages, after 20 s 0 and none.
+
+    Raises:
+        OSError: ``ssh`` cannot be started.
+    """
+    with anyio.move_on_after(_RUN_TIMEOUT):
+        done = await anyio.run_process(
+            argv,
+            stdin=subprocess.DEVNULL,
+            check=False,
+            env=environment_without_key(),
+            start_new_session=True,
+        )
+        return done.returncode, done.stderr.decode(errors="replace")
+    return 0, ""
 
 
 def machine_name(pod_id: str, node: int) -> str:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 from .._utils.arguments import check_flag
 from ..errors import LoginError
 from ..models import Node
-from ..ssh import SSHTarget
 from ._exclude import Exclusion
 from .options import SSHOptions, machine_name
 from .results import CommandResult, OnLine, OnProgress, UploadSize
@@ -45,14 +44,12 @@ class AsyncRemote:
     def __init__(
         self,
         pod_id: str,
-        nodes: SSHTarget | tuple[Node, ...] | FindNodes,
+        nodes: tuple[Node, ...] | FindNodes,
         options: SSHOptions,
         node: int | None = None,
     ) -> None:
         self._pod_id = pod_id
-        self._nodes: tuple[Node, ...] | FindNodes = (
-            (Node(ip=None, ssh=nodes),) if isinstance(nodes, SSHTarget) else nodes
-        )
+        self._nodes = nodes
         self._options = options
         self._node = node
         self._login: Login | None = None
@@ -107,11 +104,7 @@ class AsyncRemote:
             command, env=env, cwd=cwd, input=input, timeout=timeout, on_line=on_line, capture=capture
         )
         check_flag("check", check)
-        login = await self._get_login()
-        result = await job.run(login)
-        if check:
-            job.check(result, login)
-        return result
+        return await job.run(await self._get_login(), check=check)
 
     async def run_all(
         self,
@@ -162,7 +155,6 @@ class AsyncRemote:
             login = await nodes[rank]._get_login()  # noqa: SLF001 - of this class
             work = make(env={**variables[rank], **(env or {})}, node=rank)
             results[rank] = await work.run(login)
-            work.check(results[rank], login)
 
         # The first error cancels the commands of the other nodes, which ends them there.
         with unwrap_first_error():

@@ -14,8 +14,8 @@ Words = str | Iterable[str] | None
 """One word, several alternatives, or ``None`` for all."""
 
 
-def pod_filter(*, status: Words, name: Words, gpu_type: Words) -> Callable[[Pod], bool] | None:
-    """Return a predicate that accepts the wanted pods; ``None`` if all are wanted.
+def pod_filter(*, status: Words, name: Words, gpu_type: Words) -> Callable[[Pod], bool]:
+    """Return a predicate that accepts the wanted pods.
 
     Raises:
         TypeError: A value is neither a string nor an iterable of strings.
@@ -25,8 +25,6 @@ def pod_filter(*, status: Words, name: Words, gpu_type: Words) -> Callable[[Pod]
     names, gpus = _alternatives("name", name), _alternatives("gpu_type", gpu_type)
     if states is not None:
         states = tuple(map(_check_state, states))
-    if states is None and names is None and gpus is None:
-        return None
 
     def keep(pod: Pod) -> bool:
         return (
@@ -43,8 +41,8 @@ def pod_filter(*, status: Words, name: Words, gpu_type: Words) -> Callable[[Pod]
 
 def record_filter(
     *, since: datetime | None, until: datetime | None, kind: Words
-) -> Callable[[HistoryRecord], bool] | None:
-    """Return a predicate that accepts the wanted history records; ``None`` if all are wanted.
+) -> Callable[[HistoryRecord], bool]:
+    """Return a predicate that accepts the wanted history records.
 
     Raises:
         TypeError: A time is not a datetime, or ``kind`` is neither a string nor an iterable of strings.
@@ -53,8 +51,6 @@ def record_filter(
     _check_time("since", since)
     _check_time("until", until)
     kinds = _alternatives("kind", kind)
-    if since is None and until is None and kinds is None:
-        return None
 
     def keep(record: HistoryRecord) -> bool:
         # A record without an end has only this time.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import attrs
@@ -12,6 +13,7 @@ from .._utils.money import money
 from ..config import max_hourly
 from ..errors import BudgetExceededError
 from ..leasing.pods_api import PodsAPI
+from ..models import Pod
 from ..specs import PRICE_TOLERANCE, PodSpec
 
 # Seconds for which an order counts while the list does not show its pod with a price.
@@ -28,7 +30,7 @@ class _PendingOrder:
         name: The ordered name.
         price: The order's ``max_price``.
         ordered_at: When the order was allowed.
-        listed: Number of pods with that name and a price that were listed before the order.
+        known: Ids of pods with that name and a price that were listed before the order.
     """
 
     account: int
@@ -36,7 +38,7 @@ class _PendingOrder:
     name: str | None
     price: float
     ordered_at: float
-    listed: int
+    known: set[str]
 
 
 # Orders of all accounts. `allow` removes those that are too old and, for its own account, those whose pods
@@ -80,16 +82,15 @@ class HourlyLimit:
         if error is not None:
             # Unreadable rows may be those of the most expensive pods.
             raise error
-        prices = [(pod.name, pod.current_price_hr) for pod in pods]
         # Nothing is awaited from here to the new entry: of two orders in a loop, the second sees the first.
         for order in list(_pending):
-            is_listed = order.account == self._account and _count(prices, order.name) > order.listed
+            is_listed = order.account == self._account and _ids(pods, order.name) - order.known
             if is_listed or order.clock.boottime() >= order.ordered_at + _PENDING_FOR:
                 _pending.pop(order, None)
-        running = sum(price for _, price in prices) + sum(order.price for order in self._orders())
+        running = sum(pod.current_price_hr for pod in pods) + sum(order.price for order in self._orders())
         if spec.max_price is not None and running + spec.max_price <= limit * (1 + PRICE_TOLERANCE):
-            now, count = self._clock.boottime(), _count(prices, spec.name)
-            order = _PendingOrder(self._account, self._clock, spec.name, spec.max_price, now, count)
+            now, known = self._clock.boottime(), _ids(pods, spec.name)
+            order = _PendingOrder(self._account, self._clock, spec.name, spec.max_price, now, known)
             _pending[order] = None
             return
         shown_limit = f"your limit of {money(limit)} an hour (see `primepods config`)"
@@ -117,7 +118,7 @@ class HourlyLimit:
             _pending.pop(found, None)
 
 
-def _count(prices: list[tuple[str | None, float]], name: str | None) -> int:
-    # Count only pods with a price. The price of a pod that was just ordered may still be 0; its order counts
-    # until then.
-    return sum(1 for other, price in prices if other == name and price > 0)
+def _ids(pods: Iterable[Pod], name: str | None) -> set[str]:
+    # Only pods with a price. The price of a pod that was just ordered may still be 0; its order counts until
+    # then.
+    return {pod.id for pod in pods if pod.name == name and pod.current_price_hr > 0}

@@ -98,8 +98,8 @@ class OfferSearch:
             "sold out": not (offer.is_available or self.unavailable),
             # With `unavailable`, the offers are only shown, not ordered.
             "charged in advance": bool(offer.prepaid_time) and not self.unavailable,
-            # A price of 0 counts as unknown.
-            "without a price": not price and not may_lack_price,
+            # A price of 0 or less counts as unknown.
+            "without a price": (price or 0.0) <= 0 and not may_lack_price,
             _TOO_EXPENSIVE: self.max_price is not None and (price or 0.0) > self.max_price,
         }
         return next((reason for reason, holds in checks.items() if holds), None)
@@ -139,7 +139,8 @@ class OfferSearch:
 
 
 def _price_or_last(offer: Offer) -> float:
-    return offer.price_hr or math.inf
+    price = offer.price_hr or 0.0
+    return price if price > 0 else math.inf
 
 
 def _join(words: Iterable[str]) -> str:

@@ -63,7 +63,7 @@ async def fetch_page(
     key: Callable[[T], str] = attrgetter("id"),
     ends_at: float | None = None,
     on_body: Callable[[Any], None] | None = None,
-    make_bare: Callable[[str, str | None], T] | None = None,
+    make_bare: Callable[..., T] | None = None,
     **keys: str,
 ) -> FetchedPage[T]:
     """Request one page.
@@ -77,7 +77,7 @@ async def fetch_page(
         key: Returns the identity of an item.
         ends_at: Time on the client's clock at which to give up; by default, the call's deadline.
         on_body: Called with the whole response, before its rows are decoded.
-        make_bare: Returns the item for an unreadable row that has an id, from its id and name.
+        make_bare: Returns the item for an unreadable row that has an id, called with its ``id`` and ``name``.
         keys: Keys of the rows and the count in the response; see :func:`decode_page`.
 
     Returns:
@@ -100,7 +100,7 @@ async def fetch_page(
             rows.insert(index, executor.shape_error(request, error))
         else:
             name = error.row.get("name") if is_object(error.row) else None
-            rows.insert(index, make_bare(error.row_id, name if isinstance(name, str) else None))
+            rows.insert(index, make_bare(id=error.row_id, name=name if isinstance(name, str) else None))
     return FetchedPage(
         total_count=page.total_count, offset=page.offset, limit=page.limit, rows=rows, keys=row_keys
     )
@@ -115,7 +115,9 @@ def list_pager(
     name: str,
     key: Callable[[T], str] = attrgetter("id"),
     route: str | None = None,
-    make_bare: Callable[[str, str | None], T] | None = None,
+    make_bare: Callable[..., T] | None = None,
+    keep: Callable[[T], bool] | None = None,
+    **query: str,
 ) -> AsyncPager[T]:
     """Return a pager of all rows of a list.
 
@@ -128,16 +130,28 @@ def list_pager(
         key: Returns the identity of an item.
         route: The path with ``{id}`` in place of an id, if it contains one.
         make_bare: See :func:`fetch_page`.
+        keep: See :func:`page_source`.
+        query: Other parameters of each request.
     """
     check_count("page_size", page_size, minimum=1, maximum=MAX_LIMIT)
 
     async def fetch(offset: int, limit: int) -> FetchedPage[T]:
-        request = attrs.evolve(page_request(path, offset=offset, limit=limit), route=route)
+        request = attrs.evolve(page_request(path, offset=offset, limit=limit, **query), route=route)
         return await fetch_page(
             executor, request, model, offset=offset, limit=limit, key=key, make_bare=make_bare
         )
 
-    return offset_pager(page_source(executor, fetch, path, name=name), page_size)
+    return offset_pager(page_source(executor, fetch, path, keep, name=name), page_size)
+
+
+async def read_page(
+    executor: RequestExecutor, path: str, model: type[T], offset: int, limit: int, **query: str
+) -> Page[T]:
+    """Return one page of a list; raise an error if a row is unreadable."""
+    check_count("offset", offset, minimum=0)
+    check_count("limit", limit, minimum=1, maximum=MAX_LIMIT)
+    request = page_request(path, offset=offset, limit=limit, **query)
+    return (await fetch_page(executor, request, model, offset=offset, limit=limit)).whole()
 
 
 def listed_pods(executor: RequestExecutor) -> AsyncPager[ListedPod]:

@@ -221,12 +221,7 @@ class AsyncDisks:
 
     def _listed(self) -> AsyncPager[Disk]:
         """Iterate over all disks. If only id and name of a row are readable, its disk has no other fields."""
-
-        def make_bare(disk_id: str, name: str | None) -> Disk:
-            return Disk(id=disk_id, name=name)
-
-        path = f"{DISKS}/"
-        return list_pager(self._executor, path, Disk, MAX_LIMIT, name="disks.list", make_bare=make_bare)
+        return list_pager(self._executor, f"{DISKS}/", Disk, MAX_LIMIT, name="disks.list", make_bare=Disk)
 
     async def _check_unused(self, disk: Disk) -> None:
         """Check that neither a cluster nor a pod that may still exist uses a disk.

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import attrs
 
 from .._decoding.pods import decode_log, decode_pod
 from .._http.executor import RequestExecutor
-from .._http.request import PODS, Request, item_path, item_request, page_request
+from .._http.request import PODS, Request, item_path, item_request
 from .._http.response import missing_row_error
 from .._operations import operation
 from .._status_reader import StatusReader
@@ -33,13 +33,13 @@ from .._utils.arguments import (
 from .._utils.text import quote
 from ..errors import LoginError, PrimePodsError
 from ..models import HistoryRecord, Node, Page, Pod, PodRef, PodState, PodStatus
-from ..pagination import AsyncPager, FetchedPage, offset_pager
+from ..pagination import AsyncPager
 from ..results import Deletions, PodStatuses
 from ..waiting.conditions import Until, gone, ready
 from ..waiting.connection import PollerConnection
 from ._deletion import Deleter
 from ._filters import pod_filter, record_filter
-from ._paging import MAX_LIMIT, fetch_page, listed_pods, page_source
+from ._paging import list_pager, listed_pods, read_page
 
 if TYPE_CHECKING:
     from ..leasing.lease import AsyncLease
@@ -54,6 +54,9 @@ if TYPE_CHECKING:
 
 SortBy = Literal["terminatedAt", "createdAt"]
 SortOrder = Literal["asc", "desc"]
+
+_PATH: Final = f"{PODS}/"
+_HISTORY_PATH: Final = f"{PODS}/history"
 
 
 class AsyncPods:
@@ -181,9 +184,7 @@ class AsyncPods:
             offset: Number of pods to skip.
             limit: Maximum number to return, from 1 to 1,000.
         """
-        check_count("offset", offset, minimum=0)
-        check_count("limit", limit, minimum=1, maximum=MAX_LIMIT)
-        return (await self._page(offset, limit)).whole()
+        return await read_page(self._executor, _PATH, Pod, offset, limit)
 
     def list(
         self,
@@ -206,11 +207,8 @@ class AsyncPods:
             gpu_type: Only pods with this GPU, written as in ``availability.find``; or any of several.
             page_size: Pods per request, from 1 to 1,000.
         """
-        check_count("page_size", page_size, minimum=1, maximum=MAX_LIMIT)
         keep = pod_filter(status=status, name=name, gpu_type=gpu_type)
-        return offset_pager(
-            page_source(self._executor, self._page, f"{PODS}/", keep, name="pods.list"), page_size
-        )
+        return list_pager(self._executor, _PATH, Pod, page_size, name="pods.list", keep=keep)
 
     @operation("pods.get")
     async def get(self, pod_id: PodRef) -> Pod:
@@ -689,10 +687,9 @@ class AsyncPods:
             sort_by: ``"terminatedAt"`` or ``"createdAt"``.
             sort_order: ``"desc"`` or ``"asc"``.
         """
-        check_count("offset", offset, minimum=0)
-        check_count("limit", limit, minimum=1, maximum=MAX_LIMIT)
         _check_sorting(sort_by, sort_order)
-        return (await self._history_page(offset, limit, sort_by, sort_order)).whole()
+        sorting = {"sort_by": sort_by, "sort_order": sort_order}
+        return await read_page(self._executor, _HISTORY_PATH, HistoryRecord, offset, limit, **sorting)
 
     def history(
         self,
@@ -718,12 +715,16 @@ class AsyncPods:
             sort_by: ``"terminatedAt"`` or ``"createdAt"``.
             sort_order: ``"desc"`` or ``"asc"``.
         """
-        check_count("page_size", page_size, minimum=1, maximum=MAX_LIMIT)
         _check_sorting(sort_by, sort_order)
-        fetch = partial(self._history_page, sort_by=sort_by, sort_order=sort_order)
-        keep = record_filter(since=since, until=until, kind=kind)
-        return offset_pager(
-            page_source(self._executor, fetch, f"{PODS}/history", keep, name="pods.history"), page_size
+        return list_pager(
+            self._executor,
+            _HISTORY_PATH,
+            HistoryRecord,
+            page_size,
+            name="pods.history",
+            keep=record_filter(since=since, until=until, kind=kind),
+            sort_by=sort_by,
+            sort_order=sort_order,
         )
 
     @operation("pods.logs")
@@ -747,23 +748,8 @@ class AsyncPods:
         request = Request(method="GET", path=path, query=query, text_allowed=True, route=f"{PODS}/{{id}}/log")
         return await self._executor.call(request, decode_log)
 
-    async def _page(self, offset: int, limit: int) -> FetchedPage[Pod]:
-        request = page_request(f"{PODS}/", offset=offset, limit=limit)
-        return await fetch_page(self._executor, request, Pod, offset=offset, limit=limit)
-
-    async def _history_page(
-        self, offset: int, limit: int, sort_by: SortBy, sort_order: SortOrder
-    ) -> FetchedPage[HistoryRecord]:
-        request = page_request(
-            f"{PODS}/history", offset=offset, limit=limit, sort_by=sort_by, sort_order=sort_order
-        )
-        return await fetch_page(self._executor, request, HistoryRecord, offset=offset, limit=limit)
-
 
 def _check_sorting(sort_by: str, sort_order: str) -> None:
-    for name, value, allowed in (
-        ("sort_by", sort_by, get_args(SortBy)),
-        ("sort_order", sort_order, get_args(SortOrder)),
-    ):
-        if value not in allowed:
+    for name, value, kind in (("sort_by", sort_by, SortBy), ("sort_order", sort_order, SortOrder)):
+        if value not in (allowed := get_args(kind)):
             raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {quote(value)}")

@@ -45,7 +45,8 @@ class AsyncSSHKeys:
     async def add(self, name: str, public_key: str) -> SSHKey:
         """Add a public key: ``POST /api/v1/ssh_keys/``. If the account has the key already, return it.
 
-        The call can therefore be repeated after an interruption. Two concurrent calls may add the key twice.
+        The call can therefore be repeated after an interruption. The key may be added twice by two concurrent
+        calls, or if its row in the list cannot be read.
 
         Args:
             name: Name of the key.
@@ -107,11 +108,9 @@ class AsyncSSHKeys:
 
     async def _find(self, public_key: str) -> SSHKey | None:
         """Return the account's key that is the same except for its comment, or ``None``."""
-        async with self.list() as keys:
-            async for key in keys:
-                if key.public_key.split()[:2] == public_key.split()[:2]:
-                    return key
-        return None
+        words = public_key.split()[:2]
+        found, _ = await self.list().find(lambda key: key.public_key.split()[:2] == words)
+        return found[0] if found else None
 
 
 def _key_path(key_id: str) -> str:

@@ -190,15 +190,14 @@ class Budget:
                 os.close(descriptor)
 
     def _settle(self, descriptor: int) -> Balance:
-        entries = self._parse(os.pread(descriptor, _MAX_SIZE + 1, 0))
+        entries, now = self._parse(os.pread(descriptor, _MAX_SIZE + 1, 0)), self._now()
         for entry in entries.values():
-            if entry.spent is None and (cost := _settle_run(entry, self._now())) is not None:
-                settled = attrs.evolve(entry, spent=cost, at=self._now())
+            if entry.spent is None and (cost := _settle_run(entry, now)) is not None:
+                settled = attrs.evolve(entry, spent=cost, at=now)
                 # If this fails, for example because the disk is full, the next reader settles it.
                 with suppress(OSError):
                     _append(descriptor, settled)
                 entries[entry.run] = settled
-        now = self._now()
         all_runs = tuple(entries.values())
         open_runs = [reservation for reservation in all_runs if reservation.spent is None]
         return Balance(

@@ -9,6 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import partial
 
 from ..remote import AsyncJob, JobState, Stream, read_output
@@ -34,17 +35,18 @@ async def follow_job(job: AsyncJob, run: Run, node: int = 0) -> JobState:
     warned_at = -math.inf
     while True:
         positions = [size - start for size, start in zip(run.sizes()[own], starts, strict=False)]
-        files: dict[Stream, io.FileIO] = {}
         try:
-            for stream, path in run.files(node).items():
-                files[stream] = io.FileIO(path, "ab")
-            return await read_output(
-                job,
-                stdout=positions[0],
-                stderr=positions[1],
-                reconnect=run.record.reconnect,
-                write=partial(_append, files),
-            )
+            with ExitStack() as stack:
+                files: dict[Stream, io.FileIO] = {}
+                for stream, path in run.files(node).items():
+                    files[stream] = stack.enter_context(io.FileIO(path, "ab"))
+                return await read_output(
+                    job,
+                    stdout=positions[0],
+                    stderr=positions[1],
+                    reconnect=run.record.reconnect,
+                    write=partial(_append, files),
+                )
         except OSError as exc:
             if exc.errno not in {errno.ENOSPC, errno.EDQUOT}:
                 raise
@@ -53,9 +55,6 @@ async def follow_job(job: AsyncJob, run: Run, node: int = 0) -> JobState:
                 _log.warning(
                     "%s: %s; the output waits on the pod until there is space", run.path, exc.strerror
                 )
-        finally:
-            for file in files.values():
-                file.close()
         await asyncio.sleep(run.record.lease["interval"])
 
 

@@ -141,16 +141,15 @@ class Run:
             path.mkdir(mode=0o700, parents=True)
             sync_folder(path.parent)
             run.save(pid=os.getpid(), host=this_host())
-            is_claimed = run.claim()
+            if not run.claim():
+                raise ConfigError(
+                    f"Another process has locked the new run {path.name}: nothing was rented. Run it again."
+                )
         except OSError as exc:
             raise ConfigError(
                 f"The folder {path.parent} cannot be written ({exc.strerror}): nothing was rented, because "
                 "nothing would record the pod. Make it writable, or set PRIMEPODS_STATE_DIR."
             ) from None
-        if not is_claimed:
-            raise ConfigError(
-                f"Another process has locked the new run {path.name}: nothing was rented. Run it again."
-            )
         return run
 
     @classmethod

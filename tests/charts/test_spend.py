@@ -13,6 +13,7 @@ from primepods import HistoryRecord
 from primepods.charts import spend_chart, spend_per_day
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+LAST = datetime.max.replace(tzinfo=UTC)
 MOMENTS = st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - hypothesis adds the zone
 
 
@@ -68,10 +69,16 @@ def test_days_are_those_of_utc() -> None:
     assert list(spend_per_day([record(3.0, evening, evening + timedelta(hours=1))])) == [date(2026, 11, 21)]
 
 
-@pytest.mark.parametrize("end", [None, NOON, NOON - timedelta(days=3), datetime.max.replace(tzinfo=UTC)])
-def test_without_a_sensible_end_the_first_day_counts(end: datetime | None) -> None:
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        *((NOON, end) for end in (None, NOON, NOON - timedelta(days=3), LAST)),
+        (LAST - timedelta(days=2), LAST),
+    ],
+)
+def test_without_a_sensible_end_the_first_day_counts(start: datetime, end: datetime | None) -> None:
     """No end, an end before the beginning, the end of all time."""
-    assert spend_per_day([record(3.0, NOON, end)]) == {NOON.date(): 3.0}
+    assert spend_per_day([record(3.0, start, end)]) == {start.date(): 3.0}
 
 
 @pytest.mark.parametrize("billed", [0.0, math.nan, math.inf])

@@ -43,6 +43,7 @@ def test_all_is_well(emulator: Emulator, run: Run, machine: Path) -> None:
     """Each check has a line; only GETs are sent; no key and no home is shown, and no lease file is left."""
     with primepods.Client() as client:
         client.ssh_keys.add("mine", PUBLIC_KEY)
+    (machine / ".ssh" / "a folder.pub").mkdir()
     sent = len(emulator.requests)
     result = run("doctor", "--json")
     found = checks(result)
@@ -149,6 +150,24 @@ def test_an_unreadable_pod_is_no_outage(run: Run, monkeypatch: pytest.MonkeyPatc
     )
 
 
+def test_all_keys_of_the_account_count(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those after the first page, here of two."""
+    texts = ("ssh-rsa A", "ssh-rsa B", PUBLIC_KEY)
+    keys = [{"id": text, "name": "a", "publicKey": text} for text in texts]
+
+    def answer(request: Received) -> Answer:
+        if "ssh_keys" not in request.path:
+            return well(request)
+        offset = int(next(iter(request.values("offset")), 0))
+        return reply({"data": keys[offset : offset + 2], "total_count": 3, "offset": offset, "limit": 2})
+
+    with Server(answer).in_thread() as server:
+        monkeypatch.setenv("PRIME_API_KEY", KEY)
+        monkeypatch.setenv("PRIME_API_BASE_URL", server.url)
+        found = checks(run("doctor", "--json", "--timeout", "20s"))
+    assert found["ssh"][1] == "OpenSSH_9.9; the account has the key of id_ed25519.pub"
+
+
 def test_what_is_wrong_with_this_machine(
     emulator: Emulator, run: Run, machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,12 +185,12 @@ def test_what_is_wrong_with_this_machine(
     assert result.exit_code == 1
 
 
-@pytest.mark.parametrize("home", ["~", "/", "."], ids=["unknown", "the root", "this folder"])
-def test_a_home_without_a_name(
-    emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: str
+@pytest.mark.parametrize("home", ["~", "/", ".", None], ids=["unknown", "the root", "this folder", "prefix"])
+def test_a_home_that_is_in_no_path(
+    emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: str | None
 ) -> None:
     """As in a container: all checks are made, and only a real home folder is shown as ``~``."""
-    monkeypatch.setenv("HOME", home)
+    monkeypatch.setenv("HOME", home or str(tmp_path)[:-1])
     monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(tmp_path))
     result = run("doctor", "--json")
     assert result.exit_code == 0, result.output

@@ -65,7 +65,8 @@ def test_pods_are_added_and_vanish(call: Caller) -> None:
     done(call, "DELETE", f"pods/{pod_id}")
     assert call.status(pod_id) == []
     assert control(call, "DELETE", f"pods/{pod_id}").status == 404
-    assert control(call, "POST", "pods", {"colour": "red"}).status == 422
+    for wrong in ({"colour": "red"}, {"price_hr": "x"}, {"price_hr": -1}, {"nodes": 0}, {"nodes": 9}):
+        assert control(call, "POST", "pods", wrong).status == 422
     assert done(call, "POST", "pods")["id"] in call.emulator.pods
 
 
@@ -159,6 +160,7 @@ def test_every_fault_has_a_name_over_http(call: Caller, fault: dict[str, Any]) -
         {"kind": "edit", "drop": 3},
         {"kind": "edit", "rows": -1},
         {"kind": "status", "status": 500, "on": "lists"},
+        {"kind": "status", "status": 500, "path": 5},
         {"kind": "status", "status": 500, "often": True},
         [],
     ],

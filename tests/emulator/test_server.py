@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from primepods.emulator import Emulator, ManualClock
+from primepods.emulator._server.listener import Listener
 
 from .caller import PODS, STATUS, Caller
 from .conftest import Serve
@@ -240,3 +241,21 @@ def test_a_manual_clock_needs_a_timezone() -> None:
     """The wire's times are in UTC."""
     with pytest.raises(ValueError, match="timezone"):
         ManualClock(epoch=datetime(2026, 1, 1))  # noqa: DTZ001  that is the point
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_client_that_connects_meanwhile_does_not_hold_up_a_change(turns: int) -> None:
+    """An app is mounted at once, though a connection is being accepted while the others are closed."""
+    listener = Listener()
+    port = await listener.start("127.0.0.1", 0)
+    try:
+        with socket.create_connection(("127.0.0.1", port)):
+            for _ in range(10):
+                await asyncio.sleep(0.001)
+            with socket.create_connection(("127.0.0.1", port)):
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                await asyncio.wait_for(listener.mount(None), timeout=60)
+    finally:
+        await listener.stop()

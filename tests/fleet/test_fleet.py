@@ -110,10 +110,13 @@ def test_what_needs_looking_at_comes_first() -> None:
 
 
 def test_expecting_twice_adds_what_was_not_known() -> None:
-    """A pod that was known by its id alone gets its name."""
+    """A pod that was known by its id alone gets its name; only data that differs raises the version."""
     fleet = Fleet(["a"])
     assert fleet.expect([a_pod("a"), "b"]) == ["b"]
     assert [pod.name for pod in fleet.pods()] == ["b", "name of a"]
+    for name, version in (("name of a", 2), ("renamed", 3)):
+        assert fleet.expect([a_pod("a", name=name)]) == []
+        assert fleet.version == version
 
 
 def test_samples_show_the_way() -> None:

@@ -109,6 +109,14 @@ async def test_a_list_that_is_refused(emulator: Emulator, client: AsyncClient) -
     assert left == []
 
 
+@pytest.mark.parametrize("interval", [0, -1.0, "x"])
+async def test_a_bad_interval_is_refused(emulator: Emulator, client: AsyncClient, interval: float) -> None:
+    """Before a request is sent: an account without pods has no watch that would check it."""
+    with pytest.raises((TypeError, ValueError), match="interval must be a"):
+        await follow(client, Fleet(), interval=interval)
+    assert not emulator.requests
+
+
 async def test_a_watch_that_fails(emulator: Emulator, client: AsyncClient) -> None:
     """What ends it for one batch of pods ends it."""
     fleet = Fleet()

@@ -153,7 +153,7 @@ def test_a_pod_is_printed_as_one_line() -> None:
     assert str(failed) == "b: status ERROR: no image · $2.50 an hour"
     assert str(PodChange(pod_id="b", before=None, after=failed)) == str(failed)
     assert str(PodChange(pod_id="b", before=failed, after=None)) == "b is gone"
-    assert str(PodChange(pod_id="b", before=None, after=None)) == "b was not found"
+    assert str(PodChange(pod_id="b", before=None, after=None)) == "b is gone or was never found"
 
 
 def test_the_repr_of_a_pod_is_short() -> None:

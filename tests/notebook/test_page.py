@@ -1,5 +1,6 @@
 """What a cell shows, and what is shown where there is no cell."""
 
+import asyncio
 import re
 import sys
 from html.parser import HTMLParser
@@ -10,9 +11,10 @@ import primepods
 from primepods import AsyncClient, Client, Pod
 from primepods.emulator import Emulator
 from primepods.fleet import Fleet
-from primepods.notebook import wait, watch
+from primepods.notebook import _live, wait, watch
 from primepods.notebook._page import bundle
 from tests.fleet.changes import Timeline, change
+from tests.support.eventually import eventually
 
 EVIL = "<script>alert(1)</script>\n\x1b[2J"
 
@@ -109,6 +111,33 @@ def test_bad_arguments_show_nothing(
     with pytest.raises(error):
         watch(client, *arguments, **options)  # type: ignore[call-overload] # what a careless caller passes
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.anyio
+async def test_a_display_that_fails_is_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The watch goes on, and is drawn again."""
+    pytest.importorskip("IPython", reason="the extra `notebook` is not installed")
+    updates = []
+
+    class Broken:
+        def update(self, page: dict[str, str], *, raw: bool) -> None:
+            updates.append((page, raw))
+            if len(updates) < 4:
+                raise OSError("no front end")
+
+    monkeypatch.setattr("IPython.get_ipython", Broken)
+    monkeypatch.setattr("IPython.display.display", lambda *_, **__: Broken())
+    monkeypatch.setattr(_live, "_MIN_DRAW_INTERVAL", 0.01)
+    monkeypatch.setattr(_live, "_MAX_DRAW_INTERVAL", 0.0)
+    async with Emulator() as emulator, AsyncClient(emulator.api_key, base_url=emulator.url) as client:
+        task = asyncio.create_task(watch(client))
+        await eventually(lambda: len(updates) > 4)
+        task.cancel()
+        await asyncio.wait([task])
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == ["The view cannot be redrawn: OSError('no front end')"]
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,8 @@ import pytest
 
 import primepods
 from primepods import AsyncPager, ClientClosedError, ProtocolError, ServerError
-from primepods.pagination import FetchedPage
+from primepods.pagination import FetchedPage, Source
+from primepods.pagination._reader import KnownRows
 from tests.pagination.lists import Api, Change, Fetch, fetched, names, pager, read, read_until_error
 from tests.support.clock import settle
 
@@ -431,6 +432,14 @@ async def test_several_errors_at_the_end_are_all_told() -> None:
     assert found == []
     assert error is not None
     assert error.__notes__[-1] == "295 more errors"
+
+
+def test_notes_about_other_errors_are_added_once() -> None:
+    """An error that is made again has the same notes."""
+    rows = KnownRows(Source(fetch=Api.of(1).fetch, path="/list", window=1))
+    assert list(rows.add(fetched("a", total_count=2, offset=0, limit=1, unreadable=frozenset("a")))) == []
+    errors = [rows.incomplete_error(counted=2, found=1) for _ in range(2)]
+    assert [len(error.__notes__) for error in errors] == [1, 1]
 
 
 async def test_collect_returns_what_came_and_the_error() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 import pytest
 
-from primepods import SSHTarget
+from primepods import Node, SSHTarget
 from primepods.remote import AsyncRemote, SSHOptions
 
 from .sshd import SSHServer, reason_to_skip
@@ -38,10 +38,15 @@ class Pod:
     home: Path
     ssh: dict[str, Any]
 
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The pod's only node."""
+        return (Node(ip=None, ssh=self.target),)
+
     def remote(self, **options: Any) -> AsyncRemote:
         """The pod as ``pods.remote`` gives it."""
         defaults: dict[str, Any] = {"login_timeout": 100.0, **self.ssh}
-        return AsyncRemote("pod1", self.target, SSHOptions(**defaults | options))
+        return AsyncRemote("pod1", self.nodes, SSHOptions(**defaults | options))
 
 
 def busybox(folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import resource
 import tarfile
@@ -13,7 +14,8 @@ import pytest
 from primepods.errors import TransferError
 from primepods.remote._archive import Progress
 from primepods.remote._place import place
-from primepods.remote._unpack import LeftOut, unpack_file, unpack_folder
+from primepods.remote._tar import CutShortError
+from primepods.remote._unpack import unpack_file, unpack_folder
 
 from .conftest import immutable
 
@@ -44,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def unpack(data: bytes, folder: Path) -> LeftOut:
+def unpack(data: bytes, folder: Path) -> list[str]:
     """Unpack an archive as if its folder were to be renamed to `final`."""
     return unpack_folder(io.BytesIO(data), folder, Path("final"), Progress())
 
@@ -93,10 +95,10 @@ def test_a_lying_archive_is_an_error_of_ours(folder: Path, entries: list[Entry])
 def test_what_leads_outside_is_left_out_and_told(folder: Path, entries: list[Entry]) -> None:
     """All else is there: hours of work are not lost for a link."""
     left_out = unpack(archive(*entries, ("file", FILE, "")), folder)
-    assert left_out.count == len(left_out.names) == 1
     made = {path.name for path in folder.rglob("*")} - {"d", "e", "l"}
     assert made == {"file"}
-    assert left_out.names[0].startswith(repr(entries[-1][0] if entries[-1][1] == HARD else entries[0][0]))
+    assert len(left_out) == 1
+    assert left_out[0].startswith(repr(entries[-1][0] if entries[-1][1] == HARD else entries[0][0]))
     for path in folder.rglob("*"):
         assert path.resolve().is_relative_to(folder)
 
@@ -115,7 +117,7 @@ def test_links_within_are_kept_and_modes_are_tame(folder: Path, kind_of_tar: int
         ("to long", LINK, long),
         kind_of_tar=kind_of_tar,
     )
-    assert unpack(data, folder).count == 0
+    assert unpack(data, folder) == []
     assert (folder / "c" / "again").readlink() == Path("../a/b")
     assert (folder / "c" / "l").read_text(encoding="utf-8") == "evil"
     assert (folder / "h").samefile(folder / "a" / "b")
@@ -191,6 +193,19 @@ def test_a_file_is_one_regular_file(folder: Path, entries: list[Entry]) -> None:
     """A link in its place could lead the next copy elsewhere."""
     with pytest.raises(TransferError, match="Nothing was changed"):
         unpack_file(io.BytesIO(archive(*entries)), folder / "data", Path("final"), Progress())
+
+
+def test_a_stream_that_cannot_be_read_is_not_an_error_of_a_file(folder: Path) -> None:
+    """It counts as cut short, and no error names a member's path."""
+
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell() < tarfile.BLOCKSIZE:
+                return super().read(size)
+            raise OSError(errno.EIO, "gone")
+
+    with pytest.raises(CutShortError):
+        unpack_folder(Broken(archive(("a", FILE, ""))), folder, Path("final"), Progress())
 
 
 def test_a_disk_that_is_full_is_told_with_the_path(folder: Path) -> None:

@@ -296,11 +296,20 @@ def test_wildcards_match_as_for_rsync(pattern: str, path: str, *, is_matched: bo
 
 
 @pytest.mark.parametrize(
-    "exclude", [".git", [""], ["/"], ["./build"], ["[b-a]"], ["[[:digit:]]"], ["[![:digit:]]"]]
+    ("exclude", "message"),
+    [
+        (".git", "exclude must be"),
+        ([""], "exclude"),
+        (["/"], "write it like"),
+        (["./build"], "write it like"),
+        (["[b-a]"], "write it like"),
+        (["[[:digit:]]"], "write it as a set"),
+        (["[![:digit:]]"], "write it as a set"),
+    ],
 )
-async def test_wrong_patterns_are_rejected(tmp_path: Path, emulated: Pod, exclude: Any) -> None:
+async def test_wrong_patterns_are_rejected(tmp_path: Path, emulated: Pod, exclude: Any, message: str) -> None:
     """Before a login."""
-    with pytest.raises((TypeError, ValueError), match="exclude"):
+    with pytest.raises((TypeError, ValueError), match=message):
         await emulated.remote(ssh_command="no-such-program").upload(tmp_path, "t", exclude=exclude)
 
 

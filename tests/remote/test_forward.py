@@ -151,7 +151,7 @@ async def test_no_ssh_is_left_by_a_process_that_was_killed(openssh: Pod, web: in
     program = (
         "import anyio, primepods, socket\n"
         "from primepods.remote import AsyncRemote, SSHOptions\n"
-        f"remote = AsyncRemote('pod1', primepods.{openssh.target!r},"
+        f"remote = AsyncRemote('pod1', (primepods.Node(ip=None, ssh=primepods.{openssh.target!r}),),"
         f" SSHOptions(ssh_options={openssh.ssh['ssh_options']!r}))\n"
         "async def main():\n"
         f"    async with remote.forward({web}) as forward:\n"

@@ -278,9 +278,8 @@ async def test_a_pod_that_lies_raises_our_errors_only(tmp_path: Path, said: str)
         encoding="utf-8",
     )
     lying.chmod(0o755)
-    remote = AsyncRemote(
-        "pod1", primepods.SSHTarget("root", "198.18.0.9"), SSHOptions(ssh_command=str(lying))
-    )
+    nodes = (primepods.Node(ip=None, ssh=primepods.SSHTarget("root", "198.18.0.9")),)
+    remote = AsyncRemote("pod1", nodes, SSHOptions(ssh_command=str(lying)))
     for call in (remote.job("n").wait(), remote.job("n").state()):
         try:
             await call

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 import primepods
-from primepods import SSHTarget
+from primepods import Node, SSHTarget
 from primepods.remote import AsyncRemote, SSHOptions
 from tests.support.eventually import eventually
 
@@ -47,7 +47,8 @@ def lie(tmp_path: Path) -> Lie:
         program = tmp_path / "liar.py"
         program.write_text(_POD + lines, encoding="utf-8")
         command = f"'{sys.executable}' '{program}'"
-        return AsyncRemote("pod1", SSHTarget("root", "pod"), SSHOptions(ssh_command=command))
+        nodes = (Node(ip=None, ssh=SSHTarget("root", "pod")),)
+        return AsyncRemote("pod1", nodes, SSHOptions(ssh_command=command))
 
     return make
 

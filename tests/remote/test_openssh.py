@@ -92,7 +92,7 @@ async def test_a_host_key_that_changes_is_refused_at_once(server: SSHServer, sta
     with pytest.raises(primepods.LoginError, match=r"another host key.*ssh-keygen -R pod1 -f") as told:
         await pod.remote().run("touch ran")
     assert "REMOTE HOST IDENTIFICATION HAS CHANGED" in told.value.said
-    other = AsyncRemote("pod2", pod.target, pod.remote()._options)
+    other = AsyncRemote("pod2", pod.nodes, pod.remote()._options)
     assert (await other.run("echo in")).stdout == "in\n"
     assert list(server.home.iterdir()) == []
 
@@ -149,7 +149,7 @@ async def test_a_command_ends_with_its_client(openssh: Pod, given: bytes | None)
     program = (
         "import anyio, primepods, sys\n"
         "from primepods.remote import AsyncRemote, SSHOptions\n"
-        f"remote = AsyncRemote('pod1', primepods.{openssh.target!r},"
+        f"remote = AsyncRemote('pod1', (primepods.Node(ip=None, ssh=primepods.{openssh.target!r}),),"
         f" SSHOptions(ssh_options={openssh.ssh['ssh_options']!r}))\n"
         "async def main():\n"
         "    given = None if sys.argv[1] == '0' else bytes(int(sys.argv[1]))\n"

@@ -26,6 +26,7 @@ ROWS = [
     row("no gpu", 0.3, gpuType="CPU_NODE"),
     row("unpriced", None),
     row("free", 0.0),
+    row("negative", -1.0),
     row("plus disk", 0.9, disk={"defaultCount": 100, "pricePerUnit": 0.02, "defaultIncludedInPrice": False}),
     row("eight", 0.8, gpuCount=8),
     row("other", 1.6, gpuType="RTX4090_24GB", provider="runpod"),
@@ -49,7 +50,7 @@ ROWS = [
         ({"exclude_providers": ["Hyperstack"]}, ["other"]),
         (
             {"gpu_type": "h100", "unavailable": True},
-            ["gone", "prepaid", "good", "plus disk", "dear", "cluster", "unpriced", "free"],
+            ["gone", "prepaid", "good", "plus disk", "dear", "cluster", "unpriced", "free", "negative"],
         ),
         ({"unavailable": True, "max_price": 0.15}, ["gone"]),
     ],
@@ -115,7 +116,7 @@ async def test_sold_out_says_what_was_asked_and_what_there_is() -> None:
             await cheapest(gpu_type="H100", max_price=1, exclude_providers=["x"], regions=["canada"])
         assert caught.value.message == (
             "No offer can be rented now for: 1 x H100, price at most 1 an hour, regions canada, not from x. "
-            "The API has 8 such offers: 3 above that price, 1 sold out, 1 spot, 1 charged in advance, 2 "
+            "The API has 9 such offers: 3 above that price, 1 sold out, 1 spot, 1 charged in advance, 3 "
             "without a price. The cheapest of those above that price costs $1.50 an hour."
         )
         with pytest.raises(SoldOutError, match="lists it with other GPU counts: 1, 8") as caught:

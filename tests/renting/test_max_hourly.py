@@ -64,6 +64,22 @@ async def test_orders_at_once_share_the_limit(monkeypatch: pytest.MonkeyPatch) -
         assert (len(refused), len(emulator.requests.where(on="create"))) == (3, 3)
 
 
+@pytest.mark.parametrize("team_id", [None, "another team"])
+async def test_a_new_pod_counts_once_when_another_of_its_name_ends(
+    monkeypatch: pytest.MonkeyPatch, team_id: str | None
+) -> None:
+    """Its order counts no more once the list shows it, whichever team ordered the one that has ended."""
+    monkeypatch.setenv("PRIMEPODS_MAX_HOURLY", "10")
+    async with Emulator(boot_seconds=0, delete_seconds=0) as emulator:
+        async with make_client(emulator.url, api_key=emulator.api_key) as client:
+            spec = attrs.evolve(await _spec(client), max_price=3.0, name="train")
+            first = await client.pods.create(spec)
+            await client.pods.create(attrs.evolve(spec, team_id=team_id))
+            await client.pods.delete(first.id)
+            await client.pods.create(attrs.evolve(spec, team_id=team_id, max_price=6.0))
+        assert len(emulator.requests.where(on="create")) == 3
+
+
 @pytest.mark.parametrize(
     ("text", "limit"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Mapping
 from typing import Any
@@ -162,12 +163,14 @@ def test_the_price_is_that_of_the_offers_cloud(
     assert PodSpec.from_offer(given).max_price == price
 
 
-@pytest.mark.parametrize("price", [None, 0.0])
+@pytest.mark.parametrize("price", [None, 0.0, -1.0, 1e308, math.inf, math.nan])
 def test_an_offer_without_a_price_needs_a_limit(price: float | None) -> None:
-    """A price of 0 is none: whoever orders says what it may cost."""
+    """A price of 0, or one that cannot be a limit, is none: whoever orders says what it may cost."""
     given = offer(prices=Prices(on_demand=price))
-    with pytest.raises(ValueError, match="max_price"):
-        PodSpec.from_offer(given)
+    no_limits: list[Any] = [{}, {"max_price": None}]
+    for changes in no_limits:
+        with pytest.raises(ValueError, match="has no usable price: set max_price"):
+            PodSpec.from_offer(given, **changes)
     assert PodSpec.from_offer(given, max_price=2.0).max_price == 2.0
 
 

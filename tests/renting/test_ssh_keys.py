@@ -9,7 +9,7 @@ import pytest
 
 import primepods
 from primepods import RetryPolicy
-from primepods.emulator import Emulator, Reset, Status
+from primepods.emulator import Edit, Emulator, Reset, Status
 from tests.support.client import make_client
 from tests.support.clock import ManualClock
 from tests.support.server import Received, Reply, Server, reply
@@ -45,6 +45,15 @@ async def test_an_equal_key_is_reused(again: str) -> None:
         first = await client.ssh_keys.add("laptop", KEY)
         assert await client.ssh_keys.add("other", again) == first
         assert [request.method for request in emulator.requests].count("POST") == 1
+
+
+async def test_a_row_that_cannot_be_read_prevents_no_key() -> None:
+    """Whose key it has is unknown: the new one is added, and one that can be read is still found."""
+    async with Emulator() as emulator, make_client(emulator.url, api_key=emulator.api_key) as client:
+        await client.ssh_keys.add("old", KEY.replace("HZv", "HZw"))
+        emulator.faults.add(Edit(put={"data.0.publicKey": [1]}), on="ssh_keys")
+        added = await client.ssh_keys.add("laptop", KEY)
+        assert await client.ssh_keys.add("again", KEY) == added
 
 
 @pytest.mark.parametrize("acted", [True, False])

@@ -299,33 +299,37 @@ async def test_a_timeout_names_the_limit_that_ended_the_attempt(
     assert not hasattr(caught.value, "__notes__")
 
 
-async def test_no_pause_is_begun_that_would_pass_the_deadline() -> None:
+@pytest.mark.parametrize(("method", "retry_after"), [("GET", "20"), ("POST", "13")])
+async def test_no_pause_is_begun_that_would_pass_the_deadline(method: str, retry_after: str) -> None:
     """Where the next attempt would come too late the failure is raised at once, and says why."""
-    clock = ManualClock(auto=True)
-    script = [reply({"detail": "later"}, 429, headers={"Retry-After": "20"}), OK]
+    clock = ManualClock(auto=True, chance=0.0)
+    script = [reply({"detail": "later"}, 429, headers={"Retry-After": retry_after}), OK]
     async with Server(script) as server, make_client(server.url, clock=clock, deadline=15) as client:
         with pytest.raises(primepods.RateLimitError) as caught:
-            await client.request("GET", PATH)
+            await client.request(method, PATH)
     assert clock.elapsed == 0
     assert "would pass the deadline of 15 s" in caught.value.__notes__[0]
 
 
 async def test_waiting_for_a_slot_counts_against_the_deadline() -> None:
-    """A call that never gets its turn ends by its deadline, without having been sent."""
+    """A call that gets its turn too late for a response ends at its deadline, without having been sent."""
     clock = ManualClock()
     event = asyncio.Event()
     async with serve([Held(event, OK), OK], clock=clock, max_concurrency=1, timeout=100) as (server, client):
         first = asyncio.create_task(client.request("GET", PATH))
         await settle()
         second = asyncio.create_task(client.with_options(deadline=5).request("POST", PATH))
-        await clock.advance(5)
+        await clock.advance(4)
+        event.set()
+        assert await first == {"ok": True}
+        await clock.advance(0.9)
+        assert not second.done()
+        await clock.advance(0.1)
         with pytest.raises(primepods.RequestTimeoutError, match="max_concurrency other requests") as caught:
             await second
         assert caught.value.limit == "deadline"
         assert not caught.value.maybe_received
         assert len(server.requests) == 1
-        event.set()
-        assert await first == {"ok": True}
         assert await client.request("GET", PATH) == {"ok": True}
 
 

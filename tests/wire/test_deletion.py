@@ -533,11 +533,13 @@ async def deletions_of(statuses: dict[str, int]) -> primepods.Deletions:
 
 
 async def test_one_failed_deletion_is_raised_as_it_is() -> None:
-    """So that it can be caught by its kind."""
+    """So that it can be caught by its kind; its traceback is that of the last call alone."""
     deletions = await deletions_of({"a": 200, "b": 403})
-    with pytest.raises(primepods.PermissionDeniedError) as caught:
-        deletions.raise_for_errors()
-    assert caught.value is deletions.errors["b"]
+    for _ in range(2):
+        with pytest.raises(primepods.PermissionDeniedError) as caught:
+            deletions.raise_for_errors()
+        assert caught.value is deletions.errors["b"]
+        assert len(caught.traceback) == 2
 
 
 async def test_failed_deletions_are_raised_as_a_group() -> None:

@@ -25,7 +25,7 @@ RESOURCES = {
     "/ssh_keys": "ssh_keys",
     "/billing": "billing",
 }
-"""Names of permissions in a key's scope, by path. Instances and Disks are documented, the others imagined."""
+"""Names of permissions in a key's scope, by path prefix. The API's page on pods names only Instances."""
 
 
 @attrs.frozen

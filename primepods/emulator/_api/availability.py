@@ -15,8 +15,6 @@ Row = dict[str, object]
 
 
 class AvailabilityApi:
-    """Endpoints for GPUs, clusters, the GPU summary and disks."""
-
     def __init__(self, account: Account) -> None:
         self._account = account
 
@@ -59,7 +57,7 @@ class AvailabilityApi:
 
 
 def _page(request: Request, rows: Iterable[Row], *, filters: Row) -> Response:
-    """Return a page of the rows that match ``filters`` and the query's region, data center and cloud id.
+    """Return a page of the rows that match ``filters`` and the query's regions, data center and cloud id.
 
     A filter whose value is ``None`` matches all rows.
     """

@@ -35,8 +35,6 @@ _UPDATE = object_of({"name": string})
 
 
 class DisksApi:
-    """Endpoints: list, create, get, rename, delete."""
-
     def __init__(self, account: Account) -> None:
         self._account = account
 
@@ -88,7 +86,7 @@ class DisksApi:
     def _delete(self, request: Request, disk_id: str) -> Response:
         disk, _ = self._find(request, disk_id)
         if users := self._account.users_of(disk.id):
-            # Imagined: the API's response is not documented.
+            # Imagined: no response is documented for this case.
             raise refuse(409, f"Disk is attached to {', '.join(users)}")
         if request.deletion_lost_after is not None:
             return ok({"status": DELETING})

@@ -49,17 +49,16 @@ class ResponseError(Exception):
 
 
 def encode(value: object) -> bytes:
-    """Encode as compact JSON; refuse NaN and infinity, which are not JSON."""
+    """Encode as compact JSON; raises ``ValueError`` for NaN and infinity."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
 def ok(value: object) -> Response:
-    """Return a 200 with ``value`` as JSON."""
     return Response(200, encode(value))
 
 
 def detail(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
-    """Return an error in the shape ``{"detail": text}``."""
+    """Return a response in the shape ``{"detail": text}``."""
     return Response(status, encode({"detail": text}), headers or {})
 
 
@@ -108,7 +107,7 @@ def query_integer(
 def query_integer(
     request: Request, name: str, *, default: int | None, low: int = -MAX_INT64 - 1, high: int = MAX_INT64
 ) -> int | None:
-    """Return the integer value of a query key, or ``default``; refuse any other value."""
+    """Return the integer value of a query key, or ``default``; refuse other text and values out of range."""
     text = query_value(request, name)
     if text is None:
         return default
@@ -123,7 +122,7 @@ def query_integer(
 
 
 def query_choice(request: Request, name: str, allowed: tuple[str, ...]) -> str | None:
-    """Return the value of a query key; refuse values that are not in ``allowed``."""
+    """Return the value of a query key, or ``None``; refuse values that are not in ``allowed``."""
     value = query_value(request, name)
     if value is not None and value not in allowed:
         raise invalid((name, "Input should be " + " or ".join(repr(word) for word in allowed)))

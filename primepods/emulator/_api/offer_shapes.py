@@ -17,12 +17,12 @@ Prices = dict[str, float | None]
 
 
 def offers_response(rows: list[dict[str, object]], *, total: int) -> Response:
-    """Return a page of offers; ``total`` must be exact, since clients read until they have that many rows."""
+    """Return a page of offers; ``total`` must be exact, since `prime` reads until it has that many rows."""
     return ok({"items": rows, "totalCount": total})
 
 
 def offer_row(offer: Offer, remaining: int | None) -> dict[str, object]:
-    """Return the JSON row of an offer; ``remaining`` is the remaining stock (``None``: unlimited)."""
+    """Return the JSON row of an offer; ``remaining`` is the remaining stock, ``None`` for unlimited."""
     provider = offer.provider
     is_community = provider.security == COMMUNITY
     is_cluster = offer.nodes > 1
@@ -59,7 +59,6 @@ def offer_row(offer: Offer, remaining: int | None) -> dict[str, object]:
 
 
 def disk_row(offer: DiskOffer) -> dict[str, object]:
-    """Return the JSON row of a disk offer."""
     return {
         "cloudId": offer.cloud_id,
         "provider": offer.provider.name,
@@ -103,7 +102,7 @@ def _stock_status(remaining: int | None) -> str:
 
 
 def _amount(value: Amount | None) -> dict[str, object]:
-    """Return the JSON of an amount. Without one, all values are null, since clients require all keys."""
+    """Return the JSON of an amount. Without one, all values are null, since some clients require the keys."""
     row: dict[str, object] = {
         "minCount": None,
         "defaultCount": None,

@@ -34,7 +34,7 @@ _POD = object_of(
         "gpuCount": positive_integer,
     },
     optional={
-        # Null is accepted, since some clients send it; the schema does not allow it.
+        # Null is accepted for all; the schema does not allow it for `name` and `image`.
         "name": nullable(string),
         "diskSize": nullable(positive_integer),
         "vcpus": nullable(positive_integer),

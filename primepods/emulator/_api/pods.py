@@ -12,8 +12,6 @@ from .router import Route
 
 
 class PodsApi:
-    """Endpoints: list, create, get, status, delete, log and history."""
-
     def __init__(self, account: Account) -> None:
         self._account = account
         self._epoch = account.clock.epoch

@@ -16,7 +16,7 @@ Handler = Callable[..., Any]
 
 @attrs.frozen
 class Route:
-    """An operation of the API."""
+    """An operation of the API, or a control route."""
 
     name: str
     """Name of the operation in fault plans."""

@@ -15,8 +15,6 @@ _UPDATE = object_of({}, optional={"isPrimary": nullable(boolean)})
 
 
 class SSHKeysApi:
-    """Endpoints: list, upload, delete, make primary."""
-
     def __init__(self, account: Account) -> None:
         self._account = account
 

@@ -16,16 +16,14 @@ _RESOURCES = {
     "Sandbox": "sandboxes",
     "Image": "images",
 }
-"""Types of rows in the wallet, by their types in the history. Others are lowercased."""
+"""Types of wallet rows, by the type in the history. Other types are lowercased."""
 _SINCE = -86400.0
-"""Creation of user and team, in seconds on the emulator's clock."""
+"""Creation time of user and team, in seconds on the emulator's clock."""
 
 Row = dict[str, object]
 
 
 class UserApi:
-    """Endpoints: whoami, teams, members of a team, wallet."""
-
     def __init__(self, account: Account) -> None:
         self._account = account
         self._since = timestamp(account.clock.epoch, _SINCE)

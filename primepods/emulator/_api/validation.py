@@ -21,7 +21,7 @@ def json_body(request: Request, check: Check) -> dict[str, Any]:
         body = json.loads(request.body.decode(), parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise invalid(("body", "JSON decode error")) from error
-    # The API omits the prefix "pod." in field names.
+    # The API is assumed to name fields without the prefix "pod.".
     problems = [(place.removeprefix("pod."), details) for place, details in sorted(check(body, ""))]
     if problems:
         raise invalid(*problems)
@@ -37,7 +37,6 @@ def string(value: object, place: str) -> Iterator[Problem]:
 
 
 def boolean(value: object, place: str) -> Iterator[Problem]:
-    """Check for a boolean."""
     if not isinstance(value, bool):
         yield place, "Input should be a valid boolean"
 
@@ -67,8 +66,6 @@ def positive_integer(value: object, place: str) -> Iterator[Problem]:
 
 
 def one_of(*allowed: str) -> Check:
-    """Return a check for one of these strings."""
-
     def check(value: object, place: str) -> Iterator[Problem]:
         if value not in allowed:
             yield place, "Input should be " + " or ".join(repr(value) for value in allowed)
@@ -77,8 +74,6 @@ def one_of(*allowed: str) -> Check:
 
 
 def nullable(inner: Check) -> Check:
-    """Return a check for null or a value that passes ``inner``."""
-
     def check(value: object, place: str) -> Iterator[Problem]:
         if value is not None:
             yield from inner(value, place)
@@ -87,8 +82,6 @@ def nullable(inner: Check) -> Check:
 
 
 def list_of(inner: Check) -> Check:
-    """Return a check for a list of values that pass ``inner``."""
-
     def check(value: object, place: str) -> Iterator[Problem]:
         if not isinstance(value, list):
             yield place, "Input should be a valid list"

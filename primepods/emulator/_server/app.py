@@ -1,6 +1,6 @@
-"""Request handler between aiohttp and the API.
+"""Request handler between aiohttp and the API, with the request log and the fault plan.
 
-It logs requests, and applies the fault plan to them, except for requests to control routes.
+Requests to control routes are not logged, and no fault affects them.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ REDACTED = "***"
 _ORIGIN = re.compile(r"^https?://[^/]*", re.IGNORECASE)
 _METHODS_WITH_BODY = {"POST", "PUT", "PATCH"}
 _FORBIDDEN = detail(
-    403, "This emulator accepts only 127.0.0.1, localhost and [::1]: the Host header names another server"
+    403, "The Host header names another server. Use localhost or a loopback address, such as 127.0.0.1"
 )
-# With a linger time of 0, closing the socket sends a reset. On Windows, the structure has shorts.
+# With a linger time of 0, closing the socket sends a reset. On Windows, the two numbers are shorts.
 _RESET_ON_CLOSE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
@@ -76,7 +76,7 @@ class App:
             self._in_flight -= 1
 
     def refuse_invalid(self, status: int, message: str) -> web.Response:
-        """Log a request that is not valid HTTP, and return the error response."""
+        """Log invalid HTTP, or a failure to handle a request, and return the error response."""
         entry = self._log(Request(method="UNKNOWN", path="", query=[]), [])
         entry.status = status
         return self._response(detail(status, message))
@@ -148,7 +148,7 @@ class App:
         return web.Response(status=response.status, body=response.body, headers=headers)
 
     def _date_header(self) -> dict[str, str]:
-        """Return the ``Date`` header, by the emulator's clock."""
+        """Return the ``Date`` header with the time of the emulator's clock."""
         now = int(self.clock.now())
         if self._cached_date is None or self._cached_date[0] != now:
             date = format_datetime(self.clock.epoch.astimezone(UTC) + timedelta(seconds=now), usegmt=True)

@@ -52,14 +52,17 @@ class Host:
             asyncio.run_coroutine_threadsafe(self._listener.mount(app), self._loop).result()
 
     def _run(self) -> None:
-        asyncio.run(self._serve())
+        try:
+            with asyncio.Runner() as runner:
+                runner.run(self._serve())
+        except BaseException as error:
+            if self._started.done():
+                raise
+            # `start` raises it in the calling thread.
+            self._started.set_exception(error)
 
     async def _serve(self) -> None:
-        try:
-            self.port = await self._listener.start(self._host, self.port)
-        except BaseException as error:  # noqa: BLE001 - raised again in the calling thread
-            self._started.set_exception(error)
-            return
+        self.port = await self._listener.start(self._host, self.port)
         self._loop = asyncio.get_running_loop()
         self._started.set_result(None)
         try:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from .app import App
 
-# Quiet by default: a line per request would flood test logs. Level INFO enables it.
+# Off by default, since a line per request would flood test logs; level INFO enables it.
 ACCESS_LOG = logging.getLogger("primepods.emulator.access")
 ACCESS_LOG.setLevel(logging.WARNING)
 
 MAX_LINE = 8190
-"""Max request line and header size in bytes, as in common servers and proxies."""
+"""Max size of a request line or header in bytes, as in common servers and proxies."""
 
 MAX_ACCEPT_ITERATIONS = 5
 """Max loop iterations between accepting a connection and its ``connection_made``."""
@@ -30,12 +31,10 @@ class Listener:
         self._web_server: web.Server | None = None
         self._transports: dict[RequestHandler, asyncio.BaseTransport] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._has_no_connections = asyncio.Event()
 
     async def start(self, host: str, port: int) -> int:
         """Bind to ``host`` and ``port`` (0 for any free port), and return the port."""
         loop = asyncio.get_running_loop()
-        self._has_no_connections = asyncio.Event()
         web_server = web.Server(self._serve)
         self._web_server = web_server
         self._server = await loop.create_server(
@@ -69,15 +68,12 @@ class Listener:
 
     def add(self, connection: RequestHandler, transport: asyncio.BaseTransport) -> None:
         self._transports[connection] = transport
-        self._has_no_connections.clear()
 
     def remove(self, connection: RequestHandler) -> None:
         self._transports.pop(connection, None)
-        if not self._transports:
-            self._has_no_connections.set()
 
     def refuse_invalid(self, status: int, message: str) -> web.Response:
-        """Return an error response for invalid HTTP, or a 503 while there is no app."""
+        """Return an error response, or a 503 while there is no app."""
         return _unavailable() if self._app is None else self._app.refuse_invalid(status, message)
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -96,11 +92,11 @@ class Listener:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for transport in list(self._transports.values()):
-            if isinstance(transport, asyncio.Transport):
-                transport.abort()
-        if self._transports:
-            await self._has_no_connections.wait()
+        # Repeatedly: clients may connect again meanwhile.
+        while self._transports:
+            for transport in self._transports.values():
+                cast("asyncio.Transport", transport).abort()
+            await asyncio.sleep(0)
 
 
 def _unavailable() -> web.Response:

@@ -9,7 +9,7 @@ _PORT = re.compile(r":[0-9]{0,5}\Z")
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host name or address, without a port, is the loopback."""
+    """Return whether a host name or address, without a port, names the loopback."""
     if host.lower() == "localhost":
         return True
     if "%" in host:

@@ -22,12 +22,12 @@ from .creation import BootOutcome, create_pod
 from .disks import DiskRecord
 from .history import History, HistoryRow, draw_row, history_row
 from .market import DiskOffer, Market
-from .pods import PodOverrides, PodRecord
+from .pods import MAX_NODES, PodOverrides, PodRecord
 from .randomness import random_for
 from .ssh_keys import KeyRing
 
 _UNLIMITED = 1_000_000.0
-"""Initial balance in the wallet if the funds are unlimited."""
+"""Balance of the wallet before any cost, if the funds are unlimited."""
 
 Scope = Mapping[str, Mapping[str, bool] | None]
 """Permissions of a key, by kind of resource."""
@@ -35,7 +35,7 @@ Scope = Mapping[str, Mapping[str, bool] | None]
 
 @attrs.frozen
 class AccountView:
-    """Pods and history as the API shows them, now or (on a stale replica) at an earlier time."""
+    """Pods and history as the API shows them, now or, on a stale replica, at an earlier time."""
 
     now: float
     pods: Mapping[str, PodRecord]
@@ -43,8 +43,6 @@ class AccountView:
 
 
 class Account:
-    """The state of one emulator."""
-
     def __init__(self, config: EmulatorConfig, clock: Clock) -> None:
         self.config: EmulatorConfig = config
         self.clock: Clock = clock
@@ -66,7 +64,7 @@ class Account:
         self.created_count: int = 0
         """Number of pods ever created."""
         self.funds: float | None = None
-        """US dollars paid in so far; ``None`` for unlimited funds."""
+        """US dollars that may be spent in total; ``None`` for unlimited funds."""
         self.disks: list[DiskRecord] = []
         """All disks ever, in the order of creation."""
         self.ended_disks: set[str] = set()
@@ -80,7 +78,7 @@ class Account:
         """Heap of termination times and pod ids."""
 
     def copy_state(self, other: Account) -> None:
-        """Replace all state except API keys with that of ``other``, which has the same configuration."""
+        """Replace all state except API keys with that of ``other``, which has the same clock and config."""
         vars(self).update(vars(other) | {"lock": self.lock, "scopes": self.scopes})
 
     # For tests and control routes; see `Emulator`.
@@ -92,7 +90,7 @@ class Account:
             self.seed(pods, history)
 
     def seed(self, pods: int, history: int) -> None:
-        """Add pods, created now, and history rows."""
+        """Add history rows, and pods that are created now."""
         with self.lock:
             first = len(self.history.rows)
             rng = random_for(self.config.seed, f"history:{first}")
@@ -104,6 +102,9 @@ class Account:
         if unknown:
             known = ", ".join(PodOverrides.__annotations__)
             raise TypeError(f"a pod has no {unknown}; fields that can be set: name, {known}")
+        check_amount("price_hr", overrides.get("price_hr", 0.0))
+        if overrides.get("nodes", 1) not in range(1, MAX_NODES + 1):
+            raise ValueError(f"nodes must be from 1 to {MAX_NODES}, not {overrides.get('nodes')!r}")
         with self.lock:
             record = self.create(name, overrides)
             self.add(record)
@@ -174,7 +175,7 @@ class Account:
         return round((_UNLIMITED if self.funds is None else self.funds) - self.spent(), 6)
 
     def bills(self) -> list[HistoryRow]:
-        """Return a row for each resource with a cost, latest end first; for existing ones, the end is now."""
+        """Return a row for each resource with a cost, latest end first; existing ones count as ending now."""
         now = self.catch_up()
         rows = [
             attrs.evolve(row, terminated=now) if row.terminated is None else row for row in self.history.rows
@@ -300,7 +301,7 @@ class Account:
         self.pods.update((record.id, record) for record in due)
 
     def _delete_if_unpaid(self, funds: float, now: float) -> None:
-        """If the funds are used up, delete all pods, as of the moment when that happened."""
+        """If the cost exceeds the funds, delete all pods, as of the moment when it first did."""
         if self._spent(now) <= funds:
             self._solvent_at = now
             return

@@ -9,14 +9,14 @@ from .boot import ACTIVE
 from .pods import PodRecord
 
 _PRECISION = 4e-7
-"""Precision, in seconds, of the moment at which funds are used up: responses show whole microseconds."""
+"""Precision, in seconds, of the time at which funds are used up; responses show microseconds."""
 
 
 def billed(record: PodRecord, now: float) -> float:
     """Return the pod's cost until ``now``.
 
-    A pod is billed per started minute since ACTIVE, for at least one minute; provisioning is free. Prepaid
-    hours are charged with the order, used or not.
+    A pod is billed per started minute since ACTIVE, for at least one minute. Prepaid hours are charged with
+    the order, used or not.
     """
     end = now if record.gone is None else min(now, record.gone)
     used_seconds = end - record.created - _active_age(record)
@@ -37,7 +37,7 @@ def _active_age(record: PodRecord) -> float:
 
 
 def cost(used_seconds: float, price_hr: float) -> float:
-    """Return the cost of ``used_seconds``, rounded up to whole minutes, at least one."""
+    """Return the cost of the started minutes in ``used_seconds``, at least one."""
     return round(max(1, math.ceil(used_seconds / 60)) * price_hr / 60, 6)
 
 

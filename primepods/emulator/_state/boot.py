@@ -36,7 +36,7 @@ class Stage:
     progress: int | None = None
     failure: str | None = None
     addressed: bool = False
-    """``True`` if the pod has its addresses."""
+    """``True`` if the pod has addresses."""
     since: float = 0.0
     """The pod's age in seconds when this stage began."""
 
@@ -126,7 +126,7 @@ def deleting(before: Stage, since: float) -> Stage:
 
 
 def _draw_ages(rng: Random, duration: float) -> tuple[float, float]:
-    """Draw the ages at which a machine is found and at which it is up."""
+    """Draw the ages at which a machine is found (PENDING) and is up (ACTIVE)."""
     pending = duration * rng.uniform(0.15, 0.3)
     return pending, pending + duration * rng.uniform(0.05, 0.2)
 

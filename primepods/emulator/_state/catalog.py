@@ -9,7 +9,7 @@ import attrs
 class Provider:
     name: str
     boot_factor: float
-    """Boot time relative to other providers: containers are fast, bare metal is slow."""
+    """Typical boot time in multiples of ``boot_seconds``."""
     ssh_user: str
     ssh_port: int
     security: str

@@ -11,7 +11,7 @@ import attrs
 def check_amount(name: str, value: float) -> None:
     """Raise ``ValueError`` unless the value is a finite number of at least 0."""
     if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{name} must be zero or more, not {value!r}")
+        raise ValueError(f"{name} must be zero or more, and finite, not {value!r}")
 
 
 def validate_amount(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:

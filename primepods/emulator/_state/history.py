@@ -82,7 +82,7 @@ def history_row(record: PodRecord, gone: float) -> HistoryRow:
 
 
 def draw_row(rng: Random, number: int) -> HistoryRow:
-    """Draw a resource created in the month before the clock's start. Only sandboxes have not ended."""
+    """Draw a resource created in the 30 days before the clock's start. Only sandboxes have not ended."""
     kind = rng.choice(KINDS)
     gpu = rng.choice(GPUS)
     created = -float(rng.randint(600, 30 * 86400))

@@ -14,7 +14,7 @@ from .randomness import random_for
 STOCK_PERIOD = 300.0
 """Seconds between two draws of the stock."""
 VARIABLE_RATE = 0.1
-"""Share of GPU offers that need a maximum price in the order."""
+"""Share of GPU offers whose orders must set a maximum price."""
 RANGED_RATE = 0.15
 """Share of GPU offers whose amounts of disk, CPUs and memory can be chosen."""
 SPOT_RATE = 0.2
@@ -75,26 +75,20 @@ class DiskOffer:
 
 
 class Market:
-    """All offers with their prices and stock.
-
-    Args:
-        seed: Random seed of the offers.
-        stock: Approximate stock of each offer; ``None`` for unlimited.
-    """
+    """All offers with their prices and stock; the arguments are those of ``Emulator``."""
 
     def __init__(self, seed: int, stock: int | None) -> None:
         self.disks: list[DiskOffer] = [_disk_offer(provider) for provider in PROVIDERS]
         self.capacities: dict[str, int] = {}
-        """Capacities of offers as set by tests: their ordered pods plus those still available."""
+        """Capacities that were set, by cloud id: ordered pods plus remaining stock."""
         self.prices: dict[str, float] = {}
-        """Prices of offers as set by tests."""
+        """Prices that were set, by cloud id."""
         self._seed = seed
         self._stock = stock
         self._offers = {offer.cloud_id: offer for offer in _draw_offers(seed)}
 
     @property
     def offers(self) -> list[Offer]:
-        """Return all offers at their current prices."""
         return [self.offer(cloud_id) for cloud_id in self._offers]
 
     def offer(self, cloud_id: str) -> Offer:
@@ -109,7 +103,7 @@ class Market:
             raise KeyError(cloud_id)
 
     def capacity(self, cloud_id: str, now: float) -> int | None:
-        """Return an offer's capacity at ``now``: ordered plus available pods; ``None`` for unlimited."""
+        """Return an offer's capacity at ``now``: ordered pods plus remaining stock, ``None`` if unlimited."""
         if cloud_id in self.capacities:
             return self.capacities[cloud_id]
         if self._stock is None:

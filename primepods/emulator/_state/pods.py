@@ -13,12 +13,12 @@ from .boot import Stage, Timeline, deleting, stage_at
 _FIRST_ADDRESS = int.from_bytes(bytes([198, 18, 0, 0]), "big")
 _ADDRESS_COUNT = 2**17
 """Size of the block 198.18.0.0/15, which is reserved for benchmarks."""
-_MAX_NODES = 8
+MAX_NODES = 8
 
 
 @attrs.frozen(kw_only=True)
 class EmulatedPod:
-    """State of a pod at one time, as in ``Emulator.pods``."""
+    """State of a pod at one time; a value of ``Emulator.pods``."""
 
     id: str
     name: str
@@ -37,7 +37,7 @@ class EmulatedPod:
     spot: bool
     team_id: str | None
     team_member_ids: tuple[str, ...]
-    """Team members with whom the order shares the pod."""
+    """Ids of the team members with whom the pod is shared."""
     shared_with_team: bool
     prepaid_hours: float
     """Hours charged with the order, used or not."""
@@ -47,8 +47,8 @@ class EmulatedPod:
 class PodRecord:
     """Stored data of a pod, from which ``stage`` is computed.
 
-    Times are seconds on the emulator's clock. They can be in the future: ``gone`` is set before the pod is
-    gone. The names of the attributes are keys of snapshots.
+    Times are seconds on the emulator's clock, and may be in the future. The names of the attributes are keys
+    of snapshots.
     """
 
     id: str
@@ -93,7 +93,6 @@ class PodRecord:
     status_fields: dict[str, object] = attrs.field(factory=dict[str, object])
     """Fields that override those of status."""
     _cached_rows: dict[str, tuple[Stage, bytes]] = attrs.field(factory=dict[str, tuple[Stage, bytes]])
-    """Cache of :meth:`cached_row`, by kind."""
 
     def is_deleting(self, now: float) -> bool:
         if self.delete_asked is None or now < self.delete_asked:
@@ -120,7 +119,7 @@ class PodRecord:
         return body
 
     def addresses(self) -> list[str]:
-        first = self.number * _MAX_NODES + 1
+        first = self.number * MAX_NODES + 1
         numbers = [_FIRST_ADDRESS + index % _ADDRESS_COUNT for index in range(first, first + self.nodes)]
         return [socket.inet_ntoa(number.to_bytes(4, "big")) for number in numbers]
 

@@ -26,7 +26,7 @@ COUNT = validators.and_(validators.instance_of(int), validators.ge(0))
 
 @attrs.frozen
 class Raw:
-    """Raw bytes to send, after which the connection is closed."""
+    """Raw bytes to send before the connection is closed."""
 
     status: int | None
     """Status for the request log."""

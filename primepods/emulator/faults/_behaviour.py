@@ -25,10 +25,9 @@ class Delay(Fault):
 
 @attrs.frozen
 class Stale(Fault):
-    """A stale replica: responses about pods, history and disks are those of ``seconds`` ago.
+    """A stale replica: reads of pods, history and disks return the state of ``seconds`` ago.
 
-    This includes rows, counts and 404s; a DELETE of a pod that did not exist then gets a 404 and deletes
-    nothing. Later rules still apply.
+    A DELETE of a pod that did not exist then gets a 404, and deletes nothing. Later rules still apply.
     """
 
     is_last: ClassVar[bool] = False
