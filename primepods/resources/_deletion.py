@@ -123,12 +123,7 @@ class _Deletion:
             self.outcome = response.state
 
     def decide(self, finding: _Finding, ended_ids: set[str]) -> None:
-        """Set the outcome, unless DELETE must be sent again.
-
-        Args:
-            finding: The result of the reads.
-            ended_ids: Ids of pods that have ended, according to the history.
-        """
+        """Set the outcome, unless DELETE must be sent again."""
         self.finding = finding
         self.absence_is_success = self.absence_is_success or bool(finding.shown)
         error = finding.error
@@ -179,11 +174,6 @@ class Deleter:
     """Deleter of pods or disks, which requires proof of deletions.
 
     Delete one disk per call, because only pods have a status endpoint for several ids.
-
-    Args:
-        executor: Sends the requests.
-        statuses: Reads the statuses of many pods.
-        collection: Path of the list of pods or disks.
     """
 
     def __init__(self, executor: RequestExecutor, statuses: StatusReader, collection: str = PODS) -> None:

@@ -352,14 +352,7 @@ def order_request(spec: PodSpec, team_id: str | None) -> Request:
 def _uncertain_error(
     order: Order[Any], found: list[str], shown: str, error: PrimePodsError
 ) -> errors.CreateUncertainError:
-    """Return the error of an order whose outcome is unknown.
-
-    Args:
-        order: The order.
-        found: Ids that were found under its name, which may be of other orders.
-        shown: Result of the search, if it found nothing.
-        error: The error of the order.
-    """
+    """Return the error of an order whose outcome is unknown; ids in ``found`` may be of other orders."""
     ids = [*found]
     if ids:
         search = f"The search for it found {order.kind}s of this name, but none is provably of this order: "
