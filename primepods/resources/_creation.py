@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import deque
 from collections.abc import Iterable
 from functools import partial
 
@@ -57,8 +56,6 @@ class PodCreator:
         self._sender = OrderSender[Pod, ListedPod](
             executor, partial(listed_pods, executor), self._get, _choose
         )
-        # Ids of pods ordered under names that users chose; the list may not show them yet.
-        self._given: deque[str] = deque(maxlen=1_000)
         self.limit: HourlyLimit = HourlyLimit(executor, pods)
 
     async def create(self, spec: PodSpec, max_hours: float | None = None) -> Pod:
@@ -133,14 +130,11 @@ class PodCreator:
         order = Order(spec.name or "", Pod)
         request = order_request(spec, self._executor.settings.team_id)
         try:
-            pods = await self._sender.send(order, request, note_id=note_id, given=self._given)
+            return await self._sender.send(order, request, note_id=note_id)
         except PrimePodsError as exc:
             if not isinstance(exc, errors.CreateUncertainError):
                 self.limit.forget(spec)
             raise
-        if not order.is_unique:
-            self._given.extend(pod.id for pod in pods)
-        return pods
 
     async def _get(self, pod_id: str) -> Pod:
         return await self._executor.call(item_request("GET", pod_id), partial(decode_pod, pod_id=pod_id))

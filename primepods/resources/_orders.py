@@ -104,14 +104,14 @@ class Order(Generic[T]):
         return isinstance(self.name, UniqueName)
 
     async def note_known(
-        self, listed: AsyncPager[N], server_clock: ServerClock, given: Collection[str]
+        self, listed: AsyncPager[N], server_clock: ServerClock, returned: Collection[str]
     ) -> None:
         """Record the rows that exist before the order, and the server's time.
 
         Args:
             listed: A pager of all pods, or disks.
             server_clock: The server's time.
-            given: Ids that earlier orders have returned, which the list may not show yet.
+            returned: Ids that earlier orders have returned, which the list may not show yet.
 
         Raises:
             PrimePodsError: The list could not be read, not even in part. Nothing is ordered.
@@ -119,7 +119,7 @@ class Order(Generic[T]):
         rows, error = await listed.collect()
         if error is not None and not rows:
             raise error
-        self.known = None if error else frozenset(row.id for row in rows).union(given)
+        self.known = None if error else frozenset(row.id for row in rows).union(returned)
         self.ordered_at = server_clock.now() or -math.inf
 
     def decode(self, data: Any) -> T:
@@ -239,7 +239,6 @@ class OrderSender(Generic[T, N]):
         request: Request,
         *,
         note_id: NoteId | None = None,
-        given: Collection[str] = (),
     ) -> list[T]:
         """Send an order; return its pod or disk, and others if a gateway has repeated the order.
 
@@ -247,7 +246,6 @@ class OrderSender(Generic[T, N]):
             order: The order.
             request: Its request.
             note_id: Called with the id in an unreadable response that has the ordered name.
-            given: See :meth:`Order.note_known`.
 
         Raises:
             CreateUncertainError: The order may have been carried out.
@@ -257,19 +255,25 @@ class OrderSender(Generic[T, N]):
         # Raise for a closed client before anything is sent.
         transport.check()
         with _in_flight(order):
-            if not order.is_unique:
-                await order.note_known(self.list_rows(), transport.server_clock, given)
-            log.info("ordering the %s %r", order.kind, order.name)
-            with _warn_if_interrupted(order):
-                try:
-                    return [await self.executor.call(request, order.decode)]
-                except PrimePodsError as exc:
-                    error = reclassify_refusal(exc.with_traceback(None))
-                if is_definitive_rejection(error):
-                    return self._decide(order, await self._find_refused(order, error), "", error)
-                if note_id is not None and order.has_our_name and order.response_id is not None:
-                    await note_id(order.response_id)
-                return await self._find(order, error)
+            if order.is_unique:
+                return await self._send(order, request, note_id)
+            await order.note_known(self.list_rows(), transport.server_clock, transport.ordered_ids)
+            rows = await self._send(order, request, note_id)
+            transport.ordered_ids.extend(row.id for row in rows)
+            return rows
+
+    async def _send(self, order: Order[T], request: Request, note_id: NoteId | None) -> list[T]:
+        log.info("ordering the %s %r", order.kind, order.name)
+        with _warn_if_interrupted(order):
+            try:
+                return [await self.executor.call(request, order.decode)]
+            except PrimePodsError as exc:
+                error = reclassify_refusal(exc.with_traceback(None))
+            if is_definitive_rejection(error):
+                return self._decide(order, await self._find_refused(order, error), "", error)
+            if note_id is not None and order.has_our_name and order.response_id is not None:
+                await note_id(order.response_id)
+            return await self._find(order, error)
 
     async def _find(self, order: Order[T], error: PrimePodsError) -> list[T]:
         log.warning(
