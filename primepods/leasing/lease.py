@@ -48,13 +48,11 @@ class LeasedPodView(PodReference):
 
     @property
     def price_hr(self) -> float:
-        """The highest price per hour that was seen; before that, the order's ``max_price``, or 0."""
+        """The highest price per hour so far; the order's ``max_price``, or 0, until a price is known."""
         return self._rental.price_hr
 
     def endpoint(self, internal_port: int) -> Endpoint | None:
-        """Return the public address of a port of the pod, or ``None``.
-
-        It is ``None`` if the API showed no address of that port when the pod was ready.
+        """Return the public address of a port; ``None`` if the API showed none when the pod was ready.
 
         Args:
             internal_port: The port in the pod.
@@ -62,10 +60,10 @@ class LeasedPodView(PodReference):
         return self.status.endpoint(internal_port)
 
     def spent(self) -> float:
-        """Return the pod's cost since its order, until it is confirmed gone, at the highest price seen.
+        """Return the pod's cost since its order, at the highest price seen.
 
-        The bill may differ: the API has another clock, and charges another price during provisioning. See
-        ``final_cost``.
+        The cost rises until the pod is confirmed gone or, if it is kept, until the lease ends. The bill may
+        differ: the API has another clock, and charges another price during provisioning. See ``final_cost``.
         """
         return self._rental.spent
 
@@ -108,7 +106,8 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
     def keep(self) -> None:
         """Do not delete the pod at the end of the block: it runs, and is billed, until you delete it.
 
-        The name of a pod with ``max_hours`` says when it expires: ``sweep(expired=True)`` deletes it then.
+        Once the lease is ending, this only logs a warning. The name of a pod with ``max_hours`` says when it
+        expires: ``sweep(expired=True)`` deletes it then.
         """
         self._supervisor.keep()
 
