@@ -197,7 +197,7 @@ class PodOrder:
         self.settled_at = min(self.settled_at, self._clock.boottime())
         # UNCERTAIN is not a failure here: `order` or `resume` has raised a CreateUncertainError.
         if not failure and self.state in {OrderState.SENT, OrderState.WRONG_ID}:
-            shown = "no pod with this name was found" if is_searched else "the list could not be read"
+            shown = "no pod with this name was found" if is_searched else "the list was not read completely"
             failure = f"{UNKNOWN_ID_REASONS[self.state]} ({shown})"
         if failure:
             self._report_failure(failure)
@@ -208,7 +208,7 @@ class PodOrder:
             if is_searched:
                 self.file.remove()
             else:
-                text = "the list could not be read: `primepods sweep` looks for other pods named %r"
+                text = "the list was not read completely: `primepods sweep` looks for other pods named %r"
                 _log.warning(text, self.name)
                 self._leave_to_sweep()
             if self.pod_id is not None and not self.is_kept:

@@ -117,7 +117,7 @@ class Rental(PodOrder):
         expires_at = await expiry_after(options.max_hours, client.pods, client.server_clock)
         name = unique_name(prefix, client.settings.clock.random, expires_at)
         if not name.startswith(prefix):
-            text = "the pod's name shortens %r: at most 63 characters, one hyphen before the suffix"
+            text = "the pod's name shortens %r to at most 63 characters, with one hyphen before the suffix"
             _log.info(text, prefix)
         _log.info("leasing a pod: its name is %r", name, extra={"pod_name": name})
         record = new_record(name, client.settings, client.server_clock.now())
