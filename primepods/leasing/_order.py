@@ -101,7 +101,7 @@ class PodOrder:
         self._highest_price = 0.0
         # Ids of other pods with the unique name that are not confirmed gone yet.
         self._others: set[str] = set()
-        # The latest error of a request that is repeated, as the end of a message.
+        # Phrase about the last failed request, for the end of a message.
         self._last_failure = ""
         self.listeners: Listeners | None = LISTENERS.get()
 

@@ -57,7 +57,7 @@ class Interruptions:
     """Interruptions of a lease's release.
 
     Attributes:
-        count: Their number.
+        count: How many were counted.
         hurried_at: Time of the last counted one; infinity before the first.
     """
 
@@ -263,7 +263,7 @@ class Rental(PodOrder):
             The list that was read last; empty if ``state`` was not ``UNPROVEN``.
 
         Raises:
-            WaitTimeoutError: Neither has happened by ``ends_at``.
+            WaitTimeoutError: The pod was not identified by ``ends_at``.
         """
         if self.state is not OrderState.UNPROVEN:
             return []
@@ -311,7 +311,7 @@ class Rental(PodOrder):
             return None
         ends_at = self._clock.time() + self._options.release_timeout
         if self.state is OrderState.SENT:
-            # The response, which has the id, was lost.
+            # No response with the id has arrived.
             found, _ = await find_named(self.client.listed, self.name, self._clock)
             self._note_others(found)
         try:

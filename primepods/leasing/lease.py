@@ -30,15 +30,15 @@ class LeasedPodView(PodReference):
         self.pod: Pod = rental.pod
         """The pod, as it was ordered."""
         self.status: PodStatus = rental.status
-        """Its status when it was ready."""
+        """The pod's status when it was ready."""
         self.name: str = rental.pod.name or rental.name
-        """Its name, with its unique suffix."""
+        """The pod's name, with a unique suffix."""
         self.ssh: SSHTarget = rental.status.ssh
         """SSH target of the first node that has one."""
 
     @property
     def id(self) -> str:
-        """Its id."""
+        """The pod's id."""
         return self.pod.id
 
     @property
@@ -81,8 +81,8 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
 
     Attributes:
         pod: The pod, as it was ordered.
-        status: Its status when it was ready.
-        name: Its name, with its unique suffix.
+        status: The pod's status when it was ready.
+        name: The pod's name, with a unique suffix.
         ssh: SSH target of the first node that has one.
 
     It has the methods of an :class:`AsyncRemote`, such as ``run``, ``upload`` and ``download``.

@@ -197,7 +197,7 @@ async def find_named(
     *,
     noun: str = "pod",
 ) -> tuple[list[N], str]:
-    """Search the list for pods, or disks, with a name, for :data:`LOOKUP_TIMEOUT` at most.
+    """Search the list for pods, or disks, with a name; give up after :data:`LOOKUP_TIMEOUT`.
 
     Args:
         list_pods: Returns a pager of the list.

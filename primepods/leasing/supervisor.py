@@ -9,7 +9,7 @@ and the end of the event loop, which cancels all tasks.
 3. The next one gives up: ``_release`` is cancelled, and an error and the log name the pod.
 
 If the block has ended by itself, the first interruption is step 2. An interruption is not counted if it comes
-less than 0.05 seconds (chosen) after the end of the use or after any earlier interruption. A phase that
+less than 0.05 seconds (chosen) after the release began or after any earlier interruption. A phase that
 ignores its cancellation for 60 seconds is left running, and may still delete pods or log while the next phase
 runs.
 
@@ -67,7 +67,7 @@ class LeaseSupervisor:
 
     Attributes:
         is_ending: Whether the lease is ending or done; no order is sent any more.
-        error: The error that ended the use, usually because no pod became ready, or ``None``.
+        error: The error that ended ``_use``, usually because no pod became ready, or ``None``.
         budget_error: The error that says which budget is used up, or ``None``.
         had_ctrl_c: Whether Ctrl-C was intercepted. The caller then raises ``KeyboardInterrupt`` at the end,
             unless the caller's task is cancelled.
@@ -103,7 +103,7 @@ class LeaseSupervisor:
         self._is_ordering = False
         # Wakes `_run_phase`.
         self._changed = asyncio.Event()
-        # Set when the pod is ready, and when the release has ended.
+        # Set once a pod is ready or the release has ended.
         self._has_entered = asyncio.Event()
         self._pid = 0
         self._task: asyncio.Task[None] | None = None

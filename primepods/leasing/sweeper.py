@@ -50,7 +50,7 @@ from .sweep import OrphanedPod, SkippedLease, Sweep
 _APPEARS_WITHIN: Final = 600.0
 # Time after a pod's expiry in which its lease may still be deleting it.
 _EXPIRED_MARGIN: Final = 900.0
-# Time to confirm that a pod is gone.
+# Max time to confirm that a pod is gone.
 _RELEASE_TIMEOUT: Final = 600.0
 # Time between two polls of a pod that is being deleted; short, since a user waits at a terminal.
 _INTERVAL: Final = 1.0
