@@ -60,7 +60,7 @@ class BackgroundWriter:
                 while view:
                     try:
                         view = view[os.write(self._descriptor, view) :]
-                    except BlockingIOError:  # another process has made the descriptor non-blocking
+                    except BlockingIOError:  # the descriptor is non-blocking
                         try:
                             select.select((), (self._descriptor,), ())
                         except ValueError:  # `select` refuses descriptors from 1,024 on

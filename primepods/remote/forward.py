@@ -71,7 +71,7 @@ class AsyncForward:
         return f"http://{_LOOPBACK}:{self.local_port}"
 
     async def wait(self) -> None:
-        """Wait until the pod cannot be reached any more.
+        """Wait until the forwarding has failed, and raise its error.
 
         Raises:
             ConnectionLostError: The connection was lost, and not restored within 15 minutes, or the pod

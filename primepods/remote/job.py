@@ -28,8 +28,8 @@ _MAX_OUTPUT: Final = 1 << 20
 class AsyncJob:
     """A command on a pod that keeps running when its connection, its terminal or this process ends.
 
-    The methods ``start``, ``job`` and ``jobs`` of an :class:`AsyncRemote` or a leased pod return it. Its
-    output and its exit code are files on the pod.
+    It comes from ``start``, ``job`` or ``jobs`` of an :class:`AsyncRemote` or a leased pod. Its output and
+    its exit code are files on the pod.
 
     Attributes:
         name: Its name on the pod.
@@ -128,7 +128,9 @@ class AsyncJob:
         return await self._send("find")
 
     async def stop(self, *, grace: float = 10.0) -> JobState:
-        """End the command and all that it has started, and return its state.
+        """End the command and the processes that it has started, and return the job's state.
+
+        The processes are found by their process group and their environment.
 
         Args:
             grace: Seconds between SIGTERM and SIGKILL.
@@ -157,8 +159,8 @@ class AsyncJob:
 class AsyncJobOutput:
     """The lines of a job's output; see ``output`` of a job.
 
-    An ``anext`` that is cancelled, for example by a timeout, loses no line and can be repeated. After an
-    early ``break``, garbage collection closes the connection; ``async with`` closes it at once.
+    A cancelled ``anext`` loses no line and can be repeated. After an early ``break``, garbage collection
+    closes the connection; ``async with`` closes it at once.
     """
 
     def __init__(self, source: JobLines) -> None:
@@ -209,7 +211,7 @@ def _make_reader(job: AsyncJob, offset: int, reconnect: float) -> JobReader:
 async def read_output(
     job: AsyncJob, *, stdout: int, stderr: int, reconnect: float, write: Callable[[Stream, bytes], object]
 ) -> JobState:
-    """Read a job's output until its end, byte for byte, and return its state.
+    """Read a job's output byte for byte until the job ends, and return the job's state.
 
     Args:
         job: The job.
@@ -228,7 +230,7 @@ async def read_output(
             for stream, piece in pieces:
                 write(stream, piece)
     if reader.state is None:
-        raise AssertionError  # an empty reading is the end
+        raise AssertionError  # `read` returns nothing only at the end
     return reader.state
 
 

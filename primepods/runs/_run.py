@@ -25,16 +25,16 @@ from ..remote import Stream
 
 _VERSION: Final = 1
 _CLAIM_ATTEMPTS: Final = 100
-"""Attempts of 0.1 s each: on a busy machine, readers of the state may hold a shared lock for ten seconds."""
+"""Max attempts of 80 ms each: on a busy machine, readers of the state may hold a shared lock for seconds."""
 _IN_JSON: Final[dict[Any, Any]] = {float: int, tuple: list}
-"""For some types of fields, another type that the value may have in JSON."""
+"""Types of fields, each with another type that a value may have in JSON."""
 _ABANDONED: Final = 130
 """Exit code of an abandoned run, the same as after Ctrl-C."""
 
 
 @attrs.frozen(kw_only=True)
 class RunRecord:
-    """Task and progress of a run, without the values of environment variables and without the key.
+    """Task and progress of a run, without the values of environment variables and without the API key.
 
     Times are in seconds since the epoch.
 
@@ -72,7 +72,7 @@ class RunRecord:
         is_stopping: Whether a stop was requested.
         exit_code: The exit code, once the run has ended.
         ended_at: When the run ended.
-        is_released: Whether no pod was left at its end.
+        is_released: Whether the run is known to have left no pod.
     """
 
     client: dict[str, Any]
@@ -188,7 +188,7 @@ class Run:
         """Lock the run until this process ends or passes the lock on; return whether this succeeded.
 
         Args:
-            changes: Fields of the record to change with the lock.
+            changes: Fields of the record to change after locking.
         """
         for _ in range(_CLAIM_ATTEMPTS):
             lock = lock_file(self.path / "lock")
