@@ -19,9 +19,9 @@ from ._session import Sink
 from .results import CommandResult, OnLine, OutputLine, Stream
 
 MAX_CAPTURED: Final = 16 << 20
-"""Number of last bytes to keep of each stream."""
+"""Max bytes to keep of the end of each stream."""
 MAX_CAPTURED_IF_STREAMED: Final = 64 << 10
-"""Number of last bytes to keep of each stream, with ``on_line`` or ``capture=False``."""
+"""Max bytes to keep of the end of each stream, with ``on_line`` or ``capture=False``."""
 _MAX_SHOWN: Final = 500
 """Max characters of output in a message."""
 
@@ -103,7 +103,7 @@ class Command:
 
 
 class Output:
-    """Sink for one output stream: keeps its last bytes, and passes it on to ``on_line`` or the terminal."""
+    """Sink for one output stream; keeps its last bytes, and serves ``on_line`` and ``capture=False``."""
 
     def __init__(self, stream: Stream, on_line: OnLine | None, *, capture: bool, node: int = 0) -> None:
         is_streamed = on_line is not None or not capture

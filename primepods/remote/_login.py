@@ -60,7 +60,7 @@ class Login:
 
     @property
     def address(self) -> str:
-        """The node's address for other nodes, perhaps a private one; loopback for an emulated node."""
+        """The address for other nodes, from the API or else the login; loopback for an emulated node."""
         address = self.ip or self.target.host
         return "127.0.0.1" if is_emulated(address) else address
 

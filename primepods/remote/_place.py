@@ -12,7 +12,7 @@ from ..errors import TransferError
 
 
 def check_target(target: Path) -> None:
-    """Check that no part of a path is a link to a folder that an earlier download may have made.
+    """Check that a path contains no link to a folder, if an earlier download may have made the link.
 
     Such links are relative, and belong to this user. Without this check, a pod could send a link to a folder
     such as ``.git``, and write there with the next download.

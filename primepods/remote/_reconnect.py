@@ -23,7 +23,7 @@ from ._session import Session
 
 _RETRY_INTERVAL: Final = 1.0
 _MIN_GOOD_CONNECTION: Final = 10.0
-"""Seconds after which a connection counts as one that worked."""
+"""Seconds after which a connection counts as good: its loss starts a new timeout."""
 _ADDRESS_INTERVAL: Final = 60.0
 """Seconds between two reads of the address, after a loss."""
 _ADDRESS_TIMEOUT: Final = 10.0

@@ -1,6 +1,6 @@
 """Build the scripts that run on a pod, from the files in the folder ``scripts`` and their arguments.
 
-They need a POSIX shell and its common utilities, such as ``dd``, ``grep`` and ``head``; copies also need
+They need a POSIX shell and common utilities, such as ``dd``, ``grep`` and ``head``; copies also need
 ``tar``, uploads ``find``. The command line of ``ssh`` is only the bootstrap, so that no process list of this
 machine shows a secret. The bootstrap prints a mark, and then reads a script from its standard input. Before
 the mark, no script has run, so the login may be repeated.

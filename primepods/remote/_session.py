@@ -36,7 +36,7 @@ class Session:
         mark: Prefix of the marks around the script's output.
         stdout: Parser of the standard output, unless a thread reads ``raw_stdout``.
         stderr: Parser of the standard error.
-        raw_stdout: Unparsed standard output with its marks, for a thread; ``None`` without ``has_raw_stdout``.
+        raw_stdout: Unparsed standard output with marks, for a thread; ``None`` without ``has_raw_stdout``.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class Session:
     def stop(self) -> None:
         """Close the standard input if that ends the script; otherwise kill ``ssh``.
 
-        Calls that wait for this session then return.
+        Pending calls of this session then return.
         """
         if self._ends_with_stdin and self.stderr.exit_code is None:
             self._is_stopping = True

@@ -42,7 +42,7 @@ class AsyncJob:
         self._get_login = get_login
 
     def output(self, *, offset: int = 0, reconnect: float = 900.0) -> AsyncJobOutput:
-        """Return an iterator over the lines of output, until the command has ended.
+        """Return an iterator over the lines of output; it ends when the command has ended.
 
         Lines of one stream are in order; the order between the two streams is approximate. The iteration may
         raise a ``JobError``, ``LoginError`` or ``ConnectionLostError``; see :meth:`wait`.
@@ -65,7 +65,7 @@ class AsyncJob:
         """Wait for the command's end, and return how it ended.
 
         Args:
-            timeout: Seconds to wait, by default for ever. The command keeps running after that.
+            timeout: Seconds to wait, by default for ever. A timeout does not end the command.
             check: Whether a nonzero exit code is an error.
             capture: ``False`` passes the output on to this process's own standard output and error as it
                 arrives; the result then holds only the last 64 KiB of each stream.

@@ -134,7 +134,7 @@ class SSHOptions:
     def argv(
         self, machine: str, target: SSHTarget, line: str | None = None, *, first: Sequence[str] = ()
     ) -> list[str]:
-        """Return the command that logs in to a pod, or runs a command line there.
+        """Return the arguments that start ssh for a login or, with ``line``, for a command line on the pod.
 
         Args:
             machine: See :func:`machine_name`.

@@ -75,7 +75,7 @@ class AsyncRemote:
 
         A command that is cancelled or times out is also ended on the pod: its process group gets SIGTERM
         and, if it still runs ten seconds later, SIGKILL. On a pod without ``setsid``, only the command's
-        shell gets these signals. The same happens once the pod's ssh server notices a lost connection.
+        shell gets these signals. A lost connection has the same effect once the pod's ssh server notices it.
         Background processes of a command that ends by itself continue.
 
         Args:
@@ -196,7 +196,7 @@ class AsyncRemote:
         return await start_job(self.pod_id, self._get_login, command, name=name, env=env, cwd=cwd)
 
     def job(self, name: str) -> AsyncJob:
-        """Return a job that was started on the pod, by any process; sends nothing.
+        """Return a job by its name, whether or not this process started it; sends nothing.
 
         Args:
             name: The job's name.

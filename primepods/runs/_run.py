@@ -57,7 +57,7 @@ class RunRecord:
         restarts: Max number of restarts on another pod, if a pod is lost.
         is_detached: Whether the output goes to files.
         began_at: When the run began.
-        pid: The process that holds the run's lock, or held it last.
+        pid: Pid of the process that holds the run's lock, or held it last.
         host: Host of that process; see ``this_host``.
         restart: The number of the current restart.
         lease_file: Name of the lease's file, which is written before the order.
@@ -68,7 +68,7 @@ class RunRecord:
         nodes: Highest number of nodes of its pods.
         offsets: Sizes of the output files when the job began; see :meth:`Run.sizes`.
         spent: Cost of its earlier pods.
-        result: The exit code, once only the deletion of the pod is left.
+        result: The exit code, saved before the pod is deleted.
         is_stopping: Whether a stop was requested.
         exit_code: The exit code, once the run has ended.
         ended_at: When the run ended.
@@ -231,7 +231,7 @@ class Run:
 
     @property
     def is_live(self) -> bool:
-        """Whether the process of the run still runs, renting a pod or running the command."""
+        """Whether the run's process still runs."""
         return self.state in {"renting", "running"}
 
     def signal(self, *signals: int) -> None:
