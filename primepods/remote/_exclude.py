@@ -21,9 +21,6 @@ class Exclusion(Collection[str]):
     only a path at the top, and ``build/`` only folders. ``*``, ``?``, ``[a-z]`` and ``[!a-z]`` do not match
     a slash; ``**`` does.
 
-    Args:
-        patterns: The patterns.
-
     Raises:
         TypeError: The patterns are a single string, or not an iterable of strings.
         ValueError: A pattern is empty or invalid.

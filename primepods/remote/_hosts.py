@@ -277,16 +277,11 @@ def _include_line() -> bytes:
 
 
 def _user_file() -> Path:
-    """Return the path of ``~/.ssh/config``, with symbolic links resolved."""
     return hosts_file().with_name("config").resolve()
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """Replace a file's content atomically; keep its mode.
-
-    Raises:
-        ConfigError: The file cannot be written.
-    """
+    """Replace a file's content atomically; keep its mode."""
     draft = path.with_name(f"{path.name}.primepods-{os.getpid()}")
     try:
         mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
@@ -308,11 +303,7 @@ def _replace(path: Path, data: bytes) -> None:
 
 @contextmanager
 def _locked() -> Generator[None]:
-    """Lock the files during the block, so that no other process changes them; Windows has no such locks.
-
-    Raises:
-        ConfigError: Another process has held the lock for ten seconds, or the lock file cannot be used.
-    """
+    """Lock the files during the block, so that no other process changes them; Windows has no such locks."""
     try:
         hosts_file().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = lock_file(_lock_path(), attempts=_LOCK_ATTEMPTS)

@@ -37,8 +37,6 @@ class JobReader:
     """Reader of a job's output, until the job ends.
 
     Attributes:
-        pod_id: The pod's id.
-        name: The job's name.
         connection: Connects to the pod, and again after a loss.
         positions: Position of the next byte, by stream.
         tail: Number of last bytes of each stream to read once the job has ended; ``None`` to read everything

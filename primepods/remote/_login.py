@@ -42,9 +42,6 @@ class Login:
     """Login to one node of a pod.
 
     Attributes:
-        pod_id: The pod's id.
-        target: User, host and port.
-        options: The login options.
         label: The pod's id for messages, with the node's number if the pod has several.
         machine: The node's name for its host key; see :func:`machine_name`.
         ip: The node's address in the API's response.

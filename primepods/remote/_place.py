@@ -49,11 +49,7 @@ def create_staging(target: Path) -> Path:
 def place(staged: Path, target: Path) -> None:
     """Move a complete copy to its target; try to undo all moves if one fails.
 
-    An existing folder keeps its other files.
-
-    Args:
-        staged: The copy, in the folder that :func:`create_staging` has made.
-        target: The target.
+    An existing folder keeps its other files. ``staged`` is in a folder made by :func:`create_staging`.
 
     Raises:
         TransferError: A file would replace a folder or the reverse, or a folder is on another disk or cannot

@@ -35,13 +35,7 @@ _ERRORS_OF_NAMES: Final = {
 
 
 def unpack_file(stream: BinaryIO, path: Path, target: Path, progress: Progress) -> None:
-    """Unpack an archive that holds one regular file.
-
-    Args:
-        stream: The archive.
-        path: Path of the new file.
-        target: Its final path, for messages.
-        progress: Counts the bytes.
+    """Unpack an archive that holds one regular file. Messages name ``target``, its final path.
 
     Raises:
         TransferError: The archive is incomplete, or holds something other than one regular file.
@@ -61,13 +55,8 @@ def unpack_file(stream: BinaryIO, path: Path, target: Path, progress: Progress) 
 def unpack_folder(stream: BinaryIO, folder: Path, target: Path, progress: Progress) -> list[str]:
     """Unpack an archive into an empty folder.
 
-    Symbolic links are created last, so that nothing is written through one.
-
-    Args:
-        stream: The archive.
-        folder: The folder.
-        target: Its final path, for messages.
-        progress: Counts the bytes.
+    Symbolic links are created last, so that nothing is written through one. Messages name ``target``, the
+    folder's final path.
 
     Returns:
         Descriptions of the members that were left out. These are pipes, devices, and links that are absolute

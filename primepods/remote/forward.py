@@ -40,7 +40,7 @@ class AsyncForward:
         self.pod_id: str = remote.pod_id
         self._remote = remote
         self._ports = tuple(ports)
-        """For each forwarding: port on the pod, local port, and host."""
+        """Port on the pod, local port, and host of each forwarding."""
         for port, local_port, host in self._ports:
             check_count("port", port, minimum=1, maximum=_MAX_PORT)
             check_count("local_port", local_port, minimum=0, maximum=_MAX_PORT)

@@ -211,14 +211,7 @@ def _make_reader(job: AsyncJob, offset: int, reconnect: float) -> JobReader:
 async def read_output(
     job: AsyncJob, *, stdout: int, stderr: int, reconnect: float, write: Callable[[Stream, bytes], object]
 ) -> JobState:
-    """Read a job's output byte for byte until the job ends, and return the job's state.
-
-    Args:
-        job: The job.
-        stdout: Offset in its standard output.
-        stderr: Offset in its standard error.
-        reconnect: Seconds to try to connect again after each lost connection.
-        write: Called with each piece.
+    """Call ``write`` with a job's output from two offsets until the job ends, and return the job's state.
 
     Raises:
         JobError, LoginError, ConnectionLostError: See :meth:`AsyncJob.wait`.

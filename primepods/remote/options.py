@@ -185,9 +185,6 @@ def host_alias(machine: str) -> str:
 def host_key_settings(machine: str) -> dict[str, str]:
     """Return ssh's settings for the stored host key of a machine; create the file of host keys if needed.
 
-    Args:
-        machine: See :func:`machine_name`.
-
     Raises:
         ConfigError: The host keys cannot be stored.
     """

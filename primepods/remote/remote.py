@@ -397,9 +397,7 @@ async def wait_for_login(remote: AsyncRemote) -> None:
 def forward_ports(remote: AsyncRemote, ports: Iterable[tuple[int, int, str]]) -> AsyncForward:
     """Return a context manager that forwards several ports over one connection; see ``forward``.
 
-    Args:
-        remote: The pod.
-        ports: For each forwarding: port on the pod, local port, and host.
+    Each of ``ports`` is a port on the pod, a local port, and a host.
     """
     from .forward import AsyncForward
 
@@ -453,14 +451,7 @@ def check_work(
     exclude: Iterable[str] = (),
     downloads: Iterable[str] = (),
 ) -> None:
-    """Check the arguments of a command, an upload and downloads before a pod is rented; send nothing.
-
-    Args:
-        command: The command for ``run``.
-        env: The command's environment variables.
-        cwd: The command's working directory.
-        exclude: The patterns for ``upload``.
-        downloads: The paths on the pod for ``download``.
+    """Check arguments of ``run``, ``upload`` and ``download`` before a pod is rented; send nothing.
 
     Raises:
         TypeError: An argument has the wrong type.

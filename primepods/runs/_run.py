@@ -112,12 +112,7 @@ class RunRecord:
 
 
 class Run:
-    """Folder of a run: its record, the lock that its process holds, its output and its messages.
-
-    Args:
-        path: The folder.
-        record: Its record.
-    """
+    """Folder of a run: its record, the lock that its process holds, its output and its messages."""
 
     def __init__(self, path: Path, record: RunRecord) -> None:
         self.path = path
