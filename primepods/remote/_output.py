@@ -19,7 +19,7 @@ class MarkedOutput:
     Output before the first mark comes from ``ssh``, the server and the shell's startup files.
 
     Args:
-        mark: The secret prefix of both marks.
+        mark: The random prefix of both marks.
     """
 
     def __init__(self, mark: str) -> None:

@@ -83,7 +83,7 @@ class AsyncRemote:
             env: Environment variables; sent through standard input, so that no argument or log shows them.
             cwd: The working directory. A relative path starts at the home directory.
             input: The command's standard input; by default empty.
-            timeout: Seconds from the start of the command; by default no limit.
+            timeout: Seconds after the login; by default no limit.
             on_line: Callback, plain or async, for each :class:`~primepods.OutputLine` of standard output and
                 error; with ``Client``, plain, and called in the calling thread. With a callback, the result
                 holds only the last 64 KiB of each stream.
@@ -126,7 +126,7 @@ class AsyncRemote:
             command: A line for the shell on each node, or a list of arguments.
             env: Environment variables; they override those above. See :meth:`run`.
             cwd: The working directory. A relative path starts at the home directory.
-            timeout: Seconds from the start of the command; by default no limit.
+            timeout: Seconds after the login; by default no limit.
             on_line: Callback for each line of output, whose ``node`` is the number of its node, from 0; see
                 :meth:`run`.
 
@@ -348,7 +348,7 @@ class AsyncRemote:
         return LoginError(f"Cannot log in: pod {self._pod_id} {why}", pod_id=self._pod_id, said="")
 
     def _check_usable(self) -> None:
-        """Raise an error if the pod must not be used any more; a leased pod overrides this."""
+        """Do nothing; a leased pod overrides this, and raises an error if it must not be used any more."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.pod_id}>"

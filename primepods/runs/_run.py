@@ -226,7 +226,7 @@ class Run:
 
     @property
     def is_live(self) -> bool:
-        """Whether the run's process still runs."""
+        """Whether the run has not ended and its process still runs."""
         return self.state in {"renting", "running"}
 
     def signal(self, *signals: int) -> None:
