@@ -211,7 +211,7 @@ def _make_reader(job: AsyncJob, offset: int, reconnect: float) -> JobReader:
 async def read_output(
     job: AsyncJob, *, stdout: int, stderr: int, reconnect: float, write: Callable[[Stream, bytes], object]
 ) -> JobState:
-    """Call ``write`` with a job's output from two offsets until the job ends, and return the job's state.
+    """Pass a job's output from two offsets to ``write`` until the job ends; return the job's state.
 
     Raises:
         JobError, LoginError, ConnectionLostError: See :meth:`AsyncJob.wait`.

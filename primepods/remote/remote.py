@@ -196,7 +196,7 @@ class AsyncRemote:
         return await start_job(self.pod_id, self._get_login, command, name=name, env=env, cwd=cwd)
 
     def job(self, name: str) -> AsyncJob:
-        """Return a job by its name, whether or not this process started it; sends nothing.
+        """Return a job by its name, whether or not this process started it; send nothing.
 
         Args:
             name: The job's name.

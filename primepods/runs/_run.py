@@ -69,7 +69,7 @@ class RunRecord:
         offsets: Sizes of the output files when the job began; see :meth:`Run.sizes`.
         spent: Cost of its earlier pods.
         result: The exit code, saved before the pod is deleted.
-        is_stopping: Whether a stop was requested.
+        is_stopping: Whether the run must stop, or has no reservation yet.
         exit_code: The exit code, once the run has ended.
         ended_at: When the run ended.
         is_released: Whether the run is known to have left no pod.
