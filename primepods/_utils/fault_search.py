@@ -53,19 +53,15 @@ class FaultSearch(Generic[T, E]):
         """Whether there were ``GIVE_UP_AFTER`` failures without a success."""
         return self.failures >= GIVE_UP_AFTER and not self.has_success
 
-    def next_items(self, *, prefer_good: bool = False) -> list[T]:
-        """Return the items to request next, or an empty list at the end of the search.
-
-        Args:
-            prefer_good: Whether items that are presumed good come first, such as before a pause.
-        """
+    def next_items(self) -> list[T]:
+        """Return the items to request next, or an empty list at the end of the search."""
         undecided = self.undecided
         if self.given_up or not undecided:
             return []
         if not self.has_success:
             # Spread the single items evenly, so that adjacent culprits do not fail all of these requests.
             return [undecided[len(undecided) * self.failures // GIVE_UP_AFTER]]
-        if not self._groups or (prefer_good and self._presumed_good):
+        if not self._groups:
             return self._presumed_good
         group = self._groups[-1]
         if self.failures == 1 and self._successes > 1:

@@ -1,4 +1,10 @@
-"""The operator that rents a pod for one command."""
+"""The operator that rents a pod for one command.
+
+When Airflow kills a task, it calls ``on_kill`` in a signal handler of the process that runs ``execute``, and
+ends the process after 5 seconds. ``on_kill`` raises ``_KilledError`` in ``execute``, so the lease ends as
+after any exception, and deletes its pod. Until the pod is ready, the lease may not know its id. In that time,
+``on_kill`` also starts a thread that deletes the pod by its name.
+"""
 
 from __future__ import annotations
 
@@ -139,25 +145,26 @@ class PrimeRunPodOperator(RentingOperator):
         self.login_timeout = login_timeout
         self.ready_timeout = ready_timeout
         self.interval = interval
-        self._name = ""
-        self._client: Client | None = None
-        self._is_leased = False
-        self._can_be_killed = False
+        self._is_executing = False
+        # Client and name of a pod that may have been ordered, and is not ready yet.
+        self._ordered: tuple[Client, str] | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Rent a pod, run the command on it, and delete the pod."""
-        self._name = self._pod_name(context)
+        name = self._pod_name(context)
         self._check_arguments()
         try:
-            self._can_be_killed = True
+            self._is_executing = True
             with _without_retries():
                 client = PrimePodsHook(self.prime_conn_id).get_conn()
             with client:
-                self._client = client
+                self._ordered = (client, name)
                 if context["ti"].try_number > 1:
-                    self._delete_leftovers(client)
+                    for pod in find_by_name(client, name):
+                        self.log.warning("Deleting a pod that an earlier try has left: %s", pod)
+                        client.pods.delete(pod, missing_ok=True)
                 with _without_retries():
-                    lease = self._make_lease(client)
+                    lease = self._make_lease(client, name)
                 return self._run(context, lease)
         except _KilledError as exc:
             # The lease adds a note if it could not delete the pod.
@@ -169,53 +176,40 @@ class PrimeRunPodOperator(RentingOperator):
                 raise
             raise AirflowFailException(str(exc)) from exc
         finally:
-            self._can_be_killed = False
+            self._is_executing = False
 
     def on_kill(self) -> None:
         """End the command and delete the pod, by raising an exception in the task."""
         # Do not log in this signal handler: the task may be writing a line of its log.
         # Airflow also calls this after `execution_timeout`, when the lease has ended: nothing is left to do.
-        if not self._can_be_killed:
+        if not self._is_executing:
             return
-        self._can_be_killed = False
-        if not self._is_leased:
-            threading.Thread(target=self._delete_unleased, daemon=True).start()
+        self._is_executing = False
+        if self._ordered is not None:
+            threading.Thread(target=self._delete_ordered, args=self._ordered, daemon=True).start()
         raise _KilledError
 
-    def _delete_unleased(self) -> None:
+    def _delete_ordered(self, client: Client, name: str) -> None:
         """Delete the pod by its name: the lease may not know its id yet."""
         try:
-            if self._client is not None:
-                delete_by_name(self._client, self._name, KILL_TIMEOUT)
+            delete_by_name(client, name, KILL_TIMEOUT)
         except PrimePodsError as exc:
-            self.log.warning("The pods named %s may not have been deleted: %s", self._name, exc)
+            self.log.warning("The pods named %s may not have been deleted: %s", name, exc)
 
     def _check_arguments(self) -> None:
-        """Check the arguments before a pod is billed.
+        """Check the arguments, which may be rendered templates of any type, before a pod is billed.
 
         Raises:
             AirflowException: A path to upload does not exist on this worker.
             AirflowFailException: An argument is invalid.
         """
-        problem = self._find_problem()
-        if problem is not None:
-            raise AirflowFailException(f"Nothing was rented, because an argument is invalid: {problem}.")
-        missing = [path for path in self.upload or {} if not Path(path).exists()]
-        if missing:
-            raise AirflowException(
-                f"Nothing was rented: the path {missing[0]!r} in upload does not exist on this worker."
-            )
-
-    def _find_problem(self) -> str | None:
-        """Return the first problem of the arguments, if any. A rendered template may have any type."""
-        if self.max_hours is None:
-            return "max_hours is not set, but it must limit the cost of a pod that a killed worker leaves"
-        mappings = {"env": self.env, "upload": self.upload, "download": self.download}
-        for argument, value in mappings.items():
-            problem = None if value is None else _mapping_problem(argument, value)
-            if problem is not None:
-                return problem
-        try:
+        with _without_retries("Nothing was rented, because an argument is invalid: {}."):
+            if self.max_hours is None:
+                raise ValueError(
+                    "max_hours is not set, but it must limit the cost of a pod that a killed worker leaves"
+                )
+            for argument in ("env", "upload", "download"):
+                _check_mapping(argument, getattr(self, argument))
             check_work(
                 cast("str | Sequence[str]", self.command),
                 env=self.env,
@@ -223,18 +217,15 @@ class PrimeRunPodOperator(RentingOperator):
                 exclude=self.exclude,
                 downloads=self.download or (),
             )
-        except (TypeError, ValueError) as exc:
-            return str(exc)
-        return None
+        missing = [path for path in self.upload or {} if not Path(path).exists()]
+        if missing:
+            raise AirflowException(
+                f"Nothing was rented: the path {missing[0]!r} in upload does not exist on this worker."
+            )
 
-    def _delete_leftovers(self, client: Client) -> None:
-        for pod in find_by_name(client, self._name):
-            self.log.warning("Deleting a pod that an earlier try has left: %s", pod)
-            client.pods.delete(pod, missing_ok=True)
-
-    def _make_lease(self, client: Client) -> Lease:
+    def _make_lease(self, client: Client, name: str) -> Lease:
         return client.pods.lease(
-            self._find_specs(client, self._name),
+            self._find_specs(client, name),
             login=True,
             login_timeout=self.login_timeout,
             ssh_options=self.ssh_options,
@@ -247,7 +238,7 @@ class PrimeRunPodOperator(RentingOperator):
 
     def _run(self, context: Context, lease: Lease) -> dict[str, Any]:
         with lease as pod:
-            self._is_leased = True
+            self._ordered = None
             self.log.info("Logged in to pod %s (%s): %s", pod.name, pod.id, pod.ssh)
             last_lines = deque[str](maxlen=_MAX_LAST_LINES)
             code = self._work(pod, last_lines)
@@ -299,26 +290,25 @@ class PrimeRunPodOperator(RentingOperator):
 
 
 @contextmanager
-def _without_retries() -> Iterator[None]:
-    """Fail the task without retries if an argument is invalid."""
+def _without_retries(message: str = "{}") -> Iterator[None]:
+    """Fail the task without retries if an argument is invalid; ``{}`` stands for the reason."""
     try:
         yield
     except (TypeError, ValueError) as exc:
-        raise AirflowFailException(str(exc)) from exc
+        raise AirflowFailException(message.format(exc)) from exc
 
 
-def _mapping_problem(argument: str, value: object) -> str | None:
-    """Return the first problem of a mapping of strings, if any. Only values of ``env`` may be empty."""
-    if not isinstance(value, Mapping):
-        return f"{argument} must be a mapping, not {type(value).__name__}"
-    for key, text in cast("Mapping[object, object]", value).items():
+def _check_mapping(argument: str, value: object) -> None:
+    """Raise an error unless the value is ``None`` or maps strings. Only values of ``env`` may be empty."""
+    if not isinstance(value, Mapping | None):
+        raise TypeError(f"{argument} must be a mapping, not {type(value).__name__}")
+    for key, text in cast("Mapping[object, object]", value or {}).items():
         are_texts = isinstance(key, str) and isinstance(text, str)
         if not are_texts or not key or (not text and argument != "env"):
-            return (
+            raise ValueError(
                 f"{argument} has an invalid entry {key!r}: names and values must be strings, and only values "
                 "of env may be empty"
             )
-    return None
 
 
 def _result(pod: LeasedPod, exit_code: int) -> dict[str, Any]:

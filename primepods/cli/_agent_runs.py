@@ -83,14 +83,13 @@ class AgentRuns:
         return run
 
     def _start_process(self, quote: Quote, offer: primepods.Offer) -> Run:
-        api = self._api
         names = ("cloud_id", "gpu_type", "gpu_count", "provider", "socket")
         machine = {name: getattr(offer, name) for name in names}
         limits = {"max_hours": quote.hours, "max_spend": quote.price_hr * quote.hours}
         limits["release_timeout"] = RELEASE_TIMEOUT
         run = Run.create(
             RunRecord(
-                client={"base_url": api.base_url, "context": api.context, "team_id": api.team},
+                client=self._api.account,
                 find={**machine, "max_price": quote.price_hr, "spot": bool(offer.is_spot), "limit": 1},
                 changes={"name": "agent", "max_price": quote.price_hr},
                 lease={"login": True, "interval": _STATUS_INTERVAL, **limits},

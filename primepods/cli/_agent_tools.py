@@ -202,8 +202,7 @@ class AgentTools:
 
     async def doctor(self) -> Diagnosis:
         """Check the key, the API, ssh and this machine. Costs nothing and changes nothing."""
-        api = self._api
-        checks = await diagnose(base_url=api.base_url, context=api.context, team_id=api.team)
+        checks = await diagnose(**self._api.account)
         return Diagnosis(checks=[check.to_dict() for check in checks])
 
     async def spend(self, *, days: Days = 30) -> Spend:

@@ -1,11 +1,12 @@
-"""Common options, client and error handling of the commands that call the API."""
+"""Common options, client, error handling and confirmation of the commands that call the API."""
 
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from functools import wraps
+from functools import partial, wraps
 from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 
 import attrs
@@ -14,40 +15,28 @@ import typer
 import primepods
 
 from ._completion import complete_contexts
-from ._durations import parse_duration
-from ._errors import reported_errors
+from ._durations import duration_option
+from ._errors import CommandError, ExitCode, reported_errors
+from ._table import write
 
 T = TypeVar("T")
 
-_PANEL = "Connection"
+_connection_option = partial(typer.Option, rich_help_panel="Connection")
 
-BaseUrl = Annotated[
-    str | None, typer.Option(help="Address of the API.", metavar="URL", rich_help_panel=_PANEL)
-]
+BaseUrl = Annotated[str | None, _connection_option(help="Address of the API.", metavar="URL")]
 Context = Annotated[
     str | None,
-    typer.Option(
-        "--context",
-        "-c",
-        help="Saved context to use.",
-        metavar="NAME",
-        autocompletion=complete_contexts,
-        rich_help_panel=_PANEL,
+    _connection_option(
+        "--context", "-c", help="Saved context to use.", metavar="NAME", autocompletion=complete_contexts
     ),
 ]
-Team = Annotated[str | None, typer.Option(help="Team to act for.", metavar="ID", rich_help_panel=_PANEL)]
+Team = Annotated[str | None, _connection_option(help="Team to act for.", metavar="ID")]
 Timeout = Annotated[
     float | None,
-    typer.Option(
-        help="Max time for each request with its retries, such as 30s.",
-        metavar="TIME",
-        parser=parse_duration,
-        rich_help_panel=_PANEL,
-    ),
+    duration_option("Max time for each request with its retries, such as 30s.", rich_help_panel="Connection"),
 ]
-Verbose = Annotated[
-    bool, typer.Option("--verbose", help="Show each request on stderr.", rich_help_panel=_PANEL)
-]
+Verbose = Annotated[bool, _connection_option("--verbose", help="Show each request on stderr.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", "--force", "-f", help="Do not ask for confirmation.")]
 AsJson = Annotated[bool, typer.Option("--json", help="The same as --output json.")]
 
 
@@ -64,10 +53,15 @@ class Api:
     """
 
     command: str
-    base_url: str | None = None
-    context: str | None = None
-    team: str | None = None
-    timeout: float | None = None
+    base_url: BaseUrl = None
+    context: Context = None
+    team: Team = None
+    timeout: Timeout = None
+
+    @property
+    def account(self) -> dict[str, Any]:
+        """The arguments of a client that name its account."""
+        return {"base_url": self.base_url, "context": self.context, "team_id": self.team}
 
     def client(self) -> primepods.Client:
         """Return a blocking client; use it in a ``with`` block."""
@@ -90,12 +84,11 @@ class Api:
     def _options(self) -> dict[str, Any]:
         from primepods.config import DEFAULT_TIMEOUT
 
-        options: dict[str, Any] = {"base_url": self.base_url, "context": self.context, "team_id": self.team}
-        if self.timeout is not None:
-            # --timeout includes retries, so it is the client's `deadline`. One attempt may take all of it,
-            # but no longer than by default.
-            options |= {"deadline": self.timeout, "timeout": min(self.timeout, DEFAULT_TIMEOUT)}
-        return options
+        if self.timeout is None:
+            return self.account
+        # --timeout includes retries, so it is the client's `deadline`. One attempt may take all of it, but no
+        # longer than by default.
+        return self.account | {"deadline": self.timeout, "timeout": min(self.timeout, DEFAULT_TIMEOUT)}
 
 
 def api_command(body: Callable[..., None]) -> Callable[..., None]:
@@ -133,7 +126,7 @@ def api_command(body: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def _option(name: str, annotation: Any, default: object = None) -> inspect.Parameter:
+def _option(name: str, annotation: Any, default: object) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
@@ -149,10 +142,7 @@ def _options_of(group: type[attrs.AttrsInstance]) -> list[inspect.Parameter]:
 
 _COMMON: dict[str, inspect.Parameter] = {
     "as_json": _option("as_json", AsJson, default=False),
-    "base_url": _option("base_url", BaseUrl),
-    "context": _option("context", Context),
-    "team": _option("team", Team),
-    "timeout": _option("timeout", Timeout),
+    **{option.name: option for option in _options_of(Api)},
     "verbose": _option("verbose", Verbose, default=False),
 }
 
@@ -161,3 +151,25 @@ def _json_format(output: StrEnum) -> StrEnum:
     """Return JSON as a member of the enum of ``output``; JSON lines if the enum has no JSON."""
     formats = {member.value: member for member in type(output)}
     return formats["json"] if "json" in formats else formats["jsonl"]
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask for confirmation on stderr, unless ``yes`` is true.
+
+    Raises:
+        CommandError: The reply is not yes, or stdin is not a terminal.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise CommandError("cannot ask, since stdin is not a terminal: pass --yes", ExitCode.USAGE)
+    write(f"{question} [y/N]: ", err=True)
+    reply = ""
+    try:
+        reply = sys.stdin.readline()
+    finally:
+        if not reply.endswith("\n"):
+            # After Ctrl-C or the end of stdin, end the prompt's line.
+            write("\n", err=True)
+    if reply.strip().lower() not in {"y", "yes"}:
+        raise CommandError("nothing was done")

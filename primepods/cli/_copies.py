@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,42 +18,24 @@ from ._errors import CommandError, ExitCode, print_error
 if TYPE_CHECKING:
     from primepods.remote import Exclusion, UploadSize
 
-_PANEL = "On the pod"
+_option = partial(typer.Option, rich_help_panel="On the pod")
 _MEGABYTE = 1_000_000
 _LARGE_UPLOAD = 100 * _MEGABYTE
+# Elsewhere, `C:/data` is a path on the pod C.
+_DRIVE = re.compile(r"[A-Za-z]:" if os.name == "nt" else r"[A-Za-z]:(?=\\)")
 
 Exclude = Annotated[
     list[str] | None,
-    typer.Option(
+    _option(
         help="Do not upload files and folders that match this, such as .git or '*.pyc'; may be repeated.",
         metavar="PATTERN",
-        rich_help_panel=_PANEL,
     ),
 ]
 ExcludeFrom = Annotated[
     list[Path] | None,
-    typer.Option(
+    _option(
         help="File, such as .gitignore, with patterns of files not to upload; may be repeated.",
         metavar="FILE",
-        rich_help_panel=_PANEL,
-    ),
-]
-Uploads = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--upload",
-        help="Copy this to the pod; the command runs in the first uploaded folder. May be repeated.",
-        metavar="LOCAL[:REMOTE]",
-        rich_help_panel=_PANEL,
-    ),
-]
-Downloads = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--download",
-        help="Copy this from the pod afterwards, even if the command fails. May be repeated.",
-        metavar="REMOTE[:LOCAL]",
-        rich_help_panel=_PANEL,
     ),
 ]
 
@@ -76,6 +60,14 @@ def parse_exclusion(patterns: Iterable[str] | None, files: Iterable[Path] | None
         raise CommandError(str(exc), ExitCode.USAGE) from None
 
 
+def split_at_colon(text: str) -> tuple[str, str, str]:
+    r"""Split a text at its first colon that does not end the drive of a Windows path such as ``C:\data``."""
+    drive = _DRIVE.match(text)
+    start = 0 if drive is None else drive.end()
+    head, colon, tail = text[start:].partition(":")
+    return text[:start] + head, colon, tail
+
+
 def parse_upload(text: str) -> tuple[Path, str]:
     """Parse ``LOCAL[:REMOTE]``, and return the local path and the target on the pod.
 
@@ -84,7 +76,7 @@ def parse_upload(text: str) -> tuple[Path, str]:
     Raises:
         CommandError: No path is given, or the local path does not exist.
     """
-    local, _, remote = text.partition(":")
+    local, _, remote = split_at_colon(text)
     path = Path(local)
     if not local:
         problem = f"--upload {text!r} has no local path: write it like --upload .:work"

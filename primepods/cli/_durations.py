@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,12 +30,12 @@ def parse_duration(text: str | float) -> float:
     return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(words))
 
 
-Interval = Annotated[
-    float,
-    typer.Option(
-        parser=parse_duration, metavar="TIME", help="Time between two polls of a pod.", show_default="5s"
-    ),
-]
+def duration_option(text: str, **settings: Any) -> Any:
+    """Return an option with this help text for a duration, which is parsed into seconds."""
+    return typer.Option(help=text, metavar="TIME", parser=parse_duration, **settings)
+
+
+Interval = Annotated[float, duration_option("Time between two polls of a pod.", show_default="5s")]
 
 
 def parse_hours(text: str | float) -> float:

@@ -108,7 +108,6 @@ _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]]
         (r"`?(?:client\.)?ssh_keys\.list\(\)`?", "`primepods ssh-keys list`"),
         (r"`?(?:client\.)?account\.teams\(\)`?", "`primepods teams`"),
         (r"pods\.wait_ready or ", ""),
-        (r" Pass the command for the pod as command=\.", ""),
         (r"\(ssh_options=\['-i', FILE\], or", "(--ssh-option=-i --ssh-option=FILE, or"),
         (r"\bssh_options\b", "--ssh-option"),
         (r"as ssh_command\b", "as --ssh-command"),
@@ -143,34 +142,25 @@ def reported_errors(command: str, *, verbose: bool = False) -> Generator[None]:
     """
     from ._stderr import background_stderr
 
-    with background_stderr(), _errors_to_exit_codes(command, verbose=verbose):
-        yield
-
-
-@contextmanager
-def _errors_to_exit_codes(command: str, *, verbose: bool) -> Generator[None]:
-    try:
-        with _logging(command, verbose=verbose):
-            try:
+    with background_stderr():
+        try:
+            with _logging(command, verbose=verbose):
                 yield
-            except ValueError:
-                _log.debug("an argument or a value was rejected:", exc_info=True)
-                raise
-    except KeyboardInterrupt:
-        print_error(command, "interrupted")
-        raise typer.Exit(ExitCode.INTERRUPTED) from None
-    except BrokenPipeError:
-        # Discard unwritten output, so that the interpreter does not fail to flush it at exit.
-        with suppress(OSError):
-            sys.stdout.close()
-        raise typer.Exit(ExitCode.BROKEN_PIPE) from None
-    except (CommandError, primepods.PrimePodsError, OSError, ValueError) as error:
-        print_error(command, error)
-        if (pod_id := _missing_pod(error)) is not None:
-            from primepods.remote import note_hosts
+        except KeyboardInterrupt:
+            print_error(command, "interrupted")
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
+        except BrokenPipeError:
+            # Discard unwritten output, so that the interpreter does not fail to flush it at exit.
+            with suppress(OSError):
+                sys.stdout.close()
+            raise typer.Exit(ExitCode.BROKEN_PIPE) from None
+        except (CommandError, primepods.PrimePodsError, OSError, ValueError) as error:
+            print_error(command, error)
+            if (pod_id := _missing_pod(error)) is not None:
+                from primepods.remote import note_hosts
 
-            note_hosts(removed=[pod_id])
-        raise typer.Exit(_exit_code(error)) from None
+                note_hosts(removed=[pod_id])
+            raise typer.Exit(_exit_code(error)) from None
 
 
 def print_errors_and_exit_if_any(command: str, errors: Mapping[str, Exception]) -> None:
@@ -224,6 +214,9 @@ def _logging(command: str, *, verbose: bool) -> Generator[None]:
     log.propagate = False
     try:
         yield
+    except ValueError:
+        _log.debug("an argument or a value was rejected:", exc_info=True)
+        raise
     finally:
         log.removeHandler(handler)
         log.level, log.propagate = before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Annotated
 
 import attrs
@@ -12,49 +13,15 @@ import typer
 import primepods
 
 from ._completion import complete_pod_gpus, complete_statuses
-from ._durations import age, parse_duration
+from ._durations import age, duration_option
 
-_PANEL = "Filters"
+_option = partial(typer.Option, rich_help_panel="Filters")
 
-Status = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Only pods in this state, such as ACTIVE, PENDING or ERROR; may be repeated.",
-        metavar="STATE",
-        autocompletion=complete_statuses,
-        rich_help_panel=_PANEL,
-    ),
-]
-Gpu = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--gpu-type",
-        "--gpu",
-        help="Only pods with this GPU, such as H100, H100_80GB or 'H*'; may be repeated.",
-        metavar="GPU",
-        autocompletion=complete_pod_gpus,
-        rich_help_panel=_PANEL,
-    ),
-]
 Name = Annotated[
     list[str] | None,
-    typer.Option(
+    _option(
         help="Only with a name that equals or matches this, such as 'train-*'; may be repeated.",
         metavar="NAME",
-        rich_help_panel=_PANEL,
-    ),
-]
-Ready = Annotated[
-    bool | None,
-    typer.Option("--ready/--not-ready", help="Only ready pods, or only the others.", rich_help_panel=_PANEL),
-]
-OlderThan = Annotated[
-    float | None,
-    typer.Option(
-        help="Only pods at least this old, such as 2h or 1d.",
-        metavar="TIME",
-        parser=parse_duration,
-        rich_help_panel=_PANEL,
     ),
 ]
 
@@ -73,11 +40,32 @@ class PodFilter:
         exact_names: Values of ``name`` to compare only literally, not as patterns.
     """
 
-    status: Status = None
-    gpu: Gpu = None
+    status: Annotated[
+        list[str] | None,
+        _option(
+            help="Only pods in this state, such as ACTIVE, PENDING or ERROR; may be repeated.",
+            metavar="STATE",
+            autocompletion=complete_statuses,
+        ),
+    ] = None
+    gpu: Annotated[
+        list[str] | None,
+        _option(
+            "--gpu-type",
+            "--gpu",
+            help="Only pods with this GPU, such as H100, H100_80GB or 'H*'; may be repeated.",
+            metavar="GPU",
+            autocompletion=complete_pod_gpus,
+        ),
+    ] = None
     name: Name = None
-    ready: Ready = None
-    older_than: OlderThan = None
+    ready: Annotated[
+        bool | None, _option("--ready/--not-ready", help="Only ready pods, or only the others.")
+    ] = None
+    older_than: Annotated[
+        float | None,
+        duration_option("Only pods at least this old, such as 2h or 1d.", rich_help_panel="Filters"),
+    ] = None
     team: str | None = None
     exact_names: frozenset[str] = frozenset()
 

@@ -11,10 +11,9 @@ import attrs
 from primepods.fleet import Condition, Fleet, FleetPod
 
 from ._durations import short_age
-from ._ids import shorten_ids
 from ._pod_table import price
 from ._table import Cell, Column, paint, render_table
-from ._text import count, printable
+from ._text import count, printable, shorten_ids
 
 _COLUMNS: Final = (
     Column("ID"),
@@ -87,7 +86,10 @@ def _pod_lines(fleet: Fleet, max_lines: int, view: View) -> list[str]:
         max_rows -= 1  # the line "and N more"
     if max_rows <= 0 or not total:
         return []
-    lines = _table(fleet.pods(max_rows), view)
+    pods = fleet.pods(max_rows)
+    ids = shorten_ids(pod.pod_id for pod in pods)
+    rows = [[ids[pod.pod_id], *_cells(pod, view)] for pod in pods]
+    lines = render_table(_COLUMNS, rows, width=view.width, colour=view.colour).splitlines()
     if total > max_rows:
         lines.append(_styled(f"and {total - max_rows:,} more", "dim", view))
     return lines
@@ -160,13 +162,6 @@ def _bar(fleet: Fleet, view: View) -> str:
         segments.append(_styled(character * (end - start), _COLOURS[condition], view))
         start = end
     return "".join(segments)
-
-
-def _table(pods: Sequence[FleetPod], view: View) -> list[str]:
-    ids = shorten_ids(pod.pod_id for pod in pods)
-    rows = [[ids[pod.pod_id], *_cells(pod, view)] for pod in pods]
-    table = render_table(_COLUMNS, rows, width=view.width, colour=view.colour)
-    return table.splitlines()
 
 
 def _cells(pod: FleetPod, view: View) -> list[str | Cell]:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from itertools import takewhile
-from typing import Annotated, Final, Generic, Protocol, TypeVar
+from typing import Annotated, Final, Generic, TypeVar
 
 import typer
 
@@ -65,17 +65,7 @@ def are_whole_ids(handles: Iterable[str]) -> bool:
     return all(map(_WHOLE_ID.fullmatch, handles))
 
 
-class Row(Protocol):
-    """Protocol of listed items."""
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def name(self) -> str | None: ...
-
-
-R = TypeVar("R", bound=Row)
+R = TypeVar("R", bound="primepods.Pod | primepods.Disk | primepods.SSHKey")
 
 
 class _Index(Generic[R]):

@@ -1,10 +1,12 @@
-"""Options of the commands that find and order offers, and ids of offers."""
+"""Options of the commands that find and order offers, ids of offers, and what an order needs."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any
 
 import attrs
@@ -13,13 +15,15 @@ import typer
 import primepods
 
 from ._completion import complete_images, complete_offer_gpus, complete_providers, complete_ssh_keys
-from ._durations import parse_duration, short_duration
-from ._handles import find_row
+from ._durations import duration_option, short_duration
+from ._errors import CommandError
+from ._handles import are_whole_ids, find_row
 from ._table import print_info
 
-_PANEL = "Filters"
-_POD_PANEL = "The pod"
+_filter_option = partial(typer.Option, rich_help_panel="Filters")
 _ID_LENGTH = 8
+_SCOPE_NAMES = {"instances": ("instances", "pods"), "disks": ("disks",)}
+"""Names in a key's scope, by permission."""
 _REGIONS = (
     "africa",
     "asia_northeast",
@@ -34,24 +38,6 @@ _REGIONS = (
     "united_states",
 )
 
-GpuType = Annotated[
-    str | None,
-    typer.Option(
-        "--gpu-type",
-        "--gpu",
-        help="Only this GPU: H100, 'A100 80GB' or 'H*'.",
-        metavar="GPU",
-        autocompletion=complete_offer_gpus,
-        rich_help_panel=_PANEL,
-    ),
-]
-GpuCount = Annotated[
-    int | None,
-    typer.Option(
-        min=1, help="Only offers with this total number of GPUs.", metavar="NUMBER", rich_help_panel=_PANEL
-    ),
-]
-
 
 def _parse_regions(regions: list[str] | None) -> list[str]:
     names = [region.strip().lower().replace(" ", "_").replace("-", "_") for region in regions or ()]
@@ -61,119 +47,106 @@ def _parse_regions(regions: list[str] | None) -> list[str]:
     return names
 
 
-Regions = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--region",
-        "--regions",
-        help="Only in this region, such as united_states; may be repeated.",
-        metavar="REGION",
-        callback=_parse_regions,
-        rich_help_panel=_PANEL,
-    ),
-]
-Socket = Annotated[
-    str | None,
-    typer.Option(help="Only this socket, such as SXM5.", metavar="SOCKET", rich_help_panel=_PANEL),
-]
-Security = Annotated[
-    str | None,
-    typer.Option(help="secure_cloud or community_cloud.", metavar="CLOUD", rich_help_panel=_PANEL),
-]
-Provider = Annotated[
-    str | None,
-    typer.Option(
-        help="Only this provider.",
-        metavar="PROVIDER",
-        autocompletion=complete_providers,
-        rich_help_panel=_PANEL,
-    ),
-]
-MaxPrice = Annotated[
-    float | None,
-    typer.Option(min=0, help="Only up to this price per hour.", metavar="PRICE", rich_help_panel=_PANEL),
-]
-
-
-ExcludeProviders = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--exclude-provider",
-        help="Not from this provider; may be repeated.",
-        metavar="PROVIDER",
-        autocompletion=complete_providers,
-        rich_help_panel=_PANEL,
-    ),
-]
-Spot = Annotated[
-    bool,
-    typer.Option(
-        "--spot",
-        help="Include spot machines, which the provider may terminate.",
-        rich_help_panel=_PANEL,
-    ),
-]
-Wait = Annotated[
-    float | None,
-    typer.Option(
-        help="Poll until there is an offer, for at most this time, such as 2h.",
-        metavar="TIME",
-        parser=parse_duration,
-        rich_help_panel=_PANEL,
-    ),
-]
-
-
 @attrs.frozen(kw_only=True)
 class OfferFilters:
     """Filter options for offers; they have the names of the parameters of ``availability.find``."""
 
-    gpu_type: GpuType = None
-    gpu_count: GpuCount = None
-    regions: Regions = None
-    socket: Socket = None
-    security: Security = None
-    provider: Provider = None
-    exclude_providers: ExcludeProviders = None
-    spot: Spot = False
-    max_price: MaxPrice = None
-    wait: Wait = None
+    gpu_type: Annotated[
+        str | None,
+        _filter_option(
+            "--gpu-type",
+            "--gpu",
+            help="Only this GPU: H100, 'A100 80GB' or 'H*'.",
+            metavar="GPU",
+            autocompletion=complete_offer_gpus,
+        ),
+    ] = None
+    gpu_count: Annotated[
+        int | None,
+        _filter_option(min=1, help="Only offers with this total number of GPUs.", metavar="NUMBER"),
+    ] = None
+    regions: Annotated[
+        list[str] | None,
+        _filter_option(
+            "--region",
+            "--regions",
+            help="Only in this region, such as united_states; may be repeated.",
+            metavar="REGION",
+            callback=_parse_regions,
+        ),
+    ] = None
+    socket: Annotated[
+        str | None, _filter_option(help="Only this socket, such as SXM5.", metavar="SOCKET")
+    ] = None
+    security: Annotated[
+        str | None, _filter_option(help="secure_cloud or community_cloud.", metavar="CLOUD")
+    ] = None
+    provider: Annotated[
+        str | None,
+        _filter_option(help="Only this provider.", metavar="PROVIDER", autocompletion=complete_providers),
+    ] = None
+    exclude_providers: Annotated[
+        list[str] | None,
+        _filter_option(
+            "--exclude-provider",
+            help="Not from this provider; may be repeated.",
+            metavar="PROVIDER",
+            autocompletion=complete_providers,
+        ),
+    ] = None
+    spot: Annotated[
+        bool, _filter_option("--spot", help="Include spot machines, which the provider may terminate.")
+    ] = False
+    max_price: Annotated[
+        float | None, _filter_option(min=0, help="Only up to this price per hour.", metavar="PRICE")
+    ] = None
+    wait: Annotated[
+        float | None,
+        duration_option(
+            "Poll until there is an offer, for at most this time, such as 2h.", rich_help_panel="Filters"
+        ),
+    ] = None
 
     def given(self) -> dict[str, Any]:
         """Return the options that were given, as arguments of ``availability.find``."""
         return without_unset(attrs.asdict(self))
 
 
-def pod_option(text: str, metavar: str, **kwargs: Any) -> Any:
+def pod_option(text: str, metavar: str, *names: str, **kwargs: Any) -> Any:
     """Return an option for a field of the order."""
-    return typer.Option(help=text, metavar=metavar, rich_help_panel=_POD_PANEL, **kwargs)
+    return typer.Option(*names, help=text, metavar=metavar, rich_help_panel="The pod", **kwargs)
 
 
-Image = Annotated[
-    str | None, pod_option("Image, such as ubuntu_22_cuda_12.", "IMAGE", autocompletion=complete_images)
-]
-TemplateId = Annotated[str | None, pod_option("Id of your own template.", "ID")]
-DiskSize = Annotated[int | None, pod_option("GB of disk.", "GB", min=1)]
-SshKey = Annotated[
-    str | None,
-    pod_option(
-        "Id or name of the SSH key that may log in; by default your primary one.",
-        "KEY",
-        autocompletion=complete_ssh_keys,
-    ),
-]
+@attrs.frozen(kw_only=True)
+class OrderOptions:
+    """Options for an order."""
 
+    image: Annotated[
+        str | None, pod_option("Image, such as ubuntu_22_cuda_12.", "IMAGE", autocompletion=complete_images)
+    ] = None
+    custom_template_id: Annotated[str | None, pod_option("Id of your own template.", "ID")] = None
+    disk_size: Annotated[int | None, pod_option("GB of disk.", "GB", min=1)] = None
+    ssh_key: Annotated[
+        str | None,
+        pod_option(
+            "Id or name of the SSH key that may log in; by default your primary one.",
+            "KEY",
+            autocompletion=complete_ssh_keys,
+        ),
+    ] = None
+    disks: Annotated[
+        list[str] | None,
+        pod_option(
+            "Disk to attach, by its id or name; may be repeated. Only offers to which it can be attached.",
+            "DISK",
+            "--disk",
+            "--disks",
+        ),
+    ] = None
 
-Disks = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--disk",
-        "--disks",
-        help="Disk to attach, by its id or name; may be repeated. Only offers to which it can be attached.",
-        metavar="DISK",
-        rich_help_panel=_POD_PANEL,
-    ),
-]
+    def given(self) -> dict[str, Any]:
+        """Return the options that were given, except the key, by the names of fields of ``PodSpec``."""
+        return without_unset(attrs.asdict(self, filter=lambda field, _: field.name != "ssh_key"))
 
 
 def without_unset(values: dict[str, Any]) -> dict[str, Any]:
@@ -205,6 +178,52 @@ def offer_id(offer: primepods.Offer) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:_ID_LENGTH]
 
 
-def price_sort_key(offer: primepods.Offer) -> float:
-    """Return an offer's price per hour as a sort key; offers without a price come last."""
-    return float("inf") if offer.price_hr is None else offer.price_hr
+def find_disks(client: primepods.Client, handles: Iterable[str]) -> list[primepods.Disk]:
+    """Return the disks with these ids, id prefixes or names; see :func:`choose_disks`."""
+    return choose_disks(handles, *client.disks._listed().collect())  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - the public list lacks rows that cannot be read
+
+
+def choose_disks(
+    handles: Iterable[str], disks: Sequence[primepods.Disk], error: primepods.PrimePodsError | None
+) -> list[primepods.Disk]:
+    """Return the disks with these ids, id prefixes or names.
+
+    Args:
+        handles: The ids, id prefixes or names.
+        disks: The listed disks whose id can be read.
+        error: The error that left the list incomplete, if any. With it, only ids are resolved.
+
+    Raises:
+        CommandError: A handle matches no disk, or several.
+        PrimePodsError: ``error``, if a disk that could not be read might match.
+    """
+    found: dict[str, primepods.Disk] = {}
+    for handle in handles:
+        is_listed = any(disk.id == handle for disk in disks)
+        if error is not None and not is_listed and not are_whole_ids([handle]):
+            raise error
+        unlisted = [primepods.Disk(id=handle)] if error is not None and not is_listed else []
+        disk = find_row(handle, [*disks, *unlisted], "disk", "primepods disks")
+        found[disk.id] = disk
+    return list(found.values())
+
+
+def check_permission(user: primepods.Account, permission: str) -> None:
+    """Check that the key has the permission to order; pass if the API does not report its permissions.
+
+    Raises:
+        CommandError: The key lacks the permission.
+    """
+    from primepods.config import KEY_PAGE
+
+    if user.allows(*_SCOPE_NAMES[permission], write=True) is False:
+        raise CommandError(
+            f"the API key lacks the permission {permission.capitalize()} (Read and Write). Create a key with "
+            f"it at {KEY_PAGE}"
+        )
+
+
+def check_own_permission(client: primepods.Client, permission: str) -> None:
+    """Check the key of ``client`` with :func:`check_permission`; pass if its permissions cannot be read."""
+    with suppress(primepods.PrimePodsError):
+        check_permission(client.account.whoami(), permission)

@@ -6,18 +6,21 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
+from itertools import zip_longest
 from textwrap import wrap
 from typing import Annotated, Any, Final, Generic, Protocol, TypeVar, cast
 
 import attrs
 import typer
 
+import primepods
+
 from ._errors import CommandError, ExitCode
-from ._ids import shorten_ids
 from ._table import Cell, Column, has_colour, print_table, render_table, terminal_width, write, write_ids
-from ._text import printable
+from ._text import printable, shorten_ids
 
 Row = Mapping[str, Any]
 _ID: Final = "id"
@@ -31,6 +34,7 @@ class Model(Protocol):
     def to_dict(self) -> dict[str, Any]: ...
 
 
+T = TypeVar("T")
 M = TypeVar("M", bound=Model)
 
 
@@ -54,20 +58,6 @@ OutputOption = Annotated[
         case_sensitive=False,
     ),
 ]
-ColumnsOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Columns of the table, or fields of the other formats, such as id,name.",
-        metavar="A,B",
-    ),
-]
-FullIdsOption = Annotated[
-    bool,
-    typer.Option(
-        "--full-ids", "--no-trunc", help="Do not shorten ids in a terminal (elsewhere, they are whole)."
-    ),
-]
-IdsOption = Annotated[bool, typer.Option("--ids", "--quiet", "-q", help="Print only the ids, one per line.")]
 LimitOption = Annotated[
     int | None, typer.Option("--limit", "-L", "-n", min=1, help="Maximum number of rows.", metavar="NUMBER")
 ]
@@ -78,9 +68,21 @@ class PrintOptions:
     """Options that control how models are printed."""
 
     output: OutputOption = Output.TABLE
-    columns: ColumnsOption = None
-    full_ids: FullIdsOption = False
-    ids_only: IdsOption = False
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            help="Columns of the table, or fields of the other formats, such as id,name.", metavar="A,B"
+        ),
+    ] = None
+    full_ids: Annotated[
+        bool,
+        typer.Option(
+            "--full-ids", "--no-trunc", help="Do not shorten ids in a terminal (elsewhere, they are whole)."
+        ),
+    ] = False
+    ids_only: Annotated[
+        bool, typer.Option("--ids", "--quiet", "-q", help="Print only the ids, one per line.")
+    ] = False
 
     @property
     def selects_fields(self) -> bool:
@@ -149,65 +151,73 @@ class ModelTable(Generic[M]):
         if print_options.ids_only:
             write_ids(map(self.id_of, models))
         elif not print_options.is_table:
-            rows = (model.to_dict() for model in models)
-            write_rows([{name: row[name] for name in names} for row in rows], print_options.output, names)
+            dicts = (model.to_dict() for model in models)
+            write_rows([{name: row[name] for name in names} for row in dicts], print_options.output, names)
         elif models:
-            self._print_table(models, print_options, names, other_ids=other_ids, err=err)
+            short_ids: Mapping[str, str] = {}
+            if not print_options.full_ids and terminal_width(err=err) is not None:
+                short_ids = shorten_ids([*map(self.id_of, models), *other_ids])
+            by_name = {column.name: column for column in self.cells}
+            columns = [by_name[name] for name in names]
 
-    def _print_table(
-        self,
-        models: Sequence[M],
-        print_options: PrintOptions,
-        names: Sequence[str],
-        *,
-        other_ids: Iterable[str],
-        err: bool,
-    ) -> None:
-        by_name = {column.name: column for column in self.cells}
-        columns = [by_name[name] for name in names]
-        short_ids: Mapping[str, str] = {}
-        if not print_options.full_ids and terminal_width(err=err) is not None:
-            short_ids = shorten_ids([*map(self.id_of, models), *other_ids])
+            def cell(model: M, column: Column) -> str | Cell:
+                text = self.cells[column](model)
+                return short_ids.get(text, text) if isinstance(text, str) and column.name == _ID else text
 
-        def cell(model: M, column: Column) -> str | Cell:
-            text = self.cells[column](model)
-            if isinstance(text, str) and column.name == _ID:
-                return short_ids.get(text, text)
-            return text
+            rows = [[cell(model, column) for column in columns] for model in models]
+            totals: Mapping[str, str] = {} if self.totals is None else self.totals(models)
+            total = [totals.get(name, "") for name in names] if totals else []
+            if print_options.columns:
+                # A column that the user named is never left out.
+                columns = [attrs.evolve(column, rank=0) for column in columns]
+            print_table(columns, rows, total=total, err=err)
 
-        rows = [[cell(model, column) for column in columns] for model in models]
-        total: list[str] = []
-        if self.totals is not None:
-            totals = self.totals(models)
-            total = [totals.get(name, "") for name in names]
-        if print_options.columns:
-            # A column that the user named is never left out.
-            columns = [attrs.evolve(column, rank=0) for column in columns]
-        print_table(columns, rows, total=total, err=err)
+
+@contextmanager
+def readable_rows(items: Iterable[T]) -> Generator[list[T]]:
+    """Yield the readable rows of a pager; raise the error about the others after the block.
+
+    If no row is readable, raise the error before the block.
+    """
+    found: list[T] = []
+    error: primepods.ProtocolError | None = None
+    try:
+        for item in items:
+            found.append(item)  # noqa: PERF402 - `extend` would lose the items before an error
+    except primepods.ProtocolError as exc:
+        if not found:
+            raise
+        error = exc
+    yield found
+    if error is not None:
+        raise error
 
 
 def print_model(model: Model, output: Output) -> None:
     """Print one model as an object, as a row of CSV, or as a table of the fields that have a value."""
     row = model.to_dict()
     if output is Output.TABLE:
-        _print_fields({name: _as_text(value) for name, value in row.items() if value not in (None, [], {})})
+        fields = {name: _as_text(value) for name, value in row.items() if value not in (None, [], {})}
+        width = terminal_width()
+        value_width = None if width is None else max(10, width - max(map(len, fields)) - 2)
+        rows: list[tuple[str, str]] = []
+        for name, value in fields.items():
+            lines = [value] if value_width is None else wrap(value, value_width)
+            rows += zip_longest([name], lines or [""], fillvalue="")
+        columns = (Column("FIELD"), Column("VALUE"))
+        write(render_table(columns, rows, width=None, colour=has_colour(), max_cell_length=sys.maxsize))
     elif output is Output.JSON:
         write(json.dumps(row, indent=2) + "\n")
     else:
         write_rows([row], output, list(row))
 
 
-def _print_fields(fields: Mapping[str, str]) -> None:
-    width = terminal_width()
-    name_width = max(map(len, fields))
-    rows: list[tuple[str, str]] = []
-    for name, value in fields.items():
-        lines = [value] if width is None else wrap(value, max(10, width - name_width - 2))
-        first, *others = lines or [""]
-        rows.append((name, first))
-        rows += [("", line) for line in others]
-    columns = (Column("FIELD"), Column("VALUE"))
-    write(render_table(columns, rows, width=None, colour=has_colour(), max_cell_length=sys.maxsize))
+def print_ordered(model: primepods.Pod | primepods.Disk, output: Output) -> None:
+    """Print the id of what was ordered, or in another format than a table all of it."""
+    if output is Output.TABLE:
+        write_ids([model.id])
+    else:
+        print_model(model, output)
 
 
 def write_rows(rows: Sequence[Row], output: Output, fields: Sequence[str]) -> None:

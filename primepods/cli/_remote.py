@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -18,6 +19,7 @@ import typer
 import primepods
 
 from ._errors import CommandError, ExitCode
+from ._handles import resolve_handle
 from ._text import count
 
 if TYPE_CHECKING:
@@ -25,49 +27,20 @@ if TYPE_CHECKING:
 
     from ._command import Api
 
-_PANEL = "On the pod"
+_option = partial(typer.Option, rich_help_panel="On the pod")
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:=(.*))?", re.DOTALL)
 
-SshArguments = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--ssh-option",
-        help="An argument of ssh, such as --ssh-option=-i --ssh-option=key.pem; may be repeated.",
-        metavar="WORD",
-        rich_help_panel=_PANEL,
-    ),
-]
-SshCommand = Annotated[
-    str,
-    typer.Option(
-        help="The ssh program; by default that of PRIMEPODS_SSH_COMMAND, or ssh.",
-        metavar="COMMAND",
-        rich_help_panel=_PANEL,
-    ),
-]
 Env = Annotated[
     list[str] | None,
-    typer.Option(
+    _option(
         "--env",
         "-e",
         help="Environment variable of the command, by default with its local value; may be repeated.",
         metavar="NAME[=VALUE]",
-        rich_help_panel=_PANEL,
     ),
 ]
-Words = Annotated[
-    list[str],
-    typer.Argument(metavar="-- COMMAND", help="The command; a single word is a line for the pod's shell."),
-]
-
 Node = Annotated[
-    int,
-    typer.Option(
-        min=0,
-        metavar="N",
-        help="Node of a multi-node pod; 0 is the first that has an address.",
-        rich_help_panel=_PANEL,
-    ),
+    int, _option(min=0, metavar="N", help="Node of a multi-node pod; 0 is the first that has an address.")
 ]
 
 
@@ -75,12 +48,34 @@ Node = Annotated[
 class SshOptions:
     """Login options; each is a parameter of ``pods.remote`` and ``pods.lease``."""
 
-    ssh_options: SshArguments = None
-    ssh_command: SshCommand = "ssh"  # the library replaces this default by PRIMEPODS_SSH_COMMAND, if set
+    ssh_options: Annotated[
+        list[str] | None,
+        _option(
+            "--ssh-option",
+            help="An argument of ssh, such as --ssh-option=-i --ssh-option=key.pem; may be repeated.",
+            metavar="WORD",
+        ),
+    ] = None
+    ssh_command: Annotated[
+        str,
+        _option(help="The ssh program; by default that of PRIMEPODS_SSH_COMMAND, or ssh.", metavar="COMMAND"),
+    ] = "ssh"  # the library replaces this default by PRIMEPODS_SSH_COMMAND, if set
 
     def arguments(self) -> dict[str, Any]:
         """Return the options as arguments of ``pods.remote``."""
         return {"ssh_options": self.ssh_options or [], "ssh_command": self.ssh_command}
+
+
+@attrs.frozen(kw_only=True)
+class LoginOptions(SshOptions):
+    """Options to log in to a node; each is a parameter of ``pods.remote``."""
+
+    node: Node = 0
+
+    def remote(self, client: primepods.Client, pod: str, *, team: str | None) -> primepods.Remote:
+        """Return access to the pod of a handle."""
+        pod_id = resolve_handle(client, pod, team=team)
+        return client.pods.remote(pod_id, node=self.node, **self.arguments())
 
 
 def parse_command(words: list[str]) -> str | list[str]:
@@ -117,11 +112,11 @@ def read_variables(given: Iterable[str] | None) -> dict[str, str]:
     return variables
 
 
-def become_ssh(argv: Sequence[str]) -> NoReturn:
-    """Replace this process by ``ssh``, so that the API key does not stay in memory.
+def become_program(argv: Sequence[str]) -> NoReturn:
+    """Replace this process by ssh or an editor, so that the API key does not stay in memory.
 
     Raises:
-        CommandError: ``ssh`` is not installed.
+        CommandError: The program is not installed.
     """
     from primepods.config import environment_without_key
 

@@ -5,7 +5,7 @@ The process may die at any time. `attach` and `stop` then start another one, whi
 | The process died after | Fields of the record | The next process |
 |---|---|---|
 | its start | no `lease_file` | starts from the beginning |
-| `_note_order` | `lease_file`, `leased_at` | takes the lease over, finds the pod by its name |
+| `note_order` | `lease_file`, `leased_at` | takes the lease over, finds the pod by its name |
 | the first status of the pod | also `pod_id` | takes the lease over, starts the job unless it has started |
 | the confirmed start of the job | also `job` | takes the lease over, follows the job |
 | the downloads | also `result` | the same, and downloads again |
@@ -33,10 +33,9 @@ import primepods
 from primepods.remote import SSHOptions
 from primepods.runs import Run, RunRecord, take_over_lease
 
-from ._account import check_permission, choose_disks
 from ._durations import short_duration
 from ._errors import CommandError, ExitCode
-from ._offers import find_key
+from ._offers import check_permission, choose_disks, find_key
 from ._pod_table import price
 from ._table import print_info
 from ._work import PodLostError, Work
@@ -114,7 +113,7 @@ class Runner:
 
     async def _rent(self, client: primepods.AsyncClient) -> int:
         """Rent a pod or take one over, do the work on it, and print a summary."""
-        started_at = time.monotonic()
+        started_at, spent_before = time.monotonic(), self._record.spent
         lease, is_taken_over = await self._make_lease(client)
         supervisor = lease.supervisor
         pod: primepods.AsyncLeasedPod | None = None
@@ -140,12 +139,12 @@ class Runner:
                     raise PodLostError(str(exc).rstrip(".")) from None
             raise
         finally:
-            # Otherwise, the next process takes over the lease, which counts the whole cost.
+            # Otherwise, the next process takes over the lease, which counts the cost of its last pod.
             if supervisor.release_error is None:
-                self._run.save(spent=self._record.spent + supervisor.budget.spent, leased_at=None)
+                self._run.save(spent=spent_before + supervisor.budget.spent, leased_at=None)
             elif supervisor.rentals:
-                last = supervisor.rentals[-1]
-                spent = self._record.spent + sum(one.spent for one in supervisor.rentals[:-1])
+                *earlier, last = supervisor.rentals
+                spent = spent_before + sum(rental.spent for rental in earlier)
                 self._run.save(spent=spent, price_hr=last.price_hr)
         _print_summary(lease, pod, started_at)
         return code
@@ -189,12 +188,16 @@ class Runner:
             # `max_hours` adds an expiry to the pod's name, by which `sweep --expired` works on any machine.
             lease["max_hours"] = (lease["max_spend"] or 0.0) / min_price
         made = client.pods.lease(specs, on_change=self._show_change, **lease)
-        made.supervisor.on_order = self._note_order
-        return made, False
 
-    def _note_order(self, lease_file: Path) -> None:
-        """Record an order before it is sent, so that another process can take over its lease."""
-        self._run.save(lease_file=lease_file.name, pod_id=None, leased_at=time.time(), price_hr=0.0)
+        def note_order(lease_file: Path) -> None:
+            # Another process that takes over the lease counts the cost of this order only.
+            spent = record.spent + sum(rental.spent for rental in made.supervisor.rentals)
+            self._run.save(
+                lease_file=lease_file.name, pod_id=None, leased_at=time.time(), price_hr=0.0, spent=spent
+            )
+
+        made.supervisor.on_order = note_order
+        return made, False
 
     async def _find_specs(self, client: primepods.AsyncClient) -> tuple[list[primepods.PodSpec], float]:
         """Return the specs to order, the preferred one first, and the lowest price per hour."""

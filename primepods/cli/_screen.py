@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -10,6 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column as RichColumn
 from rich.text import Text
+
+from primepods import PodChange, PodStatus
+from primepods.fleet import Fleet
 
 from ._table import Cells, Column, render_table
 from ._text import printable
@@ -74,6 +77,30 @@ class Screen:
         with Progress(*columns, console=self.console) as progress:
             yield _Bar(progress, what)
 
+    @contextmanager
+    def pod_meter(
+        self,
+        what: str,
+        pod_ids: Iterable[str],
+        is_done: Callable[[PodStatus | None], bool],
+        note: Callable[[Fleet], str],
+    ) -> Generator[Callable[[PodChange], None]]:
+        """Show how many of some pods are done, with a note on them; yield the callback for their changes."""
+        fleet = Fleet(pod_ids)
+        done: set[str] = set()
+        with self.meter(what) as meter:
+
+            def show(change: PodChange) -> None:
+                fleet.add(change)
+                if is_done(change.after):
+                    done.add(change.pod_id)
+                else:
+                    done.discard(change.pod_id)
+                meter.update(len(done), len(fleet), note(fleet))
+
+            meter.update(0, len(fleet), note(fleet))
+            yield show
+
 
 class _Bar:
     """Progress in a terminal, with a bar if there is room for one."""
@@ -118,9 +145,5 @@ def stderr_console() -> Console:
 
 def stdout_console() -> Console:
     """Return a console for data, on stdout."""
-    # Show a question mark for a character that the terminal's encoding lacks, instead of failing.
-    reconfigure = getattr(sys.stdout, "reconfigure", None)
-    if reconfigure is not None:
-        reconfigure(errors="replace")
     # Never write control codes to a pipe, whatever the environment says about colours.
     return Console(force_terminal=sys.stdout.isatty(), highlight=False, markup=False, emoji=False)

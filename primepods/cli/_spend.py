@@ -36,9 +36,7 @@ class By(StrEnum):
 ByOption = Annotated[
     By | None,
     typer.Option(
-        help="Sum up by gpu, kind, provider, team, day or week (UTC).",
-        metavar="WORD",
-        case_sensitive=False,
+        help="Sum up by gpu, kind, provider, team, day or week (UTC).", metavar="WORD", case_sensitive=False
     ),
 ]
 
@@ -70,54 +68,46 @@ class SpendGroup:
 
 def group_records(records: Sequence[primepods.HistoryRecord], by: By) -> list[SpendGroup]:
     """Group records by a field, the most expensive group first; or by day or week, the earliest first."""
-    if by in {By.DAY, By.WEEK}:
-        return _group_by_time(records, by)
-    parts: defaultdict[str | None, list[primepods.HistoryRecord]] = defaultdict(list)
-    for record in records:
-        values = {
-            By.GPU: record.gpu_name if record.gpu_count else None,
-            By.KIND: record.type,
-            By.PROVIDER: record.provider_type,
-            By.TEAM: record.team_id,
-        }
-        parts[values[by] or None].append(record)
+    counts: defaultdict[str | None, set[int]] = defaultdict(set)
+    hours: defaultdict[str | None, list[float]] = defaultdict(list)
+    billed: defaultdict[str | None, list[float]] = defaultdict(list)
+    for number, record in enumerate(records):
+        of_hours = attrs.evolve(record, total_billed_price=_gpu_hours(record))
+        for amounts, one in ((hours, of_hours), (billed, record)):
+            for value, amount in _split_bill(one, by).items():
+                amounts[value].append(amount)
+                counts[value].add(number)
     groups = [
         SpendGroup(
             by=by,
             value=value,
-            records=len(part),
-            gpu_hours=round(math.fsum(map(_gpu_hours, part)), 2),
-            billed=round(math.fsum(record.total_billed_price for record in part), 6),
+            records=len(numbers),
+            gpu_hours=round(math.fsum(hours[value]), 2),
+            billed=round(math.fsum(billed[value]), 6),
         )
-        for value, part in parts.items()
+        for value, numbers in counts.items()
     ]
-    return sorted(groups, key=lambda row: row.billed, reverse=True)
+    if by in {By.DAY, By.WEEK}:
+        return sorted(groups, key=lambda group: group.value or "")
+    return sorted(groups, key=lambda group: group.billed, reverse=True)
 
 
-def _group_by_time(records: Sequence[primepods.HistoryRecord], by: By) -> list[SpendGroup]:
-    """Group records by day or week; spread the bill and the GPU hours of a record over its time."""
+def _split_bill(record: primepods.HistoryRecord, by: By) -> dict[str | None, float]:
+    """Return a record's bill by the value of its field; for a day or week, spread over the record's time."""
     from primepods.charts import spend_per_day
 
-    counts: defaultdict[str, set[int]] = defaultdict(set)
-    hours: defaultdict[str, float] = defaultdict(float)
-    billed: defaultdict[str, float] = defaultdict(float)
-    for number, record in enumerate(records):
-        of_hours = attrs.evolve(record, total_billed_price=_gpu_hours(record))
-        for sums, one in ((hours, of_hours), (billed, record)):
-            for day, amount in spend_per_day([one]).items():
-                start = day - timedelta(days=day.weekday()) if by is By.WEEK else day
-                sums[str(start)] += amount
-                counts[str(start)].add(number)
-    return [
-        SpendGroup(
-            by=by,
-            value=start,
-            records=len(counts[start]),
-            gpu_hours=round(hours[start], 2),
-            billed=round(billed[start], 6),
-        )
-        for start in sorted(counts)
-    ]
+    if by in {By.DAY, By.WEEK}:
+        parts: defaultdict[str | None, float] = defaultdict(float)
+        for day, amount in spend_per_day([record]).items():
+            parts[str(day - timedelta(days=day.weekday()) if by is By.WEEK else day)] += amount
+        return parts
+    values = {
+        By.GPU: record.gpu_name if record.gpu_count else None,
+        By.KIND: record.type,
+        By.PROVIDER: record.provider_type,
+        By.TEAM: record.team_id,
+    }
+    return {values[by] or None: record.total_billed_price}
 
 
 def group_table(by: By) -> ModelTable[SpendGroup]:

@@ -1,11 +1,13 @@
-"""Text for messages: untrusted text made safe for a terminal, and counts."""
+"""Text for messages and tables: untrusted text made safe for a terminal, counts, shortened ids."""
 
 from __future__ import annotations
 
-from collections.abc import Sized
+import itertools
+from collections.abc import Iterable, Mapping, Sized
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _ELLIPSIS = "..."
+_MIN_ID_LENGTH = 8
 
 
 def printable(text: str, *, max_length: int = 80) -> str:
@@ -21,3 +23,12 @@ def printable(text: str, *, max_length: int = 80) -> str:
 def count(things: Sized, noun: str) -> str:
     """Return the number of things with a noun: ``1 pod``, ``1,200 pods``."""
     return f"{len(things):,} {noun}{'' if len(things) == 1 else 's'}"
+
+
+def shorten_ids(ids: Iterable[str]) -> Mapping[str, str]:
+    """Return a unique prefix of each id. All are clipped to the same length, at least 8 characters."""
+    unique = sorted(set(ids))
+    length = next(
+        size for size in itertools.count(_MIN_ID_LENGTH) if len({one[:size] for one in unique}) == len(unique)
+    )
+    return {pod_id: pod_id[:length] for pod_id in unique}

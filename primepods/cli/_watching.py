@@ -64,7 +64,8 @@ def watch(api: Api, ids: list[str] | None, wanted: Wanted, *, interval: float, a
         if is_full_screen:
             asyncio.run(_show_on_screen(api, fleet, follow_fleet, console))
         else:
-            asyncio.run(_print_lines(api, fleet, follow_fleet, _json_line if as_json else _text_line))
+            format_line = _json_line if as_json else _text_line
+            api.run(partial(follow_fleet, on_change=lambda change: write(format_line(fleet, change))))
     except KeyboardInterrupt:
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     except asyncio.CancelledError:  # by SIGTERM; see `_show_on_screen`
@@ -73,16 +74,6 @@ def watch(api: Api, ids: list[str] | None, wanted: Wanted, *, interval: float, a
         if is_full_screen and fleet.version > 0:
             # Leave the last totals in the terminal after the full screen has closed.
             write("".join(f"{line}\n" for line in render_totals(fleet, _view(console))))
-
-
-async def _print_lines(
-    api: Api, fleet: Fleet, follow_fleet: Follow, format_line: Callable[[Fleet, primepods.PodChange], str]
-) -> None:
-    def print_change(change: primepods.PodChange) -> None:
-        write(format_line(fleet, change))
-
-    async with api.async_client() as client:
-        await follow_fleet(client, on_change=print_change)
 
 
 def _json_line(_: Fleet, change: primepods.PodChange) -> str:
@@ -114,27 +105,20 @@ async def _show_on_screen(api: Api, fleet: Fleet, follow_fleet: Follow, console:
     )
     with _LastWarning().installed() as log, live:
         async with api.async_client() as client:
-            await _run_until_one_ends(follow_fleet(client), _draw(live, fleet, log))
+            following = asyncio.create_task(follow_fleet(client))
+            try:
+                await _draw(live, fleet, log, following)
+                await following
+            finally:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
 
 
-async def _run_until_one_ends(*work: Coroutine[Any, Any, None]) -> None:
-    """Run coroutines until one returns or raises; cancel the others."""
-    tasks = [asyncio.create_task(coroutine) for coroutine in work]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _draw(live: Live, fleet: Fleet, log: _LastWarning) -> None:
-    """Draw the fleet at an interval that depends on changes, and whenever the size of the screen changes."""
+async def _draw(live: Live, fleet: Fleet, log: _LastWarning, following: asyncio.Task[None]) -> None:
+    """Draw the fleet until it is no longer followed, whenever it or the size of the screen has changed."""
     drawn_state = drawn_size = None
     drawn_at = 0.0
-    while True:
+    while not following.done():
         now, size = time.monotonic(), live.console.size
         notes = _notes(fleet, log)
         state = fleet.version, notes

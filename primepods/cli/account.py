@@ -1,4 +1,4 @@
-"""`primepods whoami`, `teams`, `wallet` and `ssh-keys`: the account and its keys."""
+"""`primepods whoami`, `teams`, `wallet`, `ssh-keys` and `config`: the account, its keys, the settings."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ import typer
 
 import primepods
 
-from ._command import Api, api_command
-from ._confirm import YesOption, confirm
+from ._command import Api, YesOption, api_command, confirm
 from ._errors import CommandError, ExitCode
-from ._lists import readable_rows
 from ._offers import find_key
-from ._output import ModelTable, Output, OutputOption, PrintOptions, print_model, write_rows
+from ._output import ModelTable, Output, OutputOption, PrintOptions, print_model, readable_rows
 from ._pod_table import price
 from ._table import Column, print_info, write, write_ids
 
@@ -49,7 +47,6 @@ _KEYS: Final = ModelTable(
         Column("KEY", min_width=8, rank=1): lambda key: key.public_key,
     },
 )
-KeyHandle = Annotated[str, typer.Argument(help="The key's id or name.", metavar="KEY", show_default=False)]
 
 
 @api_command
@@ -79,15 +76,12 @@ def wallet(
     """Show the balance of the wallet and the last charges; with --team, those of the team."""
     with api.client() as client:
         found = client.account.wallet(limit=limit)
-    if output is Output.TABLE:
-        write(f"Balance: {price(found.balance, found.currency)}\n")
-        _ENTRIES.print(found.entries, PrintOptions(full_ids=True))
-    elif output is Output.CSV:
-        write_rows(
-            [entry.to_dict() for entry in found.entries], output, list(_ENTRIES.empty_model().to_dict())
-        )
-    else:
+    if output in {Output.JSON, Output.JSONL}:
         print_model(found, output)
+        return
+    balance = f"Balance: {price(found.balance, found.currency)}\n"
+    write(balance, err=output is Output.CSV)
+    _ENTRIES.print(found.entries, PrintOptions(output=output, full_ids=True))
 
 
 @api_command
@@ -117,10 +111,41 @@ def add_key(
 
 
 @api_command
-def delete_key(api: Api, key: KeyHandle, *, yes: YesOption = False) -> None:
+def delete_key(
+    api: Api,
+    key: Annotated[str, typer.Argument(help="The key's id or name.", metavar="KEY", show_default=False)],
+    *,
+    yes: YesOption = False,
+) -> None:
     """Delete an SSH key from the account; running pods may still accept it."""
     with api.client() as client:
         key_id = find_key(key, client.ssh_keys.list())
         confirm(f"Delete the SSH key {key}?", yes=yes)
         client.ssh_keys.delete(key_id)
         print_info(f"Deleted {key_id}.")
+
+
+@api_command
+def config(api: Api, *, output: OutputOption = Output.TABLE) -> None:
+    """Show the settings and their sources, without the key.
+
+    Options override environment variables (PRIME_API_KEY, PRIME_API_BASE_URL, PRIME_TEAM_ID, PRIME_CONTEXT),
+    which override the files of `prime login` and `prime config` in ~/.prime.
+    """
+    from primepods.config import SettingSource, explain, saved_contexts
+
+    settings = explain(**api.account)
+    table = ModelTable(
+        empty_model=lambda: SettingSource(name="", value=None, source=""),
+        id_of=lambda setting: setting.name,
+        cells={
+            Column("SETTING"): lambda setting: setting.name,
+            Column("VALUE", min_width=10): lambda setting: setting.value or "not set",
+            Column("FROM", min_width=10): lambda setting: setting.source,
+        },
+    )
+    table.print(settings, PrintOptions(output=output))
+    if output is Output.TABLE:
+        print_info(f"Contexts for --context: {', '.join(saved_contexts())}")
+    # Creating a client raises an error for an unusable setting, which the table above has shown.
+    api.client().close()

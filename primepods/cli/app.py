@@ -42,17 +42,17 @@ _HINTS = {
 
 _COMMANDS = {
     "list": ("Pods", "list_pods.command"),
-    "get": ("Pods", "get.command"),
-    "status": ("Pods", "status.command"),
+    "get": ("Pods", "status.get"),
+    "status": ("Pods", "status.status"),
     "watch": ("Pods", "watch.command"),
-    "wait": ("Pods", "wait.command"),
+    "wait": ("Pods", "status.wait"),
     "logs": ("Pods", "logs.command"),
-    "ssh": ("Pods", "ssh.command"),
+    "ssh": ("Pods", "ssh.ssh"),
     "exec": ("Pods", "exec_command.command"),
     "cp": ("Pods", "cp.command"),
-    "forward": ("Pods", "forward.command"),
-    "jupyter": ("Pods", "jupyter.command"),
-    "code": ("Pods", "code.command"),
+    "forward": ("Pods", "forward.forward"),
+    "jupyter": ("Pods", "forward.jupyter"),
+    "code": ("Pods", "ssh.code"),
     "ssh-config": ("Pods", "ssh_config.command"),
     "run": ("Renting", "run.command"),
     "runs": ("Renting", "runs.command"),
@@ -74,7 +74,7 @@ _COMMANDS = {
     "ssh-keys add": ("Account", "account.add_key"),
     "ssh-keys delete": ("Account", "account.delete_key"),
     "exporter": ("More", "exporter.command"),
-    "config": ("More", "config.command"),
+    "config": ("More", "account.config"),
     "doctor": ("More", "doctor.command"),
     "demo": ("More", "demo.command"),
     "emulator": ("More", "emulator.command"),
@@ -250,8 +250,7 @@ def _root(
     timeout: Timeout = None,
     verbose: Verbose = False,
     version: Annotated[
-        bool,
-        typer.Option("--version", "-v", callback=_show_version, is_eager=True, help="Show the version."),
+        bool, typer.Option("--version", "-v", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Run GPU pods on Prime Intellect: find, order, watch, use and delete them."""

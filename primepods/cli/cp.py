@@ -9,10 +9,9 @@ import typer
 import primepods
 
 from ._command import Api, api_command
-from ._copies import Exclude, ExcludeFrom, measure_and_warn, parse_exclusion, progress
+from ._copies import Exclude, ExcludeFrom, measure_and_warn, parse_exclusion, progress, split_at_colon
 from ._errors import CommandError, ExitCode
-from ._handles import resolve_handle
-from ._remote import Node, SshOptions
+from ._remote import LoginOptions
 
 PathArgument = Annotated[str, typer.Argument(help="A local path, or POD:PATH.", show_default=False)]
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", "-R", hidden=True)]
@@ -28,8 +27,7 @@ def command(
     exclude: Exclude = None,
     exclude_from: ExcludeFrom = None,
     _recursive: Recursive = False,
-    node: Node = 0,
-    ssh: SshOptions,
+    login: LoginOptions,
 ) -> None:
     """Copy a file or a folder to a pod, or from it, completely or not at all.
 
@@ -57,8 +55,7 @@ def command(
     exclusion = parse_exclusion(exclude, exclude_from)
     total = measure_and_warn(api.command, source, exclusion).bytes if to_pod else None
     with primepods.exit_on_sigterm(), api.client() as client:
-        pod_id = resolve_handle(client, handle, team=api.team)
-        remote = client.pods.remote(pod_id, node=node, **ssh.arguments())
+        remote = login.remote(client, handle, team=api.team)
         with progress("copied", total) as on_progress:
             if to_pod:
                 remote.upload(source, path, exclude=exclusion, on_progress=on_progress)
@@ -68,6 +65,6 @@ def command(
 
 def _split(text: str) -> tuple[str, str] | None:
     """Return the pod and the path of ``POD:PATH``; ``None`` for a local path, such as ``./a:b``."""
-    handle, colon, path = text.partition(":")
+    handle, colon, path = split_at_colon(text)
     is_on_pod = colon and handle and "/" not in handle
     return (handle, path or ".") if is_on_pod else None

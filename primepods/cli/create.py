@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections.abc import Iterable
 from typing import Annotated, Any
@@ -12,74 +13,61 @@ import typer
 
 import primepods
 
-from ._account import check_own_permission, find_disks
-from ._command import Api, api_command
-from ._confirm import YesOption, confirm
-from ._create_questions import ask, can_ask
+from ._command import Api, YesOption, api_command, confirm
 from ._durations import parse_hours
 from ._errors import CommandError, ExitCode
 from ._offers import (
-    Disks,
-    DiskSize,
-    Image,
     OfferFilters,
-    SshKey,
-    TemplateId,
+    OrderOptions,
     announce_wait,
+    check_own_permission,
+    find_disks,
     find_key,
     offer_id,
     pod_option,
     without_unset,
 )
-from ._output import Output, OutputOption, print_model
+from ._output import Output, OutputOption, print_ordered
 from ._pod_table import price
-from ._table import print_info, write_ids
+from ._table import print_info
 
+_MAX_OFFERS = 10
+"""Max number of offers to choose from."""
 _ENV_LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)")
 
 _OFFER_HELP = "The offer to order, by its ID in `primepods offers`"
-OfferId = Annotated[str | None, typer.Option("--id", help=f"{_OFFER_HELP}.", metavar="ID")]
-OfferArgument = Annotated[
-    str | None, typer.Argument(metavar="[OFFER]", help=f"{_OFFER_HELP}; the same as --id.")
-]
-Name = Annotated[str | None, pod_option("Name of the pod; by default a generated one.", "NAME")]
-Vcpus = Annotated[int | None, pod_option("Virtual CPUs.", "NUMBER", min=1)]
-Memory = Annotated[int | None, pod_option("GB of RAM.", "GB", min=1)]
-Env = Annotated[
-    list[str] | None, pod_option("Environment variable of the pod; may be repeated.", "KEY=VALUE")
-]
 EnvFile = Annotated[
     typer.FileText | None, pod_option("File with a line KEY=VALUE for each variable.", "FILE")
-]
-MaxHours = Annotated[
-    float | None,
-    pod_option(
-        "Time, such as 2h or 90m, until the pod expires; `primepods sweep --expired` deletes expired pods.",
-        "TIME",
-        parser=parse_hours,
-    ),
 ]
 
 
 @api_command
 def command(
     api: Api,
-    offer: OfferArgument = None,
+    offer: Annotated[
+        str | None, typer.Argument(metavar="[OFFER]", help=f"{_OFFER_HELP}; the same as --id.")
+    ] = None,
     *,
-    by_id: OfferId = None,
+    by_id: Annotated[str | None, typer.Option("--id", help=f"{_OFFER_HELP}.", metavar="ID")] = None,
     yes: YesOption = False,
     output: OutputOption = Output.TABLE,
-    name: Name = None,
-    image: Image = None,
-    custom_template_id: TemplateId = None,
-    disk_size: DiskSize = None,
-    vcpus: Vcpus = None,
-    memory: Memory = None,
-    env: Env = None,
+    name: Annotated[str | None, pod_option("Name of the pod; by default a generated one.", "NAME")] = None,
+    vcpus: Annotated[int | None, pod_option("Virtual CPUs.", "NUMBER", min=1)] = None,
+    memory: Annotated[int | None, pod_option("GB of RAM.", "GB", min=1)] = None,
+    env: Annotated[
+        list[str] | None, pod_option("Environment variable of the pod; may be repeated.", "KEY=VALUE")
+    ] = None,
     env_file: EnvFile = None,
-    ssh_key: SshKey = None,
-    disks: Disks = None,
-    max_hours: MaxHours = None,
+    max_hours: Annotated[
+        float | None,
+        pod_option(
+            "Time, such as 2h or 90m, until the pod expires; `primepods sweep --expired` deletes expired "
+            "pods.",
+            "TIME",
+            parser=parse_hours,
+        ),
+    ] = None,
+    order: OrderOptions,
     filters: OfferFilters,
 ) -> None:
     """Order a pod: an offer by its ID, or the cheapest that fits the filters.
@@ -94,71 +82,102 @@ def command(
     """
     if offer is not None and by_id is not None:
         raise CommandError("name the offer once: as an argument or with --id", ExitCode.USAGE)
-    changes: dict[str, Any] = {
-        "name": name,
-        "image": image,
-        "custom_template_id": custom_template_id,
-        "disk_size": disk_size,
-        "vcpus": vcpus,
-        "memory": memory,
-        "env_vars": read_env(env or [], env_file),
-        "disks": disks,
-    }
-    pod = _order(api, offer or by_id, filters, changes, ssh_key=ssh_key, yes=yes, max_hours=max_hours)
-    if output is Output.TABLE:
-        write_ids([pod.id])
-    else:
-        print_model(pod, output)
-
-
-def _order(
-    api: Api,
-    wanted_id: str | None,
-    filters: OfferFilters,
-    changes: dict[str, Any],
-    *,
-    ssh_key: str | None,
-    yes: bool,
-    max_hours: float | None,
-) -> primepods.Pod:
+    wanted_id = offer or by_id
+    variables = read_env(env or [], env_file)
+    given = {"name": name, "vcpus": vcpus, "memory": memory, "env_vars": variables or None}
+    changes = without_unset(given) | order.given()
     with api.client() as client:
         check_own_permission(client, "instances")
-        disks = [disk.id for disk in find_disks(client, changes["disks"])] if changes["disks"] else None
-        changes["disks"] = disks
-        if wanted_id is None and not filters.given() and not yes and can_ask():
-            offer, answers, hours = ask(client, api.command, disks)
-            changes = answers | without_unset(changes)
+        if order.disks:
+            changes["disks"] = [disk.id for disk in find_disks(client, order.disks)]
+        if wanted_id is None and not filters.given() and not yes and _can_ask():
+            chosen, answers, hours = _ask(client, api.command, changes.get("disks"))
+            changes = answers | changes
             max_hours = hours if max_hours is None else max_hours
         else:
-            offer = _choose(client, wanted_id, filters, disks)
-        if ssh_key is not None:
-            changes["ssh_key_id"] = find_key(ssh_key, client.ssh_keys.list())
+            chosen = _choose(client, wanted_id, filters, changes.get("disks"))
+        if order.ssh_key is not None:
+            changes["ssh_key_id"] = find_key(order.ssh_key, client.ssh_keys.list())
         # Show the name before the order, so that the user can find the pod if this process is killed.
-        spec = primepods.PodSpec.from_offer(offer, **without_unset(changes))
+        spec = primepods.PodSpec.from_offer(chosen, **changes)
         spec = spec if max_hours is not None else spec.named()
         # `from_offer` has set `max_price` to the price of the offer with the ordered disk, vCPUs and memory.
         limit = filters.max_price
         if limit is not None and spec.max_price is not None and spec.max_price > limit:
-            costs = price(spec.max_price, offer.prices.currency)
+            costs = price(spec.max_price, chosen.prices.currency)
             raise CommandError(f"the pod would cost {costs} an hour, which is more than --max-price")
-        name = spec.name if max_hours is None else f"{spec.name or 'primepods'}-… (with a suffix)"
-        _print_order(offer, spec, name)
-        if changes.get("name") is not None:
-            _warn_of_same_named_pods(client, changes["name"])
+        shown_name = spec.name if max_hours is None else f"{spec.name or 'primepods'}-… (with a suffix)"
+        _print_order(chosen, spec, shown_name)
+        same = [] if name is None else client.pods.list(name=name).collect()[0]
+        if ids := [pod.id for pod in same if pod.name == name]:
+            print_info(f"Pods with the name {name!r} exist already: {', '.join(ids)}. Use the new pod's id.")
         confirm("Order it?", yes=yes)
         pod = client.pods.create(spec, max_hours=max_hours)
-        if sys.stdout.isatty():
-            print_info(f"Ordered {pod.name}.")
-        else:
-            # The id goes to stderr, too: the caller may fail to write it to stdout.
-            print_info(f"Ordered {pod.name}: {pod.id}")
-        return pod
+        # Elsewhere, the id goes to stderr, too: the caller may fail to write it to stdout.
+        print_info(f"Ordered {pod.name}." if sys.stdout.isatty() else f"Ordered {pod.name}: {pod.id}")
+    print_ordered(pod, output)
 
 
-def _warn_of_same_named_pods(client: primepods.Client, name: str) -> None:
-    ids = [pod.id for pod in client.pods.list(name=name).collect()[0] if pod.name == name]
-    if ids:
-        print_info(f"Pods with the name {name!r} exist already: {', '.join(ids)}. Use the new pod's id.")
+def _can_ask() -> bool:
+    """Return whether stdin and stderr are terminals."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _ask(
+    client: primepods.Client, program: str, disks: list[str] | None
+) -> tuple[primepods.Offer, dict[str, Any], float | None]:
+    """Ask for GPU, number of GPUs, offer, disk size, image and expiry; print a command with the answers.
+
+    Args:
+        client: Finds the offers.
+        program: The command, such as ``primepods create``.
+        disks: Ids of the disks that will be attached, if any.
+
+    Returns:
+        The offer, the fields of the order that the user chose, and the hours until the pod expires, if ever.
+
+    Raises:
+        CommandError: No offer fits, an answer is invalid, or stdin has ended.
+    """
+    from rich.console import Console
+    from rich.prompt import IntPrompt, Prompt
+
+    console = Console(stderr=True, highlight=False)
+
+    def answer(question: str, default: str, choices: list[str] | None = None) -> str:
+        return Prompt.ask(question, console=console, default=default, choices=choices, show_choices=False)
+
+    try:
+        gpu_type = answer("GPU, such as H100; * for any", "*")
+        gpu_count = IntPrompt.ask("Number of GPUs", console=console, default=1)
+        offers = client.availability.find(
+            gpu_type=gpu_type, gpu_count=gpu_count, disks=disks, limit=_MAX_OFFERS
+        )
+        if not offers:
+            machine = f"{gpu_count} x {'any GPU' if gpu_type == '*' else gpu_type}"
+            raise CommandError(f"no machine with {machine} can be rented now: see `primepods offers`")
+        numbers = [str(number) for number in range(1, len(offers) + 1)]
+        for number, offer in zip(numbers, offers, strict=True):
+            print_info(f"{number}: {offer}")
+        offer = offers[int(answer("Offer", "1", numbers)) - 1]
+        words = [offer_id(offer)]
+        changes: dict[str, Any] = {}
+        if (default := offer.disk.default_count) is not None:
+            changes["disk_size"] = IntPrompt.ask("GB of disk", console=console, default=default)
+            words += [] if changes["disk_size"] == default else ["--disk-size", str(changes["disk_size"])]
+        if offer.images:
+            print_info(f"Images: {', '.join(offer.images)}")
+            changes["image"] = answer("Image", offer.images[0], list(offer.images))
+            words += ["--image", changes["image"]]
+        expiry = answer("Time until the pod expires, such as 2h (0 for never)", "0").strip()
+        max_hours = None if expiry == "0" else parse_hours(expiry)
+        words += [] if max_hours is None else ["--max-hours", expiry]
+    except EOFError:
+        raise CommandError("nothing was done") from None
+    except typer.BadParameter as exc:
+        raise CommandError(exc.message, ExitCode.USAGE) from None
+    print_info(f"Without questions: {program} {shlex.join(words)}")
+    return offer, changes, max_hours
 
 
 def _choose(
@@ -171,7 +190,7 @@ def _choose(
             raise CommandError(text, ExitCode.USAGE)
         announce_wait(filters.wait)
         return client.availability.cheapest(**filters.given(), disks=disks)
-    # --max-price may be combined with --id: `_order` checks it.
+    # --max-price may be combined with --id: `command` checks it.
     if attrs.evolve(filters, max_price=None).given():
         text = "the ID names the offer: leave out the filters, except --max-price"
         raise CommandError(text, ExitCode.USAGE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated
 
 import attrs
@@ -10,14 +11,12 @@ import typer
 
 import primepods
 
-from ._command import Api, api_command
-from ._confirm import YesOption, confirm
-from ._durations import parse_duration
+from ._command import Api, YesOption, api_command, confirm
+from ._durations import duration_option
 from ._errors import CommandError, ExitCode, exit_if_any, print_error, print_errors
 from ._filters import PodFilter
 from ._handles import OptionalPodHandles, PodIndex, are_whole_ids, read_handles
-from ._lists import readable_rows
-from ._output import PrintOptions
+from ._output import PrintOptions, readable_rows
 from ._pod_table import PODS
 from ._table import print_info, write_ids
 from ._text import count
@@ -38,11 +37,7 @@ def command(
     ] = False,
     wait: Annotated[
         float | None,
-        typer.Option(
-            help="Wait until the pods are confirmed gone, for at most this time, such as 10m.",
-            metavar="TIME",
-            parser=parse_duration,
-        ),
+        duration_option("Wait until the pods are confirmed gone, for at most this time, such as 10m."),
     ] = None,
     filters: PodFilter,
 ) -> None:
@@ -61,81 +56,67 @@ def command(
         raise CommandError("name the pods in one way: ids, filters, or --all", ExitCode.USAGE)
     handles = read_handles(pods or [])
     with api.client() as client:
-        deletion = _Deletion(api=api, client=client, missing_ok=missing_ok, wait=wait, is_confirmed=yes)
+        delete = partial(_delete, api.command, client, missing_ok=missing_ok, wait=wait)
         if not pods:
-            # With --all, there is no filter but --team.
-            errors = deletion.delete_matching(attrs.evolve(filters, team=api.team))
+            # Unreadable rows are reported after the block, so they do not prevent the deletion of other pods.
+            with readable_rows(client.pods.list()) as listed:
+                # With --all, there is no filter but --team.
+                pod_filter = attrs.evolve(filters, team=api.team)
+                chosen = pod_filter.choose(listed)
+                if not chosen:
+                    print_info(pod_filter.no_match_message(listed))
+                    return
+                ids = [pod.id for pod in chosen]
+                _confirm(ids, chosen, yes=yes)
+                errors = delete(ids)
         elif yes and are_whole_ids(handles):
-            errors = deletion.delete(handles)
+            errors = delete(handles)
         else:
-            errors = deletion.delete_named(handles)
+            index = PodIndex.read(client, team=api.team)
+            ids = index.resolve(handles, is_strict=not missing_ok and len(handles) == 1)
+            _confirm(ids, [index[pod_id] for pod_id in ids if pod_id in index], yes=yes)
+            errors = delete(ids)
     exit_if_any(errors)
 
 
-@attrs.frozen(kw_only=True)
-class _Deletion:
-    """Deletion of pods, with its confirmation and reports."""
+def _confirm(ids: Sequence[str], listed: Sequence[primepods.Pod], *, yes: bool) -> None:
+    """Show the pods and their prices on stderr; ask for confirmation, unless --yes was given."""
+    PODS.print(listed, PrintOptions(), err=True)
+    listed_ids = {pod.id for pod in listed}
+    for pod_id in ids:
+        if pod_id not in listed_ids:
+            print_info(f"{pod_id} is not in the list of your pods; trying to delete it anyway.")
+    confirm(f"Delete {count(ids, 'pod')}?", yes=yes)
 
-    api: Api
-    client: primepods.Client
-    missing_ok: bool
-    wait: float | None
-    is_confirmed: bool
 
-    def delete_named(self, handles: Sequence[str]) -> Mapping[str, primepods.PrimePodsError]:
-        """Delete the pods with these ids, names or id prefixes, after confirmation."""
-        index = PodIndex.read(self.client, team=self.api.team)
-        ids = index.resolve(handles, is_strict=not self.missing_ok and len(handles) == 1)
-        self._confirm(ids, [index[pod_id] for pod_id in ids if pod_id in index])
-        return self.delete(ids)
+def _delete(
+    command: str, client: primepods.Client, ids: Sequence[str], *, missing_ok: bool, wait: float | None
+) -> Mapping[str, primepods.PrimePodsError]:
+    """Delete pods, print the ids of those whose deletion was accepted, and return the errors.
 
-    def delete_matching(self, pod_filter: PodFilter) -> Mapping[str, primepods.PrimePodsError]:
-        """Delete the pods that match the filters, after confirmation."""
-        # Unreadable rows are reported after the block, so they do not prevent the deletion of other pods.
-        with readable_rows(self.client.pods.list()) as listed:
-            pods = pod_filter.choose(listed)
-            if not pods:
-                print_info(pod_filter.no_match_message(listed))
-                return {}
-            ids = [pod.id for pod in pods]
-            self._confirm(ids, pods)
-            return self.delete(ids)
+    With --wait, also wait until these pods are confirmed gone.
+    """
+    from primepods.remote import note_hosts
 
-    def _confirm(self, ids: Sequence[str], listed: Sequence[primepods.Pod]) -> None:
-        """Show the pods and their prices on stderr; ask for confirmation, unless --yes was given."""
-        PODS.print(listed, PrintOptions(), err=True)
-        listed_ids = {pod.id for pod in listed}
-        for pod_id in ids:
-            if pod_id not in listed_ids:
-                print_info(f"{pod_id} is not in the list of your pods; trying to delete it anyway.")
-        confirm(f"Delete {count(ids, 'pod')}?", yes=self.is_confirmed)
-
-    def delete(self, ids: Sequence[str]) -> Mapping[str, primepods.PrimePodsError]:
-        """Delete pods, print the ids of those whose deletion was accepted, and return the errors.
-
-        With --wait, also wait until these pods are confirmed gone.
-        """
-        from primepods.remote import note_hosts
-
-        try:
-            deletions = self.client.pods.delete_many(ids, missing_ok=self.missing_ok)
-        except KeyboardInterrupt:
-            print_error(self.api.command, "some pods may still be running and billed: see `primepods list`")
-            raise
-        terminating = [state for state in deletions.values() if state != primepods.PodState.TERMINATED]
-        errors = deletions.errors
-        missing = [pod_id for pod_id in errors if isinstance(errors[pod_id], primepods.NotFoundError)]
-        failed = errors.keys() - missing
-        summary = f"{count(deletions, 'pod')} deleted"
-        if terminating:
-            summary += f" ({len(terminating):,} not gone yet)"
-        if failed:
-            summary += f", {len(failed):,} failed and may still be billed"
-        print_info(f"{summary}.")
-        print_errors(self.api.command, errors)
-        note_hosts(removed=[*deletions, *missing])
-        write_ids(deletions)
-        if self.wait is not None and deletions:
-            self.client.pods.wait(deletions, until=primepods.gone, timeout=self.wait, interval=_INTERVAL)
-            print_info(f"{count(deletions, 'pod')} confirmed gone.")
-        return errors
+    try:
+        deletions = client.pods.delete_many(ids, missing_ok=missing_ok)
+    except KeyboardInterrupt:
+        print_error(command, "some pods may still be running and billed: see `primepods list`")
+        raise
+    terminating = [state for state in deletions.values() if state != primepods.PodState.TERMINATED]
+    errors = deletions.errors
+    missing = [pod_id for pod_id in errors if isinstance(errors[pod_id], primepods.NotFoundError)]
+    failed = errors.keys() - missing
+    summary = f"{count(deletions, 'pod')} deleted"
+    if terminating:
+        summary += f" ({len(terminating):,} not gone yet)"
+    if failed:
+        summary += f", {len(failed):,} failed and may still be billed"
+    print_info(f"{summary}.")
+    print_errors(command, errors)
+    note_hosts(removed=[*deletions, *missing])
+    write_ids(deletions)
+    if wait is not None and deletions:
+        client.pods.wait(deletions, until=primepods.gone, timeout=wait, interval=_INTERVAL)
+        print_info(f"{count(deletions, 'pod')} confirmed gone.")
+    return errors

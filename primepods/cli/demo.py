@@ -18,7 +18,7 @@ from ._pod_table import price
 from ._table import Column
 
 if TYPE_CHECKING:
-    from primepods import AsyncClient, HistoryRecord, Pod, PodChange, PodStatus
+    from primepods import AsyncClient, HistoryRecord, Pod, PodStatus
     from primepods.emulator import Emulator
 
     from ._screen import Screen
@@ -64,8 +64,7 @@ def command(
     ] = 60.0,
     seed: Annotated[int, typer.Option(help="The same seed makes the same pods.", metavar="NUMBER")] = 7,
     failure_rate: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="Share of the pods that fail to boot.", metavar="SHARE"),
+        float, typer.Option(min=0, max=1, help="Share of the pods that fail to boot.", metavar="SHARE")
     ] = 0.04,
 ) -> None:
     """Watch emulated pods boot, fail and be deleted, without an account or costs."""
@@ -130,27 +129,18 @@ async def _settle(
     screen.heading(
         "Waiting until each pod is ready or has failed: client.pods.wait(ids, until=primepods.settled)"
     )
-    fleet = Fleet(pods)
-    settled: set[str] = set()
-    with screen.meter("settled") as meter:
 
-        def show(change: PodChange) -> None:
-            fleet.add(change)
-            if primepods.settled(change.after):
-                settled.add(change.pod_id)
-            else:
-                settled.discard(change.pod_id)
-            ready = fleet.counts.get(Condition.READY, 0)
-            failed = fleet.counts.get(Condition.FAILED, 0)
-            note = f"{ready} ready, {failed} failed, {len(fleet) - len(settled)} to go"
-            meter.update(len(settled), len(fleet), note)
+    def note(fleet: Fleet) -> str:
+        ready, failed = fleet.counts.get(Condition.READY, 0), fleet.counts.get(Condition.FAILED, 0)
+        return f"{ready} ready, {failed} failed, {len(fleet) - ready - failed} to go"
 
+    with screen.pod_meter("settled", pods, primepods.settled, note) as on_change:
         return await client.pods.wait(
             pods,
             until=primepods.settled,
             timeout=timeout,
             interval=INTERVAL,
-            on_change=show,
+            on_change=on_change,
             # The demo's pods do not recover from a failed installation.
             install_grace=0.0,
         )

@@ -10,20 +10,16 @@ import typer
 
 import primepods
 
-from ._account import check_own_permission, find_disks
-from ._command import Api, api_command
-from ._confirm import YesOption, confirm
+from ._command import Api, YesOption, api_command, confirm
 from ._errors import CommandError, print_errors_and_exit_if_any
 from ._handles import MIN_PREFIX
-from ._lists import readable_rows
-from ._output import ModelTable, Output, OutputOption, PrintOptions, print_model
+from ._offers import check_own_permission, find_disks
+from ._output import ModelTable, Output, OutputOption, PrintOptions, print_ordered, readable_rows
 from ._pod_table import price, status_cell
 from ._table import Column, print_info, write_ids
 from ._text import count
 
 _DISK_HELP = f"The disk: its id, a prefix of its id ({MIN_PREFIX} characters or more), or its name."
-DiskHandle = Annotated[str, typer.Argument(help=_DISK_HELP, metavar="DISK", show_default=False)]
-DiskHandles = Annotated[list[str], typer.Argument(help=_DISK_HELP, metavar="DISK...", show_default=False)]
 
 
 def _totals(disks: Sequence[primepods.Disk]) -> dict[str, str]:
@@ -107,16 +103,13 @@ def create(
         confirm("Order it?", yes=yes)
         disk = client.disks.create(spec)
         print_info(f"Ordered {disk.name}.")
-    if output is Output.TABLE:
-        write_ids([disk.id])
-    else:
-        print_model(disk, output)
+    print_ordered(disk, output)
 
 
 @api_command
 def rename(
     api: Api,
-    disk: DiskHandle,
+    disk: Annotated[str, typer.Argument(help=_DISK_HELP, metavar="DISK", show_default=False)],
     name: Annotated[str, typer.Argument(help="The new name.", metavar="NAME", show_default=False)],
 ) -> None:
     """Change the name of a disk."""
@@ -126,7 +119,12 @@ def rename(
 
 
 @api_command
-def delete(api: Api, disks: DiskHandles, *, yes: YesOption = False) -> None:
+def delete(
+    api: Api,
+    disks: Annotated[list[str], typer.Argument(help=_DISK_HELP, metavar="DISK...", show_default=False)],
+    *,
+    yes: YesOption = False,
+) -> None:
     """Delete disks. All data on them is lost.
 
     Shows them and asks for confirmation. A disk that a pod uses is not deleted. Prints the ids of the deleted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -32,8 +32,8 @@ def command(api: Api, *, output: OutputOption = Output.TABLE) -> None:
 
     from primepods.doctor import diagnose
 
-    options = {} if api.timeout is None else {"timeout": api.timeout}
-    found = asyncio.run(diagnose(base_url=api.base_url, context=api.context, team_id=api.team, **options))
+    options: dict[str, Any] = {} if api.timeout is None else {"timeout": api.timeout}
+    found = asyncio.run(diagnose(**api.account, **options))
     checks = [check.edited(reword_for_shell) for check in found]
     if output is Output.TABLE:
         _print_lines(checks)

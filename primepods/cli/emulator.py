@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
 import signal
 import subprocess
+import sys
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import primepods
+
 from ._errors import SIGNAL_EXIT_CODE, CommandError, ExitCode, reported_errors
-from ._machines import SSH_COMMAND, Machines
 from ._table import print_info, write
 
 if TYPE_CHECKING:
@@ -26,6 +31,10 @@ if TYPE_CHECKING:
 _RUN_TIMEOUT = 30.0
 """Max seconds to wait until background runs have ended."""
 _POLL_INTERVAL = 0.1
+_SSH_COMMAND = shlex.join([sys.executable, "-m", "primepods.emulator.local_ssh"])
+_SCAN_INTERVAL = 0.5
+_MAX_SCANS = 20
+"""Max searches for the processes of a pod: they may start others during a search."""
 
 
 def command(
@@ -66,13 +75,11 @@ def command(
         typer.Option(min=0, help="Approximate stock of each offer; by default unlimited.", metavar="NUMBER"),
     ] = None,
     funds: Annotated[
-        float | None,
-        typer.Option(min=0, help="US dollars to spend; by default unlimited.", metavar="AMOUNT"),
+        float | None, typer.Option(min=0, help="US dollars to spend; by default unlimited.", metavar="AMOUNT")
     ] = None,
     speed: Annotated[float, typer.Option(help="Emulated seconds per real second.", metavar="NUMBER")] = 1.0,
     api_key: Annotated[
-        str | None,
-        typer.Option(help="The valid API key; by default a new random one.", metavar="KEY"),
+        str | None, typer.Option(help="The valid API key; by default a new random one.", metavar="KEY")
     ] = None,
     state: Annotated[
         Path | None,
@@ -119,19 +126,19 @@ def command(
             emulator = Emulator.load(state, **server)
         else:
             emulator = Emulator(**new_account, **server)
-        if state is not None:
-            # Fail now if the file cannot be written, not when there is data to lose.
-            emulator.save(state)
-        # `Machines` deletes the pods' home folders at its end. With --state, the pods outlive this process,
-        # so keep the folders.
-        with Machines(emulator) if state is None else nullcontext(SSH_COMMAND) as ssh_command:
+        with ExitStack() as at_end:
+            ssh_command = _SSH_COMMAND
+            if state is None:
+                ssh_command = at_end.enter_context(_machines(emulator))  # deletes the pods' home folders
+            else:
+                # Fail now if the file cannot be written, not when there is data to lose.
+                emulator.save(state)
+                at_end.callback(emulator.save, state)
             if words:
                 code = _run(emulator, words, ssh_command)
             else:
                 with suppress(KeyboardInterrupt):
                     asyncio.run(_serve(emulator, ssh_command))
-        if state is not None:
-            emulator.save(state)
     raise typer.Exit(code)
 
 
@@ -161,7 +168,11 @@ def _run(emulator: Emulator, words: Sequence[str], ssh_command: str) -> int:
     """Run a command against the emulator; return its exit code, as a shell would."""
     from primepods.config import child_environment
 
-    with emulator, tempfile.TemporaryDirectory(prefix="primepods-emulator-") as leases, _Child() as child:
+    with (
+        emulator,
+        tempfile.TemporaryDirectory(prefix="primepods-emulator-") as leases,
+        primepods.exit_on_sigterm(),
+    ):
         environment = child_environment(
             base_url=emulator.url,
             api_key=emulator.api_key,
@@ -169,7 +180,7 @@ def _run(emulator: Emulator, words: Sequence[str], ssh_command: str) -> int:
             ssh_command=ssh_command,
         )
         try:
-            code = child.run(words, environment)
+            code = _run_child(words, environment)
         except FileNotFoundError:
             raise CommandError(f"{words[0]}: not found", ExitCode.NOT_FOUND) from None
         except OSError as exc:
@@ -197,42 +208,81 @@ def _end_runs(folder: Path) -> None:
         time.sleep(_POLL_INTERVAL)
 
 
-class _Child:
-    """Child process to which SIGTERM is forwarded.
+def _run_child(words: Sequence[str], environment: dict[str, str]) -> int:
+    """Run a command to its end, and return its exit code; forward SIGTERM to it.
 
     A terminal sends Ctrl-C to the child, too; the child decides how to handle it.
     """
+    process: subprocess.Popen[bytes] | None = None
+    is_terminated = False
 
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._terminate_at_start = False
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        nonlocal is_terminated
+        is_terminated = True
+        if process is not None:
+            process.terminate()
 
-    def run(self, words: Sequence[str], environment: dict[str, str]) -> int:
-        """Run a command to its end, and return its exit code."""
-        self._process = process = subprocess.Popen(words, env=environment)  # noqa: S603 - the user's own
-        if self._terminate_at_start:
+    previous = {
+        signal.SIGINT: signal.signal(signal.SIGINT, _ignore),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, terminate),
+    }
+    try:
+        process = subprocess.Popen(words, env=environment)  # noqa: S603 - the user's own
+        if is_terminated:  # before there was a process
             process.terminate()
         return process.wait()
-
-    def __enter__(self) -> Self:
-        self._previous_handlers = {
-            signal.SIGINT: signal.signal(signal.SIGINT, _ignore),
-            signal.SIGTERM: signal.signal(signal.SIGTERM, self._terminate),
-        }
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._previous_handlers.items():
+    finally:
+        for number, handler in previous.items():
             signal.signal(number, handler)
-
-    def _terminate(self, _number: int, _frame: FrameType | None) -> None:
-        if self._process is None:
-            self._terminate_at_start = True
-        else:
-            self._process.terminate()
 
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:
     """Ignore a signal. A child process would inherit SIG_IGN, but does not inherit this handler."""
+
+
+@contextmanager
+def _machines(emulator: Emulator) -> Generator[str]:
+    """Yield a command to use instead of ``ssh``, which creates a home folder for each pod.
+
+    End the processes of pods that are gone, and delete their homes; at the end of the block, of all pods.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="primepods-pods-"))
+    is_ended = threading.Event()
+
+    def watch() -> None:
+        while not is_ended.wait(_SCAN_INTERVAL):
+            # List the homes before the pods: otherwise, the home of a new pod would seem to have no pod.
+            if homes := list(folder.glob("*")):
+                pods = map(emulator.pods.get, emulator.pods)
+                hosts = {host for pod in pods if pod is not None for host in pod.addresses}
+                _end(home for home in homes if home.name not in hosts)
+
+    watching = threading.Thread(target=watch, name="primepods-machines", daemon=True)
+    watching.start()
+    try:
+        yield f"{_SSH_COMMAND} --homes {shlex.quote(str(folder))}"
+    finally:
+        is_ended.set()
+        watching.join()
+        _end(folder.glob("*"))
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end(homes: Iterable[Path]) -> None:
+    for home in homes:
+        _end_processes(home)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _end_processes(home: Path) -> None:
+    """Kill the processes whose HOME is this folder, if the system has ``/proc``."""
+    wanted = b"\0HOME=" + os.fsencode(home) + b"\0"
+    for _ in range(_MAX_SCANS):
+        is_found = False
+        for file in Path("/proc").glob("[0-9]*/environ"):
+            with suppress(OSError):
+                if wanted in b"\0" + file.read_bytes():
+                    os.kill(int(file.parent.name), signal.SIGKILL)
+                    is_found = True
+        if not is_found:
+            return

@@ -13,42 +13,43 @@ import primepods
 from ._command import Api, api_command
 from ._errors import CommandError, ExitCode, print_error
 from ._handles import PodHandle, resolve_handle
-from ._remote import Env, Node, SshOptions, Words, become_ssh, login_argv, parse_command, read_variables
+from ._remote import Env, LoginOptions, become_program, login_argv, parse_command, read_variables
 from ._table import write
-
-Stdin = Annotated[
-    bool, typer.Option("--stdin", "-i", help="Read stdin to its end and pass it to the command.")
-]
-Terminal = Annotated[
-    bool,
-    typer.Option("--tty", "-t", help="Give the command a terminal, as ssh -t does. Not possible with --env."),
-]
-Cwd = Annotated[
-    str | None, typer.Option(help="Working directory, relative to the home directory.", metavar="DIR")
-]
-
-AllNodes = Annotated[
-    bool,
-    typer.Option(
-        "--all-nodes",
-        help="Run the command on all nodes at once, as for torchrun; lines start with their node's number.",
-    ),
-]
 
 
 @api_command
 def command(
     api: Api,
     pod: PodHandle,
-    words: Words,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="-- COMMAND", help="The command; a single word is a line for the pod's shell."
+        ),
+    ],
     *,
     env: Env = None,
-    cwd: Cwd = None,
-    stdin: Stdin = False,
-    tty: Terminal = False,
-    node: Node = 0,
-    all_nodes: AllNodes = False,
-    ssh: SshOptions,
+    cwd: Annotated[
+        str | None, typer.Option(help="Working directory, relative to the home directory.", metavar="DIR")
+    ] = None,
+    stdin: Annotated[
+        bool, typer.Option("--stdin", "-i", help="Read stdin to its end and pass it to the command.")
+    ] = False,
+    tty: Annotated[
+        bool,
+        typer.Option(
+            "--tty", "-t", help="Give the command a terminal, as ssh -t does. Not possible with --env."
+        ),
+    ] = False,
+    all_nodes: Annotated[
+        bool,
+        typer.Option(
+            "--all-nodes",
+            help="Run the command on all nodes at once, as for torchrun; lines start with their node's "
+            "number.",
+        ),
+    ] = False,
+    login: LoginOptions,
 ) -> None:
     """Run a command on a pod.
 
@@ -62,7 +63,7 @@ def command(
       primepods exec --all-nodes cluster -- torchrun --nproc-per-node 8 train.py
       primepods exec train --env HF_TOKEN -- 'cd work && python train.py 2>&1 | tee log'
     """
-    if all_nodes and (tty or stdin or node):
+    if all_nodes and (tty or stdin or login.node):
         raise CommandError("--all-nodes cannot be combined with --node, --stdin or --tty", ExitCode.USAGE)
     if tty:
         from primepods.remote import SSHOptions, remote_path
@@ -78,13 +79,12 @@ def command(
         line = given if isinstance(given, str) else shlex.join(given)
         if cwd is not None:
             line = f"cd {shlex.quote(remote_path('--cwd', cwd))} && {shlex.join(['sh', '-c', line])}"
-        become_ssh(login_argv(found, node, ["-t"], line, ssh=SSHOptions(**ssh.arguments())))
+        become_program(login_argv(found, login.node, ["-t"], line, ssh=SSHOptions(**login.arguments())))
     variables = read_variables(env)
     # `main` replaces a closed stdin by a StringIO, which has no buffer.
     content = getattr(sys.stdin, "buffer", sys.stdin).read() if stdin else None
     with primepods.exit_on_sigterm(), api.client() as client:
-        pod_id = resolve_handle(client, pod, team=api.team)
-        remote = client.pods.remote(pod_id, node=node, **ssh.arguments())
+        remote = login.remote(client, pod, team=api.team)
         if all_nodes:
             try:
                 remote.run_all(parse_command(words), env=variables, cwd=cwd, on_line=_write_line)

@@ -9,7 +9,7 @@ import typer
 import primepods
 
 from ._command import Api, api_command
-from ._durations import parse_duration
+from ._durations import duration_option
 from ._errors import CommandError, ExitCode
 from ._table import print_info
 
@@ -23,12 +23,7 @@ def command(
         str,
         typer.Option(help="Address to listen on; all who can reach it can read the metrics.", metavar="HOST"),
     ] = "127.0.0.1",
-    interval: Annotated[
-        float,
-        typer.Option(
-            parser=parse_duration, metavar="TIME", help="Time between two readings.", show_default="60s"
-        ),
-    ] = 60.0,
+    interval: Annotated[float, duration_option("Time between two readings.", show_default="60s")] = 60.0,
 ) -> None:
     """Serve Prometheus metrics of the account: pods, their price per hour and age, disks, balance.
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import attrs
 import typer
@@ -18,110 +19,46 @@ from ._command import Api, api_command
 from ._durations import parse_day, short_duration
 from ._errors import CommandError
 from ._filters import Name, name_matches
-from ._lists import readable_rows
-from ._output import LimitOption, ModelTable, PrintOptions
+from ._output import LimitOption, ModelTable, PrintOptions, readable_rows
 from ._pod_table import price
 from ._spend import ByOption, group_records, group_table, print_daily_bars
 from ._table import Column, print_info
 
-_PANEL = "Filters"
-
-Kind = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Only this kind (instance, cluster, disk or sandbox); may be repeated.",
-        metavar="KIND",
-        rich_help_panel=_PANEL,
-    ),
-]
-Since = Annotated[
-    datetime | None,
-    typer.Option(
-        help="Only records that ended (or, without a known end, began) on or after this day (UTC): "
-        "2026-11-01, or 7d for a week ago.",
-        metavar="DAY",
-        parser=parse_day,
-        rich_help_panel=_PANEL,
-    ),
-]
-Until = Annotated[
-    datetime | None,
-    typer.Option(
-        help="Only records before this day (UTC).", metavar="DAY", parser=parse_day, rich_help_panel=_PANEL
-    ),
-]
-Chart = Annotated[
-    Path | None, typer.Option(help="Draw the spend per day into this SVG file.", metavar="FILE")
-]
+_option = partial(typer.Option, rich_help_panel="Filters")
 
 
-@api_command
-def command(
-    api: Api,
-    *,
-    print_options: PrintOptions,
-    limit: LimitOption = None,
-    by: ByOption = None,
-    kind: Kind = None,
-    name: Name = None,
-    since: Since = None,
-    until: Until = None,
-    chart: Chart = None,
-) -> None:
-    """Show past pods, clusters, disks and sandboxes, their bills, and the spend per day.
-
-    Newest first; with --by, the most expensive group first, or by time. A pod moves to the history when it is
-    terminated; its bill is final some time later. With --team, shows only that team's records.
-
-    Examples:
-      primepods history --since 30d --chart spend.svg
-      primepods history --by gpu
-      primepods history --since 90d --by week -o csv
-      primepods history --kind instance --name 'train-*' -o csv
-    """
-    from primepods.remote import note_hosts
-
-    if by is None:
-        _RECORDS.check(print_options)
-    else:
-        group_table(by).check(print_options)
-    record_filter = _Filter(kind or [], name or [], since, until, team=api.team)
-    with (
-        api.client() as client,
-        readable_rows(islice(record_filter.select(client.pods.history()), limit)) as records,
-    ):
-        note_hosts(removed=[record.id for record in records if record.terminated_at is not None])
-        if by is None:
-            _RECORDS.print(records, print_options)
-            if print_options.is_table:
-                print_daily_bars(records)
-        else:
-            group_table(by).print(group_records(records, by), print_options)
-        if chart is not None:
-            _draw(chart, records)
-            print_info(f"The chart of the spend per day is in {chart}.")
-        if not records and not print_options.ids_only:
-            print_info(record_filter.no_match_message())
-
-
-@attrs.define
-class _Filter:
-    """Filter of the records to show.
+@attrs.define(kw_only=True)
+class RecordFilter:
+    """Filter options for records; a record must match all options that were given.
 
     Attributes:
-        kinds: Kinds; all if empty.
-        names: Names or patterns; all if empty.
+        kind: Kinds; all if empty.
+        name: Names or patterns; all if empty.
         since: Earliest end of a record (or creation, if its end is unknown); ``None`` for no limit.
         until: Time before which a record has ended (or was created); ``None`` for no limit.
         team: The records' team; ``None`` for all.
         seen_kinds: Kinds of all records that were checked, for the message if none matches.
     """
 
-    kinds: list[str]
-    names: list[str]
-    since: datetime | None
-    until: datetime | None
-    team: str | None
+    kind: Annotated[
+        list[str] | None,
+        _option(help="Only this kind (instance, cluster, disk or sandbox); may be repeated.", metavar="KIND"),
+    ] = None
+    name: Name = None
+    since: Annotated[
+        datetime | None,
+        _option(
+            help="Only records that ended (or, without a known end, began) on or after this day (UTC): "
+            "2026-11-01, or 7d for a week ago.",
+            metavar="DAY",
+            parser=parse_day,
+        ),
+    ] = None
+    until: Annotated[
+        datetime | None,
+        _option(help="Only records before this day (UTC).", metavar="DAY", parser=parse_day),
+    ] = None
+    team: str | None = None
     seen_kinds: set[str] = attrs.field(factory=set[str], init=False)
 
     def select(self, records: Iterable[primepods.HistoryRecord]) -> Iterator[primepods.HistoryRecord]:
@@ -134,8 +71,8 @@ class _Filter:
     def _matches(self, record: primepods.HistoryRecord) -> bool:
         ended = record.terminated_at or record.created_at
         return (
-            (not self.kinds or record.type.lower() in map(str.lower, self.kinds))
-            and (not self.names or any(name_matches(pattern, record.name) for pattern in self.names))
+            (not self.kind or record.type.lower() in map(str.lower, self.kind))
+            and (not self.name or any(name_matches(pattern, record.name) for pattern in self.name))
             and (self.since is None or ended >= self.since)
             and (self.until is None or ended < self.until)
             and (self.team is None or record.team_id == self.team)
@@ -143,20 +80,58 @@ class _Filter:
 
     def no_match_message(self) -> str:
         """Return the message for an empty result; it names the wanted kinds that no record has."""
-        unknown = [word for word in self.kinds if word.lower() not in map(str.lower, self.seen_kinds)]
+        unknown = [word for word in self.kind or () if word.lower() not in map(str.lower, self.seen_kinds)]
         if unknown and self.seen_kinds:
             seen = ", ".join(sorted(self.seen_kinds))
             return f"No records match. No record is of this kind: {', '.join(unknown)}. Kinds found: {seen}."
         return "No records match."
 
 
-def _draw(file: Path, records: Sequence[primepods.HistoryRecord]) -> None:
-    from primepods.charts import spend_chart
+@api_command
+def command(
+    api: Api,
+    *,
+    print_options: PrintOptions,
+    limit: LimitOption = None,
+    by: ByOption = None,
+    chart: Annotated[
+        Path | None, typer.Option(help="Draw the spend per day into this SVG file.", metavar="FILE")
+    ] = None,
+    filters: RecordFilter,
+) -> None:
+    """Show past pods, clusters, disks and sandboxes, their bills, and the spend per day.
 
-    try:
-        file.write_text(str(spend_chart(records)), encoding="utf-8")
-    except OSError as error:
-        raise CommandError(f"--chart {file}: {error.strerror}") from None
+    Newest first; with --by, the most expensive group first, or by time. A pod moves to the history when it is
+    terminated; its bill is final some time later. With --team, shows only that team's records.
+
+    Examples:
+      primepods history --since 30d --chart spend.svg
+      primepods history --by gpu
+      primepods history --since 90d --by week -o csv
+      primepods history --kind instance --name 'train-*' -o csv
+    """
+    from primepods.charts import spend_chart
+    from primepods.remote import note_hosts
+
+    table: ModelTable[Any] = _RECORDS if by is None else group_table(by)
+    table.check(print_options)
+    filters.team = api.team
+    with (
+        api.client() as client,
+        readable_rows(islice(filters.select(client.pods.history()), limit)) as records,
+    ):
+        note_hosts(removed=[record.id for record in records if record.terminated_at is not None])
+        table.print(records if by is None else group_records(records, by), print_options)
+        if by is None and print_options.is_table:
+            print_daily_bars(records)
+        if chart is not None:
+            try:
+                chart.write_text(str(spend_chart(records)), encoding="utf-8")
+            except OSError as error:
+                raise CommandError(f"--chart {chart}: {error.strerror}") from None
+            print_info(f"The chart of the spend per day is in {chart}.")
+        if not records and not print_options.ids_only:
+            print_info(filters.no_match_message())
 
 
 def _duration_cell(record: primepods.HistoryRecord) -> str:

@@ -13,8 +13,7 @@ import primepods
 
 from ._command import Api, api_command
 from ._filters import PodFilter
-from ._lists import readable_rows
-from ._output import LimitOption, PrintOptions
+from ._output import LimitOption, PrintOptions, readable_rows
 from ._pod_table import PODS
 from ._table import print_info
 from ._text import count
@@ -30,14 +29,6 @@ class SortKey(StrEnum):
     PRICE = "price"
 
 
-SortOption = Annotated[
-    SortKey,
-    typer.Option(
-        "--sort", help="created, name, status, gpu or price.", metavar="ORDER", case_sensitive=False
-    ),
-]
-
-
 All = Annotated[bool, typer.Option("--all", "-a", hidden=True)]
 """Accepted because `docker ps` has it; all pods are listed anyway."""
 
@@ -48,7 +39,12 @@ def command(
     *,
     print_options: PrintOptions,
     limit: LimitOption = None,
-    sort: SortOption = SortKey.CREATED,
+    sort: Annotated[
+        SortKey,
+        typer.Option(
+            "--sort", help="created, name, status, gpu or price.", metavar="ORDER", case_sensitive=False
+        ),
+    ] = SortKey.CREATED,
     reverse: Annotated[bool, typer.Option("--reverse", help="Sort in reverse order.")] = False,
     _everything: All = False,
     filters: PodFilter,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ._command import Api, api_command
-from ._durations import parse_duration
+from ._durations import duration_option
 from ._errors import SIGNAL_EXIT_CODE, CommandError, ExitCode
 
 if TYPE_CHECKING:
@@ -24,27 +24,21 @@ def _limit(text: str) -> Any:
     return typer.Option(min=0, help=text, metavar="AMOUNT")
 
 
-MaxHourly = Annotated[float | None, _limit("Max price per hour of all rented pods together.")]
-Budget = Annotated[float | None, _limit("Max amount that all sessions of this machine may spend together.")]
-Window = Annotated[
-    float,
-    typer.Option(
-        parser=parse_duration,
-        metavar="TIME",
-        help="Count only the spend of the last TIME, such as 24h; by default all.",
-        show_default=False,
-    ),
-]
-
-
 @api_command
 def command(
     api: Api,
     *,
     allow_rent: Annotated[bool, typer.Option("--allow-rent", help="Include tools that rent pods.")] = False,
-    max_hourly: MaxHourly = None,
-    budget: Budget = None,
-    budget_window: Window = math.inf,
+    max_hourly: Annotated[float | None, _limit("Max price per hour of all rented pods together.")] = None,
+    budget: Annotated[
+        float | None, _limit("Max amount that all sessions of this machine may spend together.")
+    ] = None,
+    budget_window: Annotated[
+        float,
+        duration_option(
+            "Count only the spend of the last TIME, such as 24h; by default all.", show_default=False
+        ),
+    ] = math.inf,
     emulator: Annotated[
         bool, typer.Option("--emulator", help="Rehearse on emulated pods: commands run on this machine.")
     ] = False,

@@ -13,7 +13,7 @@ import typer
 import primepods
 
 from ._command import Api, api_command
-from ._offers import OfferFilters, announce_wait, offer_id, price_sort_key
+from ._offers import OfferFilters, announce_wait, offer_id
 from ._output import LimitOption, ModelTable, PrintOptions
 from ._pod_table import price
 from ._table import Cell, Column, print_info
@@ -39,21 +39,19 @@ class _OfferRow:
         return {"id": offer_id(self.offer), **self.offer.to_dict()}
 
 
-SortOption = Annotated[
-    SortKey,
-    typer.Option("--sort", help="price, per-gpu, gpu or provider.", metavar="ORDER", case_sensitive=False),
-]
-
-
 @api_command
 def command(
     api: Api,
     *,
     print_options: PrintOptions,
-    sort: SortOption = SortKey.PRICE,
+    sort: Annotated[
+        SortKey,
+        typer.Option(
+            "--sort", help="price, per-gpu, gpu or provider.", metavar="ORDER", case_sensitive=False
+        ),
+    ] = SortKey.PRICE,
     unavailable: Annotated[
-        bool,
-        typer.Option("--all", help="Include sold out, unpriced and prepaid offers."),
+        bool, typer.Option("--all", help="Include sold out, unpriced and prepaid offers.")
     ] = False,
     limit: LimitOption = None,
     filters: OfferFilters,
@@ -98,6 +96,11 @@ def _per_gpu(offer: primepods.Offer) -> float | None:
     return offer.price_hr / offer.gpu_count
 
 
+def _sort_key(amount: float | None) -> float:
+    """Return an amount as a sort key; offers without a price come last."""
+    return math.inf if amount is None else amount
+
+
 _OFFERS: Final = ModelTable(
     empty_model=lambda: _OfferRow(
         primepods.Offer(
@@ -124,8 +127,8 @@ _OFFERS: Final = ModelTable(
     },
 )
 _SORT_KEYS: dict[SortKey, Callable[[primepods.Offer], Any]] = {
-    SortKey.PRICE: price_sort_key,
-    SortKey.PER_GPU: lambda offer: price_sort_key(offer) / offer.gpu_count if offer.gpu_count else math.inf,
-    SortKey.GPU: lambda offer: (offer.gpu_type, offer.gpu_count, price_sort_key(offer)),
-    SortKey.PROVIDER: lambda offer: (offer.provider, price_sort_key(offer)),
+    SortKey.PRICE: lambda offer: _sort_key(offer.price_hr),
+    SortKey.PER_GPU: lambda offer: _sort_key(_per_gpu(offer)),
+    SortKey.GPU: lambda offer: (offer.gpu_type, offer.gpu_count, _sort_key(offer.price_hr)),
+    SortKey.PROVIDER: lambda offer: (offer.provider, _sort_key(offer.price_hr)),
 }

@@ -13,75 +13,15 @@ import typer
 import primepods
 
 from ._command import Api, api_command
-from ._copies import (
-    Downloads,
-    Exclude,
-    ExcludeFrom,
-    Uploads,
-    parse_download,
-    parse_exclusion,
-    parse_upload,
-)
-from ._durations import Interval, parse_duration, parse_hours
+from ._copies import Exclude, ExcludeFrom, parse_download, parse_exclusion, parse_upload
+from ._durations import Interval, duration_option, parse_hours
 from ._errors import CommandError, ExitCode
-from ._offers import Disks, DiskSize, Image, OfferFilters, SshKey, TemplateId, without_unset
+from ._offers import OfferFilters, OrderOptions, without_unset
 from ._remote import Env, SshOptions, parse_command, read_variables
 from .create import EnvFile, read_env
 
 _MAX_OFFERS = 5
 """Max number of offers to try, one after the other."""
-
-MaxHours = Annotated[
-    float | None,
-    typer.Option(
-        help="Delete the pod after this time: 2h, 90m, or a number of hours.",
-        metavar="TIME",
-        parser=parse_hours,
-    ),
-]
-BootTimeout = Annotated[
-    float,
-    typer.Option(
-        parser=parse_duration,
-        metavar="TIME",
-        help="Delete a pod that is not ready after this time, and try the next offer.",
-        show_default="30m",
-    ),
-]
-MaxSpend = Annotated[
-    float | None, typer.Option(help="Delete the pod when it has cost this much.", metavar="AMOUNT")
-]
-Name = Annotated[str | None, typer.Option(help="Prefix of the pod's name.", metavar="NAME")]
-KeepOnFailedDownload = Annotated[
-    bool,
-    typer.Option(
-        "--keep-on-failed-download",
-        help="Leave the pod running if a download fails: it is billed until you delete it.",
-    ),
-]
-Detach = Annotated[
-    bool,
-    typer.Option(
-        "--detach",
-        "-d",
-        help="Exit once the command has started, and print the run's name for attach, stop and runs.",
-    ),
-]
-Reconnect = Annotated[
-    float,
-    typer.Option(
-        parser=parse_duration,
-        metavar="TIME",
-        help="Give up the pod if it cannot be reached for this time; the command keeps running meanwhile.",
-        show_default="15m",
-    ),
-]
-Restarts = Annotated[
-    int,
-    typer.Option(
-        min=0, metavar="N", help="Max number of restarts on another pod, if the provider terminates the pod."
-    ),
-]
 
 
 def _read_file(ctx: typer.Context, path: Path | None) -> Path | None:
@@ -113,21 +53,8 @@ def _read_file(ctx: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
-File = Annotated[
-    Path | None,
-    typer.Option(
-        is_eager=True,
-        callback=_read_file,
-        metavar="FILE",
-        help="TOML file with these options by their long names, and command; typed options override it.",
-    ),
-]
 Remove = Annotated[bool, typer.Option("--rm", hidden=True)]
 """Accepted because `docker run` has it. By default, the pod is deleted anyway."""
-Keep = Annotated[
-    bool,
-    typer.Option("--keep", help="Leave the pod running: it is billed until you delete it, without limit."),
-]
 
 
 def _require_words(ctx: typer.Context, words: list[str] | None) -> list[str]:
@@ -138,46 +65,108 @@ def _require_words(ctx: typer.Context, words: list[str] | None) -> list[str]:
     return found
 
 
-Words = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="-- COMMAND",
-        help="The command; a single word is a line for the pod's shell.",
-        callback=_require_words,
-    ),
-]
-
-
 @api_command
 def command(
     api: Api,
-    words: Words = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="-- COMMAND",
+            help="The command; a single word is a line for the pod's shell.",
+            callback=_require_words,
+        ),
+    ] = None,
     *,
-    upload: Uploads = None,
+    upload: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--upload",
+            help="Copy this to the pod; the command runs in the first uploaded folder. May be repeated.",
+            metavar="LOCAL[:REMOTE]",
+            rich_help_panel="On the pod",
+        ),
+    ] = None,
     exclude: Exclude = None,
     exclude_from: ExcludeFrom = None,
-    download: Downloads = None,
-    max_hours: MaxHours = None,
-    max_spend: MaxSpend = None,
-    boot_timeout: BootTimeout = 1800.0,
+    download: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--download",
+            help="Copy this from the pod afterwards, even if the command fails. May be repeated.",
+            metavar="REMOTE[:LOCAL]",
+            rich_help_panel="On the pod",
+        ),
+    ] = None,
+    max_hours: Annotated[
+        float | None,
+        typer.Option(
+            help="Delete the pod after this time: 2h, 90m, or a number of hours.",
+            metavar="TIME",
+            parser=parse_hours,
+        ),
+    ] = None,
+    max_spend: Annotated[
+        float | None, typer.Option(help="Delete the pod when it has cost this much.", metavar="AMOUNT")
+    ] = None,
+    boot_timeout: Annotated[
+        float,
+        duration_option(
+            "Delete a pod that is not ready after this time, and try the next offer.", show_default="30m"
+        ),
+    ] = 1800.0,
     interval: Interval = 5.0,
-    name: Name = None,
-    keep: Keep = False,
-    keep_on_failed_download: KeepOnFailedDownload = False,
-    detach: Detach = False,
-    reconnect: Reconnect = 900.0,
-    restarts: Restarts = 0,
-    file: File = None,
+    name: Annotated[str | None, typer.Option(help="Prefix of the pod's name.", metavar="NAME")] = None,
+    keep: Annotated[
+        bool,
+        typer.Option(
+            "--keep", help="Leave the pod running: it is billed until you delete it, without limit."
+        ),
+    ] = False,
+    keep_on_failed_download: Annotated[
+        bool,
+        typer.Option(
+            "--keep-on-failed-download",
+            help="Leave the pod running if a download fails: it is billed until you delete it.",
+        ),
+    ] = False,
+    detach: Annotated[
+        bool,
+        typer.Option(
+            "--detach",
+            "-d",
+            help="Exit once the command has started, and print the run's name for attach, stop and runs.",
+        ),
+    ] = False,
+    reconnect: Annotated[
+        float,
+        duration_option(
+            "Give up the pod if it cannot be reached for this time; the command keeps running meanwhile.",
+            show_default="15m",
+        ),
+    ] = 900.0,
+    restarts: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Max number of restarts on another pod, if the provider terminates the pod.",
+        ),
+    ] = 0,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            is_eager=True,
+            callback=_read_file,
+            metavar="FILE",
+            help="TOML file with these options by their long names, and command; typed options override it.",
+        ),
+    ] = None,
     remove: Remove = False,
     env: Env = None,
     env_file: EnvFile = None,
     ssh: SshOptions,
     filters: OfferFilters,
-    image: Image = None,
-    custom_template_id: TemplateId = None,
-    disk_size: DiskSize = None,
-    ssh_key: SshKey = None,
-    disks: Disks = None,
+    order: OrderOptions,
 ) -> None:
     r"""Rent a pod for one command: log in, run it, fetch the results, delete the pod.
 
@@ -207,20 +196,12 @@ def command(
         raise CommandError(
             "--detach needs --max-hours or --max-spend, since nobody watches the cost", ExitCode.USAGE
         )
-    changes = {
-        "name": name,
-        "image": image,
-        "custom_template_id": custom_template_id,
-        "disk_size": disk_size,
-        "disks": disks,
-        "max_price": filters.max_price,
-    }
     variables = read_env((), env_file) | read_variables(env)
     uploads = [parse_upload(text) for text in upload or ()]
     record = RunRecord(
-        client={"base_url": api.base_url, "context": api.context, "team_id": api.team},
+        client=api.account,
         find=filters.given() | {"limit": _MAX_OFFERS},
-        changes=without_unset(changes),
+        changes=order.given() | without_unset({"name": name, "max_price": filters.max_price}),
         lease={
             "login": True,
             "ready_timeout": boot_timeout,
@@ -229,7 +210,7 @@ def command(
             "max_spend": max_spend,
             **ssh.arguments(),
         },
-        ssh_key=ssh_key,
+        ssh_key=order.ssh_key,
         command=parse_command(words or []),
         variables=list(variables),
         # Make local paths absolute, since `attach` may take the run over in another folder.

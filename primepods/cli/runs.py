@@ -7,6 +7,7 @@ import shlex
 import signal
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,10 +20,9 @@ from ._command import Api, api_command
 from ._completion import complete_runs
 from ._durations import short_age
 from ._errors import CommandError, ExitCode, print_error
-from ._handles import resolve_handle
 from ._output import ModelTable, PrintOptions
 from ._pod_table import price
-from ._remote import Node, SshOptions
+from ._remote import LoginOptions
 from ._table import Column, print_info
 from ._text import count
 
@@ -31,10 +31,6 @@ if TYPE_CHECKING:
 
 _POLL_INTERVAL = 0.2
 _STOP_ATTEMPTS = 50
-RunName = Annotated[
-    str,
-    typer.Argument(metavar="NAME", help="The run's name, or a prefix of it.", autocompletion=complete_runs),
-]
 
 
 @attrs.frozen(kw_only=True)
@@ -129,8 +125,7 @@ def attach(
     tail: Annotated[
         int | None, typer.Option("--tail", "-n", min=0, metavar="LINES", help="Begin with the last lines.")
     ] = None,
-    node: Node = 0,
-    ssh: SshOptions,
+    login: LoginOptions,
 ) -> None:
     """Show the output of a run and follow it to the end; the exit code is the command's.
 
@@ -148,18 +143,16 @@ def attach(
         if tail is not None:
             raise CommandError("--tail is for runs: a job is shown from its start", ExitCode.USAGE)
         with api.client() as client:
-            pod_id = resolve_handle(client, pod, team=api.team)
-            remote = client.pods.remote(pod_id, node=node, **ssh.arguments())
+            remote = login.remote(client, pod, team=api.team)
             raise typer.Exit(remote.job(job).wait(check=False, capture=False).exit_code)
     run = find_run(name)
-    given = {"base_url": api.base_url, "context": api.context, "team_id": api.team}
-    is_other = any(value not in {None, run.record.client.get(name)} for name, value in given.items())
-    if node or ssh != SshOptions() or is_other or api.timeout is not None:
+    is_other = any(value not in {None, run.record.client.get(name)} for name, value in api.account.items())
+    if login != LoginOptions() or is_other or api.timeout is not None:
         options = "--node, --ssh-option, --ssh-command, --base-url, --context, --team and --timeout"
         raise CommandError(f"{options} are for POD/JOB, not for the run {run.name}", ExitCode.USAGE)
     state = run.state
     # The terminal of a run without --detach is gone, so its output goes to files from now on.
-    if state == "interrupted" and run.claim(is_detached=True):
+    if state == "interrupted" and run.claim(is_detached=True, pid=0):
         print_info(f"The process of {run.name} has died: this command takes over the run")
         _take_over(run)
     elif state != "ended" and not run.reload().is_detached and _has_process(run):
@@ -178,7 +171,15 @@ def attach(
 
 
 @api_command
-def stop(_: Api, name: RunName) -> None:
+def stop(
+    _: Api,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="The run's name, or a prefix of it.", autocompletion=complete_runs
+        ),
+    ],
+) -> None:
     """End a run as Ctrl-C ends `primepods run`: its command is ended, and its pod is deleted."""
     from primepods.runs import find_run
 
@@ -201,22 +202,20 @@ def stop_run(run: Run) -> None:
     Raises:
         ProcessLookupError: A process holds the run's lock, but the recorded process does not exist.
     """
-    for attempts_left in reversed(range(_STOP_ATTEMPTS)):
-        if run.state == "interrupted" and run.claim(is_detached=True, is_stopping=True):
+    # Send SIGCONT, too, since the process may be suspended.
+    signals = signal.SIGINT, signal.SIGCONT
+    for _ in range(_STOP_ATTEMPTS):
+        if run.state == "interrupted" and run.claim(is_detached=True, is_stopping=True, pid=0):
             _take_over(run)
             return
-        try:
-            # Another process holds the lock. Send SIGCONT, too, since that process may be suspended.
-            run.signal(signal.SIGINT, signal.SIGCONT)
-        except ProcessLookupError:
-            # The process has just ended, or another one has locked the run and will soon record its own id.
-            if run.state == "ended":
-                return
-            if not attempts_left:
-                raise
-            time.sleep(_POLL_INTERVAL)
-        else:
+        if run.state == "ended":
             return
+        # The process may just have ended, or another one has locked the run and will soon record its own id.
+        with suppress(ProcessLookupError):
+            run.signal(*signals)
+            return
+        time.sleep(_POLL_INTERVAL)
+    run.signal(*signals)
 
 
 def _has_process(run: Run) -> bool:

@@ -1,36 +1,36 @@
-"""`primepods ssh`: log in to a pod, or print the ssh command."""
+"""`primepods ssh` and `code`: log in to a pod, or open one of its folders in an editor."""
 
 from __future__ import annotations
 
 import shlex
+import shutil
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from ._command import Api, api_command
+from ._errors import CommandError, ExitCode
 from ._handles import PodHandle, resolve_handle
-from ._remote import Node, become_ssh, login_argv
+from ._remote import LoginOptions, Node, become_program, find_node, login_argv
 from ._table import write
-
-Rest = Annotated[
-    list[str] | None,
-    typer.Argument(
-        help="COMMAND for the pod, or -- SSH_OPTIONS, or -- SSH_OPTIONS -- COMMAND.",
-        metavar="SSH_ARGS",
-        show_default=False,
-    ),
-]
-Print = Annotated[bool, typer.Option("--print", help="Print the command instead of running it.")]
 
 
 @api_command
-def command(
+def ssh(
     api: Api,
     pod: PodHandle,
-    rest: Rest = None,
+    rest: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="COMMAND for the pod, or -- SSH_OPTIONS, or -- SSH_OPTIONS -- COMMAND.",
+            metavar="SSH_ARGS",
+            show_default=False,
+        ),
+    ] = None,
     *,
     node: Node = 0,
-    show: Print = False,
+    show: Annotated[bool, typer.Option("--print", help="Print the command instead of running it.")] = False,
 ) -> None:
     """Log in to a pod with ssh.
 
@@ -54,7 +54,7 @@ def command(
     if show:
         write(f"{shlex.join(argv)}\n")
         return
-    become_ssh(argv)
+    become_program(argv)
 
 
 def _split(rest: list[str]) -> tuple[list[str], str]:
@@ -65,3 +65,57 @@ def _split(rest: list[str]) -> tuple[list[str], str]:
         end = rest.index("--")
         return rest[:end], " ".join(rest[end + 1 :])
     return rest, ""
+
+
+class Editor(StrEnum):
+    """Editors that log in to hosts of ~/.ssh/config."""
+
+    CODE = "code"
+    CURSOR = "cursor"
+
+
+@api_command
+def code(
+    api: Api,
+    pod: PodHandle,
+    folder: Annotated[
+        str, typer.Argument(metavar="FOLDER", help="Folder on the pod, relative to the home directory.")
+    ] = ".",
+    *,
+    editor: Annotated[Editor, typer.Option(help="VS Code or Cursor.")] = Editor.CODE,
+    login: LoginOptions,
+) -> None:
+    """Open a folder of a pod in an editor, which logs in with ssh.
+
+    Run `primepods ssh-config --install` first. VS Code also needs the extension Remote - SSH.
+
+    Examples:
+      primepods code train work
+      primepods code train --editor cursor
+    """
+    from primepods.remote import HostEntry, find_host_alias, hosts_file, note_hosts
+
+    if not hosts_file().exists():
+        raise CommandError(
+            "no pods are in ~/.ssh/config: run `primepods ssh-config --install` first", ExitCode.USAGE
+        )
+    with api.client() as client:
+        found = client.pods.get(resolve_handle(client, pod, team=api.team))
+        number, _ = find_node(found, login.node)
+        note_hosts([HostEntry.of(found)])
+        alias = find_host_alias(found.id, number)
+        if alias is None:
+            raise CommandError(f"{found.id!r} is not in {hosts_file()}: run `primepods ssh-config --install`")
+        program = shutil.which(editor)
+        if program is None:
+            raise CommandError(
+                f"the command {editor} is not on the PATH. Run \"Shell Command: Install '{editor}' command\" "
+                f"in the editor's command palette, or open the host {alias} there"
+            )
+        remote = client.pods.remote(found, node=login.node, **login.arguments())
+        # The editor needs an absolute path. This also checks that the login works.
+        path = remote.run('cd -- "$FOLDER" && pwd', env={"FOLDER": folder}).stdout.rstrip("\n")
+    if not path.startswith("/") or "\n" in path:
+        # Otherwise the pod's output could be read as an option of the editor.
+        raise CommandError(f"the pod did not return an absolute path for {folder!r}")
+    become_program([program, "--remote", f"ssh-remote+{alias}", path])

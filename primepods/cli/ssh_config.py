@@ -11,22 +11,23 @@ import primepods
 from ._command import Api, api_command
 from ._errors import CommandError, ExitCode, print_error
 from ._handles import OptionalPodHandle, resolve_handle
-from ._lists import readable_rows
+from ._output import readable_rows
 from ._remote import find_node
 from ._table import print_info, write
 from ._text import count
 
-Install = Annotated[
-    bool, typer.Option("--install", help="Keep the pods in a file that ~/.ssh/config includes.")
-]
-Uninstall = Annotated[
-    bool, typer.Option("--uninstall", help="Remove that file, and the line that includes it.")
-]
-
 
 @api_command
 def command(
-    api: Api, pod: OptionalPodHandle = None, *, install: Install = False, uninstall: Uninstall = False
+    api: Api,
+    pod: OptionalPodHandle = None,
+    *,
+    install: Annotated[
+        bool, typer.Option("--install", help="Keep the pods in a file that ~/.ssh/config includes.")
+    ] = False,
+    uninstall: Annotated[
+        bool, typer.Option("--uninstall", help="Remove that file, and the line that includes it.")
+    ] = False,
 ) -> None:
     """Print or install pods as hosts of ssh's configuration, named pod_NAME.
 

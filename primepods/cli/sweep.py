@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import primepods
 
-from ._command import Api, api_command
-from ._confirm import YesOption, confirm
-from ._durations import parse_duration, short_age
+from ._command import Api, YesOption, api_command, confirm
+from ._durations import duration_option, short_age
 from ._errors import CommandError, print_error, print_errors_and_exit_if_any
 from ._pod_table import price
 from ._table import Column, print_info, print_table
@@ -39,25 +38,19 @@ def command(
         ),
     ] = None,
     older_than: Annotated[
-        float | None,
-        typer.Option(
-            parser=parse_duration, metavar="TIME", help="Only pods of at least this age, such as 2h."
-        ),
+        float | None, duration_option("Only pods of at least this age, such as 2h.")
     ] = None,
     expired: Annotated[
         bool,
         typer.Option(
-            "--expired",
-            help="Only pods, of any machine, whose names say that their max_hours have passed.",
+            "--expired", help="Only pods, of any machine, whose names say that their max_hours have passed."
         ),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted.")] = False,
     every: Annotated[
         float | None,
-        typer.Option(
-            parser=parse_duration,
-            metavar="TIME",
-            help="Run as a service: sweep at this interval, such as 5m, without questions, until a signal.",
+        duration_option(
+            "Run as a service: sweep at this interval, such as 5m, without questions, until a signal."
         ),
     ] = None,
     yes: YesOption = False,
@@ -69,17 +62,19 @@ def command(
     folder are deleted only with --older-than or --expired. Pods without a lease file need --prefix and
     --older-than, or --expired.
     """
-    sweep = partial(_sweep, api, prefix=prefix, older_than=older_than, expired=expired, dry_run=dry_run)
+    selection = {"prefix": prefix, "older_than": older_than, "expired": expired}
+    sweep = partial(_sweep, api, selection, dry_run=dry_run)
     if every is None:
         sweep(yes=yes)
         return
+    api.client().close()  # raises if a setting is unusable
     with primepods.exit_on_sigterm():
         while True:
             try:
                 sweep(yes=True)
+            except primepods.AuthenticationError:
+                raise
             except (CommandError, primepods.PrimePodsError, OSError) as error:
-                if isinstance(error, primepods.ConfigError | primepods.AuthenticationError | BrokenPipeError):
-                    raise
                 print_error(api.command, error)
             except typer.Exit:
                 # The errors of single pods have been printed.
@@ -87,24 +82,27 @@ def command(
             time.sleep(every)
 
 
-def _sweep(
-    api: Api, *, prefix: str | None, older_than: float | None, expired: bool, dry_run: bool, yes: bool
-) -> None:
+def _sweep(api: Api, selection: dict[str, Any], *, dry_run: bool, yes: bool) -> None:
     from primepods.remote import note_hosts
 
     with api.client() as client:
-        found = client.pods.sweep(prefix=prefix, older_than=older_than, expired=expired, dry_run=True)
+        found = client.pods.sweep(**selection, dry_run=True)
         for lease in found.skipped:
             print_info(f"Left alone: {lease.name}, {lease.reason}")
         if not found.found:
             print_errors_and_exit_if_any(api.command, found.errors)
             print_info("Nothing to delete.")
             return
-        print_table(_COLUMNS, map(_cells, found.found), total=["all", "", price(found.price_hr), ""])
+        try:
+            print_table(_COLUMNS, map(_cells, found.found), total=["all", "", price(found.price_hr), ""])
+        except OSError as error:
+            if not yes:
+                raise
+            print_error(api.command, error)  # the pods are billed, and no question follows
         if dry_run:
             return
         confirm(f"Delete {count(found.found, 'pod')}?", yes=yes)
-        swept = client.pods.sweep(prefix=prefix, older_than=older_than, expired=expired, only=found)
+        swept = client.pods.sweep(**selection, only=found)
     note_hosts(removed=swept.deleted)
     print_info(f"{len(swept.deleted)} deleted, {len(swept.errors)} failed")
     print_errors_and_exit_if_any(api.command, swept.errors)

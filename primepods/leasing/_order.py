@@ -1,7 +1,7 @@
 """State of one order of a lease, and the budget of a lease.
 
 :class:`~primepods.leasing._rental.Rental` makes all transitions of :class:`OrderState`, in ``order``,
-``_note_id``, ``resume``, ``_identify``, ``delete_own`` and ``delete_others``. The table in
+``_note_id``, ``restore``, ``resume``, ``_identify``, ``delete_own`` and ``delete_others``. The table in
 ``.github/CONTRIBUTING.md`` lists them, with their changes to the lease file.
 
 Same-named pods have the order's unique name, but not the id of its pod. There are some if the response with
@@ -187,21 +187,21 @@ class PodOrder:
         """Whether the release needs the list: pods with the unique name may exist, or have existed."""
         return self.state is not OrderState.NO_POD or bool(self._others)
 
-    def settle(self, failure: str | None, *, is_searched: bool) -> None:
+    def settle(self, failure: str, *, is_searched: bool) -> None:
         """End a release. Remove the file or, if a pod may be running, report it and leave the file to sweeps.
 
         Args:
-            failure: Why a pod may be running, or ``None``.
+            failure: Why a pod may be running; empty if none is known to.
             is_searched: Whether the whole list was searched for other pods with the unique name, or no search
                 was needed.
         """
         was_settled = self.is_settled
         self.settled_at = min(self.settled_at, self._clock.boottime())
         # UNCERTAIN is not a failure here: `order` or `resume` has raised a CreateUncertainError.
-        if failure is None and self.state in {OrderState.SENT, OrderState.WRONG_ID}:
+        if not failure and self.state in {OrderState.SENT, OrderState.WRONG_ID}:
             shown = "no pod with this name was found" if is_searched else "the list could not be read"
             failure = f"{UNKNOWN_ID_REASONS[self.state]} ({shown})"
-        if failure is not None:
+        if failure:
             self._report_failure(failure)
         elif self.state is OrderState.UNCERTAIN:
             _log.warning("it is unknown whether pod %r exists: `primepods sweep` looks for it", self.name)
@@ -254,6 +254,7 @@ class PodOrder:
     def keep(self) -> None:
         """Leave the pod to the user. The release deletes only same-named pods: see the module's docstring."""
         self.is_kept = True
+        # Not in another thread: once this returns, no sweep deletes the pod.
         self.file.update(is_kept=True)
         self.notify("LeaseKept")
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 import attrs
 
 from .. import errors
-from .._utils.clock import Timeout, doubled
+from .._utils.clock import Clock, Timeout, doubled
 from .._utils.unique_names import is_same_name, unique_name
 from ..config import lease_folder
 from ..errors import PrimePodsError
@@ -39,6 +39,9 @@ _log = logging.getLogger("primepods")
 
 # Min seconds between two warnings about failed requests of an order.
 _LOG_INTERVAL: Final = 60.0
+# Min seconds between two interruptions. Closer ones count as one, because the end of a loop cancels all tasks
+# of a lease together.
+_MIN_INTERRUPTION_INTERVAL: Final = 0.05
 # Max seconds to confirm that a pod is gone after an interruption, and seconds between two polls meanwhile.
 _HURRIED_TIMEOUT: Final = 10.0
 _HURRIED_INTERVAL: Final = 1.0
@@ -48,6 +51,46 @@ _RESEND_AFTER: Final = 60.0
 _LOOK_AGAIN_AFTER: Final = 2.0
 _MIN_BACKOFF: Final = 0.25
 _MAX_BACKOFF: Final = 10.0
+
+
+class Interruptions:
+    """Interruptions of a lease's release.
+
+    Attributes:
+        count: Their number.
+        hurried_at: Time of the last one; infinity before the first.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.count: int = 0
+        self.hurried_at: float = math.inf
+        self._clock = clock
+        # Time of the end of the use, or of the last interruption after it.
+        self._last_at = -math.inf
+        # Timeout of the current wait for the end of a pod.
+        self._confirmation: Timeout | None = None
+
+    def begin_release(self) -> None:
+        """Note the end of the use. What interrupts it at the same moment does not interrupt the release."""
+        self._last_at = self._clock.time()
+
+    def add(self) -> bool:
+        """Count an interruption, unless it comes with an earlier one; return whether it is the first."""
+        now, previous = self._clock.time(), self._last_at
+        self._last_at = now
+        if now - previous < _MIN_INTERRUPTION_INTERVAL:
+            return False
+        self.count, self.hurried_at = self.count + 1, now
+        if self._confirmation is not None:
+            # End the current wait; the next one polls more often. RuntimeError: it has ended already.
+            with suppress(RuntimeError):
+                self._confirmation.reschedule(now)
+        return self.count == 1
+
+    def timeout_at(self, when: float) -> Timeout:
+        """Return a timeout that an interruption ends, too."""
+        self._confirmation = self._clock.timeout_at(when)
+        return self._confirmation
 
 
 class Rental(PodOrder):
@@ -68,11 +111,6 @@ class Rental(PodOrder):
         self.client: TeamClient = client
         self._options = options
         self._logged_at = -math.inf
-        # Times at which the current deletion was accepted and the release was hurried; infinity before that.
-        self._accepted_at = math.inf
-        self._hurried_at = math.inf
-        # Timeout of the current wait for the end of a pod.
-        self._confirmation: Timeout | None = None
 
     @classmethod
     async def prepare(cls, client: TeamClient, spec: PodSpec, options: LeaseOptions) -> Self:
@@ -92,18 +130,14 @@ class Rental(PodOrder):
         record = new_record(name, client.settings, client.server_clock.now())
         return cls(client, attrs.evolve(spec, name=name), options, LeaseFile.new(lease_folder(), record))
 
-    @classmethod
-    def of_dead_process(
-        cls, client: TeamClient, spec: PodSpec, options: LeaseOptions, file: LeaseFile
-    ) -> Self:
-        """Return the order of a lease whose process has died. Time and cost count from the order."""
-        rental, record = cls(client, spec, options, file), file.record
-        rental.pod_id = record.pod_id
-        rental.state = OrderState.SENT if record.pod_id is None else OrderState.UNPROVEN
-        rental.note_price(record.price_hr)
-        rental.is_kept = record.is_kept
-        rental._count_from(record.ordered_at)
-        return rental
+    def restore(self) -> None:
+        """Take the state of the order of a dead process from its file."""
+        record = self.file.record
+        self.pod_id = record.pod_id
+        self.state = OrderState.SENT if record.pod_id is None else OrderState.UNPROVEN
+        self.note_price(record.price_hr)
+        self.is_kept = record.is_kept
+        self._count_from(record.ordered_at)
 
     async def resume(self, *, was_shown: bool) -> None:
         """Take over the pod of a lease whose process has died. Time and cost count from the order.
@@ -245,7 +279,6 @@ class Rental(PodOrder):
         if self.state is not OrderState.UNPROVEN:
             return []
         pod_id, client, failures = str(self.pod_id), self.client, 0
-        name: str | None = None
         problem = "is neither used nor deleted until the API shows its name"
         try:
             async with self._clock.timeout_at(ends_at):
@@ -255,6 +288,8 @@ class Rental(PodOrder):
                     shown = {row.id: row.name for row in listed}
                     try:
                         name = shown.get(pod_id) or (await client.pods.get(pod_id)).name
+                        is_ours = is_same_name(self.name, name)
+                        self.state = OrderState.OURS if is_ours else OrderState.WRONG_ID
                         break
                     except (PrimePodsError, ValueError) as exc:
                         failures += 1
@@ -263,7 +298,7 @@ class Rental(PodOrder):
                         is_missing = isinstance(exc, errors.NotFoundError)
                         if is_missing and has_ended(self.name, pod_id, await read_ended_pods(client.pods)):
                             self.state = OrderState.ENDED
-                            return listed
+                            break
                         await self._back_off(failures, ends_at)
         except TimeoutError:
             raise errors.WaitTimeoutError(
@@ -272,16 +307,13 @@ class Rental(PodOrder):
                 statuses={} if self.status is None else {pod_id: self.status},
                 pending=(pod_id,),
             ) from None
-        if is_same_name(self.name, name):
-            self.state = OrderState.OURS
-        else:
+        if self.state is OrderState.WRONG_ID:
             _log.warning("pod %s is not deleted, since its name is not %s", pod_id, self.name)
-            self.state = OrderState.WRONG_ID
             self.pod = self.pod_id = None
             await self._update_file(pod_id=None)
         return listed
 
-    async def delete_own(self) -> str | None:
+    async def delete_own(self, interruptions: Interruptions) -> str | None:
         """Delete the ordered pod if it is ours; return why it may be running, or ``None``.
 
         :meth:`settle` reports an order without a known id.
@@ -303,18 +335,19 @@ class Rental(PodOrder):
             )
         if self.state is not OrderState.OURS or self.pod_id is None:
             return None
-        failure = await self._delete(self.pod_id, ends_at)
+        failure = await self._delete(self.pod_id, ends_at, interruptions)
         if failure is None:
             self.state = OrderState.ENDED
         return failure
 
-    async def delete_others(self, listed: list[ListedPod]) -> str | None:
+    async def delete_others(self, listed: list[ListedPod], interruptions: Interruptions) -> str | None:
         """Delete all other pods with the unique name; return why one may be running, or ``None``."""
         failure: str | None = None
         self._note_others(listed)
         for pod_id in sorted(self._others):
             _log.warning("deleting pod %s: it has the name %s, but is not used", pod_id, self.name)
-            reason = await self._delete(pod_id, self._clock.time() + self._options.release_timeout)
+            ends_at = self._clock.time() + self._options.release_timeout
+            reason = await self._delete(pod_id, ends_at, interruptions)
             if reason is None:
                 self._others.discard(pod_id)
                 if self.state in UNKNOWN_ID_REASONS:
@@ -326,25 +359,25 @@ class Rental(PodOrder):
     def _note_others(self, listed: list[ListedPod]) -> None:
         self._others |= {row.id for row in listed if is_same_name(self.name, row.name)} - {self.pod_id}
 
-    async def _delete(self, pod_id: str, ends_at: float) -> str | None:
+    async def _delete(self, pod_id: str, ends_at: float, interruptions: Interruptions) -> str | None:
         """Delete a pod and confirm that it is gone; return why it may be running, or ``None``."""
-        pods, clock, options = self.client.pods, self._clock, self._options
-        self._accepted_at, self._last_failure = math.inf, ""
-        failures, resend_after = 0, _RESEND_AFTER
+        pods, clock, interval = self.client.pods, self._clock, self._options.interval
+        self._last_failure = ""
+        failures, accepted_at, resend_after = 0, math.inf, _RESEND_AFTER
 
         def last_moment() -> float:
             # `ends_at` is the only limit until the deletion is accepted and, too, the release is hurried.
-            return min(ends_at, max(self._accepted_at, self._hurried_at) + _HURRIED_TIMEOUT)
+            return min(ends_at, max(accepted_at, interruptions.hurried_at) + _HURRIED_TIMEOUT)
 
         while clock.time() < last_moment():
             try:
-                if self._accepted_at == math.inf:
+                if accepted_at == math.inf:
                     async with clock.timeout_at(ends_at):
                         await pods.delete(pod_id, missing_ok=True)
-                    self._accepted_at = clock.time()
-                is_hurried = self._hurried_at < math.inf
-                interval = min(options.interval, _HURRIED_INTERVAL) if is_hurried else options.interval
-                async with clock.timeout_at(last_moment()) as self._confirmation:
+                    accepted_at = clock.time()
+                if interruptions.hurried_at < math.inf:
+                    interval = min(interval, _HURRIED_INTERVAL)
+                async with interruptions.timeout_at(last_moment()):
                     await pods.wait_gone(pod_id, timeout=resend_after, interval=interval)
             except errors.WaitTimeoutError as exc:
                 # Wait longer next time: under a rate limit, a new wait may need minutes to see the end.
@@ -352,7 +385,7 @@ class Rental(PodOrder):
                 status = exc.statuses.get(pod_id)
                 if status is not None and not (status.status and status.status.is_ending):
                     # The API may have lost the deletion (imagined): send it again.
-                    self._accepted_at = math.inf
+                    accepted_at = math.inf
             except (PrimePodsError, ValueError) as exc:
                 # ValueError: the list shows an id for which no request is possible.
                 failures += 1
@@ -362,17 +395,8 @@ class Rental(PodOrder):
                 continue  # The release was hurried, or the time is over.
             else:
                 return None
-        is_accepted = self._accepted_at < math.inf
-        problem = "was accepted, but the pod was not gone" if is_accepted else "was not accepted"
+        problem = "was accepted, but the pod was not gone" if accepted_at < math.inf else "was not accepted"
         return f"its deletion {problem} in time{self._last_failure}"
-
-    def hurry(self) -> None:
-        """Limit the confirmation of an accepted deletion to 10 seconds, and poll at least every second."""
-        self._hurried_at = self._clock.time()
-        if self._confirmation is not None:
-            # End the current wait; the next one polls more often. RuntimeError: it has ended already.
-            with suppress(RuntimeError):
-                self._confirmation.reschedule(self._hurried_at)
 
     def _note_failure(self, error: Exception, problem: str) -> None:
         """Record an error, and log it at most once a minute."""

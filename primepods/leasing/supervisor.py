@@ -12,6 +12,11 @@ If the block has ended by itself, the first interruption is step 2. An interrupt
 less than 0.05 seconds (chosen) after the end of the use or after any earlier interruption. A phase that
 ignores its cancellation for 60 seconds is left running, and may still delete pods or log while the next phase
 runs.
+
+A lease is new, then open (``is_open``), ready (``is_ready``), ending (``is_ending``), and done (not
+``is_open``). It never goes back, and may skip ready. ``end`` makes it ending, during any await of ``_use``;
+``_run_phase`` then cancels ``_use``, but not while ``_is_ordering``.
+
 ``tests/renting/test_interrupted_leases.py`` tests interruptions, and ``tests/worlds/stories/cancelled.py``
 tests sequences of them.
 """
@@ -23,7 +28,8 @@ import inspect
 import logging
 import math
 import os
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,7 +42,7 @@ from ..waiting.wait import OnChange
 from ._ctrl_c import ctrl_c
 from ._failover import log_failover, reorder_delay, replace_remedy_after_deletion, should_try_next_spec
 from ._order import Budget
-from ._rental import Rental
+from ._rental import Interruptions, Rental
 from .ledger import LeaseFile
 from .pods_api import LIST_TIMEOUT, LeaseOptions, ListedPod, Listing, TeamClient
 
@@ -47,9 +53,6 @@ _INTERRUPTS: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
 _CHECK_INTERVAL: Final = 60.0
 # Seconds to wait for a cancelled phase: a callback of the user may ignore the cancellation.
 _CANCEL_TIMEOUT: Final = 60.0
-# Min seconds between two interruptions. Closer ones count as one, because the end of a loop cancels all tasks
-# of a lease together.
-_MIN_INTERRUPTION_INTERVAL: Final = 0.05
 _MAX_INTERRUPTIONS: Final = 2  # of the release
 
 
@@ -63,7 +66,6 @@ class LeaseSupervisor:
             unregisters it.
 
     Attributes:
-        is_ready: Whether a pod has become ready; ``False`` again once the release has ended.
         is_ending: Whether the lease is ending; no order is sent any more.
         error: The error that ended the use, usually because no pod became ready, or ``None``.
         budget_error: The error that says which budget is used up, or ``None``.
@@ -82,7 +84,6 @@ class LeaseSupervisor:
         options: LeaseOptions,
         add: Callable[[LeaseSupervisor], Callable[[], object]],
     ) -> None:
-        self.is_ready: bool = False
         self.is_ending: bool = False
         self.error: BaseException | None = None
         self.budget_error: errors.BudgetExceededError | None = None
@@ -96,13 +97,10 @@ class LeaseSupervisor:
         self._orders = orders
         self._add = add
         self._clock = orders[0][0].settings.clock
-        self._is_resumed = False
-        self._was_shown = False
+        self._interruptions = Interruptions(self._clock)
+        # Takes over the pod of a dead process.
+        self._take_over: Callable[[], Awaitable[None]] | None = None
         self._is_ordering = False
-        self._interruptions = 0  # of the release
-        # Time of the end of the use, or of the last interruption after it. If interrupted, `_release` reads
-        # lists until 10 s after this time.
-        self._interrupted_at = -math.inf
         # Wakes `_run_phase`.
         self._changed = asyncio.Event()
         # Set when the pod is ready, and when the release has ended.
@@ -131,9 +129,10 @@ class LeaseSupervisor:
                 "settings with which it was ordered."
             )
         # Create it now, so that the release deletes the pod even if the use ends before `_order`.
-        self.rentals.append(Rental.of_dead_process(*self._orders[0], self.options, file))
-        self._was_shown = was_shown
-        self._is_resumed = True
+        rental = Rental(*self._orders[0], self.options, file)
+        rental.restore()
+        self.rentals.append(rental)
+        self._take_over = partial(rental.resume, was_shown=was_shown)
 
     async def begin(self, on_change: OnChange | None) -> None:
         """Order a pod, and wait until it is ready, or until the lease has failed and released its pods.
@@ -179,6 +178,11 @@ class LeaseSupervisor:
         return self._task
 
     @property
+    def is_ready(self) -> bool:
+        """Whether a pod is ready, and the lease is not ending."""
+        return self._has_entered.is_set() and not self.is_ending
+
+    @property
     def is_open(self) -> bool:
         """Whether this process has begun the lease and has something left to do."""
         return self.has_begun_in_this_process and not (self._task and self._task.done())
@@ -204,10 +208,8 @@ class LeaseSupervisor:
             return
         rental.keep()
         if self.options.max_hours is not None:
-            _log.warning(
-                "%s is kept, but its name says when it expires: `sweep(expired=True)` deletes it then",
-                rental.label,
-            )
+            text = "%s is kept, but its name says when it expires: `sweep(expired=True)` deletes it then"
+            _log.warning(text, rental.label)
 
     def end(self) -> None:
         """End the use, or give up if the lease is stranded; call it in an event loop."""
@@ -220,30 +222,25 @@ class LeaseSupervisor:
         if not self.is_ending:
             # When all tasks are cancelled, the block may end before the lease's task is cancelled. That
             # cancellation must not count as an interruption of the release.
-            self._interrupted_at = self._clock.time()
+            self._interruptions.begin_release()
         self.is_ending = True
         self._changed.set()
 
     def interrupt(self) -> None:
         """Do the next of the three steps in the module's docstring; call it in an event loop."""
-        now, was_ending = self._clock.time(), self.is_ending
+        was_ending, was_ready = self.is_ending, self.is_ready
         self.end()
         if not self.is_open or self.is_stranded:
             return
-        if not was_ending:
-            if self.is_ready:
-                # A block that ends calls `end` before this, so this block may still run.
-                fate = "kept" if self.rentals[-1].is_kept else "deleted"
-                _log.warning("a lease was cancelled from outside: its block ends, and its pod is %s", fate)
-                self.on_pod_lost()
-        elif now - self._interrupted_at >= _MIN_INTERRUPTION_INTERVAL:
-            self._interruptions += 1
-            if self._interruptions == 1 and self.rentals and not self.rentals[-1].is_kept:
-                text = "%s is being deleted. After another interruption, it may be left running."
-                _log.warning(text, self.rentals[-1].label)
-            for rental in self.rentals:
-                rental.hurry()
-        self._interrupted_at = now
+        is_first = was_ending and self._interruptions.add()
+        if was_ready:
+            # A block that ends calls `end` before this, so this block may still run.
+            fate = "kept" if self.rentals[-1].is_kept else "deleted"
+            _log.warning("a lease was cancelled from outside: its block ends, and its pod is %s", fate)
+            self.on_pod_lost()
+        elif is_first and self.rentals and not self.rentals[-1].is_kept:
+            text = "%s is being deleted. After another interruption, it may be left running."
+            _log.warning(text, self.rentals[-1].label)
 
     def _on_ctrl_c(self) -> None:
         self.had_ctrl_c = True
@@ -272,7 +269,6 @@ class LeaseSupervisor:
                 _log.info("%s", self.disk_note)
             if self.rentals and self.release_error is None:
                 replace_remedy_after_deletion(self.error, self.rentals[-1].pod_id)
-            self.is_ready = False
             self._has_entered.set()
             if self.budget_error is not None:
                 self.on_pod_lost()
@@ -286,7 +282,7 @@ class LeaseSupervisor:
     @property
     def _must_give_up(self) -> bool:
         """Whether the release was interrupted too often, or this process is a forked child."""
-        return self._interruptions >= _MAX_INTERRUPTIONS or not self.has_begun_in_this_process
+        return self._interruptions.count >= _MAX_INTERRUPTIONS or not self.has_begun_in_this_process
 
     async def _run_phase(
         self, work: Coroutine[Any, Any, None], *, is_use: bool = False
@@ -343,11 +339,11 @@ class LeaseSupervisor:
                 replace_remedy_after_deletion(exc, rental.pod_id)
                 log_failover(exc, rental.name, left)
         rental = self.rentals[-1]
-        self.is_ready = True
-        rental.notify("LeaseReady")
-        self._has_entered.set()
+        if not self.is_ending:  # otherwise, this is about to be cancelled
+            rental.notify("LeaseReady")
+            self._has_entered.set()
         for other in self.rentals:
-            await other.delete_others(listed)
+            await other.delete_others(listed, self._interruptions)
         if disks := rental.spec.disks:
             # Without prices, in case reading them is interrupted.
             self.disk_note = f"Disks that stay, and are billed: {', '.join(disks)}"
@@ -356,8 +352,8 @@ class LeaseSupervisor:
 
     async def _order(self, client: TeamClient, spec: PodSpec) -> Rental:
         """Order a pod, or take over a dead process's pod; repeat orders as :func:`reorder_delay` allows."""
-        if self._is_resumed:
-            await self.rentals[-1].resume(was_shown=self._was_shown)
+        if self._take_over is not None:
+            await self._take_over()
             return self.rentals[-1]
         ends_at = self._clock.time() + self.options.ready_timeout
         refusals = 0
@@ -411,11 +407,11 @@ class LeaseSupervisor:
         listings: dict[str | None, Listing] = {}
         for rental in rentals:
             client, team_id = rental.client, rental.client.settings.team_id
-            failure = await rental.delete_own()
+            failure = await rental.delete_own(self._interruptions)
             if is_list_needed and team_id not in listings:
                 # A hurried release reads all lists within 10 s of the last interruption.
-                started_at = self._interrupted_at if self._interruptions else self._clock.time()
+                started_at = min(self._clock.time(), self._interruptions.hurried_at)
                 listings[team_id] = await client.shared_list.read(client, started_at + LIST_TIMEOUT)
             listed, is_complete = listings.get(team_id, ([], True))
-            reasons = [reason for reason in (failure, await rental.delete_others(listed)) if reason]
-            rental.settle("; ".join(reasons) or None, is_searched=is_complete or not rental.needs_list)
+            failures = (failure, await rental.delete_others(listed, self._interruptions))
+            rental.settle("; ".join(filter(None, failures)), is_searched=is_complete or not rental.needs_list)

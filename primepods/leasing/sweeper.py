@@ -354,9 +354,8 @@ class Sweeper:
 
 def _describe(lease: LeaseRecord | ListedPod) -> dict[str, Any]:
     """Return the fields that the results of a sweep have in common."""
-    if isinstance(lease, LeaseRecord):
-        return {"name": lease.name, "pod_id": lease.pod_id, "price_hr": lease.price_hr}
-    return {"name": lease.name, "pod_id": lease.id, "price_hr": lease.price_hr}
+    pod_id = lease.pod_id if isinstance(lease, LeaseRecord) else lease.id
+    return {"name": lease.name, "pod_id": pod_id, "price_hr": lease.price_hr}
 
 
 def _record_of(row: ListedPod, records: list[LeaseRecord]) -> LeaseRecord | None:

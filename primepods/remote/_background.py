@@ -19,8 +19,8 @@ _RETRY_INTERVAL: Final = 0.05
 class BackgroundWriter:
     """Writer to a file descriptor, in a daemon thread.
 
-    After the first flush, the thread does not write through the file object: while it waited for a reader, it
-    would hold the object's lock, and the interpreter could not flush the file at exit.
+    While a write through the file object waits, it holds the object's lock, and the interpreter cannot flush
+    the file at exit. So the thread waits for a reader before the flush, and then writes to the descriptor.
 
     Args:
         descriptor: The file descriptor.
@@ -51,6 +51,7 @@ class BackgroundWriter:
 
     def _run(self) -> None:
         with suppress(OSError, ValueError):  # the first write reports the error
+            self._wait_for_reader()
             self._flush()
         while (item := self._queue.get()) is not None:
             data, on_written = item
@@ -61,11 +62,14 @@ class BackgroundWriter:
                     try:
                         view = view[os.write(self._descriptor, view) :]
                     except BlockingIOError:  # the descriptor is non-blocking
-                        try:
-                            select.select((), (self._descriptor,), ())
-                        except ValueError:  # `select` refuses descriptors from 1,024 on
-                            time.sleep(_RETRY_INTERVAL)
+                        self._wait_for_reader()
             except OSError as exc:
                 error = exc
             with suppress(RuntimeError):  # the event loop that waited is closed
                 on_written(error)
+
+    def _wait_for_reader(self) -> None:
+        try:
+            select.select((), (self._descriptor,), ())
+        except (OSError, ValueError):  # `select` refuses descriptors from 1,024 on, and pipes on Windows
+            time.sleep(_RETRY_INTERVAL)

@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import UnionType
@@ -190,7 +191,7 @@ class Run:
             if lock >= 0:
                 self._lock = lock
                 self.reload()
-                self.save(pid=os.getpid(), host=this_host(), **changes)
+                self.save(**{"pid": os.getpid(), "host": this_host(), **changes})
                 return True
             if self._is_held():
                 return False
@@ -234,7 +235,8 @@ class Run:
 
         Raises:
             ConfigError: The process is on another machine, or in another container.
-            ProcessLookupError: The process has ended, or none is recorded.
+            ProcessLookupError: The process has ended, none is recorded, or (on Linux) the recorded process does
+                not have the run's lock file open.
         """
         record = self.reload()
         if record.host and record.host != this_host():
@@ -243,11 +245,20 @@ class Run:
                 f"was not stopped. Run `primepods stop {self.name}` there, or delete its pod from here: "
                 f"`primepods delete {record.pod_id or 'POD'}`"
             )
-        if record.pid <= 0:
-            # To the system, 0 and negative numbers are groups of processes.
+        # To the system, 0 and negative numbers are groups of processes.
+        if record.pid <= 0 or not self._has_lock(record.pid):
             raise ProcessLookupError(errno.ESRCH, f"no process is recorded for the run {self.name}")
         for number in signals:
             os.kill(record.pid, number)
+
+    def _has_lock(self, pid: int) -> bool:
+        """Return whether a process has the lock file open; ``True`` if it has ended or there is no ``/proc``."""
+        descriptors = Path(f"/proc/{pid}/fd")
+        if not descriptors.exists():
+            return True
+        with suppress(OSError):
+            return any(file.samefile(self.path / "lock") for file in descriptors.iterdir())
+        return False
 
     @property
     def state(self) -> str:

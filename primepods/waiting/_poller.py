@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
@@ -83,10 +83,8 @@ class Poller:
         state.schedule.add(subscription)
         state.warnings.warn_if_paused(is_new_wait=True)
         if self._task is None:
-            # Create the task last, since an eager task starts at once, and in an empty context, so that its
-            # log lines do not carry the context variables of the first subscriber.
-            self._task = self.loop.create_task(self._run(), context=contextvars.Context())
-            self._task.add_done_callback(self._on_task_done)
+            # Start the task last, since an eager task starts at once.
+            self._start(self._run())
 
     def remove_pod(self, subscription: Subscriber, pod: WatchedPod) -> None:
         """Remove one of the subscription's pods; stop polling the pod if it has no other subscription."""
@@ -160,7 +158,8 @@ class Poller:
         """End the subscriptions with ``error``, if any; cancel the tasks; keep or close the connections."""
         self._unregister()
         if error is not None:
-            self._end_subscriptions(error)
+            for subscription in self._subscriptions:
+                subscription.end(error)
         for job in self._state.jobs:
             job.cancel()
         # Free the memory now: a cancelled tick keeps the reader alive until the next garbage collection.
@@ -175,15 +174,15 @@ class Poller:
             if not is_kept:
                 await self._transport.aclose()
 
-    def _end_subscriptions(self, error: Exception) -> None:
-        for subscription in self._subscriptions:
-            subscription.end(error)
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        # An empty context, so that log lines do not carry the context variables of the first subscriber.
+        self._task = self.loop.create_task(work, context=contextvars.Context())
+        self._task.add_done_callback(self._on_task_done)
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
-        # A task that was cancelled before its first step has not run the cleanup of `_run`.
-        if task.cancelled():
-            self._unregister()
-            self._end_subscriptions(_poller_cancelled_error())
+        # A task that was cancelled before its first step has not shut down.
+        if task.cancelled() and not self._transport.closed:
+            self._start(self._shut_down(_poller_cancelled_error()))
 
     def _next_at(self) -> float:
         """Return the time of the next request or, in a long pause, of the next warning."""

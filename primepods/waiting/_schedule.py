@@ -98,9 +98,10 @@ class PollSchedule:
             del self._intervals[subscription.interval]
 
     def poll_at(self, pod: WatchedPod, when: float) -> None:
-        """Schedule the extra poll of a pod, or move it to another time."""
-        self._extra_polls[pod] = when
-        self.changed.set()
+        """Schedule or move the extra poll of a pod; ignore a pod whose last subscription has left."""
+        if pod.subscriptions:
+            self._extra_polls[pod] = when
+            self.changed.set()
 
     def cancel_extra_polls(self, pod: WatchedPod) -> None:
         """Cancel the first and the extra poll of a pod that is polled now or has no subscription left."""
@@ -140,7 +141,7 @@ class PollSchedule:
         # Otherwise a rate limit, or the limit of a tick, would always leave out the same pods.
         return sorted(
             (pod for pod in pods if not pod.poll.in_flight),
-            key=lambda pod: math.inf if pod.poll.error is None else pod.poll.sequence,
+            key=lambda pod: math.inf if pod.poll.error is None else pod.poll.sent_at,
         )
 
     def _advance_due(self, now: float) -> list[_IntervalGroup]:

@@ -15,9 +15,9 @@ A refusal of a batch ends waits in two steps:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from .._status_reader import StatusReader, StatusResponse, may_be_caused_by_ids
 from .._utils.concurrency import map_bounded
@@ -27,17 +27,11 @@ from ._poller_state import PollerState, is_refusal
 from ._watched_pod import PodSearch, WatchedPod
 
 _MIN_REQUESTS: Final = 3
-"""Requests that even the smallest tick may send, to begin the search of its batch (chosen)."""
-_OUTAGE_REQUESTS: Final = 2
-"""Max requests of all searches of a tick while no request succeeds (chosen)."""
-_MAX_SEARCH_REQUESTS: Final = 60
-"""Max requests of one search in a tick (chosen)."""
-_MIN_SUSPECT_REQUESTS: Final = 2
-"""Requests for suspects after which a tick's last request goes to the pods presumed good (chosen)."""
+"""Requests that even the smallest tick may send: one for its batch, and the others to search it (chosen)."""
+_MAX_REFUSED_REQUESTS: Final = 60
+"""Max requests that a tick sends to search refused batches (chosen)."""
 _MIN_REFUSAL_INTERVAL: Final = 5.0
 """Min interval, in seconds, from which the lifetime of a refusal is computed (chosen)."""
-_MAX_REFUSED_BATCHES: Final = 3
-"""After this number of given-up searches, a tick searches no more refused batches (chosen)."""
 
 
 class Tick:
@@ -73,10 +67,8 @@ class Tick:
         """Set when a request has succeeded (no outage), or all batches were polled."""
         self._refusal_lock = asyncio.Lock()
         """Held by the search of a refused batch: refused batches are searched one after the other."""
-        self._refused_batches = 0
-        """Number of refused batches whose search has given up in this tick."""
-        self._search_requests_left = 0
-        """Requests that the searches may still send, except those of refused batches."""
+        self._requests_left = {False: 0, True: _MAX_REFUSED_REQUESTS}
+        """Requests that searches may still send; the key says whether their batch was refused."""
 
     async def run(self) -> None:
         """Poll the pods in batches, and search the batches that fail."""
@@ -88,11 +80,11 @@ class Tick:
         max_requests = max(2 * len(all_batches) - 1, _MIN_REQUESTS)
         # Leave a request for each search. Lone pods beyond the limit are polled at a later tick.
         lone_pods = lone_pods[: max(0, max_requests - len(batches) - len(self._searches))]
-        self._search_requests_left = max_requests - len(batches) - len(lone_pods)
+        self._requests_left[False] = max_requests - len(batches) - len(lone_pods)
         limit = self._reader.executor.settings.max_concurrency
         async with asyncio.TaskGroup() as group:
             for search in self._searches:
-                group.create_task(self._search(search))
+                self._start(self._search(search), search.undecided, group)
             poll = partial(self._poll_batch, group=group)
             await map_bounded(poll, [*batches, *([pod] for pod in lone_pods)], limit)
             self._outage_decided.set()
@@ -122,7 +114,8 @@ class Tick:
         has_failed_before = any(pod.poll.error is not None for pod in batch)
         error = await self._poll(batch)
         if isinstance(error, PrimePodsError):
-            group.create_task(self._follow_up(batch, error, has_failed_before=has_failed_before))
+            follow_up = self._follow_up(batch, error, has_failed_before=has_failed_before)
+            self._start(follow_up, batch, group)
 
     async def _poll(self, pods: list[WatchedPod]) -> Exception | None:
         """Send one request, unless polling is paused, and record its response; return the error, if any."""
@@ -131,7 +124,7 @@ class Tick:
         if error is None:
             sequence, sent_at = next(state.sequence_numbers), state.clock.time()
             for pod in pods:
-                pod.poll.sequence, pod.poll.sent_at = sequence, sent_at
+                pod.poll.sent_at = sent_at
                 state.schedule.cancel_extra_polls(pod)
             state.set_listeners_of(pods)
             try:
@@ -174,7 +167,18 @@ class Tick:
         for error in distinct_errors.values():
             self._state.record_failure(error, pod_count=1)
 
+    def _start(
+        self, work: Coroutine[Any, Any, None], pods: list[WatchedPod], group: asyncio.TaskGroup
+    ) -> None:
+        """Start a follow-up or a search; at its end, release those of its pods that got no response."""
+        group.create_task(work).add_done_callback(lambda _: self._release(pods))
+
     def _release(self, pods: Iterable[WatchedPod]) -> None:
+        """Mark pods as no longer in flight, unless they were released before.
+
+        Pods are released by a response, or by the end of the search or follow-up of their failed batch; all
+        others by the end of the tick.
+        """
         for pod in pods:
             if pod in self._pods:
                 del self._pods[pod]
@@ -196,33 +200,23 @@ class Tick:
             self._stop_searching(batch, error)
         elif is_refusal(error):
             async with self._refusal_lock:
-                if self._refused_batches >= _MAX_REFUSED_BATCHES:
-                    self._stop_searching(batch, error)
-                else:
-                    await self._search(FaultSearch(batch, error))
+                await self._search(FaultSearch(batch, error))
         elif self._has_success or has_failed_before:
             # Rotate the batch, so that the ticks of an outage try different pods.
-            first = batch[0].poll.sequence % len(batch)
+            first = int(self._state.clock.random() * len(batch))
             await self._search(FaultSearch(batch[first:] + batch[:first], error))
-        self._release(batch)
 
     async def _search(self, search: PodSearch) -> None:
         """Send the next requests of a search, as many as this tick may still send."""
         search.has_success |= self._has_success
         if not search.has_success:
-            self._search_requests_left = min(self._search_requests_left, _OUTAGE_REQUESTS)
-        for requests_before in range(_MAX_SEARCH_REQUESTS):
-            prefer_good = False
-            if not is_refusal(search.error):
-                if self._search_requests_left < 1:
-                    break
-                self._search_requests_left -= 1
-                # The last request is for the pods presumed good, which otherwise wait for the next tick.
-                is_last = self._search_requests_left == 0
-                prefer_good = is_last and requests_before >= _MIN_SUSPECT_REQUESTS
-            pods = search.next_items(prefer_good=prefer_good)
-            if not pods:
+            # Probably an outage: search no more than the smallest tick does.
+            self._requests_left[False] = min(self._requests_left[False], _MIN_REQUESTS - 1)
+        while pods := search.next_items():
+            is_refused = is_refusal(search.error)
+            if self._requests_left[is_refused] < 1:
                 break
+            self._requests_left[is_refused] -= 1
             error = await self._poll(pods)
             search.has_success |= self._has_success
             if error is None:
@@ -243,11 +237,9 @@ class Tick:
         for pod in undecided:
             # The next tick continues the search, unless there may be an outage.
             pod.poll.search = search if search.has_success else None
-        if search.given_up:
-            if is_refusal(search.error):
-                self._refused_batches += 1
+        is_given_up = search.given_up or not (search.has_success or self._requests_left[True])
+        if is_given_up and is_refusal(search.error):
             self._stop_searching(undecided, search.error)
-        self._release(undecided)
 
     def _stop_searching(self, pods: list[WatchedPod], error: Exception) -> None:
         """Take pods out of their search. After a refusal, schedule its confirmation, or end the waits."""

@@ -104,12 +104,10 @@ class PollState(RequestState):
     """The last status request for a pod.
 
     Attributes:
-        sequence: Sequence number of the last request.
         search: The search for the pods that make a batch fail, if this pod may be one of them.
         is_alone: Whether the pod is polled alone, because it makes batches fail.
     """
 
-    sequence: int = -1
     search: PodSearch | None = None
     is_alone: bool = False
 

@@ -45,8 +45,7 @@ class PollerConnection:
         self.root: PollerConnection = self if parent is None else parent.root
         self.closed: bool = False
         self.subscriptions: dict[Subscription, None] = {}
-        self._spare_transport: Transport | None = None
-        self._spare_loop: asyncio.AbstractEventLoop | None = None
+        self._spare: tuple[Transport, asyncio.AbstractEventLoop] | None = None
 
     def join_poller(self) -> Poller:
         """Return the running loop's poller. The caller must add a subscription before the next ``await``.
@@ -62,23 +61,19 @@ class PollerConnection:
 
     def take_transport(self) -> Transport:
         """Return connections for a poller in the running loop: those of the last poller, or new ones."""
-        spare, loop = self._spare_transport, self._spare_loop
-        if spare is None or loop is None:
-            return Transport(self._settings, self._session)
-        # A transport can move to another loop only if its loop is closed.
-        is_usable_here = loop is asyncio.get_running_loop() or loop.is_closed()
-        if not is_usable_here:
-            return Transport(self._settings, self._session)
-        self._spare_transport = None
-        self._spare_loop = None
-        return spare
+        if self._spare is not None:
+            transport, loop = self._spare
+            # A transport can move to another loop only if its loop is closed.
+            if loop is asyncio.get_running_loop() or loop.is_closed():
+                self._spare = None
+                return transport
+        return Transport(self._settings, self._session)
 
     def keep_transport(self, transport: Transport) -> bool:
         """Keep an ending poller's connections for the next one, if possible; return whether they are kept."""
-        if self.closed or self._spare_transport is not None:
+        if self.closed or self._spare is not None:
             return False
-        self._spare_transport = transport
-        self._spare_loop = asyncio.get_running_loop()
+        self._spare = transport, asyncio.get_running_loop()
         return True
 
     async def aclose(self) -> None:
@@ -89,9 +84,9 @@ class PollerConnection:
             if subscription.poller.loop is asyncio.get_running_loop():
                 subscription.end(_closed_error())
                 subscription.close()
-        spare, self._spare_transport = self._spare_transport, None
+        spare, self._spare = self._spare, None
         if spare is not None:
-            await spare.aclose()
+            await spare[0].aclose()
 
 
 def _closed_error() -> ClientClosedError:

@@ -116,7 +116,8 @@ def test_the_account_is_shown(emulator: Emulator, run: Run) -> None:
     shown = run("wallet").stdout.splitlines()
     assert (shown[0], shown[2].split()[0], shown[2].split()[-1]) == ("Balance: $20.00", "compute", "$0.10")
     assert json.loads(run("wallet", "--json").stdout)["balance"] == pytest.approx(20)
-    assert run("wallet", "-o", "csv").stdout.splitlines()[1].split(",")[1] == "0.1"
+    charges = run("wallet", "-o", "csv")
+    assert (charges.stdout.splitlines()[1].split(",")[1], charges.stderr) == ("0.1", "Balance: $20.00\n")
 
 
 def test_ssh_keys_are_kept(emulator: Emulator, run: Run, tmp_path: Path) -> None:

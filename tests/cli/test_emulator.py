@@ -214,6 +214,29 @@ def test_its_runs_end_with_it_and_no_other(run: Run, tmp_path: Path, monkeypatch
     assert not (tmp_path / "state").exists()
 
 
+# A run whose process says that it is interrupted, and does not end.
+STAYING = f"""{ENDING.partition("run.save")[0]}
+import signal, time
+signal.signal(signal.SIGINT, lambda *_: print("told", flush=True))
+if process := os.fork():
+    run.save(pid=process)
+else:
+    time.sleep(100)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_wait_for_its_runs(number: signal.Signals, code: int) -> None:
+    """The emulator stops at once, and leaves a run alone that does not end."""
+    with start("--", sys.executable, "-c", STAYING, start_new_session=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "told\n"
+        process.send_signal(number)
+        assert process.wait(60) == code
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 @pytest.mark.slow
 async def test_what_runs_on_a_pod_ends_with_it(tmp_path: Path) -> None:
     """When it is deleted, or with the emulator; its files go, too, and another pod's stay as long as it."""

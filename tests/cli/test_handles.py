@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from primepods.cli._ids import shorten_ids
+from primepods.cli._text import shorten_ids
 from primepods.emulator import Edit, Emulator
 from tests.cli.conftest import Run, name_api
 

@@ -25,7 +25,7 @@ import attrs
 import pytest
 
 import primepods
-from primepods.emulator import Cut, Delay, Emulator, Status
+from primepods.emulator import Cut, Delay, Edit, Emulator, Status
 from primepods.leasing.ledger import LeaseFile
 from primepods.runs import Run as RunFolder
 from primepods.runs import RunRecord, follow_job
@@ -184,8 +184,10 @@ def test_a_used_up_budget_stops_no_take_over(
 
 @pytest.mark.slow
 def test_a_failed_deletion_counts_its_pod_once(market: Emulator, run: Run, tmp_path: Path) -> None:
-    """Also if the process dies then, and another one takes over and deletes the pod."""
+    """Also if the process dies then, and another one takes over and deletes the pod; as an earlier pod."""
+    market.faults.add(Edit(put={"data.0.status": "ERROR"}), on="status", times=1)
     name = run("run", "-d", *OPTIONS, "--max-hours", "9", "--", SLOW).stdout.strip()
+    assert records(tmp_path)[0]["spent"] > 0.0
     os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
     wait_for(lambda: row(run)["state"] == "interrupted")
     folder = RunFolder.open(tmp_path / "state" / "runs" / name)
@@ -288,15 +290,22 @@ def test_stop_knows_whose_process_it_is(market: Emulator, run: Run) -> None:
     other.remove()
 
 
-def test_stop_of_a_run_that_ends_meanwhile(run: Run) -> None:
-    """Its process has ended, and nobody has recorded that yet, or another process takes it over: it waits."""
+@pytest.mark.parametrize("has_new_process", [False, True])
+def test_stop_of_a_run_that_ends_meanwhile(run: Run, *, has_new_process: bool) -> None:
+    """Its process has ended, and nobody has recorded that yet, or another process takes it over: it waits.
+
+    It does not end a process that has the number of the ended one by now.
+    """
     record = RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0)
     ending = RunFolder.create(record)
-    ending.save(pid=0)
-    timer = threading.Timer(0.5, ending.end, (3,))
-    timer.start()
-    result = run("stop", ending.name)
-    timer.join()
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"]) as other:
+        ending.save(pid=other.pid if has_new_process else 0)
+        timer = threading.Timer(0.5, ending.end, (3,))
+        timer.start()
+        result = run("stop", ending.name)
+        timer.join()
+        other.terminate()
+    assert other.returncode == -signal.SIGTERM
     assert (result.exit_code, run("attach", ending.name).exit_code) == (0, 3), result.stderr
     ending.remove()
 

@@ -3,6 +3,7 @@
 import errno
 import io
 import itertools
+import re
 import signal
 import subprocess
 import sys
@@ -183,26 +184,36 @@ def test_a_sweep_as_a_service(emulator: Emulator, folder: Path) -> None:
     assert "403" in err
 
 
-class Full(io.StringIO):
-    """A stdout without space for the first line, at whose second one the user presses Ctrl-C."""
+class Full(Watched):
+    """A stdout that has no space for the first table, and at whose second one the user presses Ctrl-C."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, action: Callable[[], object]) -> None:
+        super().__init__(action)
         self._errors: Iterator[BaseException] = iter([OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])
 
-    def write(self, _: str) -> int:
+    def write(self, text: str) -> int:
         """Fail."""
+        super().write(text)
         raise next(self._errors)
 
 
-def test_a_service_survives_a_full_disk(
+def test_a_service_survives_its_machine(
     emulator: Emulator, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It says so, and sweeps again."""
-    leave(emulator, folder)
-    err = io.StringIO()
-    assert run_on(monkeypatch, ["sweep", "--every", "0.1s"], io.StringIO(), Full(), err) == 130
-    assert "full" in err.getvalue()
+    """While the folder of leases cannot be read, it says so; a stdout that is full stops no deletion."""
+    left = leave(emulator, folder)
+    hidden = folder.rename(folder.with_suffix(".hidden"))
+    folder.touch()
+
+    def bring_back() -> None:
+        folder.unlink()
+        hidden.rename(folder)
+
+    out, err = Full(lambda: leave(emulator, folder)), Watched(bring_back)
+    assert run_on(monkeypatch, ["sweep", "--every", "0.1s"], io.StringIO(), out, err) == 130
+    assert re.search("cannot be read.* full.*1 deleted", err.getvalue(), re.DOTALL)
+    assert left not in emulator.pods
+    assert len(emulator.pods) == 4
 
 
 def is_gone(emulator: Emulator, pod_id: str) -> bool:

@@ -199,6 +199,7 @@ def test_an_address_that_was_made_up_is_told_at_once(
         ("p:a", "q:b", "POD:PATH"),
         ("./a:b", "c", "POD:PATH"),
         (":a", "b", "POD:PATH"),
+        (r"C:\data", "b", "POD:PATH"),
         ("p:*.py", "b", "cp takes no patterns"),
         ("p:a", "-", "see `primepods exec p -- cat`"),
         ("-", "p:a", "see `primepods exec p -- cat`"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+from contextlib import suppress
 from itertools import pairwise
 
 import hypothesis
@@ -68,20 +70,28 @@ def test_lines_and_offsets_do_not_depend_on_the_pieces(data: bytes, cuts: list[i
 
 
 def test_a_descriptor_that_does_not_block_gets_all_of_it() -> None:
-    """A process that shares it may have set it so; the writer waits for the reader."""
+    """A process that shares it may have set it so; the writer waits for the reader, also before a flush."""
     source, target = os.pipe()
     os.set_blocking(target, False)
     errors: list[OSError | None] = []
+    is_flushed_to_a_reader: list[bool] = []
+    length = 1 << 20
+    with suppress(BlockingIOError):
+        while True:
+            length += os.write(target, bytes(4096))
 
     def note(error: OSError | None) -> None:
         errors.append(error)
         os.close(target)
 
-    writer = BackgroundWriter(target)
+    writer = BackgroundWriter(
+        target, lambda: is_flushed_to_a_reader.append(bool(select.select((), (target,), (), 0)[1]))
+    )
     writer.write(bytes(1 << 20), note)
     writer.close()
     with os.fdopen(source, "rb") as reader:
-        assert (len(reader.read()), errors) == (1 << 20, [None])
+        assert (len(reader.read()), errors) == (length, [None])
+    assert is_flushed_to_a_reader == [True]
 
 
 def test_progress_bars_give_lines() -> None:

@@ -249,6 +249,25 @@ async def test_an_interrupted_shutdown_closes_connections(stage: Stage, fleet: F
     stubborn.let_go.set()
 
 
+async def test_a_poller_that_is_cancelled_before_its_first_step_closes_its_connections(
+    stage: Stage, fleet: Fleet
+) -> None:
+    """It was given those of the poller before it; nobody else would close them."""
+    fleet.add(1, "ready")
+    pods = stage.client().pods
+    first = stage.start(pods.wait_ready("pod00000"))
+    await stage.advance(1)
+    assert result(first).is_ready
+    assert stage.server.open == 1
+    wait = stage.start(pods.wait_ready("pod00000"))
+    await asyncio.sleep(0)
+    stage.cancel_the_poller()
+    await settle()
+    assert stage.server.open == 0
+    with pytest.raises(primepods.PrimePodsError, match="cancelled from outside"):
+        result(wait)
+
+
 async def test_a_newcomer_meets_no_poller_that_is_ending(stage: Stage, fleet: Fleet) -> None:
     """Somebody comes at each turn while the last one leaves: it gets an answer, and holds up no one."""
     fleet.add(1, "ready")

@@ -191,8 +191,8 @@ MUTANTS: Final = (
     ),
     Mutant(
         "leasing/_rental.py",
-        "        if is_same_name(self.name, name):\n",
-        "        if True:\n",
+        "is_ours = is_same_name(self.name, name)\n",
+        "is_ours = True\n",
         "A lease uses and deletes the pod of another.",
         ("tests/renting/test_identity.py::test_the_id_of_another_pod_is_neither_used_nor_deleted[True-404]",),
     ),

@@ -26,9 +26,8 @@ async def story(world: World) -> None:
     limit = world.choose("limit", 1.0, 3.0, 8.0)
 
     async def rent(machine: Machine, hold: float, *, releases: bool) -> None:
-        api: Any = SimpleNamespace(
-            base_url=None, context=None, team=None, async_client=lambda: machine.client
-        )
+        account = {"base_url": None, "context": None, "team_id": None}
+        api: Any = SimpleNamespace(account=account, team=None, async_client=lambda: machine.client)
         tools = AgentTools(api, Budget(limit, now=time.time), lambda: EPOCH + timedelta(seconds=now()))
         quote = await tools.quote(gpu_type=world.spec.gpu_type, hours=hours)
         consent: Any = SimpleNamespace(action="accept", data=None)
