@@ -235,8 +235,8 @@ class Run:
 
         Raises:
             ConfigError: The process is on another machine, or in another container.
-            ProcessLookupError: The process has ended, none is recorded, or (on Linux) the recorded process does
-                not have the run's lock file open.
+            ProcessLookupError: The process has ended, none is recorded, or (on Linux) it does not have the
+                run's lock file open.
         """
         record = self.reload()
         if record.host and record.host != this_host():
@@ -252,7 +252,7 @@ class Run:
             os.kill(record.pid, number)
 
     def _has_lock(self, pid: int) -> bool:
-        """Return whether a process has the lock file open; ``True`` if it has ended or there is no ``/proc``."""
+        """Return whether a process has the lock file open; ``True`` if it has ended or without ``/proc``."""
         descriptors = Path(f"/proc/{pid}/fd")
         if not descriptors.exists():
             return True
