@@ -11,12 +11,18 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from .. import Client, Pod, PodSpec, PriceTooHighError, SoldOutError
 
 
-def read_spec(fields: Mapping[str, Any]) -> PodSpec:
+def read_spec(fields: object) -> PodSpec:
     """Convert an operator's ``spec`` argument.
 
     Raises:
-        AirflowFailException: A field is missing, unknown or invalid.
+        AirflowFailException: It is not a mapping, or a field is missing, unknown or invalid.
     """
+    if not isinstance(fields, Mapping):
+        raise AirflowFailException(
+            f"spec must be a mapping with the fields of a PodSpec, not {type(fields).__name__}. If it is the "
+            "result of a task, check that the task has run and returned a mapping; if it is a template, set "
+            "`render_template_as_native_obj=True` in the DAG."
+        )
     try:
         return PodSpec(**fields)
     except ValueError as exc:

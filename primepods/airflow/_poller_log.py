@@ -10,11 +10,12 @@ import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
-from typing import Protocol
+from typing import Final, Protocol
 
 _is_in_task: ContextVar[bool] = ContextVar("is_in_task", default=False)
 """``True`` in the context of a wait: Airflow already writes its records to the task's log."""
 _POLLER_LOG = logging.getLogger("primepods")
+_POLLER_MODULE: Final = "_poller_state"
 
 
 class TaskLog(Protocol):
@@ -25,14 +26,14 @@ class TaskLog(Protocol):
 
 
 class _Relay(logging.Handler):
-    """Handler that passes records from outside of waits, such as the poller's, to all waiting tasks."""
+    """Handler that passes the records of pollers, of any connection, to all waiting tasks."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.task_logs: dict[object, tuple[Context, TaskLog]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.name != _POLLER_LOG.name or _is_in_task.get():
+        if record.name != _POLLER_LOG.name or record.module != _POLLER_MODULE or _is_in_task.get():
             return
         for context, log in list(self.task_logs.values()):
             # Airflow finds the file of the task's log by the context.

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, ClassVar, Final, cast
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, ClassVar, Final
 
 import attrs
 from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink, Context, XComArg
 
-from .. import Client, Pod, PodSpec
+from .. import Client, Pod, PodSpec, PrimePodsError
 from ._names import pod_name
 from ._orders import find_specs, read_spec
 from .links import PrimePodsLink
@@ -52,6 +53,9 @@ class RentingOperator(BaseOperator):
         if (spec is None) == (gpu_type is None):
             msg = "give either spec, the fields of a PodSpec, or gpu_type, such as gpu_type='H100'"
             raise ValueError(msg)
+        if spec is not None and (gpu_count != 1 or exclude_providers):
+            msg = "gpu_count and exclude_providers have no effect with spec: set its fields instead"
+            raise ValueError(msg)
         self.spec = spec
         self.gpu_type = gpu_type
         self.gpu_count = gpu_count
@@ -64,7 +68,7 @@ class RentingOperator(BaseOperator):
         """Return the name of the task's pods, without the suffix of a lease or of ``max_hours``."""
         task = context["ti"]
         return pod_name(
-            None if self.spec is None else self._read_spec().name,
+            None if self._has_gpu_type else self._read_spec().name,
             dag_id=task.dag_id,
             run_id=task.run_id,
             task_id=task.task_id,
@@ -75,7 +79,7 @@ class RentingOperator(BaseOperator):
         """Return the specs to order, the preferred one first."""
         # A rendered template is a string.
         limit = None if self.max_price is None else float(self.max_price)
-        if self.spec is None:
+        if self._has_gpu_type:
             specs = find_specs(
                 client,
                 gpu_type=str(self.gpu_type),
@@ -89,8 +93,13 @@ class RentingOperator(BaseOperator):
             specs = [attrs.evolve(spec, max_price=limit) for spec in specs]
         return [attrs.evolve(spec, name=name) for spec in specs]
 
+    @property
+    def _has_gpu_type(self) -> bool:
+        # Without both, the XCom of the spec was None.
+        return self.spec is None and self.gpu_type is not None
+
     def _read_spec(self) -> PodSpec:
-        return read_spec(cast("Mapping[str, Any]", self.spec))
+        return read_spec(self.spec)
 
     @property
     def _max_hours(self) -> float | None:
@@ -122,9 +131,49 @@ def wait_for_pods(client: Client, name: str, seconds: float) -> list[Pod]:
 
 
 def delete_by_name(client: Client, name: str, seconds: float) -> None:
-    """Delete the pods of a killed task; poll until there are any or ``seconds`` have passed."""
+    """Delete the pods of a killed task; poll until there are any or ``seconds`` have passed.
+
+    Raises:
+        PrimePodsError: The last search or a deletion after it has failed.
+    """
+    deadline = time.monotonic() + seconds
     # Limit each call to half of the time: a slow search then leaves time for the deletion.
     hurried = client.with_options(deadline=seconds / 2)
-    # The order may still be in flight. A pod that appears later may be left: Airflow ends this process.
-    for pod in wait_for_pods(hurried, name, seconds):
-        hurried.pods.delete(pod, missing_ok=True)
+    while True:
+        errors: list[PrimePodsError] = []
+        pods: list[Pod] = []
+        try:
+            # The order may still be in flight. A pod that appears later may be left, since Airflow ends this
+            # process.
+            pods = wait_for_pods(hurried, name, deadline - time.monotonic())
+        except PrimePodsError as exc:
+            errors.append(exc)
+        for pod in pods:
+            try:
+                hurried.pods.delete(pod, missing_ok=True)
+            except PrimePodsError as exc:
+                errors.append(exc)
+        if not errors:
+            return
+        if time.monotonic() + _POLL_INTERVAL >= deadline:
+            raise errors[0]
+        time.sleep(_POLL_INTERVAL)
+
+
+def run_on_kill(delete: Callable[[], object], log: Any) -> None:
+    """Run the deletion of ``on_kill`` in a thread, wait for it for a limited time, and log its error.
+
+    Airflow calls ``on_kill`` in a signal handler. If the handler logged while the interrupted task holds the
+    lock of its log, it would wait forever, and the pod would not be deleted.
+    """
+
+    def run() -> None:
+        try:
+            delete()
+            log.info("The task was killed: its pod, if there was one, is deleted")
+        except PrimePodsError as exc:
+            log.warning("The task was killed, but its pod may still be running and billed: %s", exc)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(KILL_TIMEOUT)

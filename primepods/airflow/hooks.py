@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
 from airflow.providers.common.compat.sdk import BaseHook, Connection
@@ -43,7 +44,11 @@ class PrimePodsHook(BaseHook):
             AirflowNotFoundException: The connection does not exist.
             ConfigError: The key is missing, or a setting is invalid.
         """
-        return _connect(Client, self.get_connection(self.prime_conn_id))
+        return _connect(Client, self._connection)
+
+    @cached_property
+    def _connection(self) -> Connection:
+        return self.get_connection(self.prime_conn_id)
 
     async def get_async_conn(self) -> AsyncClient:
         """Return an asynchronous client; the caller must close it. Raises the errors of :meth:`get_conn`."""

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
+from functools import cached_property, partial
 from typing import Any, Final, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import (
@@ -24,7 +25,7 @@ from .. import Client, NotFoundError, Pod, PrimePodsError
 from ._events import PodEvent, pod_or_raise
 from ._orders import create_first
 from ._pod_ids import PodId, id_of, is_missing
-from ._renting import KILL_TIMEOUT, RentingOperator, delete_by_name, wait_for_pods
+from ._renting import KILL_TIMEOUT, RentingOperator, delete_by_name, run_on_kill, wait_for_pods
 from ._run_operator import PrimeRunPodOperator
 from ._waits import check_before_deferral, find_in_history, wait_here
 from .hooks import PrimePodsHook
@@ -94,15 +95,15 @@ class PrimeCreatePodOperator(RentingOperator):
             **kwargs,
         )
         self.appear_grace = appear_grace
-        self._name: str | None = None
+        self._ordered: tuple[PrimePodsHook, str] | None = None
         self._was_killed = False
-        self._kill_timeout = KILL_TIMEOUT
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Rent the pod, or adopt the pod of an earlier try."""
-        self._name = name = self._pod_name(context)
+        hook, name = PrimePodsHook(self.prime_conn_id), self._pod_name(context)
         try:
-            with PrimePodsHook(self.prime_conn_id).get_conn() as client:
+            with hook.get_conn() as client:
+                self._ordered = (hook, name)
                 is_retry = context["ti"].try_number > 1
                 pod = self._adopt(client, name, self.appear_grace if is_retry else 0.0)
                 if pod is None:
@@ -111,20 +112,18 @@ class PrimeCreatePodOperator(RentingOperator):
                     # The task was killed during the search or the order.
                     client.pods.delete(pod, missing_ok=True)
         except AirflowTaskTimeout:
-            # Airflow calls `on_kill` next, without a time limit.
-            self._kill_timeout = self.appear_grace
+            self.log.info("The task has timed out: deleting the pod %r, if it was ordered", name)
+            _delete_ordered(hook, name, self.appear_grace)
+            # Airflow calls `on_kill` next, although no user has stopped the task.
+            self._ordered = None
             raise
         return {"id": pod.id, "name": pod.name, "price_hr": pod.price_hr}
 
     def on_kill(self) -> None:
         """Delete the pod by its name: its id may be unknown."""
         self._was_killed = True
-        if self._name is not None:
-            self.log.info(
-                "The task was killed or timed out: deleting the pod %r, if it was ordered", self._name
-            )
-            with PrimePodsHook(self.prime_conn_id).get_conn() as client:
-                delete_by_name(client, self._name, self._kill_timeout)
+        if self._ordered is not None:
+            run_on_kill(partial(_delete_ordered, *self._ordered, KILL_TIMEOUT), self.log)
 
     def _adopt(self, client: Client, name: str, grace: float) -> Pod | None:
         """Return a pod with this name that has not failed, if there is one; delete the others."""
@@ -245,7 +244,7 @@ class PrimeWaitPodOperator(_OnePodOperator):
         """Wait for the pod."""
         pod_id = id_of(self.pod_id)
         try:
-            with PrimePodsHook(self.prime_conn_id).get_conn() as client:
+            with self._hook.get_conn() as client:
                 event = self._wait(client, pod_id, "ready", delete_on_kill=self.delete_on_kill)
         except AirflowTaskTimeout:
             # Airflow calls `on_kill` next, although no user has stopped the task.
@@ -274,8 +273,7 @@ class PrimeWaitPodOperator(_OnePodOperator):
     def on_kill(self) -> None:
         """Delete the pod if ``delete_on_kill`` is set, unless the task has timed out."""
         if self.delete_on_kill and not self._has_timed_out:
-            self.log.info("The task was killed: deleting its pod")
-            self._delete()
+            run_on_kill(self._delete, self.log)
 
     def _finish_wait(self, context: Context, event: PodEvent) -> dict[str, Any] | None:
         """Return the pod's status. If the wait has failed, do what ``on_failure`` says, and raise."""
@@ -297,8 +295,12 @@ class PrimeWaitPodOperator(_OnePodOperator):
         except PrimePodsError as exc:
             self.log.error("The pod may still be running and billed: %s", exc)  # noqa: TRY400 - the message is enough
 
+    @cached_property
+    def _hook(self) -> PrimePodsHook:
+        return PrimePodsHook(self.prime_conn_id)
+
     def _delete(self) -> None:
-        with PrimePodsHook(self.prime_conn_id).get_conn() as client:
+        with self._hook.get_conn() as client:
             hurried = client.with_options(deadline=KILL_TIMEOUT)
             hurried.pods.delete(id_of(self.pod_id), missing_ok=True)
 
@@ -306,7 +308,7 @@ class PrimeWaitPodOperator(_OnePodOperator):
 class PrimeDeletePodOperator(_OnePodOperator):
     """Operator that deletes a pod and, by default, waits until it is confirmed gone.
 
-    It also succeeds if the pod is found only in the history.
+    It also succeeds if the history shows that the pod has ended.
 
     Use it as the teardown of create and wait: ``.as_teardown(setups=[create, wait])``. If a task that uses
     the pod is cleared, Airflow then also clears create and wait, so that the task gets the address of a new
@@ -363,7 +365,13 @@ class PrimeDeletePodOperator(_OnePodOperator):
         try:
             state = client.pods.delete(pod_id)
         except NotFoundError:
-            if find_in_history(client, pod_id) is not None:
+            record = find_in_history(client, pod_id)
+            if record is not None and record.terminated_at is None:
+                raise AirflowException(
+                    f"Pod {pod_id} was not found, but the history does not show that it has ended: it may be "
+                    "running and billed. Retry later, or look for it with `primepods list`."
+                ) from None
+            if record is not None:
                 self.log.info("Pod %s has ended already: it is in the history", pod_id)
             elif self.missing_ok:
                 self.log.info("Pod %s was found neither in the list nor in the history", pod_id)
@@ -392,6 +400,11 @@ class PrimeDeletePodOperator(_OnePodOperator):
             dag_id=task_instance.dag_id, task_ids=create_ids, run_ids=[run_id]
         )
         return all(state in _STATES_WITHOUT_RUN for state in states.get(run_id, {}).values())
+
+
+def _delete_ordered(hook: PrimePodsHook, name: str, seconds: float) -> None:
+    with hook.get_conn() as client:
+        delete_by_name(client, name, seconds)
 
 
 def default_deferrable() -> bool:

@@ -65,7 +65,8 @@ class PrimePodSensor(BaseSensorOperator):
         with PrimePodsHook(self.prime_conn_id).get_conn() as client:
             event = check_before_deferral(client, pod_id, "ready")
         if event is not None:
-            return self.execute_complete(context, event)
+            # This applies `soft_fail` and `never_fail`.
+            return self.resume_execution("execute_complete", {"event": event}, context)
         trigger = PrimePodTrigger(
             pod_id=pod_id,
             prime_conn_id=self.prime_conn_id,

@@ -7,8 +7,9 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Final, Literal
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
+import attrs
 from airflow.providers.common.compat.sdk import TaskInstanceState
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -28,17 +29,25 @@ _KILL_TIMEOUT: Final = 25.0
 """Seconds for each API call about the pod of a killed task."""
 _STATE_TIMEOUT: Final = 120.0
 """Timeout in seconds of a request for a state, which may take half a minute in a busy triggerer."""
-_state_locks: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]] = WeakKeyDictionary()
-"""One lock per loop: requests for states run in turn, so that the timeout of a request starts at its turn.
-
-After two timeouts in a row, the lock is removed, and the triggers that wait for it give up, too.
-"""
-_slow_loops: Final[WeakSet[asyncio.AbstractEventLoop]] = WeakSet()
-"""Loops in which a request for a state has timed out; if the next request does, too, the lock is removed."""
+_MAX_TIMEOUTS: Final = 2
+"""Timeouts in a row after which the other requests of a queue fail, too."""
 _CALLS_ON_KILL: Final = hasattr(BaseTrigger, "on_kill")
 """Whether Airflow calls ``on_kill``. Before 3.3, it only cancels ``run``, as when a triggerer stops."""
 _WAITING_STATES: Final = frozenset({TaskInstanceState.DEFERRED, TaskInstanceState.UP_FOR_RETRY})
 """States in which the pod is kept: another triggerer waits for it, or a retry will."""
+
+
+@attrs.define(eq=False)
+class _Queue:
+    """Requests for states: they run in turn, so that the timeout of a request starts at its turn."""
+
+    lock: asyncio.Lock = attrs.field(factory=asyncio.Lock)
+    timeouts: int = 0
+    """Number of timeouts since the last response."""
+
+
+_queues: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue]] = WeakKeyDictionary()
+"""The queue of each loop."""
 
 
 class PrimePodTrigger(BaseTrigger):
@@ -175,9 +184,9 @@ async def _request_state(task: Any) -> str | None:
         TimeoutError: Airflow has not responded to this request, or to two requests before it.
     """
     loop = asyncio.get_running_loop()
-    lock = _state_locks.setdefault(loop, asyncio.Lock())
-    async with lock:
-        if _state_locks.get(loop) is not lock:
+    queue = _queues.setdefault(loop, _Queue())
+    async with queue.lock:
+        if queue.timeouts == _MAX_TIMEOUTS:
             raise TimeoutError("Airflow has not responded to the requests of two other triggers")
         try:
             async with asyncio.timeout(_STATE_TIMEOUT):
@@ -189,16 +198,14 @@ async def _request_state(task: Any) -> str | None:
                     map_index=task.map_index,
                 )
         except TimeoutError:
-            if loop in _slow_loops:
-                del _state_locks[loop]
-                _slow_loops.discard(loop)
-            else:
-                _slow_loops.add(loop)
+            queue.timeouts += 1
+            if queue.timeouts == _MAX_TIMEOUTS:
+                del _queues[loop]  # later requests begin anew
             raise
         except Exception:
-            _slow_loops.discard(loop)  # Airflow has responded
+            queue.timeouts = 0  # Airflow has responded
             raise
-        _slow_loops.discard(loop)
+        queue.timeouts = 0
     return next(iter(states.get(task.run_id, {}).values()), None)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from prefect.workers.base import BaseJobConfiguration, BaseVariables
-from pydantic import Field, PrivateAttr
+from pydantic import BaseModel, Field, PrivateAttr
 
 from .. import AsyncClient, PodSpec
 from ._credentials import PrimeCredentials
@@ -28,15 +28,14 @@ _DEFAULT_MAX_HOURS = 24.0
 _CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 
 
-class PrimePodVariables(BaseVariables):
-    """Job variables of a work pool of type ``prime-pod``, as shown in its form."""
+class _PodVariables(BaseModel):
+    """The job variables that Prefect's own classes do not have, or not with these defaults."""
 
     name: str | None = Field(
         default="prefect",
         title="Pod Name",
         description="Prefix of the pod's name, up to 7 characters; the flow run's id follows.",
     )
-    labels: dict[str, str] = Field(default_factory=dict, description="Not used: pods have no labels.")
     credentials: PrimeCredentials | None = Field(
         default=None,
         title="Prime Credentials",
@@ -123,26 +122,14 @@ class PrimePodVariables(BaseVariables):
     )
 
 
-class PrimePodJobConfiguration(BaseJobConfiguration):
-    """Configuration of one flow run; see :class:`PrimePodVariables`."""
+class PrimePodVariables(_PodVariables, BaseVariables):
+    """Job variables of a work pool of type ``prime-pod``, as shown in its form."""
 
-    name: str | None = "prefect"
-    credentials: PrimeCredentials | None = None
-    gpu_type: str | None = None
-    gpu_count: int = Field(default=1, ge=1)
-    regions: list[str] | None = None
-    spot: bool = False
-    max_price: float | None = Field(default=None, gt=0)
-    spec: dict[str, Any] = Field(default_factory=dict)
-    ready_timeout: float = Field(default=1800.0, gt=0)
-    poll_interval: float = Field(default=5.0, ge=0.05)
-    max_hours: float | None = Field(default=_DEFAULT_MAX_HOURS, gt=0)
-    max_spend: float | None = Field(default=None, gt=0)
-    ssh_command: str = "ssh"
-    ssh_options: list[str] = Field(default_factory=list)
-    login_timeout: float = Field(default=120.0, gt=0)
-    setup: str | None = None
-    stream_output: bool = True
+    labels: dict[str, str] = Field(default_factory=dict, description="Not used: pods have no labels.")
+
+
+class PrimePodJobConfiguration(_PodVariables, BaseJobConfiguration):
+    """Configuration of one flow run; see :class:`PrimePodVariables`."""
 
     _pod_name_prefix: str = PrivateAttr(default="")
     _problems: list[str] = PrivateAttr(default_factory=list[str])

@@ -37,8 +37,8 @@ class PodRun:
         infrastructure_pid: The infrastructure id that was last sent to the server.
         has_started: ``True`` from just before the command starts.
         is_stopped: Whether the run was stopped, or must not begin.
-        ending_state_id: Id of the last cancelling or final state of the flow run that was seen.
-        ending_since: When that state was first seen, in seconds of the monotonic clock.
+        state_id: Id of the flow run's state that was last seen; the flow run's own id if the server lacks it.
+        state_since: When that state was first seen, in seconds of the monotonic clock.
         ended: Set at the end of the run, when its pod is gone or the run has failed.
         error: The run's error, if any.
     """
@@ -49,8 +49,8 @@ class PodRun:
     infrastructure_pid: str = ""
     has_started: bool = False
     is_stopped: bool = False
-    ending_state_id: UUID | None = None
-    ending_since: float = 0.0
+    state_id: UUID | None = None
+    state_since: float = 0.0
     ended: anyio.Event = attrs.field(factory=anyio.Event)
     error: Exception | None = None
     _scope: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)

@@ -182,6 +182,8 @@ async def read_flow_runs(
         if new.keys() <= found.keys():
             raise RuntimeError("The server repeats flow runs that were excluded")
         found |= new
+        if ids is not None and len(found) == len(set(ids)):
+            return list(found.values())
     raise RuntimeError(f"The server has more than {_MAX_FLOW_RUNS} such flow runs")
 
 

@@ -156,21 +156,27 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
     async def _monitor_runs(self) -> None:
         """While there are runs, send their heartbeats, and stop cancelled and finished runs."""
         next_heartbeat = time.monotonic() + self.heartbeat_interval_seconds
+        # Errors since the last heartbeat, and those of the time before it: they are not logged again.
+        errors: set[str] = set()
+        logged_errors: set[str] = set()
         while self._pod_runs:
             steps: list[Callable[[], Awaitable[None]]] = [self._stop_cancelled_runs]
             if time.monotonic() >= next_heartbeat:
                 next_heartbeat = time.monotonic() + self.heartbeat_interval_seconds
+                errors, logged_errors = set(), errors
                 steps += [partial(self._send_run_heartbeat, pod_run) for pod_run in self._pod_runs.values()]
             for step in steps:
                 # One error must not stop the heartbeats of other runs: a flow run may have been deleted.
                 try:
                     await step()
                 except Exception as exc:  # noqa: BLE001 - the server is unreachable: the runs continue
-                    self.log.warning(
-                        "Cannot read flow runs or send heartbeats (%r). If this lasts, other workers will "
-                        "delete the pods of these runs",
-                        exc,
-                    )
+                    if repr(exc) not in errors | logged_errors:
+                        self.log.warning(
+                            "Cannot read flow runs or send heartbeats (%r; logged once). If this lasts, "
+                            "other workers will delete the pods of these runs",
+                            exc,
+                        )
+                    errors.add(repr(exc))
             await anyio.sleep(min(_CANCEL_POLL_INTERVAL, self.heartbeat_interval_seconds))
         self._is_monitoring = False
 
@@ -184,21 +190,20 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         await self.client.update_flow_run(pod_run.flow_run_id, infrastructure_pid=pod_run.infrastructure_pid)
 
     async def _stop_cancelled_runs(self) -> None:
-        """Stop cancelled and finished flow runs after their grace period; see :func:`must_stop`."""
+        """Stop cancelled, finished and deleted flow runs after their grace period; see :func:`must_stop`."""
         ids = {pod_run.flow_run_id for pod_run in self._pod_runs.values()}
-        states = [StateType.CANCELLING, *TERMINAL_STATES]
-        ending = {
-            flow_run.id: flow_run for flow_run in await read_flow_runs(self.client, ids=ids, states=states)
-        }
+        found = {flow_run.id: flow_run for flow_run in await read_flow_runs(self.client, ids=ids)}
         now = time.monotonic()
         for pod_run in self._pod_runs.values():
-            flow_run = ending.get(pod_run.flow_run_id)
-            if flow_run is None or pod_run.is_stopped:
+            flow_run = found.get(pod_run.flow_run_id)
+            if pod_run.is_stopped or pod_run.flow_run_id not in ids:
                 continue
-            if pod_run.ending_state_id != flow_run.state_id:
-                pod_run.ending_state_id, pod_run.ending_since = flow_run.state_id, now
-            if must_stop(flow_run, pod_run, now - pod_run.ending_since):
-                pod_run.log.info("The flow run is %s: its pod is being deleted", flow_run.state_name)
+            state_id = pod_run.flow_run_id if flow_run is None else flow_run.state_id
+            if pod_run.state_id != state_id:
+                pod_run.state_id, pod_run.state_since = state_id, now
+            if must_stop(flow_run, pod_run, now - pod_run.state_since):
+                state = "no longer on the server" if flow_run is None else flow_run.state_name
+                pod_run.log.info("The flow run is %s: its pod is being deleted", state)
                 pod_run.stop()
 
     async def _should_run(self, pod_run: PodRun) -> bool:
@@ -246,8 +251,15 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             await self.client.set_flow_run_state(flow_run.id, state, force=True)
 
 
-def must_stop(flow_run: FlowRun, pod_run: PodRun, seconds: float) -> bool:
-    """Return whether to delete the pod of a flow run that has been cancelling or final for ``seconds``."""
+def must_stop(flow_run: FlowRun | None, pod_run: PodRun, seconds: float) -> bool:
+    """Return whether to delete the pod of a flow run that has been in its state for ``seconds``.
+
+    ``None`` stands for a flow run that the server has lacked for so long.
+    """
+    if flow_run is None:
+        return seconds >= DELETION_GRACE.total_seconds()
+    if flow_run.state_type != StateType.CANCELLING and flow_run.state_type not in TERMINAL_STATES:
+        return False
     has_flow_begun = pod_run.has_started and flow_run.start_time is not None
     if not has_flow_begun:
         return True

@@ -1,10 +1,12 @@
 """An Airflow of the tests' own: processes that share what they import, which takes each seconds."""
 
+import importlib
 import importlib.util
 import json
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,17 @@ def forks(airflow_home: dict[str, str]) -> Generator[ForkServer]:
         forks.run("tests.airflow.prepare", log=log).wait()
         assert (home / "empty.db").exists(), log.read_text()
         yield forks
+
+
+@pytest.fixture(scope="session")
+def import_airflow(airflow_home: dict[str, str]) -> Generator[Callable[[str], Any]]:
+    """Imports modules in the tests' process, with an Airflow of the tests' own."""
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, value in airflow_home.items():
+            if name.startswith("AIRFLOW"):
+                patch.setenv(name, value)
+        yield importlib.import_module
 
 
 def connection(emulator: Emulator) -> dict[str, str]:
@@ -161,3 +174,11 @@ def emulator() -> Generator[Emulator]:
     """Where the pods are."""
     with Emulator(boot_seconds=0.5, delete_seconds=0.5) as emulator:
         yield emulator
+
+
+@pytest.fixture
+def connected(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
+    """The emulator, with a connection to it in the tests' process."""
+    for name, value in connection(emulator).items():
+        monkeypatch.setenv(name, value)
+    return emulator

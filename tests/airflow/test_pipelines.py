@@ -7,7 +7,7 @@ import pytest
 
 from primepods._utils.unique_names import expiry_of
 from primepods.emulator import Emulator
-from primepods.emulator.faults import Drip, Rename, Reset, Status
+from primepods.emulator.faults import Drip, Edit, Rename, Reset, Status
 
 from .conftest import Run
 
@@ -71,7 +71,7 @@ def test_deleting_an_unknown_id_fails_unless_that_is_allowed(run: Run, emulator:
 
 
 def test_a_pod_that_has_ended_is_known_by_the_history(run: Run) -> None:
-    """Deleting it again is a success; waiting for it fails at once, without retries."""
+    """Deleting it again is a success; waiting for it fails at once, without retries, or softly."""
     with Emulator(boot_seconds=0, delete_seconds=0) as emulator:
         done = run("ended", emulator, AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE="True")
     assert done.states() == {
@@ -79,9 +79,20 @@ def test_a_pod_that_has_ended_is_known_by_the_history(run: Run) -> None:
         "delete": "success",
         "delete_again": "success",
         "wait": "failed",
+        "look": "skipped",
     }
     assert done.tasks["wait"]["tries"] == 1
     assert "was terminated at" in done.log
+
+
+def test_a_pod_whose_end_the_history_does_not_show_may_be_billed(run: Run) -> None:
+    """It is not found, and its deletion is no success."""
+    with Emulator(boot_seconds=0, delete_seconds=0) as emulator:
+        emulator.faults.add(Edit(put={"data.0.terminatedAt": None}), on="history")
+        done = run("ended", emulator)
+    assert done.tasks["delete"]["state"] == "success"
+    assert done.tasks["delete_again"]["state"] == "failed"
+    assert "the history does not show that it has ended" in done.log
 
 
 def test_deleting_is_skipped_where_create_has_not_run(run: Run, emulator: Emulator) -> None:

@@ -4,8 +4,7 @@ import asyncio
 import gc
 import threading
 import time
-import warnings
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,30 +15,13 @@ from primepods.emulator import Emulator
 from primepods.emulator.faults import Status
 from tests.support.eventually import eventually
 
-from .conftest import connection
-
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(500)]
 
 
-@pytest.fixture(scope="module")
-def trigger_class(airflow_home: dict[str, str]) -> Generator[Any]:
-    """The trigger, imported with an Airflow of the tests' own."""
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for name, value in airflow_home.items():
-            if name.startswith("AIRFLOW"):
-                patch.setenv(name, value)
-        from primepods.airflow.triggers import PrimePodTrigger
-
-        yield PrimePodTrigger
-
-
 @pytest.fixture
-def connected(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
-    """The emulator, with a connection to it."""
-    for name, value in connection(emulator).items():
-        monkeypatch.setenv(name, value)
-    return emulator
+def trigger_class(import_airflow: Callable[[str], Any]) -> Any:
+    """The trigger."""
+    return import_airflow("primepods.airflow.triggers").PrimePodTrigger
 
 
 def arguments(pod_id: str, **changes: Any) -> dict[str, Any]:

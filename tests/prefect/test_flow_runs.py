@@ -122,20 +122,43 @@ async def test_more_ended_runs_than_a_page_are_stopped(setting: Setting) -> None
     assert all(pod_run.is_stopped for pod_run in worker._pod_runs.values())
 
 
-async def test_a_deleted_flow_run_stops_no_heartbeats(setting: Setting) -> None:
-    """The server does not know the first run; the next one gets its own, or others would delete its pod."""
-    run = (await setting.client.create_flow_run(flows.sleep)).id
-    worker = PrimePodWorker(work_pool_name=setting.pool, heartbeat_interval_seconds=HEARTBEAT)
+async def test_a_deleted_flow_run_loses_its_pod_and_stops_no_heartbeats(
+    setting: Setting, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server has lacked it for five minutes; another run goes on. Each error is logged once."""
+    run, deleted = (await setting.client.create_flow_run(flows.sleep)).id, uuid4()
+    worker = PrimePodWorker(work_pool_name=setting.pool)
+    worker.heartbeat_interval_seconds = 0.1  # type: ignore[assignment]  # Prefect's are whole
     worker._client = setting.client
     log = logging.LoggerAdapter(logging.getLogger("test"), {})
-    for known in (uuid4(), run):
-        worker._pod_runs[str(known)] = PodRun(
-            flow_run_id=known, configuration=PrimePodJobConfiguration(), log=log
-        )
+    kept, lost = (
+        PodRun(flow_run_id=flow_run, configuration=PrimePodJobConfiguration(), log=log)
+        for flow_run in (run, deleted)
+    )
+
+    async def pass_heartbeats() -> None:
+        sent = worker._heartbeat_count
+        await eventually(lambda: worker._heartbeat_count > sent + 6)
+
+    caplog.set_level(logging.INFO)
+    worker._logger = log  # Prefect's own does not propagate
+    worker._pod_runs = {"kept": kept, "lost": lost}
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(worker._monitor_runs)
-        await eventually(lambda: bool(worker._pod_runs[str(run)].infrastructure_pid))
+        await pass_heartbeats()
+        assert caplog.text.count("Cannot read flow runs") == 1
+        del worker._pod_runs["lost"]
+        await pass_heartbeats()
+        worker._pod_runs["lost"] = lost
+        await pass_heartbeats()
+        assert caplog.text.count("Cannot read flow runs") == 2
+        assert not lost.is_stopped
+        lost.state_since -= 300
+        kept.state_since -= 300
+        await eventually(lambda: lost.is_stopped)
+        assert "The flow run is no longer on the server: its pod is being deleted" in caplog.messages
         worker._pod_runs.clear()
+    assert not kept.is_stopped
     assert (await setting.client.read_flow_run(run)).infrastructure_pid
 
 

@@ -118,7 +118,9 @@ with DAG("ended", schedule=None) as ended:
         PrimeDeletePodOperator(task_id=name, pod_id=rent.output["id"], interval=INTERVAL)
         for name in ("delete", "delete_again")
     )
-    first >> second >> PrimeWaitPodOperator(task_id="wait", pod_id=rent.output["id"], **RETRIES)
+    wait = PrimeWaitPodOperator(task_id="wait", pod_id=rent.output["id"], **RETRIES)
+    look = PrimePodSensor(task_id="look", pod_id=rent.output["id"], soft_fail=True)
+    first >> second >> [wait, look]
 
 with DAG("unrun", schedule=None) as unrun:
     never: Any = PrimeCreatePodOperator(task_id="create", spec=SPEC)
