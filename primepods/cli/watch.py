@@ -36,7 +36,7 @@ def command(
 ) -> None:
     """Show pods and their changes live.
 
-    Without ids, shows all pods that match the filters, including new ones, until Ctrl-C. With ids, ends when
+    Without ids, shows all pods that match the filters, including new pods, until Ctrl-C. With ids, ends when
     all these pods are gone, or at Ctrl-C.
 
     Pods that need attention come first. If stdout is not a terminal, prints a line for each change of a pod's
