@@ -44,8 +44,8 @@ def command(
     """Delete pods, by their ids or names, or by filters. All data on them is lost.
 
     Shows the pods and their prices per hour, and asks for confirmation; with --yes and whole ids, deletes at
-    once. Prints the id of each pod whose deletion was accepted. A failure does not prevent
-    other deletions.
+    once. Prints the id of each pod whose deletion was accepted. A failure does not prevent other
+    deletions.
 
     Examples:
       primepods delete ID ID

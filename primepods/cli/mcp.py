@@ -29,7 +29,7 @@ def command(
     api: Api,
     *,
     allow_rent: Annotated[bool, typer.Option("--allow-rent", help="Include tools that rent pods.")] = False,
-    max_hourly: Annotated[float | None, _limit("Max price per hour of all rented pods together.")] = None,
+    max_hourly: Annotated[float | None, _limit("Max price per hour of all pods of agents together.")] = None,
     budget: Annotated[
         float | None, _limit("Max amount that all sessions of this machine may spend together.")
     ] = None,

@@ -173,7 +173,7 @@ def command(
     Takes the cheapest offer that fits (by default with one GPU). If the offer is sold out, or the pod does
     not boot or accepts no login, takes the next offer. Without --detach, stdout, stderr and the exit code are
     the command's, and messages of primepods also go to stderr. The pod is deleted at the end, also after a
-    failure, unless an option keeps it. Ctrl-C, SIGTERM and SIGHUP end the command. Does not ask for
+    failure, Ctrl-C, SIGTERM or SIGHUP (which end the command), unless an option keeps it. Does not ask for
     confirmation: limit the cost with --max-price, --max-hours and --max-spend.
 
     Examples:

@@ -29,7 +29,7 @@ def command(
         bool, typer.Option("--uninstall", help="Remove that file, and the line that includes it.")
     ] = False,
 ) -> None:
-    """Print or install pods as hosts of ssh's configuration, named pod_NAME or, for several nodes, pod_NAME-N.
+    """Print or install pods as ssh hosts, named pod_NAME or, for several nodes, pod_NAME-N.
 
     The host is pod_ID if several of the pods have the name, or ssh cannot use it. pod_ with the first 8
     characters of the id is also a host, if it is unique.

@@ -52,7 +52,7 @@ def get(api: Api, pods: PodHandles, *, print_options: PrintOptions) -> None:
 async def _get(
     client: primepods.AsyncClient, ids: list[str]
 ) -> tuple[list[primepods.Pod], dict[str, primepods.PrimePodsError]]:
-    """Return the pods in the order of ``ids``, and the errors of other pods by id."""
+    """Return the pods in the order of ``ids``, and the errors of the other pods by id."""
     import asyncio
 
     results = await asyncio.gather(*map(client.pods.get, ids), return_exceptions=True)
