@@ -8,6 +8,7 @@ import io
 import os
 import platform
 import sys
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote, urlsplit
@@ -60,6 +61,8 @@ class Transport:
         self.budget: RetryBudget = RetryBudget(settings.clock)
         self.server_clock: ServerClock = ServerClock(settings.clock)
         self.pace: Pace = shared_pace(settings)
+        # Ids of pods and disks ordered under names that users chose; a list may not show them yet.
+        self.ordered_ids: deque[str] = deque(maxlen=1_000)
         self._settings = settings
         self._user_session = session if isinstance(session, aiohttp.ClientSession) else None
         self._sessions: Sessions | None = None

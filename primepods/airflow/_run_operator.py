@@ -43,12 +43,12 @@ class _KilledError(BaseException):
 class PrimeRunPodOperator(RentingOperator):
     """Operator that rents a pod for one task, runs one command on it, and deletes the pod.
 
-    It logs in with the system's ``ssh``, uploads, runs the command and downloads. The command's output is
-    written to the task's log, line by line. On every exit, it ends the command, deletes the pod and confirms
-    that the pod is gone: after a failure or ``execution_timeout``, too. When the task is marked failed or
-    cleared, or its worker is asked to end, Airflow allows 5 seconds: the deletion is sent, but may not be
-    confirmed. If the task is killed during the order, the pod may be left. A retry first deletes the pods
-    that an earlier try has left, then rents another.
+    It logs in with the system's ``ssh``, uploads files, runs the command and downloads files. The command's
+    output is written to the task's log, line by line. After success, a failure or ``execution_timeout``, the
+    operator deletes the pod and confirms that the pod is gone. When the task is marked failed or cleared, or
+    its worker is asked to end, Airflow allows 5 seconds: the deletion is sent, but may not be confirmed. If
+    the task is killed during the order, the pod may be left. A retry first deletes the pods that an earlier
+    try has left, then rents another.
 
     The return value has ``exit_code``, ``id``, ``name``, ``price_hr`` and ``spent`` (the approximate cost, at
     the highest price that was seen). XCom also has them under their names, even if the command has failed.
@@ -84,8 +84,8 @@ class PrimeRunPodOperator(RentingOperator):
             task was killed.
         AirflowFailException: An argument is invalid, or ``max_hours`` is reached. The task fails without
             retries.
-        PrimePodsError: Another step has failed, such as the order, the login or the deletion. Airflow retries
-            it, as an order that ``PRIMEPODS_MAX_HOURLY`` does not allow.
+        PrimePodsError: Another step has failed, such as the order, the login or the deletion, or
+            ``PRIMEPODS_MAX_HOURLY`` does not allow the order.
     """
 
     template_fields: Sequence[str] = (
@@ -146,7 +146,7 @@ class PrimeRunPodOperator(RentingOperator):
         self.ready_timeout = ready_timeout
         self.interval = interval
         self._is_executing = False
-        # Client and name of a pod that may have been ordered, and is not ready yet.
+        # Client and name of a pod that may have been ordered, but is not ready.
         self._ordered: tuple[Client, str] | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -172,7 +172,7 @@ class PrimeRunPodOperator(RentingOperator):
             raise AirflowException(" ".join(["The task was killed.", *notes])) from exc
         except BudgetExceededError as exc:
             if exc.budget == "hourly":
-                # A retry succeeds once other pods have ended.
+                # A retry may succeed once other pods have ended.
                 raise
             raise AirflowFailException(str(exc)) from exc
         finally:
@@ -253,7 +253,7 @@ class PrimeRunPodOperator(RentingOperator):
         return _result(pod, 0)
 
     def _work(self, pod: LeasedPod, last_lines: deque[str]) -> int:
-        """Upload, run, download; return the exit code."""
+        """Return the command's exit code."""
 
         def on_line(line: OutputLine) -> None:
             last_lines.append(line.text)
@@ -291,7 +291,7 @@ class PrimeRunPodOperator(RentingOperator):
 
 @contextmanager
 def _without_retries(message: str = "{}") -> Iterator[None]:
-    """Fail the task without retries if an argument is invalid; ``{}`` stands for the reason."""
+    """Turn a TypeError or ValueError into a failure without retries; ``{}`` stands for its text."""
     try:
         yield
     except (TypeError, ValueError) as exc:
@@ -299,7 +299,7 @@ def _without_retries(message: str = "{}") -> Iterator[None]:
 
 
 def _check_mapping(argument: str, value: object) -> None:
-    """Raise an error unless the value is ``None`` or maps strings. Only values of ``env`` may be empty."""
+    """Check that a value is ``None`` or maps strings to strings; only values of ``env`` may be empty."""
     if not isinstance(value, Mapping | None):
         raise TypeError(f"{argument} must be a mapping, not {type(value).__name__}")
     for key, text in cast("Mapping[object, object]", value or {}).items():

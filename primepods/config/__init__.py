@@ -1,17 +1,17 @@
-"""Settings and their sources. Only this package reads environment variables and configuration files.
+"""Settings and their sources. Only this package reads environment variables and the files below.
 
 A setting is usually taken from the first of these sources that has it:
 
 - the argument;
 - the environment: ``PRIME_API_KEY``, ``PRIME_TEAM_ID``, ``PRIME_API_BASE_URL`` or ``PRIME_BASE_URL``, and
-  ``PRIME_CONTEXT``, the name of a saved context;
+  ``PRIME_CONTEXT``, the name of a context;
 - a file of `prime`: ``~/.prime/environments/NAME.json`` with a context, else ``~/.prime/config.json``;
 - the default.
 
 A context without a key uses the key of ``config.json``. So does the built-in context ``production``, which
-has no file. A context given as an argument has priority over the environment, because it selects one account.
-If no context is passed, and arguments or the environment have both the key and the base URL, no file of
-`prime` is read. A key from a file is only sent to the host to which the file assigns it.
+has no file. If the context is an argument, the variables above are ignored. Otherwise, if arguments or the
+environment have both the key and the base URL, no file of `prime` is read. A key from a file is only sent to
+the host to which the file assigns it.
 
 The limit on the price per hour of all pods is in ``PRIMEPODS_MAX_HOURLY``, or in ``max_hourly`` of
 ``[limits]`` in ``~/.primepods/settings.toml``.
@@ -125,7 +125,7 @@ class Settings:
     proxy: Secret | None = attrs.field(default=None, repr=False)
     clock: Clock = attrs.field(default=SYSTEM_CLOCK, repr=False)
     on_event: Hook | None = attrs.field(default=None, eq=False, repr=False)
-    """Callback for events, which is not part of the comparison or the hash."""
+    """Callback for events; not compared or hashed."""
 
 
 def resolve(
@@ -145,7 +145,7 @@ def resolve(
 ) -> Settings:
     """Resolve a client's arguments to :class:`Settings`.
 
-    With ``own_connections``, also look for a proxy in the environment.
+    With ``own_connections``, also look for a proxy.
 
     Raises:
         ConfigError: No key was found, a setting or file is not valid, or the key belongs to another host.
@@ -155,9 +155,9 @@ def resolve(
     found = _find_settings(api_key=api_key, base_url=base_url, team_id=team_id, context=context)
     if found.key is None:
         raise ConfigError(
-            "No API key found in the argument api_key, the environment variable PRIME_API_KEY, or "
-            f"~/.prime/config.json. Create a key at {KEY_PAGE} with the permission Instances (Read, or Read "
-            "and Write to order and delete) and set PRIME_API_KEY."
+            "No API key found in the argument api_key, the environment variable PRIME_API_KEY, or a file "
+            f"such as ~/.prime/config.json. Create a key at {KEY_PAGE} with the permission Instances (Read, "
+            "or Read and Write to order and delete) and set PRIME_API_KEY."
         )
     url_parts = check_base_url(found.url)
     _check_key_host(found.key, found.url, url_parts)
@@ -184,7 +184,7 @@ class SettingSource(ToDict):
     Attributes:
         name: Name of the setting.
         value: The value, or ``set`` in place of a secret; ``None`` if the setting is not set.
-        source: The place of the value or, without a value, the reason or a hint.
+        source: Where the value comes from; without a value, a reason or a hint.
     """
 
     name: str
@@ -291,7 +291,7 @@ def check_headers(name: str, value: Mapping[str, str] | None) -> tuple[tuple[str
     for header, text in (value or {}).items():
         lower = check_string(f"a name in {name}", header).lower()
         if not _HEADER_NAME.fullmatch(lower) or lower in _OWN_HEADERS:
-            raise ValueError(f"{name} must name headers that the client does not set, got {quote(header)}")
+            raise ValueError(f"{name} must have valid names of additional headers, got {quote(header)}")
         if not check_string(f"{name}[{quote(header)}]", text).isprintable() or not text.isascii():
             raise ValueError(f"{name}[{quote(header)}] must be printable ASCII text")
         checked[lower] = Secret(text)
@@ -337,7 +337,7 @@ def _find_settings(
 
 
 def _check_key_host(key: Found, url: Found, parts: SplitResult) -> None:
-    """Raise if a key from a file would be sent to another origin than the one to which it belongs."""
+    """Raise if a key from a file would be sent to an origin to which it does not belong."""
     if key.file is None:
         return
     owner = key.file.key_base_url

@@ -31,7 +31,7 @@ def child_environment(*, base_url: str, api_key: str, lease_folder: str, ssh_com
     Args:
         base_url: The API's base URL.
         api_key: The key.
-        lease_folder: Directory of the lease files, apart from those of real pods.
+        lease_folder: Directory of the lease files; not that of real pods.
         ssh_command: The program to run as ``ssh``, unless the environment sets it.
     """
     settings = {*API_KEY, *BASE_URL, *TEAM_ID, *CONTEXT}
@@ -42,7 +42,7 @@ def child_environment(*, base_url: str, api_key: str, lease_folder: str, ssh_com
 
 
 def default_ssh_command() -> str:
-    """Return the program that logs in to pods: ``PRIMEPODS_SSH_COMMAND``, or ``ssh``."""
+    """Return the command that logs in to pods: ``PRIMEPODS_SSH_COMMAND``, or ``ssh``."""
     found = from_environment(SSH_COMMAND)
     return found.value if found else "ssh"
 
@@ -53,7 +53,7 @@ def environment_variable(name: str) -> str | None:
 
 
 def environment_without_key(prefix: str = "PRIME_") -> dict[str, str]:
-    """Return the environment for other programs, without ``PRIME_API_KEY`` and all with ``prefix``.
+    """Return the environment for other programs, without ``PRIME_API_KEY``.
 
     Args:
         prefix: Prefix of the variables to remove; ``PRIME`` also removes the settings of primepods.

@@ -33,11 +33,11 @@ class Found:
 
 @attrs.frozen(eq=False, repr=False)
 class File:
-    """Content of one of the files of `prime`.
+    """A file of `prime`.
 
     Attributes:
-        path: The file's path.
-        fields: The JSON object in the file.
+        path: Its path.
+        fields: Its JSON object.
         vendor_url: The vendor's base URL, if requests use it instead of the file's ``base_url``.
     """
 

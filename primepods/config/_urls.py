@@ -1,4 +1,4 @@
-"""Validation of base URLs and proxies, so that the key is not sent to the wrong place."""
+"""Validation of base URLs, so that the key is not sent to the wrong place, and choice of a proxy."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def check_base_url(found: Found) -> SplitResult:
     Raises:
         ConfigError: The value is not a URL, may hold a secret, or is plain http to another machine.
     """
-    remedy = f"Give one like {DEFAULT_BASE_URL}, or remove it to use that."
+    remedy = f"Correct it, or remove it to use {DEFAULT_BASE_URL}."
     for signs, what in (("@", "user or password"), ("?#", "query or fragment")):
-        if any(sign in found.value for sign in signs):  # which may be a secret: do not show the URL
+        if any(sign in found.value for sign in signs):  # do not show the URL, which may hold a secret
             raise ConfigError(
                 f"The base URL ({found.source}) holds a {what}; remove it. The key goes in api_key."
             )
@@ -78,7 +78,7 @@ def _split_url(text: str) -> SplitResult | None:
 def find_proxy(url: SplitResult) -> Secret | None:
     """Return the proxy for ``url`` from the environment or, on macOS and Windows, the system's settings.
 
-    Return ``None`` if none is set, ``NO_PROXY`` has the host, or the host is a loopback address.
+    Return ``None`` if there is no proxy, or if the host is loopback or in ``NO_PROXY``.
 
     Raises:
         ConfigError: The proxy is not a URL, or aiohttp does not support this kind of proxy.

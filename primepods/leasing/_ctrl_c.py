@@ -1,8 +1,8 @@
 """Interception of Ctrl-C while pods are released in the main thread's event loop.
 
 Python may raise ``KeyboardInterrupt`` between any two instructions of the main thread. If the event loop is
-passing a response to a task at that moment, the response is lost. A task that deletes a pod may then wait for
-it until a timeout or forever.
+passing a response to a task at that moment, the response may be lost. A task that deletes a pod would then
+wait until a timeout, or forever.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BLOCKED_LOOP_TIMEOUT: Final = 1.0
 
 
 class _CtrlC:
-    """Wrapper of the SIGINT handler while pods are released; used in the main thread only."""
+    """Wrapper of the SIGINT handler while pods are released."""
 
     def __init__(self) -> None:
         self._callbacks: dict[Callable[[], None], asyncio.AbstractEventLoop] = {}
@@ -37,7 +37,7 @@ class _CtrlC:
             os.register_at_fork(after_in_child=self._callbacks.clear)
 
     def intercept(self, callback: Callable[[], None]) -> None:
-        """Let Ctrl-C call ``callback`` in the running loop instead of raising ``KeyboardInterrupt``.
+        """Let a Ctrl-C that would raise ``KeyboardInterrupt`` call ``callback`` in the running loop instead.
 
         In a thread other than the main one, this does nothing, since Ctrl-C raises nothing there.
         """
@@ -54,7 +54,7 @@ class _CtrlC:
         self._callbacks[callback] = asyncio.get_running_loop()
 
     def stop_intercepting(self, callback: Callable[[], None]) -> None:
-        """Stop calling ``callback``; if it was the last callback, restore the earlier handler."""
+        """Stop calling ``callback``; after the last callback, restore the earlier handler."""
         if self._callbacks.pop(callback, None) is None or self._callbacks or self._wrapper is None:
             return
         # Other code may have installed another handler since.

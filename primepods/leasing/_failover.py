@@ -17,10 +17,10 @@ _NEXT_SPEC_ERRORS: Final = (
     errors.PodFailedError,
     errors.WaitTimeoutError,
     errors.LoginError,
-    # An uncertain order's pod has a unique name: the lease deletes it if it appears before the lease ends.
+    # The pod of an uncertain order has a unique name, by which the release deletes it if the list shows it.
     errors.CreateUncertainError,
 )
-# If this many pods have refused the user's keys, no other spec is tried.
+# If this many pods have refused the user's SSH keys, no other spec is tried.
 _MAX_KEY_REFUSALS: Final = 2
 # Backoff between two attempts to order, in seconds without jitter: the first and the longest delay.
 _MIN_ORDER_DELAY: Final = 5.0
@@ -28,9 +28,9 @@ _MAX_ORDER_DELAY: Final = 60.0
 
 
 def reorder_delay(error: errors.PrimePodsError, refusals: int, rand: float) -> float:
-    """Return the seconds until an order is sent again, or infinity.
+    """Return the seconds until an order is sent again; infinity if it is not.
 
-    The order is sent again after a 429, and after a deadline that passed before it was sent.
+    It is sent again after a 429, and after a deadline that passed before it was sent.
 
     Args:
         error: The error of the order.
@@ -68,7 +68,7 @@ def log_failover(error: errors.PrimePodsError, name: str, left: int) -> None:
 
 
 def replace_remedy_after_deletion(error: BaseException | None, pod_id: str | None) -> None:
-    """Replace the remedy of a wait's error, since the pod was deleted."""
+    """If the error is a wait's, say in its remedy that the lease has deleted the pod."""
     if isinstance(error, errors.WaitError) and pod_id is not None:
         text = str(error).removesuffix(error.remedy).rstrip()
         error.remedy = f"Its lease has deleted pod {pod_id}."

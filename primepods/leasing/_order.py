@@ -43,20 +43,20 @@ _log = logging.getLogger("primepods")
 
 
 class OrderState(Enum):
-    """Knowledge about the pod of an order."""
+    """What is known about the pod of an order."""
 
     NO_POD = auto()
     """The order was not sent, or was refused."""
     SENT = auto()
     """The order was sent, or is being sent, and it is not known yet whether there is a pod."""
     UNCERTAIN = auto()
-    """There is no conclusive response, and no search of the list has found a pod with the name."""
+    """There was no conclusive response, and the search that followed found no pod with the name."""
     UNPROVEN = auto()
     """An id is known, but neither the list nor ``get`` has shown that pod's name: do not use or delete it."""
     OURS = auto()
     """The list or ``get`` has shown the id with the unique name."""
     WRONG_ID = auto()
-    """The id in the response was shown with another name or none, and is forgotten."""
+    """The known id was shown with another name or none, and is forgotten."""
     ENDED = auto()
     """The pod is gone."""
 
@@ -66,13 +66,11 @@ UNKNOWN_ID_REASONS: Final = {
     OrderState.UNCERTAIN: "its order got no conclusive response",
     OrderState.WRONG_ID: "the response to its order had the id of another pod",
 }
-"""The states in which a pod without a known id may be running, each with the reason for messages."""
+"""States in which a pod without a known id may be running, with the reasons for messages."""
 
 
 class PodOrder:
     """State of one order, with its cost and its lease file; reports how its release ended.
-
-    ``Rental`` adds the requests.
 
     Attributes:
         spec: The pod to order, with its unique name.
@@ -83,8 +81,8 @@ class PodOrder:
         pod: The pod as its order returned it or, for a pod that was taken over, as ``get`` returned it.
         status: The pod's last status; ``None`` before the first.
         is_kept: Whether the pod is left to the user.
-        ordered_at: When it was ordered, by a clock that runs while the machine sleeps; infinity before that.
-        settled_at: When its release ended, by the same clock; infinity before that.
+        ordered_at: When the pod was ordered, by a clock that includes the machine's sleep; infinity before.
+        settled_at: When its first release ended, by the same clock; infinity before.
         release_error: The error that says why a pod of this order may still be running, or ``None``.
     """
 
@@ -103,7 +101,7 @@ class PodOrder:
         self._highest_price = 0.0
         # Ids of other pods with the unique name that are not confirmed gone yet.
         self._others: set[str] = set()
-        # The latest error of a request that is repeated, as the end of a message.
+        # Phrase about the last failed request, for the end of a message.
         self._last_failure = ""
         self.listeners: Listeners | None = LISTENERS.get()
 
@@ -117,7 +115,7 @@ class PodOrder:
 
     @property
     def label(self) -> str:
-        """The pod, for messages."""
+        """Phrase for the pod in messages."""
         if self.pod_id is None:
             return f"A pod named {self.name}"
         price = f"{money(self.price_hr)} an hour" if self.price_hr else "of unknown price"
@@ -125,7 +123,7 @@ class PodOrder:
 
     @property
     def price_hr(self) -> float:
-        """The highest price per hour in a response; until one has a price, the order's maximum, or 0."""
+        """The highest price per hour so far; the order's maximum, or 0, until a price is known."""
         return self._highest_price or self.spec.max_price or 0.0
 
     @property
@@ -156,7 +154,7 @@ class PodOrder:
             self.note_price(status.cost_per_hr)
 
     def check_price(self, max_spend: float | None) -> None:
-        """Raise an error if the pod costs more than was allowed, or its cost cannot be limited.
+        """Check the pod's price.
 
         Raises:
             PriceTooHighError: It costs more an hour than ``max_price``.
@@ -188,10 +186,10 @@ class PodOrder:
         return self.state is not OrderState.NO_POD or bool(self._others)
 
     def settle(self, failure: str, *, is_searched: bool) -> None:
-        """End a release. Remove the file or, if a pod may be running, report it and leave the file to sweeps.
+        """End a release. Remove the file or leave it to sweeps; report a pod that may be running.
 
         Args:
-            failure: Why a pod may be running; empty if none is known to.
+            failure: Why a pod may be running, or an empty text.
             is_searched: Whether the whole list was searched for other pods with the unique name, or no search
                 was needed.
         """
@@ -199,7 +197,7 @@ class PodOrder:
         self.settled_at = min(self.settled_at, self._clock.boottime())
         # UNCERTAIN is not a failure here: `order` or `resume` has raised a CreateUncertainError.
         if not failure and self.state in {OrderState.SENT, OrderState.WRONG_ID}:
-            shown = "no pod with this name was found" if is_searched else "the list could not be read"
+            shown = "no pod with this name was found" if is_searched else "the list was not read completely"
             failure = f"{UNKNOWN_ID_REASONS[self.state]} ({shown})"
         if failure:
             self._report_failure(failure)
@@ -210,7 +208,7 @@ class PodOrder:
             if is_searched:
                 self.file.remove()
             else:
-                text = "the list could not be read: `primepods sweep` looks for other pods named %r"
+                text = "the list was not read completely: `primepods sweep` looks for other pods named %r"
                 _log.warning(text, self.name)
                 self._leave_to_sweep()
             if self.pod_id is not None and not self.is_kept:
@@ -229,7 +227,7 @@ class PodOrder:
         """Set ``release_error``, log it, tell ``on_event``, and leave the file to sweeps; only once."""
         if self.release_error is not None:
             return
-        # An unproven id is not named: the user could delete somebody else's pod.
+        # Do not advise the user to delete an unproven id: the pod may be somebody else's.
         pod_id = None if self.state is OrderState.UNPROVEN else self.pod_id
         label = self.label
         price_hr: float | None = self.price_hr
@@ -254,7 +252,7 @@ class PodOrder:
     def keep(self) -> None:
         """Leave the pod to the user. The release deletes only same-named pods: see the module's docstring."""
         self.is_kept = True
-        # Not in another thread: once this returns, no sweep deletes the pod.
+        # Not in another thread: after this returns, a crash must not let a sweep delete the pod.
         self.file.update(is_kept=True)
         self.notify("LeaseKept")
 
@@ -263,7 +261,7 @@ class PodOrder:
         self.file.close()
 
     def notify(self, kind: str, **fields: float) -> None:
-        """Report an event of the class named ``kind`` to ``on_event``; do nothing if there is no pod."""
+        """Report an event of the class ``kind`` to ``on_event``; do nothing while ``pod`` is ``None``."""
         if self.pod is not None:
             price_hr, seconds = self.price_hr, self.seconds
             self._notify(kind, pod_id=self.pod.id, price_hr=price_hr, seconds=seconds, **fields)
@@ -276,12 +274,7 @@ class PodOrder:
 
 
 class Budget:
-    """Limits of a lease.
-
-    Args:
-        options: The parameters of the lease.
-        orders: The orders of the lease so far; the caller appends to this list.
-    """
+    """Limits and cost of a lease. The caller appends new orders to ``orders``."""
 
     def __init__(self, options: LeaseOptions, orders: Sequence[PodOrder]) -> None:
         self._max_hours = math.inf if options.max_hours is None else options.max_hours
@@ -295,15 +288,15 @@ class Budget:
 
     @property
     def hours_left(self) -> float:
-        """Hours until a limit is reached, at the highest price seen; infinity without a limit."""
+        """Hours until a limit is reached, at the last order's price; infinity if none applies."""
         return min(self._left())
 
     def _left(self) -> tuple[float, float]:
         """Return the hours until ``max_hours`` and until ``max_spend`` is reached."""
         if not self._orders or self._orders[-1].is_kept:
             return math.inf, math.inf
-        # The hours count from the first order.
-        hours = self._max_hours - self._orders[0].seconds / 3600
+        # The hours count from the first order that was sent.
+        hours = self._max_hours - max(order.seconds for order in self._orders) / 3600
         price_hr = self._orders[-1].price_hr
         return hours, (self._max_spend - self.spent) / price_hr if price_hr else math.inf
 

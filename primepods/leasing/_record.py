@@ -46,7 +46,7 @@ class LeaseRecord:
     Attributes:
         name: The pod's unique name.
         pod_id: The pod's id; ``None`` while it is unknown.
-        price_hr: Price per hour, or the order's maximum until the price is known; ``None`` or 0 if unknown.
+        price_hr: Price per hour at the order, or else the order's maximum; ``None`` or 0 if unknown.
         base_url: Address of the API.
         key_fingerprint: Hash of the API key.
         team_id: The team for which the pod was rented, or ``None``.
@@ -58,7 +58,7 @@ class LeaseRecord:
         ordered_at: The server's time before the order or, later, at its response; this machine's time while
             the server's is unknown.
         given_up: Whether the process has left the file to sweeps.
-        is_kept: Whether the user keeps the pod. A sweep then deletes only other pods with its unique name.
+        is_kept: Whether the user keeps the pod; sweeps then leave it alone unless it has expired.
     """
 
     name: UniqueName = attrs.field(converter=_to_name, validator=_check_text)
@@ -79,7 +79,7 @@ class LeaseRecord:
     def may_be_orphaned(self, *, has_min_age: bool) -> bool:
         """Return whether a sweep should try to lock the file: the process has given up or may have ended.
 
-        A process on another host cannot be checked. It counts as ended only in a sweep with a minimum age.
+        A process on another host cannot be checked. It counts as ended only with ``has_min_age``.
         """
         if self.given_up:
             return True
@@ -93,7 +93,7 @@ class LeaseRecord:
         return (self.host, self.boot_id, self.pid_namespace) != this_host()
 
     def foreign_reason(self, settings: Settings) -> str | None:
-        """Return why a client with these settings might not see the pod; ``None`` if they fit the record."""
+        """Return why a client with these settings might not see the pod; ``None`` if the settings match."""
         # Under another key, or for another team, a 404 does not prove that a pod is gone.
         if self.base_url != settings.base_url:
             return f"it was rented at {self.base_url}"

@@ -42,10 +42,10 @@ _LOG_INTERVAL: Final = 60.0
 # Min seconds between two interruptions. Closer ones count as one, because the end of a loop cancels all tasks
 # of a lease together.
 _MIN_INTERRUPTION_INTERVAL: Final = 0.05
-# Max seconds to confirm that a pod is gone after an interruption, and seconds between two polls meanwhile.
+# Max seconds to confirm that a pod is gone after an interruption, and max seconds between polls meanwhile.
 _HURRIED_TIMEOUT: Final = 10.0
 _HURRIED_INTERVAL: Final = 1.0
-# Seconds after which an accepted deletion is first sent again, if the pod's status is not an ending one.
+# Seconds after which an accepted deletion is first sent again, if the pod has a status that is not ending.
 _RESEND_AFTER: Final = 60.0
 # Seconds between two GETs of a pod that is taken over and may not have appeared yet.
 _LOOK_AGAIN_AFTER: Final = 2.0
@@ -57,25 +57,25 @@ class Interruptions:
     """Interruptions of a lease's release.
 
     Attributes:
-        count: Their number.
-        hurried_at: Time of the last one; infinity before the first.
+        count: How many were counted.
+        hurried_at: Time of the last counted one; infinity before the first.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.count: int = 0
         self.hurried_at: float = math.inf
         self._clock = clock
-        # Time of the end of the use, or of the last interruption after it.
+        # Time of `begin_release`, or of the last interruption, counted or not.
         self._last_at = -math.inf
         # Timeout of the current wait for the end of a pod.
         self._confirmation: Timeout | None = None
 
     def begin_release(self) -> None:
-        """Note the end of the use. What interrupts it at the same moment does not interrupt the release."""
+        """Note that the release begins: an interruption at the same moment is not counted."""
         self._last_at = self._clock.time()
 
     def add(self) -> bool:
-        """Count an interruption, unless it comes with an earlier one; return whether it is the first."""
+        """Count an interruption unless it follows another at once; return whether it is the first counted."""
         now, previous = self._clock.time(), self._last_at
         self._last_at = now
         if now - previous < _MIN_INTERRUPTION_INTERVAL:
@@ -88,7 +88,7 @@ class Interruptions:
         return self.count == 1
 
     def timeout_at(self, when: float) -> Timeout:
-        """Return a timeout that an interruption ends, too."""
+        """Return a timeout that the next interruption ends early."""
         self._confirmation = self._clock.timeout_at(when)
         return self._confirmation
 
@@ -96,14 +96,7 @@ class Interruptions:
 class Rental(PodOrder):
     """One order, from the choice of its name until the end of its release.
 
-    All pods that the list shows with its unique name belong to it. There are several if a gateway repeats the
-    order (imagined).
-
-    Args:
-        client: The client of the team that pays.
-        spec: The pod to order, with its unique name.
-        options: The parameters of the lease.
-        file: The lease file, which need not be written yet.
+    All pods that the list shows with its unique name belong to it.
     """
 
     def __init__(self, client: TeamClient, spec: PodSpec, options: LeaseOptions, file: LeaseFile) -> None:
@@ -124,14 +117,14 @@ class Rental(PodOrder):
         expires_at = await expiry_after(options.max_hours, client.pods, client.server_clock)
         name = unique_name(prefix, client.settings.clock.random, expires_at)
         if not name.startswith(prefix):
-            text = "the pod's name shortens %r: at most 63 characters, one hyphen before the suffix"
+            text = "the pod's name shortens %r to at most 63 characters, with one hyphen before the suffix"
             _log.info(text, prefix)
         _log.info("leasing a pod: its name is %r", name, extra={"pod_name": name})
         record = new_record(name, client.settings, client.server_clock.now())
         return cls(client, attrs.evolve(spec, name=name), options, LeaseFile.new(lease_folder(), record))
 
     def restore(self) -> None:
-        """Take the state of the order of a dead process from its file."""
+        """Restore the order of a dead process from its file."""
         record = self.file.record
         self.pod_id = record.pod_id
         self.state = OrderState.SENT if record.pod_id is None else OrderState.UNPROVEN
@@ -187,8 +180,7 @@ class Rental(PodOrder):
         self.ordered_at = self._clock.boottime()
         self.state = OrderState.SENT
         try:
-            # Use the first. There are others if a gateway has sent the order twice (imagined); they are
-            # deleted as same-named pods.
+            # Any other pod, if a gateway has sent the order twice (imagined), is deleted as a same-named pod.
             self.pod = (await self.client.order(self.spec, self._note_id))[0]
         except errors.CreateUncertainError:
             if self.pod_id is None:
@@ -215,9 +207,6 @@ class Rental(PodOrder):
 
     async def make_ready(self, on_change: Callable[[PodChange], Awaitable[None]]) -> list[ListedPod]:
         """Wait until the ordered pod can be used; return the list that was read to identify it.
-
-        Args:
-            on_change: Called with each change of the pod.
 
         Raises:
             PrimePodsError: The pod cannot be used, or is not the ordered one.
@@ -265,16 +254,16 @@ class Rental(PodOrder):
         return listed
 
     async def _identify(self, ends_at: float) -> list[ListedPod]:
-        """Poll until the list or ``get`` shows the name of the pod with the known id, or it has ended.
+        """Poll until the list or ``get`` shows the pod with the known id, or the history shows its end.
 
         A pod with the order's unique name is ours from now on. The id of a pod with another name or none is
         forgotten.
 
         Returns:
-            The list that was read last; empty if the pod was identified before.
+            The list that was read last; empty if ``state`` was not ``UNPROVEN``.
 
         Raises:
-            WaitTimeoutError: Nothing has shown the id by ``ends_at``.
+            WaitTimeoutError: The pod was not identified by ``ends_at``.
         """
         if self.state is not OrderState.UNPROVEN:
             return []
@@ -322,7 +311,7 @@ class Rental(PodOrder):
             return None
         ends_at = self._clock.time() + self._options.release_timeout
         if self.state is OrderState.SENT:
-            # The response, which has the id, was lost.
+            # No response with the id has arrived.
             found, _ = await find_named(self.client.listed, self.name, self._clock)
             self._note_others(found)
         try:
@@ -366,7 +355,7 @@ class Rental(PodOrder):
         failures, accepted_at, resend_after = 0, math.inf, _RESEND_AFTER
 
         def last_moment() -> float:
-            # `ends_at` is the only limit until the deletion is accepted and, too, the release is hurried.
+            # `_HURRIED_TIMEOUT` begins once the deletion is accepted and the release is hurried.
             return min(ends_at, max(accepted_at, interruptions.hurried_at) + _HURRIED_TIMEOUT)
 
         while clock.time() < last_moment():
@@ -399,13 +388,12 @@ class Rental(PodOrder):
         return f"its deletion {problem} in time{self._last_failure}"
 
     def _note_failure(self, error: Exception, problem: str) -> None:
-        """Record an error, and log it at most once a minute."""
+        """Record an error; log at most one in a minute."""
         self._last_failure = f"; the last failure: {str(error).rstrip('.')}"
         if self._clock.time() >= self._logged_at + _LOG_INTERVAL:
             self._logged_at = self._clock.time()
             _log.warning("%s %s: %s", self.label, problem, error)
 
     async def _back_off(self, failures: int, ends_at: float) -> None:
-        """Sleep until the next attempt."""
         delay = doubled(_MIN_BACKOFF, times=failures, maximum=_MAX_BACKOFF)
         await self._clock.sleep(max(0.0, min(delay, ends_at - self._clock.time())))

@@ -30,15 +30,15 @@ class LeasedPodView(PodReference):
         self.pod: Pod = rental.pod
         """The pod, as it was ordered."""
         self.status: PodStatus = rental.status
-        """Its status when it was ready."""
+        """The pod's status when it was ready."""
         self.name: str = rental.pod.name or rental.name
-        """Its name, with its unique suffix."""
+        """The pod's name, with a unique suffix."""
         self.ssh: SSHTarget = rental.status.ssh
         """SSH target of the first node that has one."""
 
     @property
     def id(self) -> str:
-        """Its id."""
+        """The pod's id."""
         return self.pod.id
 
     @property
@@ -48,13 +48,11 @@ class LeasedPodView(PodReference):
 
     @property
     def price_hr(self) -> float:
-        """The highest price per hour that was seen; before that, the order's ``max_price``, or 0."""
+        """The highest price per hour so far; the order's ``max_price``, or 0, until a price is known."""
         return self._rental.price_hr
 
     def endpoint(self, internal_port: int) -> Endpoint | None:
-        """Return the public address of a port of the pod, or ``None``.
-
-        It is ``None`` if the API showed no address of that port when the pod was ready.
+        """Return the public address of a port; ``None`` if the API showed none when the pod was ready.
 
         Args:
             internal_port: The port in the pod.
@@ -62,10 +60,10 @@ class LeasedPodView(PodReference):
         return self.status.endpoint(internal_port)
 
     def spent(self) -> float:
-        """Return the pod's cost since its order, until it is confirmed gone, at the highest price seen.
+        """Return the pod's cost since its order, at the highest price seen.
 
-        The bill may differ: the API has another clock, and charges another price during provisioning. See
-        ``final_cost``.
+        The cost rises until the pod is confirmed gone or, if it is kept, until the lease ends. The bill may
+        differ: the API has another clock, and charges another price during provisioning. See ``final_cost``.
         """
         return self._rental.spent
 
@@ -83,8 +81,8 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
 
     Attributes:
         pod: The pod, as it was ordered.
-        status: Its status when it was ready.
-        name: Its name, with its unique suffix.
+        status: The pod's status when it was ready.
+        name: The pod's name, with a unique suffix.
         ssh: SSH target of the first node that has one.
 
     It has the methods of an :class:`AsyncRemote`, such as ``run``, ``upload`` and ``download``.
@@ -108,7 +106,8 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
     def keep(self) -> None:
         """Do not delete the pod at the end of the block: it runs, and is billed, until you delete it.
 
-        The name of a pod with ``max_hours`` says when it expires: ``sweep(expired=True)`` deletes it then.
+        Once the lease is ending, this only logs a warning. The name of a pod with ``max_hours`` says when it
+        expires: ``sweep(expired=True)`` deletes it then.
         """
         self._supervisor.keep()
 

@@ -29,7 +29,7 @@ log: Final = logging.getLogger("primepods")
 
 _SUFFIX: Final = ".json"
 _DRAFT: Final = ".draft"
-# Flag with which opening a pipe does not block.
+# With this flag, opening a pipe does not block.
 _NONBLOCK: Final[int] = getattr(os, "O_NONBLOCK", 0)
 _MAX_SIZE: Final = 65_536
 # Seconds; writing a draft takes milliseconds, so the process of an older draft has died.
@@ -37,7 +37,7 @@ _MAX_DRAFT_AGE: Final = 24 * 3600.0
 
 
 class LeaseFile:
-    """The file of one order, locked by this process until it is removed or closed.
+    """The file of one order.
 
     Writing waits for the disk: in an event loop, call :meth:`write` and :meth:`update` in a thread.
 
@@ -59,7 +59,7 @@ class LeaseFile:
     @classmethod
     def new(cls, folder: Path, record: LeaseRecord) -> Self:
         """Return a new file, which is not written yet."""
-        # Absolute, since the program may change its working directory during the lease.
+        # An absolute path, since the program may change its working directory.
         return cls(folder.absolute() / f"{os.urandom(8).hex()}{_SUFFIX}", record)
 
     @classmethod
@@ -67,7 +67,7 @@ class LeaseFile:
         """Lock and return the file of a process that has ended or given up.
 
         Returns:
-            The file; ``None`` if it is gone, or its process may still run.
+            The file; ``None`` if it is gone or locked, or its process may still run.
 
         Raises:
             OSError: The file cannot be read.
@@ -131,7 +131,7 @@ class LeaseFile:
                 if self._descriptor >= 0:
                     append_line(self._descriptor, self.record.to_line())
                 else:
-                    # Do not create it: after `close`, a sweep may have removed it.
+                    # Do not create the file: after `close`, a sweep may have removed it.
                     with self.path.open("r+b") as file:
                         append_line(file.fileno(), self.record.to_line())
             except OSError as exc:
@@ -168,12 +168,6 @@ class LeaseFile:
 
 
 def _read(descriptor: int) -> bytes:
-    """Return the content of an open file.
-
-    Raises:
-        OSError: The file cannot be read.
-        ValueError: The file is too long or not a regular file.
-    """
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise ValueError("it is not a regular file")
     with open(descriptor, "rb", closefd=False) as file:
@@ -201,7 +195,7 @@ class Ledger:
 
     Attributes:
         records: The record of each readable file.
-        unreadable: The reason for each file that cannot be read; such a file may be the record of a pod.
+        unreadable: Why a file cannot be read, for each such file; it may be the record of a pod.
     """
 
     records: dict[Path, LeaseRecord]

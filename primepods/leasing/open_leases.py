@@ -1,6 +1,6 @@
 """The leases of a client that are not released yet.
 
-Every client creates this object, so this module imports nothing that only leases need.
+``client`` imports this module, which therefore imports nothing that only leases need.
 """
 
 from __future__ import annotations

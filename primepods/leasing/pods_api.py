@@ -1,7 +1,4 @@
-"""Parts that leases, sweeps and orders share, such as searches by name and the server's time.
-
-The server's time is confirmed: a wrong ``Date`` must not make a pod old or expired.
-"""
+"""Parts that leases, sweeps and orders share, such as searches by name and the server's time."""
 
 from __future__ import annotations
 
@@ -30,9 +27,9 @@ if TYPE_CHECKING:
 log: logging.Logger = logging.getLogger("primepods")
 
 LOOKUP_TIMEOUT: Final = 20.0
-"""Seconds to search for the pod or disk of an order that got no usable response."""
+"""Max seconds to search for the pod or disk of an order that got no usable response."""
 LIST_TIMEOUT: Final = 10.0
-"""Seconds to read a list once."""
+"""Max seconds to read a list once."""
 _MIN_BACKOFF: Final = 0.5
 _MAX_BACKOFF: Final = 5.0
 # Max number of history records that are searched.
@@ -51,7 +48,7 @@ _READ_AGAIN_AFTER: Final = 5.0
 
 @attrs.frozen
 class BareRow:
-    """A row of a list of which only id and name can be read.
+    """An unreadable row of a list, with its id and, if readable, its name.
 
     Attributes:
         id: The id.
@@ -72,7 +69,7 @@ Listing: TypeAlias = tuple[list[ListedPod], bool]
 
 
 class _Named(Protocol):
-    """A row of a list with a name."""
+    """A row with a name."""
 
     @property
     def name(self) -> str | None: ...
@@ -150,14 +147,14 @@ class TeamClient:
 
     Attributes:
         pods: ``client.pods``, for the team that pays.
-        listed: Returns a pager of the pods. A row needs only an id and a name.
+        listed: Returns a pager of the pods. A row needs only an id.
         allow: Checks an order against ``PRIMEPODS_MAX_HOURLY``.
         order: Orders a pod. If a response is unreadable, but has the name and an id, the second argument is
             called with the id.
         settings: The client's settings, for that team.
         server_clock: The server's time.
         shared_list: The list of pods, which leases read together.
-        describe_disks: Returns a sentence which says that the disks with these ids stay, and their cost.
+        describe_disks: Returns a sentence that says which disks stay, and what they cost.
     """
 
     pods: PodsAPI
@@ -184,7 +181,7 @@ class LeaseOptions:
 
 
 async def read_list(list_pods: Callable[[], AsyncPager[N]], clock: Clock) -> tuple[list[N], bool]:
-    """Return the readable pods, or disks, and whether the list is complete; return none after 10 s."""
+    """Return the readable pods, or disks, and whether the list is complete; give up after 10 s."""
     with suppress(TimeoutError):
         async with clock.timeout_at(clock.time() + LIST_TIMEOUT):
             listed, error = await list_pods().collect()
@@ -200,7 +197,7 @@ async def find_named(
     *,
     noun: str = "pod",
 ) -> tuple[list[N], str]:
-    """Search the list for pods, or disks, with a name, for :data:`LOOKUP_TIMEOUT` at most.
+    """Search the list for pods, or disks, with a name; give up after :data:`LOOKUP_TIMEOUT`.
 
     Args:
         list_pods: Returns a pager of the list.
@@ -237,7 +234,7 @@ async def find_named(
 
 
 async def read_ended_pods(pods: PodsAPI) -> list[HistoryRecord]:
-    """Return the ended pods among the first 1,000 records of the history; after an error, those before it.
+    """Return the ended pods among up to 1,000 records of the history; stop at an error.
 
     Raises:
         ClientClosedError: The client is closed.
@@ -259,12 +256,14 @@ async def read_ended_pods(pods: PodsAPI) -> list[HistoryRecord]:
 
 
 def has_ended(name: str, pod_id: str | None, ended: list[HistoryRecord]) -> bool:
-    """Return whether a pod is one of the ended ones: by its unique name and, if it is known, by its id."""
+    """Return whether an ended pod has the unique name and, if ``pod_id`` is known, this id."""
     return any(is_same_name(name, record.name) and pod_id in {None, record.id} for record in ended)
 
 
 async def confirmed_time(pods: PodsAPI, server_clock: ServerClock, consequence: str) -> float:
     """Return the server's time, if this machine's clock or a second response agrees.
+
+    A wrong ``Date`` must not make a pod old or expired.
 
     Args:
         pods: The API, to get another response.
@@ -277,7 +276,7 @@ async def confirmed_time(pods: PodsAPI, server_clock: ServerClock, consequence: 
         PrimePodsError: The API cannot be read.
     """
     problem = "No response had a usable Date, or no two agreed. Have"
-    # Differences from this machine's clock: 0 for the clock, then those of the responses.
+    # Differences from this machine's clock: 0 for the clock itself, then one for each response.
     differences = [0.0]
     for reading in range(_MAX_READINGS):
         if reading > 0:

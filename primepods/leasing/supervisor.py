@@ -4,17 +4,17 @@ A lease has two phases, ``_use`` and ``_release``. They run in tasks, so that no
 can stop a deletion. Another task, ``_run``, supervises them and handles interruptions: cancellations, Ctrl-C,
 and the end of the event loop, which cancels all tasks.
 
-1. The first interruption ends the use: ``_use`` is cancelled, but an order in flight is finished first.
+1. The first interruption cancels ``_use``, but an order in flight is finished first.
 2. The next one hurries the release: an accepted deletion then has 10 seconds to be confirmed.
 3. The next one gives up: ``_release`` is cancelled, and an error and the log name the pod.
 
 If the block has ended by itself, the first interruption is step 2. An interruption is not counted if it comes
-less than 0.05 seconds (chosen) after the end of the use or after any earlier interruption. A phase that
+less than 0.05 seconds (chosen) after the release began or after any earlier interruption. A phase that
 ignores its cancellation for 60 seconds is left running, and may still delete pods or log while the next phase
 runs.
 
 A lease is new, then open (``is_open``), ready (``is_ready``), ending (``is_ending``), and done (not
-``is_open``). It never goes back, and may skip ready. ``end`` makes it ending, during any await of ``_use``;
+``is_open``). It never goes back, and may skip ready. During any await of ``_use``, it may become ending;
 ``_run_phase`` then cancels ``_use``, but not while ``_is_ordering``.
 
 ``tests/renting/test_interrupted_leases.py`` tests interruptions, and ``tests/worlds/stories/cancelled.py``
@@ -49,9 +49,9 @@ from .pods_api import LIST_TIMEOUT, LeaseOptions, ListedPod, Listing, TeamClient
 _log = logging.getLogger("primepods")
 
 _INTERRUPTS: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
-# Seconds between two checks of the budget: one long timer would stand still while the machine sleeps.
+# Max seconds between two checks of the budget: one long timer would stand still while the machine sleeps.
 _CHECK_INTERVAL: Final = 60.0
-# Seconds to wait for a cancelled phase: a callback of the user may ignore the cancellation.
+# Max seconds to wait for a cancelled phase: the user's callback may ignore the cancellation.
 _CANCEL_TIMEOUT: Final = 60.0
 _MAX_INTERRUPTIONS: Final = 2  # of the release
 
@@ -66,8 +66,8 @@ class LeaseSupervisor:
             unregisters it.
 
     Attributes:
-        is_ending: Whether the lease is ending; no order is sent any more.
-        error: The error that ended the use, usually because no pod became ready, or ``None``.
+        is_ending: Whether the lease is ending or done; no order is sent any more.
+        error: The error that ended ``_use``, usually because no pod became ready, or ``None``.
         budget_error: The error that says which budget is used up, or ``None``.
         had_ctrl_c: Whether Ctrl-C was intercepted. The caller then raises ``KeyboardInterrupt`` at the end,
             unless the caller's task is cancelled.
@@ -103,7 +103,7 @@ class LeaseSupervisor:
         self._is_ordering = False
         # Wakes `_run_phase`.
         self._changed = asyncio.Event()
-        # Set when the pod is ready, and when the release has ended.
+        # Set once a pod is ready or the release has ended.
         self._has_entered = asyncio.Event()
         self._pid = 0
         self._task: asyncio.Task[None] | None = None
@@ -128,14 +128,14 @@ class LeaseSupervisor:
                 f"The pod {file.record.name} is not taken over, and may be billed: {reason}. Use the "
                 "settings with which it was ordered."
             )
-        # Create it now, so that the release deletes the pod even if the use ends before `_order`.
+        # Create the rental now, so that the release deletes the pod even if `_use` ends before `_order`.
         rental = Rental(*self._orders[0], self.options, file)
         rental.restore()
         self.rentals.append(rental)
         self._take_over = partial(rental.resume, was_shown=was_shown)
 
     async def begin(self, on_change: OnChange | None) -> None:
-        """Order a pod, and wait until it is ready, or until the lease has failed and released its pods.
+        """Order a pod, and wait until it is ready or the lease has ended.
 
         Args:
             on_change: Called with each change of a pod until one is ready.
@@ -154,7 +154,7 @@ class LeaseSupervisor:
         context = listeners_only_context()
         if operation is not None:
             context.run(LISTENERS.set, operation.listeners)
-            for rental in self.rentals:  # that of `resume`
+            for rental in self.rentals:  # from `resume`
                 rental.listeners = operation.listeners
         self._task = self._loop.create_task(self._run(), context=context)
         self._task.add_done_callback(lambda _: unregister())
@@ -201,7 +201,7 @@ class LeaseSupervisor:
         return next((rental.release_error for rental in self.rentals if rental.release_error), None)
 
     def keep(self) -> None:
-        """Keep the pod after the lease, without a budget; if the lease is ending, only log a warning."""
+        """Keep the pod, and end its budget; if the lease is ending, only log a warning."""
         rental = self.rentals[-1]
         if self.is_ending:
             _log.warning("%s is not kept: its lease is ending, and deletes it", rental.label)
@@ -212,7 +212,7 @@ class LeaseSupervisor:
             _log.warning(text, rental.label)
 
     def end(self) -> None:
-        """End the use, or give up if the lease is stranded; call it in an event loop."""
+        """Begin the release, or give up if the lease is stranded; call it in an event loop."""
         if not self.is_open:
             return
         if self.is_stranded:
@@ -234,7 +234,7 @@ class LeaseSupervisor:
             return
         is_first = was_ending and self._interruptions.add()
         if was_ready:
-            # A block that ends calls `end` before this, so this block may still run.
+            # `end` was not called before this, so the block may still run.
             fate = "kept" if self.rentals[-1].is_kept else "deleted"
             _log.warning("a lease was cancelled from outside: its block ends, and its pod is %s", fate)
             self.on_pod_lost()
@@ -351,7 +351,7 @@ class LeaseSupervisor:
         await asyncio.Event().wait()
 
     async def _order(self, client: TeamClient, spec: PodSpec) -> Rental:
-        """Order a pod, or take over a dead process's pod; repeat orders as :func:`reorder_delay` allows."""
+        """Take over the pod of a dead process, or order a pod; retry as :func:`reorder_delay` says."""
         if self._take_over is not None:
             await self._take_over()
             return self.rentals[-1]
@@ -360,7 +360,7 @@ class LeaseSupervisor:
         while True:
             try:
                 rental = await Rental.prepare(client, spec, self.options)
-                # Before the file is written, so that the release removes the file if this is cancelled.
+                # Append the rental first: the release then removes the file if this is cancelled.
                 self.rentals.append(rental)
                 await asyncio.to_thread(rental.file.write)
                 self.on_order(rental.file.path)
@@ -401,7 +401,7 @@ class LeaseSupervisor:
 
     async def _release(self, *rentals: Rental) -> None:
         """Run the second phase, or release a failed spec: delete each order's pod, then same-named pods."""
-        # If any order needs the list, read those of all teams: a refused order may have been carried out, too
+        # If any order needs the list, read the lists of all teams: a refused order may have been carried out
         # (imagined).
         is_list_needed = any(rental.needs_list for rental in rentals)
         listings: dict[str | None, Listing] = {}

@@ -13,11 +13,11 @@ from ..errors import PrimePodsError
 
 @attrs.frozen(kw_only=True)
 class OrphanedPod(ToDict):
-    """A pod whose process has ended or given up, or which has expired or has no lease file.
+    """A pod whose process has ended or given up, or that has expired or has no lease file.
 
     Attributes:
         name: Its name.
-        pod_id: Its id; ``None`` if its process died before the response, and the list does not show the pod.
+        pod_id: Its id; ``None`` if it is unknown.
         price_hr: Its price per hour, if known.
         created_at: When it was created or ordered; ``None`` if unknown.
     """
@@ -51,7 +51,7 @@ class Sweep(ToDict):
 
     Attributes:
         found: The pods that the sweep found, including those of ``errors``.
-        deleted: Ids of the pods that it deleted and confirmed terminated; empty with ``dry_run``.
+        deleted: Ids of the pods that are confirmed terminated; empty with ``dry_run``.
         errors: Errors by the pod's id, or by its name if it has no id. These pods may be billed. If the list
             could not be read completely, that error has the key ``"pods.list"``.
         skipped: The leases and pods that match the sweep but were left alone, and the unreadable lease files,

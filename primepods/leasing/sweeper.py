@@ -1,4 +1,4 @@
-"""Sweeps, which delete the pods of dead processes.
+"""Sweeps, which delete orphaned and expired pods.
 
 A sweep of expired pods finds them, including kept ones, by the expiry in their names. It skips a pod if the
 process in its lease file still runs. Any other sweep starts from the lease files and, with a prefix, also
@@ -7,7 +7,7 @@ list is read while the file is locked, except in a dry run.
 
 ===========================================  ===========================================================
 The file cannot be read                      skip; and skip all pods without a file
-It is of another account                     skip
+It belongs to another account                skip
 Its process still runs, or may still run     skip
 The list shows pods with its unique name,    delete these pods, except a kept one; then remove the file
 or its pod was kept
@@ -15,8 +15,8 @@ The list shows its id with another name      skip: the pod may be somebody else'
 The history shows the end of its pod         remove the file
 It has an id                                 delete the pod if ``get`` shows it with the unique name; remove
                                              the file if ``get`` finds nothing and the order is old
-It has no id, and the order is recent        search for the unique name for 20 s, and delete what is found;
-                                             report an error if nothing is
+It has no id, and the order is recent        search for the unique name for 20 s; delete the pods found, or
+                                             report an error if there is none
 It has no id, and the order is old           skip
 ===========================================  ===========================================================
 
@@ -50,7 +50,7 @@ from .sweep import OrphanedPod, SkippedLease, Sweep
 _APPEARS_WITHIN: Final = 600.0
 # Time after a pod's expiry in which its lease may still be deleting it.
 _EXPIRED_MARGIN: Final = 900.0
-# Time to confirm that a pod is gone.
+# Max time to confirm that a pod is gone.
 _RELEASE_TIMEOUT: Final = 600.0
 # Time between two polls of a pod that is being deleted; short, since a user waits at a terminal.
 _INTERVAL: Final = 1.0
@@ -100,7 +100,7 @@ class Sweeper:
         """Find orphans, and delete them unless ``dry_run``.
 
         Raises:
-            ConfigError: The folder of leases cannot be read.
+            ConfigError: ``expired`` is not set, and the folder of leases cannot be read.
             PrimePodsError: ``expired`` or ``older_than`` is set, and the server's time is not known.
         """
         before = await asyncio.to_thread(self._read_files)
@@ -297,7 +297,7 @@ class Sweeper:
         return all(any(_is_same(pod, found) for found in earlier) for pod in orphan.pods)
 
     async def _delete(self, orphan: _Orphan) -> dict[str, PrimePodsError | None]:
-        """Delete the pods, then the file; return each pod's error or ``None``, by its id or else its name."""
+        """Delete the pods, then the file; return each pod's error or ``None``, by its id or name."""
         pod_ids = [pod.pod_id for pod in orphan.pods if pod.pod_id is not None]
         if orphan.pods and not pod_ids:
             name = str(orphan.pods[0].name)

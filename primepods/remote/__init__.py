@@ -1,7 +1,4 @@
-"""Commands, jobs, file copies and port forwarding on pods, with the system's ``ssh``.
-
-It also exports the helpers that other parts of the package use.
-"""
+"""Commands, jobs, file copies and port forwarding on pods, with the system's ``ssh``."""
 
 from ._background import BackgroundWriter
 from ._exchange import echo

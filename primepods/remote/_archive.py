@@ -1,4 +1,4 @@
-"""Packing of local files for a pod, as a ``tar`` stream. All functions block."""
+"""Pack local files for a pod into a ``tar`` stream. All functions block."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .results import UploadSize
 
 _PACKED_TYPES: Final = {tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE}
 OWNER_MODES: Final = 0o700
-"""Permissions of the owner that are added to every folder, so that it can be filled and renamed."""
+"""Owner permissions that each folder gets, so that it can be filled and renamed."""
 
 
 @attrs.define
@@ -35,7 +35,7 @@ def measure(source: Path, exclusion: Exclusion) -> UploadSize:
     """Return the size of an upload.
 
     Raises:
-        OSError: The source does not exist, or a part of it cannot be read.
+        OSError: The source does not exist, or a folder cannot be listed.
     """
     found = [status for _, _, status in _walk(source, "", exclusion) if not stat.S_ISDIR(status.st_mode)]
     sizes = (status.st_size for status in found if stat.S_ISREG(status.st_mode))
@@ -43,16 +43,17 @@ def measure(source: Path, exclusion: Exclusion) -> UploadSize:
 
 
 def pack(source: Path, exclusion: Exclusion, progress: Progress, stream: BinaryIO) -> None:
-    """Write a file as member ``data``, or a folder as ``data`` with its content; then an empty ``end``.
+    """Write an archive with a file or folder as member ``data``, and an empty last member ``end``.
 
     ``end`` shows the pod that the archive is complete. Links in a folder stay links. Sockets, pipes and
     devices are left out.
 
     Raises:
-        TransferError: A file became shorter or was replaced while it was read, or its size is unknown.
+        TransferError: A file shrank or was replaced by a pipe or device while it was read, or its size is
+            unknown.
         OSError: A file cannot be read, or the reader is gone.
     """
-    # GNU's format: it allows names of any bytes, and every tar reads it.
+    # This format allows names of any bytes; GNU, BSD and BusyBox `tar` read it.
     with tarfile.open(
         fileobj=stream, mode="w|", format=tarfile.GNU_FORMAT, encoding="utf-8", errors="surrogateescape"
     ) as archive:
@@ -111,7 +112,7 @@ def _checked_member(member: tarfile.TarInfo | None, path: Path) -> tarfile.TarIn
 
 
 class _CountingFile:
-    """File that counts the bytes that are read; raises an error if it ends early."""
+    """File that counts the bytes read from it, and raises an error at an early end."""
 
     def __init__(self, file: BinaryIO, path: Path, progress: Progress) -> None:
         self._file = file

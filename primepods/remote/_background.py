@@ -19,8 +19,8 @@ _RETRY_INTERVAL: Final = 0.05
 class BackgroundWriter:
     """Writer to a file descriptor, in a daemon thread.
 
-    The thread waits for a reader before the flush, and then writes to the descriptor: a write through the
-    file object that waits holds the object's lock, so that the interpreter cannot flush the file at exit.
+    While a write through the file object waits, it holds the object's lock, and the interpreter cannot flush
+    the file at exit. So the thread waits for a reader before the flush, and then writes to the descriptor.
 
     Args:
         descriptor: The file descriptor.
@@ -61,7 +61,7 @@ class BackgroundWriter:
                 while view:
                     try:
                         view = view[os.write(self._descriptor, view) :]
-                    except BlockingIOError:  # another process has made the descriptor non-blocking
+                    except BlockingIOError:  # the descriptor is non-blocking
                         self._wait_for_reader()
             except OSError as exc:
                 error = exc
@@ -71,5 +71,5 @@ class BackgroundWriter:
     def _wait_for_reader(self) -> None:
         try:
             select.select((), (self._descriptor,), ())
-        except (OSError, ValueError):  # `select` refuses descriptors from 1,024 on, and pipes of Windows
+        except (OSError, ValueError):  # `select` refuses descriptors from 1,024 on, and pipes on Windows
             time.sleep(_RETRY_INTERVAL)

@@ -19,15 +19,15 @@ from ._session import Sink
 from .results import CommandResult, OnLine, OutputLine, Stream
 
 MAX_CAPTURED: Final = 16 << 20
-"""Number of last bytes to keep of each stream."""
+"""Max bytes to keep of the end of each stream."""
 MAX_CAPTURED_IF_STREAMED: Final = 64 << 10
-"""Number of last bytes to keep of each stream, with ``on_line`` or ``capture=False``."""
+"""Max bytes to keep of the end of each stream, with ``on_line`` or ``capture=False``."""
 _MAX_SHOWN: Final = 500
 """Max characters of output in a message."""
 
 
 class Command:
-    """Command for a pod; checks its arguments before anything is sent. See :meth:`AsyncRemote.run`."""
+    """Command for a pod; the constructor checks the arguments. See :meth:`AsyncRemote.run`."""
 
     def __init__(
         self,
@@ -61,15 +61,7 @@ class Command:
         self._stderr = Output("stderr", on_line, capture=capture, node=node)
 
     async def run(self, login: Login, *, check: bool = True) -> CommandResult:
-        """Run the command.
-
-        Raises:
-            LoginError: No login succeeded. Nothing was run.
-            CommandError: With ``check``: the exit code is not 0.
-            CommandTimeoutError: The command ran too long.
-            ConnectionLostError: ``ssh`` has failed. The command may have run.
-            ConfigError: ``ssh`` is missing, or the folder for host keys is unusable.
-        """
+        """Run the command; for its errors see :meth:`AsyncRemote.run`."""
         sinks: dict[Stream, Sink] = {"stdout": self._stdout.add, "stderr": self._stderr.add}
         async with login.session() as session:
             started_at = anyio.current_time()
@@ -111,7 +103,7 @@ class Command:
 
 
 class Output:
-    """One stream of a command's output: keeps its end, calls ``on_line``, and echoes it if not captured."""
+    """Sink for one output stream; keeps its last bytes, and serves ``on_line`` and ``capture=False``."""
 
     def __init__(self, stream: Stream, on_line: OnLine | None, *, capture: bool, node: int = 0) -> None:
         is_streamed = on_line is not None or not capture
@@ -156,7 +148,7 @@ def check_exit_code(result: CommandResult, subject: str, pod_id: str) -> None:
 
 
 def last_line(stderr: str) -> str:
-    """Return a sentence with the last line on standard error, if there is one."""
+    """Return a sentence with the last line that is not blank; empty if there is none."""
     lines = stderr.split("\n")
     last = next((line for line in map(one_line, reversed(lines)) if line), "")
     return f" Its last line on stderr: {clip(last, _MAX_SHOWN)}" if last else ""

@@ -73,7 +73,7 @@ class _Copy:
             await call_back(self._on_progress, self._progress.done)
 
     def _check(self, exit_code: int | None, pod_id: str) -> None:
-        """Raise an error unless the script on the pod succeeded."""
+        """Raise an error unless the script succeeded, or ``tar`` reported only changed files."""
         stderr = self._stderr.text()
         message = clip(one_line(stderr), _MAX_MESSAGE_LENGTH)
         failure = f"Could not copy {self._description} (pod {pod_id})"
@@ -90,7 +90,7 @@ class _Copy:
 
 
 class Upload(_Copy):
-    """Copy to a pod; checks its arguments before anything is sent. See :meth:`AsyncRemote.upload`."""
+    """Copy to a pod; the constructor checks the arguments. See :meth:`AsyncRemote.upload`."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class Upload(_Copy):
             raise TransferError(
                 f"{os.fspath(local)} is neither a file nor a folder. Only these can be copied."
             )
-        # Use the given name, even of a link.
+        # Use the name of a link, not that of its target.
         self._script = upload_script(remote, kind=kind, name=path.name)
         self._is_sent = False
 
@@ -127,7 +127,7 @@ class Upload(_Copy):
 
 
 class Download(_Copy):
-    """Copy from a pod; checks its arguments before anything is sent. See :meth:`AsyncRemote.download`."""
+    """Copy from a pod; the constructor checks the arguments. See :meth:`AsyncRemote.download`."""
 
     def __init__(self, remote: str, local: str | os.PathLike[str], on_progress: OnProgress | None) -> None:
         super().__init__(f"{check_string('remote', remote)} to {os.fspath(local)}", on_progress)
@@ -148,7 +148,7 @@ class Download(_Copy):
                 await self._exchange(
                     session,
                     self._script,
-                    lambda _: None,  # only closes the standard input
+                    lambda _: None,  # no input: `send` then closes the standard input
                     read_output=lambda: in_thread(self._receive, session),
                 )
             self._check(session.stderr.exit_code, login.pod_id)
@@ -180,7 +180,7 @@ class Download(_Copy):
             end = (end + piece)[-len(ready) :]
         kind = stream.readline(len(b"folder\n"))
         if kind not in {b"folder\n", b"file\n"}:
-            # After a failed script or a lost connection, little follows.
+            # After a failure of the script or the connection, less output follows; `run` reports the cause.
             if len(stream.read(_CHUNK_SIZE)) == _CHUNK_SIZE:
                 raise TransferError(f"Could not copy {self._description}: the pod sent no archive.")
             return

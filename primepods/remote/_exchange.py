@@ -26,7 +26,7 @@ async def exchange(
     sinks: Mapping[Stream, Sink],
     read_output: ReadOutput | None = None,
 ) -> None:
-    """Run a script until it ends or the connection is lost; stop it on cancellation.
+    """Run a script until it ends or the connection is lost; stop it on an error or cancellation.
 
     Args:
         session: The connection.
@@ -90,13 +90,13 @@ def echo(stream: Stream) -> Echo:
 
 
 class Echo:
-    """Sink that writes to a file; with a descriptor, a cancelled call does not wait for the file's reader."""
+    """Sink that writes to a file. A cancelled call does not wait for the reader of a descriptor."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
         self._decoder = getincrementaldecoder("utf-8")("replace")
         self._writer: BackgroundWriter | None = None
-        # Streams of notebooks have no descriptor, and those of tests may have none.
+        # Some files have no descriptor, such as `io.StringIO`.
         with suppress(AttributeError, OSError, ValueError):
             self._writer = BackgroundWriter(file.fileno(), file.flush)
 

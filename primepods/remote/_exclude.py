@@ -21,9 +21,6 @@ class Exclusion(Collection[str]):
     only a path at the top, and ``build/`` only folders. ``*``, ``?``, ``[a-z]`` and ``[!a-z]`` do not match
     a slash; ``**`` does.
 
-    Args:
-        patterns: The patterns.
-
     Raises:
         TypeError: The patterns are a single string, or not an iterable of strings.
         ValueError: A pattern is empty or invalid.
@@ -36,7 +33,7 @@ class Exclusion(Collection[str]):
     def __iter__(self) -> Iterator[str]:
         return iter(self._texts)
 
-    # The blocking client passes a collection on as it is, and makes a list of another iterable.
+    # The blocking client passes on a collection unchanged, but makes a list of any other iterable.
     def __len__(self) -> int:
         return len(self._texts)
 
@@ -54,7 +51,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
     start = "" if pattern.startswith("/") else "(?:.*/)?"
     end = "/" if pattern.endswith("/") else "/?"
     try:
-        # These parts are in no path.
+        # A path never has these parts.
         if not {"", ".", ".."} & set(names.split("/")):
             return re.compile(start + _translate(names) + end, re.DOTALL)
     except re.error:

@@ -1,6 +1,6 @@
 """Pods as hosts of ssh, in our file ``~/.ssh/primepods_config``, which ``~/.ssh/config`` includes.
 
-Our file has a comment with the data of each pod, and the ``Host`` blocks made from these comments. Only
+Our file has one comment with data for each pod, and the ``Host`` blocks made from these data. Only
 ``install_hosts`` creates it. Functions that read or write files block; ``note_hosts`` can use a thread.
 """
 
@@ -28,7 +28,7 @@ from ..ssh import SSHTarget
 from .options import ensure_known_hosts, host_key_settings, machine_name
 
 _LOCK_ATTEMPTS: Final = 500
-"""Attempts with pauses of 20 ms, so ten seconds in all."""
+"""Max attempts, with pauses of 20 ms: ten seconds in all."""
 _SPECIAL_IN_INCLUDE: Final = re.compile(r"[\"\\%$*?\[\]\x00-\x1f]")
 _HEADER: Final = "# Made by primepods: changes are lost. Remove it with `primepods ssh-config --uninstall`.\n"
 _CREATED: Final = "# The file config was made by primepods.\n"
@@ -76,10 +76,10 @@ class HostEntry:
         return f"{_DATA}{json.dumps([self.pod_id, self.name, nodes])}\n"
 
     def aliases(self, text: str) -> list[str]:
-        """Return an alias for each node, made from ``text``, such as the pod's name or id.
+        """Return an alias for each node, made from ``text``: the pod's name, its id or the prefix of its id.
 
-        The prefix ``pod_`` keeps a pod named ``github.com`` from replacing that host: the names of hosts on
-        the internet have no underscore.
+        The prefix ``pod_`` keeps a pod named ``github.com`` from replacing that host: host names on the
+        internet have no underscore.
         """
         if len(self.nodes) == 1:
             return [f"pod_{text}"]
@@ -116,7 +116,6 @@ def choose_aliases(entries: Iterable[HostEntry]) -> dict[str, list[tuple[str, ..
         valid = [names for names in (by_name, by_id, by_prefix) if all(map(_ALIAS.fullmatch, names))]
         unique = [names for names in valid if names is by_id or all(counts[alias] == 1 for alias in names)]
         if unique:
-            # The name or else the id, and the id's prefix.
             kept = [unique[0], *(names for names in unique if names is by_prefix)]
             chosen[pod_id] = [tuple(dict.fromkeys(names)) for names in zip(*kept, strict=True)]
     return chosen
@@ -221,7 +220,7 @@ def _apply_notes() -> None:
                 added, removed = _notes.popleft()
                 changed |= {entry.pod_id: entry for entry in added if any(entry.nodes)}
                 changed = {pod_id: entry for pod_id, entry in changed.items() if pod_id not in removed}
-            # Do not change a file of another state folder, for example of an emulator.
+            # Do not change a file that was made with another state folder, for example an emulator's.
             if changed != entries and _keys_line() in text:
                 _write_own(changed.values(), is_created=_CREATED in text)
     except (OSError, UnicodeDecodeError, ConfigError) as exc:
@@ -278,16 +277,11 @@ def _include_line() -> bytes:
 
 
 def _user_file() -> Path:
-    """Return the path of ``~/.ssh/config``, with symbolic links resolved."""
     return hosts_file().with_name("config").resolve()
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """Replace a file's content atomically; keep its mode.
-
-    Raises:
-        ConfigError: The file cannot be written.
-    """
+    """Replace a file's content atomically; keep its mode."""
     draft = path.with_name(f"{path.name}.primepods-{os.getpid()}")
     try:
         mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
@@ -309,11 +303,7 @@ def _replace(path: Path, data: bytes) -> None:
 
 @contextmanager
 def _locked() -> Generator[None]:
-    """Lock the files for the block, so that one process at a time changes them; Windows has no such locks.
-
-    Raises:
-        ConfigError: Another process has held the lock for ten seconds, or the lock file cannot be used.
-    """
+    """Lock the files during the block, so that no other process changes them; Windows has no such locks."""
     try:
         hosts_file().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = lock_file(_lock_path(), attempts=_LOCK_ATTEMPTS)

@@ -1,4 +1,4 @@
-"""Reader of a job's output, which continues at its offset after a lost connection."""
+"""Readers of a job's output that continue at the same offset after a lost connection."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MAX_HEADER: Final = 4_096
 _MAX_NAMED: Final = 10
 """Max jobs that an error names."""
 _STDERR_UNIT: Final = 1 << 48
-"""An offset is one number for both streams: bytes of stdout, plus this times bytes of stderr."""
+"""An offset is one number for both streams: position in stdout, plus this constant times that in stderr."""
 
 
 def split_offset(offset: int) -> dict[Stream, int]:
@@ -34,11 +34,9 @@ def _join_offset(positions: dict[Stream, int]) -> int:
 
 @attrs.define(eq=False)
 class JobReader:
-    """Reader of a job's output, until its end.
+    """Reader of a job's output, until the job ends.
 
     Attributes:
-        pod_id: The pod.
-        name: The job.
         connection: Connects to the pod, and again after a loss.
         positions: Position of the next byte, by stream.
         tail: Number of last bytes of each stream to read once the job has ended; ``None`` to read everything
@@ -95,13 +93,13 @@ class JobReader:
         try:
             await session.send(job_script("follow", self.name, str(out), str(err), str(self.tail or "")))
         except BaseException:
-            # A later call must not wait for output that this connection was never asked for.
+            # A later call must not wait for output that was never requested.
             await self.aclose()
             raise
         return session
 
     async def _end_connection(self, code: int | None) -> None:
-        """Close a connection that has ended. Set ``state`` if that was the end of the job."""
+        """Close a connection that has ended; set ``state`` if the job has ended, too."""
         await self.aclose()
         if code is None:
             await self.connection.note_loss()
@@ -133,7 +131,7 @@ class JobReader:
     def _read_header(self, line: bytes) -> None:
         header = _HEADER.fullmatch(line)
         if header is None:
-            # The state of this job, or the states of all jobs if it does not exist. Keep at most 1 MiB.
+            # A line with the job's state or, if there is no such job, with another job's state.
             self._printed = f"{self._printed}{line[:_MAX_HEADER].decode(errors='replace')}\n"[-(1 << 20) :]
             return
         stream: Stream = "stdout" if header[1] == b"stdout" else "stderr"
@@ -145,7 +143,7 @@ class JobReader:
 
 
 class JobLines:
-    """The lines of a job's output."""
+    """Reader of the lines of a job's output."""
 
     def __init__(self, reader: JobReader) -> None:
         self._reader = reader

@@ -20,7 +20,7 @@ _STATE: Final = re.compile(
 
 
 def check_job_name(name: str) -> str:
-    """Return a job's name if it is valid."""
+    """Check a job's name, and return it."""
     if not re.fullmatch(_NAME, check_string("name", name)):
         raise ValueError(
             "name must be 1 to 64 ASCII letters, digits, dots, hyphens or underscores, and start with a "
@@ -34,10 +34,7 @@ def start_script(
 ) -> bytes:
     """Return the script that starts a job only once, even if it is sent several times.
 
-    Raises:
-        TypeError: The command is not a string or a sequence of strings, or another argument is not a string.
-        ValueError: The command is empty or contains a NUL, or a folder or variable is invalid. The message
-            does not show the value of a variable.
+    For its errors see :func:`command_script`.
     """
     folder = "." if cwd is None else remote_path("cwd", cwd)
     return job_script("start", name, token, command_line(command), folder, *assignments(env))

@@ -1,4 +1,4 @@
-"""Login to a pod, with retries: a ready pod often accepts no login for a while."""
+"""Login to a pod, with retries: a ready pod often refuses logins at first."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _RETRY_INTERVAL: Final = 2.0
 _REFUSED_INTERVAL: Final = 6.0
 """Seconds to wait after a refused login: OpenSSH's server may lock out a client that fails more often."""
 _MAX_LOGINS: Final = 4
-"""Max concurrent logins: by default, OpenSSH's server refuses some logins when ten are in progress."""
+"""Max concurrent logins to a node: OpenSSH's server by default refuses some when ten are in progress."""
 _WARNING_INTERVAL: Final = 60.0
 _MAX_MESSAGE_LENGTH: Final = 1_000
 _HOST_KEY_CHANGED: Final = "Host key verification failed"
@@ -42,11 +42,8 @@ class Login:
     """Login to one node of a pod.
 
     Attributes:
-        pod_id: The pod's id.
-        target: User, host and port.
-        options: The login options.
         label: The pod's id for messages, with the node's number if the pod has several.
-        machine: The name under which the node's host key is stored; see :func:`machine_name`.
+        machine: The node's name for its host key; see :func:`machine_name`.
         ip: The node's address in the API's response.
     """
 
@@ -60,7 +57,7 @@ class Login:
 
     @property
     def address(self) -> str:
-        """The node's address for other nodes, perhaps a private one; loopback for an emulated node."""
+        """The address for other nodes, from the API or else the login; loopback for an emulated node."""
         address = self.ip or self.target.host
         return "127.0.0.1" if is_emulated(address) else address
 
@@ -73,7 +70,7 @@ class Login:
         Args:
             timeout: Seconds to retry the login; by default ``login_timeout``.
             has_raw_stdout: Whether a thread reads the standard output from ``session.raw_stdout``, unparsed.
-            first: Options of ``ssh`` that override all others.
+            first: Options of ``ssh`` that override ``ssh_options``.
 
         Raises:
             LoginError: The login did not succeed in time, or cannot succeed.
@@ -171,8 +168,8 @@ class Login:
         return LoginError(failure, pod_id=self.pod_id, said=said)
 
     async def _find_offered_keys(self) -> list[str]:
-        """Return the keys that ``ssh`` offers, from its debug log of another attempt; none after 20 s."""
-        # No script is sent: with its standard input empty, the shell on the pod ends at once.
+        """Return the keys that ``ssh`` offers in another attempt; an empty list if it takes 20 s."""
+        # The standard input is empty, so the shell on the pod ends at once.
         argv = self.options.argv(
             self.machine, self.target, bootstrap(mark="unused"), first=("-o", "LogLevel=DEBUG1")
         )
@@ -181,7 +178,7 @@ class Login:
 
 
 def _is_refusal(said: str) -> bool:
-    """Return whether ``ssh`` reported that the pod accepted none of the keys."""
+    """Return whether ``ssh`` said "Permission denied"."""
     return LoginError("", pod_id="", said=said).is_key_refused
 
 

@@ -19,7 +19,7 @@ class MarkedOutput:
     Output before the first mark comes from ``ssh``, the server and the shell's startup files.
 
     Args:
-        mark: The secret prefix of both marks.
+        mark: The random prefix of both marks.
     """
 
     def __init__(self, mark: str) -> None:
@@ -36,7 +36,7 @@ class MarkedOutput:
         return "" if self.is_ready else self._buffer.decode(errors="replace")
 
     def feed(self, data: bytes) -> bytes:
-        """Parse a chunk; return the command's output, without a last part that may begin a mark."""
+        """Parse a chunk; return the command's output, except a last part that may belong to the exit mark."""
         if self.exit_code is not None:
             return b""
         self._buffer += data

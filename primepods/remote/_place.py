@@ -1,4 +1,4 @@
-"""Moving a complete download to its target. All functions block."""
+"""Move a complete download to its target. All functions block."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import TransferError
 
 
 def check_target(target: Path) -> None:
-    """Check that no part of a path is a link to a folder that an earlier download may have made.
+    """Check that a path contains no link to a folder, if an earlier download may have made the link.
 
     Such links are relative, and belong to this user. Without this check, a pod could send a link to a folder
     such as ``.git``, and write there with the next download.
@@ -49,19 +49,15 @@ def create_staging(target: Path) -> Path:
 def place(staged: Path, target: Path) -> None:
     """Move a complete copy to its target; try to undo all moves if one fails.
 
-    An existing folder keeps its other files.
-
-    Args:
-        staged: The copy, in the folder that :func:`create_staging` has made.
-        target: The target.
+    An existing folder keeps its other files. ``staged`` is in a folder made by :func:`create_staging`.
 
     Raises:
         TransferError: A file would replace a folder or the reverse, or a folder is on another disk or cannot
             be written.
-        OSError: A file cannot be renamed.
+        OSError: A file cannot be moved, or a folder cannot be created.
     """
     is_merge = _is_folder(staged) and target.is_dir()
-    # Check everything before the first move.
+    # Check all moves before the first one.
     moves = list(_moves(staged, target)) if is_merge else [(staged, target)]
     for source, path in moves:
         _check_kind(source, path)
@@ -73,7 +69,7 @@ def place(staged: Path, target: Path) -> None:
             folder.mkdir(exist_ok=True)
         for number, (source, path) in enumerate(moves):
             backup = old / str(number)
-            # Record it before the move, so that an interrupted move is undone, too.
+            # Record the move first, so that an interrupted one is undone, too.
             done.append((source, path, backup))
             _replace(source, path, backup)
     except BaseException:
@@ -86,7 +82,7 @@ def place(staged: Path, target: Path) -> None:
 
 
 def _moves(staged: Path, target: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield the moves that merge a staged folder into an existing one: source and target.
+    """Yield source and target of each move that merges a staged folder into an existing one.
 
     Raises:
         TransferError: A folder in the target is on another disk, or cannot be written.
@@ -105,7 +101,6 @@ def _moves(staged: Path, target: Path) -> Iterator[tuple[Path, Path]]:
 def _check_kind(staged: Path, target: Path) -> None:
     if _is_folder(staged) and os.path.lexists(target):
         raise TransferError(f"{target} is a folder on the pod, but not here. Nothing was changed.")
-    # Do not replace a link to a folder with a file, either: other programs may use the link.
     if not _is_folder(staged) and _is_folder(target):
         raise TransferError(f"{target} is a folder here, but not on the pod. Nothing was changed.")
 

@@ -23,7 +23,7 @@ from ._session import Session
 
 _RETRY_INTERVAL: Final = 1.0
 _MIN_GOOD_CONNECTION: Final = 10.0
-"""Seconds after which a connection counts as one that worked."""
+"""Seconds after which a connection counts as good: its loss starts a new timeout."""
 _ADDRESS_INTERVAL: Final = 60.0
 """Seconds between two reads of the address, after a loss."""
 _ADDRESS_TIMEOUT: Final = 10.0
@@ -48,7 +48,7 @@ class Reconnection:
         get_login: Returns the login.
         timeout: Seconds to try to connect again after a loss.
         state: Phrase for the log after a loss, such as "Its ports cannot be reached".
-        remedy: End of the message of the error if no connection succeeds in time.
+        remedy: Last sentence of the error if no connection succeeds in time.
         ends_with_pod: Whether to raise at once if the API does not know the pod any more.
 
     Attributes:
@@ -73,12 +73,12 @@ class Reconnection:
         """Connect, and return a session that waits for its script.
 
         Args:
-            first: Options of ``ssh`` that override all others.
+            first: Options of ``ssh`` that override ``ssh_options``.
 
         Raises:
             LoginError: No login succeeded, or none can succeed, for example after a change of the host key.
             ConnectionLostError: A connection was lost, and not restored in time.
-            NotFoundError: With ``ends_with_pod``: a connection was lost, and the pod is gone.
+            NotFoundError: With ``ends_with_pod``: a connection was lost, and the API has no such pod.
         """
         if self._login is None or self.lost_at is None:
             self._login = await self._get_login()

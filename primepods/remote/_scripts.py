@@ -1,6 +1,6 @@
 """Build the scripts that run on a pod, from the files in the folder ``scripts`` and their arguments.
 
-They need a POSIX shell and its common utilities, such as ``dd``, ``grep`` and ``head``; copies also need
+They need a POSIX shell and common utilities, such as ``dd``, ``grep`` and ``head``; copies also need
 ``tar``, uploads ``find``. The command line of ``ssh`` is only the bootstrap, so that no process list of this
 machine shows a secret. The bootstrap prints a mark, and then reads a script from its standard input. Before
 the mark, no script has run, so the login may be repeated.
@@ -58,10 +58,10 @@ def command_line(command: str | Sequence[str]) -> str:
 
 
 def upload_script(remote: str, *, kind: str, name: str) -> bytes:
-    """Return the script that unpacks a ``tar`` from its standard input.
+    """Return the script that unpacks a ``tar`` archive from its standard input.
 
     Args:
-        remote: The target. For a file, a slash at its end makes it the folder that gets the file.
+        remote: The target. A file goes into it if it ends with a slash.
         kind: ``"file"`` or ``"folder"``.
         name: The file's name, if the target is a folder.
     """
@@ -72,11 +72,7 @@ def upload_script(remote: str, *, kind: str, name: str) -> bytes:
 
 
 def download_script(remote: str) -> bytes:
-    """Return the script that packs a file or a folder.
-
-    Raises:
-        ValueError: The path is empty or contains a NUL.
-    """
+    """Return the script that packs a file or a folder; for its errors see :func:`remote_path`."""
     return make_script("download.sh", remote_path("remote", remote).rstrip("/") or "/")
 
 
@@ -122,7 +118,7 @@ def make_script(file: str, *arguments: str) -> bytes:
 
 @cache
 def _read(file: str) -> str:
-    """Return a script without the lines that are only comments; ``bootstrap.sh`` must have no others."""
+    """Return a script without lines that are only comments; ``bootstrap.sh`` must have no other comments."""
     from importlib.resources import files
 
     lines = (

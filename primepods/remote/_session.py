@@ -36,7 +36,7 @@ class Session:
         mark: Prefix of the marks around the script's output.
         stdout: Parser of the standard output, unless a thread reads ``raw_stdout``.
         stderr: Parser of the standard error.
-        raw_stdout: With ``has_raw_stdout``: the unparsed standard output, including the marks, for a thread.
+        raw_stdout: Unparsed standard output with marks, for a thread; ``None`` without ``has_raw_stdout``.
     """
 
     def __init__(
@@ -63,7 +63,6 @@ class Session:
 
         Raises:
             OSError: ``ssh`` cannot be started.
-            Exception: An error of ``make_argv``.
         """
         mark = f"primepods-{secrets.token_hex(16)}"
         raw_stdout: BinaryIO | None = None
@@ -112,7 +111,7 @@ class Session:
         await in_thread(self._send, script, write)
 
     def _send(self, script: bytes, write: Callable[[BinaryIO], object] | None) -> None:
-        # Ignore a broken pipe: the exit code of ssh or of the script gives the reason.
+        # Ignore a broken pipe: the script's exit code, or its absence, shows the failure.
         with suppress(BrokenPipeError):
             self._stdin.write(script)
             self._stdin.flush()
@@ -131,7 +130,7 @@ class Session:
     async def receive(self, stream: Stream) -> bytes:
         """Return the next piece of the command's output; empty if the command or the connection has ended.
 
-        A piece that may be part of the last mark is kept back.
+        A last part that may belong to the exit mark is held back.
         """
         source, output = self._source(stream)
         while output.exit_code is None and (data := await _receive(source)):
@@ -154,7 +153,7 @@ class Session:
     def stop(self) -> None:
         """Close the standard input if that ends the script; otherwise kill ``ssh``.
 
-        Calls that wait for this session then return.
+        Pending calls of this session then return.
         """
         if self._ends_with_stdin and self.stderr.exit_code is None:
             self._is_stopping = True

@@ -40,7 +40,7 @@ class ArchiveReader:
 
         Raises:
             CutShortError: The stream ended before the end mark.
-            TransferError: The stream is not an archive that can be read.
+            TransferError: The stream is not a valid archive.
         """
         fields: dict[str, str] = {}
         while True:
@@ -83,7 +83,7 @@ class ArchiveReader:
     def _read(self, count: int) -> bytes:
         try:
             data = self.stream.read(count)
-        except OSError:  # not about a file here
+        except OSError:  # about the stream, not about a local file
             data = b""
         if len(data) < count:
             raise CutShortError("The pod's archive ended early.")
@@ -124,7 +124,7 @@ def _apply(fields: dict[str, str], member: tarfile.TarInfo) -> None:
     member.linkname = fields.get("linkpath", member.linkname)
     try:
         member.size = int(fields.get("size", member.size))
-        # Limit the time: an extreme one cannot be set.
+        # Limit the time: an extreme time cannot be set.
         member.mtime = max(0, min(int(float(fields.get("mtime", member.mtime))), _MAX_TIME))
     except (ValueError, OverflowError):
         raise TransferError(f"The pod sent {member.name!r} with an invalid size or time.") from None

@@ -1,4 +1,4 @@
-"""Unpacking of a pod's archive into a temporary folder. All functions block."""
+"""Unpack a pod's archive into a temporary folder. All functions block."""
 
 from __future__ import annotations
 
@@ -35,13 +35,7 @@ _ERRORS_OF_NAMES: Final = {
 
 
 def unpack_file(stream: BinaryIO, path: Path, target: Path, progress: Progress) -> None:
-    """Unpack an archive that holds one regular file.
-
-    Args:
-        stream: The archive.
-        path: Path of the new file.
-        target: The path where it will be, for messages.
-        progress: Counts the bytes.
+    """Unpack an archive that holds one regular file. Messages name ``target``, its final path.
 
     Raises:
         TransferError: The archive is incomplete, or holds something other than one regular file.
@@ -61,17 +55,12 @@ def unpack_file(stream: BinaryIO, path: Path, target: Path, progress: Progress) 
 def unpack_folder(stream: BinaryIO, folder: Path, target: Path, progress: Progress) -> list[str]:
     """Unpack an archive into an empty folder.
 
-    Symbolic links are created last, so that nothing is written through one.
-
-    Args:
-        stream: The archive.
-        folder: The folder.
-        target: The path where it will be, for messages.
-        progress: Counts the bytes.
+    Symbolic links are created last, so that nothing is written through one. Messages name ``target``, the
+    folder's final path.
 
     Returns:
-        The members that were left out, for a message: links that are absolute or may lead out of the folder,
-        pipes and devices.
+        Descriptions of the members that were left out. These are pipes, devices, and links that are absolute
+        or may lead out of the folder.
 
     Raises:
         TransferError: The archive is incomplete, or a member cannot be stored or is outside the folder.
@@ -122,7 +111,7 @@ def _write(member: TarInfo, content: Iterator[bytes], path: Path, progress: Prog
 
 
 def _link(source: Path, path: Path) -> None:
-    """Create a hard link to a file of the archive, or a copy on disks without links."""
+    """Create a hard link to a file of the archive, or a copy if linking fails."""
     if not source.is_file():
         raise TransferError(f"The pod sent a link to {source.name!r}, which it did not send before.")
     try:
@@ -135,9 +124,7 @@ def _link(source: Path, path: Path) -> None:
 
 @contextmanager
 def _storing(name: str, target: Path) -> Generator[None]:
-    """Replace an ``OSError`` by a ``TransferError`` if the member's name may have caused it, else by one with
-    the member's final path.
-    """
+    """Convert an ``OSError`` to a ``TransferError`` if the name may be its cause; else name the target."""
     try:
         yield
     except OSError as exc:

@@ -40,7 +40,7 @@ class AsyncForward:
         self.pod_id: str = remote.pod_id
         self._remote = remote
         self._ports = tuple(ports)
-        """For each forwarding: port on the pod, local port, and host."""
+        """Port on the pod, local port, and host of each forwarding."""
         for port, local_port, host in self._ports:
             check_count("port", port, minimum=1, maximum=_MAX_PORT)
             check_count("local_port", local_port, minimum=0, maximum=_MAX_PORT)
@@ -71,7 +71,7 @@ class AsyncForward:
         return f"http://{_LOOPBACK}:{self.local_port}"
 
     async def wait(self) -> None:
-        """Wait until the pod cannot be reached any more.
+        """Wait until the forwarding has failed, and raise its error.
 
         Raises:
             ConnectionLostError: The connection was lost, and not restored within 15 minutes, or the pod

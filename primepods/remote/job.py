@@ -28,8 +28,8 @@ _MAX_OUTPUT: Final = 1 << 20
 class AsyncJob:
     """A command on a pod that keeps running when its connection, its terminal or this process ends.
 
-    The methods ``start``, ``job`` and ``jobs`` of an :class:`AsyncRemote` or a leased pod return it. Its
-    output and its exit code are files on the pod.
+    It comes from ``start``, ``job`` or ``jobs`` of an :class:`AsyncRemote` or a leased pod. Its output and
+    its exit code are files on the pod.
 
     Attributes:
         name: Its name on the pod.
@@ -42,7 +42,7 @@ class AsyncJob:
         self._get_login = get_login
 
     def output(self, *, offset: int = 0, reconnect: float = 900.0) -> AsyncJobOutput:
-        """Return an iterator over the lines of output, until the command has ended.
+        """Return an iterator over the lines of output; it ends when the command has ended.
 
         Lines of one stream are in order; the order between the two streams is approximate. The iteration may
         raise a ``JobError``, ``LoginError`` or ``ConnectionLostError``; see :meth:`wait`.
@@ -65,7 +65,7 @@ class AsyncJob:
         """Wait for the command's end, and return how it ended.
 
         Args:
-            timeout: Seconds to wait, by default for ever. The command keeps running after that.
+            timeout: Seconds to wait, by default for ever. A timeout does not end the command.
             check: Whether a nonzero exit code is an error.
             capture: ``False`` passes the output on to this process's own standard output and error as it
                 arrives; the result then holds only the last 64 KiB of each stream.
@@ -128,7 +128,9 @@ class AsyncJob:
         return await self._send("find")
 
     async def stop(self, *, grace: float = 10.0) -> JobState:
-        """End the command and all that it has started, and return its state.
+        """End the command and the processes that it has started, and return the job's state.
+
+        The processes are found by their process group and their environment.
 
         Args:
             grace: Seconds between SIGTERM and SIGKILL.
@@ -157,8 +159,8 @@ class AsyncJob:
 class AsyncJobOutput:
     """The lines of a job's output; see ``output`` of a job.
 
-    An ``anext`` that is cancelled, for example by a timeout, loses no line and can be repeated. After an
-    early ``break``, garbage collection closes the connection; ``async with`` closes it at once.
+    A cancelled ``anext`` loses no line and can be repeated. After an early ``break``, garbage collection
+    closes the connection; ``async with`` closes it at once.
     """
 
     def __init__(self, source: JobLines) -> None:
@@ -209,14 +211,7 @@ def _make_reader(job: AsyncJob, offset: int, reconnect: float) -> JobReader:
 async def read_output(
     job: AsyncJob, *, stdout: int, stderr: int, reconnect: float, write: Callable[[Stream, bytes], object]
 ) -> JobState:
-    """Read a job's output until its end, byte for byte, and return its state.
-
-    Args:
-        job: The job.
-        stdout: Offset in its standard output.
-        stderr: Offset in its standard error.
-        reconnect: Seconds to try to connect again after each lost connection.
-        write: Called with each piece.
+    """Pass a job's output from two offsets to ``write`` until the job ends; return the job's state.
 
     Raises:
         JobError, LoginError, ConnectionLostError: See :meth:`AsyncJob.wait`.
@@ -228,7 +223,7 @@ async def read_output(
             for stream, piece in pieces:
                 write(stream, piece)
     if reader.state is None:
-        raise AssertionError  # an empty reading is the end
+        raise AssertionError  # `read` returns nothing only at the end
     return reader.state
 
 

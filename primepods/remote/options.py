@@ -1,4 +1,4 @@
-"""Login options: the ssh program, its options, and the timeout."""
+"""Login options, the command line of ssh, and the file of host keys."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class SSHOptions:
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: An argument is not a number of seconds, an option of ``ssh``, or a program.
+        ValueError: An argument is invalid.
     """
 
     login_timeout: float = attrs.field(default=300.0, validator=_check_timeout)
@@ -96,7 +96,7 @@ class SSHOptions:
         """Check that the program is installed and, if it is ``ssh``, accepts its options and configuration.
 
         Args:
-            machine: The name under which the pod's host key is stored.
+            machine: See :func:`machine_name`.
             target: User, host and port, for which the configuration may have a section.
 
         Raises:
@@ -134,10 +134,10 @@ class SSHOptions:
     def argv(
         self, machine: str, target: SSHTarget, line: str | None = None, *, first: Sequence[str] = ()
     ) -> list[str]:
-        """Return the command that logs in to a pod, or runs a command line there.
+        """Return the arguments that start ssh for a login or, with ``line``, for a command line on the pod.
 
         Args:
-            machine: The name under which the pod's host key is stored, since pods reuse addresses.
+            machine: See :func:`machine_name`.
             target: User, host and port.
             line: The command line for the pod's shell.
             first: Options that override ``ssh_options`` and the defaults.
@@ -153,7 +153,7 @@ class SSHOptions:
 
 
 async def run_ssh(argv: list[str]) -> tuple[int, str]:
-    """Run ``ssh`` without input; return its exit code and its messages, after 20 s 0 and none.
+    """Run ``ssh`` without input; return its exit code and messages, or 0 and an empty string after 20 s.
 
     Raises:
         OSError: ``ssh`` cannot be started.
@@ -171,7 +171,7 @@ async def run_ssh(argv: list[str]) -> tuple[int, str]:
 
 
 def machine_name(pod_id: str, node: int) -> str:
-    """Return the name under which a node's host key is stored: for the first node, the pod's id."""
+    """Return the name for a node's host key, since pods reuse addresses; for the first node, the pod's id."""
     return f"{pod_id}-{node}" if node else pod_id
 
 
@@ -183,10 +183,7 @@ def host_alias(machine: str) -> str:
 
 
 def host_key_settings(machine: str) -> dict[str, str]:
-    """Return the settings that make all logins to a machine use the same stored host key; create its file.
-
-    Args:
-        machine: See :func:`machine_name`.
+    """Return ssh's settings for the stored host key of a machine; create the file of host keys if needed.
 
     Raises:
         ConfigError: The host keys cannot be stored.
@@ -207,7 +204,7 @@ def ensure_known_hosts() -> str:
     """Create the file with the pods' host keys, and its folder, if they do not exist; return its path.
 
     Raises:
-        ConfigError: The file cannot be written, or ssh cannot read its path.
+        ConfigError: The file cannot be written, or ssh cannot use its path.
     """
     folder = lease_folder()
     path = (folder / "known_hosts").absolute().as_posix()

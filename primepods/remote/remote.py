@@ -75,7 +75,7 @@ class AsyncRemote:
 
         A command that is cancelled or times out is also ended on the pod: its process group gets SIGTERM
         and, if it still runs ten seconds later, SIGKILL. On a pod without ``setsid``, only the command's
-        shell gets these signals. The same happens once the pod's ssh server notices a lost connection.
+        shell gets these signals. A lost connection has the same effect once the pod's ssh server notices it.
         Background processes of a command that ends by itself continue.
 
         Args:
@@ -83,7 +83,7 @@ class AsyncRemote:
             env: Environment variables; sent through standard input, so that no argument or log shows them.
             cwd: The working directory. A relative path starts at the home directory.
             input: The command's standard input; by default empty.
-            timeout: Seconds from the start of the command; by default no limit.
+            timeout: Seconds after the login; by default no limit.
             on_line: Callback, plain or async, for each :class:`~primepods.OutputLine` of standard output and
                 error; with ``Client``, plain, and called in the calling thread. With a callback, the result
                 holds only the last 64 KiB of each stream.
@@ -95,7 +95,7 @@ class AsyncRemote:
             LoginError: No login succeeded. Nothing was run.
             CommandError: With ``check``: the exit code is not 0.
             CommandTimeoutError: The command ran longer than ``timeout``.
-            ConnectionLostError: ``ssh`` has failed. The command may have run.
+            ConnectionLostError: The connection was lost. The command may have run.
             ConfigError: ``ssh`` is missing, or the folder for host keys is unusable.
         """
         from ._command import Command
@@ -126,7 +126,7 @@ class AsyncRemote:
             command: A line for the shell on each node, or a list of arguments.
             env: Environment variables; they override those above. See :meth:`run`.
             cwd: The working directory. A relative path starts at the home directory.
-            timeout: Seconds from the start of the command; by default no limit.
+            timeout: Seconds after the login; by default no limit.
             on_line: Callback for each line of output, whose ``node`` is the number of its node, from 0; see
                 :meth:`run`.
 
@@ -135,7 +135,7 @@ class AsyncRemote:
             CommandError: The exit code on a node is not 0, or no free port was found on the first node. The
                 message names the node.
             CommandTimeoutError: The command ran longer than ``timeout``.
-            ConnectionLostError: ``ssh`` has failed. The command may have run.
+            ConnectionLostError: The connection was lost. The command may have run.
             ConfigError: ``ssh`` is missing, or the folder for host keys is unusable.
         """
         import anyio
@@ -144,7 +144,7 @@ class AsyncRemote:
         from ._exchange import unwrap_first_error
 
         make = partial(Command, command, cwd=cwd, timeout=timeout, on_line=on_line, input=None, capture=True)
-        # Raises for invalid arguments before anything is sent.
+        # Refuse invalid arguments before anything is sent.
         make(env=env)
         self._check_usable()
         nodes = await find_nodes(self)
@@ -196,7 +196,7 @@ class AsyncRemote:
         return await start_job(self.pod_id, self._get_login, command, name=name, env=env, cwd=cwd)
 
     def job(self, name: str) -> AsyncJob:
-        """Return a job that was started on the pod, by any process; sends nothing.
+        """Return a job by its name, whether or not this process started it; send nothing.
 
         Args:
             name: The job's name.
@@ -221,9 +221,9 @@ class AsyncRemote:
         """Return a context manager that forwards a port of this machine to a port of the pod.
 
         Programs on this machine reach the port at ``.url``, or ``127.0.0.1`` and ``.local_port``; other
-        machines do not. A lost connection is restored with the same port, if that succeeds within 15 minutes.
-        If it is not restored, the end of the block raises the error. No process is left at the end of the
-        block, or of this process.
+        machines do not. A lost connection is restored with the same port. If that does not succeed within 15
+        minutes, the end of the block raises the error. No process is left at the end of the block, or of this
+        process.
 
         Args:
             port: The port on the pod. A program may start to listen there later.
@@ -254,16 +254,17 @@ class AsyncRemote:
         Args:
             local: The local file or folder.
             remote: The target. A relative path starts at the home directory.
-            exclude: Patterns of files and folders to leave out of a folder, as for rsync and tar: ``".git"``
-                and ``"*.pyc"`` match a name at any depth, ``"docs/build"`` the end of a path, ``"/build"``
-                only the top, ``"build/"`` only folders. ``*`` and ``?`` match no slash, ``**`` does.
+            exclude: Patterns of files and folders to leave out, as for rsync and tar. ``".git"`` and
+                ``"*.pyc"`` match a name at any depth. ``"docs/build"`` matches the end of a path,
+                ``"/build"`` only a path at the top, and ``"build/"`` only folders. ``*`` and ``?`` do not
+                match a slash; ``**`` does.
             on_progress: Callback for the bytes so far, often and at the end; see ``on_line`` of :meth:`run`.
 
         Raises:
             LoginError: No login succeeded.
-            TransferError: The pod cannot store the copy, for example for lack of space. Or ``local`` is
-                neither a file nor a folder, or was changed while it was read.
-            ConnectionLostError: ``ssh`` has failed.
+            TransferError: The pod cannot store the copy, ``local`` is neither a file nor a folder, or a file
+                shrank while it was read.
+            ConnectionLostError: The connection was lost.
             OSError: A local file cannot be read.
             ValueError: A path or a pattern is invalid.
         """
@@ -291,7 +292,7 @@ class AsyncRemote:
             LoginError: No login succeeded.
             TransferError: There is no such file, it cannot be read, a path in it leads outside ``local``, a
                 file would replace a folder or the reverse, or something was left out.
-            ConnectionLostError: ``ssh`` has failed.
+            ConnectionLostError: The connection was lost.
             OSError: A local file cannot be written.
         """
         from ._copy import Download
@@ -338,7 +339,7 @@ class AsyncRemote:
         )
 
     def _of_node(self, number: int, nodes: tuple[Node, ...]) -> AsyncRemote:
-        """Return the remote of one of the nodes that were just read."""
+        """Return a remote for a node of ``nodes``, which were just read."""
         node = AsyncRemote(self._pod_id, partial(self._find_nodes, again=True), self._options, number)
         node._login = node._choose_login(nodes)
         return node
@@ -347,17 +348,17 @@ class AsyncRemote:
         return LoginError(f"Cannot log in: pod {self._pod_id} {why}", pod_id=self._pod_id, said="")
 
     def _check_usable(self) -> None:
-        """Raise an error if the pod must not be used any more; a leased pod overrides this."""
+        """Do nothing; a leased pod overrides this, and raises an error if it must not be used any more."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.pod_id}>"
 
 
 async def wait_for_login(remote: AsyncRemote) -> None:
-    """Wait until the pod accepts a login and runs ``true``.
+    """Wait until the pod accepts a login and a command ends there.
 
     Raises:
-        LoginError: No command succeeded within ``login_timeout``.
+        LoginError: No login succeeded, or no command ended within ``login_timeout``.
         ConfigError: ``ssh`` is missing, or the folder for host keys is unusable.
     """
     import anyio
@@ -396,9 +397,7 @@ async def wait_for_login(remote: AsyncRemote) -> None:
 def forward_ports(remote: AsyncRemote, ports: Iterable[tuple[int, int, str]]) -> AsyncForward:
     """Return a context manager that forwards several ports over one connection; see ``forward``.
 
-    Args:
-        remote: The pod.
-        ports: For each forwarding: port on the pod, local port, and host.
+    Each of ``ports`` is a port on the pod, a local port, and a host.
     """
     from .forward import AsyncForward
 
@@ -409,7 +408,7 @@ async def find_nodes(remote: AsyncRemote) -> tuple[AsyncRemote, ...]:
     """Return a remote for each node of a pod; for a pod with one node, the given one.
 
     Raises:
-        PrimePodsError: The pod cannot be read.
+        PrimePodsError: The pod cannot be read, or a node has no address.
     """
     nodes = await remote._find_nodes()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
     if len(nodes) == 1:
@@ -423,7 +422,7 @@ async def rank_variables(nodes: Sequence[AsyncRemote]) -> list[dict[str, str]]:
     Raises:
         LoginError: No login to the first node succeeded.
         CommandError: No tried port is free on the first node.
-        ConnectionLostError: ``ssh`` has failed.
+        ConnectionLostError: The connection was lost.
     """
     login = await nodes[0]._get_login()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
     ports = map(str, secrets.SystemRandom().sample(_PORTS, _MAX_PORTS))
@@ -452,14 +451,7 @@ def check_work(
     exclude: Iterable[str] = (),
     downloads: Iterable[str] = (),
 ) -> None:
-    """Check the arguments of a command, an upload and downloads before a pod is rented; send nothing.
-
-    Args:
-        command: The command for ``run``.
-        env: The command's environment variables.
-        cwd: The command's working directory.
-        exclude: The patterns for ``upload``.
-        downloads: The paths on the pod for ``download``.
+    """Check arguments of ``run``, ``upload`` and ``download`` before a pod is rented; send nothing.
 
     Raises:
         TypeError: An argument has the wrong type.

@@ -79,7 +79,7 @@ class UploadSize:
 
     Attributes:
         files: Number of files and links.
-        bytes: Bytes of the files.
+        bytes: Total size of the files.
     """
 
     files: int

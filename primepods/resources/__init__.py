@@ -1,1 +1,1 @@
-"""The API's resources: an async class for each, with its paths, parameters and models."""
+"""Async classes of the API's resources, and the orders, deletions and pages behind them."""

@@ -1,17 +1,14 @@
-"""Creation of a pod: one POST, not repeated if it may have been received.
+"""Creation of pods: an order is not repeated if it may have been carried out.
 
-If the outcome is uncertain (no response, an unreadable one, a server error), the list is searched for the
-pod's name. A unique name proves that a pod is from the order. A name that the user chose proves
-nothing, so the pods are listed before the order, and afterwards only a single new one of that name is
-accepted. The outcome is a pod, a :class:`~primepods.CreateUncertainError`, or another error, which proves
-that no pod was created.
+If the outcome is uncertain, the client looks for the pod by the id in the response and by the name; see the
+table in ``_orders.py``. An error other than :class:`~primepods.CreateUncertainError` means that no pod was
+created.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections import deque
 from collections.abc import Iterable
 from functools import partial
 
@@ -47,10 +44,6 @@ log = logging.getLogger("primepods")
 class PodCreator:
     """Creator of the pods of one team.
 
-    Args:
-        executor: Sends the requests.
-        pods: ``client.pods`` of the team.
-
     Attributes:
         limit: Limit on the total price of all pods per hour.
     """
@@ -63,8 +56,6 @@ class PodCreator:
         self._sender = OrderSender[Pod, ListedPod](
             executor, partial(listed_pods, executor), self._get, _choose
         )
-        # Ids of pods ordered under names that users chose; the list may not show them yet.
-        self._given: deque[str] = deque(maxlen=1_000)
         self.limit: HourlyLimit = HourlyLimit(executor, pods)
 
     async def create(self, spec: PodSpec, max_hours: float | None = None) -> Pod:
@@ -105,7 +96,7 @@ class PodCreator:
             pod for pod in listed if is_ensured_name(name, pod.name) and (expiry_of(pod.name) or now) > now
         ]
         if same:
-            # Prefer the exact name to one with a suffix, or one that the server may have changed.
+            # Prefer exactly this name, then the oldest pod.
             return min(same, key=lambda pod: (pod.name != name, str(pod.created_at), pod.id))
         if unreadable is not None:
             # The unreadable row may be the pod.
@@ -139,14 +130,11 @@ class PodCreator:
         order = Order(spec.name or "", Pod)
         request = order_request(spec, self._executor.settings.team_id)
         try:
-            pods = await self._sender.send(order, request, note_id=note_id, given=self._given)
+            return await self._sender.send(order, request, note_id=note_id)
         except PrimePodsError as exc:
             if not isinstance(exc, errors.CreateUncertainError):
                 self.limit.forget(spec)
             raise
-        if not order.is_unique:
-            self._given.extend(pod.id for pod in pods)
-        return pods
 
     async def _get(self, pod_id: str) -> Pod:
         return await self._executor.call(item_request("GET", pod_id), partial(decode_pod, pod_id=pod_id))
@@ -173,7 +161,7 @@ def _choose(order: Order[Pod], named: Iterable[ListedPod]) -> list[Pod]:
     chosen = order.choose(named)
     if not chosen or order.is_unique:
         return chosen
-    # A pod in a lease file was ordered by that lease; an unreadable file may name it.
+    # A pod in a lease file was ordered by that lease; an unreadable file may contain it.
     try:
         ledger = read_ledger(lease_folder())
     except errors.ConfigError:

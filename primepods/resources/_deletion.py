@@ -1,18 +1,18 @@
 """Deletion of pods and disks: success requires proof.
 
 In this module, a pod may also be a disk. A status code proves nothing: a 404 may come from a gateway or a
-replica that lags behind, and a 200 may be about another pod, or say that the pod is ACTIVE (all imagined). If
-the response to DELETE proves nothing, the pod is read:
+replica that lags behind, and a 200 may be about another pod, or say that the pod is ACTIVE (all imagined).
+After such a response, or a refusal in ``_MAYBE_DELETED``, the pod is read:
 
 - A row with DELETING or TERMINATED proves the deletion.
 - After a row with another state, DELETE is sent again, unless it was refused.
 - If GET gets a 404, or if DELETE was accepted and the status response has nothing about the pod, the list is
   read. If it does not show the pod either, the pod is absent.
 
-An absent pod counts as deleted with ``missing_ok``, after a successful response to DELETE that is not about
-another pod, or if a read has shown the pod. Otherwise, if DELETE got a 404 that no earlier attempt explains,
-there is no such pod. Otherwise, the history decides. If it does not show the end of the pod, the pod may not
-have appeared yet.
+An absent pod counts as deleted if an earlier read has shown it, if DELETE got a successful response that is
+not about another pod, or with ``missing_ok``. Otherwise, if DELETE got a 404 that no earlier attempt
+explains, there is no such pod. Otherwise, the history decides. If it does not show the end of the pod, the
+pod may not have appeared yet.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class _Response:
     """A response to DELETE that does not prove the deletion.
 
     Attributes:
-        text: The response, for messages.
-        is_accepted: Whether it says DELETING or TERMINATED, without naming the pod.
-        refusal: The error to raise unless the reads prove the deletion.
-        not_found: The error of a 404, to raise if the reads do not find the pod either.
+        text: The response, as a phrase for messages.
+        is_accepted: Whether it says DELETING or TERMINATED, but does not name the pod.
+        refusal: The error of a status in ``_MAYBE_DELETED``.
+        not_found: The error of a 404 that no earlier attempt explains.
     """
 
     text: str
@@ -91,8 +91,8 @@ class _Deletion:
         pod_id: The id of the pod or disk.
         collection: The path of its list.
         absence_is_success: Whether an absent pod counts as deleted; see the module.
-        may_have_acted: Whether a DELETE without a response, or with one about another pod, may have deleted
-            the pod, so that a later 404 does not prove a wrong id.
+        may_have_acted: Whether an earlier DELETE may have deleted the pod, so that a 404 does not prove a
+            wrong id.
         response: The response to the last DELETE.
         finding: The result of the reads after it.
         outcome: The state to return or the error to raise; ``None`` while undecided.
@@ -123,12 +123,7 @@ class _Deletion:
             self.outcome = response.state
 
     def decide(self, finding: _Finding, ended_ids: set[str]) -> None:
-        """Set the outcome, unless DELETE must be sent again.
-
-        Args:
-            finding: The result of the reads.
-            ended_ids: Ids of pods that have ended, according to the history.
-        """
+        """Set the outcome, unless DELETE must be sent again."""
         self.finding = finding
         self.absence_is_success = self.absence_is_success or bool(finding.shown)
         error = finding.error
@@ -176,14 +171,9 @@ class _Deletion:
 
 
 class Deleter:
-    """Deleter of pods or disks; it confirms each deletion.
+    """Deleter of pods or disks, which requires proof of deletions.
 
     Delete one disk per call, because only pods have a status endpoint for several ids.
-
-    Args:
-        executor: Sends the requests.
-        statuses: Reads the statuses of many pods.
-        collection: Path of the list of pods or disks.
     """
 
     def __init__(self, executor: RequestExecutor, statuses: StatusReader, collection: str = PODS) -> None:
@@ -210,7 +200,7 @@ class Deleter:
         """Delete pods concurrently; return the outcome of each.
 
         Args:
-            pod_ids: The pods, without duplicates.
+            pod_ids: Ids, without duplicates.
             missing_ok: Whether a pod that does not exist counts as deleted.
             ends_at: The latest time to give up, on the client's clock; by default, each request has its own
                 deadline.
@@ -241,7 +231,7 @@ class Deleter:
         is_late = ends_at is not None and self._clock.time() + delay >= ends_at
         if is_late or self._executor.has_given_up or attempt >= policy.attempts:
             return False
-        with suppress(ClientClosedError):  # the next request raises it for its pod
+        with suppress(ClientClosedError):  # the next DELETE of each pod raises it
             await self._executor.transport.pause(delay)
         return True
 
@@ -305,7 +295,7 @@ class Deleter:
             return _Finding(error=exc.with_traceback(None))
 
     async def _read_list(self, absent: list[str], ends_at: float | None) -> dict[str, _Finding]:
-        """Find absent pods that are in the list, since a 404 may come from a misrouted request (imagined)."""
+        """Look for absent pods in the list: a 404 may come from a misrouted request (imagined)."""
         try:
             listed = await self._read_listed_ids(ends_at)
         except PrimePodsError as exc:

@@ -19,7 +19,7 @@ def pod_filter(*, status: Words, name: Words, gpu_type: Words) -> Callable[[Pod]
 
     Raises:
         TypeError: A value is neither a string nor an iterable of strings.
-        ValueError: A string or an iterable is empty, or a status is unknown.
+        ValueError: A string is not valid, an iterable is empty, or a status is unknown.
     """
     states = _alternatives("status", status)
     names, gpus = _alternatives("name", name), _alternatives("gpu_type", gpu_type)
@@ -46,14 +46,14 @@ def record_filter(
 
     Raises:
         TypeError: A time is not a datetime, or ``kind`` is neither a string nor an iterable of strings.
-        ValueError: A time has no time zone, or a string or an iterable is empty.
+        ValueError: A time has no time zone, a string is not valid, or an iterable is empty.
     """
     _check_time("since", since)
     _check_time("until", until)
     kinds = _alternatives("kind", kind)
 
     def keep(record: HistoryRecord) -> bool:
-        # A record without an end has only this time.
+        # A record without an end has only a creation time.
         recorded_at = record.terminated_at or record.created_at
         return (
             (since is None or recorded_at >= since)

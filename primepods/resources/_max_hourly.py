@@ -1,4 +1,4 @@
-"""Limit on the total price of all pods per hour: ``PRIMEPODS_MAX_HOURLY``."""
+"""Limit on the total price of all pods per hour; see :func:`primepods.config.max_hourly`."""
 
 from __future__ import annotations
 
@@ -50,10 +50,6 @@ class HourlyLimit:
     """Limit on the total price of an account's pods per hour, if the user has set one.
 
     It does not see orders that other processes send at the same time.
-
-    Args:
-        executor: Source of the settings.
-        pods: Lists pods.
     """
 
     def __init__(self, executor: RequestExecutor, pods: PodsAPI) -> None:
@@ -99,7 +95,7 @@ class HourlyLimit:
         else:
             problem = (
                 f"your pods, and the orders of the last minutes at their `max_price`, cost {money(running)} "
-                f"an hour, and one for {money(spec.max_price)} an hour could exceed {shown_limit}. Delete "
+                f"an hour, and a pod for {money(spec.max_price)} could exceed {shown_limit}. Delete "
                 "pods that are not needed, or raise PRIMEPODS_MAX_HOURLY, or max_hourly in "
                 "~/.primepods/settings.toml."
             )
@@ -119,6 +115,5 @@ class HourlyLimit:
 
 
 def _ids(pods: Iterable[Pod], name: str | None) -> set[str]:
-    # Only pods with a price. The price of a pod that was just ordered may still be 0; its order counts until
-    # then.
+    # The price of a new pod may still be 0; until it has one, its order counts.
     return {pod.id for pod in pods if pod.name == name and pod.current_price_hr > 0}

@@ -45,7 +45,7 @@ class OfferSearch:
     filters: Mapping[str, Any]
 
     def has_gpu(self, gpu_type: str) -> bool:
-        """Return whether this is the wanted GPU; in a search for any GPU, CPU nodes do not count."""
+        """Return whether ``gpu_type`` is wanted; a search for any GPU leaves out CPU nodes."""
         if self.gpu_type is None:
             return gpu_type != _NO_GPU
         return gpu_matches(self.gpu_type, gpu_type)
@@ -55,10 +55,10 @@ class OfferSearch:
         return sorted((offer for offer in offers if self._rejection(offer) is None), key=_price_or_last)
 
     def check_gpu(self, listed: Iterable[str]) -> None:
-        """Check the name of the GPU against those that the API lists.
+        """Check that the API lists the wanted GPU.
 
         Raises:
-            ValueError: The API lists no such GPU; the message suggests names.
+            ValueError: The API lists only other GPUs; the message suggests names.
         """
         names = sorted(set(listed))
         # An empty list does not prove that the name is wrong: everything may be sold out.
@@ -96,7 +96,6 @@ class OfferSearch:
             "from other providers": is_other or provider in self.exclude_providers,
             "spot": bool(offer.is_spot) and not self.spot,
             "sold out": not (offer.is_available or self.unavailable),
-            # With `unavailable`, the offers are only shown, not ordered.
             "charged in advance": bool(offer.prepaid_time) and not self.unavailable,
             # A price of 0 or less counts as unknown.
             "without a price": (price or 0.0) <= 0 and not may_lack_price,

@@ -1,9 +1,9 @@
 """Orders of pods and disks: state, responses and outcomes, and the request that orders a pod.
 
-New rows that the list does not show for a while were reported of other clouds. Gateways that send an order
-twice, caches and proxies that mix up responses, and servers that change names are imagined. All of these are
-handled, because a pod could otherwise be billed without the user's knowledge.
-``tests/renting/test_creation.py`` and ``test_disks.py`` have each case.
+Other clouds are reported to list new rows late. Gateways that send an order twice, caches and proxies that
+mix up responses, and servers that change names are imagined. All of these are handled, because a pod could
+otherwise be billed without the user's knowledge. ``tests/renting/test_creation.py`` and ``test_disks.py``
+test them.
 
 A row is an order's own in these cases (a *new* row was neither listed nor created before the order):
 
@@ -13,7 +13,7 @@ Row                 Under a unique name                         Under a name tha
 the response        it has the name                             it has the name, and was not listed before
 ``get`` of its id   it has the name                             the same; or the name is shortened or
                                                                 missing, and it is new
-found by its name   if it can be read whole; several if a       it is the only new one, no other order of
+found by its name   it can be read whole; several if a          it is the only new one, no other order of
                     gateway has repeated the order              the name was in flight, and (pods) no lease
                                                                 file has it
 ==================  ==========================================  ==========================================
@@ -76,8 +76,8 @@ class Order(Generic[T]):
     Attributes:
         name: The ordered name.
         model: ``Pod`` or ``Disk``.
-        known: For a name that the user chose, the ids that were listed before the order, or that earlier
-            orders of the client have returned; ``None`` if the list could not be read completely.
+        known: For a name that the user chose, the ids that were listed before the order, and those passed to
+            :meth:`note_known`; ``None`` if the list could not be read completely.
         is_alone: Whether this process has had no other order of this name in flight at the same time.
         ordered_at: For a name that the user chose, the server's time just before the order; otherwise, and
             if it is unknown, minus infinity.
@@ -104,14 +104,14 @@ class Order(Generic[T]):
         return isinstance(self.name, UniqueName)
 
     async def note_known(
-        self, listed: AsyncPager[N], server_clock: ServerClock, given: Collection[str]
+        self, listed: AsyncPager[N], server_clock: ServerClock, returned: Collection[str]
     ) -> None:
         """Record the rows that exist before the order, and the server's time.
 
         Args:
             listed: A pager of all pods, or disks.
             server_clock: The server's time.
-            given: Ids that earlier orders have returned, which the list may not show yet.
+            returned: Ids that earlier orders have returned, which the list may not show yet.
 
         Raises:
             PrimePodsError: The list could not be read, not even in part. Nothing is ordered.
@@ -119,7 +119,7 @@ class Order(Generic[T]):
         rows, error = await listed.collect()
         if error is not None and not rows:
             raise error
-        self.known = None if error else frozenset(row.id for row in rows).union(given)
+        self.known = None if error else frozenset(row.id for row in rows).union(returned)
         self.ordered_at = server_clock.now() or -math.inf
 
     def decode(self, data: Any) -> T:
@@ -147,7 +147,7 @@ class Order(Generic[T]):
             return not self._is_known(row)
         if self.is_unique or self.ordered_at == -math.inf:
             return False
-        # Imagined: the server drops or shortens the name. Such a row counts only if it is provably new.
+        # Imagined: the server drops or shortens the name. The row counts only if it is provably new.
         may_have_name = row.name is None or may_be_shortened_name(self.name, row.name)
         return may_have_name and self._is_new(row)
 
@@ -182,15 +182,15 @@ _orders_in_flight: Final[set[Order[Any]]] = set()
 
 @contextmanager
 def _in_flight(order: Order[Any]) -> Generator[None, None, None]:
-    """Register an order for the block; set ``is_alone`` of concurrent orders of one chosen name to false.
+    """Register an order during the block; overlapping orders of one chosen name lose ``is_alone``.
 
-    A new pod, or disk, of that name may then be either order's. Orders of other accounts count, too, although
-    they need not; they are rare.
+    A new pod, or disk, of that name may belong to any of them. Orders of other accounts count, too: they are
+    rare.
     """
     if order.is_unique:
         yield
         return
-    # Before the search: of two orders from two threads, the later one finds the other.
+    # Add the order first: of two orders in two threads, the later one then finds the other.
     _orders_in_flight.add(order)
     for other in list(_orders_in_flight - {order}):
         if other.model is order.model and is_same_name(order.name, other.name):
@@ -239,7 +239,6 @@ class OrderSender(Generic[T, N]):
         request: Request,
         *,
         note_id: NoteId | None = None,
-        given: Collection[str] = (),
     ) -> list[T]:
         """Send an order; return its pod or disk, and others if a gateway has repeated the order.
 
@@ -247,7 +246,6 @@ class OrderSender(Generic[T, N]):
             order: The order.
             request: Its request.
             note_id: Called with the id in an unreadable response that has the ordered name.
-            given: See :meth:`Order.note_known`.
 
         Raises:
             CreateUncertainError: The order may have been carried out.
@@ -257,19 +255,25 @@ class OrderSender(Generic[T, N]):
         # Raise for a closed client before anything is sent.
         transport.check()
         with _in_flight(order):
-            if not order.is_unique:
-                await order.note_known(self.list_rows(), transport.server_clock, given)
-            log.info("ordering the %s %r", order.kind, order.name)
-            with _warn_if_interrupted(order):
-                try:
-                    return [await self.executor.call(request, order.decode)]
-                except PrimePodsError as exc:
-                    error = reclassify_refusal(exc.with_traceback(None))
-                if is_definitive_rejection(error):
-                    return self._decide(order, await self._find_refused(order, error), "", error)
-                if note_id is not None and order.has_our_name and order.response_id is not None:
-                    await note_id(order.response_id)
-                return await self._find(order, error)
+            if order.is_unique:
+                return await self._send(order, request, note_id)
+            await order.note_known(self.list_rows(), transport.server_clock, transport.ordered_ids)
+            rows = await self._send(order, request, note_id)
+            transport.ordered_ids.extend(row.id for row in rows)
+            return rows
+
+    async def _send(self, order: Order[T], request: Request, note_id: NoteId | None) -> list[T]:
+        log.info("ordering the %s %r", order.kind, order.name)
+        with _warn_if_interrupted(order):
+            try:
+                return [await self.executor.call(request, order.decode)]
+            except PrimePodsError as exc:
+                error = reclassify_refusal(exc.with_traceback(None))
+            if is_definitive_rejection(error):
+                return self._decide(order, await self._find_refused(order, error), "", error)
+            if note_id is not None and order.has_our_name and order.response_id is not None:
+                await note_id(order.response_id)
+            return await self._find(order, error)
 
     async def _find(self, order: Order[T], error: PrimePodsError) -> list[T]:
         log.warning(
@@ -352,14 +356,7 @@ def order_request(spec: PodSpec, team_id: str | None) -> Request:
 def _uncertain_error(
     order: Order[Any], found: list[str], shown: str, error: PrimePodsError
 ) -> errors.CreateUncertainError:
-    """Return the error of an order whose outcome is unknown.
-
-    Args:
-        order: The order.
-        found: Ids that were found under its name, which may be of other orders.
-        shown: Result of the search, if it found nothing.
-        error: The error of the order.
-    """
+    """Return the error of an order whose outcome is unknown; ids in ``found`` may be of other orders."""
     ids = [*found]
     if ids:
         search = f"The search for it found {order.kind}s of this name, but none is provably of this order: "
@@ -389,7 +386,6 @@ def repeated_error(order: Order[Any], ids: Iterable[str]) -> errors.CreateUncert
 
 
 def _remedy(order: Order[Any]) -> str:
-    # Only pods have a history.
     history = " and in `pods.history()`, in case it failed at once," if order.kind == "pod" else ""
     return (
         f"It may still appear, and is then billed. Look for {order.name!r} in `{order.kind}s.list()`{history}"

@@ -73,7 +73,7 @@ async def fetch_page(
         request: The request.
         model: The model of a row.
         offset: Offset of the page, if the response does not state it.
-        limit: Maximum rows of the page, if the response does not state it.
+        limit: Max rows of the page, if the response does not state it.
         key: Returns the identity of an item.
         ends_at: Time on the client's clock at which to give up; by default, the call's deadline.
         on_body: Called with the whole response, before its rows are decoded.

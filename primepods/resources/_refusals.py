@@ -9,15 +9,15 @@ from typing import Final
 from .. import errors
 from .._utils.exceptions import copy_exception
 
-# Imagined: a gateway sends the order twice (409), or gives up on it (499). It may then have been carried out.
+# Imagined: a gateway sends the order twice (409), or gives up on it (499), and the API has carried it out.
 _AMBIGUOUS_REFUSALS: Final = frozenset({HTTPStatus.CONFLICT, 499})
 # A gateway that sends an order twice gets a rejection of the key both times, so nothing was created.
 KEY_REJECTIONS: Final = (errors.AuthenticationError, errors.PermissionDeniedError)
 
 _LOOK_AGAIN: Final = "See `availability.find()` for the current offers"
 # Patterns of refusal texts, with error classes and remedies; the first match counts. No text is documented.
-# Reported: "Missing field: max_price not specified" (400), and an unrecorded text (400 or 500) if sold out.
-# The other patterns were guessed.
+# "Missing field: max_price not specified" (400) was reported, and that sold-out offers get a 400 or 500. The
+# other patterns were guessed.
 _KINDS: Final[tuple[tuple[re.Pattern[str], type[errors.APIError], str], ...]] = (
     (
         re.compile(r"max_?price.*(not specified|required|missing)|missing.*max_?price", re.IGNORECASE),
@@ -62,7 +62,7 @@ _VAGUE_ERRORS: Final = (
 
 
 def is_definitive_rejection(error: errors.PrimePodsError) -> bool:
-    """Return whether an error shows that the order was refused.
+    """Return whether an error shows that the order was refused or not received.
 
     A pod or disk can then exist only if a gateway has sent the order twice; see :meth:`OrderSender.send`.
     """
@@ -75,7 +75,7 @@ def is_definitive_rejection(error: errors.PrimePodsError) -> bool:
     if error.status_code in _AMBIGUOUS_REFUSALS:
         return False
     is_refusal = HTTPStatus.BAD_REQUEST <= error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR
-    # A body that is not JSON is a gateway's, and does not show what the API did.
+    # A body that is not a JSON object may be a gateway's, and does not show what the API did.
     return is_refusal and not error.transient and isinstance(error.body, dict)
 
 

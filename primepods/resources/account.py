@@ -80,11 +80,11 @@ class AsyncAccountInfo:
     async def wallet(self, *, limit: int | None = None) -> Wallet:
         """Return the balance and the billing entries of the wallet: ``GET /api/v1/billing/wallet``.
 
-        For a client with a team, this is the team's wallet. Unreadable entries are skipped; this is logged
-        (WARNING) if the list is read to its end.
+        For a client with a team, this is the team's wallet. Entries that cannot be read are left out. A
+        warning is logged for them, unless ``limit`` ends the reading first.
 
         Args:
-            limit: Maximum number of entries, the last charged first; by default all, 100 per request.
+            limit: Maximum number of entries, the latest first; by default all, 100 per request.
         """
         if limit is not None:
             check_count("limit", limit, minimum=1)

@@ -66,7 +66,7 @@ class AsyncAvailability:
 
         Args:
             gpu_type: GPU by its name in the API, such as ``H100_80GB``; ``CPU_NODE`` for machines
-                without one.
+                without GPUs.
             gpu_count: Number of GPUs of the machine.
             regions: Regions, such as ``["united_states", "eu_north"]``.
             socket: Socket of the GPUs, such as ``SXM5``.
@@ -165,17 +165,17 @@ class AsyncAvailability:
         limit: int | None = None,
         wait: float | None = None,
     ) -> list[Offer]:
-        """Return the offers that fit and can be rented now, machines and clusters, cheapest first.
+        """Return the offers of machines and clusters that fit, cheapest first.
 
-        Compares :attr:`~primepods.Offer.price_hr`, whatever its currency. By default, offers without a price
-        (0 counts as none) and prepaid offers (``prepaid_time``) do not fit. Unreadable offers are skipped and
-        logged (WARNING); ``ProtocolError`` is raised if all offers of machines, or all of clusters, are
-        unreadable.
+        Compares :attr:`~primepods.Offer.price_hr` and ignores the currency. By default, sold-out and prepaid
+        offers (``prepaid_time``) and offers without a price (0 counts as none) do not fit. Unreadable offers
+        are skipped and logged (WARNING); ``ProtocolError`` is raised if all offers of machines, or all of
+        clusters, are unreadable.
 
         Args:
             gpu_type: A common name (``"H100"``, ``"RTX 4090"``, ``"A100 80GB"``, in any case), the API's name
                 (``"H100_80GB"``), or a pattern (``"H*"``). By default any GPU; ``"CPU_NODE"`` for machines
-                without one.
+                without GPUs.
             gpu_count: Total number of GPUs, over all nodes; ``None`` for any number.
             max_price: The highest price per hour.
             spot: Whether to include spot machines, which the provider may terminate at any time.

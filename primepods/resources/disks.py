@@ -41,7 +41,7 @@ log: logging.Logger = logging.getLogger("primepods")
 
 _FAILED_STATES: Final = frozenset({PodState.STOPPED, PodState.ERROR, PodState.DELETING, PodState.TERMINATED})
 _APPEAR_GRACE: Final = 60.0
-"""Seconds for which a wait tolerates that the API does not show the disk."""
+"""Seconds for which a wait ignores a 404."""
 
 
 class AsyncDisks:
@@ -81,8 +81,7 @@ class AsyncDisks:
     async def create(self, spec: DiskSpec) -> Disk:
         """Order a disk: ``POST /api/v1/disks/``. It is billed until you delete it.
 
-        The order is never sent twice if the API may have carried it out: if the response is lost, the disk is
-        looked up by its name.
+        If no response proves the outcome, the client looks for the disk by its name; it does not order again.
 
         Args:
             spec: The order.
@@ -137,8 +136,7 @@ class AsyncDisks:
             DELETING or TERMINATED; with ``missing_ok``, TERMINATED also for a disk that does not exist.
 
         Raises:
-            ConflictError: The disk is attached to a pod or a cluster. DELETE was not sent, or the API refused
-                it.
+            ConflictError: The disk is or may be in use. DELETE was not sent, or the API refused it.
             NotFoundError: No such disk, without ``missing_ok``.
             ProtocolError: The responses do not prove the deletion.
         """
@@ -184,7 +182,7 @@ class AsyncDisks:
             try:
                 disk = await self._get(disk_id, ends_at=ends_at)
             except NotFoundError:
-                # A 404 to one request proves nothing, even once the disk was shown.
+                # One 404 proves nothing, even after the disk was shown.
                 if self._clock.time() - seen_at >= _APPEAR_GRACE:
                     raise
             except PrimePodsError as exc:
@@ -224,7 +222,7 @@ class AsyncDisks:
         return list_pager(self._executor, f"{DISKS}/", Disk, MAX_LIMIT, name="disks.list", make_bare=Disk)
 
     async def _check_unused(self, disk: Disk) -> None:
-        """Check that neither a cluster nor a pod that may still exist uses a disk.
+        """Check that no cluster uses a disk, and no pod that may still exist.
 
         The API's response for a disk in use is not documented, and lost data cannot be restored.
 
@@ -271,7 +269,7 @@ def _order_request(spec: DiskSpec, name: str, team_id: str | None) -> Request:
 
 
 def _wait_error(kind: type[WaitError], disk_id: str, message: str, *, is_ending: bool = False) -> WaitError:
-    remedy = "" if is_ending else f"It is billed until you delete it: `disks.delete({disk_id!r})`."
+    remedy = "" if is_ending else f"It may be billed until you delete it: `disks.delete({disk_id!r})`."
     return kind(message, statuses={}, pending=(disk_id,), remedy=remedy)
 
 
@@ -280,12 +278,12 @@ def _ignore_body(_: Any) -> None:
 
 
 async def describe_disks(executor: RequestExecutor, disk_ids: Sequence[str]) -> str:
-    """Return a sentence for the end of a lease, about the disks that stay and their prices."""
+    """Return a sentence about the disks that outlive a lease, with the known prices."""
 
     async def describe(disk_id: str) -> str:
         try:
             disk = await AsyncDisks(executor).get(disk_id)
-            return str(attrs.evolve(disk, pods=()))  # its pod will be gone by then
+            return str(attrs.evolve(disk, pods=()))  # the lease deletes its pod
         except (PrimePodsError, ValueError):
             return disk_id
 

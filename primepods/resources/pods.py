@@ -91,7 +91,7 @@ class AsyncPods:
         return self._creator if team_id is None else PodCreator(*self._for_team(team_id))
 
     def _for_team(self, team_id: str | None, min_deadline: float = 0.0) -> tuple[RequestExecutor, AsyncPods]:
-        """Return the executor and the pods of a team; by default the client's.
+        """Return the executor and the pods of a team.
 
         Args:
             team_id: The team; ``None`` for the client's.
@@ -146,10 +146,10 @@ class AsyncPods:
         Args:
             pod_id: The pod's id, or the pod.
             node: Number of the node of a multi-node pod; 0 is the first that has an address.
-            login_timeout: Seconds to retry the login: a pod that is ready often refuses logins at first.
+            login_timeout: Seconds to retry the login: a pod that is ready may refuse logins at first.
             ssh_options: Options of ``ssh``, such as ``["-i", "key.pem"]``; they override most defaults.
-            ssh_command: Command and arguments to run as ``ssh``. For ``"ssh"``, the variable
-                ``PRIMEPODS_SSH_COMMAND`` is used, if it is set.
+            ssh_command: Command and arguments to run as ``ssh``; ``"ssh"`` stands for
+                ``PRIMEPODS_SSH_COMMAND``, if it is set.
         """
         from ..remote import AsyncRemote, SSHOptions
 
@@ -201,10 +201,9 @@ class AsyncPods:
         them as they arrive.
 
         Args:
-            status: Only pods in this state, or in any of several: ``"ACTIVE"``, upper or lower case.
-            name: Only pods with this name, or whose names match this pattern, in which ``*`` and ``?`` are
-                wildcards; or any of several.
-            gpu_type: Only pods with this GPU, written as in ``availability.find``; or any of several.
+            status: One or more states, such as ``"ACTIVE"``, in upper or lower case.
+            name: One or more names; ``*`` and ``?`` are wildcards.
+            gpu_type: One or more GPUs, as in ``availability.find``.
             page_size: Pods per request, from 1 to 1,000.
         """
         keep = pod_filter(status=status, name=name, gpu_type=gpu_type)
@@ -251,9 +250,9 @@ class AsyncPods:
             pod_ids: Ids, or pods; duplicates are requested once.
 
         Returns:
-            A mapping from id to status, in the requested order. ``.missing`` has the ids without a row, which
-            does not prove that the pods are gone. ``.errors`` has an error by id if the id may make requests
-            fail, the row is unreadable, or no request was sent; it proves nothing about the pod.
+            A mapping from id to status, in the requested order. ``.missing`` has the ids without a row; the
+            pods may exist. ``.errors`` has errors by id: the id may make requests fail, its row is
+            unreadable, or its request was not sent. They prove nothing about the pods.
         """
         ids = check_ids(pod_ids)
         response = await self._statuses.read(ids)
@@ -280,7 +279,7 @@ class AsyncPods:
             timeout: Seconds after which the iteration raises; ``None`` for never.
 
         Raises:
-            WaitTimeoutError: While iterating: the time ran out before all pods were gone.
+            WaitTimeoutError: The time ran out before all pods were gone (raised while iterating).
         """
         from ..waiting.watch import AsyncWatch
 
@@ -307,7 +306,7 @@ class AsyncPods:
         each cost about as much as one wait for hundreds. Waiting needs only the ids: after a crash, wait
         again. A wait deletes no pod, however it ends, so the pods may still be billed.
 
-        Transient errors do not end a wait; they are logged (WARNING, at most once a minute). If the API
+        Transient errors do not end a wait; they are logged (WARNING, about once a minute). If the API
         refuses a request, for example because of the key, the request is repeated after two seconds; a second
         refusal ends the wait. After a 429, polling pauses for the time that the API asks for, at most five
         minutes, and for a random time after that.
@@ -316,7 +315,7 @@ class AsyncPods:
             pod_ids: Ids, or pods; duplicates are waited for once.
             until: ``primepods.ready``, ``settled``, ``failed``, ``gone``, or a plain function that takes a
                 status (``None`` if the pod is gone) and returns a ``bool``. It runs in the client's event
-                loop: with ``Client``, in another thread, and it must not call the client.
+                loop (with ``Client``, in another thread), so it must not call the client.
             timeout: Seconds for the whole wait.
             interval: Seconds between two polls of a pod, at least 0.05.
             on_change: Callback for each :class:`~primepods.PodChange`, plain or async; with ``Client``,
@@ -331,7 +330,7 @@ class AsyncPods:
             PodFailedError: ``until`` does not hold for a pod that has failed, was stopped, is being deleted,
                 or is gone. Never raised with ``until=gone``.
             WaitTimeoutError: The time ran out; the message names the pending pods and the errors.
-            NotFoundError: A pod never appeared (a success with ``until=gone``).
+            NotFoundError: A pod never appeared, and ``until`` does not hold for ``None``.
         """
         from ..waiting.wait import Wait
 
@@ -414,13 +413,13 @@ class AsyncPods:
 
     @operation("pods.create")
     async def create(self, spec: PodSpec, *, max_hours: float | None = None) -> Pod:
-        """Rent a pod: ``POST /api/v1/pods/``. It is billed from now on, until it is deleted.
+        """Rent a pod: ``POST /api/v1/pods/``. It is billed until it is deleted.
 
         Does not wait until the pod is ready: see :meth:`wait_ready`. The order is never sent twice if the API
         may have carried it out; after a 429, it is sent again. If no response proves the outcome, the client
-        searches for the pod by name, for up to 20 seconds. If you choose no name, the pod gets a unique one.
-        If you choose a name, other pods may have it, so the client lists all pods before the order, and
-        afterwards accepts only a single new pod of that name that is in no lease file.
+        searches for the pod by name, for up to 20 seconds. Without ``spec.name``, the name is unique. Other
+        pods may have a name that you choose, so the client lists all pods before the order, and its search
+        accepts only a single new pod of that name that is in no lease file.
 
         After a :class:`~primepods.CreateUncertainError`, or an interruption of the call, a pod may exist that
         you have to delete. The log has the pod's name in both cases. The error has the name, too, and in
@@ -430,18 +429,17 @@ class AsyncPods:
         Args:
             spec: The pod to rent: ``PodSpec.from_offer(offer)``, or written by hand.
             max_hours: Hours after which nothing needs the pod. The pod's name gets a unique suffix with that
-                time, with which ``sweep(expired=True)`` on any machine can delete it. The pod is not deleted
-                automatically.
+                time. The pod is not deleted automatically, but ``sweep(expired=True)`` can delete it.
 
         Raises:
             CreateUncertainError: It is unknown whether the pod was created, or a gateway repeated the order.
-            BudgetExceededError: The pod would exceed ``PRIMEPODS_MAX_HOURLY``. Nothing is ordered.
+            BudgetExceededError: The pod could exceed ``PRIMEPODS_MAX_HOURLY``. Nothing is ordered.
             SoldOutError: The machine is no longer available.
             PriceTooHighError: The pod costs more than ``spec.max_price``.
             PaymentRequiredError: The wallet does not have enough funds.
-            PermissionDeniedError: The key lacks the permission Instances (Read and Write).
-            ProtocolError: ``max_hours`` is given, and the server's time is unknown: no two responses agree on
-                it, or they differ from this machine's clock by over four hours. Nothing is ordered.
+            PermissionDeniedError: The key may lack the permission Instances (Read and Write).
+            ProtocolError: ``max_hours`` is given, and the server's time cannot be confirmed, for example
+                because this machine's clock is over four hours wrong. Nothing is ordered.
         """
         return await self._creator_for(spec).create(spec, max_hours)
 
@@ -461,9 +459,9 @@ class AsyncPods:
 
         Raises:
             ValueError: The spec has no name.
-            ProtocolError: No such pod is listed, but an unreadable row may be it, or a pod whose name the
-                server may have changed; or ``max_hours`` is given, and the server's time is unknown. Nothing
-                is rented.
+            ProtocolError: A listed pod may be the wanted one: its row is unreadable, or the server may have
+                changed its name. Or ``max_hours`` is given, and the server's time cannot be confirmed.
+                Nothing is rented.
             CreateUncertainError: The pod may have been created: call ``ensure`` again. For other errors see
                 :meth:`create`.
         """
@@ -497,26 +495,26 @@ class AsyncPods:
 
         Args:
             spec: The pod to rent, or several specs in order of preference. The next spec is tried when a
-                machine is sold out or costs more than ``max_price``, when a pod fails to become ready or
-                refuses logins, or when an order got no conclusive response. The pod of the failed spec is
-                deleted first, or when it appears; the last error has the earlier ones as notes.
-                Two pods that accept none of your keys end the lease: another would not accept them either.
+                machine is sold out or costs more than ``max_price`` or ``PRIMEPODS_MAX_HOURLY`` allows, when
+                a pod fails to become ready or refuses logins, or when an order got no conclusive response.
+                The pod of the failed spec is deleted first, or when it appears; the last error has the
+                earlier ones as notes. Two pods that accept none of your keys end the lease.
             login: Whether a ready pod must also have accepted an ``ssh`` login.
             login_timeout: Seconds to retry the login. For this and the next two arguments see
                 :meth:`remote`.
             ssh_options: Options of ``ssh``.
             ssh_command: Command and arguments to run as ``ssh``.
-            ready_timeout: Seconds for the pod to become ready. Before that, an order that the rate limit
-                refuses is repeated for as long.
+            ready_timeout: Seconds for a pod to become ready. An order that the rate limit refuses is repeated
+                for the same time.
             interval: Seconds between two polls of the pod, at least 0.05.
             on_change: Callback for each :class:`~primepods.PodChange` until the pod is ready; see
                 :meth:`wait`.
-            max_hours: Hours from the order until the pod is deleted, including this machine's sleep. Then
-                the block raises :class:`~primepods.BudgetExceededError`: its task is cancelled. With
+            max_hours: Hours from the first order until the pod is deleted, including this machine's sleep.
+                Then the block raises :class:`~primepods.BudgetExceededError`: its task is cancelled. With
                 ``Client``, commands and copies on the pod end and raise it; a block that does something else
                 continues, and raises it at its end.
-            max_spend: Max cost of the pod, computed with the highest price seen. Reaching it has the same
-                effects.
+            max_spend: Max cost of all pods of the lease, computed with the highest prices seen. Reaching it
+                has the same effects.
             release_timeout: Seconds to confirm that the pod is terminated.
 
         Raises:
@@ -578,9 +576,9 @@ class AsyncPods:
 
         Args:
             prefix: Only pods whose names begin with this, including pods without a lease file. With a prefix,
-                *you* assert that all pods of such a name and age are yours and no longer needed. Requires
-                ``expired``, or an ``older_than`` beyond the duration of any lease or job under that prefix.
-                A pod is skipped if its name says that its lease still lasts.
+                *you* assert that all these pods are yours and no longer needed. Requires ``expired`` or
+                ``older_than``, which must be longer than any lease or job under that prefix lasts. A pod
+                without a file is skipped if its name has an expiry that has not passed.
             older_than: Only pods ordered at least this many seconds ago, by the server's time.
             expired: Only pods, from any machine, that were rented with ``max_hours`` and whose names say that
                 they expired at least a quarter of an hour ago, by the server's time. This includes pods that
@@ -594,8 +592,9 @@ class AsyncPods:
 
         Raises:
             ValueError: ``prefix`` without ``older_than`` or ``expired``, or an empty ``prefix``.
-            ProtocolError: ``older_than`` or ``expired`` is given, and the server's time is unknown: no two
-                responses agree on it, or they differ from this machine's clock by over four hours.
+            ConfigError: The folder of lease files cannot be read, and ``expired`` is false.
+            ProtocolError: ``older_than`` or ``expired`` is given, and the server's time cannot be confirmed,
+                for example because this machine's clock is over four hours wrong.
         """
         if prefix is not None:
             if not check_string("prefix", prefix):
@@ -627,9 +626,9 @@ class AsyncPods:
 
         Until the pod is gone, which can take minutes, it may be billed: see :meth:`wait_gone`.
 
-        Success requires proof, such as a response that names the pod and DELETING or TERMINATED, or a later
-        read of the pod that shows such a state. A 404 alone does not suffice. While the API shows another
-        state, the deletion is retried, as often as the client's :class:`~primepods.RetryPolicy` allows.
+        Success requires proof, such as a response with the pod's id and the status DELETING or TERMINATED. A
+        404 alone does not suffice. While the API shows another status, the deletion is retried, as often as
+        the client's :class:`~primepods.RetryPolicy` allows.
 
         Args:
             pod_id: The pod's id, or the pod.
@@ -640,8 +639,8 @@ class AsyncPods:
 
         Raises:
             NotFoundError: No such pod, without ``missing_ok``.
-            ProtocolError: The API still shows the pod; or a response was lost, the pod is missing, and the
-                history does not show that it has ended. It may still be billed.
+            ProtocolError: The API still shows the pod, or the pod is missing and its end is not confirmed. It
+                may still be billed.
         """
         check_flag("missing_ok", missing_ok)
         return await self._deleter.delete(check_pod_id(pod_id), missing_ok=missing_ok)
@@ -650,8 +649,8 @@ class AsyncPods:
     async def delete_many(self, pod_ids: Iterable[PodRef], *, missing_ok: bool = False) -> Deletions:
         """Terminate many pods concurrently; a failure does not stop the others.
 
-        All ids are checked before the first request. States of pods are read in batches of 100. After the
-        client's ``deadline`` without a response, nothing more is sent; the other pods' errors say so.
+        All ids are checked before the first request. After the client's ``deadline`` without a response,
+        nothing more is sent; the other pods' errors say so.
 
         Args:
             pod_ids: Ids, or pods; duplicates are deleted once.
@@ -709,8 +708,7 @@ class AsyncPods:
             since: Only records that ended at or after this time. A record without an end counts by its
                 creation time.
             until: Only records that ended before this time.
-            kind: Only this kind, or any of several: ``"instance"``, ``"cluster"``, ``"disk"``,
-                upper or lower case.
+            kind: One or more kinds, such as ``"instance"`` or ``"disk"``, in upper or lower case.
             page_size: Records per request, from 1 to 1,000.
             sort_by: ``"terminatedAt"`` or ``"createdAt"``.
             sort_order: ``"desc"`` or ``"asc"``.

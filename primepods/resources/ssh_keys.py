@@ -54,7 +54,7 @@ class AsyncSSHKeys:
                 in its comment counts as the same.
 
         Raises:
-            ValueError: ``public_key`` is not a public key, or ``name`` is empty. A private key is never sent.
+            ValueError: ``public_key`` is not a public key, or ``name`` is invalid. A private key is not sent.
         """
         check_text("name", name)
         public_key = _check_public_key(public_key)
@@ -107,7 +107,7 @@ class AsyncSSHKeys:
         await self._executor.call(request, _ignore_body)
 
     async def _find(self, public_key: str) -> SSHKey | None:
-        """Return the account's key that is the same except for its comment, or ``None``."""
+        """Return the account's key with the same type and data, or ``None``."""
         words = public_key.split()[:2]
         found, _ = await self.list().find(lambda key: key.public_key.split()[:2] == words)
         return found[0] if found else None

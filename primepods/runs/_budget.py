@@ -28,7 +28,7 @@ from ._run import Run, run_folder
 _VERSION: Final = 1
 _MAX_SIZE: Final = 16 << 20
 _LOCK_ATTEMPTS: Final = 1_500
-"""Attempts of 20 ms: half a minute."""
+"""Max attempts, with pauses of 20 ms: half a minute in all."""
 _FIELDS: Final = {1: ("run", "amount", "price_hr", "at", "spent")}
 """The fields of a line, by its version."""
 _TOLERANCE: Final = 1e-9
@@ -63,7 +63,7 @@ class Balance:
 
     Attributes:
         limit: Max cost of all runs together, in the API's currency.
-        spent: Cost of ended runs within the window.
+        spent: Cost of the runs that were settled within the window.
         reserved: Max cost of the open runs, whose pods may be billed.
         price_hr: Price per hour of the open runs.
         reservations: All runs, the oldest first.
@@ -86,14 +86,14 @@ class Balance:
 
 
 class Budget:
-    """Spending limits of agents, recorded in one file in the folder of leases.
+    """Spending limits of agents, with a file of reservations in the folder of leases.
 
-    Its calls read and write files, and may wait for other sessions: in an event loop, call them in a thread.
+    Its methods block, and may wait for other sessions: in an event loop, call them in a thread.
 
     Args:
         limit: Max cost of all runs together, in the API's currency.
         max_hourly: Max price per hour of all open runs together.
-        window: Seconds for which the cost of an ended run counts; by default for ever.
+        window: Seconds for which the cost of a settled run counts; by default for ever.
         now: Returns seconds since the epoch.
     """
 
@@ -219,7 +219,7 @@ class Budget:
         entries: dict[str, Reservation] = {}
         problem = f"it is longer than {_MAX_SIZE} bytes" if len(text) > _MAX_SIZE else None
         for line in text.split(b"\n"):
-            # A process that died while it wrote leaves a truncated line, or zeros. It is safe to ignore it:
+            # A process that died while it wrote leaves a truncated line, or zeros. Ignoring these is safe:
             # either no pod was ordered yet, or the earlier reservation still counts.
             stripped = line.strip(b"\0 \r\t")
             if stripped.startswith(b"{") and not stripped.endswith(b"}"):

@@ -1,4 +1,4 @@
-"""Copying of a job's output to the files of a run."""
+"""Copy a job's output to the files of a run."""
 
 from __future__ import annotations
 

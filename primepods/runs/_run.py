@@ -26,16 +26,16 @@ from ..remote import Stream
 
 _VERSION: Final = 1
 _CLAIM_ATTEMPTS: Final = 100
-"""Attempts of 0.1 s each: on a busy machine, readers of the state may hold a shared lock for ten seconds."""
+"""Max attempts of 80 ms each: on a busy machine, readers of the state may hold a shared lock for seconds."""
 _IN_JSON: Final[dict[Any, Any]] = {float: int, tuple: list}
-"""For some types of fields, another type that the value may have in JSON."""
+"""Types of fields, each with another type that a value may have in JSON."""
 _ABANDONED: Final = 130
 """Exit code of an abandoned run, the same as after Ctrl-C."""
 
 
 @attrs.frozen(kw_only=True)
 class RunRecord:
-    """Task and progress of a run, without the values of environment variables and without the key.
+    """Task and progress of a run, without the values of environment variables and without the API key.
 
     Times are in seconds since the epoch.
 
@@ -58,7 +58,7 @@ class RunRecord:
         restarts: Max number of restarts on another pod, if a pod is lost.
         is_detached: Whether the output goes to files.
         began_at: When the run began.
-        pid: The process that holds the run's lock, or held it last.
+        pid: Pid of the process that holds the run's lock, or held it last.
         host: Host of that process; see ``this_host``.
         restart: The number of the current restart.
         lease_file: Name of the lease's file, which is written before the order.
@@ -69,11 +69,11 @@ class RunRecord:
         nodes: Highest number of nodes of its pods.
         offsets: Sizes of the output files when the job began; see :meth:`Run.sizes`.
         spent: Cost of its earlier pods.
-        result: The exit code, once only the deletion of the pod is left.
-        is_stopping: Whether a stop was requested.
+        result: The exit code, saved before the pod is deleted.
+        is_stopping: Whether the run must stop, or has no reservation yet.
         exit_code: The exit code, once the run has ended.
         ended_at: When the run ended.
-        is_released: Whether no pod was left at its end.
+        is_released: Whether the run is known to have left no pod.
     """
 
     client: dict[str, Any]
@@ -113,12 +113,7 @@ class RunRecord:
 
 
 class Run:
-    """Folder of a run: its record, the lock that its process holds, its output and its messages.
-
-    Args:
-        path: The folder.
-        record: Its record.
-    """
+    """Folder of a run: its record, the lock that its process holds, its output and its messages."""
 
     def __init__(self, path: Path, record: RunRecord) -> None:
         self.path = path
@@ -189,7 +184,7 @@ class Run:
         """Lock the run until this process ends or passes the lock on; return whether this succeeded.
 
         Args:
-            changes: Fields of the record to change with the lock.
+            changes: Fields of the record to change after locking.
         """
         for _ in range(_CLAIM_ATTEMPTS):
             lock = lock_file(self.path / "lock")
@@ -232,7 +227,7 @@ class Run:
 
     @property
     def is_live(self) -> bool:
-        """Whether the process of the run still runs, renting a pod or running the command."""
+        """Whether the run has not ended and its process still runs."""
         return self.state in {"renting", "running"}
 
     def signal(self, *signals: int) -> None:
@@ -240,8 +235,8 @@ class Run:
 
         Raises:
             ConfigError: The process is on another machine, or in another container.
-            ProcessLookupError: The process has ended, or none is recorded; also if, on Linux, the recorded
-                process does not have the lock open: the run is locked by another one, not recorded yet.
+            ProcessLookupError: The process has ended, none is recorded, or (on Linux) it does not have the
+                run's lock file open.
         """
         record = self.reload()
         if record.host and record.host != this_host():
@@ -257,7 +252,7 @@ class Run:
             os.kill(record.pid, number)
 
     def _has_lock(self, pid: int) -> bool:
-        """Return whether a process has the lock's file open; true for an ended one, or without ``/proc``."""
+        """Return whether a process has the lock file open; ``True`` if it has ended or without ``/proc``."""
         descriptors = Path(f"/proc/{pid}/fd")
         if not descriptors.exists():
             return True

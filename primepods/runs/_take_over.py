@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def take_over_lease(
     client: AsyncClient, file_name: str, *, was_shown: bool, **options: Any
 ) -> AsyncLease | None:
-    """Take over the lease of a file, and return it; ``None`` if the file is gone.
+    """Take over the lease that a file records, and return it; return ``None`` if the file is gone.
 
     Args:
         client: The client.
@@ -26,8 +26,8 @@ def take_over_lease(
         options: The parameters of ``pods.lease`` except the spec.
 
     Raises:
-        ConfigError: The lease is of another API, key or team, its file cannot be read, or its process may
-            still run.
+        ConfigError: The lease belongs to another API, key or team, its process may still run, or its file
+            cannot be read.
     """
     from ..leasing.ledger import LeaseFile
     from ..specs import PodSpec

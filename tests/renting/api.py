@@ -82,7 +82,7 @@ class Api:
         """The bodies of all orders."""
         self._clock = clock
         self._order = order
-        self._makes = makes
+        self.makes = makes
         self._appears = appears
         self._listing = listing or _page
         self._changes = changes
@@ -120,7 +120,7 @@ class Api:
         body = json.loads(request.body)
         row = self._changes(pod_row(body["pod"]["name"], self.now, f"made-{len(self.orders)}"))
         self.orders.append(body)
-        if self._makes:
+        if self.makes:
             self.rows.append((self._clock.elapsed + self._appears, row))
         return self._order(row)
 

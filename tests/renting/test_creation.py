@@ -250,6 +250,20 @@ async def test_a_namesake_that_a_replica_hid_is_not_taken() -> None:
             await client.pods.create(spec(name=name))
 
 
+@pytest.mark.parametrize("team", [None, "team"])
+@pytest.mark.parametrize("timeout", [None, 20.0])
+async def test_an_earlier_pod_of_the_name_is_not_taken(team: str | None, timeout: float | None) -> None:
+    """The client has just ordered it, and no list shows it yet; also with a team, or in another view."""
+    clock, name = ManualClock(auto=True), unique_name()
+    api = Api(clock, order=lambda row: reply(row) if len(api.orders) == 1 else Reset(), appears=3.0)
+    async with api.server, make_client(api.server.url, clock=clock) as client:
+        assert (await client.pods.create(spec(name=name, team_id=team))).id == "made-0"
+        api.makes = False
+        view = client if timeout is None else client.with_options(timeout=timeout)
+        with pytest.raises(CreateUncertainError, match="none is provably of this order: made-0"):
+            await view.pods.create(spec(name=name, team_id=team))
+
+
 async def test_two_new_pods_of_a_chosen_name_are_nobodys() -> None:
     """One may be another machine's."""
     clock = ManualClock(auto=True)
@@ -422,7 +436,7 @@ async def test_two_orders_of_a_name_at_once_never_share_a_pod() -> None:
     async with api.server, make_client(api.server.url, clock=clock) as client:
         first = asyncio.create_task(client.pods.create(spec(name=name)))
         await settle()
-        api._order, api._makes = reply, True
+        api._order, api.makes = reply, True
         assert (await client.pods.create(spec(name=name))).id == "made-1"
         await clock.advance(30)
         with pytest.raises(CreateUncertainError, match="none is provably of this order: made-1"):

@@ -4,7 +4,7 @@
 # no byte after the end of a line: the input of the script follows. The first line is the number of lines.
 #
 # These lines are joined with spaces, since the login shell may be csh, which allows no newline in quotes. So
-# every command ends with a semicolon.
+# semicolons must separate the commands.
 #
 # $1 is the mark. The dot keeps $(...) from removing the newline.
 printf "%s ready\n" "$1"; printf "%s ready\n" "$1" >&2;

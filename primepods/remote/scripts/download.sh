@@ -4,7 +4,7 @@
 primepods_mark=$1 primepods_target=$2
 # Options in this variable would change how `tar` works.
 unset TAR_OPTIONS
-# The client knows a message of GNU's tar, in English.
+# The client looks for an English message of GNU's tar.
 export LC_ALL=C
 
 primepods_download() {
@@ -20,7 +20,7 @@ primepods_download() {
     return 1
   else
     printf 'file\n'
-    # GNU's tar replaces backslashes and digits in a given name; others do not, and lack this option. With
+    # Without this option, which others lack, GNU's tar expands escapes such as `\t` in a given name. With
     # `-h`, `tar` packs the file to which a link points.
     set -- "./${primepods_target##*/}"
     if tar --no-unquote --version >/dev/null 2>&1; then set -- --no-unquote "$1"; fi

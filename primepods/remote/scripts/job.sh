@@ -4,7 +4,7 @@
 #   token           random text of its start
 #   command         the command line
 #   started         pid of its supervisor, and time in seconds since 1970
-#   group           how `kill` names the command's process group
+#   group           the command's process group for `kill`; without `setsid`, only its process
 #   stdout, stderr  its output
 #   exit-CODE-TIME  appears last, by a rename, which also works on a full disk
 #
@@ -56,8 +56,8 @@ primepods_list() {
 
 primepods_find() { if primepods_load; then primepods_print_state; else primepods_list; fi; }
 
-# Runs in a new session, with the job's folder, the command, and `setsid` if the pod has it. It sets no variable
-# before the command starts, which could inherit it.
+# Its arguments are the job's folder, the command, and `setsid` if the pod has it. It sets no variable, since the
+# command could inherit it.
 # shellcheck disable=SC2016
 primepods_supervisor='
 printf "%s %s\n" "$$" "$(date +%s)" >"$1/started.new" && mv "$1/started.new" "$1/started" || exit

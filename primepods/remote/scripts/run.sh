@@ -12,7 +12,7 @@ shift 4
 
 primepods_receive() {
   [ -n "$primepods_size" ] || { exec 6</dev/null; return; }
-  # The name is secret: nobody else can have made this file.
+  # The name is random, so this file does not exist yet.
   for primepods_file in "${TMPDIR:-/tmp}/$primepods_mark" "./.$primepods_mark"; do
     # In a subshell, since a failed redirection ends the shell.
     if (umask 077; : >"$primepods_file") 2>/dev/null; then
@@ -52,8 +52,8 @@ primepods_run() {
   (
     # shellcheck disable=SC2034 # only the end matters
     while read -r primepods_line <&3; do :; done
-    # When the child has ended, the last line sends TERM to this process: ignore it, since other processes of
-    # the group may still be running.
+    # When the child has ended, `primepods_run` sends TERM to this process: ignore it, since other processes
+    # of the group may still run.
     trap '' TERM
     kill -TERM "$primepods_group$primepods_child"
     primepods_seconds=0

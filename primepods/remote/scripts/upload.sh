@@ -45,8 +45,8 @@ primepods_upload() {
   return 1
 }
 
-# Moves the content of `data` into the existing target. Everything that can be checked is checked before the
-# first change. If a move fails, all moves are undone.
+# Moves the content of `data` into the existing target, after some checks. If a move fails, the script tries to
+# undo all moves.
 #
 # In the small scripts, $0 is the target, and the arguments are paths in `data`.
 primepods_merge() {
