@@ -1,4 +1,4 @@
-"""`primepods whoami`, `teams`, `wallet`, `ssh-keys` and `config`: the account, its keys, and the settings."""
+"""`primepods whoami`, `teams`, `wallet`, `ssh-keys` and `config`: the account, its keys and settings."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def add_key(
         Path, typer.Argument(help="File with the public key, such as ~/.ssh/id_ed25519.pub.", metavar="FILE")
     ],
 ) -> None:
-    """Add a public SSH key to the account, or reuse an equal one. Prints the key's id."""
+    """Add a public SSH key to the account, unless it has the key already. Prints the key's id."""
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError:

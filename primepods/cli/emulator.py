@@ -66,7 +66,7 @@ def command(
         typer.Option(
             min=0,
             max=1,
-            help="Share of the pods, except ordered ones, that the provider terminates.",
+            help="Share of the pods that the provider terminates, except ordered pods.",
             metavar="SHARE",
         ),
     ] = 0.0,

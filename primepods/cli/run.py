@@ -106,7 +106,7 @@ def command(
         ),
     ] = None,
     max_spend: Annotated[
-        float | None, typer.Option(help="Delete the pod when it has cost this much.", metavar="AMOUNT")
+        float | None, typer.Option(help="Delete the pod when the run has cost this much.", metavar="AMOUNT")
     ] = None,
     boot_timeout: Annotated[
         float,

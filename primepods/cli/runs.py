@@ -86,7 +86,7 @@ def command(
     *,
     print_options: PrintOptions,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Delete the records and output of ended runs.")
+        bool, typer.Option("--prune", help="Delete the records and output of ended runs without pods.")
     ] = False,
 ) -> None:
     """List this machine's runs. Detached runs stay in the list after their end, until --prune.

@@ -46,7 +46,7 @@ def command(
             "--expired", help="Only pods, of any machine, whose names say that their max_hours have passed."
         ),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the pods to delete.")] = False,
     every: Annotated[
         float | None,
         duration_option(
