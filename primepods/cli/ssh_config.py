@@ -31,7 +31,7 @@ def command(
 ) -> None:
     """Print or install pods as ssh hosts, named pod_NAME or, for several nodes, pod_NAME-N.
 
-    The host is pod_ID if several of the pods have the name, or ssh cannot use it. pod_ with the first 8
+    The host is pod_ID if several of the pods have the name, or ssh cannot use the name. pod_ with the first 8
     characters of the id is also a host, if it is unique.
 
     Prints the blocks for ~/.ssh/config of one pod, or of all ready pods. With --install, writes them to a

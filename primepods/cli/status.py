@@ -39,7 +39,7 @@ STATUSES: Final = ModelTable(
 def get(api: Api, pods: PodHandles, *, print_options: PrintOptions) -> None:
     """Show all fields of one pod, or a table of several.
 
-    As JSON, one pod is an object; several pods, or pods from stdin (-), are an array.
+    As JSON, one named pod without --columns is an object; otherwise, the output is an array.
     """
     PODS.check(print_options)
     with api.client() as client:
@@ -72,8 +72,8 @@ async def _get(
 def status(api: Api, pods: PodHandles, *, print_options: PrintOptions) -> None:
     """Show the status of pods: state, installation, failure, and how to log in.
 
-    Reads up to a hundred pods per request. As JSON, one pod is an object; several pods, or pods from stdin
-    (-), are an array.
+    Reads up to a hundred pods per request. As JSON, one named pod without --columns is an object; otherwise,
+    the output is an array.
     """
     STATUSES.check(print_options)
     with api.client() as client:
