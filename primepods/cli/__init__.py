@@ -14,7 +14,7 @@ def main() -> None:
         if stream is None:  # closed before Python started
             setattr(sys, name, io.StringIO())
         elif hasattr(stream, "reconfigure"):
-            # Replace characters that the stream's encoding lacks, instead of failing.
+            # Replace characters and bytes outside the stream's encoding, instead of failing.
             stream.reconfigure(errors="replace")
     try:
         from .app import app
@@ -30,7 +30,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)  # interrupted before or after a command
     finally:
-        # The interpreter flushes both streams at exit, and a failure would change the exit code.
+        # The interpreter flushes open streams at exit, and a failure would change the exit code.
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
