@@ -24,11 +24,7 @@ _PORT = re.compile(r"(\d{1,5})(?::(\d{1,5}))?")
 
 
 def _parse_port(text: str) -> tuple[int, int, str]:
-    """Return the port on the pod, the local port, and the host on the pod's side.
-
-    Raises:
-        typer.BadParameter: The text is not PORT or PORT:LOCAL.
-    """
+    """Return the port on the pod, the local port, and the host on the pod's side."""
     found = _PORT.fullmatch(text)
     if found is None:
         raise typer.BadParameter(f"{text!r} is not PORT or PORT:LOCAL, such as 8888:9000")
