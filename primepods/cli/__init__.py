@@ -14,7 +14,7 @@ def main() -> None:
         if stream is None:  # closed before Python started
             setattr(sys, name, io.StringIO())
         elif hasattr(stream, "reconfigure"):
-            # Replace characters that the stream's encoding lacks, instead of failing.
+            # Replace characters and bytes outside the stream's encoding, instead of failing.
             stream.reconfigure(errors="replace")
     try:
         from .app import app
@@ -31,7 +31,7 @@ def main() -> None:
         # The interruption came before or after a command. A running command reports it itself.
         sys.exit(130)
     finally:
-        # The interpreter flushes both at exit, and a failure would change the exit code.
+        # The interpreter flushes open streams at exit, and a failure would change the exit code.
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()

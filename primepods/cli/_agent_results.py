@@ -28,7 +28,7 @@ class Result(BaseModel):
 
 
 class Page(Result):
-    """A page of rows; pass ``next_offset`` to get the next one."""
+    """A page of rows; to get the next page, pass ``next_offset`` as ``offset``."""
 
     total: int | None
     next_offset: int | None
@@ -93,7 +93,7 @@ class Diagnosis(Result):
 
 
 class Quote(Result):
-    """A quoted offer and its price; it can be ordered once, until ``valid_until``."""
+    """A quoted offer and its price; it can be ordered at most once, until ``valid_until``."""
 
     quote_id: str
     offer: Text
@@ -117,7 +117,7 @@ class Rented(Result):
 
 
 class Spend(Result):
-    """Bills of the history, in total and by GPU; the budget of all sessions, and its open rentals."""
+    """Bills of the history, in total and by GPU, and the shared budget with its open rentals."""
 
     billed: float
     by_gpu: dict[str, float]

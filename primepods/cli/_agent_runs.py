@@ -7,8 +7,8 @@ lease, writes its record, and continues after the session. The run's job is a sl
 - ``running`` from then on. Other commands can run on the pod.
 - ``interrupted`` if the process has died. If ``may_have_pod`` is true, :meth:`AgentRuns.stop` starts another
   process, which deletes the pod. Otherwise, the next ``Budget.settle`` ends the run.
-- ``ended`` if the record has an ``exit_code``. If ``may_have_pod`` is true, the process could not delete the
-  pod, and :meth:`AgentRuns.stop` sweeps it.
+- ``ended`` if the record has an ``exit_code``. If ``may_have_pod`` is true, the pod's deletion is not
+  confirmed, and :meth:`AgentRuns.stop` sweeps the pod if its id is known.
 
 The budget has a reservation for each run. ``Budget.settle`` sets the reservation's ``spent`` when the run has
 ended and no longer has a pod.
@@ -39,10 +39,10 @@ from ._table import print_info
 from .runs import stop_run
 
 MAX_WAIT = 50.0
-"""Max seconds of a wait that the agent does not set, since some MCP hosts end a call after a minute."""
+"""Max seconds of a wait whose length the agent does not set: some MCP hosts end a call after a minute."""
 RELEASE_TIMEOUT = 600.0
 """Max seconds for the deletion of a pod at the end of its lease. The pod may be billed meanwhile."""
-_MAX_MESSAGES = 2_000
+_MAX_LOG_LENGTH = 2_000
 _RUN_POLL_INTERVAL = 0.2
 """Seconds between two readings of a run's record."""
 _STATUS_INTERVAL = 5.0
@@ -53,7 +53,7 @@ class AgentRuns:
     """Runs of all sessions that share a budget.
 
     Args:
-        api: Options of the client, for the processes of new runs.
+        api: The common options.
         client: The client of this session.
         budget: The shared budget.
     """
@@ -69,7 +69,7 @@ class AgentRuns:
 
         Raises:
             BudgetExceededError: The run would exceed a limit of the budget. Nothing was rented.
-            CommandError: The run has ended, or its process has died. The message says if a pod may be billed.
+            CommandError: The run's process has ended. The message says whether a pod may be billed.
         """
         run = await run_sync(self._start_process, quote, offer)
         await wait_for_run(run, MAX_WAIT, lambda record: record.pod_id is not None)
@@ -111,7 +111,7 @@ class AgentRuns:
         return run
 
     async def find(self, pod: str) -> tuple[Run, Reservation]:
-        """Settle the budget, and return the run of a pod that agents rented, and its reservation.
+        """Settle the budget; return the run of a pod that agents rented, and the run's reservation.
 
         Raises:
             CommandError: No run with a reservation has this pod.
@@ -127,9 +127,9 @@ class AgentRuns:
         raise CommandError(f"agents on this machine have not rented {pod!r}: nothing was done")
 
     async def stop(self, run: Run) -> None:
-        """Ask a run to end, and wait for its end. If its process could not delete the pod, sweep the pod.
+        """Ask a run to end, wait for its end, and sweep its pod if the pod may be left and its id is known.
 
-        Wait at most ``MAX_WAIT`` for the process, and as long for the deletion.
+        The wait and the sweep take at most ``MAX_WAIT`` each.
         """
         await run_sync(_request_stop, run)
         await wait_for_run(run, MAX_WAIT, lambda record: record.exit_code is not None)
@@ -151,10 +151,10 @@ class AgentRuns:
 
 
 def _request_stop(run: Run) -> None:
-    """Interrupt the process of a run, unless an agent has done so. If it has died, start a new process.
+    """Interrupt a run's process, unless an agent has done so. If the process has died, start a new one.
 
     Agents repeat calls, but a third interruption would make the process give up the deletion. So the file
-    ``stopping-PID`` in the run's folder records the first one, for all sessions.
+    ``stopping-PID`` in the run's folder records the first interruption, for all sessions.
     """
     with suppress(FileExistsError, ProcessLookupError):
         if run.is_live:
@@ -173,12 +173,11 @@ async def wait_for_run(run: Run, seconds: float, is_done: Callable[[RunRecord], 
 def last_messages(run: Run) -> str:
     """Return the end of the log of a run's processes."""
     with suppress(FileNotFoundError):
-        return (run.path / "log").read_text(encoding="utf-8", errors="replace")[-_MAX_MESSAGES:]
+        return (run.path / "log").read_text(encoding="utf-8", errors="replace")[-_MAX_LOG_LENGTH:]
     return "no messages"
 
 
 def rented_result(run: Run, reservation: Reservation, next_step: str = "") -> Rented:
-    """Return a run and its reservation as the result of a tool."""
     return Rented(
         name=run.name,
         pod_id=run.record.pod_id,

@@ -52,7 +52,7 @@ _MAX_GROUPS = 20
 _MAX_QUOTES = 100
 _QUOTE_LIFETIME = timedelta(minutes=10)
 _INSTRUCTIONS = f"""GPU pods on Prime Intellect, which are billed by the minute. {NOTICE}
-Read-only tools cost nothing. To rent, if this session may: call quote, rent(quote_id), run_command and
+Read-only tools cost nothing. To rent (if this session may), call quote, rent(quote_id), run_command and
 release, in this order. A rented pod runs and is billed until you release it or it expires, even after this
 session ends."""
 
@@ -92,7 +92,7 @@ class AgentTools:
     """A session of `primepods mcp`.
 
     Args:
-        api: Options of the client.
+        api: The common options.
         budget: Budget shared by all sessions on this machine; without one, this session cannot rent.
         now: Returns the current time.
     """
@@ -112,7 +112,6 @@ class AgentTools:
         self._agent_runs = None if budget is None else AgentRuns(api, self._client, budget)
 
     def server(self) -> MCPServer[AgentTools]:
-        """Return a server with the tools."""
         server = MCPServer(
             "primepods",
             version=primepods.__version__,
@@ -141,7 +140,6 @@ class AgentTools:
             self.leave()
 
     def leave(self) -> None:
-        """Print the runs of this session that have not ended."""
         if self._agent_runs is not None:
             self._agent_runs.leave()
 
@@ -246,7 +244,7 @@ class AgentTools:
     async def quote(
         self, *, gpu_type: GpuType, gpu_count: GpuCount = 1, hours: Hours = 1.0, spot: Spot = False
     ) -> Quote:
-        """Quote the cheapest machine: its price and maximum cost. Rents nothing; see ``valid_until``."""
+        """Quote the price and the maximum cost of the cheapest machine. Rents and reserves nothing."""
         offer = await self._client.availability.cheapest(gpu_type=gpu_type, gpu_count=gpu_count, spot=spot)
         spec = primepods.PodSpec.from_offer(offer).named()
         price_hr = spec.max_price or 0.0
@@ -271,7 +269,7 @@ class AgentTools:
     ) -> Rented:
         """Rent the quoted machine. It costs money until it is released or expires.
 
-        The user is asked, if the host can ask.
+        The user is asked first if the host can ask.
         """
         quote, offer = self.find_quote(quote_id)
         answer: Consent | None = consent.data if consent.action == "accept" else Consent(rent=False)
@@ -297,7 +295,7 @@ class AgentTools:
     ) -> Output:
         """Run a shell command on a pod that agents have rented.
 
-        If it takes longer than ``wait_seconds``, it keeps running; read the rest with job_output.
+        If it takes longer than ``wait_seconds``, it keeps running; call job_output for more of its output.
         """
         ends_at = anyio.current_time() + wait_seconds
         run, _ = await self._runs.find(pod)
@@ -321,11 +319,11 @@ class AgentTools:
         return self._client.pods.remote(str(run.record.pod_id), login_timeout=MAX_WAIT)
 
     async def release(self, *, pod: PodName) -> Rented:
-        """Delete a pod that agents have rented, with all that is on it. Never touches other pods."""
+        """Delete a pod that agents have rented, with all data on it. Deletes no other pod."""
         run, _ = await self._runs.find(pod)
         await self._runs.stop(run)
         run, reservation = await self._runs.find(run.name)
-        next_step = "" if reservation.spent is not None else "The pod is not gone yet: call release again."
+        next_step = "" if reservation.spent is not None else "The pod may still exist: call release again."
         return rented_result(run, reservation, next_step)
 
 

@@ -36,7 +36,7 @@ def run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
     except typer.Exit as exc:
         code = exc.exit_code
     finally:
-        # If this process could not take over the run's pod, another process may try again.
+        # If this process could not take over the run's lease, another process may try again.
         if not runner.is_interrupted:
             run.end(code)
         if not run.record.is_detached:
@@ -45,7 +45,7 @@ def run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
 
 
 def start_process(run: Run, variables: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Start a process in a new session for a run, and give it the run's lock. Its messages go to a file."""
+    """Start a process for a run, in a new session and with the run's lock; log its messages."""
     processes: list[subprocess.Popen[bytes]] = []
 
     def start(lock: int) -> int:
@@ -76,7 +76,7 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
 
     Raises:
         typer.Exit: With code 0 if the command has started. If the run ended before that, or Ctrl-C was
-            pressed, the code is that of the run, or 1 if it has none.
+            pressed, the code is the run's, or 1 if it has none.
         CommandError: The process has died, and the pod may be billed.
     """
     process = start_process(run, variables)
@@ -107,8 +107,8 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
 def show(run: Run, *, tail: int | None = None, only_messages: bool = False) -> Iterator[None]:
     """Copy a run's output and messages to stdout and stderr; each step copies the new text.
 
-    The first step begins with the last ``tail`` lines of each file. On several nodes, each line of
-    output begins with the node's number.
+    Each file is shown from its last ``tail`` lines on, by default from its start. On several nodes, each line
+    of output begins with the node's number.
     """
     with ExitStack() as files:
         opened: dict[Path, BinaryIO] = {}

@@ -37,7 +37,7 @@ Timeout = Annotated[
 ]
 Verbose = Annotated[bool, _connection_option("--verbose", help="Show each request on stderr.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", "--force", "-f", help="Do not ask for confirmation.")]
-AsJson = Annotated[bool, typer.Option("--json", help="The same as --output json.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @attrs.frozen(kw_only=True)
@@ -60,7 +60,7 @@ class Api:
 
     @property
     def account(self) -> dict[str, Any]:
-        """The arguments of a client that name its account."""
+        """The client's arguments that select the API and the account."""
         return {"base_url": self.base_url, "context": self.context, "team_id": self.team}
 
     def client(self) -> primepods.Client:

@@ -15,7 +15,7 @@ import typer
 import primepods
 
 _NEEDS_NO_QUOTES: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-"""Words that are safe to insert into a shell's line, and are not options."""
+"""Words that are safe to insert into a command line, and are not options."""
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9 _.,/+@-]")
 """Characters to replace in help texts: zsh evaluates some, and team members choose pod names."""
 _MAX_ROWS: Final = 1_000
@@ -54,7 +54,7 @@ def _pod_handles(pods: Sequence[primepods.Pod], incomplete: str) -> Iterator[tup
 
 
 def complete_statuses(incomplete: str) -> list[str]:
-    """Return the known states of pods that complete the text, in lower case if the text is."""
+    """Return the known pod states that complete the text, in lower case if the text is."""
     states = [state.lower() if incomplete.islower() else str(state) for state in primepods.PodState]
     return _filter_words(states, incomplete)
 
@@ -122,7 +122,7 @@ def _read(ctx: typer.Context, list_rows: Callable[[primepods.Client], Iterable[T
     log = logging.getLogger("primepods")
     was_disabled = log.disabled
     log.disabled = True
-    # Options may stand before the command's name or after it.
+    # Options may precede or follow the command's name.
     options = {**ctx.find_root().params, **{name: value for name, value in ctx.params.items() if value}}
     rows: list[T] = []
     deadline = time.monotonic() + TIMEOUT

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _option = partial(typer.Option, rich_help_panel="On the pod")
 _MEGABYTE = 1_000_000
 _LARGE_UPLOAD = 100 * _MEGABYTE
-# Elsewhere, `C:/data` is a path on the pod C.
+# Except on Windows, `C:/data` is a path on the pod C.
 _DRIVE = re.compile(r"[A-Za-z]:" if os.name == "nt" else r"[A-Za-z]:(?=\\)")
 
 Exclude = Annotated[
@@ -99,7 +99,7 @@ def parse_download(text: str) -> tuple[str, str]:
     if not remote:
         raise CommandError(f"--download {text!r} has no path: write it like --download out/", ExitCode.USAGE)
     local = local or posixpath.basename(remote.rstrip("/")) or "."
-    # Check this before the command runs: afterwards, the pod and its results are deleted.
+    # Check this before the command runs: afterwards, the results could be lost with the pod.
     target = Path(local).absolute()
     existing = next(path for path in (target, *target.parents) if path.exists())
     if not _can_write(target, existing):
@@ -124,7 +124,7 @@ def measure_and_warn(command: str, local: str | Path, exclusion: Exclusion) -> U
     if size.bytes >= _LARGE_UPLOAD:
         print_error(
             command,
-            f"{local} has {describe(size)}: leave out what the pod does not need, for example with "
+            f"{local} has {describe(size)}: exclude files that the pod does not need, for example with "
             "--exclude .git or --exclude-from .gitignore",
         )
     return size

@@ -120,7 +120,7 @@ _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]]
         (r"trying the next spec\b", "trying the next offer"),
         (r"`(?:PodSpec\.)?max_price`", "--max-price"),
         (r"( and set PRIME_API_KEY\.)$", r"\1 Without an account, see `primepods demo`."),
-        # Delete details that aiohttp adds.
+        # Delete technical details of connection errors.
         (r"\b(?:Client|Server)\w+Error: | ssl:default| \[(?:Connect call failed|Multiple exc).*?\)\]", ""),
         # Delete a repeated cause: "reset (3 attempts; the previous attempt failed with reset)".
         (r": ([^:]+(?::\d+)?) \((\d+ attempts); the previous attempt failed with \1\)", r": \1 (\2)"),
@@ -132,8 +132,6 @@ _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]]
 @contextmanager
 def reported_errors(command: str, *, verbose: bool = False) -> Generator[None]:
     """Turn expected errors into one line and an exit code, without a traceback.
-
-    Messages are written in the background, so that a reader that stalls cannot delay the deletion of pods.
 
     Args:
         command: The command's name as typed, such as ``primepods list``.

@@ -77,7 +77,6 @@ class PodFilter:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no filter is set."""
         return all(value in (None, [], frozenset()) for value in attrs.astuple(self, recurse=False))
 
     def choose(self, pods: Iterable[primepods.Pod]) -> list[primepods.Pod]:
@@ -91,7 +90,7 @@ class PodFilter:
         return list(filter(pod_filter.matches, listed))
 
     def no_match_message(self, pods: Sequence[primepods.Pod]) -> str:
-        """Return the message for an empty result, with unknown states, or else GPUs that no pod has."""
+        """Return the message for an empty result; it names unknown states, or else GPUs that no pod has."""
         if self.is_empty:
             return "No pods."
         unknown_states = [word for word in self.status or () if not primepods.PodState(word.upper()).is_known]
@@ -123,7 +122,7 @@ class PodFilter:
 
 
 def name_matches(wanted: str, name: str | None, *, is_pattern: bool = True) -> bool:
-    """Return whether ``name`` equals ``wanted`` or matches it as a pattern with ``*`` and ``?`` only."""
+    """Return whether ``name`` is ``wanted`` or matches it as a pattern; only ``*`` and ``?`` are special."""
     return name == wanted or (is_pattern and fnmatchcase(name or "", wanted.replace("[", "[[]")))
 
 

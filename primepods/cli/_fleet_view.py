@@ -28,7 +28,6 @@ _COLUMNS: Final = (
 _PROGRESS_WIDTH: Final = 10
 """Characters of a pod's progress bar."""
 _MAX_NOTE_LENGTH: Final = 300
-"""Max characters of a note."""
 _NOT_SEEN: Final = "not seen"
 """Text for a pod whose status has not been received yet."""
 _COLOURS: Final = {
@@ -66,7 +65,7 @@ def render_fleet(fleet: Fleet, view: View, notes: Sequence[str] = ()) -> str:
     Args:
         fleet: The fleet.
         view: The screen.
-        notes: Messages for the end, such as warnings.
+        notes: Messages to show below the pods, such as warnings.
     """
     lines_above = [*render_totals(fleet, view), _bar(fleet, view), ""]
     lines_below: list[str] = []
@@ -143,7 +142,7 @@ def _wrap(words: Sequence[Cell], view: View) -> list[str]:
 def _bar(fleet: Fleet, view: View) -> str:
     """Return a bar with a segment for each condition that pods have, except GONE.
 
-    Without colours, the segments are made of letters.
+    Without colours, a segment repeats the first letter of its condition.
     """
     counts = {
         condition: number for condition, number in fleet.counts.items() if condition is not Condition.GONE

@@ -13,7 +13,7 @@ from ._errors import CommandError, ExitCode
 
 
 class GitExclusion(Exclusion):
-    """Exclusion by patterns, and by files with git's patterns."""
+    """Exclusion by patterns, and by files with patterns in git's syntax."""
 
     def __init__(self, patterns: Iterable[str], files: Iterable[Path]) -> None:
         super().__init__(patterns)

@@ -25,7 +25,7 @@ MIN_PREFIX: Final = 4
 _MAX_CANDIDATES: Final = 10
 """Max pods named in the message about an ambiguous handle."""
 _WHOLE_ID: Final = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_HELP: Final = f"A pod: its id, a prefix of its id ({MIN_PREFIX} characters or more), or name"
+_HELP: Final = f"A pod: its id, a prefix of its id ({MIN_PREFIX} characters or more), or its name"
 
 _Handles = typer.Argument(
     help=f"{_HELP}. Use - to read them from stdin.",
@@ -132,9 +132,9 @@ def resolve_handles(
         client: The client that lists the pods.
         handles: The typed texts.
         team: The team of ``--team``; names and id prefixes match only its pods.
-        reports_unlisted: Whether to print which ids the list lacks, since the command waits for these pods.
-        is_strict: See :meth:`PodIndex.resolve`; by default, true for a single handle only, since an error
-            about one of several would hide the others.
+        reports_unlisted: Whether to print the ids that the list lacks: the command waits for these pods.
+        is_strict: See :meth:`PodIndex.resolve`; by default, true only for a single handle, since an error
+            about one handle would stop all.
 
     Raises:
         CommandError: A handle is ambiguous, or matches no pod and is not accepted as an id.
@@ -185,7 +185,6 @@ class PodIndex:
         return cls(pods, team=team, error=error)
 
     def ready_pods(self) -> list[primepods.Pod]:
-        """Return the listed pods that are ready."""
         return [pod for pod in self._pods.values() if pod.is_ready]
 
     def __getitem__(self, pod_id: str) -> primepods.Pod:
@@ -227,7 +226,7 @@ class PodIndex:
         return candidates[0].id if candidates else handle
 
     def _check_not_mistyped(self, handle: str) -> None:
-        """Check whether a handle that the list does not show may be the id of a new pod.
+        """Check that a handle that matches no listed pod may be the id of a new pod.
 
         Raises:
             CommandError: The handle cannot be an id, has no digit, is similar to a name, or is a prefix of a

@@ -1,4 +1,4 @@
-"""Options of the commands that find and order offers, ids of offers, and what an order needs."""
+"""Options of the commands that find and order offers, ids of offers, and lookups before an order."""
 
 from __future__ import annotations
 
@@ -113,14 +113,11 @@ class OfferFilters:
 
 
 def pod_option(text: str, metavar: str, *names: str, **kwargs: Any) -> Any:
-    """Return an option for a field of the order."""
     return typer.Option(*names, help=text, metavar=metavar, rich_help_panel="The pod", **kwargs)
 
 
 @attrs.frozen(kw_only=True)
 class OrderOptions:
-    """Options for an order."""
-
     image: Annotated[
         str | None, pod_option("Image, such as ubuntu_22_cuda_12.", "IMAGE", autocompletion=complete_images)
     ] = None
@@ -137,7 +134,7 @@ class OrderOptions:
     disks: Annotated[
         list[str] | None,
         pod_option(
-            "Disk to attach, by its id or name; may be repeated. Only offers to which it can be attached.",
+            "Disk to attach, by its id or name; may be repeated. Offers that cannot attach it are left out.",
             "DISK",
             "--disk",
             "--disks",
@@ -145,7 +142,7 @@ class OrderOptions:
     ] = None
 
     def given(self) -> dict[str, Any]:
-        """Return the options that were given, except the key, by the names of fields of ``PodSpec``."""
+        """Return the options that were given, except ``ssh_key``, as fields of ``PodSpec``."""
         return without_unset(attrs.asdict(self, filter=lambda field, _: field.name != "ssh_key"))
 
 
@@ -209,7 +206,7 @@ def choose_disks(
 
 
 def check_permission(user: primepods.Account, permission: str) -> None:
-    """Check that the key has the permission to order; pass if the API does not report its permissions.
+    """Check that the key has a permission; pass if the API does not report the key's permissions.
 
     Raises:
         CommandError: The key lacks the permission.

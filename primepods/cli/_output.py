@@ -91,7 +91,6 @@ class PrintOptions:
 
     @property
     def is_table(self) -> bool:
-        """Whether a table is printed."""
         return self.output is Output.TABLE and not self.ids_only
 
 
@@ -213,7 +212,7 @@ def print_model(model: Model, output: Output) -> None:
 
 
 def print_ordered(model: primepods.Pod | primepods.Disk, output: Output) -> None:
-    """Print the id of what was ordered, or in another format than a table all of it."""
+    """Print a new pod or disk: only its id for ``table``, all fields in the other formats."""
     if output is Output.TABLE:
         write_ids([model.id])
     else:

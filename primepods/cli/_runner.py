@@ -1,4 +1,4 @@
-"""Execution of a run: rent a pod, do the work on it (see :mod:`._work`), delete the pod.
+"""Execution of a run: rent a pod, do the work on it (see :mod:`._work`), and delete it unless it is kept.
 
 The process may die at any time. `attach` and `stop` then start another one, which finds in the record:
 
@@ -9,15 +9,13 @@ The process may die at any time. `attach` and `stop` then start another one, whi
 | the first status of the pod | also `pod_id` | takes the lease over, starts the job unless it has started |
 | the confirmed start of the job | also `job` | takes the lease over, follows the job |
 | the downloads | also `result` | the same, and downloads again |
-| the deletion of the pod | no file of that name | returns `result`, or fails without one |
+| the deletion of the pod | `lease_file` names no file | returns `result`, or fails without one |
 | the loss of a pod | `restart`, no `lease_file` | starts on another pod |
 | `Run.end` | `exit_code` | does nothing |
 
-If a refused order was the last one, there is no file of that name and no `pod_id`: the next process orders
+If the last order was refused, `lease_file` names no file and there is no `pod_id`. The next process orders
 again.
 
-`Runner.is_interrupted` is true in the next process until it has taken over the lease, or knows that the
-lease's file is gone. While it is true, the run does not end, so that another process may try again.
 Only the lease knows whether the pod is kept, and which pods were ordered.
 """
 
@@ -41,7 +39,7 @@ from ._table import print_info
 from ._work import PodLostError, Work
 
 _USED_UP = 1e-9
-"""Limit instead of one that is used up: a lease that is taken over with it deletes its pod at once."""
+"""Limit that replaces a used-up one. With it, a lease that is taken over deletes its pod at once."""
 
 
 class Runner:
@@ -59,7 +57,7 @@ class Runner:
         self._is_renting = False
         """Whether the lease orders a pod, or waits for the pod and its login."""
         self.is_interrupted: bool = run.record.lease_file is not None
-        """Whether an earlier process of the run has died, and its lease is not taken over yet."""
+        """Whether the lease of a dead process is neither taken over nor known to be gone."""
         self._last_stage: object = None
 
     @property
@@ -67,8 +65,8 @@ class Runner:
         return self._run.record
 
     async def execute(self, client: primepods.AsyncClient) -> int:
-        """Rent a pod, do the work, delete the pod, and return the command's exit code."""
-        # `exit_on_sigterm` cancels the task that enters it. It must be this one, not the task of the work.
+        """Execute the run, and return its exit code."""
+        # `exit_on_sigterm` cancels the task that enters it: this one, not the task of the work.
         with primepods.exit_on_sigterm():
             # The work is a second task, so that this task can report Ctrl-C before the pod is deleted.
             work = asyncio.create_task(self._rent_and_restart(client))
@@ -94,7 +92,7 @@ class Runner:
             except (PodLostError, CommandError, primepods.PrimePodsError) as exc:
                 record = self._record
                 if record.result is not None and not self._run.may_have_pod:
-                    # An earlier process had done the work, and the pod is gone.
+                    # The work was done, and the pod is gone.
                     return record.result
                 if not isinstance(exc, PodLostError):
                     raise
@@ -139,7 +137,7 @@ class Runner:
                     raise PodLostError(str(exc).rstrip(".")) from None
             raise
         finally:
-            # Otherwise, the next process takes over the lease, which counts the cost of its last pod.
+            # After a release error, the next process takes over the lease, which counts its last pod's cost.
             if supervisor.release_error is None:
                 self._run.save(spent=spent_before + supervisor.budget.spent, leased_at=None)
             elif supervisor.rentals:
@@ -162,8 +160,8 @@ class Runner:
                 lease[name] = max(lease[name] - used, _USED_UP)
         if record.lease_file is not None:
             if not record.is_stopping and _USED_UP not in {lease["max_hours"], lease["max_spend"]}:
-                # A lease that cannot log in deletes its pod, and the results. Until the take-over, another
-                # process may try again.
+                # Check ssh first: a lease that cannot log in deletes its pod, and the results. Until the
+                # take-over, another process may try again.
                 names = {"ssh_options", "ssh_command"} & lease.keys()
                 await SSHOptions(**{name: lease[name] for name in names}).check()
             was_shown = record.job is not None  # the job starts on a ready pod
@@ -272,7 +270,6 @@ def _print_summary(
     rental = rentals[-1]  # the pod's rental
     totals = f"after {duration}, for about {price(rental.spent)}"
     if rental.is_kept:
-        # Print two lines, since `print_info` clips a line at 200 characters.
         print_info(f"The pod {rental.name} still runs and is billed ({totals})")
         pod_id = rental.pod_id
         print_info(f"Log in with `primepods ssh {pod_id}`; delete it with `primepods delete {pod_id}`.")

@@ -24,7 +24,7 @@ _MIN_BAR_WIDTH = 80
 
 
 def safe(text: str, *, max_length: int = 80) -> Text:
-    """Return untrusted text for rich, as :func:`._text.printable` returns it."""
+    """Return untrusted text for rich; see :func:`._text.printable`."""
     return Text(printable(text, max_length=max_length))
 
 
@@ -51,7 +51,6 @@ class Screen:
         self.console.print(text, style=style, soft_wrap=True)
 
     def heading(self, text: str) -> None:
-        """Write the heading of a section."""
         self.say()
         self.say(text, style="bold")
 
@@ -137,13 +136,11 @@ class _Lines:
 
 
 def stderr_console() -> Console:
-    """Return a console for messages, on stderr."""
     return Console(
         stderr=True, force_terminal=sys.stderr.isatty(), highlight=False, markup=False, emoji=False
     )
 
 
 def stdout_console() -> Console:
-    """Return a console for data, on stdout."""
     # Never write control codes to a pipe, whatever the environment says about colours.
     return Console(force_terminal=sys.stdout.isatty(), highlight=False, markup=False, emoji=False)

@@ -43,15 +43,16 @@ ByOption = Annotated[
 
 @attrs.frozen(kw_only=True)
 class SpendGroup:
-    """Spend of the records with the same value of a field, or of a day or week.
+    """Spend of a day or week, or of the records with the same value of a field.
+
+    A day or week has only its part of bills and GPU hours, which are spread over the records' times.
 
     Attributes:
         by: The field, or day or week.
         value: Its value, such as ``H100_80GB``; for a week, the date of its Monday.
-        records: Number of records; by time, of those with a part of their bill or GPU hours in it.
-        gpu_hours: Sum of their GPU hours; a record without an end counts as 0. By time, only the GPU hours of
-            the day or week.
-        billed: Sum of their bills; by time, only the part for the day or week.
+        records: Number of records; for a day or week, of those that have a part in it.
+        gpu_hours: Sum of the GPU hours; a record without an end counts as 0.
+        billed: Sum of the bills.
     """
 
     by: By
@@ -111,7 +112,6 @@ def _split_bill(record: primepods.HistoryRecord, by: By) -> dict[str | None, flo
 
 
 def group_table(by: By) -> ModelTable[SpendGroup]:
-    """Return the table of groups."""
     return ModelTable(
         empty_model=lambda: SpendGroup(by=by, value=None, records=0, gpu_hours=0, billed=0),
         id_of=lambda row: row.value or "-",

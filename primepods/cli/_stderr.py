@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Final, TextIO, cast
 from primepods.remote import BackgroundWriter
 
 _MAX_PENDING: Final = 1 << 20
-"""Bytes of messages to keep while nobody reads; later ones are dropped."""
+"""Max bytes of messages to keep for a reader that stalls; further messages are dropped."""
 _MAX_DELAY: Final = 2.0
 """Max seconds to wait for a reader at the end, and before output to the same file."""
 

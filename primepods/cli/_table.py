@@ -20,7 +20,6 @@ _CHUNK_LENGTH = 8_192
 _MINOR_RANK = 2
 """Columns of at least this rank are shown only if no column has to be cut below twice its minimum width."""
 _MAX_CELL_LENGTH = 200
-"""Max characters of a cell."""
 _MAX_INFO_LENGTH = 2_000
 """Max characters of an information line, which may end with a path and what to do with it."""
 _LAST_RESORT_WIDTH = 2
@@ -114,10 +113,7 @@ def paint(text: str, colour: str | None) -> str:
 
 
 def write(text: str, *, err: bool = False) -> None:
-    """Write text to stdout (with ``err``, to stderr), and flush it.
-
-    Before writing to stdout, wait at most two seconds for pending messages to the same file.
-    """
+    """Write text to stdout (with ``err``, to stderr), and flush it."""
     if not err:
         from ._stderr import wait_for_stderr
 

@@ -26,7 +26,7 @@ def count(things: Sized, noun: str) -> str:
 
 
 def shorten_ids(ids: Iterable[str]) -> Mapping[str, str]:
-    """Return a unique prefix of each id. All are clipped to the same length, at least 8 characters."""
+    """Return a unique prefix of each id. All ids are cut at the same length of at least 8 characters."""
     unique = sorted(set(ids))
     length = next(
         size for size in itertools.count(_MIN_ID_LENGTH) if len({one[:size] for one in unique}) == len(unique)

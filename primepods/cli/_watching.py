@@ -36,7 +36,7 @@ _MIN_DRAW_INTERVAL: Final = 1.0
 _MAX_DRAW_INTERVAL: Final = 5.0
 """Seconds between two drawings if nothing has changed, since costs and ages still grow."""
 _WARNING_LIFETIME: Final = 70.0
-"""Seconds to show a warning; a problem that continues is logged once a minute."""
+"""Seconds to show a warning, since failing polls are logged about once a minute."""
 
 Wanted = Callable[[primepods.Pod], bool]
 Follow = Callable[..., Coroutine[Any, Any, None]]
@@ -99,7 +99,7 @@ async def _show_on_screen(api: Api, fleet: Fleet, follow_fleet: Follow, console:
         # On SIGTERM, leave the full screen first. On Windows, loops have no signal handlers.
         with suppress(NotImplementedError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    # Redirect nothing, since only the log would write into the screen, and `_LastWarning` handles it.
+    # Redirect nothing: only the log could write into the screen, and `_LastWarning` handles the log.
     live = Live(
         console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
     )
@@ -115,7 +115,7 @@ async def _show_on_screen(api: Api, fleet: Fleet, follow_fleet: Follow, console:
 
 
 async def _draw(live: Live, fleet: Fleet, log: _LastWarning, following: asyncio.Task[None]) -> None:
-    """Draw the fleet until it is no longer followed, whenever it or the size of the screen has changed."""
+    """While the fleet is followed, draw it at intervals and after a change of the screen's size."""
     drawn_state = drawn_size = None
     drawn_at = 0.0
     while not following.done():
@@ -161,7 +161,7 @@ class _LastWarning(logging.Handler):
 
     @contextmanager
     def installed(self) -> Generator[Self]:
-        """Add the handler to the package's log in the block; if stderr is a terminal, replace the others."""
+        """Add the handler to the package's log for the block; if stderr is a terminal, replace the others."""
         log = logging.getLogger("primepods")
         before = log.handlers
         log.handlers = [self] if sys.stderr.isatty() else [*before, self]

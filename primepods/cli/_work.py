@@ -1,4 +1,4 @@
-"""The work of a run on its pod: upload, start the command as a job or find it again, follow it, download."""
+"""The work of a run on its pod: upload, start the command as a job or find the job, follow it, download."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MAX_DOWNLOAD_ATTEMPTS = 3
 _LOSS_CHECK_FACTOR = 6
 """Interval of the checks for a lost pod, as a multiple of the poll interval."""
 _STOP_TIMEOUT = 5.0
-"""Max seconds to end the command before its pod is deleted."""
+"""Max seconds to end the command on its nodes."""
 _LOST_STATES = {"STOPPED", "DELETING", "TERMINATED"}
 
 
@@ -97,7 +97,7 @@ class Work:
             self._run.save(job=name)
             code = await self._follow(client, lease, pod, jobs)
         except primepods.ConnectionLostError:
-            # Fetch the results so far: the pod is about to be deleted.
+            # Fetch the results so far: the pod may be deleted next.
             await self._download_all(lease, pod)
             raise
         except asyncio.CancelledError:
@@ -149,7 +149,7 @@ class Work:
         try:
             await asyncio.wait({following, watching}, return_when=asyncio.FIRST_COMPLETED)
             if lease.supervisor.is_ending:
-                # The lease ends, for example at a limit: it deletes the pod, and then cancels this task.
+                # The lease is ending, for example at a limit, and will cancel this task.
                 await asyncio.Event().wait()
             if not following.done():
                 raise PodLostError(f"The pod {pod.name} was lost: {watching.result()}")
@@ -201,7 +201,7 @@ class Work:
             try:
                 await self._download(pod, source, local)
             except (primepods.TransferError, primepods.ConnectionLostError, OSError) as error:
-                # Fetch the others: the pod is about to be deleted.
+                # Fetch the others: the pod may be deleted next.
                 print_error(self._program, error)
                 code = ExitCode.FAILED
             else:
@@ -252,7 +252,7 @@ async def _all(work: Iterable[Coroutine[Any, Any, object]]) -> None:
 
 
 async def _stop(jobs: Iterable[primepods.AsyncJob]) -> None:
-    """End the command on all nodes that can be reached."""
+    """Try to end the command on all nodes."""
     with suppress(TimeoutError):
         async with asyncio.timeout(_STOP_TIMEOUT):
             stops = [job.stop(grace=_STOP_TIMEOUT / 2) for job in jobs]

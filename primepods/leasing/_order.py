@@ -295,8 +295,8 @@ class Budget:
         """Return the hours until ``max_hours`` and until ``max_spend`` is reached."""
         if not self._orders or self._orders[-1].is_kept:
             return math.inf, math.inf
-        # The hours count from the first order.
-        hours = self._max_hours - self._orders[0].seconds / 3600
+        # The hours count from the first order that was sent.
+        hours = self._max_hours - max(order.seconds for order in self._orders) / 3600
         price_hr = self._orders[-1].price_hr
         return hours, (self._max_spend - self.spent) / price_hr if price_hr else math.inf
 

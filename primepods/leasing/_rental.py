@@ -296,6 +296,7 @@ class Rental(PodOrder):
                 statuses={} if self.status is None else {pod_id: self.status},
                 pending=(pod_id,),
             ) from None
+        self._last_failure = ""
         if self.state is OrderState.WRONG_ID:
             _log.warning("pod %s is not deleted, since its name is not %s", pod_id, self.name)
             self.pod = self.pod_id = None

@@ -174,7 +174,11 @@ class AsyncLease:
             await supervisor.begin(self._on_change)
             check_ready(supervisor, intercepted_ctrl_c(supervisor))
         except BaseException as exc:
-            supervisor.interrupt()
+            # An error of the lease is no interruption: its release may still be running.
+            if isinstance(exc, Exception):
+                supervisor.end()
+            else:
+                supervisor.interrupt()
             await wait_released(supervisor)
             add_notes(exc, supervisor)
             raise
@@ -222,7 +226,8 @@ def check_ready(supervisor: LeaseSupervisor, interrupted: BaseException | None =
     """Raise the error of a lease that got no pod."""
     if not supervisor.is_ready:
         closed = ClientClosedError(
-            "The client was closed before the pod was ready. The lease deletes the pod."
+            "The lease ended before its block began, for example because the client was closed. "
+            "The lease deletes the pod."
         )
         raise (
             interrupted or supervisor.budget_error or supervisor.error or supervisor.release_error or closed

@@ -180,7 +180,7 @@ class LeaseSupervisor:
     @property
     def is_ready(self) -> bool:
         """Whether a pod is ready, and the lease is not ending."""
-        return self._has_entered.is_set() and not self.is_ending
+        return self.is_open and self._has_entered.is_set() and not self.is_ending
 
     @property
     def is_open(self) -> bool:
@@ -339,9 +339,8 @@ class LeaseSupervisor:
                 replace_remedy_after_deletion(exc, rental.pod_id)
                 log_failover(exc, rental.name, left)
         rental = self.rentals[-1]
-        if not self.is_ending:  # otherwise, this is about to be cancelled
-            rental.notify("LeaseReady")
-            self._has_entered.set()
+        rental.notify("LeaseReady")
+        self._has_entered.set()
         for other in self.rentals:
             await other.delete_others(listed, self._interruptions)
         if disks := rental.spec.disks:

@@ -167,7 +167,7 @@ def test_a_large_copy_is_warned_of_and_git_decides_what_is_left_out(
     (folder / ".gitignore").write_text("# mine\n/build\n*.pyc\ndata/*\n!data/keep\n", encoding="utf-8")
     login = ["--ssh-command", LOCAL_SSH]
     result = run("cp", *login, str(folder), "pod1:all")
-    assert "has 7 files, 120.0 MB: leave out what the pod does not need" in result.stderr
+    assert "has 7 files, 120.0 MB: exclude files that the pod does not need" in result.stderr
     given = ["--exclude-from", str(folder / ".gitignore"), "--exclude", ".gitignore"]
     assert run("cp", *login, *given, str(folder), "pod1:some").output == ""
     found = exec_on(run, "pod1", "--", "cd some && find . -type f | sort")[1].split()

@@ -80,3 +80,35 @@ def test_ctrl_c_at_any_step_of_a_blocking_close_closes(folder: Path) -> None:
             if not was_interrupted:
                 break
         assert step > 20
+
+
+async def test_a_client_closed_as_the_pod_becomes_ready(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The block does not begin, and the release has its whole time: the error is no interruption."""
+    ready = asyncio.Event()
+
+    def on_event(event: object) -> None:
+        if isinstance(event, primepods.events.LeaseReady):
+            ready.set()
+
+    async with stage(folder, options={"on_event": on_event}, delete_seconds=30.0) as it:
+
+        async def close() -> None:
+            await ready.wait()
+            await it.client.aclose()
+
+        async def work() -> None:
+            await ready.wait()
+            it.clock.jump(it.clock.time() + 0.1)  # the loop is busy
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(close())
+            group.create_task(work())
+            with pytest.raises(primepods.ClientClosedError) as caught:
+                async with it.client.pods.lease(it.spec):
+                    pytest.fail("the block has begun")
+        assert not hasattr(caught.value, "__notes__")
+        assert "interruption" not in caplog.text
+        assert not it.emulator.pods
+        assert not lease_files(folder)

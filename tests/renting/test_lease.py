@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 
 import primepods
@@ -255,15 +256,22 @@ async def test_a_timeout_around_the_block_is_a_timeout(folder: Path) -> None:
         assert (len(it.emulator.pods), it.records()) == (0, [])
 
 
-@pytest.mark.parametrize("budget", ["max_hours", "max_spend"])
-async def test_a_budget_deletes_and_raises_in_the_block(folder: Path, budget: str) -> None:
-    """The pod is gone when the block hears of it, whose task is cancelled by nobody in the end."""
+@pytest.mark.parametrize(("budget", "max_price"), [("max_hours", 4), ("max_spend", 4), ("max_hours", 100)])
+async def test_a_budget_deletes_and_raises_in_the_block(
+    folder: Path, budget: str, max_price: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pod is gone when the block hears of it, whose task is cancelled by nobody in the end.
+
+    Also if the hourly limit has refused the first order.
+    """
+    monkeypatch.setenv("PRIMEPODS_MAX_HOURLY", "50")
     async with stage(folder) as it:
         gone: dict[str, bool] = {}
+        specs = [attrs.evolve(it.spec, max_price=price) for price in (max_price, 4)]
 
         async def use() -> None:
             budgets: dict[str, Any] = {budget: 1.0}
-            async with it.client.pods.lease(it.spec, **budgets) as pod:
+            async with it.client.pods.lease(specs, **budgets) as pod:
                 try:
                     await it.clock.sleep(1e6)
                 finally:
