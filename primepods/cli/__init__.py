@@ -28,8 +28,7 @@ def main() -> None:
             "contains it:\n  pip install 'primepods[cli]'"
         )
     except KeyboardInterrupt:
-        # The interruption came before or after a command. A running command reports it itself.
-        sys.exit(130)
+        sys.exit(130)  # interrupted before or after a command
     finally:
         # The interpreter flushes open streams at exit, and a failure would change the exit code.
         for stream in (sys.stdout, sys.stderr):

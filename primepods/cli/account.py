@@ -1,4 +1,4 @@
-"""`primepods whoami`, `teams`, `wallet`, `ssh-keys` and `config`: the account, its keys, the settings."""
+"""`primepods whoami`, `teams`, `wallet`, `ssh-keys` and `config`: the account, its keys and settings."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def whoami(api: Api, *, output: OutputOption = Output.TABLE) -> None:
 
 @api_command
 def teams(api: Api, *, print_options: PrintOptions) -> None:
-    """List your teams; --team ID makes a command act for one."""
+    """List your teams; --team takes the id of a team."""
     _TEAMS.check(print_options)
     with api.client() as client, readable_rows(client.account.teams()) as found:
         _TEAMS.print(found, print_options)
@@ -73,7 +73,7 @@ def wallet(
         int, typer.Option("--limit", "-L", "-n", min=1, help="Maximum number of charges.", metavar="NUMBER")
     ] = 20,
 ) -> None:
-    """Show the balance of the wallet and the last charges; with --team, those of the team."""
+    """Show the wallet's balance and last charges; with --team, of the team's wallet."""
     with api.client() as client:
         found = client.account.wallet(limit=limit)
     if output in {Output.JSON, Output.JSONL}:
@@ -86,7 +86,7 @@ def wallet(
 
 @api_command
 def list_keys(api: Api, *, print_options: PrintOptions) -> None:
-    """List the account's SSH keys, which can log in to pods."""
+    """List the account's SSH keys."""
     _KEYS.check(print_options)
     with api.client() as client, readable_rows(client.ssh_keys.list()) as keys:
         _KEYS.print(keys, print_options)
@@ -100,7 +100,7 @@ def add_key(
         Path, typer.Argument(help="File with the public key, such as ~/.ssh/id_ed25519.pub.", metavar="FILE")
     ],
 ) -> None:
-    """Add a public SSH key to the account, or reuse an equal one. Prints the key's id."""
+    """Add a public SSH key to the account, unless it has the key already. Prints the key's id."""
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError:
@@ -147,5 +147,5 @@ def config(api: Api, *, output: OutputOption = Output.TABLE) -> None:
     table.print(settings, PrintOptions(output=output))
     if output is Output.TABLE:
         print_info(f"Contexts for --context: {', '.join(saved_contexts())}")
-    # Creating a client raises an error for an unusable setting, which the table above has shown.
+    # This raises an error if a setting in the table is unusable.
     api.client().close()

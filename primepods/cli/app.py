@@ -82,7 +82,7 @@ _COMMANDS = {
     "skill": ("More", "skill.command"),
     "_run": (None, "runs.background"),
 }
-"""For each command, its panel in the help, or ``None`` to hide the command, and its function."""
+"""Panel in the help (``None`` for a hidden command) and function of each command."""
 
 
 class _Command(TyperCommand):
@@ -133,7 +133,7 @@ class _Root(TyperGroup):
         return super().get_command(ctx, _ALIASES.get(cmd_name, cmd_name))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        # The name of a command may have two words.
+        # A command's name may have two words.
         if (name := " ".join(args[:2])) in {*self.commands, *_ALIASES}:
             args = [name, *args[2:]]
         return super().resolve_command(ctx, args)
@@ -168,8 +168,8 @@ class _Root(TyperGroup):
         try:
             code = run()
             if not code:
-                # Let a full disk or a closed pipe raise OSError here, not at exit. A failed command is not
-                # flushed here, so it keeps its exit code.
+                # Let a full disk or a closed pipe raise OSError here, not at exit. After a failure, this
+                # error would replace the exit code.
                 sys.stdout.flush()
         except typer.Abort:
             code = ExitCode.INTERRUPTED
@@ -193,8 +193,8 @@ def _remove_types(parameters: list[Any]) -> list[Any]:
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""
         elif isinstance(parameter, TyperArgument):
-            # Keep the metavar of an argument, which is its name. Replace the method that shows the type. Use
-            # `vars`, because type checkers reject an assignment to a method.
+            # The metavar is the argument's name in the help, so replace the method that shows the type. Type
+            # checkers reject an assignment to a method.
             vars(parameter)["display_type_rich"] = _no_type
     return parameters
 
@@ -220,14 +220,15 @@ def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with t
 
 
 def _help(command: Callable[..., None]) -> str:
-    """Return a command's docstring as help, with the lines of a paragraph joined unless some are indented."""
+    """Return a command's docstring as help; join the lines of paragraphs without indented lines."""
     paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
     return "\n\n".join(text if "\n  " in text else text.replace("\n", " ") for text in paragraphs)
 
 
 _EPILOG = (
-    "An API key is needed: set PRIME_API_KEY, or save one with `prime login`. Without an account, try "
-    f"`primepods demo`.\n\nExit codes: {EXIT_CODES}. `exec` and `run` exit with the code of their command."
+    "Most commands need an API key: set PRIME_API_KEY, or save one with `prime login`. Without an account, "
+    "try `primepods demo`.\n\n"
+    f"Exit codes: {EXIT_CODES}. `exec` and `run` exit with the code of their command."
 )
 
 # Typer's own tracebacks are off: they show local variables, which may contain the key.

@@ -70,11 +70,11 @@ def command(
     order: OrderOptions,
     filters: OfferFilters,
 ) -> None:
-    """Order a pod: an offer by its ID, or the cheapest that fits the filters.
+    """Order a pod: an offer by its ID, or the cheapest that fits the filters (by default with one GPU).
 
-    One GPU by default. In a terminal, without an ID, filters or --yes, asks what to order. Shows the price
-    and asks for confirmation. Prints the new pod's id at once; `primepods wait ID` waits until the pod is
-    ready. The pod is billed until it is deleted. If the price rises before the order, nothing is ordered.
+    In a terminal, without an ID, filters or --yes, asks what to order. Shows the price and asks for
+    confirmation. Prints the new pod's id at once; `primepods wait ID` waits until the pod is ready. The pod
+    is billed until it is deleted. If the price rises before the order, nothing is ordered.
 
     Examples:
       primepods create --gpu-type H100 --gpu-count 8
@@ -113,13 +113,12 @@ def command(
             print_info(f"Pods with the name {name!r} exist already: {', '.join(ids)}. Use the new pod's id.")
         confirm("Order it?", yes=yes)
         pod = client.pods.create(spec, max_hours=max_hours)
-        # Elsewhere, the id goes to stderr, too: the caller may fail to write it to stdout.
+        # If stdout is not a terminal, print the id to stderr, too, since writing to stdout may fail.
         print_info(f"Ordered {pod.name}." if sys.stdout.isatty() else f"Ordered {pod.name}: {pod.id}")
     print_ordered(pod, output)
 
 
 def _can_ask() -> bool:
-    """Return whether stdin and stderr are terminals."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
@@ -128,13 +127,8 @@ def _ask(
 ) -> tuple[primepods.Offer, dict[str, Any], float | None]:
     """Ask for GPU, number of GPUs, offer, disk size, image and expiry; print a command with the answers.
 
-    Args:
-        client: Finds the offers.
-        program: The command, such as ``primepods create``.
-        disks: Ids of the disks that will be attached, if any.
-
     Returns:
-        The offer, the fields of the order that the user chose, and the hours until the pod expires, if ever.
+        The offer, the chosen fields of the order, and the hours until the pod expires (``None`` for never).
 
     Raises:
         CommandError: No offer fits, an answer is invalid, or stdin has ended.
@@ -198,7 +192,7 @@ def _choose(
 
 
 def _find_offer(client: primepods.Client, wanted_id: str) -> primepods.Offer:
-    """Return the offer with this id if it can be rented; search both lists, even if rows are unreadable."""
+    """Return the offer with this id if it can be rented. An unreadable row does not hide the others."""
     errors: list[primepods.PrimePodsError] = []
     for pager in (client.availability.gpus(), client.availability.multi_node()):
         offers, error = pager.collect()
@@ -227,7 +221,7 @@ def _print_order(offer: primepods.Offer, spec: primepods.PodSpec, name: str | No
 
 
 def read_env(given: Iterable[str], file: Iterable[str] | None) -> dict[str, str]:
-    """Return the environment variables; those of the command line replace those of the file."""
+    """Return the environment variables of the options and a file; the options take precedence."""
     file_lines = [line for line in (file or ()) if line.strip() and not line.lstrip().startswith("#")]
     variables: dict[str, str] = {}
     for line in [*file_lines, *given]:

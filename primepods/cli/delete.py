@@ -1,4 +1,4 @@
-"""`primepods delete`: delete the named pods, those that match filters, or all."""
+"""`primepods delete`: delete named pods, pods that match filters, or all pods."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def command(
     """Delete pods, by their ids or names, or by filters. All data on them is lost.
 
     Shows the pods and their prices per hour, and asks for confirmation; with --yes and whole ids, deletes at
-    once. Prints the ids of the deleted pods. If a pod cannot be deleted, the other pods still are.
+    once. Prints the id of each pod whose deletion was accepted. A failure does not prevent other
+    deletions.
 
     Examples:
       primepods delete ID ID
@@ -58,7 +59,7 @@ def command(
     with api.client() as client:
         delete = partial(_delete, api.command, client, missing_ok=missing_ok, wait=wait)
         if not pods:
-            # Unreadable rows are reported after the block, so they do not prevent the deletion of other pods.
+            # The error about unreadable rows is raised after the block, so other pods are still deleted.
             with readable_rows(client.pods.list()) as listed:
                 # With --all, there is no filter but --team.
                 pod_filter = attrs.evolve(filters, team=api.team)
@@ -80,7 +81,7 @@ def command(
 
 
 def _confirm(ids: Sequence[str], listed: Sequence[primepods.Pod], *, yes: bool) -> None:
-    """Show the pods and their prices on stderr; ask for confirmation, unless --yes was given."""
+    """Show the pods and their prices on stderr; ask for confirmation unless ``yes`` is true."""
     PODS.print(listed, PrintOptions(), err=True)
     listed_ids = {pod.id for pod in listed}
     for pod_id in ids:
@@ -92,7 +93,7 @@ def _confirm(ids: Sequence[str], listed: Sequence[primepods.Pod], *, yes: bool) 
 def _delete(
     command: str, client: primepods.Client, ids: Sequence[str], *, missing_ok: bool, wait: float | None
 ) -> Mapping[str, primepods.PrimePodsError]:
-    """Delete pods, print the ids of those whose deletion was accepted, and return the errors.
+    """Delete pods, print the id of each pod whose deletion was accepted, and return the errors by id.
 
     With --wait, also wait until these pods are confirmed gone.
     """

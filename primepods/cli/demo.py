@@ -147,10 +147,10 @@ async def _settle(
 
 
 async def _delete(client: AsyncClient, screen: Screen, statuses: Mapping[str, PodStatus]) -> set[str]:
-    """Delete the failed pods and a few ready ones; return their ids."""
+    """Delete the failed pods and a few ready pods; return their ids."""
     failed = [pod_id for pod_id, row in statuses.items() if row.has_failed]
     ready = [pod_id for pod_id, row in statuses.items() if row.is_ready][:MAX_EXAMPLES]
-    screen.heading("Deleting the failed pods and a few ready ones: client.pods.delete_many(ids)")
+    screen.heading("Deleting the failed pods and a few ready pods: client.pods.delete_many(ids)")
     deletions = await client.pods.delete_many(failed + ready)
     deletions.raise_for_errors()
     screen.say(f"{len(failed)} failed and {len(ready)} ready pods: all {len(deletions)} deletions accepted")

@@ -127,8 +127,8 @@ def delete(
 ) -> None:
     """Delete disks. All data on them is lost.
 
-    Shows them and asks for confirmation. A disk that a pod uses is not deleted. Prints the ids of the deleted
-    disks.
+    Shows the disks and asks for confirmation. A disk that a pod uses is not deleted. Prints the ids of the
+    deleted disks.
     """
     with api.client() as client:
         found = find_disks(client, disks)

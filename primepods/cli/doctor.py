@@ -26,7 +26,7 @@ def command(api: Api, *, output: OutputOption = Output.TABLE) -> None:
     """Check the settings, the API, the key's permissions, the clock, ssh and the lease folder.
 
     Rents nothing and deletes nothing. The output does not contain the key, so you can attach it to a bug
-    report. The exit code is 1 if a check fails, and 0 for warnings.
+    report. The exit code is 1 if a check fails; warnings do not change it.
     """
     import asyncio
 

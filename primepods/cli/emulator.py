@@ -34,7 +34,7 @@ _POLL_INTERVAL = 0.1
 _SSH_COMMAND = shlex.join([sys.executable, "-m", "primepods.emulator.local_ssh"])
 _SCAN_INTERVAL = 0.5
 _MAX_SCANS = 20
-"""Max searches for the processes of a pod: they may start others during a search."""
+"""Max searches for a pod's processes, which may start others during a search."""
 
 
 def command(
@@ -66,7 +66,7 @@ def command(
         typer.Option(
             min=0,
             max=1,
-            help="Share of the pods, except ordered ones, that the provider terminates.",
+            help="Share of the pods that the provider terminates, except ordered pods.",
             metavar="SHARE",
         ),
     ] = 0.0,
@@ -91,8 +91,8 @@ def command(
 ) -> None:
     """Serve a local emulator of the pods API, for one command or until Ctrl-C.
 
-    With a command after --, run it with PRIME_API_BASE_URL and PRIME_API_KEY set, and exit with its exit
-    code. Without a command, print three export lines: run them in the shell from which you start clients.
+    With a command after --, runs it with PRIME_API_BASE_URL and PRIME_API_KEY set, and exits with its exit
+    code. Without a command, prints three export lines to run in the shell from which you start clients.
 
     Examples:
       primepods emulator --pods 20 -- primepods list
@@ -117,7 +117,7 @@ def command(
         from primepods.emulator import Emulator
 
         if state is not None and state.exists():
-            # Compare the name: depending on typer's version, the enum is click's or typer's own.
+            # Compare the name, since the enum is click's or typer's, depending on typer's version.
             sources = {name: ctx.get_parameter_source(name) for name in new_account}
             given = [name for name, source in sources.items() if source and source.name != "DEFAULT"]
             if given:
@@ -148,7 +148,7 @@ async def _serve(emulator: Emulator, ssh_command: str) -> None:
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    # On Windows, loops cannot handle signals, and Ctrl-C ends `asyncio.run` itself.
+    # On Windows, event loops cannot handle signals, but Ctrl-C ends `asyncio.run`.
     with suppress(NotImplementedError):
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
@@ -165,7 +165,7 @@ async def _serve(emulator: Emulator, ssh_command: str) -> None:
 
 
 def _run(emulator: Emulator, words: Sequence[str], ssh_command: str) -> int:
-    """Run a command against the emulator; return its exit code, as a shell would."""
+    """Run a command against the emulator; return its exit code as a shell reports it."""
     from primepods.config import child_environment
 
     with (
@@ -191,7 +191,7 @@ def _run(emulator: Emulator, words: Sequence[str], ssh_command: str) -> int:
 
 
 def _end_runs(folder: Path) -> None:
-    """Interrupt the live runs of a folder of leases, and wait up to 30 s for their end."""
+    """Interrupt the live runs of a lease folder, and wait up to 30 s until they have ended."""
     from primepods.runs import list_runs
 
     def is_live(run: Run) -> bool:
@@ -211,7 +211,7 @@ def _end_runs(folder: Path) -> None:
 def _run_child(words: Sequence[str], environment: dict[str, str]) -> int:
     """Run a command to its end, and return its exit code; forward SIGTERM to it.
 
-    A terminal sends Ctrl-C to the child, too; the child decides how to handle it.
+    A terminal sends Ctrl-C to the child, too, so this process ignores it.
     """
     process: subprocess.Popen[bytes] | None = None
     is_terminated = False
@@ -242,16 +242,16 @@ def _ignore(_number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def _machines(emulator: Emulator) -> Generator[str]:
-    """Yield a command to use instead of ``ssh``, which creates a home folder for each pod.
+    """Yield a command to use instead of ``ssh``; it creates a home folder for each node.
 
-    End the processes of pods that are gone, and delete their homes; at the end of the block, of all pods.
+    When a pod is gone, or the block ends, end the pod's processes and delete its homes.
     """
     folder = Path(tempfile.mkdtemp(prefix="primepods-pods-"))
     is_ended = threading.Event()
 
     def watch() -> None:
         while not is_ended.wait(_SCAN_INTERVAL):
-            # List the homes before the pods: otherwise, the home of a new pod would seem to have no pod.
+            # List the homes before the pods: otherwise, the home of a new pod could seem to have no pod.
             if homes := list(folder.glob("*")):
                 pods = map(emulator.pods.get, emulator.pods)
                 hosts = {host for pod in pods if pod is not None for host in pod.addresses}

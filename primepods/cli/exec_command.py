@@ -54,8 +54,8 @@ def command(
     """Run a command on a pod.
 
     Stdout, stderr and the exit code are those of the command; 255 may also mean that ssh has failed. An
-    interruption also ends the command on the pod. With --all-nodes, the first failure ends the command on all
-    nodes; it has the variables NODE_RANK, NNODES, MASTER_ADDR and MASTER_PORT, also with the prefix PET_.
+    interruption ends the command on the pod. With --all-nodes, NODE_RANK, NNODES, MASTER_ADDR and MASTER_PORT
+    are set, also with the prefix PET_, and the first failure ends the command on all nodes.
 
     Examples:
       primepods exec train -- nvidia-smi

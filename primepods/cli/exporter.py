@@ -21,14 +21,16 @@ def command(
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on.", metavar="PORT")] = 9400,
     host: Annotated[
         str,
-        typer.Option(help="Address to listen on; all who can reach it can read the metrics.", metavar="HOST"),
+        typer.Option(
+            help="Address to listen on; anyone who can reach it can read the metrics.", metavar="HOST"
+        ),
     ] = "127.0.0.1",
     interval: Annotated[float, duration_option("Time between two readings.", show_default="60s")] = 60.0,
 ) -> None:
     """Serve Prometheus metrics of the account: pods, their price per hour and age, disks, balance.
 
-    Counts all pods and disks of the account, whoever ordered them. Reads the account once per interval,
-    however often the metrics are scraped; a metric shows if a part cannot be read. Needs the extra exporter.
+    Counts all pods and disks of the account, whoever ordered them. Reads the account once per interval, not
+    for each scrape. The metric primepods_up is 0 for a part that cannot be read. Needs the extra exporter.
     """
     try:
         from primepods.exporter import serve

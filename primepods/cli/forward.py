@@ -1,4 +1,4 @@
-"""`primepods forward` and `jupyter`: ports and a notebook of a pod on this machine."""
+"""`primepods forward` and `jupyter`: forward ports of a pod, or its notebook, to this machine."""
 
 from __future__ import annotations
 
@@ -24,11 +24,7 @@ _PORT = re.compile(r"(\d{1,5})(?::(\d{1,5}))?")
 
 
 def _parse_port(text: str) -> tuple[int, int, str]:
-    """Return the port on the pod, the local port, and the host on the pod's side.
-
-    Raises:
-        typer.BadParameter: The text is not PORT or PORT:LOCAL.
-    """
+    """Return the port on the pod, the local port, and the host on the pod's side."""
     found = _PORT.fullmatch(text)
     if found is None:
         raise typer.BadParameter(f"{text!r} is not PORT or PORT:LOCAL, such as 8888:9000")
@@ -91,7 +87,7 @@ _POLL_INTERVAL: Final = 1.0
 # `pip install --user` puts programs into `~/.local/bin`.
 _PATH: Final = 'PATH="$HOME/.local/bin:$PATH"; export PATH; '
 _LIST: Final = f"{_PATH}jupyter server list --jsonlist"
-# JupyterLab makes a token that only the user of the pod can read.
+# JupyterLab generates a token, which only the pod's user can read.
 _START: Final = f"{_PATH}exec jupyter lab --no-browser --ip 127.0.0.1 --allow-root"
 
 
@@ -100,8 +96,8 @@ def jupyter(api: Api, pod: PodHandle, *, open_browser: Open = False, login: Logi
     """Print the address of a notebook on a pod.
 
     If the pod came with a notebook, prints its address. Otherwise, forwards the port of the Jupyter server on
-    the pod until Ctrl-C. If no server runs, starts JupyterLab as a job, which keeps running; it must be
-    installed on the pod. The address contains the token: keep it secret, like a password.
+    the pod until Ctrl-C. If no server runs, starts JupyterLab as a job, which keeps running. JupyterLab must
+    be installed on the pod. The address may contain a token: keep it secret.
 
     Examples:
       primepods jupyter train --open
@@ -139,7 +135,7 @@ def jupyter(api: Api, pod: PodHandle, *, open_browser: Open = False, login: Logi
 
 
 async def _find_server(remote: primepods.AsyncRemote) -> tuple[int, str] | None:
-    """Return the port of a Jupyter server on the pod, and the path of JupyterLab, with the token.
+    """Return the port of a Jupyter server on the pod, and JupyterLab's path with the token, if any.
 
     Return ``None`` if Jupyter lists no server, or cannot list servers.
 
@@ -181,7 +177,7 @@ async def _start_server(remote: primepods.AsyncRemote) -> tuple[int, str]:
 
 
 def _open_secret_page(url: str, folder: str) -> None:
-    """Open a page by a file in a folder of this user: other users can see the browser's arguments."""
+    """Open a page through a file in a private folder: other users can see the browser's arguments."""
     page = Path(folder, "notebook.html")
     page.write_text(f'<meta http-equiv="refresh" content="0; url={url}">\n', encoding="utf-8")
     open_page(page.as_uri())

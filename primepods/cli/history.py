@@ -1,4 +1,4 @@
-"""`primepods history`: past pods and their bills, and the spend per day."""
+"""`primepods history`: past pods, their bills, and the spend per day."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class RecordFilter:
     seen_kinds: set[str] = attrs.field(factory=set[str], init=False)
 
     def select(self, records: Iterable[primepods.HistoryRecord]) -> Iterator[primepods.HistoryRecord]:
-        """Yield the records that match; add the kinds of all to ``seen_kinds``."""
+        """Yield the records that match; add the kinds of all records to ``seen_kinds``."""
         for record in records:
             self.seen_kinds.add(record.type)
             if self._matches(record):
@@ -79,7 +79,7 @@ class RecordFilter:
         )
 
     def no_match_message(self) -> str:
-        """Return the message for an empty result; it names the wanted kinds that no record has."""
+        """Return the message for an empty result."""
         unknown = [word for word in self.kind or () if word.lower() not in map(str.lower, self.seen_kinds)]
         if unknown and self.seen_kinds:
             seen = ", ".join(sorted(self.seen_kinds))
@@ -101,8 +101,8 @@ def command(
 ) -> None:
     """Show past pods, clusters, disks and sandboxes, their bills, and the spend per day.
 
-    Newest first; with --by, the most expensive group first, or by time. A pod moves to the history when it is
-    terminated; its bill is final some time later. With --team, shows only that team's records.
+    The record that ended last comes first; with --by, the most expensive group, or the earliest day or week.
+    A pod's bill is final some time after its end. With --team, shows only that team's records.
 
     Examples:
       primepods history --since 30d --chart spend.svg

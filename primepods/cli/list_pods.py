@@ -49,7 +49,7 @@ def command(
     _everything: All = False,
     filters: PodFilter,
 ) -> None:
-    """List all your pods and their prices per hour, or those that match the filters.
+    """List your pods, filtered and sorted, with their prices per hour.
 
     Terminated pods are in the history. With --team, lists only the pods of that team.
 
@@ -67,7 +67,7 @@ def command(
         shown_pods = pods[:limit]
         hidden_pods = pods[len(shown_pods) :]
         note_hosts(HostEntry.of(pod) for pod in listed if pod.is_ready)
-        # Shortened ids must also differ from those of pods that are not shown.
+        # Shortened ids must also differ from the ids of hidden pods.
         PODS.print(shown_pods, print_options, other_ids=[pod.id for pod in listed])
         if hidden_pods:
             print_info(f"{count(hidden_pods, 'more pod')} not shown, because of --limit.")

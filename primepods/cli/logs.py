@@ -15,8 +15,8 @@ from ._handles import PodHandle, resolve_handle
 from ._table import write
 from ._text import printable
 
-_FOLLOWED = 1_000
-"""Lines per poll. If a pod writes more between two polls, some lines are not printed."""
+_LINES_PER_POLL = 1_000
+"""If a pod writes more lines between two polls of --follow, some lines are not printed."""
 
 
 @api_command
@@ -37,12 +37,12 @@ def command(
     """Print the last lines of a pod's log."""
     with primepods.exit_on_sigterm(), api.client() as client:
         pod_id = resolve_handle(client, pod, team=api.team)
-        text = client.pods.logs(pod_id, tail=max(tail, _FOLLOWED) if follow else tail)
+        text = client.pods.logs(pod_id, tail=max(tail, _LINES_PER_POLL) if follow else tail)
         seen = text.splitlines()
         _print("\n".join(seen[-tail:]) if follow else text)
         while follow:
             time.sleep(interval)
-            lines = client.pods.logs(pod_id, tail=_FOLLOWED).splitlines()
+            lines = client.pods.logs(pod_id, tail=_LINES_PER_POLL).splitlines()
             _print("\n".join(_new_lines(seen, lines)))
             seen = lines
 

@@ -29,7 +29,7 @@ def command(
     api: Api,
     *,
     allow_rent: Annotated[bool, typer.Option("--allow-rent", help="Include tools that rent pods.")] = False,
-    max_hourly: Annotated[float | None, _limit("Max price per hour of all rented pods together.")] = None,
+    max_hourly: Annotated[float | None, _limit("Max price per hour of all pods of agents together.")] = None,
     budget: Annotated[
         float | None, _limit("Max amount that all sessions of this machine may spend together.")
     ] = None,
@@ -43,7 +43,7 @@ def command(
         bool, typer.Option("--emulator", help="Rehearse on emulated pods: commands run on this machine.")
     ] = False,
 ) -> None:
-    """Serve tools for agents over stdio (MCP): to look at pods and offers, and with --allow-rent to rent.
+    """Serve tools for agents over stdio (MCP), to look at pods and offers; with --allow-rent, also to rent.
 
     A program with an agent, such as an editor, runs this command. Without --allow-rent, no tool rents or
     deletes a pod.
@@ -57,7 +57,9 @@ def command(
     from primepods import runs
 
     if allow_rent and (max_hourly is None or budget is None):
-        raise CommandError("--allow-rent needs --max-hourly and --budget: agents forget pods", ExitCode.USAGE)
+        raise CommandError(
+            "--allow-rent needs --max-hourly and --budget: agents may forget pods", ExitCode.USAGE
+        )
     if emulator:
         if api.base_url or api.context or api.team:
             raise CommandError(

@@ -35,7 +35,6 @@ class _OfferRow:
     offer: primepods.Offer
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the id and the offer's fields."""
         return {"id": offer_id(self.offer), **self.offer.to_dict()}
 
 

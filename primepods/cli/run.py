@@ -58,7 +58,7 @@ Remove = Annotated[bool, typer.Option("--rm", hidden=True)]
 
 
 def _require_words(ctx: typer.Context, words: list[str] | None) -> list[str]:
-    """Return the typed command, or that of the file: older versions of click ignore an argument's default."""
+    """Return the typed command or else the file's: older click ignores ``default_map`` for arguments."""
     found: list[str] = words or (ctx.default_map or {}).get("words") or []
     if not found:
         raise typer.BadParameter("it is missing, and no --file names it")
@@ -106,7 +106,7 @@ def command(
         ),
     ] = None,
     max_spend: Annotated[
-        float | None, typer.Option(help="Delete the pod when it has cost this much.", metavar="AMOUNT")
+        float | None, typer.Option(help="Delete the pod when the run has cost this much.", metavar="AMOUNT")
     ] = None,
     boot_timeout: Annotated[
         float,
@@ -134,7 +134,7 @@ def command(
         typer.Option(
             "--detach",
             "-d",
-            help="Exit once the command has started, and print the run's name for attach, stop and runs.",
+            help="Exit once the command has started, and print the run's name for attach and stop.",
         ),
     ] = False,
     reconnect: Annotated[
@@ -158,7 +158,7 @@ def command(
             is_eager=True,
             callback=_read_file,
             metavar="FILE",
-            help="TOML file with these options by their long names, and command; typed options override it.",
+            help="TOML file with command and these options by their long names; typed options override it.",
         ),
     ] = None,
     remove: Remove = False,
@@ -170,11 +170,11 @@ def command(
 ) -> None:
     r"""Rent a pod for one command: log in, run it, fetch the results, delete the pod.
 
-    Takes the cheapest offer that fits (one GPU by default). If that is sold out, does not boot or accepts no
-    login, takes the next one. Without --detach, stdout, stderr and the exit code are the command's, and
-    messages of primepods also go to stderr. Unless an option keeps it, the pod is deleted at the end, also
-    after a failure, Ctrl-C, SIGTERM or SIGHUP; these signals end the command. Does not ask for confirmation:
-    limit the cost with --max-price, --max-hours and --max-spend.
+    Takes the cheapest offer that fits (by default with one GPU). If the offer is sold out, or the pod does
+    not boot or accepts no login, takes the next offer. Without --detach, stdout, stderr and the exit code are
+    the command's, and messages of primepods also go to stderr. The pod is deleted at the end, also after a
+    failure, Ctrl-C, SIGTERM or SIGHUP (which end the command), unless an option keeps it. Does not ask for
+    confirmation: limit the cost with --max-price, --max-hours and --max-spend.
 
     Examples:
       primepods run --gpu-type H100 --gpu-count 8 --max-price 20 --max-hours 2 \

@@ -86,13 +86,13 @@ def command(
     *,
     print_options: PrintOptions,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Delete the records and output of ended runs.")
+        bool, typer.Option("--prune", help="Delete the records and output of ended runs without pods.")
     ] = False,
 ) -> None:
-    """List this machine's runs. Detached ones stay in the list after their end, until --prune.
+    """List this machine's runs. Detached runs stay in the list after their end, until --prune.
 
-    The state is renting, running, ended or interrupted. The process of an interrupted run has died; attach
-    takes such a run over.
+    The state is renting, running, ended or interrupted. The process of an interrupted run has died;
+    `primepods attach` takes the run over.
     """
     from primepods.runs import list_runs
 
@@ -180,7 +180,7 @@ def stop(
         ),
     ],
 ) -> None:
-    """End a run as Ctrl-C ends `primepods run`: its command is ended, and its pod is deleted."""
+    """End a run's command, and delete its pod unless it is kept, as Ctrl-C does in `primepods run`."""
     from primepods.runs import find_run
 
     run = find_run(name)
@@ -200,7 +200,9 @@ def stop_run(run: Run) -> None:
     """Interrupt the process of a run; if it has died, start another process that ends the run.
 
     Raises:
-        ProcessLookupError: A process holds the run's lock, but the recorded process does not exist.
+        ConfigError: The process is on another machine, or in another container.
+        FileNotFoundError: The record of the run was deleted.
+        ProcessLookupError: The process that holds the run's lock is not recorded.
     """
     # Send SIGCONT, too, since the process may be suspended.
     signals = signal.SIGINT, signal.SIGCONT
@@ -210,7 +212,7 @@ def stop_run(run: Run) -> None:
             return
         if run.state == "ended":
             return
-        # The process may just have ended, or another one has locked the run and will soon record its own id.
+        # The process may just have ended, or a process that takes over the run is not recorded yet.
         with suppress(ProcessLookupError):
             run.signal(*signals)
             return
@@ -219,9 +221,9 @@ def stop_run(run: Run) -> None:
 
 
 def _has_process(run: Run) -> bool:
-    """Return whether the recorded process exists, or may exist elsewhere.
+    """Return whether the recorded process exists, or may exist on another machine.
 
-    A lock does not prove this: a process that takes over a run locks it before its own id is recorded.
+    A lock does not prove this: a take-over locks the run before its process is recorded.
     """
     try:
         run.signal(0)
@@ -267,7 +269,7 @@ def _show_to_end(run: Run, tail: int | None) -> None:
 
 
 def background(name: str, lock: int) -> None:
-    """Execute a run in this process, which ``start_process`` has started."""
+    """Execute a run in this process, which ``start_process`` started."""
     from primepods.runs import find_run
 
     from ._background import run_here

@@ -10,7 +10,7 @@ from ._errors import EXIT_CODES
 
 
 def command() -> None:
-    """Print a SKILL.md for agents: which command to use when, and rules about money.
+    """Print a SKILL.md for agents, with advice on the commands and rules about money.
 
     Examples:
       mkdir -p .claude/skills/primepods && primepods skill >.claude/skills/primepods/SKILL.md

@@ -35,8 +35,8 @@ def ssh(
     """Log in to a pod with ssh.
 
     User, host and port come from the API. primepods stores the host keys; your ssh configuration applies.
-    PRIMEPODS_SSH_COMMAND replaces the ssh program. Options after -- go to ssh; a second -- begins the command
-    for the pod.
+    PRIMEPODS_SSH_COMMAND replaces the ssh program. Options after -- go to ssh; a second -- precedes the
+    command for the pod.
 
     Examples:
       primepods ssh ID
@@ -68,7 +68,7 @@ def _split(rest: list[str]) -> tuple[list[str], str]:
 
 
 class Editor(StrEnum):
-    """Editors that log in to hosts of ~/.ssh/config."""
+    """Values of ``--editor``."""
 
     CODE = "code"
     CURSOR = "cursor"
@@ -116,6 +116,6 @@ def code(
         # The editor needs an absolute path. This also checks that the login works.
         path = remote.run('cd -- "$FOLDER" && pwd', env={"FOLDER": folder}).stdout.rstrip("\n")
     if not path.startswith("/") or "\n" in path:
-        # Otherwise the pod's output could be read as an option of the editor.
+        # The editor could take the pod's output as an option.
         raise CommandError(f"the pod did not return an absolute path for {folder!r}")
     become_program([program, "--remote", f"ssh-remote+{alias}", path])

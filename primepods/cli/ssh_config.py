@@ -29,14 +29,14 @@ def command(
         bool, typer.Option("--uninstall", help="Remove that file, and the line that includes it.")
     ] = False,
 ) -> None:
-    """Print or install pods as hosts of ssh's configuration, named pod_NAME.
+    """Print or install pods as ssh hosts, named pod_NAME or, for several nodes, pod_NAME-N.
 
-    The host is pod_ID if other listed pods have the name, or ssh cannot use it. pod_ and the first 8
-    characters of the id work, too, if they are unique.
+    The host is pod_ID if several of the pods have the name, or ssh cannot use the name. pod_ with the first 8
+    characters of the id is also a host, if it is unique.
 
-    Prints the blocks for ~/.ssh/config: of one pod, or of all that are ready. With --install, writes them to
-    a file that the first line of ~/.ssh/config includes, and prints the hosts. Leases and other commands then
-    update this file. Run the command again to have exactly the pods that are ready now.
+    Prints the blocks for ~/.ssh/config of one pod, or of all ready pods. With --install, writes them to a
+    file that the first line of ~/.ssh/config includes, and prints the hosts. Leases and other commands then
+    update this file. With --install again, the file has exactly the pods that are ready now.
 
     Examples:
       primepods ssh-config --install              # then: ssh pod_NAME, rsync, scp, code
@@ -56,7 +56,7 @@ def command(
             find_node(found, 0)  # raises if the pod has no address
             _write_or_install(api.command, [found], install=False)
             return
-        # Unreadable rows are reported after the block.
+        # The error about unreadable rows is raised after the block.
         with readable_rows(client.pods.list()) as listed:
             _write_or_install(api.command, [pod for pod in listed if pod.is_ready], install=install)
 

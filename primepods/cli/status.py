@@ -1,4 +1,4 @@
-"""`primepods get`, `status` and `wait`: named pods, their status, and the wait for a state."""
+"""`primepods get`, `status` and `wait`: show named pods or their status, or wait for a state."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ STATUSES: Final = ModelTable(
 
 @api_command
 def get(api: Api, pods: PodHandles, *, print_options: PrintOptions) -> None:
-    """Show all fields of one pod, or of several.
+    """Show all fields of one pod, or a table of several.
 
-    As JSON, one pod is an object; several pods, or pods from stdin (-), are an array.
+    As JSON, one named pod without --columns is an object; otherwise, the output is an array.
     """
     PODS.check(print_options)
     with api.client() as client:
@@ -52,7 +52,7 @@ def get(api: Api, pods: PodHandles, *, print_options: PrintOptions) -> None:
 async def _get(
     client: primepods.AsyncClient, ids: list[str]
 ) -> tuple[list[primepods.Pod], dict[str, primepods.PrimePodsError]]:
-    """Return the pods in the order of their ids, and the errors of the others."""
+    """Return the pods in the order of ``ids``, and the errors of the other pods by id."""
     import asyncio
 
     results = await asyncio.gather(*map(client.pods.get, ids), return_exceptions=True)
@@ -72,8 +72,8 @@ async def _get(
 def status(api: Api, pods: PodHandles, *, print_options: PrintOptions) -> None:
     """Show the status of pods: state, installation, failure, and how to log in.
 
-    Reads up to a hundred pods per request. As JSON, one pod is an object; several pods, or pods from stdin
-    (-), are an array.
+    Reads up to a hundred pods per request. As JSON, one named pod without --columns is an object; otherwise,
+    the output is an array.
     """
     STATUSES.check(print_options)
     with api.client() as client:
@@ -88,7 +88,7 @@ def status(api: Api, pods: PodHandles, *, print_options: PrintOptions) -> None:
 def _print(
     table: ModelTable[M], found: Sequence[M], handles: Sequence[str], print_options: PrintOptions
 ) -> None:
-    """Print one model if one handle was typed, or else a table or an array."""
+    """Print a single model if one handle was typed and no fields were selected, or else rows."""
     if is_single(handles) and found and not print_options.selects_fields:
         print_model(found[0], print_options.output)
     else:
@@ -124,8 +124,8 @@ def wait(
 
     Progress goes to stderr. Deletes nothing: the pods keep running and are billed.
 
-    Exit code 3: timeout. Exit code 4: a pod can no longer reach the state (it has failed, or was stopped or
-    deleted), which ends the wait. In both cases, prints the pods that have reached the state.
+    The exit code is 3 after the timeout, and 4 if a pod can no longer reach the state (it has failed, or was
+    stopped or deleted), which ends the wait. In both cases, prints the pods that have reached the state.
 
     With --until settled, a failed pod does not end the wait; the exit code is 4 if a pod has failed.
     """

@@ -1,4 +1,4 @@
-"""`primepods sweep`: delete the leased pods of killed processes, and expired pods."""
+"""`primepods sweep`: delete leased pods of dead processes, and expired pods."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def command(
             "--expired", help="Only pods, of any machine, whose names say that their max_hours have passed."
         ),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the pods to delete.")] = False,
     every: Annotated[
         float | None,
         duration_option(
@@ -57,10 +57,10 @@ def command(
 ) -> None:
     """Delete leased pods whose processes are dead.
 
-    Such pods are billed until they are deleted. Leaves a pod alone if its lease file belongs to a running
-    process of this machine, or to another API or key. Pods leased on another machine that shares this home
-    folder are deleted only with --older-than or --expired. Pods without a lease file need --prefix and
-    --older-than, or --expired.
+    These pods are billed until they are deleted. Leaves a pod alone if a running process of this machine
+    still leases it, or if its lease file belongs to another API or key. Pods leased on another machine that
+    shares this home folder are deleted only with --older-than or --expired. Pods without a lease file need
+    --prefix and --older-than, or --expired.
     """
     selection = {"prefix": prefix, "older_than": older_than, "expired": expired}
     sweep = partial(_sweep, api, selection, dry_run=dry_run)

@@ -36,8 +36,8 @@ def command(
 ) -> None:
     """Show pods and their changes live.
 
-    Without ids, shows all pods that match the filters, including new ones, until Ctrl-C. With ids, ends when
-    all these pods are gone, or at Ctrl-C.
+    Without ids, shows all pods that match the filters, including new pods, until Ctrl-C. With ids, ends at
+    Ctrl-C, or when all these pods are gone or have not appeared for a minute.
 
     Pods that need attention come first. If stdout is not a terminal, prints a line for each change of a pod's
     state.

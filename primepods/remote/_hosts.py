@@ -286,7 +286,8 @@ def _replace(path: Path, data: bytes) -> None:
     """Replace a file's content atomically; keep its mode."""
     draft = path.with_name(f"{path.name}.primepods-{os.getpid()}")
     try:
-        mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
+        # ssh refuses a file that others can write.
+        mode = path.stat().st_mode & 0o755 if path.exists() else 0o600
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(data)
             file.flush()

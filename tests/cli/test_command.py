@@ -102,7 +102,7 @@ def test_help_waits_for_nothing_that_it_does_not_need(clean_environment: object)
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     shown, _, modules = done.stdout.rstrip().rpartition("\n")
-    assert "List all your pods" in shown
+    assert "List your pods" in shown
     heavy = {"aiohttp", "asyncio", "cattrs", "primepods.emulator", "primepods.models"}
     assert not heavy & set(modules.split())
 
