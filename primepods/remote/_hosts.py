@@ -21,6 +21,7 @@ from typing import Final
 import attrs
 
 from .._files import lock_file
+from .._utils.arguments import check_strings
 from .._utils.text import quote
 from ..errors import ConfigError
 from ..models import Pod
@@ -69,6 +70,7 @@ class HostEntry:
             ValueError, TypeError: The line is not an entry.
         """
         pod_id, name, nodes = json.loads(line.removeprefix(_DATA))
+        check_strings("id and name", (pod_id, name))
         return cls(pod_id, name, tuple(None if node is None else SSHTarget(*node) for node in nodes))
 
     def __str__(self) -> str:
@@ -312,9 +314,11 @@ def _locked() -> Generator[None]:
         raise ConfigError(
             f"{_lock_path()} cannot be opened: {exc.strerror}. Check the owner of ~/.ssh and of this file."
         ) from None
-    if descriptor < 0:
-        raise ConfigError("Another process is changing ~/.ssh/config. Try again.")
     try:
+        # The lock is worthless if the file was removed after it was opened.
+        if descriptor < 0 or os.fstat(descriptor).st_nlink == 0:
+            raise ConfigError("Another process is changing ~/.ssh/config. Try again.")
         yield
     finally:
-        os.close(descriptor)
+        if descriptor >= 0:
+            os.close(descriptor)

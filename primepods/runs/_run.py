@@ -135,9 +135,14 @@ class Run:
         run = cls(path, record)
         try:
             path.mkdir(mode=0o700, parents=True)
-            sync_folder(path.parent)
-            run.save(pid=os.getpid(), host=this_host())
-            if not run.claim():
+            try:
+                sync_folder(path.parent)
+                run.save(pid=os.getpid(), host=this_host())
+                is_claimed = run.claim()
+            except BaseException:  # without a record, it would be listed as unreadable
+                run.remove()
+                raise
+            if not is_claimed:
                 raise ConfigError(
                     f"Another process has locked the new run {path.name}: nothing was rented. Run it again."
                 )
@@ -235,6 +240,7 @@ class Run:
 
         Raises:
             ConfigError: The process is on another machine, or in another container.
+            PermissionError: The process is another user's.
             ProcessLookupError: The process has ended, none is recorded, or (on Linux) it does not have the
                 run's lock file open.
         """
@@ -252,12 +258,18 @@ class Run:
             os.kill(record.pid, number)
 
     def _has_lock(self, pid: int) -> bool:
-        """Return whether a process has the lock file open; ``True`` if it has ended or without ``/proc``."""
-        descriptors = Path(f"/proc/{pid}/fd")
-        if not descriptors.exists():
+        """Return whether a process has the lock file open; ``True`` if its files cannot be listed.
+
+        They cannot if it has ended, if it is another user's, or without ``/proc``.
+        """
+        try:
+            files = list(Path(f"/proc/{pid}/fd").iterdir())
+        except OSError:
             return True
-        with suppress(OSError):
-            return any(file.samefile(self.path / "lock") for file in descriptors.iterdir())
+        for file in files:
+            with suppress(OSError):  # it was closed meanwhile
+                if file.samefile(self.path / "lock"):
+                    return True
         return False
 
     @property
