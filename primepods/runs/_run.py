@@ -258,19 +258,24 @@ class Run:
             os.kill(record.pid, number)
 
     def _has_lock(self, pid: int) -> bool:
-        """Return whether a process has the lock file open; ``True`` if its files cannot be listed.
+        """Return whether a process has the lock file open; ``True`` if that cannot be seen.
 
-        They cannot if it has ended, if it is another user's, or without ``/proc``.
+        It cannot if the process has ended, without ``/proc``, or without the right to look.
         """
+        is_denied = False
         try:
             files = list(Path(f"/proc/{pid}/fd").iterdir())
         except OSError:
             return True
         for file in files:
-            with suppress(OSError):  # it was closed meanwhile
+            try:
                 if file.samefile(self.path / "lock"):
                     return True
-        return False
+            except PermissionError:
+                is_denied = True
+            except OSError:  # it was closed meanwhile
+                continue
+        return is_denied
 
     @property
     def state(self) -> str:
