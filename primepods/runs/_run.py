@@ -9,7 +9,6 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import UnionType
