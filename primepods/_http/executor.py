@@ -253,7 +253,7 @@ class RequestExecutor:
             return None
         # Some event loops call timers slightly early, so the clock may not show a missed deadline.
         is_over = isinstance(error, RequestTimeoutError) and error.limit == "deadline"
-        if is_over or self._clock.time() >= sends_end_at:
+        if is_over or self._clock.time() >= call.deadline_at:
             return None
         delay = retry_delay(
             policy,

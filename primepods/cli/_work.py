@@ -95,11 +95,12 @@ class Work:
             if record.job is None and not (is_taken_over and await _has_started(jobs)):
                 await self._start(nodes, name)
             self._run.save(job=name)
-            code = await self._follow(client, lease, pod, jobs)
-        except primepods.ConnectionLostError:
-            # Fetch the results so far: the pod may be deleted next.
-            await self._download_all(lease, pod)
-            raise
+            try:
+                code = await self._follow(client, lease, pod, jobs)
+            except primepods.ConnectionLostError:
+                # Fetch the results so far: the pod may be deleted next.
+                await self._download_all(lease, pod)
+                raise
         except asyncio.CancelledError:
             await _stop(jobs)
             raise

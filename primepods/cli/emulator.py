@@ -168,11 +168,7 @@ def _run(emulator: Emulator, words: Sequence[str], ssh_command: str) -> int:
     """Run a command against the emulator; return its exit code as a shell reports it."""
     from primepods.config import child_environment
 
-    with (
-        emulator,
-        tempfile.TemporaryDirectory(prefix="primepods-emulator-") as leases,
-        primepods.exit_on_sigterm(),
-    ):
+    with emulator, tempfile.TemporaryDirectory(prefix="primepods-emulator-") as leases:
         environment = child_environment(
             base_url=emulator.url,
             api_key=emulator.api_key,
@@ -185,7 +181,8 @@ def _run(emulator: Emulator, words: Sequence[str], ssh_command: str) -> int:
             raise CommandError(f"{words[0]}: not found", ExitCode.NOT_FOUND) from None
         except OSError as exc:
             raise CommandError(f"{words[0]}: {exc.strerror}", ExitCode.NOT_EXECUTABLE) from None
-        _end_runs(Path(leases))
+        with primepods.exit_on_sigterm():
+            _end_runs(Path(leases))
     # After a signal, the code is minus the signal's number.
     return code if code >= 0 else SIGNAL_EXIT_CODE - code
 

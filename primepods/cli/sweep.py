@@ -67,13 +67,11 @@ def command(
     if every is None:
         sweep(yes=yes)
         return
-    api.client().close()  # raises if a setting is unusable
     with primepods.exit_on_sigterm():
         while True:
+            api.client().close()  # raises if a setting is unusable
             try:
                 sweep(yes=True)
-            except primepods.AuthenticationError:
-                raise
             except (CommandError, primepods.PrimePodsError, OSError) as error:
                 print_error(api.command, error)
             except typer.Exit:
@@ -93,12 +91,13 @@ def _sweep(api: Api, selection: dict[str, Any], *, dry_run: bool, yes: bool) -> 
             print_errors_and_exit_if_any(api.command, found.errors)
             print_info("Nothing to delete.")
             return
+        unshown: OSError | None = None
         try:
             print_table(_COLUMNS, map(_cells, found.found), total=["all", "", price(found.price_hr), ""])
         except OSError as error:
-            if not yes:
+            if dry_run or not yes:
                 raise
-            print_error(api.command, error)  # the pods are billed, and no question follows
+            unshown = error  # the pods are billed, and no question follows: delete them first
         if dry_run:
             return
         confirm(f"Delete {count(found.found, 'pod')}?", yes=yes)
@@ -106,6 +105,8 @@ def _sweep(api: Api, selection: dict[str, Any], *, dry_run: bool, yes: bool) -> 
     note_hosts(removed=swept.deleted)
     print_info(f"{len(swept.deleted)} deleted, {len(swept.errors)} failed")
     print_errors_and_exit_if_any(api.command, swept.errors)
+    if unshown is not None:
+        raise unshown
     if len(swept.found) < len(found.found):
         raise CommandError("some pods were not found again, and were left alone: run `primepods sweep` again")
 

@@ -154,10 +154,13 @@ def resolve(
     """
     found = _find_settings(api_key=api_key, base_url=base_url, team_id=team_id, context=context)
     if found.key is None:
+        # With the argument `context`, the variable is ignored.
+        variable = ", the environment variable PRIME_API_KEY," if context is None else ""
+        remedy = "set PRIME_API_KEY" if context is None else "save it in that file"
         raise ConfigError(
-            "No API key found in the argument api_key, the environment variable PRIME_API_KEY, or a file "
-            f"such as ~/.prime/config.json. Create a key at {KEY_PAGE} with the permission Instances (Read, "
-            "or Read and Write to order and delete) and set PRIME_API_KEY."
+            f"No API key found in the argument api_key{variable} or a file such as ~/.prime/config.json. "
+            f"Create a key at {KEY_PAGE} with the permission Instances (Read, or Read and Write to order and "
+            f"delete) and {remedy}."
         )
     url_parts = check_base_url(found.url)
     _check_key_host(found.key, found.url, url_parts)
@@ -204,8 +207,9 @@ def explain(
     found = _find_settings(api_key=None, base_url=base_url, team_id=team_id, context=context)
     has_proxy = find_proxy(check_base_url(found.url)) is not None
     folder = from_environment(variables.STATE_DIR) or Found(str(lease_folder()), "the default")
+    no_key = "PRIME_API_KEY is not set, and no file has one" if context is None else "no file has one"
     return (
-        _explained("api_key", found.key, "PRIME_API_KEY is not set, and no file has one", is_secret=True),
+        _explained("api_key", found.key, no_key, is_secret=True),
         _explained("base_url", found.url),
         _explained("team_id", found.team, "your own account"),
         _explained("context", found.context, "none is chosen"),

@@ -134,7 +134,8 @@ def saved_contexts() -> tuple[str, ...]:
         names = [path.stem for path in (Path.home() / ".prime" / "environments").glob("*.json")]
     except (OSError, RuntimeError):
         names = []
-    return (BUILT_IN_CONTEXT, *sorted(name for name in names if _CONTEXT_NAME.fullmatch(name)))
+    valid = {name for name in names if _CONTEXT_NAME.fullmatch(name) and name.lower() != BUILT_IN_CONTEXT}
+    return (BUILT_IN_CONTEXT, *sorted(valid))
 
 
 def from_argument(name: str, value: str | None) -> Found | None:

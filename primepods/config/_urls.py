@@ -96,13 +96,14 @@ def find_proxy(url: SplitResult) -> Secret | None:
     kind = _proxy_kind(proxy)
     if kind is None:
         raise ConfigError(
-            f"The environment ({scheme.upper()}_PROXY) names a proxy that is not a URL. Correct or unset it."
+            f"The proxy of the environment ({scheme.upper()}_PROXY) or the system is not a URL. Correct or "
+            "unset it."
         )
     if kind not in _DEFAULT_PORTS:
         raise ConfigError(
-            f"The environment ({scheme.upper()}_PROXY) names a {kind} proxy, which aiohttp does not support. "
-            "Unset it, list the host in NO_PROXY, or pass a `session` whose connector speaks it, such as "
-            "one of aiohttp-socks."
+            f"The proxy of the environment ({scheme.upper()}_PROXY) or the system is a {kind} proxy, which "
+            "aiohttp does not support. Unset it, list the host in NO_PROXY, or pass a `session` whose "
+            "connector speaks it, such as one of aiohttp-socks."
         )
     return proxy
 

@@ -15,7 +15,6 @@ from ..errors import TransferError
 from ._exclude import Exclusion
 from .results import UploadSize
 
-_PACKED_TYPES: Final = {tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE}
 OWNER_MODES: Final = 0o700
 """Owner permissions that each folder gets, so that it can be filled and renamed."""
 
@@ -49,8 +48,7 @@ def pack(source: Path, exclusion: Exclusion, progress: Progress, stream: BinaryI
     devices are left out.
 
     Raises:
-        TransferError: A file shrank or was replaced by a pipe or device while it was read, or its size is
-            unknown.
+        TransferError: A file shrank or became another kind of file while it was read, or its size is unknown.
         OSError: A file cannot be read, or the reader is gone.
     """
     # This format allows names of any bytes; GNU, BSD and BusyBox `tar` read it.
@@ -83,14 +81,16 @@ def _walk(path: Path, name: str, exclusion: Exclusion) -> Iterator[tuple[Path, s
 
 def _add(archive: tarfile.TarFile, path: Path, name: str, status: os.stat_result, progress: Progress) -> None:
     if not stat.S_ISREG(status.st_mode):
-        member = _checked_member(archive.gettarinfo(path, name), path)
+        kind = tarfile.DIRTYPE if stat.S_ISDIR(status.st_mode) else tarfile.SYMTYPE
+        member = _checked_member(archive.gettarinfo(path, name), path, kind)
         if member.isdir():
             member.mode |= OWNER_MODES
         archive.addfile(member)
         return
     # Open the file first, and take the type of the open file: a link or a pipe may have replaced the file.
     with open(path, "rb", opener=_open_file) as file:
-        member = _checked_member(archive.gettarinfo(arcname=name, fileobj=file), path)
+        member = archive.gettarinfo(arcname=name, fileobj=file)
+        member = _checked_member(member, path, tarfile.REGTYPE, tarfile.LNKTYPE)
         if member.isreg() and not member.size and file.read(1):
             problem = f"The size of {path} is unknown, as for files in /proc"
             raise TransferError(f"{problem}: copy it to another file.")
@@ -101,10 +101,10 @@ def _open_file(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
 
 
-def _checked_member(member: tarfile.TarInfo | None, path: Path) -> tarfile.TarInfo:
-    """Return a member without its owner; raise an error if its type cannot be packed."""
+def _checked_member(member: tarfile.TarInfo | None, path: Path, *types: bytes) -> tarfile.TarInfo:
+    """Return a member without its owner; raise an error if it has none of these types."""
     # `gettarinfo` returns `None` for a socket, although its annotation does not say so.
-    if member is None or member.type not in _PACKED_TYPES:
+    if member is None or member.type not in types:
         raise TransferError(f"{path} was replaced while it was read: copy it again.")
     member.uid = member.gid = 0
     member.uname = member.gname = ""

@@ -73,8 +73,8 @@ class Command:
         stdout, stderr = self._stdout.tail.text(), self._stderr.tail.text()
         if scope.cancelled_caught:
             raise CommandTimeoutError(
-                f"{self._shown} on pod {login.label} ran longer than {self._timeout:g} s and was stopped."
-                f"{last_line(stderr)}",
+                f"{self._shown} on pod {login.label} ran longer than {self._timeout:g} s. Its "
+                f"connection was closed, so that the pod stops it.{last_line(stderr)}",
                 pod_id=login.pod_id,
                 exit_code=None,
                 stdout=stdout,

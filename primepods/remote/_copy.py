@@ -79,8 +79,8 @@ class _Copy:
         failure = f"Could not copy {self._description} (pod {pod_id})"
         if exit_code is None:
             raise ConnectionLostError(
-                f"{failure}: the connection was lost after {self._progress.done:,} bytes. The target is "
-                f"unchanged, or has the whole copy. {message}".rstrip(),
+                f"{failure}: the connection was lost after {self._progress.done:,} bytes. Unless the pod "
+                f"restarted, the target is unchanged or has the whole copy. {message}".rstrip(),
                 pod_id=pod_id,
                 stderr=stderr,
             )

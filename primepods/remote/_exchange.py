@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import io
 import sys
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Coroutine, Generator, Mapping
@@ -96,9 +97,10 @@ class Echo:
         self._file = file
         self._decoder = getincrementaldecoder("utf-8")("replace")
         self._writer: BackgroundWriter | None = None
-        # Some files have no descriptor, such as `io.StringIO`.
-        with suppress(AttributeError, OSError, ValueError):
-            self._writer = BackgroundWriter(file.fileno(), file.flush)
+        # Other files may have a descriptor of another file: in Jupyter, that of the server's terminal.
+        if isinstance(file, io.TextIOWrapper):
+            with suppress(OSError, ValueError):  # there is no descriptor
+                self._writer = BackgroundWriter(file.fileno(), file.flush)
 
     async def __call__(self, piece: bytes) -> None:
         """Write a piece; return when it is written."""

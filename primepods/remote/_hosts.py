@@ -21,6 +21,7 @@ from typing import Final
 import attrs
 
 from .._files import lock_file
+from .._utils.arguments import check_strings
 from .._utils.text import quote
 from ..errors import ConfigError
 from ..models import Pod
@@ -69,6 +70,7 @@ class HostEntry:
             ValueError, TypeError: The line is not an entry.
         """
         pod_id, name, nodes = json.loads(line.removeprefix(_DATA))
+        check_strings("id and name", (pod_id, name))
         return cls(pod_id, name, tuple(None if node is None else SSHTarget(*node) for node in nodes))
 
     def __str__(self) -> str:
@@ -284,7 +286,8 @@ def _replace(path: Path, data: bytes) -> None:
     """Replace a file's content atomically; keep its mode."""
     draft = path.with_name(f"{path.name}.primepods-{os.getpid()}")
     try:
-        mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
+        # ssh refuses a file that others can write.
+        mode = path.stat().st_mode & 0o755 if path.exists() else 0o600
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(data)
             file.flush()
@@ -311,9 +314,11 @@ def _locked() -> Generator[None]:
         raise ConfigError(
             f"{_lock_path()} cannot be opened: {exc.strerror}. Check the owner of ~/.ssh and of this file."
         ) from None
-    if descriptor < 0:
-        raise ConfigError("Another process is changing ~/.ssh/config. Try again.")
     try:
+        # The lock is worthless if the file was removed after it was opened.
+        if descriptor < 0 or os.fstat(descriptor).st_nlink == 0:
+            raise ConfigError("Another process is changing ~/.ssh/config. Try again.")
         yield
     finally:
-        os.close(descriptor)
+        if descriptor >= 0:
+            os.close(descriptor)

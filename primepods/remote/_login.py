@@ -27,9 +27,10 @@ _MAX_LOGINS: Final = 4
 """Max concurrent logins to a node: OpenSSH's server by default refuses some when ten are in progress."""
 _WARNING_INTERVAL: Final = 60.0
 _MAX_MESSAGE_LENGTH: Final = 1_000
-_HOST_KEY_CHANGED: Final = "Host key verification failed"
+_HOST_KEY_CHANGED: Final = "IDENTIFICATION HAS CHANGED"
 _LOCAL_FAULT: Final = re.compile(
     r"Bad configuration option|unknown option|percent_expand|Bad owner or permissions|^usage: ssh"
+    r"|Host key verification failed"
 )
 """Messages of ``ssh`` about its own options and files."""
 _OFFERED: Final = re.compile(r"Offering public key: (.*)")

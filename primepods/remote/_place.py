@@ -101,7 +101,8 @@ def _moves(staged: Path, target: Path) -> Iterator[tuple[Path, Path]]:
 def _check_kind(staged: Path, target: Path) -> None:
     if _is_folder(staged) and os.path.lexists(target):
         raise TransferError(f"{target} is a folder on the pod, but not here. Nothing was changed.")
-    if not _is_folder(staged) and _is_folder(target):
+    # A link may replace a link: a repeated copy has the same links to folders.
+    if not _is_folder(staged) and target.is_dir() and not (staged.is_symlink() and target.is_symlink()):
         raise TransferError(f"{target} is a folder here, but not on the pod. Nothing was changed.")
 
 

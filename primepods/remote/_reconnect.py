@@ -22,8 +22,6 @@ from ._login import Login
 from ._session import Session
 
 _RETRY_INTERVAL: Final = 1.0
-_MIN_GOOD_CONNECTION: Final = 10.0
-"""Seconds after which a connection counts as good: its loss starts a new timeout."""
 _ADDRESS_INTERVAL: Final = 60.0
 """Seconds between two reads of the address, after a loss."""
 _ADDRESS_TIMEOUT: Final = 10.0
@@ -50,6 +48,7 @@ class Reconnection:
         state: Phrase for the log after a loss, such as "Its ports cannot be reached".
         remedy: Last sentence of the error if no connection succeeds in time.
         ends_with_pod: Whether to raise at once if the API does not know the pod any more.
+        good_after: Seconds after which a connection counts as good: its loss starts a new ``timeout``.
 
     Attributes:
         lost_at: When the connection was lost, by the event loop's clock; ``None`` before a loss. The caller
@@ -57,13 +56,21 @@ class Reconnection:
     """
 
     def __init__(
-        self, get_login: GetLogin, timeout: float, state: str, remedy: str, *, ends_with_pod: bool = False
+        self,
+        get_login: GetLogin,
+        timeout: float,
+        state: str,
+        remedy: str,
+        *,
+        ends_with_pod: bool = False,
+        good_after: float = 10.0,
     ) -> None:
         self._get_login = get_login
         self._timeout = timeout
         self._state = state
         self._remedy = remedy
         self._ends_with_pod = ends_with_pod
+        self._good_after = good_after
         self._login: Login | None = None
         self._connection: AbstractAsyncContextManager[Session] | None = None
         self._connected_at = 0.0
@@ -122,7 +129,7 @@ class Reconnection:
     async def note_loss(self) -> None:
         """Record the loss of the connection; if it was a reconnection that soon failed, only pause."""
         now = anyio.current_time()
-        if self.lost_at is None or now - self._connected_at > _MIN_GOOD_CONNECTION:
+        if self.lost_at is None or now - self._connected_at > self._good_after:
             self.lost_at = now
             label = self._login.label if self._login else ""
             text = "Lost the connection to pod %s. %s; trying to connect again for %.0f s."

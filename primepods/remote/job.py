@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ import anyio
 
 from .._utils.arguments import check_flag, check_seconds
 from .._utils.text import clip, one_line, quote
-from ..errors import CommandTimeoutError, JobError
+from ..errors import CommandTimeoutError, ConnectionLostError, JobError
 from ._command import MAX_CAPTURED, Output, check_exit_code
 from ._exchange import exchange
 from ._job_reader import JobLines, JobReader, missing_job_error, split_offset
@@ -272,11 +273,18 @@ async def run_job_script(
     request = f"request for the job {name}" if name else "request for the list of jobs"
     timeout = (await get_login()).options.login_timeout
     remedy = f"The {request} may have been carried out: see jobs()."
-    connection = Reconnection(get_login, timeout, f"The {request} is sent again", remedy)
+    # Else a request whose connections last, but never long enough, would be repeated for ever.
+    state = f"The {request} is sent again"
+    connection = Reconnection(get_login, timeout, state, remedy, good_after=math.inf)
+    stderr = Tail(_MAX_OUTPUT)
     while True:
-        stdout, stderr = Tail(_MAX_OUTPUT), Tail(_MAX_OUTPUT)
         async with aclosing(connection):
-            session = await connection.open()
+            try:
+                session = await connection.open()
+            except ConnectionLostError as exc:
+                exc.stderr = stderr.text()
+                raise
+            stdout, stderr = Tail(_MAX_OUTPUT), Tail(_MAX_OUTPUT)
             await exchange(session, script, None, {"stdout": stdout.receive, "stderr": stderr.receive})
         code = session.stderr.exit_code
         if code == 0:

@@ -80,9 +80,14 @@ class HourlyLimit:
             raise error
         # Nothing is awaited from here to the new entry: of two orders in a loop, the second sees the first.
         for order in list(_pending):
-            is_listed = order.account == self._account and _ids(pods, order.name) - order.known
-            if is_listed or order.clock.boottime() >= order.ordered_at + _PENDING_FOR:
+            if order.clock.boottime() >= order.ordered_at + _PENDING_FOR:
                 _pending.pop(order, None)
+        for order in self._orders():
+            if new := _ids(pods, order.name) - order.known:
+                _pending.pop(order, None)
+                # A listed pod is that of one order only, though several have its name.
+                for other in self._orders():
+                    other.known.add(min(new))
         running = sum(pod.current_price_hr for pod in pods) + sum(order.price for order in self._orders())
         if spec.max_price is not None and running + spec.max_price <= limit * (1 + PRICE_TOLERANCE):
             now, known = self._clock.boottime(), _ids(pods, spec.name)

@@ -89,10 +89,11 @@ class AsyncAccountInfo:
         if limit is not None:
             check_count("limit", limit, minimum=1)
         heads: list[Wallet] = []
+        keys: set[str] = set()
 
         async def fetch(offset: int, size: int) -> FetchedPage[BillingEntry]:
             request = page_request(_WALLET, offset=offset, limit=size, **self._team)
-            return await fetch_page(
+            page = await fetch_page(
                 self._executor,
                 request,
                 BillingEntry,
@@ -102,6 +103,8 @@ class AsyncAccountInfo:
                 count_key="total_billings",
                 on_body=partial(_keep_head, heads=heads),
             )
+            keys.update(page.keys)
+            return page
 
         entries: list[BillingEntry] = []
         if limit == 1:
@@ -117,7 +120,8 @@ class AsyncAccountInfo:
                     if len(entries) == limit:
                         break
         except ProtocolError as exc:
-            if not heads:
+            # If all entries have come, the error is about those that cannot be read.
+            if not heads or len(keys) < (heads[-1].total_billings or 0):
                 raise
             log.warning("entries of the wallet are missing: %s", exc)
         return attrs.evolve(heads[0], entries=tuple(entries))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from .._decoding.offers import decode_gpu_summary
@@ -21,7 +22,7 @@ from .._utils.arguments import (
     check_text,
     check_texts,
 )
-from ..errors import APIError, ProtocolError, TransportError
+from ..errors import APIError, PrimePodsError, ProtocolError, TransportError
 from ..offers import DiskOffer, GpuPrices, Offer
 from ..pagination import AsyncPager, FetchedPage, numbered_pager
 from ._offer_search import OfferSearch
@@ -275,7 +276,10 @@ class AsyncAvailability:
         matches = search.select(offers)
         if matches:
             return matches[0]
-        prices = [] if offers else await self.summary()
+        prices: list[GpuPrices] = []
+        if not offers:
+            with suppress(PrimePodsError):  # the message works without them
+                prices = await self.summary()
         raise search.sold_out_error(offers, prices, f"{_AVAILABILITY}/gpus")
 
     @operation("availability.summary")

@@ -69,7 +69,10 @@ class AsyncSSHKeys:
             error = exc.with_traceback(None)
         if not isinstance(error, APIError) or error.transient:
             # The key may have been added despite the error.
-            found = await self._find(public_key)
+            try:
+                found = await self._find(public_key)
+            except PrimePodsError as exc:
+                error.add_note(f"The key may have been added; the keys cannot be listed: {exc}")
             if found is not None:
                 return found
         raise error

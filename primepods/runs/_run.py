@@ -9,7 +9,6 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import UnionType
@@ -135,9 +134,14 @@ class Run:
         run = cls(path, record)
         try:
             path.mkdir(mode=0o700, parents=True)
-            sync_folder(path.parent)
-            run.save(pid=os.getpid(), host=this_host())
-            if not run.claim():
+            try:
+                sync_folder(path.parent)
+                run.save(pid=os.getpid(), host=this_host())
+                is_claimed = run.claim()
+            except BaseException:  # without a record, it would be listed as unreadable
+                run.remove()
+                raise
+            if not is_claimed:
                 raise ConfigError(
                     f"Another process has locked the new run {path.name}: nothing was rented. Run it again."
                 )
@@ -235,6 +239,7 @@ class Run:
 
         Raises:
             ConfigError: The process is on another machine, or in another container.
+            PermissionError: The process is another user's.
             ProcessLookupError: The process has ended, none is recorded, or (on Linux) it does not have the
                 run's lock file open.
         """
@@ -252,13 +257,24 @@ class Run:
             os.kill(record.pid, number)
 
     def _has_lock(self, pid: int) -> bool:
-        """Return whether a process has the lock file open; ``True`` if it has ended or without ``/proc``."""
-        descriptors = Path(f"/proc/{pid}/fd")
-        if not descriptors.exists():
+        """Return whether a process has the lock file open; ``True`` if that cannot be seen.
+
+        It cannot if the process has ended, without ``/proc``, or without the right to look.
+        """
+        is_denied = False
+        try:
+            files = list(Path(f"/proc/{pid}/fd").iterdir())
+        except OSError:
             return True
-        with suppress(OSError):
-            return any(file.samefile(self.path / "lock") for file in descriptors.iterdir())
-        return False
+        for file in files:
+            try:
+                if file.samefile(self.path / "lock"):
+                    return True
+            except PermissionError:
+                is_denied = True
+            except OSError:  # it was closed meanwhile
+                continue
+        return is_denied
 
     @property
     def state(self) -> str:

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import re
+import resource
 import shlex
 import signal
 import subprocess
@@ -28,7 +29,7 @@ import primepods
 from primepods.emulator import Cut, Delay, Edit, Emulator, Status
 from primepods.leasing.ledger import LeaseFile
 from primepods.runs import Run as RunFolder
-from primepods.runs import RunRecord, follow_job
+from primepods.runs import RunRecord, follow_job, list_runs
 
 from .conftest import Run, name_api
 from .test_run import LOCAL_SSH, OPTIONS, here, market, wait_for
@@ -276,9 +277,15 @@ def test_stop_waits_for_no_boot(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_stop_knows_whose_process_it_is(market: Emulator, run: Run) -> None:
-    """In a home folder that two machines share, the pid of another machine's process is not signalled."""
+    """In a home folder that two machines share, the pid of another machine's process is not signalled.
+
+    A file that the process closes meanwhile, here the list of its files, hides no lock behind it.
+    """
     record = RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0)
+    spare = os.open(os.devnull, os.O_RDONLY)
     other = RunFolder.create(record)
+    os.close(spare)
+    other.signal(0)
     other.save(pid=0)
     with pytest.raises(ProcessLookupError):  # to the system, 0 is this process's group
         other.signal(0)
@@ -288,6 +295,19 @@ def test_stop_knows_whose_process_it_is(market: Emulator, run: Run) -> None:
     assert "on the host elsewhere" in result.stderr
     assert "`primepods delete pod7`" in result.stderr
     other.remove()
+
+
+def test_a_run_that_cannot_be_recorded_leaves_nothing() -> None:
+    """Here, a limit on the size of files stands for a full disk."""
+    record = RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(primepods.ConfigError, match="nothing was rented"):
+            RunFolder.create(record)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list_runs() == ([], {})
 
 
 @pytest.mark.parametrize("has_new_process", [False, True])

@@ -15,8 +15,9 @@ import pytest
 
 import primepods
 from primepods.emulator import Edit, Emulator
-from primepods.remote import HostEntry, note_hosts
+from primepods.remote import HostEntry, install_hosts, note_hosts
 from tests.cli.conftest import Run
+from tests.cli.test_run import wait_for
 
 LOGIN = "root@192.0.2.7"
 LOCAL_SSH = f"{shlex.quote(sys.executable)} -m primepods.emulator.local_ssh"
@@ -158,8 +159,10 @@ def threads() -> list[threading.Thread]:
 
 
 def test_many_at_once(run: Run, config: Path) -> None:
-    """No change is lost, and no file is half written."""
+    """No change is lost, and no file is half written; a line that is none of ours spoils nothing."""
     run("ssh-config", "--install")
+    with config.with_name("primepods_config").open("a", encoding="utf-8") as file:
+        file.write('# primepods: [1, "x", []]\n')
     target = primepods.SSHTarget("root", "192.0.2.8", 22)
 
     def add(number: int) -> None:
@@ -171,6 +174,21 @@ def test_many_at_once(run: Run, config: Path) -> None:
     assert {f"Host pod_n{number}" for number in range(24)} <= {
         line.rpartition(" ")[0] if line.count(" ") > 1 else line for line in text.splitlines()
     }
+
+
+def test_a_removed_lock_protects_nothing(run: Run, config: Path) -> None:
+    """Who has waited for it while another process uninstalls is told, and changes nothing."""
+    run("ssh-config", "--install")
+    path = config.with_name("primepods_config.lock")
+    with path.open("ab") as lock, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = pool.submit(install_hosts, [])
+        opened = Path("/proc/self/fd")
+        wait_for(lambda: [file.resolve() for file in opened.iterdir()].count(path.resolve()) == 2)
+        path.unlink()
+        lock.close()
+        with pytest.raises(primepods.ConfigError, match="Another process is changing"):
+            waiting.result()
 
 
 def test_what_excludes_each_other(run: Run) -> None:

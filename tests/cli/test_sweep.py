@@ -202,6 +202,8 @@ def test_a_service_survives_its_machine(
 ) -> None:
     """While the folder of leases cannot be read, it says so; a stdout that is full stops no deletion."""
     left = leave(emulator, folder)
+    shown = run_on(monkeypatch, ["sweep", "--dry-run", "--yes"], io.StringIO(), Full(print), io.StringIO())
+    assert (shown, left in emulator.pods) == (1, True)
     hidden = folder.rename(folder.with_suffix(".hidden"))
     folder.touch()
 
@@ -211,7 +213,7 @@ def test_a_service_survives_its_machine(
 
     out, err = Full(lambda: leave(emulator, folder)), Watched(bring_back)
     assert run_on(monkeypatch, ["sweep", "--every", "0.1s"], io.StringIO(), out, err) == 130
-    assert re.search("cannot be read.* full.*1 deleted", err.getvalue(), re.DOTALL)
+    assert re.search("cannot be read.*1 deleted.* full", err.getvalue(), re.DOTALL)
     assert left not in emulator.pods
     assert len(emulator.pods) == 4
 

@@ -74,7 +74,7 @@ def test_all_nodes_or_one(emulator: Emulator, run: Run, tmp_path: Path) -> None:
         (["--env", "NOT_HERE", "pod0", "--", "true"], "--env NOT_HERE: there is no such variable here"),
         (["--env", "1=s3cr3t", "pod0", "--", "true"], "NAME=VALUE"),
         (["pod0", "ls", "-l"], "No such option: -l. Put the pod's command after `--`."),
-        (["--ssh-option", "key.pem", "pod0", "--", "true"], "must begin with an option"),
+        (["--ssh-option", "key.pem", "pod0", "--", "true"], "got ('key.pem',).\n"),
         (["-t", "-e", "A=s3cr3t", "pod0", "--", "true"], "--env cannot be combined with --tty"),
     ],
 )

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from primepods import ConfigError
-from primepods.config import DEFAULT_BASE_URL, check_base_url, is_loopback
+from primepods.config import DEFAULT_BASE_URL, check_base_url, is_loopback, saved_contexts
 from primepods.config._files import Found
 from tests.support.json_values import ANY_TEXT
 
@@ -98,6 +98,7 @@ def test_production_is_the_vendors_host_without_a_team(
     assert "No API key found" in refuse()
     files.write("config.json", {"api_key": KEY, "team_id": "t"})
     files.write(f"environments/{name}.json", {"api_key": "never", "base_url": OTHER})
+    assert saved_contexts() == ("production",), "once"
     assert told() == (KEY, DEFAULT_BASE_URL, None)
     assert told(team_id="given") == (KEY, DEFAULT_BASE_URL, "given")
     assert told(api_key="a") == ("a", DEFAULT_BASE_URL, None)

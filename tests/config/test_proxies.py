@@ -93,7 +93,7 @@ def test_a_proxy_that_is_not_spoken_is_said_to_be_one(
     """To go around it in silence could be forbidden; a session of one's own helps."""
     monkeypatch.setenv(name, f"{kind}://me:{KEY}@proxy:1080")
     message = refuse(api_key=KEY)
-    assert f"({name}) names a {kind.lower()} proxy, which aiohttp does not support" in message
+    assert f"({name}) or the system is a {kind.lower()} proxy, which aiohttp does not support" in message
     assert "NO_PROXY" in message
     assert settings(api_key="k", own_connections=False).proxy is None
 
@@ -109,4 +109,4 @@ def test_a_proxy_that_is_no_url_is_said_to_be_none(monkeypatch: pytest.MonkeyPat
     """At construction, not as somebody else's exception at the first request; the password is not shown."""
     monkeypatch.setenv("HTTPS_PROXY", value)
     message = refuse(api_key=KEY)
-    assert message.startswith("The environment (HTTPS_PROXY) names a proxy that is not a URL.")
+    assert message.startswith("The proxy of the environment (HTTPS_PROXY) or the system is not a URL.")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from primepods import ConfigError
-from primepods.config import DEFAULT_BASE_URL, KEY_PAGE
+from primepods.config import DEFAULT_BASE_URL, KEY_PAGE, explain
 
 from .resolving import KEY, OTHER, Files, refuse, settings, told
 
@@ -54,6 +54,13 @@ def test_a_key_that_is_nowhere_is_asked_for(files: Files) -> None:
         message = refuse()
         for part in ("api_key", "PRIME_API_KEY", "~/.prime/config.json", KEY_PAGE, "Instances (Read"):
             assert part in message
+
+
+def test_a_variable_that_would_be_ignored_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a context as an argument, the key of the environment is not used."""
+    monkeypatch.setenv("PRIME_API_KEY", "e")
+    assert "PRIME_API_KEY" not in refuse(context="production")
+    assert explain(context="production")[0].source == "no file has one"
 
 
 @pytest.mark.parametrize("name", ["api_key", "base_url", "team_id"])

@@ -240,6 +240,20 @@ def test_a_merge_that_fails_halfway_changes_nothing(tmp_path: Path) -> None:
     assert contents(target) == before
 
 
+def test_a_file_does_not_replace_a_link_to_a_folder(tmp_path: Path) -> None:
+    """It may be the only way to a disk; a link replaces one, as when a copy is repeated."""
+    staged, target = tmp_path / "staging" / "data", tmp_path / "target"
+    for folder in (staged, target):
+        folder.mkdir(parents=True)
+        (folder / "same").symlink_to(".")
+    place(staged, target)
+    (staged / "linked").write_text("new", encoding="utf-8")
+    (target / "linked").symlink_to(tmp_path)
+    with pytest.raises(TransferError, match=r"linked is a folder here.* Nothing was changed"):
+        place(staged, target)
+    assert (target / "linked").is_symlink()
+
+
 def test_a_folder_that_cannot_take_a_copy_is_told_before_anything_is_moved(tmp_path: Path) -> None:
     """The folders that the copy would have made are gone, too."""
     staged = tmp_path / "staging" / "data"

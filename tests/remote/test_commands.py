@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import shlex
 import sys
@@ -86,6 +87,17 @@ async def test_what_is_not_captured_is_ours(emulated: Pod, capfdbinary: pytest.C
     assert result.stderr == "no end", "the end of it is kept"
     captured = capfdbinary.readouterr()
     assert (captured.out, captured.err) == (b"\xff\x00\r", b"no end")
+
+
+async def test_what_is_not_captured_is_in_the_cell_of_a_notebook(
+    emulated: Pod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The object in place of ``sys.stdout`` gets it, though it has the descriptor of a terminal."""
+    cell = io.StringIO()
+    monkeypatch.setattr(cell, "fileno", lambda: 1, raising=False)
+    monkeypatch.setattr(sys, "stdout", cell)
+    await emulated.remote().run("echo here", capture=False)
+    assert cell.getvalue() == "here\n"
 
 
 async def test_what_stays_in_the_background_holds_up_nobody(pod: Pod, remote: AsyncRemote) -> None:

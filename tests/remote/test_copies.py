@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
+import shutil
 import socket
 import stat
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 
 import primepods
 from primepods.remote import AsyncRemote
+from primepods.remote._archive import Progress, pack
 from primepods.remote._exclude import Exclusion
 from tests.support.eventually import eventually
 
@@ -271,6 +274,23 @@ async def test_a_file_that_is_replaced_or_shrinks_is_sent_as_one_file(emulated: 
     with pytest.raises(primepods.TransferError, match=r"The size of .* is unknown"):
         await emulated.remote().upload("/proc/version", "version")
     assert [path.name for path in emulated.home.iterdir()] == ["replaced"]
+
+
+def test_a_folder_that_becomes_a_file_is_told(tmp_path: Path) -> None:
+    """Also one of which all but itself has been sent."""
+    folder = tmp_path / "t" / "folder"
+    folder.mkdir(parents=True)
+    (folder / "big").write_bytes(bytes(100_000))
+
+    class Stream(io.BytesIO):
+        def write(self, data: Any, /) -> int:
+            if folder.is_dir():
+                shutil.rmtree(folder)
+                folder.write_text("x", encoding="utf-8")
+            return super().write(data)
+
+    with pytest.raises(primepods.TransferError, match="folder was replaced"):
+        pack(folder.parent, Exclusion([]), Progress(), Stream())
 
 
 @pytest.mark.parametrize(

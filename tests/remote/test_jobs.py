@@ -308,6 +308,26 @@ async def test_a_lost_request_is_repeated_however_long_it_took(
         await pod.remote().job("n").stop()
 
 
+async def test_a_request_that_is_always_lost_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time counts from the first loss, even if each connection lasts a while."""
+    mute, tries = tmp_path / "mute", tmp_path / "tries"
+    mute.write_text(
+        "#!/bin/sh\ncase \" $* \" in *' -G '*) exit 0;; esac\n"
+        "for mark; do :; done; mark=${mark##* }\necho $mark ready; echo $mark ready >&2; read -r line\n"
+        f"echo >>{shlex.quote(str(tries))}; [ $(wc -l <{shlex.quote(str(tries))}) -gt 20 ] || exit\n"
+        "echo $mark exit 3; echo $mark exit 3 >&2\n",
+        encoding="utf-8",
+    )
+    mute.chmod(0o755)
+    tries.touch()
+    loop = asyncio.get_running_loop()
+    real_time = loop.time
+    monkeypatch.setattr(loop, "time", lambda: real_time() + 20 * tries.stat().st_size)
+    pod = Pod(primepods.SSHTarget("root", "198.18.0.9"), tmp_path, {"ssh_command": str(mute)})
+    with pytest.raises(primepods.ConnectionLostError, match="not restored within 100 s"):
+        await pod.remote().job("n").stop()
+
+
 @pytest.mark.parametrize(
     ("given", "error"),
     [

@@ -80,9 +80,14 @@ async def test_a_wrong_key_is_told_with_what_ssh_said_and_which_was_tried(
 
 
 async def test_a_host_key_that_changes_is_refused_at_once(server: SSHServer, state: Path) -> None:
-    """The first is remembered under the pod's id, and not under an address that another pod may get."""
+    """The first is remembered under the pod's id, and not under an address that another pod may get.
+
+    A user who wants only known host keys is told that the first one is not known.
+    """
     server.start()
     pod = Pod(server.target, server.home, {"ssh_options": server.options})
+    with pytest.raises(primepods.ConfigError, match=r"Change ssh_options.*requested strict checking"):
+        await pod.remote(ssh_options=[*server.options, "-o", "StrictHostKeyChecking=yes"]).run("touch ran")
     await pod.remote().run("true")
     known = (state / "known_hosts").read_text(encoding="ascii")
     assert known.startswith("pod1 ssh-ed25519 ")
@@ -125,7 +130,7 @@ async def test_a_copy_whose_connection_is_lost_leaves_all_as_it_was(
         remote.upload(tmp_path / "new", "old", on_progress=lambda done: server.cut()),
         remote.download(str(tmp_path / "new"), tmp_path / "old", on_progress=lambda done: server.cut()),
     ):
-        with pytest.raises(primepods.ConnectionLostError, match="The target is unchanged"):
+        with pytest.raises(primepods.ConnectionLostError, match="the target is unchanged"):
             await copy
     await eventually(lambda: all([path.name for path in folder.iterdir()] == ["big"] for folder in folders))
     for folder in folders:

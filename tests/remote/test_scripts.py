@@ -117,7 +117,10 @@ def test_python_prints_each_line_at_once_unless_somebody_decides_otherwise(shell
 
 
 def test_a_command_begins_when_it_has_all_of_its_input(shell: Shell, tmp_path: Path) -> None:
-    """It never sees a part of it, and nothing else has a name for the file with it."""
+    """It never sees a part of it, and nothing else has a name for the file with it.
+
+    A link of its name, which another user may have made, is not followed.
+    """
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     script = command_script("cat; ls -A $TMPDIR", env={}, cwd=None, input_size=200_000)
@@ -130,6 +133,10 @@ def test_a_command_begins_when_it_has_all_of_its_input(shell: Shell, tmp_path: P
     # Where there is no such folder, the home directory takes it.
     done = shell.run(script + data, keep_open=True, TMPDIR="/nowhere")
     assert data in done.stdout
+    (tmp_path / "theirs").write_text("x", encoding="utf-8")
+    (temporary / "mark").symlink_to(tmp_path / "theirs")
+    assert data in shell.run(script + data, keep_open=True, TMPDIR=str(temporary)).stdout
+    assert (tmp_path / "theirs").read_text(encoding="utf-8") == "x"
     assert list(shell.home.iterdir()) == []
 
 

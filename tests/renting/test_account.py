@@ -101,7 +101,10 @@ async def test_wallet_and_history_agree_to_the_cent() -> None:
 async def test_an_unreadable_entry_hides_neither_balance_nor_entries(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """It is left out, and the log says so; a 503 is tried again, and the balance alone is one request."""
+    """It is left out, and the log says so; a 503 is tried again, and the balance alone is one request.
+
+    A page that cannot be read at all is an error.
+    """
     async with (
         Emulator(history=120) as emulator,
         make_client(emulator.url, api_key=emulator.api_key, clock=ClientClock(auto=True)) as client,
@@ -119,6 +122,10 @@ async def test_an_unreadable_entry_hides_neither_balance_nor_entries(
         assert len(emulator.requests) == looked + 1
         emulator.faults.add(Edit(put={"balance_usd": "much"}), on="wallet")
         with pytest.raises(primepods.ProtocolError, match="balance_usd"):
+            await client.account.wallet()
+        emulator.faults.clear()
+        emulator.faults.add(Edit(put={"recent_billings": "many"}), on="wallet", skip=1)
+        with pytest.raises(primepods.ProtocolError, match="recent_billings"):
             await client.account.wallet()
 
 

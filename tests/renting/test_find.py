@@ -124,6 +124,17 @@ async def test_sold_out_says_what_was_asked_and_what_there_is() -> None:
         assert (caught.value.status_code, caught.value.method) == (404, "GET")
 
 
+async def test_sold_out_is_told_without_the_summary() -> None:
+    """It is only for the message."""
+    empty = reply({"items": [], "totalCount": 0})
+    async with (
+        Server(lambda request: reply({}, 400) if request.path == SUMMARY else empty) as server,
+        make_client(server.url) as client,
+    ):
+        with pytest.raises(SoldOutError):
+            await client.availability.cheapest()
+
+
 async def test_waiting_for_an_offer() -> None:
     """The market is read again about every ten seconds, also after a passing failure, until one fits."""
     clock, times = ManualClock(auto=True), list[float]()

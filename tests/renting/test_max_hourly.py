@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -78,6 +79,27 @@ async def test_a_new_pod_counts_once_when_another_of_its_name_ends(
             await client.pods.delete(first.id)
             await client.pods.create(attrs.evolve(spec, team_id=team_id, max_price=6.0))
         assert len(emulator.requests.where(on="create")) == 3
+
+
+async def test_a_listed_pod_is_that_of_one_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two orders with a name, one still counts while the list shows one pod."""
+    monkeypatch.setenv("PRIMEPODS_MAX_HOURLY", "10")
+    shown: set[str] = set()
+
+    def hide(body: Any) -> Any:
+        body["data"] = [row for row in body["data"] if row["id"] in shown]
+        return body | {"total_count": len(body["data"])}
+
+    async with Emulator(boot_seconds=0, delete_seconds=0) as emulator:
+        emulator.faults.add(Edit(hide), on="list")
+        async with make_client(emulator.url, api_key=emulator.api_key) as client:
+            spec = attrs.evolve(await _spec(client), max_price=3.0, name="train")
+            first = await client.pods.create(spec)
+            await client.pods.create(spec)
+            shown.add(first.id)
+            for _ in range(2):
+                with pytest.raises(primepods.BudgetExceededError):
+                    await client.pods.create(attrs.evolve(spec, max_price=6.0))
 
 
 @pytest.mark.parametrize(

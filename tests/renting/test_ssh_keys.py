@@ -56,6 +56,20 @@ async def test_a_row_that_cannot_be_read_prevents_no_key() -> None:
         assert await client.ssh_keys.add("again", KEY) == added
 
 
+async def test_where_nothing_can_be_looked_up_the_key_may_have_been_added() -> None:
+    """The error of the POST says so."""
+    empty = reply({"total_count": 0, "offset": 0, "limit": 100, "data": []})  # is asked for twice
+
+    def answer(request: Received) -> Reply:
+        return empty if request.number < 2 else reply({"detail": "busy"}, 500)
+
+    async with Server(answer) as server, make_client(server.url, retry=RetryPolicy(attempts=1)) as client:
+        with pytest.raises(primepods.ServerError) as told:
+            await client.ssh_keys.add("laptop", KEY)
+    assert told.value.method == "POST"
+    assert "The key may have been added" in told.value.__notes__[-1]
+
+
 @pytest.mark.parametrize("acted", [True, False])
 async def test_a_lost_answer_is_settled_by_looking(*, acted: bool) -> None:
     """The key is there, or the error of the POST is raised; it is never added twice."""

@@ -43,8 +43,8 @@ class Mutant(NamedTuple):
 MUTANTS: Final = (
     Mutant(
         "pagination/_offset.py",
-        "            return end - 1\n",
-        "            return end\n",
+        "wanted = WantedPage(position=end - 1, stride",
+        "wanted = WantedPage(position=end, stride",
         "Pages do not overlap, so that rows are skipped when earlier ones are deleted.",
         (
             "tests/pagination/test_over_the_wire.py::test_a_count_beyond_the_rows_is_told_with_both_numbers[300-7]",
@@ -59,8 +59,8 @@ MUTANTS: Final = (
     ),
     Mutant(
         "pagination/_offset.py",
-        "            self._contradictions += 1\n",
-        "            self._contradictions += 3\n",
+        "            self.contradictions += 1\n",
+        "            self.contradictions += 3\n",
         "A single short page is the end of a list that counts more rows.",
         (
             "tests/pagination/test_over_the_wire.py::test_a_count_beyond_the_rows_is_told_with_both_numbers[0-7]",
@@ -68,8 +68,8 @@ MUTANTS: Final = (
     ),
     Mutant(
         "pagination/_offset.py",
-        "            if offset == 0 or (page.rows and page.keys[0] in self.rows):\n",
-        "            if offset == 0 or page.rows:\n",
+        "if page.rows and page.keys[0] in self.rows and not is_repeated:\n",
+        "if page.rows and not is_repeated:\n",
         "A page is used although rows before it may have been skipped.",
         (
             "tests/pagination/test_over_the_wire.py::test_pods_that_last_are_found_while_others_come_and_go[3]",
@@ -248,8 +248,8 @@ MUTANTS: Final = (
         ("tests/renting/test_identity.py::test_the_twin_behind_a_list_that_fails_stays_in_the_file[True]",),
     ),
     Mutant(
-        "remote/_login.py",
-        "                env=environment_without_key(),\n",
+        "remote/options.py",
+        "            env=environment_without_key(),\n",
         "",
         "The ssh that is asked for its keys has the API key in its environment.",
         ("tests/remote/test_openssh.py::test_a_wrong_key_is_told_with_what_ssh_said_and_which_was_tried",),

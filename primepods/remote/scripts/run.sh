@@ -12,13 +12,14 @@ shift 4
 
 primepods_receive() {
   [ -n "$primepods_size" ] || { exec 6</dev/null; return; }
-  # The name is random, so this file does not exist yet.
+  # The file is in a new folder: other users of the pod know its name from the list of processes, and could
+  # have made a link or a pipe of that name.
   for primepods_file in "${TMPDIR:-/tmp}/$primepods_mark" "./.$primepods_mark"; do
     # In a subshell, since a failed redirection ends the shell.
-    if (umask 077; : >"$primepods_file") 2>/dev/null; then
+    if (umask 077; mkdir "$primepods_file" && : >"$primepods_file/in") 2>/dev/null; then
       # shellcheck disable=SC2094 # read after it is written
-      exec 4>"$primepods_file" 5<"$primepods_file" 6<"$primepods_file"
-      rm -f "$primepods_file"
+      exec 4>"$primepods_file/in" 5<"$primepods_file/in" 6<"$primepods_file/in"
+      rm -rf "$primepods_file"
       head -c "$primepods_size" <&3 >&4
       primepods_received=$(wc -c <&5)
       exec 4>&- 5<&-
