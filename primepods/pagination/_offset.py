@@ -22,8 +22,9 @@ If fewer rows are known than were counted, the list is then read again, at most 
 missing or a read finds nothing new.
 
 Empty pages from a replica that lost its rows were reported for the API's availability endpoint. Servers that
-ignore ``offset``, and counts that are too high, are imagined. If a server returns one row per page (imagined),
-pages cannot overlap: the read then fails if the server counts more rows. The numbers below are chosen.
+ignore ``offset``, and counts that are too high, are imagined. If a server returns one row per page
+(imagined), pages cannot overlap: the read then fails if the server counts more rows. The numbers below are
+chosen.
 """
 
 from __future__ import annotations
