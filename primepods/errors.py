@@ -35,7 +35,7 @@
         └── PodFailedError
 
 Bad arguments raise a plain ``ValueError`` or ``TypeError`` before a request is sent; settings that are passed
-to a client may also raise ``ConfigError``. The API key is redacted in these errors.
+to a client may also raise ``ConfigError``. The errors of this module redact the API key.
 """
 
 from __future__ import annotations
@@ -147,7 +147,8 @@ class TransportError(PrimePodsError):
     Attributes:
         method: HTTP method of the request.
         path: Path of the request.
-        attempts: Number of attempts, sent or not; 0 if the request belongs to a batch call that had given up.
+        attempts: Number of attempts, including those that were not sent; 0 if the deadline shared by a batch
+            call was over before this request was sent.
         maybe_received: Whether the server may have received one of the attempts, and carried it out.
         transient: Whether a retry can succeed. It is false if the certificate is not trusted, for example.
     """
@@ -437,7 +438,7 @@ class NotReleasedError(PrimePodsError):
         pod_id: The pod's id; ``None`` if it is not known which pod the order made.
         name: The pod's name.
         price_hr: The highest price per hour that was seen, else the order's ``max_price``, else 0; ``None``
-            without a ``pod_id``, and for another pod of the same name.
+            without a ``pod_id``, or if ``pod_id`` is not the ordered pod but a same-named one.
     """
 
     def __init__(self, message: str, *, pod_id: str | None, name: str, price_hr: float | None) -> None:
@@ -461,7 +462,8 @@ class BudgetExceededError(PrimePodsError):
         pod_id: The pod's id; empty if no pod was ordered, or the id is unknown.
         budget: The kind of limit: ``"hours"``, ``"spend"`` or ``"hourly"``.
         spent: Cost so far, in the API's currency, at the highest price seen; for ``primepods mcp``, also
-            reserved costs. For ``"hourly"``, the price per hour of all pods and orders under the limit.
+            reserved costs. For ``"hourly"``, the price per hour of all pods and orders that count
+            towards the limit.
         limit: The limit, in the unit of ``budget``: hours, the API's currency, or that currency per hour.
     """
 
@@ -482,7 +484,7 @@ class BudgetExceededError(PrimePodsError):
 
 
 class LoginError(PrimePodsError):
-    """A login to a pod failed, or no command succeeded after it. A job on the pod continues.
+    """A login to a pod failed, or no command completed after it. A job on the pod continues.
 
     Remedy:
         Wait until the pod is ready. Check that this machine has the private key of a key in
@@ -505,7 +507,7 @@ class LoginError(PrimePodsError):
 
 
 class ConnectionLostError(PrimePodsError):
-    """The connection to a pod was lost, or the pod forbids the forwarding of ports.
+    """The connection to a pod was lost, or the pod forbids port forwarding.
 
     The command may have completed. If it still runs, it ends when the pod notices the loss. A job continues.
 
@@ -528,7 +530,8 @@ class ConnectionLostError(PrimePodsError):
 class TransferError(PrimePodsError):
     """A file or folder could not be copied completely.
 
-    If the message begins with "Copied", only pipes, devices and links that leave the folder are missing.
+    If the message begins with "Copied", only pipes, devices, and links that point outside the folder are
+    missing.
     Otherwise changes to the target were undone, as far as possible.
 
     Remedy:

@@ -16,13 +16,14 @@ _SIGNAL_EXIT_CODE: Final = 128
 
 @contextmanager
 def exit_on_sigterm() -> Generator[None]:
-    """Make SIGTERM and SIGHUP end the inner blocks, like Ctrl-C: ``with primepods.exit_on_sigterm():``.
+    """Make SIGTERM and SIGHUP interrupt a block, like Ctrl-C: ``with primepods.exit_on_sigterm():``.
 
     By default these signals end Python at once, and leased pods keep running. In this block the first signal
-    has the effect of Ctrl-C, in asyncio and in blocking code; later ones do nothing. When the inner blocks
-    have ended, this block restores the previous handlers. It then raises ``SystemExit`` with the exit code of
-    shells (143, 129), or another error of the inner blocks. A signal that is ignored, such as SIGHUP with
-    ``nohup``, stays ignored. SIGKILL cannot be handled.
+    has the effect of Ctrl-C, in asyncio and in blocking code; later ones do nothing. At its end, the block
+    restores the previous handlers. If a signal came, it raises ``SystemExit`` with the exit code of shells
+    (143, 129), unless the code in the block raises an error of its own. A signal that is ignored, such as
+    SIGHUP with ``nohup``, or handled by a program that embeds Python, keeps its handler. SIGKILL cannot be
+    handled.
 
     Raises:
         RuntimeError: Called outside the main thread, the only one that gets signals.
@@ -37,7 +38,7 @@ def exit_on_sigterm() -> Generator[None]:
         if len(received) == 1:
             _interrupt(frame, block_task)
 
-    handled = [number for number in _termination_signals() if signal.getsignal(number) is not signal.SIG_IGN]
+    handled = [number for number in _termination_signals() if _is_replaceable(signal.getsignal(number))]
     previous = {number: signal.signal(number, on_signal) for number in handled}
     notes: list[str] = []
     try:
@@ -59,6 +60,11 @@ def exit_on_sigterm() -> Generator[None]:
 
 def _termination_signals() -> list[signal.Signals]:
     return [signal.Signals[name] for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+def _is_replaceable(handler: object) -> bool:
+    # `None` stands for a handler that was not installed by Python, which could not restore it.
+    return handler is not signal.SIG_IGN and handler is not None
 
 
 def _current_task() -> asyncio.Task[object] | None:

@@ -102,8 +102,8 @@ class BlockingCall(Generic[R]):
     def end(self, error: BaseException | None = None) -> None:
         """Notify the waiting thread of the end.
 
-        Only the first call counts. If both threads call this at the same time, a second ``None`` may stay in
-        the queue, which nothing reads any more.
+        Later calls do nothing. If both threads call this at the same time, either error may be raised, and a
+        second ``None`` may stay unread in the queue.
         """
         if not self._has_ended:
             self._has_ended = True
@@ -148,13 +148,14 @@ class BlockingCall(Generic[R]):
         """Cancel the call if it has not ended, and give it a second to clean up."""
         if not self._has_ended and loop.call_soon(self._cancel):
             ends_at = time.monotonic() + _CANCEL_TIMEOUT
-            while self._next_request(max(0.0, ends_at - time.monotonic())) is not None:
-                pass
+            while (request := self._next_request(max(0.0, ends_at - time.monotonic()))) is not None:
+                # Skip the callback, but do not let the cleanup wait for it.
+                loop.call_soon(request[1].set)
 
     def _next_request(self, timeout: float | None = None) -> tuple[object, asyncio.Event] | None:
-        """Wait for the next argument of the callback, and the event to set after it.
+        """Return the next argument of the callback, and the event to set after the callback.
 
-        Return ``None`` at the end, or after ``timeout`` seconds.
+        Waits for them; returns ``None`` at the end of the call, or after ``timeout`` seconds.
         """
         if timeout is None and threading.current_thread() is threading.main_thread():
             while True:

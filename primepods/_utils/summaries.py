@@ -32,7 +32,7 @@ def html_table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[obj
     body = "".join(_html_row("td", row) for row in all_rows[:_MAX_ROWS])
     hidden = len(all_rows) - _MAX_ROWS
     if hidden > 0:
-        body += f'<tr><td colspan="{len(columns)}">… and {hidden:,} more rows</td></tr>'
+        body += f'<tr><td colspan="{len(columns)}">… and {hidden:,} more</td></tr>'
     return f"<table><caption>{_html(caption)}</caption><thead>{head}</thead><tbody>{body}</tbody></table>"
 
 

@@ -28,12 +28,13 @@ _LEGEND_WIDTH: Final = 130
 _RIGHT: Final = WIDTH - _LEGEND_WIDTH
 _GROUP_PIXELS: Final = 4.0
 """Width of a group of samples, of which only the last is drawn, so that the SVG stays small."""
-_MAX_LABELS: Final = 6
+_MAX_INTERVALS: Final = 6
+"""Max intervals between labels of the time; the number of labels is up to one higher."""
 _MIN_SPAN: Final = timedelta(seconds=1)
 _MINUTE: Final = 60
 _DAY: Final = 86_400
 _SPACINGS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
-"""Possible seconds between two labels; longer histories use whole days."""
+"""Spacings of the labels to choose from, in seconds; longer histories use a multiple of a day."""
 _STACK: Final = tuple(condition for condition in reversed(Condition) if condition is not Condition.GONE)
 """Conditions as they are stacked, from the bottom up; FAILED is on top."""
 
@@ -106,8 +107,10 @@ def _step_path(points: list[tuple[float, float]]) -> Iterator[tuple[float, float
 
 def _time_labels(begin: datetime, span: timedelta) -> Iterator[str]:
     seconds = span.total_seconds()
-    whole_days = _DAY * max(1, math.ceil(seconds / _DAY / _MAX_LABELS))
-    spacing = next((candidate for candidate in _SPACINGS if seconds / candidate <= _MAX_LABELS), whole_days)
+    whole_days = _DAY * max(1, math.ceil(seconds / _DAY / _MAX_INTERVALS))
+    spacing = next(
+        (candidate for candidate in _SPACINGS if seconds / candidate <= _MAX_INTERVALS), whole_days
+    )
     midnight = begin.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     spacings_until_begin = math.ceil((begin - midnight).total_seconds() / spacing)
     time = midnight + timedelta(seconds=spacings_until_begin * spacing)

@@ -117,7 +117,7 @@ class Rented(Result):
 
 
 class Spend(Result):
-    """Bills of the history, in total and by GPU, and the shared budget with its open rentals."""
+    """Billed amounts of the history (total and by GPU), and the shared budget with its open rentals."""
 
     billed: float
     by_gpu: dict[str, float]
@@ -127,7 +127,7 @@ class Spend(Result):
 
 
 class Output(Result):
-    """Output of a command. Unless it ``is_complete``, pass ``next_offset`` to ``job_output`` to continue."""
+    """Output of a command. If it is not complete, pass ``next_offset`` to ``job_output`` as ``offset``."""
 
     pod_id: str
     job: str

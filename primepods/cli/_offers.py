@@ -56,7 +56,7 @@ class OfferFilters:
         _filter_option(
             "--gpu-type",
             "--gpu",
-            help="Only this GPU: H100, 'A100 80GB' or 'H*'.",
+            help="Only this GPU, such as H100, 'A100 80GB' or 'H*'.",
             metavar="GPU",
             autocompletion=complete_offer_gpus,
         ),

@@ -45,7 +45,8 @@ class _CtrlC:
             return
         handler = signal.getsignal(signal.SIGINT)
         if handler is not self._wrapper and callable(handler):
-            # A new wrapper for each handler: other code's handler may still call an earlier wrapper.
+            # Wrap each handler anew: other code's handler may call an earlier wrapper, and a shared wrapper
+            # would then call itself without end.
             wrapper = partial(self._on_sigint, handler)
             # A subinterpreter, which gets no signals, raises ValueError.
             with suppress(ValueError):

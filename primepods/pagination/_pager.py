@@ -22,7 +22,7 @@ T = TypeVar("T")
 class AsyncPager(Generic[T]):
     """A list, read page by page as it is iterated. Each iteration reads it again.
 
-    ``async for item in pager`` yields each item once; ``pager.pages()`` yields the same items as
+    ``async for item in pager`` yields each item once; ``pager.pages()`` yields the items in
     :class:`Page` objects. The first page is requested when the first item is wanted. Later pages may be
     requested ahead.
 

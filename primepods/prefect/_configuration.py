@@ -114,7 +114,10 @@ class _PodVariables(BaseModel):
     setup: str | None = Field(
         default=None,
         title="Set-up Script",
-        description="Shell lines to run on the pod before the command, which gets their exports.",
+        description=(
+            "Shell lines to run on the pod before the command, which gets their exports. `exit` in them "
+            "crashes the run."
+        ),
         examples=["pip install -q prefect"],
     )
     stream_output: bool = Field(

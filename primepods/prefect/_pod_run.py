@@ -25,6 +25,8 @@ _GONE_TIMEOUT: Final = 600.0
 """Seconds to confirm that deleted pods are gone."""
 SSH_FAILED: Final = 255
 """Exit code of ``ssh`` for its own errors, such as a lost connection."""
+_ON_EXIT: Final = "[ $? != 0 ] || { echo 'The set-up called exit, so the command did not run.' >&2; exit 1; }"
+"""Trap of the set-up, whose ``exit 0`` would else count as the success of a command that never ran."""
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -37,7 +39,8 @@ class PodRun:
         infrastructure_pid: The infrastructure id that was last sent to the server.
         has_started: ``True`` from just before the command starts.
         is_stopped: Whether the run was stopped, or must not begin.
-        state_id: Id of the flow run's state that was last seen; the flow run's own id if the server lacks it.
+        state_id: Id of the flow run's state that was last seen; the flow run's own id if the flow run is not
+            on the server.
         state_since: When that state was first seen, in seconds of the monotonic clock.
         ended: Set at the end of the run, when its pod is gone or the run has failed.
         error: The run's error, if any.
@@ -128,8 +131,10 @@ def shell_script(command: str, setup: str | None) -> str:
     """Return a script that runs the set-up, then the command with the set-up's exports."""
     # Run the command in another shell, since `set -e` is for the set-up only.
     run = f"exec sh -c {shlex.quote(command)}"
+    if not setup:
+        return run
     # Use `eval`, so that a quote left open in the set-up does not swallow the command.
-    return f"set -e; eval {shlex.quote(setup)}\n{run}" if setup else run
+    return f"set -e; trap {shlex.quote(_ON_EXIT)} EXIT; eval {shlex.quote(setup)}\ntrap - EXIT; {run}"
 
 
 def checked_env(env: Mapping[str, str | None]) -> dict[str, str]:
@@ -141,8 +146,9 @@ def checked_env(env: Mapping[str, str | None]) -> dict[str, str]:
     for name, value in env.items():
         if not _VARIABLE.fullmatch(name) or "\0" in (value or ""):
             raise ValueError(
-                f"The environment variable {name!r} cannot be set on the pod: names are letters, digits and "
-                "_, and values must not contain NUL. Change `env` in the job variables."
+                f"The environment variable {name!r} cannot be set on the pod: names consist of letters, "
+                "digits and _, and do not begin with a digit, and values must not contain NUL. Change `env` "
+                "in the job variables."
             )
     return {name: value for name, value in env.items() if value is not None}
 

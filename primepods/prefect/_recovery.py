@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -28,7 +28,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.exceptions import InfrastructureNotFound
 from prefect.states import Cancelled, Crashed, Scheduled
 
-from .. import Pod
+from .. import AsyncClient, Pod
 from ._configuration import PrimePodJobConfiguration, flow_run_id_of, is_pod_of
 from ._pod_run import delete_by_prefix
 
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 _MAX_MISSED_HEARTBEATS: Final = 10
 """Missed heartbeats of a run after which its worker counts as dead."""
-_CHECKS_PER_POD_LIST: Final = 10
-"""Number of checks after which the whole list of pods is read again."""
+_CLEANUPS_PER_POD_LIST: Final = 10
+"""Number of cleanups per reading of the whole list of pods."""
 _MAX_FLOW_RUNS: Final = 10_000
 DELETION_GRACE: Final = timedelta(minutes=5)
 """Time after the end of a flow run for its command to end and its worker to delete the pod."""
@@ -53,17 +53,28 @@ def pod_name_prefix_of(infrastructure_pid: str | None) -> str:
 
 
 class Recovery:
-    """Cleanup job of a worker, whose process has the unique ``process_id``."""
+    """A worker's cleanup after other workers that were killed.
 
-    def __init__(self, worker: PrimePodWorker, process_id: str) -> None:
+    Args:
+        worker: The worker that cleans up.
+        process_id: Unique id of its process.
+        monotonic: The clock, in seconds.
+    """
+
+    def __init__(
+        self, worker: PrimePodWorker, process_id: str, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._worker = worker
         self._process_id = process_id
+        self._monotonic = monotonic
         self._is_running = False
-        self._check_count = 0
+        self._cleanup_count = 0
         self._logged_errors: set[str] = set()
-        """Errors of the last check, which are not logged again."""
+        """Errors of the last cleanup, which are not logged again."""
         self._last_changes: dict[UUID, tuple[str, float]] = {}
         """Infrastructure ids of other workers' active flow runs, and when a change was last seen."""
+        self._final_states: dict[UUID | None, float] = {}
+        """Ids of the final states of flow runs that still have a pod, and when each was first seen."""
 
     async def run(self) -> None:
         """Clean up once. Failures are only logged, because the worker will clean up again."""
@@ -74,9 +85,9 @@ class Recovery:
         try:
             for flow_run in await self._find_abandoned_runs():
                 errors |= await _error_of(self._clean_up(flow_run))
-            if self._check_count % _CHECKS_PER_POD_LIST == 0:
-                errors |= await _error_of(self._delete_pods_left_behind())
-            self._check_count += 1
+            if self._cleanup_count % _CLEANUPS_PER_POD_LIST == 0:
+                errors |= await _error_of(self._delete_pods_left_behind(errors))
+            self._cleanup_count += 1
         except Exception as exc:  # noqa: BLE001 - the worker must continue after any error
             errors.add(repr(exc))
             # The server may be unreachable, so that no worker can send a heartbeat: start counting anew.
@@ -89,7 +100,7 @@ class Recovery:
 
     async def _find_abandoned_runs(self) -> list[FlowRun]:
         """Return the active flow runs whose worker counts as dead; record the infrastructure ids."""
-        now = time.monotonic()
+        now = self._monotonic()
         max_silence = _MAX_MISSED_HEARTBEATS * self._worker.heartbeat_interval_seconds
         states = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
         active = await read_flow_runs(
@@ -112,6 +123,7 @@ class Recovery:
     async def _clean_up(self, flow_run: FlowRun) -> None:
         """Delete the pod of a dead worker's flow run; set the run's next state if the run has not changed."""
         worker, pid = self._worker, str(flow_run.infrastructure_pid)
+        # Pass copies, as Prefect removes `env` from the flow run's job variables.
         configuration = await worker.job_configuration.resolve_for_flow_run(
             flow_run.model_copy(deep=True),
             client=worker.client,
@@ -127,8 +139,11 @@ class Recovery:
             await worker.client.set_flow_run_state(flow_run.id, state, force=True)
             worker.log.warning("Flow run %s is %s: %s", flow_run.id, state.name, state.message)
 
-    async def _delete_pods_left_behind(self) -> None:
-        """Delete the pods of this pool's flow runs that were left behind; see :func:`_is_left_behind`."""
+    async def _delete_pods_left_behind(self, errors: set[str]) -> None:
+        """Delete the pods that flow runs of this pool left behind; see :func:`_is_left_behind`.
+
+        The errors of single deletions are added to ``errors``, so that they do not stop the others.
+        """
         worker = self._worker
         configuration: PrimePodJobConfiguration = await worker.job_configuration.from_template_and_values(
             base_job_template=copy.deepcopy(worker.work_pool.base_job_template),
@@ -147,11 +162,21 @@ class Recovery:
             ids = {flow_run_id for _, flow_run_id in pods}
             found = await read_flow_runs(worker.client, ids=ids, work_pool=worker.work_pool.name)
             flow_runs = {flow_run.id: flow_run for flow_run in found}
+            # Count from the first look, as the clocks of this machine and of the server may differ.
+            now = self._monotonic()
+            final = [run.state_id for run in found if run.state is not None and run.state.is_final()]
+            self._final_states = {state: self._final_states.get(state, now) for state in final}
             for pod, flow_run_id in pods:
                 flow_run = flow_runs.get(flow_run_id)
-                if flow_run is not None and _is_left_behind(pod, flow_run):
-                    await delete_by_prefix(client, str(pod.name))
-                    worker.log.warning("Pod %s (%s) was left behind, and is deleted", pod.id, pod.name)
+                if flow_run is None:
+                    continue
+                seconds = now - self._final_states.get(flow_run.state_id, now)
+                if _is_left_behind(pod, flow_run, seconds):
+                    errors |= await _error_of(self._delete_pod(client, pod))
+
+    async def _delete_pod(self, client: AsyncClient, pod: Pod) -> None:
+        await delete_by_prefix(client, str(pod.name))
+        self._worker.log.warning("Pod %s (%s) was left behind, and is deleted", pod.id, pod.name)
 
 
 async def read_flow_runs(
@@ -184,7 +209,7 @@ async def read_flow_runs(
         found |= new
         if ids is not None and len(found) == len(set(ids)):
             return list(found.values())
-    raise RuntimeError(f"The server has more than {_MAX_FLOW_RUNS} such flow runs")
+    raise RuntimeError(f"More than {_MAX_FLOW_RUNS:,} flow runs match the filter, so not all can be read")
 
 
 async def _error_of(work: Awaitable[None]) -> set[str]:
@@ -201,20 +226,22 @@ def _is_of_this_type(flow_run: FlowRun) -> bool:
     return flow_run_id_of(pod_name_prefix_of(flow_run.infrastructure_pid)) == flow_run.id
 
 
-def _is_left_behind(pod: Pod, flow_run: FlowRun) -> bool:
-    """Return whether a pod's flow run has another pod by now, or ended at least five minutes ago."""
+def _is_left_behind(pod: Pod, flow_run: FlowRun, final_seconds: float) -> bool:
+    """Return whether a pod belongs to an earlier attempt of its flow run, or the run ended five minutes ago.
+
+    ``final_seconds`` is the time for which the run is known to have ended; 0 for an active run.
+    """
     current_prefix = pod_name_prefix_of(flow_run.infrastructure_pid)
     if _is_of_this_type(flow_run) and not is_pod_of(current_prefix, pod.name):
         return True
-    state = flow_run.state
-    return state is not None and state.is_final() and datetime.now(UTC) - state.timestamp >= DELETION_GRACE
+    return final_seconds >= DELETION_GRACE.total_seconds()
 
 
 def _next_state(flow_run: FlowRun) -> State[Any]:
     if flow_run.state_type == StateType.CANCELLING:
-        return Cancelled(message="Its worker sent no heartbeats, and its pod is deleted.")
+        return Cancelled(message="Its worker sent no heartbeats. No pod is left.")
     if flow_run.state_type == StateType.PENDING and flow_run.deployment_id is not None:
         return Scheduled(
-            message="Its worker sent no heartbeats. Its pod is deleted, and the run is scheduled again."
+            message="Its worker sent no heartbeats. No pod is left, and the run is scheduled again."
         )
-    return Crashed(message="Its worker sent no heartbeats, and its pod is deleted.")
+    return Crashed(message="Its worker sent no heartbeats. No pod is left.")

@@ -160,8 +160,8 @@ class Download(_Copy):
             if self._left_out:
                 names = clip(", ".join(self._left_out[:_MAX_SHOWN]), _MAX_MESSAGE_LENGTH)
                 raise TransferError(
-                    f"Copied {self._description} (pod {login.pod_id}), except links that leave the folder, "
-                    f"pipes and devices ({len(self._left_out):,}): {names}"
+                    f"Copied {self._description} (pod {login.pod_id}), except links that point outside the "
+                    f"folder, pipes and devices ({len(self._left_out):,}): {names}"
                 )
         finally:
             if self._folder is not None:

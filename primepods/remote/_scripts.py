@@ -1,9 +1,9 @@
 """Build the scripts that run on a pod, from the files in the folder ``scripts`` and their arguments.
 
-They need a POSIX shell and common utilities, such as ``dd``, ``grep`` and ``head``; copies also need
-``tar``, uploads ``find``. The command line of ``ssh`` is only the bootstrap, so that no process list of this
-machine shows a secret. The bootstrap prints a mark, and then reads a script from its standard input. Before
-the mark, no script has run, so the login may be repeated.
+They need a POSIX shell and common utilities, such as ``dd``, ``grep`` and ``head``. Copies also need
+``tar``, and uploads also need ``find``. The command line of ``ssh`` is only the bootstrap, so that no process
+list of this machine shows a secret. The bootstrap prints a mark, and then reads a script from its standard
+input. Before the mark, no script has run, so the login may be repeated.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def assignments(env: Mapping[str, str]) -> list[str]:
                 "begin with a digit"
             )
         if not isinstance(value, str):
-            raise TypeError(f"env[{name!r}] must be a string, got a {type(value).__name__}")
+            raise TypeError(f"env[{name!r}] must be a string, not {type(value).__name__}")
         if "\0" in value:
             raise ValueError(f"env[{name!r}] contains a NUL, which a variable cannot hold")
     return [f"{name}={value}" for name, value in env.items()]

@@ -53,7 +53,7 @@ class AsyncForward:
         self._has_raised = False
         """Whether ``wait`` has raised the error."""
         self._refusal: ConnectionLostError | None = None
-        """The error if the pod forbids the forwarding; kept, as the block may end before the task does."""
+        """The error if the pod forbids port forwarding; kept, as the block may end before the task does."""
 
     @property
     def local_ports(self) -> tuple[int, ...]:
@@ -75,7 +75,7 @@ class AsyncForward:
 
         Raises:
             ConnectionLostError: The connection was lost, and not restored within 15 minutes, or the pod
-                forbids the forwarding of ports.
+                forbids port forwarding.
             LoginError: No login succeeds any more.
             NotFoundError: The connection was lost, and the pod is gone.
         """
@@ -155,7 +155,7 @@ class AsyncForward:
         self._said = (self._said + piece)[-_MAX_SAID:]
         if (found := _FORBIDDEN.search(self._said)) is not None:
             self._refusal = ConnectionLostError(
-                f"Pod {self.pod_id} forbids the forwarding of ports. Look at AllowTcpForwarding and "
+                f"Pod {self.pod_id} forbids port forwarding. Look at AllowTcpForwarding and "
                 "PermitOpen in its /etc/ssh/sshd_config. ssh said: "
                 f"{one_line(found[0].decode(errors='replace'))}",
                 pod_id=self.pod_id,

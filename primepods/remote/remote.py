@@ -280,8 +280,8 @@ class AsyncRemote:
         The content of a folder goes into the folder ``local``, which is created if needed; existing files of
         the same names are replaced. A file is named ``local``, or goes into ``local`` if that is a folder or
         ends with a slash. Modes (without write permission for group and others), times, links and empty
-        folders are kept. Links that leave the folder, pipes and devices are left out; when everything else is
-        copied, a ``TransferError`` reports them.
+        folders are kept. Links that point outside the folder, pipes and devices are left out; when everything
+        else is copied, a ``TransferError`` reports them.
 
         Args:
             remote: The file or folder on the pod. A relative path starts at the home directory.

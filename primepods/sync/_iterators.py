@@ -19,7 +19,7 @@ T = TypeVar("T")
 class Pager(Generic[T]):
     """A list, read page by page as it is iterated. Each iteration reads it again.
 
-    ``for item in pager`` yields each item once; ``pager.pages()`` yields the same items as :class:`Page`
+    ``for item in pager`` yields each item once; ``pager.pages()`` yields the items in :class:`Page`
     objects. As with :class:`~primepods.AsyncPager`, an iteration that ends normally is complete.
     After Ctrl-C, ``next()`` on the same iterator continues where it was; after an error, it raises the same
     error again. Leaving the loop early leaks nothing; ``with pager:`` makes the cleanup immediate.

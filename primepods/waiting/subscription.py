@@ -17,7 +17,7 @@ from .connection import PollerConnection
 APPEAR_GRACE: Final = 60.0
 """Seconds within which a new pod must appear in the API's responses.
 
-The number is chosen; some other clouds were seen to show new pods late.
+Chosen. The APIs of some other clouds were observed to list new machines late; for this API, it is imagined.
 """
 
 
@@ -109,7 +109,8 @@ class Subscription(Subscriber):
         before = self.reported.get(pod_id)
         if pod_id in self.reported and pod.status == before:
             return None
-        # Wait for a response after the grace period, during which there may have been an outage.
+        # Report a pod that was never found only after a response that came after the grace period: an outage
+        # may have filled the whole period.
         if pod.never_found and pod.confirmed_at < self._appear_by:
             pod.notify_on_next_response(self)
             return None

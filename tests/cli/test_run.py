@@ -102,7 +102,9 @@ def test_a_result_that_leads_elsewhere_costs_no_other(market: Emulator, run: Run
     line = "mkdir -p out && cd out && echo 1 > model && ln -s $PWD/model latest && ln -s model near"
     result = run("run", *OPTIONS, "--download", "out", "--", line)
     assert result.exit_code == 1
-    assert "except links that leave the folder, pipes and devices (1): 'latest' -> '/" in result.stderr
+    assert (
+        "except links that point outside the folder, pipes and devices (1): 'latest' -> '/" in result.stderr
+    )
     assert {path.name for path in Path("out").iterdir()} == {"model", "near"}
     assert not market.pods
 

@@ -213,7 +213,7 @@ def test_a_long_table_shows_fifty_rows_and_counts_the_others() -> None:
     """A notebook stays usable after a call about a thousand pods."""
     statuses = PodStatuses({f"pod-{number}": PodStatus(pod_id=f"pod-{number}") for number in range(1_060)})
     assert len(re.findall("<tr>", html(statuses))) == 1 + 50 + 1
-    assert "… and 1,010 more rows" in html(statuses)
+    assert "… and 1,010 more<" in html(statuses)
 
 
 MARKUP = "<script>alert(1)</script><img src=x onerror='x'>&\"\x1b[2J"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -17,8 +17,10 @@ import pytest
 
 pytest.importorskip("prefect", reason="needs the extra `prefect`")
 
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import FlowRun, StateType, WorkPool
 from prefect.exceptions import InfrastructureNotAvailable, InfrastructureNotFound
+from prefect.states import Completed
 from pydantic import SecretStr
 
 import primepods
@@ -27,6 +29,7 @@ from primepods.prefect import PrimeCredentials, PrimePodJobConfiguration, PrimeP
 from primepods.prefect._configuration import flow_run_id_of, new_pod_name_prefix
 from primepods.prefect._log_text import log_text
 from primepods.prefect._pod_run import SSH_FAILED, PodRun, checked_env
+from primepods.prefect._recovery import Recovery
 from primepods.prefect._worker import must_stop
 from tests.remote.sshd import is_running
 
@@ -260,6 +263,52 @@ async def test_killing_infrastructure_deletes_by_name(configure: Configure, emul
         await worker.kill_infrastructure(configuration.pod_name_prefix, configuration)
 
 
+class RunsOnly:
+    """As much of a Prefect server's client as the search for pods that were left behind needs."""
+
+    def __init__(self, *flow_runs: FlowRun) -> None:
+        self.flow_runs = flow_runs
+
+    async def read_flow_runs(self, *, flow_run_filter: FlowRunFilter, **_: object) -> list[FlowRun]:
+        """Return those that are asked for by their ids; none is active."""
+        assert flow_run_filter.id is not None
+        wanted_ids, read = flow_run_filter.id.any_ or (), flow_run_filter.id.not_any_ or ()
+        return [run for run in self.flow_runs if run.id in wanted_ids and run.id not in read]
+
+
+async def test_pods_that_were_left_behind(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that cannot be deleted keeps no other; a run's end counts from when it is seen, by one clock."""
+    # The server's clock is an hour behind this machine's.
+    ended = Completed(timestamp=datetime.now(UTC) - timedelta(hours=1))
+    fields = {"flow_id": uuid4(), "state": ended, "state_id": ended.id}
+    names = {run_id: new_pod_name_prefix("prefect", run_id) for run_id in (uuid4(), uuid4(), uuid4())}
+    runs = [
+        FlowRun.model_validate({**fields, "id": run_id, "infrastructure_pid": f"{name} x:1"})
+        for run_id, name in names.items()
+    ]
+    template = PrimePodWorker.get_default_base_job_template()
+    pool = WorkPool(name="pool", type="prime-pod", base_job_template=template)
+    worker = PrimePodWorker(work_pool_name="pool")
+    monkeypatch.setattr(worker, "_client", RunsOnly(*runs))
+    monkeypatch.setattr(worker, "_work_pool", pool)
+    now = 1000.0
+    recovery = Recovery(worker, "me", lambda: now)
+    with Emulator(boot_seconds=0, delete_seconds=0) as emulator:
+        monkeypatch.setenv("PRIME_API_KEY", emulator.api_key)
+        monkeypatch.setenv("PRIME_API_BASE_URL", emulator.url)
+        pods = [emulator.add_pod(name) for name in names.values()]
+        emulator.faults.add(Status(403), on="delete", pod_id=pods[1])
+        for seconds, left in ((0, pods), (299, pods), (1, [pods[1]])):
+            now += seconds
+            # One cleanup in ten reads the list of pods.
+            for _ in range(10):
+                await recovery.run()
+            assert set(emulator.pods) == set(left)
+    assert "Cleanup after killed workers failed" in caplog.text
+
+
 async def test_unreadable_rows_of_others_are_passed_over(
     configure: Configure, emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -305,15 +354,16 @@ async def test_a_command_has_its_set_up_and_its_variables(
     )
 
 
-async def test_a_set_up_that_fails_ends_the_run(configure: Configure) -> None:
-    """With its code; the command is not run."""
-    assert await pod_run(configure(command="exit 9", setup="false; exit 3")).execute(wanted) == 1
+@pytest.mark.parametrize("setup", ["false; exit 3", "exit 0", "true; exit"])
+async def test_a_set_up_that_fails_ends_the_run(configure: Configure, setup: str) -> None:
+    """With a code that is not 0, even if the set-up itself exits with 0; the command is not run."""
+    assert await pod_run(configure(command="exit 9", setup=setup)).execute(wanted) == 1
 
 
 def test_variables_are_checked_before_anything_is_rented() -> None:
     """No value is shown; what is not set is left out."""
     assert checked_env({"A": "b", "C": None}) == {"A": "b"}
-    for env in ({"A B": "secret"}, {"A": "secret\0"}):
+    for env in ({"1X": "secret"}, {"A": "secret\0"}):
         with pytest.raises(ValueError, match="cannot be set on the pod") as told:
             checked_env(env)
         assert "secret" not in str(told.value)

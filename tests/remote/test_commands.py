@@ -191,7 +191,7 @@ async def test_no_argument_of_ours_and_no_environment_of_ssh_holds_a_secret(
         ({"command": ["rm", "work/\0x"]}, ValueError, "must not contain a NUL"),
         ({"env": {"A-B": "x"}}, ValueError, "names of variables"),
         ({"env": {"A": "s3cr3t\0"}}, ValueError, "contains a NUL"),
-        ({"env": {"A": 5}}, TypeError, "must be a string, got a int"),
+        ({"env": {"A": 5}}, TypeError, "must be a string, not int"),
         ({"cwd": ""}, ValueError, "cwd must be a path"),
         ({"input": 5}, TypeError, "input must be"),
         ({"timeout": 0}, ValueError, "timeout must be"),

@@ -135,6 +135,18 @@ def test_without_it_a_signal_leaves_a_pod_behind(emulator: Emulator, tmp_path: P
     assert len(emulator.pods) == 1
 
 
+def test_a_handler_that_python_did_not_install_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It could not be restored: `signal.signal` does not accept the `None` that stands for it."""
+    before = {
+        signal.SIGTERM: signal.getsignal(signal.SIGTERM),
+        signal.SIGHUP: signal.getsignal(signal.SIGHUP),
+    }
+    monkeypatch.setattr(signal, "getsignal", lambda _: None)
+    with primepods.exit_on_sigterm():
+        monkeypatch.undo()
+        assert {number: signal.getsignal(number) for number in before} == before
+
+
 def test_handlers_are_restored_and_what_is_ignored_stays_so() -> None:
     """Also after an exception, and when nested."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)

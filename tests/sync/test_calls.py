@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -503,6 +504,28 @@ def test_texts_name_the_blocking_classes(api: Api) -> None:
     with client_of(api) as used:
         used.pods.get("p0")
     assert repr(used) == repr(used.with_options(timeout=1)) == f"<Client {api.url} closed>"
+
+
+def test_the_cleanup_of_an_interrupted_call_does_not_wait_for_the_callback() -> None:
+    """It is not called any more; what awaits it goes on, and the interruption comes alone."""
+    called: list[str] = []
+    ended: list[str] = []
+
+    async def work(on_change: Callable[[str], Any]) -> None:
+        try:
+            await on_change("first")
+            await asyncio.sleep(60)
+        finally:
+            await on_change("cleanup")
+            ended.append("cleanup")
+
+    def on_change(text: str) -> None:
+        called.append(text)
+        raise KeyError(text)
+
+    with Client("key", base_url="http://127.0.0.1:1") as client, pytest.raises(KeyError, match="first"):
+        client._portal.call(work, on_change=primepods.sync.in_calling_thread(on_change))
+    assert (called, ended) == (["first"], ["cleanup"])
 
 
 def test_a_call_has_one_callback() -> None:

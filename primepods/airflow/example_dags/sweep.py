@@ -1,4 +1,4 @@
-"""Delete the pods that killed workers and failed tasks have left, once an hour."""
+"""Once an hour, delete the pods that killed workers and failed tasks left behind."""
 
 from datetime import timedelta
 
@@ -17,13 +17,13 @@ def sweep_pods() -> None:
             sweeps = [
                 # Pods of dead processes of this machine.
                 client.pods.sweep(),
-                # Pods from any machine, whose names say that their max_hours have passed.
+                # Pods of any machine whose names contain an expiry that has passed (from max_hours).
                 client.pods.sweep(expired=True),
                 # Pods with a prefix that only your jobs use, older than the longest job.
                 client.pods.sweep(prefix="train-", older_than=12 * 3600),
             ]
         if errors := {pod: str(error) for outcome in sweeps for pod, error in outcome.errors.items()}:
-            msg = f"these pods may still be billed: {errors}"
+            msg = f"Not deleted, perhaps still billed; run `primepods delete` with these ids: {errors}"
             raise RuntimeError(msg)
         return [pod for outcome in sweeps for pod in outcome.deleted]
 

@@ -25,7 +25,10 @@ RESOURCES = {
     "/ssh_keys": "ssh_keys",
     "/billing": "billing",
 }
-"""Names of permissions in a key's scope, by path prefix. The API's page on pods names only Instances."""
+"""Names of permissions in a key's scope, by path prefix.
+
+The API's documentation of pods names only the permission Instances; the other names are not documented there.
+"""
 
 
 @attrs.frozen

@@ -13,7 +13,8 @@ def is_loopback(host: str) -> bool:
     if host.lower() == "localhost":
         return True
     if "%" in host:
-        return False  # an IPv6 address may end with any text as its zone
+        # `ipaddress` accepts any text after the % of an IPv6 address, as its zone: reject it.
+        return False
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -29,7 +30,7 @@ def check_loopback(host: str) -> None:
 def is_loopback_header(host: str) -> bool:
     """Return whether a ``Host`` header names the loopback; a missing header counts as loopback.
 
-    This protects against DNS rebinding: a web page can let its name resolve to 127.0.0.1 to reach a local
+    This protects against DNS rebinding: a website can point its own host name to 127.0.0.1 to reach a local
     server, but the browser still sends that name.
     """
     if not host:
