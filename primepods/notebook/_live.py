@@ -182,7 +182,7 @@ async def _watch(
 
 
 async def _run_in_view(view: _View, work: Coroutine[Any, Any, T]) -> T:
-    # `closing`: if the view cannot be shown, `work` is never awaited.
+    # Close `work`, since it is never awaited if the view cannot be shown.
     with closing(work), view:
         return await work
 

@@ -71,7 +71,10 @@ def test_all_nodes_or_one(emulator: Emulator, run: Run, tmp_path: Path) -> None:
     ("words", "says"),
     [
         (["--all-nodes", "--node", "1", "pod0", "--", "true"], "--all-nodes cannot be combined with --node"),
-        (["--env", "NOT_HERE", "pod0", "--", "true"], "--env NOT_HERE: there is no such variable here"),
+        (
+            ["--env", "NOT_HERE", "pod0", "--", "true"],
+            "--env NOT_HERE: the variable is not set on this machine",
+        ),
         (["--env", "1=s3cr3t", "pod0", "--", "true"], "NAME=VALUE"),
         (["pod0", "ls", "-l"], "No such option: -l. Put the pod's command after `--`."),
         (["--ssh-option", "key.pem", "pod0", "--", "true"], "got ('key.pem',).\n"),
