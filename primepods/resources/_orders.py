@@ -41,7 +41,7 @@ from .._utils.clock import ServerClock
 from .._utils.exceptions import copy_exception
 from .._utils.strict_json import dumps
 from .._utils.text import quote
-from .._utils.unique_names import UniqueName, is_same_name, may_be_shortened_name
+from .._utils.unique_names import UniqueName, is_same_name, may_be_changed_name
 from ..account import Disk
 from ..errors import PrimePodsError
 from ..leasing.pods_api import BareRow, ListedPod, find_named, read_list
@@ -147,8 +147,8 @@ class Order(Generic[T]):
             return not self._is_known(row)
         if self.is_unique or self.ordered_at == -math.inf:
             return False
-        # Imagined: the server drops or shortens the name. The row counts only if it is provably new.
-        may_have_name = row.name is None or may_be_shortened_name(self.name, row.name)
+        # Imagined: the server drops or changes the name. The row counts only if it is provably new.
+        may_have_name = row.name is None or may_be_changed_name(self.name, row.name)
         return may_have_name and self._is_new(row)
 
     def _is_known(self, row: T) -> bool:

@@ -27,6 +27,7 @@ class Edit(Fault):
 
     Places are paths with dots: ``total_count``, ``data.0`` (the first row), ``data.0.status``. Places that
     the response does not have are ignored, but ``put`` can add keys. A response without JSON is unchanged.
+    The arguments apply in the order ``rows``, ``drop``, ``put``, ``change``.
 
     Args:
         change: Function from the JSON to its replacement; not available over HTTP.
@@ -51,9 +52,10 @@ class Edit(Fault):
             body: Any = json.loads(response.body)
         except ValueError:
             return response
-        if self.rows is not None:
-            for name in _ROW_KEYS & body.keys():
-                body[name] = (body[name] or [])[: self.rows]
+        if self.rows is not None and isinstance(body, dict):
+            for name in _ROW_KEYS:
+                if isinstance(body.get(name), list):
+                    body[name] = body[name][: self.rows]
         for place in self.drop:
             _edit(body, place, drop=True)
         for place, value in self.put.items():
@@ -70,14 +72,19 @@ class EmptyData(Fault):
 
     def outcome(self, response: Response) -> Response:
         rows: Any = None if self.null else []
-        replacements: dict[str, Any] = dict.fromkeys(_ROW_KEYS, rows) | dict.fromkeys(_TOTAL_KEYS, 0)
-        edit = Edit(lambda body: {name: replacements.get(name, value) for name, value in body.items()})
-        return edit.outcome(response)
+
+        def empty(body: Any) -> Any:
+            if not isinstance(body, dict):
+                return body
+            totals = dict.fromkeys(_TOTAL_KEYS & body.keys(), 0)
+            return body | totals | {name: rows for name in _ROW_KEYS if isinstance(body.get(name), list)}
+
+        return Edit(empty).outcome(response)
 
 
 @attrs.frozen
 class Empty(Fault):
-    """The API acts; the response has its status and no body."""
+    """The API acts; its response keeps the status and the headers, but loses the body."""
 
     def outcome(self, response: Response) -> Response:
         return attrs.evolve(response, body=b"")
