@@ -40,7 +40,7 @@ class Secret(str):
         """
         if len(self) < _MIN_LENGTH:
             return text
-        # Fast path. `unquote` would also decode escapes of the secret itself.
+        # Fast path, except for a secret with "%": `unquote` would decode its own escapes, too.
         if "%" not in self and self.lower() not in unquote(text).lower():
             return text
         pattern = "".join(f"(?:{re.escape(letter)}|{_percent_encode(letter)})" for letter in self)

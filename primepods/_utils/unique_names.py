@@ -122,8 +122,8 @@ def is_same_name(ours: str, theirs: str | None) -> bool:
     """Return whether ``theirs`` is the name ``ours``, perhaps changed by a server.
 
     A server (imagined) may change the case and the amount of whitespace. In a unique name, it may also change
-    punctuation, and cut off all or part of the expiry. For orders, leases and sweeps: a pod with a unique
-    name is theirs.
+    punctuation, and cut off all or part of the expiry. For orders, leases, sweeps and ``pods.ensure``, which
+    find their pods by name.
     """
     if theirs is None:
         return False
