@@ -8,7 +8,7 @@ lease, writes its record, and continues after the session. The run's job is a sl
 - ``interrupted`` if the process has died. If ``may_have_pod`` is true, :meth:`AgentRuns.stop` starts another
   process, which deletes the pod. Otherwise, the next ``Budget.settle`` ends the run.
 - ``ended`` if the record has an ``exit_code``. If ``may_have_pod`` is true, the pod's deletion is not
-  confirmed, and :meth:`AgentRuns.stop` sweeps the pod if its id is known.
+  confirmed, and :meth:`AgentRuns.stop` sweeps the pod.
 
 The budget has a reservation for each run. ``Budget.settle`` sets the reservation's ``spent`` when the run has
 ended and no longer has a pod.
@@ -24,11 +24,10 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 import anyio
-import attrs
 from anyio.to_thread import run_sync
 
 import primepods
-from primepods.runs import Budget, Reservation, Run, RunRecord, list_runs
+from primepods.runs import Budget, Reservation, Run, RunRecord, leased_name, list_runs
 
 from ._agent_results import Quote, Rented
 from ._background import start_process
@@ -127,19 +126,19 @@ class AgentRuns:
         raise CommandError(f"agents on this machine have not rented {pod!r}: nothing was done")
 
     async def stop(self, run: Run) -> None:
-        """Ask a run to end, wait for its end, and sweep its pod if the pod may be left and its id is known.
+        """Ask a run to end, wait for its end, and sweep its pod if the pod may be left.
 
-        The wait and the sweep take at most ``MAX_WAIT`` each.
+        All of this takes at most ``MAX_WAIT``.
         """
-        await run_sync(_request_stop, run)
-        await wait_for_run(run, MAX_WAIT, lambda record: record.exit_code is not None)
-        if run.state == "ended" and run.may_have_pod:
-            with anyio.move_on_after(MAX_WAIT):
-                found = await self._client.pods.sweep(dry_run=True)
-                own = tuple(
-                    orphan for orphan in found.found if orphan.pod_id == run.record.pod_id is not None
+        with anyio.move_on_after(MAX_WAIT):
+            await run_sync(_request_stop, run)
+            await wait_for_run(run, MAX_WAIT, lambda record: record.exit_code is not None)
+            if run.state == "ended" and run.may_have_pod:
+                name = leased_name(str(run.record.lease_file))
+                pod = primepods.OrphanedPod(
+                    name=name, pod_id=run.record.pod_id, price_hr=None, created_at=None
                 )
-                await self._client.pods.sweep(only=attrs.evolve(found, found=own))
+                await self._client.pods.sweep(only=primepods.Sweep(found=(pod,)))
 
     def leave(self) -> None:
         """Print the runs of this session that have not ended."""
@@ -156,11 +155,16 @@ def _request_stop(run: Run) -> None:
     Agents repeat calls, but a third interruption would make the process give up the deletion. So the file
     ``stopping-PID`` in the run's folder records the first interruption, for all sessions.
     """
+    first = run.path / f"stopping-{run.reload().pid}"
     with suppress(FileExistsError, ProcessLookupError):
         if run.is_live:
-            (run.path / f"stopping-{run.reload().pid}").touch(exist_ok=False)
+            first.touch(exist_ok=False)
         if run.state != "ended":
-            stop_run(run)
+            try:
+                stop_run(run)
+            except BaseException:
+                first.unlink(missing_ok=True)
+                raise
 
 
 async def wait_for_run(run: Run, seconds: float, is_done: Callable[[RunRecord], bool]) -> None:

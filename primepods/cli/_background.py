@@ -130,9 +130,17 @@ def show(run: Run, *, tail: int | None = None, only_messages: bool = False) -> I
 
 
 def _seek_last_lines(file: BinaryIO, tail: int | None) -> None:
-    if tail is not None:
-        lines = file.read().splitlines(keepends=True)
-        file.seek(0 if tail >= len(lines) else sum(map(len, lines[: len(lines) - tail])))
+    if tail is None:
+        return
+    start, data = file.seek(0, os.SEEK_END), b""
+    while start and len(data.splitlines()) <= tail:
+        # Double the data, so that the time is linear.
+        size = min(start, max(_CHUNK_SIZE, len(data)))
+        start -= size
+        file.seek(start)
+        data = file.read(size) + data
+    lines = data.splitlines(keepends=True)
+    file.seek(start + sum(map(len, lines[: max(0, len(lines) - tail)])))
 
 
 def _copy(file: BinaryIO, stream: TextIO, label: str, *, is_last: bool) -> None:

@@ -124,7 +124,8 @@ def become_program(argv: Sequence[str]) -> NoReturn:
 
     if shutil.which(argv[0]) is None:
         # Raise before stderr's writer ends, since the message would be lost after that.
-        raise CommandError(f"{argv[0]} is not installed here: install OpenSSH")
+        hint = ": install OpenSSH" if argv[0] == "ssh" else ""
+        raise CommandError(f"{argv[0]} is not installed here{hint}")
     finish_stderr()
     os.execvpe(argv[0], list(argv), environment_without_key())  # noqa: S606 - no shell: host and user are checked
 

@@ -270,8 +270,10 @@ def _print_summary(
     rental = rentals[-1]  # the pod's rental
     totals = f"after {duration}, for about {price(rental.spent)}"
     if rental.is_kept:
-        print_info(f"The pod {rental.name} still runs and is billed ({totals})")
         pod_id = rental.pod_id
-        print_info(f"Log in with `primepods ssh {pod_id}`; delete it with `primepods delete {pod_id}`.")
+        print_info(
+            f"The pod {rental.name} still runs and is billed ({totals}). "
+            f"Log in with `primepods ssh {pod_id}`; delete it with `primepods delete {pod_id}`."
+        )
     else:
         print_info(f"The pod {rental.name} ({rental.pod_id}) was deleted, {totals}.")

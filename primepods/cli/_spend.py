@@ -134,7 +134,8 @@ def group_table(by: By) -> ModelTable[SpendGroup]:
 def _gpu_hours(record: primepods.HistoryRecord) -> float:
     if record.terminated_at is None:
         return 0.0
-    return record.gpu_count * (record.terminated_at - record.created_at).total_seconds() / 3600
+    seconds = max(0.0, (record.terminated_at - record.created_at).total_seconds())
+    return record.gpu_count * seconds / 3600
 
 
 def print_daily_bars(records: Sequence[primepods.HistoryRecord]) -> None:

@@ -162,7 +162,7 @@ class _Root(TyperGroup):
         )
         if not standalone_mode:
             return run()
-        if words and words[0] in _HINTS and words[0] not in self.commands:
+        if words and words[0] in _HINTS:
             print_error(f"primepods {words[0]}", f"there is no such command. {_HINTS[words[0]]}")
             sys.exit(ExitCode.USAGE)
         try:
@@ -173,6 +173,11 @@ class _Root(TyperGroup):
                 sys.stdout.flush()
         except typer.Abort:
             code = ExitCode.INTERRUPTED
+        except SystemExit as error:
+            # Typer exits with 1 after a closed pipe.
+            if not isinstance(error.__context__, BrokenPipeError):
+                raise
+            code = ExitCode.BROKEN_PIPE
         except OSError as error:
             print_error("primepods", error)
             code = ExitCode.FAILED

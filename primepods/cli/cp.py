@@ -50,7 +50,7 @@ def command(
         raise CommandError(
             f"cp copies files, not stdin or stdout: see `primepods exec {handle} -- cat`", ExitCode.USAGE
         )
-    if from_pod and set(path) & set("*?["):
+    if from_pod and set(path) & set("*?"):
         raise CommandError("cp takes no patterns: name a file, or a folder to copy all of it", ExitCode.USAGE)
     exclusion = parse_exclusion(exclude, exclude_from)
     total = measure_and_warn(api.command, source, exclusion).bytes if to_pod else None

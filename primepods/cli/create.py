@@ -82,6 +82,8 @@ def command(
     """
     if offer is not None and by_id is not None:
         raise CommandError("name the offer once: as an argument or with --id", ExitCode.USAGE)
+    if max_hours is not None and not max_hours > 0:
+        raise CommandError("--max-hours must be above 0", ExitCode.USAGE)
     wanted_id = offer or by_id
     variables = read_env(env or [], env_file)
     given = {"name": name, "vcpus": vcpus, "memory": memory, "env_vars": variables or None}

@@ -17,7 +17,7 @@ import primepods
 
 from ._command import Api, api_command
 from ._durations import parse_day, short_duration
-from ._errors import CommandError
+from ._errors import CommandError, ExitCode
 from ._filters import Name, name_matches
 from ._output import LimitOption, ModelTable, PrintOptions, readable_rows
 from ._pod_table import price
@@ -95,7 +95,10 @@ def command(
     limit: LimitOption = None,
     by: ByOption = None,
     chart: Annotated[
-        Path | None, typer.Option(help="Draw the spend per day into this SVG file.", metavar="FILE")
+        Path | None,
+        typer.Option(
+            help="Draw the spend per day into this SVG file; --limit does not apply.", metavar="FILE"
+        ),
     ] = None,
     filters: RecordFilter,
 ) -> None:
@@ -115,18 +118,23 @@ def command(
 
     table: ModelTable[Any] = _RECORDS if by is None else group_table(by)
     table.check(print_options)
+    if by is not None and limit is not None:
+        raise CommandError("--by and --limit cannot be combined", ExitCode.USAGE)
     filters.team = api.team
     with (
         api.client() as client,
-        readable_rows(islice(filters.select(client.pods.history()), limit)) as records,
+        readable_rows(
+            islice(filters.select(client.pods.history()), limit if chart is None else None)
+        ) as found,
     ):
+        records = found[:limit]
         note_hosts(removed=[record.id for record in records if record.terminated_at is not None])
         table.print(records if by is None else group_records(records, by), print_options)
         if by is None and print_options.is_table:
             print_daily_bars(records)
         if chart is not None:
             try:
-                chart.write_text(str(spend_chart(records)), encoding="utf-8")
+                chart.write_text(str(spend_chart(found)), encoding="utf-8")
             except OSError as error:
                 raise CommandError(f"--chart {chart}: {error.strerror}") from None
             print_info(f"The chart of the spend per day is in {chart}.")

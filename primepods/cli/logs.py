@@ -16,7 +16,10 @@ from ._table import write
 from ._text import printable
 
 _LINES_PER_POLL = 1_000
-"""If a pod writes more lines between two polls of --follow, some lines are not printed."""
+"""If a pod writes more lines between two polls of --follow, some lines are not printed.
+
+If that many last lines are equal, further equal lines are not printed.
+"""
 
 
 @api_command

@@ -10,19 +10,21 @@ to be stable, except that a record of the history moves when its pod ends. A row
 the reader compares the number of rows with the server's count, and reads the list again if rows are missing.
 It cannot notice a missed row if a known row is deleted in the same read.
 
-The *end* of a page is its offset plus its number of rows. More rows may follow a full page. The end of any
-other page counts as the end of the list after this number of responses:
+The *end* of a page is its offset plus its number of rows. More rows may follow a page of at least two rows
+that is full, or whose count is not its end. Any other page is requested again until enough responses show
+that its end is the end of the list. A new row begins this vote anew. It takes:
 
-- one (two for an empty list), if no count is higher than the end;
+- one response (two for an empty list), if no count is higher than the end;
 - three in a row, if only an earlier count is higher;
-- three, if the count of this page is higher; the read then fails.
+- three, if their own count is higher; the read then fails.
 
 If fewer rows are known than were counted, the list is then read again, at most three times, until no rows are
 missing or a read finds nothing new.
 
-Empty pages from a replica that lost its rows were reported of the API's availability endpoint. An ignored
-``offset`` and too high counts are imagined. If a server returns one row per page (imagined), pages cannot
-overlap: the read then fails if the server counts more rows. The numbers below are chosen.
+Empty pages from a replica that lost its rows were reported for the API's availability endpoint. Servers that
+ignore ``offset``, and counts that are too high, are imagined. If a server returns one row per page
+(imagined), pages cannot overlap: the read then fails if the server counts more rows. The numbers below are
+chosen.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ _MAX_REREADS: Final = 3
 _MAX_PAGES_WITHOUT_PROGRESS: Final = 50
 """Max consecutive pages without a new row, if few rows are known."""
 _MAX_REVISITS_PER_PAGE: Final = 4
-"""Additional pages without a new row, per page of known rows: steps back read pages again."""
+"""Additional pages without a new row, per page of known rows: to step back means to read pages again."""
 
 
 def offset_pager(source: Source[T], page_size: int) -> AsyncPager[T]:
@@ -62,7 +64,8 @@ class _AnchoredPage(Generic[T]):
     Attributes:
         offset: The offset at which it was requested.
         page: The page.
-        is_direct: Whether it is the first response, with no empty page and no step back before it.
+        is_direct: Whether it is the response to the first request for the wanted page: the reader did not
+            have to repeat the request or to step back.
     """
 
     offset: int
@@ -72,18 +75,18 @@ class _AnchoredPage(Generic[T]):
 
 @attrs.define(eq=False, repr=False)
 class _EndVotes:
-    """Responses since the last new row that showed the end of the list.
+    """Votes for an end of the list: one for each response with this end, since the last new row.
 
     Attributes:
-        contradictions: Number of those with a count above the end.
-        confirmations: Number of consecutive ones with a count that agrees.
+        contradictions: Number of responses that count more rows than the end.
+        confirmations: Number of the last responses in a row that do not count more.
     """
 
     contradictions: int = 0
     confirmations: int = 0
 
     def add(self, end: int, *, counted: int, highest_count: int) -> bool:
-        """Add a response; return whether enough of them agree."""
+        """Add a response; return whether the read must now end, or fail if this response counts more rows."""
         if counted > end:
             self.contradictions += 1
             self.confirmations = 0
@@ -146,6 +149,7 @@ class OffsetReader(Generic[T]):
                 self._count_page_without_progress()
             may_be_followed = self._may_be_followed(page, end)
             if may_be_followed or not last.is_direct:
+                # This response, or one before it, has shown another end: confirmations must follow in a row.
                 votes.confirmations = 0
             if may_be_followed:
                 stride = self._longest_page - 1
@@ -180,8 +184,9 @@ class OffsetReader(Generic[T]):
             is_repeated = page.keys == last.page.keys and offset != last.offset
             if page.rows and page.keys[0] in self.rows and not is_repeated:
                 return _AnchoredPage(offset, page, is_direct)
-            # Step back by as many rows as the count has fallen, and at least twice as far as before.
-            step = max(step, (last.page.total_count or 0) - (page.total_count or 0))
+            if page.total_count is not None:
+                # The count has fallen, so at least as many rows before the page may have been deleted.
+                step = max(step, (last.page.total_count or 0) - page.total_count)
             wanted = WantedPage(position=max(0, offset - step))
             step *= 2
             is_direct = False
@@ -195,9 +200,7 @@ class OffsetReader(Generic[T]):
     def _may_be_followed(self, page: FetchedPage[T], end: int) -> bool:
         """Return whether more rows may follow a page.
 
-        More rows may follow a full page, whatever the count says. A shorter page is the last if the count
-        agrees. After a page of one row, this returns false, since the overlap would make the next offset the
-        same.
+        A page of less than two rows cannot be: with the overlap, the next offset would not be higher.
         """
         is_full = len(page.rows) >= min(self.limit, page.limit)
         return len(page.rows) > 1 and (is_full or page.total_count != end)

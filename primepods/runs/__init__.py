@@ -3,7 +3,7 @@
 from ._budget import Balance, Budget, Reservation
 from ._follow import follow_job
 from ._run import Run, RunRecord, find_run, list_runs
-from ._take_over import take_over_lease
+from ._take_over import leased_name, take_over_lease
 
 __all__ = [
     "Balance",
@@ -13,6 +13,7 @@ __all__ = [
     "RunRecord",
     "find_run",
     "follow_job",
+    "leased_name",
     "list_runs",
     "take_over_lease",
 ]

@@ -1,4 +1,4 @@
-"""Take-over of a lease whose process has died."""
+"""Take-over of a lease whose process has died, and the name of its pod."""
 
 from __future__ import annotations
 
@@ -60,3 +60,16 @@ def take_over_lease(
         file.close()
         raise
     return lease
+
+
+def leased_name(file_name: str) -> str | None:
+    """Return the unique name of the pod of a lease file; ``None`` if the file is gone or unreadable.
+
+    Raises:
+        ConfigError: The folder of leases cannot be read.
+    """
+    from ..leasing.ledger import read_ledger
+
+    folder = lease_folder()
+    record = read_ledger(folder).records.get(folder / file_name)
+    return None if record is None else record.name

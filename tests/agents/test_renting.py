@@ -117,8 +117,14 @@ async def test_a_call_that_is_cancelled(open_session: Open, market: Emulator) ->
     assert not market.pods
 
 
-async def test_a_run_that_is_killed_during_its_order(open_session: Open, market: Emulator) -> None:
-    """The agent is told that the pod may be billed, and by which name it can be released."""
+@pytest.mark.parametrize("has_ended", [False, True])
+async def test_a_run_that_is_killed_during_its_order(
+    open_session: Open, market: Emulator, *, has_ended: bool
+) -> None:
+    """The agent is told that the pod may be billed, and by which name it can be released.
+
+    The pod is found by its name also if the run has ended, as after an order without a response.
+    """
     market.faults.add(Drip(60), on="create")
     async with open_session() as session:
         quote = await session.call("quote", gpu_type="H100")
@@ -133,8 +139,26 @@ async def test_a_run_that_is_killed_during_its_order(open_session: Open, market:
             [run] = list_runs()[0]
             os.kill(run.record.pid, signal.SIGKILL)
         assert f"its pod may be billed: call release with {run.name!r}" in said[0]
+        if has_ended:
+            assert run.reload().pod_id is None
+            run.save(exit_code=1, ended_at=run.record.began_at)
         await session.call("release", pod=run.name)
         await wait_for(lambda: not market.pods)
+
+
+async def test_a_release_that_fails_can_be_repeated(open_session: Open, market: Emulator) -> None:
+    """Each call says that the run's process is on another host, not only the first."""
+    async with open_session() as session:
+        name = (await rent(session))["name"]
+        await session.call("run_command", pod=name, command="true")
+        [run] = list_runs()[0]
+        here = run.record.host
+        run.save(host=("elsewhere",))
+        for _ in range(2):
+            assert "is on the host elsewhere" in await session.fail("release", pod=name)
+        run.save(host=here)
+        assert (await session.call("release", pod=name))["spent"] is not None
+    assert not market.pods
 
 
 async def test_a_killed_session_leaves_its_pod_to_its_expiry(

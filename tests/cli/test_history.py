@@ -3,11 +3,14 @@
 import io
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from primepods.cli._spend import By, group_records
 from primepods.emulator import Emulator, ManualClock
+from tests.charts.test_spend import NOON, record
 from tests.cli.conftest import Run, name_api, run_on
 
 
@@ -41,11 +44,15 @@ def test_filters(past: Emulator, run: Run) -> None:
 
 
 def test_chart(past: Emulator, run: Run, tmp_path: Path) -> None:
-    """The picture is an SVG document; the data on stdout is as it was."""
-    file = tmp_path / "spend.svg"
-    result = run("history", "-o", "jsonl", "--limit", "20", "--chart", str(file))
-    assert len(result.stdout.splitlines()) == 20
-    assert file.read_text(encoding="utf-8").startswith("<svg ")
+    """The picture is an SVG document of all records; the data on stdout is as it was."""
+    pictures: list[str] = []
+    for limit in ("20", "1000"):
+        file = tmp_path / f"{limit}.svg"
+        result = run("history", "-o", "jsonl", "--limit", limit, "--chart", str(file))
+        assert len(result.stdout.splitlines()) == min(int(limit), 300)
+        pictures.append(file.read_text(encoding="utf-8"))
+    assert pictures[0] == pictures[1]
+    assert pictures[0].startswith("<svg ")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
@@ -57,6 +64,12 @@ def test_a_chart_that_cannot_be_written(past: Emulator, run: Run, tmp_path: Path
         assert result.stderr.startswith(f"primepods history: --chart {file}: No ")
 
 
+def test_a_record_that_ends_before_it_begins() -> None:
+    """It has no GPU hours, rather than negative ones, which would lower the sum."""
+    [group] = group_records([record(1.0, end=NOON - timedelta(hours=1))], By.GPU)
+    assert group.gpu_hours == 0
+
+
 def test_a_month_of_bars(past: Emulator, run: Run) -> None:
     """Each day is a line, and the total is that of the rows."""
     shown = run("history", "--kind", "instance").stdout
@@ -66,6 +79,8 @@ def test_a_month_of_bars(past: Emulator, run: Run) -> None:
     assert 20 < len(bars.splitlines()) < 35
     assert "█" in bars
     assert run("history", "--since", "yesterday").exit_code == 2
+    refused = run("history", "--by", "gpu", "--limit", "3")
+    assert (refused.exit_code, "--by and --limit cannot be combined" in refused.stderr) == (2, True)
 
 
 def test_bars_where_there_is_only_ascii(past: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:

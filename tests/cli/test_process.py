@@ -37,6 +37,17 @@ def test_a_broken_pipe_is_quiet(emulator: Emulator) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("word", ["skill", "--help"])
+def test_a_closed_pipe_without_a_request(word: str) -> None:
+    """Also a command that needs no API, and the help, say nothing and exit with 141."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([*COMMAND, word], stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.slow
 def test_an_order_is_told_though_nobody_reads(emulator: Emulator) -> None:
     """The id of a pod that is billed is on stderr before it goes to a reader that may have left."""
     reader, writer = os.pipe()

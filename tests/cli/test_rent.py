@@ -72,6 +72,7 @@ def test_create_prints_the_id_alone(emulator: Emulator, run: Run) -> None:
         (["--gpu-type", "H1OO"], 2, "lists no GPU 'H1OO'. Did you mean H100_80GB"),
         (["--gpu-type", "H100"], 2, "pass --yes"),
         (["--gpu-type", "H100", "--env", "SECRETVALUE", "--yes"], 2, "KEY=VALUE"),
+        (["--gpu-type", "H100", "--max-hours", "0"], 2, "--max-hours must be above 0"),
         (["--gpu-type", "H100", "--ssh-key", "nobody's", "--yes"], 1, "matches no SSH key"),
     ],
 )

@@ -87,11 +87,13 @@ def test_nodes(emulator: Emulator, run: Run) -> None:
 
 
 def test_without_ssh_it_says_so(emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It names what is missing."""
+    """It names what is missing, with OpenSSH as the remedy only for ssh itself."""
     monkeypatch.setenv("PATH", "")
     result = run("ssh", "there")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "primepods ssh: ssh is not installed here: install OpenSSH\n"
+    monkeypatch.setenv("PRIMEPODS_SSH_COMMAND", "mine")
+    assert run("ssh", "there").stderr == "primepods ssh: mine is not installed here\n"
 
 
 def test_no_address_yet(emulator: Emulator, run: Run) -> None:

@@ -124,6 +124,9 @@ def test_files_go_there_and_back(emulator: Emulator, run: Run, tmp_path: Path) -
     assert exec_on(run, "pod1", "--", "ls work/data")[1] == "empty\nfile\n"
     assert run("cp", *login, "pod1:work/data/file", f"{tmp_path}/").output == ""
     assert (tmp_path / "file").read_text(encoding="utf-8") == "x"
+    assert exec_on(run, "pod1", "--", "mv work/data/file 'a[1].txt'")[0] == 0
+    assert run("cp", *login, "pod1:a[1].txt", f"{tmp_path}/").output == ""
+    assert (tmp_path / "a[1].txt").read_text(encoding="utf-8") == "x"
     result = run("cp", *login, "pod1:none", str(tmp_path / "x"))
     assert result.exit_code == 1
     assert "none is not a file or folder" in result.stderr
