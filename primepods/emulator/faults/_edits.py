@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import attrs
 from attrs import validators
@@ -52,10 +52,10 @@ class Edit(Fault):
             body: Any = json.loads(response.body)
         except ValueError:
             return response
-        if self.rows is not None and isinstance(body, dict):
-            for name in _ROW_KEYS:
-                if isinstance(body.get(name), list):
-                    body[name] = body[name][: self.rows]
+        if self.rows is not None:
+            fields = _fields_of(body)
+            for name in _row_keys_of(fields):
+                fields[name] = fields[name][: self.rows]
         for place in self.drop:
             _edit(body, place, drop=True)
         for place, value in self.put.items():
@@ -74,10 +74,10 @@ class EmptyData(Fault):
         rows: Any = None if self.null else []
 
         def empty(body: Any) -> Any:
-            if not isinstance(body, dict):
-                return body
-            totals = dict.fromkeys(_TOTAL_KEYS & body.keys(), 0)
-            return body | totals | {name: rows for name in _ROW_KEYS if isinstance(body.get(name), list)}
+            fields = _fields_of(body)
+            fields |= dict.fromkeys(_row_keys_of(fields), rows)
+            fields |= dict.fromkeys(_TOTAL_KEYS & fields.keys(), 0)
+            return body
 
         return Edit(empty).outcome(response)
 
@@ -88,6 +88,16 @@ class Empty(Fault):
 
     def outcome(self, response: Response) -> Response:
         return attrs.evolve(response, body=b"")
+
+
+def _fields_of(body: Any) -> dict[str, Any]:
+    """Return ``body`` itself if it is an object, else an empty dict."""
+    return cast("dict[str, Any]", body) if isinstance(body, dict) else {}
+
+
+def _row_keys_of(fields: dict[str, Any]) -> list[str]:
+    """Return the keys of lists of rows: ``data`` may also be an object, or text."""
+    return [name for name in _ROW_KEYS & fields.keys() if isinstance(fields[name], list)]
 
 
 def _edit(body: Any, place: str, value: object = None, *, drop: bool = False) -> None:
