@@ -140,7 +140,7 @@ def may_be_changed_name(ours: str, theirs: str) -> bool:
     are fewer. A cut between words or within a number counts as another name: ``training-job-1`` is not
     ``training-job-1-b`` or ``training-job-12``. This is weaker than :func:`is_same_name`: the name may be
     another pod's. For ``pods.ensure``, which then orders nothing, and for an order under a chosen name, whose
-    response has the id of a new pod.
+    response has the id of a new pod or disk.
     """
     full, seen = _plain(ours), _plain(theirs)
     if len(seen) < min(_MIN_SHORTENED_LENGTH, len(full)) or not full.startswith(seen):

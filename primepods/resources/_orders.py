@@ -11,7 +11,7 @@ A row is an order's own in these cases (a *new* row was neither listed nor creat
 Row                 Under a unique name                         Under a name that the user chose
 ==================  ==========================================  ==========================================
 the response        it has the name                             it has the name, and was not listed before
-``get`` of its id   it has the name                             the same; or the name is shortened or
+``get`` of its id   it has the name                             the same; or the name is changed or
                                                                 missing, and it is new
 found by its name   it can be read whole; several if a          it is the only new one, no other order of
                     gateway has repeated the order              the name was in flight, and (pods) no lease
