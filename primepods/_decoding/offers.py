@@ -26,7 +26,7 @@ def decode_gpu_summary(data: Any) -> list[GpuPrices]:
 def _prices(gpu_type: str, count: str, entry: Any) -> GpuPrices:
     path = count
     try:
-        cheapest = as_object(entry).get("cheapest") or {}
+        cheapest: Any = as_object(entry).get("cheapest") or {}
         path += ".cheapest"
         return decode_object({**as_object(cheapest), "gpuType": gpu_type, "gpuCount": count}, GpuPrices)
     except DecodeError as exc:
