@@ -325,7 +325,7 @@ async def test_a_request_that_is_always_lost_ends(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(loop, "time", lambda: real_time() + 20 * tries.stat().st_size)
     pod = Pod(primepods.SSHTarget("root", "198.18.0.9"), tmp_path, {"ssh_command": str(mute)})
     with pytest.raises(primepods.ConnectionLostError, match="not restored within 100 s"):
-        await pod.remote().job("n").stop()
+        await pod.remote().job("n").stop(grace=0)
 
 
 @pytest.mark.parametrize(
