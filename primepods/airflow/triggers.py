@@ -134,7 +134,7 @@ class PrimePodTrigger(BaseTrigger):
                 if state != TaskInstanceState.FAILED and await self._is_over(hurried):
                     self.log.warning(
                         "Not deleting pod %s, which may be in use: the task is %s, and the wait may be over. "
-                        "It is billed until you delete it",
+                        "The pod is billed until you delete it",
                         pod_id,
                         state or "cleared",
                     )

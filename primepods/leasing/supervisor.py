@@ -11,8 +11,8 @@ and the end of the event loop, which cancels all tasks.
 
 ``interrupt`` handles each interruption. It calls ``end``, which sets ``is_ending``; if that was set before,
 ``Interruptions`` counts the interruption and hurries the release. ``_must_give_up`` is true from the second
-counted one on. ``_run_phase`` reads both and cancels the phase: ``_use`` if ``is_ending``, but not while
-``_is_ordering``, and any phase if ``_must_give_up``.
+counted one on. ``_run_phase`` reads both: it cancels ``_use`` if ``is_ending`` and not ``_is_ordering``, and
+any phase if ``_must_give_up``.
 
 If the block has ended by itself, the first interruption is step 2. An interruption is not counted if it comes
 less than 0.05 seconds (chosen) after the release began or after any earlier interruption. A phase that

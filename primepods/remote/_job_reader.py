@@ -156,7 +156,7 @@ class JobLines:
     async def read(self) -> list[OutputLine]:
         """Wait for lines; return an empty list at the job's end. A cancelled call can be repeated.
 
-        An error about the job is raised after the incomplete last lines were returned.
+        If the job has an error, the incomplete last lines are returned first, and the next call raises it.
         """
         lines: list[OutputLine] = []
         while not lines and not self._has_ended:
