@@ -1,4 +1,7 @@
-"""Locks and synced writes of files that processes share; a lock ends with its last process."""
+"""Locks and synced writes of files that processes share.
+
+The system releases a lock when no process has its descriptor open.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ def lock(descriptor: int) -> bool | None:
 
 
 def lock_file(path: Path, *, is_shared: bool = False, attempts: int = 5) -> int:
-    """Open and lock a file, and create it if needed; return its descriptor, or -1 if it is already locked.
+    """Open or create a file and lock it; return its descriptor, or -1 if another lock prevents that.
 
     On Windows, the file is not locked. On a file system without locks, ``OSError`` is raised.
 

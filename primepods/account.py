@@ -15,7 +15,7 @@ from .models import Model, PodState
 
 @attrs.frozen(kw_only=True, repr=False)
 class Disk(Model):
-    """A disk that can be attached to pods, and that remains after them: a row of ``GET /api/v1/disks/``.
+    """A disk that can be attached to pods and outlives them: a row of ``GET /api/v1/disks/``.
 
     Attributes:
         id: Id for ``PodSpec.disks`` and the calls of ``client.disks``.
@@ -211,7 +211,7 @@ class Wallet(Model):
         balance: Balance, in ``currency``.
         currency: Currency, such as ``USD``.
         team_id: The team to which the wallet belongs, if any.
-        total_billings: Total number of rows, which may be more than ``entries`` has.
+        total_billings: Number of entries according to the API; ``entries`` may have fewer.
         entries: Costs of single resources, the last charged first.
     """
 
@@ -225,6 +225,6 @@ class Wallet(Model):
     entries: tuple[BillingEntry, ...] = ()
 
     def __str__(self) -> str:
-        """Return one line for people: the balance, and the number of rows."""
+        """Return one line for people: the balance, and the number of entries."""
         count = "" if self.total_billings is None else f" · {self.total_billings:,} resources paid from it"
         return f"{money(self.balance, self.currency)} left{count}"

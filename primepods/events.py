@@ -2,11 +2,11 @@
 
 ``on_event`` is a plain function, such as ``print``. It runs in the client's event loop, while calls are in
 progress, so it must be quick and must not call the client. Its exceptions do not reach the caller; the first
-one is logged. Events have no headers of requests and no bodies, and the key is redacted.
+one is logged. Events contain no request headers and no bodies, and the key is redacted.
 
-An operation is a call to the API in progress, a lease, a watch, or an iterator's read of one page.
-``wait_ready`` and ``wait_gone`` have the name ``pods.wait``, too. An event has the numbers of its operations;
-these numbers are unique in the process. A poll that several waits share belongs to all of them.
+An operation is a call of a client method in progress, a lease, a watch, or an iterator's read of one page.
+``pods.wait_ready`` and ``pods.wait_gone`` have the name ``pods.wait``, too. An event has the numbers of its
+operations; these numbers are unique in the process. A poll that several waits share belongs to all of them.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ class OperationEnded(Event):
     Attributes:
         name: Name of the operation, such as ``pods.wait``.
         seconds: Duration of the operation.
-        error: Class of the exception that ended the operation, such as ``WaitTimeoutError``, or ``None``.
+        error: Name of the class of the exception that ended the operation, such as ``WaitTimeoutError``, or
+            ``None``.
     """
 
     name: str
@@ -90,10 +91,11 @@ class RequestEnded(Event):
         route: The path with ``{id}`` in place of an id; ``None`` for ``client.request``.
         base_url: The client's base URL.
         status: The status of the response, or ``None`` if there is none.
-        error: Without a response: ``transport``, ``connect``, ``timeout``, ``deadline``, ``protocol``, or the
-            class of the exception that ended the attempt, such as ``CancelledError``.
+        error: Without a usable response: ``transport``, ``connect``, ``timeout``, ``deadline``, ``protocol``
+            (an invalid response), or the name of the class of the exception that ended the attempt, such as
+            ``CancelledError``.
         resend_count: Number of times that the request was sent again in the call so far, for any reason.
-        seconds: Duration of the attempt, without waiting for a free slot.
+        seconds: Duration of the attempt, without the waits for ``max_concurrency`` and for the rate limit.
         headers: The headers of the response, with names in lower case; empty if there is none.
     """
 
@@ -135,7 +137,9 @@ class RetryScheduled(Event):
 
 @attrs.frozen(kw_only=True)
 class PollingPaused(Event):
-    """A 429 has paused the poller of waits and watches.
+    """A 429 to a poll has paused all waits and watches, or extended their pause.
+
+    A 429 to another call pauses them without this event.
 
     Attributes:
         seconds: Duration of the pause.
@@ -172,12 +176,12 @@ class WaitEnded(Event):
 
 @attrs.frozen(kw_only=True)
 class DeletionEnded(Event):
-    """The call that deletes a pod has succeeded or failed.
+    """The deletion of a pod was accepted or has failed; reported when the call ends, once per pod.
 
     Attributes:
         pod_id: The pod's id.
-        state: The pod's state after the deletion, such as ``DELETING``; ``None`` if the deletion failed.
-        error: Class of the deletion's error, such as ``NotFoundError``, or ``None``.
+        state: The pod's state when the call ended, such as ``DELETING``; ``None`` if the deletion failed.
+        error: Name of the class of the deletion's error, such as ``NotFoundError``, or ``None``.
     """
 
     pod_id: str

@@ -85,7 +85,7 @@ class Deletions(_ByPod[PodState]):
         super().__init__(states, errors)
 
     def __repr__(self) -> str:
-        return f"<Deletions: {len(self)} accepted, {len(self.errors)} errors>"
+        return f"<Deletions: {len(self)} confirmed, {len(self.errors)} errors>"
 
     def to_dict(self) -> dict[str, Any]:
         """Return ``states`` and ``errors`` as values for JSON."""
@@ -107,13 +107,13 @@ class Deletions(_ByPod[PodState]):
         if not errors:
             return
         if len(errors) == 1:
-            # Without the traceback of an earlier call, to which this one would be added.
+            # Drop the traceback of an earlier call: Python would append this call's frames to it.
             raise errors[0].with_traceback(None)
         first_errors = list(self.errors.items())[:5]
         examples = "; ".join(f"{pod_id}: {error}".rstrip(".") for pod_id, error in first_errors)
         total = len(self) + len(errors)
         raise PrimePodsErrorGroup(
             f"The deletion of {len(errors)} of {total} pods is not confirmed, so they may still be billed. "
-            f"The first errors are: {examples}. See `.errors` for all, and try those ids again.",
+            f"The errors include {examples}. Delete these pods again.",
             errors,
         )

@@ -89,7 +89,10 @@ def _validate_variables(_: Any, attribute: attrs.Attribute[Any], variables: Mapp
             found = f"{quote(key)} with a {type(value).__name__}"
             raise TypeError(f"{name} must have strings for keys and values, got {found}")
         if not key or "=" in key or "\0" in key + value or not _is_unicode(key + value):
-            raise ValueError(f"{name} has an invalid name or value, at {quote(key)}")
+            raise ValueError(
+                f"{name} at {quote(key)}: a name must not be empty or contain '=', and neither a name nor a "
+                "value may contain NUL or an unpaired surrogate"
+            )
 
 
 def _is_unicode(text: str) -> bool:
@@ -135,8 +138,8 @@ class PodSpec(ToDict):
             a random suffix to your name, and may shorten it so that the result has up to 63 characters.
             Without ``max_hours``, ``pods.create`` sends your name unchanged. If the response is then lost, a
             pod of this name is accepted as yours only if it is the only new one.
-        image: By default the API's, ``ubuntu_22_cuda_12``, or ``custom_template`` with a
-            ``custom_template_id``.
+        image: By default ``custom_template`` if ``custom_template_id`` is set, else the API's default,
+            ``ubuntu_22_cuda_12``.
         disk_size: GB of disk.
         vcpus: Virtual CPUs.
         memory: GB of RAM.
@@ -198,7 +201,7 @@ class PodSpec(ToDict):
 
         Args:
             offer: A row of ``client.availability``.
-            changes: Other fields of the spec.
+            changes: Fields of the spec to set, or to replace values of the offer.
 
         Raises:
             ValueError: A value is invalid, the offer does not allow an amount, or the offer has no price and
@@ -242,7 +245,7 @@ class PodSpec(ToDict):
 
         Args:
             offers: Rows of ``client.availability``, such as ``availability.find(…)`` returns.
-            changes: Other fields of the specs.
+            changes: Fields of the specs to set, or to replace values of the offers.
 
         Raises:
             ValueError: There are offers, but all were left out; this is the error of the first.
@@ -290,7 +293,7 @@ class PodSpec(ToDict):
 
     def _price_of(self, offer: Offer) -> float | None:
         price = offer.price_for(disk_size=self.disk_size, vcpus=self.vcpus, memory=self.memory)
-        # Round up, so that the limit is not below the price; ignore errors of binary fractions.
+        # Round up, so that the limit is not below the price; ignore rounding errors of floats.
         scale = 10.0**_PRICE_DECIMALS
         scaled = round((price or 0.0) * scale, 3)
         return math.ceil(scaled) / scale if 0 < scaled < math.inf else None
@@ -306,7 +309,8 @@ class DiskSpec(ToDict):
         size: Size in GB.
         provider: Provider, such as ``hyperstack``; only pods of this provider can use the disk.
         name: By default a new name for each order: ``disk-`` and random characters. If the response to the
-            order is lost, a disk of your own name is accepted as yours only if it is the only new one.
+            order is lost, a disk with a name that you chose is accepted as yours only if it is the only new
+            one.
         cloud_id: The offer's ``cloud_id``.
         data_center_id: The offer's ``data_center``; only pods in this data center can use the disk.
         country: The offer's ``country``.

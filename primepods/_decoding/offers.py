@@ -10,7 +10,10 @@ from .rows import as_object, decode_object
 
 
 def decode_gpu_summary(data: Any) -> list[GpuPrices]:
-    """Decode the objects by GPU type and GPU count in the response to ``GET /availability/gpu-summary``."""
+    """Decode the response to ``GET /availability/gpu-summary``.
+
+    The response is an object with the prices by GPU type, then by number of GPUs.
+    """
     rows: list[GpuPrices] = []
     for gpu_type, counts in as_object(data).items():
         try:
@@ -21,5 +24,10 @@ def decode_gpu_summary(data: Any) -> list[GpuPrices]:
 
 
 def _prices(gpu_type: str, count: str, entry: Any) -> GpuPrices:
-    cheapest = as_object(as_object(entry).get("cheapest") or {})
-    return decode_object({**cheapest, "gpuType": gpu_type, "gpuCount": count}, GpuPrices)
+    path = count
+    try:
+        cheapest: Any = as_object(entry).get("cheapest") or {}
+        path += ".cheapest"
+        return decode_object({**as_object(cheapest), "gpuType": gpu_type, "gpuCount": count}, GpuPrices)
+    except DecodeError as exc:
+        raise exc.inside(path) from None

@@ -59,7 +59,7 @@ def _reason_not_to_follow(
     if is_other_origin:
         return "it leads to another origin, which must not see the API key"
     if target.path != base.path + other_path or target.query not in {"", request.query}:
-        return "it is not another spelling of the same path"
+        return "it does not just add or remove the path's trailing slash"
     if status not in _METHOD_KEEPING_STATUSES and request.method not in {"GET", "HEAD"}:
         return "it would change the method"
     return None

@@ -11,9 +11,10 @@ _TIMER_TOLERANCE: Final = 0.005
 
 
 class SharedDeadline:
-    """Deadline of a batch call: a countdown of ``seconds``, after which the call starts no more requests.
+    """Deadline of a batch call: a countdown of ``seconds``, after which no new request begins.
 
-    A request starts the countdown if it is stopped. A response stops it, even after its end.
+    Requests in progress are still retried. An attempt starts the countdown unless it already runs. Any
+    response stops it; if the countdown was over, new requests may begin again.
     """
 
     def __init__(self, clock: Clock, seconds: float) -> None:
@@ -31,6 +32,6 @@ class SharedDeadline:
 
     @property
     def is_over(self) -> bool:
-        """Whether no more requests may be started."""
+        """Whether no new requests may begin."""
         started_at = self._started_at
         return started_at is not None and self._clock.time() >= started_at + self._seconds - _TIMER_TOLERANCE

@@ -80,7 +80,7 @@ def doubled(seconds: float, *, times: int, maximum: float) -> float:
 _MIN_SERVER_TIME: Final = 1_735_689_600
 """2025-01-01."""
 _MAX_SERVER_TIME: Final = 3_723_321_600
-"""2087-12-27."""
+"""2087-12-27, before the last expiry that a name can hold, in 2088."""
 
 
 class ServerClock:

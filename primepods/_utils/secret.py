@@ -12,7 +12,7 @@ _MIN_LENGTH: Final = 8
 class Secret(str):
     """A ``str`` with a redacted ``repr``, so that tracebacks with local variables do not show it.
 
-    Its pickle contains an empty text. ``copy`` returns the object itself.
+    A pickled secret is an empty string. ``copy`` returns the object itself.
     """
 
     __slots__ = ()
@@ -30,15 +30,18 @@ class Secret(str):
         return self
 
     def __getitem__(self, key: Any, /) -> Secret:
-        # Traceback printers show a slice of a long string.
+        # Some traceback printers, such as rich, show the `repr` of a slice of a long string.
         return Secret(super().__getitem__(key))
 
     def scrub(self, text: str) -> str:
-        """Return ``text`` with this secret redacted; case and percent-encoding do not matter.
+        """Return ``text`` with this secret redacted, also in another case or percent-encoded.
 
         A secret shorter than 8 characters is not redacted, because it may be part of other words.
         """
-        if len(self) < _MIN_LENGTH or self.lower() not in unquote(text).lower():
+        if len(self) < _MIN_LENGTH:
+            return text
+        # Fast path, except for a secret with "%": `unquote` would decode its own escapes, too.
+        if "%" not in self and self.lower() not in unquote(text).lower():
             return text
         pattern = "".join(f"(?:{re.escape(letter)}|{_percent_encode(letter)})" for letter in self)
         return re.sub(pattern, "[redacted]", text, flags=re.IGNORECASE)

@@ -19,7 +19,8 @@ def loads(data: bytes) -> Any:
     """Decode JSON in UTF-8.
 
     Raises:
-        ValueError: The bytes are not JSON, have a number that is not finite, or are nested too deeply.
+        ValueError: The bytes are not JSON in UTF-8, contain a number that is not finite or an unpaired
+            surrogate, or are nested too deeply.
     """
     if orjson is not None:
         return orjson.loads(data)
@@ -48,7 +49,7 @@ def dumps(value: Any) -> bytes:
 
 
 def show(value: Any) -> str:
-    """Return a value as JSON text; empty if it cannot be encoded."""
+    """Return a decoded JSON value as text; empty if it is nested too deeply."""
     try:
         return json.dumps(value, ensure_ascii=False, default=str)
     except (RecursionError, ValueError):

@@ -1,9 +1,9 @@
 """Unique names of pods and disks; the random suffix identifies the order.
 
-``train`` becomes ``train-k3v9q2mxz7``: the suffix has eight random characters (40 bits) and two check
-characters (10 bits). An expiry, after which the pod is no longer needed, can follow the suffix:
-``train-k3v9q2mxz7-x0a1b2``. Suffix and expiry are lower case, and a long prefix is shortened, so that servers
-have no reason to change the name.
+``train`` becomes ``train-k3v9q2mxga``: the suffix has eight random characters (40 bits) and two check
+characters (10 bits). An expiry, after which the pod is no longer needed, can follow the suffix, and changes
+the check characters: ``train-k3v9q2mx9b-x0a1b2``. Suffix and expiry are lower case, and a long prefix is
+shortened, so that servers have no reason to change the name.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Final
 
 _LETTERS: Final = "0123456789abcdefghjkmnpqrstvwxyz"
-"""Crockford's base 32, without letters that look like digits."""
+"""Crockford's base 32, which has no letters that look like digits."""
 _RANDOM_LENGTH: Final = 8
 _CHECK_LENGTH: Final = 2
 _EXPIRY_LENGTH: Final = 5
@@ -76,7 +76,7 @@ def unique_name(
 
 
 def ensured_name(name: str, expires_at: float) -> str:
-    """Return the name of a pod of ``pods.ensure``, with an expiry.
+    """Return the name, with an expiry, under which ``pods.ensure`` orders a pod.
 
     Its eight "random" characters are computed from ``name``. Several orders can share them, so the result
     is not a :class:`UniqueName`.
@@ -87,14 +87,20 @@ def ensured_name(name: str, expires_at: float) -> str:
 
 
 def is_ensured_name(name: str, theirs: str | None) -> bool:
-    """Return whether ``theirs`` starts like an ``ensured_name`` of ``name``, without case and punctuation."""
-    ours = UniqueName(ensured_name(name, _EXPIRY_EPOCH))
-    needed = _plain(ours.without_expiry)[:-_CHECK_LENGTH]
+    """Return whether ``theirs`` starts with an ``ensured_name`` of ``name`` up to its random characters.
+
+    Case and punctuation are ignored. For ``pods.ensure``: an earlier order has another expiry, and so other
+    check characters.
+    """
+    needed = _plain(ensured_name(name, _EXPIRY_EPOCH))[: -(_CHECK_LENGTH + len("x") + _EXPIRY_LENGTH)]
     return theirs is not None and _plain(theirs).startswith(needed)
 
 
 def is_unique(name: str) -> bool:
-    """Return whether a name has the form of a :func:`unique_name`."""
+    """Return whether a name has the form of a :func:`unique_name`.
+
+    For lease files and the exporter: they read a name without knowing how it was made.
+    """
     return _match_unique_name(name) is not None
 
 
@@ -115,8 +121,9 @@ def expiry_of(name: str | None) -> float | None:
 def is_same_name(ours: str, theirs: str | None) -> bool:
     """Return whether ``theirs`` is the name ``ours``, perhaps changed by a server.
 
-    A server (imagined) may change case and blanks. In a unique name, it may also change punctuation, and cut
-    off all or part of the expiry.
+    A server (imagined) may change the case and the amount of whitespace. In a unique name, it may also change
+    punctuation, and cut off all or part of the expiry. For orders, leases, sweeps and ``pods.ensure``, which
+    find their pods by name.
     """
     if theirs is None:
         return False
@@ -126,34 +133,29 @@ def is_same_name(ours: str, theirs: str | None) -> bool:
     return full.startswith(seen) and seen.startswith(needed)
 
 
-def may_be_shortened_name(ours: str, theirs: str) -> bool:
-    """Return whether a server (imagined) may have changed ``ours`` to ``theirs``, or cut off its end.
-
-    This is weaker than :func:`is_same_name`: the name may be another pod's.
-    """
-    full, seen = _plain(ours), _plain(theirs)
-    return len(seen) >= min(_MIN_SHORTENED_LENGTH, len(full)) and full.startswith(seen)
-
-
 def may_be_changed_name(ours: str, theirs: str) -> bool:
     """Return whether a server (imagined) may have changed ``ours`` to ``theirs``, or cut it within a word.
 
-    A cut between words or within a number counts as another name: ``job-1`` is not ``job-1-b`` or ``job-12``.
+    The server may change case and punctuation, and leaves at least eight letters and digits, or all if there
+    are fewer. A cut between words or within a number counts as another name: ``training-job-1`` is not
+    ``training-job-1-b`` or ``training-job-12``. This is weaker than :func:`is_same_name`: the name may be
+    another pod's. For ``pods.ensure``, which then orders nothing, and for an order under a chosen name, whose
+    response has the id of a new pod or disk.
     """
-    if not may_be_shortened_name(ours, theirs):
+    full, seen = _plain(ours), _plain(theirs)
+    if len(seen) < min(_MIN_SHORTENED_LENGTH, len(full)) or not full.startswith(seen):
         return False
-    seen, full = len(_plain(theirs)), len(_plain(ours))
     if seen == full:
         return True
-    ours = ours.lower()
+    ours = ours.casefold()
     places = [place for place, letter in enumerate(ours) if letter.isalnum()]
-    last, following = places[seen - 1], places[seen]
+    last, following = places[len(seen) - 1], places[len(seen)]
     return following == last + 1 and not (ours[last] + ours[following]).isdigit()
 
 
 def _plain(name: str) -> str:
-    """Return the letters and digits of a name, in lower case."""
-    return "".join(filter(str.isalnum, name.lower()))
+    """Return the letters and digits of a name, ignoring case."""
+    return "".join(filter(str.isalnum, name.casefold()))
 
 
 def _check_letters(letters: str, expiry: str) -> str:

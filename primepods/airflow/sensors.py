@@ -28,8 +28,9 @@ from .triggers import PrimePodTrigger
 class PrimePodSensor(BaseSensorOperator):
     """Sensor that waits until a pod is ready, and returns the pod's status as a dictionary, with ``ssh``.
 
-    It never deletes the pod. Use ``deferrable`` to free the worker's slot. Rescheduling is refused: between
-    two pokes, the sensor would forget, for example, when an installation began to fail.
+    It never deletes the pod. Use ``deferrable`` to free the worker's slot. ``mode="reschedule"`` is
+    refused, since the sensor would lose its state between two pokes, such as the time of an installation's
+    first failure.
 
     Args:
         pod_id: The pod's id, or the whole output of the create operator.

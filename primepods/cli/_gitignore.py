@@ -13,19 +13,18 @@ from ._errors import CommandError, ExitCode
 
 
 class GitExclusion(Exclusion):
-    """Exclusion by patterns, and by files with patterns in git's syntax."""
+    """Exclusion by patterns in the style of rsync, and by files in the syntax of ``.gitignore``."""
 
     def __init__(self, patterns: Iterable[str], files: Iterable[Path]) -> None:
         super().__init__(patterns)
-        self._specs: list[GitIgnoreSpec] = []
+        # One list of patterns: a file's "!pattern" includes again what an earlier file excludes.
+        self._spec = GitIgnoreSpec([])
         for file in files:
             try:
-                self._specs.append(GitIgnoreSpec.from_lines(file.read_text(encoding="utf-8").splitlines()))
+                self._spec += GitIgnoreSpec.from_lines(file.read_text(encoding="utf-8").splitlines())
             except ValueError as exc:
                 raise CommandError(f"--exclude-from {file}: {exc}", ExitCode.USAGE) from None
 
     def matches(self, path: str, *, is_folder: bool) -> bool:
         name = f"{path}/" if is_folder else path
-        return super().matches(path, is_folder=is_folder) or any(
-            spec.match_file(name) for spec in self._specs
-        )
+        return super().matches(path, is_folder=is_folder) or self._spec.match_file(name)

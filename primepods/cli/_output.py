@@ -181,8 +181,7 @@ def readable_rows(items: Iterable[T]) -> Generator[list[T]]:
     found: list[T] = []
     error: primepods.ProtocolError | None = None
     try:
-        for item in items:
-            found.append(item)  # noqa: PERF402 - `extend` would lose the items before an error
+        found.extend(items)  # keeps the items before an error
     except primepods.ProtocolError as exc:
         if not found:
             raise
@@ -239,8 +238,8 @@ def write_rows(rows: Sequence[Row], output: Output, fields: Sequence[str]) -> No
 def _csv_cell(value: object) -> object:
     """Return a value as a cell of CSV; objects, lists and booleans as JSON.
 
-    Put ``'`` before text that a spreadsheet would treat as a formula, because other members of a team choose
-    pod names. Replace control characters if stdout is a terminal.
+    Put ``'`` before text that a spreadsheet would treat as a formula: pod names may come from other team
+    members, and are not trusted. Replace control characters if stdout is a terminal.
     """
     if isinstance(value, dict | list | bool):
         return json.dumps(value)

@@ -59,7 +59,7 @@ class SshOptions:
     ssh_command: Annotated[
         str,
         _option(help="The ssh program; by default that of PRIMEPODS_SSH_COMMAND, or ssh.", metavar="COMMAND"),
-    ] = "ssh"  # the library replaces this default by PRIMEPODS_SSH_COMMAND, if set
+    ] = "ssh"  # the library replaces "ssh" with PRIMEPODS_SSH_COMMAND, if that is set
 
     def arguments(self) -> dict[str, Any]:
         """Return the options as arguments of ``pods.remote``."""
@@ -73,7 +73,7 @@ class LoginOptions(SshOptions):
     node: Node = 0
 
     def remote(self, client: primepods.Client, pod: str, *, team: str | None) -> primepods.Remote:
-        """Return access to the pod of a handle."""
+        """Return a :class:`~primepods.Remote` for the pod that a handle names."""
         pod_id = resolve_handle(client, pod, team=team)
         return client.pods.remote(pod_id, node=self.node, **self.arguments())
 
@@ -107,13 +107,16 @@ def read_variables(given: Iterable[str] | None) -> dict[str, str]:
         if value is None:
             value = environment_variable(name)
         if value is None:
-            raise CommandError(f"--env {name}: there is no such variable here", ExitCode.USAGE)
+            raise CommandError(
+                f"--env {name}: the variable is not set on this machine. Set it, or pass {name}=VALUE",
+                ExitCode.USAGE,
+            )
         variables[name] = value
     return variables
 
 
 def become_program(argv: Sequence[str]) -> NoReturn:
-    """Replace this process by ssh or an editor, so that the API key does not stay in memory.
+    """Replace this process with ssh or an editor, so that the API key does not stay in memory.
 
     Raises:
         CommandError: The program is not installed.
@@ -153,7 +156,7 @@ def login_argv(
     The host key settings come last, so that ``options`` and the options of ``ssh`` override them.
 
     Raises:
-        CommandError: The pod has no such node, or no address.
+        CommandError: The pod has no such node, or the node has no address.
     """
     from primepods.remote import host_key_settings, machine_name
 
@@ -168,18 +171,22 @@ def find_node(pod: primepods.Pod, node: int) -> tuple[int, primepods.SSHTarget]:
     """Return a node's number and ssh target; for 0, those of the first node that has an address.
 
     Raises:
-        CommandError: The pod has no such node, or no address.
+        CommandError: The pod has no such node, or the node has no address.
     """
     nodes = pod.nodes
-    if node >= len(nodes):
+    # Without an address, the number of nodes is not known.
+    if pod.ssh is not None and node >= len(nodes):
         raise CommandError(f"--node {node}: the pod {pod.id} has {count(nodes, 'node')}", ExitCode.USAGE)
     number = node or next((number for number, found in enumerate(nodes) if found.ssh is not None), 0)
-    target = nodes[number].ssh
+    target = None if pod.ssh is None else nodes[number].ssh
     if target is not None:
         return number, target
+    subject = f"node {node} of the pod" if node else "the pod"
     if pod.has_failed:
-        raise CommandError(f"the pod has failed and has no address: {pod}")
-    raise CommandError(f"the pod has no address yet: {pod}. Wait for it with `primepods wait {pod.id}`")
+        raise CommandError(f"{subject} has no address, and the pod has failed: {pod}")
+    raise CommandError(
+        f"{subject} has no address: {pod}. If the pod is starting, wait with `primepods wait {pod.id}`"
+    )
 
 
 def run_until_interrupted(api: Api, work: Callable[[primepods.AsyncClient], Awaitable[None]]) -> None:

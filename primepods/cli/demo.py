@@ -59,7 +59,10 @@ def command(
     speed: Annotated[
         float,
         typer.Option(
-            min=1, max=1_000, help="Emulated seconds per real second; a boot takes minutes.", metavar="NUMBER"
+            min=1,
+            max=1_000,
+            help="Emulated seconds per real second; a boot takes a few emulated minutes.",
+            metavar="NUMBER",
         ),
     ] = 60.0,
     seed: Annotated[int, typer.Option(help="The same seed makes the same pods.", metavar="NUMBER")] = 7,
@@ -200,8 +203,11 @@ def _show_ssh(screen: Screen, pods: Mapping[str, Pod], statuses: Mapping[str, Po
     targets = {pod_id: row.ssh for pod_id, row in statuses.items() if row.is_ready and row.ssh is not None}
     if not targets:
         return
-    screen.heading(f"Commands to log in to {len(targets)} ready pods (these addresses are made up)")
-    for pod_id, target in list(targets.items())[:MAX_EXAMPLES]:
+    shown = list(targets.items())[:MAX_EXAMPLES]
+    screen.heading(
+        f"Commands to log in to {len(shown)} of {len(targets)} ready pods (these addresses are made up)"
+    )
+    for pod_id, target in shown:
         screen.say(safe(f"{shlex.join(target.argv())}  # {pods[pod_id].name}", max_length=200))
 
 

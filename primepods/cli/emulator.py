@@ -66,7 +66,8 @@ def command(
         typer.Option(
             min=0,
             max=1,
-            help="Share of the pods that the provider terminates, except ordered pods.",
+            help="Share of the pods, other than ordered ones, that the provider terminates; an ordered pod "
+            "is terminated if its offer is a spot offer.",
             metavar="SHARE",
         ),
     ] = 0.0,
@@ -188,7 +189,7 @@ def _run(emulator: Emulator, words: Sequence[str], ssh_command: str) -> int:
 
 
 def _end_runs(folder: Path) -> None:
-    """Interrupt the live runs of a lease folder, and wait up to 30 s until they have ended."""
+    """Interrupt the live runs of a lease folder, and wait up to 30 s for them to end."""
     from primepods.runs import list_runs
 
     def is_live(run: Run) -> bool:

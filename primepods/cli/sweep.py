@@ -43,14 +43,17 @@ def command(
     expired: Annotated[
         bool,
         typer.Option(
-            "--expired", help="Only pods, of any machine, whose names say that their max_hours have passed."
+            "--expired",
+            help="Only pods, from any machine, whose names say that their --max-hours ended at least 15 "
+            "minutes ago.",
         ),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the pods to delete.")] = False,
     every: Annotated[
         float | None,
         duration_option(
-            "Run as a service: sweep at this interval, such as 5m, without questions, until a signal."
+            "Run as a service: sweep at this interval, such as 5m, without confirmation, until a signal or "
+            "until the API rejects the key."
         ),
     ] = None,
     yes: YesOption = False,
@@ -97,8 +100,10 @@ def _sweep(api: Api, selection: dict[str, Any], *, dry_run: bool, yes: bool) -> 
         except OSError as error:
             if dry_run or not yes:
                 raise
-            unshown = error  # the pods are billed, and no question follows: delete them first
+            # Go on: the pods are billed, and with --yes nobody has to read the table.
+            unshown = error
         if dry_run:
+            print_errors_and_exit_if_any(api.command, found.errors)
             return
         confirm(f"Delete {count(found.found, 'pod')}?", yes=yes)
         swept = client.pods.sweep(**selection, only=found)
@@ -108,7 +113,7 @@ def _sweep(api: Api, selection: dict[str, Any], *, dry_run: bool, yes: bool) -> 
     if unshown is not None:
         raise unshown
     if len(swept.found) < len(found.found):
-        raise CommandError("some pods were not found again, and were left alone: run `primepods sweep` again")
+        raise CommandError("some pods were not found again, and were left alone: run the same command again")
 
 
 def _cells(pod: primepods.OrphanedPod) -> list[str]:

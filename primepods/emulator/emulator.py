@@ -210,10 +210,10 @@ class Emulator:
         return self._account.add_pod(name, overrides)
 
     def delete_pod(self, pod_id: str) -> None:
-        """Terminate a pod at once, as a provider may.
+        """Terminate a pod at once, as a provider may, even before it has appeared.
 
         Raises:
-            KeyError: ``pods`` does not contain the id.
+            KeyError: There is no such pod.
         """
         self._account.remove_pod(pod_id)
 

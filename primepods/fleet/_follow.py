@@ -13,6 +13,7 @@ from ..client import AsyncClient
 from ..errors import APIError, ProtocolError, TransportError
 from ..models import Pod, PodChange, PodRef
 from ._fleet import Fleet
+from ._states import Condition
 
 _INTERVALS_PER_LIST: Final = 3
 _PAGE_SIZE: Final = 1_000
@@ -30,13 +31,13 @@ async def follow(
 ) -> None:
     """Update ``fleet`` from the given pods until all are gone, or from all pods until cancelled.
 
-    New pods of the account are included, since the list is read again about every third interval. Once a
-    part of the list was read, a transient error or ``ProtocolError`` of a reading does not end the call:
-    ``fleet.trouble`` is set to it, and the first of successive errors is logged.
+    Without ``pod_ids``, the list is read again about every three intervals, so that new pods are included.
+    After the list has been read at least in part, a transient error or a ``ProtocolError`` while reading it
+    does not end the call: it is stored in ``fleet.trouble``, and the first of consecutive errors is logged.
 
     Args:
         client: An open client.
-        fleet: The fleet to update.
+        fleet: The fleet to update. Without ``pod_ids``, the pods that it already has are watched, too.
         pod_ids: Ids, or pods; ``None`` for the whole account.
         wanted: Predicate that selects pods of the whole account; a pod that matched once stays. It is not
             used with ``pod_ids``.
@@ -56,7 +57,8 @@ async def follow(
         return
     watches: set[asyncio.Task[None]] = set()
     try:
-        new_ids = await _read_list(client, fleet, wanted)
+        known_ids = [pod.pod_id for pod in fleet.pods() if pod.condition is not Condition.GONE]
+        new_ids = known_ids + await _read_list(client, fleet, wanted)
         while True:
             if new_ids:
                 watches.add(asyncio.create_task(_watch(client, fleet, new_ids, interval, on_change)))

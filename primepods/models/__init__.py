@@ -3,7 +3,7 @@
 Fields of responses have the API's names in snake_case. Fields that this version does not know are in
 ``extra``. Times are timezone-aware; prices are in the API's currency. An optional field that the response
 does not have is ``None`` or empty. Source: the page `Managing Pods
-<https://docs.primeintellect.ai/api-reference/managing-pods>`_ and its schema.
+<https://docs.primeintellect.ai/api-reference/managing-pods>`_ and the API's schema.
 """
 
 from __future__ import annotations

@@ -36,7 +36,10 @@ class _OpenEnum(StrEnum):
 
 
 class PodState(_OpenEnum):
-    """State of a pod. A running pod is ACTIVE. A failed pod, or its installation, is in ERROR."""
+    """State of a pod or disk. A running pod is ACTIVE.
+
+    If a pod has failed, this or its :class:`InstallationState` is ERROR.
+    """
 
     PROVISIONING = "PROVISIONING"
     PENDING = "PENDING"

@@ -7,7 +7,7 @@ import inspect
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from types import TracebackType
 from typing import Any, Final, Self, TypedDict, TypeVar, Unpack, overload
 
@@ -112,9 +112,9 @@ def watch(
     interval: float = 5.0,
     duration: float | None = None,
 ) -> Coroutine[Any, Any, Fleet] | Fleet:
-    """Show the given pods live until all are gone, or all pods of the account, including new ones.
+    """Show pods live: the given pods until all are gone, or all pods of the account, including new ones.
 
-    To end the watch, interrupt the cell or cancel the task.
+    The watch of an account does not end by itself: interrupt the cell, cancel the task or set ``duration``.
 
     Args:
         client: Either client; with an :class:`~primepods.AsyncClient`, await the call.
@@ -182,7 +182,8 @@ async def _watch(
 
 
 async def _run_in_view(view: _View, work: Coroutine[Any, Any, T]) -> T:
-    with view:
+    # Close `work`, since it is never awaited if the view cannot be shown.
+    with closing(work), view:
         return await work
 
 
@@ -220,8 +221,8 @@ async def _redraw(view: _View, draw: Draw) -> None:
 class _View:
     """The output of a cell.
 
-    During a call of the blocking client, its thread updates the fleet and calls :meth:`render`, and the
-    cell's thread calls :meth:`draw`.
+    While the blocking client runs a call, the client's thread updates the fleet and calls :meth:`render`; the
+    cell's thread calls only :meth:`draw`.
     """
 
     def __init__(self, fleet: Fleet, heading: str) -> None:
@@ -255,4 +256,7 @@ class _View:
             outcome = f"{kind.__name__} after "
         else:
             outcome = "interrupted after "
-        self.draw(self.render(outcome))
+        try:
+            self.draw(self.render(outcome))
+        except Exception as error:  # noqa: BLE001 - it must not replace the call's result or error
+            _log.warning("The view cannot be redrawn: %s", quote(error))

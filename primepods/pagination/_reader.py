@@ -118,8 +118,7 @@ class KnownRows(Generic[T]):
         self._unreadable: dict[str, ProtocolError] = {}
 
     def __len__(self) -> int:
-        # A row that was read before can be unreadable on a later page: count it once.
-        return len(self._readable) + len(self._unreadable.keys() - self._readable)
+        return len(self._readable) + len(self._unreadable)
 
     def __contains__(self, key: str) -> bool:
         return key in self._readable or key in self._unreadable
@@ -141,9 +140,11 @@ class KnownRows(Generic[T]):
     def _new_items(self, page: FetchedPage[T]) -> list[T]:
         new: list[T] = []
         for key, row in zip(page.keys, page.rows, strict=True):
+            if key in self._readable:
+                continue
             if isinstance(row, ProtocolError):
                 self._unreadable.setdefault(key, row)
-            elif key not in self._readable:
+            else:
                 self._readable.add(key)
                 self._unreadable.pop(key, None)
                 new.append(row)
@@ -163,17 +164,20 @@ class KnownRows(Generic[T]):
         """Return the error for a list with fewer rows than the API counts."""
         return self.error(
             f"the API counts {counted:,} rows, but returned only {found:,}, even after repeated requests",
-            "The missing rows may exist. List again later; report this error if it stays.",
+            "The missing rows may exist. List again later; if this error persists, report it.",
         )
 
     def error(self, problem: str, remedy: str) -> ProtocolError:
         """Return the error for a list that cannot be read further.
 
-        If rows are unreadable, return the error of the first one instead, with notes about the others.
+        If rows are unreadable, return the error of the first one instead. Its notes report this error first,
+        and then those of at most four other rows.
         """
         text = f"GET {self._path}: {problem} ({len(self._readable):,} items were read). {remedy}"
         error = ProtocolError(text, method="GET", url_path=self._path)
-        return _first_of([*self._unreadable.values(), error])
+        errors = list(self._unreadable.values())
+        errors.insert(1, error)
+        return _first_of(errors)
 
 
 def _first_of(errors: list[ProtocolError]) -> ProtocolError:

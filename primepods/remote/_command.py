@@ -27,7 +27,7 @@ _MAX_SHOWN: Final = 500
 
 
 class Command:
-    """Command for a pod; the constructor checks the arguments. See :meth:`AsyncRemote.run`."""
+    """Command for a pod, to run once; the constructor checks the arguments. See :meth:`AsyncRemote.run`."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Command:
         self._shown = quote(command)
         size = None if data is None else len(data)
         script = command_script(command, env=env or {}, cwd=cwd, input_size=size)
-        # The standard input of ssh stays open after this: closing it would end the command.
+        # ssh's standard input stays open after these bytes, since closing it would end the command.
         self._script = script + (data or b"")
         self._timeout = timeout
         self._stdout = Output("stdout", on_line, capture=capture, node=node)
@@ -81,7 +81,7 @@ class Command:
                 stderr=stderr,
                 seconds=seconds,
             )
-        # The script prints the exit code at its end, also on stderr.
+        # The script ends both streams with the exit code. Without it, the connection was lost.
         if session.stderr.exit_code is None:
             raise ConnectionLostError(
                 f"The connection to pod {login.label} was lost {seconds:.1f} s after {self._shown} began. "
@@ -103,7 +103,7 @@ class Command:
 
 
 class Output:
-    """Sink for one output stream; keeps its last bytes, and serves ``on_line`` and ``capture=False``."""
+    """Sink for one output stream: keeps its last bytes, calls ``on_line``, and echoes if not ``capture``."""
 
     def __init__(self, stream: Stream, on_line: OnLine | None, *, capture: bool, node: int = 0) -> None:
         is_streamed = on_line is not None or not capture

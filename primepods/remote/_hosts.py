@@ -1,4 +1,4 @@
-"""Pods as hosts of ssh, in our file ``~/.ssh/primepods_config``, which ``~/.ssh/config`` includes.
+"""Pods as ssh hosts, in our file ``~/.ssh/primepods_config``, which ``~/.ssh/config`` includes.
 
 Our file has one comment with data for each pod, and the ``Host`` blocks made from these data. Only
 ``install_hosts`` creates it. Functions that read or write files block; ``note_hosts`` can use a thread.
@@ -165,8 +165,8 @@ def uninstall_hosts() -> None:
     """Remove our file and the ``Include`` line; delete ``config`` if we created it and it is empty now.
 
     Raises:
-        ConfigError: A file cannot be written or locked.
-        OSError, UnicodeDecodeError: A file cannot be read.
+        ConfigError: A file cannot be written or locked, or ssh cannot include the path of our file.
+        OSError, UnicodeDecodeError: A file cannot be read or deleted.
     """
     if not hosts_file().parent.exists():
         return
@@ -189,7 +189,7 @@ def note_hosts(
 ) -> None:
     """Update the pods in our file, if it exists. Changes apply in the order of the calls.
 
-    Errors of reading and writing our file are logged, not raised.
+    Errors of reading and writing our file are logged, not raised; all pending changes are lost then.
 
     Args:
         added: Pods that are ready. Those without an address are ignored.
@@ -238,7 +238,8 @@ def find_host_alias(pod_id: str, node: int) -> str | None:
         ConfigError: There is no home directory.
     """
     aliases = choose_aliases(_parse(hosts_file().read_text(encoding="utf-8")).values())
-    return aliases[pod_id][node][0] if pod_id in aliases else None
+    # Another process may have written fewer nodes.
+    return next((names[0] for names in aliases.get(pod_id, ())[node:]), None)
 
 
 def _parse(text: str) -> dict[str, HostEntry]:
@@ -268,7 +269,8 @@ def _keys_line() -> str:
 
 
 def _include_pattern() -> re.Pattern[bytes]:
-    return re.compile(rb"^" + re.escape(_include_line()), re.MULTILINE)
+    # The last line of the user's file may lack a newline.
+    return re.compile(rb"^" + re.escape(_include_line().rstrip()) + rb"(?:\n|\Z)", re.MULTILINE)
 
 
 def _include_line() -> bytes:
@@ -306,13 +308,17 @@ def _replace(path: Path, data: bytes) -> None:
 
 @contextmanager
 def _locked() -> Generator[None]:
-    """Lock the files during the block, so that no other process changes them; Windows has no such locks."""
+    """Hold our lock during the block, so that no other process of primepods changes the files.
+
+    On Windows, nothing is locked.
+    """
     try:
         hosts_file().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = lock_file(_lock_path(), attempts=_LOCK_ATTEMPTS)
     except OSError as exc:
         raise ConfigError(
-            f"{_lock_path()} cannot be opened: {exc.strerror}. Check the owner of ~/.ssh and of this file."
+            f"{_lock_path()} cannot be opened or locked: {exc.strerror}. Check the owner of ~/.ssh and of "
+            "this file, and whether its file system has locks."
         ) from None
     try:
         # The lock is worthless if the file was removed after it was opened.

@@ -11,7 +11,7 @@ A row is an order's own in these cases (a *new* row was neither listed nor creat
 Row                 Under a unique name                         Under a name that the user chose
 ==================  ==========================================  ==========================================
 the response        it has the name                             it has the name, and was not listed before
-``get`` of its id   it has the name                             the same; or the name is shortened or
+``get`` of its id   it has the name                             the same; or the name is changed or
                                                                 missing, and it is new
 found by its name   it can be read whole; several if a          it is the only new one, no other order of
                     gateway has repeated the order              the name was in flight, and (pods) no lease
@@ -41,7 +41,7 @@ from .._utils.clock import ServerClock
 from .._utils.exceptions import copy_exception
 from .._utils.strict_json import dumps
 from .._utils.text import quote
-from .._utils.unique_names import UniqueName, is_same_name, may_be_shortened_name
+from .._utils.unique_names import UniqueName, is_same_name, may_be_changed_name
 from ..account import Disk
 from ..errors import PrimePodsError
 from ..leasing.pods_api import BareRow, ListedPod, find_named, read_list
@@ -147,8 +147,8 @@ class Order(Generic[T]):
             return not self._is_known(row)
         if self.is_unique or self.ordered_at == -math.inf:
             return False
-        # Imagined: the server drops or shortens the name. The row counts only if it is provably new.
-        may_have_name = row.name is None or may_be_shortened_name(self.name, row.name)
+        # Imagined: the server drops or changes the name. The row counts only if it is provably new.
+        may_have_name = row.name is None or may_be_changed_name(self.name, row.name)
         return may_have_name and self._is_new(row)
 
     def _is_known(self, row: T) -> bool:

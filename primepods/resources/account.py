@@ -123,7 +123,7 @@ class AsyncAccountInfo:
             # If all entries have come, the error is about those that cannot be read.
             if not heads or len(keys) < (heads[-1].total_billings or 0):
                 raise
-            log.warning("entries of the wallet are missing: %s", exc)
+            log.warning("Entries of the wallet cannot be read and are left out: %s", exc)
         return attrs.evolve(heads[0], entries=tuple(entries))
 
     @property

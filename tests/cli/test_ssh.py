@@ -99,7 +99,7 @@ def test_without_ssh_it_says_so(emulator: Emulator, run: Run, monkeypatch: pytes
 def test_no_address_yet(emulator: Emulator, run: Run) -> None:
     """It says how the pod is, and what to do."""
     emulator.add_pod(id="boots", name="b", boot_seconds=3600)
-    for arguments in (["boots"], ["boots", "--print"]):
+    for arguments in (["boots"], ["boots", "--print"], ["boots", "--node", "1"]):
         result = run("ssh", *arguments)
         assert (result.exit_code, result.stdout) == (1, "")
         assert "PROVISIONING" in result.stderr

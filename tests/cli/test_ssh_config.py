@@ -15,7 +15,7 @@ import pytest
 
 import primepods
 from primepods.emulator import Edit, Emulator
-from primepods.remote import HostEntry, install_hosts, note_hosts
+from primepods.remote import HostEntry, find_host_alias, install_hosts, note_hosts
 from tests.cli.conftest import Run
 from tests.cli.test_run import wait_for
 
@@ -61,6 +61,7 @@ def test_ssh_reads_what_install_writes(run: Run, config: Path) -> None:
         assert found["hostkeyalias"] == "there-0123456789"
         assert found["userknownhostsfile"].endswith("known_hosts")
     assert ssh_reads(config, "elsewhere")["user"] == "me"
+    assert [find_host_alias("there-0123456789", node) for node in (0, 1)] == ["pod_there", None]
     own = config.with_name("primepods_config")
     assert own.stat().st_mode & 0o777 == 0o600
     assert run("ssh-config", "--install").exit_code == 0
@@ -68,6 +69,10 @@ def test_ssh_reads_what_install_writes(run: Run, config: Path) -> None:
     assert config.stat().st_mode & 0o777 == 0o640
     assert run("ssh-config", "--uninstall").exit_code == 0
     assert (config.read_bytes(), own.exists()) == (THEIRS, False)
+    config.write_bytes(THEIRS + f'Include "{own}"'.encode())
+    assert run("ssh-config", "--install").exit_code == 0
+    assert run("ssh-config", "--uninstall").exit_code == 0
+    assert config.read_bytes() == THEIRS
 
 
 def test_a_config_that_was_not_there_is_gone_afterwards(run: Run) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 import primepods
 from primepods._utils.unique_names import unique_name
-from primepods.emulator import Emulator, Status
+from primepods.emulator import Edit, Emulator, Status
 from primepods.leasing._record import new_record
 from primepods.leasing.ledger import LeaseFile
 from tests.cli.conftest import Run, in_terminal, run_on
@@ -70,6 +70,16 @@ def test_a_dry_run_shows_and_deletes_nothing(emulator: Emulator, run: Run, folde
     assert result.exit_code == 0
     assert pod_id in result.output
     assert pod_id in emulator.pods
+
+
+def test_a_dry_run_tells_that_the_list_is_incomplete(emulator: Emulator, run: Run, folder: Path) -> None:
+    """After the pods that it found."""
+    pod_id = leave(emulator, folder)
+    emulator.faults.add(Edit(put={"data.0": 7}), on="list")
+    result = run("sweep", "--dry-run")
+    assert result.exit_code == 1
+    assert pod_id in result.stdout
+    assert "pods.list: " in result.stderr
 
 
 def test_without_a_terminal_it_wants_yes(emulator: Emulator, run: Run, folder: Path) -> None:

@@ -71,7 +71,10 @@ def test_all_nodes_or_one(emulator: Emulator, run: Run, tmp_path: Path) -> None:
     ("words", "says"),
     [
         (["--all-nodes", "--node", "1", "pod0", "--", "true"], "--all-nodes cannot be combined with --node"),
-        (["--env", "NOT_HERE", "pod0", "--", "true"], "--env NOT_HERE: there is no such variable here"),
+        (
+            ["--env", "NOT_HERE", "pod0", "--", "true"],
+            "--env NOT_HERE: the variable is not set on this machine",
+        ),
         (["--env", "1=s3cr3t", "pod0", "--", "true"], "NAME=VALUE"),
         (["pod0", "ls", "-l"], "No such option: -l. Put the pod's command after `--`."),
         (["--ssh-option", "key.pem", "pod0", "--", "true"], "got ('key.pem',).\n"),
@@ -171,10 +174,12 @@ def test_a_large_copy_is_warned_of_and_git_decides_what_is_left_out(
     login = ["--ssh-command", LOCAL_SSH]
     result = run("cp", *login, str(folder), "pod1:all")
     assert "has 7 files, 120.0 MB: exclude files that the pod does not need" in result.stderr
-    given = ["--exclude-from", str(folder / ".gitignore"), "--exclude", ".gitignore"]
+    (tmp_path / "more").write_text("!build/x\n!src/a.pyc\n", encoding="utf-8")
+    given = [f"--exclude-from={file}" for file in (folder / ".gitignore", tmp_path / "more")]
+    given += ["--exclude", ".gitignore"]
     assert run("cp", *login, *given, str(folder), "pod1:some").output == ""
     found = exec_on(run, "pod1", "--", "cd some && find . -type f | sort")[1].split()
-    assert found == ["./data/keep", "./src/a.py", "./src/build/x"]
+    assert found == ["./data/keep", "./src/a.py", "./src/a.pyc", "./src/build/x"]
     result = run("cp", *login, "--exclude-from", "none", str(folder), "pod1:none")
     assert (result.exit_code, "--exclude-from none: No such file" in result.stderr) == (2, True)
 

@@ -166,6 +166,7 @@ def test_pages_can_be_cut_short(call: Caller) -> None:
         page = call.get(PODS, ("limit", "5"))
         assert (page["limit"], [pod["id"] for pod in page["data"]]) == (5, ids[:3])
         assert len(call.get(GPUS)["items"]) == 3
+        assert call.get("/api/v1/user/whoami")["data"]["id"]
     call.emulator.faults.add(Edit(rows=3, put={"limit": 3}))
     assert call.get(PODS, ("limit", "5"))["limit"] == 3
 
@@ -488,3 +489,4 @@ def test_empty_data_leaves_alone_what_is_no_data(call: Caller) -> None:
     """Redirects and other answers without rows."""
     call.emulator.faults.add(EmptyData())
     assert call("GET", "/api/v1/pods").status == 307
+    assert call.get("/api/v1/user/whoami")["data"]["id"]

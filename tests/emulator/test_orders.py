@@ -322,6 +322,10 @@ def test_created_pods_can_appear_late(serve: Serve) -> None:
     call.emulator.advance(1)
     assert [row["podId"] for row in call.status(pod_id)] == [pod_id]
     assert call.get(PODS)["total_count"] == 1
+    hidden = call.emulator.add_pod(appear_seconds=3.0)
+    call.emulator.delete_pod(hidden)
+    call.emulator.advance(3)
+    assert list(call.emulator.pods) == [pod_id]
 
 
 def test_an_order_can_be_shared_and_paid_in_advance(call: Caller) -> None:

@@ -53,6 +53,13 @@ async def test_new_pods_join_and_deleted_ones_go(emulator: Emulator, client: Asy
     assert [pod.name for pod in fleet.pods()][-1] == "newcomer"
 
 
+async def test_a_fleet_may_have_pods_before(emulator: Emulator, client: AsyncClient) -> None:
+    """They are watched, too, as after an error of an earlier call."""
+    fleet = Fleet(emulator.pods)
+    async with following(client, fleet):
+        await eventually(lambda: fleet.counts == {"ready": 3})
+
+
 async def test_an_empty_account_is_followed(emulator: Emulator, client: AsyncClient) -> None:
     """The first pod may be yet to come."""
     for pod_id in list(emulator.pods):

@@ -117,14 +117,15 @@ def test_bad_arguments_show_nothing(
 async def test_a_display_that_fails_is_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The watch goes on, and is drawn again."""
+    """The watch goes on, and is drawn again; at its end, the call's result remains."""
     pytest.importorskip("IPython", reason="the extra `notebook` is not installed")
     updates = []
+    is_gone = False
 
     class Broken:
         def update(self, page: dict[str, str], *, raw: bool) -> None:
             updates.append((page, raw))
-            if len(updates) < 4:
+            if len(updates) < 4 or is_gone:
                 raise OSError("no front end")
 
     monkeypatch.setattr("IPython.get_ipython", Broken)
@@ -136,15 +137,20 @@ async def test_a_display_that_fails_is_logged_once(
         await eventually(lambda: len(updates) > 4)
         task.cancel()
         await asyncio.wait([task])
+        is_gone = True
+        monkeypatch.setattr(_live, "_MIN_DRAW_INTERVAL", 60.0)
+        assert await watch(client, duration=0.01) is not None
     messages = [record.getMessage() for record in caplog.records]
-    assert messages == ["The view cannot be redrawn: OSError('no front end')"]
+    assert messages == ["The view cannot be redrawn: OSError('no front end')"] * 2
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The remedy is named."""
+    """The remedy is named; no coroutine is left that was never awaited."""
     monkeypatch.setitem(sys.modules, "IPython", None)
     with (
         Client("key", base_url="http://127.0.0.1:9") as client,
         pytest.raises(ModuleNotFoundError, match=r"pip install 'primepods\[notebook\]'"),
     ):
         watch(client)
+    with pytest.raises(ModuleNotFoundError):
+        asyncio.run(watch(AsyncClient("key", base_url="http://127.0.0.1:9")))

@@ -425,12 +425,13 @@ async def test_several_errors_at_the_end_are_all_told() -> None:
     assert error is not None
     assert error.path == "row-00003"
     notes = error.__notes__
-    assert notes[:2] == ["Another error: row-00103 cannot be read", "Another error: row-00203 cannot be read"]
-    assert "counts 500 rows, but returned only 300," in notes[2]
+    assert notes[1:] == ["Another error: row-00103 cannot be read", "Another error: row-00203 cannot be read"]
+    assert "counts 500 rows, but returned only 300," in notes[0]
     api.unreadable = frozenset(names(300))
     found, error = await read_until_error(pager(fetch))
     assert found == []
     assert error is not None
+    assert "counts 500 rows" in error.__notes__[0]
     assert error.__notes__[-1] == "295 more errors"
 
 

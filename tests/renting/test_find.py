@@ -204,7 +204,7 @@ async def test_the_summary_is_a_row_for_each_gpu_and_number() -> None:
         ]
     assert [request.path for request in server.requests] == [SUMMARY]
     async with shop([], summary={"T4": {"many": {}}}) as server, make_client(server.url) as client:
-        with pytest.raises(ProtocolError, match=r"T4\.gpuCount"):
+        with pytest.raises(ProtocolError, match=r"T4\.many\.cheapest\.gpuCount"):
             await client.availability.summary()
 
 

@@ -58,6 +58,7 @@ class DisksApi:
     def _create(self, request: Request) -> Response:
         body = json_body(request, _ORDER)
         order, provider = body["disk"], body["provider"]["type"]
+        # The schema allows an order without `cloudId`; the default is imagined.
         cloud_id = order.get("cloudId") or f"{provider}-disk"
         offers = [offer for offer in self._account.market.disks if offer.cloud_id == cloud_id]
         if not offers or offers[0].provider.name != provider:

@@ -1,9 +1,9 @@
 """The emulated account: its pods, disks, history, funds, offers and keys, and the operations on them.
 
-Nothing runs in the background. ``Account.catch_up`` applies the changes that are due, and is called before
-pods, disks or funds are read or changed. The server's thread and the test's thread share an account. ``Api``
-holds ``lock`` while it handles a request; the methods for tests and control routes acquire it, except
-``advance``.
+Nothing runs in the background. ``Account.catch_up`` applies the changes that are due. Methods call it before
+they use pods, disks or funds, except ``existing``, ``remaining_stock``, ``users_of`` and ``add``: call it
+before those. The server's thread and the test's thread share an account. ``Api`` holds ``lock`` while it
+handles a request; the methods for tests and control routes acquire it, except ``advance``.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Account:
         """Terminated pods, in the order of termination."""
         self.history: History = History()
         self.created_count: int = 0
-        """Number of pods ever created."""
+        """Number of pods ever created, including those whose ids were rejected."""
         self.funds: float | None = None
         """US dollars that may be spent in total; ``None`` for unlimited funds."""
         self.disks: list[DiskRecord] = []
@@ -114,7 +114,8 @@ class Account:
     def remove_pod(self, pod_id: str) -> None:
         with self.lock:
             now = self.catch_up()
-            self._schedule_termination(self.pods[pod_id], now)
+            record = self.pods.get(pod_id) or {hidden.id: hidden for hidden in self.hidden}[pod_id]
+            self._schedule_termination(record, now)
             self.catch_up()
 
     def set_stock(self, cloud_id: str, left: int) -> None:
@@ -301,7 +302,7 @@ class Account:
         self.pods.update((record.id, record) for record in due)
 
     def _delete_if_unpaid(self, funds: float, now: float) -> None:
-        """If the cost exceeds the funds, delete all pods, as of the moment when it first did."""
+        """If the cost exceeds the funds, start the deletion of all pods, dated to when the funds ran out."""
         if self._spent(now) <= funds:
             self._solvent_at = now
             return

@@ -83,7 +83,7 @@ CPU_NODE = Gpu(name="CPU_NODE", memory=0, socket="PCIe", price=0.012)
 """Machines without a GPU; the price is per vCPU and hour."""
 
 GPU_COUNTS = (1,) * 3 + (2, 4, 8)
-"""Numbers of GPUs to draw from; 1 is three times as frequent as the others."""
+"""Numbers of GPUs to draw from; half of the draws are 1."""
 
 IMAGES = (
     "ubuntu_22_cuda_12",

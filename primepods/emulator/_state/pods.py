@@ -167,7 +167,7 @@ class PodOverrides(TypedDict, total=False):
     failure: str | None
     """Text of the ERROR in which the boot ends; ``None`` for a boot that succeeds."""
     retries: int
-    """Number of installation failures before the installation succeeds."""
+    """Number of failed installations before one succeeds; ignored if the boot takes 0 s or fails."""
     spot: bool
     vanish_seconds: float | None
     """Seconds from creation until the provider removes the pod without notice; ``None`` for never."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import attrs
 from attrs import validators
@@ -27,6 +27,7 @@ class Edit(Fault):
 
     Places are paths with dots: ``total_count``, ``data.0`` (the first row), ``data.0.status``. Places that
     the response does not have are ignored, but ``put`` can add keys. A response without JSON is unchanged.
+    The arguments apply in the order ``rows``, ``drop``, ``put``, ``change``.
 
     Args:
         change: Function from the JSON to its replacement; not available over HTTP.
@@ -52,8 +53,9 @@ class Edit(Fault):
         except ValueError:
             return response
         if self.rows is not None:
-            for name in _ROW_KEYS & body.keys():
-                body[name] = (body[name] or [])[: self.rows]
+            fields = _fields_of(body)
+            for name in _row_keys_of(fields):
+                fields[name] = fields[name][: self.rows]
         for place in self.drop:
             _edit(body, place, drop=True)
         for place, value in self.put.items():
@@ -70,17 +72,32 @@ class EmptyData(Fault):
 
     def outcome(self, response: Response) -> Response:
         rows: Any = None if self.null else []
-        replacements: dict[str, Any] = dict.fromkeys(_ROW_KEYS, rows) | dict.fromkeys(_TOTAL_KEYS, 0)
-        edit = Edit(lambda body: {name: replacements.get(name, value) for name, value in body.items()})
-        return edit.outcome(response)
+
+        def empty(body: Any) -> Any:
+            fields = _fields_of(body)
+            fields |= dict.fromkeys(_row_keys_of(fields), rows)
+            fields |= dict.fromkeys(_TOTAL_KEYS & fields.keys(), 0)
+            return body
+
+        return Edit(empty).outcome(response)
 
 
 @attrs.frozen
 class Empty(Fault):
-    """The API acts; the response has its status and no body."""
+    """The API acts; its response keeps the status and the headers, but loses the body."""
 
     def outcome(self, response: Response) -> Response:
         return attrs.evolve(response, body=b"")
+
+
+def _fields_of(body: Any) -> dict[str, Any]:
+    """Return ``body`` itself if it is an object, else an empty dict."""
+    return cast("dict[str, Any]", body) if isinstance(body, dict) else {}
+
+
+def _row_keys_of(fields: dict[str, Any]) -> list[str]:
+    """Return the keys of lists of rows: ``data`` may also be an object, or text."""
+    return [name for name in _ROW_KEYS & fields.keys() if isinstance(fields[name], list)]
 
 
 def _edit(body: Any, place: str, value: object = None, *, drop: bool = False) -> None:
