@@ -27,7 +27,7 @@ _MAX_OUTPUT: Final = 1 << 20
 
 
 class AsyncJob:
-    """A command on a pod that keeps running when its connection, its terminal or this process ends.
+    """A command that keeps running on a pod when its connection, its terminal or this process ends.
 
     It comes from ``start``, ``job`` or ``jobs`` of an :class:`AsyncRemote` or a leased pod. Its output and
     its exit code are files on the pod.
