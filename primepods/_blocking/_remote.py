@@ -33,10 +33,14 @@ class JobOutput(Iterator[OutputLine]):
 
     def __next__(self) -> OutputLine:
         if not self._lines:
-            self._lines.extend(self._call(self._source.read))
+            self._call(self._pull)
         if not self._lines:
             raise StopIteration
         return self._lines.popleft()
+
+    async def _pull(self) -> None:
+        # Store the lines in the loop's thread: an interrupted call has no result.
+        self._lines.extend(await self._source.read())
 
     def close(self) -> None:
         """Stop the iteration, and close its connection."""
@@ -53,7 +57,7 @@ class JobOutput(Iterator[OutputLine]):
 
 
 class _PartOfRemote(Delegate[A]):
-    """Blocking counterpart of a job or forward, with the calls of its remote."""
+    """Base class of blocking jobs and forwards; their calls go through the ``_call`` of their remote."""
 
     def __init__(self, portal: Portal, wrapped: A, call: Callable[..., Any]) -> None:
         super().__init__(portal, wrapped)
@@ -66,7 +70,7 @@ class _PartOfRemote(Delegate[A]):
 
 
 class Job(_PartOfRemote[AsyncJob]):
-    """A command on a pod that keeps running when its connection, its terminal or this process ends.
+    """A command that keeps running on a pod when its connection, its terminal or this process ends.
 
     Made by ``start``, ``job`` and ``jobs`` of a :class:`Remote` or a leased pod; ``job(name)`` sends
     nothing. The output and the exit code are stored in files on the pod.
@@ -137,8 +141,9 @@ class Forward(_PartOfRemote[AsyncForward]):
 class Remote(Delegate[AsyncRemote]):
     """Client for commands and file copies on one pod, with the system's ``ssh``; see ``pods.remote``.
 
-    Each call opens a connection, and several calls can run at the same time. Your ssh configuration, keys and
-    agent apply. The login is retried for ``login_timeout`` seconds; nothing is sent before it succeeds.
+    Each call that uses the pod opens a connection; several calls can run at the same time. Your ssh
+    configuration, keys and agent apply. The login is retried for ``login_timeout`` seconds; nothing is sent
+    before it succeeds.
     """
 
     @property

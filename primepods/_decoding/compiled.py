@@ -33,8 +33,9 @@ def compiled_hook(model: Any, converter: Converter) -> Hook:
     """Return a hook that decodes objects of an attrs class.
 
     Args:
-        model: The class, with slots and without validators. A field that may be ``None`` must have no other
-            default, because a missing field is read as null.
+        model: The class, with slots. Its ``__init__`` is not called, so it must have no validators,
+            converters or ``__attrs_post_init__``. A field that may be ``None`` must have no other default,
+            because a missing field is read as null.
         converter: The converter that has the hooks of the fields.
     """
     names = wire_names(model)

@@ -106,7 +106,7 @@ def _parse_success(request: Request, response: Response, key: Secret) -> Any:
     content_type = response.headers.get("content-type", "").lower()
     looks_like_html = response.body.lstrip()[:1] == b"<" and not content_type.startswith("text/plain")
     if "html" in content_type or looks_like_html:
-        # The API sends no HTML: a login page or a gateway does (imagined).
+        # HTML is from a login page or a gateway (imagined), not from the API.
         reason = "HTML"
     elif request.text_allowed:
         return response.body.decode(errors="replace")

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from .._utils.clock import Clock
 
-MAX_AGE: Final = 15.0
+MAX_IDLE: Final = 15.0
 """Seconds after which an unused entry is dropped at the next :meth:`ResponseCache.put`."""
 
 
@@ -38,13 +38,13 @@ class ResponseCache:
         return value
 
     def put(self, target: str, body: bytes, value: Any) -> None:
-        """Store a response; drop entries unused for ``MAX_AGE``, and others while the cache is too large."""
+        """Store a response; drop entries unused for ``MAX_IDLE``, and others while the cache is too large."""
         self._drop(target)
         now = self._clock.time()
         self._entries[target] = body, value, now
         self._size += len(target) + len(body)
         for oldest, (_, _, used_at) in list(self._entries.items()):
-            if self._size <= self._max_bytes and used_at >= now - MAX_AGE:
+            if self._size <= self._max_bytes and used_at >= now - MAX_IDLE:
                 break
             self._drop(oldest)
 

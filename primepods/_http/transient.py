@@ -1,4 +1,4 @@
-"""Transient errors of the API: calls retry them, and waits continue after them."""
+"""Transient errors of the API: after them, calls are retried if that is safe, and waits continue."""
 
 from __future__ import annotations
 

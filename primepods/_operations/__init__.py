@@ -1,6 +1,6 @@
 """Operations: public calls in progress, and the listeners of their events.
 
-The code for events is imported with the first ``on_event``, to make other programs start faster.
+The code for events is imported with the first ``on_event``, so that programs without it start faster.
 """
 
 from __future__ import annotations

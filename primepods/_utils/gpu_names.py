@@ -23,6 +23,8 @@ def gpu_matches(wanted: str, gpu: str) -> bool:
     """
     if fnmatchcase(gpu.upper(), "".join(wanted.upper().split())):
         return True
+    if "[" in wanted:  # what a set excludes would count as part of the name
+        return False
     plain = _VENDOR.sub("", _plain(wanted))
     # People write the number of an RTX card alone, such as `4090`.
     return plain in {form.removeprefix(prefix) for form in _forms(gpu) for prefix in ("", "RTX")}

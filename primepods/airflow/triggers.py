@@ -39,7 +39,7 @@ _WAITING_STATES: Final = frozenset({TaskInstanceState.DEFERRED, TaskInstanceStat
 
 @attrs.define(eq=False)
 class _Queue:
-    """Requests for states: they run in turn, so that the timeout of a request starts at its turn."""
+    """Queue of requests for task states. They run in turn; the timeout of a request starts at its turn."""
 
     lock: asyncio.Lock = attrs.field(factory=asyncio.Lock)
     timeouts: int = 0
@@ -134,9 +134,9 @@ class PrimePodTrigger(BaseTrigger):
                 if state != TaskInstanceState.FAILED and await self._is_over(hurried):
                     self.log.warning(
                         "Not deleting pod %s, which may be in use: the task is %s, and the wait may be over. "
-                        "If nothing uses the pod, delete it: it is billed until then",
+                        "The pod is billed until you delete it",
                         pod_id,
-                        state,
+                        state or "cleared",
                     )
                     return
                 self.log.info("The task was killed: deleting pod %s", pod_id)
@@ -145,7 +145,7 @@ class PrimePodTrigger(BaseTrigger):
             self.log.exception("The task was cancelled, and pod %s may still run", pod_id)
 
     async def _is_over(self, client: AsyncClient) -> bool:
-        """Return whether the deadline has passed or the pod is ready: the wait may have ended by itself."""
+        """Return whether a wait for a ready pod may be over: its deadline has passed, or the pod is ready."""
         if time.time() >= self.end:
             return True
         try:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 
+from .._utils.money import money
 from ..models import HistoryRecord
 from ._svg import (
     BOTTOM,
@@ -57,7 +58,7 @@ def spend_per_day(records: Iterable[HistoryRecord]) -> dict[date, float]:
 
 
 def spend_chart(records: Iterable[HistoryRecord], *, title: str = "Billed per day (UTC)") -> Chart:
-    """Return a chart of the amounts of :func:`spend_per_day`, for at most the last 366 days.
+    """Return a chart of the amounts of :func:`spend_per_day`, for at most 366 days up to the last billed one.
 
     Args:
         records: Records of ``client.pods.history()``, in any order and of any ``type``.
@@ -70,13 +71,13 @@ def spend_chart(records: Iterable[HistoryRecord], *, title: str = "Billed per da
     total = math.fsum(days.values())
     top_day = max(days, key=days.__getitem__)
     description = (
-        f"{total:,.2f} from {min(days)} to {max(days)}; the most on one day was {days[top_day]:,.2f}, "
-        f"on {top_day}."
+        f"{money(total)} from {min(days)} to {max(days)}. The highest amount on one day was "
+        f"{money(days[top_day])}, on {top_day}."
     )
-    note = f"total {total:,.2f}"
+    note = f"total {money(total)}"
     if len(all_days) > len(days):
         before = math.fsum(all_days.values()) - total
-        note = f"last {len(days)} days {total:,.2f}, before {before:,.2f}"
+        note = f"last {len(days)} days {money(total)}, before {money(before)}"
     return draw(title, description, _plot(days), note=note)
 
 
@@ -106,7 +107,7 @@ def _plot(days: Mapping[date, float]) -> list[str]:
     days_per_label = math.ceil(len(days) / _MAX_LABELS)
     for number, (day, amount) in enumerate(days.items()):
         middle = LEFT + slot_width * (number + 0.5)
-        tooltip = escape(f"{day}: {amount:,.2f}")
+        tooltip = escape(f"{day}: {money(amount)}")
         height = max(0.0, amount * pixels_per_unit)
         parts.append(
             f'<rect class="bar" x="{middle - bar_width / 2:.2f}" y="{BOTTOM - height:.2f}" '

@@ -135,10 +135,12 @@ class AgentRuns:
             await wait_for_run(run, MAX_WAIT, lambda record: record.exit_code is not None)
             if run.state == "ended" and run.may_have_pod:
                 name = leased_name(str(run.record.lease_file))
-                pod = primepods.OrphanedPod(
-                    name=name, pod_id=run.record.pod_id, price_hr=None, created_at=None
+                # By its name, too: an order may have several pods, or another id than the run has seen.
+                found = tuple(
+                    primepods.OrphanedPod(name=name, pod_id=pod_id, price_hr=None, created_at=None)
+                    for pod_id in (run.record.pod_id, None)
                 )
-                await self._client.pods.sweep(only=primepods.Sweep(found=(pod,)))
+                await self._client.pods.sweep(only=primepods.Sweep(found=found))
 
     def leave(self) -> None:
         """Print the runs of this session that have not ended."""

@@ -90,7 +90,9 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
         is_interrupted = True
         process.send_signal(signal.SIGINT)
         process.wait()
-    next(shown)
+    if next(shown, run) is run:
+        # Ctrl-C has ended the generator: show all messages again, since the last ones may be new.
+        next(show(run, only_messages=True))
     record, command = run.reload(), api.command.rpartition(" ")[0]
     if process.returncode is not None and record.exit_code is None and record.lease_file is not None:
         problem = f"the process of {run.name} has died, and its pod may be billed"

@@ -132,7 +132,8 @@ def resolve_handles(
         client: The client that lists the pods.
         handles: The typed texts.
         team: The team of ``--team``; names and id prefixes match only its pods.
-        reports_unlisted: Whether to print the ids that the list lacks: the command waits for these pods.
+        reports_unlisted: Whether to print which ids are not in the list, if it was read: the command waits
+            for these pods.
         is_strict: See :meth:`PodIndex.resolve`; by default, true only for a single handle, since an error
             about one handle would stop all.
 
@@ -177,10 +178,11 @@ class PodIndex:
         self._pods = {pod.id: pod for pod in pods}
         self._team_index = _Index(pod for pod in self._pods.values() if team is None or pod.team_id == team)
         self._error = error
+        self._team = team
 
     @classmethod
     def read(cls, client: primepods.Client, *, team: str | None = None) -> PodIndex:
-        """Return the index of all pods; an unreadable row does not hide the others."""
+        """Return the index of all pods; if the list is incomplete, the listed pods are found by id only."""
         pods, error = client.pods.list().collect()
         return cls(pods, team=team, error=error)
 
@@ -244,7 +246,8 @@ class PodIndex:
             hint = f"did you mean {' or '.join(map(repr, similar))}? Otherwise, {hint}"
         elif is_short:
             hint = f"a prefix of an id needs {MIN_PREFIX} characters or more; {hint}"
-        raise CommandError(f"no pod has the name or id {handle!r}: {hint}")
+        of_team = "" if self._team is None else f" of team {self._team!r}"
+        raise CommandError(f"no pod{of_team} has the name or id {handle!r}: {hint}")
 
 
 def _reject_empty(handle: str) -> str:

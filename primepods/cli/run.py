@@ -47,7 +47,7 @@ def _read_file(ctx: typer.Context, path: Path | None) -> Path | None:
         if not is_list and isinstance(value, list | dict):
             raise typer.BadParameter(f"{path}: {name} must be one value")
         # A number is parsed as if typed, since a duration needs a unit.
-        default = str(value) if type(value) in {int, float} else value
+        default = str(value) if isinstance(value, int | float) else value
         ctx.default_map = {
             str(option.name): [default] if is_list and not isinstance(default, list) else default,
             **(ctx.default_map or {}),

@@ -52,8 +52,7 @@ def command(
     every: Annotated[
         float | None,
         duration_option(
-            "Run as a service: sweep at this interval, such as 5m, without confirmation, until a signal or "
-            "until the API rejects the key."
+            "Run as a service: sweep at this interval, such as 5m, without confirmation, until a signal."
         ),
     ] = None,
     yes: YesOption = False,
@@ -70,9 +69,9 @@ def command(
     if every is None:
         sweep(yes=yes)
         return
+    api.client().close()  # raises if a setting is unusable
     with primepods.exit_on_sigterm():
         while True:
-            api.client().close()  # raises if a setting is unusable
             try:
                 sweep(yes=True)
             except (CommandError, primepods.PrimePodsError, OSError) as error:

@@ -102,8 +102,8 @@ def find_proxy(url: SplitResult) -> Secret | None:
     if kind not in _DEFAULT_PORTS:
         raise ConfigError(
             f"The proxy of the environment ({scheme.upper()}_PROXY) or the system is a {kind} proxy, which "
-            "aiohttp does not support. Unset it, list the host in NO_PROXY, or pass a `session` whose "
-            "connector speaks it, such as one of aiohttp-socks."
+            "aiohttp does not support. Unset it, or list the host in NO_PROXY. A Python program can also "
+            "pass a `session` with a connector of aiohttp-socks."
         )
     return proxy
 

@@ -30,7 +30,7 @@ _POD_LABELS = ("status", "gpu", "provider", "team", "leased")
 _DISK_LABELS = ("status", "provider", "team")
 _UP_TEXT = "Whether the last reading of this part of the account succeeded."
 _LEASES_TEXT = "Pods that processes of this machine have left behind."
-_EXPIRED_TEXT = "Pods whose names say that their max_hours are over."
+_EXPIRED_TEXT = "Pods whose names say that their max_hours ended at least 15 minutes ago."
 
 Values = Mapping[tuple[str, ...], float]
 
@@ -77,7 +77,7 @@ class Exporter:
                 metrics = await self._parts[part]()
         except (PrimePodsError, TimeoutError) as exc:
             reason = str(exc) or f"it took longer than {self._timeout:g} s"
-            log.warning("the exporter cannot read %s: %s", part, reason)
+            log.warning("the exporter cannot read the part %r: %s", part, reason)
             return part, None
         self._succeeded_at[part,] = time.time()
         return part, metrics
@@ -112,8 +112,8 @@ class Exporter:
     async def _read_sweep(self, name: str, text: str, *, is_expired: bool) -> Sequence[Metric]:
         """Return the metric of the pods that a sweep would delete; delete nothing."""
         sweep = await self._client.pods.sweep(expired=is_expired, dry_run=True)
-        for error in sweep.errors.values():
-            raise error
+        if sweep.errors:
+            raise next(iter(sweep.errors.values()))
         return [_gauge(name, text, (), {(): len(sweep.found)})]
 
     async def _read_disks(self) -> Sequence[Metric]:

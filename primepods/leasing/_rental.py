@@ -54,7 +54,7 @@ _MAX_BACKOFF: Final = 10.0
 
 
 class Interruptions:
-    """Interruptions of a lease's release.
+    """Interruptions of a lease that is ending.
 
     Attributes:
         count: How many were counted.

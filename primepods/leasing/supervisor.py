@@ -4,18 +4,24 @@ A lease has two phases, ``_use`` and ``_release``. They run in tasks, so that no
 can stop a deletion. Another task, ``_run``, supervises them and handles interruptions: cancellations, Ctrl-C,
 and the end of the event loop, which cancels all tasks.
 
-1. The first interruption cancels ``_use``, but an order in flight is finished first.
+1. The first interruption cancels ``_use``; an order in flight is finished first, unless step 3 comes.
 2. The next one hurries the release: an accepted deletion then has 10 seconds to be confirmed.
-3. The next one gives up: ``_release`` is cancelled, and an error and the log name the pod.
+3. The next one gives up: the running phase is cancelled, even during an order, and an error and the log name
+   the pod.
+
+``interrupt`` handles each interruption. It calls ``end``, which sets ``is_ending``; if that was set before,
+``Interruptions`` counts the interruption and hurries the release. ``_must_give_up`` is true from the second
+counted one on. ``_run_phase`` reads both: it cancels ``_use`` if ``is_ending`` and not ``_is_ordering``, and
+any phase if ``_must_give_up``.
 
 If the block has ended by itself, the first interruption is step 2. An interruption is not counted if it comes
 less than 0.05 seconds (chosen) after the release began or after any earlier interruption. A phase that
 ignores its cancellation for 60 seconds is left running, and may still delete pods or log while the next phase
 runs.
 
-A lease is new, then open (``is_open``), ready (``is_ready``), ending (``is_ending``), and done (not
-``is_open``). It never goes back, and may skip ready. During any await of ``_use``, it may become ending;
-``_run_phase`` then cancels ``_use``, but not while ``_is_ordering``.
+A lease is new, begun, ready, ending, then done. It never goes back, may skip ready, and may become ending
+during any await of ``_use``. ``is_open`` is true from begun to ending, ``is_ready`` only while it is ready,
+and ``is_ending`` from ending on.
 
 ``tests/renting/test_interrupted_leases.py`` tests interruptions, and ``tests/worlds/stories/cancelled.py``
 tests sequences of them.
@@ -53,20 +59,22 @@ _INTERRUPTS: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
 _CHECK_INTERVAL: Final = 60.0
 # Max seconds to wait for a cancelled phase: the user's callback may ignore the cancellation.
 _CANCEL_TIMEOUT: Final = 60.0
-_MAX_INTERRUPTIONS: Final = 2  # of the release
+# Number of counted interruptions at which the lease is given up.
+_MAX_INTERRUPTIONS: Final = 2
 
 
 class LeaseSupervisor:
     """Supervisor of a lease, from its first order until its pods are confirmed gone, kept or given up.
 
     Args:
-        orders: The pods to order, the preferred one first, each with the client of the team that pays for it.
+        orders: The specs to try, the preferred one first, each with the client of the team that pays for its
+            pod.
         options: The parameters of the lease.
         add: Registers the lease, so that the client releases it when it closes; returns a function that
             unregisters it.
 
     Attributes:
-        is_ending: Whether the lease is ending or done; no order is sent any more.
+        is_ending: Whether the lease is ending or done; no new order is begun.
         error: The error that ended ``_use``, usually because no pod became ready, or ``None``.
         budget_error: The error that says which budget is used up, or ``None``.
         had_ctrl_c: Whether Ctrl-C was intercepted. The caller then raises ``KeyboardInterrupt`` at the end,
@@ -281,7 +289,7 @@ class LeaseSupervisor:
 
     @property
     def _must_give_up(self) -> bool:
-        """Whether the release was interrupted too often, or this process is a forked child."""
+        """Whether too many interruptions were counted, or this process is a forked child."""
         return self._interruptions.count >= _MAX_INTERRUPTIONS or not self.has_begun_in_this_process
 
     async def _run_phase(
@@ -330,8 +338,8 @@ class LeaseSupervisor:
                 if left == 0 or not should_try_next_spec(failures):
                     raise
                 rental = self.rentals[-1]
+                # A pod without a known id may appear later: the lease searches for it at its end.
                 if rental.pod_id is not None:
-                    # Without an id, the pod may appear later. The lease searches for it when it ends.
                     await self._release(rental)
                 if self.release_error is not None:
                     # A pod may still be running: do not rent another.
@@ -365,7 +373,7 @@ class LeaseSupervisor:
                 self.on_order(rental.file.path)
                 await client.allow(rental.spec)
                 if self.is_ending:
-                    # `_run_phase` would cancel this in a moment, but not after the next line.
+                    # Once `_is_ordering` is set, `_run_phase` would let the order finish.
                     raise asyncio.CancelledError
                 self._is_ordering = True
                 await rental.order()
@@ -399,7 +407,10 @@ class LeaseSupervisor:
             raise RuntimeError(f"on_change raised {exc!r}") from exc
 
     async def _release(self, *rentals: Rental) -> None:
-        """Run the second phase, or release a failed spec: delete each order's pod, then same-named pods."""
+        """Run the second phase, or release the order of a failed spec.
+
+        For each order, delete its pod, then same-named pods.
+        """
         # If any order needs the list, read the lists of all teams: a refused order may have been carried out
         # (imagined).
         is_list_needed = any(rental.needs_list for rental in rentals)

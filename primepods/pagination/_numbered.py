@@ -72,9 +72,9 @@ class NumberedReader(Generic[T]):
 
 
 def _max_rereads(empty_page: FetchedPage[T], found: int) -> int:
-    """Return how often to request an empty page again before it counts as the end of the list."""
+    """Return how often to request an empty page again before the read ends."""
     if (empty_page.total_count or 0) > found:
         return _MAX_REREADS
-    # If the server counts as many rows as were found, no confirmation is needed.
+    # If the server counts as many rows as were found, and not zero, no confirmation is needed.
     is_expected = found > 0 and empty_page.total_count == found
     return 0 if is_expected else 1

@@ -194,7 +194,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         ids = {pod_run.flow_run_id for pod_run in self._pod_runs.values()}
         found = {flow_run.id: flow_run for flow_run in await read_flow_runs(self.client, ids=ids)}
         now = time.monotonic()
-        for pod_run in self._pod_runs.values():
+        for pod_run in list(self._pod_runs.values()):
             flow_run = found.get(pod_run.flow_run_id)
             if pod_run.is_stopped or pod_run.flow_run_id not in ids:
                 continue
@@ -202,9 +202,18 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             if pod_run.state_id != state_id:
                 pod_run.state_id, pod_run.state_since = state_id, now
             if must_stop(flow_run, pod_run, now - pod_run.state_since):
+                if flow_run is None and not await self._is_deleted(pod_run):
+                    continue
                 state = "no longer on the server" if flow_run is None else flow_run.state_name
                 pod_run.log.info("The flow run is %s: its pod is being deleted", state)
                 pod_run.stop()
+
+    async def _is_deleted(self, pod_run: PodRun) -> bool:
+        try:
+            await self.client.read_flow_run(pod_run.flow_run_id)
+        except ObjectNotFound:
+            return True
+        return False
 
     async def _should_run(self, pod_run: PodRun) -> bool:
         """Return whether the flow run is pending, and this is its latest attempt."""

@@ -33,7 +33,7 @@ class Exclusion(Collection[str]):
     def __iter__(self) -> Iterator[str]:
         return iter(self._texts)
 
-    # The blocking client passes on a collection unchanged, but makes a list of any other iterable.
+    # A collection: the blocking client would replace any other iterable with a list.
     def __len__(self) -> int:
         return len(self._texts)
 

@@ -154,17 +154,31 @@ class JobLines:
         self._has_ended = False
 
     async def read(self) -> list[OutputLine]:
-        """Wait for lines; return an empty list at the job's end. A cancelled call can be repeated."""
+        """Wait for lines; return an empty list at the job's end. A cancelled call can be repeated.
+
+        If the job has an error, the incomplete last lines are returned first, and the next call raises it.
+        """
         lines: list[OutputLine] = []
         while not lines and not self._has_ended:
-            pieces = await self._reader.read()
+            try:
+                pieces = await self._reader.read()
+            except JobError:
+                if not (lines := self._incomplete_lines()):
+                    raise
+                break
             for stream, piece in pieces:
                 lines += self._with_offsets(stream, self._splitters[stream].feed(piece))
             if not pieces:
                 self._has_ended = True
-                for stream, splitter in self._splitters.items():
-                    lines += self._with_offsets(stream, splitter.end())
+                lines = self._incomplete_lines()
         return lines
+
+    def _incomplete_lines(self) -> list[OutputLine]:
+        return [
+            line
+            for stream, splitter in self._splitters.items()
+            for line in self._with_offsets(stream, splitter.end())
+        ]
 
     def _with_offsets(self, stream: Stream, lines: list[tuple[str, int]]) -> Iterator[OutputLine]:
         for text, position in lines:

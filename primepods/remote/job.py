@@ -27,7 +27,7 @@ _MAX_OUTPUT: Final = 1 << 20
 
 
 class AsyncJob:
-    """A command on a pod that keeps running when its connection, its terminal or this process ends.
+    """A command that keeps running on a pod when its connection, its terminal or this process ends.
 
     It comes from ``start``, ``job`` or ``jobs`` of an :class:`AsyncRemote` or a leased pod. Its output and
     its exit code are files on the pod.
@@ -143,12 +143,11 @@ class AsyncJob:
                 safely stop the job again.
         """
         check_seconds("grace", grace, minimum=0)
-        return await self._send("stop", str(round(grace * 10)))
+        return await self._send("stop", str(round(grace * 10)), lasts=grace)
 
-    async def _send(self, action: str, *arguments: str) -> JobState:
-        states = await run_job_script(
-            self.pod_id, self._get_login, job_script(action, self.name, *arguments), self.name
-        )
+    async def _send(self, action: str, *arguments: str, lasts: float = 0.0) -> JobState:
+        script = job_script(action, self.name, *arguments)
+        states = await run_job_script(self.pod_id, self._get_login, script, self.name, lasts=lasts)
         if self.name not in states:
             raise missing_job_error(self.pod_id, self.name, list(states))
         return states[self.name]
@@ -261,9 +260,16 @@ async def list_jobs(pod_id: str, get_login: GetLogin) -> tuple[AsyncJob, ...]:
 
 
 async def run_job_script(
-    pod_id: str, get_login: GetLogin, script: bytes, name: str = ""
+    pod_id: str, get_login: GetLogin, script: bytes, name: str = "", *, lasts: float = 0.0
 ) -> dict[str, JobState]:
     """Run a script, and return the job states that it prints; run it again if the connection is lost.
+
+    Args:
+        pod_id: The pod's id.
+        get_login: Returns the login.
+        script: The script.
+        name: The job's name; empty for a list.
+        lasts: Seconds that the script may wait on the pod; ``login_timeout`` is added after a loss.
 
     Raises:
         JobError: The script has failed.
@@ -271,7 +277,7 @@ async def run_job_script(
         ConnectionLostError: The connection was lost, and not restored within ``login_timeout``.
     """
     request = f"request for the job {name}" if name else "request for the list of jobs"
-    timeout = (await get_login()).options.login_timeout
+    timeout = (await get_login()).options.login_timeout + lasts
     remedy = f"The {request} may have been carried out: see jobs()."
     # Else a request whose connections last, but never long enough, would be repeated for ever.
     state = f"The {request} is sent again"

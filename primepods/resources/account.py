@@ -89,9 +89,10 @@ class AsyncAccountInfo:
         if limit is not None:
             check_count("limit", limit, minimum=1)
         heads: list[Wallet] = []
-        keys: set[str] = set()
+        end = 0
 
         async def fetch(offset: int, size: int) -> FetchedPage[BillingEntry]:
+            nonlocal end
             request = page_request(_WALLET, offset=offset, limit=size, **self._team)
             page = await fetch_page(
                 self._executor,
@@ -103,7 +104,7 @@ class AsyncAccountInfo:
                 count_key="total_billings",
                 on_body=partial(_keep_head, heads=heads),
             )
-            keys.update(page.keys)
+            end = max(end, page.offset + len(page.rows))
             return page
 
         entries: list[BillingEntry] = []
@@ -121,7 +122,7 @@ class AsyncAccountInfo:
                         break
         except ProtocolError as exc:
             # If all entries have come, the error is about those that cannot be read.
-            if not heads or len(keys) < (heads[-1].total_billings or 0):
+            if not heads or end < (heads[-1].total_billings or 0):
                 raise
             log.warning("Entries of the wallet cannot be read and are left out: %s", exc)
         return attrs.evolve(heads[0], entries=tuple(entries))

@@ -103,9 +103,9 @@ def test_picture() -> None:
     low, high = bars(str(chart))
     assert float(high.get("height", 0)) == pytest.approx(4 * float(low.get("height", 0)), abs=0.1)
     shown = texts(chart.svg)
-    assert {"2026-11-20: 10.00", "2026-11-21: 40.00", "total 50.00"} <= set(shown)
+    assert {"2026-11-20: $10.00", "2026-11-21: $40.00", "total $50.00"} <= set(shown)
     assert shown[:2] == ["Billed per day (UTC)", chart.description]
-    assert "the most on one day was 40.00, on 2026-11-21" in chart.description
+    assert "The highest amount on one day was $40.00, on 2026-11-21" in chart.description
     assert chart._repr_svg_() == chart.svg
     assert len(repr(chart)) < 200
 
@@ -114,7 +114,7 @@ def test_of_years_the_last_one_is_drawn() -> None:
     """What was billed before is named."""
     chart = spend_chart([record(7.0), record(3.0, NOON - timedelta(days=1000))])
     assert len(bars(chart.svg)) == 366
-    assert "last 366 days 7.00, before 3.00" in texts(chart.svg)
+    assert "last 366 days $7.00, before $3.00" in texts(chart.svg)
 
 
 @pytest.mark.parametrize("amount", [0.004, 0.9, 1.0, 37.0, 99.0, 123456.0, -5.0])

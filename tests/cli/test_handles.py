@@ -114,6 +114,10 @@ def test_a_team(api: Emulator, run: Run) -> None:
     api.add_pod("train", id="0" * 32, team_id="team1")
     assert run("status", "train").exit_code == 2
     assert json.loads(run("status", "train", "--team", "team1", "-o", "json").stdout)["pod_id"] == "0" * 32
+    assert (
+        "no pod of team 'team1' has the name or id 'train-2'"
+        in run("get", "train-2", "--team", "team1").stderr
+    )
 
 
 def test_a_row_that_cannot_be_read(api: Emulator, run: Run) -> None:

@@ -31,7 +31,7 @@ from primepods.leasing.ledger import LeaseFile
 from primepods.runs import Run as RunFolder
 from primepods.runs import RunRecord, follow_job, list_runs
 
-from .conftest import Run, name_api
+from .conftest import Run, name_api, run_on
 from .test_run import LOCAL_SSH, OPTIONS, here, market, wait_for
 
 __all__ = ["here", "market"]
@@ -545,6 +545,27 @@ def test_an_interrupted_order_without_a_response_may_have_a_pod(market: Emulator
     assert process.returncode == 130
     assert "`primepods sweep` looks for it" in err
     assert "No pod is left" not in err
+
+
+@pytest.mark.slow
+def test_a_detached_run_is_interrupted_while_its_messages_are_shown(
+    market: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C comes in a write: the run ends, and all its messages are shown."""
+
+    class Interrupted(io.StringIO):
+        has_interrupted = False
+
+        def write(self, text: str) -> int:
+            if text and not self.has_interrupted:
+                self.has_interrupted = True
+                raise KeyboardInterrupt
+            return super().write(text)
+
+    err = Interrupted()
+    assert run_on(monkeypatch, ["run", "-d", *BOUNDED, "--", SLOW], io.StringIO(), io.StringIO(), err) == 130
+    assert "was deleted" in err.getvalue()
+    assert not market.pods
 
 
 @pytest.mark.slow

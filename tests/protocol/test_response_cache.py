@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primepods._http.response_cache import MAX_AGE, ResponseCache
+from primepods._http.response_cache import MAX_IDLE, ResponseCache
 from tests.support.clock import ManualClock
 
 
@@ -25,7 +25,7 @@ def test_what_is_not_asked_for_again_is_dropped() -> None:
     for n in range(100):
         cache.put(f"/status?tick={n}", b"x", n)
         assert cache.get("/status?tick=0", b"x") == 0
-        clock.jump(clock.time() + MAX_AGE / 10)
+        clock.jump(clock.time() + MAX_IDLE / 10)
     kept = [n for n in range(100) if cache.get(f"/status?tick={n}", b"x") is not None]
     assert kept == [0, *range(89, 100)]
 

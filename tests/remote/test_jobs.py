@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import queue
 import random
 import shlex
 import shutil
@@ -20,6 +21,7 @@ from primepods import OutputLine
 from primepods.emulator import Emulator
 from primepods.remote import AsyncRemote, SSHOptions
 from tests.support.eventually import eventually
+from tests.sync.harness import InterruptedQueue
 
 from .conftest import LOCAL_SSH, Pod
 from .sshd import SSHServer
@@ -180,7 +182,7 @@ async def test_what_is_not_there_or_taken_is_told(emulated: Pod) -> None:
     remote = emulated.remote()
     with pytest.raises(primepods.JobError, match=r"has no job train. It has none"):
         await remote.job("train").state()
-    job = await remote.start("sleep 60", name="train")
+    job = await remote.start("printf half; sleep 60", name="train")
     for line in ("true", "sleep 60"):
         with pytest.raises(primepods.JobError, match=r"has another job train, which still runs .* or choose"):
             await remote.start(line, name="train")
@@ -196,9 +198,15 @@ async def test_what_is_not_there_or_taken_is_told(emulated: Pod) -> None:
     with pytest.raises(primepods.CommandTimeoutError, match=r"was not seen within 1 s\. The job was not"):
         await job.wait(timeout=1)
     folder = emulated.home / ".primepods" / "jobs" / "train"
+    await eventually(lambda: (folder / "stdout").stat().st_size > 0)
     os.kill(int((folder / "started").read_text().split()[0]), 9)
     with pytest.raises(primepods.JobError, match="has no exit code: the pod was restarted"):
         await job.wait()
+    output = job.output()
+    assert (await anext(output)).text == "half"
+    for _ in range(2):
+        with pytest.raises(primepods.JobError, match="has no exit code"):
+            await anext(output)
     state = await job.state()
     assert (state.is_running, state.exit_code) == (False, None)
     await job.stop(grace=0)
@@ -325,7 +333,7 @@ async def test_a_request_that_is_always_lost_ends(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(loop, "time", lambda: real_time() + 20 * tries.stat().st_size)
     pod = Pod(primepods.SSHTarget("root", "198.18.0.9"), tmp_path, {"ssh_command": str(mute)})
     with pytest.raises(primepods.ConnectionLostError, match="not restored within 100 s"):
-        await pod.remote().job("n").stop()
+        await pod.remote().job("n").stop(grace=0)
 
 
 @pytest.mark.parametrize(
@@ -357,7 +365,7 @@ async def test_what_cannot_be_started_is_refused_before_anything_is_sent(
 
 
 def test_the_blocking_client_has_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Lines, states and errors; an early end of the loop leaks nothing."""
+    """Lines, states and errors; an early end of the loop leaks nothing, and a late Ctrl-C loses nothing."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with Emulator(boot_seconds=0) as emulator:
         emulator.add_pod(id="ready")
@@ -369,6 +377,12 @@ def test_the_blocking_client_has_the_same(monkeypatch: pytest.MonkeyPatch, tmp_p
             assert [line.text for line in job.output()] == ["1", "2"]
             with job.output() as output:
                 assert next(output).text == "1"
+            output = job.output()
+            with monkeypatch.context() as patch:
+                patch.setattr(queue, "SimpleQueue", InterruptedQueue)
+                with pytest.raises(KeyboardInterrupt):
+                    next(output)
+            assert [line.text for line in output] == ["1", "2"]
             assert remote.job("running").wait(check=False).exit_code == 4
             assert [job.name for job in remote.jobs()] == ["running"]
             assert not job.state().is_running

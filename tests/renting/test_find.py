@@ -78,6 +78,8 @@ async def test_the_offers_that_fit_cheapest_first(options: dict[str, Any], ids: 
         ("gb200", "GB200", True),
         ("h?00*", "H200_141GB", True),
         ("RTX 40*", "RTX4090_24GB", True),
+        ("RTX[!4]090", "RTX4090_24GB", False),
+        ("NVIDIA H100*", "H100_80GB", True),
     ],
 )
 def test_gpus_as_people_write_them(wanted: str, gpu: str, *, matches: bool) -> None:

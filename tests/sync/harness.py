@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -30,6 +31,15 @@ STATUS: Final = "/api/v1/pods/status"
 PODS: Final = "/api/v1/pods/"
 ROW: Final[dict[str, Any]] = document("pods_page")["data"][0]
 """A pod as the API lists it."""
+
+
+class InterruptedQueue(queue.SimpleQueue[Any]):
+    """A queue whose reader is interrupted once it has an item."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT002 - as the queue's own
+        """Wait for an item, then raise."""
+        super().get(block, timeout)
+        raise KeyboardInterrupt
 
 
 def eventually(condition: Callable[[], object], what: str, seconds: float = 40.0) -> None:

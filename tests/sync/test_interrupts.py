@@ -20,7 +20,16 @@ import primepods
 from primepods import Client, PodChange
 from tests.support.server import Received
 from tests.sync.conftest import Start
-from tests.sync.harness import PODS, STATUS, Api, client_of, eventually, interrupted, no_poller_is_left
+from tests.sync.harness import (
+    PODS,
+    STATUS,
+    Api,
+    InterruptedQueue,
+    client_of,
+    eventually,
+    interrupted,
+    no_poller_is_left,
+)
 
 HELD = f"{PODS}p1"
 
@@ -125,15 +134,9 @@ def test_an_interrupt_that_comes_too_late_loses_nothing(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A call that has just ended: a note says what was done; an iteration has it for the next time."""
-
-    class Late(queue.SimpleQueue[Any]):
-        def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT002 - as the queue's own
-            super().get(block, timeout)
-            raise KeyboardInterrupt
-
     items = iter(client.pods.list())
     with monkeypatch.context() as patch:
-        patch.setattr(queue, "SimpleQueue", Late)
+        patch.setattr(queue, "SimpleQueue", InterruptedQueue)
         with pytest.raises(KeyboardInterrupt):
             next(items)
         with pytest.raises(KeyboardInterrupt) as caught:

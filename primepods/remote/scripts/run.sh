@@ -26,6 +26,7 @@ primepods_receive() {
       [ "$primepods_received" -eq "$primepods_size" ]
       return
     fi
+    rmdir "$primepods_file" 2>/dev/null  # the disk may have had space for the folder only
   done
   return 1
 }
