@@ -26,7 +26,7 @@ _GONE_TIMEOUT: Final = 600.0
 SSH_FAILED: Final = 255
 """Exit code of ``ssh`` for its own errors, such as a lost connection."""
 _ON_EXIT: Final = "[ $? != 0 ] || { echo 'The set-up called exit, so the command did not run.' >&2; exit 1; }"
-"""Trap of the set-up, whose ``exit 0`` would else count as the success of a command that never ran."""
+"""Trap of the set-up, whose ``exit 0`` would otherwise count as the success of a command that never ran."""
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
