@@ -18,7 +18,7 @@ import pytest
 pytest.importorskip("prefect", reason="needs the extra `prefect`")
 
 from prefect.client.schemas.filters import FlowRunFilter
-from prefect.client.schemas.objects import FlowRun, StateType, WorkPool
+from prefect.client.schemas.objects import FlowRun, State, StateType, WorkPool
 from prefect.exceptions import InfrastructureNotAvailable, InfrastructureNotFound
 from prefect.states import Completed
 from pydantic import SecretStr
@@ -281,7 +281,7 @@ async def test_pods_that_were_left_behind(
 ) -> None:
     """One that cannot be deleted keeps no other; a run's end counts from when it is seen, by one clock."""
     # The server's clock is an hour behind this machine's.
-    ended = Completed(timestamp=datetime.now(UTC) - timedelta(hours=1))
+    ended: State[Any] = Completed(timestamp=datetime.now(UTC) - timedelta(hours=1))
     fields = {"flow_id": uuid4(), "state": ended, "state_id": ended.id}
     names = {run_id: new_pod_name_prefix("prefect", run_id) for run_id in (uuid4(), uuid4(), uuid4())}
     runs = [
@@ -289,10 +289,10 @@ async def test_pods_that_were_left_behind(
         for run_id, name in names.items()
     ]
     template = PrimePodWorker.get_default_base_job_template()
-    pool = WorkPool(name="pool", type="prime-pod", base_job_template=template)
+    pool = {"name": "pool", "type": "prime-pod", "base_job_template": template}
     worker = PrimePodWorker(work_pool_name="pool")
     monkeypatch.setattr(worker, "_client", RunsOnly(*runs))
-    monkeypatch.setattr(worker, "_work_pool", pool)
+    monkeypatch.setattr(worker, "_work_pool", WorkPool.model_validate(pool))
     now = 1000.0
     recovery = Recovery(worker, "me", lambda: now)
     with Emulator(boot_seconds=0, delete_seconds=0) as emulator:
