@@ -52,7 +52,7 @@ class OrderState(Enum):
     UNCERTAIN = auto()
     """There was no conclusive response, and the search that followed found no pod with the name."""
     UNPROVEN = auto()
-    """An id is known, but neither the list nor ``get`` has shown that pod's name: do not use or delete it."""
+    """An id is known, but the pod's name is not confirmed: do not use or delete it."""
     OURS = auto()
     """The list or ``get`` has shown the id with the unique name."""
     WRONG_ID = auto()

@@ -1,4 +1,7 @@
-"""One order of a lease: order a pod, find out whether it is ours, and delete it."""
+"""One order of a lease: order a pod, find out whether it is ours, and delete it.
+
+``.github/CONTRIBUTING.md`` has the table of the transitions between the states of :class:`OrderState`.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,7 @@ _HURRIED_INTERVAL: Final = 1.0
 _RESEND_AFTER: Final = 60.0
 # Seconds between two GETs of a pod that is taken over and may not have appeared yet.
 _LOOK_AGAIN_AFTER: Final = 2.0
-_MIN_BACKOFF: Final = 0.25
+_MIN_BACKOFF: Final = 0.5
 _MAX_BACKOFF: Final = 10.0
 
 
@@ -65,13 +68,13 @@ class Interruptions:
         self.count: int = 0
         self.hurried_at: float = math.inf
         self._clock = clock
-        # Time of `begin_release`, or of the last interruption, counted or not.
+        # Time of `begin_ending`, or of the last interruption, counted or not.
         self._last_at = -math.inf
         # Timeout of the current wait for the end of a pod.
         self._confirmation: Timeout | None = None
 
-    def begin_release(self) -> None:
-        """Note that the release begins: an interruption at the same moment is not counted."""
+    def begin_ending(self) -> None:
+        """Note that the lease becomes ending: an interruption at the same moment is not counted."""
         self._last_at = self._clock.time()
 
     def add(self) -> bool:
@@ -319,7 +322,7 @@ class Rental(PodOrder):
             await self._identify(ends_at)
         except PrimePodsError:
             return (
-                f"the response to its order had the id {self.pod_id}, but the API has not confirmed that "
+                f"its order is recorded with the id {self.pod_id}, but the API has not confirmed that "
                 f"this pod has the name. Pod {self.pod_id} is not deleted, because it may belong to somebody "
                 "else"
             )
@@ -396,5 +399,5 @@ class Rental(PodOrder):
             _log.warning("%s %s: %s", self.label, problem, error)
 
     async def _back_off(self, failures: int, ends_at: float) -> None:
-        delay = doubled(_MIN_BACKOFF, times=failures, maximum=_MAX_BACKOFF)
+        delay = doubled(_MIN_BACKOFF, times=failures - 1, maximum=_MAX_BACKOFF)
         await self._clock.sleep(max(0.0, min(delay, ends_at - self._clock.time())))

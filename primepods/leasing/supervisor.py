@@ -15,13 +15,22 @@ counted one on. ``_run_phase`` reads both: it cancels ``_use`` if ``is_ending`` 
 any phase if ``_must_give_up``.
 
 If the block has ended by itself, the first interruption is step 2. An interruption is not counted if it comes
-less than 0.05 seconds (chosen) after the release began or after any earlier interruption. A phase that
+less than 0.05 seconds (chosen) after the lease became ending or after any earlier interruption. A phase that
 ignores its cancellation for 60 seconds is left running, and may still delete pods or log while the next phase
 runs.
 
-A lease is new, begun, ready, ending, then done. It never goes back, may skip ready, and may become ending
-during any await of ``_use``. ``is_open`` is true from begun to ending, ``is_ready`` only while it is ready,
-and ``is_ending`` from ending on.
+A lease never goes back to an earlier state. It may skip ready, and may become ending during any await of
+``_use``:
+
+======  ==============================  ===========  ============  =============  ===========================
+State   Begins when                     ``is_open``  ``is_ready``  ``is_ending``  Phase
+======  ==============================  ===========  ============  =============  ===========================
+new     it is created                   no           no            no             none
+begun   ``begin`` is called             yes          no            no             ``_use``
+ready   ``_use`` has a ready pod        yes          yes           no             ``_use``
+ending  ``end`` is called               yes          no            yes            ``_use``, then ``_release``
+done    ``_run`` returns                no           no            yes            none
+======  ==============================  ===========  ============  =============  ===========================
 
 ``tests/renting/test_interrupted_leases.py`` tests interruptions, and ``tests/worlds/stories/cancelled.py``
 tests sequences of them.
@@ -230,7 +239,7 @@ class LeaseSupervisor:
         if not self.is_ending:
             # When all tasks are cancelled, the block may end before the lease's task is cancelled. That
             # cancellation must not count as an interruption of the release.
-            self._interruptions.begin_release()
+            self._interruptions.begin_ending()
         self.is_ending = True
         self._changed.set()
 
@@ -309,9 +318,9 @@ class LeaseSupervisor:
             if seconds_left <= 0:
                 self.budget_error = self.budget.error()
                 self.end()
-            # While an order is in flight, it is unknown whether there is a pod.
+            # Not an order in flight: it would be unknown whether there is a pod.
             if self._must_give_up or (is_use and self.is_ending and not self._is_ordering):
-                phase.cancel()
+                phase.cancel()  # again at each wake-up, since a callback of the user may have ignored it
                 cancelled_at = min(cancelled_at, self._clock.time())
             try:
                 # At least 1 ms: a budget that ends in a billionth of a second would make this loop spin.

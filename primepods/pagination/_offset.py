@@ -1,9 +1,10 @@
 """Lists paginated by offset, which may change while they are read.
 
 A page is a snapshot of contiguous rows. It is *anchored* if it begins at offset 0, or with a row that is
-already known. If all pages so far are anchored, no row that stayed in the list was skipped. So pages are
-requested with an overlap of one row. If a page is not anchored, rows before it have probably been deleted.
-The reader then steps back until a page is anchored, at the latest at offset 0.
+already known, unless it repeats the last page at another offset. If all pages so far are anchored, no row
+that stayed in the list was skipped. So pages are requested with an overlap of one row. If a page is not
+anchored, rows before it have probably been deleted. The reader then steps back until a page is anchored, at
+the latest at offset 0.
 
 The order of the responses does not matter, so pages may be requested ahead. The order of the rows is assumed
 to be stable, except that a record of the history moves when its pod ends. A row that moves can be missed. So
@@ -11,12 +12,12 @@ the reader compares the number of rows with the server's count, and reads the li
 It cannot notice a missed row if a known row is deleted in the same read.
 
 The *end* of a page is its offset plus its number of rows. More rows may follow a page of at least two rows
-that is full, or whose count is not its end. Any other page is requested again until enough responses show
-that its end is the end of the list. A new row begins this vote anew. It takes:
+if it is full, or if the server's count differs from its end. Any other page is requested again until enough
+responses vote for the end of the list. A new row restarts this vote, which ends:
 
-- one response (two for an empty list), if no count is higher than the end;
-- three in a row, if only an earlier count is higher;
-- three, if their own count is higher; the read then fails.
+- after one response (two for an empty list), if no response has counted more rows than the end;
+- after three such responses in a row, if an earlier one has counted more;
+- after three responses that count more themselves, in a row or not: the read then fails.
 
 If fewer rows are known than were counted, the list is then read again, at most three times, until no rows are
 missing or a read finds nothing new.
@@ -49,7 +50,7 @@ _MAX_REREADS: Final = 3
 _MAX_PAGES_WITHOUT_PROGRESS: Final = 50
 """Max consecutive pages without a new row, if few rows are known."""
 _MAX_REVISITS_PER_PAGE: Final = 4
-"""Additional pages without a new row, per page of known rows: to step back means to read pages again."""
+"""Additional pages without a new row, per page of known rows, because stepping back reads pages again."""
 
 
 def offset_pager(source: Source[T], page_size: int) -> AsyncPager[T]:
@@ -75,7 +76,7 @@ class _AnchoredPage(Generic[T]):
 
 @attrs.define(eq=False, repr=False)
 class _EndVotes:
-    """Votes for an end of the list: one for each response with this end, since the last new row.
+    """Votes on whether the list has ended, since the last new row. The ends of the responses may differ.
 
     Attributes:
         contradictions: Number of responses that count more rows than the end.
@@ -109,7 +110,7 @@ class OffsetReader(Generic[T]):
         self.limit = page_size if page_size >= _LARGE_PAGE_SIZE else page_size + 1
         self.rows: KnownRows[T] = KnownRows(source)
         self._longest_page = 0
-        """Number of rows of the longest page."""
+        """Number of rows of the longest page: the real page size, if the server caps it below ``limit``."""
         self._highest_count = 0
         """The highest count that the server has stated and not corrected."""
         self._pages_without_progress = 0
@@ -185,7 +186,7 @@ class OffsetReader(Generic[T]):
             if page.rows and page.keys[0] in self.rows and not is_repeated:
                 return _AnchoredPage(offset, page, is_direct)
             if page.total_count is not None:
-                # The count has fallen, so at least as many rows before the page may have been deleted.
+                # If the count has fallen by n, n rows before the page may have been deleted.
                 step = max(step, (last.page.total_count or 0) - page.total_count)
             wanted = WantedPage(position=max(0, offset - step))
             step *= 2

@@ -26,13 +26,13 @@ class AsyncPager(Generic[T]):
     :class:`Page` objects. The first page is requested when the first item is wanted. Later pages may be
     requested ahead.
 
-    *An iteration that ends normally is complete*, according to the API's count. If the items keep their
-    order, every item that exists from the first request to the last is yielded exactly once, whatever is
-    created or deleted meanwhile. Items that are created or deleted during the iteration may or may not
-    appear. Availability lists are read by page number: an item that moves to another page meanwhile may be
-    missed.
+    *An iteration that ends normally is complete*: it has as many items as the API counts, or reading the list
+    again has found no others. If the items keep their order, every item that exists from the first request to
+    the last is yielded exactly once, whatever is created or deleted meanwhile. Items that are created or
+    deleted during the iteration may or may not appear. Availability lists are read by page number: an item
+    that moves to another page meanwhile may be missed.
 
-    If rows are missing by the API's count, or cannot be read, the iteration yields all other items and then
+    If rows are still missing after that, or cannot be read, the iteration yields all other items and then
     raises a :class:`~primepods.ProtocolError`. It also raises this error if the list cannot be paged, for
     example because the server ignores the offset.
 

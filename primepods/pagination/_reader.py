@@ -103,7 +103,7 @@ It never awaits, so cancelling a caller that waits for a page does not change th
 
 
 class KnownRows(Generic[T]):
-    """The rows received so far, by key, and the errors of unreadable rows.
+    """The keys of the rows received so far, and the errors of unreadable rows.
 
     Attributes:
         is_complete: Whether all rows have been received, readable or not.

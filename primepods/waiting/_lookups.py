@@ -64,7 +64,9 @@ class PodLookups:
                 state.record_failure(exc, pod_count=1)
                 pod.record_lookup_error(exc.with_traceback(None))
                 if is_refusal(exc):
-                    confirm_at = lookup.record_refusal(exc, now=state.clock.time(), interval=LOOKUP_INTERVAL)
+                    # A lookup follows a status response, so the interval of the waits counts, too.
+                    interval = max(pod.interval, LOOKUP_INTERVAL)
+                    confirm_at = lookup.record_refusal(exc, now=state.clock.time(), interval=interval)
                     if confirm_at is None:
                         pod.end(exc)
                     else:

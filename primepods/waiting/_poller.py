@@ -91,7 +91,7 @@ class Poller:
         is_subscribed = pod.subscriptions.pop(subscription, None) is not None
         if is_subscribed and not pod.subscriptions:
             del self._state.pods[pod.pod_id]
-            self._state.schedule.cancel_extra_polls(pod)
+            self._state.schedule.remove_from_queue(pod)
 
     def remove(self, subscription: Subscriber, transport_keeper: TransportKeeper) -> None:
         """Stop polling for ``subscription``; if it is the last one, shut the poller down.

@@ -70,7 +70,7 @@ class PollSchedule:
         self.changed: asyncio.Event = asyncio.Event()
         self._clock = clock
         self._intervals: dict[float, _IntervalGroup] = {}
-        # Only `cancel_extra_polls` removes pods from these two dicts: a pod in flight stays due.
+        # Only `remove_from_queue` removes pods from these two dicts: a pod in flight stays due.
         self._new_pods: dict[WatchedPod, None] = {}
         self._extra_polls: dict[WatchedPod, float] = {}
         self._new_pods_at = math.inf
@@ -103,8 +103,8 @@ class PollSchedule:
             self._extra_polls[pod] = when
             self.changed.set()
 
-    def cancel_extra_polls(self, pod: WatchedPod) -> None:
-        """Cancel the first and the extra poll of a pod that is polled now or has no subscription left."""
+    def remove_from_queue(self, pod: WatchedPod) -> None:
+        """Forget the first and the extra poll of a pod that is polled now or has no subscription left."""
         self._new_pods.pop(pod, None)
         self._extra_polls.pop(pod, None)
 

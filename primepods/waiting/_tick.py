@@ -7,9 +7,22 @@ requests, except those of refused batches.
 
 A refusal of a batch ends waits in two steps:
 
-1. The search finds the refused pods. If it gives up, all pods that it has not decided count as refused. For
-   refused pods, ``refused_since`` is set, and they are polled apart from the others.
-2. Another refusal, at least ``CONFIRM_AFTER`` later, ends their waits. A response makes them normal again.
+1. The search finds the refused pods. If it gives up, or if the tick may send no more such requests and none
+   has succeeded, all pods that it has not decided count as refused.
+2. Another refusal, at least ``CONFIRM_AFTER`` later, ends their waits.
+
+A pod has one of these modes; a response makes it normal again:
+
+=========  ==================  ============================  =================================================
+Mode       Field of ``poll``   Polled                        Next mode
+=========  ==================  ============================  =================================================
+normal                         in a batch of normal pods     in search or refused, if its batch fails
+in search  ``search``          by its search only            alone, if it is a culprit; normal, in an outage
+refused    ``refused_since``   in a batch of refused pods    none: the second refusal ends its waits
+alone      ``is_alone``        alone                         alone
+=========  ==================  ============================  =================================================
+
+A culprit of a refused batch is alone and refused.
 """
 
 from __future__ import annotations
@@ -29,7 +42,7 @@ from ._watched_pod import PodSearch, WatchedPod
 _MIN_REQUESTS: Final = 3
 """Requests that even the smallest tick may send: one for its batch, and the others to search it (chosen)."""
 _MAX_REFUSED_REQUESTS: Final = 60
-"""Max requests that a tick sends to search refused batches (chosen)."""
+"""Max requests that a tick sends for searches whose last failure was a refusal (chosen)."""
 _MIN_REFUSAL_INTERVAL: Final = 5.0
 """Min interval, in seconds, from which the lifetime of a refusal is computed (chosen)."""
 
@@ -59,8 +72,11 @@ class Tick:
         self._searches = list(dict.fromkeys(pod.poll.search for pod in pods if pod.poll.search))
         for search in self._searches:
             search.discard(pod for pod in search.undecided if not pod.subscriptions)
-        self._pods = dict.fromkeys([*pods, *(pod for search in self._searches for pod in search.undecided)])
-        for pod in self._pods:
+        self._in_flight = dict.fromkeys(
+            [*pods, *(pod for search in self._searches for pod in search.undecided)]
+        )
+        """The pods of this tick that were not released yet, in polling order; the values are unused."""
+        for pod in self._in_flight:
             pod.poll.in_flight = True
         self._has_success = False
         self._outage_decided = asyncio.Event()
@@ -68,17 +84,18 @@ class Tick:
         self._refusal_lock = asyncio.Lock()
         """Held by the search of a refused batch: refused batches are searched one after the other."""
         self._requests_left = {False: 0, True: _MAX_REFUSED_REQUESTS}
-        """Requests that searches may still send; the key says whether their batch was refused."""
+        """Requests that searches may still send; the key says whether their last failure was a refusal."""
 
     async def run(self) -> None:
         """Poll the pods in batches, and search the batches that fail."""
         batches = self._batches()
-        lone_pods = [pod for pod in self._pods if pod.poll.is_alone]
+        lone_pods = [pod for pod in self._in_flight if pod.poll.is_alone]
         # `batches` has neither the pods in searches nor the lone ones.
-        all_batches = self._split(self._pods) if self._searches or lone_pods else batches
-        # Fewer than twice the batches, but at least three. Only searches of refused batches may exceed this.
+        all_batches = self._split(self._in_flight) if self._searches or lone_pods else batches
+        # Fewer than twice the batches, but at least three. Only searches after a refusal may exceed this.
         max_requests = max(2 * len(all_batches) - 1, _MIN_REQUESTS)
-        # Leave a request for each search. Lone pods beyond the limit are polled at a later tick.
+        # Leave a request for each search. Lone pods beyond the limit wait for a later tick, which follows at
+        # once if their extra poll is due.
         lone_pods = lone_pods[: max(0, max_requests - len(batches) - len(self._searches))]
         self._requests_left[False] = max_requests - len(batches) - len(lone_pods)
         limit = self._reader.executor.settings.max_concurrency
@@ -96,10 +113,10 @@ class Tick:
 
     def release(self) -> None:
         """Mark all pods of this tick as no longer in flight."""
-        self._release(list(self._pods))
+        self._release(list(self._in_flight))
 
     def _batches(self) -> list[list[WatchedPod]]:
-        pods = [pod for pod in self._pods if not (pod.poll.search or pod.poll.is_alone)]
+        pods = [pod for pod in self._in_flight if not (pod.poll.search or pod.poll.is_alone)]
         # Refused pods go into separate batches: the others would be refused with them.
         refused = [pod for pod in pods if pod.poll.refused_since is not None]
         others = [pod for pod in pods if pod.poll.refused_since is None]
@@ -125,7 +142,7 @@ class Tick:
             sequence, sent_at = next(state.sequence_numbers), state.clock.time()
             for pod in pods:
                 pod.poll.sent_at = sent_at
-                state.schedule.cancel_extra_polls(pod)
+                state.schedule.remove_from_queue(pod)
             state.set_listeners_of(pods)
             try:
                 response = await self._reader.read_batch([pod.pod_id for pod in pods])
@@ -180,8 +197,8 @@ class Tick:
         others by the end of the tick.
         """
         for pod in pods:
-            if pod in self._pods:
-                del self._pods[pod]
+            if pod in self._in_flight:
+                del self._in_flight[pod]
                 self._state.schedule.release(pod)
 
     async def _follow_up(
@@ -197,7 +214,7 @@ class Tick:
         is_refused_again = is_refusal(error) and all(pod.poll.refused_since is not None for pod in batch)
         is_searchable = len(batch) > 1 and _may_be_caused_by_pods(error)
         if is_refused_again or not is_searchable:
-            self._stop_searching(batch, error)
+            self._apply_error(batch, error)
         elif is_refusal(error):
             async with self._refusal_lock:
                 await self._search(FaultSearch(batch, error))
@@ -230,7 +247,7 @@ class Tick:
     def _apply_findings(self, search: PodSearch) -> None:
         """Take the culprits out of the search; leave the undecided pods to the next tick, or give them up."""
         for pod, error in search.culprits.items():
-            self._stop_searching([pod], error)
+            self._apply_error([pod], error)
             pod.poll.is_alone = search.has_success
         search.culprits.clear()
         undecided = search.undecided
@@ -239,10 +256,10 @@ class Tick:
             pod.poll.search = search if search.has_success else None
         is_given_up = search.given_up or not (search.has_success or self._requests_left[True])
         if is_given_up and is_refusal(search.error):
-            self._stop_searching(undecided, search.error)
+            self._apply_error(undecided, search.error)
 
-    def _stop_searching(self, pods: list[WatchedPod], error: Exception) -> None:
-        """Take pods out of their search. After a refusal, schedule its confirmation, or end the waits."""
+    def _apply_error(self, pods: list[WatchedPod], error: Exception) -> None:
+        """Take pods out of their search. Schedule the confirmation of a refusal, or end the waits."""
         now = self._state.clock.time()
         for pod in pods:
             pod.poll.search = None

@@ -23,7 +23,11 @@ MISSES_BEFORE_GONE: Final = 2
 The number is chosen. A single empty response was reported of the availability endpoint.
 """
 LOOKUP_INTERVAL: Final = 30.0
-"""Seconds between two GETs of the same pod, unless a response makes the next one due earlier (chosen)."""
+"""Min seconds between two GETs of the same pod (chosen).
+
+After a missing or TERMINATED row, a failed GET or a new subscription, the next GET follows the next status
+response.
+"""
 CONFIRM_AFTER: Final = 2.0
 """Seconds between a refusal and the request that confirms it (chosen). Stray refusals are imagined."""
 _TIMER_TOLERANCE: Final = 0.01

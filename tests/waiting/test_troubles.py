@@ -436,17 +436,20 @@ async def test_an_api_that_refuses_everything_is_asked_little(stage: Stage, flee
         assert "bad team" in str(raised(wait, primepods.BadRequestError))
 
 
-@pytest.mark.parametrize("status", [401, 403, 422])
-async def test_a_refusal_by_get_is_about_its_pod(stage: Stage, fleet: Fleet, status: int) -> None:
+@pytest.mark.parametrize(("status", "interval"), [(401, TICK), (403, 100.0), (422, TICK)])
+async def test_a_refusal_by_get_is_about_its_pod(
+    stage: Stage, fleet: Fleet, status: int, interval: float
+) -> None:
     """Repeated with the next tick it ends the waits for that pod, and no others."""
     fleet.set("bare", "theirs")
     fleet.set("provisioning", "ours")
     pods = stage.client().pods
-    theirs, ours = stage.start(pods.wait_ready("theirs")), stage.start(pods.wait_ready("ours"))
+    theirs = stage.start(pods.wait_ready("theirs", interval=interval))
+    ours = stage.start(pods.wait_ready("ours"))
     fleet.next_status(refusal(status), on=POD, times=2)
     await stage.advance(1)
     assert not theirs.done()
-    await stage.advance(TICK)
+    await stage.advance(interval * 1.2)
     assert theirs.done()
     assert getattr(theirs.exception(), "status_code", None) == status
     assert not ours.done()

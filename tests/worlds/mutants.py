@@ -200,11 +200,11 @@ MUTANTS: Final = (
         "leasing/_rental.py",
         """        except PrimePodsError:
             return (
-                f"the response""",
+                f"its order is""",
         """        except PrimePodsError:
             self.state = OrderState.OURS
             _ = (
-                f"the response""",
+                f"its order is""",
         "A lease deletes a pod that nothing has shown with its name.",
         (
             "tests/renting/test_identity.py::test_an_id_that_nothing_shows_is_neither_used_nor_deleted[False-missing]",
