@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 _MEMORY: Final = re.compile(r"_\d+GB$")
-_VENDOR: Final = re.compile(r"^(NVIDIA|GEFORCE)+")
+_VENDOR: Final = re.compile(r"^(NVIDIA|GEFORCE)+(?=[^*?])")
 _LOOKALIKES: Final = str.maketrans("OIL", "011")
 
 
@@ -21,9 +21,11 @@ def gpu_matches(wanted: str, gpu: str) -> bool:
         wanted: A name with or without vendor and memory, or a pattern such as ``H*``.
         gpu: The API's name, such as ``H100_80GB``.
     """
-    if fnmatchcase(gpu.upper(), "".join(wanted.upper().split())):
+    pattern = "".join(wanted.upper().split())
+    if any(fnmatchcase(gpu.upper(), form) for form in (pattern, _VENDOR.sub("", pattern))):
         return True
-    if "[" in wanted:  # what a set excludes would count as part of the name
+    if set(pattern) & set("*?["):
+        # Without its punctuation, `L4?` would be the L4.
         return False
     plain = _VENDOR.sub("", _plain(wanted))
     # People write the number of an RTX card alone, such as `4090`.

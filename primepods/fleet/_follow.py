@@ -13,7 +13,6 @@ from ..client import AsyncClient
 from ..errors import APIError, ProtocolError, TransportError
 from ..models import Pod, PodChange, PodRef
 from ._fleet import Fleet
-from ._states import Condition
 
 _INTERVALS_PER_LIST: Final = 3
 _PAGE_SIZE: Final = 1_000
@@ -37,7 +36,8 @@ async def follow(
 
     Args:
         client: An open client.
-        fleet: The fleet to update. Without ``pod_ids``, the pods that it already has are watched, too.
+        fleet: The fleet to update. Without ``pod_ids``, pods that it already has are watched if they are
+            listed: the others may belong to another account.
         pod_ids: Ids, or pods; ``None`` for the whole account.
         wanted: Predicate that selects pods of the whole account; a pod that matched once stays. It is not
             used with ``pod_ids``.
@@ -56,14 +56,16 @@ async def follow(
         await _watch(client, fleet, ids, interval, on_change)
         return
     watches: set[asyncio.Task[None]] = set()
+    watched: set[str] = set()
     try:
-        known_ids = [pod.pod_id for pod in fleet.pods() if pod.condition is not Condition.GONE]
-        new_ids = known_ids + await _read_list(client, fleet, wanted)
         while True:
-            if new_ids:
+            listed = await _read_list(client, fleet, wanted)
+            # Gone pods that the fleet has forgotten are forgotten here, too.
+            watched = {pod_id for pod_id in watched if pod_id in fleet}
+            if new_ids := [pod_id for pod_id in listed if pod_id not in watched]:
+                watched.update(new_ids)
                 watches.add(asyncio.create_task(_watch(client, fleet, new_ids, interval, on_change)))
             await _sleep(_INTERVALS_PER_LIST * interval, watches)
-            new_ids = await _read_list(client, fleet, wanted)
     finally:
         for watch in watches:
             watch.cancel()
@@ -85,7 +87,7 @@ async def _watch(
 
 
 async def _read_list(client: AsyncClient, fleet: Fleet, wanted: Callable[[Pod], bool] | None) -> list[str]:
-    """Read the list, or a part of it; add the wanted pods to the fleet, and return the ids of new pods."""
+    """Read the list, or a part of it; add the wanted pods, and return the ids of the fleet's listed pods."""
     found, trouble = await client.pods.list(page_size=_PAGE_SIZE).collect()
     if trouble is not None:
         is_transient = isinstance(trouble, ProtocolError) or (
@@ -99,7 +101,8 @@ async def _read_list(client: AsyncClient, fleet: Fleet, wanted: Callable[[Pod], 
     if not fleet.listed:
         fleet.listed = True
         fleet.version += 1
-    return fleet.expect(pod for pod in found if wanted is None or wanted(pod))
+    fleet.expect(pod for pod in found if wanted is None or wanted(pod))
+    return [pod.id for pod in found if pod.id in fleet]
 
 
 async def _sleep(seconds: float, watches: set[asyncio.Task[None]]) -> None:

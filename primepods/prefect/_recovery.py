@@ -8,6 +8,7 @@ to an attempt of the run.
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import time
 from collections.abc import Awaitable, Callable, Collection
@@ -166,13 +167,16 @@ class Recovery:
             now = self._monotonic()
             final = [run.state_id for run in found if run.state is not None and run.state.is_final()]
             self._final_states = {state: self._final_states.get(state, now) for state in final}
+            deletions: list[Awaitable[set[str]]] = []
             for pod, flow_run_id in pods:
                 flow_run = flow_runs.get(flow_run_id)
                 if flow_run is None:
                     continue
                 seconds = now - self._final_states.get(flow_run.state_id, now)
                 if _is_left_behind(pod, flow_run, seconds):
-                    errors |= await _error_of(self._delete_pod(client, pod))
+                    deletions.append(_error_of(self._delete_pod(client, pod)))
+            # Together: a pod that stays in deletion for ten minutes must not delay the others.
+            errors.update(*await asyncio.gather(*deletions))
 
     async def _delete_pod(self, client: AsyncClient, pod: Pod) -> None:
         await delete_by_prefix(client, str(pod.name))

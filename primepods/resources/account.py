@@ -20,7 +20,7 @@ from .._operations import operation
 from .._utils.arguments import check_count, check_id
 from ..account import Account, BillingEntry, Team, TeamMember, Wallet
 from ..errors import ProtocolError
-from ..pagination import AsyncPager, FetchedPage, offset_pager
+from ..pagination import AsyncPager, FetchedPage, OffsetReader
 from ._paging import fetch_page, list_pager, page_source
 
 log: logging.Logger = logging.getLogger("primepods")
@@ -89,12 +89,10 @@ class AsyncAccountInfo:
         if limit is not None:
             check_count("limit", limit, minimum=1)
         heads: list[Wallet] = []
-        end = 0
 
         async def fetch(offset: int, size: int) -> FetchedPage[BillingEntry]:
-            nonlocal end
             request = page_request(_WALLET, offset=offset, limit=size, **self._team)
-            page = await fetch_page(
+            return await fetch_page(
                 self._executor,
                 request,
                 BillingEntry,
@@ -104,8 +102,6 @@ class AsyncAccountInfo:
                 count_key="total_billings",
                 on_body=partial(_keep_head, heads=heads),
             )
-            end = max(end, page.offset + len(page.rows))
-            return page
 
         entries: list[BillingEntry] = []
         if limit == 1:
@@ -114,15 +110,16 @@ class AsyncAccountInfo:
             entries += [row for row in rows[:1] if isinstance(row, BillingEntry)]
             return attrs.evolve(heads[0], entries=tuple(entries))
         page_size = min(limit or _MAX_WALLET_LIMIT, _MAX_WALLET_LIMIT)
+        reader = OffsetReader(page_source(self._executor, fetch, _WALLET), page_size)
         try:
-            async with offset_pager(page_source(self._executor, fetch, _WALLET), page_size) as pager:
+            async with AsyncPager(lambda: reader, path=_WALLET, page_size=page_size) as pager:
                 async for entry in pager:
                     entries.append(entry)
                     if len(entries) == limit:
                         break
         except ProtocolError as exc:
             # If all entries have come, the error is about those that cannot be read.
-            if not heads or end < (heads[-1].total_billings or 0):
+            if not reader.rows.is_complete:
                 raise
             log.warning("Entries of the wallet cannot be read and are left out: %s", exc)
         return attrs.evolve(heads[0], entries=tuple(entries))

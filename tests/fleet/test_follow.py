@@ -10,6 +10,8 @@ import primepods
 from primepods import AsyncClient
 from primepods.emulator import Emulator, Status
 from primepods.fleet import Fleet, follow
+from tests.support.client import make_client
+from tests.support.clock import ManualClock
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.anyio
@@ -31,9 +33,11 @@ async def client(emulator: Emulator) -> AsyncIterator[AsyncClient]:
 
 
 @asynccontextmanager
-async def following(client: AsyncClient, fleet: Fleet) -> AsyncIterator[asyncio.Task[None]]:
+async def following(
+    client: AsyncClient, fleet: Fleet, interval: float = 0.05
+) -> AsyncIterator[asyncio.Task[None]]:
     """Follow while the block runs."""
-    task = asyncio.create_task(follow(client, fleet, interval=0.05))
+    task = asyncio.create_task(follow(client, fleet, interval=interval))
     try:
         yield task
     finally:
@@ -58,6 +62,20 @@ async def test_a_fleet_may_have_pods_before(emulator: Emulator, client: AsyncCli
     fleet = Fleet(emulator.pods)
     async with following(client, fleet):
         await eventually(lambda: fleet.counts == {"ready": 3})
+
+
+async def test_a_fleet_may_have_pods_of_two_accounts(emulator: Emulator, client: AsyncClient) -> None:
+    """That one of them does not list a pod says nothing about a pod of the other."""
+    fleet, clock = Fleet(), ManualClock(auto=True)
+    async with Emulator() as other, make_client(other.url, api_key=other.api_key, clock=clock) as second:
+        other.add_pod(id="pod-of-the-other", boot_seconds=0)
+        async with following(client, fleet):
+            await eventually(lambda: fleet.counts == {"ready": 3})
+            async with following(second, fleet, interval=5.0):
+                # A pod counts as gone if it has not appeared for a minute.
+                ends_at = clock.time() + 120
+                await eventually(lambda: clock.time() > ends_at)
+                assert fleet.counts == {"ready": 4}
 
 
 async def test_an_empty_account_is_followed(emulator: Emulator, client: AsyncClient) -> None:

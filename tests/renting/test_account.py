@@ -129,6 +129,37 @@ async def test_an_unreadable_entry_hides_neither_balance_nor_entries(
             await client.account.wallet()
 
 
+async def test_a_wallet_without_one_of_its_pages_is_an_error() -> None:
+    """Even if the pages after it have come first."""
+    seconds: list[str] = []
+
+    def answer(request: Received) -> Reply:
+        offset = int(dict(request.query)["offset"])
+        body: dict[str, Any] = {
+            "wallet_id": "w",
+            "balance_usd": 1.0,
+            "currency": "USD",
+            "total_billings": 250,
+        }
+        if offset == 99:
+            seconds.append(request.target)
+            return reply({**body, "recent_billings": "many"}, status=503 if len(seconds) == 1 else 200)
+        row = {
+            "resource_type": "pod",
+            "amount_usd": 1.0,
+            "currency": "USD",
+            "created_at": "2026-01-01T00:00:00Z",
+        }
+        rows = [{**row, "id": f"b{number}"} for number in range(offset, min(offset + 100, 250))]
+        return reply({**body, "recent_billings": rows})
+
+    clock = ClientClock(auto=True)
+    async with Server(answer) as server, make_client(server.url, clock=clock) as client:
+        with pytest.raises(primepods.ProtocolError, match="recent_billings"):
+            await client.account.wallet()
+    assert any("offset=198" in target for target in server.targets)
+
+
 async def test_the_wallet_of_a_team_is_asked_for() -> None:
     """By the client's team; of few entries one page is read."""
 

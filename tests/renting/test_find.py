@@ -80,6 +80,8 @@ async def test_the_offers_that_fit_cheapest_first(options: dict[str, Any], ids: 
         ("RTX 40*", "RTX4090_24GB", True),
         ("RTX[!4]090", "RTX4090_24GB", False),
         ("NVIDIA H100*", "H100_80GB", True),
+        ("NVIDIA GeForce RTX 40*", "RTX4090_24GB", True),
+        ("L4?", "L4_24GB", False),
     ],
 )
 def test_gpus_as_people_write_them(wanted: str, gpu: str, *, matches: bool) -> None:
