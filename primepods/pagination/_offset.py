@@ -106,8 +106,8 @@ class OffsetReader(Generic[T]):
     """
 
     def __init__(self, source: Source[T], page_size: int) -> None:
-        self.source = source
-        self.limit = page_size if page_size >= _LARGE_PAGE_SIZE else page_size + 1
+        self.source: Source[T] = source
+        self.limit: int = page_size if page_size >= _LARGE_PAGE_SIZE else page_size + 1
         self.rows: KnownRows[T] = KnownRows(source)
         self._longest_page = 0
         """Number of rows of the longest page: the real page size, if the server caps it below ``limit``."""
