@@ -32,6 +32,8 @@ ending  ``end`` is called               yes          no            yes          
 done    ``_run`` returns                no           no            yes            none
 ======  ==============================  ===========  ============  =============  ===========================
 
+The blocking client may set ``is_ending`` earlier, from its caller's thread.
+
 ``tests/renting/test_interrupted_leases.py`` tests interruptions, and ``tests/worlds/stories/cancelled.py``
 tests sequences of them.
 """
@@ -428,7 +430,7 @@ class LeaseSupervisor:
             client, team_id = rental.client, rental.client.settings.team_id
             failure = await rental.delete_own(self._interruptions)
             if is_list_needed and team_id not in listings:
-                # A hurried release reads all lists within 10 s of the last interruption.
+                # A hurried release reads these lists within 10 s of the last counted interruption.
                 started_at = min(self._clock.time(), self._interruptions.hurried_at)
                 listings[team_id] = await client.shared_list.read(client, started_at + LIST_TIMEOUT)
             listed, is_complete = listings.get(team_id, ([], True))

@@ -11,13 +11,14 @@ to be stable, except that a record of the history moves when its pod ends. A row
 the reader compares the number of rows with the server's count, and reads the list again if rows are missing.
 It cannot notice a missed row if a known row is deleted in the same read.
 
-The *end* of a page is its offset plus its number of rows. More rows may follow a page of at least two rows
-if it is full, or if the server's count differs from its end. Any other page is requested again until enough
+The *end* of a page is its offset plus its number of rows. More rows may follow a page of at least two rows,
+unless it is not full and the server's count equals its end. Any other page is requested again until enough
 responses vote for the end of the list. A new row restarts this vote, which ends:
 
 - after one response (two for an empty list), if no response has counted more rows than the end;
 - after three such responses in a row, if an earlier one has counted more;
-- after three responses that count more themselves, in a row or not: the read then fails.
+- after three responses that count more themselves, in a row or not: the read then fails. One without a count
+  is taken to state the highest count so far.
 
 If fewer rows are known than were counted, the list is then read again, at most three times, until no rows are
 missing or a read finds nothing new.

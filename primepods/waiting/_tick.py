@@ -9,20 +9,22 @@ A refusal of a batch ends waits in two steps:
 
 1. The search finds the refused pods. If it gives up, or if the tick may send no more such requests and none
    has succeeded, all pods that it has not decided count as refused.
-2. Another refusal, at least ``CONFIRM_AFTER`` later, ends their waits.
+2. Another refusal, at least ``CONFIRM_AFTER`` later, ends their waits. After more than three intervals, it
+   counts as a first one.
 
 A pod has one of these modes; a response makes it normal again:
 
 =========  ==================  ============================  =================================================
 Mode       Field of ``poll``   Polled                        Next mode
 =========  ==================  ============================  =================================================
-normal                         in a batch of normal pods     in search or refused, if its batch fails
+normal                         in a batch of normal pods     in search, alone or refused, if its batch fails
 in search  ``search``          by its search only            alone, if it is a culprit; normal, in an outage
-refused    ``refused_since``   in a batch of refused pods    none: the second refusal ends its waits
+refused    ``refused_since``   in a batch of refused pods    in search or alone, if its batch fails otherwise
 alone      ``is_alone``        alone                         alone
 =========  ==================  ============================  =================================================
 
-A culprit of a refused batch is alone and refused.
+A culprit is alone if a request of the search's ticks has succeeded, and refused if its own last failure was a
+refusal. So a refused pod may also be alone, or in search.
 """
 
 from __future__ import annotations
@@ -82,7 +84,7 @@ class Tick:
         self._outage_decided = asyncio.Event()
         """Set when a request has succeeded (no outage), or all batches were polled."""
         self._refusal_lock = asyncio.Lock()
-        """Held by the search of a refused batch: refused batches are searched one after the other."""
+        """Held by a new search of a refused batch, so that these searches run one after the other."""
         self._requests_left = {False: 0, True: _MAX_REFUSED_REQUESTS}
         """Requests that searches may still send; the key says whether their last failure was a refusal."""
 
@@ -92,10 +94,11 @@ class Tick:
         lone_pods = [pod for pod in self._in_flight if pod.poll.is_alone]
         # `batches` has neither the pods in searches nor the lone ones.
         all_batches = self._split(self._in_flight) if self._searches or lone_pods else batches
-        # Fewer than twice the batches, but at least three. Only searches after a refusal may exceed this.
+        # Fewer than twice the batches, but at least three: 3 batches allow 5 requests, so 2 for searches and
+        # lone pods. Only searches after a refusal may exceed this.
         max_requests = max(2 * len(all_batches) - 1, _MIN_REQUESTS)
-        # Leave a request for each search. Lone pods beyond the limit wait for a later tick, which follows at
-        # once if their extra poll is due.
+        # Lone pods take no request that a search may need. Those beyond the limit wait for a later tick,
+        # which follows at once if their extra poll is due.
         lone_pods = lone_pods[: max(0, max_requests - len(batches) - len(self._searches))]
         self._requests_left[False] = max_requests - len(batches) - len(lone_pods)
         limit = self._reader.executor.settings.max_concurrency
@@ -252,7 +255,7 @@ class Tick:
         search.culprits.clear()
         undecided = search.undecided
         for pod in undecided:
-            # The next tick continues the search, unless there may be an outage.
+            # The next tick continues the search, unless there may be an outage: so it has had a success.
             pod.poll.search = search if search.has_success else None
         is_given_up = search.given_up or not (search.has_success or self._requests_left[True])
         if is_given_up and is_refusal(search.error):
