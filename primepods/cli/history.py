@@ -119,7 +119,8 @@ def command(
     table: ModelTable[Any] = _RECORDS if by is None else group_table(by)
     table.check(print_options)
     if by is not None and limit is not None:
-        raise CommandError("--by and --limit cannot be combined", ExitCode.USAGE)
+        problem = "--by and --limit cannot be combined: leave out --limit, since --by sums up all records"
+        raise CommandError(problem, ExitCode.USAGE)
     filters.team = api.team
     with (
         api.client() as client,
