@@ -53,7 +53,7 @@ def readiness(pod: primepods.Pod | primepods.PodStatus) -> Cell:
 
 
 def _totals(pods: Sequence[primepods.Pod]) -> dict[str, str]:
-    gpus = sum(pod.gpu_count for pod in pods)
+    gpus = sum(pod.gpu_count for pod in pods if pod.has_gpu("*"))
     return {
         "id": count(pods, "pod"),
         "gpu": "1 GPU" if gpus == 1 else f"{gpus:,} GPUs",

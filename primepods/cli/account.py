@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Final
 
+import attrs
 import typer
 
 import primepods
@@ -14,7 +15,7 @@ from ._errors import CommandError, ExitCode
 from ._offers import find_key
 from ._output import ModelTable, Output, OutputOption, PrintOptions, print_model, readable_rows
 from ._pod_table import price
-from ._table import Column, print_info, write, write_ids
+from ._table import Column, print_info, print_table, write, write_ids
 
 _TEAMS: Final = ModelTable(
     empty_model=lambda: primepods.Team(team_id=""),
@@ -53,7 +54,19 @@ _KEYS: Final = ModelTable(
 def whoami(api: Api, *, output: OutputOption = Output.TABLE) -> None:
     """Show the API key's user and permissions."""
     with api.client() as client:
-        print_model(client.account.whoami(), output)
+        account = client.account.whoami()
+    if output is not Output.TABLE:
+        print_model(account, output)
+        return
+    print_model(attrs.evolve(account, scope={}), output)
+    rights = [
+        [name, *("yes" if right else "no" for right in (part.read, part.write))]
+        for name, part in account.scope.items()
+        if part is not None
+    ]
+    if rights:
+        write("\n")
+        print_table([Column("PERMISSION"), Column("READ"), Column("WRITE")], rights)
 
 
 @api_command
@@ -145,7 +158,7 @@ def config(api: Api, *, output: OutputOption = Output.TABLE) -> None:
         },
     )
     table.print(settings, PrintOptions(output=output))
-    if output is Output.TABLE:
-        print_info(f"Contexts for --context: {', '.join(saved_contexts())}")
+    if output is Output.TABLE and (contexts := saved_contexts())[1:]:
+        print_info(f"Contexts for --context: {', '.join(contexts)}")
     # This raises an error if a setting in the table is unusable.
     api.client().close()

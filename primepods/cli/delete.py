@@ -65,7 +65,7 @@ def command(
                 pod_filter = attrs.evolve(filters, team=api.team)
                 chosen = pod_filter.choose(listed)
                 if not chosen:
-                    print_info(pod_filter.no_match_message(listed))
+                    print_info(pod_filter.no_match_message(client, listed))
                     return
                 ids = [pod.id for pod in chosen]
                 _confirm(ids, chosen, yes=yes)
@@ -108,12 +108,11 @@ def _delete(
     errors = deletions.errors
     missing = [pod_id for pod_id in errors if isinstance(errors[pod_id], primepods.NotFoundError)]
     failed = errors.keys() - missing
-    summary = f"{count(deletions, 'pod')} deleted"
-    if terminating:
-        summary += f" ({len(terminating):,} not gone yet)"
-    if failed:
-        summary += f", {len(failed):,} failed and may still be billed"
-    print_info(f"{summary}.")
+    gone = len(deletions) - len(terminating)
+    parts = [count(terminating, "deletion") + " accepted"] * bool(terminating)
+    parts += [f"{count(range(gone), 'pod')} deleted"] * bool(gone or not terminating)
+    parts += [f"{len(failed):,} failed and may still be billed"] * bool(failed)
+    print_info(f"{', '.join(parts)}.")
     print_errors(command, errors)
     note_hosts(removed=[*deletions, *missing])
     write_ids(deletions)

@@ -178,7 +178,7 @@ def _amounts(pods: Iterable[Pod]) -> tuple[str, str, str]:
     group = list(pods)
     return (
         f"{len(group):,}",
-        f"{sum(pod.gpu_count for pod in group):,}",
+        f"{sum(pod.gpu_count for pod in group if pod.has_gpu('*')):,}",
         price(sum(pod.price_hr for pod in group)),
     )
 

@@ -103,7 +103,7 @@ def test_what_is_not_there_is_told(
     result = run(*words)
     assert (result.exit_code, said in result.stderr) == (code, True), result
     assert not emulator.pods
-    assert not emulator.requests.where(on={"disk_delete", "disk_update"})
+    assert not emulator.requests.where(operation={"disk_delete", "disk_update"})
 
 
 def test_the_account_is_shown(emulator: Emulator, run: Run) -> None:
@@ -130,7 +130,7 @@ def test_ssh_keys_are_kept(emulator: Emulator, run: Run, tmp_path: Path) -> None
     assert run("ssh-keys", "list", "--ids").stdout == ""
     file.write_text("-----BEGIN OPENSSH PRIVATE KEY-----", encoding="utf-8")
     assert run("ssh-keys", "add", "laptop", str(file)).exit_code == 2
-    assert len(emulator.requests.where(on="ssh_key_upload")) == 1
+    assert len(emulator.requests.where(operation="ssh_key_upload")) == 1
 
 
 @pytest.mark.parametrize(

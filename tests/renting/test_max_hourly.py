@@ -46,7 +46,7 @@ async def test_an_order_over_the_limit_is_not_sent(monkeypatch: pytest.MonkeyPat
             emulator.faults.add(Edit(put={"data.0.gpuCount": "many"}), on="list", times=1)
             with pytest.raises(primepods.ProtocolError):
                 await client.pods.create(spec)
-            assert not emulator.requests.where(on="create")
+            assert not emulator.requests.where(operation="create")
             await client.pods.create(attrs.evolve(spec, max_price=3.49))
         assert len(emulator.pods) == 3
 
@@ -62,7 +62,7 @@ async def test_orders_at_once_share_the_limit(monkeypatch: pytest.MonkeyPatch) -
                 await client.pods.create(spec)
             made = await asyncio.gather(*(client.pods.create(spec) for _ in range(5)), return_exceptions=True)
         refused = [error for error in made if isinstance(error, primepods.BudgetExceededError)]
-        assert (len(refused), len(emulator.requests.where(on="create"))) == (3, 3)
+        assert (len(refused), len(emulator.requests.where(operation="create"))) == (3, 3)
 
 
 @pytest.mark.parametrize("team_id", [None, "another team"])
@@ -78,7 +78,7 @@ async def test_a_new_pod_counts_once_when_another_of_its_name_ends(
             await client.pods.create(attrs.evolve(spec, team_id=team_id))
             await client.pods.delete(first.id)
             await client.pods.create(attrs.evolve(spec, team_id=team_id, max_price=6.0))
-        assert len(emulator.requests.where(on="create")) == 3
+        assert len(emulator.requests.where(operation="create")) == 3
 
 
 async def test_a_listed_pod_is_that_of_one_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +130,7 @@ async def test_the_limit_may_be_in_a_file(text: str, limit: object, clean_enviro
             elif limit is ValueError:
                 with pytest.raises(primepods.ConfigError, match=r"settings\.toml"):
                     await order
-                assert not emulator.requests.where(on="create")
+                assert not emulator.requests.where(operation="create")
                 await client.pods.delete(pod_id)
             else:
                 with pytest.raises(primepods.BudgetExceededError, match=rf"limit of \${limit}"):
