@@ -124,7 +124,10 @@ _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]]
         # Delete technical details of connection errors.
         (r"\b(?:Client|Server)\w+Error: | ssl:default| \[(?:Connect call failed|Multiple exc).*?\)\]", ""),
         # Delete a repeated cause: "reset (3 attempts; the previous attempt failed with reset)".
-        (r": ([^:]+(?::\d+)?) \((\d+ attempts); the previous attempt failed with \1\)", r": \1 (\2)"),
+        (
+            r": ([^:]+(?::\d+)?(?: \[[^]]+\])?) \((\d+ attempts); the previous attempt failed with \1\)",
+            r": \1 (\2)",
+        ),
     )
 )
 """Patterns in the library's messages, each with its replacement for the shell."""

@@ -31,11 +31,19 @@ ORDER = ["create", "--gpu-type", "H100", "--yes"]
     ],
 )
 def test_no_python_in_the_shell(emulator: Emulator, run: Run, arguments: list[str], words: str) -> None:
-    """Remedies name commands and options, and a cause is told once."""
+    """Remedies name commands and options, and an error tells its cause once."""
     said = run(*arguments).stderr
     assert words in said
     assert not PYTHON.search(said), said
-    assert said.count("Cannot connect") <= 1
+    assert said.splitlines()[-1].count("Cannot connect") <= 1
+
+
+def test_no_network_is_told_at_the_first_failure(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The retries may take seconds: the first failure is told before them, and only that one."""
+    monkeypatch.setenv("PRIME_API_KEY", "key")
+    said = run("list", "--base-url", "http://127.0.0.1:9", "--timeout", "3s").stderr.splitlines()
+    assert said[0] == "primepods list: Cannot connect to host 127.0.0.1:9. Trying again."
+    assert len(said) == 2
 
 
 def test_a_bug_is_not_logged_as_a_rejected_argument(capsys: pytest.CaptureFixture[str]) -> None:
