@@ -64,7 +64,7 @@ airflow: __init__ emulator
 prefect: __init__ emulator
 doctor: _decoding _http _utils _version account config errors leasing models resources retry
 runs: _files _utils client config errors leasing remote specs
-cli: __init__ charts config doctor emulator exporter fleet remote runs
+cli: __init__ charts config doctor emulator events exporter fleet remote runs
 __main__: cli
 pytest_plugin: __init__ emulator
 """)
@@ -228,7 +228,7 @@ def test_only_config_reads_the_environment_and_files() -> None:
 
 
 # `runs` is the command's own.
-_ROOMS = ("charts", "config", "doctor", "emulator", "exporter", "fleet", "remote", "runs")
+_ROOMS = ("charts", "config", "doctor", "emulator", "events", "exporter", "fleet", "remote", "runs")
 PUBLIC = {"primepods", *(f"primepods.{name}" for name in _ROOMS)}
 
 
