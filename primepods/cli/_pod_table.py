@@ -38,7 +38,7 @@ def price(value: float | None, currency: str | None = None) -> str:
 
 
 def read_names(client: primepods.Client) -> dict[str, str]:
-    """Return the names of pods, also of recently deleted ones, and disks, by id, as far as they can be read."""
+    """Return the names of pods, also of recently deleted ones, and of disks, by id, if they can be read."""
     names: dict[str, str] = {}
     for read in (client.pods.history_page, client.disks.list, client.pods.list):
         with suppress(primepods.PrimePodsError):
