@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 import primepods
@@ -34,6 +35,15 @@ def price(value: float | None, currency: str | None = None) -> str:
     symbol = _SYMBOLS.get(currency or "USD", f"{currency} ")
     decimals = 4 if 0 < abs(value) < _CENT else 2
     return f"{sign}{symbol}{abs(value):,.{decimals}f}"
+
+
+def read_names(client: primepods.Client) -> dict[str, str]:
+    """Return the names of pods, also of recently deleted ones, and of disks, by id, if they can be read."""
+    names: dict[str, str] = {}
+    for read in (client.pods.history_page, client.disks.list, client.pods.list):
+        with suppress(primepods.PrimePodsError):
+            names |= {row.id: row.name for row in read() if row.name}
+    return names
 
 
 def status_cell(status: str | None) -> Cell:

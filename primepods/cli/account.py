@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -14,7 +15,7 @@ from ._command import Api, YesOption, api_command, confirm
 from ._errors import CommandError, ExitCode
 from ._offers import find_key
 from ._output import ModelTable, Output, OutputOption, PrintOptions, print_model, readable_rows
-from ._pod_table import price
+from ._pod_table import price, read_names
 from ._table import Column, print_info, print_table, write, write_ids
 
 _TEAMS: Final = ModelTable(
@@ -26,18 +27,25 @@ _TEAMS: Final = ModelTable(
         Column("ROLE"): lambda team: team.role or "",
     },
 )
-_ENTRIES: Final = ModelTable(
-    empty_model=lambda: primepods.BillingEntry(id="", amount=0.0),
-    id_of=lambda entry: entry.id,
-    cells={
-        Column("TYPE"): lambda entry: entry.resource_type or "",
-        Column("RESOURCE", min_width=8): lambda entry: entry.resource_id or "",
-        Column("LAST BILLED", rank=1): lambda entry: (
-            "" if entry.last_billed_at is None else f"{entry.last_billed_at:%Y-%m-%d %H:%M}"
-        ),
-        Column("AMOUNT", right=True): lambda entry: price(entry.amount, entry.currency),
-    },
-)
+
+
+def _entry_table(names: Mapping[str, str]) -> ModelTable[primepods.BillingEntry]:
+    """Return the table of a wallet's entries; ``names`` has the names of resources by id."""
+    return ModelTable(
+        empty_model=lambda: primepods.BillingEntry(id="", amount=0.0),
+        id_of=lambda entry: entry.resource_id or "",
+        cells={
+            Column("TYPE"): lambda entry: entry.resource_type or "",
+            Column("ID"): lambda entry: entry.resource_id or "",
+            Column("NAME", min_width=8): lambda entry: names.get(entry.resource_id or "", ""),
+            Column("LAST BILLED", rank=1): lambda entry: (
+                "" if entry.last_billed_at is None else f"{entry.last_billed_at:%Y-%m-%d %H:%M}"
+            ),
+            Column("AMOUNT", right=True): lambda entry: price(entry.amount, entry.currency),
+        },
+    )
+
+
 _KEYS: Final = ModelTable(
     empty_model=lambda: primepods.SSHKey(id="", name="", public_key=""),
     id_of=lambda key: key.id,
@@ -89,12 +97,13 @@ def wallet(
     """Show the wallet's balance and last charges; with --team, of the team's wallet."""
     with api.client() as client:
         found = client.account.wallet(limit=limit)
+        names = read_names(client) if output is Output.TABLE and found.entries else {}
     if output in {Output.JSON, Output.JSONL}:
         print_model(found, output)
         return
     balance = f"Balance: {price(found.balance, found.currency)}\n"
     write(balance, err=output is Output.CSV)
-    _ENTRIES.print(found.entries, PrintOptions(output=output, full_ids=True))
+    _entry_table(names).print(found.entries, PrintOptions(output=output))
 
 
 @api_command
