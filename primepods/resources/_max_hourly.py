@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import logging
 import math
@@ -19,7 +20,6 @@ from .._utils.money import money
 from .._utils.unique_names import UniqueName, is_unique
 from ..config import lease_folder, max_hourly, this_host
 from ..errors import BudgetExceededError, ConfigError
-from ..leasing._record import fingerprint
 from ..leasing.pods_api import PodsAPI, has_ended, read_ended_pods
 from ..models import HistoryRecord, Pod
 from ..specs import PRICE_TOLERANCE, PodSpec
@@ -39,7 +39,7 @@ class _RecentOrder:
     """An order that was allowed; a line of the file.
 
     Attributes:
-        account: The API, a hash of the key, and the team.
+        account: Hash of the API's address, the key and the team.
         name: The ordered name.
         price: The order's ``max_price``.
         boot_id: The boot since which ``at`` and ``done_at`` are measured; ``None`` for the epoch.
@@ -76,7 +76,8 @@ class HourlyLimit:
     def __init__(self, executor: RequestExecutor, pods: PodsAPI) -> None:
         settings = executor.settings
         self._clock = settings.clock
-        self._account = f"{settings.base_url} {fingerprint(settings)} {settings.team_id}"
+        account = f"{settings.base_url}\n{settings.api_key}\n{settings.team_id}"
+        self._account = hashlib.blake2b(account.encode(), digest_size=16).hexdigest()
         self._duration = settings.deadline + _PENDING_FOR
         self._pods = pods
         self._has_limit = False

@@ -90,9 +90,7 @@ with primepods.Client() as client:
 
 
 @pytest.mark.parametrize("is_at_once", [True, False])
-def test_all_processes_share_the_limit(
-    monkeypatch: pytest.MonkeyPatch, *, is_at_once: bool
-) -> None:
+def test_all_processes_share_the_limit(monkeypatch: pytest.MonkeyPatch, *, is_at_once: bool) -> None:
     """Of five that order one after the other, or at once, three do, though the list shows no pod yet."""
     with Emulator(boot_seconds=0, appear_seconds=600) as emulator, ExitStack() as stack:
         monkeypatch.setenv("PRIME_API_KEY", emulator.api_key)
