@@ -237,8 +237,7 @@ def _has_process(run: Run) -> bool:
 def _take_over(run: Run) -> None:
     """Start a process for a run whose process has died."""
     from primepods.config import environment_variable
-
-    from ._background import start_process
+    from primepods.runs import start_process
 
     if run.record.exit_code is not None:
         return  # another process has taken it over, and ended

@@ -148,7 +148,7 @@ def test_a_process_that_dies_after_its_command_keeps_the_exit_code(
     """It was killed while it deleted the pod, which is gone: who takes over begins nothing anew."""
     market.faults.add(Delay(600), on="delete", times=1)
     name = run("run", "-d", *BOUNDED, "--", "echo x >>~/begun; exit 3").stdout.strip()
-    wait_for(lambda: bool(market.requests.where(on="delete")))
+    wait_for(lambda: bool(market.requests.where(operation="delete")))
     os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
     wait_for(lambda: row(run)["state"] == "interrupted")
     for pod_id in market.pods:

@@ -12,12 +12,11 @@ from simloom._context import current_host
 
 import primepods
 from primepods import PodSpec, PrimePodsError
-from primepods.cli._background import start_process
 from primepods.cli._errors import CommandError
-from primepods.cli._runner import Runner
+from primepods.cli._run_host import Terminal
 from primepods.cli.runs import _take_over
 from primepods.events import Event
-from primepods.runs import Run, RunRecord
+from primepods.runs import Run, Runner, RunRecord, start_process
 from tests.support.client import make_client
 
 from .clocks import MachineClock, now
@@ -202,7 +201,7 @@ class Machine:
             self.world.traces = [each for each in self.world.traces if each is not self._trace]
 
         async def program() -> None:
-            runner, code = Runner("primepods run", run, {}), 1
+            runner, code = Runner(Terminal("primepods run"), run, {}), 1
             try:
                 code = await runner.execute(self.client)
             except (CommandError, PrimePodsError, asyncio.CancelledError) as exc:
