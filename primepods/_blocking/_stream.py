@@ -6,7 +6,7 @@ import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from ..errors import ClientClosedError
 from ._call import BlockingCall
@@ -48,6 +48,9 @@ class Stream(Iterator[T]):
         self._source = source
         self._flatten = flatten
         self._items: deque[T] = deque()
+
+    def __iter__(self) -> Self:
+        return self
 
     def __next__(self) -> T:
         has_ended = False
