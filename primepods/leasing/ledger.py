@@ -96,24 +96,13 @@ class LeaseFile:
         Raises:
             ConfigError: The folder cannot be written.
         """
-        folder, draft = self.path.parent, self.path.with_suffix(_DRAFT)
+        folder = self.path.parent
         try:
             with self._writing:
                 if self._is_own:
-                    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-                    self._descriptor = os.open(draft, flags, 0o600)
-                    lock(self._descriptor)
-                    append_line(self._descriptor, self.record.to_line())
-                    if os.name == "nt":
-                        # On Windows, an open file cannot be renamed.
-                        self.close()
-                    draft.replace(self.path)
-                    sync_folder(folder)
+                    self._create()
         except OSError as exc:
             self.remove()
-            with suppress(OSError):
-                draft.unlink()
             raise ConfigError(
                 f"The folder {folder} cannot be written ({exc.strerror}): nothing was rented, "
                 "since no sweep could find the pod after a crash. Make it writable, or set "
@@ -121,8 +110,34 @@ class LeaseFile:
             ) from None
         return self
 
+    def _create(self) -> None:
+        folder, draft = self.path.parent, self.path.with_suffix(_DRAFT)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        # An attribute at once, so that a forked child closes its copy.
+        previous, self._descriptor = self._descriptor, os.open(draft, flags, 0o600)
+        try:
+            lock(self._descriptor)
+            append_line(self._descriptor, self.record.to_line())
+            if os.name == "nt":
+                # On Windows, an open file cannot be renamed.
+                self.close()
+            draft.replace(self.path)
+        except OSError:
+            self.close()
+            self._descriptor = previous
+            with suppress(OSError):
+                draft.unlink()
+            raise
+        if previous >= 0:
+            os.close(previous)
+        sync_folder(folder)
+
     def update(self, **changes: Any) -> None:
-        """Append the record with changed fields. A failure is only logged: the earlier lines stay."""
+        """Append the record with changed fields; write the file anew if it was removed.
+
+        A failure is only logged: the earlier lines stay.
+        """
         with self._writing:
             if not self._is_own:
                 return
@@ -130,12 +145,23 @@ class LeaseFile:
             try:
                 if self._descriptor >= 0:
                     append_line(self._descriptor, self.record.to_line())
+                    if not self._has_name():
+                        self._create()
+                        text = "the file %s of pod %r was removed during its lease: it is written again"
+                        log.warning(text, self.path, self.record.name)
                 else:
                     # Do not create the file: after `close`, a sweep may have removed it.
                     with self.path.open("r+b") as file:
                         append_line(file.fileno(), self.record.to_line())
             except OSError as exc:
                 self._warn("could not be updated, so a sweep may see its earlier content", exc)
+
+    def _has_name(self) -> bool:
+        """Return whether the open file still has its name, and a sweep finds it."""
+        try:
+            return os.path.samestat(self.path.stat(), os.fstat(self._descriptor))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     def remove(self) -> None:
         """Delete the file, because nothing is left to sweep; a failure is only logged."""

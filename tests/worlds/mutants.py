@@ -307,7 +307,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "leasing/ledger.py",
-        "                    sync_folder(folder)\n",
+        "        sync_folder(folder)\n",
         "",
         "The name of a file is not synced, and a power cut makes a pod ownerless.",
         ("story power_cut",),
