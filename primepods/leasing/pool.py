@@ -12,6 +12,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypedDict, TypeVar
 
@@ -21,6 +22,7 @@ from anyio import CancelScope
 from .._utils.clock import Clock
 from ..errors import (
     BudgetExceededError,
+    ClientClosedError,
     ConnectionLostError,
     LoginError,
     NotReleasedError,
@@ -32,6 +34,7 @@ from ..waiting.wait import OnChange
 from ..waiting.watch import AsyncWatch
 from ._order import Budget, PodOrder
 from .lease import AsyncLease, AsyncLeasedPod
+from .supervisor import LeaseSupervisor
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -131,6 +134,7 @@ class AsyncPool:
         self._rents_again_at = 0.0
         self._maps: set[PoolMap[Any, Any]] = set()
         self._orders: list[PodOrder] = []
+        self._supervisors: set[LeaseSupervisor] = set()
         self._unreleased: list[NotReleasedError] = []
         self._error: Exception | None = None
         self._is_open: bool | None = None
@@ -170,7 +174,9 @@ class AsyncPool:
         """End all work, and wait until the pods are gone; each further call hurries their deletion."""
         self._is_open = False
         for results in list(self._maps):
-            results.stop()
+            results.stop(
+                ClientClosedError("The pool has ended, and its work with it. Read the results in its block.")
+            )
         for member in self._members:
             member.cancel()
         if self._members:
@@ -291,7 +297,15 @@ class AsyncPool:
         supervisor = lease.supervisor
         # The limits are the pool's: all its orders count for them.
         supervisor.budget = Budget(supervisor.options, self._orders)
-        supervisor.on_order = lambda _: self._orders.append(supervisor.rentals[-1])
+
+        def note_order(_: Path) -> None:
+            self._orders.append(supervisor.rentals[-1])
+            # Another pod has changed the time at which ``max_spend`` is reached.
+            for other in self._supervisors:
+                other.check_budget()
+
+        supervisor.on_order = note_order
+        self._supervisors.add(supervisor)
         is_free, is_used = True, False
         try:
             async with lease as pod:
@@ -315,6 +329,8 @@ class AsyncPool:
                     await asyncio.wait({losing})
         except BudgetExceededError as exc:
             self._fail(exc)
+            for member in self._members - {asyncio.current_task()}:
+                member.cancel()
         except PrimePodsError as exc:
             if is_used:
                 return  # the error of its release
@@ -324,6 +340,7 @@ class AsyncPool:
             else:
                 _log.warning("the pool goes on with %d pods: %s", len(self._members) - 1, exc)
         finally:
+            self._supervisors.discard(supervisor)
             if is_free:
                 self._free_count -= 1
             if supervisor.release_error is not None:
@@ -403,6 +420,7 @@ class PoolMap(AsyncIterator[PoolResult[T, R]]):
         self._changed = asyncio.Event()
         self._feeding: asyncio.Task[None] | None = None
         self._is_stopped = False
+        self._error: Exception | None = None
 
     async def __anext__(self) -> PoolResult[T, R]:
         if self._feeding is None and not self._is_stopped:
@@ -414,9 +432,9 @@ class PoolMap(AsyncIterator[PoolResult[T, R]]):
                 self._room.release()
                 return self._results.popleft()
             feeding = self._feeding
-            if self._pool.error is not None:
-                self.stop()
-                raise self._pool.error
+            if (error := self._error or self._pool.error) is not None:
+                self.stop(error)
+                raise error
             if feeding is None or (feeding.done() and not self._begun_count):
                 self.stop()
                 if feeding is not None and not feeding.cancelled():
@@ -428,13 +446,15 @@ class PoolMap(AsyncIterator[PoolResult[T, R]]):
         """End the iteration: no further item is begun; what runs on the pods ends with the pool."""
         self.stop()
 
-    def stop(self) -> None:
-        """Begin no further item, and forget those that wait."""
+    def stop(self, error: Exception | None = None) -> None:
+        """Begin no further item, forget those that wait, and let the reader end, or raise an error."""
         self._is_stopped = True
+        self._error = self._error or error
         if self._feeding is not None:
             self._feeding.cancel()
             self._feeding = None
         self._pool.forget(self)
+        self.wake()
 
     def wake(self) -> None:
         """Let the reader look again."""
