@@ -49,7 +49,7 @@ waiting: _decoding _http _operations _status_reader _utils config errors events 
 remote: _files _utils config errors models ssh
 leasing: _files _operations _utils config errors events models pagination remote specs ssh waiting
 _blocking: _utils errors leasing models remote
-resources: _decoding _http _operations _status_reader _utils account config errors events keys leasing
+resources: _decoding _files _http _operations _status_reader _utils account config errors events keys leasing
     models offers pagination remote results specs waiting
 client: _http _operations _utils config events leasing resources retry waiting
 fleet: _utils client errors models
