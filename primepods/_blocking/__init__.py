@@ -3,7 +3,7 @@
 from ._call import in_calling_thread
 from ._delegate import Delegate, blocking, like, wrapping
 from ._lease import Lease, LeasedPod, OnChange, release_leases
-from ._pool import Pool, call_on_pod
+from ._pool import Pool
 from ._portal import Portal
 from ._remote import Forward, Job, JobOutput, Remote
 from ._stream import Streams
@@ -21,7 +21,6 @@ __all__ = [
     "Remote",
     "Streams",
     "blocking",
-    "call_on_pod",
     "in_calling_thread",
     "like",
     "release_leases",

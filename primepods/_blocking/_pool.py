@@ -6,14 +6,16 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar
 
+from .._utils.arguments import check_callable
 from .._utils.iterators import ClosableIterator
 from ..errors import PrimePodsError
-from ..leasing.lease import AsyncLeasedPod
 from ..leasing.pool import AsyncPool, PoolResult
-from ._delegate import Delegate, like
+from ..leasing.supervisor import LeaseSupervisor
+from ._delegate import like
 from ._lease import LeasedPod
 from ._portal import Portal
 from ._stream import Streams
@@ -30,8 +32,8 @@ _END: Final = object()
 class _PooledPod(LeasedPod):
     """The pod of one piece of work, whose calls end when the pool takes the pod back."""
 
-    def __init__(self, pod: AsyncLeasedPod, portal: Portal) -> None:
-        super().__init__(pod.supervisor, portal)
+    def __init__(self, supervisor: LeaseSupervisor, portal: Portal) -> None:
+        super().__init__(supervisor, portal)
         self._calls = set[asyncio.Task[Any]]()
         self._is_taken_back = False
 
@@ -61,28 +63,32 @@ class _PooledPod(LeasedPod):
             task.cancel()
 
 
-class Pool(Delegate[AsyncPool]):
+class Pool:
     """A pool of leased pods; made by ``pods.pool``, and used once.
 
     Pods are rented when there is work for them, at most ``size`` at a time. At the end of the ``with`` block
     all calls on pods end, and all pods are deleted and confirmed gone, as at the end of a lease.
     """
 
-    def __init__(self, portal: Portal, pool: AsyncPool) -> None:
-        super().__init__(portal, pool)
+    def __init__(self, portal: Portal, pool: AsyncPool, setup: Callable[[LeasedPod], object] | None) -> None:
+        self._portal = portal
+        self._supervisor = pool.supervisor
+        if setup is not None:
+            check_callable("setup", setup)
+            self._supervisor.setup = partial(_call_on_pod, portal, setup)
         self._streams = Streams(portal)
 
     @property
     def pods(self) -> int:
         """Number of pods that are rented, or being rented."""
-        return self._async.pods
+        return self._supervisor.pods
 
     def spent(self) -> float:
         """Return the cost of all pods so far, at the highest prices seen."""
-        return self._async.spent()
+        return self._supervisor.spent()
 
     def __enter__(self) -> Self:
-        self._portal.call(self._async.__aenter__)
+        self._supervisor.begin()
         return self
 
     def __exit__(
@@ -91,13 +97,13 @@ class Pool(Delegate[AsyncPool]):
         interrupted: BaseException | None = None
         for _ in range(_MAX_PASSES):
             try:
-                self._portal.call(self._async.end)
+                self._portal.call(self._supervisor.end)
                 break
             except PrimePodsError:
                 raise
             except BaseException as again:  # noqa: BLE001 - Ctrl-C, or the exception of a signal handler
                 interrupted = again
-        self._async.report(interrupted or exc)
+        self._supervisor.report(interrupted or exc)
         if interrupted is not None:
             raise interrupted
 
@@ -118,33 +124,32 @@ class Pool(Delegate[AsyncPool]):
             An iterator of :class:`PoolResult`. It raises an error if no pod can be rented and none is left,
             if a limit of the pool is reached, if ``setup`` fails, and if reading ``items`` does.
         """
-        portal = self._portal
-        results = self._async.map(
-            lambda pod, item: call_on_pod(portal, work, pod, item), _iterate(items), retries=retries
-        )
-        return self._streams.iterate(results)
+        on_pod = partial(_call_on_pod, self._portal, work)
+        return self._streams.iterate(self._supervisor.map(on_pod, _iterate(items), retries))
 
     @contextmanager
     @like(AsyncPool.pod)
     def pod(self) -> Generator[LeasedPod]:
-        lent = self._async.pod()
-        pod = self._portal.call(lent.__aenter__)
+        lent = self._supervisor.lend()
+        supervisor = self._portal.call(lent.__aenter__)
         try:
-            yield LeasedPod(pod.supervisor, self._portal)
+            yield LeasedPod(supervisor, self._portal)
         finally:
             self._portal.call(lent.__aexit__, None, None, None)
 
 
-async def call_on_pod(portal: Portal, work: Callable[..., R], pod: AsyncLeasedPod, *args: object) -> R:
+async def _call_on_pod(
+    portal: Portal, work: Callable[..., R], supervisor: LeaseSupervisor, *args: object
+) -> R:
     """Call a function with a blocking pod in a thread, and return its result.
 
     If this is cancelled, the pod's calls end; the thread is not waited for.
     """
-    blocking_pod = _PooledPod(pod, portal)
+    pod = _PooledPod(supervisor, portal)
     try:
-        result: R = await _in_thread(work, blocking_pod, *args)
+        result: R = await _in_thread(work, pod, *args)
     finally:
-        blocking_pod.take_back()
+        pod.take_back()
     return result
 
 

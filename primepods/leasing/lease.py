@@ -92,11 +92,6 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
         LeasedPodView.__init__(self, supervisor)
         AsyncRemote.__init__(self, self.pod.id, self.status.nodes, supervisor.options.ssh)
 
-    @property
-    def supervisor(self) -> LeaseSupervisor:
-        """The supervisor of the pod's lease; not part of the public API."""
-        return self._supervisor
-
     async def _find_nodes(self, *, again: bool = False) -> tuple[Node, ...]:
         return (await self._rental.client.pods.get(self.id)).nodes if again else self.status.nodes
 

@@ -10,16 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Generic, Self, TypedDict, TypeVar
+from typing import Any, Final, Generic, Self, TypedDict, TypeVar, cast
 
 import attrs
 from anyio import CancelScope
 
 from .._utils.clock import Clock
+from .._utils.exceptions import copy_exception
+from .._utils.iterators import ClosableAsyncIterator
 from ..errors import (
     BudgetExceededError,
     ClientClosedError,
@@ -88,7 +90,7 @@ class PoolResult(Generic[T, R]):
         """Return the value, or raise the error."""
         if self.error is not None:
             raise self.error
-        return self.value  # type: ignore[return-value] # `work` has returned it
+        return cast("R", self.value)  # `work` has returned it
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -96,7 +98,7 @@ class _Job:
     """An item with its work, and what is called with the result."""
 
     item: Any
-    work: Callable[[AsyncLeasedPod, Any], Awaitable[Any]]
+    work: Callable[[LeaseSupervisor, Any], Awaitable[Any]]
     attempts_left: int
     end: Callable[[PoolResult[Any, Any]], None]
     attempts: int = 0
@@ -109,21 +111,101 @@ class AsyncPool:
     block all work is cancelled, and all pods are deleted and confirmed gone, as at the end of a lease.
     """
 
+    def __init__(self, supervisor: PoolSupervisor) -> None:
+        self.supervisor = supervisor
+
+    @property
+    def pods(self) -> int:
+        """Number of pods that are rented, or being rented."""
+        return self.supervisor.pods
+
+    def spent(self) -> float:
+        """Return the cost of all pods so far, at the highest prices seen."""
+        return self.supervisor.spent()
+
+    async def __aenter__(self) -> Self:
+        self.supervisor.begin()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        cancelled: asyncio.CancelledError | None = None
+        # Without this shield, a cancel scope around the block would cancel each await, not only the first.
+        with CancelScope(shield=True):
+            while True:
+                try:
+                    await self.supervisor.end()
+                    break
+                except asyncio.CancelledError as again:
+                    cancelled = again
+        self.supervisor.report(cancelled or exc)
+        if cancelled is not None:
+            raise cancelled
+
+    def map(
+        self,
+        work: Callable[[AsyncLeasedPod, T], Awaitable[R]],
+        items: Iterable[T] | AsyncIterator[T],
+        *,
+        retries: int | None = None,
+    ) -> ClosableAsyncIterator[PoolResult[T, R]]:
+        """Do the same work for each item, each on a pod, and yield the results as they come.
+
+        Args:
+            work: Async function of a pod and an item. A failure of it is its item's result.
+            items: The items, read only as far as there is room: at most ``2 * size`` are begun or wait for
+                their reader. May be endless, and may be an async iterable.
+            retries: How often an item is tried again on another pod if its pod is lost; by default that of
+                the pool.
+
+        Returns:
+            An async iterator of :class:`PoolResult`. It raises an error if no pod can be rented and none is
+            left, if a limit of the pool is reached, if ``setup`` fails, and if reading ``items`` does.
+        """
+
+        async def on_async_pod(supervisor: LeaseSupervisor, item: T) -> R:
+            return await work(AsyncLeasedPod(supervisor), item)
+
+        return self.supervisor.map(on_async_pod, items, retries)
+
+    @asynccontextmanager
+    async def pod(self) -> AsyncGenerator[AsyncLeasedPod]:
+        """Take one pod for a block, and give it back to the pool at the block's end."""
+        async with self.supervisor.lend() as supervisor:
+            yield AsyncLeasedPod(supervisor)
+
+
+class PoolSupervisor:
+    """The queue and the members of a pool.
+
+    Args:
+        make_lease: Returns a new lease.
+        watch: Returns a watch of a pod.
+        size: Max number of members.
+        retries: How often a lost item is tried again, by default.
+        clock: The client's clock.
+
+    Attributes:
+        setup: Awaited with the supervisor of each new pod's lease before its first item.
+        error: The error that has ended the work, or ``None``.
+    """
+
     def __init__(
         self,
         make_lease: Callable[[], AsyncLease],
         watch: Callable[[str], AsyncWatch],
         *,
         size: int,
-        setup: Callable[[AsyncLeasedPod], Awaitable[object]] | None,
         retries: int,
         clock: Clock,
     ) -> None:
+        self.setup: Callable[[LeaseSupervisor], Awaitable[object]] | None = None
+        self.error: Exception | None = None
         self._clock = clock
         self._make_lease = make_lease
         self._watch = watch
         self._size = size
-        self._setup = setup
         self._retries = retries
         self._jobs: deque[_Job] = deque()
         # Replaced each time that it is set: it wakes all who wait.
@@ -132,11 +214,10 @@ class AsyncPool:
         # Members that have no job: they rent, or wait for one.
         self._free_count = 0
         self._rents_again_at = 0.0
-        self._maps: set[PoolMap[Any, Any]] = set()
+        self._results: set[PoolResults[Any, Any]] = set()
         self._orders: list[PodOrder] = []
         self._supervisors: set[LeaseSupervisor] = set()
         self._unreleased: list[NotReleasedError] = []
-        self._error: Exception | None = None
         self._is_open: bool | None = None
 
     @property
@@ -148,32 +229,16 @@ class AsyncPool:
         """Return the cost of all pods so far, at the highest prices seen."""
         return sum(order.spent for order in self._orders)
 
-    async def __aenter__(self) -> Self:
+    def begin(self) -> None:
+        """Let the pool be used, once."""
         if self._is_open is not None:
             raise RuntimeError("A pool can be used only once. Make another with `pods.pool`.")
         self._is_open = True
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        cancelled: asyncio.CancelledError | None = None
-        # Without this shield, a cancel scope around the block would cancel each await, not only the first.
-        with CancelScope(shield=True):
-            while True:
-                try:
-                    await self.end()
-                    break
-                except asyncio.CancelledError as again:
-                    cancelled = again
-        self.report(cancelled or exc)
-        if cancelled is not None:
-            raise cancelled
 
     async def end(self) -> None:
         """End all work, and wait until the pods are gone; each further call hurries their deletion."""
         self._is_open = False
-        for results in list(self._maps):
+        for results in list(self._results):
             results.stop(
                 ClientClosedError("The pool has ended, and its work with it. Read the results in its block.")
             )
@@ -194,42 +259,31 @@ class AsyncPool:
 
     def map(
         self,
-        work: Callable[[AsyncLeasedPod, T], Awaitable[R]],
+        work: Callable[[LeaseSupervisor, T], Awaitable[R]],
         items: Iterable[T] | AsyncIterator[T],
-        *,
-        retries: int | None = None,
-    ) -> PoolMap[T, R]:
-        """Do the same work for each item, each on a pod, and yield the results as they come.
-
-        Args:
-            work: Async function of a pod and an item. A failure of it is its item's result.
-            items: The items, read only as far as there is room: at most ``2 * size`` are begun or wait for
-                their reader. May be endless, and may be an async iterable.
-            retries: How often an item is tried again on another pod if its pod is lost; by default that of
-                the pool.
-
-        Returns:
-            An async iterator of :class:`PoolResult`. It raises an error if no pod can be rented and none is
-            left, if a limit of the pool is reached, if ``setup`` fails, and if reading ``items`` does.
-        """
+        retries: int | None,
+    ) -> PoolResults[T, R]:
+        """Return the results of the work for each item; see :meth:`AsyncPool.map`."""
         if not self._is_open:
-            raise RuntimeError("The pool is closed: use it in its `async with` block.")
-        results = PoolMap(self, work, items, self._retries if retries is None else retries, 2 * self._size)
-        self._maps.add(results)
+            raise RuntimeError("The pool is closed: use it in its `with` block.")
+        results = PoolResults(
+            self, work, items, self._retries if retries is None else retries, 2 * self._size
+        )
+        self._results.add(results)
         return results
 
     @asynccontextmanager
-    async def pod(self) -> AsyncIterator[AsyncLeasedPod]:
-        """Take one pod for a block, and give it back to the pool at the block's end."""
-        taken: asyncio.Future[AsyncLeasedPod] = asyncio.get_running_loop().create_future()
+    async def lend(self) -> AsyncGenerator[LeaseSupervisor]:
+        """Take one pod for a block, and give it back at its end; yield the supervisor of its lease."""
+        taken: asyncio.Future[LeaseSupervisor] = asyncio.get_running_loop().create_future()
         is_given_back = asyncio.Event()
 
-        async def lend(pod: AsyncLeasedPod, _: None) -> None:
+        async def use(supervisor: LeaseSupervisor, _: None) -> None:
             if not taken.done():
-                taken.set_result(pod)
+                taken.set_result(supervisor)
             await is_given_back.wait()
 
-        results = self.map(lend, [None], retries=0)
+        results = self.map(use, [None], 0)
         waiting = asyncio.ensure_future(anext(results))
         try:
             tasks: set[asyncio.Future[Any]] = {waiting, taken}
@@ -245,22 +299,15 @@ class AsyncPool:
             with suppress(Exception):
                 waiting.result()
 
-    # What follows is for PoolMap and the members.
-
-    @property
-    def error(self) -> Exception | None:
-        """The error that has ended the pool's work, if any."""
-        return self._error
-
     def submit(self, job: _Job) -> None:
         """Queue a job, and rent a pod if no member is free for it."""
         self._jobs.append(job)
         self._wake()
         self._rent_by_need()
 
-    def forget(self, results: PoolMap[Any, Any]) -> None:
+    def forget(self, results: PoolResults[Any, Any]) -> None:
         """Remove the jobs of an iteration that has ended from the queue."""
-        self._maps.discard(results)
+        self._results.discard(results)
         self._jobs = deque(job for job in self._jobs if job.end != results.add)
 
     def _wake(self) -> None:
@@ -270,7 +317,7 @@ class AsyncPool:
     def _rent_by_need(self) -> None:
         while (
             self._is_open
-            and self._error is None
+            and self.error is None
             and len(self._jobs) > self._free_count
             and len(self._members) < self._size
             and (not self._members or self._clock.time() >= self._rents_again_at)
@@ -289,8 +336,8 @@ class AsyncPool:
 
     def _fail(self, error: BaseException) -> None:
         """End the pool's work with an error."""
-        self._error = self._error or (error if isinstance(error, Exception) else RuntimeError(repr(error)))
-        for results in self._maps:
+        self.error = self.error or (error if isinstance(error, Exception) else RuntimeError(repr(error)))
+        for results in self._results:
             results.wake()
 
     async def _run_member(self, lease: AsyncLease) -> None:
@@ -309,7 +356,7 @@ class AsyncPool:
         is_free, is_used = True, False
         try:
             async with lease as pod:
-                if not await self._set_up(pod):
+                if not await self._set_up(supervisor):
                     return
                 losing = asyncio.create_task(wait_until_lost(self._watch, pod.id, self._clock))
                 losses = 0
@@ -321,7 +368,7 @@ class AsyncPool:
                         job = self._jobs.popleft()
                         self._free_count -= 1
                         is_free, is_used = False, True
-                        losses = losses + 1 if await self._work(job, pod, losing) else 0
+                        losses = losses + 1 if await self._work(job, supervisor, pod, losing) else 0
                         self._free_count += 1
                         is_free = True
                 finally:
@@ -346,11 +393,11 @@ class AsyncPool:
             if supervisor.release_error is not None:
                 self._unreleased.append(supervisor.release_error)
 
-    async def _set_up(self, pod: AsyncLeasedPod) -> bool:
+    async def _set_up(self, supervisor: LeaseSupervisor) -> bool:
         """Await ``setup``; return whether the pod can be used. An error of ``setup`` itself ends the pool."""
-        if self._setup is not None:
+        if self.setup is not None:
             try:
-                await self._setup(pod)
+                await self.setup(supervisor)
             except (ConnectionLostError, LoginError):
                 raise
             except Exception as exc:  # noqa: BLE001 - it would fail on the next pod, too
@@ -358,11 +405,13 @@ class AsyncPool:
                 return False
         return True
 
-    async def _work(self, job: _Job, pod: AsyncLeasedPod, losing: asyncio.Task[str]) -> bool:
+    async def _work(
+        self, job: _Job, supervisor: LeaseSupervisor, pod: AsyncLeasedPod, losing: asyncio.Task[str]
+    ) -> bool:
         """Do a job on a pod; return whether it was lost. A lost job is queued again, or ends."""
         job.attempts += 1
         began_at = self._clock.time()
-        working = asyncio.ensure_future(_call(job, pod))
+        working = asyncio.ensure_future(_call(job, supervisor))
         try:
             await asyncio.wait({working, losing}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -398,13 +447,13 @@ class AsyncPool:
         return is_lost
 
 
-class PoolMap(AsyncIterator[PoolResult[T, R]]):
+class PoolResults(AsyncIterator[PoolResult[T, R]]):
     """The results of ``pool.map``, as they come."""
 
     def __init__(
         self,
-        pool: AsyncPool,
-        work: Callable[[AsyncLeasedPod, T], Awaitable[R]],
+        pool: PoolSupervisor,
+        work: Callable[[LeaseSupervisor, T], Awaitable[R]],
         items: Iterable[T] | AsyncIterator[T],
         retries: int,
         room: int,
@@ -434,7 +483,7 @@ class PoolMap(AsyncIterator[PoolResult[T, R]]):
             feeding = self._feeding
             if (error := self._error or self._pool.error) is not None:
                 self.stop(error)
-                raise error
+                raise copy_exception(error)
             if feeding is None or (feeding.done() and not self._begun_count):
                 self.stop()
                 if feeding is not None and not feeding.cancelled():
@@ -484,8 +533,8 @@ async def _iterate(items: Iterable[T]) -> AsyncIterator[T]:
         yield item
 
 
-async def _call(job: _Job, pod: AsyncLeasedPod) -> Any:
-    return await job.work(pod, job.item)
+async def _call(job: _Job, supervisor: LeaseSupervisor) -> Any:
+    return await job.work(supervisor, job.item)
 
 
 async def _first_of(task: asyncio.Task[Any], other: Coroutine[Any, Any, object]) -> None:

@@ -579,8 +579,8 @@ class AsyncPods:
         Args:
             spec: The pod to rent, or several specs in order of preference, as for :meth:`lease`.
             size: Max number of pods at a time.
-            setup: Async function that is awaited with each new pod before its first item, for uploads and
-                installations. Its failure ends the work.
+            setup: Function of a new pod, called before its first item, for uploads and installations; with
+                ``AsyncClient`` an async function. Its failure ends the work.
             retries: How often an item is tried again if its pod is lost.
             options: The arguments of :meth:`lease`. ``max_hours`` and ``max_spend`` limit all pods of the
                 pool together.
@@ -590,24 +590,26 @@ class AsyncPods:
                 :class:`~primepods.PrimePodsErrorGroup`. If the block has raised an exception, that exception
                 gets notes instead.
         """
-        from ..leasing.pool import AsyncPool
+        from ..leasing.lease import AsyncLeasedPod
+        from ..leasing.pool import AsyncPool, PoolSupervisor
         from ._creation import check_specs
 
         check_count("size", size, minimum=1, maximum=None)
         check_count("retries", retries, minimum=0, maximum=None)
-        if setup is not None:
-            check_callable("setup", setup)
         specs = check_specs(spec)
         first = self.lease(specs, **options)  # raises if an argument is invalid
         interval = first.supervisor.options.interval * _LOSS_CHECK_FACTOR
-        return AsyncPool(
+        supervisor = PoolSupervisor(
             partial(self.lease, specs, **options),
             lambda pod_id: self.watch([pod_id], interval=interval),
             size=size,
-            setup=setup,
             retries=retries,
             clock=self._executor.settings.clock,
         )
+        if setup is not None:
+            check_callable("setup", setup)
+            supervisor.setup = lambda lease: setup(AsyncLeasedPod(lease))
+        return AsyncPool(supervisor)
 
     @operation("pods.sweep")
     async def sweep(

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any, Concatenate, Final, ParamSpec, Unpack
 
-from .._blocking import Delegate, Lease, LeasedPod, Pool, Remote, blocking, call_on_pod, like, wrapping
-from .._utils.arguments import check_callable
+from .._blocking import Delegate, Lease, LeasedPod, Pool, Remote, blocking, like, wrapping
 from ..leasing.lease import AsyncLease
 from ..leasing.pool import LeaseArguments
 from ..resources.account import AsyncAccountInfo
@@ -64,11 +62,8 @@ class Pods(Delegate[AsyncPods]):
         retries: int = 1,
         **options: Unpack[LeaseArguments],
     ) -> Pool:
-        if setup is not None:
-            check_callable("setup", setup)
-        set_up = None if setup is None else partial(call_on_pod, self._portal, setup)
-        pool = self._async.pool(spec, size=size, setup=set_up, retries=retries, **options)
-        return Pool(self._portal, pool)
+        pool = self._async.pool(spec, size=size, retries=retries, **options)
+        return Pool(self._portal, pool, setup)
 
 
 class Availability(Delegate[AsyncAvailability]):

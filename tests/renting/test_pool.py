@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import primepods
 from primepods import AsyncLeasedPod
 from primepods.emulator import Status
+from primepods.leasing.pool import LeaseArguments
 from tests.renting.stage import Stage, stage
 
 pytestmark = pytest.mark.anyio
@@ -225,3 +227,11 @@ async def test_a_source_that_fails_ends_the_results(folder: Path) -> None:
         assert (await anext(results)).value == 2
         with pytest.raises(LookupError, match="row 2"):
             await anext(results)
+
+
+def test_a_pool_takes_the_options_of_a_lease() -> None:
+    """By the same names and types, so that an editor shows them."""
+    lease = inspect.signature(primepods.AsyncPods.lease).parameters
+    assert LeaseArguments.__annotations__.keys() == lease.keys() - {"self", "spec"}
+    for name, kind in LeaseArguments.__annotations__.items():
+        assert kind.__forward_arg__ == lease[name].annotation
