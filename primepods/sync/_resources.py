@@ -35,6 +35,7 @@ class Pods(Delegate[AsyncPods]):
     remote: Final = wrapping(AsyncPods.remote, Remote)
     page: Final = blocking(AsyncPods.page)
     list: Final = wrapping(AsyncPods.list, Pager)
+    _listed: Final = wrapping(AsyncPods._listed, Pager)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its counterpart
     get: Final = blocking(AsyncPods.get)
     status: Final = blocking(AsyncPods.status)
     statuses: Final = blocking(AsyncPods.statuses)
