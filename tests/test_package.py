@@ -149,7 +149,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> Non
     names = [name for name in wheel.namelist() if ".dist-info/" not in name]
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "primepods").rglob("*.py")}
     scripts = {path.relative_to(ROOT).as_posix() for path in (ROOT / "primepods").rglob("*.sh")}
-    assert len(scripts) == 6
+    assert len(scripts) == 7
     assert set(names) == {*modules, *scripts, "primepods/cli/skill.txt", "primepods/py.typed"}
     assert [name for name in wheel.namelist() if name.endswith(".dist-info/licenses/LICENSE")]
 
