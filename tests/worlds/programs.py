@@ -131,7 +131,7 @@ class Ssh(asyncio.SubprocessTransport):
     async def _act(self, action: str, name: str = "", *words: str) -> None:
         jobs = self._world.jobs.setdefault(self._pod_id, {})
         if action == "start":
-            token, command, _, *variables = words
+            token, command, _, _, *variables = words
             if name not in jobs:
                 restart = dict(word.split("=", 1) for word in variables).get("PRIMEPODS_RESTART", "0")
                 jobs[name] = Job(name, token, shlex.split(command), "abcdefgh"[int(restart)])
