@@ -301,7 +301,7 @@ MUTANTS: Final = (
     Mutant(
         "_files.py",
         "    os.fsync(descriptor)\n\n\ndef replace",
-        "\n\ndef sync",
+        "\n\ndef replace",
         "The content of a file is not synced, and a power cut makes a pod ownerless.",
         ("story power_cut",),
     ),
