@@ -281,10 +281,9 @@ def test_a_restart_counts_what_the_earlier_pods_have_cost(
 ) -> None:
     """To the sum that `runs` shows, and towards --max-spend: once that is used up, no pod is ordered."""
     monkeypatch.setenv("PRIMEPODS_SSH_COMMAND", LOCAL_SSH)
-    account = {"base_url": None, "context": None, "team_id": None}
     lease = {"login": True, "interval": 0.1, "max_hours": None, "max_spend": 50.0}
     record = RunRecord(
-        client=account,
+        client={"base_url": None, "context": None, "team_id": None},
         find={"gpu_type": "H100", "limit": 1},
         changes={},
         lease=lease,
