@@ -41,7 +41,9 @@ BLOCKING: Final = {
 
 def members(kind: type) -> dict[str, Any]:
     """What a user can call or read: public names, and the special ones that a protocol is made of."""
-    found = {**inspect.get_annotations(kind), **vars(kind)}
+    found = inspect.get_annotations(kind)
+    for base in reversed(kind.__mro__):
+        found |= vars(base) if base.__module__.startswith("primepods.") else {}
     return {name: member for name, member in found.items() if not name.startswith("_") or name in PROTOCOL}
 
 

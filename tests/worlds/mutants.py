@@ -300,8 +300,8 @@ MUTANTS: Final = (
     ),
     Mutant(
         "_files.py",
-        "    os.fsync(descriptor)\n\n\ndef sync",
-        "\n\ndef sync",
+        "    os.fsync(descriptor)\n\n\ndef replace",
+        "\n\ndef replace",
         "The content of a file is not synced, and a power cut makes a pod ownerless.",
         ("story power_cut",),
     ),
