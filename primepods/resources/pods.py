@@ -551,7 +551,7 @@ class AsyncPods:
             try:
                 check_work(check)
             except (TypeError, ValueError) as exc:
-                raise type(exc)(f"check: {exc}") from None
+                raise type(exc)(f"check must be a command: {exc}") from None
         check_seconds("check_timeout", check_timeout)
         check_seconds("ready_timeout", ready_timeout)
         check_seconds("release_timeout", release_timeout)
