@@ -267,7 +267,7 @@ def _show_to_end(run: Run, tail: int | None) -> None:
         time.sleep(_POLL_INTERVAL)
 
 
-def background(name: str, lock: int) -> None:
+def background(lock: int, name: str) -> None:
     """Execute a run in this process, which ``start_process`` started."""
     from primepods.runs import find_run
 

@@ -18,7 +18,7 @@ def start_process(run: Run, variables: dict[str, str]) -> subprocess.Popen[bytes
         with (run.path / "log").open("ab") as log:
             processes.append(
                 subprocess.Popen(  # noqa: S603 - this command
-                    [sys.executable, "-m", "primepods", "_run", run.name, str(lock)],
+                    [sys.executable, "-m", "primepods", "_run", str(lock), "--", run.name],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.DEVNULL,
                     stderr=log,

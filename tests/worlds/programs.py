@@ -233,7 +233,7 @@ class RunProcess:
         self.pid: int = self.machine.pid
         self.stdin: io.BytesIO = io.BytesIO()
         self.returncode: int | None = None
-        run = find_run(argv[-2])
+        run = find_run(argv[-1])
         lock = os.dup(pass_fds[0])
         parent.world.locks[lock] = self.machine
         run.inherit(lock)
