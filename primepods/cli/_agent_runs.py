@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
 import anyio
 from anyio.to_thread import run_sync
@@ -142,12 +143,27 @@ class AgentRuns:
                 await self._client.pods.sweep(only=primepods.Sweep(found=found))
 
     def leave(self) -> None:
-        """Print the runs of this session that have not ended."""
+        """Print the runs of this session whose pods are or may be billed."""
+        runs = {run.name: run for run in list_runs()[0]}
         for name, process in self._started.items():
             if process.poll() is None:
                 process.returncode = 0  # otherwise Popen would warn that it still runs
+            run = runs.get(name)
+            if run is None:
+                print_info(f"The record of {name} cannot be read: see `primepods runs`.")
+            elif run.is_live and _stop_mark(run).exists():
+                print_info(f"{name} is being stopped, and is billed until its pod is deleted.")
+            elif run.is_live:
                 still = f"{name} still runs, and is billed until it expires."
                 print_info(f"{still} To stop it, run `primepods stop {name}`.")
+            elif run.may_have_pod:
+                billed = f"{name} has no process, and its pod may be billed."
+                print_info(f"{billed} To delete it, run `primepods sweep`.")
+
+
+def _stop_mark(run: Run) -> Path:
+    """Return the file that records the first interruption of a run's process; the run's end removes it."""
+    return run.path / f"stopping-{run.record.pid}"
 
 
 def _request_stop(run: Run) -> None:
@@ -156,11 +172,14 @@ def _request_stop(run: Run) -> None:
     Agents repeat calls, but a third interruption would make the process give up the deletion. So the file
     ``stopping-PID`` in the run's folder records the first interruption, for all sessions.
     """
-    first = run.path / f"stopping-{run.reload().pid}"
+    run.reload()
+    first = _stop_mark(run)
     with suppress(FileExistsError, ProcessLookupError):
         if run.is_live:
             first.touch(exist_ok=False)
-        if run.state != "ended":
+        if run.reload().exit_code is not None:
+            first.unlink(missing_ok=True)  # the run has ended meanwhile, and may not have seen the file
+        else:
             try:
                 stop_run(run)
             except BaseException:

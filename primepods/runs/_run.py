@@ -183,6 +183,9 @@ class Run:
             os.fsync(file.fileno())
         draft.replace(self.path / "run.json")
         sync_folder(self.path)
+        # The marks of agents that have stopped its processes.
+        for mark in self.path.glob("stopping-*") if self.record.exit_code is not None else ():
+            mark.unlink(missing_ok=True)
 
     def reload(self) -> RunRecord:
         self.record = self.open(self.path).record
