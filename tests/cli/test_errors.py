@@ -63,7 +63,7 @@ def test_a_value_that_is_refused(run: Run, words: str, problem: str) -> None:
     """The message says what is allowed, without the words of the library that has checked it."""
     result = run(*words.split())
     assert (result.exit_code, result.stdout) == (2, "")
-    command = f"primepods {words.split()[0]}"
+    command = f"primepods {words.split(maxsplit=1)[0]}"
     assert result.stderr == f"{command}: Invalid value for {problem}. See `{command} --help`.\n"
 
 
