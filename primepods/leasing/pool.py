@@ -56,6 +56,8 @@ class LeaseArguments(TypedDict, total=False):
 
     login: bool
     login_timeout: float
+    check: str | Sequence[str] | None
+    check_timeout: float
     ssh_options: Sequence[str]
     ssh_command: str
     ready_timeout: float

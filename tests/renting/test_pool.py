@@ -7,6 +7,7 @@ import inspect
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -213,6 +214,26 @@ async def test_a_cancellation_ends_the_work_and_deletes_the_pods(folder: Path) -
             await task
         assert sorted(ended) == [0, 1]
         assert it.running() == []
+
+
+async def test_two_hundred_items_on_eight_pods(folder: Path) -> None:
+    """While pods are lost and items fail, 5 % of each, every item has one result, and no pod is left."""
+    async with stage(folder) as it:
+        chance = Random("pool").random
+
+        async def work(pod: AsyncLeasedPod, item: int) -> int:
+            if chance() < 0.05:
+                it.emulator.delete_pod(pod.id)
+            await it.clock.sleep(120)
+            return 1 // (item % 20)
+
+        async with it.client.pods.pool(it.spec, size=8, retries=5) as pool:
+            results = [result async for result in pool.map(work, range(200))]
+        assert sorted(result.item for result in results) == list(range(200))
+        assert [result.item for result in results if result.error is not None and result.item % 20] == []
+        assert sum(result.error is not None for result in results) == 10
+        assert len(it.emulator.requests.where(method="POST")) > 8
+        assert (it.running(), it.records()) == ([], [])
 
 
 async def test_a_source_that_fails_ends_the_results(folder: Path) -> None:

@@ -141,6 +141,22 @@ class Machine:
 
         return self.start("lease", program)
 
+    def pool(self, count: int, *, hold: float, **options: Any) -> asyncio.Task[None]:
+        """Start a program that works on ``count`` items with a pool, ``hold`` seconds on each."""
+        client = self.client
+
+        async def work(_: primepods.AsyncLeasedPod, item: int) -> int:
+            await asyncio.sleep(hold)
+            return 1 // (item % 5)  # each fifth one fails
+
+        async def program() -> None:
+            async with client.pods.pool(self.world.spec, **options) as pool:
+                items = [result.item async for result in pool.map(work, range(count))]
+            if sorted(items) != list(range(count)):
+                raise AssertionError(f"not one result for each of {count} items: {items}")
+
+        return self.start("pool", program)
+
     def create(self, spec: PodSpec, **options: Any) -> asyncio.Task[None]:
         """Start a program that rents a pod for good."""
 
