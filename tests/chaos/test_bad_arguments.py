@@ -190,7 +190,7 @@ NEEDED: dict[str, Any] = {
 SHOWN_BY_PART = {
     "default_headers",
     "headers",
-    *("pod_ids", "params", "json", "regions", "public_key"),
+    *("pod_ids", "params", "json", "regions", "public_key", "check"),
     *("disks", "exclude_providers", "spec", "ssh_options", "gpu_type", "kind", "name", "status"),
 }
 """Parameters that are large, or may be a private key: not they are shown, but what is wrong in them."""
