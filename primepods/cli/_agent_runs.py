@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 
 import anyio
 from anyio.to_thread import run_sync
@@ -62,6 +61,7 @@ class AgentRuns:
         self._client = client
         self.budget = budget
         self._started: dict[str, subprocess.Popen[bytes]] = {}
+        self._stopped: set[str] = set()
 
     async def start(self, quote: Quote, offer: primepods.Offer) -> Run:
         """Start a run for a quoted offer, and wait until its pod is known, for at most ``MAX_WAIT``.
@@ -131,7 +131,9 @@ class AgentRuns:
         All of this takes at most ``MAX_WAIT``.
         """
         with anyio.move_on_after(MAX_WAIT):
-            await run_sync(_request_stop, run)
+            with suppress(ProcessLookupError):
+                await run_sync(stop_run, run)
+                self._stopped.add(run.name)
             await wait_for_run(run, MAX_WAIT, lambda record: record.exit_code is not None)
             if run.state == "ended" and run.may_have_pod:
                 name = leased_name(str(run.record.lease_file))
@@ -150,8 +152,8 @@ class AgentRuns:
                 process.returncode = 0  # otherwise Popen would warn that it still runs
             run = runs.get(name)
             if run is None:
-                print_info(f"The record of {name} cannot be read: see `primepods runs`.")
-            elif run.is_live and _stop_mark(run).exists():
+                print_info(f"There is no readable record of {name}: see `primepods runs`.")
+            elif run.is_live and name in self._stopped:
                 print_info(f"{name} is being stopped, and is billed until its pod is deleted.")
             elif run.is_live:
                 still = f"{name} still runs, and is billed until it expires."
@@ -159,32 +161,6 @@ class AgentRuns:
             elif run.may_have_pod:
                 billed = f"{name} has no process, and its pod may be billed."
                 print_info(f"{billed} To delete it, run `primepods sweep`.")
-
-
-def _stop_mark(run: Run) -> Path:
-    """Return the file that records the first interruption of a run's process; the run's end removes it."""
-    return run.path / f"stopping-{run.record.pid}"
-
-
-def _request_stop(run: Run) -> None:
-    """Interrupt a run's process, unless an agent has done so. If the process has died, start a new one.
-
-    Agents repeat calls, but a third interruption would make the process give up the deletion. So the file
-    ``stopping-PID`` in the run's folder records the first interruption, for all sessions.
-    """
-    run.reload()
-    first = _stop_mark(run)
-    with suppress(FileExistsError, ProcessLookupError):
-        if run.is_live:
-            first.touch(exist_ok=False)
-        if run.reload().exit_code is not None:
-            first.unlink(missing_ok=True)  # the run has ended meanwhile, and may not have seen the file
-        else:
-            try:
-                stop_run(run)
-            except BaseException:
-                first.unlink(missing_ok=True)
-                raise
 
 
 async def wait_for_run(run: Run, seconds: float, is_done: Callable[[RunRecord], bool]) -> None:
