@@ -92,7 +92,7 @@ _TIMEOUTS = (
     "check_timeout",
 )
 _FILTERS = ("socket", "security", "data_center_id", "cloud_id", "provider", "user_agent")
-_FLAGS = ("missing_ok", "login", "expired", "dry_run", "spot", "unavailable", "jitter")
+_FLAGS = ("missing_ok", "login", "expired", "dry_run", "spot", "unavailable", "jitter", "multi_node")
 _TEXT = "id long words path"
 _JSON = "ids list nothing mapping numbers"
 _TEXTS = f"{_JSON} nan"
@@ -129,7 +129,7 @@ RIGHT: Final[dict[str, str]] = {
     **dict.fromkeys(("on_change", "on_event", "session"), "none function"),
     **dict.fromkeys(_FLAGS, "flag"),
     # What runs there, and how to get there.
-    "check": f"none {_TEXT} text surrogate ids list",
+    "check": f"none {_TEXT} text surrogate ids list lists",
     "ssh_options": "nothing",
     "ssh_command": f"{_TEXT} text surrogate",
     "api_key": "id long path",
@@ -190,7 +190,7 @@ NEEDED: dict[str, Any] = {
 SHOWN_BY_PART = {
     "default_headers",
     "headers",
-    *("pod_ids", "params", "json", "regions", "public_key"),
+    *("pod_ids", "params", "json", "regions", "public_key", "check"),
     *("disks", "exclude_providers", "spec", "ssh_options", "gpu_type", "kind", "name", "status"),
 }
 """Parameters that are large, or may be a private key: not they are shown, but what is wrong in them."""
