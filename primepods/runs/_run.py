@@ -19,6 +19,7 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 import attrs
 
 from .._files import NONBLOCK, lock_file, read_regular_file, sync_folder
+from .._utils.strict_json import is_list, is_object
 from .._utils.text import quote
 from .._utils.unique_names import unique_name
 from ..config import lease_folder, this_host
@@ -470,12 +471,12 @@ def _fits(value: Any, kind: Any) -> bool:
     if origin in {list, tuple}:
         is_pair = origin is tuple and Ellipsis not in members
         return (
-            isinstance(value, list)
+            is_list(value)
             and (not is_pair or len(value) == len(members))
             and all(_fits(item, members[0]) for item in value)
         )
     if origin is dict:
-        return isinstance(value, dict) and all(_fits(item, members[1]) for item in value.values())
+        return is_object(value) and all(_fits(item, members[1]) for item in value.values())
     if origin in {int, float}:
         return type(value) in {int, origin} and 0 <= value <= _MAX_NUMBER
     return kind is Any or (kind is not None and isinstance(value, kind))
