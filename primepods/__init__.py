@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ._blocking import JobOutput as JobOutput
     from ._blocking import Lease as Lease
     from ._blocking import LeasedPod as LeasedPod
+    from ._blocking import Pool as Pool
     from ._blocking import Remote as Remote
     from .account import Account as Account
     from .account import BillingEntry as BillingEntry
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from .keys import SSHKey as SSHKey
     from .leasing.lease import AsyncLease as AsyncLease
     from .leasing.lease import AsyncLeasedPod as AsyncLeasedPod
+    from .leasing.pool import AsyncPool as AsyncPool
+    from .leasing.pool import PoolResult as PoolResult
     from .leasing.sweep import OrphanedPod as OrphanedPod
     from .leasing.sweep import SkippedLease as SkippedLease
     from .leasing.sweep import Sweep as Sweep
@@ -79,7 +82,7 @@ if TYPE_CHECKING:
     from .waiting.watch import AsyncWatch as AsyncWatch
 else:
     _PUBLIC = {
-        "_blocking": "Forward Job JobOutput Lease LeasedPod Remote",
+        "_blocking": "Forward Job JobOutput Lease LeasedPod Pool Remote",
         "_version": "__version__",  # imported above; here for `__all__`
         "account": "Account BillingEntry Disk Permission Team TeamMember Wallet",
         "client": "AsyncClient",
@@ -94,6 +97,7 @@ else:
         "events": "OnEvent",
         "keys": "SSHKey",
         "leasing.lease": "AsyncLease AsyncLeasedPod",
+        "leasing.pool": "AsyncPool PoolResult",
         "leasing.sweep": "OrphanedPod SkippedLease Sweep",
         "models": (
             "AttachedResource Endpoint HistoryRecord InstallationState Node Page Pod PodChange PodRef "

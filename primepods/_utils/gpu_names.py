@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Final
 
+CPU_NODE: Final = "CPU_NODE"
+"""The API's GPU type of a machine without GPUs."""
 _MEMORY: Final = re.compile(r"_\d+GB$")
 _VENDOR: Final = re.compile(r"^(NVIDIA|GEFORCE)+(?=[^*?])")
 _LOOKALIKES: Final = str.maketrans("OIL", "011")
@@ -15,13 +17,17 @@ _LOOKALIKES: Final = str.maketrans("OIL", "011")
 def gpu_matches(wanted: str, gpu: str) -> bool:
     """Return whether a GPU's name matches ``wanted``.
 
-    Case and blanks do not count; punctuation counts only in a pattern.
+    Case and blanks do not count; punctuation counts only in a pattern. A pattern that begins with a wildcard
+    does not match ``CPU_NODE``.
 
     Args:
         wanted: A name with or without vendor and memory, or a pattern such as ``H*``.
         gpu: The API's name, such as ``H100_80GB``.
     """
     pattern = "".join(wanted.upper().split())
+    if gpu == CPU_NODE and pattern.startswith(("*", "?", "[")):
+        # Any GPU is wanted, and this machine has none.
+        return False
     if any(fnmatchcase(gpu.upper(), form) for form in (pattern, _VENDOR.sub("", pattern))):
         return True
     if set(pattern) & set("*?["):

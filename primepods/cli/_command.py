@@ -16,7 +16,7 @@ import primepods
 
 from ._completion import complete_contexts
 from ._durations import duration_option
-from ._errors import CommandError, ExitCode, reported_errors
+from ._errors import CommandError, ExitCode, print_error, reported_errors
 from ._table import write
 
 T = TypeVar("T")
@@ -84,11 +84,27 @@ class Api:
     def _options(self) -> dict[str, Any]:
         from primepods.config import DEFAULT_TIMEOUT
 
+        options = {**self.account, "on_event": _first_retry_printer(self.command)}
         if self.timeout is None:
-            return self.account
+            return options
         # --timeout includes retries, so it is the client's `deadline`. One attempt may take all of it, but no
         # longer than by default.
-        return self.account | {"deadline": self.timeout, "timeout": min(self.timeout, DEFAULT_TIMEOUT)}
+        return options | {"deadline": self.timeout, "timeout": min(self.timeout, DEFAULT_TIMEOUT)}
+
+
+def _first_retry_printer(command: str) -> Callable[[object], None]:
+    """Return a callback for events that reports the first request without a response, before its retries."""
+    is_printed = False
+
+    def print_first(event: object) -> None:
+        from primepods.events import RetryScheduled
+
+        nonlocal is_printed
+        if isinstance(event, RetryScheduled) and event.status is None and not is_printed:
+            is_printed = True
+            print_error(command, f"{event.reason}. Trying again.")
+
+    return print_first
 
 
 def api_command(body: Callable[..., None]) -> Callable[..., None]:

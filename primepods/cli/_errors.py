@@ -116,7 +116,7 @@ _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]]
         (r"`?availability\.(?:cheapest|find|gpus)\(\)`?", "`primepods offers`"),
         (r"(?<=\()argument (base_url|context|team_id)(?=\))", _option),
         (r"^(timeout|interval|older_than|max_price|max_hours|max_spend)(?= must be a )", _option),
-        (r"the argument api_key, |pass it as api_key or |, or share one client", ""),
+        (r"the argument api_key(?:, | or )|pass it as api_key or |, or share one client", ""),
         (r"^(?:pod|disk|key|team)_id ", "the id "),
         (r"trying the next spec\b", "trying the next offer"),
         (r"`(?:PodSpec\.)?max_price`", "--max-price"),
@@ -124,7 +124,10 @@ _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]]
         # Delete technical details of connection errors.
         (r"\b(?:Client|Server)\w+Error: | ssl:default| \[(?:Connect call failed|Multiple exc).*?\)\]", ""),
         # Delete a repeated cause: "reset (3 attempts; the previous attempt failed with reset)".
-        (r": ([^:]+(?::\d+)?) \((\d+ attempts); the previous attempt failed with \1\)", r": \1 (\2)"),
+        (
+            r": ([^:]+(?::\d+)?(?: \[[^]]+\])?) \((\d+ attempts); the previous attempt failed with \1\)",
+            r": \1 (\2)",
+        ),
     )
 )
 """Patterns in the library's messages, each with its replacement for the shell."""

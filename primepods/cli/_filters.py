@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Annotated
@@ -14,6 +15,7 @@ import primepods
 
 from ._completion import complete_pod_gpus, complete_statuses
 from ._durations import age, duration_option
+from ._errors import CommandError, ExitCode
 
 _option = partial(typer.Option, rich_help_panel="Filters")
 
@@ -89,22 +91,25 @@ class PodFilter:
         pod_filter = attrs.evolve(self, exact_names=names.intersection(self.name or ()))
         return list(filter(pod_filter.matches, listed))
 
-    def no_match_message(self, pods: Sequence[primepods.Pod]) -> str:
-        """Return the message for an empty result; it names unknown states, or else GPUs that no pod has."""
-        if self.is_empty:
-            return "No pods."
-        unknown_states = [word for word in self.status or () if not primepods.PodState(word.upper()).is_known]
-        if unknown_states:
-            known_states = ", ".join(primepods.PodState)
-            states = ", ".join(unknown_states)
-            return f"No pods match. Unknown states: {states}. Known states: {known_states}."
-        gpus = {pod.gpu_name for pod in pods}
-        missing_gpus = [word for word in self.gpu or () if not any(pod.has_gpu(word) for pod in pods)]
-        if missing_gpus and gpus:
-            missing = ", ".join(missing_gpus)
-            found = ", ".join(sorted(gpus))
-            return f"No pods match. No pod has this GPU: {missing}. GPUs of the pods: {found}."
-        return "No pods match."
+    def no_match_message(self, client: primepods.Client, pods: Sequence[primepods.Pod]) -> str:
+        """Return the message for an empty result; it names the GPUs that no pod has.
+
+        Raises:
+            CommandError: No pod has a given state, and neither has the API.
+            ValueError: No pod has a given GPU, and the API lists no such GPU.
+        """
+        if unknown := [word for word in self.status or () if not primepods.PodState(word.upper()).is_known]:
+            states = f"unknown states: {', '.join(unknown)}. Known states: {', '.join(primepods.PodState)}"
+            raise CommandError(states, ExitCode.USAGE)
+        missing = [word for word in self.gpu or () if not any(pod.has_gpu(word) for pod in pods)]
+        with suppress(primepods.PrimePodsError):
+            for gpu in missing:
+                client.availability.find(gpu_type=gpu, gpu_count=None, unavailable=True, limit=1)
+        text = "No pods." if self.is_empty else "No pods match."
+        if missing and pods:
+            gpus = ", ".join(sorted({pod.gpu_name for pod in pods}))
+            text += f" No pod has this GPU: {', '.join(missing)}. GPUs of the pods: {gpus}."
+        return text
 
     def matches(self, pod: primepods.Pod) -> bool:
         seconds = age(pod.created_at)

@@ -166,6 +166,11 @@ def announce_wait(seconds: float | None) -> None:
         print_info(f"Looking for an offer that fits, for up to {short_duration(seconds)} or until Ctrl-C.")
 
 
+def machine(offer: primepods.Offer) -> str:
+    """Return an offer's GPUs, with what connects them: the nodes of a cluster are connected by Infiniband."""
+    return ", ".join(filter(None, (f"{offer.gpu_count} x {offer.gpu_type}", offer.interconnect_type)))
+
+
 def offer_id(offer: primepods.Offer) -> str:
     """Return a short id for an offer; it does not change with the price or the stock."""
     machine = (offer.cloud_id, offer.provider, offer.gpu_type, offer.gpu_count, offer.socket)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 import primepods
@@ -36,6 +37,15 @@ def price(value: float | None, currency: str | None = None) -> str:
     return f"{sign}{symbol}{abs(value):,.{decimals}f}"
 
 
+def read_names(client: primepods.Client) -> dict[str, str]:
+    """Return the names of pods, also of recently deleted ones, and of disks, by id, if they can be read."""
+    names: dict[str, str] = {}
+    for read in (client.pods.history_page, client.disks.list, client.pods.list):
+        with suppress(primepods.PrimePodsError):
+            names |= {row.id: row.name for row in read() if row.name}
+    return names
+
+
 def status_cell(status: str | None) -> Cell:
     """Return the coloured cell of the state of a pod or disk."""
     return Cell(status or "", _COLOURS.get(status or ""))
@@ -53,7 +63,7 @@ def readiness(pod: primepods.Pod | primepods.PodStatus) -> Cell:
 
 
 def _totals(pods: Sequence[primepods.Pod]) -> dict[str, str]:
-    gpus = sum(pod.gpu_count for pod in pods)
+    gpus = sum(pod.gpu_count for pod in pods if pod.has_gpu("*"))
     return {
         "id": count(pods, "pod"),
         "gpu": "1 GPU" if gpus == 1 else f"{gpus:,} GPUs",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
+import attrs
 import typer
 
 import primepods
@@ -13,8 +15,8 @@ from ._command import Api, YesOption, api_command, confirm
 from ._errors import CommandError, ExitCode
 from ._offers import find_key
 from ._output import ModelTable, Output, OutputOption, PrintOptions, print_model, readable_rows
-from ._pod_table import price
-from ._table import Column, print_info, write, write_ids
+from ._pod_table import price, read_names
+from ._table import Column, print_info, print_table, write, write_ids
 
 _TEAMS: Final = ModelTable(
     empty_model=lambda: primepods.Team(team_id=""),
@@ -25,18 +27,25 @@ _TEAMS: Final = ModelTable(
         Column("ROLE"): lambda team: team.role or "",
     },
 )
-_ENTRIES: Final = ModelTable(
-    empty_model=lambda: primepods.BillingEntry(id="", amount=0.0),
-    id_of=lambda entry: entry.id,
-    cells={
-        Column("TYPE"): lambda entry: entry.resource_type or "",
-        Column("RESOURCE", min_width=8): lambda entry: entry.resource_id or "",
-        Column("LAST BILLED", rank=1): lambda entry: (
-            "" if entry.last_billed_at is None else f"{entry.last_billed_at:%Y-%m-%d %H:%M}"
-        ),
-        Column("AMOUNT", right=True): lambda entry: price(entry.amount, entry.currency),
-    },
-)
+
+
+def _entry_table(names: Mapping[str, str]) -> ModelTable[primepods.BillingEntry]:
+    """Return the table of a wallet's entries; ``names`` has the names of resources by id."""
+    return ModelTable(
+        empty_model=lambda: primepods.BillingEntry(id="", amount=0.0),
+        id_of=lambda entry: entry.resource_id or "",
+        cells={
+            Column("TYPE"): lambda entry: entry.resource_type or "",
+            Column("ID"): lambda entry: entry.resource_id or "",
+            Column("NAME", min_width=8): lambda entry: names.get(entry.resource_id or "", ""),
+            Column("LAST BILLED", rank=1): lambda entry: (
+                "" if entry.last_billed_at is None else f"{entry.last_billed_at:%Y-%m-%d %H:%M}"
+            ),
+            Column("AMOUNT", right=True): lambda entry: price(entry.amount, entry.currency),
+        },
+    )
+
+
 _KEYS: Final = ModelTable(
     empty_model=lambda: primepods.SSHKey(id="", name="", public_key=""),
     id_of=lambda key: key.id,
@@ -53,7 +62,19 @@ _KEYS: Final = ModelTable(
 def whoami(api: Api, *, output: OutputOption = Output.TABLE) -> None:
     """Show the API key's user and permissions."""
     with api.client() as client:
-        print_model(client.account.whoami(), output)
+        account = client.account.whoami()
+    if output is not Output.TABLE:
+        print_model(account, output)
+        return
+    print_model(attrs.evolve(account, scope={}), output)
+    rights = [
+        [name, *("yes" if right else "no" for right in (part.read, part.write))]
+        for name, part in account.scope.items()
+        if part is not None
+    ]
+    if rights:
+        write("\n")
+        print_table([Column("PERMISSION"), Column("READ"), Column("WRITE")], rights)
 
 
 @api_command
@@ -76,12 +97,13 @@ def wallet(
     """Show the wallet's balance and last charges; with --team, of the team's wallet."""
     with api.client() as client:
         found = client.account.wallet(limit=limit)
+        names = read_names(client) if output is Output.TABLE and found.entries else {}
     if output in {Output.JSON, Output.JSONL}:
         print_model(found, output)
         return
     balance = f"Balance: {price(found.balance, found.currency)}\n"
     write(balance, err=output is Output.CSV)
-    _ENTRIES.print(found.entries, PrintOptions(output=output, full_ids=True))
+    _entry_table(names).print(found.entries, PrintOptions(output=output))
 
 
 @api_command
@@ -145,7 +167,7 @@ def config(api: Api, *, output: OutputOption = Output.TABLE) -> None:
         },
     )
     table.print(settings, PrintOptions(output=output))
-    if output is Output.TABLE:
-        print_info(f"Contexts for --context: {', '.join(saved_contexts())}")
+    if output is Output.TABLE and (contexts := saved_contexts())[1:]:
+        print_info(f"Contexts for --context: {', '.join(contexts)}")
     # This raises an error if a setting in the table is unusable.
     api.client().close()

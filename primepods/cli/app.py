@@ -25,6 +25,7 @@ _ALIASES = {
     "connect": "ssh",
     "inspect": "get",
     "describe": "get",
+    "show": "get",
     "disks list": "disks",
     "disks terminate": "disks delete",
     "ssh-keys": "ssh-keys list",

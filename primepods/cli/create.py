@@ -23,6 +23,7 @@ from ._offers import (
     check_own_permission,
     find_disks,
     find_key,
+    machine,
     offer_id,
     pod_option,
     without_unset,
@@ -150,8 +151,8 @@ def _ask(
             gpu_type=gpu_type, gpu_count=gpu_count, disks=disks, limit=_MAX_OFFERS
         )
         if not offers:
-            machine = f"{gpu_count} x {'any GPU' if gpu_type == '*' else gpu_type}"
-            raise CommandError(f"no machine with {machine} can be rented now: see `primepods offers`")
+            wanted = f"{gpu_count} x {'any GPU' if gpu_type == '*' else gpu_type}"
+            raise CommandError(f"no machine with {wanted} can be rented now: see `primepods offers`")
         numbers = [str(number) for number in range(1, len(offers) + 1)]
         for number, offer in zip(numbers, offers, strict=True):
             print_info(f"{number}: {offer}")
@@ -211,10 +212,10 @@ def _find_offer(client: primepods.Client, wanted_id: str) -> primepods.Offer:
 def _print_order(offer: primepods.Offer, spec: primepods.PodSpec, name: str | None) -> None:
     spot_note = " (spot: the provider may terminate it)" if offer.is_spot else ""
     where = offer.country or offer.region or "an unknown place"
-    machine = f"{spec.gpu_count} x {spec.gpu_type} at {spec.provider} in {where}{spot_note}"
+    place = f"at {spec.provider} in {where}{spot_note}"
     amounts = {"GB of disk": spec.disk_size, "vCPUs": spec.vcpus, "GB of RAM": spec.memory}
     parts = [f"{amount} {unit}" for unit, amount in amounts.items() if amount is not None]
-    print_info(f"Offer {offer_id(offer)}: {machine}")
+    print_info(f"Offer {offer_id(offer)}: {machine(offer)} {place}")
     print_info(", ".join([spec.image or "The default image", *parts]))
     print_info(f"Name: {name}")
     print_info(f"Price per hour: {price(spec.max_price, offer.prices.currency)}")

@@ -178,7 +178,7 @@ def _amounts(pods: Iterable[Pod]) -> tuple[str, str, str]:
     group = list(pods)
     return (
         f"{len(group):,}",
-        f"{sum(pod.gpu_count for pod in group):,}",
+        f"{sum(pod.gpu_count for pod in group if pod.has_gpu('*')):,}",
         price(sum(pod.price_hr for pod in group)),
     )
 
@@ -253,12 +253,10 @@ def _show_requests(screen: Screen, emulator: Emulator, seconds: float) -> None:
 
 def _show_next_steps(screen: Screen, account: Mapping[str, Any]) -> None:
     program = "primepods" if shutil.which("primepods") else f"{shlex.quote(sys.executable)} -m primepods"
-    options = " ".join(
-        f"--{name.replace('_', '-')} {str(value).removesuffix('.0')}" for name, value in account.items()
-    )
+    # The options that decide which pods there are, so that the command fits into a line.
+    options = " ".join(f"--{name} {account[name]:g}" for name in ("pods", "seed", "speed"))
     screen.say()
     screen.say(f"Watch the same {account['pods']:,} pods while they boot, until Ctrl-C:")
     screen.say(f"{program} emulator {options} -- {program} watch", style="bold")
     screen.say("Or rent an emulated pod for one command:")
-    options = "--gpu-type H100 --max-price 20 --max-hours 2"
-    screen.say(f"{program} emulator --boot-seconds 3 -- {program} run {options} -- nproc", style="bold")
+    screen.say(f"{program} emulator -- {program} run --gpu-type H100 -- nproc", style="bold")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Annotated, Final
+from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import typer
 
@@ -15,7 +15,7 @@ from ._errors import CommandError, print_errors_and_exit_if_any
 from ._handles import MIN_PREFIX
 from ._offers import check_own_permission, find_disks
 from ._output import ModelTable, Output, OutputOption, PrintOptions, print_ordered, readable_rows
-from ._pod_table import price, status_cell
+from ._pod_table import price, read_names, status_cell
 from ._table import Column, print_info, write_ids
 from ._text import count
 
@@ -27,21 +27,25 @@ def _totals(disks: Sequence[primepods.Disk]) -> dict[str, str]:
     return {"id": count(disks, "disk"), "price": price(total)}
 
 
-_DISKS: Final = ModelTable(
-    empty_model=lambda: primepods.Disk(id=""),
-    id_of=lambda disk: disk.id,
-    cells={
-        Column("ID"): lambda disk: disk.id,
-        Column("NAME", min_width=8): lambda disk: disk.name or "",
-        Column("STATUS", min_width=8): lambda disk: status_cell(disk.status),
-        Column("SIZE GB", right=True, rank=1): lambda disk: "" if disk.size is None else str(disk.size),
-        Column("PRICE/H", right=True): lambda disk: price(disk.price_hr),
-        Column("PROVIDER", rank=2): lambda disk: disk.provider_type or "",
-        Column("DATA CENTER", rank=3): lambda disk: str((disk.info or {}).get("dataCenterId") or ""),
-        Column("PODS", min_width=8, rank=2): lambda disk: ", ".join((*disk.pods, *disk.clusters)),
-    },
-    totals=_totals,
-)
+def _disk_table(names: Mapping[str, str]) -> ModelTable[primepods.Disk]:
+    """Return the table of disks; ``names`` has the names of pods by id."""
+    return ModelTable(
+        empty_model=lambda: primepods.Disk(id=""),
+        id_of=lambda disk: disk.id,
+        cells={
+            Column("ID"): lambda disk: disk.id,
+            Column("NAME", min_width=8): lambda disk: disk.name or "",
+            Column("STATUS", min_width=8): lambda disk: status_cell(disk.status),
+            Column("SIZE GB", right=True, rank=1): lambda disk: "" if disk.size is None else str(disk.size),
+            Column("PRICE/H", right=True): lambda disk: price(disk.price_hr),
+            Column("PROVIDER", rank=2): lambda disk: disk.provider_type or "",
+            Column("DATA CENTER", rank=3): lambda disk: str((disk.info or {}).get("dataCenterId") or ""),
+            Column("PODS", min_width=8, rank=2): lambda disk: ", ".join(
+                names.get(pod_id, pod_id) for pod_id in (*disk.pods, *disk.clusters)
+            ),
+        },
+        totals=_totals,
+    )
 
 
 @api_command
@@ -51,9 +55,10 @@ def command(api: Api, *, print_options: PrintOptions) -> None:
     Disks outlive pods, and are billed until they are deleted. See also `primepods disks create`, `rename` and
     `delete`.
     """
-    _DISKS.check(print_options)
+    _disk_table({}).check(print_options)
     with api.client() as client, readable_rows(client.disks.list()) as disks:
-        _DISKS.print(disks, print_options)
+        are_named = print_options.is_table and any(disk.pods or disk.clusters for disk in disks)
+        _disk_table(read_names(client) if are_named else {}).print(disks, print_options)
         if not disks and print_options.is_table:
             print_info("No disks.")
 
@@ -132,7 +137,7 @@ def delete(
     """
     with api.client() as client:
         found = find_disks(client, disks)
-        _DISKS.print(found, PrintOptions(), err=True)
+        _disk_table({}).print(found, PrintOptions(), err=True)
         confirm(f"Delete {count(found, 'disk')}?", yes=yes)
         errors: dict[str, Exception] = {}
         for disk in found:

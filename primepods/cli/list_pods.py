@@ -71,8 +71,10 @@ def command(
         PODS.print(shown_pods, print_options, other_ids=[pod.id for pod in listed])
         if hidden_pods:
             print_info(f"{count(hidden_pods, 'more pod')} not shown, because of --limit.")
-        if not pods and not print_options.ids_only:
-            print_info(pod_filter.no_match_message(listed))
+        if not pods:
+            message = pod_filter.no_match_message(client, listed)
+            if not print_options.ids_only:
+                print_info(message)
 
 
 _SORT_KEYS: dict[SortKey, Callable[[primepods.Pod], Any]] = {

@@ -13,7 +13,7 @@ import typer
 import primepods
 
 from ._command import Api, api_command
-from ._offers import OfferFilters, announce_wait, offer_id
+from ._offers import OfferFilters, announce_wait, machine, offer_id
 from ._output import LimitOption, ModelTable, PrintOptions
 from ._pod_table import price
 from ._table import Cell, Column, print_info
@@ -109,7 +109,7 @@ _OFFERS: Final = ModelTable(
     id_of=lambda row: offer_id(row.offer),
     cells={
         Column("ID"): lambda row: offer_id(row.offer),
-        Column("GPU"): lambda row: f"{row.offer.gpu_count} x {row.offer.gpu_type}",
+        Column("GPU"): lambda row: machine(row.offer),
         Column("SOCKET", rank=3): lambda row: row.offer.socket,
         Column("PROVIDER", min_width=8, rank=1): lambda row: row.offer.provider,
         Column("WHERE", rank=2): lambda row: row.offer.country or row.offer.region or "",

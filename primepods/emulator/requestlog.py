@@ -63,7 +63,7 @@ class RequestLog(Sequence[Request]):
     def where(
         self,
         *,
-        on: str | Iterable[str] | None = None,
+        operation: str | Iterable[str] | None = None,
         method: str | None = None,
         path: str | None = None,
         status: int | Iterable[int] | None = None,
@@ -71,17 +71,17 @@ class RequestLog(Sequence[Request]):
         """Return the requests that match all conditions.
 
         Args:
-            on: One or more operations, as in ``faults.add``.
+            operation: One or more operations, by their names in ``faults.add(on=…)``.
             method: The method.
             path: The exact path.
             status: One or more statuses.
         """
-        operations = {on} if isinstance(on, str) else set(on or ())
+        operations = {operation} if isinstance(operation, str) else set(operation or ())
         statuses = {status} if isinstance(status, int) else set(status or ())
         return [
             entry
             for entry in self._entries[:]
-            if (on is None or entry.operation in operations)
+            if (operation is None or entry.operation in operations)
             and (method is None or entry.method == method)
             and (path is None or entry.path == path)
             and (status is None or entry.status in statuses)

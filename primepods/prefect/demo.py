@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             with _prefect(settings, *worker):
                 runs = anyio.run(_run, url, options.runs)
                 are_deleted = _wait_until(lambda: not emulator.pods, _DELETION_TIMEOUT)
-                rented = len(emulator.requests.where(on="create", status=200))
+                rented = len(emulator.requests.where(operation="create", status=200))
                 _print(f"Pods rented: {rented}. Pods left: {len(emulator.pods)}.")
                 if not options.once:
                     _print(f"See http://127.0.0.1:{port}/runs. Press Ctrl-C to stop.")

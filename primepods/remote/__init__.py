@@ -14,6 +14,7 @@ from ._hosts import (
     uninstall_hosts,
 )
 from ._job_reader import JobLines
+from ._job_scripts import check_job_name
 from ._scripts import remote_path
 from .forward import AsyncForward
 from .job import AsyncJob, AsyncJobOutput, job_lines, read_output
@@ -46,6 +47,7 @@ __all__ = [
     "SSHOptions",
     "Stream",
     "UploadSize",
+    "check_job_name",
     "check_work",
     "choose_aliases",
     "config_blocks",

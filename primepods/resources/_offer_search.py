@@ -9,12 +9,11 @@ from typing import Any, Final
 
 import attrs
 
-from .._utils.gpu_names import gpu_matches, similar_gpus
+from .._utils.gpu_names import CPU_NODE, gpu_matches, similar_gpus
 from .._utils.money import money
 from ..errors import SoldOutError
 from ..offers import GpuPrices, Offer
 
-_NO_GPU: Final = "CPU_NODE"
 _MAX_NAMES: Final = 12
 _TOO_EXPENSIVE: Final = "above that price"
 
@@ -47,7 +46,7 @@ class OfferSearch:
     def has_gpu(self, gpu_type: str) -> bool:
         """Return whether ``gpu_type`` is wanted; a search for any GPU leaves out CPU nodes."""
         if self.gpu_type is None:
-            return gpu_type != _NO_GPU
+            return gpu_type != CPU_NODE
         return gpu_matches(self.gpu_type, gpu_type)
 
     def select(self, offers: Iterable[Offer]) -> list[Offer]:

@@ -5,10 +5,10 @@ API reference: https://docs.primeintellect.ai/api-reference/managing-pods
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, Unpack, get_args
 
 import attrs
 
@@ -42,9 +42,10 @@ from ._filters import pod_filter, record_filter
 from ._paging import list_pager, listed_pods, read_page
 
 if TYPE_CHECKING:
-    from ..leasing.lease import AsyncLease
+    from ..leasing.lease import AsyncLease, AsyncLeasedPod
     from ..leasing.open_leases import OpenLeases
     from ..leasing.pods_api import ListedPod, TeamClient
+    from ..leasing.pool import AsyncPool, LeaseArguments
     from ..leasing.sweep import Sweep
     from ..remote import AsyncRemote
     from ..specs import PodSpec
@@ -57,6 +58,8 @@ SortOrder = Literal["asc", "desc"]
 
 _PATH: Final = f"{PODS}/"
 _HISTORY_PATH: Final = f"{PODS}/history"
+_LOSS_CHECK_FACTOR: Final = 6
+"""Interval of a pool's checks for lost pods, as a multiple of the poll interval."""
 
 
 class AsyncPods:
@@ -557,6 +560,56 @@ class AsyncPods:
         specs = check_specs(spec)
         orders = [(self._team_client(order.team_id, release_timeout), order) for order in specs]
         return AsyncLease(LeaseSupervisor(orders, options, self._open_leases.add), on_change)
+
+    def pool(
+        self,
+        spec: PodSpec | Iterable[PodSpec],
+        *,
+        size: int = 4,
+        setup: Callable[[AsyncLeasedPod], Awaitable[object]] | None = None,
+        retries: int = 1,
+        **options: Unpack[LeaseArguments],
+    ) -> AsyncPool:
+        """Return a context manager for many pieces of work on a few pods, which are rented by need.
+
+        ``pool.map(work, items)`` yields a :class:`~primepods.PoolResult` for each item, as they come. A pod
+        is used again for the next item, and replaced when it is lost; then its item is tried again on another
+        one. At the end of the block all pods are deleted and confirmed gone, as those of :meth:`lease`.
+
+        Args:
+            spec: The pod to rent, or several specs in order of preference, as for :meth:`lease`.
+            size: Max number of pods at a time.
+            setup: Function of a new pod, called before its first item, for uploads and installations; with
+                ``AsyncClient`` an async function. Its failure ends the work.
+            retries: How often an item is tried again if its pod is lost.
+            options: The arguments of :meth:`lease`. ``max_hours`` and ``max_spend`` limit all pods of the
+                pool together.
+
+        Raises:
+            NotReleasedError: At the end of the block, a pod may be running, and billed. Several are a
+                :class:`~primepods.PrimePodsErrorGroup`. If the block has raised an exception, that exception
+                gets notes instead.
+        """
+        from ..leasing.lease import AsyncLeasedPod
+        from ..leasing.pool import AsyncPool, PoolSupervisor
+        from ._creation import check_specs
+
+        check_count("size", size, minimum=1, maximum=None)
+        check_count("retries", retries, minimum=0, maximum=None)
+        specs = check_specs(spec)
+        first = self.lease(specs, **options)  # raises if an argument is invalid
+        interval = first.supervisor.options.interval * _LOSS_CHECK_FACTOR
+        supervisor = PoolSupervisor(
+            partial(self.lease, specs, **options),
+            lambda pod_id: self.watch([pod_id], interval=interval),
+            size=size,
+            retries=retries,
+            clock=self._executor.settings.clock,
+        )
+        if setup is not None:
+            check_callable("setup", setup)
+            supervisor.setup = lambda lease: setup(AsyncLeasedPod(lease))
+        return AsyncPool(supervisor)
 
     @operation("pods.sweep")
     async def sweep(

@@ -37,7 +37,7 @@ def test_disks_from_order_to_end(emulator: Emulator, run: Run) -> None:
     pod_id = ordered.stdout.strip()
     assert "-x" in emulator.pods[pod_id].name
     assert "Name: primepods-… (with a suffix)" in ordered.stderr
-    assert pod_id in run("disks").stdout
+    assert run("disks").stdout.splitlines()[1].split()[-1] == emulator.pods[pod_id].name
     refused = run("disks", "delete", "more", "--yes")
     assert (refused.exit_code, "attached to" in refused.stderr) == (1, True)
     emulator.delete_pod(pod_id)
@@ -103,18 +103,20 @@ def test_what_is_not_there_is_told(
     result = run(*words)
     assert (result.exit_code, said in result.stderr) == (code, True), result
     assert not emulator.pods
-    assert not emulator.requests.where(on={"disk_delete", "disk_update"})
+    assert not emulator.requests.where(operation={"disk_delete", "disk_update"})
 
 
 def test_the_account_is_shown(emulator: Emulator, run: Run) -> None:
     """The user, the teams, the balance and what was charged, for people and for programs."""
-    emulator.add_pod(price_hr=6.0)
+    emulator.add_pod("train", price_hr=6.0)
     emulator.add_funds(20)
     assert "Emulated User" in run("whoami").stdout
     assert json.loads(run("whoami", "--json").stdout)["scope"]["instances"] == {"read": True, "write": True}
     assert "Emulated Team" in run("teams").stdout
     shown = run("wallet").stdout.splitlines()
-    assert (shown[0], shown[2].split()[0], shown[2].split()[-1]) == ("Balance: $20.00", "compute", "$0.10")
+    assert shown[0] == "Balance: $20.00"
+    words = shown[2].split()
+    assert (words[0], words[2], words[-1]) == ("compute", "train", "$0.10")
     assert json.loads(run("wallet", "--json").stdout)["balance"] == pytest.approx(20)
     charges = run("wallet", "-o", "csv")
     assert (charges.stdout.splitlines()[1].split(",")[1], charges.stderr) == ("0.1", "Balance: $20.00\n")
@@ -130,7 +132,7 @@ def test_ssh_keys_are_kept(emulator: Emulator, run: Run, tmp_path: Path) -> None
     assert run("ssh-keys", "list", "--ids").stdout == ""
     file.write_text("-----BEGIN OPENSSH PRIVATE KEY-----", encoding="utf-8")
     assert run("ssh-keys", "add", "laptop", str(file)).exit_code == 2
-    assert len(emulator.requests.where(on="ssh_key_upload")) == 1
+    assert len(emulator.requests.where(operation="ssh_key_upload")) == 1
 
 
 @pytest.mark.parametrize(

@@ -31,11 +31,19 @@ ORDER = ["create", "--gpu-type", "H100", "--yes"]
     ],
 )
 def test_no_python_in_the_shell(emulator: Emulator, run: Run, arguments: list[str], words: str) -> None:
-    """Remedies name commands and options, and a cause is told once."""
+    """Remedies name commands and options, and an error tells its cause once."""
     said = run(*arguments).stderr
     assert words in said
     assert not PYTHON.search(said), said
-    assert said.count("Cannot connect") <= 1
+    assert said.splitlines()[-1].count("Cannot connect") <= 1
+
+
+def test_no_network_is_told_at_the_first_failure(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The retries may take seconds: the first failure is told before them, and only that one."""
+    monkeypatch.setenv("PRIME_API_KEY", "key")
+    said = run("list", "--base-url", "http://127.0.0.1:9", "--timeout", "3s").stderr.splitlines()
+    assert said[0] == "primepods list: Cannot connect to host 127.0.0.1:9. Trying again."
+    assert len(said) == 2
 
 
 def test_a_bug_is_not_logged_as_a_rejected_argument(capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,9 +89,9 @@ def test_what_costs_nothing_is_not_billed(emulator: Emulator, run: Run) -> None:
 
 def test_mistyped_words_are_told(emulator: Emulator, run: Run) -> None:
     """A GPU or a kind that nothing has: with what there is."""
-    no_gpu = "No pod has this GPU: H10. GPUs of the pods: H100_80GB."
-    assert no_gpu in run("list", "--gpu", "H10").stderr
-    assert no_gpu in run("delete", "--gpu-type", "H10", "--yes").stderr
+    no_gpu = "No pod has this GPU: A100. GPUs of the pods: H100_80GB."
+    assert no_gpu in run("list", "--gpu", "A100").stderr
+    assert no_gpu in run("delete", "--gpu-type", "A100", "--yes").stderr
     emulator.delete_pod("pod0")
     said = run("history", "--kind", "instanc").stderr
     assert said.endswith(" No record is of this kind: instanc. Kinds found: Instance.\n")

@@ -57,7 +57,8 @@ def test_filters_and_order(emulator: Emulator, run: Run) -> None:
         return result.stdout.split()
 
     assert ids("--gpu", "h100", "--gpu", "L40S_48GB") == ["pod0", "pod1", "pod2", "big"]
-    assert ids("--gpu", "L40") == []
+    assert ids("--gpu", "L40S", "--gpu", "H10*") == ["pod0", "pod1", "pod2", "big"]
+    assert ids("--gpu", "B200") == []
     assert ids("--not-ready") == ["boots"]
     assert ids("--ready", "--name", "train-*", "--status", "active") == ["pod0", "pod1", "pod2"]
     assert ids("--team", "t1") == ["big"]
@@ -65,6 +66,29 @@ def test_filters_and_order(emulator: Emulator, run: Run) -> None:
     assert len(ids("--older-than", "0s")) == 5
     assert ids("--sort", "price") == ["boots", "pod0", "pod1", "pod2", "big"]
     assert ids("--sort", "name", "--reverse")[0] == "boots"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "hint"),
+    [("--status", "ACTVE", "Known states: PROVISIONING, "), ("--gpu", "H10O", "Did you mean H100_80GB")],
+)
+@pytest.mark.parametrize("command", ["list", "delete"])
+def test_a_mistyped_filter_is_a_mistake(
+    emulator: Emulator, run: Run, *, command: str, option: str, value: str, hint: str
+) -> None:
+    """A state or GPU that the API does not have is a usage error with the words that it has."""
+    result = run(command, option, value)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert hint in result.stderr
+
+
+def test_a_machine_without_gpus_is_no_gpu(emulator: Emulator, run: Run) -> None:
+    """CPU nodes are not counted, and no pattern for any GPU finds one."""
+    emulator.add_pod(id="plain", name="cpu", gpu_name="CPU_NODE", price_hr=0.1)
+    assert "4 pods" in (shown := run("list", "--sort", "price").stdout)
+    assert "6 GPUs" in shown, "two in each of the others"
+    assert "plain" not in run("list", "--ids", "--gpu", "*").stdout
+    assert run("list", "--ids", "--gpu", "CPU*").stdout == "plain\n"
 
 
 def test_no_pods(run: Run, emulator: Emulator) -> None:

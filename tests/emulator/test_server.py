@@ -181,8 +181,8 @@ def test_requests_are_logged_in_their_order(call: Caller) -> None:
     assert call.emulator.requests[:1] == [first]
     assert call.emulator.requests.where(method="DELETE") == [second]
     assert call.emulator.requests.where(path=STATUS, status=200) == [first]
-    assert call.emulator.requests.where(on="status") == [first]
-    assert call.emulator.requests.where(on={"list", "delete"}, status=404) == [second]
+    assert call.emulator.requests.where(operation="status") == [first]
+    assert call.emulator.requests.where(operation={"list", "delete"}, status=404) == [second]
     assert call.emulator.requests.where(status=(200, 404)) == [first, second]
     call.emulator.requests.clear()
     assert len(call.emulator.requests) == 0

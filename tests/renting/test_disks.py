@@ -36,7 +36,7 @@ class World:
 
     def orders(self) -> int:
         """How many orders of disks were sent."""
-        return len(self.emulator.requests.where(on="disk_create"))
+        return len(self.emulator.requests.where(operation="disk_create"))
 
 
 @pytest.fixture
@@ -194,12 +194,12 @@ async def test_a_disk_in_use_is_not_deleted(world: World) -> None:
     pod = await world.client.pods.create(spec)
     with pytest.raises(primepods.ConflictError, match=pod.id):
         await world.client.disks.delete(disk)
-    assert not world.emulator.requests.where(on="disk_delete")
+    assert not world.emulator.requests.where(operation="disk_delete")
     world.emulator.faults.add(Edit(put={"pods": []}), on="disk_get", times=1)
     with pytest.raises(primepods.ConflictError, match="attached"):
         await world.client.disks.delete(disk)
     with world.emulator.faults.add(Edit(put={"data": []}), on="status"):
-        with pytest.raises(primepods.ConflictError, match=pod.id):
+        with pytest.raises(primepods.ConflictError, match=f"was not sent: .*{pod.id}"):
             await world.client.disks.delete(disk)
         await world.client.pods.delete(pod)
         world.emulator.faults.add(
@@ -215,7 +215,7 @@ async def test_a_disk_whose_users_are_unreadable_is_not_deleted(world: World, od
     world.emulator.faults.add(Edit(put=odd), on="disk_get", times=1)
     with pytest.raises(primepods.ProtocolError):
         await world.client.disks.delete(disk)
-    assert not world.emulator.requests.where(on="disk_delete")
+    assert not world.emulator.requests.where(operation="disk_delete")
 
 
 @pytest.mark.parametrize("fault", [Reset(acted=True), Status(503, acted=True), Status(404, text="no")])

@@ -112,7 +112,7 @@ async def test_an_order_waits_as_long_as_the_api_asks(folder: Path) -> None:
         async with stage(folder, seed=seed) as it:
             it.emulator.faults.add(Status(429, retry_after=60), on="create", times=1)
             async with it.client.pods.lease(it.spec):
-                first, second = it.emulator.requests.where(on="create")
+                first, second = it.emulator.requests.where(operation="create")
         assert second.time - first.time >= 60
 
 
