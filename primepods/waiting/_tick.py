@@ -7,8 +7,8 @@ responses. A pod keeps what its last request has shown, and the next tick begins
 
 A refusal ends waits in two steps:
 
-1. A batch that is refused is searched at once. A pod counts as refused if it is refused alone, or if its whole
-   batch is, and no request of the tick has succeeded. Pods that the search does not reach are not refused.
+1. A batch that is refused is searched at once. A pod counts as refused if it is refused alone, or if its
+   whole batch is, and no request of the tick has succeeded. Pods that the search does not reach are not.
 2. Another refusal, at least ``CONFIRM_AFTER`` later, ends their waits. After more than three intervals, it
    counts as a first one. Refused pods are polled in batches of their own, so that the others are not refused
    with them.
