@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .offers import Prices as Prices
     from .offers import SpecRange as SpecRange
     from .pagination import AsyncPager as AsyncPager
+    from .remote import GPU_CHECK as GPU_CHECK
     from .remote import AsyncForward as AsyncForward
     from .remote import AsyncJob as AsyncJob
     from .remote import AsyncJobOutput as AsyncJobOutput
@@ -106,8 +107,8 @@ else:
         "offers": "DiskOffer GpuPrices Offer Prices SpecRange",
         "pagination": "AsyncPager",
         "remote": (
-            "AsyncForward AsyncJob AsyncJobOutput AsyncRemote CommandResult JobState OnLine OnProgress "
-            "OutputLine check_work"
+            "AsyncForward AsyncJob AsyncJobOutput AsyncRemote CommandResult GPU_CHECK JobState OnLine "
+            "OnProgress OutputLine check_work"
         ),
         "resources.account": "AsyncAccountInfo",
         "resources.availability": "AsyncAvailability",

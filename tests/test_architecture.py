@@ -72,6 +72,7 @@ pytest_plugin: __init__ emulator
 # The same within the emulator: the state below, the API above it, the sockets on top.
 EMULATOR = table("""
 local_ssh:
+nvidia_smi:
 clock:
 requestlog:
 _state: clock

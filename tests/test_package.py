@@ -24,8 +24,8 @@ AsyncJobOutput AsyncLease AsyncLeasedPod AsyncPager AsyncPods AsyncPool AsyncRem
 AttachedResource AuthenticationError Availability BadRequestError BillingEntry BudgetExceededError Client
 ClientClosedError CommandError CommandResult CommandTimeoutError ConfigError ConflictError
 ConnectionLostError CreateUncertainError Deletions Disk DiskOffer DiskSpec Disks Endpoint FieldError Forward
-GpuPrices HistoryRecord InstallationState Job JobError JobOutput JobState Lease LeasedPod LoginError Node
-NotFoundError NotReleasedError Offer OnChange OnEvent OnLine OnProgress OrphanedPod OutputLine Page Pager
+GPU_CHECK GpuPrices HistoryRecord InstallationState Job JobError JobOutput JobState Lease LeasedPod LoginError
+Node NotFoundError NotReleasedError Offer OnChange OnEvent OnLine OnProgress OrphanedPod OutputLine Page Pager
 PaymentRequiredError Permission PermissionDeniedError Pod PodChange PodFailedError PodRef PodSpec PodState
 PodStatus PodStatuses Pods Pool PoolResult PortMapping PriceTooHighError Prices PrimePodsError
 PrimePodsErrorGroup ProtocolError RateLimitError Remote RequestTimeoutError Resources RetryPolicy SSHKey
@@ -149,8 +149,10 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> Non
     names = [name for name in wheel.namelist() if ".dist-info/" not in name]
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "primepods").rglob("*.py")}
     scripts = {path.relative_to(ROOT).as_posix() for path in (ROOT / "primepods").rglob("*.sh")}
-    assert len(scripts) == 7
-    assert set(names) == {*modules, *scripts, "primepods/cli/skill.txt", "primepods/py.typed"}
+    assert len(scripts) == 8
+    program = "primepods/emulator/bin/nvidia-smi"
+    assert set(names) == {*modules, *scripts, program, "primepods/cli/skill.txt", "primepods/py.typed"}
+    assert wheel.getinfo(program).external_attr >> 16 & 0o111 == 0o111
     assert [name for name in wheel.namelist() if name.endswith(".dist-info/licenses/LICENSE")]
 
 

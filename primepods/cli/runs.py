@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-import signal
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
@@ -138,6 +139,8 @@ def attach(
     """
     from primepods.runs import find_run
 
+    from ._background import show
+
     pod, _, job = name.partition("/")
     if job:
         if tail is not None:
@@ -152,7 +155,7 @@ def attach(
         raise CommandError(f"{options} are for POD/JOB, not for the run {run.name}", ExitCode.USAGE)
     state = run.state
     # The terminal of a run without --detach is gone, so its output goes to files from now on.
-    if state == "interrupted" and run.claim(is_detached=True, pid=0):
+    if state == "interrupted" and run.claim(partial(_check, run), is_detached=True, pid=0):
         print_info(f"The process of {run.name} has died: this command takes over the run")
         _take_over(run)
     elif state != "ended" and not run.reload().is_detached and _has_process(run):
@@ -163,7 +166,7 @@ def attach(
             ExitCode.USAGE,
         )
     try:
-        _show_to_end(run, tail)
+        _show_to_end(run, show(run, tail=tail))
     except KeyboardInterrupt:
         print_info(f"Detached: {run.name} keeps running. To stop it, run `primepods stop {run.name}`.")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
@@ -183,41 +186,54 @@ def stop(
     """End a run's command, and delete its pod unless it is kept, as Ctrl-C does in `primepods run`."""
     from primepods.runs import find_run
 
+    from ._background import show
+
     run = find_run(name)
-    if run.state == "ended":
-        print_info(f"{run.name} has ended with exit code {run.record.exit_code}")
-        return
+    ended = f"{run.name} has ended"
     try:
-        stop_run(run)
-        _show_to_end(run, tail=0)
+        if run.state != "ended":
+            shown = show(run, tail=0)
+            next(shown)
+            stop_run(run)
+            _show_to_end(run, shown)
+        ended += f" with exit code {run.record.exit_code}"
     except FileNotFoundError:
         # A run without --detach deletes its record at its end.
         if (run.path / "run.json").exists():
             raise
+    record = run.record
+    if run.may_have_pod:
+        raise CommandError(
+            f"{ended}, and its pod {record.pod_id or ''} may still be billed: see `primepods sweep`"
+        )
+    if record.pod_id is not None and (record.keep or record.keep_on_failed_download):
+        print_info(f"{ended}. If its pod was kept, it is billed: see `primepods get {record.pod_id}`.")
+    else:
+        print_info(f"{ended}. No pod of it is left.")
 
 
 def stop_run(run: Run) -> None:
-    """Interrupt the process of a run; if it has died, start another process that ends the run.
+    """Interrupt the process of a run; if it has died, start another process first, which ends the run.
+
+    Any number of callers may do so at once: one of them starts the process.
 
     Raises:
-        ConfigError: The process is on another machine, or in another container.
+        ConfigError: The process is on another machine, or in another container; or it has died, and the
+            settings are not those of the run's pod. Nothing was changed.
         FileNotFoundError: The record of the run was deleted.
         ProcessLookupError: The process that holds the run's lock is not recorded.
     """
-    # Send SIGCONT, too, since the process may be suspended.
-    signals = signal.SIGINT, signal.SIGCONT
     for _ in range(_STOP_ATTEMPTS):
-        if run.state == "interrupted" and run.claim(is_detached=True, is_stopping=True, pid=0):
+        if run.state == "interrupted" and run.claim(partial(_check, run), is_detached=True, pid=0):
             _take_over(run)
-            return
         if run.state == "ended":
             return
         # The process may just have ended, or a process that takes over the run is not recorded yet.
         with suppress(ProcessLookupError):
-            run.signal(*signals)
+            run.stop()
             return
         time.sleep(_POLL_INTERVAL)
-    run.signal(*signals)
+    run.stop()
 
 
 def _has_process(run: Run) -> bool:
@@ -234,6 +250,24 @@ def _has_process(run: Run) -> bool:
     return True
 
 
+def _check(run: Run) -> None:
+    """Raise unless a process with the settings of this one may take over the run."""
+    from primepods.runs import check_take_over
+
+    if run.record.exit_code is None and run.record.lease_file is not None:
+        check_take_over(_api(run).async_client(), run.record.lease_file)
+
+
+def _api(run: Run) -> Api:
+    client = run.record.client
+    return Api(
+        command="primepods run",
+        base_url=client["base_url"],
+        context=client["context"],
+        team=client["team_id"],
+    )
+
+
 def _take_over(run: Run) -> None:
     """Start a process for a run whose process has died."""
     from primepods.config import environment_variable
@@ -246,16 +280,13 @@ def _take_over(run: Run) -> None:
     process.returncode = 0  # otherwise Popen would warn that it still runs
 
 
-def _show_to_end(run: Run, tail: int | None) -> None:
-    """Show a run's output until the run has ended.
+def _show_to_end(run: Run, shown: Iterator[None]) -> None:
+    """Show a run's output, with each step of ``shown``, until the run has ended.
 
     Raises:
         CommandError: The process of the run has died.
         FileNotFoundError: The record of the run was deleted.
     """
-    from ._background import show
-
-    shown = show(run, tail=tail)
     while True:
         state = run.state
         next(shown)
@@ -276,11 +307,4 @@ def background(lock: int, name: str) -> None:
     variables: dict[str, str] = json.loads(sys.stdin.buffer.read())
     run = find_run(name)
     run.inherit(lock)
-    client = run.record.client
-    api = Api(
-        command="primepods run",
-        base_url=client["base_url"],
-        context=client["context"],
-        team=client["team_id"],
-    )
-    raise typer.Exit(run_here(api, run, variables))
+    raise typer.Exit(run_here(_api(run), run, variables))

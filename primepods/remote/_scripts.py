@@ -129,3 +129,10 @@ def _read(file: str) -> str:
         files(__name__.rpartition(".")[0]).joinpath("scripts", file).read_text(encoding="utf-8").splitlines()
     )
     return "".join(f"{line}\n" for line in lines if not line.lstrip().startswith("#"))
+
+
+GPU_CHECK: Final = _read("gpu_check.sh")
+"""A ``check`` for ``pods.lease``: each ordered GPU responds to ``nvidia-smi``, without uncorrectable errors.
+
+It passes on an image without ``nvidia-smi``, with a warning in the log.
+"""

@@ -476,6 +476,8 @@ class AsyncPods:
         *,
         login: bool = False,
         login_timeout: float = 300.0,
+        check: str | Sequence[str] | None = None,
+        check_timeout: float = 120.0,
         ssh_options: Sequence[str] = (),
         ssh_command: str = "ssh",
         ready_timeout: float = 1800.0,
@@ -499,13 +501,18 @@ class AsyncPods:
         Args:
             spec: The pod to rent, or several specs in order of preference. The next spec is tried when a
                 machine is sold out or costs more than ``max_price`` or ``PRIMEPODS_MAX_HOURLY`` allows, when
-                a pod fails to become ready or refuses logins, or when an order got no conclusive response.
+                a pod fails to become ready, refuses logins or fails its check, or when an order got no
+                conclusive response.
                 The pod of the failed spec is deleted first, or when it appears; the last error has the
                 earlier ones as notes. Two pods that accept none of your keys end the lease.
             login: Whether a ready pod must also have accepted an ``ssh`` login.
-            login_timeout: Seconds to retry the login. For this and the next two arguments see
-                :meth:`remote`.
-            ssh_options: Options of ``ssh``.
+            login_timeout: Seconds to retry the login; see :meth:`remote`.
+            check: Command that must succeed on each node of a ready pod, such as
+                :data:`primepods.GPU_CHECK`; implies ``login``. If it fails, so does the pod, and the last
+                line of its standard error is the reason. It may run again after a lost connection. Its
+                variable ``PRIMEPODS_GPU_COUNT`` is the node's number of ordered GPUs.
+            check_timeout: Seconds for ``check``.
+            ssh_options: Options of ``ssh``; see :meth:`remote`.
             ssh_command: Command and arguments to run as ``ssh``.
             ready_timeout: Seconds for a pod to become ready. An order that the rate limit refuses is repeated
                 for the same time.
@@ -523,7 +530,7 @@ class AsyncPods:
         Raises:
             ConfigError: The folder of lease files cannot be written. Nothing is rented.
             CreateUncertainError: It is unknown whether the pod was created. The lease file stays.
-            PodFailedError: The pod has failed to boot. It is deleted.
+            PodFailedError: The pod has failed to boot, or its check has failed. It is deleted.
             WaitTimeoutError: The pod did not become ready in time. It is deleted.
             LoginError: ``ssh`` could not log in to the pod in time. It is deleted.
             BudgetExceededError: ``max_hours``, ``max_spend`` or ``PRIMEPODS_MAX_HOURLY`` is reached. The pod
@@ -536,10 +543,16 @@ class AsyncPods:
         from ..leasing.lease import AsyncLease
         from ..leasing.pods_api import LeaseOptions
         from ..leasing.supervisor import LeaseSupervisor
-        from ..remote import SSHOptions
+        from ..remote import SSHOptions, check_work
         from ._creation import check_specs
 
         check_flag("login", login)
+        if check is not None:
+            try:
+                check_work(check)
+            except (TypeError, ValueError) as exc:
+                raise type(exc)(f"check must be a command: {exc}") from None
+        check_seconds("check_timeout", check_timeout)
         check_seconds("ready_timeout", ready_timeout)
         check_seconds("release_timeout", release_timeout)
         check_interval(interval)
@@ -554,7 +567,9 @@ class AsyncPods:
             max_hours=max_hours,
             max_spend=max_spend,
             release_timeout=release_timeout,
-            login=login,
+            login=login or check is not None,
+            check=check,
+            check_timeout=check_timeout,
             ssh=SSHOptions(login_timeout=login_timeout, ssh_options=ssh_options, ssh_command=ssh_command),
         )
         specs = check_specs(spec)

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from functools import cache
@@ -188,18 +189,24 @@ class Run:
         self.record = self.open(self.path).record
         return self.record
 
-    def claim(self, **changes: Any) -> bool:
+    def claim(self, check: Callable[[], None] = lambda: None, **changes: Any) -> bool:
         """Lock the run until this process ends or passes the lock on; return whether this succeeded.
 
         Args:
+            check: Called once the run is locked; if it raises, the record stays as it is.
             changes: Fields of the record to change after locking.
         """
         for _ in range(_CLAIM_ATTEMPTS):
             lock = lock_file(self.path / "lock")
             if lock >= 0:
                 self._lock = lock
-                self.reload()
-                self.save(**{"pid": os.getpid(), "host": this_host(), **changes})
+                try:
+                    self.reload()
+                    check()
+                    self.save(**{"pid": os.getpid(), "host": this_host(), **changes})
+                except BaseException:
+                    self._unlock()
+                    raise
                 return True
             if self._is_held():
                 return False
@@ -237,6 +244,15 @@ class Run:
     def is_live(self) -> bool:
         """Whether the run has not ended and its process still runs."""
         return self.state in {"renting", "running"}
+
+    def stop(self) -> None:
+        """Ask the run's process to end; it ignores all such requests but the first.
+
+        Raises:
+            As :meth:`signal`.
+        """
+        # Send SIGCONT, too, since the process may be suspended.
+        self.signal(signal.SIGTERM, signal.SIGCONT)
 
     def signal(self, *signals: int) -> None:
         """Send signals to the run's process.
