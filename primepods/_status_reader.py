@@ -193,6 +193,7 @@ class _BatchCall:
             PrimePodsError: Ids are not the cause, or ``GIVE_UP_AFTER`` requests have failed and none has
                 succeeded.
         """
+        error: PrimePodsError | None = None
         try:
             response = await self._reader.read_batch(pod_ids, executor=executor, ends_at=ends_at)
             if not (response.rows or response.errors):
@@ -206,7 +207,6 @@ class _BatchCall:
             response = StatusResponse(errors=dict.fromkeys(pod_ids, error))
             self._failures.append(error)
         else:
-            error = None
             self._has_success = True
         if len(self._failures) >= GIVE_UP_AFTER and not self._has_success:
             raise copy_exception(self._failures[0])
@@ -214,7 +214,7 @@ class _BatchCall:
             self._response.errors.pop(pod_id, None)
         self._response.rows.update(response.rows)
         # Copy the exceptions: other calls, and several ids, may share them.
-        self._response.errors.update({key: copy_exception(error) for key, error in response.errors.items()})
+        self._response.errors.update({key: copy_exception(exc) for key, exc in response.errors.items()})
         return error
 
 
