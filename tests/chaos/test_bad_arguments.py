@@ -104,7 +104,8 @@ RIGHT: Final[dict[str, str]] = {
     **dict.fromkeys(
         ("tail", "gpu_count", "availability.find limit", "account.wallet limit"), "none count many"
     ),
-    **dict.fromkeys(("max_concurrency", "attempts"), "count many large huge"),
+    **dict.fromkeys(("max_concurrency", "attempts", "size"), "count many large huge"),
+    "retries": "zero count many large huge",
     # Which ones.
     **dict.fromkeys(("pod_id", "key_id", "disk_id", "account.members team_id"), "id"),
     "pod_ids": "ids nothing mapping numbers nan",
@@ -126,7 +127,7 @@ RIGHT: Final[dict[str, str]] = {
     **dict.fromkeys(("with_options timeout", "with_options deadline"), "none count many fraction large"),
     # What is called, and what is switched.
     "until": "function",
-    **dict.fromkeys(("on_change", "on_event", "session"), "none function"),
+    **dict.fromkeys(("on_change", "on_event", "session", "setup"), "none function"),
     **dict.fromkeys(_FLAGS, "flag"),
     # What runs there, and how to get there.
     "check": f"none {_TEXT} text surrogate ids list lists",
@@ -152,7 +153,14 @@ RIGHT: Final[dict[str, str]] = {
 def parameters(kind: type, prefix: str = "") -> list[tuple[str, str]]:
     """The public methods of a class, each with each of its parameters."""
     members = {name: member for name, member in vars(kind).items() if name[0] != "_" and callable(member)}
-    found = {name: [*inspect.signature(member).parameters][1:] for name, member in members.items()}
+    found = {
+        name: [
+            each.name
+            for each in inspect.signature(member).parameters.values()
+            if each.kind != each.VAR_KEYWORD
+        ][1:]
+        for name, member in members.items()
+    }
     return [(f"{prefix}{method}", name) for method, names in found.items() for name in names]
 
 
