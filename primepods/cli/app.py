@@ -214,6 +214,8 @@ def _process_value(parameter: Any, process: Callable[[Any, Any], Any], ctx: Any,
     is_default = value is parameter.default and isinstance(value, float | StrEnum | None)
     if parameter.required or not is_default:
         return process(ctx, value)
+    if value is None and (parameter.multiple or parameter.nargs == -1):
+        value = ()
     return value if parameter.callback is None else parameter.callback(ctx, parameter, value)
 
 
