@@ -89,8 +89,16 @@ _COMMANDS = {
 
 
 class _Command(TyperCommand):
+    """Command whose help refers to the main help for the options of the panel Connection."""
+
     def get_params(self, ctx: Any) -> list[Any]:
-        return _adjust(super().get_params(ctx))
+        parameters = _adjust(super().get_params(ctx))
+        common = [option for option in parameters if getattr(option, "rich_help_panel", None) == "Connection"]
+        for option in common:
+            option.hidden = not ctx.resilient_parsing  # completed nevertheless
+        if common:
+            self.epilog = f"See `primepods --help` for {', '.join(max(option.opts, key=len) for option in common)}."
+        return parameters
 
 
 class _Commands(Mapping[str, Any]):

@@ -139,7 +139,7 @@ CALLING = "doctor list get status watch wait logs ssh offers create delete histo
 
 
 def test_help_of_each_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The root names it, it fits 80 columns, and each that calls the API has the common options."""
+    """The root names it, it fits 80 columns, and each that calls the API names the root's common options."""
     monkeypatch.setenv("COLUMNS", "80")
     root = run().stdout
     assert run("list", "-h").stdout == run("list", "--help").stdout
@@ -151,6 +151,7 @@ def test_help_of_each_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> None
         common = {"--base-url", "--context", "--team", "--timeout", "--verbose"}
         has = {option for option in common if option in shown}
         assert has == (set() if name in NOT_CALLING else common), name
+        assert "Connection" not in shown
         assert f"\n│ {name} " in root
 
 
