@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from primepods import ConfigError
 from primepods._files import lock, lock_file, locked_file, replace_file
 from primepods._utils.clock import Clock
-from primepods.cli.app import app
 from primepods._utils.secret import Secret
+from primepods.cli.app import app
 from primepods.config import Settings
 from primepods.leasing._record import new_record
 from primepods.leasing.ledger import LeaseFile
