@@ -45,10 +45,14 @@ class RunRow:
     spent: float
     exit_code: int | None
     command: str
+    swept_at: datetime | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""
-        return attrs.asdict(self) | {"since": self.since.isoformat()}
+        return attrs.asdict(self) | {
+            "since": self.since.isoformat(),
+            "swept_at": self.swept_at and self.swept_at.isoformat(),
+        }
 
 
 def _row(run: Run) -> RunRow:
@@ -61,6 +65,7 @@ def _row(run: Run) -> RunRow:
         spent=round(run.cost(), 4),
         exit_code=record.exit_code,
         command=record.command if isinstance(record.command, str) else shlex.join(record.command),
+        swept_at=None if record.swept_at is None else datetime.fromtimestamp(record.swept_at, UTC),
     )
 
 
@@ -71,7 +76,9 @@ _RUNS = ModelTable[RunRow](
     id_of=lambda row: row.name,
     cells={
         Column("NAME", min_width=12): lambda row: row.name,
-        Column("STATE", min_width=8): lambda row: row.state,
+        Column("STATE", min_width=8): lambda row: (
+            row.state if row.swept_at is None else f"swept {short_age(row.swept_at)} ago"
+        ),
         Column("EXIT", right=True): lambda row: "" if row.exit_code is None else str(row.exit_code),
         Column("POD", rank=2): lambda row: row.pod or "",
         Column("SINCE", right=True): lambda row: short_age(row.since),
@@ -92,15 +99,17 @@ def command(
 ) -> None:
     """List this machine's runs. Detached runs stay in the list after their end, until --prune.
 
-    The state is renting, running, ended or interrupted. The process of an interrupted run has died;
-    `primepods attach` takes the run over.
+    The state is renting, running, ended, swept or interrupted. The process of an interrupted run has died;
+    `primepods attach` takes the run over. If something else, such as `primepods sweep`, has deleted its pod,
+    the run has ended, and the table says when.
     """
-    from primepods.runs import list_runs
+    from primepods.runs import list_runs, note_sweeps
 
     _RUNS.check(print_options)
     runs, unreadable = list_runs()
     for name, why in unreadable.items():
         print_error(api.command, f"run {name}: {why}")
+    note_sweeps(runs)
     if prune:
         # Keep the runs whose pods may be billed.
         ended = [run for run in runs if run.state == "ended" and not run.may_have_pod]

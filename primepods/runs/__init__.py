@@ -4,7 +4,7 @@ from ._budget import Balance, Budget, Reservation
 from ._follow import follow_job
 from ._host import RunError, RunHost
 from ._process import delayed_stop, start_process
-from ._run import Run, RunRecord, find_run, list_runs
+from ._run import Run, RunRecord, find_run, list_runs, note_sweeps
 from ._runner import Runner
 from ._take_over import check_take_over, leased_name, take_over_lease
 from ._work import shown_path
@@ -24,6 +24,7 @@ __all__ = [
     "follow_job",
     "leased_name",
     "list_runs",
+    "note_sweeps",
     "shown_path",
     "start_process",
     "take_over_lease",

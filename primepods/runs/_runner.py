@@ -207,7 +207,11 @@ class Runner:
             # Another process that takes over the lease counts the cost of this order only.
             spent = record.spent + sum(rental.spent for rental in made.supervisor.rentals)
             self._run.save(
-                lease_file=lease_file.name, pod_id=None, leased_at=time.time(), price_hr=0.0, spent=spent
+                lease_file=lease_file.name,
+                pod_id=None,
+                leased_at=time.time(),
+                price_hr=made.supervisor.rentals[-1].file.record.price_hr or 0.0,
+                spent=spent,
             )
 
         made.supervisor.on_order = note_order

@@ -355,6 +355,40 @@ def test_many_stops_at_once_have_one_winner(
 
 
 @pytest.mark.slow
+def test_a_sweep_ends_a_run_whose_process_was_killed(market: Emulator, run: Run, tmp_path: Path) -> None:
+    """The list says since when, and for how much, which no longer grows; and the run can be pruned."""
+    name = run("run", "-d", *BOUNDED, "--", SLOW).stdout.strip()
+    os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
+    wait_for(lambda: row(run)["state"] == "interrupted")
+    folder = RunFolder.open(tmp_path / "state" / "runs" / name)
+    folder.save(leased_at=(folder.record.leased_at or 0.0) - 3600)
+    assert run("sweep", "--yes").exit_code == 0
+    assert not market.pods
+    swept = row(run)
+    assert (swept["state"], swept["exit_code"], swept == row(run)) == ("ended", 130, True)
+    assert swept["spent"] == pytest.approx(folder.record.price_hr, rel=0.1)
+    assert re.search(r"swept \d+s ago", run("runs").stdout)
+    assert "exit code 130. No pod of it is left." in run("stop", name).stderr
+    run("runs", "--prune")
+    assert list_runs() == ([], {})
+
+
+def test_a_pod_that_a_run_has_left_is_counted_until_its_sweep(run: Run, tmp_path: Path) -> None:
+    """Its run had ended an hour before, without deleting it; the exit code stays."""
+    now = time.time()
+    left = RunFolder.create(
+        RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=now - 7200)
+    )
+    left.save(
+        exit_code=3, ended_at=now - 3600, pod_id="pod", lease_file="gone", leased_at=now - 7200, price_hr=1.0
+    )
+    left._unlock()
+    shown = row(run)
+    assert (shown["exit_code"], shown["spent"]) == (3, pytest.approx(2.0, abs=0.1))
+    assert shown["swept_at"] is not None
+
+
+@pytest.mark.slow
 def test_stop_waits_for_no_boot(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pod of a run whose process has died is deleted while it boots: until then, it would be billed."""
     with Emulator(boot_seconds=3600, delete_seconds=0) as market:
