@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -194,6 +195,8 @@ def command(
         raise CommandError("--keep and --rm cannot be combined", ExitCode.USAGE)
     if any(limit is not None and not limit > 0 for limit in (max_hours, max_spend)):
         raise CommandError("--max-hours and --max-spend must be above 0", ExitCode.USAGE)
+    if detach and sys.platform == "win32":
+        raise CommandError("--detach needs Linux or macOS", ExitCode.USAGE)
     if detach and max_hours is None and max_spend is None:
         raise CommandError(
             "--detach needs --max-hours or --max-spend, since nobody watches the cost", ExitCode.USAGE
