@@ -97,7 +97,9 @@ class _Command(TyperCommand):
         for option in common:
             option.hidden = not ctx.resilient_parsing  # completed nevertheless
         if common:
-            self.epilog = f"See `primepods --help` for {', '.join(max(option.opts, key=len) for option in common)}."
+            self.epilog = (
+                f"See `primepods --help` for {', '.join(max(option.opts, key=len) for option in common)}."
+            )
         return parameters
 
 
