@@ -7,6 +7,9 @@ from typing import Final
 
 _MAX_LENGTH: Final = 100
 _REQUEST_ID_HEADERS: Final = ("x-request-id", "request-id", "cf-ray")
+_MINUTE: Final = 60
+_HOUR: Final = 60 * _MINUTE
+_DAY: Final = 24 * _HOUR
 
 
 def quote(value: object, max_length: int = _MAX_LENGTH) -> str:
@@ -32,3 +35,15 @@ def find_request_id(headers: Mapping[str, str]) -> str | None:
 def clip(text: str, max_length: int) -> str:
     """Return a text; if it is too long, its first ``max_length`` characters and ``…``."""
     return text if len(text) <= max_length else f"{text[:max_length]}…"
+
+
+def short_duration(seconds: float) -> str:
+    """Format a duration, rounded down: ``45s``, ``12m``, ``3h 5m``, ``2d 7h``."""
+    whole = max(0, int(seconds))
+    if whole < _MINUTE:
+        return f"{whole}s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE}m"
+    if whole < _DAY:
+        return f"{whole // _HOUR}h {whole % _HOUR // _MINUTE}m"
+    return f"{whole // _DAY}d {whole % _DAY // _HOUR}h"

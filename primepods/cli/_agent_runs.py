@@ -27,10 +27,9 @@ import anyio
 from anyio.to_thread import run_sync
 
 import primepods
-from primepods.runs import Budget, Reservation, Run, RunRecord, leased_name, list_runs
+from primepods.runs import Budget, Reservation, Run, RunRecord, leased_name, list_runs, start_process
 
 from ._agent_results import Quote, Rented
-from ._background import start_process
 from ._command import Api
 from ._errors import CommandError
 from ._handles import resolve_handle_async

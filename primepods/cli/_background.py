@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, NoReturn, TextIO
 
 import typer
 
-from primepods.runs import Run
+from primepods.runs import Run, RunError, Runner, start_process
 
 from ._command import Api
 from ._errors import CommandError, ExitCode, reported_errors
-from ._runner import Runner
+from ._run_host import Terminal
 from ._table import print_info, write
 
 _POLL_INTERVAL = 0.2
@@ -28,11 +26,14 @@ _CHUNK_SIZE = 65_536
 
 def run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
     """Execute a run in this process, and return its exit code. Remove a run that is not detached."""
-    runner = Runner(api.command, run, variables)
+    runner = Runner(Terminal(api.command), run, variables)
     code: int = ExitCode.FAILED
     try:
         with reported_errors(api.command):
-            code = api.run(runner.execute)
+            try:
+                code = api.run(runner.execute)
+            except RunError as exc:
+                raise CommandError(str(exc), ExitCode(exc.exit_code)) from None
     except typer.Exit as exc:
         code = exc.exit_code
     finally:
@@ -42,33 +43,6 @@ def run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
         if not run.record.is_detached:
             run.remove()
     return code
-
-
-def start_process(run: Run, variables: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Start a process for a run, in a new session and with the run's lock; log its messages."""
-    processes: list[subprocess.Popen[bytes]] = []
-
-    def start(lock: int) -> int:
-        with (run.path / "log").open("ab") as log:
-            processes.append(
-                subprocess.Popen(  # noqa: S603 - this command
-                    [sys.executable, "-m", "primepods", "_run", run.name, str(lock)],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.DEVNULL,
-                    stderr=log,
-                    start_new_session=True,
-                    pass_fds=[lock],
-                )
-            )
-        return processes[0].pid
-
-    run.lend(start)
-    [process] = processes
-    # Send the variables through a pipe, so that neither the command line nor a file shows secrets.
-    if process.stdin is not None:
-        with suppress(BrokenPipeError), process.stdin:
-            process.stdin.write(json.dumps(variables).encode())
-    return process
 
 
 def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn:
@@ -97,6 +71,9 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
     if process.returncode is not None and record.exit_code is None and record.lease_file is not None:
         problem = f"the process of {run.name} has died, and its pod may be billed"
         raise CommandError(f"{problem}. To take over the run, run `{command} attach {run.name}`")
+    if process.returncode is not None and record.exit_code is None and record.job is None:
+        run.remove()
+        raise CommandError(f"the process of {run.name} was killed before its order: nothing was rented")
     if record.job is None or (is_interrupted and record.exit_code == ExitCode.INTERRUPTED):
         run.remove()
         raise typer.Exit(ExitCode.FAILED if record.exit_code is None else record.exit_code)

@@ -237,8 +237,7 @@ def _has_process(run: Run) -> bool:
 def _take_over(run: Run) -> None:
     """Start a process for a run whose process has died."""
     from primepods.config import environment_variable
-
-    from ._background import start_process
+    from primepods.runs import start_process
 
     if run.record.exit_code is not None:
         return  # another process has taken it over, and ended
@@ -268,7 +267,7 @@ def _show_to_end(run: Run, tail: int | None) -> None:
         time.sleep(_POLL_INTERVAL)
 
 
-def background(name: str, lock: int) -> None:
+def background(lock: int, name: str) -> None:
     """Execute a run in this process, which ``start_process`` started."""
     from primepods.runs import find_run
 

@@ -133,7 +133,7 @@ class FaultPlan:
         """Apply ``fault`` to requests that match all conditions; return the rule, which counts hits.
 
         The first rule that applies decides the response, so several rules with ``times=1`` make a sequence.
-        ``Delay``, ``Stale``, ``Rename`` and ``LostDeletion`` combine with the rules after them.
+        ``Delay``, ``Stale``, ``Rename``, ``DeadGpu`` and ``LostDeletion`` combine with the rules after them.
 
         Args:
             fault: The fault to inject.

@@ -1,19 +1,28 @@
-"""Records and output of the runs of `primepods run` on this machine, and the budget of agents."""
+"""Runs: a pod is rented for one command. Also the budget of agents."""
 
 from ._budget import Balance, Budget, Reservation
 from ._follow import follow_job
+from ._host import RunError, RunHost
+from ._process import start_process
 from ._run import Run, RunRecord, find_run, list_runs
+from ._runner import Runner
 from ._take_over import leased_name, take_over_lease
+from ._work import shown_path
 
 __all__ = [
     "Balance",
     "Budget",
     "Reservation",
     "Run",
+    "RunError",
+    "RunHost",
     "RunRecord",
+    "Runner",
     "find_run",
     "follow_job",
     "leased_name",
     "list_runs",
+    "shown_path",
+    "start_process",
     "take_over_lease",
 ]

@@ -16,18 +16,20 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import attrs
 
-from .._files import lock_file, sync_folder
+from .._files import NONBLOCK, lock_file, read_regular_file, sync_folder
 from .._utils.text import quote
 from .._utils.unique_names import unique_name
 from ..config import lease_folder, this_host
 from ..errors import ConfigError
-from ..remote import Stream
+from ..remote import Stream, check_job_name
 
 _VERSION: Final = 1
+_MAX_NUMBER: Final = 250_000_000_000
+"""Max number of a record: a time in the year 9892, or a size of 250 GB."""
+_MAX_NODES: Final = 1_000
+_MAX_PID: Final = 2**31 - 1
 _CLAIM_ATTEMPTS: Final = 100
 """Max attempts of 80 ms each: on a busy machine, readers of the state may hold a shared lock for seconds."""
-_IN_JSON: Final[dict[Any, Any]] = {float: int, tuple: list}
-"""Types of fields, each with another type that a value may have in JSON."""
 _ABANDONED: Final = 130
 """Exit code of an abandoned run, the same as after Ctrl-C."""
 
@@ -75,7 +77,7 @@ class RunRecord:
         is_released: Whether the run is known to have left no pod.
     """
 
-    client: dict[str, Any]
+    client: dict[str, str | None]
     find: dict[str, Any]
     changes: dict[str, Any]
     lease: dict[str, Any]
@@ -129,8 +131,10 @@ class Run:
 
         Raises:
             ConfigError: The folder cannot be written, or another process has locked the run.
+            ValueError: The name is not that of a job.
         """
-        path = run_folder() / unique_name(str(record.changes.get("name") or "run")[:40])
+        name = unique_name(str(record.changes.get("name") or "run")[:40])
+        path = run_folder() / check_job_name(name)
         run = cls(path, record)
         try:
             path.mkdir(mode=0o700, parents=True)
@@ -161,10 +165,10 @@ class Run:
             ValueError: The record is invalid.
         """
         file = path / "run.json"
-        text = file.read_bytes()
         try:
-            return cls(path, _parse_record(text))
-        except (AttributeError, TypeError, ValueError) as exc:
+            check_job_name(path.name)
+            return cls(path, _parse_record(_read(file)))
+        except (AttributeError, RecursionError, TypeError, ValueError) as exc:
             raise ValueError(
                 f"{file} cannot be read as the record of a run ({exc}). Repair it, use the version of "
                 "primepods that wrote it, or delete its folder after `primepods sweep` has deleted its pod"
@@ -346,7 +350,9 @@ def list_runs(folder: Path | None = None) -> tuple[list[Run], dict[str, str]]:
     folder = run_folder() if folder is None else folder / "runs"
     for path in folder.iterdir() if folder.is_dir() else ():
         try:
-            runs.append(Run.open(path))
+            run = Run.open(path)
+            if run.state:  # raises if its lock cannot be used
+                runs.append(run)
         except (OSError, ValueError) as exc:
             unreadable[path.name] = str(exc)
     return sorted(runs, key=lambda run: run.record.began_at), unreadable
@@ -377,25 +383,52 @@ def find_run(name: str) -> Run:
     )
 
 
+def _read(file: Path) -> bytes:
+    if file.parent.is_symlink() or file.is_symlink():
+        raise ValueError("it is a link")
+    descriptor = os.open(file, os.O_RDONLY | NONBLOCK)
+    try:
+        return read_regular_file(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _parse_record(text: bytes) -> RunRecord:
     data = json.loads(text)
     if data.pop("version", None) != _VERSION:
         raise ValueError("another version of primepods wrote it")
     for name, value in data.items():
-        if not isinstance(value, _json_types().get(name, ())):
+        if not _fits(value, _field_types().get(name)):
             raise TypeError(f"its {name} is {quote(value)}")
-    return RunRecord(**data)
+    record = RunRecord(**data)
+    if not 1 <= record.nodes <= _MAX_NODES or record.pid > _MAX_PID:
+        raise ValueError(f"it has {record.nodes} nodes and the process {record.pid}")
+    return record
 
 
 @cache
-def _json_types() -> dict[str, tuple[Any, ...]]:
-    """Return the types that each field of a record may have in its file."""
-    types: dict[str, tuple[Any, ...]] = {}
-    for name, kind in get_type_hints(RunRecord).items():
-        members = get_args(kind) if isinstance(kind, UnionType) else (kind,)
-        plain = [get_origin(member) or member for member in members]
-        types[name] = (*plain, *(_IN_JSON[one] for one in plain if one in _IN_JSON))
-    return types
+def _field_types() -> dict[str, Any]:
+    return get_type_hints(RunRecord)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Return whether a value from JSON has the type of a field; numbers are at least 0."""
+    members = get_args(kind)
+    if isinstance(kind, UnionType):
+        return any(_fits(value, member) for member in members)
+    origin = get_origin(kind) or kind
+    if origin in {list, tuple}:
+        is_pair = origin is tuple and Ellipsis not in members
+        return (
+            isinstance(value, list)
+            and (not is_pair or len(value) == len(members))
+            and all(_fits(item, members[0]) for item in value)
+        )
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(item, members[1]) for item in value.values())
+    if origin in {int, float}:
+        return type(value) in {int, origin} and 0 <= value <= _MAX_NUMBER
+    return kind is Any or (kind is not None and isinstance(value, kind))
 
 
 def run_folder() -> Path:

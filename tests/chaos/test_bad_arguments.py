@@ -82,7 +82,15 @@ GROUPS: Final[dict[str, list[Any]]] = {
 
 _MAX_HOURS = ("max_hours", "max_spend", "max_price")
 _PAUSES = ("appear_grace", "install_grace", "base_delay", "max_delay")
-_TIMEOUTS = ("timeout", "deadline", "login_timeout", "ready_timeout", "release_timeout", "interval")
+_TIMEOUTS = (
+    "timeout",
+    "deadline",
+    "login_timeout",
+    "ready_timeout",
+    "release_timeout",
+    "interval",
+    "check_timeout",
+)
 _FILTERS = ("socket", "security", "data_center_id", "cloud_id", "provider", "user_agent")
 _FLAGS = ("missing_ok", "login", "expired", "dry_run", "spot", "unavailable", "jitter")
 _TEXT = "id long words path"
@@ -120,7 +128,8 @@ RIGHT: Final[dict[str, str]] = {
     "until": "function",
     **dict.fromkeys(("on_change", "on_event", "session"), "none function"),
     **dict.fromkeys(_FLAGS, "flag"),
-    # How to get there.
+    # What runs there, and how to get there.
+    "check": f"none {_TEXT} text surrogate ids list",
     "ssh_options": "nothing",
     "ssh_command": f"{_TEXT} text surrogate",
     "api_key": "id long path",

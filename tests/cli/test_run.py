@@ -252,7 +252,9 @@ def test_whatever_ends_it_gives_the_pod_back(
     begun = tmp_path / "begun"
     line = f"trap 'rm {begun}; exit' TERM; touch {begun}; while :; do sleep 0.1; done"
     # It would not wait for longer than five seconds until the command has ended.
-    patient = "from primepods.cli import _runner, main; _runner._STOP_TIMEOUT = 50.0; main()"
+    patient = (
+        "from primepods.cli import main; from primepods.runs import _work; _work._STOP_TIMEOUT = 50.0; main()"
+    )
     words = [sys.executable, "-c", patient, "run", *OPTIONS, "--", line]
     with Emulator(boot_seconds=0 if when == "running" else 1_000, delete_seconds=0) as market:
         name_api(market, monkeypatch)

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import io
 import json
+import math
 import os
 import re
 import resource
@@ -15,9 +16,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -262,6 +265,71 @@ def test_stop_gives_the_pod_back(market: Emulator, run: Run, tmp_path: Path, sig
     assert "has ended with exit code 130" in run("stop", name).stderr
 
 
+def test_a_process_that_is_killed_before_its_order_is_told(market: Emulator, tmp_path: Path) -> None:
+    """In one line, by what has started it; no record is left."""
+    market.faults.add(Delay(60))
+    starting = command("run", "-d", *BOUNDED, "--", "true")
+    wait_for(lambda: len(market.requests) > 0)
+    os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
+    _, err = starting.communicate(timeout=60)
+    assert (starting.returncode, err.count("\n"), records(tmp_path)) == (1, 1, []), err
+    assert "was killed before its order: nothing was rented" in err
+
+
+def test_a_restart_counts_what_the_earlier_pods_have_cost(
+    market: Emulator, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the sum that `runs` shows, and towards --max-spend: once that is used up, no pod is ordered."""
+    monkeypatch.setenv("PRIMEPODS_SSH_COMMAND", LOCAL_SSH)
+    lease = {"login": True, "interval": 0.1, "max_hours": None, "max_spend": 50.0}
+    record = RunRecord(
+        client={"base_url": None, "context": None, "team_id": None},
+        find={"gpu_type": "H100", "limit": 1},
+        changes={},
+        lease=lease,
+        command="true",
+        is_detached=True,
+        began_at=time.time(),
+        restart=1,
+        spent=40.0,
+    )
+    for spent, code in ((40.0, 0), (50.0, 5)):
+        lost = RunFolder.create(attrs.evolve(record, spent=spent))
+        lost._unlock()
+        result = run("attach", lost.name)
+        assert result.exit_code == code, result.stderr
+        assert 0 <= lost.reload().spent - spent < 1
+    assert len(market.requests.where(method="POST")) == 1
+
+
+def test_a_tail_begins_with_a_line(run: Run) -> None:
+    """Also if the lines are so long that a piece of the file begins within one of them."""
+    ended = RunFolder.create(
+        RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0)
+    )
+    lines = [letter * 40_000 + "\n" for letter in "abc"]
+    (ended.path / "stdout").write_text("".join(lines), encoding="utf-8")
+    ended.end(0)
+    assert run("attach", ended.name, "--tail", "2").stdout == "".join(lines[1:])
+    ended.remove()
+
+
+def test_prune_keeps_the_record_of_a_billed_pod(run: Run, tmp_path: Path) -> None:
+    """As long as the file of its lease is there, its run is listed, though it has ended."""
+    billed = RunFolder.create(
+        RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0)
+    )
+    lease_file = tmp_path / "state" / "lease.json"
+    lease_file.touch()
+    billed.save(lease_file=lease_file.name)
+    billed.end(1)
+    billed._unlock()
+    for left in ([billed.name], []):
+        assert run("runs", "--prune").exit_code == 0
+        assert [each.name for each in list_runs()[0]] == left
+        lease_file.unlink(missing_ok=True)
+
+
 @pytest.mark.slow
 def test_stop_waits_for_no_boot(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pod of a run whose process has died is deleted while it boots: until then, it would be billed."""
@@ -475,6 +543,9 @@ def test_what_cannot_be_is_told(market: Emulator, run: Run, tmp_path: Path) -> N
     assert "several runs have names that begin with 'twin': twin-" in run("attach", "twin").stderr
     for twin in twins:
         twin.remove()
+    for name in ("-x", "../x"):
+        result = run("run", "-d", *BOUNDED, f"--name={name}", "--", "true")
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.stderr
     for command in ("attach", "stop"):
         result = run(command, "train")
         assert (result.exit_code, "no run 'train'" in result.stderr) == (2, True), result.stderr
@@ -483,6 +554,84 @@ def test_what_cannot_be_is_told(market: Emulator, run: Run, tmp_path: Path) -> N
     result = run("run", *OPTIONS, "--", "true")
     assert (result.exit_code, "set PRIMEPODS_STATE_DIR" in result.stderr) == (2, True), result.stderr
     assert not market.requests.where(method="POST")
+
+
+def write(path: Path, **fields: Any) -> None:
+    """Write a record with these fields."""
+    record = RunRecord(client={}, find={}, changes={}, lease={}, command="x", is_detached=True, began_at=0.0)
+    path.write_text(json.dumps({"version": 1, **attrs.asdict(record), **fields}), encoding="utf-8")
+
+
+def write_with_odd_lock(path: Path) -> None:
+    """Write a record beside a folder in place of the lock."""
+    write(path)
+    (path.parent / "lock").mkdir()
+
+
+ODD_FIELDS: list[dict[str, Any]] = [
+    {"nodes": True},
+    {"offsets": [[math.inf]]},
+    {"spent": math.nan},
+    {"price_hr": math.inf},
+    {"began_at": 1e300},
+    {"began_at": -1},
+    {"uploads": [["a"]]},
+    {"command": ["a", 1]},
+    {"client": {"context": {}}},
+    {"extra": 1},
+]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (os.mkfifo, "not a regular file"),
+        (Path.mkdir, "not a regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "a link"),
+        (lambda path: path.write_bytes(b" " * (17 << 20)), "is longer than"),
+        (lambda path: path.write_text("[" * 100_000), "recursion"),
+        (write_with_odd_lock, "Is a directory"),
+        *((partial(write, **fields), f"(its {next(iter(fields))} ") for fields in ODD_FIELDS),
+        (partial(write, nodes=10**9), "1000000000 nodes"),
+        (partial(write, pid=2**31), "process 2147483648"),
+    ],
+)
+def test_a_record_that_does_not_fit_is_passed_over(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], object], says: str
+) -> None:
+    """It is told in a line, beside the other runs, and neither hangs nor ends a command."""
+    monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(tmp_path / "other"))
+    for name in ("odd", "well"):
+        (tmp_path / "other" / "runs" / name).mkdir(parents=True)
+    spoil(tmp_path / "other" / "runs" / "odd" / "run.json")
+    write(tmp_path / "other" / "runs" / "well" / "run.json", command=chr(0xDCFF))
+    for words in ("runs", "runs --prune", "runs --output json", "attach odd", "stop odd"):
+        result = run(*words.split())
+        assert (result.exit_code, says in result.stderr) == (0 if "runs" in words else 2, True), result.stderr
+        assert result.stderr.count("\n") <= 2
+    assert [each.name for each in list_runs()[0]] == ["well"]
+
+
+@pytest.mark.parametrize("name", ["../x", "team/train", "-x", "my run", ".hidden"])
+def test_the_folder_of_a_run_is_in_the_folder_of_runs(tmp_path: Path, name: str) -> None:
+    """Nothing is made for a name that is none of a folder; one that another program made is passed over."""
+    with pytest.raises(ValueError, match="name must be"):
+        RunFolder.create(
+            RunRecord(
+                client={},
+                find={},
+                changes={"name": name},
+                lease={},
+                command="",
+                is_detached=True,
+                began_at=0.0,
+            )
+        )
+    assert not (tmp_path / "state").exists()
+    other = tmp_path / "state" / "runs" / "my run"
+    other.mkdir(parents=True)
+    write(other / "run.json")
+    assert (list_runs()[0], list(list_runs()[1])) == ([], ["my run"])
 
 
 @pytest.mark.slow

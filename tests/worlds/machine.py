@@ -12,12 +12,11 @@ from simloom._context import current_host
 
 import primepods
 from primepods import PodSpec, PrimePodsError
-from primepods.cli._background import start_process
 from primepods.cli._errors import CommandError
-from primepods.cli._runner import Runner
+from primepods.cli._run_host import Terminal
 from primepods.cli.runs import _take_over
 from primepods.events import Event
-from primepods.runs import Run, RunRecord
+from primepods.runs import Run, Runner, RunRecord, start_process
 from tests.support.client import make_client
 
 from .clocks import MachineClock, now
@@ -141,6 +140,22 @@ class Machine:
 
         return self.start("lease", program)
 
+    def pool(self, count: int, *, hold: float, **options: Any) -> asyncio.Task[None]:
+        """Start a program that works on ``count`` items with a pool, ``hold`` seconds on each."""
+        client = self.client
+
+        async def work(_: primepods.AsyncLeasedPod, item: int) -> int:
+            await asyncio.sleep(hold)
+            return 1 // (item % 5)  # each fifth one fails
+
+        async def program() -> None:
+            async with client.pods.pool(self.world.spec, **options) as pool:
+                items = [result.item async for result in pool.map(work, range(count))]
+            if sorted(items) != list(range(count)):
+                raise AssertionError(f"not one result for each of {count} items: {items}")
+
+        return self.start("pool", program)
+
     def create(self, spec: PodSpec, **options: Any) -> asyncio.Task[None]:
         """Start a program that rents a pod for good."""
 
@@ -202,7 +217,7 @@ class Machine:
             self.world.traces = [each for each in self.world.traces if each is not self._trace]
 
         async def program() -> None:
-            runner, code = Runner("primepods run", run, {}), 1
+            runner, code = Runner(Terminal("primepods run"), run, {}), 1
             try:
                 code = await runner.execute(self.client)
             except (CommandError, PrimePodsError, asyncio.CancelledError) as exc:

@@ -8,19 +8,18 @@ import posixpath
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import primepods
-from primepods.remote import echo, find_nodes, rank_variables
-from primepods.runs import Run, follow_job
-
-from ._copies import describe, measure_and_warn, parse_exclusion, progress
-from ._errors import CommandError, ExitCode, print_error
-from ._table import print_info
+from ..errors import ConnectionLostError, JobError, PrimePodsError, TransferError
+from ..remote import echo, find_nodes, rank_variables
+from ._follow import follow_job
+from ._host import FAILED, INTERRUPTED, USAGE, RunError, RunHost
+from ._run import Run
 
 if TYPE_CHECKING:
-    from primepods.remote import Exclusion
+    from ..client import AsyncClient
+    from ..leasing.lease import AsyncLease, AsyncLeasedPod
+    from ..remote import AsyncJob, AsyncRemote, Exclusion
 
 _MAX_DOWNLOAD_ATTEMPTS = 3
 """Max attempts to download a result if the connection is lost."""
@@ -39,13 +38,13 @@ class Work:
     """Work of a run, the same on each of its pods.
 
     Args:
-        program: The name of this command as typed, for messages.
+        host: The command that executes the run.
         run: The run; this process holds its lock.
         variables: The command's environment variables.
     """
 
-    def __init__(self, program: str, run: Run, variables: dict[str, str]) -> None:
-        self._program = program
+    def __init__(self, host: RunHost, run: Run, variables: dict[str, str]) -> None:
+        self._host = host
         self._run = run
         self._variables = variables
         self._upload_sizes: dict[str, int] = {}
@@ -53,20 +52,18 @@ class Work:
     @cached_property
     def _exclusion(self) -> Exclusion:
         record = self._run.record
-        return parse_exclusion(record.exclude, map(Path, record.exclude_from))
+        return self._host.exclusion(record.exclude, record.exclude_from)
 
     def measure_uploads(self) -> None:
         """Print the sizes of the uploads, and warn of large ones, before a pod is rented for them."""
         for local, _ in self._run.record.uploads:
-            size = measure_and_warn(self._program, local, self._exclusion)
-            self._upload_sizes[local] = size.bytes
-            print_info(f"To upload: {_shown(local)} ({describe(size)})")
+            self._upload_sizes[local] = self._host.measure(local, self._exclusion)
 
     async def do(
         self,
-        client: primepods.AsyncClient,
-        lease: primepods.AsyncLease,
-        pod: primepods.AsyncLeasedPod,
+        client: AsyncClient,
+        lease: AsyncLease,
+        pod: AsyncLeasedPod,
         *,
         is_taken_over: bool,
     ) -> int:
@@ -82,14 +79,14 @@ class Work:
             PodLostError: The run must continue on another pod.
         """
         record = self._run.record
-        print_info(f"Logged in to {pod.name} ({pod.id}): {pod.ssh}")
+        self._host.info(f"Logged in to {pod.name} ({pod.id}): {pod.ssh}")
         if record.is_stopping:
-            raise CommandError("stopped", ExitCode.INTERRUPTED)
+            raise RunError("stopped", INTERRUPTED)
         nodes = await find_nodes(pod)
         name = f"{self._run.name}-{record.restart}"
         jobs = [node.job(name) for node in nodes]
         if len(nodes) > 1:
-            print_info(f"The command runs on {len(nodes)} nodes")
+            self._host.info(f"The command runs on {len(nodes)} nodes")
             self._run.save(nodes=max(record.nodes, len(nodes)))
         try:
             if record.job is None and not (is_taken_over and await _has_started(jobs)):
@@ -97,7 +94,7 @@ class Work:
             self._run.save(job=name)
             try:
                 code = await self._follow(client, lease, pod, jobs)
-            except primepods.ConnectionLostError:
+            except ConnectionLostError:
                 # Fetch the results so far: the pod may be deleted next.
                 await self._download_all(lease, pod)
                 raise
@@ -110,21 +107,21 @@ class Work:
         self._run.save(result=code)
         return code
 
-    async def _start(self, nodes: Sequence[primepods.AsyncRemote], name: str) -> None:
+    async def _start(self, nodes: Sequence[AsyncRemote], name: str) -> None:
         record = self._run.record
         for local, remote in record.uploads:
-            with progress(f"uploaded {_shown(local)}", self._upload_sizes.get(local)) as on_progress:
+            with self._host.progress(
+                f"uploaded {shown_path(local)}", self._upload_sizes.get(local)
+            ) as on_progress:
                 callbacks = [on_progress] + [None] * (len(nodes) - 1)
                 await _all(
                     node.upload(local, remote, exclude=self._exclusion, on_progress=callback)
                     for node, callback in zip(nodes, callbacks, strict=True)
                 )
-            print_info(f"Uploaded {_shown(local)} to {remote}")
+            self._host.info(f"Uploaded {shown_path(local)} to {remote}")
         missing = set(record.variables) - self._variables.keys()
         if missing:
-            raise CommandError(
-                f"these variables are not set here: {', '.join(sorted(missing))}", ExitCode.USAGE
-            )
+            raise RunError(f"these variables are not set here: {', '.join(sorted(missing))}", USAGE)
         again = {"PRIMEPODS_RESTART": str(record.restart)} if record.restart else {}
         ranks: list[dict[str, str]] = await rank_variables(nodes) if len(nodes) > 1 else [{}]
         await _all(
@@ -134,10 +131,10 @@ class Work:
 
     async def _follow(
         self,
-        client: primepods.AsyncClient,
-        lease: primepods.AsyncLease,
-        pod: primepods.AsyncLeasedPod,
-        jobs: list[primepods.AsyncJob],
+        client: AsyncClient,
+        lease: AsyncLease,
+        pod: AsyncLeasedPod,
+        jobs: list[AsyncJob],
     ) -> int:
         """Return the command's exit code; on several nodes, the first that is not 0.
 
@@ -155,14 +152,14 @@ class Work:
             if not following.done():
                 raise PodLostError(f"The pod {pod.name} was lost: {watching.result()}")
             return following.result()
-        except primepods.JobError:
+        except JobError:
             raise PodLostError(f"The job on the pod {pod.name} was lost") from None
         finally:
             for task in (following, watching):
                 task.cancel()
             await asyncio.wait({following, watching})
 
-    async def _wait(self, jobs: list[primepods.AsyncJob]) -> int:
+    async def _wait(self, jobs: list[AsyncJob]) -> int:
         if len(jobs) == 1 and not self._run.record.is_detached:
             result = await jobs[0].wait(check=False, capture=False, reconnect=self._run.record.reconnect)
             return result.exit_code
@@ -172,7 +169,7 @@ class Work:
             for ended in asyncio.as_completed(following):
                 if code := await ended:
                     if len(jobs) > 1:
-                        print_info("The command has failed on a node: ending it on the others")
+                        self._host.info("The command has failed on a node: ending it on the others")
                         await _stop(jobs)
                     return code
             return 0
@@ -184,7 +181,7 @@ class Work:
                 output.close()
 
     async def _wait_on(
-        self, node: int, job: primepods.AsyncJob, outputs: Mapping[str, Callable[[bytes], Awaitable[None]]]
+        self, node: int, job: AsyncJob, outputs: Mapping[str, Callable[[bytes], Awaitable[None]]]
     ) -> int:
         if self._run.record.is_detached:
             return (await follow_job(job, self._run, node)).exit_code or 0
@@ -193,7 +190,7 @@ class Work:
                 await outputs[line.stream](f"{node}: {line}\n".encode())
         return (await job.state()).exit_code or 0
 
-    async def _download_all(self, lease: primepods.AsyncLease, pod: primepods.AsyncLeasedPod) -> int:
+    async def _download_all(self, lease: AsyncLease, pod: AsyncLeasedPod) -> int:
         """Download the results; return 0, or 1 if one cannot be downloaded."""
         record = self._run.record
         code = 0
@@ -201,31 +198,31 @@ class Work:
             source = remote if remote.startswith("~") else posixpath.join(record.workdir or "", remote)
             try:
                 await self._download(pod, source, local)
-            except (primepods.TransferError, primepods.ConnectionLostError, OSError) as error:
+            except (TransferError, ConnectionLostError, OSError) as error:
                 # Fetch the others: the pod may be deleted next.
-                print_error(self._program, error)
-                code = ExitCode.FAILED
+                self._host.problem(error)
+                code = FAILED
             else:
-                print_info(f"Downloaded {remote} to {_shown(local)}")
+                self._host.info(f"Downloaded {remote} to {shown_path(local)}")
         if code and record.keep_on_failed_download and not lease.supervisor.rentals[-1].is_kept:
             pod.keep()
-            print_info(f"Keeping the pod, since a download failed: try `primepods cp {pod.id}:PATH .`")
+            self._host.info(f"Keeping the pod, since a download failed: try `primepods cp {pod.id}:PATH .`")
         return code
 
-    async def _download(self, pod: primepods.AsyncLeasedPod, source: str, local: str) -> None:
+    async def _download(self, pod: AsyncLeasedPod, source: str, local: str) -> None:
         for attempts_left in reversed(range(_MAX_DOWNLOAD_ATTEMPTS)):
             try:
-                with progress(f"downloaded {source}") as on_progress:
+                with self._host.progress(f"downloaded {source}") as on_progress:
                     await pod.download(source, local, on_progress=on_progress)
-            except primepods.ConnectionLostError as error:
+            except ConnectionLostError as error:
                 if not attempts_left:
                     raise
-                print_error(self._program, f"{error} Trying again.")
+                self._host.problem(f"{error} Trying again.")
             else:
                 return
 
 
-async def _has_started(jobs: list[primepods.AsyncJob]) -> bool:
+async def _has_started(jobs: list[AsyncJob]) -> bool:
     """Return whether the jobs have been started on all nodes.
 
     Raises:
@@ -233,7 +230,7 @@ async def _has_started(jobs: list[primepods.AsyncJob]) -> bool:
     """
     started = 0
     for job in jobs:
-        with suppress(primepods.JobError):
+        with suppress(JobError):
             await job.state()
             started += 1
     if 0 < started < len(jobs):
@@ -252,7 +249,7 @@ async def _all(work: Iterable[Coroutine[Any, Any, object]]) -> None:
         await asyncio.wait(tasks)
 
 
-async def _stop(jobs: Iterable[primepods.AsyncJob]) -> None:
+async def _stop(jobs: Iterable[AsyncJob]) -> None:
     """Try to end the command on all nodes."""
     with suppress(TimeoutError):
         async with asyncio.timeout(_STOP_TIMEOUT):
@@ -260,7 +257,7 @@ async def _stop(jobs: Iterable[primepods.AsyncJob]) -> None:
             await asyncio.gather(*stops, return_exceptions=True)
 
 
-def _shown(path: str) -> str:
+def shown_path(path: str) -> str:
     """Return a local path for messages, relative to the current folder; keep a slash at its end."""
     try:
         shown = os.path.relpath(path)
@@ -269,10 +266,10 @@ def _shown(path: str) -> str:
     return shown + ("/" if path.endswith("/") else "")
 
 
-async def _watch_loss(client: primepods.AsyncClient, pod: primepods.AsyncLeasedPod, interval: float) -> str:
+async def _watch_loss(client: AsyncClient, pod: AsyncLeasedPod, interval: float) -> str:
     """Wait until the API shows that a pod is lost; return the reason."""
     while True:
-        with suppress(primepods.PrimePodsError):
+        with suppress(PrimePodsError):
             async for change in client.pods.watch([pod.id], interval=interval):
                 status = change.after
                 if status is None:

@@ -23,20 +23,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import primepods
-from primepods.remote import SSHOptions
-from primepods.runs import Run, RunRecord, take_over_lease
-
-from ._durations import short_duration
-from ._errors import CommandError, ExitCode
-from ._offers import check_permission, choose_disks, find_key
-from ._pod_table import price
-from ._table import print_info
+from .._utils.money import money
+from .._utils.text import short_duration
+from ..errors import NotFoundError, PodFailedError
+from ..models import PodChange
+from ..remote import SSHOptions
+from ..signals import exit_on_sigterm
+from ..specs import PodSpec
+from ._host import BUDGET_EXCEEDED, INTERRUPTED, POD_FAILED, RunError, RunHost
+from ._run import Run, RunRecord
+from ._take_over import take_over_lease
 from ._work import PodLostError, Work
+
+if TYPE_CHECKING:
+    from ..client import AsyncClient
+    from ..leasing.lease import AsyncLease, AsyncLeasedPod
 
 _USED_UP = 1e-9
 """Limit that replaces a used-up one. With it, a lease that is taken over deletes its pod at once."""
@@ -46,14 +50,15 @@ class Runner:
     """Execution of a run: pods, one after the other, until the work is done on one of them.
 
     Args:
-        program: The name of this command as typed, for messages.
+        host: The command that executes the run.
         run: The run; this process holds its lock.
         variables: The command's environment variables.
     """
 
-    def __init__(self, program: str, run: Run, variables: dict[str, str]) -> None:
+    def __init__(self, host: RunHost, run: Run, variables: dict[str, str]) -> None:
+        self._host = host
         self._run = run
-        self._work = Work(program, run, variables)
+        self._work = Work(host, run, variables)
         self._is_renting = False
         """Whether the lease orders a pod, or waits for the pod and its login."""
         self.is_interrupted: bool = run.record.lease_file is not None
@@ -64,10 +69,10 @@ class Runner:
     def _record(self) -> RunRecord:
         return self._run.record
 
-    async def execute(self, client: primepods.AsyncClient) -> int:
+    async def execute(self, client: AsyncClient) -> int:
         """Execute the run, and return its exit code."""
         # `exit_on_sigterm` cancels the task that enters it: this one, not the task of the work.
-        with primepods.exit_on_sigterm():
+        with exit_on_sigterm():
             # The work is a second task, so that this task can report Ctrl-C before the pod is deleted.
             work = asyncio.create_task(self._rent_and_restart(client))
             try:
@@ -75,21 +80,21 @@ class Runner:
             except asyncio.CancelledError:
                 # Once the pod is ready, `_rent` prints the message.
                 if self._is_renting:
-                    print_info(
+                    self._host.info(
                         "Interrupted: deleting any ordered pod, and waiting until it is confirmed gone"
                     )
                 work.cancel()
                 await work
                 raise
 
-    async def _rent_and_restart(self, client: primepods.AsyncClient) -> int:
+    async def _rent_and_restart(self, client: AsyncClient) -> int:
         """Do the work; start again on another pod if a pod is lost, up to the limit of restarts."""
         if self._record.job is None and not self.is_interrupted:
             self._work.measure_uploads()
         while True:
             try:
                 return await self._rent(client)
-            except (PodLostError, CommandError, primepods.PrimePodsError) as exc:
+            except Exception as exc:
                 record = self._record
                 if record.result is not None and not self._run.may_have_pod:
                     # The work was done, and the pod is gone.
@@ -99,8 +104,8 @@ class Runner:
                 may_be_billed = getattr(exc, "__notes__", ())
                 if record.restart >= record.restarts or may_be_billed:
                     text = " ".join([f"{exc}. Its results are lost.", *may_be_billed])
-                    raise CommandError(text, ExitCode.POD_FAILED) from None
-                print_info(f"{exc}. Starting again on another pod: restart {record.restart + 1}")
+                    raise RunError(text, POD_FAILED) from None
+                self._host.info(f"{exc}. Starting again on another pod: restart {record.restart + 1}")
                 self._run.save(
                     restart=record.restart + 1,
                     lease_file=None,
@@ -109,12 +114,12 @@ class Runner:
                     offsets=self._run.sizes(),
                 )
 
-    async def _rent(self, client: primepods.AsyncClient) -> int:
+    async def _rent(self, client: AsyncClient) -> int:
         """Rent a pod or take one over, do the work on it, and print a summary."""
         started_at, spent_before = time.monotonic(), self._record.spent
         lease, is_taken_over = await self._make_lease(client)
         supervisor = lease.supervisor
-        pod: primepods.AsyncLeasedPod | None = None
+        pod: AsyncLeasedPod | None = None
         self._is_renting = True
         try:
             async with lease as pod:
@@ -126,12 +131,14 @@ class Runner:
                     code = await self._work.do(client, lease, pod, is_taken_over=is_taken_over)
                 finally:
                     if not supervisor.rentals[-1].is_kept:
-                        print_info(f"Deleting the pod {pod.name}, and waiting until it is confirmed gone")
+                        self._host.info(
+                            f"Deleting the pod {pod.name}, and waiting until it is confirmed gone"
+                        )
         except BaseException as exc:
             # If the pod may still be billed, the lease's error says so.
             if supervisor.release_error is None:
-                _print_summary(lease, pod, started_at, is_interrupted=not isinstance(exc, Exception))
-                is_gone = isinstance(exc, primepods.PodFailedError | primepods.NotFoundError)
+                self._print_summary(lease, pod, started_at, is_interrupted=not isinstance(exc, Exception))
+                is_gone = isinstance(exc, PodFailedError | NotFoundError)
                 if pod is None and is_gone and is_taken_over and self._record.job is not None:
                     # The pod was lost while the run had no process.
                     raise PodLostError(str(exc).rstrip(".")) from None
@@ -144,10 +151,10 @@ class Runner:
                 *earlier, last = supervisor.rentals
                 spent = spent_before + sum(rental.spent for rental in earlier)
                 self._run.save(spent=spent, price_hr=last.price_hr)
-        _print_summary(lease, pod, started_at)
+        self._print_summary(lease, pod, started_at)
         return code
 
-    async def _make_lease(self, client: primepods.AsyncClient) -> tuple[primepods.AsyncLease, bool]:
+    async def _make_lease(self, client: AsyncClient) -> tuple[AsyncLease, bool]:
         """Return a lease that has not begun, and whether it is that of an earlier process."""
         record = self._record
         lease = dict(record.lease)
@@ -172,15 +179,15 @@ class Runner:
             if taken is not None:
                 return taken, True
             if record.pod_id is not None:
-                raise CommandError(
+                raise RunError(
                     f"the run's pod {record.pod_id} is no longer leased by this machine: see `primepods get "
                     f"{record.pod_id}`"
                 )
         if _USED_UP in {lease["max_hours"], lease["max_spend"]}:
             used_up = "the budget of --max-hours or --max-spend is used up"
-            raise CommandError(used_up, ExitCode.BUDGET_EXCEEDED)
+            raise RunError(used_up, BUDGET_EXCEEDED)
         if record.is_stopping:
-            raise CommandError("the run was stopped before it had a pod", ExitCode.INTERRUPTED)
+            raise RunError("the run was stopped before it had a pod", INTERRUPTED)
         specs, min_price = await self._find_specs(client)
         if record.is_detached and lease["max_hours"] is None:
             # `max_hours` adds an expiry to the pod's name, by which `sweep --expired` works on any machine.
@@ -197,33 +204,28 @@ class Runner:
         made.supervisor.on_order = note_order
         return made, False
 
-    async def _find_specs(self, client: primepods.AsyncClient) -> tuple[list[primepods.PodSpec], float]:
+    async def _find_specs(self, client: AsyncClient) -> tuple[list[PodSpec], float]:
         """Return the specs to order, the preferred one first, and the lowest price per hour."""
         record = self._record
-        changes = dict(record.changes)
+        changes = await self._host.resolve(client, record)
         find = dict(record.find)
-        with suppress(primepods.PrimePodsError):
-            check_permission(await client.account.whoami(), "instances")
         if "disks" in changes:
-            found = choose_disks(changes["disks"], *await client.disks._listed().collect())  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - as find_disks
-            changes["disks"] = find["disks"] = [disk.id for disk in found]
-        if record.ssh_key is not None:
-            changes["ssh_key_id"] = find_key(record.ssh_key, [key async for key in client.ssh_keys.list()])
+            find["disks"] = changes["disks"]
         offers = await client.availability.find(**find)
         if not offers:
             # This raises an error with the reasons, unless there is an offer now.
             wanted = {name: value for name, value in find.items() if name not in {"limit", "wait"}}
             offers = [await client.availability.cheapest(**wanted)]
-        specs = primepods.PodSpec.from_offers(offers, **changes)
+        specs = PodSpec.from_offers(offers, **changes)
         first, others = offers[0], len(specs) - 1
         more = f", or the next of {len(specs)} offers if it is sold out" if others else ""
-        money = price(first.price_hr, first.prices.currency)
+        rate = money(first.price_hr, first.prices.currency)
         machine = f"{first.gpu_count} x {first.gpu_type} at {first.provider}"
-        print_info(f"Renting {machine} for {money} an hour{more}")
-        print_info(_limits_text(record.lease, keep=record.keep))
+        self._host.info(f"Renting {machine} for {rate} an hour{more}")
+        self._host.info(_limits_text(record.lease, keep=record.keep))
         return specs, min(offer.price_hr or 0.01 for offer in offers)
 
-    def _show_change(self, change: primepods.PodChange) -> None:
+    def _show_change(self, change: PodChange) -> None:
         """Save the pod's id, and print each new state, but not each percent of an installation."""
         if change.pod_id != self._record.pod_id:
             self._run.save(pod_id=change.pod_id)
@@ -232,11 +234,40 @@ class Runner:
         if status is not None:
             stage = (change.pod_id, status.status, status.installation_status, status.is_ready)
             if stage != self._last_stage:
-                print_info(str(status))
+                self._host.info(str(status))
         self._last_stage = stage
         if self._record.is_stopping:
             # End the lease now: until the pod is ready, it would only be billed.
-            raise CommandError("stopped", ExitCode.INTERRUPTED)
+            raise RunError("stopped", INTERRUPTED)
+
+    def _print_summary(
+        self,
+        lease: AsyncLease,
+        pod: AsyncLeasedPod | None,
+        started_at: float,
+        *,
+        is_interrupted: bool = False,
+    ) -> None:
+        duration = short_duration(time.monotonic() - started_at)
+        if lease.supervisor.disk_note is not None:
+            self._host.info(lease.supervisor.disk_note)
+        rentals = lease.supervisor.rentals
+        if not rentals or (pod is None and not rentals[-1].is_kept):
+            # If a lease file is left, the order's pod may exist, and the lease has reported this.
+            is_certain = not any(rental.file.path.exists() for rental in rentals)
+            if is_certain and (is_interrupted or any(rental.pod_id is not None for rental in rentals)):
+                self._host.info(f"No pod is left: every pod that was ordered was deleted, after {duration}.")
+            return
+        rental = rentals[-1]  # the pod's rental
+        totals = f"after {duration}, for about {money(rental.spent)}"
+        if rental.is_kept:
+            pod_id = rental.pod_id
+            self._host.info(
+                f"The pod {rental.name} still runs and is billed ({totals}). "
+                f"Log in with `primepods ssh {pod_id}`; delete it with `primepods delete {pod_id}`."
+            )
+        else:
+            self._host.info(f"The pod {rental.name} ({rental.pod_id}) was deleted, {totals}.")
 
 
 def _limits_text(lease: dict[str, Any], *, keep: bool) -> str:
@@ -244,36 +275,7 @@ def _limits_text(lease: dict[str, Any], *, keep: bool) -> str:
         return "The pod is billed until you delete it (--keep): once it is ready, it has no limit"
     hours, spend = lease["max_hours"], lease["max_spend"]
     limits = [] if hours is None else [f"after {short_duration(hours * 3600)} (--max-hours)"]
-    limits += [] if spend is None else [f"at {price(spend)} (--max-spend)"]
+    limits += [] if spend is None else [f"at {money(spend)} (--max-spend)"]
     if not limits:
         return "The pod runs until the command ends, without a limit: see --max-hours and --max-spend"
     return f"The pod is deleted {' or '.join(limits)} at the latest"
-
-
-def _print_summary(
-    lease: primepods.AsyncLease,
-    pod: primepods.AsyncLeasedPod | None,
-    started_at: float,
-    *,
-    is_interrupted: bool = False,
-) -> None:
-    duration = short_duration(time.monotonic() - started_at)
-    if lease.supervisor.disk_note is not None:
-        print_info(lease.supervisor.disk_note)
-    rentals = lease.supervisor.rentals
-    if not rentals or (pod is None and not rentals[-1].is_kept):
-        # If a lease file is left, the order's pod may exist, and the lease has reported this.
-        is_certain = not any(rental.file.path.exists() for rental in rentals)
-        if is_certain and (is_interrupted or any(rental.pod_id is not None for rental in rentals)):
-            print_info(f"No pod is left: every pod that was ordered was deleted, after {duration}.")
-        return
-    rental = rentals[-1]  # the pod's rental
-    totals = f"after {duration}, for about {price(rental.spent)}"
-    if rental.is_kept:
-        pod_id = rental.pod_id
-        print_info(
-            f"The pod {rental.name} still runs and is billed ({totals}). "
-            f"Log in with `primepods ssh {pod_id}`; delete it with `primepods delete {pod_id}`."
-        )
-    else:
-        print_info(f"The pod {rental.name} ({rental.pod_id}) was deleted, {totals}.")

@@ -1,0 +1,62 @@
+"""What a run needs from the command that executes it, and the error of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..errors import PrimePodsError
+
+if TYPE_CHECKING:
+    from ..client import AsyncClient
+    from ..remote import Exclusion
+    from ._run import RunRecord
+
+FAILED = 1
+USAGE = 2
+POD_FAILED = 4
+BUDGET_EXCEEDED = 5
+INTERRUPTED = 130
+"""Exit codes of a run, those of the command."""
+
+
+class RunError(PrimePodsError):
+    """A run cannot continue; ``exit_code`` is the run's."""
+
+    def __init__(self, message: str, exit_code: int = FAILED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+    def __reduce__(self) -> Any:
+        return type(self), (str(self), self.exit_code)
+
+
+class RunHost(Protocol):
+    """The command that executes a run: it shows messages, and resolves what its user has typed."""
+
+    def info(self, text: str) -> None:
+        """Show a message."""
+        ...
+
+    def problem(self, error: Exception | str) -> None:
+        """Show an error after which the run continues."""
+        ...
+
+    def progress(
+        self, what: str, total: int | None = None
+    ) -> AbstractContextManager[Callable[[int], Any] | None]:
+        """Show the progress of a copy; the context is the callback for the copied bytes, if there is one."""
+        ...
+
+    def measure(self, local: str, exclusion: Exclusion) -> int:
+        """Return the size of an upload in bytes, and show it."""
+        ...
+
+    def exclusion(self, patterns: Sequence[str], files: Sequence[str]) -> Exclusion:
+        """Return the exclusion of some patterns and files with patterns."""
+        ...
+
+    async def resolve(self, client: AsyncClient, record: RunRecord) -> dict[str, Any]:
+        """Return the fields of the order, with ids instead of the names of disks and SSH keys."""
+        ...
