@@ -138,9 +138,9 @@ class FaultPlan:
         Args:
             fault: The fault to inject.
             on: One or more operations: list, create, get, status, delete, log, history, gpus,
-                gpu_summary, multi_node, disks (offers), ssh_keys, ssh_key_upload, ssh_key_delete,
-                ssh_key_update, disk_list, disk_create, disk_get, disk_update, disk_delete, whoami, teams,
-                team_members, wallet.
+                gpu_summary, multi_node, multi_node_summary, disks (offers), ssh_keys, ssh_key_upload,
+                ssh_key_delete, ssh_key_update, disk_list, disk_create, disk_get, disk_update, disk_delete,
+                whoami, teams, team_members, wallet.
             path: Pattern of the request's path, as in ``fnmatch``; ``*`` also matches slashes.
             pod_id: The pod's id, in the path or among the ids of a status request.
             times: Max number of affected requests.

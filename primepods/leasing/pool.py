@@ -212,13 +212,14 @@ class PoolSupervisor:
         self._jobs: deque[_Job] = deque()
         # Replaced each time that it is set: it wakes all who wait.
         self._changed = asyncio.Event()
-        self._members: set[asyncio.Task[None]] = set()
+        # Dicts in place of sets, so that a seed of a simulated world is one order of steps.
+        self._members: dict[asyncio.Task[None], None] = {}
         # Members that have no job: they rent, or wait for one.
         self._free_count = 0
         self._rents_again_at = 0.0
-        self._results: set[PoolResults[Any, Any]] = set()
+        self._results: dict[PoolResults[Any, Any], None] = {}
         self._orders: list[PodOrder] = []
-        self._supervisors: set[LeaseSupervisor] = set()
+        self._supervisors: dict[LeaseSupervisor, None] = {}
         self._unreleased: list[NotReleasedError] = []
         self._is_open: bool | None = None
 
@@ -244,7 +245,7 @@ class PoolSupervisor:
             results.stop(
                 ClientClosedError("The pool has ended, and its work with it. Read the results in its block.")
             )
-        for member in self._members:
+        for member in list(self._members):
             member.cancel()
         if self._members:
             await asyncio.wait(self._members)
@@ -271,7 +272,7 @@ class PoolSupervisor:
         results = PoolResults(
             self, work, items, self._retries if retries is None else retries, 2 * self._size
         )
-        self._results.add(results)
+        self._results[results] = None
         return results
 
     @asynccontextmanager
@@ -309,7 +310,7 @@ class PoolSupervisor:
 
     def forget(self, results: PoolResults[Any, Any]) -> None:
         """Remove the jobs of an iteration that has ended from the queue."""
-        self._results.discard(results)
+        self._results.pop(results, None)
         self._jobs = deque(job for job in self._jobs if job.end != results.add)
 
     def _wake(self) -> None:
@@ -327,11 +328,11 @@ class PoolSupervisor:
             self._free_count += 1
             lease = self._make_lease()
             member = asyncio.create_task(self._run_member(lease))
-            self._members.add(member)
+            self._members[member] = None
             member.add_done_callback(self._end_member)
 
     def _end_member(self, member: asyncio.Task[None]) -> None:
-        self._members.discard(member)
+        self._members.pop(member, None)
         if not member.cancelled() and (error := member.exception()) is not None:
             self._fail(error)
         self._rent_by_need()
@@ -354,7 +355,7 @@ class PoolSupervisor:
                 other.check_budget()
 
         supervisor.on_order = note_order
-        self._supervisors.add(supervisor)
+        self._supervisors[supervisor] = None
         is_free, is_used = True, False
         try:
             async with lease as pod:
@@ -378,8 +379,9 @@ class PoolSupervisor:
                     await asyncio.wait({losing})
         except BudgetExceededError as exc:
             self._fail(exc)
-            for member in self._members - {asyncio.current_task()}:
-                member.cancel()
+            for member in self._members:
+                if member is not asyncio.current_task():
+                    member.cancel()
         except PrimePodsError as exc:
             if is_used:
                 return  # the error of its release
@@ -389,7 +391,7 @@ class PoolSupervisor:
             else:
                 _log.warning("the pool goes on with %d pods: %s", len(self._members) - 1, exc)
         finally:
-            self._supervisors.discard(supervisor)
+            self._supervisors.pop(supervisor, None)
             if is_free:
                 self._free_count -= 1
             if supervisor.release_error is not None:

@@ -418,8 +418,8 @@ class AsyncPods:
     async def create(self, spec: PodSpec, *, max_hours: float | None = None) -> Pod:
         """Rent a pod: ``POST /api/v1/pods/``. It is billed until it is deleted.
 
-        Does not wait until the pod is ready: see :meth:`wait_ready`. The order is never sent twice if the API
-        may have carried it out; after a 429, it is sent again. If no response proves the outcome, the client
+        Does not wait until the pod is ready: see :meth:`wait_ready`. The order is sent again only
+        if the API received nothing, or after a 429. If no response proves the outcome, the client
         searches for the pod by name, for up to 20 seconds. Without ``spec.name``, the name is unique. Other
         pods may have a name that you choose, so the client lists all pods before the order, and its search
         accepts only a single new pod of that name that is in no lease file.

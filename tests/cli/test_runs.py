@@ -202,7 +202,8 @@ def test_a_failed_deletion_counts_its_pod_once(market: Emulator, run: Run, tmp_p
     file.update(ordered_at=file.record.ordered_at - timedelta(hours=1))
     file.close()
     market.faults.add(Status(503), on="delete")
-    assert run("stop", name).exit_code == 0
+    stopped = run("stop", name)
+    assert (stopped.exit_code, "may still be billed" in stopped.stderr) == (1, True)
     assert not folder.reload().is_released
     folder.save(ended_at=hour_ago)
     assert folder.cost() == pytest.approx(file.record.price_hr, rel=0.1)  # the pod is billed on
@@ -328,6 +329,63 @@ def test_prune_keeps_the_record_of_a_billed_pod(run: Run, tmp_path: Path) -> Non
         assert run("runs", "--prune").exit_code == 0
         assert [each.name for each in list_runs()[0]] == left
         lease_file.unlink(missing_ok=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signal_number", [signal.SIGKILL, 0])
+@pytest.mark.parametrize("attached", [0, 3])
+def test_many_stops_at_once_have_one_winner(
+    market: Emulator, run: Run, tmp_path: Path, signal_number: int, attached: int
+) -> None:
+    """Whether the run has a process or not, all of them report its end, and that no pod is left."""
+    name = run("run", "-d", *BOUNDED, "--", SLOW).stdout.strip()
+    os.kill(records(tmp_path)[0]["pid"], signal_number)
+    if signal_number:
+        wait_for(lambda: row(run)["state"] == "interrupted")
+    readers = [command("attach", name) for _ in range(attached)]
+    stops = [command("stop", name) for _ in range(3)]
+    for each in stops:
+        _, err = each.communicate(timeout=60)
+        assert (each.returncode, "exit code 130. No pod of it is left." in err) == (0, True), err
+    assert not market.pods
+    for each in readers:
+        _, err = each.communicate(timeout=60)
+        assert (each.returncode, "Traceback" in err) == (130, False), err
+    assert "was deleted" in (tmp_path / "state" / "runs" / name / "log").read_text()
+
+
+@pytest.mark.slow
+def test_a_sweep_ends_a_run_whose_process_was_killed(market: Emulator, run: Run, tmp_path: Path) -> None:
+    """The list says since when, and for how much, which no longer grows; and the run can be pruned."""
+    name = run("run", "-d", *BOUNDED, "--", SLOW).stdout.strip()
+    os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
+    wait_for(lambda: row(run)["state"] == "interrupted")
+    folder = RunFolder.open(tmp_path / "state" / "runs" / name)
+    folder.save(leased_at=(folder.record.leased_at or 0.0) - 3600)
+    assert run("sweep", "--yes").exit_code == 0
+    assert not market.pods
+    swept = row(run)
+    assert (swept["state"], swept["exit_code"], swept == row(run)) == ("ended", 130, True)
+    assert swept["spent"] == pytest.approx(folder.record.price_hr, rel=0.1)
+    assert re.search(r"swept \d+s ago", run("runs").stdout)
+    assert "exit code 130. No pod of it is left." in run("stop", name).stderr
+    run("runs", "--prune")
+    assert list_runs() == ([], {})
+
+
+def test_a_pod_that_a_run_has_left_is_counted_until_its_sweep(run: Run, tmp_path: Path) -> None:
+    """Its run had ended an hour before, without deleting it; the exit code stays."""
+    now = time.time()
+    left = RunFolder.create(
+        RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=now - 7200)
+    )
+    left.save(
+        exit_code=3, ended_at=now - 3600, pod_id="pod", lease_file="gone", leased_at=now - 7200, price_hr=1.0
+    )
+    left._unlock()
+    shown = row(run)
+    assert (shown["exit_code"], shown["spent"]) == (3, pytest.approx(2.0, abs=0.1))
+    assert shown["swept_at"] is not None
 
 
 @pytest.mark.slow
@@ -638,7 +696,7 @@ def test_the_folder_of_a_run_is_in_the_folder_of_runs(tmp_path: Path, name: str)
 def test_a_lease_is_taken_over_only_with_its_own_account(
     market: Emulator, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without its key, or at another address, the run stays interrupted, and its pod known."""
+    """Without its key, or at another address, nothing is changed: later, the command goes on to its end."""
     name = run("run", "-d", *BOUNDED, "--", SLOW).stdout.strip()
     os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
     wait_for(lambda: row(run)["state"] == "interrupted")
@@ -650,9 +708,11 @@ def test_a_lease_is_taken_over_only_with_its_own_account(
         ):
             patched.setenv("PRIME_API_KEY", key)
             patched.setenv("PRIME_API_BASE_URL", url)
-            result = run("attach", name)
-            assert (result.exit_code, says in result.stderr) == (1, True), result.stderr
-            assert row(run)["state"] == "interrupted"
+            before = records(tmp_path)
+            for words in ("attach", "stop"):
+                result = run(words, name)
+                assert (result.exit_code, says in result.stderr) == (2, True), result.stderr
+                assert (records(tmp_path), row(run)["state"]) == (before, "interrupted")
     assert len(market.pods) == 1
     go(tmp_path)
     assert run("attach", name).exit_code == 3
@@ -726,4 +786,4 @@ def test_a_run_in_a_terminal_is_read_there(market: Emulator, run: Run, tmp_path:
     assert (result.exit_code, f"attach {next(iter(market.pods))}/run-" in result.stderr) == (2, True)
     assert run("stop", "run-").exit_code == 0
     process.communicate(timeout=60)
-    assert (process.returncode, list(market.pods)) == (130, [])
+    assert (process.returncode, list(market.pods)) == (143, [])
