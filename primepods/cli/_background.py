@@ -7,17 +7,18 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO, NoReturn, TextIO
 
 import typer
 
-from primepods.runs import Run, RunError, Runner, start_process
+from primepods.runs import STOP_NOW_SIGNAL, STOP_SIGNAL, Run, Runner, start_process
 
 from ._command import Api
 from ._errors import CommandError, ExitCode, reported_errors
 from ._run_host import Terminal
+from ._stderr import wait_for_stderr
 from ._table import print_info, write
 
 _POLL_INTERVAL = 0.2
@@ -25,23 +26,31 @@ _CHUNK_SIZE = 65_536
 
 
 def run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
-    """Execute a run in this process, and return its exit code. Remove a run that is not detached."""
+    """Execute a run in this process, and return its exit code; its last line is the verdict.
+
+    The record stays if the run is detached, or if `primepods stop` waits for its verdict.
+    """
+    # The run handles these while it has something to end; at other times, `primepods stop` sends them again.
+    with suppress(ValueError):
+        for number in filter(None, (STOP_SIGNAL, STOP_NOW_SIGNAL)):
+            signal.signal(number, signal.SIG_IGN)
     runner = Runner(Terminal(api.command), run, variables)
     code: int = ExitCode.FAILED
     try:
         with reported_errors(api.command):
-            try:
-                code = api.run(runner.execute)
-            except RunError as exc:
-                raise CommandError(str(exc), ExitCode(exc.exit_code)) from None
+            code = api.run(runner.execute)
     except typer.Exit as exc:
         code = exc.exit_code
     finally:
         # If this process could not take over the run's lease, another process may try again.
         if not runner.is_interrupted:
+            run.save(verdict=runner.verdict(code))
             run.end(code)
         if not run.record.is_detached:
-            run.remove()
+            if run.record.verdict:
+                print_info(run.record.verdict)
+            if not runner.interruptions.is_from_stop:
+                run.remove()
     return code
 
 
@@ -93,13 +102,14 @@ def show(run: Run, *, tail: int | None = None, only_messages: bool = False) -> I
             shown = [(run.path / "log", "")]
             for node in range(nodes):
                 label = f"{node}: " if nodes > 1 else ""
-                shown += [(path, label) for path in reversed(run.files(node).values())]
+                shown += [(path, label) for path in run.files(node).values()]
             for path, label in shown:
                 if path not in opened:
                     path.touch(mode=0o600)
                     opened[path] = files.enter_context(path.open("rb"))
                     _seek_last_lines(opened[path], tail)
                 stream = sys.stdout if path.name.startswith("stdout") else sys.stderr
+                wait_for_stderr()
                 _copy(opened[path], stream, label, is_last=run.record.exit_code is not None)
                 stream.flush()
             yield

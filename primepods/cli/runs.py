@@ -18,7 +18,7 @@ import primepods
 
 from ._command import Api, api_command
 from ._completion import complete_runs
-from ._durations import short_age
+from ._durations import short_age, short_duration
 from ._errors import CommandError, ExitCode, print_error
 from ._output import ModelTable, PrintOptions
 from ._pod_table import price
@@ -41,13 +41,16 @@ class RunRow:
     state: str
     pod: str | None
     since: datetime
+    held_until: datetime | None = None
     spent: float
     exit_code: int | None
     command: str
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""
-        return attrs.asdict(self) | {"since": self.since.isoformat()}
+        until = self.held_until
+        times = {"since": self.since.isoformat(), "held_until": until and until.isoformat()}
+        return attrs.asdict(self) | times
 
 
 def _row(run: Run) -> RunRow:
@@ -57,10 +60,17 @@ def _row(run: Run) -> RunRow:
         state=run.state,
         pod=record.pod_id,
         since=datetime.fromtimestamp(record.began_at, UTC),
+        held_until=None if record.held_until is None else datetime.fromtimestamp(record.held_until, UTC),
         spent=round(run.cost(), 4),
         exit_code=record.exit_code,
         command=record.command if isinstance(record.command, str) else shlex.join(record.command),
     )
+
+
+def _state_cell(row: RunRow) -> str:
+    if row.held_until is None or row.state != "holding":
+        return row.state
+    return f"holding {short_duration((row.held_until - datetime.now(UTC)).total_seconds())}"
 
 
 _RUNS = ModelTable[RunRow](
@@ -70,7 +80,7 @@ _RUNS = ModelTable[RunRow](
     id_of=lambda row: row.name,
     cells={
         Column("NAME", min_width=12): lambda row: row.name,
-        Column("STATE", min_width=8): lambda row: row.state,
+        Column("STATE", min_width=8): _state_cell,
         Column("EXIT", right=True): lambda row: "" if row.exit_code is None else str(row.exit_code),
         Column("POD", rank=2): lambda row: row.pod or "",
         Column("SINCE", right=True): lambda row: short_age(row.since),
@@ -91,8 +101,9 @@ def command(
 ) -> None:
     """List this machine's runs. Detached runs stay in the list after their end, until --prune.
 
-    The state is renting, running, ended or interrupted. The process of an interrupted run has died;
-    `primepods attach` takes the run over.
+    The state is renting, running, holding (a result could not be fetched, and the pod is held for the time
+    shown), ended or interrupted. The process of an interrupted run has died; `primepods attach` takes the run
+    over.
     """
     from primepods.runs import list_runs
 
@@ -167,6 +178,8 @@ def attach(
     except KeyboardInterrupt:
         print_info(f"Detached: {run.name} keeps running. To stop it, run `primepods stop {run.name}`.")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
+    if run.record.verdict:
+        print_info(run.record.verdict)
     raise typer.Exit(run.record.exit_code or 0)
 
 
@@ -179,33 +192,45 @@ def stop(
             metavar="NAME", help="The run's name, or a prefix of it.", autocompletion=complete_runs
         ),
     ],
+    *,
+    now: Annotated[
+        bool, typer.Option("--now", help="Delete the pod at once: the results are not fetched.")
+    ] = False,
 ) -> None:
-    """End a run's command, and delete its pod unless it is kept, as Ctrl-C does in `primepods run`."""
+    """End a run as its first Ctrl-C does, and wait for its end; exit with 0 when it has ended."""
     from primepods.runs import find_run
 
     run = find_run(name)
-    if run.state == "ended":
-        print_info(f"{run.name} has ended with exit code {run.record.exit_code}")
-        return
     try:
-        stop_run(run)
-        _show_to_end(run, tail=0)
+        if run.state != "ended":
+            stop_run(run, now=now)
+            _show_to_end(run, tail=0)
     except FileNotFoundError:
         # A run without --detach deletes its record at its end.
         if (run.path / "run.json").exists():
             raise
+    print_info(run.record.verdict or f"{run.name} has ended with exit code {run.record.exit_code}")
 
 
-def stop_run(run: Run) -> None:
-    """Interrupt the process of a run; if it has died, start another process that ends the run.
+def stop_run(run: Run, *, now: bool = False) -> None:
+    """Ask the process of a run to end it; if it has died, start another process that ends the run.
+
+    Returns when the process has been asked, or has ended.
+
+    Args:
+        run: The run.
+        now: Whether to delete its pod at once.
 
     Raises:
         ConfigError: The process is on another machine, or in another container.
         FileNotFoundError: The record of the run was deleted.
         ProcessLookupError: The process that holds the run's lock is not recorded.
     """
+    from primepods.runs import STOP_NOW_SIGNAL, STOP_SIGNAL
+
     # Send SIGCONT, too, since the process may be suspended.
-    signals = signal.SIGINT, signal.SIGCONT
+    signals = (STOP_NOW_SIGNAL if now else STOP_SIGNAL) or signal.SIGINT, signal.SIGCONT
+    was_stopping = run.reload().is_stopping
     for _ in range(_STOP_ATTEMPTS):
         if run.state == "interrupted" and run.claim(is_detached=True, is_stopping=True, pid=0):
             _take_over(run)
@@ -215,8 +240,11 @@ def stop_run(run: Run) -> None:
         # The process may just have ended, or a process that takes over the run is not recorded yet.
         with suppress(ProcessLookupError):
             run.signal(*signals)
-            return
+            if was_stopping:
+                return
         time.sleep(_POLL_INTERVAL)
+        if run.reload().is_stopping:
+            return
     run.signal(*signals)
 
 

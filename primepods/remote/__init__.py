@@ -14,6 +14,7 @@ from ._hosts import (
     uninstall_hosts,
 )
 from ._job_reader import JobLines
+from ._job_scripts import check_job_name
 from ._scripts import remote_path
 from .forward import AsyncForward
 from .job import AsyncJob, AsyncJobOutput, job_lines, read_output
@@ -21,6 +22,7 @@ from .options import SSHOptions, host_key_settings, is_emulated, machine_name
 from .remote import (
     AsyncRemote,
     check_work,
+    download_first,
     find_nodes,
     forward_ports,
     measure_upload,
@@ -46,9 +48,11 @@ __all__ = [
     "SSHOptions",
     "Stream",
     "UploadSize",
+    "check_job_name",
     "check_work",
     "choose_aliases",
     "config_blocks",
+    "download_first",
     "echo",
     "find_host_alias",
     "find_nodes",
