@@ -80,6 +80,8 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
     if process.returncode is not None and record.exit_code is None and record.lease_file is not None:
         problem = f"the process of {run.name} has died, and its pod may be billed"
         raise CommandError(f"{problem}. To take over the run, run `{command} attach {run.name}`")
+    if record.verdict:
+        print_info(record.verdict)
     if record.job is None or (is_interrupted and record.exit_code == ExitCode.INTERRUPTED):
         run.remove()
         raise typer.Exit(ExitCode.FAILED if record.exit_code is None else record.exit_code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Mapping
 
+from .._utils.arguments import check_seconds
 from .._utils.text import quote, short_duration
 from ..remote import check_job_name, check_work
 from ._run import RunRecord
@@ -34,6 +35,8 @@ def check_run(record: RunRecord, variables: Mapping[str, str]) -> list[str]:
         exclude=record.exclude,
         downloads=[remote for remote, _ in record.downloads],
     )
+    for option in ("ready_timeout", "interval"):
+        check_seconds(option, record.lease.get(option, 1.0))
     for limit in ("max_hours", "max_spend"):
         value = record.lease.get(limit)
         if value is not None and not value > 0:

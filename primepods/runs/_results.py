@@ -184,7 +184,7 @@ class Results:
         return size
 
     def describe(self, why_missing: str) -> str:
-        """Return a phrase for the verdict: where the results are, and which are missing.
+        """Return sentences for the verdict: where the results are, and which are missing.
 
         Args:
             why_missing: Phrase that says why; empty if the reason was shown.
@@ -199,10 +199,10 @@ class Results:
             for item in self.items
             if item.is_missing
         ]
-        phrases = [f"results in {', '.join(whole)}"] if whole else []
+        sentences = [f"Results in {', '.join(whole)}"] if whole else []
         if missing:
-            phrases.append(f"{', '.join(missing)} not fetched{why_missing and f', {why_missing}'}")
-        return "; ".join(phrases)
+            sentences.append(f"Not fetched: {', '.join(missing)}{why_missing and f' ({why_missing})'}")
+        return ". ".join(sentences)
 
 
 def short_size(size: float) -> str:

@@ -91,7 +91,10 @@ class Runner:
                     await asyncio.wait({work})
                 except asyncio.CancelledError:
                     self.interruptions.add()
-        return self.interruptions.exit_code if work.cancelled() else work.result()
+        if work.cancelled():
+            # The results of a command that had ended may be missing.
+            return self._record.result or self.interruptions.exit_code
+        return work.result()
 
     def _note_interruption(self) -> None:
         """Let the work end, or cancel it: the lease then deletes the pod."""
@@ -298,7 +301,7 @@ class Runner:
         sentences = [
             f"{self._run.name}: {reason and f'{reason}, '}{end}",
             note,
-            results[:1].upper() + results[1:],
+            results,
             f"Cost about {money(self._run.cost())}",
             self._describe_pod(),
         ]
