@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, NoReturn, TextIO
 
 import typer
 
-from primepods.runs import STOP_NOW_SIGNAL, STOP_SIGNAL, Run, Runner, start_process
+from primepods.runs import Run, Runner, delayed_stop, ignore_stop, start_process
 
 from ._command import Api
 from ._errors import CommandError, ExitCode, reported_errors
@@ -30,10 +29,13 @@ def run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
 
     The record stays if the run is detached, or if `primepods stop` waits for its verdict.
     """
-    # The run handles these while it has something to end; at other times, `primepods stop` sends them again.
-    with suppress(ValueError):
-        for number in filter(None, (STOP_SIGNAL, STOP_NOW_SIGNAL)):
-            signal.signal(number, signal.SIG_IGN)
+    with delayed_stop():
+        code = _run_here(api, run, variables)
+        ignore_stop()
+    return code
+
+
+def _run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
     runner = Runner(Terminal(api.command), run, variables)
     code: int = ExitCode.FAILED
     try:
@@ -71,7 +73,7 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
             time.sleep(_POLL_INTERVAL)
     except KeyboardInterrupt:
         is_interrupted = True
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.wait()
     if next(shown, run) is run:
         # Ctrl-C has ended the generator: show all messages again, since the last ones may be new.
@@ -80,6 +82,9 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
     if process.returncode is not None and record.exit_code is None and record.lease_file is not None:
         problem = f"the process of {run.name} has died, and its pod may be billed"
         raise CommandError(f"{problem}. To take over the run, run `{command} attach {run.name}`")
+    if process.returncode is not None and record.exit_code is None and record.job is None:
+        run.remove()
+        raise CommandError(f"the process of {run.name} was killed before its order: nothing was rented")
     if record.verdict:
         print_info(record.verdict)
     if record.job is None or (is_interrupted and record.exit_code == ExitCode.INTERRUPTED):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-import signal
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
@@ -45,12 +46,12 @@ class RunRow:
     spent: float
     exit_code: int | None
     command: str
+    swept_at: datetime | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""
-        until = self.held_until
-        times = {"since": self.since.isoformat(), "held_until": until and until.isoformat()}
-        return attrs.asdict(self) | times
+        times = {"since": self.since, "held_until": self.held_until, "swept_at": self.swept_at}
+        return attrs.asdict(self) | {name: time and time.isoformat() for name, time in times.items()}
 
 
 def _row(run: Run) -> RunRow:
@@ -64,10 +65,13 @@ def _row(run: Run) -> RunRow:
         spent=round(run.cost(), 4),
         exit_code=record.exit_code,
         command=record.command if isinstance(record.command, str) else shlex.join(record.command),
+        swept_at=None if record.swept_at is None else datetime.fromtimestamp(record.swept_at, UTC),
     )
 
 
 def _state_cell(row: RunRow) -> str:
+    if row.swept_at is not None:
+        return f"swept {short_age(row.swept_at)} ago"
     if row.held_until is None or row.state != "holding":
         return row.state
     return f"holding {short_duration((row.held_until - datetime.now(UTC)).total_seconds())}"
@@ -102,15 +106,17 @@ def command(
     """List this machine's runs. Detached runs stay in the list after their end, until --prune.
 
     The state is renting, running, holding (a result could not be fetched, and the pod is held for the time
-    shown), ended or interrupted. The process of an interrupted run has died; `primepods attach` takes the run
-    over.
+    shown), ended, swept or interrupted. The process of an interrupted run has died; `primepods attach` takes
+    the run over. If something else, such as `primepods sweep`, has deleted its pod, the run has ended, and
+    the table says when.
     """
-    from primepods.runs import list_runs
+    from primepods.runs import list_runs, note_sweeps
 
     _RUNS.check(print_options)
     runs, unreadable = list_runs()
     for name, why in unreadable.items():
         print_error(api.command, f"run {name}: {why}")
+    note_sweeps(runs)
     if prune:
         # Keep the runs whose pods may be billed.
         ended = [run for run in runs if run.state == "ended" and not run.may_have_pod]
@@ -149,6 +155,8 @@ def attach(
     """
     from primepods.runs import find_run
 
+    from ._background import show
+
     pod, _, job = name.partition("/")
     if job:
         if tail is not None:
@@ -163,7 +171,7 @@ def attach(
         raise CommandError(f"{options} are for POD/JOB, not for the run {run.name}", ExitCode.USAGE)
     state = run.state
     # The terminal of a run without --detach is gone, so its output goes to files from now on.
-    if state == "interrupted" and run.claim(is_detached=True, pid=0):
+    if state == "interrupted" and run.claim(partial(_check, run), is_detached=True, pid=0):
         print_info(f"The process of {run.name} has died: this command takes over the run")
         _take_over(run)
     elif state != "ended" and not run.reload().is_detached and _has_process(run):
@@ -174,7 +182,7 @@ def attach(
             ExitCode.USAGE,
         )
     try:
-        _show_to_end(run, tail)
+        _show_to_end(run, show(run, tail=tail))
     except KeyboardInterrupt:
         print_info(f"Detached: {run.name} keeps running. To stop it, run `primepods stop {run.name}`.")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
@@ -200,52 +208,55 @@ def stop(
     """End a run as its first Ctrl-C does, and wait for its end; exit with 0 when it has ended."""
     from primepods.runs import find_run
 
+    from ._background import show
+
     run = find_run(name)
+    ended = f"{run.name} has ended"
     try:
         if run.state != "ended":
+            shown = show(run, tail=0)
+            next(shown)
             stop_run(run, now=now)
-            _show_to_end(run, tail=0)
+            _show_to_end(run, shown)
+        ended += f" with exit code {run.record.exit_code}"
     except FileNotFoundError:
         # A run without --detach deletes its record at its end.
         if (run.path / "run.json").exists():
             raise
-    print_info(run.record.verdict or f"{run.name} has ended with exit code {run.record.exit_code}")
+    record = run.record
+    if run.may_have_pod:
+        raise CommandError(
+            f"{ended}, and its pod {record.pod_id or ''} may still be billed: see `primepods sweep`"
+        )
+    print_info(record.verdict or f"{ended}. No pod of it is left.")
 
 
 def stop_run(run: Run, *, now: bool = False) -> None:
-    """Ask the process of a run to end it; if it has died, start another process that ends the run.
+    """Ask the process of a run to end it; if it has died, start another process first, which ends the run.
 
-    Returns when the process has been asked, or has ended.
+    Any number of callers may do so at once: one of them starts the process.
 
     Args:
         run: The run.
-        now: Whether to delete its pod at once.
+        now: Whether to delete its pod at once, without its results.
 
     Raises:
-        ConfigError: The process is on another machine, or in another container.
+        ConfigError: The process is on another machine, or in another container; or it has died, and the
+            settings are not those of the run's pod. Nothing was changed.
         FileNotFoundError: The record of the run was deleted.
         ProcessLookupError: The process that holds the run's lock is not recorded.
     """
-    from primepods.runs import STOP_NOW_SIGNAL, STOP_SIGNAL
-
-    # Send SIGCONT, too, since the process may be suspended.
-    signals = (STOP_NOW_SIGNAL if now else STOP_SIGNAL) or signal.SIGINT, signal.SIGCONT
-    was_stopping = run.reload().is_stopping
     for _ in range(_STOP_ATTEMPTS):
-        if run.state == "interrupted" and run.claim(is_detached=True, is_stopping=True, pid=0):
+        if run.state == "interrupted" and run.claim(partial(_check, run), is_detached=True, pid=0):
             _take_over(run)
-            return
         if run.state == "ended":
             return
         # The process may just have ended, or a process that takes over the run is not recorded yet.
         with suppress(ProcessLookupError):
-            run.signal(*signals)
-            if was_stopping:
-                return
-        time.sleep(_POLL_INTERVAL)
-        if run.reload().is_stopping:
+            run.stop(now=now)
             return
-    run.signal(*signals)
+        time.sleep(_POLL_INTERVAL)
+    run.stop(now=now)
 
 
 def _has_process(run: Run) -> bool:
@@ -262,6 +273,24 @@ def _has_process(run: Run) -> bool:
     return True
 
 
+def _check(run: Run) -> None:
+    """Raise unless a process with the settings of this one may take over the run."""
+    from primepods.runs import check_take_over
+
+    if run.record.exit_code is None and run.record.lease_file is not None:
+        check_take_over(_api(run).async_client(), run.record.lease_file)
+
+
+def _api(run: Run) -> Api:
+    client = run.record.client
+    return Api(
+        command="primepods run",
+        base_url=client["base_url"],
+        context=client["context"],
+        team=client["team_id"],
+    )
+
+
 def _take_over(run: Run) -> None:
     """Start a process for a run whose process has died."""
     from primepods.config import environment_variable
@@ -274,16 +303,13 @@ def _take_over(run: Run) -> None:
     process.returncode = 0  # otherwise Popen would warn that it still runs
 
 
-def _show_to_end(run: Run, tail: int | None) -> None:
-    """Show a run's output until the run has ended.
+def _show_to_end(run: Run, shown: Iterator[None]) -> None:
+    """Show a run's output, with each step of ``shown``, until the run has ended.
 
     Raises:
         CommandError: The process of the run has died.
         FileNotFoundError: The record of the run was deleted.
     """
-    from ._background import show
-
-    shown = show(run, tail=tail)
     while True:
         state = run.state
         next(shown)
@@ -295,7 +321,7 @@ def _show_to_end(run: Run, tail: int | None) -> None:
         time.sleep(_POLL_INTERVAL)
 
 
-def background(name: str, lock: int) -> None:
+def background(lock: int, name: str) -> None:
     """Execute a run in this process, which ``start_process`` started."""
     from primepods.runs import find_run
 
@@ -304,11 +330,4 @@ def background(name: str, lock: int) -> None:
     variables: dict[str, str] = json.loads(sys.stdin.buffer.read())
     run = find_run(name)
     run.inherit(lock)
-    client = run.record.client
-    api = Api(
-        command="primepods run",
-        base_url=client["base_url"],
-        context=client["context"],
-        team=client["team_id"],
-    )
-    raise typer.Exit(run_here(api, run, variables))
+    raise typer.Exit(run_here(_api(run), run, variables))

@@ -34,7 +34,7 @@ from ..models import Pod, PodStatus
 from ..remote import note_hosts
 from ..specs import PodSpec
 from .ledger import LeaseFile
-from .pods_api import LeaseOptions
+from .pods_api import APPEARS_WITHIN, LeaseOptions
 
 if TYPE_CHECKING:
     from .._operations.hook import Listeners
@@ -101,6 +101,8 @@ class PodOrder:
         self._highest_price = 0.0
         # Ids of other pods with the unique name that are not confirmed gone yet.
         self._others: set[str] = set()
+        # The id in the response to the order, if another one is used and the list has never shown this one.
+        self._unseen_id: str | None = None
         # Phrase about the last failed request, for the end of a message.
         self._last_failure = ""
         self.listeners: Listeners | None = LISTENERS.get()
@@ -205,11 +207,17 @@ class PodOrder:
             _log.warning("it is unknown whether pod %r exists: `primepods sweep` looks for it", self.name)
             self._leave_to_sweep()
         elif not was_settled:
-            if is_searched:
+            may_appear = self._unseen_id is not None and self.seconds < APPEARS_WITHIN
+            if is_searched and not may_appear:
                 self.file.remove()
             else:
-                text = "the list was not read completely: `primepods sweep` looks for other pods named %r"
-                _log.warning(text, self.name)
+                reason = "the list was not read completely"
+                if is_searched:
+                    reason = f"the list has not shown pod {self._unseen_id} yet"
+                text = "%s: `primepods sweep` looks for other pods named %r"
+                _log.warning(text, reason, self.name)
+                if may_appear and not self.is_kept:
+                    self.file.update(pod_id=self._unseen_id)
                 self._leave_to_sweep()
             if self.pod_id is not None and not self.is_kept:
                 _log.info("%s is confirmed gone; it cost about %s", self.label, money(self.spent))
@@ -274,7 +282,7 @@ class PodOrder:
 
 
 class Budget:
-    """Limits and cost of a lease. The caller appends new orders to ``orders``."""
+    """Limits and cost of a lease or a pool. The caller appends new orders to ``orders``."""
 
     def __init__(self, options: LeaseOptions, orders: Sequence[PodOrder]) -> None:
         self._max_hours = math.inf if options.max_hours is None else options.max_hours
@@ -288,7 +296,7 @@ class Budget:
 
     @property
     def hours_left(self) -> float:
-        """Hours until a limit is reached, at the last order's price; infinity if none applies."""
+        """Hours until a limit is reached, at the price of the pods that run; infinity if none applies."""
         return min(self._left())
 
     def _left(self) -> tuple[float, float]:
@@ -297,7 +305,8 @@ class Budget:
             return math.inf, math.inf
         # The hours count from the first order that was sent.
         hours = self._max_hours - max(order.seconds for order in self._orders) / 3600
-        price_hr = self._orders[-1].price_hr
+        running = [order for order in self._orders if not order.is_settled and not order.is_kept]
+        price_hr = sum(order.price_hr for order in running or self._orders[-1:])
         return hours, (self._max_spend - self.spent) / price_hr if price_hr else math.inf
 
     def error(self) -> errors.BudgetExceededError:

@@ -17,11 +17,12 @@ import attrs
 
 from .. import errors
 from .._utils.clock import Clock, Timeout, doubled
+from .._utils.gpu_names import CPU_NODE
 from .._utils.unique_names import is_same_name, unique_name
 from ..config import lease_folder
 from ..errors import PrimePodsError
-from ..models import PodChange
-from ..remote import AsyncRemote, HostEntry, note_hosts, wait_for_login
+from ..models import Pod, PodChange, PodStatus
+from ..remote import AsyncRemote, HostEntry, note_hosts, run_check, wait_for_login
 from ..specs import PodSpec
 from ..waiting.subscription import APPEAR_GRACE
 from ._order import UNKNOWN_ID_REASONS, OrderState, PodOrder
@@ -29,6 +30,7 @@ from ._record import as_time, new_record, this_process
 from .ledger import LeaseFile
 from .pods_api import (
     LIST_TIMEOUT,
+    BareRow,
     LeaseOptions,
     ListedPod,
     TeamClient,
@@ -219,48 +221,111 @@ class Rental(PodOrder):
             self.note_status(change.after)
             await on_change(change)
 
-        pod_id, options = str(self.pod_id), self._options
+        options, response_id = self._options, self.pod_id
         self.check_price(options.max_spend)
         ends_at = self._clock.time() + options.ready_timeout
-        status = await self.client.pods.wait_ready(
-            pod_id, timeout=options.ready_timeout, interval=options.interval, on_change=note_change
-        )
-        self.note_status(status)
-        self.check_price(options.max_spend)
-        listed = await self._identify(max(ends_at, self._clock.time() + LIST_TIMEOUT))
-        if self.pod_id is None:
-            raise errors.ProtocolError(
-                f"The response to the order of pod {self.name!r} has the id {pod_id}, but the API shows "
-                "that pod with another name, or none. It is neither used nor deleted. The lease searches the "
-                "list for the ordered pod.",
-                method="POST",
-                url_path="/api/v1/pods/",
-            )
+        await self._check_id()
+        while True:
+            if self.pod_id is None:
+                found, _ = await find_named(self.client.listed, self.name, self._clock)
+                if not await self._take_listed(found):
+                    raise errors.ProtocolError(
+                        f"The response to the order of pod {self.name!r} has the id {response_id}, but the "
+                        "API shows that pod with another name, or none. It is neither used nor deleted. The "
+                        "ordered pod was not found by its name; the lease searches the list again.",
+                        method="POST",
+                        url_path="/api/v1/pods/",
+                    )
+            pod_id = str(self.pod_id)
+            try:
+                status = await self.client.pods.wait_ready(
+                    pod_id,
+                    timeout=max(0.001, ends_at - self._clock.time()),
+                    interval=options.interval,
+                    on_change=note_change,
+                )
+            except (errors.NotFoundError, errors.WaitError):
+                if not await self._take_listed():
+                    raise
+                continue
+            self.note_status(status)
+            self.check_price(options.max_spend)
+            listed = await self._identify(max(ends_at, self._clock.time() + LIST_TIMEOUT))
+            if self.pod_id == pod_id:
+                break
         reason = None if status.ssh else "it is ready, but has no address to log in to"
         if self.state is OrderState.ENDED:
             reason = "it was ready, and has ended"
         if reason is not None:
-            raise errors.PodFailedError(
-                f"{self.label} cannot be used: {reason}.",
-                pod_id=pod_id,
-                last=status,
-                reason=reason,
-                statuses={pod_id: status},
-                pending=(),
-            )
+            raise self._failed_error(reason, status)
         _log.info("%s is ready: %s", self.label, status.ssh)
         nodes = tuple(node.ssh for node in status.nodes)
         note_hosts([HostEntry(pod_id, self.name, nodes)], in_thread=True)
         if options.login:
-            await wait_for_login(AsyncRemote(pod_id, status.nodes, options.ssh))
+            remote = AsyncRemote(pod_id, status.nodes, options.ssh)
+            await wait_for_login(remote)
             _log.info("%s accepts the login", self.label)
+            if options.check is not None:
+                gpu_count = 0 if self.spec.gpu_type == CPU_NODE else self.spec.gpu_count
+                has_passed, said = await run_check(remote, options.check, gpu_count, options.check_timeout)
+                if not has_passed:
+                    raise self._failed_error(f"its check failed: {said}", status)
+                _log.log(logging.WARNING if said else logging.INFO, "%s passes: %s", self.label, said)
         return listed
+
+    def _failed_error(self, reason: str, status: PodStatus) -> errors.PodFailedError:
+        pod_id = str(self.pod_id)
+        return errors.PodFailedError(
+            f"{self.label} cannot be used: {reason}.",
+            pod_id=pod_id,
+            last=status,
+            reason=reason,
+            statuses={pod_id: status},
+            pending=(),
+        )
+
+    async def _check_id(self) -> None:
+        """Look once whether the response to the order has another pod's id, which may never become ready."""
+        ends_at = self._clock.time() + LIST_TIMEOUT
+        try:
+            async with self._clock.timeout_at(ends_at):
+                is_ours = is_same_name(self.name, (await self.client.pods.get(str(self.pod_id))).name)
+        except (PrimePodsError, ValueError, TimeoutError):
+            await self._take_listed()
+        else:
+            if not is_ours:
+                await self._identify(ends_at)
+
+    async def _take_listed(self, listed: list[ListedPod] | None = None) -> bool:
+        """Use the pod that the list shows with the order's name, unless it shows the known id with it.
+
+        Returns:
+            Whether the id has changed.
+        """
+        if self.state not in {OrderState.UNPROVEN, OrderState.WRONG_ID}:
+            return False
+        if listed is None:
+            listed, _ = await self.client.shared_list.read(self.client, self._clock.time() + LIST_TIMEOUT)
+        named = {row.id: row for row in listed if is_same_name(self.name, row.name)}
+        if not named or self.pod_id in named:
+            return False
+        pod_id = min(named)
+        if isinstance(named[pod_id], BareRow) and self.pod is None:
+            return False  # the block could not use it; the release deletes it
+        _log.warning("the response to the order of %s had another id than pod %s", self.name, pod_id)
+        self._unseen_id = self.pod_id
+        self.pod_id, self.state, row = pod_id, OrderState.OURS, named[pod_id]
+        self.pod = row if isinstance(row, Pod) else self.pod and attrs.evolve(self.pod, id=pod_id)
+        self._note_others(listed)
+        # `_note_id` would record the time of a new order.
+        await self._update_file(pod_id=pod_id)
+        return True
 
     async def _identify(self, ends_at: float) -> list[ListedPod]:
         """Poll until the list or ``get`` shows the pod with the known id, or the history shows its end.
 
-        A pod with the order's unique name is ours from now on. The id of a pod with another name or none is
-        forgotten.
+        A pod with the order's unique name is ours from now on, also if its id was not known. The id of a pod
+        with another name or none is forgotten.
 
         Returns:
             The list that was read last; empty if ``state`` was not ``UNPROVEN``.
@@ -276,6 +341,8 @@ class Rental(PodOrder):
             async with self._clock.timeout_at(ends_at):
                 while True:
                     listed, _ = await client.shared_list.read(client, ends_at)
+                    if await self._take_listed(listed):
+                        break
                     self._note_others(listed)
                     shown = {row.id: row.name for row in listed}
                     try:
@@ -350,6 +417,8 @@ class Rental(PodOrder):
         return failure
 
     def _note_others(self, listed: list[ListedPod]) -> None:
+        if any(row.id == self._unseen_id for row in listed):
+            self._unseen_id = None
         self._others |= {row.id for row in listed if is_same_name(self.name, row.name)} - {self.pod_id}
 
     async def _delete(self, pod_id: str, ends_at: float, interruptions: Interruptions) -> str | None:

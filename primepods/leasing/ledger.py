@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import stat
 import threading
 import weakref
 from contextlib import suppress
@@ -19,7 +18,7 @@ from typing import Any, Final, Self
 
 import attrs
 
-from .._files import append_line, lock, sync_folder
+from .._files import NONBLOCK, append_line, lock, read_regular_file, sync_folder
 from .._utils.unique_names import unique_name
 from ..config import Settings
 from ..errors import ConfigError
@@ -29,8 +28,6 @@ log: Final = logging.getLogger("primepods")
 
 _SUFFIX: Final = ".json"
 _DRAFT: Final = ".draft"
-# With this flag, opening a pipe does not block.
-_NONBLOCK: Final[int] = getattr(os, "O_NONBLOCK", 0)
 _MAX_SIZE: Final = 65_536
 # Seconds; writing a draft takes milliseconds, so the process of an older draft has died.
 _MAX_DRAFT_AGE: Final = 24 * 3600.0
@@ -74,7 +71,7 @@ class LeaseFile:
             ValueError: The file is not a lease file, or has an unknown version.
         """
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | _NONBLOCK)
+            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | NONBLOCK)
         except FileNotFoundError:
             return None
         file: Self | None = None
@@ -82,7 +79,7 @@ class LeaseFile:
             is_locked = lock(descriptor)
             # Another sweep may have removed the file before it was locked here.
             if is_locked is not False and os.fstat(descriptor).st_nlink > 0:
-                record = parse_record(_read(descriptor))
+                record = parse_record(read_regular_file(descriptor, _MAX_SIZE))
                 if is_locked or record.given_up or record.is_dead:
                     file = cls(path, record, descriptor)
         finally:
@@ -96,24 +93,13 @@ class LeaseFile:
         Raises:
             ConfigError: The folder cannot be written.
         """
-        folder, draft = self.path.parent, self.path.with_suffix(_DRAFT)
+        folder = self.path.parent
         try:
             with self._writing:
                 if self._is_own:
-                    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-                    self._descriptor = os.open(draft, flags, 0o600)
-                    lock(self._descriptor)
-                    append_line(self._descriptor, self.record.to_line())
-                    if os.name == "nt":
-                        # On Windows, an open file cannot be renamed.
-                        self.close()
-                    draft.replace(self.path)
-                    sync_folder(folder)
+                    self._create()
         except OSError as exc:
             self.remove()
-            with suppress(OSError):
-                draft.unlink()
             raise ConfigError(
                 f"The folder {folder} cannot be written ({exc.strerror}): nothing was rented, "
                 "since no sweep could find the pod after a crash. Make it writable, or set "
@@ -121,8 +107,34 @@ class LeaseFile:
             ) from None
         return self
 
+    def _create(self) -> None:
+        folder, draft = self.path.parent, self.path.with_suffix(_DRAFT)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        # An attribute at once, so that a forked child closes its copy.
+        previous, self._descriptor = self._descriptor, os.open(draft, flags, 0o600)
+        try:
+            lock(self._descriptor)
+            append_line(self._descriptor, self.record.to_line())
+            if os.name == "nt":
+                # On Windows, an open file cannot be renamed.
+                self.close()
+            draft.replace(self.path)
+        except OSError:
+            self.close()
+            self._descriptor = previous
+            with suppress(OSError):
+                draft.unlink()
+            raise
+        if previous >= 0:
+            os.close(previous)
+        sync_folder(folder)
+
     def update(self, **changes: Any) -> None:
-        """Append the record with changed fields. A failure is only logged: the earlier lines stay."""
+        """Append the record with changed fields; write the file anew if it was removed.
+
+        A failure is only logged: the earlier lines stay.
+        """
         with self._writing:
             if not self._is_own:
                 return
@@ -130,12 +142,23 @@ class LeaseFile:
             try:
                 if self._descriptor >= 0:
                     append_line(self._descriptor, self.record.to_line())
+                    if not self._has_name():
+                        self._create()
+                        text = "the file %s of pod %r was removed during its lease: it is written again"
+                        log.warning(text, self.path, self.record.name)
                 else:
                     # Do not create the file: after `close`, a sweep may have removed it.
                     with self.path.open("r+b") as file:
                         append_line(file.fileno(), self.record.to_line())
             except OSError as exc:
                 self._warn("could not be updated, so a sweep may see its earlier content", exc)
+
+    def _has_name(self) -> bool:
+        """Return whether the open file still has its name, and a sweep finds it."""
+        try:
+            return os.path.samestat(self.path.stat(), os.fstat(self._descriptor))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     def remove(self) -> None:
         """Delete the file, because nothing is left to sweep; a failure is only logged."""
@@ -165,16 +188,6 @@ class LeaseFile:
 
     def _warn(self, problem: str, error: OSError) -> None:
         log.warning("the file %s of pod %r %s: %s", self.path, self.record.name, problem, error)
-
-
-def _read(descriptor: int) -> bytes:
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        raise ValueError("it is not a regular file")
-    with open(descriptor, "rb", closefd=False) as file:
-        text = file.read(_MAX_SIZE + 1)
-    if len(text) > _MAX_SIZE:
-        raise ValueError(f"it is longer than {_MAX_SIZE} bytes")
-    return text
 
 
 _open_files: weakref.WeakSet[LeaseFile] = weakref.WeakSet()
@@ -238,9 +251,9 @@ def read_ledger(folder: Path, now: float = -math.inf) -> Ledger:
 
 
 def _read_record(path: Path) -> LeaseRecord:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | _NONBLOCK)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | NONBLOCK)
     try:
-        return parse_record(_read(descriptor))
+        return parse_record(read_regular_file(descriptor, _MAX_SIZE))
     finally:
         os.close(descriptor)
 

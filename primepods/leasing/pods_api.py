@@ -30,6 +30,8 @@ LOOKUP_TIMEOUT: Final = 20.0
 """Max seconds to search for the pod or disk of an order that got no usable response."""
 LIST_TIMEOUT: Final = 10.0
 """Max seconds to read a list once."""
+APPEARS_WITHIN: Final = 600.0
+"""Seconds after an order in which its pod may appear, even after a 404 or an empty list (chosen)."""
 _MIN_BACKOFF: Final = 0.5
 _MAX_BACKOFF: Final = 5.0
 # Max number of history records that are searched.
@@ -177,6 +179,8 @@ class LeaseOptions:
     max_spend: float | None
     release_timeout: float
     login: bool
+    check: str | Sequence[str] | None
+    check_timeout: float
     ssh: SSHOptions
 
 

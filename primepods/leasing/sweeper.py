@@ -42,12 +42,18 @@ from ..errors import ConfigError, CreateUncertainError, NotFoundError, PrimePods
 from ..models import HistoryRecord
 from ._record import LeaseRecord, as_time
 from .ledger import LeaseFile, Ledger, read_ledger
-from .pods_api import ListedPod, TeamClient, confirmed_time, find_named, has_ended, read_ended_pods
+from .pods_api import (
+    APPEARS_WITHIN,
+    ListedPod,
+    TeamClient,
+    confirmed_time,
+    find_named,
+    has_ended,
+    read_ended_pods,
+)
 from .sweep import OrphanedPod, SkippedLease, Sweep
 
 # These durations, in seconds, are our choice; the API documents none.
-# Time after an order in which its pod may appear, even after a 404 or an empty list.
-_APPEARS_WITHIN: Final = 600.0
 # Time after a pod's expiry in which its lease may still be deleting it.
 _EXPIRED_MARGIN: Final = 900.0
 # Max time to confirm that a pod is gone.
@@ -279,7 +285,7 @@ class Sweeper:
 
     def _may_appear(self, record: LeaseRecord) -> bool:
         """Return whether the order is so recent that its pod may still appear."""
-        return self._now - record.ordered_at.timestamp() < _APPEARS_WITHIN
+        return self._now - record.ordered_at.timestamp() < APPEARS_WITHIN
 
     def _matches(self, name: str | None, since: datetime | None) -> bool:
         """Return whether a pod has the sweep's prefix and age, given its name and the time of its order."""
@@ -345,7 +351,7 @@ class Sweeper:
             if not self._may_appear(record):
                 return False
             text = "Its pod may still appear, since the order is recent or its age is unknown: sweep again in"
-            exc.add_note(f"{text} {_APPEARS_WITHIN / 60:.0f} minutes.")
+            exc.add_note(f"{text} {APPEARS_WITHIN / 60:.0f} minutes.")
             raise
         if not is_same_name(record.name, pod.name):
             raise PrimePodsError(f"Pod {pod_id} is not deleted, because its name is not {record.name}.")

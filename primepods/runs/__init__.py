@@ -2,18 +2,15 @@
 
 from ._budget import Balance, Budget, Reservation
 from ._check import check_run
-from ._ending import STOP_NOW_SIGNAL, STOP_SIGNAL
 from ._follow import follow_job
 from ._host import RunError, RunHost
-from ._process import start_process
+from ._process import delayed_stop, ignore_stop, start_process
 from ._results import shown_path
-from ._run import Run, RunRecord, find_run, list_runs
+from ._run import Run, RunRecord, find_run, list_runs, note_sweeps
 from ._runner import Runner
-from ._take_over import leased_name, take_over_lease
+from ._take_over import check_take_over, leased_name, take_over_lease
 
 __all__ = [
-    "STOP_NOW_SIGNAL",
-    "STOP_SIGNAL",
     "Balance",
     "Budget",
     "Reservation",
@@ -23,10 +20,14 @@ __all__ = [
     "RunRecord",
     "Runner",
     "check_run",
+    "check_take_over",
+    "delayed_stop",
     "find_run",
     "follow_job",
+    "ignore_stop",
     "leased_name",
     "list_runs",
+    "note_sweeps",
     "shown_path",
     "start_process",
     "take_over_lease",

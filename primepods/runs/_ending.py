@@ -29,6 +29,8 @@ import attrs
 
 from .._utils.text import short_duration
 from ._host import BUDGET_EXCEEDED, FAILED, INTERRUPTED, POD_FAILED, SSH_FAILED
+from ._process import delayed_stop
+from ._run import STOP_SIGNALS
 
 _SAME_MOMENT = 0.3
 """Seconds within which interruptions count as one: a shell and a terminal may both send them."""
@@ -42,10 +44,6 @@ _SIGNALS = {
 }
 """What it usually means that a signal has ended a command."""
 _SIGNAL_CODE = 128
-STOP_SIGNAL: signal.Signals | None = getattr(signal, "SIGUSR1", None)
-"""Signal of `primepods stop`; a repeated one changes nothing."""
-STOP_NOW_SIGNAL: signal.Signals | None = getattr(signal, "SIGUSR2", None)
-"""Signal of `primepods stop --now`."""
 
 
 @attrs.frozen
@@ -145,13 +143,12 @@ class Interruptions:
             self.phrase = f"it was stopped by {signal.Signals(int(number or 0)).name}"
         self._count(self.count + 1)
 
-    def stop(self, *, is_holding: bool = False, is_now: bool = False) -> None:
+    def stop(self, is_holding: Callable[[], bool], *, is_now: bool = False) -> None:
         """Do what `primepods stop` asks for. It may ask several times."""
         self.is_from_stop = True
-        if is_now or is_holding:
-            self._count(max(2, self.count + 1))
-        elif self.count == 0:
-            self._count(1)
+        wanted = 2 if is_now or is_holding() else 1
+        if self.count < wanted:
+            self._count(wanted)
 
     def _count(self, count: int) -> None:
         self.count = count
@@ -168,9 +165,12 @@ class Interruptions:
             for name in names
             if hasattr(signal, name) and signal.getsignal(signal.Signals[name]) not in {signal.SIG_IGN, None}
         }
-        if STOP_SIGNAL is not None and STOP_NOW_SIGNAL is not None:
-            handlers[STOP_SIGNAL] = lambda: self.stop(is_holding=is_holding())
-            handlers[STOP_NOW_SIGNAL] = lambda: self.stop(is_now=True)
+        for number in STOP_SIGNALS:
+            is_now = number == STOP_SIGNALS[-1]
+            handlers[number] = partial(self.stop, is_holding, is_now=is_now)
+            if number in signal.sigpending():
+                # Before the first step, which may fail.
+                handlers[number]()
         previous = {number: signal.getsignal(number) for number in handlers}
         handled: list[signal.Signals] = []
         try:
@@ -179,7 +179,8 @@ class Interruptions:
                 for number, handler in handlers.items():
                     loop.add_signal_handler(number, handler)
                     handled.append(number)
-            yield
+            with delayed_stop(is_delayed=False):
+                yield
         finally:
             for number in handled:
                 loop.remove_signal_handler(number)

@@ -63,7 +63,6 @@ class Runner:
         self.interruptions = Interruptions(self._note_interruption)
         self._work = Work(host, run, variables, self.interruptions)
         self._working: asyncio.Task[int] | None = None
-        self._began_at = time.monotonic()
         self._has_pod = False
         """Whether the block of the lease runs."""
         self.is_interrupted: bool = run.record.lease_file is not None
@@ -82,8 +81,6 @@ class Runner:
 
     async def execute(self, client: AsyncClient) -> int:
         """Execute the run, and return its exit code; a cancellation counts as Ctrl-C."""
-        if self._record.is_stopping:
-            self.interruptions.stop()
         with self.interruptions.handled(lambda: self._is_holding):
             work = self._working = asyncio.create_task(self._rent_and_restart(client))
             while not work.done():
@@ -96,23 +93,24 @@ class Runner:
             return self._record.result or self.interruptions.exit_code
         return work.result()
 
+    @property
+    def _is_stopping(self) -> bool:
+        return self._record.is_stopping or self.interruptions.count > 0
+
     def _note_interruption(self) -> None:
         """Let the work end, or cancel it: the lease then deletes the pod."""
         interruptions, work = self.interruptions, self._working
-        if interruptions.is_from_stop and not self._record.is_stopping:
-            self._run.save(is_stopping=True)
         if work is None:
             return
-        # Before there is a job, there is nothing to fetch.
-        can_wind_down = self._has_pod or (self._record.job is not None and self._run.may_have_pod)
-        if interruptions.count > 1 or not can_wind_down or self._is_holding:
-            if not self._has_pod and interruptions.count == 1:
-                self._host.info(
-                    "Interrupted: deleting any ordered pod, and waiting until it is confirmed gone"
-                )
-            work.cancel()
-        elif self._work.outcome.reason is not None:
-            self._host.info("The run is ending already. Another interruption deletes the pod at once.")
+        # Before there is a job, there is nothing to fetch. A lease must be taken over before its pod can go.
+        is_in_order = self._has_pod or self.is_interrupted or self._record.job is not None
+        if (interruptions.count == 1 and is_in_order and not self._is_holding) or self.is_interrupted:
+            if self._work.outcome.reason is not None:
+                self._host.info("The run is ending already. Another interruption deletes the pod at once.")
+            return
+        if not self._has_pod and interruptions.count == 1:
+            self._host.info("Interrupted: deleting any ordered pod, and waiting until it is confirmed gone")
+        work.cancel()
 
     async def _rent_and_restart(self, client: AsyncClient) -> int:
         """Do the work; start again on another pod if a pod is lost, up to the limit of restarts."""
@@ -148,6 +146,8 @@ class Runner:
         spent_before = self._record.spent
         lease, is_taken_over = await self._make_lease(client)
         supervisor = self._lease = lease.supervisor
+        if self.interruptions.count > 1 and self._working is not None:
+            self._working.cancel()  # the lease then deletes the pod at once
         pod: AsyncLeasedPod | None = None
         try:
             async with lease as pod:
@@ -204,7 +204,7 @@ class Runner:
             if lease[name] is not None:
                 lease[name] = max(lease[name] - used, _USED_UP)
         if record.lease_file is not None:
-            if not record.is_stopping and _USED_UP not in {lease["max_hours"], lease["max_spend"]}:
+            if not self._is_stopping and _USED_UP not in {lease["max_hours"], lease["max_spend"]}:
                 # Check ssh first: a lease that cannot log in deletes its pod, and the results. Until the
                 # take-over, another process may try again.
                 names = {"ssh_options", "ssh_command"} & lease.keys()
@@ -223,7 +223,7 @@ class Runner:
                 )
         if _USED_UP in {lease["max_hours"], lease["max_spend"]}:
             raise RunError(f"the limit is used up ({describe_limits(record)})", BUDGET_EXCEEDED)
-        if record.is_stopping:
+        if self._is_stopping:
             raise RunError("the run was stopped before it had a pod", INTERRUPTED)
         specs, min_price = await self._find_specs(client)
         if record.is_detached and lease["max_hours"] is None:
@@ -235,7 +235,11 @@ class Runner:
             # Another process that takes over the lease counts the cost of this order only.
             spent = record.spent + sum(rental.spent for rental in made.supervisor.rentals)
             self._run.save(
-                lease_file=lease_file.name, pod_id=None, leased_at=time.time(), price_hr=0.0, spent=spent
+                lease_file=lease_file.name,
+                pod_id=None,
+                leased_at=time.time(),
+                price_hr=made.supervisor.rentals[-1].file.record.price_hr or 0.0,
+                spent=spent,
             )
 
         made.supervisor.on_order = note_order
@@ -273,7 +277,7 @@ class Runner:
             if stage != self._last_stage:
                 self._host.info(str(status))
         self._last_stage = stage
-        if self._record.is_stopping and self._record.job is None:
+        if self._is_stopping and self._record.job is None:
             # End the lease now: until the pod is ready, it would only be billed.
             raise RunError("stopped", INTERRUPTED)
 

@@ -137,7 +137,7 @@ def test_a_mistyped_path_holds_the_pod_until_it_is_fetched_or_stopped(
         r"is held until \d\d:\d\d \(1h 0m\), for at most \$1\.63, since uot could not be fetched", err
     ), err
     assert re.search(
-        r": exit code 3 after \ds\. Results in results/ \(2 bytes\); uot not fetched, skipped\. ", err
+        r": exit code 3 after \ds\. Results in results/ \(2 bytes\)\. Not fetched: uot \(skipped\)\. ", err
     ), err
 
 

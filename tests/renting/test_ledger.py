@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -147,6 +148,26 @@ def test_an_updated_file_stays_locked(
     assert claimable(tmp_path) == []
     file.close()
     assert [found.pod_id for found in claimable(tmp_path)] == ["p1"]
+
+
+@pytest.mark.parametrize("is_moved", [False, True])
+def test_a_file_that_was_removed_is_written_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, *, is_moved: bool
+) -> None:
+    """A cleaner removes, or moves, the folder of an open lease: the next change writes it, and warns."""
+    folder = tmp_path / "leases"
+    file = LeaseFile.new(folder, record()).write()
+    if is_moved:
+        folder.rename(tmp_path / "old")
+    else:
+        shutil.rmtree(folder)
+    file.update(pod_id="p1")
+    file.update(price_hr=2.5)
+    assert caplog.text.count("written again") == 1
+    assert [(found.pod_id, found.price_hr) for _, found in lease_files(folder)] == [("p1", 2.5)]
+    assert claimable(folder) == []
+    file.close()
+    assert [found.pod_id for found in claimable(folder)] == ["p1"]
 
 
 @pytest.mark.parametrize("cut", [1, 40, 200])
