@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO, NoReturn, TextIO
 
@@ -73,7 +73,8 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
             time.sleep(_POLL_INTERVAL)
     except KeyboardInterrupt:
         is_interrupted = True
-        process.terminate()
+        with suppress(ProcessLookupError):
+            run.stop()
         process.wait()
     if next(shown, run) is run:
         # Ctrl-C has ended the generator: show all messages again, since the last ones may be new.

@@ -289,11 +289,11 @@ class Runner:
         record, lease, outcome = self._record, self._lease, self._work.outcome
         if lease is None and record.result is None:
             return ""
-        if outcome.command is not None:
-            end = outcome.command.describe()
-        else:
-            end = f"exit code {exit_code} after {short_duration(time.time() - record.began_at)}"
         reason = self._work.describe_reason()
+        if outcome.command is None:
+            end = f"exit code {exit_code} after {short_duration(time.time() - record.began_at)}"
+        else:
+            end = f"{reason and 'its command ended with '}{outcome.command.describe()}"
         results = note = ""
         if record.job is not None:
             cut = "skipped" if self.interruptions.count > 1 else "cut off by the limit"
