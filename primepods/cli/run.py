@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -203,6 +204,8 @@ def command(
         raise CommandError("name the GPU: --gpu-type H100, or '*' for any", ExitCode.USAGE)
     if keep and remove:
         raise CommandError("--keep and --rm cannot be combined", ExitCode.USAGE)
+    if detach and sys.platform == "win32":
+        raise CommandError("--detach needs Linux or macOS", ExitCode.USAGE)
     if detach and max_hours is None and max_spend is None:
         raise CommandError(
             "--detach needs --max-hours or --max-spend, since nobody watches the cost", ExitCode.USAGE

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from enum import Enum
@@ -168,7 +169,7 @@ class Interruptions:
         for number in STOP_SIGNALS:
             is_now = number == STOP_SIGNALS[-1]
             handlers[number] = partial(self.stop, is_holding, is_now=is_now)
-            if number in signal.sigpending():
+            if sys.platform != "win32" and number in signal.sigpending():
                 # Before the first step, which may fail.
                 handlers[number]()
         previous = {number: signal.getsignal(number) for number in handlers}
