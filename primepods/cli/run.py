@@ -186,9 +186,10 @@ def command(
 
     Takes the cheapest offer that fits (by default with one GPU). If the offer is sold out, or the pod does
     not boot or accepts no login, takes the next offer. Without --detach, stdout, stderr and the exit code are
-    the command's, and messages of primepods also go to stderr. The pod is deleted at the end, also after a
-    failure, Ctrl-C, SIGTERM or SIGHUP (which end the command), unless an option keeps it. Does not ask for
-    confirmation: limit the cost with --max-price, --max-hours and --max-spend.
+    the command's, and messages of primepods also go to stderr. Whatever ends the run, the command has time
+    to end, its results are fetched, and the pod is deleted: see `primepods stop --help`. A second Ctrl-C
+    deletes it at once. Does not ask for confirmation: limit the cost with --max-price, --max-hours and
+    --max-spend.
 
     Examples:
       primepods run --gpu-type H100 --gpu-count 8 --max-price 20 --max-hours 2 \

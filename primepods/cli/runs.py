@@ -205,7 +205,20 @@ def stop(
         bool, typer.Option("--now", help="Delete the pod at once: the results are not fetched.")
     ] = False,
 ) -> None:
-    """End a run as its first Ctrl-C does, and wait for its end; exit with 0 when it has ended."""
+    """End a run, fetch its results, delete its pod, and say how it has ended.
+
+    Whatever ends a run:
+      Reason                        Command    Results            Pod
+      it has ended, or failed       -          fetched            deleted
+      limit, stop, Ctrl-C, SIGTERM  SIGTERM    fetched            deleted
+      its job was lost              SIGTERM    fetched            deleted
+      a result is missing           -          tried each minute  held
+      pod out of reach              may run    tried once         deleted
+      --now, second Ctrl-C          lost       not fetched        deleted at once
+
+    Before SIGKILL, the command has half of --wind-down. A pod is held until the limit, or for --hold; stop
+    deletes it without the missing result.
+    """
     from primepods.runs import find_run
 
     from ._background import show

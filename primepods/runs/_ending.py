@@ -94,7 +94,7 @@ class CommandEnd:
         """Return a phrase such as ``exit code 137 (SIGKILL, often out of memory) after 3m``."""
         after = "" if self.seconds is None else f" after {short_duration(self.seconds)}"
         if self.exit_code is None:
-            return f"the exit code is unknown{after}"
+            return f"an unknown exit code{after}"
         meaning = describe_code(self.exit_code)
         return f"exit code {self.exit_code}{meaning and f' ({meaning})'}{after}"
 

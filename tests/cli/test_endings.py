@@ -115,7 +115,7 @@ def test_what_the_command_saved_is_here_whatever_ends_it(
     assert Path("results/out").read_text(encoding="utf-8") == "begun\nsaved\n", err
     assert not market.pods
     verdict = err.splitlines()[-1]
-    assert verdict.startswith(f"{life.name}: {says}, its command ended with exit code "), err
+    assert verdict.startswith(f"{life.name}: {says}, its command ended with "), err
     assert verdict.endswith("No pod is left."), err
     assert "Results in results/ (12 bytes). Cost about $0." in verdict
 
