@@ -208,6 +208,7 @@ def command(
         --upload . --exclude .git --download out/:results/ -- python train.py
       primepods run --gpu-type A100 --env HF_TOKEN -- 'nvidia-smi && python -c "import torch"'
     """
+    import primepods
     from primepods.runs import Run, RunRecord, check_run
 
     from ._background import run_here, run_in_background
