@@ -81,6 +81,12 @@ def required(metadata: Message) -> list[str]:
     return sorted(re.split(r"[^\w-]", line)[0] for line in lines if "extra ==" not in line)
 
 
+def test_users_are_offered_no_extra_of_developers(metadata: Message) -> None:
+    """Linters and the like are groups; `test` is an extra for the README's command, with an old pip."""
+    extras = {"airflow", "cli", "exporter", "mcp", "notebook", "otel", "prefect", "speed", "test"}
+    assert set(metadata.get_all("Provides-Extra", [])) == extras
+
+
 def test_public_names_are_pinned() -> None:
     """`primepods.__all__` is the list above, sorted, and each name is there."""
     assert list(vars(primepods)["__all__"]) == sorted(PUBLIC_NAMES)
