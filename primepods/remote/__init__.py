@@ -31,6 +31,7 @@ from .remote import (
     wait_for_login,
 )
 from .results import CommandResult, JobState, OnLine, OnProgress, OutputLine, Stream, UploadSize
+from .watchdog import Watchdog, end_watchdog, start_watchdog
 
 __all__ = [
     "GPU_CHECK",
@@ -50,12 +51,14 @@ __all__ = [
     "SSHOptions",
     "Stream",
     "UploadSize",
+    "Watchdog",
     "check_job_name",
     "check_work",
     "choose_aliases",
     "config_blocks",
     "download_first",
     "echo",
+    "end_watchdog",
     "find_host_alias",
     "find_nodes",
     "forward_ports",
@@ -71,6 +74,7 @@ __all__ = [
     "read_output",
     "remote_path",
     "run_check",
+    "start_watchdog",
     "uninstall_hosts",
     "wait_for_login",
 ]

@@ -365,6 +365,8 @@ def test_the_page_for_containers_shows_commands_that_there_are(run: Run) -> None
     for block in find_blocks(paper):
         if block.language == "yaml":
             assert list(yaml.safe_load_all(block.text))
+        if block.language == "ini":
+            assert re.match(r"(\[(Unit|Service|Timer|Install)\]\n(\w+=\S.*\n?)+\n?)+\Z", block.text)
         text = block.text.replace("[primepods,", "primepods ").replace(",", " ").replace("]", " ")
         found += [
             words.split()
