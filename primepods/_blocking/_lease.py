@@ -13,6 +13,7 @@ from ..errors import PrimePodsError
 from ..leasing.lease import AsyncLease, AsyncLeasedPod, LeasedPodView, add_notes, check_ready, exit_error
 from ..leasing.supervisor import LeaseSupervisor
 from ..models import PodChange
+from ..remote import AsyncRemote
 from ._call import in_calling_thread
 from ._delegate import like
 from ._loop import LOOPS
@@ -46,6 +47,11 @@ class LeasedPod(LeasedPodView, Remote):
         LeasedPodView.__init__(self, supervisor)
         self._pod = AsyncLeasedPod(supervisor)
         Remote.__init__(self, portal, self._pod)
+        # The tasks of calls on the pod, and whether they go on during the wind-down.
+        self._calls: dict[asyncio.Task[Any], bool] = {}
+        # Whether a call has raised the error of the budget.
+        self._is_told = False
+        supervisor.end_block = self._end_calls
 
     @like(AsyncLeasedPod.keep)
     def keep(self) -> None:
@@ -58,27 +64,37 @@ class LeasedPod(LeasedPodView, Remote):
     def final_cost(self, *, timeout: float = 900.0, interval: float = 15.0) -> float:
         return self._portal.call(self._pod.final_cost, timeout=timeout, interval=interval)
 
+    def _end_calls(self) -> None:
+        """End the calls on the pod, in the loop; at the wind-down, not those that fetch results."""
+        for task, is_download in self._calls.items():
+            if self._supervisor.is_ending or not is_download:
+                self._is_told = True
+                task.cancel()
+
     def _call(self, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:
-        supervisor = self._supervisor
+        supervisor, is_download = self._supervisor, function is AsyncRemote.download
 
         async def within_budget(*args: P.args, **kwargs: P.kwargs) -> R:
+            if supervisor.budget_error is not None:
+                # If no call was in progress when the wind-down began, the next one ends the block.
+                is_next = not self._is_told and not is_download
+                self._is_told |= is_next
+                if is_next or supervisor.is_ending:
+                    raise supervisor.budget_error
             task = asyncio.current_task()
-
-            def stop(_: object) -> None:
-                if supervisor.budget_error is not None and task is not None:
-                    task.cancel()
-
-            # `stop` is also called if the lease has already ended.
-            supervisor.task.add_done_callback(stop)
+            if task is not None:
+                self._calls[task] = is_download
             try:
                 return await function(*args, **kwargs)
             except (asyncio.CancelledError, PrimePodsError) as exc:
-                if supervisor.budget_error is None:
+                is_cut = supervisor.is_ending or isinstance(exc, asyncio.CancelledError)
+                if supervisor.budget_error is None or not is_cut:
                     raise
                 # A lost connection is a consequence of the budget: the pod is being deleted.
                 raise supervisor.budget_error from (exc if isinstance(exc, PrimePodsError) else None)
             finally:
-                supervisor.task.remove_done_callback(stop)
+                if task is not None:
+                    self._calls.pop(task, None)
 
         return self._portal.call(within_budget, *args, **kwargs)
 

@@ -177,6 +177,7 @@ class LeaseOptions:
     interval: float
     max_hours: float | None
     max_spend: float | None
+    wind_down: float
     release_timeout: float
     login: bool
     ssh: SSHOptions
