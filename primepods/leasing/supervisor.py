@@ -294,7 +294,7 @@ class LeaseSupervisor:
                 elif not self.is_ending:
                     # Other code has cancelled the phase.
                     self.interrupt()
-                if self.is_ending or self.error is not None:
+                if self.is_ending or self.error is not None or self._must_give_up:
                     break
                 work = _wait_for_cancellation  # until the block ends
             self.end()

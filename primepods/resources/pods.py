@@ -516,7 +516,7 @@ class AsyncPods:
             max_spend: Max cost of all pods of the lease, computed with the highest prices seen. Reaching it
                 has the same effects.
             wind_down: Seconds for the block to save its work before a limit, at most a tenth of the limit.
-                An ``async with`` block is cancelled when they begin. With ``Client``, calls on the pod
+                When they begin, the task of the block is cancelled. With ``Client``, calls on the pod
                 except downloads end and raise the error; if there is none, the next call does. What
                 ``except`` and ``finally`` then do with the pod works until the limit; later calls raise an
                 error. With 0, the block is ended when the pod is deleted.

@@ -81,7 +81,7 @@ GROUPS: Final[dict[str, list[Any]]] = {
 """Values, in groups that are right or wrong together."""
 
 _MAX_HOURS = ("max_hours", "max_spend", "max_price")
-_PAUSES = ("appear_grace", "install_grace", "base_delay", "max_delay")
+_PAUSES = ("appear_grace", "install_grace", "base_delay", "max_delay", "wind_down")
 _TIMEOUTS = ("timeout", "deadline", "login_timeout", "ready_timeout", "release_timeout", "interval")
 _FILTERS = ("socket", "security", "data_center_id", "cloud_id", "provider", "user_agent")
 _FLAGS = ("missing_ok", "login", "expired", "dry_run", "spot", "unavailable", "jitter")

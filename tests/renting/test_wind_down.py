@@ -98,9 +98,8 @@ async def test_a_block_that_is_saving_its_work_is_not_cancelled_again(folder: Pa
 def cancel_lease() -> None:
     """Cancel the tasks of leases, as the end of a loop does, and `exit_on_sigterm` without a main task."""
     for task in asyncio.all_tasks():
-        if {"LeaseSupervisor", "_wait_for_cancellation"} & {
-            *getattr(task.get_coro(), "__qualname__", "").split(".")
-        }:
+        name = getattr(task.get_coro(), "__qualname__", "")
+        if "LeaseSupervisor" in name or "_wait_for_cancellation" in name:
             task.cancel()
 
 
