@@ -6,10 +6,14 @@ The system releases a lock when no process has its descriptor open.
 from __future__ import annotations
 
 import errno
+import json
 import os
+import stat
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 try:
     import fcntl
@@ -18,6 +22,9 @@ except ImportError:  # Windows
 
 _UNSUPPORTED: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 _LOCK_INTERVAL: Final = 0.02
+_MAX_SIZE: Final = 16 << 20
+NONBLOCK: Final[int] = getattr(os, "O_NONBLOCK", 0)
+"""With this flag, opening a pipe does not block."""
 
 
 def lock(descriptor: int) -> bool | None:
@@ -63,6 +70,74 @@ def lock_file(path: Path, *, is_shared: bool = False, attempts: int = 5) -> int:
     return -1
 
 
+@contextmanager
+def locked_file(path: Path, *, attempts: int = 1_500) -> Generator[int]:
+    """Lock a file during the block, and create it and its folder if necessary; return its descriptor.
+
+    Args:
+        path: The file, which the block may replace at its end.
+        attempts: Max attempts to lock it, with pauses of 20 ms: by default, half a minute.
+
+    Raises:
+        OSError: The file cannot be used, or other processes use it.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for _ in range(attempts):
+        descriptor = lock_file(path, attempts=attempts)
+        if descriptor < 0:
+            break
+        # A lock is worthless if the file was removed or replaced after it was opened.
+        if os.fstat(descriptor).st_nlink > 0:
+            try:
+                yield descriptor
+            finally:
+                if fcntl is not None:
+                    # A process that was forked meanwhile would otherwise keep the lock.
+                    fcntl.flock(descriptor, fcntl.LOCK_UN)
+                os.close(descriptor)
+            return
+        os.close(descriptor)
+    raise BlockingIOError(errno.EAGAIN, "other processes use it")
+
+
+def read_regular_file(descriptor: int, max_size: int = _MAX_SIZE) -> bytes:
+    """Return the content of an open file.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: The file is a pipe, a device or a folder, or longer than ``max_size`` bytes.
+    """
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise ValueError("it is not a regular file")
+    with open(descriptor, "rb", closefd=False) as file:
+        file.seek(0)
+        text = file.read(max_size + 1)
+    if len(text) > max_size:
+        raise ValueError(f"it is longer than {max_size} bytes")
+    return text
+
+
+def read_objects(descriptor: int) -> list[dict[str, Any]]:
+    """Read the JSON objects in an open file, one a line.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: A line is something else, or the file is too long.
+    """
+    text = read_regular_file(descriptor)
+    objects: list[dict[str, Any]] = []
+    for line in text.split(b"\n"):
+        # A process that died while it appended leaves a truncated line, or zeros.
+        stripped = line.strip(b"\0 \r\t")
+        if not stripped or (stripped.startswith(b"{") and not stripped.endswith(b"}")):
+            continue
+        try:
+            objects.append({**json.loads(stripped)})
+        except (TypeError, RecursionError) as exc:
+            raise ValueError("a line is not an object") from exc
+    return objects
+
+
 def append_line(descriptor: int, line: bytes) -> None:
     """Append a newline and a line to an open file, and sync the file.
 
@@ -73,6 +148,21 @@ def append_line(descriptor: int, line: bytes) -> None:
         file.seek(0, os.SEEK_END)
         file.write(b"\n" + line)
     os.fsync(descriptor)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Replace a file, or create it; after a crash or a power failure, it has its old content or the new."""
+    if fcntl is None:
+        # On Windows, a file that a process has open cannot be replaced.
+        path.write_bytes(data)
+        return
+    draft = path.with_suffix(".draft")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

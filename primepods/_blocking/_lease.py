@@ -48,10 +48,9 @@ class LeasedPod(LeasedPodView, Remote):
         self._pod = AsyncLeasedPod(supervisor)
         Remote.__init__(self, portal, self._pod)
         # The tasks of calls on the pod, and whether they go on during the wind-down.
-        self._calls: dict[asyncio.Task[Any], bool] = {}
+        self._in_progress: dict[asyncio.Task[Any], bool] = {}
         # Whether a call has raised the error of the budget.
         self._is_told = False
-        supervisor.end_block = self._end_calls
 
     @like(AsyncLeasedPod.keep)
     def keep(self) -> None:
@@ -66,7 +65,7 @@ class LeasedPod(LeasedPodView, Remote):
 
     def _end_calls(self) -> None:
         """End the calls on the pod, in the loop; at the wind-down, not those that fetch results."""
-        for task, is_download in self._calls.items():
+        for task, is_download in self._in_progress.items():
             if self._supervisor.is_ending or not is_download:
                 self._is_told = True
                 task.cancel()
@@ -79,22 +78,31 @@ class LeasedPod(LeasedPodView, Remote):
                 # If no call was in progress when the wind-down began, the next one ends the block.
                 is_next = not self._is_told and not is_download
                 self._is_told |= is_next
-                if is_next or supervisor.is_ending:
+                if is_next or (supervisor.is_ending and not self.is_kept):
                     raise supervisor.budget_error
             task = asyncio.current_task()
+
+            def stop(_: object) -> None:
+                if supervisor.budget_error is not None and not self.is_kept and task is not None:
+                    task.cancel()
+
             if task is not None:
-                self._calls[task] = is_download
+                self._in_progress[task] = is_download
+            # The lease of a pool's pod does not call `_end_calls`.
+            supervisor.task.add_done_callback(stop)
             try:
                 return await function(*args, **kwargs)
             except (asyncio.CancelledError, PrimePodsError) as exc:
-                is_cut = supervisor.is_ending or isinstance(exc, asyncio.CancelledError)
+                is_gone = supervisor.is_ending and not self.is_kept
+                is_cut = is_gone or isinstance(exc, asyncio.CancelledError)
                 if supervisor.budget_error is None or not is_cut:
                     raise
                 # A lost connection is a consequence of the budget: the pod is being deleted.
                 raise supervisor.budget_error from (exc if isinstance(exc, PrimePodsError) else None)
             finally:
+                supervisor.task.remove_done_callback(stop)
                 if task is not None:
-                    self._calls.pop(task, None)
+                    self._in_progress.pop(task, None)
 
         return self._portal.call(within_budget, *args, **kwargs)
 
@@ -122,7 +130,7 @@ class Lease:
             _portals[supervisor] = self._portal
             self._portal.call(supervisor.begin, on_change=in_calling_thread(self._on_change))
             check_ready(supervisor)
-            return LeasedPod(supervisor, self._portal)
+            pod = LeasedPod(supervisor, self._portal)
         except BaseException as exc:
             # Prevent the order, if the loop's thread has not sent it yet.
             supervisor.is_ending = True
@@ -130,6 +138,9 @@ class Lease:
             add_notes(exc, supervisor)
             _portals.pop(supervisor, None)
             raise
+        else:
+            supervisor.end_block = pod._end_calls  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - of this module
+            return pod
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None

@@ -61,6 +61,7 @@ class AgentRuns:
         self._client = client
         self.budget = budget
         self._started: dict[str, subprocess.Popen[bytes]] = {}
+        self._stopped: set[str] = set()
 
     async def start(self, quote: Quote, offer: primepods.Offer) -> Run:
         """Start a run for a quoted offer, and wait until its pod is known, for at most ``MAX_WAIT``.
@@ -130,7 +131,9 @@ class AgentRuns:
         All of this takes at most ``MAX_WAIT``.
         """
         with anyio.move_on_after(MAX_WAIT):
-            await run_sync(_request_stop, run)
+            with suppress(ProcessLookupError):
+                await run_sync(stop_run, run)
+                self._stopped.add(run.name)
             await wait_for_run(run, MAX_WAIT, lambda record: record.exit_code is not None)
             if run.state == "ended" and run.may_have_pod:
                 name = leased_name(str(run.record.lease_file))
@@ -142,30 +145,22 @@ class AgentRuns:
                 await self._client.pods.sweep(only=primepods.Sweep(found=found))
 
     def leave(self) -> None:
-        """Print the runs of this session that have not ended."""
+        """Print the runs of this session whose pods are or may be billed."""
+        runs = {run.name: run for run in list_runs()[0]}
         for name, process in self._started.items():
             if process.poll() is None:
                 process.returncode = 0  # otherwise Popen would warn that it still runs
+            run = runs.get(name)
+            if run is None:
+                print_info(f"There is no readable record of {name}: see `primepods runs`.")
+            elif run.is_live and name in self._stopped:
+                print_info(f"{name} is being stopped, and is billed until its pod is deleted.")
+            elif run.is_live:
                 still = f"{name} still runs, and is billed until it expires."
                 print_info(f"{still} To stop it, run `primepods stop {name}`.")
-
-
-def _request_stop(run: Run) -> None:
-    """Interrupt a run's process, unless an agent has done so. If the process has died, start a new one.
-
-    Agents repeat calls, but a third interruption would make the process give up the deletion. So the file
-    ``stopping-PID`` in the run's folder records the first interruption, for all sessions.
-    """
-    first = run.path / f"stopping-{run.reload().pid}"
-    with suppress(FileExistsError, ProcessLookupError):
-        if run.is_live:
-            first.touch(exist_ok=False)
-        if run.state != "ended":
-            try:
-                stop_run(run)
-            except BaseException:
-                first.unlink(missing_ok=True)
-                raise
+            elif run.may_have_pod:
+                billed = f"{name} has no process, and its pod may be billed."
+                print_info(f"{billed} To delete it, run `primepods sweep`.")
 
 
 async def wait_for_run(run: Run, seconds: float, is_done: Callable[[RunRecord], bool]) -> None:

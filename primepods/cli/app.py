@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -211,7 +212,8 @@ def _no_type(**_: object) -> str:
 
 def _print_usage_error(error: Any) -> int:
     command = error.ctx.command_path if getattr(error, "ctx", None) else "primepods"
-    message = error.format_message().rstrip(".")
+    message = error.format_message().rstrip(".").replace(": Value error, ", ": ", 1)
+    message = re.sub(r": Input should be ([^:]*?)(, unable to parse [^:]*)?$", r": it must be \1", message)
     period = "" if message.endswith("?") else "."
     may_be_for_pod = command.endswith((" exec", " run")) and message.startswith("No such option")
     hint = " Put the pod's command after `--`." if may_be_for_pod else ""

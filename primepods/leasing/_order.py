@@ -282,7 +282,7 @@ class PodOrder:
 
 
 class Budget:
-    """Limits and cost of a lease. The caller appends new orders to ``orders``."""
+    """Limits and cost of a lease or a pool. The caller appends new orders to ``orders``."""
 
     def __init__(self, options: LeaseOptions, orders: Sequence[PodOrder]) -> None:
         self._max_hours = math.inf if options.max_hours is None else options.max_hours
@@ -297,19 +297,24 @@ class Budget:
 
     @property
     def seconds_left(self) -> float:
-        """Seconds until a limit is reached, at the last order's price; infinity if none applies."""
+        """Seconds until a limit is reached, at the price of the pods that run; infinity if none applies."""
         return min(self._left())
 
     @property
     def seconds_until_wind_down(self) -> float:
         """Seconds until the block must end: the wind-down is at most a tenth of a limit."""
         seconds, seconds_by_spend = self._left()
-        price_hr = self._orders[-1].price_hr if self._orders else 0.0
+        price_hr = self._price_hr
         tenth_by_spend = 360 * self._max_spend / price_hr if price_hr else math.inf
         return min(
             seconds - min(self._wind_down, 360 * self._max_hours),
             seconds_by_spend - min(self._wind_down, tenth_by_spend),
         )
+
+    @property
+    def _price_hr(self) -> float:
+        running = [order for order in self._orders if not order.is_settled and not order.is_kept]
+        return sum(order.price_hr for order in running or self._orders[-1:])
 
     def _left(self) -> tuple[float, float]:
         """Return the seconds until ``max_hours`` and until ``max_spend`` is reached."""
@@ -317,7 +322,7 @@ class Budget:
             return math.inf, math.inf
         # The hours count from the first order that was sent.
         seconds = 3600 * self._max_hours - max(order.seconds for order in self._orders)
-        price_hr = self._orders[-1].price_hr
+        price_hr = self._price_hr
         return seconds, 3600 * (self._max_spend - self.spent) / price_hr if price_hr else math.inf
 
     def error(self) -> errors.BudgetExceededError:

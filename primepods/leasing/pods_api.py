@@ -180,6 +180,8 @@ class LeaseOptions:
     wind_down: float
     release_timeout: float
     login: bool
+    check: str | Sequence[str] | None
+    check_timeout: float
     ssh: SSHOptions
 
 

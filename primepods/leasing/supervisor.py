@@ -18,7 +18,7 @@ interruption and hurries the release. ``_must_give_up`` is true from the second 
 reads both: it cancels ``_use`` if ``is_ending`` and not ``_is_ordering``, and any phase if ``_must_give_up``.
 If something else has cancelled ``_use`` in step 1, ``_wait_for_cancellation`` runs in its place.
 
-The wind-down before a limit is like step 1: ``_check_budget`` sets ``budget_error`` and calls ``end_block``.
+The wind-down before a limit is like step 1: ``_apply_budget`` sets ``budget_error`` and calls ``end_block``.
 At the limit it calls ``end``. Neither is an interruption.
 
 If the block has ended by itself, the first interruption is step 3. An interruption does not count if it comes
@@ -230,6 +230,10 @@ class LeaseSupervisor:
         """The first error about a pod that may still be running."""
         return next((rental.release_error for rental in self.rentals if rental.release_error), None)
 
+    def check_budget(self) -> None:
+        """Compute again when the budget is used up."""
+        self._changed.set()
+
     def keep(self) -> None:
         """Keep the pod, and end its budget; if the lease is ending, only log a warning."""
         rental = self.rentals[-1]
@@ -339,7 +343,7 @@ class LeaseSupervisor:
         cancelled_at = math.inf
         while not phase.done() and self._clock.time() < cancelled_at + _CANCEL_TIMEOUT:
             self._changed.clear()
-            seconds_left = self._check_budget()
+            seconds_left = self._apply_budget()
             # Not an order in flight: it would be unknown whether there is a pod.
             if self._must_give_up or (is_use and self.is_ending and not self._is_ordering):
                 phase.cancel()  # again at each wake-up, since a callback of the user may have ignored it
@@ -351,7 +355,7 @@ class LeaseSupervisor:
                 self.interrupt()
         return asyncio.CancelledError() if not phase.done() or phase.cancelled() else phase.exception()
 
-    def _check_budget(self) -> float:
+    def _apply_budget(self) -> float:
         """End the block at the wind-down, and the lease at its limit; return the seconds until the next."""
         if self.is_ending:
             return math.inf
@@ -440,8 +444,7 @@ class LeaseSupervisor:
             await self._clock.sleep(pause)
 
     async def _note_change(self, change: PodChange) -> None:
-        # Recompute the time until the budget is used up: the price may have changed.
-        self._changed.set()
+        self.check_budget()  # the price may have changed
         if self._on_change is None:
             return
         try:

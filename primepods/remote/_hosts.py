@@ -269,8 +269,8 @@ def _keys_line() -> str:
 
 
 def _include_pattern() -> re.Pattern[bytes]:
-    # The last line of the user's file may lack a newline.
-    return re.compile(rb"^" + re.escape(_include_line().rstrip()) + rb"(?:\n|\Z)", re.MULTILINE)
+    # The last line of the user's file may lack a newline, and an editor may have changed the newlines.
+    return re.compile(rb"^" + re.escape(_include_line().rstrip()) + rb"\r?(?:\n|\Z)", re.MULTILINE)
 
 
 def _include_line() -> bytes:

@@ -133,7 +133,7 @@ class PodCreator:
             return await self._sender.send(order, request, note_id=note_id)
         except PrimePodsError as exc:
             if not isinstance(exc, errors.CreateUncertainError):
-                self.limit.forget(spec)
+                await self.limit.forget(spec)
             raise
 
     async def _get(self, pod_id: str) -> Pod:

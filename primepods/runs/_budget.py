@@ -7,7 +7,6 @@ reserved amount counts as spent. The end of a session does not end its reservati
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import os
@@ -19,16 +18,13 @@ from typing import Final
 
 import attrs
 
-from .._files import append_line, lock_file, sync_folder
+from .._files import append_line, locked_file, read_objects, sync_folder
 from .._utils.money import money
 from ..config import lease_folder
 from ..errors import BudgetExceededError, ConfigError
 from ._run import Run, run_folder
 
 _VERSION: Final = 1
-_MAX_SIZE: Final = 16 << 20
-_LOCK_ATTEMPTS: Final = 1_500
-"""Max attempts, with pauses of 20 ms: half a minute in all."""
 _FIELDS: Final = {1: ("run", "amount", "price_hr", "at", "spent")}
 """The fields of a line, by its version."""
 _TOLERANCE: Final = 1e-9
@@ -172,25 +168,17 @@ class Budget:
 
     @contextmanager
     def _locked(self) -> Generator[int]:
-        descriptor = -1
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = lock_file(self.path, attempts=_LOCK_ATTEMPTS)
-            # The lock is worthless if the file was removed after it was opened.
-            if descriptor < 0 or os.fstat(descriptor).st_nlink == 0:
-                raise BlockingIOError(errno.EAGAIN, "others use it, or it was just removed")
-            yield descriptor
+            with locked_file(self.path) as descriptor:
+                yield descriptor
         except OSError as exc:
             raise ConfigError(
                 f"The budget {self.path} cannot be used ({exc.strerror}). Try again, make its folder "
                 "writable, or set PRIMEPODS_STATE_DIR."
             ) from None
-        finally:
-            if descriptor >= 0:
-                os.close(descriptor)
 
     def _settle(self, descriptor: int) -> Balance:
-        entries, now = self._parse(os.pread(descriptor, _MAX_SIZE + 1, 0)), self._now()
+        entries, now = self._read(descriptor), self._now()
         for entry in entries.values():
             if entry.spent is None and (cost := _settle_run(entry, now)) is not None:
                 settled = attrs.evolve(entry, spent=cost, at=now)
@@ -210,33 +198,22 @@ class Budget:
             reservations=all_runs,
         )
 
-    def _parse(self, text: bytes) -> dict[str, Reservation]:
+    def _read(self, descriptor: int) -> dict[str, Reservation]:
         """Return the last entry of each run.
 
         Raises:
             ConfigError: A line is not a reservation, or the file is too long.
         """
-        entries: dict[str, Reservation] = {}
-        problem = f"it is longer than {_MAX_SIZE} bytes" if len(text) > _MAX_SIZE else None
-        for line in text.split(b"\n"):
-            # A process that died while it wrote leaves a truncated line, or zeros. Ignoring these is safe:
-            # either no pod was ordered yet, or the earlier reservation still counts.
-            stripped = line.strip(b"\0 \r\t")
-            if stripped.startswith(b"{") and not stripped.endswith(b"}"):
-                continue
-            try:
-                if stripped:
-                    data = json.loads(stripped)
-                    entry = Reservation(**{name: data[name] for name in _FIELDS[data["version"]]})
-                    entries[entry.run] = entry
-            except (KeyError, TypeError, ValueError) as exc:
-                problem = f"a line is not a reservation ({type(exc).__name__})"
-        if problem is not None:
+        try:
+            # A truncated line is not missed: no pod was ordered yet, or the earlier line still counts.
+            rows = read_objects(descriptor)
+            entries = [Reservation(**{name: row[name] for name in _FIELDS[row["version"]]}) for row in rows]
+        except (KeyError, TypeError, ValueError) as exc:
             raise ConfigError(
-                f"The budget {self.path} cannot be read: {problem}. Check with `primepods runs` that no run "
-                "is active, then move the file away; a new one is created."
-            )
-        return entries
+                f"The budget {self.path} cannot be read ({type(exc).__name__}: {exc.args[0]}). Check with "
+                "`primepods runs` that no run is active, then move the file away; a new one is created."
+            ) from None
+        return {entry.run: entry for entry in entries}
 
 
 def _append(descriptor: int, entry: Reservation) -> None:

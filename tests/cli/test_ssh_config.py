@@ -69,10 +69,12 @@ def test_ssh_reads_what_install_writes(run: Run, config: Path) -> None:
     assert config.stat().st_mode & 0o777 == 0o640
     assert run("ssh-config", "--uninstall").exit_code == 0
     assert (config.read_bytes(), own.exists()) == (THEIRS, False)
-    config.write_bytes(THEIRS + f'Include "{own}"'.encode())
-    assert run("ssh-config", "--install").exit_code == 0
-    assert run("ssh-config", "--uninstall").exit_code == 0
-    assert config.read_bytes() == THEIRS
+    for text in (THEIRS + f'Include "{own}"'.encode(), f'Include "{own}"\r\n'.encode() + THEIRS):
+        config.write_bytes(text)
+        assert run("ssh-config", "--install").exit_code == 0
+        assert config.read_bytes() == text
+        assert run("ssh-config", "--uninstall").exit_code == 0
+        assert config.read_bytes() == THEIRS
 
 
 def test_a_config_that_was_not_there_is_gone_afterwards(run: Run) -> None:
@@ -179,6 +181,17 @@ def test_many_at_once(run: Run, config: Path) -> None:
     assert {f"Host pod_n{number}" for number in range(24)} <= {
         line.rpartition(" ")[0] if line.count(" ") > 1 else line for line in text.splitlines()
     }
+
+
+def test_pods_of_another_state_folder_stay_out(
+    run: Run, config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Such as an emulator's: its host keys are others."""
+    run("ssh-config", "--install")
+    before = config.with_name("primepods_config").read_bytes()
+    monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(tmp_path / "other"))
+    note_hosts([HostEntry("id", "name", (primepods.SSHTarget("root", "192.0.2.8", 22),))])
+    assert config.with_name("primepods_config").read_bytes() == before
 
 
 def test_a_removed_lock_protects_nothing(run: Run, config: Path) -> None:
