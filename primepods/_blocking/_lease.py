@@ -131,6 +131,7 @@ class Lease:
             self._portal.call(supervisor.begin, on_change=in_calling_thread(self._on_change))
             check_ready(supervisor)
             pod = LeasedPod(supervisor, self._portal)
+            supervisor.end_block = pod._end_calls  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - of this module
         except BaseException as exc:
             # Prevent the order, if the loop's thread has not sent it yet.
             supervisor.is_ending = True
@@ -139,7 +140,6 @@ class Lease:
             _portals.pop(supervisor, None)
             raise
         else:
-            supervisor.end_block = pod._end_calls  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - of this module
             return pod
 
     def __exit__(
