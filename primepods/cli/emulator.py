@@ -274,6 +274,8 @@ def _end(homes: Iterable[Path]) -> None:
 
 def _end_processes(home: Path) -> None:
     """Kill the processes whose HOME is this folder, if the system has ``/proc``."""
+    if sys.platform == "win32":
+        return
     wanted = b"\0HOME=" + os.fsencode(home) + b"\0"
     for _ in range(_MAX_SCANS):
         is_found = False
