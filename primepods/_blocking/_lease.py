@@ -74,16 +74,16 @@ class LeasedPod(LeasedPodView, Remote):
         supervisor, is_download = self._supervisor, function is AsyncRemote.download
 
         async def within_budget(*args: P.args, **kwargs: P.kwargs) -> R:
-            if supervisor.budget_error is not None:
+            if (error := supervisor.block_error) is not None and not self.is_kept:
                 # If no call was in progress when the wind-down began, the next one ends the block.
                 is_next = not self._is_told and not is_download
                 self._is_told |= is_next
-                if is_next or (supervisor.is_ending and not self.is_kept):
-                    raise supervisor.budget_error
+                if is_next or supervisor.is_ending:
+                    raise error
             task = asyncio.current_task()
 
             def stop(_: object) -> None:
-                if supervisor.budget_error is not None and not self.is_kept and task is not None:
+                if supervisor.block_error is not None and not self.is_kept and task is not None:
                     task.cancel()
 
             if task is not None:
@@ -95,10 +95,10 @@ class LeasedPod(LeasedPodView, Remote):
             except (asyncio.CancelledError, PrimePodsError) as exc:
                 is_gone = supervisor.is_ending and not self.is_kept
                 is_cut = is_gone or isinstance(exc, asyncio.CancelledError)
-                if supervisor.budget_error is None or not is_cut:
+                if supervisor.block_error is None or not is_cut:
                     raise
                 # A lost connection is a consequence of the budget: the pod is being deleted.
-                raise supervisor.budget_error from (exc if isinstance(exc, PrimePodsError) else None)
+                raise supervisor.block_error from (exc if isinstance(exc, PrimePodsError) else None)
             finally:
                 supervisor.task.remove_done_callback(stop)
                 if task is not None:

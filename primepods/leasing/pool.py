@@ -32,6 +32,7 @@ from ..errors import (
     PrimePodsError,
     PrimePodsErrorGroup,
 )
+from ..remote import Watchdog
 from ..waiting.wait import OnChange
 from ..waiting.watch import AsyncWatch
 from ._order import Budget, PodOrder
@@ -67,6 +68,7 @@ class LeaseArguments(TypedDict, total=False):
     max_spend: float | None
     wind_down: float
     release_timeout: float
+    watchdog: Watchdog | None
 
 
 @attrs.frozen(kw_only=True)

@@ -20,9 +20,9 @@ def deleted_at(it: Stage) -> list[float]:
     return [request.time for request in it.emulator.requests.where(method="DELETE")]
 
 
-async def save(it: Stage, seconds: float, **options: Any) -> float:
+async def save(it: Stage, seconds: float, **options: Any) -> float | None:
     """Work in a lease for ever, save that work for some seconds; returns how many the limit leaves for it."""
-    left = 0.0
+    left: float | None = None
 
     async def use() -> None:
         nonlocal left

@@ -135,7 +135,7 @@ class Machine:
                     try:
                         await asyncio.sleep(_SAVING)
                     finally:
-                        self.world.give_back(pod.id, must_run=not is_closed and pod.seconds_left > 0)
+                        self.world.give_back(pod.id, must_run=not is_closed and pod.seconds_left != 0.0)
                     raise
                 may_end = is_closed or options.get("max_hours") or options.get("max_spend")
                 if is_kept := keep and not may_end:
