@@ -27,7 +27,6 @@ _LOSS_CHECK_FACTOR = 6
 """Interval of the checks for a lost pod, as a multiple of the poll interval."""
 _STOP_TIMEOUT = 5.0
 """Max seconds to end the command on its nodes."""
-_LOST_STATES = {"STOPPED", "DELETING", "TERMINATED"}
 
 
 class PodLostError(Exception):
@@ -274,6 +273,6 @@ async def _watch_loss(client: AsyncClient, pod: AsyncLeasedPod, interval: float)
                 status = change.after
                 if status is None:
                     return "it is gone"
-                if status.has_failed or status.status in _LOST_STATES:
+                if status.has_failed or status.has_ended:
                     return status.failure or f"it is {status.status}"
         await asyncio.sleep(interval)
