@@ -22,6 +22,7 @@ from .options import SSHOptions, host_key_settings, is_emulated, machine_name
 from .remote import (
     AsyncRemote,
     check_work,
+    download_first,
     find_nodes,
     forward_ports,
     measure_upload,
@@ -30,6 +31,7 @@ from .remote import (
     wait_for_login,
 )
 from .results import CommandResult, JobState, OnLine, OnProgress, OutputLine, Stream, UploadSize
+from .watchdog import Watchdog, end_watchdog, start_watchdog
 
 __all__ = [
     "GPU_CHECK",
@@ -49,11 +51,14 @@ __all__ = [
     "SSHOptions",
     "Stream",
     "UploadSize",
+    "Watchdog",
     "check_job_name",
     "check_work",
     "choose_aliases",
     "config_blocks",
+    "download_first",
     "echo",
+    "end_watchdog",
     "find_host_alias",
     "find_nodes",
     "forward_ports",
@@ -69,6 +74,7 @@ __all__ = [
     "read_output",
     "remote_path",
     "run_check",
+    "start_watchdog",
     "uninstall_hosts",
     "wait_for_login",
 ]

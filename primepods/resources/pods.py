@@ -31,6 +31,7 @@ from .._utils.arguments import (
     id_of,
 )
 from .._utils.text import quote
+from ..config import resolve_watchdog_key
 from ..errors import LoginError, PrimePodsError
 from ..models import HistoryRecord, Node, Page, Pod, PodRef, PodState, PodStatus
 from ..pagination import AsyncPager
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from ..leasing.pods_api import ListedPod, TeamClient
     from ..leasing.pool import AsyncPool, LeaseArguments
     from ..leasing.sweep import Sweep
-    from ..remote import AsyncRemote
+    from ..remote import AsyncRemote, Watchdog
     from ..specs import PodSpec
     from ..waiting.wait import OnChange
     from ..waiting.watch import AsyncWatch
@@ -113,6 +114,7 @@ class AsyncPods:
         """Return the client of leases and sweeps of a team; by default, of the client's team."""
         from ..leasing.pods_api import TeamClient
         from ._creation import PodCreator
+        from .account import check_watchdog_key
         from .disks import describe_disks
 
         executor, pods = self._for_team(team_id, min_deadline)
@@ -121,6 +123,7 @@ class AsyncPods:
             pods=pods,
             listed=partial(listed_pods, executor),
             allow=creator.limit.allow,
+            check_watchdog_key=partial(check_watchdog_key, executor),
             order=creator.order,
             settings=executor.settings,
             server_clock=self._executor.transport.server_clock,
@@ -486,6 +489,7 @@ class AsyncPods:
         max_hours: float | None = None,
         max_spend: float | None = None,
         release_timeout: float = 600.0,
+        watchdog: Watchdog | None = None,
     ) -> AsyncLease:
         """Return a context manager that rents a pod for its block, and then deletes the pod.
 
@@ -526,9 +530,13 @@ class AsyncPods:
             max_spend: Max cost of all pods of the lease, computed with the highest prices seen. Reaching it
                 has the same effects.
             release_timeout: Seconds to confirm that the pod is terminated.
+            watchdog: Process on the pod that deletes it while no machine of yours is awake; needs ``login``
+                and a limit. If the pod goes so before the lease ends, the block ends as at a limit, with a
+                :class:`~primepods.PodFailedError`. ``keep`` ends the watchdog.
 
         Raises:
-            ConfigError: The folder of lease files cannot be written. Nothing is rented.
+            ConfigError: The folder of lease files cannot be written, or the watchdog has no usable key.
+                Nothing is rented, or the pod is deleted.
             CreateUncertainError: It is unknown whether the pod was created. The lease file stays.
             PodFailedError: The pod has failed to boot, or its check has failed. It is deleted.
             WaitTimeoutError: The pod did not become ready in time. It is deleted.
@@ -561,6 +569,13 @@ class AsyncPods:
                 check_amount(name, limit, "number of hours" if name == "max_hours" else "amount of money")
         if on_change is not None:
             check_callable("on_change", on_change)
+        if watchdog is not None:
+            if not (login or check is not None):
+                raise ValueError("watchdog needs login=True")
+            if max_hours is None and max_spend is None:
+                raise ValueError("watchdog needs a limit: max_hours or max_spend")
+            key = resolve_watchdog_key(watchdog.api_key, self._executor.settings.api_key)
+            watchdog = attrs.evolve(watchdog, api_key=key)
         options = LeaseOptions(
             ready_timeout=ready_timeout,
             interval=interval,
@@ -570,6 +585,7 @@ class AsyncPods:
             login=login or check is not None,
             check=check,
             check_timeout=check_timeout,
+            watchdog=watchdog,
             ssh=SSHOptions(login_timeout=login_timeout, ssh_options=ssh_options, ssh_command=ssh_command),
         )
         specs = check_specs(spec)
