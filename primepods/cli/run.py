@@ -19,6 +19,7 @@ from ._durations import Interval, duration_option, parse_hours
 from ._errors import CommandError, ExitCode
 from ._offers import OfferFilters, OrderOptions, without_unset
 from ._remote import Env, SshOptions, parse_command, read_variables
+from ._table import print_info
 from .create import EnvFile, read_env
 
 _MAX_OFFERS = 5
@@ -117,6 +118,37 @@ def command(
             "Delete a pod that is not ready after this time, and try the next offer.", show_default="30m"
         ),
     ] = 1800.0,
+    watchdog: Annotated[
+        bool,
+        typer.Option(
+            "--watchdog",
+            help="Start a process on the pod that deletes it at the limit, and after the command, also while "
+            "this machine sleeps. PRIMEPODS_WATCHDOG_KEY is its key.",
+            rich_help_panel="On the pod",
+        ),
+    ] = False,
+    after_job: Annotated[
+        float | None,
+        duration_option(
+            "The watchdog deletes the pod this long after the command's end, if nobody fetches the results.",
+            show_default="1h",
+            rich_help_panel="On the pod",
+        ),
+    ] = None,
+    idle: Annotated[
+        float | None,
+        duration_option(
+            "The watchdog deletes the pod if no GPU is above 5 % for this time.", rich_help_panel="On the pod"
+        ),
+    ] = None,
+    watchdog_key: Annotated[
+        str | None,
+        typer.Option(
+            help="`own` puts your own API key on the pod, for the watchdog.",
+            metavar="own",
+            rich_help_panel="On the pod",
+        ),
+    ] = None,
     check: Annotated[
         str | None,
         typer.Option(
@@ -196,6 +228,7 @@ def command(
         --upload . --exclude .git --download out/:results/ -- python train.py
       primepods run --gpu-type A100 --env HF_TOKEN -- 'nvidia-smi && python -c "import torch"'
     """
+    from primepods.config import environment_variable
     from primepods.runs import Run, RunRecord
 
     from ._background import run_here, run_in_background
@@ -214,6 +247,20 @@ def command(
     if detach and max_hours is None and max_spend is None:
         raise CommandError(
             "--detach needs --max-hours or --max-spend, since nobody watches the cost", ExitCode.USAGE
+        )
+    watchdog_options = without_unset({"api_key": watchdog_key, "after_job": after_job, "idle": idle})
+    if watchdog_options and not watchdog:
+        raise CommandError("--after-job, --idle and --watchdog-key need --watchdog", ExitCode.USAGE)
+    if watchdog and (keep or (max_hours is None and max_spend is None)):
+        raise CommandError("--watchdog needs --max-hours or --max-spend, and no --keep", ExitCode.USAGE)
+    if watchdog_key not in {None, "own"}:
+        raise CommandError(
+            "--watchdog-key takes `own` only: a key here would show in lists of processes", ExitCode.USAGE
+        )
+    if watchdog and watchdog_key is None and not environment_variable("PRIMEPODS_WATCHDOG_KEY"):
+        raise CommandError(
+            "--watchdog needs a key of its own in PRIMEPODS_WATCHDOG_KEY, or --watchdog-key own",
+            ExitCode.USAGE,
         )
     variables = read_env((), env_file) | read_variables(env)
     uploads = [parse_upload(text) for text in upload or ()]
@@ -239,6 +286,7 @@ def command(
         exclude=exclude or [],
         exclude_from=[str(path.absolute()) for path in exclude_from or ()],
         downloads=[(remote, _absolute(local)) for remote, local in map(parse_download, download or ())],
+        watchdog=watchdog_options if watchdog else None,
         keep=keep,
         keep_on_failed_download=keep_on_failed_download,
         reconnect=reconnect,
@@ -256,6 +304,8 @@ def command(
         raise CommandError(str(exc), ExitCode.USAGE) from None
     parse_exclusion(exclude, exclude_from)
     run = Run.create(record)
+    if detach and not watchdog:
+        print_info("The limit holds while this machine is awake: --watchdog needs no machine of yours.")
     if detach:
         run_in_background(api, run, variables)
     raise typer.Exit(run_here(api, run, variables))

@@ -57,6 +57,7 @@ class RunRecord:
         exclude_from: Files with patterns of files not to upload, in git's syntax.
         workdir: Folder on the pod in which the command runs; ``None`` for the home folder.
         downloads: Paths on the pod, each with its local target.
+        watchdog: The options of the pods' watchdog, without a key; ``None`` for no watchdog.
         keep: Whether to leave the pod running.
         keep_on_failed_download: Whether to leave the pod running if a download fails.
         reconnect: Seconds to try to connect again after a loss.
@@ -96,6 +97,7 @@ class RunRecord:
     exclude_from: list[str] = attrs.field(factory=list[str])
     workdir: str | None = None
     downloads: list[tuple[str, str]] = attrs.field(factory=list[tuple[str, str]])
+    watchdog: dict[str, Any] | None = None
     keep: bool = False
     keep_on_failed_download: bool = False
     reconnect: float = 900.0

@@ -31,7 +31,7 @@ from .._utils.money import money
 from .._utils.text import short_duration
 from ..errors import NotFoundError, PodFailedError, PrimePodsError
 from ..models import PodChange
-from ..remote import SSHOptions
+from ..remote import SSHOptions, Watchdog
 from ..signals import exit_on_sigterm
 from ..specs import PodSpec
 from ._host import BUDGET_EXCEEDED, INTERRUPTED, POD_FAILED, RunError, RunHost
@@ -204,6 +204,8 @@ class Runner:
         if record.is_detached and lease["max_hours"] is None:
             # `max_hours` adds an expiry to the pod's name, by which `sweep --expired` works on any machine.
             lease["max_hours"] = (lease["max_spend"] or 0.0) / min_price
+        if record.watchdog is not None:
+            lease["watchdog"] = Watchdog(**record.watchdog)
         made = client.pods.lease(specs, on_change=self._show_change, **lease)
 
         def note_order(lease_file: Path) -> None:
