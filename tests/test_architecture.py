@@ -63,7 +63,7 @@ exporter: _utils client errors models
 airflow: __init__ emulator
 prefect: __init__ emulator
 doctor: _decoding _http _utils _version account config errors leasing models resources retry
-runs: _files _utils client config errors leasing models remote signals specs
+runs: _files _utils client config errors leasing models remote specs
 cli: __init__ charts config doctor emulator events exporter fleet remote runs
 __main__: cli
 pytest_plugin: __init__ emulator

@@ -233,6 +233,17 @@ class LeaseSupervisor:
         """The first error about a pod that may still be running."""
         return next((rental.release_error for rental in self.rentals if rental.release_error), None)
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether the pod stays after the lease."""
+        return bool(self.rentals) and self.rentals[-1].is_kept
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until a limit ends the lease; ``None`` if there is no limit."""
+        hours = self.budget.hours_left
+        return None if hours == math.inf else max(0.0, 3600 * hours)
+
     def check_budget(self) -> None:
         """Compute again when the budget is used up."""
         self._changed.set()
