@@ -12,8 +12,8 @@ import pytest
 from primepods.emulator import Emulator
 
 from .conftest import Run
-from .test_run import here, market, wait_for
-from .test_runs import BOUNDED, go, records
+from .test_run import LOCAL_SSH, here, market, wait_for
+from .test_runs import BOUNDED, command, go, records
 
 __all__ = ["here", "market"]
 
@@ -44,6 +44,30 @@ def test_a_detached_run_says_what_its_limit_needs(market: Emulator, run: Run, tm
     """Without a watchdog, a machine that is awake; it says so once."""
     started = run("run", "-d", *BOUNDED, "--", "true")
     assert started.stderr.count("while this machine is awake") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_idle", [False, True])
+def test_a_lost_pod_is_replaced_unless_its_watchdog_may_have_deleted_it(
+    market: Emulator, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_idle: bool
+) -> None:
+    """While a command runs, only idle GPUs are a reason for its watchdog."""
+    monkeypatch.setenv(
+        "PRIMEPODS_WATCHDOG_KEY", market.add_api_key({"instances": {"read": True, "write": True}})
+    )
+    idle, last = (["--idle", "1h"], "") if is_idle else ([], "try 1")
+    words = ["--ssh-command", f"{LOCAL_SSH} --emulator {market.url}", "--watchdog", *idle, "--restarts", "1"]
+    line = "echo try ${PRIMEPODS_RESTART:-0}; until [ -e ~/go ]; do sleep 0.1; done"
+    name = run("run", "-d", *BOUNDED, *words, "--", line).stdout.strip()
+    reader = command("attach", name)
+    assert reader.stdout is not None
+    assert reader.stdout.readline() == "try 0\n"
+    market.delete_pod(next(iter(market.pods)))
+    assert reader.stdout.readline().strip() == last
+    go(tmp_path)
+    _, err = reader.communicate(timeout=120)
+    assert reader.returncode == (0 if last else 4), err
+    assert not market.pods
 
 
 @pytest.mark.parametrize(
