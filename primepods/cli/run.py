@@ -314,8 +314,6 @@ def command(
         raise CommandError(str(exc), ExitCode.USAGE) from None
     parse_exclusion(exclude, exclude_from)
     run = Run.create(record)
-    if detach and not watchdog:
-        print_info("The limit holds while this machine is awake: --watchdog needs no machine of yours.")
     if detach:
         run_in_background(api, run, variables)
     raise typer.Exit(run_here(api, run, variables))
