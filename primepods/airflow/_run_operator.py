@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Final, cast
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, Context, XComArg
+from airflow.providers.common.compat.sdk import AirflowFailException, Context, XComArg
 
 from .. import (
     BudgetExceededError,
@@ -24,12 +24,14 @@ from .. import (
     Lease,
     LeasedPod,
     OutputLine,
+    PodChange,
     PrimePodsError,
     TransferError,
     check_work,
 )
+from ..events import Event, LeaseStarted
 from ._renting import KILL_TIMEOUT, RentingOperator, delete_by_name, find_by_name
-from ._waits import change_logger
+from .exceptions import PodTaskError
 from .hooks import PrimePodsHook
 
 _MAX_LAST_LINES: Final = 10
@@ -80,7 +82,7 @@ class PrimeRunPodOperator(RentingOperator):
         prime_conn_id: The connection's id.
 
     Raises:
-        AirflowException: The command has failed, no offer matches, a path to upload does not exist, or the
+        PodTaskError: The command has failed, no offer matches, a path to upload does not exist, or the
             task was killed.
         AirflowFailException: An argument is invalid, or ``max_hours`` is reached. The task fails without
             retries.
@@ -90,7 +92,8 @@ class PrimeRunPodOperator(RentingOperator):
 
     template_fields: Sequence[str] = (
         *RentingOperator.template_fields,
-        *("command", "env", "cwd", "upload", "download", "ssh_options"),
+        *("command", "env", "cwd", "upload", "exclude", "download", "ssh_options"),
+        *("login_timeout", "ready_timeout", "interval"),
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "spec": "json",
@@ -146,6 +149,7 @@ class PrimeRunPodOperator(RentingOperator):
         self.ready_timeout = ready_timeout
         self.interval = interval
         self._is_executing = False
+        self._rented: LeaseStarted | None = None
         # Client and name of a pod that may have been ordered, but is not ready.
         self._ordered: tuple[Client, str] | None = None
 
@@ -156,7 +160,7 @@ class PrimeRunPodOperator(RentingOperator):
         try:
             self._is_executing = True
             with _without_retries():
-                client = PrimePodsHook(self.prime_conn_id).get_conn()
+                client = PrimePodsHook(self.prime_conn_id).get_conn(on_event=self._note_order)
             with client:
                 self._ordered = (client, name)
                 if context["ti"].try_number > 1:
@@ -164,12 +168,12 @@ class PrimeRunPodOperator(RentingOperator):
                         self.log.warning("Deleting a pod that an earlier try has left: %s", pod)
                         client.pods.delete(pod, missing_ok=True)
                 with _without_retries():
-                    lease = self._make_lease(client, name)
+                    lease = self._make_lease(context, client, name)
                 return self._run(context, lease)
         except _KilledError as exc:
             # The lease adds a note if it could not delete the pod.
             notes = getattr(exc, "__notes__", ["Its pod was deleted, unless it was still being ordered."])
-            raise AirflowException(" ".join(["The task was killed.", *notes])) from exc
+            raise PodTaskError(" ".join(["The task was killed.", *notes])) from exc
         except BudgetExceededError as exc:
             if exc.budget == "hourly":
                 # A retry may succeed once other pods have ended.
@@ -200,7 +204,7 @@ class PrimeRunPodOperator(RentingOperator):
         """Check the arguments, which may be rendered templates of any type, before a pod is billed.
 
         Raises:
-            AirflowException: A path to upload does not exist on this worker.
+            PodTaskError: A path to upload does not exist on this worker.
             AirflowFailException: An argument is invalid.
         """
         with _without_retries("Nothing was rented, because an argument is invalid: {}."):
@@ -219,27 +223,37 @@ class PrimeRunPodOperator(RentingOperator):
             )
         missing = [path for path in self.upload or {} if not Path(path).exists()]
         if missing:
-            raise AirflowException(
+            raise PodTaskError(
                 f"Nothing was rented: the path {missing[0]!r} in upload does not exist on this worker."
             )
 
-    def _make_lease(self, client: Client, name: str) -> Lease:
+    def _note_order(self, event: Event) -> None:
+        if isinstance(event, LeaseStarted):
+            self._rented = event
+
+    def _make_lease(self, context: Context, client: Client, name: str) -> Lease:
+        def on_change(change: PodChange) -> None:
+            # `_note_order` runs in the client's thread, where nothing may wait for Airflow.
+            rented, self._rented = self._rented, None
+            if rented is not None:
+                self._announce(context, rented.pod_id, rented.name, rented.price_hr)
+            self.log.info("%s", change)
+
         return client.pods.lease(
             self._find_specs(client, name),
             login=True,
-            login_timeout=self.login_timeout,
+            login_timeout=float(self.login_timeout),
             ssh_options=self.ssh_options,
             ssh_command=self.ssh_command,
-            ready_timeout=self.ready_timeout,
-            interval=self.interval,
-            on_change=change_logger(self.log),
+            ready_timeout=float(self.ready_timeout),
+            interval=float(self.interval),
+            on_change=on_change,
             max_hours=self._max_hours,
         )
 
     def _run(self, context: Context, lease: Lease) -> dict[str, Any]:
         with lease as pod:
             self._ordered = None
-            self.log.info("Logged in to pod %s (%s): %s", pod.name, pod.id, pod.ssh)
             last_lines = deque[str](maxlen=_MAX_LAST_LINES)
             code = self._work(pod, last_lines)
             if code:
@@ -248,7 +262,7 @@ class PrimeRunPodOperator(RentingOperator):
                 lines = "\n".join(
                     ["Its last lines:", *last_lines] if last_lines else ["It has written nothing."]
                 )
-                raise AirflowException(f"The command ended with exit code {code}. {lines}")
+                raise PodTaskError(f"The command ended with exit code {code}. {lines}")
         self.log.info("Pod %s is gone and has cost about $%.2f", pod.name, pod.spent())
         return _result(pod, 0)
 

@@ -17,6 +17,7 @@ from airflow.providers.common.compat.sdk import (
     BaseOperator,
     BaseOperatorLink,
     Context,
+    TaskInstanceState,
     XComArg,
     conf,
 )
@@ -28,7 +29,8 @@ from ._pod_ids import PodId, id_of, is_missing
 from ._renting import KILL_TIMEOUT, RentingOperator, delete_by_name, run_on_kill, wait_for_pods
 from ._run_operator import PrimeRunPodOperator
 from ._waits import check_before_deferral, find_in_history, wait_here
-from .hooks import PrimePodsHook
+from .exceptions import PodTaskError
+from .hooks import PrimePodsHook, state_of
 from .links import PrimePodsLink
 from .triggers import Goal, PrimePodTrigger
 
@@ -69,6 +71,7 @@ class PrimeCreatePodOperator(RentingOperator):
             ``execution_timeout``, a try looks for its own pod for the same time, to delete it.
     """
 
+    template_fields: Sequence[str] = (*RentingOperator.template_fields, "appear_grace")
     ui_color: str = "#d7f0e4"
 
     def __init__(  # noqa: PLR0913 - all have defaults
@@ -105,15 +108,16 @@ class PrimeCreatePodOperator(RentingOperator):
             with hook.get_conn() as client:
                 self._ordered = (hook, name)
                 is_retry = context["ti"].try_number > 1
-                pod = self._adopt(client, name, self.appear_grace if is_retry else 0.0)
+                pod = self._adopt(client, name, float(self.appear_grace) if is_retry else 0.0)
                 if pod is None:
                     pod = create_first(client, self._find_specs(client, name), self._max_hours, self.log)
-                if self._was_killed:
-                    # The task was killed during the search or the order.
+                if not self._is_wanted(context["ti"]):
                     client.pods.delete(pod, missing_ok=True)
+                    raise PodTaskError(f"The task was ended while it rented pod {pod.id}, which is deleted.")
+                self._announce(context, pod.id, pod.name or name, pod.price_hr)
         except AirflowTaskTimeout:
             self.log.info("The task has timed out: deleting the pod %r, if it was ordered", name)
-            _delete_ordered(hook, name, self.appear_grace)
+            _delete_ordered(hook, name, float(self.appear_grace))
             # Airflow calls `on_kill` next, although no user has stopped the task.
             self._ordered = None
             raise
@@ -124,6 +128,15 @@ class PrimeCreatePodOperator(RentingOperator):
         self._was_killed = True
         if self._ordered is not None:
             run_on_kill(partial(_delete_ordered, *self._ordered, KILL_TIMEOUT), self.log)
+
+    def _is_wanted(self, task_instance: Any) -> bool:
+        """Return whether the task still runs: ``on_kill`` comes only with Airflow's next heartbeat."""
+        try:
+            return not self._was_killed and state_of(task_instance) == TaskInstanceState.RUNNING
+        except Exception:
+            text = "Airflow did not say whether this task still runs: its pod is kept"
+            self.log.warning(text, exc_info=True)
+            return True
 
     def _adopt(self, client: Client, name: str, grace: float) -> Pod | None:
         """Return a pod with this name that has not failed, if there is one; delete the others."""
@@ -141,7 +154,7 @@ class PrimeCreatePodOperator(RentingOperator):
 class _OnePodOperator(BaseOperator):
     """Base class of operators that wait for one pod, in the worker or deferred."""
 
-    template_fields: Sequence[str] = ("pod_id", "prime_conn_id")
+    template_fields: Sequence[str] = ("pod_id", "interval", "timeout", "prime_conn_id")
     operator_extra_links: Collection[BaseOperatorLink] = (PrimePodsLink(),)
 
     def __init__(
@@ -173,9 +186,8 @@ class _OnePodOperator(BaseOperator):
             if event is None:
                 self._defer(pod_id, until, delete_on_kill=delete_on_kill)
         else:
-            event = wait_here(
-                client, pod_id, until, timeout=self.timeout, interval=self.interval, log=self.log
-            )
+            timeout, interval = float(self.timeout), float(self.interval)
+            event = wait_here(client, pod_id, until, timeout=timeout, interval=interval, log=self.log)
         self.log.info("%s", event["message"])
         return event
 
@@ -184,9 +196,9 @@ class _OnePodOperator(BaseOperator):
         trigger = PrimePodTrigger(
             pod_id=pod_id,
             prime_conn_id=self.prime_conn_id,
-            end=time.time() + min(self.timeout, max_seconds),
+            end=time.time() + min(float(self.timeout), max_seconds),
             until=until,
-            interval=self.interval,
+            interval=float(self.interval),
             delete_on_kill=delete_on_kill,
         )
         # The trigger ends the wait. Airflow's timeout is for the case that no triggerer runs.
@@ -367,7 +379,7 @@ class PrimeDeletePodOperator(_OnePodOperator):
         except NotFoundError:
             record = find_in_history(client, pod_id)
             if record is not None and record.terminated_at is None:
-                raise AirflowException(
+                raise PodTaskError(
                     f"Pod {pod_id} was not found, but the history does not show that it has ended: it may be "
                     "running and billed. Retry later, or look for it with `primepods list`."
                 ) from None
@@ -376,7 +388,7 @@ class PrimeDeletePodOperator(_OnePodOperator):
             elif self.missing_ok:
                 self.log.info("Pod %s was found neither in the list nor in the history", pod_id)
             else:
-                raise AirflowException(
+                raise PodTaskError(
                     f"Nothing was deleted: pod {pod_id} was found neither in the list nor in the history of "
                     "this account. If the id is mistyped, or of another account or team, its pod keeps "
                     "running, and is billed. `missing_ok=True` treats this as a success."

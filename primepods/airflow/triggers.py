@@ -11,13 +11,12 @@ from weakref import WeakKeyDictionary
 
 import attrs
 from airflow.providers.common.compat.sdk import TaskInstanceState
-from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from .. import AsyncClient, NotFoundError, PodChange, PrimePodsError
 from ._events import PodEvent, failure, success
 from ._poller_log import poller_warnings
-from .hooks import PrimePodsHook, ask_airflow
+from .hooks import PrimePodsHook, ask_airflow, state_of
 
 Goal = Literal["ready", "gone"]
 
@@ -190,13 +189,7 @@ async def _request_state(task: Any) -> str | None:
             raise TimeoutError("Airflow has not responded to the requests of two other triggers")
         try:
             async with asyncio.timeout(_STATE_TIMEOUT):
-                states = await ask_airflow(
-                    RuntimeTaskInstance.get_task_states,
-                    dag_id=task.dag_id,
-                    task_ids=[task.task_id],
-                    run_ids=[task.run_id],
-                    map_index=task.map_index,
-                )
+                state = await ask_airflow(state_of, task)
         except TimeoutError:
             queue.timeouts += 1
             if queue.timeouts == _MAX_TIMEOUTS:
@@ -206,7 +199,7 @@ async def _request_state(task: Any) -> str | None:
             queue.timeouts = 0  # Airflow has responded
             raise
         queue.timeouts = 0
-    return next(iter(states.get(task.run_id, {}).values()), None)
+        return state
 
 
 async def _run_to_completion(work: Coroutine[Any, Any, None]) -> None:

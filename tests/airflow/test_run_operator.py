@@ -58,7 +58,7 @@ def test_a_command_runs_on_a_pod_of_its_own(run_job: RunJob, emulator: Emulator,
     done = run_job("full")
     assert done.tasks["work"] == {"state": "success", "tries": 1}
     assert counts(emulator) == (2, 0)
-    for line in ("all is well", "the data", "trying the next spec", "Logged in to pod", "is gone"):
+    for line in ("all is well", "the data", "trying the next spec", "accepts the login", "is gone"):
         assert line in done.log
     assert (tmp_path / "results" / "result.txt").read_text() == "hello from run_full\n"
     assert not (tmp_path / "results" / "large.bin").exists()

@@ -72,9 +72,12 @@ def test_a_job_that_is_cleared_runs_on_the_new_pod(cluster: Cluster, emulator: E
     assert gone(emulator)
 
 
-def test_create_that_is_marked_failed_deletes_its_pod(cluster: Cluster, emulator: Emulator) -> None:
-    """Its answer has not come yet: the pod is found by its name."""
-    emulator.faults.add(Drip(200.0), on="create", times=1)
+@pytest.mark.parametrize("seconds", [2.0, 200.0])
+def test_create_that_is_marked_failed_deletes_its_pod(
+    cluster: Cluster, emulator: Emulator, seconds: float
+) -> None:
+    """Also if its order ends before Airflow's next heartbeat, which would call `on_kill`."""
+    emulator.faults.add(Drip(seconds), on="create", times=1)
     run = cluster.run("rent")
     wait_for("the order", lambda: emulator.pods)
     run.mark_failed("create")
