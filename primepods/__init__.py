@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ._blocking import JobOutput as JobOutput
     from ._blocking import Lease as Lease
     from ._blocking import LeasedPod as LeasedPod
+    from ._blocking import Pool as Pool
     from ._blocking import Remote as Remote
     from .account import Account as Account
     from .account import BillingEntry as BillingEntry
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from .keys import SSHKey as SSHKey
     from .leasing.lease import AsyncLease as AsyncLease
     from .leasing.lease import AsyncLeasedPod as AsyncLeasedPod
+    from .leasing.pool import AsyncPool as AsyncPool
+    from .leasing.pool import PoolResult as PoolResult
     from .leasing.sweep import OrphanedPod as OrphanedPod
     from .leasing.sweep import SkippedLease as SkippedLease
     from .leasing.sweep import Sweep as Sweep
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from .offers import Prices as Prices
     from .offers import SpecRange as SpecRange
     from .pagination import AsyncPager as AsyncPager
+    from .remote import GPU_CHECK as GPU_CHECK
     from .remote import AsyncForward as AsyncForward
     from .remote import AsyncJob as AsyncJob
     from .remote import AsyncJobOutput as AsyncJobOutput
@@ -79,7 +83,7 @@ if TYPE_CHECKING:
     from .waiting.watch import AsyncWatch as AsyncWatch
 else:
     _PUBLIC = {
-        "_blocking": "Forward Job JobOutput Lease LeasedPod Remote",
+        "_blocking": "Forward Job JobOutput Lease LeasedPod Pool Remote",
         "_version": "__version__",  # imported above; here for `__all__`
         "account": "Account BillingEntry Disk Permission Team TeamMember Wallet",
         "client": "AsyncClient",
@@ -94,6 +98,7 @@ else:
         "events": "OnEvent",
         "keys": "SSHKey",
         "leasing.lease": "AsyncLease AsyncLeasedPod",
+        "leasing.pool": "AsyncPool PoolResult",
         "leasing.sweep": "OrphanedPod SkippedLease Sweep",
         "models": (
             "AttachedResource Endpoint HistoryRecord InstallationState Node Page Pod PodChange PodRef "
@@ -102,8 +107,8 @@ else:
         "offers": "DiskOffer GpuPrices Offer Prices SpecRange",
         "pagination": "AsyncPager",
         "remote": (
-            "AsyncForward AsyncJob AsyncJobOutput AsyncRemote CommandResult JobState OnLine OnProgress "
-            "OutputLine check_work"
+            "AsyncForward AsyncJob AsyncJobOutput AsyncRemote CommandResult GPU_CHECK JobState OnLine "
+            "OnProgress OutputLine check_work"
         ),
         "resources.account": "AsyncAccountInfo",
         "resources.availability": "AsyncAvailability",

@@ -23,6 +23,8 @@ except ImportError:  # Windows
 _UNSUPPORTED: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 _LOCK_INTERVAL: Final = 0.02
 _MAX_SIZE: Final = 16 << 20
+NONBLOCK: Final[int] = getattr(os, "O_NONBLOCK", 0)
+"""With this flag, opening a pipe does not block."""
 
 
 def lock(descriptor: int) -> bool | None:
@@ -98,6 +100,23 @@ def locked_file(path: Path, *, attempts: int = 1_500) -> Generator[int]:
     raise BlockingIOError(errno.EAGAIN, "other processes use it")
 
 
+def read_regular_file(descriptor: int, max_size: int = _MAX_SIZE) -> bytes:
+    """Return the content of an open file.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: The file is a pipe, a device or a folder, or longer than ``max_size`` bytes.
+    """
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise ValueError("it is not a regular file")
+    with open(descriptor, "rb", closefd=False) as file:
+        file.seek(0)
+        text = file.read(max_size + 1)
+    if len(text) > max_size:
+        raise ValueError(f"it is longer than {max_size} bytes")
+    return text
+
+
 def read_objects(descriptor: int) -> list[dict[str, Any]]:
     """Read the JSON objects in an open file, one a line.
 
@@ -105,13 +124,7 @@ def read_objects(descriptor: int) -> list[dict[str, Any]]:
         OSError: The file cannot be read.
         ValueError: A line is something else, or the file is too long.
     """
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        raise ValueError("it is not a regular file")
-    with open(descriptor, "rb", closefd=False) as file:
-        file.seek(0)
-        text = file.read(_MAX_SIZE + 1)
-    if len(text) > _MAX_SIZE:
-        raise ValueError(f"it is longer than {_MAX_SIZE} bytes")
+    text = read_regular_file(descriptor)
     objects: list[dict[str, Any]] = []
     for line in text.split(b"\n"):
         # A process that died while it appended leaves a truncated line, or zeros.

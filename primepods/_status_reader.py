@@ -151,7 +151,7 @@ class _BatchCall:
         self._failures: list[PrimePodsError] = []
 
     async def read_chunk(self, pod_ids: list[str]) -> None:
-        """Request one batch; search it if some of its ids may have made it fail.
+        """Request one batch; if some of its ids may have made it fail, read the rows of the others.
 
         Raises:
             PrimePodsError: The request failed for another reason, or too many requests have failed.
@@ -159,12 +159,18 @@ class _BatchCall:
         settings = self._executor.settings
         ends_at = settings.clock.time() + settings.deadline
         error = await self._read(pod_ids, self._executor, ends_at)
-        if error is None:
+        if error is None or is_unsent(error):
             return
-        if is_unsent(error):
-            self._response.errors.update({pod_id: copy_exception(error) for pod_id in pod_ids})
-        else:
-            await self._search(pod_ids, error, ends_at)
+        policy = attrs.evolve(settings.retry, attempts=min(_PART_ATTEMPTS, settings.retry.attempts))
+        executor = self._executor.with_settings(attrs.evolve(settings, retry=policy))
+        search = FaultSearch[str](
+            lambda ids: self._read(ids, executor, ends_at),
+            lambda error: not is_unsent(error) and settings.clock.time() < ends_at,
+            singles=GIVE_UP_AFTER,
+            halves=_MAX_REQUESTS,
+            concurrency=settings.max_concurrency,
+        )
+        await search.run(pod_ids, lambda: self._has_success)
 
     def result(self) -> StatusResponse:
         """Return the rows and errors of all batches.
@@ -178,39 +184,16 @@ class _BatchCall:
                 raise copy_exception(first)
         return self._response
 
-    async def _search(self, pod_ids: list[str], error: PrimePodsError, ends_at: float) -> None:
-        """Find the ids that made a batch fail, and read the rows of the others.
-
-        Ids that are undecided at the end get the last error.
-        """
-        settings = self._executor.settings
-        policy = attrs.evolve(settings.retry, attempts=min(_PART_ATTEMPTS, settings.retry.attempts))
-        executor = self._executor.with_settings(attrs.evolve(settings, retry=policy))
-        search = FaultSearch(pod_ids, error)
-        for _ in range(_MAX_REQUESTS):
-            # Another batch may have succeeded meanwhile.
-            search.has_success = search.has_success or self._has_success
-            ids = search.next_items()
-            if not ids or settings.clock.time() >= ends_at:
-                break
-            failure = await self._read(ids, executor, ends_at)
-            if failure is None:
-                search.passed(ids)
-            else:
-                search.failed(ids, failure)
-        for pod_id in search.undecided:
-            self._response.errors[pod_id] = copy_exception(search.error)
-        self._response.errors.update(search.culprits)
-
     async def _read(
         self, pod_ids: list[str], executor: RequestExecutor, ends_at: float
     ) -> PrimePodsError | None:
-        """Request the rows of some ids; keep them, or return the error of the request.
+        """Request the rows of some ids. Keep them, or the error of the request, which is also returned.
 
         Raises:
             PrimePodsError: Ids are not the cause, or ``GIVE_UP_AFTER`` requests have failed and none has
                 succeeded.
         """
+        error: PrimePodsError | None = None
         try:
             response = await self._reader.read_batch(pod_ids, executor=executor, ends_at=ends_at)
             if not (response.rows or response.errors):
@@ -220,18 +203,19 @@ class _BatchCall:
         except PrimePodsError as exc:
             if not (may_be_caused_by_ids(exc) or is_unsent(exc)):
                 raise
-            self._failures.append(exc.with_traceback(None))
+            error = exc.with_traceback(None)
+            response = StatusResponse(errors=dict.fromkeys(pod_ids, error))
+            self._failures.append(error)
         else:
             self._has_success = True
-            self._response.rows.update(response.rows)
-            # Copy the exceptions: other calls, and several ids, may share them.
-            self._response.errors.update(
-                {key: copy_exception(error) for key, error in response.errors.items()}
-            )
-            return None
         if len(self._failures) >= GIVE_UP_AFTER and not self._has_success:
             raise copy_exception(self._failures[0])
-        return self._failures[-1]
+        for pod_id in pod_ids:
+            self._response.errors.pop(pod_id, None)
+        self._response.rows.update(response.rows)
+        # Copy the exceptions: other calls, and several ids, may share them.
+        self._response.errors.update({key: copy_exception(exc) for key, exc in response.errors.items()})
+        return error
 
 
 class _SharedCall:

@@ -54,7 +54,7 @@ resources: _decoding _files _http _operations _status_reader _utils account conf
 client: _http _operations _utils config events leasing resources retry waiting
 fleet: _utils client errors models
 charts: _utils fleet models
-sync: _blocking _utils client config errors events leasing models pagination resources retry waiting
+sync: _blocking _utils client config errors events leasing models pagination resources retry specs waiting
 notebook: _utils charts client fleet models results sync waiting
 __init__: _blocking _version account client errors events keys leasing models offers pagination remote
     resources results retry signals specs ssh sync waiting
@@ -72,6 +72,7 @@ pytest_plugin: __init__ emulator
 # The same within the emulator: the state below, the API above it, the sockets on top.
 EMULATOR = table("""
 local_ssh:
+nvidia_smi:
 clock:
 requestlog:
 _state: clock

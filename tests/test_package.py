@@ -19,15 +19,15 @@ ROOT = Path(__file__).parent.parent
 
 # What other people's code imports: a name that leaves this list breaks somebody.
 _NAMES = """
-APIError Account AccountInfo AsyncAccountInfo AsyncAvailability AsyncClient AsyncDisks AsyncForward
-AsyncJob AsyncJobOutput AsyncLease AsyncLeasedPod AsyncPager AsyncPods AsyncRemote AsyncSSHKeys AsyncWatch
+APIError Account AccountInfo AsyncAccountInfo AsyncAvailability AsyncClient AsyncDisks AsyncForward AsyncJob
+AsyncJobOutput AsyncLease AsyncLeasedPod AsyncPager AsyncPods AsyncPool AsyncRemote AsyncSSHKeys AsyncWatch
 AttachedResource AuthenticationError Availability BadRequestError BillingEntry BudgetExceededError Client
 ClientClosedError CommandError CommandResult CommandTimeoutError ConfigError ConflictError
-ConnectionLostError CreateUncertainError Deletions Disk DiskOffer DiskSpec Disks Endpoint FieldError
-Forward GpuPrices HistoryRecord InstallationState Job JobError JobOutput JobState Lease LeasedPod
-LoginError Node NotFoundError NotReleasedError Offer OnChange OnEvent OnLine OnProgress OrphanedPod
-OutputLine Page Pager PaymentRequiredError Permission PermissionDeniedError Pod PodChange PodFailedError
-PodRef PodSpec PodState PodStatus PodStatuses Pods PortMapping PriceTooHighError Prices PrimePodsError
+ConnectionLostError CreateUncertainError Deletions Disk DiskOffer DiskSpec Disks Endpoint FieldError Forward
+GPU_CHECK GpuPrices HistoryRecord InstallationState Job JobError JobOutput JobState Lease LeasedPod LoginError
+Node NotFoundError NotReleasedError Offer OnChange OnEvent OnLine OnProgress OrphanedPod OutputLine Page Pager
+PaymentRequiredError Permission PermissionDeniedError Pod PodChange PodFailedError PodRef PodSpec PodState
+PodStatus PodStatuses Pods Pool PoolResult PortMapping PriceTooHighError Prices PrimePodsError
 PrimePodsErrorGroup ProtocolError RateLimitError Remote RequestTimeoutError Resources RetryPolicy SSHKey
 SSHKeys SSHTarget ServerError SkippedLease SoldOutError SpecRange Sweep Team TeamMember TransferError
 TransportError Until ValidationError WaitError WaitTimeoutError Wallet Watch __version__ check_work
@@ -149,8 +149,10 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> Non
     names = [name for name in wheel.namelist() if ".dist-info/" not in name]
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "primepods").rglob("*.py")}
     scripts = {path.relative_to(ROOT).as_posix() for path in (ROOT / "primepods").rglob("*.sh")}
-    assert len(scripts) == 6
-    assert set(names) == {*modules, *scripts, "primepods/cli/skill.txt", "primepods/py.typed"}
+    assert len(scripts) == 8
+    program = "primepods/emulator/bin/nvidia-smi"
+    assert set(names) == {*modules, *scripts, program, "primepods/cli/skill.txt", "primepods/py.typed"}
+    assert wheel.getinfo(program).external_attr >> 16 & 0o111 == 0o111
     assert [name for name in wheel.namelist() if name.endswith(".dist-info/licenses/LICENSE")]
 
 

@@ -61,7 +61,9 @@ def world(block: Block, forks: ForkServer) -> Generator[dict[str, str]]:
         if stub is not None:
             (Path(stubs) / stub).symlink_to(shutil.which("true") or "true")
         if has_local_ssh:
-            words = shlex.join([sys.executable, "-m", "primepods.emulator.local_ssh"])
+            words = shlex.join(
+                [sys.executable, "-m", "primepods.emulator.local_ssh", "--emulator", emulator.url]
+            )
             make_program(Path(stubs, "ssh"), f'#!/bin/sh\nexec {words} "$@"\n')
         for pod_id in ids:
             emulator.add_pod(id=pod_id)

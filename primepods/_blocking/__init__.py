@@ -3,6 +3,7 @@
 from ._call import in_calling_thread
 from ._delegate import Delegate, blocking, like, wrapping
 from ._lease import Lease, LeasedPod, OnChange, release_leases
+from ._pool import Pool
 from ._portal import Portal
 from ._remote import Forward, Job, JobOutput, Remote
 from ._stream import Streams
@@ -15,6 +16,7 @@ __all__ = [
     "Lease",
     "LeasedPod",
     "OnChange",
+    "Pool",
     "Portal",
     "Remote",
     "Streams",

@@ -2,50 +2,35 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar
 
 from ..remote import AsyncForward, AsyncJob, AsyncRemote, JobLines, OutputLine, job_lines
 from ._delegate import Delegate, blocking, like
 from ._portal import Portal
+from ._stream import Stream
 
 P = ParamSpec("P")
 R = TypeVar("R")
 A = TypeVar("A")
 
 
-class JobOutput(Iterator[OutputLine]):
+class JobOutput(Stream[OutputLine]):
     """The lines of a job's output; see ``output`` of a job.
 
     After Ctrl-C, the iteration can continue without a loss. After an early ``break``, garbage collection
     closes the connection; a ``with`` block closes it at once.
     """
 
-    def __init__(self, call: Callable[..., Any], source: JobLines) -> None:
+    def __init__(self, portal: Portal, source: JobLines, call: Callable[..., Any]) -> None:
+        super().__init__(portal, source, flatten=True)
         self._call = call
-        self._source = source
-        self._lines: deque[OutputLine] = deque()
 
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> OutputLine:
-        if not self._lines:
-            self._call(self._pull)
-        if not self._lines:
-            raise StopIteration
-        return self._lines.popleft()
-
-    async def _pull(self) -> None:
-        # Store the lines in the loop's thread: an interrupted call has no result.
-        self._lines.extend(await self._source.read())
-
-    def close(self) -> None:
-        """Stop the iteration, and close its connection."""
-        self._lines.clear()
-        self._call(self._source.aclose)
+    def _run(self, function: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        # On a leased pod, the end of the lease's budget ends the call.
+        self._loop.check()
+        return self._call(function)
 
     def __enter__(self) -> Self:
         return self
@@ -87,7 +72,7 @@ class Job(_PartOfRemote[AsyncJob]):
 
     @like(AsyncJob.output)
     def output(self, *, offset: int = 0, reconnect: float = 900.0) -> JobOutput:
-        return JobOutput(self._call, job_lines(self._async, offset, reconnect))
+        return JobOutput(self._portal, job_lines(self._async, offset, reconnect), self._call)
 
     wait: Final = blocking(AsyncJob.wait)
     state: Final = blocking(AsyncJob.state)

@@ -1,12 +1,12 @@
-"""Blocking iterators over the async iterators of pagers and watches."""
+"""Blocking iterators over the async iterators of pagers, watches and jobs."""
 
 from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from ..errors import ClientClosedError
 from ._call import BlockingCall
@@ -37,7 +37,10 @@ class Streams:
 
 
 class Stream(Iterator[T]):
-    """A blocking iterator over an asynchronous iterator. An interrupted ``next`` loses no item."""
+    """A blocking iterator over an asynchronous iterator. An interrupted ``next`` loses no item.
+
+    Threads can share it: each item goes to one of them.
+    """
 
     def __init__(self, portal: Portal, source: Any, *, flatten: bool) -> None:
         self._portal = portal
@@ -46,13 +49,21 @@ class Stream(Iterator[T]):
         self._flatten = flatten
         self._items: deque[T] = deque()
 
+    def __iter__(self) -> Self:
+        return self
+
     def __next__(self) -> T:
+        has_ended = False
         while True:
             # Do not test `self._items` first: another thread may take the last item in between.
             with suppress(IndexError):
                 return self._items.popleft()
-            if not self._portal.run(BlockingCall(self._pull), self._loop):
+            if has_ended:
                 raise StopIteration
+            has_ended = not self._run(self._pull)
+
+    def _run(self, function: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        return self._portal.run(BlockingCall(function), self._loop)
 
     async def _pull(self) -> bool:
         """Store the next item or batch; return ``False`` at the end."""
@@ -68,4 +79,4 @@ class Stream(Iterator[T]):
         self._items.clear()
         if not self._loop.is_inherited:
             with suppress(ClientClosedError):
-                self._portal.run(BlockingCall(self._source.aclose), self._loop)
+                self._run(self._source.aclose)

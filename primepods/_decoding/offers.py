@@ -10,7 +10,7 @@ from .rows import as_object, decode_object
 
 
 def decode_gpu_summary(data: Any) -> list[GpuPrices]:
-    """Decode the response to ``GET /availability/gpu-summary``.
+    """Decode the response to ``GET /availability/gpu-summary`` or ``multi-node-summary``.
 
     The response is an object with the prices by GPU type, then by number of GPUs.
     """

@@ -1,99 +1,80 @@
-"""Binary search for the items that make a batch request fail, without I/O."""
+"""Binary search for the items that make a batch request fail."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable
 from typing import Final, Generic, TypeVar
 
+from .concurrency import map_bounded
+
 T = TypeVar("T")
-E = TypeVar("E", bound=Exception)
 
 GIVE_UP_AFTER: Final = 8
-"""Number of failures without a success after which the search ends."""
+"""Number of failures without a success after which single items are not the cause (chosen)."""
 
 
-class FaultSearch(Generic[T, E]):
-    """Search for the items that make a batch request fail.
+class FaultSearch(Generic[T]):
+    """Search for the items that make batch requests fail.
 
-    The caller requests :meth:`next_items` and reports the result with :meth:`passed` or :meth:`failed`, until
-    no items are returned. Until a request succeeds, single items are tried. Then the suspects are halved: if
-    one half fails, the other half is presumed good. One request checks all items that are presumed good; if
-    it fails, they are searched in turn. One culprit among n takes about log2(n) requests.
+    While nothing has succeeded, there may be another cause, and a few items are requested alone. Then both
+    halves of the batch are requested, and both halves of one that fails, down to single items. ``send``
+    records the results, so that the last request for an item counts, also if the search ends early.
 
     Args:
-        items: The items of the failed request.
-        error: The request's error.
-
-    Attributes:
-        error: The last failure.
-        failures: Number of failed requests.
-        has_success: Whether a request has succeeded; callers also set it after a success elsewhere. If no
-            request has, the items may not be the cause.
-        culprits: Errors of the items that fail alone.
+        send: Requests some items; returns the error, or ``None``.
+        goes_on_after: Whether the search goes on after an error; it must not if the items are not its cause.
+        singles: Max number of items to request alone, in all calls of :meth:`run`.
+        halves: Max number of halves to request, in all calls.
+        concurrency: Max number of concurrent requests.
     """
 
-    def __init__(self, items: list[T], error: E) -> None:
-        self.error: E = error
-        self.failures: int = 0
-        self.has_success: bool = False
-        self.culprits: dict[T, E] = {}
-        self._successes = 0
-        # Groups of suspects; the last group is halved first.
-        self._groups: list[list[T]] = []
-        self._presumed_good = items
-        self.failed(items, error)
+    def __init__(
+        self,
+        send: Callable[[list[T]], Awaitable[Exception | None]],
+        goes_on_after: Callable[[Exception], bool],
+        *,
+        singles: int,
+        halves: int,
+        concurrency: int,
+    ) -> None:
+        self._send = send
+        self._goes_on_after = goes_on_after
+        self._singles = singles
+        self._halves = halves
+        self._concurrency = min(2, concurrency)
 
-    @property
-    def undecided(self) -> list[T]:
-        """Suspects, and items that are presumed good."""
-        return [item for group in [*self._groups, self._presumed_good] for item in group]
+    async def run(self, items: list[T], has_success: Callable[[], bool]) -> bool:
+        """Search the items of a failed request, beginning with the first ones.
 
-    @property
-    def given_up(self) -> bool:
-        """Whether there were ``GIVE_UP_AFTER`` failures without a success."""
-        return self.failures >= GIVE_UP_AFTER and not self.has_success
+        Args:
+            items: The items.
+            has_success: Whether a request has succeeded, also one that is not part of the search.
 
-    def next_items(self) -> list[T]:
-        """Return the items to request next, or an empty list at the end of the search."""
-        undecided = self.undecided
-        if self.given_up or not undecided:
-            return []
-        if not self.has_success:
-            # Spread the single items evenly, so that adjacent culprits do not fail all of these requests.
-            return [undecided[len(undecided) * self.failures // GIVE_UP_AFTER]]
-        if not self._groups:
-            return self._presumed_good
-        group = self._groups[-1]
-        if self.failures == 1 and self._successes > 1:
-            # Only the first of three or more requests failed, so the cause may be gone.
-            return group
-        return group[len(group) // 2 :]
-
-    def passed(self, items: Iterable[T]) -> None:
-        self.has_success = True
-        self._successes += 1
-        self.discard(items)
-
-    def failed(self, items: list[T], error: E) -> None:
-        self.error = error
-        self.failures += 1
-        # Some items may have been discarded since the request was sent.
-        requested = set(items)
-        suspects = [item for item in self.undecided if item in requested]
-        for group in self._groups:
-            if suspects and suspects[0] in group:
-                # The suspects explain the failure of their group: presume its other items good.
-                self._groups.remove(group)
-                self._presumed_good = self._presumed_good + group
+        Returns:
+            Whether nothing has succeeded: all of the items may be at fault, or none.
+        """
+        # Spread the single items evenly, so that adjacent culprits are not all of them.
+        count = min(len(items), self._singles, GIVE_UP_AFTER - 1)
+        singles = [items[len(items) * n // count] for n in range(count)]
+        rest = items
+        for item in singles:
+            if has_success() or not self._singles:
                 break
-        self.discard(suspects)
-        if len(requested) == 1:
-            self.culprits.update(dict.fromkeys(suspects, error))
-        elif suspects:
-            self._groups.append(suspects)
-
-    def discard(self, items: Iterable[T]) -> None:
-        removed = set(items)
-        groups = ([item for item in group if item not in removed] for group in self._groups)
-        self._groups = [group for group in groups if group]
-        self._presumed_good = [item for item in self._presumed_good if item not in removed]
+            self._singles -= 1
+            error = await self._send([item])
+            if error is not None and not self._goes_on_after(error):
+                return False
+            rest = [other for other in rest if other != item]
+        if not has_success():
+            return True
+        groups = [rest] if rest else []
+        while groups and self._halves > 1:
+            group = groups.pop()
+            halves = [half for half in (group[: len(group) // 2], group[len(group) // 2 :]) if half]
+            self._halves -= len(halves)
+            errors = await map_bounded(self._send, halves, self._concurrency)
+            if not all(error is None or self._goes_on_after(error) for error in errors):
+                break
+            failed = [half for half, error in zip(halves, errors, strict=True) if error is not None]
+            groups += [half for half in reversed(failed) if len(half) > 1]
+        return False

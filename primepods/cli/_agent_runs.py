@@ -130,7 +130,8 @@ class AgentRuns:
         All of this takes at most ``MAX_WAIT``.
         """
         with anyio.move_on_after(MAX_WAIT):
-            await run_sync(_request_stop, run)
+            with suppress(ProcessLookupError):
+                await run_sync(stop_run, run)
             await wait_for_run(run, MAX_WAIT, lambda record: record.exit_code is not None)
             if run.state == "ended" and run.may_have_pod:
                 name = leased_name(str(run.record.lease_file))
@@ -148,24 +149,6 @@ class AgentRuns:
                 process.returncode = 0  # otherwise Popen would warn that it still runs
                 still = f"{name} still runs, and is billed until it expires."
                 print_info(f"{still} To stop it, run `primepods stop {name}`.")
-
-
-def _request_stop(run: Run) -> None:
-    """Interrupt a run's process, unless an agent has done so. If the process has died, start a new one.
-
-    Agents repeat calls, but a third interruption would make the process give up the deletion. So the file
-    ``stopping-PID`` in the run's folder records the first interruption, for all sessions.
-    """
-    first = run.path / f"stopping-{run.reload().pid}"
-    with suppress(FileExistsError, ProcessLookupError):
-        if run.is_live:
-            first.touch(exist_ok=False)
-        if run.state != "ended":
-            try:
-                stop_run(run)
-            except BaseException:
-                first.unlink(missing_ok=True)
-                raise
 
 
 async def wait_for_run(run: Run, seconds: float, is_done: Callable[[RunRecord], bool]) -> None:

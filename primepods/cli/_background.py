@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import BinaryIO, NoReturn, TextIO
 
 import typer
 
-from primepods.runs import Run, RunError, Runner, start_process
+from primepods.runs import Run, RunError, Runner, delayed_stop, start_process
 
 from ._command import Api
 from ._errors import CommandError, ExitCode, reported_errors
@@ -26,6 +25,11 @@ _CHUNK_SIZE = 65_536
 
 def run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
     """Execute a run in this process, and return its exit code. Remove a run that is not detached."""
+    with delayed_stop():
+        return _run_here(api, run, variables)
+
+
+def _run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
     runner = Runner(Terminal(api.command), run, variables)
     code: int = ExitCode.FAILED
     try:
@@ -34,6 +38,13 @@ def run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
                 code = api.run(runner.execute)
             except RunError as exc:
                 raise CommandError(str(exc), ExitCode(exc.exit_code)) from None
+            except SystemExit:
+                if not run.record.is_detached:
+                    raise
+                # SIGTERM, by which `stop` interrupts a run.
+                if run.record.result is None:
+                    raise KeyboardInterrupt from None
+                code = run.record.result
     except typer.Exit as exc:
         code = exc.exit_code
     finally:
@@ -62,7 +73,7 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
             time.sleep(_POLL_INTERVAL)
     except KeyboardInterrupt:
         is_interrupted = True
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.wait()
     if next(shown, run) is run:
         # Ctrl-C has ended the generator: show all messages again, since the last ones may be new.
@@ -71,6 +82,9 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
     if process.returncode is not None and record.exit_code is None and record.lease_file is not None:
         problem = f"the process of {run.name} has died, and its pod may be billed"
         raise CommandError(f"{problem}. To take over the run, run `{command} attach {run.name}`")
+    if process.returncode is not None and record.exit_code is None and record.job is None:
+        run.remove()
+        raise CommandError(f"the process of {run.name} was killed before its order: nothing was rented")
     if record.job is None or (is_interrupted and record.exit_code == ExitCode.INTERRUPTED):
         run.remove()
         raise typer.Exit(ExitCode.FAILED if record.exit_code is None else record.exit_code)

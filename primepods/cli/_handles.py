@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from itertools import takewhile
-from typing import Annotated, Final, Generic, TypeVar
+from typing import Annotated, Final, Generic, Protocol, TypeVar
 
 import typer
 
@@ -65,7 +65,17 @@ def are_whole_ids(handles: Iterable[str]) -> bool:
     return all(map(_WHOLE_ID.fullmatch, handles))
 
 
-R = TypeVar("R", bound="primepods.Pod | primepods.Disk | primepods.SSHKey")
+class _Row(Protocol):
+    """A row of a list, of which only id and name must be readable."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def name(self) -> str | None: ...
+
+
+R = TypeVar("R", bound=_Row)
 
 
 class _Index(Generic[R]):
@@ -159,7 +169,7 @@ async def resolve_handle_async(client: primepods.AsyncClient, handle: str, *, te
     """Return the id of a handle's pod; see :func:`resolve_handles`."""
     if are_whole_ids([handle]):
         return handle
-    pods, error = await client.pods.list().collect()
+    pods, error = await client.pods._listed().collect()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - as PodIndex.read
     return PodIndex(pods, team=team, error=error).resolve([handle], is_strict=True)[0]
 
 
@@ -167,33 +177,36 @@ class PodIndex:
     """Index of the listed pods by their handles.
 
     Args:
-        pods: The pods, as listed.
+        rows: The listed pods, and rows of which only id and name can be read.
         team: Names and id prefixes match only pods of this team; ``None`` for all pods.
         error: The error that left the list incomplete, if any. With it, only ids are resolved.
     """
 
     def __init__(
-        self, pods: Iterable[primepods.Pod], *, team: str | None = None, error: Exception | None = None
+        self, rows: Iterable[_Row], *, team: str | None = None, error: Exception | None = None
     ) -> None:
-        self._pods = {pod.id: pod for pod in pods}
-        self._team_index = _Index(pod for pod in self._pods.values() if team is None or pod.team_id == team)
+        self._rows = {row.id: row for row in rows}
+        self._pods = {row.id: row for row in self._rows.values() if isinstance(row, primepods.Pod)}
+        others = {pod.id for pod in self._pods.values() if team is not None and pod.team_id != team}
+        self._team_index = _Index(row for row in self._rows.values() if row.id not in others)
         self._error = error
         self._team = team
 
     @classmethod
     def read(cls, client: primepods.Client, *, team: str | None = None) -> PodIndex:
         """Return the index of all pods; if the list is incomplete, the listed pods are found by id only."""
-        pods, error = client.pods.list().collect()
-        return cls(pods, team=team, error=error)
+        rows, error = client.pods._listed().collect()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - the public list lacks rows that cannot be read
+        return cls(rows, team=team, error=error)
 
     def ready_pods(self) -> list[primepods.Pod]:
         return [pod for pod in self._pods.values() if pod.is_ready]
 
-    def __getitem__(self, pod_id: str) -> primepods.Pod:
-        return self._pods[pod_id]
+    def readable(self, ids: Iterable[str]) -> list[primepods.Pod]:
+        """Return the pods with these ids, without those that are not listed or cannot be read."""
+        return [self._pods[pod_id] for pod_id in ids if pod_id in self._pods]
 
     def __contains__(self, pod_id: object) -> bool:
-        return pod_id in self._pods
+        return pod_id in self._rows
 
     def resolve(self, handles: Iterable[str], *, is_strict: bool = False) -> list[str]:
         """Return the ids of the handles' pods without duplicates.
@@ -209,7 +222,7 @@ class PodIndex:
 
     def _resolve(self, handle: str, *, is_strict: bool) -> str:
         # An id means its pod, even if another pod has the id as its name.
-        if handle in self._pods or _WHOLE_ID.fullmatch(handle):
+        if handle in self._rows or _WHOLE_ID.fullmatch(handle):
             return handle
         if self._error is not None:
             raise self._error
@@ -221,6 +234,11 @@ class PodIndex:
             words = ", ".join(printable(text) for text in pods[:_MAX_CANDIDATES])
             raise CommandError(
                 f"{handle!r} matches {len(pods):,} pods: {words}{rest}. Nothing was done: give an id",
+                ExitCode.USAGE,
+            )
+        if candidates and self._team is not None and candidates[0].id not in self._pods:
+            raise CommandError(
+                f"{handle!r} matches pod {candidates[0].id}, whose team cannot be read: give the id",
                 ExitCode.USAGE,
             )
         if not candidates and (is_strict or not _can_be_id(handle)):

@@ -68,25 +68,33 @@ def command(
                     print_info(pod_filter.no_match_message(client, listed))
                     return
                 ids = [pod.id for pod in chosen]
-                _confirm(ids, chosen, yes=yes)
+                _confirm(ids, chosen, ids, yes=yes)
                 errors = delete(ids)
         elif yes and are_whole_ids(handles):
             errors = delete(handles)
         else:
             index = PodIndex.read(client, team=api.team)
             ids = index.resolve(handles, is_strict=not missing_ok and len(handles) == 1)
-            _confirm(ids, [index[pod_id] for pod_id in ids if pod_id in index], yes=yes)
+            _confirm(ids, index.readable(ids), [pod_id for pod_id in ids if pod_id in index], yes=yes)
             errors = delete(ids)
     exit_if_any(errors)
 
 
-def _confirm(ids: Sequence[str], listed: Sequence[primepods.Pod], *, yes: bool) -> None:
-    """Show the pods and their prices on stderr; ask for confirmation unless ``yes`` is true."""
-    PODS.print(listed, PrintOptions(), err=True)
-    listed_ids = {pod.id for pod in listed}
+def _confirm(ids: Sequence[str], pods: Sequence[primepods.Pod], listed: Sequence[str], *, yes: bool) -> None:
+    """Show the pods and their prices on stderr; ask for confirmation unless ``yes`` is true.
+
+    Args:
+        ids: Ids of the pods to delete.
+        pods: Those of them that are listed and can be read.
+        listed: Ids of those that are listed.
+        yes: Whether not to ask.
+    """
+    PODS.print(pods, PrintOptions(), err=True)
+    shown = {pod.id for pod in pods}
     for pod_id in ids:
-        if pod_id not in listed_ids:
-            print_info(f"{pod_id} is not in the list of your pods; trying to delete it anyway.")
+        if pod_id not in shown:
+            problem = "cannot be read in the list" if pod_id in listed else "is not in the list of your pods"
+            print_info(f"{pod_id} {problem}; trying to delete it anyway.")
     confirm(f"Delete {count(ids, 'pod')}?", yes=yes)
 
 

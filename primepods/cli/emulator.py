@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _RUN_TIMEOUT = 30.0
 """Max seconds to wait until background runs have ended."""
 _POLL_INTERVAL = 0.1
-_SSH_COMMAND = shlex.join([sys.executable, "-m", "primepods.emulator.local_ssh"])
+_LOCAL_SSH = shlex.join([sys.executable, "-m", "primepods.emulator.local_ssh"])
 _SCAN_INTERVAL = 0.5
 _MAX_SCANS = 20
 """Max searches for a pod's processes, which may start others during a search."""
@@ -128,7 +128,7 @@ def command(
         else:
             emulator = Emulator(**new_account, **server)
         with ExitStack() as at_end:
-            ssh_command = _SSH_COMMAND
+            ssh_command = _LOCAL_SSH
             if state is None:
                 ssh_command = at_end.enter_context(_machines(emulator))  # deletes the pods' home folders
             else:
@@ -159,7 +159,7 @@ async def _serve(emulator: Emulator, ssh_command: str) -> None:
             "PRIME_API_BASE_URL": emulator.url,
             "PRIME_API_KEY": emulator.api_key,
             # Emulated pods have no machines behind their addresses.
-            "PRIMEPODS_SSH_COMMAND": ssh_command,
+            "PRIMEPODS_SSH_COMMAND": f"{ssh_command} --emulator {emulator.url}",
         }
         write("".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()))
         await stop.wait()
@@ -174,7 +174,7 @@ def _run(emulator: Emulator, words: Sequence[str], ssh_command: str) -> int:
             base_url=emulator.url,
             api_key=emulator.api_key,
             lease_folder=leases,
-            ssh_command=ssh_command,
+            ssh_command=f"{ssh_command} --emulator {emulator.url}",
         )
         try:
             code = _run_child(words, environment)
@@ -258,7 +258,7 @@ def _machines(emulator: Emulator) -> Generator[str]:
     watching = threading.Thread(target=watch, name="primepods-machines", daemon=True)
     watching.start()
     try:
-        yield f"{_SSH_COMMAND} --homes {shlex.quote(str(folder))}"
+        yield f"{_LOCAL_SSH} --homes {shlex.quote(str(folder))}"
     finally:
         is_ended.set()
         watching.join()

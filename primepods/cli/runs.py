@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-import signal
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
@@ -44,10 +45,14 @@ class RunRow:
     spent: float
     exit_code: int | None
     command: str
+    swept_at: datetime | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""
-        return attrs.asdict(self) | {"since": self.since.isoformat()}
+        return attrs.asdict(self) | {
+            "since": self.since.isoformat(),
+            "swept_at": self.swept_at and self.swept_at.isoformat(),
+        }
 
 
 def _row(run: Run) -> RunRow:
@@ -60,6 +65,7 @@ def _row(run: Run) -> RunRow:
         spent=round(run.cost(), 4),
         exit_code=record.exit_code,
         command=record.command if isinstance(record.command, str) else shlex.join(record.command),
+        swept_at=None if record.swept_at is None else datetime.fromtimestamp(record.swept_at, UTC),
     )
 
 
@@ -70,7 +76,9 @@ _RUNS = ModelTable[RunRow](
     id_of=lambda row: row.name,
     cells={
         Column("NAME", min_width=12): lambda row: row.name,
-        Column("STATE", min_width=8): lambda row: row.state,
+        Column("STATE", min_width=8): lambda row: (
+            row.state if row.swept_at is None else f"swept {short_age(row.swept_at)} ago"
+        ),
         Column("EXIT", right=True): lambda row: "" if row.exit_code is None else str(row.exit_code),
         Column("POD", rank=2): lambda row: row.pod or "",
         Column("SINCE", right=True): lambda row: short_age(row.since),
@@ -91,15 +99,17 @@ def command(
 ) -> None:
     """List this machine's runs. Detached runs stay in the list after their end, until --prune.
 
-    The state is renting, running, ended or interrupted. The process of an interrupted run has died;
-    `primepods attach` takes the run over.
+    The state is renting, running, ended, swept or interrupted. The process of an interrupted run has died;
+    `primepods attach` takes the run over. If something else, such as `primepods sweep`, has deleted its pod,
+    the run has ended, and the table says when.
     """
-    from primepods.runs import list_runs
+    from primepods.runs import list_runs, note_sweeps
 
     _RUNS.check(print_options)
     runs, unreadable = list_runs()
     for name, why in unreadable.items():
         print_error(api.command, f"run {name}: {why}")
+    note_sweeps(runs)
     if prune:
         # Keep the runs whose pods may be billed.
         ended = [run for run in runs if run.state == "ended" and not run.may_have_pod]
@@ -138,6 +148,8 @@ def attach(
     """
     from primepods.runs import find_run
 
+    from ._background import show
+
     pod, _, job = name.partition("/")
     if job:
         if tail is not None:
@@ -152,7 +164,7 @@ def attach(
         raise CommandError(f"{options} are for POD/JOB, not for the run {run.name}", ExitCode.USAGE)
     state = run.state
     # The terminal of a run without --detach is gone, so its output goes to files from now on.
-    if state == "interrupted" and run.claim(is_detached=True, pid=0):
+    if state == "interrupted" and run.claim(partial(_check, run), is_detached=True, pid=0):
         print_info(f"The process of {run.name} has died: this command takes over the run")
         _take_over(run)
     elif state != "ended" and not run.reload().is_detached and _has_process(run):
@@ -163,7 +175,7 @@ def attach(
             ExitCode.USAGE,
         )
     try:
-        _show_to_end(run, tail)
+        _show_to_end(run, show(run, tail=tail))
     except KeyboardInterrupt:
         print_info(f"Detached: {run.name} keeps running. To stop it, run `primepods stop {run.name}`.")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
@@ -183,41 +195,54 @@ def stop(
     """End a run's command, and delete its pod unless it is kept, as Ctrl-C does in `primepods run`."""
     from primepods.runs import find_run
 
+    from ._background import show
+
     run = find_run(name)
-    if run.state == "ended":
-        print_info(f"{run.name} has ended with exit code {run.record.exit_code}")
-        return
+    ended = f"{run.name} has ended"
     try:
-        stop_run(run)
-        _show_to_end(run, tail=0)
+        if run.state != "ended":
+            shown = show(run, tail=0)
+            next(shown)
+            stop_run(run)
+            _show_to_end(run, shown)
+        ended += f" with exit code {run.record.exit_code}"
     except FileNotFoundError:
         # A run without --detach deletes its record at its end.
         if (run.path / "run.json").exists():
             raise
+    record = run.record
+    if run.may_have_pod:
+        raise CommandError(
+            f"{ended}, and its pod {record.pod_id or ''} may still be billed: see `primepods sweep`"
+        )
+    if record.pod_id is not None and (record.keep or record.keep_on_failed_download):
+        print_info(f"{ended}. If its pod was kept, it is billed: see `primepods get {record.pod_id}`.")
+    else:
+        print_info(f"{ended}. No pod of it is left.")
 
 
 def stop_run(run: Run) -> None:
-    """Interrupt the process of a run; if it has died, start another process that ends the run.
+    """Interrupt the process of a run; if it has died, start another process first, which ends the run.
+
+    Any number of callers may do so at once: one of them starts the process.
 
     Raises:
-        ConfigError: The process is on another machine, or in another container.
+        ConfigError: The process is on another machine, or in another container; or it has died, and the
+            settings are not those of the run's pod. Nothing was changed.
         FileNotFoundError: The record of the run was deleted.
         ProcessLookupError: The process that holds the run's lock is not recorded.
     """
-    # Send SIGCONT, too, since the process may be suspended.
-    signals = signal.SIGINT, signal.SIGCONT
     for _ in range(_STOP_ATTEMPTS):
-        if run.state == "interrupted" and run.claim(is_detached=True, is_stopping=True, pid=0):
+        if run.state == "interrupted" and run.claim(partial(_check, run), is_detached=True, pid=0):
             _take_over(run)
-            return
         if run.state == "ended":
             return
         # The process may just have ended, or a process that takes over the run is not recorded yet.
         with suppress(ProcessLookupError):
-            run.signal(*signals)
+            run.stop()
             return
         time.sleep(_POLL_INTERVAL)
-    run.signal(*signals)
+    run.stop()
 
 
 def _has_process(run: Run) -> bool:
@@ -234,6 +259,24 @@ def _has_process(run: Run) -> bool:
     return True
 
 
+def _check(run: Run) -> None:
+    """Raise unless a process with the settings of this one may take over the run."""
+    from primepods.runs import check_take_over
+
+    if run.record.exit_code is None and run.record.lease_file is not None:
+        check_take_over(_api(run).async_client(), run.record.lease_file)
+
+
+def _api(run: Run) -> Api:
+    client = run.record.client
+    return Api(
+        command="primepods run",
+        base_url=client["base_url"],
+        context=client["context"],
+        team=client["team_id"],
+    )
+
+
 def _take_over(run: Run) -> None:
     """Start a process for a run whose process has died."""
     from primepods.config import environment_variable
@@ -246,16 +289,13 @@ def _take_over(run: Run) -> None:
     process.returncode = 0  # otherwise Popen would warn that it still runs
 
 
-def _show_to_end(run: Run, tail: int | None) -> None:
-    """Show a run's output until the run has ended.
+def _show_to_end(run: Run, shown: Iterator[None]) -> None:
+    """Show a run's output, with each step of ``shown``, until the run has ended.
 
     Raises:
         CommandError: The process of the run has died.
         FileNotFoundError: The record of the run was deleted.
     """
-    from ._background import show
-
-    shown = show(run, tail=tail)
     while True:
         state = run.state
         next(shown)
@@ -267,7 +307,7 @@ def _show_to_end(run: Run, tail: int | None) -> None:
         time.sleep(_POLL_INTERVAL)
 
 
-def background(name: str, lock: int) -> None:
+def background(lock: int, name: str) -> None:
     """Execute a run in this process, which ``start_process`` started."""
     from primepods.runs import find_run
 
@@ -276,11 +316,4 @@ def background(name: str, lock: int) -> None:
     variables: dict[str, str] = json.loads(sys.stdin.buffer.read())
     run = find_run(name)
     run.inherit(lock)
-    client = run.record.client
-    api = Api(
-        command="primepods run",
-        base_url=client["base_url"],
-        context=client["context"],
-        team=client["team_id"],
-    )
-    raise typer.Exit(run_here(api, run, variables))
+    raise typer.Exit(run_here(_api(run), run, variables))

@@ -84,6 +84,7 @@ def command(
 
 def _sweep(api: Api, selection: dict[str, Any], *, dry_run: bool, yes: bool) -> None:
     from primepods.remote import note_hosts
+    from primepods.runs import list_runs, note_sweeps
 
     with api.client() as client:
         found = client.pods.sweep(**selection, dry_run=True)
@@ -107,6 +108,7 @@ def _sweep(api: Api, selection: dict[str, Any], *, dry_run: bool, yes: bool) -> 
         confirm(f"Delete {count(found.found, 'pod')}?", yes=yes)
         swept = client.pods.sweep(**selection, only=found)
     note_hosts(removed=swept.deleted)
+    note_sweeps(list_runs()[0])
     print_info(f"{len(swept.deleted)} deleted, {len(swept.errors)} failed")
     print_errors_and_exit_if_any(api.command, swept.errors)
     if unshown is not None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .faults import (
         BadChunk,
         Cut,
+        DeadGpu,
         Delay,
         Drip,
         Edit,
@@ -48,8 +49,8 @@ else:
         "emulator": "Emulator",
         "faultplan": "FaultPlan Rule",
         "faults": (
-            "BadChunk Cut Delay Drip Edit Empty EmptyData Fault Html LostDeletion OtherPod Redirect Rename "
-            "Reset Stale Status WrongLength"
+            "BadChunk Cut DeadGpu Delay Drip Edit Empty EmptyData Fault Html LostDeletion OtherPod Redirect "
+            "Rename Reset Stale Status WrongLength"
         ),
         "requestlog": "Request RequestLog",
     }
@@ -68,6 +69,7 @@ __all__ = [
     "BadChunk",
     "Clock",
     "Cut",
+    "DeadGpu",
     "Delay",
     "Drip",
     "Edit",

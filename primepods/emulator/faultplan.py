@@ -133,14 +133,14 @@ class FaultPlan:
         """Apply ``fault`` to requests that match all conditions; return the rule, which counts hits.
 
         The first rule that applies decides the response, so several rules with ``times=1`` make a sequence.
-        ``Delay``, ``Stale``, ``Rename`` and ``LostDeletion`` combine with the rules after them.
+        ``Delay``, ``Stale``, ``Rename``, ``DeadGpu`` and ``LostDeletion`` combine with the rules after them.
 
         Args:
             fault: The fault to inject.
             on: One or more operations: list, create, get, status, delete, log, history, gpus,
-                gpu_summary, multi_node, disks (offers), ssh_keys, ssh_key_upload, ssh_key_delete,
-                ssh_key_update, disk_list, disk_create, disk_get, disk_update, disk_delete, whoami, teams,
-                team_members, wallet.
+                gpu_summary, multi_node, multi_node_summary, disks (offers), ssh_keys, ssh_key_upload,
+                ssh_key_delete, ssh_key_update, disk_list, disk_create, disk_get, disk_update, disk_delete,
+                whoami, teams, team_members, wallet.
             path: Pattern of the request's path, as in ``fnmatch``; ``*`` also matches slashes.
             pod_id: The pod's id, in the path or among the ids of a status request.
             times: Max number of affected requests.

@@ -1,8 +1,10 @@
 """``python -m primepods.emulator.local_ssh``: a program to use instead of ``ssh`` for emulated pods.
 
 It takes the command line of ``ssh``, and runs the remote command on this machine, in the home directory of
-the pod. Home directories are in the folder for temporary files, or in DIR with ``--homes DIR`` as the first
-option. As with ``ssh``, the command continues if this process is killed.
+the pod. As with ``ssh``, the command continues if this process is killed. Options of its own come first:
+
+- ``--homes DIR``: the folder of the home directories, by default the one for temporary files.
+- ``--emulator URL``: the emulator that knows the GPUs of the pod, for ``nvidia-smi``.
 """
 
 import contextlib
@@ -19,6 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+_BIN = Path(__file__).parent / "bin"
+"""Folder of the emulated ``nvidia-smi``, which hides that of this machine."""
 _SSH_ERROR = 255
 """Exit code of ``ssh`` for its own errors."""
 _VALUE_OPTIONS = "BbcDEeFIiJLlmOoPpQRSWw"
@@ -34,10 +38,14 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     folder = _folder()
-    if words[:1] == ["--homes"]:
+    emulator = ""
+    while words[:1] in (["--homes"], ["--emulator"]):
         if len(words) < 2:  # noqa: PLR2004 - the option and its value
-            _fail("--homes needs a folder")
-        folder = Path(words[1])
+            _fail(f"{words[0]} needs a value")
+        if words[0] == "--homes":
+            folder = Path(words[1])
+        else:
+            emulator = words[1]
         del words[:2]
     if words[:1] == ["-G"]:
         raise SystemExit(0)  # ssh prints a configuration, which does not exist here
@@ -52,7 +60,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         "HOME": str(home),
         "LANG": "C.UTF-8",
         # Commands that are installed beside this Python are available on the pod.
-        "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+        "PATH": f"{_BIN}:{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+        "PRIMEPODS_EMULATOR": emulator,
+        "PRIMEPODS_PYTHON": sys.executable,
         "SHELL": "/bin/sh",
         "USER": user or "root",
     }

@@ -282,7 +282,7 @@ class PodOrder:
 
 
 class Budget:
-    """Limits and cost of a lease. The caller appends new orders to ``orders``."""
+    """Limits and cost of a lease or a pool. The caller appends new orders to ``orders``."""
 
     def __init__(self, options: LeaseOptions, orders: Sequence[PodOrder]) -> None:
         self._max_hours = math.inf if options.max_hours is None else options.max_hours
@@ -296,7 +296,7 @@ class Budget:
 
     @property
     def hours_left(self) -> float:
-        """Hours until a limit is reached, at the last order's price; infinity if none applies."""
+        """Hours until a limit is reached, at the price of the pods that run; infinity if none applies."""
         return min(self._left())
 
     def _left(self) -> tuple[float, float]:
@@ -305,7 +305,8 @@ class Budget:
             return math.inf, math.inf
         # The hours count from the first order that was sent.
         hours = self._max_hours - max(order.seconds for order in self._orders) / 3600
-        price_hr = self._orders[-1].price_hr
+        running = [order for order in self._orders if not order.is_settled and not order.is_kept]
+        price_hr = sum(order.price_hr for order in running or self._orders[-1:])
         return hours, (self._max_spend - self.spent) / price_hr if price_hr else math.inf
 
     def error(self) -> errors.BudgetExceededError:

@@ -17,11 +17,12 @@ import attrs
 
 from .. import errors
 from .._utils.clock import Clock, Timeout, doubled
+from .._utils.gpu_names import CPU_NODE
 from .._utils.unique_names import is_same_name, unique_name
 from ..config import lease_folder
 from ..errors import PrimePodsError
-from ..models import Pod, PodChange
-from ..remote import AsyncRemote, HostEntry, note_hosts, wait_for_login
+from ..models import Pod, PodChange, PodStatus
+from ..remote import AsyncRemote, HostEntry, note_hosts, run_check, wait_for_login
 from ..specs import PodSpec
 from ..waiting.subscription import APPEAR_GRACE
 from ._order import UNKNOWN_ID_REASONS, OrderState, PodOrder
@@ -256,21 +257,32 @@ class Rental(PodOrder):
         if self.state is OrderState.ENDED:
             reason = "it was ready, and has ended"
         if reason is not None:
-            raise errors.PodFailedError(
-                f"{self.label} cannot be used: {reason}.",
-                pod_id=pod_id,
-                last=status,
-                reason=reason,
-                statuses={pod_id: status},
-                pending=(),
-            )
+            raise self._failed_error(reason, status)
         _log.info("%s is ready: %s", self.label, status.ssh)
         nodes = tuple(node.ssh for node in status.nodes)
         note_hosts([HostEntry(pod_id, self.name, nodes)], in_thread=True)
         if options.login:
-            await wait_for_login(AsyncRemote(pod_id, status.nodes, options.ssh))
+            remote = AsyncRemote(pod_id, status.nodes, options.ssh)
+            await wait_for_login(remote)
             _log.info("%s accepts the login", self.label)
+            if options.check is not None:
+                gpu_count = 0 if self.spec.gpu_type == CPU_NODE else self.spec.gpu_count
+                has_passed, said = await run_check(remote, options.check, gpu_count, options.check_timeout)
+                if not has_passed:
+                    raise self._failed_error(f"its check failed: {said}", status)
+                _log.log(logging.WARNING if said else logging.INFO, "%s passes: %s", self.label, said)
         return listed
+
+    def _failed_error(self, reason: str, status: PodStatus) -> errors.PodFailedError:
+        pod_id = str(self.pod_id)
+        return errors.PodFailedError(
+            f"{self.label} cannot be used: {reason}.",
+            pod_id=pod_id,
+            last=status,
+            reason=reason,
+            statuses={pod_id: status},
+            pending=(),
+        )
 
     async def _check_id(self) -> None:
         """Look once whether the response to the order has another pod's id, which may never become ready."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import stat
 import threading
 import weakref
 from contextlib import suppress
@@ -19,7 +18,7 @@ from typing import Any, Final, Self
 
 import attrs
 
-from .._files import append_line, lock, sync_folder
+from .._files import NONBLOCK, append_line, lock, read_regular_file, sync_folder
 from .._utils.unique_names import unique_name
 from ..config import Settings
 from ..errors import ConfigError
@@ -29,8 +28,6 @@ log: Final = logging.getLogger("primepods")
 
 _SUFFIX: Final = ".json"
 _DRAFT: Final = ".draft"
-# With this flag, opening a pipe does not block.
-_NONBLOCK: Final[int] = getattr(os, "O_NONBLOCK", 0)
 _MAX_SIZE: Final = 65_536
 # Seconds; writing a draft takes milliseconds, so the process of an older draft has died.
 _MAX_DRAFT_AGE: Final = 24 * 3600.0
@@ -74,7 +71,7 @@ class LeaseFile:
             ValueError: The file is not a lease file, or has an unknown version.
         """
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | _NONBLOCK)
+            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | NONBLOCK)
         except FileNotFoundError:
             return None
         file: Self | None = None
@@ -82,7 +79,7 @@ class LeaseFile:
             is_locked = lock(descriptor)
             # Another sweep may have removed the file before it was locked here.
             if is_locked is not False and os.fstat(descriptor).st_nlink > 0:
-                record = parse_record(_read(descriptor))
+                record = parse_record(read_regular_file(descriptor, _MAX_SIZE))
                 if is_locked or record.given_up or record.is_dead:
                     file = cls(path, record, descriptor)
         finally:
@@ -193,16 +190,6 @@ class LeaseFile:
         log.warning("the file %s of pod %r %s: %s", self.path, self.record.name, problem, error)
 
 
-def _read(descriptor: int) -> bytes:
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        raise ValueError("it is not a regular file")
-    with open(descriptor, "rb", closefd=False) as file:
-        text = file.read(_MAX_SIZE + 1)
-    if len(text) > _MAX_SIZE:
-        raise ValueError(f"it is longer than {_MAX_SIZE} bytes")
-    return text
-
-
 _open_files: weakref.WeakSet[LeaseFile] = weakref.WeakSet()
 
 
@@ -264,9 +251,9 @@ def read_ledger(folder: Path, now: float = -math.inf) -> Ledger:
 
 
 def _read_record(path: Path) -> LeaseRecord:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | _NONBLOCK)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | NONBLOCK)
     try:
-        return parse_record(_read(descriptor))
+        return parse_record(read_regular_file(descriptor, _MAX_SIZE))
     finally:
         os.close(descriptor)
 

@@ -179,6 +179,8 @@ class LeaseOptions:
     max_spend: float | None
     release_timeout: float
     login: bool
+    check: str | Sequence[str] | None
+    check_timeout: float
     ssh: SSHOptions
 
 

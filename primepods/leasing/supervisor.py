@@ -219,6 +219,10 @@ class LeaseSupervisor:
         """The first error about a pod that may still be running."""
         return next((rental.release_error for rental in self.rentals if rental.release_error), None)
 
+    def check_budget(self) -> None:
+        """Compute again when the budget is used up."""
+        self._changed.set()
+
     def keep(self) -> None:
         """Keep the pod, and end its budget; if the lease is ending, only log a warning."""
         rental = self.rentals[-1]
@@ -402,8 +406,7 @@ class LeaseSupervisor:
             await self._clock.sleep(pause)
 
     async def _note_change(self, change: PodChange) -> None:
-        # Recompute the time until the budget is used up: the price may have changed.
-        self._changed.set()
+        self.check_budget()  # the price may have changed
         if self._on_change is None:
             return
         try:

@@ -14,7 +14,8 @@ from ._hosts import (
     uninstall_hosts,
 )
 from ._job_reader import JobLines
-from ._scripts import remote_path
+from ._job_scripts import check_job_name
+from ._scripts import GPU_CHECK, remote_path
 from .forward import AsyncForward
 from .job import AsyncJob, AsyncJobOutput, job_lines, read_output
 from .options import SSHOptions, host_key_settings, is_emulated, machine_name
@@ -25,11 +26,13 @@ from .remote import (
     forward_ports,
     measure_upload,
     rank_variables,
+    run_check,
     wait_for_login,
 )
 from .results import CommandResult, JobState, OnLine, OnProgress, OutputLine, Stream, UploadSize
 
 __all__ = [
+    "GPU_CHECK",
     "AsyncForward",
     "AsyncJob",
     "AsyncJobOutput",
@@ -46,6 +49,7 @@ __all__ = [
     "SSHOptions",
     "Stream",
     "UploadSize",
+    "check_job_name",
     "check_work",
     "choose_aliases",
     "config_blocks",
@@ -64,6 +68,7 @@ __all__ = [
     "rank_variables",
     "read_output",
     "remote_path",
+    "run_check",
     "uninstall_hosts",
     "wait_for_login",
 ]

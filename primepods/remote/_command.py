@@ -149,6 +149,11 @@ def check_exit_code(result: CommandResult, subject: str, pod_id: str) -> None:
 
 def last_line(stderr: str) -> str:
     """Return a sentence with the last line that is not blank; empty if there is none."""
-    lines = stderr.split("\n")
-    last = next((line for line in map(one_line, reversed(lines)) if line), "")
-    return f" Its last line on stderr: {clip(last, _MAX_SHOWN)}" if last else ""
+    last = last_text(stderr)
+    return f" Its last line on stderr: {last}" if last else ""
+
+
+def last_text(output: str) -> str:
+    """Return the last line that is not blank, clipped; empty if there is none."""
+    lines = output.split("\n")
+    return clip(next((line for line in map(one_line, reversed(lines)) if line), ""), _MAX_SHOWN)

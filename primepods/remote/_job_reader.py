@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -152,25 +153,29 @@ class JobLines:
             stream: Lines(position) for stream, position in reader.positions.items()
         }
         self._has_ended = False
+        self._reading = asyncio.Lock()
 
-    async def read(self) -> list[OutputLine]:
-        """Wait for lines; return an empty list at the job's end. A cancelled call can be repeated.
+    async def __anext__(self) -> list[OutputLine]:
+        """Wait for lines, until the job's end. A cancelled call can be repeated.
 
         If the job has an error, the incomplete last lines are returned first, and the next call raises it.
         """
         lines: list[OutputLine] = []
-        while not lines and not self._has_ended:
-            try:
-                pieces = await self._reader.read()
-            except JobError:
-                if not (lines := self._incomplete_lines()):
-                    raise
-                break
-            for stream, piece in pieces:
-                lines += self._with_offsets(stream, self._splitters[stream].feed(piece))
-            if not pieces:
-                self._has_ended = True
-                lines = self._incomplete_lines()
+        async with self._reading:
+            while not lines and not self._has_ended:
+                try:
+                    pieces = await self._reader.read()
+                except JobError:
+                    if not (lines := self._incomplete_lines()):
+                        raise
+                    break
+                for stream, piece in pieces:
+                    lines += self._with_offsets(stream, self._splitters[stream].feed(piece))
+                if not pieces:
+                    self._has_ended = True
+                    lines = self._incomplete_lines()
+        if not lines:
+            raise StopAsyncIteration
         return lines
 
     def _incomplete_lines(self) -> list[OutputLine]:

@@ -9,7 +9,7 @@ from typing import Final
 
 from .._utils.arguments import check_string
 from .._utils.text import quote
-from ._scripts import assignments, command_line, make_script, remote_path
+from ._scripts import command_line, make_script, remote_path, variables
 from .results import JobState
 
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
@@ -37,7 +37,7 @@ def start_script(
     For its errors see :func:`command_script`.
     """
     folder = "." if cwd is None else remote_path("cwd", cwd)
-    return job_script("start", name, token, command_line(command), folder, *assignments(env))
+    return job_script("start", name, token, command_line(command), folder, *variables(env))
 
 
 def job_script(action: str, name: str, *arguments: str) -> bytes:

@@ -22,8 +22,7 @@ _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 def bootstrap(mark: str) -> str:
     """Return the command line of the bootstrap, for the pod's login shell."""
-    line = " ".join(_read("bootstrap.sh").splitlines())
-    return f"exec {shlex.join(['sh', '-c', line, 'primepods', mark])}"
+    return f"exec {shlex.join(['sh', '-c', _read_line('bootstrap.sh'), 'primepods', mark])}"
 
 
 def command_script(
@@ -39,7 +38,7 @@ def command_script(
     folder = "." if cwd is None else remote_path("cwd", cwd)
     line = command_line(command)
     size = "" if input_size is None else str(input_size)
-    return make_script("run.sh", folder, line, size, *assignments(env))
+    return make_script("run.sh", folder, line, size, *variables(env))
 
 
 def command_line(command: str | Sequence[str]) -> str:
@@ -90,8 +89,8 @@ def remote_path(name: str, path: str) -> str:
     return path if path.startswith("/") else f"./{path}"
 
 
-def assignments(env: Mapping[str, str]) -> list[str]:
-    """Return environment variables as NAME=VALUE.
+def variables(env: Mapping[str, str]) -> list[str]:
+    """Return the script that gives a command its variables, and the variables as NAME=VALUE.
 
     Raises:
         TypeError: A name or a value is not a string.
@@ -107,7 +106,7 @@ def assignments(env: Mapping[str, str]) -> list[str]:
             raise TypeError(f"env[{name!r}] must be a string, not {type(value).__name__}")
         if "\0" in value:
             raise ValueError(f"env[{name!r}] contains a NUL, which a variable cannot hold")
-    return [f"{name}={value}" for name, value in env.items()]
+    return [_read_line("command.sh"), *(f"{name}={value}" for name, value in env.items())]
 
 
 def make_script(file: str, *arguments: str) -> bytes:
@@ -116,12 +115,24 @@ def make_script(file: str, *arguments: str) -> bytes:
     return f"{script.count(chr(10))}\n{script}".encode(errors="surrogateescape")
 
 
+def _read_line(file: str) -> str:
+    """Return a script as one line; its commands must end with semicolons."""
+    return " ".join(_read(file).splitlines())
+
+
 @cache
 def _read(file: str) -> str:
-    """Return a script without lines that are only comments; ``bootstrap.sh`` must have no other comments."""
+    """Return a script without lines that are only comments, before it is sent."""
     from importlib.resources import files
 
     lines = (
         files(__name__.rpartition(".")[0]).joinpath("scripts", file).read_text(encoding="utf-8").splitlines()
     )
     return "".join(f"{line}\n" for line in lines if not line.lstrip().startswith("#"))
+
+
+GPU_CHECK: Final = _read("gpu_check.sh")
+"""A ``check`` for ``pods.lease``: each ordered GPU responds to ``nvidia-smi``, without uncorrectable errors.
+
+It passes on an image without ``nvidia-smi``, with a warning in the log.
+"""

@@ -171,10 +171,9 @@ class AsyncJobOutput:
         return self
 
     async def __anext__(self) -> OutputLine:
-        if not self._lines:
-            self._lines.extend(await self._source.read())
-        if not self._lines:
-            raise StopAsyncIteration
+        # Another task may take the last line meanwhile.
+        while not self._lines:
+            self._lines.extend(await anext(self._source))
         return self._lines.popleft()
 
     async def aclose(self) -> None:

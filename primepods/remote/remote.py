@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from .._utils.arguments import check_flag
-from ..errors import LoginError
+from ..errors import CommandError, CommandTimeoutError, ConnectionLostError, LoginError
 from ..models import Node
 from ._exclude import Exclusion
 from .options import SSHOptions, machine_name
@@ -392,6 +392,43 @@ async def wait_for_login(remote: AsyncRemote) -> None:
                 said="",
             )
         await anyio.sleep(_LOGIN_INTERVAL)
+
+
+async def run_check(
+    remote: AsyncRemote, command: str | Sequence[str], gpu_count: int, timeout: float
+) -> tuple[bool, str]:
+    """Run a lease's check on all nodes; return whether it passed, and what it said.
+
+    A lost connection does not show whether the pod works, so the check is then repeated.
+
+    Args:
+        remote: The pod.
+        command: The check.
+        gpu_count: Number of GPUs of all nodes.
+        timeout: Seconds for the check, with its repetitions.
+    """
+    import anyio
+
+    from ._command import last_text
+
+    node_count = len(await find_nodes(remote))
+    env = {"PRIMEPODS_GPU_COUNT": str(gpu_count // node_count)}
+    run = remote.run if node_count == 1 else remote.run_all
+    ends_at = anyio.current_time() + timeout
+    while True:
+        try:
+            done = await run(command, env=env, timeout=max(0.001, ends_at - anyio.current_time()))
+        except CommandTimeoutError:
+            return False, f"it did not end within {timeout:g} s"
+        except CommandError as exc:
+            return False, last_text(exc.stderr) or last_text(exc.stdout) or f"exit code {exc.exit_code}"
+        except ConnectionLostError as exc:
+            if anyio.current_time() + _LOGIN_INTERVAL >= ends_at:
+                return False, str(exc)
+            await anyio.sleep(_LOGIN_INTERVAL)
+        else:
+            results = (done,) if isinstance(done, CommandResult) else done
+            return True, "; ".join(dict.fromkeys(filter(None, (last_text(one.stderr) for one in results))))
 
 
 def forward_ports(remote: AsyncRemote, ports: Iterable[tuple[int, int, str]]) -> AsyncForward:

@@ -283,12 +283,17 @@ class AsyncAvailability:
         raise search.sold_out_error(offers, prices, f"{_AVAILABILITY}/gpus")
 
     @operation("availability.summary")
-    async def summary(self) -> list[GpuPrices]:
+    async def summary(self, *, multi_node: bool = False) -> list[GpuPrices]:
         """Return the lowest prices by GPU and GPU count: ``GET /api/v1/availability/gpu-summary``.
 
         This gives an overview of the market with one request, but no stock levels.
+
+        Args:
+            multi_node: Whether to return the prices of clusters: ``GET
+                /api/v1/availability/multi-node-summary``, whose response is documented as similar.
         """
-        path = f"{_AVAILABILITY}/gpu-summary"
+        check_flag("multi_node", multi_node)
+        path = f"{_AVAILABILITY}/{'multi-node' if multi_node else 'gpu'}-summary"
         return await self._executor.call(Request(method="GET", path=path), decode_gpu_summary)
 
     async def _poll_until_found(self, search: OfferSearch, wait: float | None) -> list[Offer]:

@@ -5,10 +5,10 @@ API reference: https://docs.primeintellect.ai/api-reference/managing-pods
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, Unpack, get_args
 
 import attrs
 
@@ -42,9 +42,10 @@ from ._filters import pod_filter, record_filter
 from ._paging import list_pager, listed_pods, read_page
 
 if TYPE_CHECKING:
-    from ..leasing.lease import AsyncLease
+    from ..leasing.lease import AsyncLease, AsyncLeasedPod
     from ..leasing.open_leases import OpenLeases
     from ..leasing.pods_api import ListedPod, TeamClient
+    from ..leasing.pool import AsyncPool, LeaseArguments
     from ..leasing.sweep import Sweep
     from ..remote import AsyncRemote
     from ..specs import PodSpec
@@ -57,6 +58,8 @@ SortOrder = Literal["asc", "desc"]
 
 _PATH: Final = f"{PODS}/"
 _HISTORY_PATH: Final = f"{PODS}/history"
+_LOSS_CHECK_FACTOR: Final = 6
+"""Interval of a pool's checks for lost pods, as a multiple of the poll interval."""
 
 
 class AsyncPods:
@@ -473,6 +476,8 @@ class AsyncPods:
         *,
         login: bool = False,
         login_timeout: float = 300.0,
+        check: str | Sequence[str] | None = None,
+        check_timeout: float = 120.0,
         ssh_options: Sequence[str] = (),
         ssh_command: str = "ssh",
         ready_timeout: float = 1800.0,
@@ -496,13 +501,18 @@ class AsyncPods:
         Args:
             spec: The pod to rent, or several specs in order of preference. The next spec is tried when a
                 machine is sold out or costs more than ``max_price`` or ``PRIMEPODS_MAX_HOURLY`` allows, when
-                a pod fails to become ready or refuses logins, or when an order got no conclusive response.
+                a pod fails to become ready, refuses logins or fails its check, or when an order got no
+                conclusive response.
                 The pod of the failed spec is deleted first, or when it appears; the last error has the
                 earlier ones as notes. Two pods that accept none of your keys end the lease.
             login: Whether a ready pod must also have accepted an ``ssh`` login.
-            login_timeout: Seconds to retry the login. For this and the next two arguments see
-                :meth:`remote`.
-            ssh_options: Options of ``ssh``.
+            login_timeout: Seconds to retry the login; see :meth:`remote`.
+            check: Command that must succeed on each node of a ready pod, such as
+                :data:`primepods.GPU_CHECK`; implies ``login``. If it fails, so does the pod, and the last
+                line of its standard error is the reason. It may run again after a lost connection. Its
+                variable ``PRIMEPODS_GPU_COUNT`` is the node's number of ordered GPUs.
+            check_timeout: Seconds for ``check``.
+            ssh_options: Options of ``ssh``; see :meth:`remote`.
             ssh_command: Command and arguments to run as ``ssh``.
             ready_timeout: Seconds for a pod to become ready. An order that the rate limit refuses is repeated
                 for the same time.
@@ -520,7 +530,7 @@ class AsyncPods:
         Raises:
             ConfigError: The folder of lease files cannot be written. Nothing is rented.
             CreateUncertainError: It is unknown whether the pod was created. The lease file stays.
-            PodFailedError: The pod has failed to boot. It is deleted.
+            PodFailedError: The pod has failed to boot, or its check has failed. It is deleted.
             WaitTimeoutError: The pod did not become ready in time. It is deleted.
             LoginError: ``ssh`` could not log in to the pod in time. It is deleted.
             BudgetExceededError: ``max_hours``, ``max_spend`` or ``PRIMEPODS_MAX_HOURLY`` is reached. The pod
@@ -533,10 +543,16 @@ class AsyncPods:
         from ..leasing.lease import AsyncLease
         from ..leasing.pods_api import LeaseOptions
         from ..leasing.supervisor import LeaseSupervisor
-        from ..remote import SSHOptions
+        from ..remote import SSHOptions, check_work
         from ._creation import check_specs
 
         check_flag("login", login)
+        if check is not None:
+            try:
+                check_work(check)
+            except (TypeError, ValueError) as exc:
+                raise type(exc)(f"check must be a command: {exc}") from None
+        check_seconds("check_timeout", check_timeout)
         check_seconds("ready_timeout", ready_timeout)
         check_seconds("release_timeout", release_timeout)
         check_interval(interval)
@@ -551,12 +567,64 @@ class AsyncPods:
             max_hours=max_hours,
             max_spend=max_spend,
             release_timeout=release_timeout,
-            login=login,
+            login=login or check is not None,
+            check=check,
+            check_timeout=check_timeout,
             ssh=SSHOptions(login_timeout=login_timeout, ssh_options=ssh_options, ssh_command=ssh_command),
         )
         specs = check_specs(spec)
         orders = [(self._team_client(order.team_id, release_timeout), order) for order in specs]
         return AsyncLease(LeaseSupervisor(orders, options, self._open_leases.add), on_change)
+
+    def pool(
+        self,
+        spec: PodSpec | Iterable[PodSpec],
+        *,
+        size: int = 4,
+        setup: Callable[[AsyncLeasedPod], Awaitable[object]] | None = None,
+        retries: int = 1,
+        **options: Unpack[LeaseArguments],
+    ) -> AsyncPool:
+        """Return a context manager for many pieces of work on a few pods, which are rented by need.
+
+        ``pool.map(work, items)`` yields a :class:`~primepods.PoolResult` for each item, as they come. A pod
+        is used again for the next item, and replaced when it is lost; then its item is tried again on another
+        one. At the end of the block all pods are deleted and confirmed gone, as those of :meth:`lease`.
+
+        Args:
+            spec: The pod to rent, or several specs in order of preference, as for :meth:`lease`.
+            size: Max number of pods at a time.
+            setup: Function of a new pod, called before its first item, for uploads and installations; with
+                ``AsyncClient`` an async function. Its failure ends the work.
+            retries: How often an item is tried again if its pod is lost.
+            options: The arguments of :meth:`lease`. ``max_hours`` and ``max_spend`` limit all pods of the
+                pool together.
+
+        Raises:
+            NotReleasedError: At the end of the block, a pod may be running, and billed. Several are a
+                :class:`~primepods.PrimePodsErrorGroup`. If the block has raised an exception, that exception
+                gets notes instead.
+        """
+        from ..leasing.lease import AsyncLeasedPod
+        from ..leasing.pool import AsyncPool, PoolSupervisor
+        from ._creation import check_specs
+
+        check_count("size", size, minimum=1, maximum=None)
+        check_count("retries", retries, minimum=0, maximum=None)
+        specs = check_specs(spec)
+        first = self.lease(specs, **options)  # raises if an argument is invalid
+        interval = first.supervisor.options.interval * _LOSS_CHECK_FACTOR
+        supervisor = PoolSupervisor(
+            partial(self.lease, specs, **options),
+            lambda pod_id: self.watch([pod_id], interval=interval),
+            size=size,
+            retries=retries,
+            clock=self._executor.settings.clock,
+        )
+        if setup is not None:
+            check_callable("setup", setup)
+            supervisor.setup = lambda lease: setup(AsyncLeasedPod(lease))
+        return AsyncPool(supervisor)
 
     @operation("pods.sweep")
     async def sweep(

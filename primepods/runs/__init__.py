@@ -3,10 +3,10 @@
 from ._budget import Balance, Budget, Reservation
 from ._follow import follow_job
 from ._host import RunError, RunHost
-from ._process import start_process
-from ._run import Run, RunRecord, find_run, list_runs
+from ._process import delayed_stop, start_process
+from ._run import Run, RunRecord, find_run, list_runs, note_sweeps
 from ._runner import Runner
-from ._take_over import leased_name, take_over_lease
+from ._take_over import check_take_over, leased_name, take_over_lease
 from ._work import shown_path
 
 __all__ = [
@@ -18,10 +18,13 @@ __all__ = [
     "RunHost",
     "RunRecord",
     "Runner",
+    "check_take_over",
+    "delayed_stop",
     "find_run",
     "follow_job",
     "leased_name",
     "list_runs",
+    "note_sweeps",
     "shown_path",
     "start_process",
     "take_over_lease",

@@ -1,24 +1,46 @@
-"""The process of a detached run."""
+"""The process of a detached run, and when it can be stopped: by SIGTERM, while its lease handles that."""
 
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 
 from ._run import Run
 
 
+@contextmanager
+def delayed_stop(*, is_delayed: bool = True) -> Generator[None]:
+    """Delay the signal that stops a run, SIGTERM, until the end of the block, or let it arrive in the block.
+
+    A process that is started in the block delays it, too.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    how = signal.SIG_BLOCK if is_delayed else signal.SIG_UNBLOCK
+    before = signal.pthread_sigmask(how, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def start_process(run: Run, variables: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Start a process for a run, in a new session and with the run's lock; log its messages."""
+    """Start a process for a run, in a new session and with the run's lock; log its messages.
+
+    A stop waits until the process can handle it.
+    """
     processes: list[subprocess.Popen[bytes]] = []
 
     def start(lock: int) -> int:
-        with (run.path / "log").open("ab") as log:
+        with (run.path / "log").open("ab") as log, delayed_stop():
             processes.append(
                 subprocess.Popen(  # noqa: S603 - this command
-                    [sys.executable, "-m", "primepods", "_run", run.name, str(lock)],
+                    [sys.executable, "-m", "primepods", "_run", str(lock), "--", run.name],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.DEVNULL,
                     stderr=log,

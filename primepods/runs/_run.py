@@ -7,8 +7,10 @@ import errno
 import json
 import os
 import shutil
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import UnionType
@@ -16,18 +18,21 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import attrs
 
-from .._files import lock_file, sync_folder
+from .._files import NONBLOCK, lock_file, read_regular_file, sync_folder
+from .._utils.strict_json import is_list, is_object
 from .._utils.text import quote
 from .._utils.unique_names import unique_name
 from ..config import lease_folder, this_host
 from ..errors import ConfigError
-from ..remote import Stream
+from ..remote import Stream, check_job_name
 
 _VERSION: Final = 1
+_MAX_NUMBER: Final = 250_000_000_000
+"""Max number of a record: a time in the year 9892, or a size of 250 GB."""
+_MAX_NODES: Final = 1_000
+_MAX_PID: Final = 2**31 - 1
 _CLAIM_ATTEMPTS: Final = 100
 """Max attempts of 80 ms each: on a busy machine, readers of the state may hold a shared lock for seconds."""
-_IN_JSON: Final[dict[Any, Any]] = {float: int, tuple: list}
-"""Types of fields, each with another type that a value may have in JSON."""
 _ABANDONED: Final = 130
 """Exit code of an abandoned run, the same as after Ctrl-C."""
 
@@ -73,9 +78,10 @@ class RunRecord:
         exit_code: The exit code, once the run has ended.
         ended_at: When the run ended.
         is_released: Whether the run is known to have left no pod.
+        swept_at: When something else, such as a sweep, had deleted its pod at the latest.
     """
 
-    client: dict[str, Any]
+    client: dict[str, str | None]
     find: dict[str, Any]
     changes: dict[str, Any]
     lease: dict[str, Any]
@@ -109,6 +115,7 @@ class RunRecord:
     exit_code: int | None = None
     ended_at: float | None = None
     is_released: bool = False
+    swept_at: float | None = None
 
 
 class Run:
@@ -129,8 +136,10 @@ class Run:
 
         Raises:
             ConfigError: The folder cannot be written, or another process has locked the run.
+            ValueError: The name is not that of a job.
         """
-        path = run_folder() / unique_name(str(record.changes.get("name") or "run")[:40])
+        name = unique_name(str(record.changes.get("name") or "run")[:40])
+        path = run_folder() / check_job_name(name)
         run = cls(path, record)
         try:
             path.mkdir(mode=0o700, parents=True)
@@ -161,10 +170,10 @@ class Run:
             ValueError: The record is invalid.
         """
         file = path / "run.json"
-        text = file.read_bytes()
         try:
-            return cls(path, _parse_record(text))
-        except (AttributeError, TypeError, ValueError) as exc:
+            check_job_name(path.name)
+            return cls(path, _parse_record(_read(file)))
+        except (AttributeError, RecursionError, TypeError, ValueError) as exc:
             raise ValueError(
                 f"{file} cannot be read as the record of a run ({exc}). Repair it, use the version of "
                 "primepods that wrote it, or delete its folder after `primepods sweep` has deleted its pod"
@@ -184,18 +193,24 @@ class Run:
         self.record = self.open(self.path).record
         return self.record
 
-    def claim(self, **changes: Any) -> bool:
+    def claim(self, check: Callable[[], None] = lambda: None, **changes: Any) -> bool:
         """Lock the run until this process ends or passes the lock on; return whether this succeeded.
 
         Args:
+            check: Called once the run is locked; if it raises, the record stays as it is.
             changes: Fields of the record to change after locking.
         """
         for _ in range(_CLAIM_ATTEMPTS):
             lock = lock_file(self.path / "lock")
             if lock >= 0:
                 self._lock = lock
-                self.reload()
-                self.save(**{"pid": os.getpid(), "host": this_host(), **changes})
+                try:
+                    self.reload()
+                    check()
+                    self.save(**{"pid": os.getpid(), "host": this_host(), **changes})
+                except BaseException:
+                    self._unlock()
+                    raise
                 return True
             if self._is_held():
                 return False
@@ -233,6 +248,15 @@ class Run:
     def is_live(self) -> bool:
         """Whether the run has not ended and its process still runs."""
         return self.state in {"renting", "running"}
+
+    def stop(self) -> None:
+        """Ask the run's process to end; it ignores all such requests but the first.
+
+        Raises:
+            As :meth:`signal`.
+        """
+        # Send SIGCONT, too, since the process may be suspended.
+        self.signal(signal.SIGTERM, signal.SIGCONT)
 
     def signal(self, *signals: int) -> None:
         """Send signals to the run's process.
@@ -304,7 +328,8 @@ class Run:
     def cost(self, price_hr: float = 0.0) -> float:
         """Return the approximate cost of its pods so far.
 
-        It grows until the run has ended and no lease file is left. A kept pod counts until the run's end.
+        It grows until the run has ended and no lease file is left. A kept pod counts until the run's end, and
+        one that was swept until then.
 
         Args:
             price_hr: Price per hour to use if the record has none.
@@ -312,22 +337,44 @@ class Run:
         record = self.record
         if record.leased_at is None:
             return record.spent
-        until = time.time() if record.ended_at is None or self.may_have_pod else record.ended_at
+        ended_at = record.ended_at if record.swept_at is None else record.swept_at
+        until = time.time() if ended_at is None or self.may_have_pod else ended_at
         hours = max(0.0, until - record.leased_at) / 3600
         return record.spent + hours * (record.price_hr or price_hr)
 
     def end(self, exit_code: int) -> None:
         self.save(exit_code=exit_code, ended_at=time.time(), is_released=not self.may_have_pod)
 
+    @property
+    def was_swept(self) -> bool:
+        """Whether something else has deleted the pod of a run without a process, which is not recorded."""
+        record = self.record
+        return (
+            record.lease_file is not None
+            and record.pod_id is not None
+            and not (record.is_released or record.swept_at is not None or self.may_have_pod or self.is_live)
+        )
+
     def abandon(self) -> None:
-        """End a run whose process has died, unless it may have a pod or another process has locked it."""
+        """End a run whose process has died, unless it may have a pod or another process has locked it.
+
+        Record, also for a run that has ended and had left its pod, when the pod was swept.
+        """
         if self.may_have_pod or not self.claim():
             return
         # `claim` has read the record again: another process may have ended the run.
-        if self.record.exit_code is None and not self.may_have_pod:
-            # If there was a lease, something else has deleted the pod, and the cost is unknown.
-            is_unused = self.record.lease_file is None
-            self.save(exit_code=_ABANDONED, ended_at=time.time(), is_released=is_unused)
+        record = self.record
+        if not record.is_released and not self.may_have_pod:
+            # The folder was changed when the lease file was removed, and perhaps later.
+            changed_at = min(time.time(), self.path.parent.parent.stat().st_mtime)
+            gone_at = max(changed_at, record.leased_at or record.began_at, record.ended_at or 0.0)
+            # If there was a lease, something else has deleted the pod, and the cost is not exactly known.
+            is_unused = record.lease_file is None
+            if record.exit_code is None:
+                code = _ABANDONED if record.result is None else record.result
+                self.save(exit_code=code, ended_at=gone_at, is_released=is_unused)
+            if not is_unused and record.swept_at is None:
+                self.save(swept_at=gone_at)
         self._unlock()
 
     def remove(self) -> None:
@@ -346,10 +393,20 @@ def list_runs(folder: Path | None = None) -> tuple[list[Run], dict[str, str]]:
     folder = run_folder() if folder is None else folder / "runs"
     for path in folder.iterdir() if folder.is_dir() else ():
         try:
-            runs.append(Run.open(path))
+            run = Run.open(path)
+            if run.state:  # raises if its lock cannot be used
+                runs.append(run)
         except (OSError, ValueError) as exc:
             unreadable[path.name] = str(exc)
     return sorted(runs, key=lambda run: run.record.began_at), unreadable
+
+
+def note_sweeps(runs: Iterable[Run]) -> None:
+    """Record which runs without a process have lost their pods to a sweep; end them."""
+    for run in runs:
+        if run.was_swept:
+            with suppress(OSError):  # the folder is read-only
+                run.abandon()
 
 
 def find_run(name: str) -> Run:
@@ -377,25 +434,52 @@ def find_run(name: str) -> Run:
     )
 
 
+def _read(file: Path) -> bytes:
+    if file.parent.is_symlink() or file.is_symlink():
+        raise ValueError("it is a link")
+    descriptor = os.open(file, os.O_RDONLY | NONBLOCK)
+    try:
+        return read_regular_file(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _parse_record(text: bytes) -> RunRecord:
     data = json.loads(text)
     if data.pop("version", None) != _VERSION:
         raise ValueError("another version of primepods wrote it")
     for name, value in data.items():
-        if not isinstance(value, _json_types().get(name, ())):
+        if not _fits(value, _field_types().get(name)):
             raise TypeError(f"its {name} is {quote(value)}")
-    return RunRecord(**data)
+    record = RunRecord(**data)
+    if not 1 <= record.nodes <= _MAX_NODES or record.pid > _MAX_PID:
+        raise ValueError(f"it has {record.nodes} nodes and the process {record.pid}")
+    return record
 
 
 @cache
-def _json_types() -> dict[str, tuple[Any, ...]]:
-    """Return the types that each field of a record may have in its file."""
-    types: dict[str, tuple[Any, ...]] = {}
-    for name, kind in get_type_hints(RunRecord).items():
-        members = get_args(kind) if isinstance(kind, UnionType) else (kind,)
-        plain = [get_origin(member) or member for member in members]
-        types[name] = (*plain, *(_IN_JSON[one] for one in plain if one in _IN_JSON))
-    return types
+def _field_types() -> dict[str, Any]:
+    return get_type_hints(RunRecord)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Return whether a value from JSON has the type of a field; numbers are at least 0."""
+    members = get_args(kind)
+    if isinstance(kind, UnionType):
+        return any(_fits(value, member) for member in members)
+    origin = get_origin(kind) or kind
+    if origin in {list, tuple}:
+        is_pair = origin is tuple and Ellipsis not in members
+        return (
+            is_list(value)
+            and (not is_pair or len(value) == len(members))
+            and all(_fits(item, members[0]) for item in value)
+        )
+    if origin is dict:
+        return is_object(value) and all(_fits(item, members[1]) for item in value.values())
+    if origin in {int, float}:
+        return type(value) in {int, origin} and 0 <= value <= _MAX_NUMBER
+    return kind is Any or (kind is not None and isinstance(value, kind))
 
 
 def run_folder() -> Path:

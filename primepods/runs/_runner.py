@@ -23,17 +23,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._utils.money import money
 from .._utils.text import short_duration
-from ..errors import NotFoundError, PodFailedError
+from ..errors import NotFoundError, PodFailedError, PrimePodsError
 from ..models import PodChange
 from ..remote import SSHOptions
 from ..signals import exit_on_sigterm
 from ..specs import PodSpec
 from ._host import BUDGET_EXCEEDED, INTERRUPTED, POD_FAILED, RunError, RunHost
+from ._process import delayed_stop
 from ._run import Run, RunRecord
 from ._take_over import take_over_lease
 from ._work import PodLostError, Work
@@ -63,6 +65,7 @@ class Runner:
         """Whether the lease orders a pod, or waits for the pod and its login."""
         self.is_interrupted: bool = run.record.lease_file is not None
         """Whether the lease of a dead process is neither taken over nor known to be gone."""
+        self._is_stopping = run.record.is_stopping
         self._last_stage: object = None
 
     @property
@@ -72,20 +75,26 @@ class Runner:
     async def execute(self, client: AsyncClient) -> int:
         """Execute the run, and return its exit code."""
         # `exit_on_sigterm` cancels the task that enters it: this one, not the task of the work.
-        with exit_on_sigterm():
-            # The work is a second task, so that this task can report Ctrl-C before the pod is deleted.
-            work = asyncio.create_task(self._rent_and_restart(client))
-            try:
-                return await asyncio.shield(work)
-            except asyncio.CancelledError:
-                # Once the pod is ready, `_rent` prints the message.
-                if self._is_renting:
-                    self._host.info(
-                        "Interrupted: deleting any ordered pod, and waiting until it is confirmed gone"
-                    )
-                work.cancel()
-                await work
-                raise
+        with exit_on_sigterm(), delayed_stop(is_delayed=False):
+            while True:
+                # The work is a second task, so that this task can report Ctrl-C before the pod is deleted.
+                work = asyncio.create_task(self._rent_and_restart(client))
+                try:
+                    return await asyncio.shield(work)
+                except asyncio.CancelledError:
+                    # Once the pod is ready, `_rent` prints the message.
+                    if self._is_renting:
+                        self._host.info(
+                            "Interrupted: deleting any ordered pod, and waiting until it is confirmed gone"
+                        )
+                    work.cancel()
+                    if not self.is_interrupted or self._is_stopping:
+                        await work
+                        raise
+                    # Take the lease over first, since the pod would be billed.
+                    with suppress(asyncio.CancelledError, PrimePodsError):
+                        await work
+                    self._is_stopping = True
 
     async def _rent_and_restart(self, client: AsyncClient) -> int:
         """Do the work; start again on another pod if a pod is lost, up to the limit of restarts."""
@@ -166,7 +175,7 @@ class Runner:
             if lease[name] is not None:
                 lease[name] = max(lease[name] - used, _USED_UP)
         if record.lease_file is not None:
-            if not record.is_stopping and _USED_UP not in {lease["max_hours"], lease["max_spend"]}:
+            if not self._is_stopping and _USED_UP not in {lease["max_hours"], lease["max_spend"]}:
                 # Check ssh first: a lease that cannot log in deletes its pod, and the results. Until the
                 # take-over, another process may try again.
                 names = {"ssh_options", "ssh_command"} & lease.keys()
@@ -186,7 +195,7 @@ class Runner:
         if _USED_UP in {lease["max_hours"], lease["max_spend"]}:
             used_up = "the budget of --max-hours or --max-spend is used up"
             raise RunError(used_up, BUDGET_EXCEEDED)
-        if record.is_stopping:
+        if self._is_stopping:
             raise RunError("the run was stopped before it had a pod", INTERRUPTED)
         specs, min_price = await self._find_specs(client)
         if record.is_detached and lease["max_hours"] is None:
@@ -198,7 +207,11 @@ class Runner:
             # Another process that takes over the lease counts the cost of this order only.
             spent = record.spent + sum(rental.spent for rental in made.supervisor.rentals)
             self._run.save(
-                lease_file=lease_file.name, pod_id=None, leased_at=time.time(), price_hr=0.0, spent=spent
+                lease_file=lease_file.name,
+                pod_id=None,
+                leased_at=time.time(),
+                price_hr=made.supervisor.rentals[-1].file.record.price_hr or 0.0,
+                spent=spent,
             )
 
         made.supervisor.on_order = note_order
@@ -236,7 +249,7 @@ class Runner:
             if stage != self._last_stage:
                 self._host.info(str(status))
         self._last_stage = stage
-        if self._record.is_stopping:
+        if self._is_stopping:
             # End the lease now: until the pod is ready, it would only be billed.
             raise RunError("stopped", INTERRUPTED)
 

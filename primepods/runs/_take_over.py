@@ -62,6 +62,17 @@ def take_over_lease(
     return lease
 
 
+def check_take_over(client: AsyncClient, file_name: str) -> None:
+    """Check that :func:`take_over_lease` would not be refused; change nothing.
+
+    Raises:
+        ConfigError: As :func:`take_over_lease`.
+    """
+    lease = take_over_lease(client, file_name, was_shown=True)
+    if lease is not None:
+        lease.supervisor.rentals[0].file.close()
+
+
 def leased_name(file_name: str) -> str | None:
     """Return the unique name of the pod of a lease file; ``None`` if the file is gone or unreadable.
 

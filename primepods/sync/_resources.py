@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Concatenate, Final, ParamSpec
+from collections.abc import Callable, Iterable
+from typing import Any, Concatenate, Final, ParamSpec, Unpack
 
-from .._blocking import Delegate, Lease, Remote, blocking, like, wrapping
+from .._blocking import Delegate, Lease, LeasedPod, Pool, Remote, blocking, like, wrapping
 from ..leasing.lease import AsyncLease
+from ..leasing.pool import LeaseArguments
 from ..resources.account import AsyncAccountInfo
 from ..resources.availability import AsyncAvailability
 from ..resources.disks import AsyncDisks
 from ..resources.pods import AsyncPods
 from ..resources.ssh_keys import AsyncSSHKeys
+from ..specs import PodSpec
 from ._iterators import Pager, Watch
 
 P = ParamSpec("P")
@@ -33,6 +35,7 @@ class Pods(Delegate[AsyncPods]):
     remote: Final = wrapping(AsyncPods.remote, Remote)
     page: Final = blocking(AsyncPods.page)
     list: Final = wrapping(AsyncPods.list, Pager)
+    _listed: Final = wrapping(AsyncPods._listed, Pager)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its counterpart
     get: Final = blocking(AsyncPods.get)
     status: Final = blocking(AsyncPods.status)
     statuses: Final = blocking(AsyncPods.statuses)
@@ -49,6 +52,19 @@ class Pods(Delegate[AsyncPods]):
     history_page: Final = blocking(AsyncPods.history_page)
     history: Final = wrapping(AsyncPods.history, Pager)
     logs: Final = blocking(AsyncPods.logs)
+
+    @like(AsyncPods.pool, Pool)
+    def pool(
+        self,
+        spec: PodSpec | Iterable[PodSpec],
+        *,
+        size: int = 4,
+        setup: Callable[[LeasedPod], object] | None = None,
+        retries: int = 1,
+        **options: Unpack[LeaseArguments],
+    ) -> Pool:
+        pool = self._async.pool(spec, size=size, retries=retries, **options)
+        return Pool(self._portal, pool, setup)
 
 
 class Availability(Delegate[AsyncAvailability]):

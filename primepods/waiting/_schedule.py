@@ -138,7 +138,7 @@ class PollSchedule:
             self._new_pods_at = math.inf
         pods |= dict.fromkeys(pod for pod, when in self._extra_polls.items() if when <= now)
         # The pods whose last poll failed come first, and of these the one that was polled longest ago.
-        # Otherwise a rate limit, or the limit of a tick, would always leave out the same pods.
+        # Otherwise a rate limit would always leave out the same pods.
         return sorted(
             (pod for pod in pods if not pod.poll.in_flight),
             key=lambda pod: math.inf if pod.poll.error is None else pod.poll.sent_at,

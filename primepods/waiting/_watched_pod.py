@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from .._operations import LISTENERS
-from .._utils.fault_search import FaultSearch
 from ..errors import ClientClosedError, PrimePodsError
 from ..models import Pod, PodState, PodStatus
 
@@ -34,9 +33,6 @@ _TIMER_TOLERANCE: Final = 0.01
 """Seconds by which a timer may be early (chosen)."""
 _REFUSAL_LIFETIME: Final = 3
 """Intervals after which a refusal begins a new series and does not confirm the earlier one (chosen)."""
-
-
-PodSearch: TypeAlias = "FaultSearch[WatchedPod, Exception]"
 
 
 class Subscriber:
@@ -108,12 +104,11 @@ class PollState(RequestState):
     """The last status request for a pod.
 
     Attributes:
-        search: The search for the pods that make a batch fail, if this pod may be one of them.
-        is_alone: Whether the pod is polled alone, because it makes batches fail.
+        failures: 0 after a response, 1 after a request that failed, perhaps because of this pod; then 1 more
+            for each such request for this pod alone.
     """
 
-    search: PodSearch | None = None
-    is_alone: bool = False
+    failures: int = 0
 
 
 @attrs.define(eq=False, weakref_slot=False)

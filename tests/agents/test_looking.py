@@ -61,6 +61,8 @@ async def test_pods_come_in_pages(open_session: Open, market: Emulator) -> None:
             offset = page["next_offset"]
         assert sorted(names) == [f"train-{number}" for number in range(5)]
         assert (await session.call("get_pod", pod="train-4"))["pod"]["failure"]
+        with market.faults.add(Edit(put={"data.0.sshConnection": 5, "data.0.name": "odd"}), on="list"):
+            await session.call("get_pod", pod="train-4")
         assert "did you mean 'train-" in await session.fail("get_pod", pod="trian-1")
         assert "less than or equal to 50" in await session.fail("list_pods", limit=1_000)
 

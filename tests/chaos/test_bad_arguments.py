@@ -82,9 +82,17 @@ GROUPS: Final[dict[str, list[Any]]] = {
 
 _MAX_HOURS = ("max_hours", "max_spend", "max_price")
 _PAUSES = ("appear_grace", "install_grace", "base_delay", "max_delay")
-_TIMEOUTS = ("timeout", "deadline", "login_timeout", "ready_timeout", "release_timeout", "interval")
+_TIMEOUTS = (
+    "timeout",
+    "deadline",
+    "login_timeout",
+    "ready_timeout",
+    "release_timeout",
+    "interval",
+    "check_timeout",
+)
 _FILTERS = ("socket", "security", "data_center_id", "cloud_id", "provider", "user_agent")
-_FLAGS = ("missing_ok", "login", "expired", "dry_run", "spot", "unavailable", "jitter")
+_FLAGS = ("missing_ok", "login", "expired", "dry_run", "spot", "unavailable", "jitter", "multi_node")
 _TEXT = "id long words path"
 _JSON = "ids list nothing mapping numbers"
 _TEXTS = f"{_JSON} nan"
@@ -96,7 +104,8 @@ RIGHT: Final[dict[str, str]] = {
     **dict.fromkeys(
         ("tail", "gpu_count", "availability.find limit", "account.wallet limit"), "none count many"
     ),
-    **dict.fromkeys(("max_concurrency", "attempts"), "count many large huge"),
+    **dict.fromkeys(("max_concurrency", "attempts", "size"), "count many large huge"),
+    "retries": "zero count many large huge",
     # Which ones.
     **dict.fromkeys(("pod_id", "key_id", "disk_id", "account.members team_id"), "id"),
     "pod_ids": "ids nothing mapping numbers nan",
@@ -118,9 +127,10 @@ RIGHT: Final[dict[str, str]] = {
     **dict.fromkeys(("with_options timeout", "with_options deadline"), "none count many fraction large"),
     # What is called, and what is switched.
     "until": "function",
-    **dict.fromkeys(("on_change", "on_event", "session"), "none function"),
+    **dict.fromkeys(("on_change", "on_event", "session", "setup"), "none function"),
     **dict.fromkeys(_FLAGS, "flag"),
-    # How to get there.
+    # What runs there, and how to get there.
+    "check": f"none {_TEXT} text surrogate ids list lists",
     "ssh_options": "nothing",
     "ssh_command": f"{_TEXT} text surrogate",
     "api_key": "id long path",
@@ -143,7 +153,14 @@ RIGHT: Final[dict[str, str]] = {
 def parameters(kind: type, prefix: str = "") -> list[tuple[str, str]]:
     """The public methods of a class, each with each of its parameters."""
     members = {name: member for name, member in vars(kind).items() if name[0] != "_" and callable(member)}
-    found = {name: [*inspect.signature(member).parameters][1:] for name, member in members.items()}
+    found = {
+        name: [
+            each.name
+            for each in inspect.signature(member).parameters.values()
+            if each.kind != each.VAR_KEYWORD
+        ][1:]
+        for name, member in members.items()
+    }
     return [(f"{prefix}{method}", name) for method, names in found.items() for name in names]
 
 
@@ -181,7 +198,7 @@ NEEDED: dict[str, Any] = {
 SHOWN_BY_PART = {
     "default_headers",
     "headers",
-    *("pod_ids", "params", "json", "regions", "public_key"),
+    *("pod_ids", "params", "json", "regions", "public_key", "check"),
     *("disks", "exclude_providers", "spec", "ssh_options", "gpu_type", "kind", "name", "status"),
 }
 """Parameters that are large, or may be a private key: not they are shown, but what is wrong in them."""

@@ -190,7 +190,9 @@ def test_limits_by_the_hour_and_in_a_window(state: Path) -> None:
     made.order()
     made.die()
     made.sweep()
-    assert budget.settle().spent == 9.0
+    for _ in range(20):
+        next(times)
+    assert budget.settle().spent == 9.0  # the window begins with the end, not with the reservation
     for _ in range(10):
         next(times)
     assert budget.settle().spent == 0.0

@@ -44,7 +44,8 @@ async def test_serves_until_stopped(number: signal.Signals, tmp_path: Path) -> N
         said = process.stderr.read()
     assert all(line.startswith("export ") for line in lines)
     assert names["PRIME_API_KEY"] == "k1"
-    assert names["PRIMEPODS_SSH_COMMAND"].endswith(" -m primepods.emulator.local_ssh'")
+    ssh_command = f" -m primepods.emulator.local_ssh --emulator {names['PRIME_API_BASE_URL']}'"
+    assert names["PRIMEPODS_SSH_COMMAND"].endswith(ssh_command)
     assert ready == [True] * 3
     assert (process.returncode, said) == (0, "Serving until Ctrl-C.\n")
     assert len(Emulator.load(tmp_path / "state.json").pods) == 3

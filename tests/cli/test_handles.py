@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from primepods.cli._text import shorten_ids
 from primepods.emulator import Edit, Emulator
 from tests.cli.conftest import Run, name_api
+from tests.cli.test_run import LOCAL_SSH
 
 TRAIN = "3fa2b1c4" * 4
 SIBLING = "3fa2b1c5" * 4
@@ -120,14 +122,54 @@ def test_a_team(api: Emulator, run: Run) -> None:
     )
 
 
-def test_a_row_that_cannot_be_read(api: Emulator, run: Run) -> None:
+def damage(api: Emulator, name: str, **fields: object) -> None:
+    """Change the rows of a name in the list."""
+
+    def edit(body: Any) -> Any:
+        for row in body["data"]:
+            row.update(fields if row["name"] == name else {})
+        return body
+
+    api.faults.add(Edit(edit), on="list")
+
+
+@pytest.mark.parametrize("handle", ["train", "3fa2b1c4"])
+@pytest.mark.parametrize(
+    "words", [["get"], ["status"], ["ssh", "--print"], ["exec", "--", "true"], ["delete", "--yes"]], ids=str
+)
+def test_a_row_that_cannot_be_read(
+    api: Emulator, run: Run, words: list[str], handle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stops no command for another pod, whose name or prefix is found."""
+    monkeypatch.setenv("PRIMEPODS_SSH_COMMAND", LOCAL_SSH)
+    damage(api, "train-2", sshConnection=5)
+    result = run(words[0], handle, *words[1:])
+    assert result.exit_code == 0, result.stderr
+    assert (TRAIN in api.pods) == (words[0] != "delete")
+
+
+def test_a_row_without_an_id(api: Emulator, run: Run) -> None:
     """It may be the namesake: a name is refused, an id is not."""
     api.add_pod("other", id="job-17")
-    api.faults.add(Edit(put={"data.1.priceHr": "?"}), on="list")
+    damage(api, "train-2", id=None)
     result = run("delete", "--yes", "train")
     assert (result.exit_code, len(api.pods)) == (1, 4)
-    assert "priceHr" in result.stderr
+    assert "].id" in result.stderr
     assert run("delete", "--yes", "job-17").exit_code == 0
+
+
+def test_a_pod_that_cannot_be_read_itself(api: Emulator, run: Run) -> None:
+    """It is deleted by its name, unless another pod has it, or its team is asked for."""
+    odd = api.add_pod("odd", id="0dd" * 10)
+    damage(api, "odd", teamId=[])
+    result = run("delete", "--yes", "odd", "--team", "team1")
+    assert (result.exit_code, "whose team cannot be read: give the id" in result.stderr) == (2, True)
+    twin = api.add_pod("odd", id="1dd" * 10)
+    assert run("delete", "--yes", "odd").exit_code == 2
+    api.delete_pod(twin)
+    result = run("delete", "--yes", "odd")
+    assert f"{odd} cannot be read in the list; trying to delete it anyway." in result.stderr
+    assert (result.exit_code, odd in api.pods) == (0, False)
 
 
 def test_ids_are_shown_as_far_as_they_differ() -> None:

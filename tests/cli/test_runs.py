@@ -7,6 +7,7 @@ import errno
 import fcntl
 import io
 import json
+import math
 import os
 import re
 import resource
@@ -15,9 +16,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -199,7 +202,8 @@ def test_a_failed_deletion_counts_its_pod_once(market: Emulator, run: Run, tmp_p
     file.update(ordered_at=file.record.ordered_at - timedelta(hours=1))
     file.close()
     market.faults.add(Status(503), on="delete")
-    assert run("stop", name).exit_code == 0
+    stopped = run("stop", name)
+    assert (stopped.exit_code, "may still be billed" in stopped.stderr) == (1, True)
     assert not folder.reload().is_released
     folder.save(ended_at=hour_ago)
     assert folder.cost() == pytest.approx(file.record.price_hr, rel=0.1)  # the pod is billed on
@@ -260,6 +264,128 @@ def test_stop_gives_the_pod_back(market: Emulator, run: Run, tmp_path: Path, sig
     assert not market.pods
     assert run("attach", name).exit_code == 130
     assert "has ended with exit code 130" in run("stop", name).stderr
+
+
+def test_a_process_that_is_killed_before_its_order_is_told(market: Emulator, tmp_path: Path) -> None:
+    """In one line, by what has started it; no record is left."""
+    market.faults.add(Delay(60))
+    starting = command("run", "-d", *BOUNDED, "--", "true")
+    wait_for(lambda: len(market.requests) > 0)
+    os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
+    _, err = starting.communicate(timeout=60)
+    assert (starting.returncode, err.count("\n"), records(tmp_path)) == (1, 1, []), err
+    assert "was killed before its order: nothing was rented" in err
+
+
+def test_a_restart_counts_what_the_earlier_pods_have_cost(
+    market: Emulator, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the sum that `runs` shows, and towards --max-spend: once that is used up, no pod is ordered."""
+    monkeypatch.setenv("PRIMEPODS_SSH_COMMAND", LOCAL_SSH)
+    lease = {"login": True, "interval": 0.1, "max_hours": None, "max_spend": 50.0}
+    record = RunRecord(
+        client={"base_url": None, "context": None, "team_id": None},
+        find={"gpu_type": "H100", "limit": 1},
+        changes={},
+        lease=lease,
+        command="true",
+        is_detached=True,
+        began_at=time.time(),
+        restart=1,
+        spent=40.0,
+    )
+    for spent, code in ((40.0, 0), (50.0, 5)):
+        lost = RunFolder.create(attrs.evolve(record, spent=spent))
+        lost._unlock()
+        result = run("attach", lost.name)
+        assert result.exit_code == code, result.stderr
+        assert 0 <= lost.reload().spent - spent < 1
+    assert len(market.requests.where(method="POST")) == 1
+
+
+def test_a_tail_begins_with_a_line(run: Run) -> None:
+    """Also if the lines are so long that a piece of the file begins within one of them."""
+    ended = RunFolder.create(
+        RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0)
+    )
+    lines = [letter * 40_000 + "\n" for letter in "abc"]
+    (ended.path / "stdout").write_text("".join(lines), encoding="utf-8")
+    ended.end(0)
+    assert run("attach", ended.name, "--tail", "2").stdout == "".join(lines[1:])
+    ended.remove()
+
+
+def test_prune_keeps_the_record_of_a_billed_pod(run: Run, tmp_path: Path) -> None:
+    """As long as the file of its lease is there, its run is listed, though it has ended."""
+    billed = RunFolder.create(
+        RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0)
+    )
+    lease_file = tmp_path / "state" / "lease.json"
+    lease_file.touch()
+    billed.save(lease_file=lease_file.name)
+    billed.end(1)
+    billed._unlock()
+    for left in ([billed.name], []):
+        assert run("runs", "--prune").exit_code == 0
+        assert [each.name for each in list_runs()[0]] == left
+        lease_file.unlink(missing_ok=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signal_number", [signal.SIGKILL, 0])
+@pytest.mark.parametrize("attached", [0, 3])
+def test_many_stops_at_once_have_one_winner(
+    market: Emulator, run: Run, tmp_path: Path, signal_number: int, attached: int
+) -> None:
+    """Whether the run has a process or not, all of them report its end, and that no pod is left."""
+    name = run("run", "-d", *BOUNDED, "--", SLOW).stdout.strip()
+    os.kill(records(tmp_path)[0]["pid"], signal_number)
+    if signal_number:
+        wait_for(lambda: row(run)["state"] == "interrupted")
+    readers = [command("attach", name) for _ in range(attached)]
+    stops = [command("stop", name) for _ in range(3)]
+    for each in stops:
+        _, err = each.communicate(timeout=60)
+        assert (each.returncode, "exit code 130. No pod of it is left." in err) == (0, True), err
+    assert not market.pods
+    for each in readers:
+        _, err = each.communicate(timeout=60)
+        assert (each.returncode, "Traceback" in err) == (130, False), err
+    assert "was deleted" in (tmp_path / "state" / "runs" / name / "log").read_text()
+
+
+@pytest.mark.slow
+def test_a_sweep_ends_a_run_whose_process_was_killed(market: Emulator, run: Run, tmp_path: Path) -> None:
+    """The list says since when, and for how much, which no longer grows; and the run can be pruned."""
+    name = run("run", "-d", *BOUNDED, "--", SLOW).stdout.strip()
+    os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
+    wait_for(lambda: row(run)["state"] == "interrupted")
+    folder = RunFolder.open(tmp_path / "state" / "runs" / name)
+    folder.save(leased_at=(folder.record.leased_at or 0.0) - 3600)
+    assert run("sweep", "--yes").exit_code == 0
+    assert not market.pods
+    swept = row(run)
+    assert (swept["state"], swept["exit_code"], swept == row(run)) == ("ended", 130, True)
+    assert swept["spent"] == pytest.approx(folder.record.price_hr, rel=0.1)
+    assert re.search(r"swept \d+s ago", run("runs").stdout)
+    assert "exit code 130. No pod of it is left." in run("stop", name).stderr
+    run("runs", "--prune")
+    assert list_runs() == ([], {})
+
+
+def test_a_pod_that_a_run_has_left_is_counted_until_its_sweep(run: Run, tmp_path: Path) -> None:
+    """Its run had ended an hour before, without deleting it; the exit code stays."""
+    now = time.time()
+    left = RunFolder.create(
+        RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=now - 7200)
+    )
+    left.save(
+        exit_code=3, ended_at=now - 3600, pod_id="pod", lease_file="gone", leased_at=now - 7200, price_hr=1.0
+    )
+    left._unlock()
+    shown = row(run)
+    assert (shown["exit_code"], shown["spent"]) == (3, pytest.approx(2.0, abs=0.1))
+    assert shown["swept_at"] is not None
 
 
 @pytest.mark.slow
@@ -475,6 +601,9 @@ def test_what_cannot_be_is_told(market: Emulator, run: Run, tmp_path: Path) -> N
     assert "several runs have names that begin with 'twin': twin-" in run("attach", "twin").stderr
     for twin in twins:
         twin.remove()
+    for name in ("-x", "../x"):
+        result = run("run", "-d", *BOUNDED, f"--name={name}", "--", "true")
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.stderr
     for command in ("attach", "stop"):
         result = run(command, "train")
         assert (result.exit_code, "no run 'train'" in result.stderr) == (2, True), result.stderr
@@ -485,11 +614,89 @@ def test_what_cannot_be_is_told(market: Emulator, run: Run, tmp_path: Path) -> N
     assert not market.requests.where(method="POST")
 
 
+def write(path: Path, **fields: Any) -> None:
+    """Write a record with these fields."""
+    record = RunRecord(client={}, find={}, changes={}, lease={}, command="x", is_detached=True, began_at=0.0)
+    path.write_text(json.dumps({"version": 1, **attrs.asdict(record), **fields}), encoding="utf-8")
+
+
+def write_with_odd_lock(path: Path) -> None:
+    """Write a record beside a folder in place of the lock."""
+    write(path)
+    (path.parent / "lock").mkdir()
+
+
+ODD_FIELDS: list[dict[str, Any]] = [
+    {"nodes": True},
+    {"offsets": [[math.inf]]},
+    {"spent": math.nan},
+    {"price_hr": math.inf},
+    {"began_at": 1e300},
+    {"began_at": -1},
+    {"uploads": [["a"]]},
+    {"command": ["a", 1]},
+    {"client": {"context": {}}},
+    {"extra": 1},
+]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (os.mkfifo, "not a regular file"),
+        (Path.mkdir, "not a regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "a link"),
+        (lambda path: path.write_bytes(b" " * (17 << 20)), "is longer than"),
+        (lambda path: path.write_text("[" * 100_000), "recursion"),
+        (write_with_odd_lock, "Is a directory"),
+        *((partial(write, **fields), f"(its {next(iter(fields))} ") for fields in ODD_FIELDS),
+        (partial(write, nodes=10**9), "1000000000 nodes"),
+        (partial(write, pid=2**31), "process 2147483648"),
+    ],
+)
+def test_a_record_that_does_not_fit_is_passed_over(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], object], says: str
+) -> None:
+    """It is told in a line, beside the other runs, and neither hangs nor ends a command."""
+    monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(tmp_path / "other"))
+    for name in ("odd", "well"):
+        (tmp_path / "other" / "runs" / name).mkdir(parents=True)
+    spoil(tmp_path / "other" / "runs" / "odd" / "run.json")
+    write(tmp_path / "other" / "runs" / "well" / "run.json", command=chr(0xDCFF))
+    for words in ("runs", "runs --prune", "runs --output json", "attach odd", "stop odd"):
+        result = run(*words.split())
+        assert (result.exit_code, says in result.stderr) == (0 if "runs" in words else 2, True), result.stderr
+        assert result.stderr.count("\n") <= 2
+    assert [each.name for each in list_runs()[0]] == ["well"]
+
+
+@pytest.mark.parametrize("name", ["../x", "team/train", "-x", "my run", ".hidden"])
+def test_the_folder_of_a_run_is_in_the_folder_of_runs(tmp_path: Path, name: str) -> None:
+    """Nothing is made for a name that is none of a folder; one that another program made is passed over."""
+    with pytest.raises(ValueError, match="name must be"):
+        RunFolder.create(
+            RunRecord(
+                client={},
+                find={},
+                changes={"name": name},
+                lease={},
+                command="",
+                is_detached=True,
+                began_at=0.0,
+            )
+        )
+    assert not (tmp_path / "state").exists()
+    other = tmp_path / "state" / "runs" / "my run"
+    other.mkdir(parents=True)
+    write(other / "run.json")
+    assert (list_runs()[0], list(list_runs()[1])) == ([], ["my run"])
+
+
 @pytest.mark.slow
 def test_a_lease_is_taken_over_only_with_its_own_account(
     market: Emulator, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without its key, or at another address, the run stays interrupted, and its pod known."""
+    """Without its key, or at another address, nothing is changed: later, the command goes on to its end."""
     name = run("run", "-d", *BOUNDED, "--", SLOW).stdout.strip()
     os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
     wait_for(lambda: row(run)["state"] == "interrupted")
@@ -501,9 +708,11 @@ def test_a_lease_is_taken_over_only_with_its_own_account(
         ):
             patched.setenv("PRIME_API_KEY", key)
             patched.setenv("PRIME_API_BASE_URL", url)
-            result = run("attach", name)
-            assert (result.exit_code, says in result.stderr) == (1, True), result.stderr
-            assert row(run)["state"] == "interrupted"
+            before = records(tmp_path)
+            for words in ("attach", "stop"):
+                result = run(words, name)
+                assert (result.exit_code, says in result.stderr) == (2, True), result.stderr
+                assert (records(tmp_path), row(run)["state"]) == (before, "interrupted")
     assert len(market.pods) == 1
     go(tmp_path)
     assert run("attach", name).exit_code == 3
@@ -577,4 +786,4 @@ def test_a_run_in_a_terminal_is_read_there(market: Emulator, run: Run, tmp_path:
     assert (result.exit_code, f"attach {next(iter(market.pods))}/run-" in result.stderr) == (2, True)
     assert run("stop", "run-").exit_code == 0
     process.communicate(timeout=60)
-    assert (process.returncode, list(market.pods)) == (130, [])
+    assert (process.returncode, list(market.pods)) == (143, [])

@@ -181,6 +181,17 @@ def test_many_at_once(run: Run, config: Path) -> None:
     }
 
 
+def test_pods_of_another_state_folder_stay_out(
+    run: Run, config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Such as an emulator's: its host keys are others."""
+    run("ssh-config", "--install")
+    before = config.with_name("primepods_config").read_bytes()
+    monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(tmp_path / "other"))
+    note_hosts([HostEntry("id", "name", (primepods.SSHTarget("root", "192.0.2.8", 22),))])
+    assert config.with_name("primepods_config").read_bytes() == before
+
+
 def test_a_removed_lock_protects_nothing(run: Run, config: Path) -> None:
     """Who has waited for it while another process uninstalls is told, and changes nothing."""
     run("ssh-config", "--install")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from primepods import SSHTarget
+from primepods.emulator import Emulator
 
 TARGET = SSHTarget("root", "198.18.0.9", 2222)
 
@@ -52,6 +53,32 @@ def test_it_takes_the_command_line_of_an_ssh_target(tmp_path: Path) -> None:
 def test_options_may_stand_on_both_sides_of_the_host(tmp_path: Path, words: list[str]) -> None:
     """As with ``ssh``; the words of the command are joined by blanks, and a shell reads them."""
     assert ssh(*words, tmp_path=tmp_path).stdout == "a b\n"
+
+
+def test_the_gpus_of_a_pod(tmp_path: Path) -> None:
+    """``nvidia-smi`` tells of the emulator's pod; without the emulator's URL, it is not there."""
+    with Emulator() as emulator:
+        emulator.add_pod("two", gpu_name="L40S_48GB", gpu_count=2, nodes=1)
+        emulator.add_pod("dead", gpu_name="L40S_48GB", gpu_count=2, nodes=1, dead_gpus=1)
+        emulator.add_pod("none", gpu_name="CPU_NODE", gpu_count=1, nodes=1)
+        hosts = [pod.addresses[0] for pod in emulator.pods.values()]
+        option = ["--emulator", emulator.url]
+        query = "nvidia-smi --query-gpu=index,name,memory.total --format=csv"
+        done = {
+            (host, command): ssh(*option, host, command, tmp_path=tmp_path)
+            for host in (*hosts, "198.19.255.255")
+            for command in ("nvidia-smi", query, f"{query},noheader,nounits", "nvidia-smi --query-gpu=x")
+        }
+    two, dead, none = hosts
+    row = ", NVIDIA L40S_48GB, 49152"
+    assert done[two, "nvidia-smi"].stdout.splitlines()[1].startswith("GPU 1: NVIDIA L40S_48GB (UUID: ")
+    assert done[two, query].stdout == f"index, name, memory.total\n0{row} MiB\n1{row} MiB\n"
+    assert done[two, f"{query},noheader,nounits"].stdout == f"0{row}\n1{row}\n"
+    assert (done[dead, query].returncode, "GPU is lost" in done[dead, query].stdout) == (15, True)
+    assert (done[none, query].returncode, done[none, query].stdout) == (6, "No devices were found\n")
+    assert done[two, "nvidia-smi --query-gpu=x"].returncode == 2
+    assert "does not say which GPUs" in done["198.19.255.255", query].stderr
+    assert ssh(two, "nvidia-smi", tmp_path=tmp_path).returncode == 127
 
 
 @pytest.mark.parametrize(

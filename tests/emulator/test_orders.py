@@ -61,6 +61,13 @@ def test_the_summary_has_the_cheapest_prices(call: Caller) -> None:
     assert len(spots) > 1
 
 
+def test_the_summary_of_clusters_has_clusters_only(call: Caller) -> None:
+    """By GPU and total number of GPUs, as the summary of all machines."""
+    offered = {(row["gpuType"], str(row["gpuCount"])) for row in every(call, CLUSTERS)}
+    summary = call.get("/api/v1/availability/multi-node-summary")
+    assert {(gpu, count) for gpu, by_count in summary.items() for count in by_count} == offered
+
+
 def test_disks_are_listed_and_filtered(call: Caller) -> None:
     """By region, place and id."""
     rows = every(call, DISKS)

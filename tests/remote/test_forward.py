@@ -117,6 +117,25 @@ async def test_a_forward_and_a_job_survive_a_cut(
     }
 
 
+async def test_a_forward_ends_with_its_pod(server: SSHServer, web: int) -> None:
+    """A lost connection to a pod that the API does not know any more is not restored."""
+    server.start()
+    nodes = [(primepods.Node(ip=None, ssh=server.target),)]
+
+    async def find_nodes() -> tuple[primepods.Node, ...]:
+        if not nodes:
+            raise primepods.NotFoundError(
+                "gone", status_code=404, method="GET", path="/pods/pod1", message="gone"
+            )
+        return nodes.pop()
+
+    remote = AsyncRemote("pod1", find_nodes, SSHOptions(ssh_options=server.options))
+    async with remote.forward(web) as forward:
+        server.cut()
+        with anyio.fail_after(60), pytest.raises(primepods.NotFoundError, match="gone"):
+            await forward.wait()
+
+
 async def test_a_pod_that_forbids_forwarding(server: SSHServer, web: int) -> None:
     """It is told once, by `wait` or at the end of the block, with what to do; no ssh is left."""
     server.start("AllowTcpForwarding no")

@@ -9,7 +9,8 @@ import queue
 import random
 import shlex
 import shutil
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -387,6 +388,44 @@ def test_the_blocking_client_has_the_same(monkeypatch: pytest.MonkeyPatch, tmp_p
             assert [job.name for job in remote.jobs()] == ["running"]
             assert not job.state().is_running
             assert (job.state(), job.stop()) == (job.state(), job.state())
+
+
+def test_another_thread_takes_the_line_that_was_read() -> None:
+    """The thread that has read it goes on to the next one."""
+    lines = [OutputLine(text=str(number), stream="stdout", offset=number) for number in (1, 2)]
+    source, taken = iter([[line] for line in lines]), list[OutputLine]()
+
+    class Source:
+        """Batches of one line."""
+
+        async def __anext__(self) -> list[OutputLine]:
+            if (batch := next(source, None)) is None:
+                raise StopAsyncIteration
+            return batch
+
+    with primepods.Client("key", base_url="http://127.0.0.1:1") as client:
+
+        def call(function: Callable[..., Any]) -> Any:
+            result = client._portal.call(function)
+            if not taken:
+                taken.append(next(output))
+            return result
+
+        output = primepods.JobOutput(client._portal, cast("Any", Source()), call)
+        assert (next(output), taken, list(output)) == (lines[1], lines[:1], [])
+
+
+def test_threads_share_the_output(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each line goes to one of them, and all end at the job's end; so with one iterator of a list."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with Emulator(boot_seconds=0, pods=250) as emulator, ThreadPoolExecutor(8) as pool:
+        emulator.add_pod(id="ready")
+        with primepods.Client(emulator.api_key, base_url=emulator.url) as client:
+            remote = client.pods.remote("ready", ssh_command=LOCAL_SSH)
+            output = remote.start("for n in $(seq 40); do seq 50; done").output()
+            for source, total in ((output, 2_000), (iter(client.pods.list(page_size=5)), 251)):
+                parts = list(pool.map(tuple, [source] * 8))
+                assert sum(map(len, parts)) == total
 
 
 @pytest.mark.slow

@@ -60,6 +60,14 @@ class Shell:
         kind = "folder" if source.is_dir() else "file"
         return self.run(upload_script(target, kind=kind, name=source.name) + packed(source))
 
+    def wrap(self, name: str, before: str = "", after: str = "") -> None:
+        """Put a program before one of the machine: lines that run before it, and after it."""
+        file = Path(self.path.partition(":")[0], name)
+        file.unlink(missing_ok=True)
+        lines = ("#!/bin/sh", before, f'{shutil.which(name)} "$@"', "code=$?", after, "exit $code", "")
+        file.write_text("\n".join(lines), encoding="utf-8")
+        file.chmod(0o755)
+
 
 @pytest.fixture(params=["dash", "bash", "busybox"])
 def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Shell:
@@ -162,6 +170,46 @@ def test_a_job_runs_in_every_shell(shell: Shell) -> None:
     output = "y\ny\n0\nthe image's b\nc' 1\n"
     found = run(job_script("follow", "x", "2", "0", ""))
     assert found.startswith(f"stdout 2 {len(output)}\n{output}job x ")
+
+
+def test_a_job_that_is_stopped_keeps_its_exit_code(shell: Shell) -> None:
+    """Also where recording it takes longer than SIGKILL comes."""
+    shell.wrap("mv", before="case $1 in *exit*) sleep 0.4 ;; esac")
+    shell.run(start_script("sleep 60", name="x", token="t", env={}, cwd=None), keep_open=True)
+    done = shell.run(job_script("stop", "x", "0"), keep_open=True)
+    assert re.search(rb"job x \d+ ended \d+ (137|143)\n", done.stdout)
+
+
+def test_a_job_starts_though_its_connection_is_lost(shell: Shell) -> None:
+    """SIGHUP arrives when its folder has been made."""
+    shell.wrap("mkdir", after='case $1 in -m) kill -HUP "$PPID" ;; esac')
+    done = shell.run(start_script("true", name="x", token="t", env={}, cwd=None), keep_open=True)
+    assert done.stdout == b"mark ready\nown\nmark exit 0\n"
+
+
+def test_output_of_the_last_moment_is_read(shell: Shell) -> None:
+    """The job writes it, and ends, after the sizes of its files were read."""
+    line = "until [ -e go ]; do sleep 0.05; done; echo last"
+    shell.run(start_script(line, name="x", token="t", env={}, cwd=None), keep_open=True)
+    shell.wrap("ls", after="touch go; until [ -e .primepods/jobs/x/exit-[0-9]* ]; do sleep 0.05; done")
+    done = shell.run(job_script("follow", "x", "0", "0", ""), keep_open=True)
+    assert done.stdout.startswith(b"mark ready\nstdout 0 5\nlast\njob x ")
+
+
+def test_variables_are_the_commands_alone(shell: Shell) -> None:
+    """Whatever they do to programs, the script's own still work, in a run and in a job."""
+    line = 'echo "$PATH $POSIXLY_CORRECT $HOME $LD_PRELOAD"; exit 3'
+    said = "/nowhere y /nowhere /nowhere.so\n"
+    variables = dict.fromkeys(("PATH", "HOME", "ENV", "CDPATH"), "/nowhere")
+    variables |= {"LD_PRELOAD": "/nowhere.so", "IFS": "=o1 ", "POSIXLY_CORRECT": "y"}
+    done = shell.run(command(line, **variables), keep_open=True)
+    assert done.stdout.decode() == f"mark ready\n{said}mark exit 3\n"
+    # Only the command's shell was loaded with it.
+    assert done.stderr.count(b"LD_PRELOAD") <= 1
+    start = start_script(line, name="x", token="t", env=variables | {"PRIMEPODS_JOB": "mine"}, cwd=None)
+    shell.run(start, keep_open=True)
+    found = shell.run(job_script("follow", "x", "0", "0", ""), keep_open=True).stdout.decode()
+    assert re.search(rf"^stdout 0 {len(said)}\n{said}(.*\n)*job x \d+ ended \d+ 3\n", found, re.MULTILINE)
 
 
 def test_an_upload_that_was_cut_leaves_what_was_there(shell: Shell, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from tests.support.server import Answer, Received, Server, reply
 GPUS = "/api/v1/availability/gpus"
 CLUSTERS = "/api/v1/availability/multi-node"
 SUMMARY = "/api/v1/availability/gpu-summary"
+CLUSTER_SUMMARY = "/api/v1/availability/multi-node-summary"
 
 Row = dict[str, Any]
 
@@ -29,7 +30,7 @@ def shop(
     shelves = {GPUS: list(gpus), CLUSTERS: list(clusters)}
 
     def answer(request: Received) -> Answer:
-        if request.path == SUMMARY:
+        if request.path in {SUMMARY, CLUSTER_SUMMARY}:
             return reply({} if summary is None else summary)
         wanted = [int(value) for value in request.values("gpu_count")]
         rows = [row for row in shelves[request.path] if not wanted or row["gpuCount"] in wanted]

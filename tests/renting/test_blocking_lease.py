@@ -397,3 +397,72 @@ def test_ctrl_c_again_and_again_gives_up_and_says_so(folder: Path) -> None:
         assert pod_id in emulator.pods
         assert [record.given_up for _, record in lease_files(folder)] == [True]
         assert os.environ["PRIMEPODS_STATE_DIR"] == str(folder)
+
+
+def test_a_pool_works_in_threads(it: Blocking) -> None:
+    """Results, failures and the setup as in the async pool; pods are used again, and none is left."""
+    set_up: list[str] = []
+
+    def work(pod: primepods.LeasedPod, item: int) -> tuple[str, int]:
+        return pod.name, 6 // item
+
+    def setup(pod: primepods.LeasedPod) -> None:
+        set_up.append(pod.name)
+
+    with it.client.pods.pool(it.spec, size=2, setup=setup, interval=0.05) as pool:
+        results = {result.item: result for result in pool.map(work, range(6))}
+        with pool.pod() as pod:
+            assert pod.name in set_up
+        assert 1 <= pool.pods <= 2
+        assert pool.spent() > 0
+    assert isinstance(results[0].error, ZeroDivisionError)
+    assert [results[item].get()[1] for item in range(1, 6)] == [6, 3, 2, 1, 1]
+    assert {result.pod_name for result in results.values()} <= set(set_up)
+    assert it.left == (0, 0)
+
+
+def test_the_end_of_a_pool_ends_calls_on_its_pods(it: Blocking, tmp_path: Path) -> None:
+    """A command that would run for a minute ends with the block, and its thread gets an error."""
+    errors: list[BaseException] = []
+    pid = tmp_path / "pid"
+
+    def work(pod: primepods.LeasedPod, _: int) -> None:
+        try:
+            pod.run(f"echo $$ > {pid}.new; mv {pid}.new {pid}; sleep 60")
+        except primepods.PrimePodsError as error:
+            errors.append(error)
+
+    def read() -> None:
+        with pytest.raises(primepods.ClientClosedError, match="pool has ended"):
+            next(pool.map(work, [1]))
+
+    with it.client.pods.pool(it.spec, size=1, interval=0.05, ssh_command=LOCAL_SSH) as pool:
+        in_background = threading.Thread(target=read)
+        in_background.start()
+        eventually(pid.exists, "the command runs")
+    in_background.join(40)
+    eventually(lambda: bool(errors), "the call has ended")
+    eventually(lambda: not is_running(int(pid.read_text())), "the command has ended")
+    assert it.left == (0, 0)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_pool(folder: Path) -> None:
+    """All its pods are deleted before the process ends, whatever its threads do."""
+    source = """
+        def work(pod, item):
+            print("begun", flush=True)
+            time.sleep(600)
+
+        with client.pods.pool(spec, size=2, interval=0.05) as pool:
+            list(pool.map(work, range(5)))
+        """
+    with (
+        Emulator(boot_seconds=0.1, delete_seconds=0.2) as emulator,
+        process(emulator, folder, PRELUDE + source) as running,
+    ):
+        assert [line(running), line(running)] == ["begun", "begun"]
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate(timeout=100)
+        assert "KeyboardInterrupt" in errors
+        assert (len(emulator.pods), list(lease_files(folder))) == (0, [])

@@ -11,7 +11,7 @@ import pytest
 import primepods
 from primepods import GpuPrices, Offer, PodSpec, Prices, ProtocolError, SoldOutError, SpecRange
 from primepods._utils.gpu_names import gpu_matches, similar_gpus
-from tests.renting.shop import SUMMARY, Row, row, shop
+from tests.renting.shop import CLUSTER_SUMMARY, SUMMARY, Row, row, shop
 from tests.support.client import make_client
 from tests.support.clock import ManualClock
 from tests.support.server import Answer, Received, Server, reply
@@ -205,7 +205,8 @@ async def test_the_summary_is_a_row_for_each_gpu_and_number() -> None:
             GpuPrices(gpu_type="H100_80GB", gpu_count=1, on_demand=1.9, spot_price=1.0, extra={"new": 5}),
             GpuPrices(gpu_type="H100_80GB", gpu_count=8),
         ]
-    assert [request.path for request in server.requests] == [SUMMARY]
+        assert len(await client.availability.summary(multi_node=True)) == 2
+    assert [request.path for request in server.requests] == [SUMMARY, CLUSTER_SUMMARY]
     async with shop([], summary={"T4": {"many": {}}}) as server, make_client(server.url) as client:
         with pytest.raises(ProtocolError, match=r"T4\.many\.cheapest\.gpuCount"):
             await client.availability.summary()

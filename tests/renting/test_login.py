@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import attrs
 import pytest
 
 import primepods
-from primepods.emulator import Emulator
+from primepods.emulator import DeadGpu, Emulator
 from tests.renting.stage import lease_files, spec_of, stage
 
 pytestmark = pytest.mark.anyio
+LOCAL_SSH = f"{shlex.quote(sys.executable)} -m primepods.emulator.local_ssh"
+
+
+@pytest.fixture
+def homes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The homes of pods are the test's own."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -91,3 +100,90 @@ async def test_without_ssh_nothing_is_rented(folder: Path) -> None:
         with pytest.raises(primepods.ConfigError, match="install OpenSSH's client"):
             await it.client.pods.lease(it.spec, login=True, ssh_command="no-such-ssh -v").__aenter__()
         assert (it.orders(), it.records()) == (0, [])
+
+
+@pytest.mark.parametrize("is_cluster", [False, True])
+async def test_a_pod_with_a_dead_gpu_is_passed_over(
+    folder: Path, homes: None, caplog: pytest.LogCaptureFixture, is_cluster: bool
+) -> None:
+    """Its lease says which GPUs respond, deletes it, and rents the next one; all nodes are checked."""
+    async with (
+        Emulator(boot_seconds=0, delete_seconds=0) as emulator,
+        primepods.AsyncClient(emulator.api_key, base_url=emulator.url) as client,
+    ):
+        market = client.availability.multi_node() if is_cluster else client.availability.gpus(gpu_count=8)
+        offer = await anext(offer async for offer in market if offer.is_available)
+        specs = [primepods.PodSpec.from_offer(offer, name=name) for name in ("first", "second")]
+        emulator.faults.add(DeadGpu(), on="create", times=1)
+        ssh = f"{LOCAL_SSH} --emulator {emulator.url}"
+        lease = client.pods.lease(specs, check=primepods.GPU_CHECK, ssh_command=ssh, interval=0.05)
+        async with lease as pod:
+            assert pod.name.startswith("second-")
+            gpus = await pod.run("nvidia-smi --query-gpu=name,memory.total --format=csv,noheader")
+            assert gpus.stdout.count(f"NVIDIA {offer.gpu_type}, ") == (
+                offer.gpu_count // len(pod.status.nodes)
+            )
+        assert "its check failed: nvidia-smi exits with 15: " in caplog.text
+        assert (list(emulator.pods), lease_files(folder)) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("check", "timeout", "reason"),
+    [
+        ("echo twice; echo 'cannot use it' >&2; exit 3", 100.0, "its check failed: cannot use it"),
+        ("echo 'on stdout'; exit 3", 100.0, "its check failed: on stdout"),
+        (["sh", "-c", "exit 3"], 100.0, "its check failed: exit code 3"),
+        ("sleep 60", 0.1, "its check failed: it did not end within 0.1 s"),
+        ("[ -e once ] && exit 3; touch once; kill -9 $PPID", 2.0, "its check failed: exit code 3"),
+    ],
+)
+async def test_a_check_that_fails_ends_the_boot(
+    folder: Path, homes: None, check: str | list[str], timeout: float, reason: str
+) -> None:
+    """The error is that of a failed boot, in the words of the check, and no pod is left."""
+    async with (
+        Emulator(boot_seconds=0, delete_seconds=0) as emulator,
+        primepods.AsyncClient(emulator.api_key, base_url=emulator.url) as client,
+    ):
+        spec = spec_of(await client.request("GET", "/api/v1/availability/gpus"))
+        lease = client.pods.lease(
+            spec, check=check, check_timeout=timeout, ssh_command=LOCAL_SSH, interval=0.05
+        )
+        with pytest.raises(primepods.PodFailedError) as caught:
+            await lease.__aenter__()
+        assert caught.value.reason == reason
+        assert (list(emulator.pods), lease_files(folder)) == ([], [])
+
+
+GPUS = "echo '0, 1, 0'; echo '1, 1, [N/A]'"
+
+
+@pytest.mark.parametrize(
+    ("count", "nvidia_smi", "code", "said"),
+    [
+        ("2", GPUS, 0, ""),
+        ("1", GPUS, 0, ""),
+        ("2", f"{GPUS}; echo 'WARNING: infoROM is corrupted, at gpu 0'; exit 14", 0, ""),
+        ("0", "exit 9", 0, ""),
+        ("2", "exit 127", 0, "the GPUs are not checked, because the image has no nvidia-smi"),
+        ("3", GPUS, 1, "only 2 of 3 GPUs respond"),
+        ("2", "echo 'GPU is'; echo lost; exit 15", 1, "nvidia-smi exits with 15: GPU is lost"),
+        ("2", "echo '0, [Unknown Error], 0'", 1, "GPU 0 does not respond: [Unknown Error]"),
+        ("2", "echo '0, 1, 0'; echo '1, 1, 20'", 1, "GPU 1 has uncorrectable memory errors: 20"),
+    ],
+)
+def test_what_the_check_of_gpus_says(
+    tmp_path: Path, count: str, nvidia_smi: str, code: int, said: str
+) -> None:
+    """It passes if each ordered GPU responds without an uncorrectable error, or cannot be asked."""
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{nvidia_smi}\n", encoding="utf-8")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    done = subprocess.run(
+        ["/bin/sh", "-c", primepods.GPU_CHECK],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "PRIMEPODS_GPU_COUNT": count},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert (done.returncode, done.stderr.strip(), done.stdout) == (code, said, "")

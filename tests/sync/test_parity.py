@@ -41,7 +41,9 @@ BLOCKING: Final = {
 
 def members(kind: type) -> dict[str, Any]:
     """What a user can call or read: public names, and the special ones that a protocol is made of."""
-    found = {**inspect.get_annotations(kind), **vars(kind)}
+    found = inspect.get_annotations(kind)
+    for base in reversed(kind.__mro__):
+        found |= vars(base) if base.__module__.startswith("primepods.") else {}
     return {name: member for name, member in found.items() if not name.startswith("_") or name in PROTOCOL}
 
 
@@ -80,7 +82,9 @@ def test_signatures_are_the_same(theirs: Any, ours: Any) -> None:
     """Names, order, kinds, defaults and types of the parameters, and the type of the result."""
     assert type(theirs) is type(ours)
     # A session belongs to a loop of its maker's: the blocking client takes only what makes one.
+    # The work of a pool is an async function there, and its items may be asynchronous.
     expected = signature(theirs).replace("aiohttp.ClientSession | Callable", "Callable").replace("Async", "")
+    expected = expected.replace("Awaitable[R]", "R").replace("Iterable[T] | Iterator[T]", "Iterable[T]")
     assert signature(ours) == expected
 
 

@@ -148,7 +148,7 @@ async def waiting(client: AsyncClient, fleet: Fleet) -> None:
 
 async def work(client: AsyncClient, pod: Pod, spec: PodSpec) -> None:
     """Leases, commands, forwards and jobs."""
-    async with client.pods.lease([spec, spec], on_change=told) as leased:
+    async with client.pods.lease([spec, spec], on_change=told, check=primepods.GPU_CHECK) as leased:
         assert_type(leased, AsyncLeasedPod)
         assert_type(await leased.run("true", on_line=print), CommandResult)
     async with client.pods.remote(pod).forward(8888) as forward:

@@ -57,6 +57,7 @@ class Machine:
         self._dead_connections: list[Any] = []
         self._dead_ssh: list[Ssh] = []
         self._main: asyncio.Task[None] | None = None
+        self._can_stop = self._is_stopping = False
         self.client: primepods.AsyncClient
         self.boot()
 
@@ -140,6 +141,22 @@ class Machine:
 
         return self.start("lease", program)
 
+    def pool(self, count: int, *, hold: float, **options: Any) -> asyncio.Task[None]:
+        """Start a program that works on ``count`` items with a pool, ``hold`` seconds on each."""
+        client = self.client
+
+        async def work(_: primepods.AsyncLeasedPod, item: int) -> int:
+            await asyncio.sleep(hold)
+            return 1 // (item % 5)  # each fifth one fails
+
+        async def program() -> None:
+            async with client.pods.pool(self.world.spec, **options) as pool:
+                items = [result.item async for result in pool.map(work, range(count))]
+            if sorted(items) != list(range(count)):
+                raise AssertionError(f"not one result for each of {count} items: {items}")
+
+        return self.start("pool", program)
+
     def create(self, spec: PodSpec, **options: Any) -> asyncio.Task[None]:
         """Start a program that rents a pod for good."""
 
@@ -203,9 +220,13 @@ class Machine:
         async def program() -> None:
             runner, code = Runner(Terminal("primepods run"), run, {}), 1
             try:
+                self._can_stop = True
+                if self._is_stopping and self._main is not None:
+                    self._main.cancel()
                 code = await runner.execute(self.client)
             except (CommandError, PrimePodsError, asyncio.CancelledError) as exc:
                 self.world.say(f"{self.name}: {exc!r} {exc} {getattr(exc, '__notes__', '')}")
+            self._can_stop = False
             if not runner.is_interrupted:
                 run.end(code)
             await self.client.aclose()
@@ -216,9 +237,10 @@ class Machine:
         return self._main
 
     def interrupt(self) -> None:
-        """Do what Ctrl-C does to a run's process."""
-        if self._main is not None:
+        """Do what SIGTERM does to a run's process: the first one ends the run, once it is executed."""
+        if self._can_stop and not self._is_stopping and self._main is not None:
             self._main.cancel()
+        self._is_stopping = True
 
     def close(self) -> asyncio.Task[None]:
         """Start a program that closes the client."""

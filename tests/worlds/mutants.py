@@ -300,8 +300,8 @@ MUTANTS: Final = (
     ),
     Mutant(
         "_files.py",
-        "    os.fsync(descriptor)\n\n\ndef sync",
-        "\n\ndef sync",
+        "    os.fsync(descriptor)\n\n\ndef replace",
+        "\n\ndef replace",
         "The content of a file is not synced, and a power cut makes a pod ownerless.",
         ("story power_cut",),
     ),
@@ -367,6 +367,27 @@ MUTANTS: Final = (
         "            pass\n",
         "What was reserved for a run whose process was killed is never settled.",
         ("story agents",),
+    ),
+    Mutant(
+        "leasing/pool.py",
+        "supervisor.budget = Budget(supervisor.options, self._orders)",
+        "supervisor.budget = Budget(supervisor.options, supervisor.rentals)",
+        "Each pod of a pool may spend the whole budget.",
+        ("tests/renting/test_pool.py::test_the_limits_are_the_pools[limit1]",),
+    ),
+    Mutant(
+        "leasing/pool.py",
+        "while losses < _MAX_LOSSES and not losing.done():",
+        "while not losing.done():",
+        "A pod to which no connection holds is used for ever.",
+        ("tests/renting/test_pool.py::test_a_pod_that_loses_three_items_in_a_row_is_not_used_again",),
+    ),
+    Mutant(
+        "leasing/pool.py",
+        "if is_lost and job.attempts_left:",
+        "if error is not None and job.attempts_left:",
+        "An item that has failed by itself is tried again.",
+        ("tests/renting/test_pool.py::test_a_failure_of_the_work_is_its_items_result",),
     ),
 )
 

@@ -131,7 +131,7 @@ class Ssh(asyncio.SubprocessTransport):
     async def _act(self, action: str, name: str = "", *words: str) -> None:
         jobs = self._world.jobs.setdefault(self._pod_id, {})
         if action == "start":
-            token, command, _, *variables = words
+            token, command, _, _, *variables = words
             if name not in jobs:
                 restart = dict(word.split("=", 1) for word in variables).get("PRIMEPODS_RESTART", "0")
                 jobs[name] = Job(name, token, shlex.split(command), "abcdefgh"[int(restart)])
@@ -233,7 +233,7 @@ class RunProcess:
         self.pid: int = self.machine.pid
         self.stdin: io.BytesIO = io.BytesIO()
         self.returncode: int | None = None
-        run = find_run(argv[-2])
+        run = find_run(argv[-1])
         lock = os.dup(pass_fds[0])
         parent.world.locks[lock] = self.machine
         run.inherit(lock)

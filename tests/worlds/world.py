@@ -214,7 +214,7 @@ class World:
             ssh.end(-number)
         elif machine is None or machine.has_ended:
             raise ProcessLookupError(pid)
-        elif number == signal.SIGINT:
+        elif number == signal.SIGTERM:
             machine.interrupt()
 
     def release_locks(self, machine: Machine) -> None:

@@ -43,8 +43,9 @@ class Api:
     def __init__(self, account: Account, *, api_key: str) -> None:
         self._account = account
         self._api_key = api_key
+        self.pods = PodsApi(account)
         apis = (
-            PodsApi(account),
+            self.pods,
             AvailabilityApi(account),
             SSHKeysApi(account),
             DisksApi(account),

@@ -22,6 +22,7 @@ class AvailabilityApi:
         return [
             Route("gpus", "GET", "/availability/gpus", self._gpus),
             Route("gpu_summary", "GET", "/availability/gpu-summary", self._summary),
+            Route("multi_node_summary", "GET", "/availability/multi-node-summary", self._multi_node_summary),
             Route("multi_node", "GET", "/availability/multi-node", self._multi_node),
             Route("disks", "GET", "/availability/disks", self._disks),
         ]
@@ -34,6 +35,10 @@ class AvailabilityApi:
 
     def _summary(self, _call: Request) -> Response:
         return ok(shapes.summary(self._account.market.offers))
+
+    def _multi_node_summary(self, _call: Request) -> Response:
+        # Assumed to have the shape of gpu-summary: its documentation differs only in the kind of offers.
+        return ok(shapes.summary(offer for offer in self._account.market.offers if offer.nodes > 1))
 
     def _disks(self, request: Request) -> Response:
         return _page(request, [shapes.disk_row(disk) for disk in self._account.market.disks], filters={})

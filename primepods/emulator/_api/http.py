@@ -29,6 +29,8 @@ class Request:
     """Age of the data in the response, in seconds; set by a fault, not by the request."""
     deletion_lost_after: float | None = None
     """Seconds after which an accepted deletion is forgotten, and the pod is as before; set by a fault."""
+    dead_gpus: int = 0
+    """Number of GPUs of an ordered pod that do not respond; set by a fault."""
 
 
 @attrs.frozen

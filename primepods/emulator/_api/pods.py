@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from .._state.account import Account
+from .._state.catalog import CPU_NODE
 from .._state.pods import PodRecord
 from ..clock import timestamp
 from . import shapes
-from .http import Request, Response, ok, query_choice, query_integer, query_page, query_values, refuse
+from .http import Request, Response, detail, ok, query_choice, query_integer, query_page, query_values, refuse
 from .orders import Order
 from .router import Route
 
@@ -79,8 +80,21 @@ class PodsApi:
         record = account.create(order.pod.get("name"), order.overrides(offer))
         record.appears = record.created + account.config.appear_seconds
         order.apply_to(record, offer, disks)
+        record.dead_gpus = request.dead_gpus
         account.add(record)
         return Response(200, shapes.pod_row(record, self._epoch, record.created))
+
+    def gpus(self, address: str) -> Response:
+        """Return the GPUs of the node with an address, for ``nvidia-smi``; 404 if there is no such node."""
+        with self._account.lock:
+            for record in self._account.view().pods.values():
+                addresses = record.addresses()
+                if address in addresses:
+                    count = 0 if record.gpu_name == CPU_NODE.name else record.gpu_count // record.nodes
+                    # The dead GPUs are the last ones of the last node.
+                    dead = record.dead_gpus if address == addresses[-1] else 0
+                    return ok({"name": record.gpu_name, "count": count, "dead": min(dead, count)})
+        return detail(404, "No pod has this address")
 
     def _find(self, request: Request, pod_id: str) -> tuple[PodRecord, float]:
         view = self._account.view(request.lag)

@@ -28,6 +28,8 @@ from ..requestlog import RequestLog
 from .loopback import is_loopback_header
 
 REDACTED = "***"
+GPUS = f"{PREFIX}gpus/"
+"""Prefix of the node's address, for the emulated ``nvidia-smi``; needs no key."""
 _ORIGIN = re.compile(r"^https?://[^/]*", re.IGNORECASE)
 _METHODS_WITH_BODY = {"POST", "PUT", "PATCH"}
 _FORBIDDEN = detail(
@@ -59,6 +61,8 @@ class App:
             entry = self._log(request, [])
             entry.status = _FORBIDDEN.status
             return self._response(_FORBIDDEN)
+        if request.path.startswith(GPUS):
+            return self._response(self.api.pods.gpus(request.path.removeprefix(GPUS)))
         if self.control is not None and request.path.startswith(PREFIX):
             request_or_error = await _read_body(http_request, request)
             if isinstance(request_or_error, Request):

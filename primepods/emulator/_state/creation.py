@@ -62,6 +62,7 @@ def create_pod(
         vcpus=8 * count,
         team_id=overrides.get("team_id"),
         staggered=overrides.get("staggered", False),
+        dead_gpus=overrides.get("dead_gpus", 0),
         appears=created + overrides.get("appear_seconds", 0.0),
         pod_fields=dict(overrides.get("pod_fields", {})),
         status_fields=dict(overrides.get("status_fields", {})),

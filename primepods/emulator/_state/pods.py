@@ -81,6 +81,8 @@ class PodRecord:
     team_member_ids: list[str] = attrs.field(factory=list[str])
     shared_with_team: bool = False
     prepaid_hours: float = 0.0
+    dead_gpus: int = 0
+    """Number of GPUs that do not respond to ``nvidia-smi`` on the pod."""
     appears: float = 0.0
     """Time from which list, get and status return the pod."""
     delete_asked: float | None = None
@@ -171,6 +173,8 @@ class PodOverrides(TypedDict, total=False):
     spot: bool
     vanish_seconds: float | None
     """Seconds from creation until the provider removes the pod without notice; ``None`` for never."""
+    dead_gpus: int
+    """Number of GPUs that do not respond to ``nvidia-smi`` on the pod."""
     appear_seconds: float
     """Seconds for which the pod is missing from list, get and status."""
     pod_fields: dict[str, object]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .._api.http import Response
 from ._base import Fault, Raw
-from ._behaviour import Delay, LostDeletion, OtherPod, Rename, Stale
+from ._behaviour import DeadGpu, Delay, LostDeletion, OtherPod, Rename, Stale
 from ._connections import BadChunk, Cut, Drip, Reset, WrongLength
 from ._edits import Edit, Empty, EmptyData
 from ._statuses import Html, Redirect, Status
@@ -17,6 +17,7 @@ __all__ = [
     "KINDS",
     "BadChunk",
     "Cut",
+    "DeadGpu",
     "Delay",
     "Drip",
     "Edit",
@@ -44,6 +45,7 @@ KINDS: dict[str, type[Fault]] = {
     "delay": Delay,
     "stale": Stale,
     "rename": Rename,
+    "dead_gpu": DeadGpu,
     "lost_deletion": LostDeletion,
     "other_pod": OtherPod,
     "edit": Edit,

@@ -67,6 +67,21 @@ class Rename(Fault):
 
 
 @attrs.frozen
+class DeadGpu(Fault):
+    """The ordered pod boots with GPUs that do not respond to ``nvidia-smi``. Later rules still apply.
+
+    Args:
+        count: Number of such GPUs.
+    """
+
+    is_last: ClassVar[bool] = False
+    count: int = attrs.field(default=1, validator=COUNT)
+
+    def received(self, request: Request) -> Request:
+        return attrs.evolve(request, dead_gpus=self.count)
+
+
+@attrs.frozen
 class LostDeletion(Fault):
     """The API accepts a deletion, and the provider loses it. Later rules still apply.
 

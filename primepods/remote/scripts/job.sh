@@ -18,16 +18,20 @@ primepods_say() { printf '%s\n' "$1" >&2; }
 
 primepods_nap() { sleep "$1" 2>/dev/null || sleep 1; }
 
-# The processes that the command starts inherit the token in their environment, even in another group.
+# The processes that the command starts inherit the token in their environment, even in another group. That of
+# the supervisor and its programs has it with a prefix: `stop` must not kill what records the exit code.
+#
+# $1 is the pid, and $2 `-x` to find the command's processes only.
 primepods_has_token() {
-  tr '\0' '\n' <"/proc/$1/environ" | grep -qxF "PRIMEPODS_JOB=$primepods_token"
+  # shellcheck disable=SC2086
+  tr '\0' '\n' <"/proc/$1/environ" | grep -qF $2 "PRIMEPODS_JOB=$primepods_token"
 } 2>/dev/null
 
 # Reads the files of the job $primepods_name. A pod that was restarted may have given the pid to another process.
 primepods_load() {
   primepods_job=.primepods/jobs/$primepods_name primepods_alive=
   { read -r primepods_token <"$primepods_job/token" && read -r primepods_pid primepods_time <"$primepods_job/started"; } 2>/dev/null || return
-  if primepods_is_alive && { [ ! -d /proc/self ] || primepods_has_token "$primepods_pid"; }; then primepods_alive=1; fi
+  if primepods_is_alive && { [ ! -d /proc/self ] || primepods_has_token "$primepods_pid" ""; }; then primepods_alive=1; fi
 }
 
 primepods_is_alive() { kill -0 "$primepods_pid" 2>/dev/null; }
@@ -56,23 +60,22 @@ primepods_list() {
 
 primepods_find() { if primepods_load; then primepods_print_state; else primepods_list; fi; }
 
-# Its arguments are the job's folder, the command, and `setsid` if the pod has it. It sets no variable, since the
-# command could inherit it.
+# Its arguments are the job's folder, the command, `setsid` if the pod has it, command.sh, and the shell's path.
 # shellcheck disable=SC2016
 primepods_supervisor='
 printf "%s %s\n" "$$" "$(date +%s)" >"$1/started.new" && mv "$1/started.new" "$1/started" || exit
-$3 sh -c "$2" </dev/null >"$1/stdout" 2>"$1/stderr" &
+$3 sh -c "$4" sh "$5" "$2" </dev/null >"$1/stdout" 2>"$1/stderr" &
 printf "%s%s\n" "${3:+-}" "$!" >"$1/group"
 wait "$!"
 mv "$1/exit.new" "$1/exit-$?-$(date +%s)"
 '
 
-# $1 is the token, $2 the command, and $3 its folder. The others are environment variables, NAME=VALUE. A lost
-# connection does not interrupt the start.
+# $1 is the token, $2 the command, $3 its folder, and $4 the script command.sh. The others are environment
+# variables, NAME=VALUE. A lost connection does not interrupt the start.
 primepods_start() {
   trap '' HUP PIPE
-  primepods_home=$PWD primepods_token=$1 primepods_command=$2 primepods_cwd=$3
-  shift 3
+  primepods_home=$PWD primepods_token=$1 primepods_command=$2 primepods_cwd=$3 primepods_script=$4
+  shift 4
   (umask 077 && mkdir -p .primepods/jobs) || return
   primepods_job=$primepods_home/.primepods/jobs/$primepods_name
   if mkdir -m 700 "$primepods_job" 2>/dev/null; then
@@ -100,12 +103,13 @@ primepods_launch() {
     printf '%s\n' "$primepods_token" >"$primepods_job/token" || return
   (
     trap - HUP PIPE
-    # Python prints each line at once, instead of 8 KiB at a time, unless the pod or the user decides otherwise.
-    export PYTHONUNBUFFERED="${PYTHONUNBUFFERED-1}"
-    # shellcheck disable=SC2163 # $1 is NAME=VALUE
-    while [ "$#" -gt 0 ]; do export "$1"; shift; done
-    export PRIMEPODS_JOB="$primepods_token"
-    exec $primepods_setsid sh -c "$primepods_supervisor" primepods-job "$primepods_job" "$primepods_command" "$primepods_setsid"
+    export primepods_names=
+    for primepods_variable in "$@" "PRIMEPODS_JOB=$primepods_token"; do
+      export "primepods_env_$primepods_variable"
+      primepods_names="$primepods_names ${primepods_variable%%=*}"
+    done
+    exec $primepods_setsid sh -c "$primepods_supervisor" primepods-job "$primepods_job" "$primepods_command" "$primepods_setsid" \
+      "$primepods_script" "$(command -v sh)"
   ) </dev/null >/dev/null 2>&1 &
   cd "$primepods_home" || return
 }
@@ -202,7 +206,7 @@ primepods_signal() {
   if printf 'a\0b' | grep -qF b; then set -- $(grep -lsF "PRIMEPODS_JOB=$primepods_token" "$@"); fi
   for primepods_file; do
     primepods_other=${primepods_file#/proc/} primepods_other=${primepods_other%/environ}
-    if [ "$primepods_other" != "$primepods_pid" ] && primepods_has_token "$primepods_other"; then primepods_members="$primepods_members $primepods_other"; fi
+    if [ "$primepods_other" != "$primepods_pid" ] && primepods_has_token "$primepods_other" -x; then primepods_members="$primepods_members $primepods_other"; fi
   done
   # shellcheck disable=SC2086
   if [ -n "$primepods_members" ]; then kill "-$primepods_number" $primepods_members 2>/dev/null; fi

@@ -1,14 +1,14 @@
 # Runs a command in its own process group, and kills that group when the connection ends.
 #
-# $1 is the mark, $2 the folder, $3 the command, $4 the number of bytes of its input, or nothing. The others
-# are environment variables, NAME=VALUE.
+# $1 is the mark, $2 the folder, $3 the command, $4 the number of bytes of its input, or nothing, and $5 the
+# script command.sh. The others are environment variables, NAME=VALUE.
 #
 # File descriptor 3 is the script's own input. The command never reads it, since its end shows the end of the
 # connection, even if the client was killed. The command's input is received before the command starts, in a
 # file without a name: 4 writes that file, 5 counts its bytes, and 6 is the command's input.
 exec 3<&0 </dev/null
-primepods_mark=$1 primepods_folder=$2 primepods_command=$3 primepods_size=$4
-shift 4
+primepods_mark=$1 primepods_folder=$2 primepods_command=$3 primepods_size=$4 primepods_start=$5
+shift 5
 
 primepods_receive() {
   [ -n "$primepods_size" ] || { exec 6</dev/null; return; }
@@ -38,15 +38,16 @@ primepods_run() {
   if command -v setsid >/dev/null 2>&1; then primepods_group=-; fi
   (
     exec 3<&- <&6 6<&-
-    # Python prints each line at once, instead of 8 KiB at a time, unless the pod or the user decides otherwise.
-    export PYTHONUNBUFFERED="${PYTHONUNBUFFERED-1}"
-    # shellcheck disable=SC2163 # $1 is NAME=VALUE
-    while [ "$#" -gt 0 ]; do export "$1"; shift; done
+    export primepods_names=
+    for primepods_line; do
+      export "primepods_env_$primepods_line"
+      primepods_names="$primepods_names ${primepods_line%%=*}"
+    done
     # Variables of the script must not be exported, by `set -a` or because the image has exported their names.
-    set -- sh -c "$primepods_command"
+    set -- sh -c "$primepods_start" sh "$(command -v sh)" "$primepods_command"
     if [ -n "$primepods_group" ]; then set -- setsid "$@"; fi
-    unset primepods_mark primepods_folder primepods_command primepods_size primepods_file primepods_received \
-      primepods_group primepods_code primepods_newline primepods_script primepods_lines primepods_line
+    unset primepods_mark primepods_folder primepods_command primepods_size primepods_start primepods_file \
+      primepods_received primepods_group primepods_code primepods_newline primepods_script primepods_lines primepods_line
     exec "$@"
   ) &
   primepods_child=$!

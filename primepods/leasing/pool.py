@@ -1,0 +1,569 @@
+"""Pools: many pieces of work on a few leased pods, which are used again and replaced when they are lost.
+
+A pool is leases and a queue. Each member is a task that enters a lease, takes jobs from the queue while its
+pod lasts, and leaves the lease. A member starts when a job waits and no member is free. Everything else is
+the lease's: orders, failover, limits, deletion.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Generic, Self, TypedDict, TypeVar, cast
+
+import attrs
+from anyio import CancelScope
+
+from .._utils.clock import Clock
+from .._utils.exceptions import copy_exception
+from .._utils.iterators import ClosableAsyncIterator
+from ..errors import (
+    BudgetExceededError,
+    ClientClosedError,
+    ConnectionLostError,
+    LoginError,
+    NotReleasedError,
+    PodFailedError,
+    PrimePodsError,
+    PrimePodsErrorGroup,
+)
+from ..waiting.wait import OnChange
+from ..waiting.watch import AsyncWatch
+from ._order import Budget, PodOrder
+from .lease import AsyncLease, AsyncLeasedPod
+from .supervisor import LeaseSupervisor
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_log = logging.getLogger("primepods")
+
+_MAX_LOSSES: Final = 3
+"""Number of items in a row that a pod may lose; then it is not used again."""
+_RENT_PAUSE: Final = 60.0
+"""Seconds after a failed rental in which only a pool without members rents."""
+_LOSS_PAUSE: Final = 5.0
+"""Seconds until the next watch for a lost pod, after one that has ended with an error."""
+
+
+class LeaseArguments(TypedDict, total=False):
+    """The keyword arguments of ``pods.lease``."""
+
+    login: bool
+    login_timeout: float
+    check: str | Sequence[str] | None
+    check_timeout: float
+    ssh_options: Sequence[str]
+    ssh_command: str
+    ready_timeout: float
+    interval: float
+    on_change: OnChange | None
+    max_hours: float | None
+    max_spend: float | None
+    release_timeout: float
+
+
+@attrs.frozen(kw_only=True)
+class PoolResult(Generic[T, R]):
+    """How one item of ``pool.map`` ended.
+
+    Attributes:
+        item: The item.
+        value: What ``work`` returned; ``None`` after an error.
+        error: What ``work`` raised, or the error of the last lost pod; ``None`` after a success.
+        pod_name: Name of the last pod that worked on the item.
+        attempts: Number of pods that began the item, 1 unless a pod was lost.
+        seconds: Duration of the last attempt.
+    """
+
+    item: T
+    value: R | None = None
+    error: Exception | None = None
+    pod_name: str | None = None
+    attempts: int = 1
+    seconds: float = 0.0
+
+    def get(self) -> R:
+        """Return the value, or raise the error."""
+        if self.error is not None:
+            raise self.error
+        return cast("R", self.value)  # `work` has returned it
+
+
+@attrs.define(eq=False, kw_only=True)
+class _Job:
+    """An item with its work, and what is called with the result."""
+
+    item: Any
+    work: Callable[[LeaseSupervisor, Any], Awaitable[Any]]
+    attempts_left: int
+    end: Callable[[PoolResult[Any, Any]], None]
+    attempts: int = 0
+
+
+class AsyncPool:
+    """A pool of leased pods; made by ``pods.pool``, and used once.
+
+    Pods are rented when there is work for them, at most ``size`` at a time. At the end of the ``async with``
+    block all work is cancelled, and all pods are deleted and confirmed gone, as at the end of a lease.
+    """
+
+    def __init__(self, supervisor: PoolSupervisor) -> None:
+        self.supervisor = supervisor
+
+    @property
+    def pods(self) -> int:
+        """Number of pods that are rented, or being rented."""
+        return self.supervisor.pods
+
+    def spent(self) -> float:
+        """Return the cost of all pods so far, at the highest prices seen."""
+        return self.supervisor.spent()
+
+    async def __aenter__(self) -> Self:
+        self.supervisor.begin()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        cancelled: asyncio.CancelledError | None = None
+        # Without this shield, a cancel scope around the block would cancel each await, not only the first.
+        with CancelScope(shield=True):
+            while True:
+                try:
+                    await self.supervisor.end()
+                    break
+                except asyncio.CancelledError as again:
+                    cancelled = again
+        self.supervisor.report(cancelled or exc)
+        if cancelled is not None:
+            raise cancelled
+
+    def map(
+        self,
+        work: Callable[[AsyncLeasedPod, T], Awaitable[R]],
+        items: Iterable[T] | AsyncIterator[T],
+        *,
+        retries: int | None = None,
+    ) -> ClosableAsyncIterator[PoolResult[T, R]]:
+        """Do the same work for each item, each on a pod, and yield the results as they come.
+
+        Args:
+            work: Async function of a pod and an item. A failure of it is its item's result.
+            items: The items, read only as far as there is room: at most ``2 * size`` are begun or wait for
+                their reader. May be endless, and may be an async iterable.
+            retries: How often an item is tried again on another pod if its pod is lost; by default that of
+                the pool.
+
+        Returns:
+            An async iterator of :class:`PoolResult`. It raises an error if no pod can be rented and none is
+            left, if a limit of the pool is reached, if ``setup`` fails, and if reading ``items`` does.
+        """
+
+        async def on_async_pod(supervisor: LeaseSupervisor, item: T) -> R:
+            return await work(AsyncLeasedPod(supervisor), item)
+
+        return self.supervisor.map(on_async_pod, items, retries)
+
+    @asynccontextmanager
+    async def pod(self) -> AsyncGenerator[AsyncLeasedPod]:
+        """Take one pod for a block, and give it back to the pool at the block's end."""
+        async with self.supervisor.lend() as supervisor:
+            yield AsyncLeasedPod(supervisor)
+
+
+class PoolSupervisor:
+    """The queue and the members of a pool.
+
+    Args:
+        make_lease: Returns a new lease.
+        watch: Returns a watch of a pod.
+        size: Max number of members.
+        retries: How often a lost item is tried again, by default.
+        clock: The client's clock.
+
+    Attributes:
+        setup: Awaited with the supervisor of each new pod's lease before its first item.
+        error: The error that has ended the work, or ``None``.
+    """
+
+    def __init__(
+        self,
+        make_lease: Callable[[], AsyncLease],
+        watch: Callable[[str], AsyncWatch],
+        *,
+        size: int,
+        retries: int,
+        clock: Clock,
+    ) -> None:
+        self.setup: Callable[[LeaseSupervisor], Awaitable[object]] | None = None
+        self.error: Exception | None = None
+        self._clock = clock
+        self._make_lease = make_lease
+        self._watch = watch
+        self._size = size
+        self._retries = retries
+        self._jobs: deque[_Job] = deque()
+        # Replaced each time that it is set: it wakes all who wait.
+        self._changed = asyncio.Event()
+        # Dicts in place of sets, so that a seed of a simulated world is one order of steps.
+        self._members: dict[asyncio.Task[None], None] = {}
+        # Members that have no job: they rent, or wait for one.
+        self._free_count = 0
+        self._rents_again_at = 0.0
+        self._results: dict[PoolResults[Any, Any], None] = {}
+        self._orders: list[PodOrder] = []
+        self._supervisors: dict[LeaseSupervisor, None] = {}
+        self._unreleased: list[NotReleasedError] = []
+        self._is_open: bool | None = None
+
+    @property
+    def pods(self) -> int:
+        """Number of pods that are rented, or being rented."""
+        return len(self._members)
+
+    def spent(self) -> float:
+        """Return the cost of all pods so far, at the highest prices seen."""
+        return sum(order.spent for order in self._orders)
+
+    def begin(self) -> None:
+        """Let the pool be used, once."""
+        if self._is_open is not None:
+            raise RuntimeError("A pool can be used only once. Make another with `pods.pool`.")
+        self._is_open = True
+
+    async def end(self) -> None:
+        """End all work, and wait until the pods are gone; each further call hurries their deletion."""
+        self._is_open = False
+        for results in list(self._results):
+            results.stop(
+                ClientClosedError("The pool has ended, and its work with it. Read the results in its block.")
+            )
+        for member in list(self._members):
+            member.cancel()
+        if self._members:
+            await asyncio.wait(self._members)
+
+    def report(self, error: BaseException | None) -> None:
+        """Report pods that may still run, as notes of an error or, without one, as an error."""
+        if error is not None:
+            for unreleased in self._unreleased:
+                error.add_note(str(unreleased))
+        elif len(self._unreleased) == 1:
+            raise self._unreleased[0]
+        elif self._unreleased:
+            raise PrimePodsErrorGroup("Several pods of the pool may still run.", self._unreleased)
+
+    def map(
+        self,
+        work: Callable[[LeaseSupervisor, T], Awaitable[R]],
+        items: Iterable[T] | AsyncIterator[T],
+        retries: int | None,
+    ) -> PoolResults[T, R]:
+        """Return the results of the work for each item; see :meth:`AsyncPool.map`."""
+        if not self._is_open:
+            raise RuntimeError("The pool is closed: use it in its `with` block.")
+        results = PoolResults(
+            self, work, items, self._retries if retries is None else retries, 2 * self._size
+        )
+        self._results[results] = None
+        return results
+
+    @asynccontextmanager
+    async def lend(self) -> AsyncGenerator[LeaseSupervisor]:
+        """Take one pod for a block, and give it back at its end; yield the supervisor of its lease."""
+        taken: asyncio.Future[LeaseSupervisor] = asyncio.get_running_loop().create_future()
+        is_given_back = asyncio.Event()
+
+        async def use(supervisor: LeaseSupervisor, _: None) -> None:
+            if not taken.done():
+                taken.set_result(supervisor)
+            await is_given_back.wait()
+
+        results = self.map(use, [None], 0)
+        waiting = asyncio.ensure_future(anext(results))
+        try:
+            tasks: set[asyncio.Future[Any]] = {waiting, taken}
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if not taken.done():
+                waiting.result().get()
+            yield taken.result()
+        finally:
+            is_given_back.set()
+            taken.cancel()
+            await asyncio.wait({waiting})
+            results.stop()
+            with suppress(Exception):
+                waiting.result()
+
+    def submit(self, job: _Job) -> None:
+        """Queue a job, and rent a pod if no member is free for it."""
+        self._jobs.append(job)
+        self._wake()
+        self._rent_by_need()
+
+    def forget(self, results: PoolResults[Any, Any]) -> None:
+        """Remove the jobs of an iteration that has ended from the queue."""
+        self._results.pop(results, None)
+        self._jobs = deque(job for job in self._jobs if job.end != results.add)
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _rent_by_need(self) -> None:
+        while (
+            self._is_open
+            and self.error is None
+            and len(self._jobs) > self._free_count
+            and len(self._members) < self._size
+            and (not self._members or self._clock.time() >= self._rents_again_at)
+        ):
+            self._free_count += 1
+            lease = self._make_lease()
+            member = asyncio.create_task(self._run_member(lease))
+            self._members[member] = None
+            member.add_done_callback(self._end_member)
+
+    def _end_member(self, member: asyncio.Task[None]) -> None:
+        self._members.pop(member, None)
+        if not member.cancelled() and (error := member.exception()) is not None:
+            self._fail(error)
+        self._rent_by_need()
+
+    def _fail(self, error: BaseException) -> None:
+        """End the pool's work with an error."""
+        self.error = self.error or (error if isinstance(error, Exception) else RuntimeError(repr(error)))
+        for results in self._results:
+            results.wake()
+
+    async def _run_member(self, lease: AsyncLease) -> None:
+        supervisor = lease.supervisor
+        # The limits are the pool's: all its orders count for them.
+        supervisor.budget = Budget(supervisor.options, self._orders)
+
+        def note_order(_: Path) -> None:
+            self._orders.append(supervisor.rentals[-1])
+            # Another pod has changed the time at which ``max_spend`` is reached.
+            for other in self._supervisors:
+                other.check_budget()
+
+        supervisor.on_order = note_order
+        self._supervisors[supervisor] = None
+        is_free, is_used = True, False
+        try:
+            async with lease as pod:
+                if not await self._set_up(supervisor):
+                    return
+                losing = asyncio.create_task(wait_until_lost(self._watch, pod.id, self._clock))
+                losses = 0
+                try:
+                    while losses < _MAX_LOSSES and not losing.done():
+                        if not self._jobs:
+                            await _first_of(losing, self._changed.wait())
+                            continue
+                        job = self._jobs.popleft()
+                        self._free_count -= 1
+                        is_free, is_used = False, True
+                        losses = losses + 1 if await self._work(job, supervisor, pod, losing) else 0
+                        self._free_count += 1
+                        is_free = True
+                finally:
+                    losing.cancel()
+                    await asyncio.wait({losing})
+        except BudgetExceededError as exc:
+            self._fail(exc)
+            for member in self._members:
+                if member is not asyncio.current_task():
+                    member.cancel()
+        except PrimePodsError as exc:
+            if is_used:
+                return  # the error of its release
+            self._rents_again_at = self._clock.time() + _RENT_PAUSE
+            if len(self._members) == 1:
+                self._fail(exc)
+            else:
+                _log.warning("the pool goes on with %d pods: %s", len(self._members) - 1, exc)
+        finally:
+            self._supervisors.pop(supervisor, None)
+            if is_free:
+                self._free_count -= 1
+            if supervisor.release_error is not None:
+                self._unreleased.append(supervisor.release_error)
+
+    async def _set_up(self, supervisor: LeaseSupervisor) -> bool:
+        """Await ``setup``; return whether the pod can be used. An error of ``setup`` itself ends the pool."""
+        if self.setup is not None:
+            try:
+                await self.setup(supervisor)
+            except (ConnectionLostError, LoginError):
+                raise
+            except Exception as exc:  # noqa: BLE001 - it would fail on the next pod, too
+                self._fail(exc)
+                return False
+        return True
+
+    async def _work(
+        self, job: _Job, supervisor: LeaseSupervisor, pod: AsyncLeasedPod, losing: asyncio.Task[str]
+    ) -> bool:
+        """Do a job on a pod; return whether it was lost. A lost job is queued again, or ends."""
+        job.attempts += 1
+        began_at = self._clock.time()
+        working = asyncio.ensure_future(_call(job, supervisor))
+        try:
+            await asyncio.wait({working, losing}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not working.done():
+                working.cancel()
+                await asyncio.wait({working})
+        error = asyncio.CancelledError() if working.cancelled() else working.exception()
+        is_lost = error is not None and (losing.done() or isinstance(error, ConnectionLostError | LoginError))
+        if is_lost and losing.done():
+            error = PodFailedError(
+                f"Pod {pod.name} was lost while it worked on an item: {losing.result()}.",
+                pod_id=pod.id,
+                last=None,
+                reason=losing.result(),
+                statuses={},
+                pending=(pod.id,),
+            )
+        if is_lost and job.attempts_left:
+            job.attempts_left -= 1
+            self._jobs.appendleft(job)
+            self._wake()
+            return True
+        job.end(
+            PoolResult(
+                item=job.item,
+                value=None if error is not None else working.result(),
+                error=error if error is None or isinstance(error, Exception) else RuntimeError(repr(error)),
+                pod_name=pod.name,
+                attempts=job.attempts,
+                seconds=self._clock.time() - began_at,
+            )
+        )
+        return is_lost
+
+
+class PoolResults(AsyncIterator[PoolResult[T, R]]):
+    """The results of ``pool.map``, as they come."""
+
+    def __init__(
+        self,
+        pool: PoolSupervisor,
+        work: Callable[[LeaseSupervisor, T], Awaitable[R]],
+        items: Iterable[T] | AsyncIterator[T],
+        retries: int,
+        room: int,
+    ) -> None:
+        self._pool = pool
+        self._work = work
+        self._items = items
+        self._retries = retries
+        # Items that are begun or wait for their reader.
+        self._room = asyncio.Semaphore(room)
+        self._begun_count = 0
+        self._results: deque[PoolResult[T, R]] = deque()
+        self._changed = asyncio.Event()
+        self._feeding: asyncio.Task[None] | None = None
+        self._is_stopped = False
+        self._error: Exception | None = None
+
+    async def __anext__(self) -> PoolResult[T, R]:
+        if self._feeding is None and not self._is_stopped:
+            self._feeding = asyncio.create_task(self._feed())
+            self._feeding.add_done_callback(lambda _: self.wake())
+        while True:
+            self._changed.clear()
+            if self._results:
+                self._room.release()
+                return self._results.popleft()
+            feeding = self._feeding
+            if (error := self._error or self._pool.error) is not None:
+                self.stop(error)
+                raise copy_exception(error)
+            if feeding is None or (feeding.done() and not self._begun_count):
+                self.stop()
+                if feeding is not None and not feeding.cancelled():
+                    feeding.result()  # raises the error of the items
+                raise StopAsyncIteration
+            await self._changed.wait()
+
+    async def aclose(self) -> None:
+        """End the iteration: no further item is begun; what runs on the pods ends with the pool."""
+        self.stop()
+
+    def stop(self, error: Exception | None = None) -> None:
+        """Begin no further item, forget those that wait, and let the reader end, or raise an error."""
+        self._is_stopped = True
+        self._error = self._error or error
+        if self._feeding is not None:
+            self._feeding.cancel()
+            self._feeding = None
+        self._pool.forget(self)
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the reader look again."""
+        self._changed.set()
+
+    def add(self, result: PoolResult[T, R]) -> None:
+        """Add a result."""
+        self._begun_count -= 1
+        self._results.append(result)
+        self._changed.set()
+
+    async def _feed(self) -> None:
+        items = self._items
+        source = items if isinstance(items, AsyncIterator) else _iterate(items)
+        while True:
+            await self._room.acquire()
+            try:
+                item = await anext(source)
+            except StopAsyncIteration:
+                return
+            self._begun_count += 1
+            self._pool.submit(_Job(item=item, work=self._work, attempts_left=self._retries, end=self.add))
+
+
+async def _iterate(items: Iterable[T]) -> AsyncIterator[T]:
+    for item in items:
+        yield item
+
+
+async def _call(job: _Job, supervisor: LeaseSupervisor) -> Any:
+    return await job.work(supervisor, job.item)
+
+
+async def _first_of(task: asyncio.Task[Any], other: Coroutine[Any, Any, object]) -> None:
+    """Wait for a task, which goes on, or for a coroutine, which is cancelled then."""
+    waiting = asyncio.ensure_future(other)
+    try:
+        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+
+
+async def wait_until_lost(watch: Callable[[str], AsyncWatch], pod_id: str, clock: Clock) -> str:
+    """Wait until the API shows that a pod is lost, and return the reason.
+
+    Args:
+        watch: Returns a watch of the pod.
+        pod_id: The pod's id.
+        clock: The client's clock.
+    """
+    while True:
+        with suppress(PrimePodsError):
+            async for change in watch(pod_id):
+                status = change.after
+                if status is None:
+                    return "it is gone"
+                if status.has_failed or status.has_ended:
+                    return status.failure or f"it is {status.status}"
+        await clock.sleep(_LOSS_PAUSE)

@@ -1,0 +1,258 @@
+"""Pools: every item has one result, pods are used again and replaced, and none is left."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+import primepods
+from primepods import AsyncLeasedPod
+from primepods.emulator import Status
+from primepods.leasing.pool import LeaseArguments
+from tests.renting.stage import Stage, stage
+
+pytestmark = pytest.mark.anyio
+
+
+def doubling(it: Stage) -> Callable[[AsyncLeasedPod, int], Awaitable[int]]:
+    """Work that takes five minutes, longer than a boot."""
+
+    async def work(_: AsyncLeasedPod, item: int) -> int:
+        await it.clock.sleep(300)
+        return 2 * item
+
+    return work
+
+
+async def test_every_item_has_a_result_and_pods_are_used_again(folder: Path) -> None:
+    """Twelve items on at most three pods; no pod is left."""
+    async with stage(folder) as it:
+        async with it.client.pods.pool(it.spec, size=3) as pool:
+            results = [result async for result in pool.map(doubling(it), range(12))]
+            assert len(it.running()) == 3
+        assert sorted(result.get() for result in results) == [2 * item for item in range(12)]
+        assert {result.attempts for result in results} == {1}
+        assert len(it.emulator.requests.where(method="POST")) == 3
+        assert it.running() == []
+        assert it.records() == []
+
+
+async def test_no_more_pods_than_work(folder: Path) -> None:
+    """Two items rent two pods, whatever the size; a pool without work rents none."""
+    async with stage(folder) as it:
+        async with it.client.pods.pool(it.spec, size=10):
+            pass
+        assert not it.emulator.requests.where(method="POST")
+        async with it.client.pods.pool(it.spec, size=10) as pool:
+            assert len([result async for result in pool.map(doubling(it), [1, 2])]) == 2
+        assert len(it.emulator.requests.where(method="POST")) == 2
+
+
+async def test_a_failure_of_the_work_is_its_items_result(folder: Path) -> None:
+    """The other items go on, on the same pod, and the failed one is not tried again."""
+
+    async def work(_: AsyncLeasedPod, item: int) -> int:
+        return 6 // item
+
+    async with stage(folder) as it, it.client.pods.pool(it.spec, size=1) as pool:
+        results = {result.item: result async for result in pool.map(work, [0, 1, 2])}
+        assert isinstance(results[0].error, ZeroDivisionError)
+        with pytest.raises(ZeroDivisionError):
+            results[0].get()
+        assert (results[0].attempts, results[1].value, results[2].value) == (1, 6, 3)
+        assert len(it.running()) == 1
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+async def test_the_item_of_a_lost_pod_is_tried_on_another(folder: Path, retries: int) -> None:
+    """As often as `retries` says; then the loss is its result. The lost pod is replaced."""
+    async with stage(folder) as it:
+        seen: list[str] = []
+
+        async def work(pod: AsyncLeasedPod, _: str) -> str:
+            seen.append(pod.id)
+            if len(seen) == 1:
+                it.emulator.delete_pod(pod.id)
+                await it.clock.sleep(1e6)
+            return pod.id
+
+        async with it.client.pods.pool(it.spec, size=1, retries=retries) as pool:
+            first, second = [result async for result in pool.map(work, ["one", "two"])]
+        if retries:
+            assert (first.value, first.attempts, first.error) == (seen[1], 2, None)
+        else:
+            assert isinstance(first.error, primepods.PodFailedError)
+            assert first.error.pod_id == seen[0]
+        assert second.value == seen[-1]
+        assert len(set(seen)) == 2
+        assert it.running() == []
+
+
+async def test_a_pod_that_loses_three_items_in_a_row_is_not_used_again(folder: Path) -> None:
+    """The API shows it as active, but no connection to it holds."""
+    async with stage(folder) as it:
+        bad: list[str] = []
+
+        async def work(pod: AsyncLeasedPod, item: int) -> int:
+            if not bad or pod.id == bad[0]:
+                bad.append(pod.id)
+                raise primepods.ConnectionLostError("cut", pod_id=pod.id)
+            return item
+
+        async with it.client.pods.pool(it.spec, size=1, retries=9) as pool:
+            results = [result async for result in pool.map(work, range(4))]
+        assert sorted(result.get() for result in results) == [0, 1, 2, 3]
+        assert len(bad) == 3
+        assert len(it.emulator.requests.where(method="POST")) == 2
+
+
+async def test_an_endless_source_is_read_as_far_as_there_is_room(folder: Path) -> None:
+    """Twice as many items as pods are begun or unread; also of an async iterator."""
+    taken = 0
+
+    async def endless() -> AsyncIterator[int]:
+        nonlocal taken
+        for number in itertools.count():
+            taken += 1
+            yield number
+
+    async with stage(folder) as it, it.client.pods.pool(it.spec, size=2) as pool:
+        results = pool.map(doubling(it), endless())
+        for _ in range(10):
+            await anext(results)
+            await it.clock.sleep(60)
+        assert taken == 10 + 4
+        await results.aclose()
+        with pytest.raises(StopAsyncIteration):
+            await anext(results)
+
+
+async def test_an_empty_market_is_an_error_without_any_pod_only(folder: Path) -> None:
+    """While one pod works, the others' refusals are no matter; without a pod, the refusal is raised."""
+    async with stage(folder) as it:
+        with it.emulator.faults.add(Status(402), on="create"):
+            async with it.client.pods.pool(it.spec) as pool:
+                with pytest.raises(primepods.PaymentRequiredError):
+                    await anext(pool.map(doubling(it), [1]))
+        async with it.client.pods.pool(it.spec, size=3) as pool:
+            async with pool.pod() as pod:
+                it.emulator.faults.add(Status(402), on="create")
+                results = pool.map(doubling(it), range(5))
+                await it.clock.sleep(600)
+                assert it.running() == [pod.id]
+            assert len([result async for result in results]) == 5
+        assert it.running() == []
+
+
+async def test_setup_is_done_once_a_pod_and_its_failure_ends_the_work(folder: Path) -> None:
+    """Before a pod's first item; what fails there would fail on each pod."""
+    async with stage(folder) as it:
+        set_up: list[str] = []
+
+        async def setup(pod: AsyncLeasedPod) -> None:
+            set_up.append(pod.id)
+
+        async with it.client.pods.pool(it.spec, size=2, setup=setup) as pool:
+            assert len([result async for result in pool.map(doubling(it), range(6))]) == 6
+        assert len(set_up) == len(set(set_up)) == 2
+
+        async def bad(_: AsyncLeasedPod) -> None:
+            raise OSError("no space")
+
+        async with it.client.pods.pool(it.spec, setup=bad) as pool:
+            with pytest.raises(OSError, match="no space"):
+                await anext(pool.map(doubling(it), range(6)))
+        assert it.running() == []
+
+
+@pytest.mark.parametrize("limit", [{"max_hours": 1.0}, {"max_spend": 1.0}])
+async def test_the_limits_are_the_pools(folder: Path, limit: dict[str, float]) -> None:
+    """All pods together: at the limit all are deleted, and the work ends with the error."""
+    async with stage(folder) as it:
+
+        async def work(_: AsyncLeasedPod, item: int) -> int:
+            await it.clock.sleep(3600 * 30)
+            return item
+
+        async with it.client.pods.pool(it.spec, size=4, **limit) as pool:  # type: ignore[arg-type]
+            results = pool.map(work, range(8))
+            with pytest.raises(primepods.BudgetExceededError):
+                await anext(results)
+            await it.clock.sleep(300)
+            assert it.running() == []
+            assert pool.spent() <= limit.get("max_spend", 1e9) * 1.05
+
+
+async def test_a_cancellation_ends_the_work_and_deletes_the_pods(folder: Path) -> None:
+    """The work is cancelled, and the pods are gone when the cancellation is raised."""
+    async with stage(folder) as it:
+        ended: list[int] = []
+
+        async def work(_: AsyncLeasedPod, item: int) -> None:
+            try:
+                await it.clock.sleep(1e6)
+            finally:
+                ended.append(item)
+
+        async def main() -> None:
+            async with it.client.pods.pool(it.spec, size=2) as pool:
+                async for _ in pool.map(work, range(9)):
+                    pass
+
+        task = asyncio.create_task(main())
+        while len(it.running()) < 2:
+            await it.clock.sleep(1)
+        await it.clock.sleep(60)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert sorted(ended) == [0, 1]
+        assert it.running() == []
+
+
+async def test_two_hundred_items_on_eight_pods(folder: Path) -> None:
+    """While pods are lost and items fail, 5 % of each, every item has one result, and no pod is left."""
+    async with stage(folder) as it:
+        chance = Random("pool").random
+
+        async def work(pod: AsyncLeasedPod, item: int) -> int:
+            if chance() < 0.05:
+                it.emulator.delete_pod(pod.id)
+            await it.clock.sleep(120)
+            return 1 // (item % 20)
+
+        async with it.client.pods.pool(it.spec, size=8, retries=5) as pool:
+            results = [result async for result in pool.map(work, range(200))]
+        assert sorted(result.item for result in results) == list(range(200))
+        assert [result.item for result in results if result.error is not None and result.item % 20] == []
+        assert sum(result.error is not None for result in results) == 10
+        assert len(it.emulator.requests.where(method="POST")) > 8
+        assert (it.running(), it.records()) == ([], [])
+
+
+async def test_a_source_that_fails_ends_the_results(folder: Path) -> None:
+    """What was begun has its results first."""
+
+    def broken() -> Iterator[int]:
+        yield 1
+        raise LookupError("row 2")
+
+    async with stage(folder) as it, it.client.pods.pool(it.spec) as pool:
+        results = pool.map(doubling(it), broken())
+        assert (await anext(results)).value == 2
+        with pytest.raises(LookupError, match="row 2"):
+            await anext(results)
+
+
+def test_a_pool_takes_the_options_of_a_lease() -> None:
+    """By the same names and types, so that an editor shows them."""
+    lease = inspect.signature(primepods.AsyncPods.lease).parameters
+    assert LeaseArguments.__annotations__.keys() == lease.keys() - {"self", "spec"}
+    for name, kind in LeaseArguments.__annotations__.items():
+        assert kind.__forward_arg__ == lease[name].annotation
