@@ -99,6 +99,18 @@ class RentingOperator(BaseOperator):
             specs = [attrs.evolve(spec, max_price=limit) for spec in specs]
         return [attrs.evolve(spec, name=name) for spec in specs]
 
+    def _adopt(self, client: Client, name: str, grace: float = 0.0) -> Pod | None:
+        """Return a pod with this name that has not failed, if there is one; delete the others."""
+        pods = wait_for_pods(client, name, grace)
+        adopted = next((pod for pod in pods if not pod.has_failed), None)
+        for pod in pods:
+            if pod is not adopted:
+                self.log.warning("Deleting a pod that an earlier try has left: %s", pod)
+                client.pods.delete(pod, missing_ok=True)
+        if adopted is not None:
+            self.log.info("Continuing with a pod that an earlier try has rented: %s", adopted)
+        return adopted
+
     @property
     def _has_gpu_type(self) -> bool:
         # Without both, the XCom of the spec was None.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import islice
 from typing import Any, Final
 
+from airflow.providers.common.compat.sdk import conf
+
 from .. import Client, HistoryRecord, NotFoundError, PodChange, PrimePodsError
 from ._events import PodEvent, failure, success
 from .triggers import Goal
@@ -67,3 +69,8 @@ def wait_here(  # noqa: PLR0913 - all parameters of a wait
     except PrimePodsError as exc:
         return failure(exc)
     return success(pod_id, status)
+
+
+def default_deferrable() -> bool:
+    """Return Airflow's configured default of ``deferrable``."""
+    return bool(conf.getboolean("operators", "default_deferrable", fallback=False))

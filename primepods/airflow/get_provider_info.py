@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from .._version import __version__
+from .. import __version__
 
 _NAME: Final = "Prime Intellect"
 _DOCUMENTATION: Final = "https://docs.primeintellect.ai/api-reference/managing-pods"

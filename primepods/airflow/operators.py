@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection, Mapping, Sequence
-from datetime import timedelta
 from functools import cached_property, partial
 from typing import Any, Final, Literal, NoReturn
 
@@ -19,20 +18,19 @@ from airflow.providers.common.compat.sdk import (
     Context,
     TaskInstanceState,
     XComArg,
-    conf,
 )
 
-from .. import Client, NotFoundError, Pod, PrimePodsError
+from .. import Client, NotFoundError, PrimePodsError
 from ._events import PodEvent, pod_or_raise
 from ._orders import create_first
 from ._pod_ids import PodId, id_of, is_missing
-from ._renting import KILL_TIMEOUT, RentingOperator, delete_by_name, run_on_kill, wait_for_pods
+from ._renting import KILL_TIMEOUT, RentingOperator, delete_by_name, run_on_kill
 from ._run_operator import PrimeRunPodOperator
-from ._waits import check_before_deferral, find_in_history, wait_here
+from ._waits import check_before_deferral, default_deferrable, find_in_history, wait_here
 from .exceptions import PodTaskError
 from .hooks import PrimePodsHook, state_of
 from .links import PrimePodsLink
-from .triggers import Goal, PrimePodTrigger
+from .triggers import TRIGGERER_GRACE, Goal, PrimePodTrigger
 
 __all__ = [
     "PrimeCreatePodOperator",
@@ -42,8 +40,6 @@ __all__ = [
     "PrimeWaitPodOperator",
 ]
 
-_TRIGGERER_GRACE: Final = timedelta(seconds=60)
-"""Time after ``execution_timeout`` for a trigger to report its result, before Airflow ends the wait."""
 _STATES_WITHOUT_RUN: Final = frozenset({None, "skipped", "upstream_failed", "removed"})
 """States of a task that has not run."""
 
@@ -138,18 +134,6 @@ class PrimeCreatePodOperator(RentingOperator):
             self.log.warning(text, exc_info=True)
             return True
 
-    def _adopt(self, client: Client, name: str, grace: float) -> Pod | None:
-        """Return a pod with this name that has not failed, if there is one; delete the others."""
-        pods = wait_for_pods(client, name, grace)
-        adopted = next((pod for pod in pods if not pod.has_failed), None)
-        for pod in pods:
-            if pod is not adopted:
-                self.log.warning("Deleting a pod that an earlier try has left: %s", pod)
-                client.pods.delete(pod, missing_ok=True)
-        if adopted is not None:
-            self.log.info("Continuing with a pod that an earlier try has rented: %s", adopted)
-        return adopted
-
 
 class _OnePodOperator(BaseOperator):
     """Base class of operators that wait for one pod, in the worker or deferred."""
@@ -202,7 +186,7 @@ class _OnePodOperator(BaseOperator):
             delete_on_kill=delete_on_kill,
         )
         # The trigger ends the wait. Airflow's timeout is for the case that no triggerer runs.
-        timeout = None if self.execution_timeout is None else self.execution_timeout + _TRIGGERER_GRACE
+        timeout = None if self.execution_timeout is None else self.execution_timeout + TRIGGERER_GRACE
         self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
 
 
@@ -417,8 +401,3 @@ class PrimeDeletePodOperator(_OnePodOperator):
 def _delete_ordered(hook: PrimePodsHook, name: str, seconds: float) -> None:
     with hook.get_conn() as client:
         delete_by_name(client, name, seconds)
-
-
-def default_deferrable() -> bool:
-    """Return Airflow's configured default of ``deferrable``."""
-    return bool(conf.getboolean("operators", "default_deferrable", fallback=False))

@@ -144,7 +144,7 @@ def test_a_warm_shutdown(pool: Pool) -> None:
 
 
 def test_a_soft_shutdown(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the page's two settings, the task is ended after its time, gives its pod back, and is queued again."""
+    """With the page's two settings, the task is ended after its time, without a pod, and queued again."""
     monkeypatch.setenv("REMAP_SIGTERM", "SIGQUIT")
     with (pool.setting.folder / "settings.py").open("a", encoding="utf-8") as settings:
         settings.write("app.conf.worker_soft_shutdown_timeout = 0.5\n")

@@ -133,9 +133,8 @@ with DAG("grouped", schedule=None) as grouped:
     def use_a_pod(spec: dict[str, Any]) -> None:
         """Rent a pod, wait for it, and give it back."""
         create: Any = PrimeCreatePodOperator(task_id="create", spec=spec)
-        wait = PrimeWaitPodOperator(
-            task_id="wait", pod_id=create.output, interval="{{ 0.1 }}", timeout="{{ 60 }}"
-        )
+        templates: Any = {"interval": "{{ 0.1 }}", "timeout": "{{ 60 }}"}
+        wait = PrimeWaitPodOperator(task_id="wait", pod_id=create.output, **templates)
         delete = PrimeDeletePodOperator(task_id="delete", pod_id=create.output, interval=INTERVAL)
         create >> wait >> delete.as_teardown(setups=[create, wait])
 
