@@ -36,6 +36,9 @@ def get_provider_info() -> dict[str, Any]:
         "sensors": [_modules("sensors")],
         "hooks": [_modules("hooks")],
         "triggers": [_modules("triggers")],
+        "task-decorators": [
+            {"name": "prime_pod", "class-name": "primepods.airflow.decorators.prime_pod_task"}
+        ],
         "connection-types": [
             {
                 "connection-type": "prime",

@@ -31,7 +31,6 @@ from primepods.prefect._log_text import log_text
 from primepods.prefect._pod_run import SSH_FAILED, PodRun, checked_env
 from primepods.prefect._recovery import Recovery
 from primepods.prefect._worker import must_stop
-from tests.remote.sshd import is_running
 
 from .server import LOCAL_SSH, eventually
 
@@ -379,19 +378,3 @@ async def test_secrets_are_in_no_list_of_processes(
         assert await pod_run(configuration).execute(wanted) == 0
     assert "ps -ef" in caplog.text
     assert "tok-secret" not in caplog.text
-
-
-async def test_a_stopped_run_ends_on_the_pod(configure: Configure, caplog: pytest.LogCaptureFixture) -> None:
-    """With all that it has started."""
-    run = pod_run(configure(command="sleep 1000.25 & echo child $!; sleep 1000.5"))
-    with anyio.fail_after(100), caplog.at_level(logging.INFO, "test"):
-        async with anyio.create_task_group() as group:
-
-            async def stop() -> None:
-                await eventually(lambda: any(line.startswith("child") for line in caplog.messages))
-                run.stop()
-
-            group.start_soon(stop)
-            assert await run.execute(wanted) is None
-    [child] = [line for line in caplog.messages if line.startswith("child")]
-    await eventually(lambda: not is_running(int(child.split()[1])))
