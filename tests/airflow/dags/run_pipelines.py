@@ -13,7 +13,7 @@ from tests.airflow.options import INTERVAL, LOCAL_SSH, RETRIES, SPEC
 
 FOLDER = os.environ.get("TEST_FOLDER", "/nowhere")
 """The test's own."""
-FOREVER = f"echo $$ > {FOLDER}/pid; exec sleep 300"
+FOREVER = "exec sleep 300"
 
 
 def job(dag_id: str, **options: Any) -> DAG:
