@@ -4,7 +4,7 @@ The server runs in its own process; candidates are measured in turns, several ti
 medians with quartiles, and ratios of pairs that were measured next to each other; writes `results.json` and
 `results.svg` beside this file, or, with `--quick`, only to the `--output` folder.
 
-Needs the extra `bench`. Peers that are not installed are skipped and listed.
+Needs the dependency group `bench`. Peers that are not installed are skipped and listed.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from the package's models: unknown fields, unknown states, other types, missing 
 but unknown states, since values can be secret. It costs and changes nothing, unless `--rent` is given: then
 it also rents the cheapest pod for at most `--max-price` an hour, waits until it is ready, and deletes it.
 
-The exit code is 1 if something differs or fails. It does not run in CI.
+The exit code is 1 if something differs or fails. `.github/workflows/smoke.yml` runs it each night.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ Peers that are not installed are skipped and listed.
 
     python -m benchmarks.sync [--quick]
 
-Needs the extra `bench`, and PyPI's `prime` for the official client.
+Needs the dependency group `bench`, and PyPI's `prime` for the official client.
 """
 
 from __future__ import annotations

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from .remote import OnLine as OnLine
     from .remote import OnProgress as OnProgress
     from .remote import OutputLine as OutputLine
+    from .remote import Watchdog as Watchdog
     from .remote import check_work as check_work
     from .resources.account import AsyncAccountInfo as AsyncAccountInfo
     from .resources.availability import AsyncAvailability as AsyncAvailability
@@ -108,7 +109,7 @@ else:
         "pagination": "AsyncPager",
         "remote": (
             "AsyncForward AsyncJob AsyncJobOutput AsyncRemote CommandResult GPU_CHECK JobState OnLine "
-            "OnProgress OutputLine check_work"
+            "OnProgress OutputLine Watchdog check_work"
         ),
         "resources.account": "AsyncAccountInfo",
         "resources.availability": "AsyncAvailability",

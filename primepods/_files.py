@@ -9,16 +9,17 @@ import errno
 import json
 import os
 import stat
+import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-try:
+if sys.platform == "win32":
+    fcntl = None
+else:
     import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment,unused-ignore]  # on other systems, it is a module
 
 _UNSUPPORTED: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 _LOCK_INTERVAL: Final = 0.02
@@ -27,9 +28,14 @@ NONBLOCK: Final[int] = getattr(os, "O_NONBLOCK", 0)
 """With this flag, opening a pipe does not block."""
 
 
+def has_locks() -> bool:
+    """Return whether the system has locks of files; a file system may lack them."""
+    return sys.platform != "win32"
+
+
 def lock(descriptor: int) -> bool | None:
     """Lock an open file; return whether this succeeded, or ``None`` where files cannot be locked."""
-    if fcntl is None:
+    if sys.platform == "win32":
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -53,7 +59,7 @@ def lock_file(path: Path, *, is_shared: bool = False, attempts: int = 5) -> int:
         attempts: Max attempts, with pauses of 20 ms.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    if fcntl is None:
+    if sys.platform == "win32":
         return descriptor
     for attempts_left in reversed(range(1 if is_shared else attempts)):
         try:
@@ -91,7 +97,7 @@ def locked_file(path: Path, *, attempts: int = 1_500) -> Generator[int]:
             try:
                 yield descriptor
             finally:
-                if fcntl is not None:
+                if sys.platform != "win32":
                     # A process that was forked meanwhile would otherwise keep the lock.
                     fcntl.flock(descriptor, fcntl.LOCK_UN)
                 os.close(descriptor)
@@ -152,7 +158,7 @@ def append_line(descriptor: int, line: bytes) -> None:
 
 def replace_file(path: Path, data: bytes) -> None:
     """Replace a file, or create it; after a crash or a power failure, it has its old content or the new."""
-    if fcntl is None:
+    if sys.platform == "win32":
         # On Windows, a file that a process has open cannot be replaced.
         path.write_bytes(data)
         return
@@ -167,9 +173,9 @@ def replace_file(path: Path, data: bytes) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Sync a folder, so that a new name in it survives a power failure."""
-    if fcntl is None:
+    if sys.platform == "win32":
         return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as exc:

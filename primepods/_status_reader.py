@@ -158,14 +158,18 @@ class _BatchCall:
         """
         settings = self._executor.settings
         ends_at = settings.clock.time() + settings.deadline
+
+        def goes_on_after(error: Exception) -> bool:
+            return not is_unsent(error) and settings.clock.time() < ends_at
+
         error = await self._read(pod_ids, self._executor, ends_at)
-        if error is None or is_unsent(error):
+        if error is None or not goes_on_after(error):
             return
         policy = attrs.evolve(settings.retry, attempts=min(_PART_ATTEMPTS, settings.retry.attempts))
         executor = self._executor.with_settings(attrs.evolve(settings, retry=policy))
         search = FaultSearch[str](
             lambda ids: self._read(ids, executor, ends_at),
-            lambda error: not is_unsent(error) and settings.clock.time() < ends_at,
+            goes_on_after,
             singles=GIVE_UP_AFTER,
             halves=_MAX_REQUESTS,
             concurrency=settings.max_concurrency,

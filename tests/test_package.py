@@ -30,7 +30,7 @@ PaymentRequiredError Permission PermissionDeniedError Pod PodChange PodFailedErr
 PodStatus PodStatuses Pods Pool PoolResult PortMapping PriceTooHighError Prices PrimePodsError
 PrimePodsErrorGroup ProtocolError RateLimitError Remote RequestTimeoutError Resources RetryPolicy SSHKey
 SSHKeys SSHTarget ServerError SkippedLease SoldOutError SpecRange Sweep Team TeamMember TransferError
-TransportError Until ValidationError WaitError WaitTimeoutError Wallet Watch __version__ check_work
+TransportError Until ValidationError WaitError WaitTimeoutError Wallet Watch Watchdog __version__ check_work
 exit_on_sigterm failed gone ready settled
 """
 PUBLIC_NAMES = _NAMES.split()
@@ -79,6 +79,12 @@ def required(metadata: Message) -> list[str]:
     """The names of what is installed with the package, without extras."""
     lines = [str(line) for line in metadata.get_all("Requires-Dist", [])]
     return sorted(re.split(r"[^\w-]", line)[0] for line in lines if "extra ==" not in line)
+
+
+def test_users_are_offered_no_extra_of_developers(metadata: Message) -> None:
+    """Linters and the like are groups; `test` is an extra for the README's command, with an old pip."""
+    extras = {"airflow", "cli", "exporter", "mcp", "notebook", "otel", "prefect", "speed", "test"}
+    assert set(metadata.get_all("Provides-Extra", [])) == extras
 
 
 def test_public_names_are_pinned() -> None:
@@ -149,7 +155,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> Non
     names = [name for name in wheel.namelist() if ".dist-info/" not in name]
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "primepods").rglob("*.py")}
     scripts = {path.relative_to(ROOT).as_posix() for path in (ROOT / "primepods").rglob("*.sh")}
-    assert len(scripts) == 8
+    assert len(scripts) == 9
     program = "primepods/emulator/bin/nvidia-smi"
     assert set(names) == {*modules, *scripts, program, "primepods/cli/skill.txt", "primepods/py.typed"}
     assert wheel.getinfo(program).external_attr >> 16 & 0o111 == 0o111

@@ -73,6 +73,7 @@ def world(block: Block, forks: ForkServer) -> Generator[dict[str, str]]:
         yield inherited | {
             "PRIME_API_KEY": emulator.api_key,
             "PRIME_API_BASE_URL": emulator.url,
+            "PRIMEPODS_WATCHDOG_KEY": emulator.add_api_key({"instances": {"read": True, "write": True}}),
             "PATH": path,
             "TMPDIR": stubs,
             "PYTHONUNBUFFERED": "1",

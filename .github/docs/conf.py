@@ -48,6 +48,7 @@ copybutton_line_continuation_character = "\\"
 
 # Types that users meet in a signature and never name.
 nitpick_ignore = [
+    ("py:class", "LeaseArguments"),
     ("py:class", "primepods._utils.iterators.ClosableAsyncIterator"),
     ("py:class", "primepods._utils.iterators.ClosableIterator"),
     ("py:class", "primepods._utils.pod_reference.PodReference"),

@@ -65,7 +65,7 @@ class LeasedPod(LeasedPodView, Remote):
             task = asyncio.current_task()
 
             def stop(_: object) -> None:
-                if supervisor.budget_error is not None and task is not None:
+                if supervisor.block_error is not None and task is not None:
                     task.cancel()
 
             # `stop` is also called if the lease has already ended.
@@ -73,10 +73,10 @@ class LeasedPod(LeasedPodView, Remote):
             try:
                 return await function(*args, **kwargs)
             except (asyncio.CancelledError, PrimePodsError) as exc:
-                if supervisor.budget_error is None:
+                if supervisor.block_error is None:
                     raise
                 # A lost connection is a consequence of the budget: the pod is being deleted.
-                raise supervisor.budget_error from (exc if isinstance(exc, PrimePodsError) else None)
+                raise supervisor.block_error from (exc if isinstance(exc, PrimePodsError) else None)
             finally:
                 supervisor.task.remove_done_callback(stop)
 

@@ -65,7 +65,7 @@ class Loops:
 
 LOOPS: Final = Loops()
 atexit.register(LOOPS.exit)
-if hasattr(os, "register_at_fork"):
+if sys.platform != "win32":
     os.register_at_fork(after_in_child=LOOPS.after_fork)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import sys
 import time
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC
@@ -17,7 +18,7 @@ _NO_LOOP = (
     "under trio: await trio.to_thread.run_sync(client.pods.get, pod_id)."
 )
 # CLOCK_BOOTTIME on Linux and CLOCK_MONOTONIC on macOS include the machine's sleep; time.monotonic() does not.
-_BOOTTIME: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
+_BOOTTIME: Final[int] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", 0))
 
 
 class Timeout(AbstractAsyncContextManager[Any], Protocol):
@@ -44,7 +45,9 @@ class Clock:
 
     def boottime(self) -> float:
         """Return monotonic seconds, which include the machine's sleep on Linux and macOS."""
-        return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
+        if sys.platform == "win32":
+            return time.monotonic()
+        return time.clock_gettime(_BOOTTIME)
 
     def wall(self) -> float:
         """Return seconds since the epoch."""

@@ -47,7 +47,10 @@ def summary_fields(kind: Any) -> tuple[str, ...]:
 
 
 def to_plain(value: Any) -> Any:
-    """Return a value that ``json`` can write; NaN and infinity become ``None``."""
+    """Convert models, enums, times, errors and containers to what ``json`` can write.
+
+    NaN and infinity become ``None``. Values of other types are returned as they are.
+    """
     if isinstance(value, ToDict):
         return value.to_dict()
     # No `isinstance`: after it, type checkers complain about the unknown types of the items.

@@ -61,6 +61,7 @@ class AgentRuns:
         self._client = client
         self.budget = budget
         self._started: dict[str, subprocess.Popen[bytes]] = {}
+        self._stopped: set[str] = set()
 
     async def start(self, quote: Quote, offer: primepods.Offer) -> Run:
         """Start a run for a quoted offer, and wait until its pod is known, for at most ``MAX_WAIT``.
@@ -132,6 +133,7 @@ class AgentRuns:
         with anyio.move_on_after(MAX_WAIT):
             with suppress(ProcessLookupError):
                 await run_sync(stop_run, run)
+                self._stopped.add(run.name)
             await wait_for_run(run, MAX_WAIT, lambda record: record.exit_code is not None)
             if run.state == "ended" and run.may_have_pod:
                 name = leased_name(str(run.record.lease_file))
@@ -143,12 +145,22 @@ class AgentRuns:
                 await self._client.pods.sweep(only=primepods.Sweep(found=found))
 
     def leave(self) -> None:
-        """Print the runs of this session that have not ended."""
+        """Print the runs of this session whose pods are or may be billed."""
+        runs = {run.name: run for run in list_runs()[0]}
         for name, process in self._started.items():
             if process.poll() is None:
                 process.returncode = 0  # otherwise Popen would warn that it still runs
+            run = runs.get(name)
+            if run is None:
+                print_info(f"There is no readable record of {name}: see `primepods runs`.")
+            elif run.is_live and name in self._stopped:
+                print_info(f"{name} is being stopped, and is billed until its pod is deleted.")
+            elif run.is_live:
                 still = f"{name} still runs, and is billed until it expires."
                 print_info(f"{still} To stop it, run `primepods stop {name}`.")
+            elif run.may_have_pod:
+                billed = f"{name} has no process, and its pod may be billed."
+                print_info(f"{billed} To delete it, run `primepods sweep`.")
 
 
 async def wait_for_run(run: Run, seconds: float, is_done: Callable[[RunRecord], bool]) -> None:

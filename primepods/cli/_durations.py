@@ -39,7 +39,10 @@ Interval = Annotated[float, duration_option("Time between two polls of a pod.", 
 
 
 def parse_hours(text: str | float) -> float:
-    """Parse a duration such as ``90m``, and return its hours; a number without a unit is in hours."""
+    """Parse a duration such as ``90m``, and return its hours.
+
+    Accept a number without a unit, since the names of these options have the unit.
+    """
     if isinstance(text, int | float) or re.fullmatch(r"\d+(\.\d+)?", text.strip()):
         return float(text)
     return parse_duration(text) / _UNITS["h"]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
+
+import attrs
 
 import primepods
 
@@ -88,3 +90,11 @@ PODS: Final = ModelTable(
     },
     totals=_totals,
 )
+
+
+def team_table(owners: Mapping[str, str]) -> ModelTable[primepods.Pod]:
+    """Return the table of a team's pods, which also has their owners: names by id of a user, or ids."""
+    cells = list(PODS.cells.items())
+    owner = Column("OWNER", min_width=8, rank=1)
+    cells.insert(-2, (owner, lambda pod: owners.get(pod.user_id or "", pod.user_id or "")))
+    return attrs.evolve(PODS, cells=dict(cells))

@@ -151,10 +151,10 @@ def terminal_width(*, err: bool = False) -> int | None:
 
 def has_colour(*, err: bool = False) -> bool:
     """Return whether stdout (with ``err``, stderr) is a terminal with colours."""
-    from rich.console import Console
-
     if not (sys.stderr if err else sys.stdout).isatty():
         return False
+    from rich.console import Console
+
     console = Console(force_terminal=True)
     return not console.no_color and not console.is_dumb_terminal
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import StrEnum
 from functools import partial
 from importlib import import_module
 from typing import Annotated, Any, cast
@@ -87,8 +89,18 @@ _COMMANDS = {
 
 
 class _Command(TyperCommand):
+    """Command whose help refers to the main help for the options of the panel Connection."""
+
     def get_params(self, ctx: Any) -> list[Any]:
-        return _remove_types(super().get_params(ctx))
+        parameters = _adjust(super().get_params(ctx))
+        common = [option for option in parameters if getattr(option, "rich_help_panel", None) == "Connection"]
+        for option in common:
+            option.hidden = not ctx.resilient_parsing  # completed nevertheless
+        if common:
+            self.epilog = (
+                f"See `primepods --help` for {', '.join(max(option.opts, key=len) for option in common)}."
+            )
+        return parameters
 
 
 class _Commands(Mapping[str, Any]):
@@ -124,7 +136,7 @@ class _Root(TyperGroup):
         self.commands = cast("Any", _Commands())
 
     def get_params(self, ctx: Any) -> list[Any]:
-        return _remove_types(super().get_params(ctx))
+        return _adjust(super().get_params(ctx))
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - click's signature
         """Return the names of all commands, without importing their modules."""
@@ -190,19 +202,31 @@ class _Root(TyperGroup):
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _remove_types(parameters: list[Any]) -> list[Any]:
-    """Remove Python types such as ``<list[str]>`` from the help of flags and arguments.
+def _adjust(parameters: list[Any]) -> list[Any]:
+    """Remove Python types such as ``<list[str]>`` from the help of flags and arguments; see `_process_value`.
 
     Other options show their ``metavar`` or their choices instead of a type.
     """
     for parameter in parameters:
+        # Typer has no setting for its class of options, and type checkers reject assignments to methods.
+        methods = vars(parameter)
+        methods.setdefault("process_value", partial(_process_value, parameter, parameter.process_value))
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""
         elif isinstance(parameter, TyperArgument):
-            # The metavar is the argument's name in the help, so replace the method that shows the type. Type
-            # checkers reject an assignment to a method.
-            vars(parameter)["display_type_rich"] = _no_type
+            # The metavar is the argument's name in the help, so replace the method that shows the type.
+            methods["display_type_rich"] = _no_type
     return parameters
+
+
+def _process_value(parameter: Any, process: Callable[[Any, Any], Any], ctx: Any, value: Any) -> Any:
+    """Return a default unchanged, and process other values: to check one, typer imports pydantic."""
+    is_default = value is parameter.default and isinstance(value, float | StrEnum | None)
+    if parameter.required or not is_default:
+        return process(ctx, value)
+    if value is None and (parameter.multiple or parameter.nargs == -1):
+        value = ()
+    return value if parameter.callback is None else parameter.callback(ctx, parameter, value)
 
 
 def _no_type(**_: object) -> str:
@@ -211,7 +235,8 @@ def _no_type(**_: object) -> str:
 
 def _print_usage_error(error: Any) -> int:
     command = error.ctx.command_path if getattr(error, "ctx", None) else "primepods"
-    message = error.format_message().rstrip(".")
+    message = error.format_message().rstrip(".").replace(": Value error, ", ": ", 1)
+    message = re.sub(r": Input should be ([^:]*?)(, unable to parse [^:]*)?$", r": it must be \1", message)
     period = "" if message.endswith("?") else "."
     may_be_for_pod = command.endswith((" exec", " run")) and message.startswith("No such option")
     hint = " Put the pod's command after `--`." if may_be_for_pod else ""

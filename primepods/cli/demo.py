@@ -259,4 +259,4 @@ def _show_next_steps(screen: Screen, account: Mapping[str, Any]) -> None:
     screen.say(f"Watch the same {account['pods']:,} pods while they boot, until Ctrl-C:")
     screen.say(f"{program} emulator {options} -- {program} watch", style="bold")
     screen.say("Or rent an emulated pod for one command:")
-    screen.say(f"{program} emulator -- {program} run --gpu-type H100 -- nproc", style="bold")
+    screen.say(f"{program} emulator --boot-seconds 3 -- {program} run --gpu-type H100 -- nproc", style="bold")

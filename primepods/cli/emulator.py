@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _RUN_TIMEOUT = 30.0
 """Max seconds to wait until background runs have ended."""
 _POLL_INTERVAL = 0.1
+_WATCHDOG_SCOPE = {"instances": {"read": True, "write": True}}
 _LOCAL_SSH = shlex.join([sys.executable, "-m", "primepods.emulator.local_ssh"])
 _SCAN_INTERVAL = 0.5
 _MAX_SCANS = 20
@@ -158,6 +159,7 @@ async def _serve(emulator: Emulator, ssh_command: str) -> None:
         variables = {
             "PRIME_API_BASE_URL": emulator.url,
             "PRIME_API_KEY": emulator.api_key,
+            "PRIMEPODS_WATCHDOG_KEY": emulator.add_api_key(_WATCHDOG_SCOPE),
             # Emulated pods have no machines behind their addresses.
             "PRIMEPODS_SSH_COMMAND": f"{ssh_command} --emulator {emulator.url}",
         }
@@ -173,6 +175,7 @@ def _run(emulator: Emulator, words: Sequence[str], ssh_command: str) -> int:
         environment = child_environment(
             base_url=emulator.url,
             api_key=emulator.api_key,
+            watchdog_key=emulator.add_api_key(_WATCHDOG_SCOPE),
             lease_folder=leases,
             ssh_command=f"{ssh_command} --emulator {emulator.url}",
         )
@@ -274,6 +277,8 @@ def _end(homes: Iterable[Path]) -> None:
 
 def _end_processes(home: Path) -> None:
     """Kill the processes whose HOME is this folder, if the system has ``/proc``."""
+    if sys.platform == "win32":
+        return
     wanted = b"\0HOME=" + os.fsencode(home) + b"\0"
     for _ in range(_MAX_SCANS):
         is_found = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ import primepods
 from ._command import Api, api_command
 from ._filters import PodFilter
 from ._output import LimitOption, PrintOptions, readable_rows
-from ._pod_table import PODS
+from ._pod_table import PODS, team_table
 from ._table import print_info
 from ._text import count
 
@@ -51,7 +52,7 @@ def command(
 ) -> None:
     """List your pods, filtered and sorted, with their prices per hour.
 
-    Terminated pods are in the history. With --team, lists only the pods of that team.
+    Terminated pods are in the history. With --team, lists only the pods of that team, and their owners.
 
     Examples:
       primepods list --not-ready
@@ -60,15 +61,22 @@ def command(
     """
     from primepods.remote import HostEntry, note_hosts
 
-    PODS.check(print_options)
+    owners: dict[str, str] = {}
+    table = PODS if api.team is None else team_table(owners)
+    table.check(print_options)
     pod_filter = attrs.evolve(filters, team=api.team)
     with api.client() as client, readable_rows(client.pods.list()) as listed:
         pods = sorted(pod_filter.choose(listed), key=_SORT_KEYS[sort], reverse=reverse)
         shown_pods = pods[:limit]
         hidden_pods = pods[len(shown_pods) :]
         note_hosts(HostEntry.of(pod) for pod in listed if pod.is_ready)
+        if api.team is not None and print_options.is_table:
+            with suppress(primepods.PrimePodsError):
+                owners |= {
+                    row.user_id: row.user_name or row.user_id for row in client.account.members(api.team)
+                }
         # Shortened ids must also differ from the ids of hidden pods.
-        PODS.print(shown_pods, print_options, other_ids=[pod.id for pod in listed])
+        table.print(shown_pods, print_options, other_ids=[pod.id for pod in listed])
         if hidden_pods:
             print_info(f"{count(hidden_pods, 'more pod')} not shown, because of --limit.")
         if not pods:

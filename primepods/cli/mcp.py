@@ -85,9 +85,11 @@ async def _serve(tools: AgentTools) -> None:
     from ._stderr import finish_stderr
 
     def end(number: int) -> None:
-        tools.leave()
-        finish_stderr()
-        os._exit(SIGNAL_EXIT_CODE + number)
+        try:
+            tools.leave()
+        finally:
+            finish_stderr()
+            os._exit(SIGNAL_EXIT_CODE + number)
 
     # A signal ends the process at once, since the thread that reads stdin cannot be cancelled.
     with suppress(NotImplementedError):  # on Windows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -116,6 +117,18 @@ def command(
             "Delete a pod that is not ready after this time, and try the next offer.", show_default="30m"
         ),
     ] = 1800.0,
+    check: Annotated[
+        str | None,
+        typer.Option(
+            help="Command that must succeed on a pod before it is used; else the next offer is tried. By "
+            "default, each GPU must respond to nvidia-smi, without uncorrectable memory errors.",
+            metavar="CMD",
+            show_default=False,
+        ),
+    ] = None,
+    no_check: Annotated[
+        bool, typer.Option("--no-check", help="Use a pod without checking its GPUs.")
+    ] = False,
     interval: Interval = 5.0,
     name: Annotated[str | None, typer.Option(help="Prefix of the pod's name.", metavar="NAME")] = None,
     keep: Annotated[
@@ -192,8 +205,12 @@ def command(
         raise CommandError("name the GPU: --gpu-type H100, or '*' for any", ExitCode.USAGE)
     if keep and remove:
         raise CommandError("--keep and --rm cannot be combined", ExitCode.USAGE)
+    if check is not None and no_check:
+        raise CommandError("--check and --no-check cannot be combined", ExitCode.USAGE)
     if any(limit is not None and not limit > 0 for limit in (max_hours, max_spend)):
         raise CommandError("--max-hours and --max-spend must be above 0", ExitCode.USAGE)
+    if detach and sys.platform == "win32":
+        raise CommandError("--detach needs Linux or macOS", ExitCode.USAGE)
     if detach and max_hours is None and max_spend is None:
         raise CommandError(
             "--detach needs --max-hours or --max-spend, since nobody watches the cost", ExitCode.USAGE
@@ -206,6 +223,7 @@ def command(
         changes=order.given() | without_unset({"name": name, "max_price": filters.max_price}),
         lease={
             "login": True,
+            "check": None if no_check else check or primepods.GPU_CHECK,
             "ready_timeout": boot_timeout,
             "interval": interval,
             "max_hours": max_hours,

@@ -37,6 +37,7 @@ from ..errors import ConfigError
 from ..retry import RetryPolicy
 from . import _environment as variables
 from ._environment import (
+    WATCHDOG_KEY,
     child_environment,
     default_ssh_command,
     environment_variable,
@@ -79,6 +80,7 @@ __all__ = [
     "max_hourly",
     "origin",
     "resolve",
+    "resolve_watchdog_key",
     "saved_contexts",
     "this_host",
 ]
@@ -359,6 +361,25 @@ def _check_header_value(what: str, found: Found) -> str:
             "cannot carry. Copy it again."
         )
     return found.value
+
+
+def resolve_watchdog_key(given: str | None, own: Secret) -> Secret:
+    """Return the key of a watchdog: the given one, that of ``PRIMEPODS_WATCHDOG_KEY``, or ``own`` for "own".
+
+    Raises:
+        ConfigError: There is no key, it is not valid, or it is the client's own although "own" was not given.
+    """
+    found = from_environment(WATCHDOG_KEY) if given is None else Found(given, "argument api_key of Watchdog")
+    own_choice = 'or choose the key "own", which puts this client\'s key on the pod'
+    remedy = f"Create one at {KEY_PAGE} with the permission Instances (Read and Write)"
+    if found is None:
+        raise ConfigError(f"The watchdog has no key. {remedy} and set PRIMEPODS_WATCHDOG_KEY, {own_choice}.")
+    key = own if given == "own" else Secret(_check_header_value("watchdog's key", found))
+    if given != "own" and key == own:
+        raise ConfigError(f"The watchdog's key ({found.source}) is the client's own. {remedy}, {own_choice}.")
+    if '"' in key or "\\" in key:
+        raise ConfigError(f"The watchdog's key has a quote or a backslash, which curl cannot read. {remedy}.")
+    return key
 
 
 def _check_user_agent(value: str) -> str:

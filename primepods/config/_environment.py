@@ -14,6 +14,7 @@ CONTEXT: Final = ("PRIME_CONTEXT",)
 STATE_DIR: Final = ("PRIMEPODS_STATE_DIR",)
 MAX_HOURLY: Final = ("PRIMEPODS_MAX_HOURLY",)
 SSH_COMMAND: Final = ("PRIMEPODS_SSH_COMMAND",)
+WATCHDOG_KEY: Final = ("PRIMEPODS_WATCHDOG_KEY",)
 
 
 def from_environment(names: tuple[str, ...]) -> Found | None:
@@ -25,18 +26,22 @@ def from_environment(names: tuple[str, ...]) -> Found | None:
     return None
 
 
-def child_environment(*, base_url: str, api_key: str, lease_folder: str, ssh_command: str) -> dict[str, str]:
+def child_environment(
+    *, base_url: str, api_key: str, watchdog_key: str, lease_folder: str, ssh_command: str
+) -> dict[str, str]:
     """Return the environment for a child process whose clients use only this API.
 
     Args:
         base_url: The API's base URL.
         api_key: The key.
+        watchdog_key: The key for watchdogs.
         lease_folder: Directory of the lease files; not that of real pods.
         ssh_command: The program to run as ``ssh``, unless the environment sets it.
     """
     settings = {*API_KEY, *BASE_URL, *TEAM_ID, *CONTEXT}
     others = {name: value for name, value in os.environ.items() if name not in settings}
     own = {BASE_URL[0]: base_url, API_KEY[0]: api_key, STATE_DIR[0]: lease_folder}
+    own[WATCHDOG_KEY[0]] = watchdog_key
     # The user's limit is for real pods.
     return {SSH_COMMAND[0]: ssh_command, **others, **own, MAX_HOURLY[0]: "1e9"}
 
@@ -53,9 +58,10 @@ def environment_variable(name: str) -> str | None:
 
 
 def environment_without_key(prefix: str = "PRIME_") -> dict[str, str]:
-    """Return the environment for other programs, without ``PRIME_API_KEY``.
+    """Return the environment for other programs, without ``PRIME_API_KEY`` and ``PRIMEPODS_WATCHDOG_KEY``.
 
     Args:
         prefix: Prefix of the variables to remove; ``PRIME`` also removes the settings of primepods.
     """
-    return {name: value for name, value in os.environ.items() if not name.startswith(prefix)}
+    prefixes = (prefix, *WATCHDOG_KEY)
+    return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}

@@ -108,7 +108,7 @@ def _make_home(folder: Path, host: str) -> Path:
 def _make_private(folder: Path) -> None:
     """Remove the access of other users to a folder; exit if it is not a folder of this user."""
     found = folder.lstat()
-    is_own = not hasattr(os, "getuid") or found.st_uid == os.getuid()
+    is_own = sys.platform == "win32" or found.st_uid == os.getuid()
     if not stat.S_ISDIR(found.st_mode) or not is_own:
         _fail(f"{folder} is not a folder, or belongs to another user: remove it, or set TMPDIR or --homes")
     if found.st_mode & 0o077:
@@ -116,7 +116,9 @@ def _make_private(folder: Path) -> None:
 
 
 def _user() -> str:
-    return str(os.getuid()) if hasattr(os, "getuid") else "me"
+    if sys.platform == "win32":
+        return "me"
+    return str(os.getuid())
 
 
 def _fail(why: str) -> NoReturn:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -32,7 +33,7 @@ class _CtrlC:
         self._wrapper: Handler | None = None
         self._pending_since: float | None = None
         """Time of the first Ctrl-C to which the loop has not reacted."""
-        if hasattr(os, "register_at_fork"):
+        if sys.platform != "win32":
             # A forked child releases nothing, so its Ctrl-C must work as usual.
             os.register_at_fork(after_in_child=self._callbacks.clear)
 

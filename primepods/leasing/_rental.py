@@ -22,7 +22,7 @@ from .._utils.unique_names import is_same_name, unique_name
 from ..config import lease_folder
 from ..errors import PrimePodsError
 from ..models import Pod, PodChange, PodStatus
-from ..remote import AsyncRemote, HostEntry, note_hosts, run_check, wait_for_login
+from ..remote import AsyncRemote, HostEntry, note_hosts, run_check, start_watchdog, wait_for_login
 from ..specs import PodSpec
 from ..waiting.subscription import APPEAR_GRACE
 from ._order import UNKNOWN_ID_REASONS, OrderState, PodOrder
@@ -210,8 +210,14 @@ class Rental(PodOrder):
     async def _update_file(self, **changes: Any) -> None:
         await asyncio.to_thread(self.file.update, **changes)
 
-    async def make_ready(self, on_change: Callable[[PodChange], Awaitable[None]]) -> list[ListedPod]:
+    async def make_ready(
+        self, on_change: Callable[[PodChange], Awaitable[None]], seconds_left: Callable[[], float]
+    ) -> list[ListedPod]:
         """Wait until the ordered pod can be used; return the list that was read to identify it.
+
+        Args:
+            on_change: Called with each change of the pod.
+            seconds_left: Returns the seconds until the lease's limit, for the watchdog.
 
         Raises:
             PrimePodsError: The pod cannot be used, or is not the ordered one.
@@ -265,6 +271,10 @@ class Rental(PodOrder):
             remote = AsyncRemote(pod_id, status.nodes, options.ssh)
             await wait_for_login(remote)
             _log.info("%s accepts the login", self.label)
+            if options.watchdog is not None:
+                reason = await start_watchdog(remote, options.watchdog, self.client.settings, seconds_left())
+                if reason:
+                    raise self._failed_error(reason, status)
             if options.check is not None:
                 gpu_count = 0 if self.spec.gpu_type == CPU_NODE else self.spec.gpu_count
                 has_passed, said = await run_check(remote, options.check, gpu_count, options.check_timeout)

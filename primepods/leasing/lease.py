@@ -209,7 +209,7 @@ class AsyncLease:
                     await asyncio.sleep(0)
         except TimeoutError:
             # Only this lease has cancelled the block. A budget error replaces the CancelledError.
-            if supervisor.budget_error is not None:
+            if supervisor.block_error is not None:
                 exc = None
         except asyncio.CancelledError as another:
             task = asyncio.current_task()
@@ -229,18 +229,16 @@ def check_ready(supervisor: LeaseSupervisor, interrupted: BaseException | None =
             "The lease ended before its block began, for example because the client was closed. "
             "The lease deletes the pod."
         )
-        raise (
-            interrupted or supervisor.budget_error or supervisor.error or supervisor.release_error or closed
-        )
+        raise (interrupted or supervisor.block_error or supervisor.release_error or closed)
 
 
 def exit_error(supervisor: LeaseSupervisor) -> BaseException | None:
     """Return the error to raise at the end of a block that has not failed."""
-    return supervisor.budget_error or supervisor.release_error
+    return supervisor.block_error or supervisor.release_error
 
 
 def add_notes(error: BaseException | None, supervisor: LeaseSupervisor) -> None:
     """Add the lease's other errors as notes."""
-    for other in (supervisor.budget_error, supervisor.release_error):
+    for other in (supervisor.block_error, supervisor.release_error):
         if error is not None and other is not None and other is not error:
             error.add_note(str(other))

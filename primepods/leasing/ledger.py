@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import sys
 import threading
 import weakref
 from contextlib import suppress
@@ -71,7 +72,7 @@ class LeaseFile:
             ValueError: The file is not a lease file, or has an unknown version.
         """
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | NONBLOCK)
+            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | NONBLOCK)
         except FileNotFoundError:
             return None
         file: Self | None = None
@@ -110,7 +111,7 @@ class LeaseFile:
     def _create(self) -> None:
         folder, draft = self.path.parent, self.path.with_suffix(_DRAFT)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND
         # An attribute at once, so that a forked child closes its copy.
         previous, self._descriptor = self._descriptor, os.open(draft, flags, 0o600)
         try:
@@ -198,7 +199,7 @@ def _close_copies() -> None:
         file.leave_to_parent()
 
 
-if hasattr(os, "register_at_fork"):
+if sys.platform != "win32":
     os.register_at_fork(after_in_child=_close_copies)
 
 
@@ -251,7 +252,7 @@ def read_ledger(folder: Path, now: float = -math.inf) -> Ledger:
 
 
 def _read_record(path: Path) -> LeaseRecord:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | NONBLOCK)
+    descriptor = os.open(path, os.O_RDONLY | NONBLOCK)
     try:
         return parse_record(read_regular_file(descriptor, _MAX_SIZE))
     finally:

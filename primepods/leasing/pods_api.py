@@ -20,7 +20,7 @@ from ..models import HistoryRecord, Page, Pod, PodState, PodStatus
 if TYPE_CHECKING:
     from ..config import Settings
     from ..pagination import AsyncPager
-    from ..remote import SSHOptions
+    from ..remote import SSHOptions, Watchdog
     from ..specs import PodSpec
     from ..waiting.wait import OnChange
 
@@ -151,6 +151,7 @@ class TeamClient:
         pods: ``client.pods``, for the team that pays.
         listed: Returns a pager of the pods. A row needs only an id.
         allow: Checks an order against ``PRIMEPODS_MAX_HOURLY``.
+        check_watchdog_key: Raises a ``ConfigError`` if the API says that this key may not delete pods.
         order: Orders a pod. If a response is unreadable, but has the name and an id, the second argument is
             called with the id.
         settings: The client's settings, for that team.
@@ -162,6 +163,7 @@ class TeamClient:
     pods: PodsAPI
     listed: Callable[[], AsyncPager[ListedPod]]
     allow: Callable[[PodSpec], Awaitable[None]]
+    check_watchdog_key: Callable[[str], Awaitable[None]]
     order: Callable[[PodSpec, Callable[[str], Awaitable[None]]], Coroutine[Any, Any, list[Pod]]]
     settings: Settings
     server_clock: ServerClock
@@ -181,6 +183,7 @@ class LeaseOptions:
     login: bool
     check: str | Sequence[str] | None
     check_timeout: float
+    watchdog: Watchdog | None
     ssh: SSHOptions
 
 

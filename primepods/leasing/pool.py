@@ -32,6 +32,7 @@ from ..errors import (
     PrimePodsError,
     PrimePodsErrorGroup,
 )
+from ..remote import Watchdog
 from ..waiting.wait import OnChange
 from ..waiting.watch import AsyncWatch
 from ._order import Budget, PodOrder
@@ -66,6 +67,7 @@ class LeaseArguments(TypedDict, total=False):
     max_hours: float | None
     max_spend: float | None
     release_timeout: float
+    watchdog: Watchdog | None
 
 
 @attrs.frozen(kw_only=True)

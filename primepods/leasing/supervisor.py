@@ -65,6 +65,7 @@ from ._failover import log_failover, reorder_delay, replace_remedy_after_deletio
 from ._order import Budget
 from ._record import LeaseRecord, new_record
 from ._rental import Interruptions, Rental
+from ._watchdog import find_loss, stop_watchdog, watch_watchdog
 from .ledger import LeaseFile, read_ledger
 from .pods_api import LIST_TIMEOUT, LeaseOptions, ListedPod, Listing, TeamClient
 
@@ -81,8 +82,15 @@ _MAX_INTERRUPTIONS: Final = 2
 
 def resumed_spec(pod: Pod | LeaseRecord) -> PodSpec:
     """Return a spec for ``pods.lease`` before ``resume`` or ``adopt``: only name and team are used."""
-    machine = {"cloud_id": "-", "gpu_type": "-", "socket": "-", "provider": "-"}
-    return PodSpec(**machine, gpu_count=1, name=UniqueName(pod.name or ""), team_id=pod.team_id)
+    return PodSpec(
+        cloud_id="-",
+        gpu_type="-",
+        socket="-",
+        gpu_count=1,
+        provider="-",
+        name=UniqueName(pod.name or ""),
+        team_id=pod.team_id,
+    )
 
 
 class LeaseSupervisor:
@@ -131,6 +139,10 @@ class LeaseSupervisor:
         # Takes over the pod of a dead process.
         self._take_over: Callable[[], Awaitable[None]] | None = None
         self._is_ordering = False
+        # Ends the watchdog of a kept pod.
+        self._watchdog_end: asyncio.Task[None] | None = None
+        # Whether the block has a pod with a watchdog.
+        self._is_watched = False
         # Wakes `_run_phase`.
         self._changed = asyncio.Event()
         # Set once a pod is ready or the release has ended.
@@ -159,6 +171,8 @@ class LeaseSupervisor:
                 "settings with which it was ordered."
             )
         # Create the rental now, so that the release deletes the pod even if `_use` ends before `_order`.
+        # The pod has a watchdog already, if it was to have one.
+        self.options = attrs.evolve(self.options, watchdog=None)
         rental = Rental(*self._orders[0], self.options, file)
         rental.restore()
         self.rentals.append(rental)
@@ -181,7 +195,9 @@ class LeaseSupervisor:
         if path is not None and file is None and path.exists():
             raise errors.ConfigError(f"The process of the lease file {path} may still run.")
         if file is None:
-            record = new_record(name, settings, pod.created_at and pod.created_at.timestamp())
+            record = new_record(
+                name, settings, None if pod.created_at is None else pod.created_at.timestamp()
+            )
             file = LeaseFile.new(folder, attrs.evolve(record, pod_id=pod.id)).write()
         self.resume(file, was_shown=True)
         self.rentals[-1].is_kept = False
@@ -248,6 +264,11 @@ class LeaseSupervisor:
         return self._loop is not asyncio.get_running_loop() and not self._loop.is_running()
 
     @property
+    def block_error(self) -> BaseException | None:
+        """The error that ends the block: a limit, or the loss of the pod."""
+        return self.budget_error or self.error
+
+    @property
     def release_error(self) -> errors.NotReleasedError | None:
         """The first error about a pod that may still be running."""
         return next((rental.release_error for rental in self.rentals if rental.release_error), None)
@@ -263,6 +284,9 @@ class LeaseSupervisor:
             _log.warning("%s is not kept: its lease is ending, and deletes it", rental.label)
             return
         rental.keep()
+        if self.options.watchdog is not None or (self._take_over is not None and self.options.login):
+            context = listeners_only_context()
+            self._watchdog_end = self._loop.create_task(stop_watchdog(rental, self.options), context=context)
         if self.options.max_hours is not None:
             text = "%s is kept, but its name says when it expires: `sweep(expired=True)` deletes it then"
             _log.warning(text, rental.label)
@@ -326,7 +350,7 @@ class LeaseSupervisor:
             if self.rentals and self.release_error is None:
                 replace_remedy_after_deletion(self.error, self.rentals[-1].pod_id)
             self._has_entered.set()
-            if self.budget_error is not None:
+            if self.block_error is not None:
                 self.on_pod_lost()
         finally:
             ctrl_c.stop_intercepting(self._on_ctrl_c)
@@ -372,11 +396,15 @@ class LeaseSupervisor:
         """Run the first phase: order pods until one is ready, then wait to be cancelled."""
         if self.options.login:
             await self.options.ssh.check()
+        if self.options.watchdog is not None:
+            await self._orders[0][0].check_watchdog_key(self.options.watchdog.api_key or "")
         failures: list[PrimePodsError] = []
         listed: list[ListedPod] = []
         for number, (client, spec) in enumerate(self._orders, 1):
             try:
-                listed = await (await self._order(client, spec)).make_ready(self._note_change)
+                listed = await (await self._order(client, spec)).make_ready(
+                    self._note_change, lambda: 3600 * self.budget.hours_left
+                )
                 break
             except PrimePodsError as exc:
                 for earlier in failures:
@@ -403,6 +431,9 @@ class LeaseSupervisor:
             # Without prices, in case reading them is interrupted.
             self.disk_note = f"Disks that stay, and are billed: {', '.join(disks)}"
             self.disk_note = await rental.client.describe_disks(disks)
+        if self.options.watchdog is not None:
+            self._is_watched = True
+            await watch_watchdog(rental, self.options)
         await asyncio.Event().wait()
 
     async def _order(self, client: TeamClient, spec: PodSpec) -> Rental:
@@ -460,6 +491,10 @@ class LeaseSupervisor:
         """
         # If any order needs the list, read the lists of all teams: a refused order may have been carried out
         # (imagined).
+        if self._watchdog_end is not None:
+            await asyncio.wait({self._watchdog_end})
+        if self._is_watched and self.block_error is None and not self.rentals[-1].is_kept:
+            self.error = await find_loss(self.rentals[-1], self.options)
         is_list_needed = any(rental.needs_list for rental in rentals)
         listings: dict[str | None, Listing] = {}
         for rental in rentals:

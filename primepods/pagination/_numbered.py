@@ -6,7 +6,7 @@ import math
 from typing import Final, Generic, TypeVar
 
 from ._pager import AsyncPager
-from ._reader import FetchedPage, KnownRows, Reading, Source, WantedPage
+from ._reader import KnownRows, Reading, Source, WantedPage
 
 T = TypeVar("T")
 
@@ -37,27 +37,28 @@ class NumberedReader(Generic[T]):
     def read(self) -> Reading[T, None]:
         number = 1
         found = 0
+        counted: int | None = None
         rereads = 0
         ahead_until = 0
         while True:
             page = yield WantedPage(position=number, ahead_until=ahead_until)
             is_new = yield from self.rows.add(page)
             self._count_progress(is_new=is_new)
-            counted = page.total_count or 0
+            counted = counted if page.total_count is None else page.total_count
             found += len(page.rows)
             if page.rows:
-                if counted <= found and len(page.rows) < self.limit:
+                if counted is not None and counted <= found and len(page.rows) < self.limit:
                     break
                 number += 1
                 rereads = 0
-                last_page = math.ceil(counted / self.limit)
+                last_page = math.ceil((counted or 0) / self.limit)
                 ahead_until = last_page + 1
-            elif rereads < _max_rereads(page, found):
+            elif rereads < _max_rereads(counted, found):
                 rereads += 1
                 ahead_until = 0
             else:
                 break
-        if counted > found:
+        if counted is not None and counted > found:
             raise self.rows.incomplete_error(counted=counted, found=found)
         self.rows.finish()
 
@@ -71,10 +72,10 @@ class NumberedReader(Generic[T]):
             )
 
 
-def _max_rereads(empty_page: FetchedPage[T], found: int) -> int:
+def _max_rereads(counted: int | None, found: int) -> int:
     """Return how often to request an empty page again before the read ends."""
-    if (empty_page.total_count or 0) > found:
+    if (counted or 0) > found:
         return _MAX_REREADS
     # If the server counts as many rows as were found, and not zero, no confirmation is needed.
-    is_expected = found > 0 and empty_page.total_count == found
+    is_expected = found > 0 and counted == found
     return 0 if is_expected else 1

@@ -25,8 +25,8 @@ missing or a read finds nothing new.
 
 Empty pages from a replica that lost its rows were reported for the API's availability endpoint. Servers that
 ignore ``offset``, and counts that are too high, are imagined. If a server returns one row per page
-(imagined), pages cannot overlap: the read then fails if the server counts more rows. The numbers below are
-chosen.
+(imagined), pages cannot overlap: the read then fails if the server counts more rows or, without a count, if
+the next page has another row. The numbers below are chosen.
 """
 
 from __future__ import annotations
@@ -162,8 +162,28 @@ class OffsetReader(Generic[T]):
             if votes.add(end, counted=counted, highest_count=self._highest_count):
                 if counted > end:
                     raise self.rows.incomplete_error(counted=counted, found=end)
+                if counted == 0 and self._longest_page == 1 and (yield from self._has_more(end, votes)):
+                    continue
                 self._highest_count = counted
                 return
+
+    def _has_more(self, end: int, votes: _EndVotes) -> Reading[T, bool]:
+        """Return whether rows follow a page of one row, for which the server states no count.
+
+        Raises:
+            ProtocolError: Repeatedly, rows follow, and all pages have one row.
+        """
+        page = yield from self._fetch(WantedPage(position=end))
+        if all(key in self.rows for key in page.keys):
+            return False
+        # A row that has just been created is on the next page, too.
+        votes.contradictions += 1
+        if votes.contradictions == _END_CONFIRMATIONS:
+            raise self.rows.error(
+                "the server returns one row per page and no count, so the end of the list is unknown",
+                "More rows exist. Report this error.",
+            )
+        return True
 
     def _read_anchored(
         self, wanted: WantedPage, last: _AnchoredPage[T] | None

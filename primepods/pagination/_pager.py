@@ -27,7 +27,8 @@ class AsyncPager(Generic[T]):
     requested ahead.
 
     *An iteration that ends normally is complete*: it has as many items as the API counts, or reading the list
-    again has found no others. If the items keep their order, every item that exists from the first request to
+    again has found no others; without a count, it ends at an empty page, or after a page that shows only the
+    last known item. If the items keep their order, every item that exists from the first request to
     the last is yielded exactly once, whatever is created or deleted meanwhile. Items that are created or
     deleted during the iteration may or may not appear. Availability lists are read by page number: an item
     that moves to another page meanwhile may be missed.

@@ -30,6 +30,7 @@ from .remote import (
     wait_for_login,
 )
 from .results import CommandResult, JobState, OnLine, OnProgress, OutputLine, Stream, UploadSize
+from .watchdog import Watchdog, end_watchdog, start_watchdog
 
 __all__ = [
     "GPU_CHECK",
@@ -49,11 +50,13 @@ __all__ = [
     "SSHOptions",
     "Stream",
     "UploadSize",
+    "Watchdog",
     "check_job_name",
     "check_work",
     "choose_aliases",
     "config_blocks",
     "echo",
+    "end_watchdog",
     "find_host_alias",
     "find_nodes",
     "forward_ports",
@@ -69,6 +72,7 @@ __all__ = [
     "read_output",
     "remote_path",
     "run_check",
+    "start_watchdog",
     "uninstall_hosts",
     "wait_for_login",
 ]

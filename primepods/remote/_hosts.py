@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Generator, Iterable
@@ -269,8 +270,8 @@ def _keys_line() -> str:
 
 
 def _include_pattern() -> re.Pattern[bytes]:
-    # The last line of the user's file may lack a newline.
-    return re.compile(rb"^" + re.escape(_include_line().rstrip()) + rb"(?:\n|\Z)", re.MULTILINE)
+    # The last line of the user's file may lack a newline, and an editor may have changed the newlines.
+    return re.compile(rb"^" + re.escape(_include_line().rstrip()) + rb"\r?(?:\n|\Z)", re.MULTILINE)
 
 
 def _include_line() -> bytes:
@@ -295,7 +296,7 @@ def _replace(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
             owner = (path if path.exists() else path.parent).stat().st_uid
-            if hasattr(os, "fchown") and owner != os.geteuid():
+            if sys.platform != "win32" and owner != os.geteuid():
                 # Under sudo with the user's HOME: keep the owner, since ssh fails if it cannot read the file.
                 os.fchown(file.fileno(), owner, -1)
         draft.chmod(mode)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,7 +24,7 @@ def check_target(target: Path) -> None:
     for path in (target, *target.parents):
         if path.is_symlink() and path.is_dir():
             text = str(path.readlink())
-            is_own = not hasattr(os, "getuid") or path.lstat().st_uid == os.getuid()
+            is_own = sys.platform == "win32" or path.lstat().st_uid == os.getuid()
             if is_own and not Path(text).is_absolute():
                 raise TransferError(
                     f"{path} is a link to {text!r}, which an earlier copy may have made: give the path of "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -183,7 +184,7 @@ class Session:
     def _kill_ssh(self) -> None:
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
-                if hasattr(os, "killpg"):
+                if sys.platform != "win32":
                     os.killpg(self._process.pid, signal.SIGKILL)
                 else:
                     self._process.kill()

@@ -286,8 +286,32 @@ async def run_job_script(
         ConnectionLostError: The connection was lost, and not restored within ``login_timeout``.
     """
     request = f"request for the job {name}" if name else "request for the list of jobs"
+    remedy = "see jobs()"
+    code, printed, said = await run_script(get_login, script, request, remedy=remedy, lasts=lasts)
+    if code:
+        message = f"The {request} on pod {pod_id} failed with exit code {code}"
+        raise JobError(f"{message}: {said}." if said else f"{message}.", pod_id=pod_id, name=name)
+    return {state.name: state for state in parse_states(printed)}
+
+
+async def run_script(
+    get_login: GetLogin, script: bytes, request: str, *, remedy: str, lasts: float = 0.0
+) -> tuple[int, str, str]:
+    """Run a script, again if the connection is lost; return its exit code, its output and what it said.
+
+    Args:
+        get_login: Returns the login.
+        script: The script.
+        request: Noun phrase for messages.
+        remedy: How to find out whether it was carried out.
+        lasts: Seconds that the script may wait on the pod; ``login_timeout`` is added after a loss.
+
+    Raises:
+        LoginError: No login succeeded.
+        ConnectionLostError: The connection was lost, and not restored within ``login_timeout``.
+    """
     timeout = (await get_login()).options.login_timeout + lasts
-    remedy = f"The {request} may have been carried out: see jobs()."
+    remedy = f"The {request} may have been carried out: {remedy}."
     # Else a request whose connections last, but never long enough, would be repeated for ever.
     state = f"The {request} is sent again"
     connection = Reconnection(get_login, timeout, state, remedy, good_after=math.inf)
@@ -301,11 +325,6 @@ async def run_job_script(
                 raise
             stdout, stderr = Tail(_MAX_OUTPUT), Tail(_MAX_OUTPUT)
             await exchange(session, script, None, {"stdout": stdout.receive, "stderr": stderr.receive})
-        code = session.stderr.exit_code
-        if code == 0:
-            return {state.name: state for state in parse_states(stdout.text())}
-        if code is not None:
-            said = clip(one_line(stderr.text()), 500)
-            message = f"The {request} on pod {pod_id} failed with exit code {code}"
-            raise JobError(f"{message}: {said}." if said else f"{message}.", pod_id=pod_id, name=name)
+        if session.stderr.exit_code is not None:
+            return session.stderr.exit_code, stdout.text(), clip(one_line(stderr.text()), 500)
         await connection.note_loss()

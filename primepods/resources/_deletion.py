@@ -1,18 +1,8 @@
-"""Deletion of pods and disks: success requires proof.
+"""Deletion of pods and disks, here called resources: success requires proof.
 
-In this module, a pod may also be a disk. A status code proves nothing: a 404 may come from a gateway or a
-replica that lags behind, and a 200 may be about another pod, or say that the pod is ACTIVE (all imagined).
-After such a response, or a refusal in ``_MAYBE_DELETED``, the pod is read:
-
-- A row with DELETING or TERMINATED proves the deletion.
-- After a row with another state, DELETE is sent again, unless it was refused.
-- If GET gets a 404, or if DELETE was accepted and the status response has nothing about the pod, the list is
-  read. If it does not show the pod either, the pod is absent.
-
-An absent pod counts as deleted if an earlier read has shown it, if DELETE got a successful response that is
-not about another pod, or with ``missing_ok``. Otherwise, if DELETE got a 404 that no earlier attempt
-explains, there is no such pod. Otherwise, the history decides. If it does not show the end of the pod, the
-pod may not have appeared yet.
+A status code proves nothing: a 404 may come from a gateway or a replica that lags behind, and a 200 may be
+about another resource, or say that it is ACTIVE (all imagined). So after most responses to DELETE, the
+resource is read. :func:`_verdict` has the rules.
 """
 
 from __future__ import annotations
@@ -25,7 +15,7 @@ from typing import Final
 
 import attrs
 
-from .._decoding.pods import DeletionResponse, decode_deletion, decode_state
+from .._decoding.pods import decode_deletion, decode_state
 from .._decoding.rows import decode_listed_ids
 from .._http.backoff import backoff
 from .._http.executor import RequestExecutor
@@ -39,26 +29,28 @@ from ..models import HistoryRecord, PodState
 from ..pagination import FetchedPage, offset_pager
 from ._paging import fetch_page, page_source
 
-_MAYBE_DELETED: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT, HTTPStatus.GONE})
-"""Refusals of a deletion that may mean that the pod is already being deleted (imagined)."""
+_UNPROVEN: Final = frozenset(
+    {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE}
+)
+"""Errors of a DELETE after which the resource is read: it may be deleted already (imagined, except 404)."""
 _LIST_PAGE_SIZE: Final = 1_000
 
 
 @attrs.frozen(eq=False, repr=False)
-class _Response:
-    """A response to DELETE that does not prove the deletion.
+class _Answer:
+    """The response to a DELETE, or its error.
 
     Attributes:
         text: The response, as a phrase for messages.
-        is_accepted: Whether it says DELETING or TERMINATED, but does not name the pod.
-        refusal: The error of a status in ``_MAYBE_DELETED``.
-        not_found: The error of a 404 that no earlier attempt explains.
+        state: DELETING or TERMINATED, if the response says so.
+        is_named: Whether it also names the resource, which is proof.
+        error: The error.
     """
 
     text: str
-    is_accepted: bool = False
-    refusal: APIError | None = None
-    not_found: NotFoundError | None = None
+    state: PodState | None = None
+    is_named: bool = False
+    error: PrimePodsError | None = None
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -66,9 +58,9 @@ class _Finding:
     """Result of the reads after a DELETE.
 
     Attributes:
-        shown: How the API shows the pod, as a phrase for messages; empty if no read has shown it.
-        state: The pod's state, if a row has one.
-        error: The error of a failed read, which may have missed the pod.
+        shown: How the API shows the resource, as a phrase for messages; empty if no read has shown it.
+        state: The resource's state, if a row has one.
+        error: The error of a failed read, which may have missed the resource.
     """
 
     shown: str = ""
@@ -77,97 +69,75 @@ class _Finding:
 
     @property
     def is_absent(self) -> bool:
+        """Whether neither GET, or the statuses after an accepted DELETE, nor the list have it."""
         return not self.shown and self.error is None
 
 
 _ABSENT: Final = _Finding()
 
 
-@attrs.define(eq=False, repr=False)
-class _Deletion:
-    """The deletion of one pod or disk, with the results of its last attempt.
+@attrs.frozen(eq=False, repr=False)
+class _Evidence:
+    """All that is known about the deletion of one resource.
 
     Attributes:
-        pod_id: The id of the pod or disk.
-        collection: The path of its list.
-        absence_is_success: Whether an absent pod counts as deleted; see the module.
-        may_have_acted: Whether an earlier DELETE may have deleted the pod, so that a 404 does not prove a
-            wrong id.
-        response: The response to the last DELETE.
-        finding: The result of the reads after it.
-        outcome: The state to return or the error to raise; ``None`` while undecided.
+        resource_id: The id of the resource.
+        counts_if_absent: Whether an absent resource counts as deleted: ``missing_ok`` was given, a read has
+            shown the resource, or a DELETE got a successful response that is not about another one.
+        may_have_acted: Whether an attempt may have deleted it, so that a 404 does not prove a wrong id.
+        answer: The response to the last DELETE.
+        finding: The result of the reads after it; ``None`` before them.
+        is_ended: Whether the history shows its end.
     """
 
-    pod_id: str
-    collection: str
-    absence_is_success: bool
+    resource_id: str
+    counts_if_absent: bool
     may_have_acted: bool = False
-    response: _Response = _Response("")
-    finding: _Finding = _ABSENT
-    outcome: PodState | PrimePodsError | None = None
+    answer: _Answer = _Answer("")
+    finding: _Finding | None = None
+    is_ended: bool = False
 
-    def record_response(self, response: DeletionResponse) -> None:
-        """Record a successful response; it is proof if it names the pod and says DELETING or TERMINATED."""
-        if response.pod_id not in {None, self.pod_id}:
-            kind = kind_of(self.collection)
-            self.response = _Response(f"a response about another {kind}, {quote(response.pod_id)}")
-            self.may_have_acted = True
-            return
-        # The API has received the DELETE: if the pod is absent later, it was deleted.
-        self.absence_is_success = True
-        if response.state is None or not response.state.is_ending:
-            self.response = _Response("a response without the status DELETING or TERMINATED")
-        elif response.pod_id is None:
-            self.response = _Response(str(response.state), is_accepted=True)
-        else:
-            self.outcome = response.state
 
-    def decide(self, finding: _Finding, ended_ids: set[str]) -> None:
-        """Set the outcome, unless DELETE must be sent again."""
-        self.finding = finding
-        self.absence_is_success = self.absence_is_success or bool(finding.shown)
-        error = finding.error
-        if error is not None:
-            error.add_note(
-                f"It is unknown whether {kind_of(self.collection)} {self.pod_id} is deleted: its DELETE got "
-                f"{self.response.text}."
-            )
-        # If a response to the reads was unreadable, the response to another DELETE may still be proof.
-        is_unreadable = isinstance(error, ProtocolError) and not error.transient
-        if finding.state is not None and finding.state.is_ending:
-            self.outcome = finding.state
-        elif finding.is_absent and self.absence_is_success:
-            self.outcome = PodState.TERMINATED
-        elif finding.is_absent and self.response.not_found is not None:
-            # Ignore the history: it is read only if another pod needs it, and that pod must not change this
-            # outcome.
-            self.outcome = self.response.not_found
-        elif finding.is_absent and self.pod_id in ended_ids:
-            self.outcome = PodState.TERMINATED
-        elif error is not None and not is_unreadable:
-            self.outcome = error
-        else:
-            self.outcome = self.response.refusal
+def _verdict(evidence: _Evidence) -> PodState | PrimePodsError | None:
+    """Return the state to return, the error to raise, or ``None`` if DELETE must be sent again.
 
-    def undecided_error(self, attempts: int) -> ProtocolError:
-        """Return the error after the last attempt; it says why the pod does not count as deleted."""
-        if isinstance(self.finding.error, ProtocolError):
-            return self.finding.error
-        kind, path = kind_of(self.collection), item_path(self.pod_id, self.collection)
-        message = f"DELETE {path}: got {self.response.text}, and "
-        if self.finding.shown:
-            times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
-            message += (
-                f"the API still shows the {kind}, {self.finding.shown} ({times}). It may still be billed. "
-                f"Try again, and look at it with `{kind}s.get()`."
-            )
-        else:
-            message += (
-                f"the list does not show the {kind}, and its end is not confirmed. It is gone, or it has not "
-                f"appeared yet and will be billed. Look for it again with `{kind}s.get()`, and in "
-                "`pods.history()`."
-            )
-        return ProtocolError(message, method="DELETE", url_path=path)
+    The first row that applies decides:
+
+    ======================================================================  ===============
+    Evidence                                                                Verdict
+    ======================================================================  ===============
+    the response to DELETE names the resource, with DELETING or TERMINATED  that state
+    DELETE failed, and not with a status in ``_UNPROVEN``                   the error
+    a read shows DELETING or TERMINATED                                     that state
+    absent, does not count, and DELETE got a 404 that no attempt explains   the 404
+    absent, and counts as deleted                                           TERMINATED
+    absent, and the history shows its end                                   TERMINATED
+    a read failed, and not because a response was unreadable                that error
+    DELETE was refused                                                      the refusal
+    anything else                                                           none
+    ======================================================================  ===============
+    """
+    answer, finding, error = evidence.answer, evidence.finding, evidence.answer.error
+    if answer.is_named:
+        return answer.state
+    if error is not None and not (isinstance(error, APIError) and error.status_code in _UNPROVEN):
+        return error
+    if finding is None:
+        return None
+    if finding.state is not None and finding.state.is_ending:
+        return finding.state
+    is_not_found = isinstance(error, NotFoundError)
+    if finding.is_absent:
+        # Without regard to the history, which is read only if another resource needs it.
+        if is_not_found and not (evidence.counts_if_absent or evidence.may_have_acted):
+            return error
+        if evidence.counts_if_absent or evidence.is_ended:
+            return PodState.TERMINATED
+    # If a read was unreadable, the response to another DELETE may still be proof.
+    is_unreadable = isinstance(finding.error, ProtocolError) and not finding.error.transient
+    if finding.error is not None and not is_unreadable:
+        return finding.error
+    return None if is_not_found else error
 
 
 class Deleter:
@@ -205,21 +175,17 @@ class Deleter:
             ends_at: The latest time to give up, on the client's clock; by default, each request has its own
                 deadline.
         """
-        deletions = [_Deletion(pod_id, self._collection, absence_is_success=missing_ok) for pod_id in pod_ids]
-        pending = deletions
+        evidence = {pod_id: _Evidence(pod_id, counts_if_absent=missing_ok) for pod_id in pod_ids}
         attempt = 0
-        while pending:
-            attempt += 1
-            await self._executor.map(partial(self._send, ends_at=ends_at), pending)
-            await self._confirm(_undecided(pending), ends_at)
-            pending = _undecided(pending)
-            if pending and not await self._pause_before_retry(attempt, ends_at):
-                for deletion in pending:
-                    deletion.outcome = deletion.undecided_error(attempt)
+        while pending := [item for item in evidence.values() if _verdict(item) is None]:
+            if attempt and not await self._pause_before_retry(attempt, ends_at):
                 break
-        outcomes = {
-            deletion.pod_id: deletion.outcome for deletion in deletions if deletion.outcome is not None
-        }
+            attempt += 1
+            sent = await self._executor.map(partial(self._send, ends_at=ends_at), pending)
+            unproven = [item for item in sent if _verdict(item) is None]
+            for item in [*sent, *await self._read(unproven, ends_at)]:
+                evidence[item.resource_id] = item
+        outcomes = {key: self._outcome(item, attempt) for key, item in evidence.items()}
         if self._collection == PODS:
             _report_events(outcomes)
         return outcomes
@@ -235,58 +201,98 @@ class Deleter:
             await self._executor.transport.pause(delay)
         return True
 
-    async def _send(self, deletion: _Deletion, *, ends_at: float | None) -> None:
-        request = item_request("DELETE", deletion.pod_id, self._collection)
-        try:
-            deletion.record_response(await self._executor.call(request, decode_deletion, ends_at=ends_at))
-        except NotFoundError as exc:
-            deletion.may_have_acted = deletion.may_have_acted or exc.maybe_acted
-            not_found = None if deletion.may_have_acted else exc.with_traceback(None)
-            deletion.response = _Response("404", not_found=not_found)
-        except PrimePodsError as exc:
-            error = exc.with_traceback(None)
-            if isinstance(error, APIError) and error.status_code in _MAYBE_DELETED:
-                deletion.response = _Response(str(error.status_code), refusal=error)
+    def _outcome(self, evidence: _Evidence, attempts: int) -> PodState | PrimePodsError:
+        """Return the verdict, or the error after the last attempt, which says what is not proven."""
+        kind, path = kind_of(self._collection), item_path(evidence.resource_id, self._collection)
+        answer, finding = evidence.answer, evidence.finding or _ABSENT
+        outcome = _verdict(evidence)
+        if outcome is None and isinstance(finding.error, ProtocolError):
+            outcome = finding.error
+        if outcome is None:
+            message = f"DELETE {path}: got {answer.text}, and "
+            if finding.shown:
+                times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+                message += (
+                    f"the API still shows the {kind}, {finding.shown} ({times}). It may still be billed. "
+                    f"Try again, and look at it with `{kind}s.get()`."
+                )
             else:
-                deletion.outcome = error
+                message += (
+                    f"the list does not show the {kind}, and its end is not confirmed. It is gone, or it has "
+                    f"not appeared yet and will be billed. Look for it again with `{kind}s.get()`, and in "
+                    "`pods.history()`."
+                )
+            return ProtocolError(message, method="DELETE", url_path=path)
+        if outcome is finding.error:
+            outcome.add_note(
+                f"It is unknown whether {kind} {evidence.resource_id} is deleted: its DELETE got "
+                f"{answer.text}."
+            )
+        return outcome
 
-    async def _confirm(self, deletions: list[_Deletion], ends_at: float | None) -> None:
-        """Read the state of pods whose responses do not prove the deletion, and decide their outcomes."""
-        findings = await self._read_statuses(deletions) if len(deletions) > 1 else {}
-        unseen = [deletion.pod_id for deletion in deletions if deletion.pod_id not in findings]
-        read = await self._executor.map(partial(self._read_pod, ends_at=ends_at), unseen)
+    async def _send(self, evidence: _Evidence, *, ends_at: float | None) -> _Evidence:
+        """Send a DELETE; return the evidence with its response, without the findings of earlier attempts."""
+        request = item_request("DELETE", evidence.resource_id, self._collection)
+        sent = partial(attrs.evolve, evidence, finding=None)
+        try:
+            response = await self._executor.call(request, decode_deletion, ends_at=ends_at)
+        except PrimePodsError as exc:
+            text = str(exc.status_code) if isinstance(exc, APIError) else ""
+            has_acted = evidence.may_have_acted or (isinstance(exc, NotFoundError) and exc.maybe_acted)
+            return sent(answer=_Answer(text, error=exc.with_traceback(None)), may_have_acted=has_acted)
+        if response.pod_id not in {None, evidence.resource_id}:
+            another = f"a response about another {kind_of(self._collection)}, {quote(response.pod_id)}"
+            return sent(answer=_Answer(another), may_have_acted=True)
+        # The API has received the DELETE: if the resource is absent later, it was deleted.
+        answer = _Answer("a response without the status DELETING or TERMINATED")
+        if response.state is not None and response.state.is_ending:
+            answer = _Answer(str(response.state), response.state, is_named=response.pod_id is not None)
+        return sent(answer=answer, counts_if_absent=True)
+
+    async def _read(self, sent: list[_Evidence], ends_at: float | None) -> list[_Evidence]:
+        """Read the resources whose deletion is not proven; return the evidence with the findings."""
+        findings = await self._read_statuses(sent) if len(sent) > 1 else {}
+        unseen = [item.resource_id for item in sent if item.resource_id not in findings]
+        read = await self._executor.map(partial(self._read_one, ends_at=ends_at), unseen)
         findings |= dict(zip(unseen, read, strict=True))
-        absent = [pod_id for pod_id, finding in findings.items() if finding.is_absent]
+        absent = [key for key, finding in findings.items() if finding.is_absent]
         if absent:
             findings |= await self._read_list(absent, ends_at)
-        # Without the history, a pod that no response has shown may be gone, or may not have appeared yet.
+        # A resource that no response has shown may be gone, or may not have appeared yet.
         needs_history = any(
-            findings[deletion.pod_id].is_absent
-            and not deletion.absence_is_success
-            and deletion.response.not_found is None
-            for deletion in deletions
+            findings[item.resource_id].is_absent
+            and not item.counts_if_absent
+            and (item.may_have_acted or not isinstance(item.answer.error, NotFoundError))
+            for item in sent
         )
         ended_ids = await self.read_ended_ids(ends_at) if needs_history else set[str]()
-        for deletion in deletions:
-            deletion.decide(findings[deletion.pod_id], ended_ids)
+        return [
+            attrs.evolve(
+                item,
+                finding=(finding := findings[item.resource_id]),
+                counts_if_absent=item.counts_if_absent or bool(finding.shown),
+                is_ended=item.resource_id in ended_ids,
+            )
+            for item in sent
+        ]
 
-    async def _read_statuses(self, deletions: list[_Deletion]) -> dict[str, _Finding]:
+    async def _read_statuses(self, sent: list[_Evidence]) -> dict[str, _Finding]:
         """Read the statuses of pods in batches; pods that are not in the result must be read by id."""
         try:
-            response = await self._statuses.read([deletion.pod_id for deletion in deletions])
+            response = await self._statuses.read([item.resource_id for item in sent])
         except PrimePodsError:
             return {}
         findings = {pod_id: _shown_with(row.status) for pod_id, row in response.rows.items()}
-        for deletion in deletions:
+        for item in sent:
             # After an accepted DELETE, absence from the statuses and the list is proof. Otherwise, a GET is
             # needed.
-            if deletion.response.is_accepted and deletion.pod_id not in response.errors:
-                findings.setdefault(deletion.pod_id, _ABSENT)
+            if item.answer.state is not None and item.resource_id not in response.errors:
+                findings.setdefault(item.resource_id, _ABSENT)
         return findings
 
-    async def _read_pod(self, pod_id: str, *, ends_at: float | None) -> _Finding:
-        request = item_request("GET", pod_id, self._collection)
-        decode = partial(decode_state, pod_id=pod_id)
+    async def _read_one(self, resource_id: str, *, ends_at: float | None) -> _Finding:
+        request = item_request("GET", resource_id, self._collection)
+        decode = partial(decode_state, pod_id=resource_id)
         try:
             return _shown_with(await self._executor.call(request, decode, ends_at=ends_at))
         except NotFoundError:
@@ -295,14 +301,14 @@ class Deleter:
             return _Finding(error=exc.with_traceback(None))
 
     async def _read_list(self, absent: list[str], ends_at: float | None) -> dict[str, _Finding]:
-        """Look for absent pods in the list: a 404 may come from a misrouted request (imagined)."""
+        """Look for absent resources in the list: a 404 may come from a misrouted request (imagined)."""
         try:
             listed = await self._read_listed_ids(ends_at)
         except PrimePodsError as exc:
-            # A copy for each pod, because `decide` adds a note.
-            return {pod_id: _Finding(error=copy_exception(exc).with_traceback(None)) for pod_id in absent}
+            # A copy for each, because each gets a note.
+            return {key: _Finding(error=copy_exception(exc).with_traceback(None)) for key in absent}
         is_listed = _Finding("in the list, though not by its id")
-        return {pod_id: is_listed for pod_id in absent if pod_id in listed}
+        return {key: is_listed for key in absent if key in listed}
 
     async def read_ended_ids(self, ends_at: float | None = None) -> set[str]:
         """Return ids of ended pods and disks, from one page of the history; none if it cannot be read."""
@@ -361,7 +367,3 @@ def _report_events(outcomes: Mapping[str, PodState | PrimePodsError]) -> None:
 
 def _shown_with(state: PodState | None) -> _Finding:
     return _Finding("without a status" if state is None else f"with status {state}", state)
-
-
-def _undecided(deletions: list[_Deletion]) -> list[_Deletion]:
-    return [deletion for deletion in deletions if deletion.outcome is None]

@@ -16,10 +16,13 @@ from .._decoding.fields import DecodeError
 from .._decoding.rows import as_object, decode_object
 from .._http.executor import RequestExecutor
 from .._http.request import encode_id, page_request
+from .._http.transport import Transport
 from .._operations import operation
 from .._utils.arguments import check_count, check_id
+from .._utils.secret import Secret
 from ..account import Account, BillingEntry, Team, TeamMember, Wallet
-from ..errors import ProtocolError
+from ..config import KEY_PAGE
+from ..errors import AuthenticationError, ConfigError, PrimePodsError, ProtocolError
 from ..pagination import AsyncPager, FetchedPage, OffsetReader
 from ._paging import fetch_page, list_pager, page_source
 
@@ -141,3 +144,29 @@ def _decode_account(data: Any) -> Account:
 def _keep_head(data: Any, heads: list[Wallet]) -> None:
     """Append the wallet of a page, without its entries."""
     heads.append(decode_object({**as_object(data), "recent_billings": None}, Wallet))
+
+
+async def check_watchdog_key(executor: RequestExecutor, key: str) -> None:
+    """Check that the API does not say that a watchdog's key is unknown, or may not delete pods.
+
+    Only a deletion proves that a key can delete; ``whoami`` reports the permissions of some keys.
+
+    Raises:
+        ConfigError: The API says so.
+    """
+    settings = attrs.evolve(executor.settings, api_key=Secret(key))
+    transport = Transport(settings, executor.transport.given_session)
+    problem = "may not delete pods"
+    try:
+        account = await AsyncAccountInfo(RequestExecutor(settings, transport)).whoami()
+        if account.allows("instances", "pods", write=True) is not False:
+            return
+    except AuthenticationError:
+        problem = "is not accepted by the API"
+    except PrimePodsError as exc:
+        log.info("The permissions of the watchdog's key are unknown: %s", exc)
+        return
+    finally:
+        await transport.aclose()
+    permission = "the permission Instances (Read and Write)"
+    raise ConfigError(f"The watchdog's key {problem}. Create one at {KEY_PAGE} with {permission}.")

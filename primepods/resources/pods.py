@@ -32,6 +32,7 @@ from .._utils.arguments import (
 )
 from .._utils.text import quote
 from .._utils.unique_names import is_unique
+from ..config import resolve_watchdog_key
 from ..errors import LoginError, PrimePodsError
 from ..models import HistoryRecord, Node, Page, Pod, PodRef, PodState, PodStatus
 from ..pagination import AsyncPager
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from ..leasing.pods_api import ListedPod, TeamClient
     from ..leasing.pool import AsyncPool, LeaseArguments
     from ..leasing.sweep import Sweep
-    from ..remote import AsyncRemote
+    from ..remote import AsyncRemote, Watchdog
     from ..specs import PodSpec
     from ..waiting.wait import OnChange
     from ..waiting.watch import AsyncWatch
@@ -114,6 +115,7 @@ class AsyncPods:
         """Return the client of leases and sweeps of a team; by default, of the client's team."""
         from ..leasing.pods_api import TeamClient
         from ._creation import PodCreator
+        from .account import check_watchdog_key
         from .disks import describe_disks
 
         executor, pods = self._for_team(team_id, min_deadline)
@@ -122,6 +124,7 @@ class AsyncPods:
             pods=pods,
             listed=partial(listed_pods, executor),
             allow=creator.limit.allow,
+            check_watchdog_key=partial(check_watchdog_key, executor),
             order=creator.order,
             settings=executor.settings,
             server_clock=self._executor.transport.server_clock,
@@ -419,8 +422,8 @@ class AsyncPods:
     async def create(self, spec: PodSpec, *, max_hours: float | None = None) -> Pod:
         """Rent a pod: ``POST /api/v1/pods/``. It is billed until it is deleted.
 
-        Does not wait until the pod is ready: see :meth:`wait_ready`. The order is never sent twice if the API
-        may have carried it out; after a 429, it is sent again. If no response proves the outcome, the client
+        Does not wait until the pod is ready: see :meth:`wait_ready`. The order is sent again only
+        if the API received nothing, or after a 429. If no response proves the outcome, the client
         searches for the pod by name, for up to 20 seconds. Without ``spec.name``, the name is unique. Other
         pods may have a name that you choose, so the client lists all pods before the order, and its search
         accepts only a single new pod of that name that is in no lease file.
@@ -487,6 +490,7 @@ class AsyncPods:
         max_hours: float | None = None,
         max_spend: float | None = None,
         release_timeout: float = 600.0,
+        watchdog: Watchdog | None = None,
     ) -> AsyncLease:
         """Return a context manager that rents a pod for its block, and then deletes the pod.
 
@@ -528,9 +532,13 @@ class AsyncPods:
             max_spend: Max cost of all pods of the lease, computed with the highest prices seen. Reaching it
                 has the same effects.
             release_timeout: Seconds to confirm that the pod is terminated.
+            watchdog: Process on the pod that deletes it while no machine of yours is awake; needs ``login``
+                and a limit. If the pod goes so before the lease ends, the block ends as at a limit, with a
+                :class:`~primepods.PodFailedError`. ``keep`` ends the watchdog.
 
         Raises:
-            ConfigError: The folder of lease files cannot be written. Nothing is rented.
+            ConfigError: The folder of lease files cannot be written, or the watchdog has no usable key.
+                Nothing is rented, or the pod is deleted.
             CreateUncertainError: It is unknown whether the pod was created. The lease file stays.
             PodFailedError: The pod has failed to boot, or its check has failed. It is deleted.
             WaitTimeoutError: The pod did not become ready in time. It is deleted.
@@ -563,6 +571,13 @@ class AsyncPods:
                 check_amount(name, limit, "number of hours" if name == "max_hours" else "amount of money")
         if on_change is not None:
             check_callable("on_change", on_change)
+        if watchdog is not None:
+            if not (login or check is not None):
+                raise ValueError("watchdog needs login=True")
+            if max_hours is None and max_spend is None:
+                raise ValueError("watchdog needs a limit: max_hours or max_spend")
+            key = resolve_watchdog_key(watchdog.api_key, self._executor.settings.api_key)
+            watchdog = attrs.evolve(watchdog, api_key=key)
         options = LeaseOptions(
             ready_timeout=ready_timeout,
             interval=interval,
@@ -572,6 +587,7 @@ class AsyncPods:
             login=login or check is not None,
             check=check,
             check_timeout=check_timeout,
+            watchdog=watchdog,
             ssh=SSHOptions(login_timeout=login_timeout, ssh_options=ssh_options, ssh_command=ssh_command),
         )
         adopted = spec if isinstance(spec, Pod) else None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
@@ -18,7 +17,7 @@ from typing import Final
 
 import attrs
 
-from .._files import append_line, locked_file, read_objects, sync_folder
+from .._files import append_line, has_locks, locked_file, read_objects, sync_folder
 from .._utils.money import money
 from ..config import lease_folder
 from ..errors import BudgetExceededError, ConfigError
@@ -101,7 +100,7 @@ class Budget:
         window: float = math.inf,
         now: Callable[[], float] = time.time,
     ) -> None:
-        if os.name == "nt":
+        if not has_locks():
             raise ConfigError(
                 "A budget needs file locks, which this system does not have: nothing can be rented."
             )

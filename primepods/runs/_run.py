@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -256,7 +257,7 @@ class Run:
             As :meth:`signal`.
         """
         # Send SIGCONT, too, since the process may be suspended.
-        self.signal(signal.SIGTERM, signal.SIGCONT)
+        self.signal(signal.SIGTERM, getattr(signal, "SIGCONT", signal.SIGTERM))
 
     def signal(self, *signals: int) -> None:
         """Send signals to the run's process.
@@ -277,6 +278,11 @@ class Run:
         # To the system, 0 and negative numbers are groups of processes.
         if record.pid <= 0 or not self._has_lock(record.pid):
             raise ProcessLookupError(errno.ESRCH, f"no process is recorded for the run {self.name}")
+        if sys.platform == "win32":
+            # There, os.kill would end the process at once, and leave its pod.
+            raise ConfigError(
+                f"On Windows, {self.name} cannot be stopped by another process: press Ctrl-C where it runs."
+            )
         for number in signals:
             os.kill(record.pid, number)
 

@@ -181,6 +181,9 @@ class Runner:
                 names = {"ssh_options", "ssh_command"} & lease.keys()
                 await SSHOptions(**{name: lease[name] for name in names}).check()
             was_shown = record.job is not None  # the job starts on a ready pod
+            if was_shown:
+                # A check beside the job could fail because of the job, and the lease would delete the pod.
+                lease.pop("check", None)
             taken = take_over_lease(
                 client, record.lease_file, was_shown=was_shown, on_change=self._show_change, **lease
             )

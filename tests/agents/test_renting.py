@@ -210,7 +210,21 @@ async def test_a_session_says_what_it_leaves(
     said = capfd.readouterr().err
     assert f"{kept['name']} still runs" in said
     async with open_session() as session:
-        await session.call("release", pod=kept["name"])
+        released = await rent(session)
+        for name in (kept["name"], released["name"]):
+            await session.call("release", pod=name)
+    assert "billed" not in capfd.readouterr().err
+    async with open_session() as session:
+        killed = await rent(session)
+        [run] = [run for run in list_runs()[0] if run.name == killed["name"]]
+        os.kill(run.reload().pid, signal.SIGKILL)
+        await wait_for(lambda: not run.is_live)
+    said = capfd.readouterr().err
+    assert f"{run.name} has no process, and its pod may be billed" in said
+    async with open_session() as session:
+        await session.call("release", pod=run.name)
+        await wait_for(lambda: not market.pods)
+    assert not [*run.path.parent.glob("*/stopping-*")]
 
 
 async def test_twenty_sessions_never_exceed_one_budget(open_session: Open, market: Emulator) -> None:

@@ -107,6 +107,17 @@ def test_help_waits_for_nothing_that_it_does_not_need(clean_environment: object)
     assert not heavy & set(modules.split())
 
 
+@pytest.mark.parametrize("completed", [None, "primepods l"])
+def test_what_is_typed_most_does_not_wait_for_pydantic(emulator: Emulator, completed: str | None) -> None:
+    """Neither a list without options nor the completion of a command's name imports pydantic."""
+    variables = {"_PRIMEPODS_COMPLETE": "complete_bash", "COMP_WORDS": completed, "COMP_CWORD": "1"}
+    environ = os.environ | {name: value for name, value in variables.items() if completed and value}
+    command = [sys.executable, "-X", "importtime", "-m", "primepods", "list"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    assert (done.stdout == "list\nlogs\n") if completed else ("train-0" in done.stdout)
+    assert not re.search(r"\| +pydantic\n", done.stderr)
+
+
 @pytest.mark.slow
 def test_a_command_imports_no_other(clean_environment: object) -> None:
     """Only its own module is imported, and those that it needs itself; for the version, none."""
@@ -128,7 +139,7 @@ CALLING = "doctor list get status watch wait logs ssh offers create delete histo
 
 
 def test_help_of_each_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The root names it, it fits 80 columns, and each that calls the API has the common options."""
+    """The root names it, it fits 80 columns, and each that calls the API names the root's common options."""
     monkeypatch.setenv("COLUMNS", "80")
     root = run().stdout
     assert run("list", "-h").stdout == run("list", "--help").stdout
@@ -140,6 +151,7 @@ def test_help_of_each_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> None
         common = {"--base-url", "--context", "--team", "--timeout", "--verbose"}
         has = {option for option in common if option in shown}
         assert has == (set() if name in NOT_CALLING else common), name
+        assert "Connection" not in shown
         assert f"\n│ {name} " in root
 
 

@@ -46,6 +46,27 @@ def test_no_network_is_told_at_the_first_failure(run: Run, monkeypatch: pytest.M
     assert len(said) == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (
+            "list -o xml",
+            "'--output' / '-o' / '--format': 'xml' is not one of 'table', 'json', 'jsonl', 'csv'",
+        ),
+        ("wait a --until x", "'--until': 'x' is not one of 'ready', 'settled', 'failed', 'gone'"),
+        ("offers --max-price x", "'--max-price': it must be a valid number"),
+        ("offers --gpu-count 0", "'--gpu-count': it must be greater than or equal to 1"),
+        ("wait a --timeout x", "'--timeout': 'x' cannot be used: write a duration like 90s, 1h30m, 2d or 1w"),
+    ],
+)
+def test_a_value_that_is_refused(run: Run, words: str, problem: str) -> None:
+    """The message says what is allowed, without the words of the library that has checked it."""
+    result = run(*words.split())
+    assert (result.exit_code, result.stdout) == (2, "")
+    command = f"primepods {words.split(maxsplit=1)[0]}"
+    assert result.stderr == f"{command}: Invalid value for {problem}. See `{command} --help`.\n"
+
+
 def test_a_bug_is_not_logged_as_a_rejected_argument(capsys: pytest.CaptureFixture[str]) -> None:
     """No value that can be typed has a wrong type: a `TypeError` has one traceback, which Python prints."""
     with pytest.raises(TypeError), reported_errors("primepods list", verbose=True):

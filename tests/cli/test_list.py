@@ -46,6 +46,16 @@ def test_ids_that_are_not_there(emulator: Emulator, run: Run, command: str) -> N
     assert len(result.stderr.splitlines()) == 1
 
 
+def test_a_list_of_a_team_has_the_owners(emulator: Emulator, run: Run) -> None:
+    """They have the names of the team's members; without these, the ids of the pods' users."""
+    for team in ("clemulator0002team", "t1"):
+        emulator.add_pod(id=team, team_id=team)
+        owner = {"t1": "clemulator0000user"}.get(team, "Emulated User")
+        listed = run("list", "--team", team, "--columns", "id,owner").stdout.splitlines()
+        assert listed[1].split(maxsplit=1) == [team, owner]
+    assert run("list", "--columns", "owner").exit_code == 2
+
+
 def test_filters_and_order(emulator: Emulator, run: Run) -> None:
     """All filters must hold, and of one that is repeated any."""
     emulator.add_pod(id="big", name="other", gpu_name="L40S_48GB", gpu_count=8, price_hr=9.0, team_id="t1")

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml  # type: ignore[import-untyped]  # nothing of it is used but a parser
 
-from primepods.emulator import Emulator, Status
+from primepods.emulator import DeadGpu, Emulator, Status
 from tests.readme_blocks import ROOT, find_blocks
 
 from .conftest import Run, name_api
@@ -325,6 +325,8 @@ def test_the_page_for_containers_shows_commands_that_there_are(run: Run) -> None
     for block in find_blocks(paper):
         if block.language == "yaml":
             assert list(yaml.safe_load_all(block.text))
+        if block.language == "ini":
+            assert re.match(r"(\[(Unit|Service|Timer|Install)\]\n(\w+=\S.*\n?)+\n?)+\Z", block.text)
         text = block.text.replace("[primepods,", "primepods ").replace(",", " ").replace("]", " ")
         found += [
             words.split()
@@ -364,3 +366,25 @@ def test_a_cluster_runs_it_on_all_nodes(market: Emulator, run: Run) -> None:
     assert (result.exit_code, sorted(result.stdout.splitlines())) == (0, ["0: 0 2 file", "1: 1 2 file"])
     assert "0: end\n" in result.stderr
     assert "1: end\n" in result.stderr
+
+
+def test_a_pod_with_a_dead_gpu_is_not_used(market: Emulator, run: Run) -> None:
+    """The next offer is tried, unless --no-check is given; --check is a check of one's own."""
+    known = [*OPTIONS[:2], "--ssh-command", f"{LOCAL_SSH} --emulator {market.url}", *OPTIONS[4:]]
+    market.faults.add(DeadGpu(), on="create", times=2)
+    result = run("run", *known, "--", "echo used")
+    assert (result.exit_code, result.stdout) == (0, "used\n"), result.stderr
+    assert result.stderr.count("its check failed: nvidia-smi exits with 15: Unable to") == 2
+    market.faults.add(DeadGpu(), on="create")
+    assert run("run", *known, "--no-check", "--", "true").exit_code == 0
+    own = ["--check", "echo is $PRIMEPODS_GPU_COUNT >&2; exit 3"]
+    result = run("run", *known, *own, "--", "echo used")
+    assert (result.exit_code, result.stdout, "its check failed: is 1" in result.stderr) == (4, "", True)
+    assert run("run", *known, *own, "--no-check", "--", "true").exit_code == 2
+
+
+def test_gpus_that_cannot_be_checked_are_told_once(market: Emulator, run: Run) -> None:
+    """An image without nvidia-smi is used."""
+    result = run("run", *OPTIONS, "--", "echo used")
+    assert (result.exit_code, result.stdout) == (0, "used\n"), result.stderr
+    assert result.stderr.count("the GPUs are not checked, because the image has no nvidia-smi") == 1

@@ -121,10 +121,10 @@ def test_a_run_whose_process_was_killed_is_taken_over(
 ) -> None:
     """By one of those who attach at once; the command goes on meanwhile, and no line or result of it is lost.
 
-    Also if the uploaded folder was deleted here meanwhile.
+    Also if the uploaded folder was deleted here meanwhile, and if the pod's check would fail now.
     """
     Path("data").mkdir()
-    words = ["--upload", "data:work", "--download", "out"]
+    words = ["--upload", "data:work", "--download", "out", "--check", "mkdir checked"]
     process = command("run", *detach, *BOUNDED, *words, "--", f"echo x >>~/begun; {SLOW}")
     wait_for(lambda: any(record["job"] for record in records(tmp_path)))
     os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)

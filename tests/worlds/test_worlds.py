@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("simloom", reason="it needs the extra `worlds`, and Python 3.12")
+pytest.importorskip("simloom", reason="it needs the group `worlds`, and Python 3.12")
 
 from .__main__ import seed_of_commit
 from .disk import Disk

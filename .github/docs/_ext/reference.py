@@ -66,7 +66,9 @@ def entry(module: str, name: str) -> str:
     if inspect.isroutine(value):
         return f".. autofunction:: {path}\n"
     if not isinstance(value, type):
-        spelled = re.sub(r"~?(\w+\.)+", "", stringify_annotation(value, "smart"))
+        # A text, such as a script, may have many lines.
+        spelled = "str" if isinstance(value, str) else stringify_annotation(value, "smart")
+        spelled = re.sub(r"~?(\w+\.)+", "", spelled)
         return f".. py:data:: {path}\n   :value: {spelled}\n\n{indent(_data_docstring(name), '   ')}\n"
     if issubclass(value, BaseException):
         return f".. autoexception:: {path}\n   :members:\n   :show-inheritance:\n"

@@ -43,7 +43,7 @@ class Api:
     def __init__(self, account: Account, *, api_key: str) -> None:
         self._account = account
         self._api_key = api_key
-        self.pods = PodsApi(account)
+        self.pods: PodsApi = PodsApi(account)
         apis = (
             self.pods,
             AvailabilityApi(account),

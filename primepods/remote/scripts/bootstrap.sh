@@ -6,7 +6,8 @@
 # These lines are joined with spaces, since the login shell may be csh, which allows no newline in quotes. So
 # semicolons must separate the commands.
 #
-# $1 is the mark. The dot keeps $(...) from removing the newline.
+# $1 is the mark. The dot keeps $(...) from removing the newline. A watchdog sees the connection.
+if [ -d .primepods/watchdog ]; then (echo $$ >".primepods/watchdog/connection-$$") 2>/dev/null; fi;
 printf "%s ready\n" "$1"; printf "%s ready\n" "$1" >&2;
 primepods_newline=$(printf "\n."); primepods_newline=${primepods_newline%.}; primepods_script=;
 read -r primepods_lines || exit 255;
