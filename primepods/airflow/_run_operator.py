@@ -12,6 +12,7 @@ after any exception, and deletes its pod. Until the pod is ready, the lease may 
 from __future__ import annotations
 
 import math
+import re
 import threading
 import time
 from collections import deque
@@ -54,8 +55,6 @@ from .exceptions import PodTaskError, PodTimeoutError
 from .hooks import PrimePodsHook, state_of
 from .triggers import TRIGGERER_GRACE, PrimeJobTrigger
 
-_JOB: Final = "airflow"
-"""The job's name on its pod, which has no other."""
 _STATE_TIMEOUT: Final = 2.0
 """Seconds of Airflow's 5 for the request of the state of a task that is killed."""
 _GONE_TIMEOUT: Final = 600.0
@@ -407,16 +406,17 @@ class PrimeRunPodOperator(RentingOperator):
 
     def _start_job(self, pod: LeasedPod, *, is_adopted: bool) -> Job:
         """Return the job of an earlier try, or upload the files and start it."""
-        if is_adopted and any(job.name == _JOB for job in pod.jobs()):
+        name = _job_name(pod)
+        if is_adopted and any(job.name == name for job in pod.jobs()):
             self.log.info("Continuing with the job of an earlier try, on pod %s", pod.id)
-            job = pod.job(_JOB)
+            job = pod.job(name)
         else:
             for local, remote in (self.upload or {}).items():
                 pod.upload(local, remote, exclude=self.exclude)
                 self.log.info("Uploaded %s to %s", local, remote)
             # Airflow has replaced an XComArg with its value.
             command = cast("str | Sequence[str]", self.command)
-            job = pod.start(command, name=_JOB, env=self.env, cwd=self.cwd)
+            job = pod.start(command, name=name, env=self.env, cwd=self.cwd)
         self._has_job = True
         return job
 
@@ -429,7 +429,7 @@ class PrimeRunPodOperator(RentingOperator):
             prime_conn_id=self.prime_conn_id,
             end=time.time() + min(float(self.max_hours or 0) * 3600 - age, limit),
             interval=float(self.job_interval),
-            job=_JOB,
+            job=_job_name(pod),
             ssh_options=list(self.ssh_options),
             ssh_command=self.ssh_command,
             login_timeout=float(self.login_timeout),
@@ -467,6 +467,11 @@ def _without_retries(message: str = "{}") -> Iterator[None]:
         yield
     except (TypeError, ValueError) as exc:
         raise AirflowFailException(message.format(exc)) from exc
+
+
+def _job_name(pod: LeasedPod) -> str:
+    """Return the job's name: that of the order, with the characters that a job's name may have."""
+    return re.sub("[^A-Za-z0-9._-]", "-", pod.name).lstrip("._-")
 
 
 def _will_retry(task_instance: Any) -> bool:

@@ -37,8 +37,6 @@ _GONE_TIMEOUT: Final = 600.0
 """Seconds to confirm that deleted pods are gone."""
 SSH_FAILED: Final = 255
 """Exit code of ``ssh`` for its own errors, such as a lost connection."""
-_JOB: Final = "prefect"
-"""The job's name on its pod, which has no other."""
 _ON_EXIT: Final = "[ $? != 0 ] || { echo 'The set-up called exit, so the command did not run.' >&2; exit 1; }"
 """Trap of the set-up, whose ``exit 0`` would otherwise count as the success of a command that never ran."""
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -139,7 +137,7 @@ class PodRun:
                 return None
             self.has_started = True
             try:
-                job = pod.job(_JOB) if self.pod else await pod.start(script, name=_JOB, env=env)
+                job = pod.job(pod.name) if self.pod else await pod.start(script, name=pod.name, env=env)
                 code = await self._follow(job)
             except (ConnectionLostError, JobError, LoginError) as exc:
                 self.log.error("%s The pod may have failed.", exc)  # noqa: TRY400 - no traceback in a run's log
