@@ -121,8 +121,8 @@ class RentingOperator(BaseOperator):
 
     def _announce(self, context: Context, pod_id: str, name: str, price_hr: float | None) -> None:
         """Log and push a rented pod, so that it can be found if the task is killed."""
-        price = f" for ${price_hr:.2f} an hour" if price_hr else ""
-        self.log.info("Rented pod %s (%s)%s", name, pod_id, price)
+        price = f", ${price_hr:.2f} an hour" if price_hr else ""
+        self.log.info("The pod is %s (%s)%s", name, pod_id, price)
         pushed = {"id": pod_id, "name": name, "price_hr": price_hr, PrimePodsLink().xcom_key: PODS_PAGE}
         for key, value in pushed.items():
             context["ti"].xcom_push(key=key, value=value)

@@ -243,5 +243,5 @@ def test_mapped_tasks_have_pods_of_their_own(run: Run, emulator: Emulator, name:
     assert (orders(emulator), len(emulator.pods)) == (2, 0)
     names = sorted(done.xcoms[f"{group}create{index}.name"] for index in (0, 1))
     assert [name.split("-")[:-3] for name in names] == [["airflow", name], ["second"]]
-    assert all(f"Rented pod {name} (" in done.log for name in names)
+    assert all(f"The pod is {name} (" in done.log for name in names)
     assert done.xcoms[f"{group}create0._link_PrimePodsLink"].startswith("https://")
