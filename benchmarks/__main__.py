@@ -13,6 +13,8 @@ import argparse
 import asyncio
 import json
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +28,7 @@ from .decoding import decoding
 from .fetching import contests, growth, listing, single, statuses
 from .measure import Contest, Row
 from .picture import draw
-from .server import running
+from .server import make_certificate, running
 from .startup import startup
 from .watching import memory, ticks
 
@@ -39,6 +41,9 @@ GROUPS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "single": single,
     "growth": growth,
 }
+
+
+_TRUSTED = "PRIMEPODS_BENCHMARKS_TLS"
 
 
 def measure(bench: Bench, only: list[str]) -> tuple[list[Row], list[Contest]]:
@@ -66,9 +71,19 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="few pods and repetitions: to see that it works")
     parser.add_argument("--output", type=Path, help="folder for results.json and results.svg")
+    parser.add_argument(
+        "--tls", action="store_true", help="over TLS, with compressed responses; writes no file"
+    )
     parser.add_argument("--only", nargs="+", default=[], choices=[*GROUPS, "contests"], metavar="GROUP")
     options = parser.parse_args()
-    is_complete = not options.quick and not options.only
+    if options.tls and _TRUSTED not in os.environ:
+        # In a new process, because aiohttp reads the trusted certificates when it is imported.
+        with tempfile.TemporaryDirectory() as folder:
+            file = str(make_certificate(Path(folder)))
+            trust = {"SSL_CERT_FILE": file, "REQUESTS_CA_BUNDLE": file, _TRUSTED: "1"}
+            command = [sys.executable, "-m", "benchmarks", *sys.argv[1:]]
+            sys.exit(subprocess.run(command, env=os.environ | trust, check=False).returncode)  # noqa: S603
+    is_complete = not options.quick and not options.only and not options.tls
     output = options.output or (Path(__file__).parent if is_complete else None)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
@@ -84,7 +99,7 @@ def main() -> None:
         for name in report.missing_peers():
             print(f"{name} is not installed and is left out")
         population = 2_000 if options.quick else 100_000
-        with running(population) as server:
+        with running(population, Path(os.environ["SSL_CERT_FILE"]) if options.tls else None) as server:
             bench = Bench(server, runner, selector, population)
             if options.quick:
                 bench = replace(bench, pods=200, repetitions=1, sizes=(100, 200))

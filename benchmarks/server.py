@@ -1,16 +1,19 @@
 """A minimal server in its own process, so that benchmarks measure the client.
 
 It serves three operations of the API from encoded bytes, and ignores all parts of a request in which clients
-differ. It has two ports: one responds at once, the other after 50 ms.
+differ. It has two ports: one responds at once, the other after 50 ms. With a file that has a key and its
+certificate, it serves over TLS, and compresses its responses with gzip for clients that accept it.
 
-    python -m benchmarks.server PODS
+    python -m benchmarks.server PODS [FILE]
 """
 
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
+import ssl
 import subprocess
 import sys
 import time
@@ -27,7 +30,8 @@ KEY = "benchmark_key"
 DELAYS = (0.0, 0.05)
 """Response delays in seconds, one port each."""
 ROOT = Path(__file__).parent.parent
-_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n%bContent-Length: %d\r\n\r\n"
+_GZIP_LEVEL = 6
 
 
 class ServerState:
@@ -74,9 +78,10 @@ class ServerState:
 class Connection(asyncio.Protocol):
     """Minimal HTTP/1.1 connection for well-behaved clients."""
 
-    def __init__(self, state: ServerState, delay: float) -> None:
+    def __init__(self, state: ServerState, delay: float, *, compresses: bool) -> None:
         self._state = state
         self._delay = delay
+        self._compresses = compresses
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -91,6 +96,10 @@ class Connection(asyncio.Protocol):
             head, _, self._received = self._received.partition(b"\r\n\r\n")
             target = head.split(b" ", 2)[1]
             body = self._state.respond(target)
+            encoding = b""
+            if self._compresses and b"gzip" in head:
+                body, encoding = gzip.compress(body, _GZIP_LEVEL), b"Content-Encoding: gzip\r\n"
+            body = _HEAD % (encoding, len(body)) + body
             if target.startswith(b"/bench/"):
                 self._send(body)
             elif self._delay:
@@ -98,18 +107,25 @@ class Connection(asyncio.Protocol):
             else:
                 self._send(body, arrived_at)
 
-    def _send(self, body: bytes, arrived_at: float | None = None) -> None:
+    def _send(self, response: bytes, arrived_at: float | None = None) -> None:
         """Send a response; record its times unless ``arrived_at`` is ``None``."""
-        self._transport.write(_HEAD % len(body) + body)
+        self._transport.write(response)
         if arrived_at is not None:
             self._state.timings.append((arrived_at, time.monotonic()))
 
 
-async def _serve(pods: int) -> None:
+async def _serve(pods: int, certificate: str | None = None) -> None:
     """Listen, print the port, and stop at the end of the standard input."""
     state, loop = ServerState(Fleet(pods)), asyncio.get_running_loop()
+    context = None
+    if certificate is not None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate)
     servers = [
-        await loop.create_server(partial(Connection, state, delay), "127.0.0.1", 0) for delay in DELAYS
+        await loop.create_server(
+            partial(Connection, state, delay, compresses=context is not None), "127.0.0.1", 0, ssl=context
+        )
+        for delay in DELAYS
     ]
     print(json.dumps([server.sockets[0].getsockname()[1] for server in servers]), flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
@@ -142,9 +158,11 @@ class Server:
 
 
 @contextmanager
-def running(pods: int) -> Iterator[Server]:
-    """Run a server with ``pods`` pods."""
+def running(pods: int, certificate: Path | None = None) -> Iterator[Server]:
+    """Run a server with ``pods`` pods; with a certificate's file, over TLS and with gzip."""
     command = [sys.executable, "-m", "benchmarks.server", str(pods)]
+    command += [] if certificate is None else [str(certificate)]
+    scheme = "http" if certificate is None else "https"
     with subprocess.Popen(  # noqa: S603 - our own command
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
     ) as process:
@@ -154,10 +172,20 @@ def running(pods: int) -> Iterator[Server]:
         ports = json.loads(stdout.readline())
         try:
             yield Server(
-                {delay: f"http://127.0.0.1:{port}" for delay, port in zip(DELAYS, ports, strict=True)}
+                {delay: f"{scheme}://127.0.0.1:{port}" for delay, port in zip(DELAYS, ports, strict=True)}
             )
         finally:
             stdin.close()
+
+
+def make_certificate(folder: Path) -> Path:
+    """Make a key and a certificate of 127.0.0.1, in one file."""
+    file, key = folder / "certificate.pem", folder / "key.pem"
+    words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=benchmark"
+    files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(file)]
+    subprocess.run(["openssl", *words.split(), *files], check=True, capture_output=True)  # noqa: S603, S607
+    file.write_bytes(key.read_bytes() + file.read_bytes())
+    return file
 
 
 def environment() -> dict[str, str]:
@@ -167,4 +195,4 @@ def environment() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1])))
+    asyncio.run(_serve(int(sys.argv[1]), *sys.argv[2:]))

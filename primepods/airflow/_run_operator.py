@@ -188,7 +188,7 @@ class PrimeRunPodOperator(RentingOperator):
         self.job_interval = job_interval
         self._task: Any = None
         self._is_executing = False
-        self._has_job = False
+        self._has_pod = False
         self._is_kept = False
         self._rented: LeaseStarted | None = None
         # Client and name of a pod that may have been ordered, but is not ready.
@@ -280,7 +280,7 @@ class PrimeRunPodOperator(RentingOperator):
         if not self._is_executing:
             return
         self._is_executing = False
-        if self._has_job and self.adopt and _will_retry(self._task):
+        if self._has_pod and self.adopt and _will_retry(self._task):
             # In a thread: the signal may have interrupted another request to Airflow, which holds a lock.
             states: list[str | None] = []
             request = threading.Thread(target=lambda: states.append(state_of(self._task)), daemon=True)
@@ -366,7 +366,7 @@ class PrimeRunPodOperator(RentingOperator):
         self, context: Context, lease: Lease, *, is_adopted: bool = False, ends: bool = False
     ) -> dict[str, Any]:
         with lease as pod:
-            self._ordered = None
+            self._ordered, self._has_pod = None, True
             trigger: PrimeJobTrigger | None = None
             code, last_lines, error = 0, deque[str](), None
             try:
@@ -378,7 +378,7 @@ class PrimeRunPodOperator(RentingOperator):
                     code, last_lines = self._follow(job, is_logged=not ends)
                     error = self._fetch(pod)
             except (ConnectionLostError, LoginError):
-                if self._has_job and self.adopt and _will_retry(context["ti"]):
+                if self._has_pod and self.adopt and _will_retry(context["ti"]):
                     pod.keep()  # the job may run: the retry continues with it
                 else:
                     # Fetch the results so far before the pod is deleted.
@@ -417,7 +417,6 @@ class PrimeRunPodOperator(RentingOperator):
             # Airflow has replaced an XComArg with its value.
             command = cast("str | Sequence[str]", self.command)
             job = pod.start(command, name=name, env=self.env, cwd=self.cwd)
-        self._has_job = True
         return job
 
     def _make_trigger(self, pod: LeasedPod) -> PrimeJobTrigger:

@@ -6,17 +6,18 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO, NoReturn, TextIO
 
 import typer
 
-from primepods.runs import Run, RunError, Runner, delayed_stop, start_process
+from primepods.runs import Run, Runner, delayed_stop, ignore_stop, start_process
 
 from ._command import Api
 from ._errors import CommandError, ExitCode, reported_errors
 from ._run_host import Terminal
+from ._stderr import wait_for_stderr
 from ._table import print_info, write
 
 _POLL_INTERVAL = 0.2
@@ -24,9 +25,14 @@ _CHUNK_SIZE = 65_536
 
 
 def run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
-    """Execute a run in this process, and return its exit code. Remove a run that is not detached."""
+    """Execute a run in this process, and return its exit code; its last line is the verdict.
+
+    The record stays if the run is detached, or if `primepods stop` waits for its verdict.
+    """
     with delayed_stop():
-        return _run_here(api, run, variables)
+        code = _run_here(api, run, variables)
+        ignore_stop()
+    return code
 
 
 def _run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
@@ -34,25 +40,19 @@ def _run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
     code: int = ExitCode.FAILED
     try:
         with reported_errors(api.command):
-            try:
-                code = api.run(runner.execute)
-            except RunError as exc:
-                raise CommandError(str(exc), ExitCode(exc.exit_code)) from None
-            except SystemExit:
-                if not run.record.is_detached:
-                    raise
-                # SIGTERM, by which `stop` interrupts a run.
-                if run.record.result is None:
-                    raise KeyboardInterrupt from None
-                code = run.record.result
+            code = api.run(runner.execute)
     except typer.Exit as exc:
         code = exc.exit_code
     finally:
         # If this process could not take over the run's lease, another process may try again.
         if not runner.is_interrupted:
+            run.save(verdict=runner.verdict(code))
             run.end(code)
         if not run.record.is_detached:
-            run.remove()
+            if run.record.verdict:
+                print_info(run.record.verdict)
+            if not runner.interruptions.is_from_stop:
+                run.remove()
     return code
 
 
@@ -73,7 +73,8 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
             time.sleep(_POLL_INTERVAL)
     except KeyboardInterrupt:
         is_interrupted = True
-        process.terminate()
+        with suppress(ProcessLookupError):
+            run.stop()
         process.wait()
     if next(shown, run) is run:
         # Ctrl-C has ended the generator: show all messages again, since the last ones may be new.
@@ -85,6 +86,8 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
     if process.returncode is not None and record.exit_code is None and record.job is None:
         run.remove()
         raise CommandError(f"the process of {run.name} was killed before its order: nothing was rented")
+    if record.verdict:
+        print_info(record.verdict)
     if record.job is None or (is_interrupted and record.exit_code == ExitCode.INTERRUPTED):
         run.remove()
         raise typer.Exit(ExitCode.FAILED if record.exit_code is None else record.exit_code)
@@ -107,13 +110,14 @@ def show(run: Run, *, tail: int | None = None, only_messages: bool = False) -> I
             shown = [(run.path / "log", "")]
             for node in range(nodes):
                 label = f"{node}: " if nodes > 1 else ""
-                shown += [(path, label) for path in reversed(run.files(node).values())]
+                shown += [(path, label) for path in run.files(node).values()]
             for path, label in shown:
                 if path not in opened:
                     path.touch(mode=0o600)
                     opened[path] = files.enter_context(path.open("rb"))
                     _seek_last_lines(opened[path], tail)
                 stream = sys.stdout if path.name.startswith("stdout") else sys.stderr
+                wait_for_stderr()
                 _copy(opened[path], stream, label, is_last=run.record.exit_code is not None)
                 stream.flush()
             yield

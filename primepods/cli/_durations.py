@@ -14,6 +14,19 @@ _PART = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw])")
 _DURATION = re.compile(rf"(?:{_PART.pattern}\s*)+")
 
 
+class TypedNumber(float):
+    """A parsed number that knows how it was typed, for messages."""
+
+    typed: str
+
+    @classmethod
+    def of(cls, value: float, text: str) -> TypedNumber:
+        """Return a number with its text."""
+        number = cls(value)
+        number.typed = text.strip()
+        return number
+
+
 def parse_duration(text: str | float) -> float:
     """Parse a duration such as ``90s``, ``1h30m``, ``2d`` or ``1w``, and return its seconds.
 
@@ -27,7 +40,7 @@ def parse_duration(text: str | float) -> float:
         raise typer.BadParameter(f"{text!r} has no unit: write {words}s, {words}m, {words}h or {words}d")
     if not _DURATION.fullmatch(words):
         raise typer.BadParameter(f"{text!r} cannot be used: write a duration like 90s, 1h30m, 2d or 1w")
-    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(words))
+    return TypedNumber.of(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(words)), words)
 
 
 def duration_option(text: str, **settings: Any) -> Any:
@@ -43,9 +56,16 @@ def parse_hours(text: str | float) -> float:
 
     Accept a number without a unit, since the names of these options have the unit.
     """
-    if isinstance(text, int | float) or re.fullmatch(r"\d+(\.\d+)?", text.strip()):
+    if isinstance(text, int | float):
         return float(text)
-    return parse_duration(text) / _UNITS["h"]
+    if re.fullmatch(r"\d+(\.\d+)?", text.strip()):
+        return TypedNumber.of(float(text), f"{text.strip()}h")
+    return TypedNumber.of(parse_duration(text) / _UNITS["h"], text)
+
+
+def typed_numbers(options: dict[str, float | None]) -> dict[str, str]:
+    """Return how the options were typed, except those that were not."""
+    return {name: value.typed for name, value in options.items() if isinstance(value, TypedNumber)}
 
 
 def short_duration(seconds: float) -> str:

@@ -162,7 +162,7 @@ def reported_errors(command: str, *, verbose: bool = False) -> Generator[None]:
                 from primepods.remote import note_hosts
 
                 note_hosts(removed=[pod_id])
-            raise typer.Exit(_exit_code(error)) from None
+            raise typer.Exit(exit_code(error)) from None
 
 
 def print_errors_and_exit_if_any(command: str, errors: Mapping[str, Exception]) -> None:
@@ -180,12 +180,18 @@ def print_errors(command: str, errors: Mapping[str, Exception]) -> None:
 def exit_if_any(errors: Mapping[str, Exception]) -> None:
     """Exit with the code of the first error, if there is one."""
     if errors:
-        raise typer.Exit(_exit_code(next(iter(errors.values()))))
+        raise typer.Exit(exit_code(next(iter(errors.values()))))
 
 
-def _exit_code(error: Exception) -> ExitCode:
+def exit_code(error: Exception) -> int:
+    """Return the exit code for an error."""
     if isinstance(error, CommandError):
         return error.code
+    # A `RunError` knows its own.
+    if isinstance(error, primepods.PrimePodsError) and isinstance(
+        code := getattr(error, "run_exit_code", None), int
+    ):
+        return code
     # Two ValueErrors are not rejected arguments: io.UnsupportedOperation, which is also an OSError, and the
     # error of output that stdout cannot encode.
     is_failure = isinstance(error, OSError | UnicodeEncodeError)

@@ -13,7 +13,7 @@ import primepods
 from primepods.runs import RunRecord, shown_path
 
 from ._copies import describe, measure_and_warn, parse_exclusion, progress
-from ._errors import print_error
+from ._errors import ExitCode, exit_code, print_error
 from ._offers import check_permission, choose_disks, find_key
 from ._table import print_info
 
@@ -34,8 +34,9 @@ class Terminal:
     def info(self, text: str) -> None:
         print_info(text)
 
-    def problem(self, error: Exception | str) -> None:
+    def problem(self, error: Exception | str) -> int:
         print_error(self.command, error)
+        return ExitCode.FAILED if isinstance(error, str) else exit_code(error)
 
     def progress(
         self, what: str, total: int | None = None

@@ -11,14 +11,13 @@ from typing import Annotated
 
 import typer
 
-import primepods
-
 from ._command import Api, api_command
 from ._copies import Exclude, ExcludeFrom, parse_download, parse_exclusion, parse_upload
-from ._durations import Interval, duration_option, parse_hours
+from ._durations import Interval, duration_option, parse_hours, typed_numbers
 from ._errors import CommandError, ExitCode
 from ._offers import OfferFilters, OrderOptions, without_unset
 from ._remote import Env, SshOptions, parse_command, read_variables
+from ._table import print_info
 from .create import EnvFile, read_env
 
 _MAX_OFFERS = 5
@@ -137,13 +136,25 @@ def command(
             "--keep", help="Leave the pod running: it is billed until you delete it, without limit."
         ),
     ] = False,
-    keep_on_failed_download: Annotated[
-        bool,
-        typer.Option(
-            "--keep-on-failed-download",
-            help="Leave the pod running if a download fails: it is billed until you delete it.",
+    wind_down: Annotated[
+        float,
+        duration_option(
+            "Time before a limit at which the command gets SIGTERM, at most a tenth of the limit. Half of it "
+            "is the command's time to end, also after Ctrl-C.",
+            show_default="5m",
         ),
-    ] = False,
+    ] = 300.0,
+    hold: Annotated[
+        float | None,
+        duration_option(
+            "Hold the pod for this time if a result cannot be fetched, and try again each minute; 0s: not at "
+            "all.",
+            show_default="until the limit, or 1h",
+        ),
+    ] = None,
+    download_every: Annotated[
+        float | None, duration_option("Also fetch the results in this interval while the command runs.")
+    ] = None,
     detach: Annotated[
         bool,
         typer.Option(
@@ -187,16 +198,18 @@ def command(
 
     Takes the cheapest offer that fits (by default with one GPU). If the offer is sold out, or the pod does
     not boot or accepts no login, takes the next offer. Without --detach, stdout, stderr and the exit code are
-    the command's, and messages of primepods also go to stderr. The pod is deleted at the end, also after a
-    failure, Ctrl-C, SIGTERM or SIGHUP (which end the command), unless an option keeps it. Does not ask for
-    confirmation: limit the cost with --max-price, --max-hours and --max-spend.
+    the command's, and messages of primepods also go to stderr. Whatever ends the run, the command has time
+    to end, its results are fetched, and the pod is deleted: see `primepods stop --help`. A second Ctrl-C
+    deletes it at once. Does not ask for confirmation: limit the cost with --max-price, --max-hours and
+    --max-spend.
 
     Examples:
       primepods run --gpu-type H100 --gpu-count 8 --max-price 20 --max-hours 2 \
         --upload . --exclude .git --download out/:results/ -- python train.py
       primepods run --gpu-type A100 --env HF_TOKEN -- 'nvidia-smi && python -c "import torch"'
     """
-    from primepods.runs import Run, RunRecord
+    import primepods
+    from primepods.runs import Run, RunRecord, check_run
 
     from ._background import run_here, run_in_background
 
@@ -207,8 +220,6 @@ def command(
         raise CommandError("--keep and --rm cannot be combined", ExitCode.USAGE)
     if check is not None and no_check:
         raise CommandError("--check and --no-check cannot be combined", ExitCode.USAGE)
-    if any(limit is not None and not limit > 0 for limit in (max_hours, max_spend)):
-        raise CommandError("--max-hours and --max-spend must be above 0", ExitCode.USAGE)
     if detach and sys.platform == "win32":
         raise CommandError("--detach needs Linux or macOS", ExitCode.USAGE)
     if detach and max_hours is None and max_spend is None:
@@ -240,18 +251,18 @@ def command(
         exclude_from=[str(path.absolute()) for path in exclude_from or ()],
         downloads=[(remote, _absolute(local)) for remote, local in map(parse_download, download or ())],
         keep=keep,
-        keep_on_failed_download=keep_on_failed_download,
+        wind_down=wind_down,
+        hold=hold,
+        download_every=download_every,
+        typed=typed_numbers({"--max-hours": max_hours, "--wind-down": wind_down, "--hold": hold}),
         reconnect=reconnect,
         restarts=restarts,
         is_detached=detach,
         began_at=time.time(),
     )
     try:
-        primepods.check_work(
-            record.command,
-            env=variables,
-            downloads=[remote for remote, _ in record.downloads],
-        )
+        for warning in check_run(record, variables):
+            print_info(warning)
     except ValueError as exc:
         raise CommandError(str(exc), ExitCode.USAGE) from None
     parse_exclusion(exclude, exclude_from)

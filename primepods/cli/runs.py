@@ -19,7 +19,7 @@ import primepods
 
 from ._command import Api, api_command
 from ._completion import complete_runs
-from ._durations import short_age
+from ._durations import short_age, short_duration
 from ._errors import CommandError, ExitCode, print_error
 from ._output import ModelTable, PrintOptions
 from ._pod_table import price
@@ -42,6 +42,7 @@ class RunRow:
     state: str
     pod: str | None
     since: datetime
+    held_until: datetime | None = None
     spent: float
     exit_code: int | None
     command: str
@@ -49,10 +50,8 @@ class RunRow:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""
-        return attrs.asdict(self) | {
-            "since": self.since.isoformat(),
-            "swept_at": self.swept_at and self.swept_at.isoformat(),
-        }
+        times = {"since": self.since, "held_until": self.held_until, "swept_at": self.swept_at}
+        return attrs.asdict(self) | {name: time and time.isoformat() for name, time in times.items()}
 
 
 def _row(run: Run) -> RunRow:
@@ -62,11 +61,20 @@ def _row(run: Run) -> RunRow:
         state=run.state,
         pod=record.pod_id,
         since=datetime.fromtimestamp(record.began_at, UTC),
+        held_until=None if record.held_until is None else datetime.fromtimestamp(record.held_until, UTC),
         spent=round(run.cost(), 4),
         exit_code=record.exit_code,
         command=record.command if isinstance(record.command, str) else shlex.join(record.command),
         swept_at=None if record.swept_at is None else datetime.fromtimestamp(record.swept_at, UTC),
     )
+
+
+def _state_cell(row: RunRow) -> str:
+    if row.swept_at is not None:
+        return f"swept {short_age(row.swept_at)} ago"
+    if row.held_until is None or row.state != "holding":
+        return row.state
+    return f"holding {short_duration((row.held_until - datetime.now(UTC)).total_seconds())}"
 
 
 _RUNS = ModelTable[RunRow](
@@ -76,9 +84,7 @@ _RUNS = ModelTable[RunRow](
     id_of=lambda row: row.name,
     cells={
         Column("NAME", min_width=12): lambda row: row.name,
-        Column("STATE", min_width=8): lambda row: (
-            row.state if row.swept_at is None else f"swept {short_age(row.swept_at)} ago"
-        ),
+        Column("STATE", min_width=8): _state_cell,
         Column("EXIT", right=True): lambda row: "" if row.exit_code is None else str(row.exit_code),
         Column("POD", rank=2): lambda row: row.pod or "",
         Column("SINCE", right=True): lambda row: short_age(row.since),
@@ -99,9 +105,10 @@ def command(
 ) -> None:
     """List this machine's runs. Detached runs stay in the list after their end, until --prune.
 
-    The state is renting, running, ended, swept or interrupted. The process of an interrupted run has died;
-    `primepods attach` takes the run over. If something else, such as `primepods sweep`, has deleted its pod,
-    the run has ended, and the table says when.
+    The state is renting, running, holding (a result could not be fetched, and the pod is held for the time
+    shown), ended, swept or interrupted. The process of an interrupted run has died; `primepods attach` takes
+    the run over. If something else, such as `primepods sweep`, has deleted its pod, the run has ended, and
+    the table says when.
     """
     from primepods.runs import list_runs, note_sweeps
 
@@ -128,7 +135,9 @@ def attach(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME|POD/JOB", help="The run, or a job on a pod.", autocompletion=complete_runs
+            metavar="NAME|POD[/JOB]",
+            help="The run, or a job on a pod, by default its only one.",
+            autocompletion=complete_runs,
         ),
     ],
     *,
@@ -139,24 +148,24 @@ def attach(
 ) -> None:
     """Show the output of a run and follow it to the end; the exit code is the command's.
 
-    Ctrl-C only detaches: the run continues. A run whose process has died is taken over. With POD/JOB, shows
-    the output of a job on a pod; this works on any machine that can log in, and does not delete the pod.
+    Ctrl-C only detaches: the run continues. A run whose process has died is taken over. With POD or
+    POD/JOB, shows the output of a job on a pod; this works on any machine that can log in, and does not
+    delete the pod.
 
     Examples:
       primepods attach train-k3v9q2mxz7 --tail 20
       primepods attach my-pod/train
     """
-    from primepods.runs import find_run
+    from primepods.runs import find_run, list_runs
 
     from ._background import show
 
     pod, _, job = name.partition("/")
-    if job:
+    runs, unreadable = list_runs()
+    if job or not any(known.startswith(name) for known in [*unreadable, *(run.name for run in runs)]):
         if tail is not None:
             raise CommandError("--tail is for runs: a job is shown from its start", ExitCode.USAGE)
-        with api.client() as client:
-            remote = login.remote(client, pod, team=api.team)
-            raise typer.Exit(remote.job(job).wait(check=False, capture=False).exit_code)
+        raise typer.Exit(_follow_job(api, login, pod, job))
     run = find_run(name)
     is_other = any(value not in {None, run.record.client.get(name)} for name, value in api.account.items())
     if login != LoginOptions() or is_other or api.timeout is not None:
@@ -179,7 +188,22 @@ def attach(
     except KeyboardInterrupt:
         print_info(f"Detached: {run.name} keeps running. To stop it, run `primepods stop {run.name}`.")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
+    if run.record.verdict:
+        print_info(run.record.verdict)
     raise typer.Exit(run.record.exit_code or 0)
+
+
+def _follow_job(api: Api, login: LoginOptions, pod: str, name: str) -> int:
+    """Show a job of a pod, by default its only one, to its end; return the exit code."""
+    with api.client() as client:
+        remote = login.remote(client, pod, team=api.team)
+        if not name:
+            jobs = remote.jobs()
+            if len(jobs) != 1:
+                names = ", ".join(f"{pod}/{job.name}" for job in jobs)
+                raise CommandError(f"{pod} has {count(jobs, 'job')}{names and f'. Give one of {names}'}")
+            name = jobs[0].name
+        return remote.job(name).wait(check=False, capture=False).exit_code
 
 
 @api_command
@@ -191,8 +215,25 @@ def stop(
             metavar="NAME", help="The run's name, or a prefix of it.", autocompletion=complete_runs
         ),
     ],
+    *,
+    now: Annotated[
+        bool, typer.Option("--now", help="Delete the pod at once: the results are not fetched.")
+    ] = False,
 ) -> None:
-    """End a run's command, and delete its pod unless it is kept, as Ctrl-C does in `primepods run`."""
+    """End a run, fetch its results, delete its pod, and say how it has ended.
+
+    Whatever ends a run:
+      Reason                        Command    Results            Pod
+      it has ended, or failed       -          fetched            deleted
+      limit, stop, Ctrl-C, SIGTERM  SIGTERM    fetched            deleted
+      its job was lost              SIGTERM    fetched            deleted
+      a result is missing           -          tried each minute  held
+      pod out of reach              may run    tried once         deleted
+      --now, second Ctrl-C          lost       not fetched        deleted at once
+
+    Before SIGKILL, the command has half of --wind-down. A pod is held until the limit, or for --hold; stop
+    deletes it without the missing result.
+    """
     from primepods.runs import find_run
 
     from ._background import show
@@ -203,7 +244,7 @@ def stop(
         if run.state != "ended":
             shown = show(run, tail=0)
             next(shown)
-            stop_run(run)
+            stop_run(run, now=now)
             _show_to_end(run, shown)
         ended += f" with exit code {run.record.exit_code}"
     except FileNotFoundError:
@@ -215,16 +256,17 @@ def stop(
         raise CommandError(
             f"{ended}, and its pod {record.pod_id or ''} may still be billed: see `primepods sweep`"
         )
-    if record.pod_id is not None and (record.keep or record.keep_on_failed_download):
-        print_info(f"{ended}. If its pod was kept, it is billed: see `primepods get {record.pod_id}`.")
-    else:
-        print_info(f"{ended}. No pod of it is left.")
+    print_info(record.verdict or f"{ended}. No pod of it is left.")
 
 
-def stop_run(run: Run) -> None:
-    """Interrupt the process of a run; if it has died, start another process first, which ends the run.
+def stop_run(run: Run, *, now: bool = False) -> None:
+    """Ask the process of a run to end it; if it has died, start another process first, which ends the run.
 
     Any number of callers may do so at once: one of them starts the process.
+
+    Args:
+        run: The run.
+        now: Whether to delete its pod at once, without its results.
 
     Raises:
         ConfigError: The process is on another machine, or in another container; or it has died, and the
@@ -239,10 +281,10 @@ def stop_run(run: Run) -> None:
             return
         # The process may just have ended, or a process that takes over the run is not recorded yet.
         with suppress(ProcessLookupError):
-            run.stop()
+            run.stop(now=now)
             return
         time.sleep(_POLL_INTERVAL)
-    run.stop()
+    run.stop(now=now)
 
 
 def _has_process(run: Run) -> bool:

@@ -179,6 +179,7 @@ class LeaseOptions:
     interval: float
     max_hours: float | None
     max_spend: float | None
+    wind_down: float
     release_timeout: float
     login: bool
     check: str | Sequence[str] | None

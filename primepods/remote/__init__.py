@@ -22,6 +22,7 @@ from .options import SSHOptions, host_key_settings, is_emulated, machine_name
 from .remote import (
     AsyncRemote,
     check_work,
+    download_first,
     find_nodes,
     forward_ports,
     measure_upload,
@@ -55,6 +56,7 @@ __all__ = [
     "check_work",
     "choose_aliases",
     "config_blocks",
+    "download_first",
     "echo",
     "end_watchdog",
     "find_host_alias",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -129,9 +129,13 @@ class Upload(_Copy):
 class Download(_Copy):
     """Copy from a pod; the constructor checks the arguments. See :meth:`AsyncRemote.download`."""
 
-    def __init__(self, remote: str, local: str | os.PathLike[str], on_progress: OnProgress | None) -> None:
-        super().__init__(f"{check_string('remote', remote)} to {os.fspath(local)}", on_progress)
-        self._script = download_script(remote)
+    def __init__(
+        self, paths: Sequence[str], local: str | os.PathLike[str], on_progress: OnProgress | None
+    ) -> None:
+        # The first path that exists is copied. All have the same name.
+        remote = check_string("remote", paths[-1])
+        super().__init__(f"{remote} to {os.fspath(local)}", on_progress)
+        self._script = download_script(*paths)
         self._name = posixpath.basename(remote.rstrip("/"))
         self._target = _local_path(local).absolute()
         check_target(self._target)

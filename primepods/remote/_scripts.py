@@ -70,9 +70,9 @@ def upload_script(remote: str, *, kind: str, name: str) -> bytes:
     return make_script("upload.sh", kind, target.rstrip("/") or "/", name)
 
 
-def download_script(remote: str) -> bytes:
-    """Return the script that packs a file or a folder; for its errors see :func:`remote_path`."""
-    return make_script("download.sh", remote_path("remote", remote).rstrip("/") or "/")
+def download_script(*paths: str) -> bytes:
+    """Return the script that packs the first path that exists; for its errors see :func:`remote_path`."""
+    return make_script("download.sh", *(remote_path("remote", path).rstrip("/") or "/" for path in paths))
 
 
 def remote_path(name: str, path: str) -> str:

@@ -297,7 +297,7 @@ class AsyncRemote:
         """
         from ._copy import Download
 
-        await Download(remote, local, on_progress).run(await self._get_login())
+        await Download([remote], local, on_progress).run(await self._get_login())
 
     async def _find_nodes(self, *, again: bool = False) -> tuple[Node, ...]:
         """Return the nodes; a leased pod overrides this, and asks the API only with ``again``."""
@@ -439,6 +439,19 @@ def forward_ports(remote: AsyncRemote, ports: Iterable[tuple[int, int, str]]) ->
     from .forward import AsyncForward
 
     return AsyncForward(remote, ports)
+
+
+async def download_first(
+    remote: AsyncRemote,
+    paths: Sequence[str],
+    local: str | os.PathLike[str],
+    *,
+    on_progress: OnProgress | None = None,
+) -> None:
+    """Download the first of some paths that exists; see :meth:`AsyncRemote.download`."""
+    from ._copy import Download
+
+    await Download(paths, local, on_progress).run(await remote._get_login())  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
 
 
 async def find_nodes(remote: AsyncRemote) -> tuple[AsyncRemote, ...]:

@@ -489,6 +489,7 @@ class AsyncPods:
         on_change: OnChange | None = None,
         max_hours: float | None = None,
         max_spend: float | None = None,
+        wind_down: float = 60.0,
         release_timeout: float = 600.0,
         watchdog: Watchdog | None = None,
     ) -> AsyncLease:
@@ -525,12 +526,16 @@ class AsyncPods:
             interval: Seconds between two polls of the pod, at least 0.05.
             on_change: Callback for each :class:`~primepods.PodChange` until the pod is ready; see
                 :meth:`wait`.
-            max_hours: Hours from the first order until the pod is deleted, including this machine's sleep.
-                Then the block raises :class:`~primepods.BudgetExceededError`: its task is cancelled. With
-                ``Client``, commands and copies on the pod end and raise it; a block that does something else
-                continues, and raises it at its end.
+            max_hours: Hours from the first order until the deletion of the pod begins, at the latest,
+                including this machine's sleep. The block is ended ``wind_down`` seconds before, and raises
+                :class:`~primepods.BudgetExceededError`.
             max_spend: Max cost of all pods of the lease, computed with the highest prices seen. Reaching it
                 has the same effects.
+            wind_down: Seconds for the block to save its work before a limit, at most a tenth of the limit.
+                When they begin, the task of the block is cancelled. With ``Client``, calls on the pod
+                except downloads end and raise the error; if there is none, the next call does. What
+                ``except`` and ``finally`` then do with the pod works until the limit; later calls raise an
+                error. With 0, the block is ended when the pod is deleted.
             release_timeout: Seconds to confirm that the pod is terminated.
             watchdog: Process on the pod that deletes it while no machine of yours is awake; needs ``login``
                 and a limit. If the pod goes so before the lease ends, the block ends as at a limit, with a
@@ -583,6 +588,7 @@ class AsyncPods:
             interval=interval,
             max_hours=max_hours,
             max_spend=max_spend,
+            wind_down=check_seconds("wind_down", wind_down, minimum=0),
             release_timeout=release_timeout,
             login=login or check is not None,
             check=check,

@@ -1,13 +1,14 @@
 """Runs: a pod is rented for one command. Also the budget of agents."""
 
 from ._budget import Balance, Budget, Reservation
+from ._check import check_run
 from ._follow import follow_job
 from ._host import RunError, RunHost
-from ._process import delayed_stop, start_process
+from ._process import delayed_stop, ignore_stop, start_process
+from ._results import shown_path
 from ._run import Run, RunRecord, find_run, list_runs, note_sweeps
 from ._runner import Runner
 from ._take_over import check_take_over, leased_name, take_over_lease
-from ._work import shown_path
 
 __all__ = [
     "Balance",
@@ -18,10 +19,12 @@ __all__ = [
     "RunHost",
     "RunRecord",
     "Runner",
+    "check_run",
     "check_take_over",
     "delayed_stop",
     "find_run",
     "follow_job",
+    "ignore_stop",
     "leased_name",
     "list_runs",
     "note_sweeps",

@@ -18,18 +18,19 @@ USAGE = 2
 POD_FAILED = 4
 BUDGET_EXCEEDED = 5
 INTERRUPTED = 130
+SSH_FAILED = 255
 """Exit codes of a run, those of the command."""
 
 
 class RunError(PrimePodsError):
-    """A run cannot continue; ``exit_code`` is the run's."""
+    """A run cannot continue; ``run_exit_code`` is the run's."""
 
     def __init__(self, message: str, exit_code: int = FAILED) -> None:
         super().__init__(message)
-        self.exit_code = exit_code
+        self.run_exit_code = exit_code
 
     def __reduce__(self) -> Any:
-        return type(self), (str(self), self.exit_code)
+        return type(self), (str(self), self.run_exit_code)
 
 
 class RunHost(Protocol):
@@ -39,8 +40,8 @@ class RunHost(Protocol):
         """Show a message."""
         ...
 
-    def problem(self, error: Exception | str) -> None:
-        """Show an error after which the run continues."""
+    def problem(self, error: Exception | str) -> int:
+        """Show an error after which the run continues, or is ended in order; return the exit code for it."""
         ...
 
     def progress(

@@ -9,24 +9,31 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 
-from ._run import Run
+from ._run import STOP_SIGNALS, Run
 
 
 @contextmanager
 def delayed_stop(*, is_delayed: bool = True) -> Generator[None]:
-    """Delay the signal that stops a run, SIGTERM, until the end of the block, or let it arrive in the block.
+    """Delay the signals that stop a run until the end of the block, or let them arrive in the block.
 
-    A process that is started in the block delays it, too.
+    A process that is started in the block delays them, too.
     """
     if sys.platform == "win32":
         yield
         return
     how = signal.SIG_BLOCK if is_delayed else signal.SIG_UNBLOCK
-    before = signal.pthread_sigmask(how, {signal.SIGTERM})
+    before = signal.pthread_sigmask(how, {*STOP_SIGNALS, signal.SIGTERM})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def ignore_stop() -> None:
+    """Ignore the requests of `primepods stop` from now on, also delayed ones: the run has ended."""
+    for number in STOP_SIGNALS:
+        with suppress(ValueError):  # another thread than the main one
+            signal.signal(number, signal.SIG_IGN)
 
 
 def start_process(run: Run, variables: dict[str, str]) -> subprocess.Popen[bytes]:

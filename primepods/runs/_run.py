@@ -34,6 +34,8 @@ _MAX_NODES: Final = 1_000
 _MAX_PID: Final = 2**31 - 1
 _CLAIM_ATTEMPTS: Final = 100
 """Max attempts of 80 ms each: on a busy machine, readers of the state may hold a shared lock for seconds."""
+STOP_SIGNALS: Final = tuple(signal.Signals[name] for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+"""Signals of `primepods stop`, and of its option ``--now``."""
 _ABANDONED: Final = 130
 """Exit code of an abandoned run, the same as after Ctrl-C."""
 
@@ -58,7 +60,10 @@ class RunRecord:
         workdir: Folder on the pod in which the command runs; ``None`` for the home folder.
         downloads: Paths on the pod, each with its local target.
         keep: Whether to leave the pod running.
-        keep_on_failed_download: Whether to leave the pod running if a download fails.
+        wind_down: Seconds before a limit at which the command is asked to end; 0 for none.
+        hold: Max seconds to hold the pod while a result is missing; ``None`` until the limit, or an hour.
+        download_every: Seconds between downloads while the command runs; ``None`` for none.
+        typed: The limits as typed, for messages.
         reconnect: Seconds to try to connect again after a loss.
         restarts: Max number of restarts on another pod, if a pod is lost.
         is_detached: Whether the output goes to files.
@@ -75,6 +80,8 @@ class RunRecord:
         offsets: Sizes of the output files when the job began; see :meth:`Run.sizes`.
         spent: Cost of its earlier pods.
         result: The exit code, saved before the pod is deleted.
+        held_until: Until when the pod is held for a missing result; ``None`` while it is not.
+        verdict: How the run has ended, as text; saved before ``exit_code``.
         is_stopping: Whether the run must stop, or has no reservation yet.
         exit_code: The exit code, once the run has ended.
         ended_at: When the run ended.
@@ -97,7 +104,10 @@ class RunRecord:
     workdir: str | None = None
     downloads: list[tuple[str, str]] = attrs.field(factory=list[tuple[str, str]])
     keep: bool = False
-    keep_on_failed_download: bool = False
+    wind_down: float = 0.0
+    hold: float | None = None
+    download_every: float | None = None
+    typed: dict[str, str] = attrs.field(factory=dict[str, str])
     reconnect: float = 900.0
     restarts: int = 0
     pid: int = 0
@@ -112,6 +122,8 @@ class RunRecord:
     offsets: tuple[int, ...] = ()
     spent: float = 0.0
     result: int | None = None
+    held_until: float | None = None
+    verdict: str = ""
     is_stopping: bool = False
     exit_code: int | None = None
     ended_at: float | None = None
@@ -139,7 +151,7 @@ class Run:
             ConfigError: The folder cannot be written, or another process has locked the run.
             ValueError: The name is not that of a job.
         """
-        name = unique_name(str(record.changes.get("name") or "run")[:40])
+        name = unique_name(str(record.changes.get("name") or "run")[:34])
         path = run_folder() / check_job_name(name)
         run = cls(path, record)
         try:
@@ -248,16 +260,20 @@ class Run:
     @property
     def is_live(self) -> bool:
         """Whether the run has not ended and its process still runs."""
-        return self.state in {"renting", "running"}
+        return self.state in {"renting", "running", "holding"}
 
-    def stop(self) -> None:
-        """Ask the run's process to end; it ignores all such requests but the first.
+    def stop(self, *, now: bool = False) -> None:
+        """Ask the run's process to end the run; asking again changes nothing, unless the pod is held.
+
+        Args:
+            now: Whether to delete the pod at once.
 
         Raises:
             As :meth:`signal`.
         """
         # Send SIGCONT, too, since the process may be suspended.
-        self.signal(signal.SIGTERM, getattr(signal, "SIGCONT", signal.SIGTERM))
+        number = STOP_SIGNALS[now and -1] if STOP_SIGNALS else signal.SIGTERM
+        self.signal(number, getattr(signal, "SIGCONT", number))
 
     def signal(self, *signals: int) -> None:
         """Send signals to the run's process.
@@ -308,11 +324,17 @@ class Run:
 
     @property
     def state(self) -> str:
-        """State: ``renting``, ``running``, ``ended``, or ``interrupted`` if its process has died."""
+        """State of the run.
+
+        It is ``renting``, ``running``, ``holding`` while its pod is held for a missing result, ``ended``, or
+        ``interrupted`` if its process has died.
+        """
         if self.record.exit_code is not None:
             return "ended"
         if self._lock < 0 and not self._is_held():
             return "interrupted"
+        if self.record.held_until is not None:
+            return "holding"
         return "running" if self.record.job else "renting"
 
     def files(self, node: int) -> dict[Stream, Path]:
@@ -452,6 +474,7 @@ def _read(file: Path) -> bytes:
 
 def _parse_record(text: bytes) -> RunRecord:
     data = json.loads(text)
+    data.pop("keep_on_failed_download", None)  # an option of earlier versions
     if data.pop("version", None) != _VERSION:
         raise ValueError("another version of primepods wrote it")
     for name, value in data.items():

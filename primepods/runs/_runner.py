@@ -23,27 +23,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .._utils.money import money
 from .._utils.text import short_duration
-from ..errors import NotFoundError, PodFailedError, PrimePodsError
+from ..errors import BudgetExceededError, NotFoundError, PodFailedError
 from ..models import PodChange
 from ..remote import SSHOptions
-from ..signals import exit_on_sigterm
 from ..specs import PodSpec
-from ._host import BUDGET_EXCEEDED, INTERRUPTED, POD_FAILED, RunError, RunHost
-from ._process import delayed_stop
+from ._ending import Interruptions, Reason
+from ._host import BUDGET_EXCEEDED, FAILED, INTERRUPTED, POD_FAILED, RunError, RunHost
 from ._run import Run, RunRecord
 from ._take_over import take_over_lease
-from ._work import PodLostError, Work
+from ._work import PodLostError, Work, describe_limits
 
 if TYPE_CHECKING:
     from ..client import AsyncClient
     from ..leasing.lease import AsyncLease, AsyncLeasedPod
+    from ..leasing.supervisor import LeaseSupervisor
 
+_SECOND = 2
 _USED_UP = 1e-9
 """Limit that replaces a used-up one. With it, a lease that is taken over deletes its pod at once."""
 
@@ -60,41 +60,57 @@ class Runner:
     def __init__(self, host: RunHost, run: Run, variables: dict[str, str]) -> None:
         self._host = host
         self._run = run
-        self._work = Work(host, run, variables)
-        self._is_renting = False
-        """Whether the lease orders a pod, or waits for the pod and its login."""
+        self.interruptions = Interruptions(self._note_interruption)
+        self._work = Work(host, run, variables, self.interruptions)
+        self._working: asyncio.Task[int] | None = None
+        self._has_pod = False
+        """Whether the block of the lease runs."""
         self.is_interrupted: bool = run.record.lease_file is not None
         """Whether the lease of a dead process is neither taken over nor known to be gone."""
-        self._is_stopping = run.record.is_stopping
+        self._lease: LeaseSupervisor | None = None
+        """The last lease."""
         self._last_stage: object = None
 
     @property
     def _record(self) -> RunRecord:
         return self._run.record
 
+    @property
+    def _is_holding(self) -> bool:
+        return self._record.held_until is not None
+
     async def execute(self, client: AsyncClient) -> int:
-        """Execute the run, and return its exit code."""
-        # `exit_on_sigterm` cancels the task that enters it: this one, not the task of the work.
-        with exit_on_sigterm(), delayed_stop(is_delayed=False):
-            while True:
-                # The work is a second task, so that this task can report Ctrl-C before the pod is deleted.
-                work = asyncio.create_task(self._rent_and_restart(client))
+        """Execute the run, and return its exit code; a cancellation counts as Ctrl-C."""
+        with self.interruptions.handled(lambda: self._is_holding):
+            work = self._working = asyncio.create_task(self._rent_and_restart(client))
+            while not work.done():
                 try:
-                    return await asyncio.shield(work)
+                    await asyncio.wait({work})
                 except asyncio.CancelledError:
-                    # Once the pod is ready, `_rent` prints the message.
-                    if self._is_renting:
-                        self._host.info(
-                            "Interrupted: deleting any ordered pod, and waiting until it is confirmed gone"
-                        )
-                    work.cancel()
-                    if not self.is_interrupted or self._is_stopping:
-                        await work
-                        raise
-                    # Take the lease over first, since the pod would be billed.
-                    with suppress(asyncio.CancelledError, PrimePodsError):
-                        await work
-                    self._is_stopping = True
+                    self.interruptions.add()
+        if work.cancelled():
+            # The results of a command that had ended may be missing.
+            return self._record.result or self.interruptions.exit_code
+        return work.result()
+
+    @property
+    def _is_stopping(self) -> bool:
+        return self._record.is_stopping or self.interruptions.count > 0
+
+    def _note_interruption(self) -> None:
+        """Let the work end, or cancel it: the lease then deletes the pod."""
+        interruptions, work = self.interruptions, self._working
+        if work is None:
+            return
+        # Before there is a job, there is nothing to fetch. A lease must be taken over before its pod can go.
+        is_in_order = self._has_pod or self.is_interrupted or self._record.job is not None
+        if (interruptions.count == 1 and is_in_order and not self._is_holding) or self.is_interrupted:
+            if self._work.outcome.reason is not None:
+                self._host.info("The run is ending already. Another interruption deletes the pod at once.")
+            return
+        if not self._has_pod and interruptions.count == 1:
+            self._host.info("Interrupted: deleting any ordered pod, and waiting until it is confirmed gone")
+        work.cancel()
 
     async def _rent_and_restart(self, client: AsyncClient) -> int:
         """Do the work; start again on another pod if a pod is lost, up to the limit of restarts."""
@@ -111,8 +127,10 @@ class Runner:
                 if not isinstance(exc, PodLostError):
                     raise
                 may_be_billed = getattr(exc, "__notes__", ())
-                if record.restart >= record.restarts or may_be_billed:
-                    text = " ".join([f"{exc}. Its results are lost.", *may_be_billed])
+                if record.restart >= record.restarts or may_be_billed or self.interruptions.count:
+                    is_here = self._work.outcome.results.are_complete and bool(record.downloads)
+                    lost = [] if is_here else ["Its results are lost."]
+                    text = " ".join([f"{exc}.", *lost, *may_be_billed])
                     raise RunError(text, POD_FAILED) from None
                 self._host.info(f"{exc}. Starting again on another pod: restart {record.restart + 1}")
                 self._run.save(
@@ -124,35 +142,47 @@ class Runner:
                 )
 
     async def _rent(self, client: AsyncClient) -> int:
-        """Rent a pod or take one over, do the work on it, and print a summary."""
-        started_at, spent_before = time.monotonic(), self._record.spent
+        """Rent a pod or take one over, and do the work on it; return the exit code."""
+        spent_before = self._record.spent
         lease, is_taken_over = await self._make_lease(client)
-        supervisor = lease.supervisor
+        supervisor = self._lease = lease.supervisor
+        if self.interruptions.count > 1 and self._working is not None:
+            self._working.cancel()  # the lease then deletes the pod at once
         pod: AsyncLeasedPod | None = None
-        self._is_renting = True
         try:
             async with lease as pod:
-                self._is_renting = False
+                self._has_pod = True
                 self._run.save(pod_id=pod.id, price_hr=pod.price_hr)
                 if self._record.keep:
                     pod.keep()
                 try:
-                    code = await self._work.do(client, lease, pod, is_taken_over=is_taken_over)
+                    code = await self._work.do(client, supervisor, pod, is_taken_over=is_taken_over)
                 finally:
-                    if not supervisor.rentals[-1].is_kept:
+                    if not supervisor.is_kept:
                         self._host.info(
                             f"Deleting the pod {pod.name}, and waiting until it is confirmed gone"
                         )
-        except BaseException as exc:
+        except BudgetExceededError:
+            outcome = self._work.outcome
+            if pod is None or supervisor.release_error is not None:
+                raise
+            # The lease has ended at the limit what had not ended before it.
+            if outcome.reason in {None, Reason.LIMIT_NEAR}:
+                outcome.reason = Reason.LIMIT_NEAR
+                return BUDGET_EXCEEDED
+            return self._record.result or FAILED
+        except Exception as exc:
             # If the pod may still be billed, the lease's error says so.
-            if supervisor.release_error is None:
-                self._print_summary(lease, pod, started_at, is_interrupted=not isinstance(exc, Exception))
-                is_gone = isinstance(exc, PodFailedError | NotFoundError)
-                if pod is None and is_gone and is_taken_over and self._record.job is not None:
-                    # The pod was lost while the run had no process.
-                    raise PodLostError(str(exc).rstrip(".")) from None
+            is_gone = isinstance(exc, PodFailedError | NotFoundError) and supervisor.release_error is None
+            if pod is None and is_gone and is_taken_over and self._record.job is not None:
+                # The pod was lost while the run had no process.
+                self._work.outcome.reason = Reason.POD_LOST
+                raise PodLostError(str(exc).rstrip(".")) from None
             raise
         finally:
+            self._has_pod = False
+            if supervisor.disk_note is not None:
+                self._host.info(supervisor.disk_note)
             # After a release error, the next process takes over the lease, which counts its last pod's cost.
             if supervisor.release_error is None:
                 self._run.save(spent=spent_before + supervisor.budget.spent, leased_at=None)
@@ -160,7 +190,6 @@ class Runner:
                 *earlier, last = supervisor.rentals
                 spent = spent_before + sum(rental.spent for rental in earlier)
                 self._run.save(spent=spent, price_hr=last.price_hr)
-        self._print_summary(lease, pod, started_at)
         return code
 
     async def _make_lease(self, client: AsyncClient) -> tuple[AsyncLease, bool]:
@@ -196,8 +225,7 @@ class Runner:
                     f"{record.pod_id}`"
                 )
         if _USED_UP in {lease["max_hours"], lease["max_spend"]}:
-            used_up = "the budget of --max-hours or --max-spend is used up"
-            raise RunError(used_up, BUDGET_EXCEEDED)
+            raise RunError(f"the limit is used up ({describe_limits(record)})", BUDGET_EXCEEDED)
         if self._is_stopping:
             raise RunError("the run was stopped before it had a pod", INTERRUPTED)
         specs, min_price = await self._find_specs(client)
@@ -223,7 +251,8 @@ class Runner:
     async def _find_specs(self, client: AsyncClient) -> tuple[list[PodSpec], float]:
         """Return the specs to order, the preferred one first, and the lowest price per hour."""
         record = self._record
-        changes = await self._host.resolve(client, record)
+        # The name of the run begins those of its pods.
+        changes = await self._host.resolve(client, record) | {"name": self._run.name}
         find = dict(record.find)
         if "disks" in changes:
             find["disks"] = changes["disks"]
@@ -238,7 +267,7 @@ class Runner:
         rate = money(first.price_hr, first.prices.currency)
         machine = f"{first.gpu_count} x {first.gpu_type} at {first.provider}"
         self._host.info(f"Renting {machine} for {rate} an hour{more}")
-        self._host.info(_limits_text(record.lease, keep=record.keep))
+        self._host.info(_limits_text(record))
         return specs, min(offer.price_hr or 0.01 for offer in offers)
 
     def _show_change(self, change: PodChange) -> None:
@@ -252,46 +281,56 @@ class Runner:
             if stage != self._last_stage:
                 self._host.info(str(status))
         self._last_stage = stage
-        if self._is_stopping:
+        if self._is_stopping and self._record.job is None:
             # End the lease now: until the pod is ready, it would only be billed.
             raise RunError("stopped", INTERRUPTED)
 
-    def _print_summary(
-        self,
-        lease: AsyncLease,
-        pod: AsyncLeasedPod | None,
-        started_at: float,
-        *,
-        is_interrupted: bool = False,
-    ) -> None:
-        duration = short_duration(time.monotonic() - started_at)
-        if lease.supervisor.disk_note is not None:
-            self._host.info(lease.supervisor.disk_note)
-        rentals = lease.supervisor.rentals
-        if not rentals or (pod is None and not rentals[-1].is_kept):
-            # If a lease file is left, the order's pod may exist, and the lease has reported this.
-            is_certain = not any(rental.file.path.exists() for rental in rentals)
-            if is_certain and (is_interrupted or any(rental.pod_id is not None for rental in rentals)):
-                self._host.info(f"No pod is left: every pod that was ordered was deleted, after {duration}.")
-            return
-        rental = rentals[-1]  # the pod's rental
-        totals = f"after {duration}, for about {money(rental.spent)}"
-        if rental.is_kept:
-            pod_id = rental.pod_id
-            self._host.info(
-                f"The pod {rental.name} still runs and is billed ({totals}). "
-                f"Log in with `primepods ssh {pod_id}`; delete it with `primepods delete {pod_id}`."
-            )
+    def verdict(self, exit_code: int) -> str:
+        """Return how the run has ended: command, results, cost, and whether a pod is left.
+
+        It is empty if nothing was ordered.
+        """
+        record, lease, outcome = self._record, self._lease, self._work.outcome
+        if lease is None and record.result is None:
+            return ""
+        reason = self._work.describe_reason()
+        if outcome.command is None:
+            end = f"exit code {exit_code} after {short_duration(time.time() - record.began_at)}"
         else:
-            self._host.info(f"The pod {rental.name} ({rental.pod_id}) was deleted, {totals}.")
+            end = f"{reason and 'its command ended with '}{outcome.command.describe()}"
+        results = note = ""
+        if record.job is not None:
+            cut = "skipped" if self.interruptions.count > 1 else "cut off by the limit"
+            results = outcome.results.describe("" if outcome.is_complete else cut)
+        elif outcome.command is None:
+            note = "The command did not start"
+        if outcome.command is not None:
+            note = outcome.command.note
+        sentences = [
+            f"{self._run.name}: {reason and f'{reason}, '}{end}",
+            note,
+            results,
+            f"Cost about {money(self._run.cost())}",
+            self._describe_pod(),
+        ]
+        return " ".join(f"{sentence.rstrip('.')}." for sentence in sentences if sentence)
+
+    def _describe_pod(self) -> str:
+        lease = self._lease
+        if lease is not None and lease.is_kept:
+            pod_id = self._record.pod_id
+            return f"Its pod {pod_id} still runs and is billed; delete it with `primepods delete {pod_id}`"
+        # If a lease file is left, the order's pod may exist.
+        is_uncertain = self._run.may_have_pod or (
+            lease is not None and any(rental.file.path.exists() for rental in lease.rentals)
+        )
+        return "Its pod may still be billed; see `primepods sweep`" if is_uncertain else "No pod is left"
 
 
-def _limits_text(lease: dict[str, Any], *, keep: bool) -> str:
-    if keep:
+def _limits_text(record: RunRecord) -> str:
+    if record.keep:
         return "The pod is billed until you delete it (--keep): once it is ready, it has no limit"
-    hours, spend = lease["max_hours"], lease["max_spend"]
-    limits = [] if hours is None else [f"after {short_duration(hours * 3600)} (--max-hours)"]
-    limits += [] if spend is None else [f"at {money(spend)} (--max-spend)"]
+    limits = describe_limits(record)
     if not limits:
         return "The pod runs until the command ends, without a limit: see --max-hours and --max-spend"
-    return f"The pod is deleted {' or '.join(limits)} at the latest"
+    return f"The pod is deleted at its limit at the latest ({limits})"

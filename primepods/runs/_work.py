@@ -1,37 +1,80 @@
-"""The work of a run on its pod: upload, start the command as a job or find the job, follow it, download."""
+"""The work of a run on its pod: upload, start the command as a job or find the job, follow it, end it."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import posixpath
+import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConnectionLostError, JobError, PrimePodsError, TransferError
-from ..remote import echo, find_nodes, rank_variables
+import attrs
+
+from .._utils.money import money
+from .._utils.text import clip, one_line, short_duration
+from ..errors import ConnectionLostError, JobError, LoginError, PrimePodsError
+from ..remote import JobState, echo, find_nodes, rank_variables
+from ._ending import CommandEnd, Interruptions, Reason
 from ._follow import follow_job
-from ._host import FAILED, INTERRUPTED, USAGE, RunError, RunHost
-from ._run import Run
+from ._host import FAILED, USAGE, RunError, RunHost
+from ._results import Results, shown_path
+from ._run import Run, RunRecord
 
 if TYPE_CHECKING:
     from ..client import AsyncClient
-    from ..leasing.lease import AsyncLease, AsyncLeasedPod
+    from ..leasing.lease import AsyncLeasedPod
+    from ..leasing.supervisor import LeaseSupervisor
     from ..remote import AsyncJob, AsyncRemote, Exclusion
 
-_MAX_DOWNLOAD_ATTEMPTS = 3
-"""Max attempts to download a result if the connection is lost."""
 _LOSS_CHECK_FACTOR = 6
 """Interval of the checks for a lost pod, as a multiple of the poll interval."""
+_LIMIT_CHECK_INTERVAL = 30.0
+"""Max seconds between two looks at the limits: timers stand still while this machine sleeps."""
+_LAST_OUTPUT_TIMEOUT = 5.0
+"""Max seconds for the rest of the output of a command that has ended."""
+_FAILED_POD_TIMEOUT = 60.0
+"""Max seconds to fetch results from a pod that has failed."""
+_CAUSE_TIMEOUT = 10.0
+_MAX_CAUSE = 300
 _STOP_TIMEOUT = 5.0
-"""Max seconds to end the command on its nodes."""
-_LOST_STATES = {"STOPPED", "DELETING", "TERMINATED"}
+"""Max seconds to end the command on its other nodes after a failure on one."""
+_WIND_DOWN_SHARE = 0.1
+"""Max part of a limit that the wind-down takes."""
+_KILLED = 137
+_PRINT_CAUSE = """for file in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; do
+  sed -n 's/^oom_kill \\([1-9].*\\)/The pod has run out of memory \\1 times/p' "$file" 2>/dev/null
+done; dmesg 2>/dev/null | grep -i 'killed process' | tail -n 1"""
+"""Prints what the pod knows about a command that SIGKILL has ended."""
 
 
 class PodLostError(Exception):
     """The run must continue on another pod: the pod or its job was lost, or some nodes have no job."""
+
+
+@attrs.frozen
+class _Loss:
+    """A pod that is lost, and whether it may still accept logins."""
+
+    text: str
+    may_answer: bool = False
+
+
+@attrs.define
+class Outcome:
+    """How the work on a pod has ended so far, for the verdict.
+
+    Attributes:
+        reason: Why it ends; ``None`` while it does not.
+        command: How the command ended; ``None`` if it has not begun.
+        results: The results.
+        is_complete: Whether all steps before the deletion were taken.
+    """
+
+    results: Results
+    reason: Reason | None = None
+    command: CommandEnd | None = None
+    is_complete: bool = False
 
 
 class Work:
@@ -41,13 +84,18 @@ class Work:
         host: The command that executes the run.
         run: The run; this process holds its lock.
         variables: The command's environment variables.
+        interruptions: What asks the run to end.
     """
 
-    def __init__(self, host: RunHost, run: Run, variables: dict[str, str]) -> None:
+    def __init__(
+        self, host: RunHost, run: Run, variables: dict[str, str], interruptions: Interruptions
+    ) -> None:
         self._host = host
         self._run = run
         self._variables = variables
+        self._interruptions = interruptions
         self._upload_sizes: dict[str, int] = {}
+        self.outcome = Outcome(Results(host, run))
 
     @cached_property
     def _exclusion(self) -> Exclusion:
@@ -60,18 +108,13 @@ class Work:
             self._upload_sizes[local] = self._host.measure(local, self._exclusion)
 
     async def do(
-        self,
-        client: AsyncClient,
-        lease: AsyncLease,
-        pod: AsyncLeasedPod,
-        *,
-        is_taken_over: bool,
+        self, client: AsyncClient, lease: LeaseSupervisor, pod: AsyncLeasedPod, *, is_taken_over: bool
     ) -> int:
-        """Do the work on a pod, and return the command's exit code, or 1 if only a download has failed.
+        """Do the work on a pod until there is a reason to end it, and end it; return the run's exit code.
 
         Args:
             client: The client.
-            lease: The lease of the pod.
+            lease: The supervisor of the pod's lease.
             pod: The pod.
             is_taken_over: Whether an earlier process of the run may have started the job.
 
@@ -80,32 +123,177 @@ class Work:
         """
         record = self._run.record
         self._host.info(f"Logged in to {pod.name} ({pod.id}): {pod.ssh}")
-        if record.is_stopping:
-            raise RunError("stopped", INTERRUPTED)
+        self.outcome = Outcome(Results(self._host, self._run))
         nodes = await find_nodes(pod)
         name = f"{self._run.name}-{record.restart}"
         jobs = [node.job(name) for node in nodes]
         if len(nodes) > 1:
             self._host.info(f"The command runs on {len(nodes)} nodes")
             self._run.save(nodes=max(record.nodes, len(nodes)))
+        interval = record.lease["interval"] * _LOSS_CHECK_FACTOR
+        working = asyncio.create_task(self._start_and_follow(pod, nodes, jobs, is_taken_over=is_taken_over))
+        lost = asyncio.create_task(_watch_loss(client, pod, interval))
+        # In the order of their priority.
+        reasons = {
+            working: Reason.COMMAND_ENDED,
+            lost: Reason.POD_LOST,
+            asyncio.create_task(self._interruptions.requested.wait()): Reason.INTERRUPTED,
+            asyncio.create_task(self._wait_for_limit(lease, pod)): Reason.LIMIT_NEAR,
+        }
         try:
-            if record.job is None and not (is_taken_over and await _has_started(jobs)):
-                await self._start(nodes, name)
-            self._run.save(job=name)
+            await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
+            if lease.is_ending:
+                # The lease is ending, for example at a limit, and will cancel this task.
+                await asyncio.Event().wait()
+            self.outcome.reason = next(reason for task, reason in reasons.items() if task.done())
+            return await self._end(lease, pod, jobs, working, lost)
+        finally:
+            await _cancel(reasons)
+
+    async def _end(
+        self,
+        lease: LeaseSupervisor,
+        pod: AsyncLeasedPod,
+        jobs: list[AsyncJob],
+        working: asyncio.Task[CommandEnd],
+        lost: asyncio.Task[_Loss],
+    ) -> int:
+        """Take the steps of :mod:`._ending` except the deletion; return the run's exit code.
+
+        Raises:
+            PodLostError: The run must continue on another pod.
+        """
+        outcome, record = self.outcome, self._run.record
+        loss, code = "", None
+        if outcome.reason is Reason.POD_LOST:
+            loss = lost.result().text
+        elif outcome.reason is Reason.COMMAND_ENDED:
             try:
-                code = await self._follow(client, lease, pod, jobs)
-            except ConnectionLostError:
-                # Fetch the results so far: the pod may be deleted next.
-                await self._download_all(lease, pod)
-                raise
-        except asyncio.CancelledError:
-            await _stop(jobs)
-            raise
-        download_code = await self._download_all(lease, pod)
-        code = code or download_code
-        # Save the code before the deletion: a process that takes over cannot read it from a deleted pod.
-        self._run.save(result=code)
-        return code
+                outcome.command = working.result()
+            except (JobError, PodLostError) as exc:
+                outcome.reason, loss = Reason.JOB_LOST, str(exc).rstrip(".")
+            except (ConnectionLostError, LoginError) as exc:
+                outcome.reason, code = Reason.UNREACHABLE, self._host.problem(exc)
+            except Exception as exc:  # noqa: BLE001 - also an error of the host: results first
+                outcome.reason, code = Reason.FAILED, self._host.problem(exc)
+        reason = outcome.reason or Reason.COMMAND_ENDED
+        has_begun = self._run.record.job is not None
+        if reason.value.is_asked:
+            has_begun = await self._ask_to_end(pod, jobs, working)
+        if outcome.command is not None and outcome.command.exit_code == _KILLED:
+            outcome.command = attrs.evolve(outcome.command, note=await _find_cause(pod))
+        if code is None:
+            code = self._interruptions.exit_code if reason is Reason.INTERRUPTED else reason.value.exit_code
+        if code is None and outcome.command is not None:
+            code = outcome.command.exit_code
+        if not loss:
+            # Save the code before the deletion: a process that takes over cannot read it from a deleted pod.
+            self._run.save(result=code)
+        if has_begun:
+            is_last = bool(loss) and record.restart < record.restarts
+            await self._fetch(lease, pod, lost, is_last=is_last)
+        if not code and has_begun and not outcome.results.are_complete:
+            code = FAILED
+            self._run.save(result=code)
+        outcome.is_complete = True
+        if loss:
+            raise PodLostError(loss)
+        return code or 0
+
+    async def _fetch(
+        self, lease: LeaseSupervisor, pod: AsyncLeasedPod, lost: asyncio.Task[_Loss], *, is_last: bool
+    ) -> None:
+        """Fetch the results, unless the pod is lost meanwhile; try it on a pod that has failed."""
+        fetching = asyncio.create_task(self.outcome.results.fetch(lease, pod, is_last=is_last))
+        try:
+            await asyncio.wait({fetching, lost}, return_when=asyncio.FIRST_COMPLETED)
+            if not fetching.done() and lost.result().may_answer:
+                await asyncio.wait({fetching}, timeout=_FAILED_POD_TIMEOUT)
+            if fetching.done():
+                fetching.result()
+            elif self.outcome.reason is not Reason.POD_LOST:
+                self._host.problem(lost.result().text)
+        finally:
+            await _cancel([fetching])
+
+    async def _ask_to_end(
+        self, pod: AsyncLeasedPod, jobs: list[AsyncJob], working: asyncio.Task[CommandEnd]
+    ) -> bool:
+        """Ask the command to end on all nodes, and wait for its end; return whether it had begun."""
+        outcome = self.outcome
+        has_begun = self._run.record.job is not None
+        if not has_begun:
+            # Its start may just have been sent.
+            await _cancel([working])
+        grace = self._wind_down(pod) / 2
+        if has_begun and outcome.reason is not Reason.JOB_LOST:
+            self._host.info(
+                f"Ending the run, since {self.describe_reason()}. The command gets SIGTERM and up to "
+                f"{short_duration(grace)} to end, then its results are fetched"
+            )
+        found = await asyncio.gather(*(job.stop(grace=grace) for job in jobs), return_exceptions=True)
+        states = [state for state in found if isinstance(state, JobState)]
+        problems = [problem for problem in found if isinstance(problem, Exception)]
+        if has_begun and problems:
+            self._host.problem(problems[0])
+        await asyncio.wait({working}, timeout=_LAST_OUTPUT_TIMEOUT)
+        if has_begun and working.done() and not working.cancelled() and working.exception() is None:
+            outcome.command = working.result()
+        elif states:
+            outcome.command = _end_of(states)
+        return has_begun or bool(states)
+
+    def _wind_down(self, pod: AsyncLeasedPod) -> float:
+        """Return the seconds before the limit at which the command is asked to end."""
+        record = self._run.record
+        hours, spend = record.lease["max_hours"], record.lease["max_spend"]
+        seconds = [record.wind_down]
+        seconds += [] if hours is None else [_WIND_DOWN_SHARE * 3600 * hours]
+        if spend is not None and pod.price_hr:
+            seconds.append(_WIND_DOWN_SHARE * 3600 * spend / pod.price_hr)
+        return min(seconds)
+
+    async def _wait_for_limit(self, lease: LeaseSupervisor, pod: AsyncLeasedPod) -> None:
+        """Wait until only the time of the wind-down is left before a limit."""
+        while self._run.record.wind_down > 0:
+            left = math.inf if lease.seconds_left is None else lease.seconds_left - self._wind_down(pod)
+            if left <= 0:
+                return
+            await asyncio.sleep(min(left, _LIMIT_CHECK_INTERVAL))
+        await asyncio.Event().wait()
+
+    def describe_reason(self) -> str:
+        """Return a phrase for the reason of the end; empty if the command's end says it all."""
+        reason = self.outcome.reason
+        if reason is Reason.INTERRUPTED:
+            return self._interruptions.phrase
+        if reason is Reason.LIMIT_NEAR:
+            return f"its limit was near ({describe_limits(self._run.record)})"
+        return "" if reason is None else reason.value.phrase
+
+    async def _start_and_follow(
+        self, pod: AsyncLeasedPod, nodes: Sequence[AsyncRemote], jobs: list[AsyncJob], *, is_taken_over: bool
+    ) -> CommandEnd:
+        """Start the command unless it has begun; return how it ended.
+
+        Raises:
+            PodLostError: It has begun on some nodes only.
+            PrimePodsError: It cannot be started or followed.
+        """
+        record = self._run.record
+        if record.job is None and not (is_taken_over and await _has_started(jobs)):
+            await self._start(nodes, jobs[0].name)
+        self._run.save(job=jobs[0].name)
+        fetching = asyncio.create_task(self._fetch_regularly(pod))
+        try:
+            return await self._wait(jobs)
+        finally:
+            await _cancel([fetching])
+
+    async def _fetch_regularly(self, pod: AsyncLeasedPod) -> None:
+        interval = self._run.record.download_every
+        if interval:
+            await self.outcome.results.fetch_regularly(pod, interval)
 
     async def _start(self, nodes: Sequence[AsyncRemote], name: str) -> None:
         record = self._run.record
@@ -129,50 +317,22 @@ class Work:
             for node, rank in zip(nodes, ranks, strict=True)
         )
 
-    async def _follow(
-        self,
-        client: AsyncClient,
-        lease: AsyncLease,
-        pod: AsyncLeasedPod,
-        jobs: list[AsyncJob],
-    ) -> int:
-        """Return the command's exit code; on several nodes, the first that is not 0.
-
-        Raises:
-            PodLostError: The pod was deleted or stopped, has failed, or has lost the job.
-        """
-        following = asyncio.create_task(self._wait(jobs))
-        interval = self._run.record.lease["interval"] * _LOSS_CHECK_FACTOR
-        watching = asyncio.create_task(_watch_loss(client, pod, interval))
-        try:
-            await asyncio.wait({following, watching}, return_when=asyncio.FIRST_COMPLETED)
-            if lease.supervisor.is_ending:
-                # The lease is ending, for example at a limit, and will cancel this task.
-                await asyncio.Event().wait()
-            if not following.done():
-                raise PodLostError(f"The pod {pod.name} was lost: {watching.result()}")
-            return following.result()
-        except JobError:
-            raise PodLostError(f"The job on the pod {pod.name} was lost") from None
-        finally:
-            for task in (following, watching):
-                task.cancel()
-            await asyncio.wait({following, watching})
-
-    async def _wait(self, jobs: list[AsyncJob]) -> int:
+    async def _wait(self, jobs: list[AsyncJob]) -> CommandEnd:
         if len(jobs) == 1 and not self._run.record.is_detached:
             result = await jobs[0].wait(check=False, capture=False, reconnect=self._run.record.reconnect)
-            return result.exit_code
+            return CommandEnd(result.exit_code, result.seconds)
         outputs = {stream: echo(stream) for stream in ("stdout", "stderr")}
         following = [asyncio.create_task(self._wait_on(node, job, outputs)) for node, job in enumerate(jobs)]
         try:
+            end = CommandEnd(0, None)
             for ended in asyncio.as_completed(following):
-                if code := await ended:
-                    if len(jobs) > 1:
+                end = await ended
+                if end.exit_code:
+                    if len(jobs) > 1 and self.outcome.reason is None:
                         self._host.info("The command has failed on a node: ending it on the others")
                         await _stop(jobs)
-                    return code
-            return 0
+                    break
+            return end
         finally:
             for task in following:
                 task.cancel()
@@ -182,44 +342,24 @@ class Work:
 
     async def _wait_on(
         self, node: int, job: AsyncJob, outputs: Mapping[str, Callable[[bytes], Awaitable[None]]]
-    ) -> int:
+    ) -> CommandEnd:
         if self._run.record.is_detached:
-            return (await follow_job(job, self._run, node)).exit_code or 0
+            return _end_of([await follow_job(job, self._run, node)])
         async with job.output(reconnect=self._run.record.reconnect) as lines:
             async for line in lines:
                 await outputs[line.stream](f"{node}: {line}\n".encode())
-        return (await job.state()).exit_code or 0
+        return _end_of([await job.state()])
 
-    async def _download_all(self, lease: AsyncLease, pod: AsyncLeasedPod) -> int:
-        """Download the results; return 0, or 1 if one cannot be downloaded."""
-        record = self._run.record
-        code = 0
-        for remote, local in record.downloads:
-            source = remote if remote.startswith("~") else posixpath.join(record.workdir or "", remote)
-            try:
-                await self._download(pod, source, local)
-            except (TransferError, ConnectionLostError, OSError) as error:
-                # Fetch the others: the pod may be deleted next.
-                self._host.problem(error)
-                code = FAILED
-            else:
-                self._host.info(f"Downloaded {remote} to {shown_path(local)}")
-        if code and record.keep_on_failed_download and not lease.supervisor.rentals[-1].is_kept:
-            pod.keep()
-            self._host.info(f"Keeping the pod, since a download failed: try `primepods cp {pod.id}:PATH .`")
-        return code
 
-    async def _download(self, pod: AsyncLeasedPod, source: str, local: str) -> None:
-        for attempts_left in reversed(range(_MAX_DOWNLOAD_ATTEMPTS)):
-            try:
-                with self._host.progress(f"downloaded {source}") as on_progress:
-                    await pod.download(source, local, on_progress=on_progress)
-            except ConnectionLostError as error:
-                if not attempts_left:
-                    raise
-                self._host.problem(f"{error} Trying again.")
-            else:
-                return
+def describe_limits(record: RunRecord) -> str:
+    """Return the limits of a run as they were typed, such as ``--max-hours 60s``; empty without a limit."""
+    hours, spend = record.lease["max_hours"], record.lease["max_spend"]
+    limits: dict[str, str] = {}
+    if hours is not None:
+        limits["--max-hours"] = short_duration(3600 * hours)
+    if spend is not None:
+        limits["--max-spend"] = money(spend)
+    return ", ".join(f"{option} {record.typed.get(option, limit)}" for option, limit in limits.items())
 
 
 async def _has_started(jobs: list[AsyncJob]) -> bool:
@@ -244,9 +384,33 @@ async def _all(work: Iterable[Coroutine[Any, Any, object]]) -> None:
     try:
         await asyncio.gather(*tasks)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        await _cancel(tasks)
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks, and wait for their end."""
+    tasks = set(tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+def _end_of(states: Sequence[JobState]) -> CommandEnd:
+    """Return the end of a command on its nodes: the first failure, or the longest run."""
+    codes = [state.exit_code for state in states]
+    code = next((code for code in codes if code != 0), 0)
+    seconds = [
+        (state.ended_at - state.started_at).total_seconds() for state in states if state.ended_at is not None
+    ]
+    return CommandEnd(code, max(seconds, default=None))
+
+
+async def _find_cause(pod: AsyncLeasedPod) -> str:
+    """Return what the pod says about a command that SIGKILL has ended; empty if it says nothing."""
+    with suppress(PrimePodsError):
+        found = await pod.run(_PRINT_CAUSE, check=False, timeout=_CAUSE_TIMEOUT)
+        return clip(one_line(found.stdout), _MAX_CAUSE)
+    return ""
 
 
 async def _stop(jobs: Iterable[AsyncJob]) -> None:
@@ -257,23 +421,18 @@ async def _stop(jobs: Iterable[AsyncJob]) -> None:
             await asyncio.gather(*stops, return_exceptions=True)
 
 
-def shown_path(path: str) -> str:
-    """Return a local path for messages, relative to the current folder; keep a slash at its end."""
-    try:
-        shown = os.path.relpath(path)
-    except OSError:  # the current folder was deleted
-        return path
-    return shown + ("/" if path.endswith("/") else "")
-
-
-async def _watch_loss(client: AsyncClient, pod: AsyncLeasedPod, interval: float) -> str:
-    """Wait until the API shows that a pod is lost; return the reason."""
+async def _watch_loss(client: AsyncClient, pod: AsyncLeasedPod, interval: float) -> _Loss:
+    """Wait until the API shows that a pod is lost."""
     while True:
         with suppress(PrimePodsError):
             async for change in client.pods.watch([pod.id], interval=interval):
                 status = change.after
                 if status is None:
-                    return "it is gone"
-                if status.has_failed or status.status in _LOST_STATES:
-                    return status.failure or f"it is {status.status}"
+                    return _Loss(f"The pod {pod.name} was lost: it is gone")
+                is_down = status.status is not None and (
+                    status.status.is_ending or status.status == "STOPPED"
+                )
+                if status.has_failed or is_down:
+                    text = status.failure or f"it is {status.status}"
+                    return _Loss(f"The pod {pod.name} was lost: {text}", may_answer=not is_down)
         await asyncio.sleep(interval)

@@ -39,6 +39,32 @@ KEYS = {
 
 
 @pytest.mark.slow
+def test_it_also_measures_over_tls() -> None:
+    """With a certificate of its own, and responses that are compressed; it writes no file."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--quick", "--tls", "--only", "statuses"],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if not name.startswith("COV")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "`statuses` of 200 pods, first time, server 0 ms" in done.stdout
+
+
+def test_the_paper_has_the_simulated_retries() -> None:
+    """They depend on no machine: each row of the table is what is simulated now."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.retries"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    rows = done.stdout.splitlines()[2:]
+    paper = (ROOT / "benchmarks/README.md").read_text(encoding="utf-8")
+    assert len(rows) == 4
+    assert [row for row in rows if row not in paper] == []
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_all_is_measured_and_written(tmp_path: Path) -> None:
     """`python -m benchmarks --quick`, as CI runs it; the folder is made."""

@@ -51,6 +51,10 @@ class Loop(SimLoop):  # type: ignore[misc]  # untyped, since it is not read
         self._detect_livelock()
         handle._run()
 
+    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+        """Refuse: `Machine.interrupt` plays the signals."""
+        raise NotImplementedError
+
     def forget_dead(self) -> None:
         """Drop the callbacks of machines that have stopped; called before one starts again."""
         self._compact_ready()

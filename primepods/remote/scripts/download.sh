@@ -1,7 +1,11 @@
 # Packs a file or a folder: prints `file` or `folder`, and then the archive.
 #
-# $1 is the mark, and $2 the path, which is absolute or begins with a dot.
-primepods_mark=$1 primepods_target=$2
+# $1 is the mark. The others are paths, each absolute or with a dot at its beginning: the first that exists is
+# packed.
+primepods_mark=$1
+shift
+primepods_paths="$1${2:+ or $2}"
+for primepods_target do if [ -e "$primepods_target" ]; then break; fi; done
 # Options in this variable would change how `tar` works.
 unset TAR_OPTIONS
 # The client looks for an English message of GNU's tar.
@@ -12,7 +16,7 @@ primepods_download() {
     printf 'folder\n'
     cd "$primepods_target" && tar -cf - .
   elif [ ! -f "$primepods_target" ]; then
-    printf '%s is not a file or folder\n' "$primepods_target" >&2
+    printf '%s is not a file or folder\n' "$primepods_paths" >&2
     return 1
   elif [ ! -s "$primepods_target" ] && [ "$(($(head -c 1 "$primepods_target" | wc -c)))" -gt 0 ]; then
     # `tar` would send it empty.

@@ -1,0 +1,222 @@
+"""The results of a run: fetch them during and after the command, and hold the pod while one is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import posixpath
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import attrs
+
+from .._utils.money import money
+from .._utils.text import short_duration
+from ..errors import ConnectionLostError, LoginError, PrimePodsError
+from ..remote import download_first
+from ._host import RunHost
+from ._run import Run
+
+if TYPE_CHECKING:
+    from ..leasing.lease import AsyncLeasedPod
+    from ..leasing.supervisor import LeaseSupervisor
+
+_MAX_ATTEMPTS = 3
+"""Max attempts in a row to fetch a result if the connection is lost."""
+_RETRY_INTERVAL = 60.0
+"""Seconds between two attempts to fetch what is missing."""
+_DEFAULT_HOLD = 3600.0
+"""Seconds for which a pod without a limit is held."""
+_KILO = 1000
+_TEN = 10
+
+
+@attrs.define
+class Result:
+    """One path on the pod, and what has become of it.
+
+    Attributes:
+        remote: The path as typed.
+        local: The local target.
+        size: Bytes of the last copy; ``None`` if there is none.
+        is_missing: Whether its last state was not fetched.
+        is_partial: Whether the copy lacks links that point outside of it, pipes or devices.
+        has_failed_early: Whether a failure while the command ran was shown.
+    """
+
+    remote: str
+    local: str
+    size: int | None = None
+    is_missing: bool = True
+    is_partial: bool = False
+    has_failed_early: bool = False
+
+
+class Results:
+    """The results of a run on one pod.
+
+    Args:
+        host: The command that executes the run.
+        run: The run.
+    """
+
+    def __init__(self, host: RunHost, run: Run) -> None:
+        self._host = host
+        self._run = run
+        self.items: list[Result] = [Result(*pair) for pair in run.record.downloads]
+        self._reached_at = time.monotonic()
+        """When the pod last sent a copy, or said why it cannot."""
+
+    @property
+    def are_complete(self) -> bool:
+        """Whether nothing is missing."""
+        return not any(item.is_missing or item.is_partial for item in self.items)
+
+    async def fetch_regularly(self, pod: AsyncLeasedPod, interval: float) -> None:
+        """Fetch the results again and again while the command runs; show each path's first failure."""
+        while True:
+            await asyncio.sleep(interval)
+            for item in self.items:
+                await self._fetch(pod, item, is_early=True)
+
+    async def fetch(self, lease: LeaseSupervisor, pod: AsyncLeasedPod, *, is_last: bool = False) -> None:
+        """Fetch the results; hold the pod while one is missing.
+
+        Args:
+            lease: The supervisor of the pod's lease.
+            pod: The pod.
+            is_last: Whether not to hold the pod.
+        """
+        for item in self.items:
+            item.is_missing = True
+        is_first = True
+        while missing := [item for item in self.items if item.is_missing]:
+            if not is_first:
+                left = (self._run.record.held_until or 0.0) - time.time()
+                if left <= 0:
+                    break
+                await asyncio.sleep(min(left, _RETRY_INTERVAL))
+            for item in missing:
+                if not await self._fetch(pod, item, is_shown=is_first):
+                    break  # no login: the others would wait for one, too
+            missing = [item for item in missing if item.is_missing]
+            if is_last or lease.is_kept:
+                break
+            if missing and time.monotonic() - self._reached_at >= self._run.record.reconnect:
+                self._host.problem("the pod is not held, since it cannot be reached")
+                break
+            if missing and is_first:
+                self._begin_hold(lease, pod, missing)
+            is_first = False
+        if self._run.record.held_until is not None:
+            self._run.save(held_until=None)
+
+    def _begin_hold(self, lease: LeaseSupervisor, pod: AsyncLeasedPod, missing: Sequence[Result]) -> None:
+        record, limit = self._run.record, lease.seconds_left
+        wanted = record.hold
+        if wanted is None:
+            wanted = _DEFAULT_HOLD if limit is None else limit
+        if record.held_until is not None:  # by an earlier process
+            wanted = record.held_until - time.time()
+        seconds = wanted if limit is None else min(wanted, limit)
+        if seconds <= 0:
+            return
+        self._run.save(held_until=time.time() + seconds)
+        clock = time.strftime("%H:%M", time.localtime(time.time() + seconds))
+        paths = ", ".join(item.remote for item in missing)
+        self._host.info(
+            f"{pod.name} is held until {clock} ({short_duration(seconds)}), for at most "
+            f"{money(pod.price_hr * seconds / 3600)}, since {paths} could not be fetched; trying again each "
+            f"minute. By hand, fetch with `primepods cp {self._run.name}:PATH .`. To delete the pod without "
+            f"it, run `primepods stop {self._run.name}`."
+        )
+
+    async def _fetch(
+        self, pod: AsyncLeasedPod, item: Result, *, is_early: bool = False, is_shown: bool = True
+    ) -> bool:
+        """Fetch a result, or show why that fails; return whether the pod has accepted the login."""
+        has_answered = True
+        try:
+            item.size = await self._download(pod, item, is_early=is_early)
+        except (PrimePodsError, OSError) as exc:
+            has_answered = not isinstance(exc, ConnectionLostError | LoginError)
+            if is_shown and not (is_early and item.has_failed_early):
+                item.has_failed_early = is_early
+                self._host.problem(exc)
+            # Another attempt would leave the same links out.
+            item.is_partial = str(exc).startswith("Copied ")
+            item.is_missing = not item.is_partial
+            if item.is_partial and item.size is None:
+                item.size = 0
+        else:
+            item.is_missing = item.is_partial = False
+            if not is_early:
+                self._host.info(f"Downloaded {item.remote} to {shown_path(item.local)}")
+        if has_answered:
+            self._reached_at = time.monotonic()
+        return has_answered
+
+    async def _download(self, pod: AsyncLeasedPod, item: Result, *, is_early: bool) -> int:
+        """Copy a result here, completely or not at all; return its size."""
+        workdir = self._run.record.workdir
+        # A path is looked for where the command runs, then in the home folder.
+        sources = [posixpath.join(workdir, item.remote)] if workdir and item.remote[:1] != "~" else []
+        size = 0
+        for attempts_left in reversed(range(_MAX_ATTEMPTS)):
+            try:
+                with nullcontext() if is_early else self._host.progress(f"downloaded {item.remote}") as show:
+
+                    def note(copied: int) -> None:
+                        nonlocal size
+                        size = copied
+                        if show is not None:
+                            show(copied)
+
+                    await download_first(pod, [*sources, item.remote], item.local, on_progress=note)
+            except ConnectionLostError as exc:
+                if is_early or not attempts_left:
+                    raise
+                self._host.problem(f"{exc} Trying again.")
+            else:
+                break
+        return size
+
+    def describe(self, why_missing: str) -> str:
+        """Return sentences for the verdict: where the results are, and which are missing.
+
+        Args:
+            why_missing: Phrase that says why; empty if the reason was shown.
+        """
+        whole = [
+            f"{shown_path(item.local)} ({short_size(item.size or 0)}{', incomplete' * item.is_partial})"
+            for item in self.items
+            if not item.is_missing
+        ]
+        missing = [
+            item.remote if item.size is None else f"the last state of {item.remote}"
+            for item in self.items
+            if item.is_missing
+        ]
+        sentences = [f"Results in {', '.join(whole)}"] if whole else []
+        if missing:
+            sentences.append(f"Not fetched: {', '.join(missing)}{why_missing and f' ({why_missing})'}")
+        return ". ".join(sentences)
+
+
+def short_size(size: float) -> str:
+    """Format a number of bytes: ``12 kB``, ``3.4 GB``."""
+    units = ["bytes", "kB", "MB", "GB", "TB"]
+    while size >= _KILO and len(units) > 1:
+        size, units = size / _KILO, units[1:]
+    return f"{size:.{int(size < _TEN and units[0] != 'bytes')}f} {units[0]}"
+
+
+def shown_path(path: str) -> str:
+    """Return a local path for messages, relative to the current folder; keep a slash at its end."""
+    try:
+        shown = os.path.relpath(path)
+    except OSError:  # the current folder was deleted
+        return path
+    return shown + ("/" if path.endswith("/") else "")

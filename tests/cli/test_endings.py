@@ -1,0 +1,205 @@
+"""Whatever ends a run: what its command has saved is here, or its pod is held, or its limit is over."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import pytest
+
+from primepods.emulator import Emulator
+
+from .conftest import Run
+from .test_run import OPTIONS, here, market, wait_for
+from .test_runs import command, no_process_is_left, records, row
+
+__all__ = ["here", "market", "no_process_is_left"]
+
+TRAINING = "trap 'echo saved >>out; exit 3' TERM; echo begun | tee out; while :; do sleep 0.05; done"
+"""Saves its work when it is asked to end, as a program for an overnight run does."""
+
+
+@attrs.define
+class Life:
+    """A run while its command runs."""
+
+    process: subprocess.Popen[str]
+    record: Path
+    pods: Path
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.record.parent.name
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to its process."""
+        self.process.send_signal(number)
+
+    def stop(self, *words: str) -> None:
+        """End it from another terminal."""
+        command("stop", self.name, *words).communicate(timeout=60)
+
+    def kill_supervisor(self) -> None:
+        """Kill the shell on the pod that waits for the command."""
+        [started] = self.pods.glob("*/*/.primepods/jobs/*/started")
+        os.kill(int(started.read_text(encoding="utf-8").split()[0]), signal.SIGKILL)
+
+    def age(self, change: Callable[[dict[str, float]], dict[str, float]]) -> None:
+        """Let another process take it over, to which it is as old or as dear as that."""
+        self.process.kill()
+        self.process.communicate()
+        record = json.loads(self.record.read_text(encoding="utf-8"))
+        self.record.write_text(json.dumps(record | change(record)), encoding="utf-8")
+        self.process = command("attach", self.name)
+
+
+def live(tmp_path: Path, *words: str, line: str = TRAINING) -> Life:
+    """Begin a run, and return when its command has begun."""
+    process = command("run", *OPTIONS, "--download", "out:results/", *words, "--", line)
+    wait_for(lambda: process.poll() is not None or any(record["job"] for record in records(tmp_path)))
+    wait_for(lambda: process.poll() is not None or any((tmp_path / "pods").glob("*/*/out")))
+    [record] = (tmp_path / "state" / "runs").glob("*/run.json")
+    return Life(process, record, tmp_path / "pods")
+
+
+def near_max_hours(record: dict[str, float]) -> dict[str, float]:
+    """A second before the wind-down of an hour's limit begins."""
+    return {"began_at": time.time() - 3600 + 301}
+
+
+def near_max_spend(record: dict[str, float]) -> dict[str, float]:
+    """The same for a dollar, of which a tenth is for the wind-down."""
+    return {"spent": 1 - 0.1 - record["price_hr"] * 2 / 3600}
+
+
+HOUR, DOLLAR = ["--max-hours", "60m"], ["--max-spend", "1"]
+ENDS: dict[str, tuple[list[str], Callable[[Life], object], int, str]] = {
+    "max-hours": (
+        ["--max-hours", "60m"],
+        lambda life: life.age(near_max_hours),
+        5,
+        "its limit was near (--max-hours 60m)",
+    ),
+    "max-spend": (
+        ["--max-spend", "1"],
+        lambda life: life.age(near_max_spend),
+        5,
+        "its limit was near (--max-spend $1.00)",
+    ),
+    "stop": ([], Life.stop, 130, "it was stopped"),
+    "Ctrl-C": ([], lambda life: life.send(signal.SIGINT), 130, "it was stopped"),
+    "SIGTERM": ([], lambda life: life.send(signal.SIGTERM), 143, "it was stopped by SIGTERM"),
+    "SIGHUP": ([], lambda life: life.send(signal.SIGHUP), 129, "it was stopped by SIGHUP"),
+    "job lost": ([], Life.kill_supervisor, 4, "the job was lost on its pod"),
+}
+
+
+@pytest.mark.parametrize("reason", ENDS)
+def test_what_the_command_saved_is_here_whatever_ends_it(
+    market: Emulator, tmp_path: Path, reason: str
+) -> None:
+    """The command is asked to end and has the time to save; then its results come, and the pod goes."""
+    words, end, code, says = ENDS[reason]
+    life = live(tmp_path, *words)
+    end(life)
+    out, err = life.process.communicate(timeout=60)
+    assert (life.process.returncode, out) == (code, "begun\n"), err
+    assert Path("results/out").read_text(encoding="utf-8") == "begun\nsaved\n", err
+    assert not market.pods
+    verdict = err.splitlines()[-1]
+    assert verdict.startswith(f"{life.name}: {says}, its command ended with "), err
+    assert verdict.endswith("No pod is left."), err
+    assert "Results in results/ (12 bytes). Cost about $0." in verdict
+
+
+def test_a_mistyped_path_holds_the_pod_until_it_is_fetched_or_stopped(
+    market: Emulator, run: Run, tmp_path: Path
+) -> None:
+    """It says until when, for how much, and what to do; `runs` shows it, and a copy by hand needs no id."""
+    life = live(tmp_path, "--download", "uot:x", line="echo 1 >out; exit 3")
+    wait_for(lambda: row(run)["state"] == "holding")
+    assert re.search(r"holding 59m", run("runs").stdout)
+    [pod_id] = market.pods
+    assert run("cp", f"{pod_id}:out", "by hand", *OPTIONS[2:4]).exit_code == 0
+    assert len(market.pods) == 1
+    life.stop()
+    _, err = life.process.communicate(timeout=60)
+    assert (life.process.returncode, list(market.pods)) == (3, []), err
+    assert re.search(
+        r"is held until \d\d:\d\d \(1h 0m\), for at most \$1\.63, since uot could not be fetched", err
+    ), err
+    assert re.search(
+        r": exit code 3 after \ds\. Results in results/ \(2 bytes\)\. Not fetched: uot \(skipped\)\. ", err
+    ), err
+
+
+@pytest.mark.parametrize("is_stop", [True, False], ids=["stop --now", "Ctrl-C twice"])
+def test_a_second_interruption_fetches_nothing(market: Emulator, tmp_path: Path, *, is_stop: bool) -> None:
+    """The pod goes at once, and the verdict says what was skipped."""
+    life = live(tmp_path, line="trap '' TERM; echo begun | tee out; while :; do sleep 0.05; done")
+    if is_stop:
+        life.stop("--now")
+    else:
+        life.send(signal.SIGINT)
+        assert life.process.stderr is not None
+        while "gets SIGTERM" not in life.process.stderr.readline():
+            pass
+        time.sleep(0.4)  # closer interruptions count as one
+        life.send(signal.SIGINT)
+    _, err = life.process.communicate(timeout=60)
+    assert (life.process.returncode, list(market.pods)) == (130, []), err
+    assert not Path("results").exists()
+    assert "Not fetched: out (skipped)." in err
+
+
+def test_results_come_while_the_command_runs_too(market: Emulator, tmp_path: Path) -> None:
+    """So that a lost pod costs little; what is not there yet is told once."""
+    life = live(tmp_path, "--download-every", "0.2s", "--download", "later")
+    wait_for(lambda: Path("results/out").exists())
+    for home in tmp_path.glob("pods/*/*/out"):
+        home.with_name("later").touch()
+    wait_for(Path("later").exists)
+    [pod_id] = market.pods
+    market.delete_pod(pod_id)
+    _, err = life.process.communicate(timeout=60)
+    assert life.process.returncode == 4
+    assert err.count("later is not a file or folder") <= 1
+    assert re.search(r"Not fetched: the last state of out, (the last state of )?later\. Cost about", err), err
+
+
+def test_a_result_is_looked_for_where_the_command_runs_and_then_at_home(market: Emulator, run: Run) -> None:
+    """A path that begins with the upload's name is told before anything is rented, and found."""
+    Path("code").mkdir()
+    words = [
+        "--upload",
+        "code:work",
+        "--download",
+        "out",
+        "--download",
+        "work/out:again",
+        "--download",
+        "top",
+    ]
+    result = run("run", *OPTIONS, *words, "--", "echo 1 >out; echo 2 >~/top; echo 3 >~/out")
+    assert result.exit_code == 0, result.stderr
+    assert [Path(path).read_text(encoding="utf-8") for path in ("out", "again", "top")] == [
+        "1\n",
+        "1\n",
+        "2\n",
+    ]
+    assert "Did you mean --download out?" in result.stderr.partition("Renting")[0]
+
+
+def test_the_verdict_says_what_a_signal_usually_means(market: Emulator, run: Run) -> None:
+    """137 alone tells nobody that the memory was too small."""
+    result = run("run", *OPTIONS, "--", "kill -KILL $$")
+    assert result.exit_code == 137
+    assert ": exit code 137 (SIGKILL, often out of memory) after 0s." in result.stderr, result.stderr
