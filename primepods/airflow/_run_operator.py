@@ -378,7 +378,7 @@ class PrimeRunPodOperator(RentingOperator):
                     code, last_lines = self._follow(job, is_logged=not ends)
                     error = self._fetch(pod)
             except (ConnectionLostError, LoginError):
-                if self._has_pod and self.adopt and _will_retry(context["ti"]):
+                if self.adopt and _will_retry(context["ti"]):
                     pod.keep()  # the job may run: the retry continues with it
                 else:
                     # Fetch the results so far before the pod is deleted.
