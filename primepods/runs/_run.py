@@ -151,7 +151,7 @@ class Run:
             ConfigError: The folder cannot be written, or another process has locked the run.
             ValueError: The name is not that of a job.
         """
-        name = unique_name(str(record.changes.get("name") or "run")[:40])
+        name = unique_name(str(record.changes.get("name") or "run")[:34])
         path = run_folder() / check_job_name(name)
         run = cls(path, record)
         try:

@@ -251,7 +251,8 @@ class Runner:
     async def _find_specs(self, client: AsyncClient) -> tuple[list[PodSpec], float]:
         """Return the specs to order, the preferred one first, and the lowest price per hour."""
         record = self._record
-        changes = await self._host.resolve(client, record)
+        # The name of the run begins those of its pods.
+        changes = await self._host.resolve(client, record) | {"name": self._run.name}
         find = dict(record.find)
         if "disks" in changes:
             find["disks"] = changes["disks"]

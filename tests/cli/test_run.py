@@ -118,7 +118,7 @@ def test_the_next_offer_is_taken_where_one_is_sold_out(market: Emulator, run: Ru
     Path("secrets.env").write_text("# of the tracker\nTOKEN=a\n", encoding="utf-8")
     result = run("run", *OPTIONS, "--env-file", "secrets.env", "--max-hours", "90m", "--", "echo done $TOKEN")
     assert (result.exit_code, result.stdout) == (0, "done a\n"), result.stderr
-    assert re.search(r"primepods-\S+: sold out; trying the next offer \(\d left\)", result.stderr)
+    assert re.search(r"run-\S+: sold out; trying the next offer \(\d left\)", result.stderr)
     assert "The pod is deleted at its limit at the latest (--max-hours 90m)" in result.stderr
     assert not market.pods
 
@@ -130,7 +130,7 @@ def test_pods_that_do_not_boot_are_told_as_deleted(run: Run, monkeypatch: pytest
         result = run("run", *OPTIONS, "--boot-timeout", "5m", "--", "true")
     assert result.exit_code == 4
     assert "without a limit" in result.stderr
-    tries = re.findall(r"primepods-\S+: status ERROR: .*; trying the next offer \((\d) left\)", result.stderr)
+    tries = re.findall(r"run-\S+: status ERROR: .*; trying the next offer \((\d) left\)", result.stderr)
     assert tries == ["4", "3", "2", "1"]
     assert result.stderr.endswith(" No pod is left.\n")
     assert "billed" not in result.stderr
@@ -210,7 +210,7 @@ def test_a_budget_ends_the_command(market: Emulator, run: Run, limit: str) -> No
         (["--gpu-type", "H100", "--name", "my run", "--", "true"], "letters, digits, dots"),
         (["--gpu-type", "H100", "--name", "../x", "--", "true"], "letters, digits, dots"),
         (["--gpu-type", "H100", "--name", ".hidden", "--", "true"], "start with a letter"),
-        (["--gpu-type", "H100", "--name", "a" * 41, "--", "true"], "at most 40 characters"),
+        (["--gpu-type", "H100", "--name", "a" * 35, "--", "true"], "at most 34 characters"),
         (
             ["--gpu-type", "H100", "--max-hours", "60s", "--wind-down", "2m", "--", "true"],
             "2m is not shorter than --max-hours 60s",
