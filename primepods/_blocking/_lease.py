@@ -13,6 +13,7 @@ from ..errors import PrimePodsError
 from ..leasing.lease import AsyncLease, AsyncLeasedPod, LeasedPodView, add_notes, check_ready, exit_error
 from ..leasing.supervisor import LeaseSupervisor
 from ..models import PodChange
+from ..remote import AsyncRemote
 from ._call import in_calling_thread
 from ._delegate import like
 from ._loop import LOOPS
@@ -46,6 +47,10 @@ class LeasedPod(LeasedPodView, Remote):
         LeasedPodView.__init__(self, supervisor)
         self._pod = AsyncLeasedPod(supervisor)
         Remote.__init__(self, portal, self._pod)
+        # The tasks of calls on the pod, and whether they go on during the wind-down.
+        self._in_progress: dict[asyncio.Task[Any], bool] = {}
+        # Whether a call has raised the error of the budget.
+        self._is_told = False
 
     @like(AsyncLeasedPod.keep)
     def keep(self) -> None:
@@ -58,27 +63,46 @@ class LeasedPod(LeasedPodView, Remote):
     def final_cost(self, *, timeout: float = 900.0, interval: float = 15.0) -> float:
         return self._portal.call(self._pod.final_cost, timeout=timeout, interval=interval)
 
+    def _end_calls(self) -> None:
+        """End the calls on the pod, in the loop; at the wind-down, not those that fetch results."""
+        for task, is_download in self._in_progress.items():
+            if self._supervisor.is_ending or not is_download:
+                self._is_told = True
+                task.cancel()
+
     def _call(self, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:
-        supervisor = self._supervisor
+        supervisor, is_download = self._supervisor, function is AsyncRemote.download
 
         async def within_budget(*args: P.args, **kwargs: P.kwargs) -> R:
+            if (error := supervisor.block_error) is not None and not self.is_kept:
+                # If no call was in progress when the wind-down began, the next one ends the block.
+                is_next = not self._is_told and not is_download
+                self._is_told |= is_next
+                if is_next or supervisor.is_ending:
+                    raise error
             task = asyncio.current_task()
 
             def stop(_: object) -> None:
-                if supervisor.block_error is not None and task is not None:
+                if supervisor.block_error is not None and not self.is_kept and task is not None:
                     task.cancel()
 
-            # `stop` is also called if the lease has already ended.
+            if task is not None:
+                self._in_progress[task] = is_download
+            # The lease of a pool's pod does not call `_end_calls`.
             supervisor.task.add_done_callback(stop)
             try:
                 return await function(*args, **kwargs)
             except (asyncio.CancelledError, PrimePodsError) as exc:
-                if supervisor.block_error is None:
+                is_gone = supervisor.is_ending and not self.is_kept
+                is_cut = is_gone or isinstance(exc, asyncio.CancelledError)
+                if supervisor.block_error is None or not is_cut:
                     raise
                 # A lost connection is a consequence of the budget: the pod is being deleted.
                 raise supervisor.block_error from (exc if isinstance(exc, PrimePodsError) else None)
             finally:
                 supervisor.task.remove_done_callback(stop)
+                if task is not None:
+                    self._in_progress.pop(task, None)
 
         return self._portal.call(within_budget, *args, **kwargs)
 
@@ -106,7 +130,8 @@ class Lease:
             _portals[supervisor] = self._portal
             self._portal.call(supervisor.begin, on_change=in_calling_thread(self._on_change))
             check_ready(supervisor)
-            return LeasedPod(supervisor, self._portal)
+            pod = LeasedPod(supervisor, self._portal)
+            supervisor.end_block = pod._end_calls  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - of this module
         except BaseException as exc:
             # Prevent the order, if the loop's thread has not sent it yet.
             supervisor.is_ending = True
@@ -114,6 +139,8 @@ class Lease:
             add_notes(exc, supervisor)
             _portals.pop(supervisor, None)
             raise
+        else:
+            return pod
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None

@@ -25,7 +25,9 @@ MIN_PREFIX: Final = 4
 _MAX_CANDIDATES: Final = 10
 """Max pods named in the message about an ambiguous handle."""
 _WHOLE_ID: Final = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_HELP: Final = f"A pod: its id, a prefix of its id ({MIN_PREFIX} characters or more), or its name"
+_RUN: Final = re.compile(r".+-[0-9a-hjkmnp-tv-z]{10}")
+"""Name of a run, with its random suffix. The names of its pods begin with it."""
+_HELP: Final = f"A pod: its id, a prefix of its id ({MIN_PREFIX} characters or more), or its name or run"
 
 _Handles = typer.Argument(
     help=f"{_HELP}. Use - to read them from stdin.",
@@ -90,13 +92,18 @@ class _Index(Generic[R]):
                 self.ids_by_name[row.name].append(row.id)
 
     def find(self, handle: str) -> list[R]:
-        """Return the row with this id; if there is none, all rows with this name or id prefix."""
+        """Return the row with this id; else those with this name or id prefix, else those of this run."""
         if handle in self._rows:
             return [self._rows[handle]]
         ids = list(self.ids_by_name.get(handle, ()))
         if len(handle) >= MIN_PREFIX:
             following = self.sorted_ids[bisect_left(self.sorted_ids, handle) :]
             ids += takewhile(lambda row_id: row_id.startswith(handle), following)
+        if not ids and _RUN.fullmatch(handle):
+            names = [name for name in self.ids_by_name if name.startswith(f"{handle}-")]
+            ids = [row_id for name in names for row_id in self.ids_by_name[name]]
+            # A run that has started again on another pod means that one.
+            ids = [row_id for row_id in ids if not getattr(self._rows[row_id], "has_ended", False)] or ids
         return [self._rows[row_id] for row_id in dict.fromkeys(ids)]
 
 

@@ -135,7 +135,9 @@ def attach(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME|POD/JOB", help="The run, or a job on a pod.", autocompletion=complete_runs
+            metavar="NAME|POD[/JOB]",
+            help="The run, or a job on a pod, by default its only one.",
+            autocompletion=complete_runs,
         ),
     ],
     *,
@@ -146,24 +148,24 @@ def attach(
 ) -> None:
     """Show the output of a run and follow it to the end; the exit code is the command's.
 
-    Ctrl-C only detaches: the run continues. A run whose process has died is taken over. With POD/JOB, shows
-    the output of a job on a pod; this works on any machine that can log in, and does not delete the pod.
+    Ctrl-C only detaches: the run continues. A run whose process has died is taken over. With POD or
+    POD/JOB, shows the output of a job on a pod; this works on any machine that can log in, and does not
+    delete the pod.
 
     Examples:
       primepods attach train-k3v9q2mxz7 --tail 20
       primepods attach my-pod/train
     """
-    from primepods.runs import find_run
+    from primepods.runs import find_run, list_runs
 
     from ._background import show
 
     pod, _, job = name.partition("/")
-    if job:
+    runs, unreadable = list_runs()
+    if job or not any(known.startswith(name) for known in [*unreadable, *(run.name for run in runs)]):
         if tail is not None:
             raise CommandError("--tail is for runs: a job is shown from its start", ExitCode.USAGE)
-        with api.client() as client:
-            remote = login.remote(client, pod, team=api.team)
-            raise typer.Exit(remote.job(job).wait(check=False, capture=False).exit_code)
+        raise typer.Exit(_follow_job(api, login, pod, job))
     run = find_run(name)
     is_other = any(value not in {None, run.record.client.get(name)} for name, value in api.account.items())
     if login != LoginOptions() or is_other or api.timeout is not None:
@@ -189,6 +191,19 @@ def attach(
     if run.record.verdict:
         print_info(run.record.verdict)
     raise typer.Exit(run.record.exit_code or 0)
+
+
+def _follow_job(api: Api, login: LoginOptions, pod: str, name: str) -> int:
+    """Show a job of a pod, by default its only one, to its end; return the exit code."""
+    with api.client() as client:
+        remote = login.remote(client, pod, team=api.team)
+        if not name:
+            jobs = remote.jobs()
+            if len(jobs) != 1:
+                names = ", ".join(f"{pod}/{job.name}" for job in jobs)
+                raise CommandError(f"{pod} has {count(jobs, 'job')}{names and f'. Give one of {names}'}")
+            name = jobs[0].name
+        return remote.job(name).wait(check=False, capture=False).exit_code
 
 
 @api_command

@@ -20,6 +20,7 @@ from .._utils.concurrency import map_bounded
 from .._utils.unique_names import is_unique
 from ..client import AsyncClient
 from ..errors import PrimePodsError
+from ..runs import list_runs
 
 if TYPE_CHECKING:
     from ..models import Pod
@@ -55,6 +56,7 @@ class Exporter:
             "pods": self._read_pods,
             "leases": partial(self._read_sweep, "leases_without_process", _LEASES_TEXT, is_expired=False),
             "expired": partial(self._read_sweep, "pods_expired", _EXPIRED_TEXT, is_expired=True),
+            "runs": self._read_runs,
             "disks": self._read_disks,
             "wallet": self._read_wallet,
         }
@@ -115,6 +117,13 @@ class Exporter:
         if sweep.errors:
             raise next(iter(sweep.errors.values()))
         return [_gauge(name, text, (), {(): len(sweep.found)})]
+
+    async def _read_runs(self) -> Sequence[Metric]:
+        runs, _ = await asyncio.to_thread(list_runs)
+        numbers = Counter[tuple[str, ...]]((run.state,) for run in runs)
+        # Held pods cost money without work: the metric exists before there is one.
+        numbers["holding",] += 0
+        return [_gauge("runs", "Runs of this machine.", ["state"], numbers)]
 
     async def _read_disks(self) -> Sequence[Metric]:
         numbers = Counter[tuple[str, ...]]()

@@ -287,6 +287,7 @@ class Budget:
     def __init__(self, options: LeaseOptions, orders: Sequence[PodOrder]) -> None:
         self._max_hours = math.inf if options.max_hours is None else options.max_hours
         self._max_spend = math.inf if options.max_spend is None else options.max_spend
+        self._wind_down = options.wind_down
         self._orders = orders
 
     @property
@@ -295,30 +296,47 @@ class Budget:
         return sum(order.spent for order in self._orders)
 
     @property
-    def hours_left(self) -> float:
-        """Hours until a limit is reached, at the price of the pods that run; infinity if none applies."""
+    def seconds_left(self) -> float:
+        """Seconds until a limit is reached, at the price of the pods that run; infinity if none applies."""
         return min(self._left())
 
+    @property
+    def seconds_until_wind_down(self) -> float:
+        """Seconds until the block must end: the wind-down is at most a tenth of a limit."""
+        seconds, seconds_by_spend = self._left()
+        price_hr = self._price_hr
+        tenth_by_spend = 360 * self._max_spend / price_hr if price_hr else math.inf
+        return min(
+            seconds - min(self._wind_down, 360 * self._max_hours),
+            seconds_by_spend - min(self._wind_down, tenth_by_spend),
+        )
+
+    @property
+    def _price_hr(self) -> float:
+        running = [order for order in self._orders if not order.is_settled and not order.is_kept]
+        return sum(order.price_hr for order in running or self._orders[-1:])
+
     def _left(self) -> tuple[float, float]:
-        """Return the hours until ``max_hours`` and until ``max_spend`` is reached."""
+        """Return the seconds until ``max_hours`` and until ``max_spend`` is reached."""
         if not self._orders or self._orders[-1].is_kept:
             return math.inf, math.inf
         # The hours count from the first order that was sent.
-        hours = self._max_hours - max(order.seconds for order in self._orders) / 3600
-        running = [order for order in self._orders if not order.is_settled and not order.is_kept]
-        price_hr = sum(order.price_hr for order in running or self._orders[-1:])
-        return hours, (self._max_spend - self.spent) / price_hr if price_hr else math.inf
+        seconds = 3600 * self._max_hours - max(order.seconds for order in self._orders)
+        price_hr = self._price_hr
+        return seconds, 3600 * (self._max_spend - self.spent) / price_hr if price_hr else math.inf
 
     def error(self) -> errors.BudgetExceededError:
-        """Return the error that says which limit is reached."""
-        hours, hours_by_spend = self._left()
-        kind: Literal["hours", "spend"] = "hours" if hours <= hours_by_spend else "spend"
+        """Return the error that says which limit is reached, or will be after the wind-down."""
+        seconds, seconds_by_spend = self._left()
+        kind: Literal["hours", "spend"] = "hours" if seconds <= seconds_by_spend else "spend"
         limit = self._max_hours if kind == "hours" else self._max_spend
-        order, spent = self._orders[-1], self.spent
+        order, spent, seconds_left = self._orders[-1], self.spent, min(seconds, seconds_by_spend)
         label = order.label[0].lower() + order.label[1:]
+        text = f"reaches max_{kind}={limit:g} in {seconds_left:.0f} s"
+        if seconds_left <= 0:
+            text = f"has reached max_{kind}={limit:g}"
         return errors.BudgetExceededError(
-            f"The lease of {label} has reached max_{kind}={limit:g}, and ends. Its pods have cost about "
-            f"{money(spent)}.",
+            f"The lease of {label} {text}, and ends. Its pods have cost about {money(spent)}.",
             pod_id=order.pod_id or "",
             budget=kind,
             spent=spent,

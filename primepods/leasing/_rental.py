@@ -70,21 +70,26 @@ class Interruptions:
         self.count: int = 0
         self.hurried_at: float = math.inf
         self._clock = clock
-        # Time of `begin_ending`, or of the last interruption, counted or not.
+        # Time of `begin_ending`, or of the last interruption, new or not.
         self._last_at = -math.inf
         # Timeout of the current wait for the end of a pod.
         self._confirmation: Timeout | None = None
 
     def begin_ending(self) -> None:
-        """Note that the lease becomes ending: an interruption at the same moment is not counted."""
+        """Note that the block or the lease must end: an interruption at the same moment is not new."""
         self._last_at = self._clock.time()
+
+    def is_new(self) -> bool:
+        """Return whether the present interruption does not follow another, or ``begin_ending``, at once."""
+        now, previous = self._clock.time(), self._last_at
+        self._last_at = now
+        return now - previous >= _MIN_INTERRUPTION_INTERVAL
 
     def add(self) -> bool:
         """Count an interruption unless it follows another at once; return whether it is the first counted."""
-        now, previous = self._clock.time(), self._last_at
-        self._last_at = now
-        if now - previous < _MIN_INTERRUPTION_INTERVAL:
+        if not self.is_new():
             return False
+        now = self._clock.time()
         self.count, self.hurried_at = self.count + 1, now
         if self._confirmation is not None:
             # End the current wait; the next one polls more often. RuntimeError: it has ended already.

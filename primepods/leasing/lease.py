@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
+from typing import Any
 
 from .._utils.arguments import check_interval, check_seconds
 from .._utils.money import money
@@ -50,6 +51,19 @@ class LeasedPodView(PodReference):
     def price_hr(self) -> float:
         """The highest price per hour so far; the order's ``max_price``, or 0, until a price is known."""
         return self._rental.price_hr
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether ``keep`` was called: the end of the lease does not delete the pod."""
+        return self._rental.is_kept
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the lease reaches ``max_hours`` or, at the present price, ``max_spend``.
+
+        ``None`` without a limit, and for a kept pod.
+        """
+        return self._supervisor.seconds_left
 
     def endpoint(self, internal_port: int) -> Endpoint | None:
         """Return the public address of a port; ``None`` if the API showed none when the pod was ready.
@@ -98,8 +112,11 @@ class AsyncLeasedPod(LeasedPodView, AsyncRemote):
     def _check_usable(self) -> None:
         # The address of a deleted pod may be given to another machine.
         if self._supervisor.is_ending and not self._rental.is_kept:
+            reason, error = "has ended", self._supervisor.budget_error
+            if error is not None:
+                reason = f"has reached max_{error.budget}={error.limit:g}"
             raise PrimePodsError(
-                f"Nothing was sent to pod {self.id}: its lease has ended, and deletes it. "
+                f"Nothing was sent to pod {self.id}: its lease {reason}, and deletes it. "
                 "Use the pod only in the block."
             )
 
@@ -163,13 +180,14 @@ class AsyncLease:
         self.supervisor = supervisor
         self._on_change = on_change
         self._block: asyncio.Timeout | None = None
+        self._task: asyncio.Task[Any] | None = None
         self._earlier_cancellations = 0
         """Number of cancellations of the task before the block."""
 
     async def __aenter__(self) -> AsyncLeasedPod:
         supervisor = self.supervisor
         supervisor.check_unused()
-        supervisor.on_pod_lost = self._end_block
+        supervisor.end_block = self._end_block
         try:
             await supervisor.begin(self._on_change)
             check_ready(supervisor, intercepted_ctrl_c(supervisor))
@@ -182,15 +200,22 @@ class AsyncLease:
             await wait_released(supervisor)
             add_notes(exc, supervisor)
             raise
-        task = asyncio.current_task()
+        self._task = task = asyncio.current_task()
         self._earlier_cancellations = task.cancelling() if task else 0
         # `asyncio.Timeout` distinguishes its own cancellation of the block from other cancellations.
         self._block = await asyncio.timeout(None).__aenter__()
         return AsyncLeasedPod(supervisor)
 
-    def _end_block(self) -> None:
-        if self._block is not None and not self._block.expired():
+    def _end_block(self) -> asyncio.Task[Any] | None:
+        """Cancel the block, but only once; return its task."""
+        task = self._task
+        if self._block is None or task is None:
+            return None
+        # A block that something else has cancelled may be saving its work: cancel it only with its lease.
+        is_told = self._block.expired() or task.cancelling() > self._earlier_cancellations
+        if not is_told or (self.supervisor.is_ending and not self._block.expired()):
             self._block.reschedule(0)
+        return task
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -224,7 +249,7 @@ class AsyncLease:
 
 def check_ready(supervisor: LeaseSupervisor, interrupted: BaseException | None = None) -> None:
     """Raise the error of a lease that got no pod."""
-    if not supervisor.is_ready:
+    if not supervisor.is_ready or supervisor.budget_error is not None:
         closed = ClientClosedError(
             "The lease ended before its block began, for example because the client was closed. "
             "The lease deletes the pod."

@@ -163,7 +163,7 @@ class TeamClient:
     pods: PodsAPI
     listed: Callable[[], AsyncPager[ListedPod]]
     allow: Callable[[PodSpec], Awaitable[None]]
-    check_watchdog_key: Callable[[str], Awaitable[None]]
+    check_watchdog_key: Callable[[str], Awaitable[bool]]
     order: Callable[[PodSpec, Callable[[str], Awaitable[None]]], Coroutine[Any, Any, list[Pod]]]
     settings: Settings
     server_clock: ServerClock
@@ -179,6 +179,7 @@ class LeaseOptions:
     interval: float
     max_hours: float | None
     max_spend: float | None
+    wind_down: float
     release_timeout: float
     login: bool
     check: str | Sequence[str] | None

@@ -66,6 +66,7 @@ class LeaseArguments(TypedDict, total=False):
     on_change: OnChange | None
     max_hours: float | None
     max_spend: float | None
+    wind_down: float
     release_timeout: float
     watchdog: Watchdog | None
 

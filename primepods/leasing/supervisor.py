@@ -4,18 +4,26 @@ A lease has two phases, ``_use`` and ``_release``. They run in tasks, so that no
 can stop a deletion. Another task, ``_run``, supervises them and handles interruptions: cancellations, Ctrl-C,
 and the end of the event loop, which cancels all tasks.
 
-1. The first interruption cancels ``_use``; an order in flight is finished first, unless step 3 comes.
-2. The next one hurries the release: an accepted deletion then has 10 seconds to be confirmed.
-3. The next one gives up: the running phase is cancelled, even during an order, and an error and the log name
+1. While an async block runs, the first interruption only ends the block. Its ``finally`` can use the pod: the
+   lease is ending when the block has ended, or its task, or a limit is reached.
+2. The next one, or the first without such a block, cancels ``_use``; an order in flight is finished first,
+   unless step 4 comes.
+3. The next one hurries the release: an accepted deletion then has 10 seconds to be confirmed.
+4. The next one gives up: the running phase is cancelled, even during an order, and an error and the log name
    the pod.
 
-``interrupt`` handles each interruption. It calls ``end``, which sets ``is_ending``; if that was set before,
-``Interruptions`` counts the interruption and hurries the release. ``_must_give_up`` is true from the second
-counted one on. ``_run_phase`` reads both: it cancels ``_use`` if ``is_ending`` and not ``_is_ordering``, and
-any phase if ``_must_give_up``.
+``interrupt`` handles each interruption. In step 1 it sets ``_is_interrupted``, and calls ``end_block``. In
+step 2 it calls ``end``, which sets ``is_ending``; if that was set before, ``Interruptions`` counts the
+interruption and hurries the release. ``_must_give_up`` is true from the second counted one on. ``_run_phase``
+reads both: it cancels ``_use`` if ``is_ending`` and not ``_is_ordering``, and any phase if ``_must_give_up``.
+If something else has cancelled ``_use`` in step 1, ``_wait_for_cancellation`` runs in its place.
 
-If the block has ended by itself, the first interruption is step 2. An interruption is not counted if it comes
-less than 0.05 seconds (chosen) after the lease became ending or after any earlier interruption. A phase that
+The wind-down before a limit is like step 1: ``_apply_budget`` sets ``budget_error`` and calls ``end_block``.
+At the limit it calls ``end``. Neither is an interruption.
+
+If the block has ended by itself, the first interruption is step 3. An interruption does not count if it comes
+less than 0.05 seconds (chosen) after step 1, after the lease became ending or after any earlier interruption,
+because the end of a loop cancels all tasks of a lease together. A phase that
 ignores its cancellation for 60 seconds is left running, and may still delete pods or log while the next phase
 runs.
 
@@ -27,7 +35,7 @@ State   Begins when                     ``is_open``  ``is_ready``  ``is_ending``
 ======  ==============================  ===========  ============  =============  ===========================
 new     it is created                   no           no            no             none
 begun   ``begin`` is called             yes          no            no             ``_use``
-ready   ``_use`` has a ready pod        yes          yes           no             ``_use``
+ready   ``_use`` has a ready pod        yes          yes           no             ``_use``, or a wait
 ending  ``end`` is called               yes          no            yes            ``_use``, then ``_release``
 done    ``_run`` returns                no           no            yes            none
 ======  ==============================  ===========  ============  =============  ===========================
@@ -54,16 +62,19 @@ import attrs
 
 from .. import errors
 from .._operations import LISTENERS, begin_operation, listeners_only_context
+from .._utils.unique_names import UniqueName
+from ..config import lease_folder
 from ..errors import PrimePodsError
-from ..models import PodChange
+from ..models import Pod, PodChange
 from ..specs import PodSpec
 from ..waiting.wait import OnChange
 from ._ctrl_c import ctrl_c
 from ._failover import log_failover, reorder_delay, replace_remedy_after_deletion, should_try_next_spec
 from ._order import Budget
+from ._record import LeaseRecord, new_record
 from ._rental import Interruptions, Rental
 from ._watchdog import find_loss, stop_watchdog, watch_watchdog
-from .ledger import LeaseFile
+from .ledger import LeaseFile, read_ledger
 from .pods_api import LIST_TIMEOUT, LeaseOptions, ListedPod, Listing, TeamClient
 
 _log = logging.getLogger("primepods")
@@ -75,6 +86,19 @@ _CHECK_INTERVAL: Final = 60.0
 _CANCEL_TIMEOUT: Final = 60.0
 # Number of counted interruptions at which the lease is given up.
 _MAX_INTERRUPTIONS: Final = 2
+
+
+def resumed_spec(pod: Pod | LeaseRecord) -> PodSpec:
+    """Return a spec for ``pods.lease`` before ``resume`` or ``adopt``: only name and team are used."""
+    return PodSpec(
+        cloud_id="-",
+        gpu_type="-",
+        socket="-",
+        gpu_count=1,
+        provider="-",
+        name=UniqueName(pod.name or ""),
+        team_id=pod.team_id,
+    )
 
 
 class LeaseSupervisor:
@@ -96,7 +120,8 @@ class LeaseSupervisor:
         disk_note: Sentence about the disks that stay after the lease, with their cost if it was read.
         rentals: The orders so far; only the last one can have a ready pod.
         budget: The limits and the cost of the lease.
-        on_pod_lost: Called when the block must end, because the lease was cancelled or its budget is used up.
+        end_block: Called when the block must end, because the lease was cancelled or its budget is used up;
+            returns the block's task if the lease can wait for it.
         on_order: Called with the path of each order's lease file, before the order is sent.
     """
 
@@ -111,7 +136,7 @@ class LeaseSupervisor:
         self.budget_error: errors.BudgetExceededError | None = None
         self.had_ctrl_c: bool = False
         self.disk_note: str | None = None
-        self.on_pod_lost: Callable[[], None] = lambda: None
+        self.end_block: Callable[[], asyncio.Task[Any] | None] = lambda: None
         self.on_order: Callable[[Path], None] = lambda _: None
         self.options: LeaseOptions = options
         self.rentals: list[Rental] = []
@@ -123,6 +148,8 @@ class LeaseSupervisor:
         # Takes over the pod of a dead process.
         self._take_over: Callable[[], Awaitable[None]] | None = None
         self._is_ordering = False
+        # Whether the lease was cancelled from outside while its block ran.
+        self._is_interrupted = False
         # Ends the watchdog of a kept pod.
         self._watchdog_end: asyncio.Task[None] | None = None
         # Whether the block has a pod with a watchdog.
@@ -161,6 +188,30 @@ class LeaseSupervisor:
         rental.restore()
         self.rentals.append(rental)
         self._take_over = partial(rental.resume, was_shown=was_shown)
+
+    def adopt(self, pod: Pod) -> None:
+        """Let :meth:`begin` use the pod of an ended process, perhaps of another machine, like :meth:`resume`.
+
+        Args:
+            pod: The pod, with the unique name of its order.
+
+        Raises:
+            ConfigError: That process may still run, the lease belongs to another API, key or team, or the
+                file of the lease cannot be read or written.
+        """
+        folder, settings, name = lease_folder(), self._orders[0][0].settings, UniqueName(pod.name or "")
+        records = read_ledger(folder).records
+        path = next((path for path, record in records.items() if record.name == name), None)
+        file = None if path is None else LeaseFile.claim(path)
+        if path is not None and file is None and path.exists():
+            raise errors.ConfigError(f"The process of the lease file {path} may still run.")
+        if file is None:
+            record = new_record(
+                name, settings, None if pod.created_at is None else pod.created_at.timestamp()
+            )
+            file = LeaseFile.new(folder, attrs.evolve(record, pod_id=pod.id)).write()
+        self.resume(file, was_shown=True)
+        self.rentals[-1].is_kept = False
 
     async def begin(self, on_change: OnChange | None) -> None:
         """Order a pod, and wait until it is ready or the lease has ended.
@@ -241,8 +292,8 @@ class LeaseSupervisor:
     @property
     def seconds_left(self) -> float | None:
         """Seconds until a limit ends the lease; ``None`` if there is no limit."""
-        hours = self.budget.hours_left
-        return None if hours == math.inf else max(0.0, 3600 * hours)
+        seconds = self.budget.seconds_left
+        return None if seconds == math.inf else max(0.0, seconds)
 
     def check_budget(self) -> None:
         """Compute again when the budget is used up."""
@@ -278,18 +329,25 @@ class LeaseSupervisor:
         self._changed.set()
 
     def interrupt(self) -> None:
-        """Do the next of the three steps in the module's docstring; call it in an event loop."""
-        was_ending, was_ready = self.is_ending, self.is_ready
+        """Do the next of the four steps in the module's docstring; call it in an event loop."""
+        was_ending = self.is_ending
+        if self.is_ready and not self.is_stranded:
+            if self._is_interrupted and not self._interruptions.is_new():
+                return
+            if not self._is_interrupted:
+                self._is_interrupted = True
+                self._interruptions.begin_ending()
+                ctrl_c.intercept(self._on_ctrl_c)
+                fate = "kept" if self.rentals[-1].is_kept else "deleted"
+                _log.warning("a lease was cancelled from outside: its block ends, then its pod is %s", fate)
+                if (block_task := self.end_block()) is not None:
+                    # The task may end without the end of the block, for example if nothing leaves the block.
+                    block_task.add_done_callback(lambda _: self.end())
+                    return
         self.end()
-        if not self.is_open or self.is_stranded:
+        if not was_ending or not self.is_open or self.is_stranded:
             return
-        is_first = was_ending and self._interruptions.add()
-        if was_ready:
-            # `end` was not called before this, so the block may still run.
-            fate = "kept" if self.rentals[-1].is_kept else "deleted"
-            _log.warning("a lease was cancelled from outside: its block ends, and its pod is %s", fate)
-            self.on_pod_lost()
-        elif is_first and self.rentals and not self.rentals[-1].is_kept:
+        if self._interruptions.add() and self.rentals and not self.rentals[-1].is_kept:
             text = "%s is being deleted. After another interruption, it may be left running."
             _log.warning(text, self.rentals[-1].label)
 
@@ -300,12 +358,17 @@ class LeaseSupervisor:
     async def _run(self) -> None:
         """Run the first phase, then the second one until it is done or must be given up."""
         try:
-            error = await self._run_phase(self._use(), is_use=True)
-            if not isinstance(error, _INTERRUPTS):
-                self.error = error
-            elif not self.is_ending:
-                # Other code has cancelled the phase.
-                self.interrupt()
+            work = self._use
+            while True:
+                error = await self._run_phase(work(), is_use=True)
+                if not isinstance(error, _INTERRUPTS):
+                    self.error = error
+                elif not self.is_ending:
+                    # Other code has cancelled the phase.
+                    self.interrupt()
+                if self.is_ending or self.error is not None or self._must_give_up:
+                    break
+                work = _wait_for_cancellation  # until the block ends
             self.end()
             while (error := await self._run_phase(self._release(*reversed(self.rentals)))) is not None:
                 was_cancelled = isinstance(error, _INTERRUPTS)
@@ -322,7 +385,7 @@ class LeaseSupervisor:
                 replace_remedy_after_deletion(self.error, self.rentals[-1].pod_id)
             self._has_entered.set()
             if self.block_error is not None:
-                self.on_pod_lost()
+                self.end_block()
         finally:
             ctrl_c.stop_intercepting(self._on_ctrl_c)
 
@@ -348,10 +411,7 @@ class LeaseSupervisor:
         cancelled_at = math.inf
         while not phase.done() and self._clock.time() < cancelled_at + _CANCEL_TIMEOUT:
             self._changed.clear()
-            seconds_left = math.inf if self.is_ending else 3600 * self.budget.hours_left
-            if seconds_left <= 0:
-                self.budget_error = self.budget.error()
-                self.end()
+            seconds_left = self._apply_budget()
             # Not an order in flight: it would be unknown whether there is a pod.
             if self._must_give_up or (is_use and self.is_ending and not self._is_ordering):
                 phase.cancel()  # again at each wake-up, since a callback of the user may have ignored it
@@ -362,6 +422,24 @@ class LeaseSupervisor:
             except _INTERRUPTS:
                 self.interrupt()
         return asyncio.CancelledError() if not phase.done() or phase.cancelled() else phase.exception()
+
+    def _apply_budget(self) -> float:
+        """End the block at the wind-down, and the lease at its limit; return the seconds until the next."""
+        if self.is_ending:
+            return math.inf
+        seconds_left, is_told = self.budget.seconds_left, self.budget_error is not None
+        seconds_until_wind_down = seconds_left if is_told else self.budget.seconds_until_wind_down
+        if seconds_until_wind_down > 0:
+            return seconds_until_wind_down
+        self.budget_error = self.budget_error or self.budget.error()
+        if seconds_left > 0 and self.is_ready:
+            self.end_block()
+            return seconds_left
+        self.end()
+        if is_told:
+            # What still uses the pod after the wind-down ends, too.
+            self.end_block()
+        return math.inf
 
     async def _use(self) -> None:
         """Run the first phase: order pods until one is ready, then wait to be cancelled."""
@@ -374,7 +452,7 @@ class LeaseSupervisor:
         for number, (client, spec) in enumerate(self._orders, 1):
             try:
                 listed = await (await self._order(client, spec)).make_ready(
-                    self._note_change, lambda: 3600 * self.budget.hours_left
+                    self._note_change, lambda: self.budget.seconds_left
                 )
                 break
             except PrimePodsError as exc:
@@ -405,7 +483,7 @@ class LeaseSupervisor:
         if self.options.watchdog is not None:
             self._is_watched = True
             await watch_watchdog(rental, self.options)
-        await asyncio.Event().wait()
+        await _wait_for_cancellation()
 
     async def _order(self, client: TeamClient, spec: PodSpec) -> Rental:
         """Take over the pod of a dead process, or order a pod; retry as :func:`reorder_delay` says."""
@@ -478,3 +556,7 @@ class LeaseSupervisor:
             listed, is_complete = listings.get(team_id, ([], True))
             failures = (failure, await rental.delete_others(listed, self._interruptions))
             rental.settle("; ".join(filter(None, failures)), is_searched=is_complete or not rental.needs_list)
+
+
+async def _wait_for_cancellation() -> None:
+    await asyncio.Event().wait()

@@ -31,6 +31,7 @@ from .._utils.arguments import (
     id_of,
 )
 from .._utils.text import quote
+from .._utils.unique_names import is_unique
 from ..config import resolve_watchdog_key
 from ..errors import LoginError, PrimePodsError
 from ..models import HistoryRecord, Node, Page, Pod, PodRef, PodState, PodStatus
@@ -475,7 +476,7 @@ class AsyncPods:
 
     def lease(
         self,
-        spec: PodSpec | Iterable[PodSpec],
+        spec: PodSpec | Pod | Iterable[PodSpec],
         *,
         login: bool = False,
         login_timeout: float = 300.0,
@@ -488,6 +489,7 @@ class AsyncPods:
         on_change: OnChange | None = None,
         max_hours: float | None = None,
         max_spend: float | None = None,
+        wind_down: float = 60.0,
         release_timeout: float = 600.0,
         watchdog: Watchdog | None = None,
     ) -> AsyncLease:
@@ -508,7 +510,8 @@ class AsyncPods:
                 a pod fails to become ready, refuses logins or fails its check, or when an order got no
                 conclusive response.
                 The pod of the failed spec is deleted first, or when it appears; the last error has the
-                earlier ones as notes. Two pods that accept none of your keys end the lease.
+                earlier ones as notes. Two pods that accept none of your keys end the lease. Or a pod of an
+                earlier lease that was kept, or whose process has ended, on any machine: it is adopted.
             login: Whether a ready pod must also have accepted an ``ssh`` login.
             login_timeout: Seconds to retry the login; see :meth:`remote`.
             check: Command that must succeed on each node of a ready pod, such as
@@ -523,12 +526,16 @@ class AsyncPods:
             interval: Seconds between two polls of the pod, at least 0.05.
             on_change: Callback for each :class:`~primepods.PodChange` until the pod is ready; see
                 :meth:`wait`.
-            max_hours: Hours from the first order until the pod is deleted, including this machine's sleep.
-                Then the block raises :class:`~primepods.BudgetExceededError`: its task is cancelled. With
-                ``Client``, commands and copies on the pod end and raise it; a block that does something else
-                continues, and raises it at its end.
+            max_hours: Hours from the first order until the deletion of the pod begins, at the latest,
+                including this machine's sleep. The block is ended ``wind_down`` seconds before, and raises
+                :class:`~primepods.BudgetExceededError`.
             max_spend: Max cost of all pods of the lease, computed with the highest prices seen. Reaching it
                 has the same effects.
+            wind_down: Seconds for the block to save its work before a limit, at most a tenth of the limit.
+                When they begin, the task of the block is cancelled. With ``Client``, calls on the pod
+                except downloads end and raise the error; if there is none, the next call does. What
+                ``except`` and ``finally`` then do with the pod works until the limit; later calls raise an
+                error. With 0, the block is ended when the pod is deleted.
             release_timeout: Seconds to confirm that the pod is terminated.
             watchdog: Process on the pod that deletes it while no machine of yours is awake; needs ``login``
                 and a limit. If the pod goes so before the lease ends, the block ends as at a limit, with a
@@ -550,7 +557,7 @@ class AsyncPods:
         """
         from ..leasing.lease import AsyncLease
         from ..leasing.pods_api import LeaseOptions
-        from ..leasing.supervisor import LeaseSupervisor
+        from ..leasing.supervisor import LeaseSupervisor, resumed_spec
         from ..remote import SSHOptions, check_work
         from ._creation import check_specs
 
@@ -581,6 +588,7 @@ class AsyncPods:
             interval=interval,
             max_hours=max_hours,
             max_spend=max_spend,
+            wind_down=check_seconds("wind_down", wind_down, minimum=0),
             release_timeout=release_timeout,
             login=login or check is not None,
             check=check,
@@ -588,9 +596,15 @@ class AsyncPods:
             watchdog=watchdog,
             ssh=SSHOptions(login_timeout=login_timeout, ssh_options=ssh_options, ssh_command=ssh_command),
         )
-        specs = check_specs(spec)
+        adopted = spec if isinstance(spec, Pod) else None
+        if adopted is not None and not is_unique(adopted.name or ""):
+            raise ValueError(f"the name {adopted.name!r} of pod {adopted.id} is not that of a leased pod")
+        specs = [resumed_spec(spec)] if isinstance(spec, Pod) else check_specs(spec)
         orders = [(self._team_client(order.team_id, release_timeout), order) for order in specs]
-        return AsyncLease(LeaseSupervisor(orders, options, self._open_leases.add), on_change)
+        supervisor = LeaseSupervisor(orders, options, self._open_leases.add)
+        if adopted is not None:
+            supervisor.adopt(adopted)
+        return AsyncLease(supervisor, on_change)
 
     def pool(
         self,

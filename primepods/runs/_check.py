@@ -10,7 +10,8 @@ from .._utils.text import quote, short_duration
 from ..remote import check_job_name, check_work
 from ._run import RunRecord
 
-_MAX_NAME = 40
+_MAX_NAME = 34
+"""With its suffix, the name of a run fits in that of its pod, which has a suffix and an expiry, too."""
 
 
 def check_run(record: RunRecord, variables: Mapping[str, str]) -> list[str]:

@@ -81,7 +81,7 @@ GROUPS: Final[dict[str, list[Any]]] = {
 """Values, in groups that are right or wrong together."""
 
 _MAX_HOURS = ("max_hours", "max_spend", "max_price")
-_PAUSES = ("appear_grace", "install_grace", "base_delay", "max_delay")
+_PAUSES = ("appear_grace", "install_grace", "base_delay", "max_delay", "wind_down")
 _TIMEOUTS = (
     "timeout",
     "deadline",

@@ -504,6 +504,23 @@ def test_ctrl_c_only_detaches(market: Emulator, run: Run, tmp_path: Path) -> Non
     assert (other.returncode, run("attach", name).exit_code) == (3, 3)
 
 
+def test_the_name_of_a_run_means_its_pod(market: Emulator, run: Run, tmp_path: Path) -> None:
+    """Wherever a pod's name is taken; and a pod's name is enough to follow its only job, from any machine."""
+    name = run("run", "-d", *BOUNDED, "--name", "train", "--", f"echo 1 >out; {SLOW}").stdout.strip()
+    [pod] = market.pods.values()
+    assert str(pod.name).startswith(f"{name}-")
+    assert json.loads(run("get", name, "--output", "json").stdout)["id"] == pod.id
+    assert run("exec", name, *OPTIONS[2:4], "--", "cat out").stdout == "1\n"
+    assert run("cp", f"{name}:out", "here", *OPTIONS[2:4]).exit_code == 0
+    reader = command("attach", str(pod.name), *OPTIONS[2:4])
+    assert reader.stdout is not None
+    assert reader.stdout.readline() == "begun\n"
+    go(tmp_path)
+    assert reader.communicate(timeout=60)[0] == "end\n"
+    assert run("attach", name).exit_code == 3
+    assert not market.pods
+
+
 @pytest.mark.slow
 def test_a_lost_pod_is_replaced(market: Emulator, run: Run, tmp_path: Path) -> None:
     """As often as --restarts says; the command knows that it begins anew, and its output follows."""
@@ -609,7 +626,9 @@ def test_what_cannot_be_is_told(market: Emulator, run: Run, tmp_path: Path) -> N
         assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.stderr
     for command in ("attach", "stop"):
         result = run(command, "train")
-        assert (result.exit_code, "no run 'train'" in result.stderr) == (2, True), result.stderr
+        says = "no pod has the name or id 'train'" if command == "attach" else "no run 'train'"
+        code = 1 if command == "attach" else 2
+        assert (result.exit_code, says in result.stderr) == (code, True), result.stderr
     (tmp_path / "file").touch()
     os.environ["PRIMEPODS_STATE_DIR"] = str(tmp_path / "file")
     result = run("run", *OPTIONS, "--", "true")

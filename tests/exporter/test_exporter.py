@@ -23,6 +23,7 @@ import primepods
 from primepods._utils.unique_names import unique_name
 from primepods.emulator import Delay, Edit, Emulator, ManualClock, Status
 from primepods.exporter import Exporter, serve
+from primepods.runs import Run, RunRecord
 from tests.support.client import make_client
 from tests.support.clock import ManualClock as ClientClock
 from tests.support.eventually import eventually
@@ -135,7 +136,7 @@ def test_a_slow_part_keeps_no_other_back(monkeypatch: pytest.MonkeyPatch) -> Non
             emulator.faults.add(Delay(3600), on="wallet")
             exporter = Exporter(client)
             looking = asyncio.create_task(exporter.look())
-            await eventually(lambda: len(exporter._succeeded_at) == 4)
+            await eventually(lambda: len(exporter._succeeded_at) == 5)
             # The time of all others has come, too, but they have been read.
             loop, time_before = asyncio.get_running_loop(), asyncio.get_running_loop().time
             monkeypatch.setattr(loop, "time", lambda: time_before() + 60)
@@ -192,17 +193,30 @@ async def test_a_failed_look_is_a_metric(emulator: Emulator) -> None:
     clock = ClientClock(auto=True)
     async with make_client(emulator.url, api_key=key, clock=clock) as client:
         exporter = Exporter(client)
-        assert [(name, up) for name, _, up in read(exporter).rows] == [("primepods_up", 0)] * 5
+        assert [(name, up) for name, _, up in read(exporter).rows] == [("primepods_up", 0)] * 6
         seen = await scrape(exporter)
         assert (seen.sum("pods"), seen.sum("up", part="pods"), seen.sum("up", part="wallet")) == (1, 1, 0)
         assert "primepods_wallet_balance" not in seen.text
         succeeded_at = seen.sum("last_success_timestamp_seconds", part="pods")
         with emulator.faults.add(Status(503)):
             seen = await scrape(exporter)
-        # Without lease files, there is nothing to ask.
-        assert (seen.sum("up"), seen.sum("up", part="leases"), seen.sum("pods")) == (1, 1, 0)
+        # Without lease files, there is nothing to ask; the runs are on this machine.
+        up = {part: seen.sum("up", part=part) for part in ("leases", "runs")}
+        assert (seen.sum("up"), up, seen.sum("pods")) == (2, {"leases": 1, "runs": 1}, 0)
         assert seen.sum("last_success_timestamp_seconds", part="pods") == succeeded_at > 0
         assert (await scrape(exporter)).sum("pods") == 1
+
+
+async def test_held_pods_are_counted(
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are billed without work, so an alert can tell somebody to fetch the result."""
+    monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(tmp_path))
+    options: dict[str, Any] = {"client": {}, "find": {}, "changes": {}, "lease": {}, "command": ""}
+    run = Run.create(RunRecord(**options, is_detached=True, began_at=0.0, held_until=9e9))
+    async with make_client(emulator.url, api_key=emulator.api_key) as client:
+        assert (await scrape(Exporter(client))).sum("runs", state="holding") == 1
+    run.remove()
 
 
 async def test_scrapes_cost_no_requests(emulator: Emulator) -> None:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,50 @@ def test_a_budget_ends_what_runs_on_the_pod(
     assert isinstance(error, primepods.BudgetExceededError)
     assert it.left == (0, 0)
     eventually(lambda: not is_running(int(lines[0])), "the command ends")
+
+
+def test_a_block_winds_down_before_its_limit(
+    it: Blocking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call on the pod ends, or the next one, but no download; all later ones go through until the limit."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    steps: list[str] = []
+
+    def winds_down(line: primepods.OutputLine) -> None:
+        steps.append(line.text)
+        it.clock.asleep += 3_570
+
+    def save(pod: primepods.LeasedPod) -> None:
+        pod.download("result", tmp_path / "result")
+        with pytest.raises(primepods.CommandError):
+            pod.run("exit 3")
+        it.use_up_budgets()
+        with pytest.raises(primepods.BudgetExceededError):
+            pod.run("true")
+
+    def use(*, is_called: bool) -> None:
+        with it.lease(ssh_command=LOCAL_SSH, max_hours=1) as pod:
+            pod.run("echo > result")
+            try:
+                if is_called:
+                    pod.run("echo begun; exec sleep 300", on_line=winds_down)
+                else:
+                    it.clock.asleep += 3_570
+                    eventually(lambda: pod._supervisor.budget_error is not None, "the wind-down begins")
+                    pod.download("result", tmp_path / "first")
+                    pod.run("false")
+            except primepods.BudgetExceededError as exc:
+                assert it.left == (1, 1)
+                steps.append(str(exc))
+                save(pod)
+                raise
+
+    for is_called in (True, False):
+        steps.clear()
+        (error,) = in_thread(partial(use, is_called=is_called))
+        assert isinstance(error, primepods.BudgetExceededError)
+        assert steps == ["begun"] * is_called + [str(error)]
+        assert it.left == (0, 0)
 
 
 def test_nothing_is_sent_to_a_pod_after_its_block(it: Blocking, tmp_path: Path) -> None:

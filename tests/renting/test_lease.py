@@ -162,7 +162,7 @@ async def test_what_is_being_deleted_cannot_be_kept(folder: Path, caplog: pytest
                 pod.keep()
 
         with pytest.raises(primepods.BudgetExceededError, match="max_hours"):
-            async with it.client.pods.lease(it.spec, max_hours=1) as pod:
+            async with it.client.pods.lease(it.spec, max_hours=1, wind_down=0) as pod:
                 await use_and_keep(pod)
         assert "is not kept" in caplog.text
         assert [record.pod_id for record in it.records()] == [pod.id]
@@ -260,7 +260,7 @@ async def test_a_timeout_around_the_block_is_a_timeout(folder: Path) -> None:
 async def test_a_budget_deletes_and_raises_in_the_block(
     folder: Path, budget: str, max_price: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pod is gone when the block hears of it, whose task is cancelled by nobody in the end.
+    """Without a wind-down, the pod is gone when the block hears of it; nobody cancels its task in the end.
 
     Also if the hourly limit has refused the first order.
     """
@@ -271,7 +271,7 @@ async def test_a_budget_deletes_and_raises_in_the_block(
 
         async def use() -> None:
             budgets: dict[str, Any] = {budget: 1.0}
-            async with it.client.pods.lease(specs, **budgets) as pod:
+            async with it.client.pods.lease(specs, wind_down=0, **budgets) as pod:
                 try:
                     await it.clock.sleep(1e6)
                 finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import simloom
 from simloom._context import current_host
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 FIRST_PID = 5_000_000
 """Beyond the ids of real processes, so that `/proc` has none of them."""
+
+
+_SAVING: Final = 1.0
+"""Seconds in which a cancelled block saves its work with its pod."""
 
 
 class Machine:
@@ -128,7 +132,10 @@ class Machine:
                 try:
                     await asyncio.sleep(hold)
                 except asyncio.CancelledError:
-                    self.world.give_back(pod.id)
+                    try:
+                        await asyncio.sleep(_SAVING)
+                    finally:
+                        self.world.give_back(pod.id, must_run=not is_closed and pod.seconds_left != 0.0)
                     raise
                 may_end = is_closed or options.get("max_hours") or options.get("max_spend")
                 if is_kept := keep and not may_end:
