@@ -32,7 +32,7 @@ SECONDS = 100
 FILE = "test_readme_block.py"
 NOT_NEEDED = ("hypothesispytest", "pytest_cov", "randomly", "timeout", "xdist", "xdist.looponfail")
 """Plugins of our own tests, which take a second to load."""
-TRAINING = "import os\nos.makedirs('out')\nopen('out/result', 'w').close()\nprint('trained')\n"
+TRAINING = "import os\nos.makedirs('out', exist_ok=True)\nopen('out/result', 'w').close()\nprint('trained')\n"
 
 
 def runnable(paper: Path) -> list[Any]:

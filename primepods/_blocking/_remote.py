@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar
 
-from ..remote import AsyncForward, AsyncJob, AsyncRemote, JobLines, OutputLine, job_lines
+from ..remote import AsyncForward, AsyncJob, AsyncRemote, JobLines, JobState, OutputLine, job_lines
 from ._delegate import Delegate, blocking, like
 from ._portal import Portal
 from ._stream import Stream
@@ -26,6 +26,12 @@ class JobOutput(Stream[OutputLine]):
     def __init__(self, portal: Portal, source: JobLines, call: Callable[..., Any]) -> None:
         super().__init__(portal, source, flatten=True)
         self._call = call
+        self._lines = source
+
+    @property
+    def state(self) -> JobState | None:
+        """The job's state at the end of the iteration; ``None`` before."""
+        return self._lines.state
 
     def _run(self, function: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         # On a leased pod, the end of the lease's budget ends the call.
@@ -71,8 +77,8 @@ class Job(_PartOfRemote[AsyncJob]):
         self.name: str = job.name
 
     @like(AsyncJob.output)
-    def output(self, *, offset: int = 0, reconnect: float = 900.0) -> JobOutput:
-        return JobOutput(self._portal, job_lines(self._async, offset, reconnect), self._call)
+    def output(self, *, offset: int = 0, follow: bool = True, reconnect: float = 900.0) -> JobOutput:
+        return JobOutput(self._portal, job_lines(self._async, offset, follow, reconnect), self._call)
 
     wait: Final = blocking(AsyncJob.wait)
     state: Final = blocking(AsyncJob.state)

@@ -26,7 +26,7 @@ _DRIVE = re.compile(r"[A-Za-z]:" if os.name == "nt" else r"[A-Za-z]:(?=\\)")
 
 Exclude = Annotated[
     list[str] | None,
-    _option(
+    typer.Option(
         help="Do not upload files and folders that match this, such as .git or '*.pyc'; may be repeated.",
         metavar="PATTERN",
     ),

@@ -21,6 +21,7 @@ from ._handles import are_whole_ids, find_row
 from ._table import print_info
 
 _filter_option = partial(typer.Option, rich_help_panel="Filters")
+"""Option for a filter; those that are typed most are among the command's first options instead."""
 _ID_LENGTH = 8
 _SCOPE_NAMES = {"instances": ("instances", "pods"), "disks": ("disks",)}
 """Names in a key's scope, by permission."""
@@ -53,7 +54,7 @@ class OfferFilters:
 
     gpu_type: Annotated[
         str | None,
-        _filter_option(
+        typer.Option(
             "--gpu-type",
             "--gpu",
             help="Only this GPU, such as H100, 'A100 80GB' or 'H*'.",
@@ -63,7 +64,10 @@ class OfferFilters:
     ] = None
     gpu_count: Annotated[
         int | None,
-        _filter_option(min=1, help="Only offers with this total number of GPUs.", metavar="NUMBER"),
+        typer.Option(min=1, help="Only offers with this total number of GPUs.", metavar="NUMBER"),
+    ] = None
+    max_price: Annotated[
+        float | None, typer.Option(min=0, help="Only up to this price per hour.", metavar="PRICE")
     ] = None
     regions: Annotated[
         list[str] | None,
@@ -97,9 +101,6 @@ class OfferFilters:
     spot: Annotated[
         bool, _filter_option("--spot", help="Include spot machines, which the provider may terminate.")
     ] = False
-    max_price: Annotated[
-        float | None, _filter_option(min=0, help="Only up to this price per hour.", metavar="PRICE")
-    ] = None
     wait: Annotated[
         float | None,
         duration_option(

@@ -32,7 +32,7 @@ _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:=(.*))?", re.DOTALL)
 
 Env = Annotated[
     list[str] | None,
-    _option(
+    typer.Option(
         "--env",
         "-e",
         help="Environment variable of the command, by default with its local value; may be repeated.",

@@ -49,6 +49,7 @@ def command(
         str | None, typer.Argument(metavar="[OFFER]", help=f"{_OFFER_HELP}; the same as --id.")
     ] = None,
     *,
+    filters: OfferFilters,
     by_id: Annotated[str | None, typer.Option("--id", help=f"{_OFFER_HELP}.", metavar="ID")] = None,
     yes: YesOption = False,
     output: OutputOption = Output.TABLE,
@@ -69,7 +70,6 @@ def command(
         ),
     ] = None,
     order: OrderOptions,
-    filters: OfferFilters,
 ) -> None:
     """Order a pod: an offer by its ID, or the cheapest that fits the filters (by default with one GPU).
 

@@ -42,6 +42,7 @@ class _OfferRow:
 def command(
     api: Api,
     *,
+    filters: OfferFilters,
     print_options: PrintOptions,
     sort: Annotated[
         SortKey,
@@ -53,7 +54,6 @@ def command(
         bool, typer.Option("--all", help="Include sold out, unpriced and prepaid offers.")
     ] = False,
     limit: LimitOption = None,
-    filters: OfferFilters,
 ) -> None:
     """Find machines and clusters to rent, by default the cheapest first.
 

@@ -79,26 +79,25 @@ def command(
         ),
     ] = None,
     *,
+    filters: OfferFilters,
     upload: Annotated[
         list[str] | None,
         typer.Option(
             "--upload",
             help="Copy this to the pod; the command runs in the first uploaded folder. May be repeated.",
             metavar="LOCAL[:REMOTE]",
-            rich_help_panel="On the pod",
         ),
     ] = None,
     exclude: Exclude = None,
-    exclude_from: ExcludeFrom = None,
     download: Annotated[
         list[str] | None,
         typer.Option(
             "--download",
             help="Copy this from the pod afterwards, even if the command fails. May be repeated.",
             metavar="REMOTE[:LOCAL]",
-            rich_help_panel="On the pod",
         ),
     ] = None,
+    env: Env = None,
     max_hours: Annotated[
         float | None,
         typer.Option(
@@ -110,51 +109,6 @@ def command(
     max_spend: Annotated[
         float | None, typer.Option(help="Delete the pod when the run has cost this much.", metavar="AMOUNT")
     ] = None,
-    boot_timeout: Annotated[
-        float,
-        duration_option(
-            "Delete a pod that is not ready after this time, and try the next offer.", show_default="30m"
-        ),
-    ] = 1800.0,
-    check: Annotated[
-        str | None,
-        typer.Option(
-            help="Command that must succeed on a pod before it is used; else the next offer is tried. By "
-            "default, each GPU must respond to nvidia-smi, without uncorrectable memory errors.",
-            metavar="CMD",
-            show_default=False,
-        ),
-    ] = None,
-    no_check: Annotated[
-        bool, typer.Option("--no-check", help="Use a pod without checking its GPUs.")
-    ] = False,
-    interval: Interval = 5.0,
-    name: Annotated[str | None, typer.Option(help="Prefix of the pod's name.", metavar="NAME")] = None,
-    keep: Annotated[
-        bool,
-        typer.Option(
-            "--keep", help="Leave the pod running: it is billed until you delete it, without limit."
-        ),
-    ] = False,
-    wind_down: Annotated[
-        float,
-        duration_option(
-            "Time before a limit at which the command gets SIGTERM, at most a tenth of the limit. Half of it "
-            "is the command's time to end, also after Ctrl-C.",
-            show_default="5m",
-        ),
-    ] = 300.0,
-    hold: Annotated[
-        float | None,
-        duration_option(
-            "Hold the pod for this time if a result cannot be fetched, and try again each minute; 0s: not at "
-            "all.",
-            show_default="until the limit, or 1h",
-        ),
-    ] = None,
-    download_every: Annotated[
-        float | None, duration_option("Also fetch the results in this interval while the command runs.")
-    ] = None,
     detach: Annotated[
         bool,
         typer.Option(
@@ -163,13 +117,12 @@ def command(
             help="Exit once the command has started, and print the run's name for attach and stop.",
         ),
     ] = False,
-    reconnect: Annotated[
-        float,
-        duration_option(
-            "Give up the pod if it cannot be reached for this time; the command keeps running meanwhile.",
-            show_default="15m",
+    keep: Annotated[
+        bool,
+        typer.Option(
+            "--keep", help="Leave the pod running: it is billed until you delete it, without limit."
         ),
-    ] = 900.0,
+    ] = False,
     restarts: Annotated[
         int,
         typer.Option(
@@ -178,6 +131,7 @@ def command(
             help="Max number of restarts on another pod, if the provider terminates the pod.",
         ),
     ] = 0,
+    name: Annotated[str | None, typer.Option(help="Prefix of the pod's name.", metavar="NAME")] = None,
     file: Annotated[
         Path | None,
         typer.Option(
@@ -188,11 +142,98 @@ def command(
         ),
     ] = None,
     remove: Remove = False,
-    env: Env = None,
-    env_file: EnvFile = None,
+    exclude_from: ExcludeFrom = None,
     ssh: SshOptions,
-    filters: OfferFilters,
+    boot_timeout: Annotated[
+        float,
+        duration_option(
+            "Delete a pod that is not ready after this time, and try the next offer.",
+            show_default="30m",
+            rich_help_panel="The pod",
+        ),
+    ] = 1800.0,
+    check: Annotated[
+        str | None,
+        typer.Option(
+            help="Command that must succeed on a pod before it is used; else the next offer is tried. By "
+            "default, each GPU must respond to nvidia-smi, without uncorrectable memory errors.",
+            metavar="CMD",
+            show_default=False,
+            rich_help_panel="The pod",
+        ),
+    ] = None,
+    no_check: Annotated[
+        bool,
+        typer.Option("--no-check", help="Use a pod without checking its GPUs.", rich_help_panel="The pod"),
+    ] = False,
+    interval: Interval = 5.0,
+    env_file: EnvFile = None,
     order: OrderOptions,
+    download_every: Annotated[
+        float | None,
+        duration_option(
+            "Also fetch the results in this interval while the command runs.",
+            rich_help_panel="Losses and the end",
+        ),
+    ] = None,
+    wind_down: Annotated[
+        float,
+        duration_option(
+            "Time before a limit at which the command gets SIGTERM, at most a tenth of the limit. Half of it "
+            "is the command's time to end, also after Ctrl-C.",
+            show_default="5m",
+            rich_help_panel="Losses and the end",
+        ),
+    ] = 300.0,
+    hold: Annotated[
+        float | None,
+        duration_option(
+            "Hold the pod for this time if a result cannot be fetched, and try again each minute; 0s: not at "
+            "all.",
+            show_default="until the limit, or 1h",
+            rich_help_panel="Losses and the end",
+        ),
+    ] = None,
+    reconnect: Annotated[
+        float,
+        duration_option(
+            "Give up the pod if it cannot be reached for this time; the command keeps running meanwhile.",
+            show_default="15m",
+            rich_help_panel="Losses and the end",
+        ),
+    ] = 900.0,
+    watchdog: Annotated[
+        bool,
+        typer.Option(
+            "--watchdog",
+            help="Start a process on the pod that deletes it at the limit, and after the command, also while "
+            "this machine sleeps. PRIMEPODS_WATCHDOG_KEY is its key.",
+            rich_help_panel="Losses and the end",
+        ),
+    ] = False,
+    after_job: Annotated[
+        float | None,
+        duration_option(
+            "The watchdog deletes the pod this long after the command's end, if nobody fetches the results.",
+            show_default="1h",
+            rich_help_panel="Losses and the end",
+        ),
+    ] = None,
+    idle: Annotated[
+        float | None,
+        duration_option(
+            "The watchdog deletes the pod if no GPU is above 5 % for this time.",
+            rich_help_panel="Losses and the end",
+        ),
+    ] = None,
+    watchdog_key: Annotated[
+        str | None,
+        typer.Option(
+            help="`own` puts your own API key on the pod, for the watchdog.",
+            metavar="own",
+            rich_help_panel="Losses and the end",
+        ),
+    ] = None,
 ) -> None:
     r"""Rent a pod for one command: log in, run it, fetch the results, delete the pod.
 
@@ -209,6 +250,7 @@ def command(
       primepods run --gpu-type A100 --env HF_TOKEN -- 'nvidia-smi && python -c "import torch"'
     """
     import primepods
+    from primepods.config import environment_variable
     from primepods.runs import Run, RunRecord, check_run
 
     from ._background import run_here, run_in_background
@@ -225,6 +267,19 @@ def command(
     if detach and max_hours is None and max_spend is None:
         raise CommandError(
             "--detach needs --max-hours or --max-spend, since nobody watches the cost", ExitCode.USAGE
+        )
+    watchdog_options = without_unset({"api_key": watchdog_key, "after_job": after_job, "idle": idle})
+    if watchdog_options and not watchdog:
+        raise CommandError("--after-job, --idle and --watchdog-key need --watchdog", ExitCode.USAGE)
+    if watchdog and (keep or (max_hours is None and max_spend is None)):
+        raise CommandError("--watchdog needs --max-hours or --max-spend, and no --keep", ExitCode.USAGE)
+    if watchdog_key not in {None, "own"}:
+        problem = "--watchdog-key takes `own` only: a key here would show in lists of processes"
+        raise CommandError(problem, ExitCode.USAGE)
+    if watchdog and watchdog_key is None and not environment_variable("PRIMEPODS_WATCHDOG_KEY"):
+        raise CommandError(
+            "--watchdog needs a key of its own in PRIMEPODS_WATCHDOG_KEY, or --watchdog-key own",
+            ExitCode.USAGE,
         )
     variables = read_env((), env_file) | read_variables(env)
     uploads = [parse_upload(text) for text in upload or ()]
@@ -250,6 +305,7 @@ def command(
         exclude=exclude or [],
         exclude_from=[str(path.absolute()) for path in exclude_from or ()],
         downloads=[(remote, _absolute(local)) for remote, local in map(parse_download, download or ())],
+        watchdog=watchdog_options if watchdog else None,
         keep=keep,
         wind_down=wind_down,
         hold=hold,

@@ -146,10 +146,13 @@ def _keep_head(data: Any, heads: list[Wallet]) -> None:
     heads.append(decode_object({**as_object(data), "recent_billings": None}, Wallet))
 
 
-async def check_watchdog_key(executor: RequestExecutor, key: str) -> None:
+async def check_watchdog_key(executor: RequestExecutor, key: str) -> bool:
     """Check that the API does not say that a watchdog's key is unknown, or may not delete pods.
 
     Only a deletion proves that a key can delete; ``whoami`` reports the permissions of some keys.
+
+    Returns:
+        Whether the API says that the key may delete pods.
 
     Raises:
         ConfigError: The API says so.
@@ -159,13 +162,14 @@ async def check_watchdog_key(executor: RequestExecutor, key: str) -> None:
     problem = "may not delete pods"
     try:
         account = await AsyncAccountInfo(RequestExecutor(settings, transport)).whoami()
-        if account.allows("instances", "pods", write=True) is not False:
-            return
+        may_delete = account.allows("instances", "pods", write=True)
+        if may_delete is not False:
+            return bool(may_delete)
     except AuthenticationError:
         problem = "is not accepted by the API"
     except PrimePodsError as exc:
         log.info("The permissions of the watchdog's key are unknown: %s", exc)
-        return
+        return False
     finally:
         await transport.aclose()
     permission = "the permission Instances (Read and Write)"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import glob
 import math
+import os
+import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -97,15 +100,25 @@ class Work:
         self._upload_sizes: dict[str, int] = {}
         self.outcome = Outcome(Results(host, run))
 
-    @cached_property
-    def _exclusion(self) -> Exclusion:
+    def _exclusion(self, local: str) -> Exclusion:
+        """Return the exclusion of an upload, which also leaves out the folders that downloads go to."""
         record = self._run.record
-        return self._host.exclusion(record.exclude, record.exclude_from)
+        left_out = [f"/{glob.escape(path)}" for path in _result_folders(local, record)]
+        return self._host.exclusion([*record.exclude, *left_out], record.exclude_from)
 
     def measure_uploads(self) -> None:
         """Print the sizes of the uploads, and warn of large ones, before a pod is rented for them."""
-        for local, _ in self._run.record.uploads:
-            self._upload_sizes[local] = self._host.measure(local, self._exclusion)
+        record = self._run.record
+        named = [local for local, _ in record.uploads]
+        for local in named:
+            for path in _result_folders(local, record):
+                folder = shown_path(f"{local}/{path}")
+                if folder not in map(shown_path, named):
+                    self._host.info(
+                        f"Not uploaded: {folder}, since a download goes there. To upload it, too, name it in "
+                        "an --upload of its own."
+                    )
+            self._upload_sizes[local] = self._host.measure(local, self._exclusion(local))
 
     async def do(
         self, client: AsyncClient, lease: LeaseSupervisor, pod: AsyncLeasedPod, *, is_taken_over: bool
@@ -131,7 +144,9 @@ class Work:
             self._host.info(f"The command runs on {len(nodes)} nodes")
             self._run.save(nodes=max(record.nodes, len(nodes)))
         interval = record.lease["interval"] * _LOSS_CHECK_FACTOR
-        working = asyncio.create_task(self._start_and_follow(pod, nodes, jobs, is_taken_over=is_taken_over))
+        working = asyncio.create_task(
+            self._start_and_follow(client, pod, nodes, jobs, is_taken_over=is_taken_over)
+        )
         lost = asyncio.create_task(_watch_loss(client, pod, interval))
         # In the order of their priority.
         reasons = {
@@ -269,7 +284,13 @@ class Work:
         return "" if reason is None else reason.value.phrase
 
     async def _start_and_follow(
-        self, pod: AsyncLeasedPod, nodes: Sequence[AsyncRemote], jobs: list[AsyncJob], *, is_taken_over: bool
+        self,
+        client: AsyncClient,
+        pod: AsyncLeasedPod,
+        nodes: Sequence[AsyncRemote],
+        jobs: list[AsyncJob],
+        *,
+        is_taken_over: bool,
     ) -> CommandEnd:
         """Start the command unless it has begun; return how it ended.
 
@@ -279,7 +300,7 @@ class Work:
         """
         record = self._run.record
         if record.job is None and not (is_taken_over and await _has_started(jobs)):
-            await self._start(nodes, jobs[0].name)
+            await self._start(nodes, jobs[0].name, await self._find_disks(client, pod))
         self._run.save(job=jobs[0].name)
         fetching = asyncio.create_task(self._fetch_regularly(pod))
         try:
@@ -292,15 +313,36 @@ class Work:
         if interval:
             await self.outcome.results.fetch_regularly(pod, interval)
 
-    async def _start(self, nodes: Sequence[AsyncRemote], name: str) -> None:
+    async def _find_disks(self, client: AsyncClient, pod: AsyncLeasedPod) -> dict[str, str]:
+        """Show where the API says that the run's disks are, and return it as variables of the command."""
+        variables: dict[str, str] = {}
+        if not self._run.record.changes.get("disks"):
+            return variables
+        names: dict[str, str] = {}
+        with suppress(PrimePodsError):
+            names = {disk.id: disk.name or disk.id async for disk in client.disks.list()}
+        for attached in pod.pod.attached_resources:
+            if (name := names.get(attached.id)) is None:
+                continue  # the pod's own disk
+            if attached.mount_path is None:
+                self._host.info(
+                    f"The API does not say where the disk {name} is on the pod: see `df -h` there"
+                )
+            else:
+                self._host.info(f"The disk {name} is at {attached.mount_path}")
+                variables[f"PRIMEPODS_DISK_{re.sub('[^A-Z0-9]', '_', name.upper())}"] = attached.mount_path
+        return variables
+
+    async def _start(self, nodes: Sequence[AsyncRemote], name: str, disks: Mapping[str, str]) -> None:
         record = self._run.record
         for local, remote in record.uploads:
+            exclusion = self._exclusion(local)
             with self._host.progress(
                 f"uploaded {shown_path(local)}", self._upload_sizes.get(local)
             ) as on_progress:
                 callbacks = [on_progress] + [None] * (len(nodes) - 1)
                 await _all(
-                    node.upload(local, remote, exclude=self._exclusion, on_progress=callback)
+                    node.upload(local, remote, exclude=exclusion, on_progress=callback)
                     for node, callback in zip(nodes, callbacks, strict=True)
                 )
             self._host.info(f"Uploaded {shown_path(local)} to {remote}")
@@ -308,9 +350,10 @@ class Work:
         if missing:
             raise RunError(f"these variables are not set here: {', '.join(sorted(missing))}", USAGE)
         again = {"PRIMEPODS_RESTART": str(record.restart)} if record.restart else {}
+        variables = {**disks, **self._variables, **again}
         ranks: list[dict[str, str]] = await rank_variables(nodes) if len(nodes) > 1 else [{}]
         await _all(
-            node.start(record.command, name=name, env=rank | self._variables | again, cwd=record.workdir)
+            node.start(record.command, name=name, env=rank | variables, cwd=record.workdir)
             for node, rank in zip(nodes, ranks, strict=True)
         )
 
@@ -346,6 +389,15 @@ class Work:
             async for line in lines:
                 await outputs[line.stream](f"{node}: {line}\n".encode())
         return _end_of([await job.state()])
+
+
+def _result_folders(local: str, record: RunRecord) -> list[str]:
+    """Return the folders in an uploaded one to which downloads go, relative to it."""
+    root = Path(os.path.abspath(local))  # noqa: PTH100 - `resolve` follows links
+    targets = [Path(os.path.abspath(target)) for _, target in record.downloads]  # noqa: PTH100 - as above
+    return [
+        str(path.relative_to(root).as_posix()) for path in targets if root in path.parents and path.is_dir()
+    ]
 
 
 def describe_limits(record: RunRecord) -> str:

@@ -84,6 +84,36 @@ def test_the_whole_life_of_a_pod(market: Emulator, run: Run, monkeypatch: pytest
     assert order.status == 200
 
 
+def test_results_of_an_earlier_run_are_not_uploaded(market: Emulator, run: Run) -> None:
+    """A folder that a download goes to is left out, at its place only, unless it is named."""
+    for folder in ("out[1]", "in/out[1]"):
+        Path(folder).mkdir(parents=True)
+        Path(folder, "old").touch()
+    words, named = ["--upload", ".:work", "--download", "out:out[1]/"], ["--upload", "out[1]:work/out"]
+    command = ["--", "mkdir -p out; find . -name old"]
+    result = run("run", *OPTIONS, *words, *command)
+    assert (result.exit_code, result.stdout) == (0, "./in/out[1]/old\n"), result.stderr
+    assert "Not uploaded: out[1], since a download goes there." in result.stderr
+    result = run("run", *OPTIONS, *words, *named, *command)
+    assert sorted(result.stdout.split()) == ["./in/out[1]/old", "./out/old"], result.stderr
+    assert "Not uploaded" not in result.stderr
+
+
+def test_a_disk_is_where_the_command_is_told(market: Emulator, run: Run) -> None:
+    """Its path is in a line, and in a variable by the disk's name."""
+    run("disks", "create", "--size", "500", "--provider", "hyperstack", "--name", "my data", "--yes")
+    words = ["--disk", "my data", "--", "mkdir -p $PRIMEPODS_DISK_MY_DATA; echo $PRIMEPODS_DISK_MY_DATA"]
+    result = run("run", *OPTIONS[2:], "--gpu-type", "*", *words)
+    assert result.exit_code == 0
+    assert f"\nThe disk my data is at {result.stdout}" in result.stderr
+
+
+def test_help_begins_with_what_is_typed_first(run: Run) -> None:
+    """GPU, price, files and limits come before all that is rarely needed."""
+    options = re.findall(r"^│ --([a-z-]+)", run("run", "--help").stdout, re.MULTILINE)
+    assert options[:6] == ["gpu-type", "gpu-count", "max-price", "upload", "exclude", "download"]
+
+
 @pytest.mark.slow
 def test_a_failed_command_has_its_code_and_its_results(market: Emulator, run: Run) -> None:
     """What it left is fetched, too; what is not there is told."""
