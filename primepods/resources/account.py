@@ -24,7 +24,7 @@ from ..account import Account, BillingEntry, Team, TeamMember, Wallet
 from ..config import KEY_PAGE
 from ..errors import AuthenticationError, ConfigError, PrimePodsError, ProtocolError
 from ..pagination import AsyncPager, FetchedPage, OffsetReader
-from ._paging import fetch_page, list_pager, page_source
+from ._paging import PAGE_SIZE, fetch_page, list_pager, page_source
 
 log: logging.Logger = logging.getLogger("primepods")
 
@@ -52,7 +52,7 @@ class AsyncAccountInfo:
         request = page_request(_WHOAMI, **self._team)
         return await self._executor.call(request, _decode_account)
 
-    def teams(self, *, page_size: int = 100) -> AsyncPager[Team]:
+    def teams(self, *, page_size: int = PAGE_SIZE) -> AsyncPager[Team]:
         """Iterate over the user's teams, each exactly once: ``GET /api/v1/user/teams``.
 
         Args:
@@ -61,7 +61,7 @@ class AsyncAccountInfo:
         key = attrgetter("team_id")
         return list_pager(self._executor, _TEAMS, Team, page_size, name="account.teams", key=key)
 
-    def members(self, team_id: str, *, page_size: int = 100) -> AsyncPager[TeamMember]:
+    def members(self, team_id: str, *, page_size: int = PAGE_SIZE) -> AsyncPager[TeamMember]:
         """Iterate over the members of a team, each exactly once: ``GET /api/v1/teams/{id}/members``.
 
         Args:

@@ -41,7 +41,7 @@ from ..waiting.conditions import Until, gone, ready
 from ..waiting.connection import PollerConnection
 from ._deletion import Deleter
 from ._filters import pod_filter, record_filter
-from ._paging import list_pager, listed_pods, read_page
+from ._paging import PAGE_SIZE, list_pager, listed_pods, read_page
 
 if TYPE_CHECKING:
     from ..leasing.lease import AsyncLease, AsyncLeasedPod
@@ -199,7 +199,7 @@ class AsyncPods:
         status: str | Iterable[str] | None = None,
         name: str | Iterable[str] | None = None,
         gpu_type: str | Iterable[str] | None = None,
-        page_size: int = 100,
+        page_size: int = PAGE_SIZE,
     ) -> AsyncPager[Pod]:
         """Iterate over all pods that are not terminated, each exactly once.
 
@@ -794,7 +794,7 @@ class AsyncPods:
         since: datetime | None = None,
         until: datetime | None = None,
         kind: str | Iterable[str] | None = None,
-        page_size: int = 100,
+        page_size: int = PAGE_SIZE,
         sort_by: SortBy = "terminatedAt",
         sort_order: SortOrder = "desc",
     ) -> AsyncPager[HistoryRecord]:
