@@ -60,8 +60,8 @@ __init__: _blocking _version account client errors events keys leasing models of
     resources results retry signals specs ssh sync waiting
 otel: _version events
 exporter: _utils client errors models runs
-airflow: __init__ emulator
-prefect: __init__ emulator
+airflow: __init__ events
+prefect: __init__
 doctor: _decoding _http _utils _version account config errors leasing models resources retry
 runs: _files _utils client config errors leasing models remote specs
 cli: __init__ charts config doctor emulator events exporter fleet remote runs

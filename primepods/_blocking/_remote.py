@@ -6,7 +6,8 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar
 
-from ..remote import AsyncForward, AsyncJob, AsyncRemote, JobLines, OutputLine, job_lines
+from .._utils.text import blocking_repr
+from ..remote import AsyncForward, AsyncJob, AsyncRemote, JobLines, JobState, OutputLine, job_lines
 from ._delegate import Delegate, blocking, like
 from ._portal import Portal
 from ._stream import Stream
@@ -26,6 +27,12 @@ class JobOutput(Stream[OutputLine]):
     def __init__(self, portal: Portal, source: JobLines, call: Callable[..., Any]) -> None:
         super().__init__(portal, source, flatten=True)
         self._call = call
+        self._lines = source
+
+    @property
+    def state(self) -> JobState | None:
+        """The job's state at the end of the iteration; ``None`` before."""
+        return self._lines.state
 
     def _run(self, function: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         # On a leased pod, the end of the lease's budget ends the call.
@@ -71,15 +78,15 @@ class Job(_PartOfRemote[AsyncJob]):
         self.name: str = job.name
 
     @like(AsyncJob.output)
-    def output(self, *, offset: int = 0, reconnect: float = 900.0) -> JobOutput:
-        return JobOutput(self._portal, job_lines(self._async, offset, reconnect), self._call)
+    def output(self, *, offset: int = 0, follow: bool = True, reconnect: float = 900.0) -> JobOutput:
+        return JobOutput(self._portal, job_lines(self._async, offset, follow, reconnect), self._call)
 
     wait: Final = blocking(AsyncJob.wait)
     state: Final = blocking(AsyncJob.state)
     stop: Final = blocking(AsyncJob.stop)
 
     def __repr__(self) -> str:
-        return repr(self._async).replace("Async", "", 1)
+        return blocking_repr(self._async)
 
 
 class Forward(_PartOfRemote[AsyncForward]):
@@ -120,7 +127,7 @@ class Forward(_PartOfRemote[AsyncForward]):
         self._portal.call(self._async.__aexit__, kind, exc, traceback)
 
     def __repr__(self) -> str:
-        return repr(self._async).replace("Async", "", 1)
+        return blocking_repr(self._async)
 
 
 class Remote(Delegate[AsyncRemote]):

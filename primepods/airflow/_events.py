@@ -7,6 +7,7 @@ from typing import Any, Literal, TypedDict
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from .. import NotFoundError, PodFailedError, PodStatus, PrimePodsError, WaitError, WaitTimeoutError
+from .exceptions import PodTaskError, PodTimeoutError
 
 
 class PodEvent(TypedDict):
@@ -43,13 +44,13 @@ def failure(error: PrimePodsError) -> PodEvent:
 
 
 def pod_or_raise(
-    event: PodEvent, *, on_timeout: type[AirflowException] = AirflowException
+    event: PodEvent, *, on_timeout: type[AirflowException] = PodTimeoutError
 ) -> dict[str, Any] | None:
     """Return the pod's status if the wait succeeded.
 
     Raises:
         AirflowFailException: The pod will not become ready or does not exist, so a retry cannot help.
-        AirflowException: Any other failure; ``on_timeout`` for a timeout.
+        PodTaskError: Any other failure; ``on_timeout`` for a timeout.
     """
     match event["status"]:
         case "success":
@@ -59,4 +60,4 @@ def pod_or_raise(
         case "timeout":
             raise on_timeout(event["message"])
         case _:
-            raise AirflowException(event["message"])
+            raise PodTaskError(event["message"])

@@ -6,9 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import attrs
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException
 
 from .. import Client, Pod, PodSpec, PriceTooHighError, SoldOutError
+from .exceptions import PodTaskError
 
 
 def read_spec(fields: object) -> PodSpec:
@@ -48,7 +49,7 @@ def find_specs(
 
     Raises:
         AirflowFailException: An argument is invalid, such as the GPU's name.
-        AirflowException: No offer matches now. A retry may help.
+        PodTaskError: No offer matches now. A retry may help.
     """
     try:
         offers = client.availability.find(
@@ -58,7 +59,7 @@ def find_specs(
         raise AirflowFailException(str(exc)) from None
     if not offers:
         limit = "" if max_price is None else f" for at most ${max_price:.2f} an hour"
-        raise AirflowException(f"No offer of {gpu_count} x {gpu_type}{limit} is available now. Retry later.")
+        raise PodTaskError(f"No offer of {gpu_count} x {gpu_type}{limit} is available now. Retry later.")
     return PodSpec.from_offers(offers)
 
 

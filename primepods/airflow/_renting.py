@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink, 
 from .. import Client, Pod, PodSpec, PrimePodsError
 from ._names import pod_name
 from ._orders import find_specs, read_spec
-from .links import PrimePodsLink
+from .links import PODS_PAGE, PrimePodsLink
 
 KILL_TIMEOUT: Final = 4.0
 """Seconds to delete the pod of a killed task; Airflow allows 5."""
@@ -30,6 +30,7 @@ class RentingOperator(BaseOperator):
         "gpu_type",
         "gpu_count",
         "max_price",
+        "exclude_providers",
         "max_hours",
         "prime_conn_id",
     )
@@ -43,7 +44,7 @@ class RentingOperator(BaseOperator):
         gpu_type: str | None,
         gpu_count: int,
         max_price: float | None,
-        exclude_providers: Collection[str],
+        exclude_providers: Collection[str] | str,
         max_hours: float | None,
         prime_conn_id: str,
         **kwargs: Any,
@@ -85,13 +86,30 @@ class RentingOperator(BaseOperator):
                 gpu_type=str(self.gpu_type),
                 gpu_count=int(self.gpu_count),
                 max_price=limit,
-                exclude_providers=self.exclude_providers,
+                exclude_providers=(
+                    # A rendered template.
+                    self.exclude_providers.replace(",", " ").split()
+                    if isinstance(self.exclude_providers, str)
+                    else self.exclude_providers
+                ),
             )
         else:
             specs = [self._read_spec()]
         if limit is not None:
             specs = [attrs.evolve(spec, max_price=limit) for spec in specs]
         return [attrs.evolve(spec, name=name) for spec in specs]
+
+    def _adopt(self, client: Client, name: str, grace: float = 0.0) -> Pod | None:
+        """Return a pod with this name that has not failed, if there is one; delete the others."""
+        pods = wait_for_pods(client, name, grace)
+        adopted = next((pod for pod in pods if not pod.has_failed), None)
+        for pod in pods:
+            if pod is not adopted:
+                self.log.warning("Deleting a pod that an earlier try has left: %s", pod)
+                client.pods.delete(pod, missing_ok=True)
+        if adopted is not None:
+            self.log.info("Continuing with a pod that an earlier try has rented: %s", adopted)
+        return adopted
 
     @property
     def _has_gpu_type(self) -> bool:
@@ -100,6 +118,14 @@ class RentingOperator(BaseOperator):
 
     def _read_spec(self) -> PodSpec:
         return read_spec(self.spec)
+
+    def _announce(self, context: Context, pod_id: str, name: str, price_hr: float | None) -> None:
+        """Log and push a rented pod, so that it can be found if the task is killed."""
+        price = f", ${price_hr:.2f} an hour" if price_hr else ""
+        self.log.info("The pod is %s (%s)%s", name, pod_id, price)
+        pushed = {"id": pod_id, "name": name, "price_hr": price_hr, PrimePodsLink().xcom_key: PODS_PAGE}
+        for key, value in pushed.items():
+            context["ti"].xcom_push(key=key, value=value)
 
     @property
     def _max_hours(self) -> float | None:

@@ -1,4 +1,7 @@
-"""The operator that rents a pod for one command.
+"""The operator that rents a pod for one command, which runs as a job.
+
+A retry finds the pod by its task's name, adopts it with a lease of its own, and follows the job that it finds
+there.
 
 When Airflow kills a task, it calls ``on_kill`` in a signal handler of the process that runs ``execute``, and
 ends the process after 5 seconds. ``on_kill`` raises ``_KilledError`` in ``execute``, so the lease ends as
@@ -8,29 +11,54 @@ after any exception, and deletes its pod. Until the pod is ready, the lease may 
 
 from __future__ import annotations
 
+import math
+import re
 import threading
+import time
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Final, cast
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, Context, XComArg
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    Context,
+    TaskInstanceState,
+    XComArg,
+)
 
 from .. import (
     BudgetExceededError,
     Client,
     ConnectionLostError,
+    Job,
+    JobError,
     Lease,
     LeasedPod,
-    OutputLine,
+    LoginError,
+    NotFoundError,
+    Pod,
+    PodChange,
+    PodFailedError,
+    PodSpec,
     PrimePodsError,
     TransferError,
     check_work,
 )
-from ._renting import KILL_TIMEOUT, RentingOperator, delete_by_name, find_by_name
-from ._waits import change_logger
-from .hooks import PrimePodsHook
+from ..events import Event, LeaseStarted
+from ._events import PodEvent
+from ._renting import KILL_TIMEOUT, RentingOperator, delete_by_name
+from ._waits import default_deferrable
+from .exceptions import PodTaskError, PodTimeoutError
+from .hooks import PrimePodsHook, state_of
+from .triggers import TRIGGERER_GRACE, PrimeJobTrigger
+
+_STATE_TIMEOUT: Final = 2.0
+"""Seconds of Airflow's 5 for the request of the state of a task that is killed."""
+_GONE_TIMEOUT: Final = 600.0
+"""Seconds to confirm that a pod is gone whose job has not ended in time."""
 
 _MAX_LAST_LINES: Final = 10
 """Max lines of output in the error of a command that has failed."""
@@ -43,18 +71,20 @@ class _KilledError(BaseException):
 class PrimeRunPodOperator(RentingOperator):
     """Operator that rents a pod for one task, runs one command on it, and deletes the pod.
 
-    It logs in with the system's ``ssh``, uploads files, runs the command and downloads files. The command's
+    It logs in with the system's ``ssh``, uploads files, runs the command as a job and downloads files. The
     output is written to the task's log, line by line. After success, a failure or ``execution_timeout``, the
-    operator deletes the pod and confirms that the pod is gone. When the task is marked failed or cleared, or
-    its worker is asked to end, Airflow allows 5 seconds: the deletion is sent, but may not be confirmed. If
-    the task is killed during the order, the pod may be left. A retry first deletes the pods that an earlier
-    try has left, then rents another.
+    operator deletes the pod and confirms that the pod is gone. When the task is marked failed or cleared,
+    Airflow allows 5 seconds: the deletion is sent, but may not be confirmed. If the task is killed during the
+    order, the pod may be left.
+
+    The job outlives the worker. If a worker is killed or asked to end, or loses the connection, a retry
+    continues with the same pod and job. It begins anew if the pod or the job is lost.
 
     The return value has ``exit_code``, ``id``, ``name``, ``price_hr`` and ``spent`` (the approximate cost, at
     the highest price that was seen). XCom also has them under their names, even if the command has failed.
 
-    The operator cannot be deferred: the worker holds the connection. Run a command of many hours as
-    a job on a pod that :class:`PrimeCreatePodOperator` has rented.
+    With ``deferrable``, the worker's slot is free while the job runs. The triggerer then needs ``ssh`` and
+    the key, too.
 
     Args:
         command: A line for the shell on the pod, or a list of arguments.
@@ -77,10 +107,14 @@ class PrimeRunPodOperator(RentingOperator):
         login_timeout: Seconds for a ready pod to accept the login.
         ready_timeout: Seconds for a pod to become ready.
         interval: Seconds between two polls of the pod.
+        adopt: ``False`` to begin anew in each try.
+        deferrable: Whether the triggerer follows the job; by default Airflow's ``[operators]
+            default_deferrable``.
+        job_interval: Seconds between two polls of the job in the triggerer.
         prime_conn_id: The connection's id.
 
     Raises:
-        AirflowException: The command has failed, no offer matches, a path to upload does not exist, or the
+        PodTaskError: The command has failed, no offer matches, a path to upload does not exist, or the
             task was killed.
         AirflowFailException: An argument is invalid, or ``max_hours`` is reached. The task fails without
             retries.
@@ -90,7 +124,8 @@ class PrimeRunPodOperator(RentingOperator):
 
     template_fields: Sequence[str] = (
         *RentingOperator.template_fields,
-        *("command", "env", "cwd", "upload", "download", "ssh_options"),
+        *("command", "env", "cwd", "upload", "exclude", "download", "ssh_options"),
+        *("login_timeout", "ready_timeout", "interval", "job_interval"),
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "spec": "json",
@@ -121,6 +156,9 @@ class PrimeRunPodOperator(RentingOperator):
         login_timeout: float = 300.0,
         ready_timeout: float = 1800.0,
         interval: float = 5.0,
+        adopt: bool = True,
+        deferrable: bool | None = None,
+        job_interval: float = 60.0,
         prime_conn_id: str = PrimePodsHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -145,31 +183,88 @@ class PrimeRunPodOperator(RentingOperator):
         self.login_timeout = login_timeout
         self.ready_timeout = ready_timeout
         self.interval = interval
+        self.adopt = adopt
+        self.deferrable: bool = default_deferrable() if deferrable is None else deferrable
+        self.job_interval = job_interval
+        self._task: Any = None
         self._is_executing = False
+        self._has_pod = False
+        self._is_kept = False
+        self._rented: LeaseStarted | None = None
         # Client and name of a pod that may have been ordered, but is not ready.
         self._ordered: tuple[Client, str] | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Rent a pod, run the command on it, and delete the pod."""
+        """Rent a pod, run the command on it as a job, and delete the pod."""
         name = self._pod_name(context)
         self._check_arguments()
+
+        def work(client: Client) -> dict[str, Any]:
+            earlier = self._adopt(client, name) if context["ti"].try_number > 1 else None
+            if earlier is not None and self.adopt:
+                result = self._continue(context, client, earlier)
+                if result is not None:
+                    return result
+            elif earlier is not None:
+                self.log.warning("Deleting a pod that an earlier try has left: %s", earlier)
+                client.pods.delete(earlier, missing_ok=True)
+            with _without_retries():
+                specs = self._find_specs(client, name)
+            return self._run(context, self._make_lease(context, client, specs))
+
+        return self._execute(context, name, work)
+
+    def execute_complete(self, context: Context, event: PodEvent) -> dict[str, Any]:
+        """Resume after the trigger: fetch the results, and delete the pod."""
+        self.log.info("%s", event["message"])
+        name = self._pod_name(context)
+
+        def work(client: Client) -> dict[str, Any]:
+            pod = self._adopt(client, name)
+            if event["status"] == "timeout":
+                if pod is not None:
+                    client.pods.delete(pod, missing_ok=True)
+                    client.pods.wait_gone(pod, timeout=_GONE_TIMEOUT, interval=float(self.interval))
+                limit = self.execution_timeout
+                is_retryable = limit is not None and limit.total_seconds() < float(self.max_hours or 0) * 3600
+                raise (PodTimeoutError if is_retryable else AirflowFailException)(event["message"])
+            result = None if pod is None else self._continue(context, client, pod, ends=True)
+            if result is None:
+                raise PodTaskError(f"The pod or its job is lost. {event['message']}")
+            return result
+
+        return self._execute(context, name, work)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume after the trigger or its failure; see :meth:`BaseOperator.resume_execution`."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except AirflowException:
+            # If the trigger has failed, a retry continues with the job.
+            has_trigger_failed = next_method != self.execute_complete.__name__
+            if has_trigger_failed and not _will_retry(context["ti"]):
+                with PrimePodsHook(self.prime_conn_id).get_conn() as client:
+                    delete_by_name(client, self._pod_name(context), KILL_TIMEOUT)
+            raise
+
+    def _execute(
+        self, context: Context, name: str, work: Callable[[Client], dict[str, Any]]
+    ) -> dict[str, Any]:
+        self._task = context["ti"]
         try:
             self._is_executing = True
             with _without_retries():
-                client = PrimePodsHook(self.prime_conn_id).get_conn()
+                client = PrimePodsHook(self.prime_conn_id).get_conn(on_event=self._note_order)
             with client:
                 self._ordered = (client, name)
-                if context["ti"].try_number > 1:
-                    for pod in find_by_name(client, name):
-                        self.log.warning("Deleting a pod that an earlier try has left: %s", pod)
-                        client.pods.delete(pod, missing_ok=True)
-                with _without_retries():
-                    lease = self._make_lease(client, name)
-                return self._run(context, lease)
+                return work(client)
         except _KilledError as exc:
             # The lease adds a note if it could not delete the pod.
-            notes = getattr(exc, "__notes__", ["Its pod was deleted, unless it was still being ordered."])
-            raise AirflowException(" ".join(["The task was killed.", *notes])) from exc
+            fate = (
+                "A retry continues with its job." if self._is_kept else "Its pod is deleted, if it has one."
+            )
+            notes = getattr(exc, "__notes__", [fate])
+            raise PodTaskError(" ".join(["The task was killed.", *notes])) from exc
         except BudgetExceededError as exc:
             if exc.budget == "hourly":
                 # A retry may succeed once other pods have ended.
@@ -179,13 +274,20 @@ class PrimeRunPodOperator(RentingOperator):
             self._is_executing = False
 
     def on_kill(self) -> None:
-        """End the command and delete the pod, by raising an exception in the task."""
+        """End the task: the pod is deleted, unless the worker was asked to end, and a retry will continue."""
         # Do not log in this signal handler: the task may be writing a line of its log.
         # Airflow also calls this after `execution_timeout`, when the lease has ended: nothing is left to do.
         if not self._is_executing:
             return
         self._is_executing = False
-        if self._ordered is not None:
+        if self._has_pod and self.adopt and _will_retry(self._task):
+            # In a thread: the signal may have interrupted another request to Airflow, which holds a lock.
+            states: list[str | None] = []
+            request = threading.Thread(target=lambda: states.append(state_of(self._task)), daemon=True)
+            request.start()
+            request.join(_STATE_TIMEOUT)
+            self._is_kept = states == [TaskInstanceState.RUNNING]
+        elif self._ordered is not None:
             threading.Thread(target=self._delete_ordered, args=self._ordered, daemon=True).start()
         raise _KilledError
 
@@ -200,7 +302,7 @@ class PrimeRunPodOperator(RentingOperator):
         """Check the arguments, which may be rendered templates of any type, before a pod is billed.
 
         Raises:
-            AirflowException: A path to upload does not exist on this worker.
+            PodTaskError: A path to upload does not exist on this worker.
             AirflowFailException: An argument is invalid.
         """
         with _without_retries("Nothing was rented, because an argument is invalid: {}."):
@@ -219,61 +321,129 @@ class PrimeRunPodOperator(RentingOperator):
             )
         missing = [path for path in self.upload or {} if not Path(path).exists()]
         if missing:
-            raise AirflowException(
+            raise PodTaskError(
                 f"Nothing was rented: the path {missing[0]!r} in upload does not exist on this worker."
             )
 
-    def _make_lease(self, client: Client, name: str) -> Lease:
-        return client.pods.lease(
-            self._find_specs(client, name),
-            login=True,
-            login_timeout=self.login_timeout,
-            ssh_options=self.ssh_options,
-            ssh_command=self.ssh_command,
-            ready_timeout=self.ready_timeout,
-            interval=self.interval,
-            on_change=change_logger(self.log),
-            max_hours=self._max_hours,
-        )
+    def _note_order(self, event: Event) -> None:
+        if isinstance(event, LeaseStarted):
+            self._rented = event
 
-    def _run(self, context: Context, lease: Lease) -> dict[str, Any]:
+    def _make_lease(self, context: Context, client: Client, specs: Pod | list[PodSpec]) -> Lease:
+        def on_change(change: PodChange) -> None:
+            # `_note_order` runs in the client's thread, where nothing may wait for Airflow.
+            rented, self._rented = self._rented, None
+            if rented is not None:
+                self._announce(context, rented.pod_id, rented.name, rented.price_hr)
+            self.log.info("%s", change)
+
+        with _without_retries():
+            return client.pods.lease(
+                specs,
+                login=True,
+                login_timeout=float(self.login_timeout),
+                ssh_options=self.ssh_options,
+                ssh_command=self.ssh_command,
+                ready_timeout=float(self.ready_timeout),
+                interval=float(self.interval),
+                on_change=on_change,
+                max_hours=self._max_hours,
+            )
+
+    def _continue(
+        self, context: Context, client: Client, pod: Pod, *, ends: bool = False
+    ) -> dict[str, Any] | None:
+        """Continue on the pod of an earlier try; return ``None`` if it or its job is lost."""
+        lease = self._make_lease(context, client, pod)
+        self._announce(context, pod.id, str(pod.name), pod.price_hr)
+        try:
+            return self._run(context, lease, is_adopted=True, ends=ends)
+        except (JobError, NotFoundError, PodFailedError) as exc:
+            self.log.warning("The work of an earlier try is lost: %s", exc)
+            return None
+
+    def _run(
+        self, context: Context, lease: Lease, *, is_adopted: bool = False, ends: bool = False
+    ) -> dict[str, Any]:
         with lease as pod:
-            self._ordered = None
-            self.log.info("Logged in to pod %s (%s): %s", pod.name, pod.id, pod.ssh)
-            last_lines = deque[str](maxlen=_MAX_LAST_LINES)
-            code = self._work(pod, last_lines)
-            if code:
-                for key, value in _result(pod, code).items():
-                    context["ti"].xcom_push(key=key, value=value)
-                lines = "\n".join(
-                    ["Its last lines:", *last_lines] if last_lines else ["It has written nothing."]
-                )
-                raise AirflowException(f"The command ended with exit code {code}. {lines}")
+            self._ordered, self._has_pod = None, True
+            trigger: PrimeJobTrigger | None = None
+            code, last_lines, error = 0, deque[str](), None
+            try:
+                job = self._start_job(pod, is_adopted=is_adopted)
+                if self.deferrable and not ends and job.state().is_running:
+                    pod.keep()
+                    trigger = self._make_trigger(pod)
+                else:
+                    code, last_lines = self._follow(job, is_logged=not ends)
+                    error = self._fetch(pod)
+            except (ConnectionLostError, LoginError):
+                if self.adopt and _will_retry(context["ti"]):
+                    pod.keep()  # the job may run: the retry continues with it
+                else:
+                    # Fetch the results so far before the pod is deleted.
+                    self._fetch(pod)
+                raise
+            except _KilledError:
+                if self._is_kept:
+                    pod.keep()
+                raise
+            if trigger is None:
+                if code:
+                    for key, value in _result(pod, code).items():
+                        context["ti"].xcom_push(key=key, value=value)
+                    lines = "\n".join(
+                        ["Its last lines:", *last_lines] if last_lines else ["It has written nothing."]
+                    )
+                    raise PodTaskError(f"The command ended with exit code {code}. {lines}")
+                if error is not None:
+                    raise error
+        if trigger is not None:
+            timeout = None if self.execution_timeout is None else self.execution_timeout + TRIGGERER_GRACE
+            self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
         self.log.info("Pod %s is gone and has cost about $%.2f", pod.name, pod.spent())
         return _result(pod, 0)
 
-    def _work(self, pod: LeasedPod, last_lines: deque[str]) -> int:
-        """Return the command's exit code."""
-
-        def on_line(line: OutputLine) -> None:
-            last_lines.append(line.text)
-            self.log.info("%s", line.text)
-
-        for local, remote in (self.upload or {}).items():
-            pod.upload(local, remote, exclude=self.exclude)
-            self.log.info("Uploaded %s to %s", local, remote)
-        try:
+    def _start_job(self, pod: LeasedPod, *, is_adopted: bool) -> Job:
+        """Return the job of an earlier try, or upload the files and start it."""
+        name = _job_name(pod)
+        if is_adopted and any(job.name == name for job in pod.jobs()):
+            self.log.info("Continuing with the job of an earlier try, on pod %s", pod.id)
+            job = pod.job(name)
+        else:
+            for local, remote in (self.upload or {}).items():
+                pod.upload(local, remote, exclude=self.exclude)
+                self.log.info("Uploaded %s to %s", local, remote)
             # Airflow has replaced an XComArg with its value.
             command = cast("str | Sequence[str]", self.command)
-            result = pod.run(command, env=self.env, cwd=self.cwd, on_line=on_line, check=False)
-        except ConnectionLostError:
-            # Fetch the results so far before the pod is deleted.
-            self._fetch(pod)
-            raise
-        error = self._fetch(pod)
-        if error is not None and not result.exit_code:
-            raise error
-        return result.exit_code
+            job = pod.start(command, name=name, env=self.env, cwd=self.cwd)
+        return job
+
+    def _make_trigger(self, pod: LeasedPod) -> PrimeJobTrigger:
+        created_at = pod.pod.created_at
+        age = 0.0 if created_at is None else time.time() - created_at.timestamp()
+        limit = math.inf if self.execution_timeout is None else self.execution_timeout.total_seconds()
+        return PrimeJobTrigger(
+            pod_id=pod.id,
+            prime_conn_id=self.prime_conn_id,
+            end=time.time() + min(float(self.max_hours or 0) * 3600 - age, limit),
+            interval=float(self.job_interval),
+            job=_job_name(pod),
+            ssh_options=list(self.ssh_options),
+            ssh_command=self.ssh_command,
+            login_timeout=float(self.login_timeout),
+        )
+
+    def _follow(self, job: Job, *, is_logged: bool) -> tuple[int, deque[str]]:
+        """Wait for the job's end; return the exit code, and the last lines of output."""
+        last_lines = deque[str](maxlen=_MAX_LAST_LINES)
+        output = job.output()
+        for line in output:
+            last_lines.append(line.text)
+            if is_logged:
+                self.log.info("%s", line.text)
+        assert output.state is not None and output.state.exit_code is not None  # noqa: S101, PT018 - it has ended
+        return output.state.exit_code, last_lines
 
     def _fetch(self, pod: LeasedPod) -> Exception | None:
         """Download everything that can be downloaded; log the errors, and return the last one."""
@@ -296,6 +466,15 @@ def _without_retries(message: str = "{}") -> Iterator[None]:
         yield
     except (TypeError, ValueError) as exc:
         raise AirflowFailException(message.format(exc)) from exc
+
+
+def _job_name(pod: LeasedPod) -> str:
+    """Return the job's name: that of the order, with the characters that a job's name may have."""
+    return re.sub("[^A-Za-z0-9._-]", "-", pod.name).lstrip("._-")
+
+
+def _will_retry(task_instance: Any) -> bool:
+    return bool(task_instance.try_number <= task_instance.max_tries)
 
 
 def _check_mapping(argument: str, value: object) -> None:

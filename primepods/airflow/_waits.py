@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import islice
 from typing import Any, Final
+
+from airflow.providers.common.compat.sdk import conf
 
 from .. import Client, HistoryRecord, NotFoundError, PodChange, PrimePodsError
 from ._events import PodEvent, failure, success
@@ -52,20 +53,14 @@ def _terminated_event(client: Client, pod_id: str) -> PodEvent | None:
     return {"status": "failed", "message": message, "pod": None}
 
 
-def change_logger(log: Any) -> Callable[[PodChange], None]:
-    """Return a callback that logs the changes of a pod."""
-
-    def log_change(change: PodChange) -> None:
-        log.info("%s", change)
-
-    return log_change
-
-
 def wait_here(  # noqa: PLR0913 - all parameters of a wait
     client: Client, pod_id: str, until: Goal, *, timeout: float, interval: float, log: Any
 ) -> PodEvent:
     """Wait in this process, like :class:`PrimePodTrigger` in a triggerer."""
-    log_change = change_logger(log)
+
+    def log_change(change: PodChange) -> None:
+        log.info("%s", change)
+
     try:
         if until == "gone":
             client.pods.wait_gone(pod_id, timeout=timeout, interval=interval, on_change=log_change)
@@ -74,3 +69,8 @@ def wait_here(  # noqa: PLR0913 - all parameters of a wait
     except PrimePodsError as exc:
         return failure(exc)
     return success(pod_id, status)
+
+
+def default_deferrable() -> bool:
+    """Return Airflow's configured default of ``deferrable``."""
+    return bool(conf.getboolean("operators", "default_deferrable", fallback=False))

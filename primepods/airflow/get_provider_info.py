@@ -2,7 +2,11 @@
 
 from typing import Any, Final
 
+from .. import __version__
+
 _NAME: Final = "Prime Intellect"
+_DOCUMENTATION: Final = "https://docs.primeintellect.ai/api-reference/managing-pods"
+"""The vendor's page, since our guide has no public address yet."""
 CONNECTION_FORM: Final[dict[str, Any]] = {
     "hidden-fields": ["schema", "port", "extra"],
     "relabeling": {"host": "Base URL", "password": "API key", "login": "Team ID"},
@@ -16,11 +20,15 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "primepods",
         "name": _NAME,
+        "versions": [__version__],
+        "documentation-url": _DOCUMENTATION,
         "description": "GPU pods on `Prime Intellect <https://www.primeintellect.ai/>`__.",
         "integrations": [
             {
                 "integration-name": _NAME,
-                "external-doc-url": "https://docs.primeintellect.ai/api-reference/managing-pods",
+                "external-doc-url": _DOCUMENTATION,
+                "how-to-guide": ["/primepods/airflow/README.md"],
+                "logo": "/primepods/airflow/logo.svg",
                 "tags": ["service"],
             }
         ],
@@ -28,6 +36,9 @@ def get_provider_info() -> dict[str, Any]:
         "sensors": [_modules("sensors")],
         "hooks": [_modules("hooks")],
         "triggers": [_modules("triggers")],
+        "task-decorators": [
+            {"name": "prime_pod", "class-name": "primepods.airflow.decorators.prime_pod_task"}
+        ],
         "connection-types": [
             {
                 "connection-type": "prime",

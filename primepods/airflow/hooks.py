@@ -8,9 +8,11 @@ from functools import cached_property
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
 from airflow.providers.common.compat.sdk import BaseHook, Connection
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from asgiref.sync import sync_to_async
 
 from .. import AsyncClient, Client, PrimePodsError
+from ..events import OnEvent
 from .get_provider_info import CONNECTION_FORM
 
 P = ParamSpec("P")
@@ -37,14 +39,17 @@ class PrimePodsHook(BaseHook):
         super().__init__()
         self.prime_conn_id = prime_conn_id
 
-    def get_conn(self) -> Client:
+    def get_conn(self, *, on_event: OnEvent | None = None) -> Client:
         """Return a blocking client; the caller must close it.
+
+        Args:
+            on_event: Callback of the client.
 
         Raises:
             AirflowNotFoundException: The connection does not exist.
             ConfigError: The key is missing, or a setting is invalid.
         """
-        return _connect(Client, self._connection)
+        return _connect(Client, self._connection, on_event)
 
     @cached_property
     def _connection(self) -> Connection:
@@ -81,10 +86,22 @@ async def ask_airflow(function: Callable[P, R], *args: P.args, **kwargs: P.kwarg
     return await asyncio.shield(sync_to_async(function)(*args, **kwargs))
 
 
-def _connect(kind: type[T], connection: Connection) -> T:
+def state_of(task: Any) -> str | None:
+    """Return Airflow's state of a task instance; ``None`` if it has none, for example because it was cleared.
+
+    It requests the state from the parent process; in a trigger, use :func:`ask_airflow`.
+    """
+    states = RuntimeTaskInstance.get_task_states(
+        dag_id=task.dag_id, task_ids=[task.task_id], run_ids=[task.run_id], map_index=task.map_index
+    )
+    return next(iter(states.get(task.run_id, {}).values()), None)
+
+
+def _connect(kind: type[T], connection: Connection, on_event: OnEvent | None = None) -> T:
     host = connection.host or None
     if host is not None and "://" not in host:
         # In prime://team:key@host:port/http, the path is the scheme; Airflow calls it `schema`.
         port = f":{connection.port}" if connection.port else ""
         host = f"{connection.schema or 'https'}://{host}{port}"
-    return kind(connection.password or None, base_url=host, team_id=connection.login or None)
+    key, team_id = connection.password or None, connection.login or None
+    return kind(key, base_url=host, team_id=team_id, on_event=on_event)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink
 
+PODS_PAGE: Final = "https://app.primeintellect.ai/dashboard/pods"
+
 
 class PrimePodsLink(BaseOperatorLink):
-    """Button on a task that opens the vendor's page of all pods; no page of a single pod is documented."""
+    """Button on a task that opens the vendor's page of all pods; no page of a single pod is documented.
+
+    Airflow shows it when the task has ended, and the operators that rent a pod as soon as there is one.
+    """
 
     name = "Prime Intellect"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002 - Airflow's signature
         """Return the page's URL."""
-        return "https://app.primeintellect.ai/dashboard/pods"
+        return PODS_PAGE

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection, Mapping, Sequence
-from datetime import timedelta
 from functools import cached_property, partial
 from typing import Any, Final, Literal, NoReturn
 
@@ -17,20 +16,21 @@ from airflow.providers.common.compat.sdk import (
     BaseOperator,
     BaseOperatorLink,
     Context,
+    TaskInstanceState,
     XComArg,
-    conf,
 )
 
-from .. import Client, NotFoundError, Pod, PrimePodsError
+from .. import Client, NotFoundError, PrimePodsError
 from ._events import PodEvent, pod_or_raise
 from ._orders import create_first
 from ._pod_ids import PodId, id_of, is_missing
-from ._renting import KILL_TIMEOUT, RentingOperator, delete_by_name, run_on_kill, wait_for_pods
+from ._renting import KILL_TIMEOUT, RentingOperator, delete_by_name, run_on_kill
 from ._run_operator import PrimeRunPodOperator
-from ._waits import check_before_deferral, find_in_history, wait_here
-from .hooks import PrimePodsHook
+from ._waits import check_before_deferral, default_deferrable, find_in_history, wait_here
+from .exceptions import PodTaskError
+from .hooks import PrimePodsHook, state_of
 from .links import PrimePodsLink
-from .triggers import Goal, PrimePodTrigger
+from .triggers import TRIGGERER_GRACE, Goal, PrimePodTrigger
 
 __all__ = [
     "PrimeCreatePodOperator",
@@ -40,8 +40,6 @@ __all__ = [
     "PrimeWaitPodOperator",
 ]
 
-_TRIGGERER_GRACE: Final = timedelta(seconds=60)
-"""Time after ``execution_timeout`` for a trigger to report its result, before Airflow ends the wait."""
 _STATES_WITHOUT_RUN: Final = frozenset({None, "skipped", "upstream_failed", "removed"})
 """States of a task that has not run."""
 
@@ -69,6 +67,7 @@ class PrimeCreatePodOperator(RentingOperator):
             ``execution_timeout``, a try looks for its own pod for the same time, to delete it.
     """
 
+    template_fields: Sequence[str] = (*RentingOperator.template_fields, "appear_grace")
     ui_color: str = "#d7f0e4"
 
     def __init__(  # noqa: PLR0913 - all have defaults
@@ -105,15 +104,16 @@ class PrimeCreatePodOperator(RentingOperator):
             with hook.get_conn() as client:
                 self._ordered = (hook, name)
                 is_retry = context["ti"].try_number > 1
-                pod = self._adopt(client, name, self.appear_grace if is_retry else 0.0)
+                pod = self._adopt(client, name, float(self.appear_grace) if is_retry else 0.0)
                 if pod is None:
                     pod = create_first(client, self._find_specs(client, name), self._max_hours, self.log)
-                if self._was_killed:
-                    # The task was killed during the search or the order.
+                if not self._is_wanted(context["ti"]):
                     client.pods.delete(pod, missing_ok=True)
+                    raise PodTaskError(f"The task was ended while it rented pod {pod.id}, which is deleted.")
+                self._announce(context, pod.id, pod.name or name, pod.price_hr)
         except AirflowTaskTimeout:
             self.log.info("The task has timed out: deleting the pod %r, if it was ordered", name)
-            _delete_ordered(hook, name, self.appear_grace)
+            _delete_ordered(hook, name, float(self.appear_grace))
             # Airflow calls `on_kill` next, although no user has stopped the task.
             self._ordered = None
             raise
@@ -125,23 +125,20 @@ class PrimeCreatePodOperator(RentingOperator):
         if self._ordered is not None:
             run_on_kill(partial(_delete_ordered, *self._ordered, KILL_TIMEOUT), self.log)
 
-    def _adopt(self, client: Client, name: str, grace: float) -> Pod | None:
-        """Return a pod with this name that has not failed, if there is one; delete the others."""
-        pods = wait_for_pods(client, name, grace)
-        adopted = next((pod for pod in pods if not pod.has_failed), None)
-        for pod in pods:
-            if pod is not adopted:
-                self.log.warning("Deleting a pod that an earlier try has left: %s", pod)
-                client.pods.delete(pod, missing_ok=True)
-        if adopted is not None:
-            self.log.info("Continuing with a pod that an earlier try has rented: %s", adopted)
-        return adopted
+    def _is_wanted(self, task_instance: Any) -> bool:
+        """Return whether the task still runs: ``on_kill`` comes only with Airflow's next heartbeat."""
+        try:
+            return not self._was_killed and state_of(task_instance) == TaskInstanceState.RUNNING
+        except Exception:
+            text = "Airflow did not say whether this task still runs: its pod is kept"
+            self.log.warning(text, exc_info=True)
+            return True
 
 
 class _OnePodOperator(BaseOperator):
     """Base class of operators that wait for one pod, in the worker or deferred."""
 
-    template_fields: Sequence[str] = ("pod_id", "prime_conn_id")
+    template_fields: Sequence[str] = ("pod_id", "interval", "timeout", "prime_conn_id")
     operator_extra_links: Collection[BaseOperatorLink] = (PrimePodsLink(),)
 
     def __init__(
@@ -173,9 +170,8 @@ class _OnePodOperator(BaseOperator):
             if event is None:
                 self._defer(pod_id, until, delete_on_kill=delete_on_kill)
         else:
-            event = wait_here(
-                client, pod_id, until, timeout=self.timeout, interval=self.interval, log=self.log
-            )
+            timeout, interval = float(self.timeout), float(self.interval)
+            event = wait_here(client, pod_id, until, timeout=timeout, interval=interval, log=self.log)
         self.log.info("%s", event["message"])
         return event
 
@@ -184,13 +180,13 @@ class _OnePodOperator(BaseOperator):
         trigger = PrimePodTrigger(
             pod_id=pod_id,
             prime_conn_id=self.prime_conn_id,
-            end=time.time() + min(self.timeout, max_seconds),
+            end=time.time() + min(float(self.timeout), max_seconds),
             until=until,
-            interval=self.interval,
+            interval=float(self.interval),
             delete_on_kill=delete_on_kill,
         )
         # The trigger ends the wait. Airflow's timeout is for the case that no triggerer runs.
-        timeout = None if self.execution_timeout is None else self.execution_timeout + _TRIGGERER_GRACE
+        timeout = None if self.execution_timeout is None else self.execution_timeout + TRIGGERER_GRACE
         self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
 
 
@@ -367,7 +363,7 @@ class PrimeDeletePodOperator(_OnePodOperator):
         except NotFoundError:
             record = find_in_history(client, pod_id)
             if record is not None and record.terminated_at is None:
-                raise AirflowException(
+                raise PodTaskError(
                     f"Pod {pod_id} was not found, but the history does not show that it has ended: it may be "
                     "running and billed. Retry later, or look for it with `primepods list`."
                 ) from None
@@ -376,7 +372,7 @@ class PrimeDeletePodOperator(_OnePodOperator):
             elif self.missing_ok:
                 self.log.info("Pod %s was found neither in the list nor in the history", pod_id)
             else:
-                raise AirflowException(
+                raise PodTaskError(
                     f"Nothing was deleted: pod {pod_id} was found neither in the list nor in the history of "
                     "this account. If the id is mistyped, or of another account or team, its pod keeps "
                     "running, and is billed. `missing_ok=True` treats this as a success."
@@ -405,8 +401,3 @@ class PrimeDeletePodOperator(_OnePodOperator):
 def _delete_ordered(hook: PrimePodsHook, name: str, seconds: float) -> None:
     with hook.get_conn() as client:
         delete_by_name(client, name, seconds)
-
-
-def default_deferrable() -> bool:
-    """Return Airflow's configured default of ``deferrable``."""
-    return bool(conf.getboolean("operators", "default_deferrable", fallback=False))

@@ -17,10 +17,9 @@ from airflow.providers.common.compat.sdk import (
 
 from ._events import PodEvent, pod_or_raise
 from ._pod_ids import PodId, id_of
-from ._waits import check_before_deferral, wait_here
+from ._waits import check_before_deferral, default_deferrable, wait_here
 from .hooks import PrimePodsHook
 from .links import PrimePodsLink
-from .operators import default_deferrable
 from .triggers import PrimePodTrigger
 
 

@@ -5,22 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from datetime import timedelta
 from typing import Any, Final, Literal
 from weakref import WeakKeyDictionary
 
 import attrs
 from airflow.providers.common.compat.sdk import TaskInstanceState
-from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from .. import AsyncClient, NotFoundError, PodChange, PrimePodsError
+from .. import AsyncClient, ConnectionLostError, LoginError, NotFoundError, PodChange, PrimePodsError
 from ._events import PodEvent, failure, success
 from ._poller_log import poller_warnings
-from .hooks import PrimePodsHook, ask_airflow
+from .hooks import PrimePodsHook, ask_airflow, state_of
 
 Goal = Literal["ready", "gone"]
 
+TRIGGERER_GRACE: Final = timedelta(seconds=60)
+"""Time after ``execution_timeout`` for a trigger to report its result, before Airflow ends the wait."""
 _MIN_EVENT_DELAY: Final = 1.0
 """Min seconds between a trigger's start and its event."""
 _LATE_CHECK_TIMEOUT: Final = 15.0
@@ -35,6 +37,10 @@ _CALLS_ON_KILL: Final = hasattr(BaseTrigger, "on_kill")
 """Whether Airflow calls ``on_kill``. Before 3.3, it only cancels ``run``, as when a triggerer stops."""
 _WAITING_STATES: Final = frozenset({TaskInstanceState.DEFERRED, TaskInstanceState.UP_FOR_RETRY})
 """States in which the pod is kept: another triggerer waits for it, or a retry will."""
+_RESUMED_STATES: Final = frozenset(
+    {TaskInstanceState.SCHEDULED, TaskInstanceState.QUEUED, TaskInstanceState.RUNNING}
+)
+"""States of a task whose trigger has ended, or that was cleared and goes on with its job."""
 
 
 @attrs.define(eq=False)
@@ -67,6 +73,9 @@ class PrimePodTrigger(BaseTrigger):
             before Airflow 3.3 only when it is marked failed. In doubt, the pod is kept.
     """
 
+    _arguments: Sequence[str] = ("pod_id", "prime_conn_id", "end", "until", "interval", "delete_on_kill")
+    _kept_states = _WAITING_STATES
+
     def __init__(  # noqa: PLR0913 - all parameters of a wait
         self,
         *,
@@ -87,9 +96,9 @@ class PrimePodTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class's path and its arguments, which do not contain the API key."""
-        names = ("pod_id", "prime_conn_id", "end", "until", "interval", "delete_on_kill")
         kind = type(self)
-        return f"{kind.__module__}.{kind.__qualname__}", {name: getattr(self, name) for name in names}
+        arguments = {name: getattr(self, name) for name in self._arguments}
+        return f"{kind.__module__}.{kind.__qualname__}", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield the result."""
@@ -122,7 +131,7 @@ class PrimePodTrigger(BaseTrigger):
             return
         try:
             state = await _request_state(task)
-            if state in _WAITING_STATES:
+            if state in self._kept_states:
                 self.log.info("Not deleting pod %s: no user has ended the task, which is %s", pod_id, state)
                 return
             if state != TaskInstanceState.FAILED and not _CALLS_ON_KILL:
@@ -177,6 +186,78 @@ class PrimePodTrigger(BaseTrigger):
         self.log.info("%s", change)
 
 
+class PrimeJobTrigger(PrimePodTrigger):
+    """Trigger that follows the job of a :class:`PrimeRunPodOperator` with one connection a poll.
+
+    At each poll, the new output goes to the task's log. The pod is deleted when the task is marked failed or
+    succeeded; in doubt, it is kept.
+
+    Args:
+        job: The job's name.
+        ssh_options: Options of ``ssh``.
+        ssh_command: Command line to run instead of ``ssh``.
+        login_timeout: Seconds for a login.
+        offset: Offset of the output that the log has.
+        wait: Arguments of :class:`PrimePodTrigger`.
+    """
+
+    _arguments = (
+        *("pod_id", "prime_conn_id", "end", "interval"),
+        *("job", "ssh_options", "ssh_command", "login_timeout", "offset"),
+    )
+    _kept_states = _WAITING_STATES | _RESUMED_STATES
+
+    def __init__(
+        self,
+        *,
+        job: str,
+        ssh_options: Sequence[str],
+        ssh_command: str,
+        login_timeout: float,
+        offset: int = 0,
+        **wait: Any,
+    ) -> None:
+        super().__init__(delete_on_kill=True, **wait)
+        self.job = job
+        self.ssh_options = ssh_options
+        self.ssh_command = ssh_command
+        self.login_timeout = login_timeout
+        self.offset = offset
+
+    async def _is_over(self, client: AsyncClient) -> bool:  # noqa: ARG002 - of the base class
+        """Return ``False``: the task was ended, and its job is not needed."""
+        return False
+
+    async def _wait(self) -> PodEvent:
+        self.log.info("Following the job on pod %s, every %g s", self.pod_id, self.interval)
+        try:
+            async with await PrimePodsHook(self.prime_conn_id).get_async_conn() as client:
+                remote = client.pods.remote(
+                    self.pod_id,
+                    ssh_options=self.ssh_options,
+                    ssh_command=self.ssh_command,
+                    login_timeout=self.login_timeout,
+                )
+                while time.time() < self.end:
+                    try:
+                        job = remote.job(self.job)
+                        async with job.output(offset=self.offset, follow=False, reconnect=0.0) as output:
+                            async for line in output:
+                                self.log.info("%s", line.text)
+                                self.offset = line.offset
+                        if output.state is not None and not output.state.is_running:
+                            return {"status": "success", "message": "The job has ended.", "pod": None}
+                    except (ConnectionLostError, LoginError) as exc:
+                        # The job may run all the same, unless the pod is gone.
+                        self.log.warning("%s", exc)
+                        await client.pods.status(self.pod_id)
+                    await asyncio.sleep(max(0.0, min(self.interval, self.end - time.time())))
+        except PrimePodsError as exc:
+            return failure(exc)
+        message = f"The job on pod {self.pod_id} has not ended in time: the pod is deleted."
+        return {"status": "timeout", "message": message, "pod": None}
+
+
 async def _request_state(task: Any) -> str | None:
     """Return the state of a task; ``None`` if it has none, for example because it was cleared.
 
@@ -190,13 +271,7 @@ async def _request_state(task: Any) -> str | None:
             raise TimeoutError("Airflow has not responded to the requests of two other triggers")
         try:
             async with asyncio.timeout(_STATE_TIMEOUT):
-                states = await ask_airflow(
-                    RuntimeTaskInstance.get_task_states,
-                    dag_id=task.dag_id,
-                    task_ids=[task.task_id],
-                    run_ids=[task.run_id],
-                    map_index=task.map_index,
-                )
+                state = await ask_airflow(state_of, task)
         except TimeoutError:
             queue.timeouts += 1
             if queue.timeouts == _MAX_TIMEOUTS:
@@ -206,7 +281,7 @@ async def _request_state(task: Any) -> str | None:
             queue.timeouts = 0  # Airflow has responded
             raise
         queue.timeouts = 0
-    return next(iter(states.get(task.run_id, {}).values()), None)
+        return state
 
 
 async def _run_to_completion(work: Coroutine[Any, Any, None]) -> None:

@@ -95,6 +95,8 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
         raise typer.Exit(ExitCode.FAILED if record.exit_code is None else record.exit_code)
     process.returncode = 0  # otherwise Popen would warn that it still runs
     print_info(f"The command has started. To see its output, run `{command} attach {run.name}`.")
+    if record.watchdog is None:
+        print_info("Its limit holds while this machine is awake: see --watchdog of `primepods run`.")
     write(f"{run.name}\n")
     raise typer.Exit((record.exit_code or 0) if is_interrupted else 0)
 

@@ -207,7 +207,7 @@ class AsyncLease:
         return AsyncLeasedPod(supervisor)
 
     def _end_block(self) -> asyncio.Task[Any] | None:
-        """Cancel the block, but only once; return its task if it still runs."""
+        """Cancel the block, but only once; return its task."""
         task = self._task
         if self._block is None or task is None:
             return None
@@ -215,7 +215,7 @@ class AsyncLease:
         is_told = self._block.expired() or task.cancelling() > self._earlier_cancellations
         if not is_told or (self.supervisor.is_ending and not self._block.expired()):
             self._block.reschedule(0)
-        return None if task.done() else task
+        return task
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None

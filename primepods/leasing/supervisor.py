@@ -62,16 +62,19 @@ import attrs
 
 from .. import errors
 from .._operations import LISTENERS, begin_operation, listeners_only_context
+from .._utils.unique_names import UniqueName
+from ..config import lease_folder
 from ..errors import PrimePodsError
-from ..models import PodChange
+from ..models import Pod, PodChange
 from ..specs import PodSpec
 from ..waiting.wait import OnChange
 from ._ctrl_c import ctrl_c
 from ._failover import log_failover, reorder_delay, replace_remedy_after_deletion, should_try_next_spec
 from ._order import Budget
+from ._record import LeaseRecord, new_record
 from ._rental import Interruptions, Rental
 from ._watchdog import find_loss, stop_watchdog, watch_watchdog
-from .ledger import LeaseFile
+from .ledger import LeaseFile, read_ledger
 from .pods_api import LIST_TIMEOUT, LeaseOptions, ListedPod, Listing, TeamClient
 
 _log = logging.getLogger("primepods")
@@ -83,6 +86,19 @@ _CHECK_INTERVAL: Final = 60.0
 _CANCEL_TIMEOUT: Final = 60.0
 # Number of counted interruptions at which the lease is given up.
 _MAX_INTERRUPTIONS: Final = 2
+
+
+def resumed_spec(pod: Pod | LeaseRecord) -> PodSpec:
+    """Return a spec for ``pods.lease`` before ``resume`` or ``adopt``: only name and team are used."""
+    return PodSpec(
+        cloud_id="-",
+        gpu_type="-",
+        socket="-",
+        gpu_count=1,
+        provider="-",
+        name=UniqueName(pod.name or ""),
+        team_id=pod.team_id,
+    )
 
 
 class LeaseSupervisor:
@@ -172,6 +188,30 @@ class LeaseSupervisor:
         rental.restore()
         self.rentals.append(rental)
         self._take_over = partial(rental.resume, was_shown=was_shown)
+
+    def adopt(self, pod: Pod) -> None:
+        """Let :meth:`begin` use the pod of an ended process, perhaps of another machine, like :meth:`resume`.
+
+        Args:
+            pod: The pod, with the unique name of its order.
+
+        Raises:
+            ConfigError: That process may still run, the lease belongs to another API, key or team, or the
+                file of the lease cannot be read or written.
+        """
+        folder, settings, name = lease_folder(), self._orders[0][0].settings, UniqueName(pod.name or "")
+        records = read_ledger(folder).records
+        path = next((path for path, record in records.items() if record.name == name), None)
+        file = None if path is None else LeaseFile.claim(path)
+        if path is not None and file is None and path.exists():
+            raise errors.ConfigError(f"The process of the lease file {path} may still run.")
+        if file is None:
+            record = new_record(
+                name, settings, None if pod.created_at is None else pod.created_at.timestamp()
+            )
+            file = LeaseFile.new(folder, attrs.evolve(record, pod_id=pod.id)).write()
+        self.resume(file, was_shown=True)
+        self.rentals[-1].is_kept = False
 
     async def begin(self, on_change: OnChange | None) -> None:
         """Order a pod, and wait until it is ready or the lease has ended.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 from uuid import UUID
 
 from prefect.workers.base import BaseJobConfiguration, BaseVariables
@@ -94,6 +94,14 @@ class _PodVariables(BaseModel):
         title="Maximum Spend",
         description="Cost of the pod at which it is deleted and the run crashes.",
     )
+    on_worker_exit: Literal["keep", "delete"] = Field(
+        default="keep",
+        title="On Worker Exit",
+        description=(
+            "When the worker is asked to end: keep a pod whose command runs, for the next worker, or delete "
+            "it. Without max_hours, it is deleted."
+        ),
+    )
     ssh_command: str = Field(
         default="ssh",
         title="ssh Command",
@@ -178,6 +186,15 @@ class PrimePodJobConfiguration(_PodVariables, BaseJobConfiguration):
     def pod_name_prefix(self) -> str:
         """Prefix of the names of this attempt's pods; see :func:`new_pod_name_prefix`."""
         return self._pod_name_prefix
+
+    def continue_with(self, pod_name_prefix: str) -> None:
+        """Use the pod of an earlier worker, whose name has this prefix."""
+        self._pod_name_prefix = pod_name_prefix
+
+    @property
+    def has_limited_pod(self) -> bool:
+        """Whether a pod may outlive its worker: as the deployment asks, and only with ``max_hours``."""
+        return self.on_worker_exit == "keep" and self.max_hours is not None
 
     def get_client(self) -> AsyncClient:
         """Return a client with the credentials of this configuration, or else with the worker's own.

@@ -1,4 +1,4 @@
-"""One flow run on one pod: rent the pod, log in, run the command, and delete the pod."""
+"""One flow run on one pod: rent the pod, log in, run the command as a job, and delete the pod."""
 
 from __future__ import annotations
 
@@ -12,7 +12,19 @@ from uuid import UUID
 import anyio
 import attrs
 
-from .. import AsyncClient, ConnectionLostError, OutputLine, PodChange, PodStatus, gone
+from .. import (
+    AsyncClient,
+    AsyncJob,
+    AsyncLeasedPod,
+    ConnectionLostError,
+    JobError,
+    LoginError,
+    OutputLine,
+    Pod,
+    PodChange,
+    PodStatus,
+    gone,
+)
 from ._configuration import PrimePodJobConfiguration, is_pod_of
 from ._log_text import log_text
 
@@ -36,9 +48,11 @@ class PodRun:
 
     Attributes:
         configuration: The order and the command.
-        infrastructure_pid: The infrastructure id that was last sent to the server.
+        pod: The pod of an earlier worker, on which the command runs.
+        offset: Offset of the output that the run's log has.
         has_started: ``True`` from just before the command starts.
         is_stopped: Whether the run was stopped, or must not begin.
+        is_left: Whether the pod is kept for another worker.
         state_id: Id of the flow run's state that was last seen; the flow run's own id if the flow run is not
             on the server.
         state_since: When that state was first seen, in seconds of the monotonic clock.
@@ -49,9 +63,11 @@ class PodRun:
     flow_run_id: UUID
     configuration: PrimePodJobConfiguration
     log: Log
-    infrastructure_pid: str = ""
+    pod: Pod | None = None
+    offset: int = 0
     has_started: bool = False
     is_stopped: bool = False
+    is_left: bool = False
     state_id: UUID | None = None
     state_since: float = 0.0
     ended: anyio.Event = attrs.field(factory=anyio.Event)
@@ -63,6 +79,11 @@ class PodRun:
         self.is_stopped = True
         self._scope.cancel()
 
+    def leave(self) -> None:
+        """End the run here, and keep its pod: another worker follows the command."""
+        self.is_left = True
+        self._scope.cancel()
+
     async def execute(self, on_start: Callable[[], Awaitable[bool]]) -> int | None:
         """Rent a pod, run the command on it, and delete it.
 
@@ -70,7 +91,8 @@ class PodRun:
             on_start: Called after the login, before the command runs; returns whether to run it.
 
         Returns:
-            The command's exit code; ``None`` if the run was stopped. The pod, if any, is gone.
+            The command's exit code; ``None`` if the run was stopped or left. Unless it was left, the pod, if
+            any, is gone.
 
         Raises:
             Exception: The run has failed. If a pod may be left, the error or a note of it says so.
@@ -78,6 +100,8 @@ class PodRun:
         async with self.configuration.get_client() as client:
             with self._scope:
                 return await self._run_on_pod(client, on_start)
+            if self.is_left:
+                return None
             # Only a stopped run gets here. If the lease could not delete the pod, it has added a note to the
             # cancellation, which the scope has swallowed. So delete the pod again: this raises the error.
             await delete_by_prefix(client, self.configuration.pod_name_prefix)
@@ -89,11 +113,12 @@ class PodRun:
         config.check()
         script = shell_script(config.command or "", config.setup)
         env = checked_env(config.env)
-        specs = await config.pod_specs(client)
-        first = specs[0]
-        self.log.info("Ordering pod %s: %s x %s", first.name, first.gpu_count, first.gpu_type)
+        order = self.pod or await config.pod_specs(client)
+        if not isinstance(order, Pod):
+            first = order[0]
+            self.log.info("Ordering pod %s: %s x %s", first.name, first.gpu_count, first.gpu_type)
         lease = client.pods.lease(
-            specs,
+            order,
             login=True,
             login_timeout=config.login_timeout,
             ssh_options=config.ssh_options,
@@ -105,18 +130,39 @@ class PodRun:
             max_spend=config.max_spend,
         )
         async with lease as pod:
-            if not await on_start():
+            if self.pod is not None:
+                self.log.info("Continuing on pod %s, with the command of an earlier worker", pod.name)
+            elif not await on_start():
                 self.is_stopped = True
                 return None
             self.has_started = True
-            on_line = self._log_line if config.stream_output else _discard
             try:
-                code = (await pod.run(script, env=env, on_line=on_line, check=False)).exit_code
-            except ConnectionLostError as exc:
+                job = pod.job(pod.name) if self.pod else await pod.start(script, name=pod.name, env=env)
+                code = await self._follow(job)
+            except (ConnectionLostError, JobError, LoginError) as exc:
                 self.log.error("%s The pod may have failed.", exc)  # noqa: TRY400 - no traceback in a run's log
                 code = SSH_FAILED
+            except anyio.get_cancelled_exc_class():
+                self._keep_if_left(pod)
+                raise
         self.log.info("Pod %s is gone and has cost about $%.2f; exit code %s", pod.name, pod.spent(), code)
         return code
+
+    def _keep_if_left(self, pod: AsyncLeasedPod) -> None:
+        """Keep the pod if the worker ends, or another one has the run."""
+        self.is_left = not self.is_stopped and (self.is_left or self.configuration.has_limited_pod)
+        if self.is_left:
+            pod.keep()
+
+    async def _follow(self, job: AsyncJob) -> int:
+        """Wait for the command's end, and return its exit code."""
+        async with job.output(offset=self.offset) as output:
+            async for line in output:
+                if self.configuration.stream_output:
+                    self._log_line(line)
+                self.offset = line.offset
+        assert output.state is not None and output.state.exit_code is not None  # noqa: S101, PT018 - it has ended
+        return output.state.exit_code
 
     def _log_line(self, line: OutputLine) -> None:
         if text := log_text(line.text):
@@ -185,7 +231,3 @@ def _stage(status: PodStatus | None) -> object:
     if status is None:
         return None
     return status.status, status.installation_status, status.is_ready
-
-
-def _discard(_: OutputLine) -> None:
-    """Discard a line of output."""

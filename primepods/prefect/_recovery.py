@@ -1,9 +1,9 @@
-"""Cleanup after killed workers: delete their pods, and set the states of their flow runs.
+"""Recovery after workers that have ended: continue their flow runs, or delete their pods.
 
-A worker sets the infrastructure id of its flow runs on the server to ``PREFIX PROCESS:COUNT``: the prefix of
-the pod's name, the id of the worker's process, and a counter. A run's heartbeat increases the counter. If
-another worker sees no change for ten heartbeat intervals, it deletes the pod by the prefix, which is unique
-to an attempt of the run.
+The infrastructure id of a flow run is the prefix of its pod's name, which is unique to an attempt of the run.
+Its heartbeat is a label, ``PROCESS:COUNT``: the id of the worker's process, and a counter. If another worker
+sees no change for ten heartbeat intervals, or the worker has emptied the label at its end, it continues a
+running flow run whose pod exists. Otherwise it deletes the pod by the prefix, and sets the run's state.
 """
 
 from __future__ import annotations
@@ -48,13 +48,18 @@ DELETION_GRACE: Final = timedelta(minutes=5)
 """Time after the end of a flow run for its command to end and its worker to delete the pod."""
 
 
-def pod_name_prefix_of(infrastructure_pid: str | None) -> str:
-    """Return the prefix of the pod's name from an infrastructure id."""
-    return (infrastructure_pid or "").partition(" ")[0]
+HEARTBEAT: Final = "primepods.heartbeat"
+OFFSET: Final = "primepods.offset"
+"""Labels of a flow run: its heartbeat, and the offset of the output that its log has."""
+
+
+def is_owned_by(flow_run: FlowRun, process_id: str) -> bool:
+    """Return whether the last heartbeat of a flow run is that of a worker's process."""
+    return str(flow_run.labels.get(HEARTBEAT)).startswith(f"{process_id}:")
 
 
 class Recovery:
-    """A worker's cleanup after other workers that were killed.
+    """A worker's recovery of the flow runs of other workers that have ended.
 
     Args:
         worker: The worker that cleans up.
@@ -73,7 +78,7 @@ class Recovery:
         self._logged_errors: set[str] = set()
         """Errors of the last cleanup, which are not logged again."""
         self._last_changes: dict[UUID, tuple[str, float]] = {}
-        """Infrastructure ids of other workers' active flow runs, and when a change was last seen."""
+        """Heartbeats of other workers' active flow runs, and when a change was last seen."""
         self._final_states: dict[UUID | None, float] = {}
         """Ids of the final states of flow runs that still have a pod, and when each was first seen."""
 
@@ -100,7 +105,7 @@ class Recovery:
         self._logged_errors = errors
 
     async def _find_abandoned_runs(self) -> list[FlowRun]:
-        """Return the active flow runs whose worker counts as dead; record the infrastructure ids."""
+        """Return the active flow runs whose worker has ended or counts as dead; record the heartbeats."""
         now = self._monotonic()
         max_silence = _MAX_MISSED_HEARTBEATS * self._worker.heartbeat_interval_seconds
         states = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
@@ -110,19 +115,22 @@ class Recovery:
         runs = [run for run in active if self._is_of_other_worker(run)]
         last_changes: dict[UUID, tuple[str, float]] = {}
         for run in runs:
-            pid = str(run.infrastructure_pid)
-            last_pid, changed_at = self._last_changes.get(run.id, (pid, now))
-            last_changes[run.id] = (pid, changed_at if pid == last_pid else now)
+            heartbeat = str(run.labels.get(HEARTBEAT))
+            last, changed_at = self._last_changes.get(run.id, (heartbeat, now))
+            last_changes[run.id] = (heartbeat, changed_at if heartbeat == last else now)
         self._last_changes = last_changes
-        return [run for run in runs if now - last_changes[run.id][1] >= max_silence]
+        return [
+            run
+            for run in runs
+            if now - last_changes[run.id][1] >= max_silence or run.labels.get(HEARTBEAT) == ""
+        ]
 
     def _is_of_other_worker(self, flow_run: FlowRun) -> bool:
         """Return whether another worker of this type has the flow run, or has had it."""
-        owner = (flow_run.infrastructure_pid or "").partition(" ")[2]
-        return _is_of_this_type(flow_run) and not owner.startswith(f"{self._process_id}:")
+        return _is_of_this_type(flow_run) and not is_owned_by(flow_run, self._process_id)
 
     async def _clean_up(self, flow_run: FlowRun) -> None:
-        """Delete the pod of a dead worker's flow run; set the run's next state if the run has not changed."""
+        """Continue a dead worker's flow run, or delete its pod and set the run's next state."""
         worker, pid = self._worker, str(flow_run.infrastructure_pid)
         # Pass copies, as Prefect removes `env` from the flow run's job variables.
         configuration = await worker.job_configuration.resolve_for_flow_run(
@@ -131,12 +139,14 @@ class Recovery:
             work_pool=copy.deepcopy(worker.work_pool),
             worker_name=worker.name,
         )
+        if flow_run.state_type == StateType.RUNNING and await worker.continue_run(flow_run, configuration):
+            return
         with suppress(InfrastructureNotFound):
             await worker.kill_infrastructure(pid, configuration)
         current = await worker.client.read_flow_run(flow_run.id)
-        is_unchanged = current.infrastructure_pid == pid and current.state_type == flow_run.state_type
-        if is_unchanged:
-            state = _next_state(current)
+        is_same_attempt = current.infrastructure_pid == pid and current.labels == flow_run.labels
+        if is_same_attempt and current.state_type == flow_run.state_type:
+            state = next_state(current, "Its worker sent no heartbeats.")
             await worker.client.set_flow_run_state(flow_run.id, state, force=True)
             worker.log.warning("Flow run %s is %s: %s", flow_run.id, state.name, state.message)
 
@@ -227,7 +237,7 @@ async def _error_of(work: Awaitable[None]) -> set[str]:
 
 def _is_of_this_type(flow_run: FlowRun) -> bool:
     """Return whether a worker of this type has set the flow run's infrastructure id."""
-    return flow_run_id_of(pod_name_prefix_of(flow_run.infrastructure_pid)) == flow_run.id
+    return flow_run_id_of(flow_run.infrastructure_pid) == flow_run.id
 
 
 def _is_left_behind(pod: Pod, flow_run: FlowRun, final_seconds: float) -> bool:
@@ -235,17 +245,15 @@ def _is_left_behind(pod: Pod, flow_run: FlowRun, final_seconds: float) -> bool:
 
     ``final_seconds`` is the time for which the run is known to have ended; 0 for an active run.
     """
-    current_prefix = pod_name_prefix_of(flow_run.infrastructure_pid)
-    if _is_of_this_type(flow_run) and not is_pod_of(current_prefix, pod.name):
+    if _is_of_this_type(flow_run) and not is_pod_of(str(flow_run.infrastructure_pid), pod.name):
         return True
     return final_seconds >= DELETION_GRACE.total_seconds()
 
 
-def _next_state(flow_run: FlowRun) -> State[Any]:
+def next_state(flow_run: FlowRun, reason: str) -> State[Any]:
+    """Return the state of an active flow run whose pod was deleted."""
     if flow_run.state_type == StateType.CANCELLING:
-        return Cancelled(message="Its worker sent no heartbeats. No pod is left.")
+        return Cancelled(message=f"{reason} No pod is left.")
     if flow_run.state_type == StateType.PENDING and flow_run.deployment_id is not None:
-        return Scheduled(
-            message="Its worker sent no heartbeats. No pod is left, and the run is scheduled again."
-        )
-    return Crashed(message="Its worker sent no heartbeats. No pod is left.")
+        return Scheduled(message=f"{reason} No pod is left, and the run is scheduled again.")
+    return Crashed(message=f"{reason} No pod is left.")

@@ -13,10 +13,10 @@ from prefect.exceptions import InfrastructureNotAvailable, InfrastructureNotFoun
 from prefect.states import Cancelled
 from prefect.workers.base import BaseWorker, BaseWorkerResult
 
-from .. import PrimePodsError
-from ._configuration import PrimePodJobConfiguration, PrimePodVariables
+from .. import Pod, PrimePodsError
+from ._configuration import PrimePodJobConfiguration, PrimePodVariables, is_pod_of
 from ._pod_run import PodRun, delete_by_prefix
-from ._recovery import DELETION_GRACE, Recovery, pod_name_prefix_of, read_flow_runs
+from ._recovery import DELETION_GRACE, HEARTBEAT, OFFSET, Recovery, is_owned_by, next_state, read_flow_runs
 
 if TYPE_CHECKING:
     import logging
@@ -24,9 +24,14 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskStatus
     from prefect.client.schemas.objects import FlowRun, State
+    from prefect.types import KeyValueLabels as Labels
 
 _CANCEL_POLL_INTERVAL: Final = 3.0
 """Max seconds between two polls for cancelled and finished flow runs."""
+_CLAIM_SECONDS: Final = 2.0
+"""Seconds in which another worker may take over the same flow run."""
+_EXIT_TIMEOUT: Final = 10.0
+"""Seconds to report the runs of a worker that ends."""
 _CANCEL_GRACE: Final = 60.0
 """Seconds that Prefect on the pod has to end a cancelled flow, and that the command then has again to end."""
 
@@ -38,9 +43,9 @@ class PrimePodWorkerResult(BaseWorkerResult):
 class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, PrimePodWorkerResult]):
     """Worker that rents a pod for every flow run, and deletes it when the run ends.
 
-    Start the worker with ``prefect worker start --pool NAME --type prime-pod``. If a worker is killed,
-    another worker of the pool finds the pods by their names, and deletes them. The prefix of a pod's name
-    contains the flow run's id, and differs between the attempts of the run.
+    Start the worker with ``prefect worker start --pool NAME --type prime-pod``. If a worker ends or is
+    killed, another worker of the pool finds its pods by their names, and continues their flow runs or deletes
+    them. The prefix of a pod's name contains the flow run's id, and differs between the attempts of the run.
     """
 
     type = "prime-pod"
@@ -70,8 +75,16 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         flow_run: FlowRun,
         configuration: PrimePodJobConfiguration,
         task_status: TaskStatus[Any] | None = None,
+        *,
+        pod: Pod | None = None,
     ) -> PrimePodWorkerResult:
         """Run a flow run on a new pod, and return once the pod is gone or its deletion has failed.
+
+        Args:
+            flow_run: The flow run.
+            configuration: Its configuration.
+            task_status: Prefect's.
+            pod: The pod of an earlier worker, on which the command runs, instead of a new one.
 
         Raises:
             Exception: No command was started. If a pod may be billed, the error says so. An exception is also
@@ -79,36 +92,88 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         """
         name = configuration.pod_name_prefix
         pod_run = PodRun(
-            flow_run_id=flow_run.id, configuration=configuration, log=self.get_flow_run_logger(flow_run)
+            flow_run_id=flow_run.id,
+            configuration=configuration,
+            log=self.get_flow_run_logger(flow_run),
+            pod=pod,
+            has_started=pod is not None,
+            offset=int(flow_run.labels.get(OFFSET) or 0) if pod else 0,
         )
-        self._pod_runs[name] = pod_run
         code: int | None = None
         try:
             # Store the prefix of the pod's name on the server first, so that another worker can find the pod.
             await self._send_run_heartbeat(pod_run)
+            await self.client.update_flow_run(flow_run.id, infrastructure_pid=name)
+            # Only now: without a heartbeat, it would look like the run of another worker.
+            self._pod_runs[name] = pod_run
             self._start_monitoring()
 
             async def on_start() -> bool:
                 should_run = await self._should_run(pod_run)
                 if should_run and task_status is not None:
-                    task_status.started(pod_run.infrastructure_pid)
+                    task_status.started(name)
                 return should_run
 
-            if await self._should_run(pod_run):
+            if await (self._should_run(pod_run) if pod is None else self._has_claimed(pod_run)):
                 code = await pod_run.execute(on_start)
+        except anyio.get_cancelled_exc_class():
+            with anyio.move_on_after(_EXIT_TIMEOUT, shield=True):
+                try:
+                    await self._report_exit(pod_run)
+                except Exception as exc:  # noqa: BLE001 - the server is unreachable: another worker will do it
+                    self.log.warning("The end of a run could not be reported: %r", exc)
+            raise
         except Exception as exc:  # noqa: BLE001 - raised again, unless it was reported to Prefect
             pod_run.error = exc
             code = await self._handle_error(flow_run, pod_run, exc)
         finally:
-            del self._pod_runs[name]
+            self._pod_runs.pop(name, None)
             pod_run.ended.set()
         if code is None:
             await self._finish_cancellation(pod_run)
         if not pod_run.has_started and task_status is not None:
             # Prefect logs an error for a run that is not reported as started.
-            task_status.started(pod_run.infrastructure_pid)
+            task_status.started(name)
         # A stopped run has no exit code. Return 0: Prefect sets a run with any other code to Crashed.
         return PrimePodWorkerResult(identifier=name, status_code=code or 0)
+
+    async def continue_run(self, flow_run: FlowRun, configuration: PrimePodJobConfiguration) -> bool:
+        """Continue a running flow run of an ended worker; return ``False`` if it has no pod."""
+        prefix = str(flow_run.infrastructure_pid)
+        async with configuration.get_client() as client:
+            pods, _ = await client.pods.list().find(
+                lambda pod: is_pod_of(prefix, pod.name) and not pod.has_failed and not pod.has_ended
+            )
+        if not pods or self._runs_task_group is None:
+            return False
+        configuration.continue_with(prefix)
+        if prefix not in self._pod_runs:
+            self._runs_task_group.start_soon(self._continue, flow_run, configuration, pods[0])
+        return True
+
+    async def _continue(self, flow_run: FlowRun, configuration: PrimePodJobConfiguration, pod: Pod) -> None:
+        code = (await self.run(flow_run, configuration, pod=pod)).status_code
+        if code:
+            await self._propose_crashed_state(flow_run, f"The command ended with exit code {code}.")
+
+    async def _has_claimed(self, pod_run: PodRun) -> bool:
+        """Return whether this worker still has the run, after others had time to take it over."""
+        await anyio.sleep(_CLAIM_SECONDS)
+        return is_owned_by(await self.client.read_flow_run(pod_run.flow_run_id), self._process_id)
+
+    async def _report_exit(self, pod_run: PodRun) -> None:
+        """Pass a run on to the next worker, or set the state of a run whose pod was deleted."""
+        if pod_run.is_left:
+            pod_run.log.info("The worker ends. The next worker of the pool continues with the command")
+            labels: Labels = {HEARTBEAT: "", OFFSET: pod_run.offset}
+            await self.client.update_flow_run_labels(pod_run.flow_run_id, labels)
+            return
+        flow_run = await self.client.read_flow_run(pod_run.flow_run_id)
+        if flow_run.infrastructure_pid == pod_run.configuration.pod_name_prefix and not (
+            flow_run.state is None or flow_run.state.is_final()
+        ):
+            state = next_state(flow_run, "Its worker was stopped.")
+            await self.client.set_flow_run_state(flow_run.id, state, force=True)
 
     async def kill_infrastructure(
         self,
@@ -119,7 +184,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         """Delete the pod of a flow run, and confirm that it is gone.
 
         Args:
-            infrastructure_pid: The flow run's infrastructure id, or the prefix of the pod's name.
+            infrastructure_pid: The flow run's infrastructure id, which is the prefix of the pod's name.
             configuration: Configuration with the credentials to use.
             grace_seconds: Not used, because deleting a pod ends all processes on it.
 
@@ -128,7 +193,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             InfrastructureNotAvailable: A pod could not be deleted or confirmed gone, or none was found but a
                 row of the list cannot be read. A pod may be billed.
         """
-        name = pod_name_prefix_of(infrastructure_pid)
+        name = infrastructure_pid
         pod_run = self._pod_runs.get(name)
         if pod_run is not None:
             pod_run.stop()
@@ -181,13 +246,12 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         self._is_monitoring = False
 
     async def _send_run_heartbeat(self, pod_run: PodRun) -> None:
-        """Send a run's heartbeat: change its infrastructure id on the server; see :mod:`._recovery`."""
-        if pod_run.ended.is_set():
-            return  # the id on the server may be that of the next attempt
+        """Send a run's heartbeat: change its label on the server; see :mod:`._recovery`."""
+        if pod_run.ended.is_set() or pod_run.is_left:
+            return  # the label on the server may be that of the next attempt, or of another worker
         self._heartbeat_count += 1
-        owner = f"{self._process_id}:{self._heartbeat_count}"
-        pod_run.infrastructure_pid = f"{pod_run.configuration.pod_name_prefix} {owner}"
-        await self.client.update_flow_run(pod_run.flow_run_id, infrastructure_pid=pod_run.infrastructure_pid)
+        labels: Labels = {HEARTBEAT: f"{self._process_id}:{self._heartbeat_count}", OFFSET: pod_run.offset}
+        await self.client.update_flow_run_labels(pod_run.flow_run_id, labels)
 
     async def _stop_cancelled_runs(self) -> None:
         """Stop cancelled, finished and deleted flow runs after their grace period; see :func:`must_stop`."""
@@ -197,6 +261,10 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         for pod_run in list(self._pod_runs.values()):
             flow_run = found.get(pod_run.flow_run_id)
             if pod_run.is_stopped or pod_run.flow_run_id not in ids:
+                continue
+            if flow_run is not None and not is_owned_by(flow_run, self._process_id) and pod_run.has_started:
+                pod_run.log.warning("Another worker has taken over the flow run")
+                pod_run.leave()
                 continue
             state_id = pod_run.flow_run_id if flow_run is None else flow_run.state_id
             if pod_run.state_id != state_id:
@@ -221,8 +289,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             flow_run = await self.client.read_flow_run(pod_run.flow_run_id)
         except ObjectNotFound:
             return False
-        latest_prefix = pod_name_prefix_of(flow_run.infrastructure_pid)
-        is_latest_attempt = latest_prefix == pod_run.configuration.pod_name_prefix
+        is_latest_attempt = flow_run.infrastructure_pid == pod_run.configuration.pod_name_prefix
         return is_latest_attempt and flow_run.state_type == StateType.PENDING
 
     async def _handle_error(self, flow_run: FlowRun, pod_run: PodRun, error: Exception) -> int | None:

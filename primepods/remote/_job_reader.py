@@ -42,6 +42,7 @@ class JobReader:
         positions: Position of the next byte, by stream.
         tail: Number of last bytes of each stream to read once the job has ended; ``None`` to read everything
             from ``positions`` as it arrives. Set to ``None`` once the positions are known.
+        is_once: Whether to read only what there is now, also of a running job.
         state: The job's state, once all output has been read.
     """
 
@@ -50,6 +51,7 @@ class JobReader:
     connection: Reconnection
     positions: dict[Stream, int]
     tail: int | None = None
+    is_once: bool = False
     state: JobState | None = attrs.field(default=None, init=False)
     _session: Session | None = attrs.field(default=None, init=False)
     _buffer: bytes = attrs.field(default=b"", init=False)
@@ -74,7 +76,7 @@ class JobReader:
             elif pieces := self._parse(data):
                 self.connection.lost_at = None
                 return pieces
-        if self.state.exit_code is None:
+        if self.state.exit_code is None and not self.state.is_running:
             raise JobError(
                 f"The job {self.name} on pod {self.pod_id} has no exit code: the pod was restarted, or "
                 "the job's supervisor was killed. Its output can still be read. Start another job.",
@@ -92,7 +94,8 @@ class JobReader:
         self._buffer, self._frame, self._printed = b"", ("stdout", 0), ""
         out, err = self.positions["stdout"], self.positions["stderr"]
         try:
-            await session.send(job_script("follow", self.name, str(out), str(err), str(self.tail or "")))
+            options = str(self.tail or ""), "1" if self.is_once else ""
+            await session.send(job_script("follow", self.name, str(out), str(err), *options))
         except BaseException:
             # A later call must not wait for output that was never requested.
             await self.aclose()
@@ -155,6 +158,10 @@ class JobLines:
         self._has_ended = False
         self._reading = asyncio.Lock()
 
+    @property
+    def state(self) -> JobState | None:
+        return self._reader.state
+
     async def __anext__(self) -> list[OutputLine]:
         """Wait for lines, until the job's end. A cancelled call can be repeated.
 
@@ -173,7 +180,8 @@ class JobLines:
                     lines += self._with_offsets(stream, self._splitters[stream].feed(piece))
                 if not pieces:
                     self._has_ended = True
-                    lines = self._incomplete_lines()
+                    if self._reader.state is None or not self._reader.state.is_running:
+                        lines = self._incomplete_lines()
         if not lines:
             raise StopAsyncIteration
         return lines

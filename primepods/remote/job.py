@@ -42,7 +42,7 @@ class AsyncJob:
         self.name: str = check_job_name(name)
         self._get_login = get_login
 
-    def output(self, *, offset: int = 0, reconnect: float = 900.0) -> AsyncJobOutput:
+    def output(self, *, offset: int = 0, follow: bool = True, reconnect: float = 900.0) -> AsyncJobOutput:
         """Return an iterator over the lines of output; it ends when the command has ended.
 
         Lines of one stream are in order; the order between the two streams is approximate. The iteration may
@@ -50,9 +50,11 @@ class AsyncJob:
 
         Args:
             offset: ``offset`` of the last line that you have; 0 to read all output.
+            follow: ``False`` to end with the last complete line that there is now; the iterator's ``state``
+                then says whether the command runs.
             reconnect: Seconds to try to connect again after each lost connection.
         """
-        return AsyncJobOutput(job_lines(self, offset, reconnect))
+        return AsyncJobOutput(job_lines(self, offset, follow, reconnect))
 
     async def wait(
         self,
@@ -167,6 +169,11 @@ class AsyncJobOutput:
         self._source = source
         self._lines: deque[OutputLine] = deque()
 
+    @property
+    def state(self) -> JobState | None:
+        """The job's state at the end of the iteration; ``None`` before."""
+        return self._source.state
+
     def __aiter__(self) -> Self:
         return self
 
@@ -190,9 +197,12 @@ class AsyncJobOutput:
         await self.aclose()
 
 
-def job_lines(job: AsyncJob, offset: int, reconnect: float) -> JobLines:
+def job_lines(job: AsyncJob, offset: int, follow: bool, reconnect: float) -> JobLines:  # noqa: FBT001 - of `output`
     """Return the reader of a job's lines; see :meth:`AsyncJob.output`."""
-    return JobLines(_make_reader(job, offset, reconnect))
+    check_flag("follow", follow)
+    reader = _make_reader(job, offset, reconnect)
+    reader.is_once = not follow
+    return JobLines(reader)
 
 
 def _make_reader(job: AsyncJob, offset: int, reconnect: float) -> JobReader:

@@ -31,6 +31,7 @@ from .._utils.arguments import (
     id_of,
 )
 from .._utils.text import quote
+from .._utils.unique_names import is_unique
 from ..config import resolve_watchdog_key
 from ..errors import LoginError, PrimePodsError
 from ..models import HistoryRecord, Node, Page, Pod, PodRef, PodState, PodStatus
@@ -40,7 +41,7 @@ from ..waiting.conditions import Until, gone, ready
 from ..waiting.connection import PollerConnection
 from ._deletion import Deleter
 from ._filters import pod_filter, record_filter
-from ._paging import list_pager, listed_pods, read_page
+from ._paging import PAGE_SIZE, list_pager, listed_pods, read_page
 
 if TYPE_CHECKING:
     from ..leasing.lease import AsyncLease, AsyncLeasedPod
@@ -198,7 +199,7 @@ class AsyncPods:
         status: str | Iterable[str] | None = None,
         name: str | Iterable[str] | None = None,
         gpu_type: str | Iterable[str] | None = None,
-        page_size: int = 100,
+        page_size: int = PAGE_SIZE,
     ) -> AsyncPager[Pod]:
         """Iterate over all pods that are not terminated, each exactly once.
 
@@ -475,7 +476,7 @@ class AsyncPods:
 
     def lease(
         self,
-        spec: PodSpec | Iterable[PodSpec],
+        spec: PodSpec | Pod | Iterable[PodSpec],
         *,
         login: bool = False,
         login_timeout: float = 300.0,
@@ -509,7 +510,8 @@ class AsyncPods:
                 a pod fails to become ready, refuses logins or fails its check, or when an order got no
                 conclusive response.
                 The pod of the failed spec is deleted first, or when it appears; the last error has the
-                earlier ones as notes. Two pods that accept none of your keys end the lease.
+                earlier ones as notes. Two pods that accept none of your keys end the lease. Or a pod of an
+                earlier lease that was kept, or whose process has ended, on any machine: it is adopted.
             login: Whether a ready pod must also have accepted an ``ssh`` login.
             login_timeout: Seconds to retry the login; see :meth:`remote`.
             check: Command that must succeed on each node of a ready pod, such as
@@ -555,7 +557,7 @@ class AsyncPods:
         """
         from ..leasing.lease import AsyncLease
         from ..leasing.pods_api import LeaseOptions
-        from ..leasing.supervisor import LeaseSupervisor
+        from ..leasing.supervisor import LeaseSupervisor, resumed_spec
         from ..remote import SSHOptions, check_work
         from ._creation import check_specs
 
@@ -594,9 +596,15 @@ class AsyncPods:
             watchdog=watchdog,
             ssh=SSHOptions(login_timeout=login_timeout, ssh_options=ssh_options, ssh_command=ssh_command),
         )
-        specs = check_specs(spec)
+        adopted = spec if isinstance(spec, Pod) else None
+        if adopted is not None and not is_unique(adopted.name or ""):
+            raise ValueError(f"the name {adopted.name!r} of pod {adopted.id} is not that of a leased pod")
+        specs = [resumed_spec(spec)] if isinstance(spec, Pod) else check_specs(spec)
         orders = [(self._team_client(order.team_id, release_timeout), order) for order in specs]
-        return AsyncLease(LeaseSupervisor(orders, options, self._open_leases.add), on_change)
+        supervisor = LeaseSupervisor(orders, options, self._open_leases.add)
+        if adopted is not None:
+            supervisor.adopt(adopted)
+        return AsyncLease(supervisor, on_change)
 
     def pool(
         self,
@@ -786,7 +794,7 @@ class AsyncPods:
         since: datetime | None = None,
         until: datetime | None = None,
         kind: str | Iterable[str] | None = None,
-        page_size: int = 100,
+        page_size: int = PAGE_SIZE,
         sort_by: SortBy = "terminatedAt",
         sort_order: SortOrder = "desc",
     ) -> AsyncPager[HistoryRecord]:

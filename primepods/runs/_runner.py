@@ -24,13 +24,13 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .._utils.money import money
 from .._utils.text import short_duration
 from ..errors import BudgetExceededError, NotFoundError, PodFailedError
 from ..models import PodChange
-from ..remote import SSHOptions
+from ..remote import SSHOptions, Watchdog
 from ..specs import PodSpec
 from ._ending import Interruptions, Reason
 from ._host import BUDGET_EXCEEDED, FAILED, INTERRUPTED, POD_FAILED, RunError, RunHost
@@ -126,8 +126,11 @@ class Runner:
                     return record.result
                 if not isinstance(exc, PodLostError):
                     raise
-                may_be_billed = getattr(exc, "__notes__", ())
-                if record.restart >= record.restarts or may_be_billed or self.interruptions.count:
+                error = None if self._lease is None else self._lease.release_error
+                may_be_billed = [] if error is None else [str(error)]
+                # The API does not say whether the watchdog has deleted the pod, whose GPUs were idle.
+                is_final = bool(may_be_billed) or "idle" in (record.watchdog or {})
+                if record.restart >= record.restarts or is_final or self.interruptions.count:
                     is_here = self._work.outcome.results.are_complete and bool(record.downloads)
                     lost = [] if is_here else ["Its results are lost."]
                     text = " ".join([f"{exc}.", *lost, *may_be_billed])
@@ -161,7 +164,7 @@ class Runner:
                     self._host.info(f"{exc}.")
                     raise
                 finally:
-                    if not supervisor.is_kept:
+                    if not pod.is_kept:
                         self._host.waiting(
                             f"Deleting the pod {short_id(pod.id)}, and waiting until it is confirmed gone"
                         )
@@ -177,8 +180,9 @@ class Runner:
         except Exception as exc:
             # If the pod may still be billed, the lease's error says so.
             is_gone = isinstance(exc, PodFailedError | NotFoundError) and supervisor.release_error is None
-            if pod is None and is_gone and is_taken_over and self._record.job is not None:
-                # The pod was lost while the run had no process.
+            has_lost = is_taken_over if pod is None else exc is supervisor.error
+            if is_gone and has_lost and self._record.job is not None:
+                # The pod was lost while the run had no process, or its lease has noticed the loss first.
                 self._work.outcome.reason = Reason.POD_LOST
                 raise PodLostError(str(exc).rstrip(".")) from None
             raise
@@ -199,7 +203,8 @@ class Runner:
     async def _make_lease(self, client: AsyncClient) -> tuple[AsyncLease, bool]:
         """Return a lease that has not begun, and whether it is that of an earlier process."""
         record = self._record
-        lease = dict(record.lease)
+        # The run winds down by itself, with its own time.
+        lease = {**record.lease, "wind_down": 0.0}
         # The limits are for the whole run. A lease that is taken over counts its hours from its order. If its
         # file is gone, the next order is a new one.
         leased_at = record.leased_at if self._run.may_have_pod else None
@@ -236,6 +241,8 @@ class Runner:
         if record.is_detached and lease["max_hours"] is None:
             # `max_hours` adds an expiry to the pod's name, by which `sweep --expired` works on any machine.
             lease["max_hours"] = (lease["max_spend"] or 0.0) / min_price
+        if record.watchdog is not None:
+            lease["watchdog"] = Watchdog(**record.watchdog)
         made = client.pods.lease(specs, on_change=self._show_change, **lease)
 
         def note_order(lease_file: Path) -> None:
@@ -256,7 +263,7 @@ class Runner:
         """Return the specs to order, the preferred one first, and the lowest price per hour."""
         record = self._record
         # The name of the run begins those of its pods.
-        changes = await self._host.resolve(client, record) | {"name": self._run.name}
+        changes: dict[str, Any] = {**await self._host.resolve(client, record), "name": self._run.name}
         find = dict(record.find)
         if "disks" in changes:
             find["disks"] = changes["disks"]

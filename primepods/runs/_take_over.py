@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .._utils.unique_names import UniqueName
 from ..config import lease_folder
 from ..errors import ConfigError
 
@@ -30,7 +29,7 @@ def take_over_lease(
             cannot be read.
     """
     from ..leasing.ledger import LeaseFile
-    from ..specs import PodSpec
+    from ..leasing.supervisor import resumed_spec
 
     path = lease_folder() / file_name
     try:
@@ -43,18 +42,8 @@ def take_over_lease(
             return None
         raise ConfigError(f"The process of the lease file {path} may still run. Try again when it has ended.")
     record = file.record
-    # Nothing is ordered: only the name and the team are used.
-    spec = PodSpec(
-        cloud_id="-",
-        gpu_type="-",
-        socket="-",
-        gpu_count=1,
-        provider="-",
-        name=UniqueName(record.name),
-        team_id=record.team_id,
-    )
     try:
-        lease = client.pods.lease(spec, **options)
+        lease = client.pods.lease(resumed_spec(record), **options)
         lease.supervisor.resume(file, was_shown=was_shown)
     except BaseException:
         file.close()

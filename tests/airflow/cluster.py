@@ -201,7 +201,11 @@ class Run:
 
     def result(self, task_id: str) -> Any:
         """What a task has returned."""
-        path = f"{self._path}/taskInstances/{task_id}/xcomEntries/return_value?deserialize=true"
+        return self.pushed(task_id, "return_value")
+
+    def pushed(self, task_id: str, key: str) -> Any:
+        """What a task has pushed."""
+        path = f"{self._path}/taskInstances/{task_id}/xcomEntries/{key}?deserialize=true"
         return self._cluster.api.call("GET", path)["value"]
 
     def log(self, task_id: str) -> str:
@@ -209,11 +213,11 @@ class Run:
         files = sorted((self._logs / f"task_id={task_id}").glob("*.log"))
         return "".join(file.read_text(encoding="utf-8") for file in files)
 
-    def kill_worker(self, task_id: str) -> None:
-        """End the process in which a task runs, at once."""
+    def kill_worker(self, task_id: str, number: int = signal.SIGKILL) -> None:
+        """End the worker's process of a task, at once or as asked."""
         title = f"airflow worker -- {self.task(task_id)['id']}"
         [pid] = wait_for("the task's process", lambda: [pid for pid in processes() if title_of(pid) == title])
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
 
 
 def processes() -> list[int]:

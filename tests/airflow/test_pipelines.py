@@ -235,10 +235,13 @@ def test_a_misspelt_gpu_is_told_with_what_is_near(run: Run, emulator: Emulator) 
 
 
 @pytest.mark.each_version
-def test_mapped_tasks_have_pods_of_their_own(run: Run, emulator: Emulator) -> None:
+@pytest.mark.parametrize(("name", "group"), [("mapped", ""), ("grouped", "use_a_pod.")])
+def test_mapped_tasks_have_pods_of_their_own(run: Run, emulator: Emulator, name: str, group: str) -> None:
     """Each finds its pod by the whole output of its create task; a name in the spec is a prefix."""
-    done = run("mapped", emulator)
+    done = run(name, emulator)
     assert set(done.states().values()) == {"success"}
     assert (orders(emulator), len(emulator.pods)) == (2, 0)
-    names = sorted(done.xcoms[f"create{index}.name"] for index in (0, 1))
-    assert [name.split("-")[:-3] for name in names] == [["airflow", "mapped"], ["second"]]
+    names = sorted(done.xcoms[f"{group}create{index}.name"] for index in (0, 1))
+    assert [name.split("-")[:-3] for name in names] == [["airflow", name], ["second"]]
+    assert all(f"The pod is {name} (" in done.log for name in names)
+    assert done.xcoms[f"{group}create0._link_PrimePodsLink"].startswith("https://")

@@ -25,6 +25,9 @@ def test_provider_info_is_quick() -> None:
 def test_its_modules_exist() -> None:
     """Each that it names is a file of the package."""
     info = get_provider_info()
+    [integration] = info["integrations"]
+    for path in [integration["logo"], *integration["how-to-guide"]]:
+        assert (ROOT / path.lstrip("/")).exists()
     for kind in ("operators", "sensors", "hooks", "triggers"):
         for group in info[kind]:
             for name in group["python-modules"]:

@@ -13,9 +13,7 @@ from primepods._utils.unique_names import expiry_of, unique_name
 from primepods.emulator import Emulator
 from primepods.emulator.faults import Edit, Status
 from tests.readme_blocks import find_blocks
-from tests.remote.sshd import is_running
 
-from .cluster import wait_for
 from .conftest import ROOT, Done, Run
 
 pytestmark = pytest.mark.timeout(500)
@@ -58,7 +56,7 @@ def test_a_command_runs_on_a_pod_of_its_own(run_job: RunJob, emulator: Emulator,
     done = run_job("full")
     assert done.tasks["work"] == {"state": "success", "tries": 1}
     assert counts(emulator) == (2, 0)
-    for line in ("all is well", "the data", "trying the next spec", "Logged in to pod", "is gone"):
+    for line in ("all is well", "the data", "trying the next spec", "accepts the login", "is gone"):
         assert line in done.log
     assert (tmp_path / "results" / "result.txt").read_text() == "hello from run_full\n"
     assert not (tmp_path / "results" / "large.bin").exists()
@@ -71,6 +69,16 @@ def test_a_command_runs_on_a_pod_of_its_own(run_job: RunJob, emulator: Emulator,
     # The pod's name has the DAG, and its expiry.
     assert result["name"].startswith("airflow-run-full-")
     assert 7100 < (expiry_of(result["name"]) or 0) - time.time() < 7300
+
+
+@pytest.mark.each_version
+def test_a_function_returns_the_command(run_job: RunJob, emulator: Emulator) -> None:
+    """With `@task.prime_pod`."""
+    done = run_job("decorated")
+    assert done.tasks["work"] == {"state": "success", "tries": 1}
+    assert "hello from a function" in done.log
+    assert done.xcoms["work.exit_code"] == 0
+    assert counts(emulator) == (1, 0)
 
 
 def test_a_failing_command_fails_the_task(run_job: RunJob, emulator: Emulator, tmp_path: Path) -> None:
@@ -95,24 +103,20 @@ def test_a_result_that_is_not_there_fails_the_task(run_job: RunJob, emulator: Em
 
 
 @pytest.mark.each_version
-def test_an_execution_timeout_gives_the_pod_back(run_job: RunJob, emulator: Emulator, tmp_path: Path) -> None:
-    """The command has ended, too."""
+def test_an_execution_timeout_gives_the_pod_back(run_job: RunJob, emulator: Emulator) -> None:
+    """With all that runs on it."""
     done = run_job("limited")
     assert done.tasks["work"]["state"] == "failed"
     assert "AirflowTaskTimeout" in done.log
     assert counts(emulator) == (1, 0)
-    pid = int((tmp_path / "pid").read_text())
-    wait_for("the end of the command", lambda: not is_running(pid))
 
 
-def test_max_hours_end_the_command_and_the_task(run_job: RunJob, emulator: Emulator, tmp_path: Path) -> None:
+def test_max_hours_end_the_command_and_the_task(run_job: RunJob, emulator: Emulator) -> None:
     """Without retries, which would rent again for as long."""
     done = run_job("dear")
     assert done.tasks["work"] == {"state": "failed", "tries": 1}
     assert "max_hours" in done.log
     assert counts(emulator) == (1, 0)
-    pid = int((tmp_path / "pid").read_text())
-    wait_for("the end of the command", lambda: not is_running(pid))
 
 
 def test_the_limit_of_all_pods_is_tried_again(run: Run, emulator: Emulator, folders: dict[str, str]) -> None:

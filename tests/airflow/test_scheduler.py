@@ -9,7 +9,6 @@ import pytest
 
 from primepods.emulator import Emulator
 from primepods.emulator.faults import Delay, Drip, Status
-from tests.remote.sshd import is_running
 
 from .cluster import Cluster, signal_all, wait_for
 
@@ -72,9 +71,12 @@ def test_a_job_that_is_cleared_runs_on_the_new_pod(cluster: Cluster, emulator: E
     assert gone(emulator)
 
 
-def test_create_that_is_marked_failed_deletes_its_pod(cluster: Cluster, emulator: Emulator) -> None:
-    """Its answer has not come yet: the pod is found by its name."""
-    emulator.faults.add(Drip(200.0), on="create", times=1)
+@pytest.mark.parametrize("seconds", [2.0, 200.0])
+def test_create_that_is_marked_failed_deletes_its_pod(
+    cluster: Cluster, emulator: Emulator, seconds: float
+) -> None:
+    """Also if its order ends before Airflow's next heartbeat, which would call `on_kill`."""
+    emulator.faults.add(Drip(seconds), on="create", times=1)
     run = cluster.run("rent")
     wait_for("the order", lambda: emulator.pods)
     run.mark_failed("create")
@@ -179,12 +181,11 @@ def begun(folder: Path) -> str:
 def test_a_job_that_is_marked_failed_gives_its_pod_back(
     cluster: Cluster, emulator: Emulator, tmp_path: Path
 ) -> None:
-    """Its command is ended, and its pod deleted, before Airflow kills the worker."""
+    """Before Airflow kills the worker."""
     run = cluster.run("run_job", command=f"touch {tmp_path}/$$; exec sleep 300")
-    pid = begun(tmp_path)
+    begun(tmp_path)
     run.mark_failed("work")
     wait_for("the end of the pod", lambda: gone(emulator))
-    wait_for("the end of the command", lambda: not is_running(int(pid)))
     assert counts(emulator) == (1, 1)
     assert run.task("work")["state"] == "failed"
 
@@ -201,19 +202,54 @@ def test_a_job_that_is_marked_failed_while_it_orders_deletes_the_pod(
     assert counts(emulator) == (1, 1)
 
 
-def test_the_retry_of_a_job_whose_worker_was_killed_deletes_its_pod(
-    cluster: Cluster, emulator: Emulator, tmp_path: Path
+STEPS = "echo begun >> {0}/begun; until [ -e {0}/go ]; do sleep 0.1; done; echo all done; exit ${{CODE-0}}"
+"""A command that notes each of its beginnings, and ends when a test says so."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_job_outlives_its_worker(
+    cluster: Cluster, emulator: Emulator, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """And rents another, on which the command runs from its beginning."""
-    run = cluster.run("run_job", command=f"mkdir {tmp_path}/first && exec sleep 300; touch {tmp_path}/second")
+    """Killed, or asked to end as for an upgrade: the retry goes on with the pod and the command."""
+    run = cluster.run("run_job", command=STEPS.format(tmp_path))
     begun(tmp_path)
-    run.kill_worker("work")
+    [pod_id] = emulator.pods
+    wait_for("the id", lambda: run.pushed("work", "id") == pod_id, interval=0.5)
+    run.kill_worker("work", number)
+    wait_for("the retry", lambda: "Continuing with the job" in run.log("work"), interval=0.5)
+    (tmp_path / "go").touch()
     assert run.wait_until_done() == "success"
     assert run.task("work")["try_number"] == 2
-    assert "that an earlier try has left" in run.log("work")
-    assert (tmp_path / "second").exists()
-    assert counts(emulator) == (2, 2)
-    wait_for("the end of the pods", lambda: gone(emulator))
+    assert (tmp_path / "begun").read_text() == "begun\n"
+    assert "all done" in run.log("work")
+    assert (counts(emulator), list(emulator.pods)) == ((1, 1), [])
+
+
+def test_a_deferred_job_outlives_its_triggerer(cluster: Cluster, emulator: Emulator, tmp_path: Path) -> None:
+    """No worker waits, and the next triggerer follows the job; its output is in the task's log, once."""
+    run = cluster.run("run_deferred", command=f"echo hello; {STEPS.format(tmp_path)}")
+    run.wait_for_task("work", "deferred")
+    wait_for("the output", lambda: "hello" in run.log("work"), interval=0.5)
+    cluster.kill("triggerer")
+    cluster.start("triggerer")
+    (tmp_path / "go").touch()
+    assert run.wait_until_done() == "success"
+    assert (tmp_path / "begun").read_text() == "begun\n"
+    assert run.log("work").count("all done") == 1
+    assert run.result("work")["exit_code"] == 0
+    assert (counts(emulator), list(emulator.pods)) == ((1, 1), [])
+
+
+def test_a_deferred_job_that_is_marked_failed_gives_its_pod_back(
+    cluster: Cluster, emulator: Emulator, tmp_path: Path
+) -> None:
+    """The triggerer deletes it."""
+    run = cluster.run("run_deferred", command=STEPS.format(tmp_path))
+    run.wait_for_task("work", "deferred")
+    wait_for("the trigger", lambda: "Following the job" in run.log("work"), interval=0.5)
+    run.mark_failed("work")
+    wait_for("the end of the pod", lambda: gone(emulator))
+    assert counts(emulator)[0] == 1
 
 
 def test_the_key_is_nowhere(cluster: Cluster, emulator: Emulator) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import signal
 from pathlib import Path
-from uuid import uuid4
+from typing import Any
+from uuid import UUID, uuid4
 
 import anyio
 import pytest
@@ -13,6 +14,7 @@ from anyio import to_thread
 
 pytest.importorskip("prefect", reason="needs the extra `prefect`")
 
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.objects import State, StateType
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from pydantic import SecretStr
@@ -192,18 +194,53 @@ async def test_a_worker_killed_while_provisioning(setting: Setting, boot_seconds
     await setting.ended(run)
 
 
-async def test_a_worker_killed_while_the_flow_runs(setting: Setting) -> None:
-    """The next worker deletes the pod, and the run crashes: nobody reads its output or its exit code."""
-    first = await setting.start_worker("same", heartbeat=HEARTBEAT)
-    run = await setting.start("train", command="sleep 60")
-    await setting.log_has(run, "submitted to infrastructure")
+STEPS = "echo begun | tee -a begun; until [ -e go ]; do sleep 0.1; done; echo all done; exit 3"
+"""A command that notes each of its beginnings, and ends when a test says so."""
+
+
+async def begun(setting: Setting, run: UUID) -> Path:
+    """Return the home of the pod on which the command runs, once the flow run counts as running."""
+    await eventually(lambda: bool(list(setting.folder.glob("primepods-local-ssh*/*/begun"))))
+    await setting.log_has(run, "submitted to infrastructure", "begun")
     await setting.client.set_flow_run_state(run, State(type=StateType.RUNNING), force=True)
-    first.stop(signal.SIGKILL)
+    [found] = setting.folder.glob("primepods-local-ssh*/*/begun")
+    return found.parent
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_command_outlives_its_worker(setting: Setting, number: signal.Signals) -> None:
+    """Killed, or asked to end as for an upgrade: the next worker continues, and reports the exit code."""
+    first = await setting.start_worker("same", heartbeat=HEARTBEAT)
+    run = await setting.start("train", command=STEPS)
+    home = await begun(setting, run)
+    before = (await setting.client.read_flow_run(run)).infrastructure_pid
+    first.stop(number)
+    assert len(setting.emulator.pods) == 1
     await setting.start_worker("same", heartbeat=HEARTBEAT)
+    await setting.log_has(run, "with the command of an earlier worker")
+    assert (home / "begun").read_text() == "begun\n"
+    (home / "go").touch()
     [crashed] = await setting.ended(run)
     assert crashed.state is not None
     assert crashed.state_name == "Crashed"
-    assert "worker sent no heartbeats" in str(crashed.state.message)
+    assert "exit code 3" in str(crashed.state.message)
+    assert crashed.infrastructure_pid == before
+    assert (await setting.log_has(run, "all done", "is gone")).count("all done") == 1
+    assert len(setting.emulator.requests.where(method="POST")) == 1
+
+
+@pytest.mark.parametrize("variables", [{"on_worker_exit": "delete"}, {"max_hours": None}])
+async def test_a_worker_that_is_stopped_reports_its_runs(setting: Setting, variables: dict[str, Any]) -> None:
+    """If pods are not kept, or would have no limit, the run is Crashed before the worker has ended."""
+    worker = await setting.start_worker()
+    run = await setting.start("train", command=STEPS, **variables)
+    await begun(setting, run)
+    worker.stop(signal.SIGTERM)
+    assert not setting.emulator.pods
+    stopped = await setting.client.read_flow_run(run)
+    assert stopped.state is not None
+    assert stopped.state_name == "Crashed"
+    assert stopped.state.message == "Its worker was stopped. No pod is left."
 
 
 async def test_a_pod_whose_workers_are_all_dead_expires(
@@ -282,6 +319,10 @@ async def test_a_worker_that_is_stopped_deletes_its_pods(setting: Setting, boot_
     await eventually(lambda: len(setting.emulator.pods) == 2)
     worker.stop(signal.SIGTERM)
     assert not setting.emulator.pods
+    # They are scheduled again.
+    wanted = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]))
+    runs = await setting.client.read_flow_runs(flow_run_filter=wanted)
+    assert {run.state_type for run in runs} == {StateType.SCHEDULED}
 
 
 async def test_the_key_is_nowhere_in_clear(setting: Setting) -> None:

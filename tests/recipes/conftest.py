@@ -17,7 +17,7 @@ from types import ModuleType
 import attrs
 import pytest
 
-from primepods.emulator import Emulator
+from primepods.emulator import Emulator, Status
 from tests.readme_blocks import PYTHON, ROOT, find_blocks
 
 PAPER = ROOT / ".github" / "ORCHESTRATORS.md"
@@ -81,6 +81,16 @@ class Setting:
         """Kill a process with all that it has started, as a machine that is switched off does."""
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+    def end_while_it_waits(self, section: str) -> None:
+        """Send SIGTERM to a recipe's program while its pods boot; it must leave none, and end with 143."""
+        self.emulator.faults.add(Status(503), on="status")
+        program = self.start("python", str(self.recipe(section)))
+        self.until(lambda: self.emulator.pods)
+        program.terminate()
+        self.emulator.faults.clear()
+        assert program.wait(PATIENCE) == 128 + signal.SIGTERM, self.log()
+        assert not self.emulator.pods
 
     def homes_with(self, name: str) -> list[Path]:
         """The home directories of pods that have a file of this name."""

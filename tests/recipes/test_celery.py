@@ -131,3 +131,26 @@ def test_a_restarted_worker(pool: Pool) -> None:
     assert waiting.get(timeout=PATIENCE, interval=0.05) == "waited\n"
     assert left not in pool.setting.emulator.pods
     assert not pool.setting.emulator.pods
+
+
+def test_a_warm_shutdown(pool: Pool) -> None:
+    """The worker waits for its task, and so does whoever stops it."""
+    worker = pool.start()
+    result = pool.begin("touch started; sleep 3; echo done")
+    worker.terminate()
+    assert worker.wait(PATIENCE) == 0
+    assert result.get(timeout=PATIENCE, interval=0.05) == "done\n"
+    assert not pool.setting.emulator.pods
+
+
+def test_a_soft_shutdown(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the page's two settings, the task is ended after its time, without a pod, and queued again."""
+    monkeypatch.setenv("REMAP_SIGTERM", "SIGQUIT")
+    with (pool.setting.folder / "settings.py").open("a", encoding="utf-8") as settings:
+        settings.write("app.conf.worker_soft_shutdown_timeout = 0.5\n")
+    worker = pool.start()
+    pool.begin(SLOW)
+    worker.terminate()
+    assert worker.wait(PATIENCE) == 0
+    assert not pool.setting.emulator.pods
+    assert "Restoring 1 unacknowledged message" in pool.setting.log()

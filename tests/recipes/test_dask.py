@@ -68,10 +68,15 @@ def test_workers_that_fail(setting: Setting, cluster: Any, caplog: pytest.LogCap
     cluster.new_spec["cls"] = Broken
     cluster.scale(2)
     setting.until(lambda: caplog.text.count("ended with exit code 4. Its last line") == 2)
-    setting.until(lambda: len(setting.emulator.pods) == 1)
+    setting.until(lambda: len(setting.emulator.pods) == 1 and len(cluster.worker_spec) == 1)
     assert setting.orders() == 3
     with pytest.raises(TimeoutError, match="Only 1/2 workers arrived"):
         cluster.wait_for_workers(2, timeout=0.5)
+
+
+def test_sigterm(setting: Setting) -> None:
+    """No pod is left for as long as `max_hours` says."""
+    setting.end_while_it_waits("Dask")
 
 
 def test_scaling_down(setting: Setting, cluster: Any) -> None:

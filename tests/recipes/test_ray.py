@@ -65,6 +65,11 @@ async def test_workers_that_fail(setting: Setting, caplog: pytest.LogCaptureFixt
     assert not setting.emulator.pods
 
 
+async def test_sigterm(setting: Setting) -> None:
+    """No pod is left for as long as `max_hours` says."""
+    await to_thread.run_sync(setting.end_while_it_waits, "Ray")
+
+
 async def test_a_cluster(setting: Setting, sockets: str) -> None:
     """Nodes have their pods' names, a worker that is killed is replaced, and the head takes all with it."""
     setting.emulator.faults.add(Reset(acted=True), on={"create", "delete"}, times=2)

@@ -53,6 +53,20 @@ def cutting_pod(folder: Path, bytes_of: str) -> Pod:
     return Pod(primepods.SSHTarget("root", "198.18.0.9"), home, {"ssh_command": str(script)})
 
 
+async def test_output_up_to_now(pod: Pod, remote: AsyncRemote) -> None:
+    """Of a job that runs: its complete lines, without waiting; the rest follows from the last offset."""
+    job = await remote.start("printf '1\\n2'; until [ -e go ]; do sleep 0.1; done; echo 3", name="train")
+    while True:
+        output = job.output(follow=False)
+        if lines := [line async for line in output]:
+            break
+    assert output.state is not None
+    assert (texts(lines), output.state.is_running) == (["1"], True)
+    (pod.home / "go").touch()
+    assert texts([line async for line in job.output(offset=lines[0].offset)]) == ["23"]
+    assert [line async for line in job.output(offset=lines[0].offset, follow=False)]
+
+
 async def test_a_job_has_its_output_and_its_end(pod: Pod, remote: AsyncRemote) -> None:
     """On every pod; each stream in order, and a reading may begin after each line."""
     (pod.home / "a folder").mkdir()
@@ -386,6 +400,10 @@ def test_the_blocking_client_has_the_same(monkeypatch: pytest.MonkeyPatch, tmp_p
             assert [line.text for line in output] == ["1", "2"]
             assert remote.job("running").wait(check=False).exit_code == 4
             assert [job.name for job in remote.jobs()] == ["running"]
+            now = job.output(follow=False)
+            assert now.state is None
+            assert [line.text for line in now] == ["1", "2"]
+            assert now.state == job.state()
             assert not job.state().is_running
             assert (job.state(), job.stop()) == (job.state(), job.state())
 

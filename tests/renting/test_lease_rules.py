@@ -16,7 +16,8 @@ from primepods.config import lease_folder
 from primepods.emulator import Delay, Edit, LostDeletion, Status
 from primepods.leasing._record import new_record
 from primepods.leasing.ledger import LeaseFile, read_ledger
-from tests.renting.stage import name_of, stage
+from primepods.runs import take_over_lease
+from tests.renting.stage import lease_files, name_of, stage
 
 pytestmark = pytest.mark.anyio
 
@@ -259,6 +260,32 @@ async def test_a_kept_pod_is_not_swept(folder: Path) -> None:
         LeaseFile.new(folder, attrs.evolve(record, given_up=True)).write().close()
         assert (await it.client.pods.sweep()).found == ()
         assert (it.running(), it.records()) == ([pod.id], [])
+
+
+async def test_a_kept_pod_stays_after_a_take_over(folder: Path) -> None:
+    """Its process died after `keep`: another one takes its lease over, and deletes it as little."""
+    async with stage(folder) as it:
+        async with it.client.pods.lease(it.spec) as pod:
+            pod.keep()
+            [record] = it.records()
+        LeaseFile.new(folder, attrs.evolve(record, given_up=True)).write().close()
+        [(path, _)] = lease_files(folder)
+        lease = take_over_lease(it.client, path.name, was_shown=True)
+        assert lease is not None
+        async with lease as taken:
+            assert taken.is_kept
+        assert (it.running(), it.records()) == ([pod.id], [])
+
+
+async def test_a_price_that_rises_during_the_boot_ends_the_lease_at_once(folder: Path) -> None:
+    """The next status shows it, and not the next look at the budget, a minute later."""
+    async with stage(folder, boot_seconds=600) as it:
+        entering = asyncio.create_task(it.client.pods.lease(it.spec, max_spend=1.0).__aenter__())
+        await it.clock.sleep(65)
+        it.emulator.faults.add(Edit(put={"data.0.costPerHr": 3_600.0}), on="status")
+        with pytest.raises(primepods.BudgetExceededError, match="max_spend=1"):
+            await entering
+        assert it.emulator.requests.where(method="DELETE")[0].time < 75
 
 
 async def test_a_kept_pod_goes_on_after_its_budget(folder: Path) -> None:

@@ -90,6 +90,25 @@ async def test_a_lease_that_is_taken_over_counts_from_its_order(folder: Path) ->
         assert not it.running()
 
 
+@pytest.mark.parametrize("has_file", [True, False])
+async def test_a_pod_of_an_earlier_lease_is_leased_again(folder: Path, *, has_file: bool) -> None:
+    """With its age, whether or not this machine has the file of that lease; pod and file go in the end."""
+    async with stage(folder, boot_seconds=0) as it:
+        pod_id = it.emulator.add_pod(name_of(), boot_seconds=0)
+        ordered_at = as_time(it.clock.wall() - 3600)
+        if has_file:
+            await asyncio.to_thread(left_by, it, given_up=True, is_kept=True, ordered_at=ordered_at)
+        pod = attrs.evolve(await it.client.pods.get(pod_id), created_at=ordered_at)
+        async with it.client.pods.lease(pod, max_hours=2) as leased:
+            assert leased.id == pod_id
+            assert leased.spent() == pytest.approx(leased.price_hr, rel=0.05)
+            with pytest.raises(primepods.ConfigError, match="may still run"):
+                it.client.pods.lease(pod)
+        assert (it.running(), it.records()) == ([], [])
+        with pytest.raises(ValueError, match="is not that of a leased pod"):
+            it.client.pods.lease(attrs.evolve(pod, name="mine"))
+
+
 async def test_a_pod_that_was_just_ordered_is_taken_over_when_it_appears(folder: Path) -> None:
     """The process died at once after the order's response: the API may not show the pod for a while."""
     async with stage(folder, boot_seconds=0) as it:

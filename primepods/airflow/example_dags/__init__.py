@@ -1,1 +1,1 @@
-"""Example pipelines; run them with ``python -m primepods.airflow.demo``."""
+"""Example pipelines; the guide says how to run them against an emulator."""

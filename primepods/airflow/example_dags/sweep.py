@@ -15,8 +15,6 @@ def sweep_pods() -> None:
     def sweep() -> list[str]:
         with PrimePodsHook().get_conn() as client:
             sweeps = [
-                # Pods of dead processes of this machine.
-                client.pods.sweep(),
                 # Pods of any machine whose names contain an expiry that has passed (from max_hours).
                 client.pods.sweep(expired=True),
                 # Pods with a prefix that only your jobs use, older than the longest job.

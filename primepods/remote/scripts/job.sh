@@ -115,11 +115,11 @@ primepods_launch() {
 }
 
 # $1 and $2 are the offsets of the first byte to send of stdout and stderr. With $3, only the last $3 bytes are
-# sent, after the end. Prints frames: a line with stream, offset and length, then that many bytes. Prints the
-# state at the end.
+# sent, after the end. With $4, only what is there now is sent. Prints frames: a line with stream, offset and
+# length, then that many bytes. Prints the state at the end.
 primepods_follow() {
   if ! primepods_load; then primepods_list; return; fi
-  primepods_out=$1 primepods_err=$2 primepods_tail=$3
+  primepods_out=$1 primepods_err=$2 primepods_tail=$3 primepods_once=$4
   if [ -n "$primepods_tail" ]; then
     while primepods_is_running; do primepods_check_connection; primepods_nap 0.5; done
     primepods_read_sizes
@@ -141,7 +141,7 @@ primepods_follow() {
     primepods_send stderr "$primepods_err" "$primepods_err_size" <&6
     primepods_err=$((primepods_err + primepods_n)) primepods_sent=$((primepods_sent + primepods_n))
     if [ "$primepods_sent" -gt 0 ]; then primepods_idle=0; continue; fi
-    if [ -n "$primepods_last" ]; then break; fi
+    if [ -n "$primepods_last$primepods_once" ]; then break; fi
     primepods_check_connection
     if [ "$primepods_idle" -lt 25 ]; then primepods_nap 0.2; else primepods_nap 1; fi
     primepods_idle=$((primepods_idle + 1))

@@ -57,12 +57,15 @@ with DAG("wait_here", schedule=None) as wait_here:
         task_id="wait", pod_id=POD, interval=0.5, deferrable=False, delete_on_kill=True, **ONE_RETRY
     )
 
-with DAG("run_job", schedule=None) as run_job:
-    PrimeRunPodOperator(
-        task_id="work",
-        spec=SPEC,
-        command="{{ dag_run.conf['command'] }}",
-        ssh_command=LOCAL_SSH,
-        interval=0.5,
-        **ONE_RETRY,
-    )
+for is_deferrable in (False, True):
+    with DAG("run_deferred" if is_deferrable else "run_job", schedule=None):
+        PrimeRunPodOperator(
+            task_id="work",
+            spec=SPEC,
+            command="{{ dag_run.conf['command'] }}",
+            ssh_command=LOCAL_SSH,
+            interval=0.5,
+            deferrable=is_deferrable,
+            job_interval=0.5,
+            **ONE_RETRY,
+        )

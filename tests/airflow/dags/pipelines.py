@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG, task, task_group
 
 from primepods.airflow.operators import PrimeCreatePodOperator, PrimeDeletePodOperator, PrimeWaitPodOperator
 from primepods.airflow.sensors import PrimePodSensor
@@ -126,6 +126,19 @@ with DAG("unrun", schedule=None) as unrun:
     never: Any = PrimeCreatePodOperator(task_id="create", spec=SPEC)
     skip() >> never
     PrimeDeletePodOperator(task_id="delete", pod_id=never.output["id"], trigger_rule="all_done")
+
+with DAG("grouped", schedule=None) as grouped:
+
+    @task_group
+    def use_a_pod(spec: dict[str, Any]) -> None:
+        """Rent a pod, wait for it, and give it back."""
+        create: Any = PrimeCreatePodOperator(task_id="create", spec=spec)
+        templates: Any = {"interval": "{{ 0.1 }}", "timeout": "{{ 60 }}"}
+        wait = PrimeWaitPodOperator(task_id="wait", pod_id=create.output, **templates)
+        delete = PrimeDeletePodOperator(task_id="delete", pod_id=create.output, interval=INTERVAL)
+        create >> wait >> delete.as_teardown(setups=[create, wait])
+
+    use_a_pod.expand(spec=[SPEC, SPEC | {"name": "second"}])
 
 with DAG("mapped", schedule=None) as mapped:
     rented = PrimeCreatePodOperator.partial(task_id="create").expand(spec=[SPEC, SPEC | {"name": "second"}])

@@ -13,7 +13,7 @@ from tests.airflow.options import INTERVAL, LOCAL_SSH, RETRIES, SPEC
 
 FOLDER = os.environ.get("TEST_FOLDER", "/nowhere")
 """The test's own."""
-FOREVER = f"echo $$ > {FOLDER}/pid; exec sleep 300"
+FOREVER = "exec sleep 300"
 
 
 def job(dag_id: str, **options: Any) -> DAG:
@@ -63,6 +63,17 @@ no_target = job("run_no_target", command="true", download={"out": ""})
 no_variable = job("run_no_variable", command="true", env={"A B": "1"})
 no_patterns = job("run_no_patterns", command="true", exclude="*.bin")
 nothing_to_upload = job("run_nothing_to_upload", command="true", upload={"/nowhere/data": "data"}, retries=0)
+
+with DAG("run_decorated", schedule=None) as decorated:
+    named: Any = task  # providers add decorators
+    on_a_pod = named.prime_pod(spec=SPEC, ssh_command=LOCAL_SSH, interval=INTERVAL)
+
+    @on_a_pod  # type: ignore[untyped-decorator]  # as above
+    def work(name: str) -> list[str]:
+        """Return the command."""
+        return ["echo", f"hello from {name}"]
+
+    work("a function")
 
 with DAG("leased", schedule=None) as leased:
 
