@@ -24,7 +24,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .._utils.money import money
 from .._utils.text import short_duration
@@ -258,7 +258,7 @@ class Runner:
         """Return the specs to order, the preferred one first, and the lowest price per hour."""
         record = self._record
         # The name of the run begins those of its pods.
-        changes = await self._host.resolve(client, record) | {"name": self._run.name}
+        changes: dict[str, Any] = await self._host.resolve(client, record) | {"name": self._run.name}
         find = dict(record.find)
         if "disks" in changes:
             find["disks"] = changes["disks"]

@@ -52,7 +52,7 @@ def tools(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     folder.mkdir()
     for name in TOOLS.split():
         (folder / name).symlink_to(str(shutil.which(name)))
-    program = shutil.which(request.param)
+    program = shutil.which(str(request.param))
     if program is None:
         pytest.skip(f"{request.param} is not installed here")
     (folder / "sh").symlink_to(program)
