@@ -441,7 +441,7 @@ async def _all(work: Iterable[Coroutine[Any, Any, object]]) -> None:
 
 async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel tasks, and wait for their end."""
-    tasks = set(tasks)
+    tasks = list(tasks)
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
