@@ -24,7 +24,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .._utils.money import money
 from .._utils.text import short_duration
@@ -161,7 +161,7 @@ class Runner:
                 try:
                     code = await self._work.do(client, supervisor, pod, is_taken_over=is_taken_over)
                 finally:
-                    if not supervisor.is_kept:
+                    if not pod.is_kept:
                         self._host.info(
                             f"Deleting the pod {pod.name}, and waiting until it is confirmed gone"
                         )
@@ -199,7 +199,8 @@ class Runner:
     async def _make_lease(self, client: AsyncClient) -> tuple[AsyncLease, bool]:
         """Return a lease that has not begun, and whether it is that of an earlier process."""
         record = self._record
-        lease = dict(record.lease)
+        # The run winds down by itself, with its own time.
+        lease: dict[str, Any] = {**record.lease, "wind_down": 0.0}
         # The limits are for the whole run. A lease that is taken over counts its hours from its order. If its
         # file is gone, the next order is a new one.
         leased_at = record.leased_at if self._run.may_have_pod else None
@@ -258,7 +259,7 @@ class Runner:
         """Return the specs to order, the preferred one first, and the lowest price per hour."""
         record = self._record
         # The name of the run begins those of its pods.
-        changes = await self._host.resolve(client, record) | {"name": self._run.name}
+        changes: dict[str, Any] = {**await self._host.resolve(client, record), "name": self._run.name}
         find = dict(record.find)
         if "disks" in changes:
             find["disks"] = changes["disks"]

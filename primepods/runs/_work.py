@@ -153,7 +153,7 @@ class Work:
             working: Reason.COMMAND_ENDED,
             lost: Reason.POD_LOST,
             asyncio.create_task(self._interruptions.requested.wait()): Reason.INTERRUPTED,
-            asyncio.create_task(self._wait_for_limit(lease, pod)): Reason.LIMIT_NEAR,
+            asyncio.create_task(self._wait_for_limit(pod)): Reason.LIMIT_NEAR,
         }
         try:
             await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
@@ -161,13 +161,12 @@ class Work:
                 # The lease is ending, for example at a limit, and will cancel this task.
                 await asyncio.Event().wait()
             self.outcome.reason = next(reason for task, reason in reasons.items() if task.done())
-            return await self._end(lease, pod, jobs, working, lost)
+            return await self._end(pod, jobs, working, lost)
         finally:
             await _cancel(reasons)
 
     async def _end(
         self,
-        lease: LeaseSupervisor,
         pod: AsyncLeasedPod,
         jobs: list[AsyncJob],
         working: asyncio.Task[CommandEnd],
@@ -206,7 +205,7 @@ class Work:
             self._run.save(result=code)
         if has_begun:
             is_last = bool(loss) and record.restart < record.restarts
-            await self._fetch(lease, pod, lost, is_last=is_last)
+            await self._fetch(pod, lost, is_last=is_last)
         if not code and has_begun and not outcome.results.are_complete:
             code = FAILED
             self._run.save(result=code)
@@ -215,11 +214,9 @@ class Work:
             raise PodLostError(loss)
         return code or 0
 
-    async def _fetch(
-        self, lease: LeaseSupervisor, pod: AsyncLeasedPod, lost: asyncio.Task[_Loss], *, is_last: bool
-    ) -> None:
+    async def _fetch(self, pod: AsyncLeasedPod, lost: asyncio.Task[_Loss], *, is_last: bool) -> None:
         """Fetch the results, unless the pod is lost meanwhile; try it on a pod that has failed."""
-        fetching = asyncio.create_task(self.outcome.results.fetch(lease, pod, is_last=is_last))
+        fetching = asyncio.create_task(self.outcome.results.fetch(pod, is_last=is_last))
         try:
             await asyncio.wait({fetching, lost}, return_when=asyncio.FIRST_COMPLETED)
             if not fetching.done() and lost.result().may_answer:
@@ -240,7 +237,9 @@ class Work:
         if not has_begun:
             # Its start may just have been sent.
             await _cancel([working])
-        grace = self._wind_down(pod) / 2
+        # After a late start or a take-over, less than the whole wind-down may be left.
+        left = math.inf if pod.seconds_left is None else pod.seconds_left
+        grace = min(self._wind_down(pod), left) / 2
         if has_begun and outcome.reason is not Reason.JOB_LOST:
             self._host.info(
                 f"Ending the run, since {self.describe_reason()}. The command gets SIGTERM and up to "
@@ -268,10 +267,10 @@ class Work:
             seconds.append(_WIND_DOWN_SHARE * 3600 * spend / pod.price_hr)
         return min(seconds)
 
-    async def _wait_for_limit(self, lease: LeaseSupervisor, pod: AsyncLeasedPod) -> None:
+    async def _wait_for_limit(self, pod: AsyncLeasedPod) -> None:
         """Wait until only the time of the wind-down is left before a limit."""
         while self._run.record.wind_down > 0:
-            left = math.inf if lease.seconds_left is None else lease.seconds_left - self._wind_down(pod)
+            left = math.inf if pod.seconds_left is None else pod.seconds_left - self._wind_down(pod)
             if left <= 0:
                 return
             await asyncio.sleep(min(left, _LIMIT_CHECK_INTERVAL))
