@@ -558,7 +558,7 @@ class AsyncPods:
         from ..leasing.lease import AsyncLease
         from ..leasing.pods_api import LeaseOptions
         from ..leasing.supervisor import LeaseSupervisor, resumed_spec
-        from ..remote import SSHOptions, check_work
+        from ..remote import SSHOptions, Watchdog, check_work
         from ._creation import check_specs
 
         check_flag("login", login)
