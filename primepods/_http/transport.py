@@ -182,7 +182,7 @@ class Transport:
     def _options(self, request: Request, settings: Settings) -> dict[str, Any]:
         # If the program uses it, the request carries the `traceparent` of the current span.
         otel = sys.modules.get("primepods.otel")
-        trace_headers = {} if otel is None else otel.trace_headers()
+        trace_headers: Mapping[str, str] = {} if otel is None else otel.trace_headers()
         headers = {**self._headers, **trace_headers, **dict(settings.headers)}
         if settings.team_id is not None:
             headers["X-Prime-Team-ID"] = settings.team_id

@@ -222,8 +222,8 @@ class Deleter:
                     "`pods.history()`."
                 )
             return ProtocolError(message, method="DELETE", url_path=path)
-        if outcome is finding.error:
-            outcome.add_note(
+        if finding.error is not None and outcome is finding.error:
+            finding.error.add_note(
                 f"It is unknown whether {kind} {evidence.resource_id} is deleted: its DELETE got "
                 f"{answer.text}."
             )
