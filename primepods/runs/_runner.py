@@ -204,7 +204,7 @@ class Runner:
         """Return a lease that has not begun, and whether it is that of an earlier process."""
         record = self._record
         # The run winds down by itself, with its own time.
-        lease = {**record.lease, "wind_down": 0.0}
+        lease: dict[str, Any] = {**record.lease, "wind_down": 0.0}
         # The limits are for the whole run. A lease that is taken over counts its hours from its order. If its
         # file is gone, the next order is a new one.
         leased_at = record.leased_at if self._run.may_have_pod else None

@@ -242,7 +242,9 @@ class Work:
         if not has_begun:
             # Its start may just have been sent.
             await _cancel([working])
-        grace = self._wind_down(pod) / 2
+        # After a late start or a take-over, less than the whole wind-down may be left.
+        left = math.inf if pod.seconds_left is None else pod.seconds_left
+        grace = min(self._wind_down(pod), left) / 2
         if has_begun and outcome.reason is not Reason.JOB_LOST:
             self._host.info(
                 f"Ending the run, since {self.describe_reason()}. The command gets SIGTERM and up to "
@@ -448,7 +450,7 @@ async def _all(work: Iterable[Coroutine[Any, Any, object]]) -> None:
 
 async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel tasks, and wait for their end."""
-    tasks = set(tasks)
+    tasks = list(tasks)
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
