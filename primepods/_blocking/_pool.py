@@ -179,6 +179,9 @@ async def _in_thread(function: Callable[..., Any], *args: Any) -> Any:
 
     threading.Thread(target=run, name="primepods-pool", daemon=True).start()
     value, error = await ended
-    if error is not None:
+    if error is None:
+        return value
+    if isinstance(error, Exception):
         raise error
-    return value
+    # `sys.exit()` or KeyboardInterrupt of a thread would end the client's loop, and with it other leases.
+    raise RuntimeError(f"{error!r} was raised in a thread of the pool") from error

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar
 
+from .._utils.text import blocking_repr
 from ..remote import AsyncForward, AsyncJob, AsyncRemote, JobLines, JobState, OutputLine, job_lines
 from ._delegate import Delegate, blocking, like
 from ._portal import Portal
@@ -85,7 +86,7 @@ class Job(_PartOfRemote[AsyncJob]):
     stop: Final = blocking(AsyncJob.stop)
 
     def __repr__(self) -> str:
-        return repr(self._async).replace("Async", "", 1)
+        return blocking_repr(self._async)
 
 
 class Forward(_PartOfRemote[AsyncForward]):
@@ -126,7 +127,7 @@ class Forward(_PartOfRemote[AsyncForward]):
         self._portal.call(self._async.__aexit__, kind, exc, traceback)
 
     def __repr__(self) -> str:
-        return repr(self._async).replace("Async", "", 1)
+        return blocking_repr(self._async)
 
 
 class Remote(Delegate[AsyncRemote]):

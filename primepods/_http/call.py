@@ -77,6 +77,7 @@ class Call:
         if isinstance(outcome, Response | FailedAttempt):
             self.resends += max(0, outcome.sent_count - 1)
         redirects = 1 if self.redirected else 0
+        headers: Mapping[str, str] = outcome.headers if isinstance(outcome, Response) else {}
         listeners.notify(
             RequestEnded(
                 method=request.method,
@@ -86,13 +87,9 @@ class Call:
                 error=error,
                 resend_count=self.attempt - 1 + redirects + self.resends,
                 seconds=seconds,
-                headers=self._shown_headers(outcome),
+                headers={self.key.scrub(name): self.key.scrub(value) for name, value in headers.items()},
             )
         )
-
-    def _shown_headers(self, outcome: Response | FailedAttempt | BaseException) -> dict[str, str]:
-        headers: Mapping[str, str] = outcome.headers if isinstance(outcome, Response) else {}
-        return {self.key.scrub(name): self.key.scrub(value) for name, value in headers.items()}
 
     def record_retry(self, outcome: Response | FailedAttempt, delay: float) -> None:
         """Log that a retry follows in ``delay`` seconds, and report it to ``on_event``."""

@@ -112,21 +112,18 @@ class Pace:
         else:
             seconds = self._next_pause
             self._next_pause = min(2 * seconds, _MAX_PAUSE)
-        self._slow_down(resume_at=now + seconds, last_pause_end=self.paused_until)
+        # A single 429 does not limit the rate.
+        if self._rate < math.inf:
+            self._rate = max(_MIN_RATE, _RATE_FACTOR * self._rate)
+        elif now < self.paused_until + _PAUSE_MEMORY:
+            measured = len(self._sent_times) / _PACE_WINDOW
+            self._rate = max(_MIN_FIRST_RATE, _FIRST_RATE_FACTOR * measured)
+        if self._rate < math.inf:
+            next_turn_at = now + seconds + self._clock.random() / self._rate
+            self._next_turn_at = max(self._next_turn_at, next_turn_at)
         self.paused_until = now + seconds + max(1.0, 0.5 * seconds) * self._clock.random()
         self._last_rate_limit = error
         return True
-
-    def _slow_down(self, *, resume_at: float, last_pause_end: float) -> None:
-        """Lower the rate, and allow the next turn after ``resume_at``, unless this is a single 429."""
-        if self._rate < math.inf:
-            self._rate = max(_MIN_RATE, _RATE_FACTOR * self._rate)
-        elif self._clock.time() < last_pause_end + _PAUSE_MEMORY:
-            measured = len(self._sent_times) / _PACE_WINDOW
-            self._rate = max(_MIN_FIRST_RATE, _FIRST_RATE_FACTOR * measured)
-        else:
-            return
-        self._next_turn_at = max(self._next_turn_at, resume_at + self._clock.random() / self._rate)
 
 
 _paces: WeakValueDictionary[tuple[str, str, int], Pace] = WeakValueDictionary()

@@ -32,10 +32,23 @@ def follow_redirect(
     """
     other_path = request.path[:-1] if request.path.endswith("/") else f"{request.path}/"
     location = response.headers.get("location", "")
-    problem: str | None = "the server redirects a second time"
-    if not is_second:
-        problem = _reason_not_to_follow(request, response.status, location, other_path, base_url)
-    if problem is None:
+    base = urlsplit(base_url)
+    try:
+        target = urlsplit(urljoin(base_url + request.target, location))
+        is_other_origin = origin(target) != origin(base)
+    except ValueError:
+        target, is_other_origin = None, False
+    if is_second:
+        problem = "the server redirects a second time"
+    elif target is None:
+        problem = "it is not a URL"
+    elif is_other_origin:
+        problem = "it leads to another origin, which must not see the API key"
+    elif target.path != base.path + other_path or target.query not in {"", request.query}:
+        problem = "it does not just add or remove the path's trailing slash"
+    elif response.status not in _METHOD_KEEPING_STATUSES and request.method not in {"GET", "HEAD"}:
+        problem = "it would change the method"
+    else:
         return attrs.evolve(request, path=other_path)
     shown_location = one_line(key.scrub(location))[:_MAX_LOCATION_LENGTH]
     raise protocol_error(
@@ -44,22 +57,3 @@ def follow_redirect(
         key,
         remedy="Check the base URL: give the API's final address.",
     )
-
-
-def _reason_not_to_follow(
-    request: Request, status: int, location: str, other_path: str, base_url: str
-) -> str | None:
-    """Return why a redirect must not be followed; ``None`` if it may be."""
-    base = urlsplit(base_url)
-    try:
-        target = urlsplit(urljoin(base_url + request.target, location))
-        is_other_origin = origin(target) != origin(base)
-    except ValueError:
-        return "it is not a URL"
-    if is_other_origin:
-        return "it leads to another origin, which must not see the API key"
-    if target.path != base.path + other_path or target.query not in {"", request.query}:
-        return "it does not just add or remove the path's trailing slash"
-    if status not in _METHOD_KEEPING_STATUSES and request.method not in {"GET", "HEAD"}:
-        return "it would change the method"
-    return None

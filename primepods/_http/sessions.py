@@ -68,23 +68,8 @@ class Sessions:
             TypeError: The caller's function did not return a session.
             ConfigError: The caller's function returned a session that would replace the API key.
         """
-        return self._open_sessions.get(fresh) or await self._open_session(fresh=fresh)
-
-    async def let_next_send(self) -> None:
-        """Let a caller that waits for the released slot send its request before this response is decoded."""
-        if self.slots.locked():
-            # One turn of the loop wakes it, the other lets it send.
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-
-    async def aclose(self) -> None:
-        """Close the sessions, except a given one."""
-        self._closed = True
-        closer, self._closer = self._closer, None
-        if closer is not None:
-            await closer.aclose()
-
-    async def _open_session(self, *, fresh: bool) -> aiohttp.ClientSession:
+        if fresh in self._open_sessions:
+            return self._open_sessions[fresh]
         async with self._opening:
             if fresh in self._open_sessions:
                 return self._open_sessions[fresh]
@@ -114,6 +99,20 @@ class Sessions:
                 # The client was closed meanwhile.
                 await self._stack.aclose()
             return session
+
+    async def let_next_send(self) -> None:
+        """Let a caller that waits for the released slot send its request before this response is decoded."""
+        if self.slots.locked():
+            # One turn of the loop wakes it, the other lets it send.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+    async def aclose(self) -> None:
+        """Close the sessions, except a given one."""
+        self._closed = True
+        closer, self._closer = self._closer, None
+        if closer is not None:
+            await closer.aclose()
 
     def __del__(self) -> None:
         if self._closer is None or not self.loop.is_closed():

@@ -180,7 +180,10 @@ class Transport:
         await sessions.aclose()
 
     def _options(self, request: Request, settings: Settings) -> dict[str, Any]:
-        headers = {**self._headers, **_trace_headers(), **dict(settings.headers)}
+        # If the program uses it, the request carries the `traceparent` of the current span.
+        otel = sys.modules.get("primepods.otel")
+        trace_headers: Mapping[str, str] = {} if otel is None else otel.trace_headers()
+        headers = {**self._headers, **trace_headers, **dict(settings.headers)}
         if settings.team_id is not None:
             headers["X-Prime-Team-ID"] = settings.team_id
         if request.body is not None:
@@ -304,12 +307,6 @@ def _headers(settings: Settings) -> Mapping[str, str]:
         "Accept-Encoding": "gzip, deflate",
         "User-Agent": f"{settings.user_agent} {product}" if settings.user_agent else product,
     }
-
-
-def _trace_headers() -> Mapping[str, str]:
-    """Return the ``traceparent`` of the current span, if the program uses `primepods.otel`."""
-    otel = sys.modules.get("primepods.otel")
-    return {} if otel is None else otel.trace_headers()
 
 
 async def _read_body(response: aiohttp.ClientResponse) -> bytes:

@@ -10,7 +10,7 @@ from importlib import import_module
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-import attrs
+from .plain import shown_fields
 
 
 def core_schema_of(model: Any, source: Any, handler: Any) -> Any:
@@ -25,7 +25,7 @@ def core_schema_of(model: Any, source: Any, handler: Any) -> Any:
     core_schema: Any = import_module("pydantic_core.core_schema")
     type_arguments = dict(zip(getattr(model, "__parameters__", ()), get_args(source), strict=False))
     hints = get_type_hints(model)
-    key_types = {field.name: hints[field.name] for field in attrs.fields(model) if field.repr is True}
+    key_types = {name: hints[name] for name in shown_fields(model)}
     # A model whose `to_dict` adds keys lists their types in `_DERIVED`.
     key_types |= dict(getattr(model, "_DERIVED", ()))
     fields: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Conversion of models to data that ``json`` can write."""
+"""Conversion of models to data that ``json`` can write, and the fields that may be shown."""
 
 from __future__ import annotations
 
@@ -19,15 +19,9 @@ class ToDict:
     def to_dict(self) -> dict[str, Any]:
         """Return a dict that ``json.dumps`` can write, with snake_case names and times in ISO 8601.
 
-        Fields that are declared with ``repr=False`` or a redacting ``repr`` are left out, such as passwords
-        and ``extra``.
+        Fields that may not be shown are left out, such as passwords and ``extra``.
         """
-        kind: Any = type(self)
-        return {
-            field.name: to_plain(getattr(self, field.name))
-            for field in attrs.fields(kind)
-            if field.repr is True
-        }
+        return {name: to_plain(getattr(self, name)) for name in shown_fields(type(self))}
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
@@ -37,19 +31,27 @@ class ToDict:
         return core_schema_of(cls, source, handler)
 
 
+def shown_fields(kind: Any) -> tuple[str, ...]:
+    """Return the names of the fields of ``kind`` that its ``repr``, JSON, schemas and tables show.
+
+    A field that is declared with ``repr=False`` or a redacting ``repr`` is in none of them.
+    """
+    return tuple(field.name for field in attrs.fields(kind) if field.repr is True)
+
+
 def summary_fields(kind: Any) -> tuple[str, ...]:
     """Return the names of the attributes that a table of instances of ``kind`` shows.
 
     A class lists them in ``_SUMMARY_FIELDS``; the default is all fields of :meth:`ToDict.to_dict`.
     """
     names: tuple[str, ...] | None = getattr(kind, "_SUMMARY_FIELDS", None)
-    return names or tuple(field.name for field in attrs.fields(kind) if field.repr is True)
+    return names or shown_fields(kind)
 
 
 def to_plain(value: Any) -> Any:
     """Convert models, enums, times, errors and containers to what ``json`` can write.
 
-    NaN and infinity become ``None``. Values of other types are returned as they are.
+    NaN and infinity become ``None``. A value of any other type becomes its text.
     """
     if isinstance(value, ToDict):
         return value.to_dict()
@@ -58,14 +60,10 @@ def to_plain(value: Any) -> Any:
         return {str(key): to_plain(item) for key, item in value.items()}
     if issubclass(type(value), tuple | list):
         return [to_plain(item) for item in value]
-    return _plain_scalar(value)
-
-
-def _plain_scalar(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, datetime):
         return value.isoformat()
-    return str(value) if isinstance(value, BaseException) else value
+    return value if value is None or isinstance(value, str | int) else str(value)

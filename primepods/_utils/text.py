@@ -22,6 +22,11 @@ def quote(value: object, max_length: int = _MAX_LENGTH) -> str:
     return clip(text, max_length)
 
 
+def blocking_repr(item: object) -> str:
+    """Return the ``repr`` of an object of the async client with the name of its blocking counterpart."""
+    return repr(item).replace("Async", "", 1)
+
+
 def one_line(text: str) -> str:
     """Return a text as one printable line, with single spaces for whitespace and control characters."""
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())

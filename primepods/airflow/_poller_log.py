@@ -10,12 +10,11 @@ import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
-from typing import Final, Protocol
+from typing import Protocol
 
 _is_in_task: ContextVar[bool] = ContextVar("is_in_task", default=False)
 """``True`` in the context of a wait: Airflow already writes its records to the task's log."""
-_POLLER_LOG = logging.getLogger("primepods")
-_POLLER_MODULE: Final = "_poller_state"
+_POLLER_LOG = logging.getLogger("primepods.poller")
 
 
 class TaskLog(Protocol):
@@ -33,7 +32,7 @@ class _Relay(logging.Handler):
         self.task_logs: dict[object, tuple[Context, TaskLog]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.name != _POLLER_LOG.name or record.module != _POLLER_MODULE or _is_in_task.get():
+        if _is_in_task.get():
             return
         for context, log in list(self.task_logs.values()):
             # Airflow finds the file of the task's log by the context.

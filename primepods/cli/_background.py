@@ -36,7 +36,8 @@ def run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
 
 
 def _run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
-    runner = Runner(Terminal(api.command), run, variables)
+    host = Terminal(api.command)
+    runner = Runner(host, run, variables)
     code: int = ExitCode.FAILED
     try:
         with reported_errors(api.command):
@@ -44,6 +45,7 @@ def _run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
     except typer.Exit as exc:
         code = exc.exit_code
     finally:
+        host.waiting("")
         # If this process could not take over the run's lease, another process may try again.
         if not runner.is_interrupted:
             run.save(verdict=runner.verdict(code))
@@ -93,6 +95,8 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
         raise typer.Exit(ExitCode.FAILED if record.exit_code is None else record.exit_code)
     process.returncode = 0  # otherwise Popen would warn that it still runs
     print_info(f"The command has started. To see its output, run `{command} attach {run.name}`.")
+    if record.watchdog is None:
+        print_info("Its limit holds while this machine is awake: see --watchdog of `primepods run`.")
     write(f"{run.name}\n")
     raise typer.Exit((record.exit_code or 0) if is_interrupted else 0)
 

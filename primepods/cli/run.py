@@ -202,6 +202,38 @@ def command(
             rich_help_panel="Losses and the end",
         ),
     ] = 900.0,
+    watchdog: Annotated[
+        bool,
+        typer.Option(
+            "--watchdog",
+            help="Start a process on the pod that deletes it at the limit, and after the command, also while "
+            "this machine sleeps. PRIMEPODS_WATCHDOG_KEY is its key.",
+            rich_help_panel="Losses and the end",
+        ),
+    ] = False,
+    after_job: Annotated[
+        float | None,
+        duration_option(
+            "The watchdog deletes the pod this long after the command's end, if nobody fetches the results.",
+            show_default="1h",
+            rich_help_panel="Losses and the end",
+        ),
+    ] = None,
+    idle: Annotated[
+        float | None,
+        duration_option(
+            "The watchdog deletes the pod if no GPU is above 5 % for this time.",
+            rich_help_panel="Losses and the end",
+        ),
+    ] = None,
+    watchdog_key: Annotated[
+        str | None,
+        typer.Option(
+            help="`own` puts your own API key on the pod, for the watchdog.",
+            metavar="own",
+            rich_help_panel="Losses and the end",
+        ),
+    ] = None,
 ) -> None:
     r"""Rent a pod for one command: log in, run it, fetch the results, delete the pod.
 
@@ -218,6 +250,7 @@ def command(
       primepods run --gpu-type A100 --env HF_TOKEN -- 'nvidia-smi && python -c "import torch"'
     """
     import primepods
+    from primepods.config import environment_variable
     from primepods.runs import Run, RunRecord, check_run
 
     from ._background import run_here, run_in_background
@@ -234,6 +267,19 @@ def command(
     if detach and max_hours is None and max_spend is None:
         raise CommandError(
             "--detach needs --max-hours or --max-spend, since nobody watches the cost", ExitCode.USAGE
+        )
+    watchdog_options = without_unset({"api_key": watchdog_key, "after_job": after_job, "idle": idle})
+    if watchdog_options and not watchdog:
+        raise CommandError("--after-job, --idle and --watchdog-key need --watchdog", ExitCode.USAGE)
+    if watchdog and (keep or (max_hours is None and max_spend is None)):
+        raise CommandError("--watchdog needs --max-hours or --max-spend, and no --keep", ExitCode.USAGE)
+    if watchdog_key not in {None, "own"}:
+        problem = "--watchdog-key takes `own` only: a key here would show in lists of processes"
+        raise CommandError(problem, ExitCode.USAGE)
+    if watchdog and watchdog_key is None and not environment_variable("PRIMEPODS_WATCHDOG_KEY"):
+        raise CommandError(
+            "--watchdog needs a key of its own in PRIMEPODS_WATCHDOG_KEY, or --watchdog-key own",
+            ExitCode.USAGE,
         )
     variables = read_env((), env_file) | read_variables(env)
     uploads = [parse_upload(text) for text in upload or ()]
@@ -259,6 +305,7 @@ def command(
         exclude=exclude or [],
         exclude_from=[str(path.absolute()) for path in exclude_from or ()],
         downloads=[(remote, _absolute(local)) for remote, local in map(parse_download, download or ())],
+        watchdog=watchdog_options if watchdog else None,
         keep=keep,
         wind_down=wind_down,
         hold=hold,

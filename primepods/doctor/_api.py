@@ -15,8 +15,10 @@ from ..config import (
     DEFAULT_MAX_CONCURRENCY,
     KEY_PAGE,
     Settings,
+    environment_variable,
     explain,
     resolve,
+    resolve_watchdog_key,
 )
 from ..errors import (
     APIError,
@@ -27,7 +29,7 @@ from ..errors import (
     ProtocolError,
 )
 from ..models import HistoryRecord, Pod
-from ..resources.account import AsyncAccountInfo
+from ..resources.account import AsyncAccountInfo, check_watchdog_key
 from ..resources.ssh_keys import AsyncSSHKeys
 from ..retry import RetryPolicy
 from ._check import Check, failure, ok, warning
@@ -114,6 +116,7 @@ class _ApiChecks:
         user = await self._result(AsyncAccountInfo(self._executor).whoami())
         wallet = await self._result(AsyncAccountInfo(self._executor).wallet(limit=1))
         checks = [latency, self._check_clock(), *_check_permissions(results, user), *_check_balance(wallet)]
+        checks += await self._check_watchdog_key()
         if keys_error is not None:
             return checks, None
         # `check_ssh` compares keys without their comments.
@@ -133,6 +136,21 @@ class _ApiChecks:
     async def _read(self, path: str, decode: Callable[[Any], Any], **params: int) -> Any:
         """Return the decoded response of a GET, or its error."""
         return await self._result(self._executor.call(page_request(path, **params), decode))
+
+    async def _check_watchdog_key(self) -> list[Check]:
+        """Check the key of watchdogs, if it is set."""
+        name, settings = "watchdog key", self._executor.settings
+        if not (environment_variable("PRIMEPODS_WATCHDOG_KEY") or "").strip():
+            return []
+        try:
+            key = resolve_watchdog_key(None, settings.api_key)
+            may_delete = await check_watchdog_key(self._executor, key)
+        except ConfigError as exc:
+            return [failure(name, str(exc), "Set PRIMEPODS_WATCHDOG_KEY to such a key, or unset it.")]
+        if may_delete:
+            return [ok(name, "may delete pods")]
+        detail = "set; the API does not tell its permissions, so only a deletion shows whether it may delete"
+        return [ok(name, detail)]
 
     async def _result(self, call: Awaitable[Any]) -> Any:
         """Return the result of a call, or its :class:`PrimePodsError`."""

@@ -163,7 +163,7 @@ class TeamClient:
     pods: PodsAPI
     listed: Callable[[], AsyncPager[ListedPod]]
     allow: Callable[[PodSpec], Awaitable[None]]
-    check_watchdog_key: Callable[[str], Awaitable[None]]
+    check_watchdog_key: Callable[[str], Awaitable[bool]]
     order: Callable[[PodSpec, Callable[[str], Awaitable[None]]], Coroutine[Any, Any, list[Pod]]]
     settings: Settings
     server_clock: ServerClock

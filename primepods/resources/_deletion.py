@@ -27,13 +27,12 @@ from .._utils.text import quote
 from ..errors import APIError, ClientClosedError, NotFoundError, PrimePodsError, ProtocolError
 from ..models import HistoryRecord, PodState
 from ..pagination import FetchedPage, offset_pager
-from ._paging import fetch_page, page_source
+from ._paging import MAX_LIMIT, fetch_page, page_source
 
 _UNPROVEN: Final = frozenset(
     {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE}
 )
 """Errors of a DELETE after which the resource is read: it may be deleted already (imagined, except 404)."""
-_LIST_PAGE_SIZE: Final = 1_000
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -223,8 +222,8 @@ class Deleter:
                     "`pods.history()`."
                 )
             return ProtocolError(message, method="DELETE", url_path=path)
-        if outcome is finding.error:
-            outcome.add_note(
+        if finding.error is not None and outcome is finding.error:
+            finding.error.add_note(
                 f"It is unknown whether {kind} {evidence.resource_id} is deleted: its DELETE got "
                 f"{answer.text}."
             )
@@ -313,11 +312,11 @@ class Deleter:
     async def read_ended_ids(self, ends_at: float | None = None) -> set[str]:
         """Return ids of ended pods and disks, from one page of the history; none if it cannot be read."""
         request = page_request(
-            f"{PODS}/history", offset=0, limit=_LIST_PAGE_SIZE, sort_by="terminatedAt", sort_order="desc"
+            f"{PODS}/history", offset=0, limit=MAX_LIMIT, sort_by="terminatedAt", sort_order="desc"
         )
         try:
             page = await fetch_page(
-                self._executor, request, HistoryRecord, offset=0, limit=_LIST_PAGE_SIZE, ends_at=ends_at
+                self._executor, request, HistoryRecord, offset=0, limit=MAX_LIMIT, ends_at=ends_at
             )
         except PrimePodsError:
             return set()
@@ -344,7 +343,7 @@ class Deleter:
                 keys=page.data,
             )
 
-        ids, error = await offset_pager(page_source(self._executor, fetch, path), _LIST_PAGE_SIZE).collect()
+        ids, error = await offset_pager(page_source(self._executor, fetch, path), MAX_LIMIT).collect()
         if error is not None:
             raise error
         return set(ids)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+PAGE_SIZE: Final = 100
+"""Default number of rows of a page, as in the API."""
 MAX_LIMIT: Final = 1_000
 """Max rows of a page."""
 

@@ -24,7 +24,7 @@ from ..account import Account, BillingEntry, Team, TeamMember, Wallet
 from ..config import KEY_PAGE
 from ..errors import AuthenticationError, ConfigError, PrimePodsError, ProtocolError
 from ..pagination import AsyncPager, FetchedPage, OffsetReader
-from ._paging import fetch_page, list_pager, page_source
+from ._paging import PAGE_SIZE, fetch_page, list_pager, page_source
 
 log: logging.Logger = logging.getLogger("primepods")
 
@@ -52,7 +52,7 @@ class AsyncAccountInfo:
         request = page_request(_WHOAMI, **self._team)
         return await self._executor.call(request, _decode_account)
 
-    def teams(self, *, page_size: int = 100) -> AsyncPager[Team]:
+    def teams(self, *, page_size: int = PAGE_SIZE) -> AsyncPager[Team]:
         """Iterate over the user's teams, each exactly once: ``GET /api/v1/user/teams``.
 
         Args:
@@ -61,7 +61,7 @@ class AsyncAccountInfo:
         key = attrgetter("team_id")
         return list_pager(self._executor, _TEAMS, Team, page_size, name="account.teams", key=key)
 
-    def members(self, team_id: str, *, page_size: int = 100) -> AsyncPager[TeamMember]:
+    def members(self, team_id: str, *, page_size: int = PAGE_SIZE) -> AsyncPager[TeamMember]:
         """Iterate over the members of a team, each exactly once: ``GET /api/v1/teams/{id}/members``.
 
         Args:
@@ -146,10 +146,13 @@ def _keep_head(data: Any, heads: list[Wallet]) -> None:
     heads.append(decode_object({**as_object(data), "recent_billings": None}, Wallet))
 
 
-async def check_watchdog_key(executor: RequestExecutor, key: str) -> None:
+async def check_watchdog_key(executor: RequestExecutor, key: str) -> bool:
     """Check that the API does not say that a watchdog's key is unknown, or may not delete pods.
 
     Only a deletion proves that a key can delete; ``whoami`` reports the permissions of some keys.
+
+    Returns:
+        Whether the API says that the key may delete pods.
 
     Raises:
         ConfigError: The API says so.
@@ -159,13 +162,14 @@ async def check_watchdog_key(executor: RequestExecutor, key: str) -> None:
     problem = "may not delete pods"
     try:
         account = await AsyncAccountInfo(RequestExecutor(settings, transport)).whoami()
-        if account.allows("instances", "pods", write=True) is not False:
-            return
+        may_delete = account.allows("instances", "pods", write=True)
+        if may_delete is not False:
+            return bool(may_delete)
     except AuthenticationError:
         problem = "is not accepted by the API"
     except PrimePodsError as exc:
         log.info("The permissions of the watchdog's key are unknown: %s", exc)
-        return
+        return False
     finally:
         await transport.aclose()
     permission = "the permission Instances (Read and Write)"

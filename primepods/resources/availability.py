@@ -26,7 +26,7 @@ from ..errors import APIError, PrimePodsError, ProtocolError, TransportError
 from ..offers import DiskOffer, GpuPrices, Offer
 from ..pagination import AsyncPager, FetchedPage, numbered_pager
 from ._offer_search import OfferSearch
-from ._paging import fetch_page, page_source
+from ._paging import PAGE_SIZE, fetch_page, page_source
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ class AsyncAvailability:
         data_center_id: str | None = None,
         cloud_id: str | None = None,
         disks: Iterable[str] | None = None,
-        page_size: int = 100,
+        page_size: int = PAGE_SIZE,
     ) -> AsyncPager[Offer]:
         """Iterate over the offers of single machines: ``GET /api/v1/availability/gpus``.
 
@@ -100,7 +100,7 @@ class AsyncAvailability:
         data_center_id: str | None = None,
         cloud_id: str | None = None,
         disks: Iterable[str] | None = None,
-        page_size: int = 100,
+        page_size: int = PAGE_SIZE,
     ) -> AsyncPager[Offer]:
         """Iterate over the offers of clusters: ``GET /api/v1/availability/multi-node``. See :meth:`gpus`.
 
@@ -133,7 +133,7 @@ class AsyncAvailability:
         regions: Iterable[str] | None = None,
         data_center_id: str | None = None,
         cloud_id: str | None = None,
-        page_size: int = 100,
+        page_size: int = PAGE_SIZE,
     ) -> AsyncPager[DiskOffer]:
         """Iterate over the offers of disks: ``GET /api/v1/availability/disks``.
 
@@ -318,14 +318,20 @@ class AsyncAvailability:
             await self._executor.transport.pause(max(0.0, min(pause, ends_at - clock.time())))
 
     async def _read_offers(self, search: OfferSearch) -> list[Offer]:
-        """Return the offers of the wanted GPU, including those that do not fit.
+        """Return the readable offers of the wanted GPU, including those that do not fit.
 
         Raises:
             ValueError: The API lists other GPUs, but neither the offers nor the summary have the wanted one.
         """
 
         async def read(endpoint: str) -> list[Offer]:
-            return await _collect_readable(self._offers(endpoint, search.filters, _MAX_PAGE_SIZE))
+            pager = self._offers(endpoint, search.filters, _MAX_PAGE_SIZE)
+            offers, error = await pager.collect()
+            if error is not None:
+                if not offers or not isinstance(error, ProtocolError):
+                    raise error
+                _log.warning("comparing only the readable offers (%d): %s", len(offers), error)
+            return offers
 
         machines, clusters = await self._executor.map(read, ["gpus", "multi-node"])
         offers = [offer for offer in (*machines, *clusters) if search.has_gpu(offer.gpu_type)]
@@ -365,19 +371,6 @@ class AsyncAvailability:
 
         source = page_source(self._executor, fetch, path, name=name)
         return numbered_pager(source, page_size)
-
-
-async def _collect_readable(pager: AsyncPager[Offer]) -> list[Offer]:
-    """Return the readable offers, and log the error of the others.
-
-    If no offer could be read, or the error is not about the response, raise the error.
-    """
-    offers, error = await pager.collect()
-    if error is not None:
-        if not offers or not isinstance(error, ProtocolError):
-            raise error
-        _log.warning("comparing only the readable offers (%d): %s", len(offers), error)
-    return offers
 
 
 def _make_search(

@@ -35,11 +35,10 @@ from ..pagination import AsyncPager
 from ..specs import DiskSpec
 from ._deletion import Deleter
 from ._orders import Order, OrderSender, repeated_error
-from ._paging import MAX_LIMIT, list_pager
+from ._paging import MAX_LIMIT, PAGE_SIZE, list_pager
 
 log: logging.Logger = logging.getLogger("primepods")
 
-_FAILED_STATES: Final = frozenset({PodState.STOPPED, PodState.ERROR, PodState.DELETING, PodState.TERMINATED})
 _APPEAR_GRACE: Final = 60.0
 """Seconds for which a wait ignores a 404."""
 
@@ -57,7 +56,7 @@ class AsyncDisks:
         self._statuses = StatusReader(executor)
         self._deleter = Deleter(executor, self._statuses, DISKS)
 
-    def list(self, *, page_size: int = 100) -> AsyncPager[Disk]:
+    def list(self, *, page_size: int = PAGE_SIZE) -> AsyncPager[Disk]:
         """Iterate over all disks, each exactly once: ``GET /api/v1/disks/``.
 
         Args:
@@ -93,11 +92,16 @@ class AsyncDisks:
         if not isinstance(spec, DiskSpec):
             raise TypeError(f"spec must be a DiskSpec, got {quote(spec)}: use DiskSpec.from_offer(offer, …)")
         settings = self._executor.settings
-        team = AsyncDisks(
-            self._executor.with_settings(attrs.evolve(settings, team_id=spec.team_id or settings.team_id))
-        )
+        team_id = spec.team_id or settings.team_id
+        team = AsyncDisks(self._executor.with_settings(attrs.evolve(settings, team_id=team_id)))
         order = Order(spec.name or unique_name("disk", self._clock.random), Disk)
-        request = _order_request(spec, order.name, spec.team_id or settings.team_id)
+        fields = {key: getattr(spec, field) for field, key in wire_names(DiskSpec).items()}
+        fields |= {"name": order.name, "provider": None, "teamId": None}
+        wanted = {key: value for key, value in fields.items() if value is not None}
+        body: dict[str, Any] = {"disk": wanted, "provider": {"type": spec.provider}}
+        if team_id is not None:
+            body["team"] = {"teamId": team_id}
+        request = Request(method="POST", path=f"{DISKS}/", body=dumps(body))
         sender = OrderSender(team._executor, team._listed, team._get, Order[Disk].choose)
         disk, *others = await sender.send(order, request)
         if others:
@@ -195,12 +199,13 @@ class AsyncDisks:
                 if disk.status == PodState.ACTIVE:
                     return disk
                 shown, trouble, seen_at = str(disk), "", self._clock.time()
-                if disk.status is not None and disk.status in _FAILED_STATES:
+                state = disk.status
+                if state is not None and (state.is_ending or state in {PodState.STOPPED, PodState.ERROR}):
                     raise _wait_error(
                         WaitError,
                         disk_id,
                         f"The disk will not become ready: {disk}.",
-                        is_ending=disk.status.is_ending,
+                        is_ending=state.is_ending,
                     )
             seconds = min(interval, ends_at - self._clock.time())
             if seconds <= 0:
@@ -255,17 +260,6 @@ def _id_of(disk: str | Disk) -> str:
     disk_id = disk.id if isinstance(disk, Disk) else disk
     item_path(disk_id, DISKS)  # raises for an invalid id
     return disk_id
-
-
-def _order_request(spec: DiskSpec, name: str, team_id: str | None) -> Request:
-    fields = {key: getattr(spec, field) for field, key in wire_names(DiskSpec).items()} | {"name": name}
-    for key in ("provider", "teamId"):
-        del fields[key]
-    disk = {key: value for key, value in fields.items() if value is not None}
-    body: dict[str, Any] = {"disk": disk, "provider": {"type": spec.provider}}
-    if team_id is not None:
-        body["team"] = {"teamId": team_id}
-    return Request(method="POST", path=f"{DISKS}/", body=dumps(body))
 
 
 def _wait_error(kind: type[WaitError], disk_id: str, message: str, *, is_ending: bool = False) -> WaitError:

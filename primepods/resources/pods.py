@@ -41,7 +41,7 @@ from ..waiting.conditions import Until, gone, ready
 from ..waiting.connection import PollerConnection
 from ._deletion import Deleter
 from ._filters import pod_filter, record_filter
-from ._paging import list_pager, listed_pods, read_page
+from ._paging import PAGE_SIZE, list_pager, listed_pods, read_page
 
 if TYPE_CHECKING:
     from ..leasing.lease import AsyncLease, AsyncLeasedPod
@@ -199,7 +199,7 @@ class AsyncPods:
         status: str | Iterable[str] | None = None,
         name: str | Iterable[str] | None = None,
         gpu_type: str | Iterable[str] | None = None,
-        page_size: int = 100,
+        page_size: int = PAGE_SIZE,
     ) -> AsyncPager[Pod]:
         """Iterate over all pods that are not terminated, each exactly once.
 
@@ -558,7 +558,7 @@ class AsyncPods:
         from ..leasing.lease import AsyncLease
         from ..leasing.pods_api import LeaseOptions
         from ..leasing.supervisor import LeaseSupervisor, resumed_spec
-        from ..remote import SSHOptions, check_work
+        from ..remote import SSHOptions, Watchdog, check_work
         from ._creation import check_specs
 
         check_flag("login", login)
@@ -577,8 +577,10 @@ class AsyncPods:
         if on_change is not None:
             check_callable("on_change", on_change)
         if watchdog is not None:
+            if not isinstance(watchdog, Watchdog):
+                raise TypeError(f"watchdog must be a Watchdog, got {quote(watchdog)}")
             if not (login or check is not None):
-                raise ValueError("watchdog needs login=True")
+                raise ValueError(f"watchdog must have login=True beside it, got {quote(watchdog)}")
             if max_hours is None and max_spend is None:
                 raise ValueError("watchdog needs a limit: max_hours or max_spend")
             key = resolve_watchdog_key(watchdog.api_key, self._executor.settings.api_key)
@@ -794,7 +796,7 @@ class AsyncPods:
         since: datetime | None = None,
         until: datetime | None = None,
         kind: str | Iterable[str] | None = None,
-        page_size: int = 100,
+        page_size: int = PAGE_SIZE,
         sort_by: SortBy = "terminatedAt",
         sort_order: SortOrder = "desc",
     ) -> AsyncPager[HistoryRecord]:

@@ -18,7 +18,7 @@ from .._utils.strict_json import dumps
 from ..errors import APIError, NotFoundError, PrimePodsError
 from ..keys import SSHKey
 from ..pagination import AsyncPager
-from ._paging import list_pager
+from ._paging import PAGE_SIZE, list_pager
 
 _KEY_ROUTE: Final = f"{SSH_KEYS}{{id}}"
 _PUBLIC_KEY: Final = re.compile(r"[a-z][a-z0-9@.-]+ [A-Za-z0-9+/]{16,}={0,3}( .*)?")
@@ -33,7 +33,7 @@ class AsyncSSHKeys:
     def __init__(self, executor: RequestExecutor) -> None:
         self._executor = executor
 
-    def list(self, *, page_size: int = 100) -> AsyncPager[SSHKey]:
+    def list(self, *, page_size: int = PAGE_SIZE) -> AsyncPager[SSHKey]:
         """Iterate over all keys, each exactly once: ``GET /api/v1/ssh_keys/``.
 
         Args:

@@ -21,7 +21,6 @@ from ._run import Run
 
 if TYPE_CHECKING:
     from ..leasing.lease import AsyncLeasedPod
-    from ..leasing.supervisor import LeaseSupervisor
 
 _MAX_ATTEMPTS = 3
 """Max attempts in a row to fetch a result if the connection is lost."""
@@ -81,11 +80,10 @@ class Results:
             for item in self.items:
                 await self._fetch(pod, item, is_early=True)
 
-    async def fetch(self, lease: LeaseSupervisor, pod: AsyncLeasedPod, *, is_last: bool = False) -> None:
+    async def fetch(self, pod: AsyncLeasedPod, *, is_last: bool = False) -> None:
         """Fetch the results; hold the pod while one is missing.
 
         Args:
-            lease: The supervisor of the pod's lease.
             pod: The pod.
             is_last: Whether not to hold the pod.
         """
@@ -102,19 +100,19 @@ class Results:
                 if not await self._fetch(pod, item, is_shown=is_first):
                     break  # no login: the others would wait for one, too
             missing = [item for item in missing if item.is_missing]
-            if is_last or lease.is_kept:
+            if is_last or pod.is_kept:
                 break
             if missing and time.monotonic() - self._reached_at >= self._run.record.reconnect:
                 self._host.problem("the pod is not held, since it cannot be reached")
                 break
             if missing and is_first:
-                self._begin_hold(lease, pod, missing)
+                self._begin_hold(pod, missing)
             is_first = False
         if self._run.record.held_until is not None:
             self._run.save(held_until=None)
 
-    def _begin_hold(self, lease: LeaseSupervisor, pod: AsyncLeasedPod, missing: Sequence[Result]) -> None:
-        record, limit = self._run.record, lease.seconds_left
+    def _begin_hold(self, pod: AsyncLeasedPod, missing: Sequence[Result]) -> None:
+        record, limit = self._run.record, pod.seconds_left
         wanted = record.hold
         if wanted is None:
             wanted = _DEFAULT_HOLD if limit is None else limit
@@ -153,7 +151,7 @@ class Results:
         else:
             item.is_missing = item.is_partial = False
             if not is_early:
-                self._host.info(f"Downloaded {item.remote} to {shown_path(item.local)}")
+                self._host.info(f"✓ Downloaded {item.remote} to {shown_path(item.local)}")
         if has_answered:
             self._reached_at = time.monotonic()
         return has_answered

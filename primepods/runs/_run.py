@@ -59,6 +59,7 @@ class RunRecord:
         exclude_from: Files with patterns of files not to upload, in git's syntax.
         workdir: Folder on the pod in which the command runs; ``None`` for the home folder.
         downloads: Paths on the pod, each with its local target.
+        watchdog: The options of the pods' watchdog, without a key; ``None`` for no watchdog.
         keep: Whether to leave the pod running.
         wind_down: Seconds before a limit at which the command is asked to end; 0 for none.
         hold: Max seconds to hold the pod while a result is missing; ``None`` until the limit, or an hour.
@@ -103,6 +104,7 @@ class RunRecord:
     exclude_from: list[str] = attrs.field(factory=list[str])
     workdir: str | None = None
     downloads: list[tuple[str, str]] = attrs.field(factory=list[tuple[str, str]])
+    watchdog: dict[str, Any] | None = None
     keep: bool = False
     wind_down: float = 0.0
     hold: float | None = None

@@ -24,19 +24,19 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .._utils.money import money
 from .._utils.text import short_duration
 from ..errors import BudgetExceededError, NotFoundError, PodFailedError
 from ..models import PodChange
-from ..remote import SSHOptions
+from ..remote import SSHOptions, Watchdog
 from ..specs import PodSpec
 from ._ending import Interruptions, Reason
 from ._host import BUDGET_EXCEEDED, FAILED, INTERRUPTED, POD_FAILED, RunError, RunHost
 from ._run import Run, RunRecord
 from ._take_over import take_over_lease
-from ._work import PodLostError, Work, describe_limits
+from ._work import PodLostError, Work, describe_limits, short_id
 
 if TYPE_CHECKING:
     from ..client import AsyncClient
@@ -126,13 +126,16 @@ class Runner:
                     return record.result
                 if not isinstance(exc, PodLostError):
                     raise
-                may_be_billed = getattr(exc, "__notes__", ())
-                if record.restart >= record.restarts or may_be_billed or self.interruptions.count:
+                error = None if self._lease is None else self._lease.release_error
+                may_be_billed = [] if error is None else [str(error)]
+                # The API does not say whether the watchdog has deleted the pod, whose GPUs were idle.
+                is_final = bool(may_be_billed) or "idle" in (record.watchdog or {})
+                if record.restart >= record.restarts or is_final or self.interruptions.count:
                     is_here = self._work.outcome.results.are_complete and bool(record.downloads)
                     lost = [] if is_here else ["Its results are lost."]
                     text = " ".join([f"{exc}.", *lost, *may_be_billed])
                     raise RunError(text, POD_FAILED) from None
-                self._host.info(f"{exc}. Starting again on another pod: restart {record.restart + 1}")
+                self._host.info(f"Restart {record.restart + 1} of {record.restarts}, on another pod")
                 self._run.save(
                     restart=record.restart + 1,
                     lease_file=None,
@@ -157,10 +160,13 @@ class Runner:
                     pod.keep()
                 try:
                     code = await self._work.do(client, supervisor, pod, is_taken_over=is_taken_over)
+                except PodLostError as exc:
+                    self._host.info(f"{exc}.")
+                    raise
                 finally:
-                    if not supervisor.is_kept:
-                        self._host.info(
-                            f"Deleting the pod {pod.name}, and waiting until it is confirmed gone"
+                    if not pod.is_kept:
+                        self._host.waiting(
+                            f"Deleting the pod {short_id(pod.id)}, and waiting until it is confirmed gone"
                         )
         except BudgetExceededError:
             outcome = self._work.outcome
@@ -174,12 +180,14 @@ class Runner:
         except Exception as exc:
             # If the pod may still be billed, the lease's error says so.
             is_gone = isinstance(exc, PodFailedError | NotFoundError) and supervisor.release_error is None
-            if pod is None and is_gone and is_taken_over and self._record.job is not None:
-                # The pod was lost while the run had no process.
+            has_lost = is_taken_over if pod is None else exc is supervisor.error
+            if is_gone and has_lost and self._record.job is not None:
+                # The pod was lost while the run had no process, or its lease has noticed the loss first.
                 self._work.outcome.reason = Reason.POD_LOST
                 raise PodLostError(str(exc).rstrip(".")) from None
             raise
         finally:
+            self._host.waiting("")
             self._has_pod = False
             if supervisor.disk_note is not None:
                 self._host.info(supervisor.disk_note)
@@ -195,7 +203,8 @@ class Runner:
     async def _make_lease(self, client: AsyncClient) -> tuple[AsyncLease, bool]:
         """Return a lease that has not begun, and whether it is that of an earlier process."""
         record = self._record
-        lease = dict(record.lease)
+        # The run winds down by itself, with its own time.
+        lease: dict[str, Any] = {**record.lease, "wind_down": 0.0}
         # The limits are for the whole run. A lease that is taken over counts its hours from its order. If its
         # file is gone, the next order is a new one.
         leased_at = record.leased_at if self._run.may_have_pod else None
@@ -232,6 +241,8 @@ class Runner:
         if record.is_detached and lease["max_hours"] is None:
             # `max_hours` adds an expiry to the pod's name, by which `sweep --expired` works on any machine.
             lease["max_hours"] = (lease["max_spend"] or 0.0) / min_price
+        if record.watchdog is not None:
+            lease["watchdog"] = Watchdog(**record.watchdog)
         made = client.pods.lease(specs, on_change=self._show_change, **lease)
 
         def note_order(lease_file: Path) -> None:
@@ -252,7 +263,7 @@ class Runner:
         """Return the specs to order, the preferred one first, and the lowest price per hour."""
         record = self._record
         # The name of the run begins those of its pods.
-        changes = await self._host.resolve(client, record) | {"name": self._run.name}
+        changes: dict[str, Any] = {**await self._host.resolve(client, record), "name": self._run.name}
         find = dict(record.find)
         if "disks" in changes:
             find["disks"] = changes["disks"]
@@ -263,7 +274,7 @@ class Runner:
             offers = [await client.availability.cheapest(**wanted)]
         specs = PodSpec.from_offers(offers, **changes)
         first, others = offers[0], len(specs) - 1
-        more = f", or the next of {len(specs)} offers if it is sold out" if others else ""
+        more = f", or one of {others} other{'s' * (others > 1)}" if others else ""
         rate = money(first.price_hr, first.prices.currency)
         machine = f"{first.gpu_count} x {first.gpu_type} at {first.provider}"
         self._host.info(f"Renting {machine} for {rate} an hour{more}")
@@ -279,7 +290,10 @@ class Runner:
         if status is not None:
             stage = (change.pod_id, status.status, status.installation_status, status.is_ready)
             if stage != self._last_stage:
-                self._host.info(str(status))
+                condition = (
+                    "logging in" if status.is_ready else str(status).partition(": ")[2].partition(" · ")[0]
+                )
+                self._host.waiting(f"{short_id(status.pod_id)}: {condition}")
         self._last_stage = stage
         if self._is_stopping and self._record.job is None:
             # End the lease now: until the pod is ready, it would only be billed.

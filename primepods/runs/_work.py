@@ -7,6 +7,7 @@ import glob
 import math
 import os
 import re
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -45,6 +46,7 @@ _STOP_TIMEOUT = 5.0
 _WIND_DOWN_SHARE = 0.1
 """Max part of a limit that the wind-down takes."""
 _KILLED = 137
+_SHORT_ID = 8
 _PRINT_CAUSE = """for file in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; do
   sed -n 's/^oom_kill \\([1-9].*\\)/The pod has run out of memory \\1 times/p' "$file" 2>/dev/null
 done; dmesg 2>/dev/null | grep -i 'killed process' | tail -n 1"""
@@ -115,8 +117,7 @@ class Work:
                 folder = shown_path(f"{local}/{path}")
                 if folder not in map(shown_path, named):
                     self._host.info(
-                        f"Not uploaded: {folder}, since a download goes there. To upload it, too, name it in "
-                        "an --upload of its own."
+                        f"Not uploaded: {folder}, where a download goes (or give it an --upload of its own)"
                     )
             self._upload_sizes[local] = self._host.measure(local, self._exclusion(local))
 
@@ -135,7 +136,11 @@ class Work:
             PodLostError: The run must continue on another pod.
         """
         record = self._run.record
-        self._host.info(f"Logged in to {pod.name} ({pod.id}): {pod.ssh}")
+        self._host.waiting("")
+        since = record.leased_at if not is_taken_over else None
+        begin = "Taken over" if since is None else f"Ready in {short_duration(time.time() - since)}"
+        machine = f"{pod.pod.gpu_count} x {pod.pod.gpu_name} · {pod.pod.provider_type}"
+        self._host.info(f"✓ {begin} · {machine} · {money(pod.price_hr)}/h · {short_id(pod.id)}")
         self.outcome = Outcome(Results(self._host, self._run))
         nodes = await find_nodes(pod)
         name = f"{self._run.name}-{record.restart}"
@@ -153,7 +158,7 @@ class Work:
             working: Reason.COMMAND_ENDED,
             lost: Reason.POD_LOST,
             asyncio.create_task(self._interruptions.requested.wait()): Reason.INTERRUPTED,
-            asyncio.create_task(self._wait_for_limit(lease, pod)): Reason.LIMIT_NEAR,
+            asyncio.create_task(self._wait_for_limit(pod)): Reason.LIMIT_NEAR,
         }
         try:
             await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
@@ -161,13 +166,12 @@ class Work:
                 # The lease is ending, for example at a limit, and will cancel this task.
                 await asyncio.Event().wait()
             self.outcome.reason = next(reason for task, reason in reasons.items() if task.done())
-            return await self._end(lease, pod, jobs, working, lost)
+            return await self._end(pod, jobs, working, lost)
         finally:
             await _cancel(reasons)
 
     async def _end(
         self,
-        lease: LeaseSupervisor,
         pod: AsyncLeasedPod,
         jobs: list[AsyncJob],
         working: asyncio.Task[CommandEnd],
@@ -206,7 +210,7 @@ class Work:
             self._run.save(result=code)
         if has_begun:
             is_last = bool(loss) and record.restart < record.restarts
-            await self._fetch(lease, pod, lost, is_last=is_last)
+            await self._fetch(pod, lost, is_last=is_last)
         if not code and has_begun and not outcome.results.are_complete:
             code = FAILED
             self._run.save(result=code)
@@ -215,11 +219,9 @@ class Work:
             raise PodLostError(loss)
         return code or 0
 
-    async def _fetch(
-        self, lease: LeaseSupervisor, pod: AsyncLeasedPod, lost: asyncio.Task[_Loss], *, is_last: bool
-    ) -> None:
+    async def _fetch(self, pod: AsyncLeasedPod, lost: asyncio.Task[_Loss], *, is_last: bool) -> None:
         """Fetch the results, unless the pod is lost meanwhile; try it on a pod that has failed."""
-        fetching = asyncio.create_task(self.outcome.results.fetch(lease, pod, is_last=is_last))
+        fetching = asyncio.create_task(self.outcome.results.fetch(pod, is_last=is_last))
         try:
             await asyncio.wait({fetching, lost}, return_when=asyncio.FIRST_COMPLETED)
             if not fetching.done() and lost.result().may_answer:
@@ -240,7 +242,9 @@ class Work:
         if not has_begun:
             # Its start may just have been sent.
             await _cancel([working])
-        grace = self._wind_down(pod) / 2
+        # After a late start or a take-over, less than the whole wind-down may be left.
+        left = math.inf if pod.seconds_left is None else pod.seconds_left
+        grace = min(self._wind_down(pod), left) / 2
         if has_begun and outcome.reason is not Reason.JOB_LOST:
             self._host.info(
                 f"Ending the run, since {self.describe_reason()}. The command gets SIGTERM and up to "
@@ -268,10 +272,10 @@ class Work:
             seconds.append(_WIND_DOWN_SHARE * 3600 * spend / pod.price_hr)
         return min(seconds)
 
-    async def _wait_for_limit(self, lease: LeaseSupervisor, pod: AsyncLeasedPod) -> None:
+    async def _wait_for_limit(self, pod: AsyncLeasedPod) -> None:
         """Wait until only the time of the wind-down is left before a limit."""
         while self._run.record.wind_down > 0:
-            left = math.inf if lease.seconds_left is None else lease.seconds_left - self._wind_down(pod)
+            left = math.inf if pod.seconds_left is None else pod.seconds_left - self._wind_down(pod)
             if left <= 0:
                 return
             await asyncio.sleep(min(left, _LIMIT_CHECK_INTERVAL))
@@ -348,7 +352,7 @@ class Work:
                     node.upload(local, remote, exclude=exclusion, on_progress=callback)
                     for node, callback in zip(nodes, callbacks, strict=True)
                 )
-            self._host.info(f"Uploaded {shown_path(local)} to {remote}")
+            self._host.info(f"✓ Uploaded {shown_path(local)} to {remote}")
         missing = set(record.variables) - self._variables.keys()
         if missing:
             raise RunError(f"these variables are not set here: {', '.join(sorted(missing))}", USAGE)
@@ -403,6 +407,11 @@ def _result_folders(local: str, record: RunRecord) -> list[str]:
     ]
 
 
+def short_id(pod_id: str) -> str:
+    """Return a prefix of an id that commands accept for it."""
+    return pod_id[:_SHORT_ID]
+
+
 def describe_limits(record: RunRecord) -> str:
     """Return the limits of a run as they were typed, such as ``--max-hours 60s``; empty without a limit."""
     hours, spend = record.lease["max_hours"], record.lease["max_spend"]
@@ -441,7 +450,7 @@ async def _all(work: Iterable[Coroutine[Any, Any, object]]) -> None:
 
 async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel tasks, and wait for their end."""
-    tasks = set(tasks)
+    tasks = list(tasks)
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, NoReturn, ParamSpec, 
 
 from .._blocking import Delegate, Portal, blocking, release_leases
 from .._utils.secret import Secret
-from .._utils.text import quote
+from .._utils.text import blocking_repr, quote
 from ..client import AsyncClient
 from ..config import DEFAULT_DEADLINE, DEFAULT_MAX_CONCURRENCY, DEFAULT_TIMEOUT
 from ..retry import RetryPolicy
@@ -184,7 +184,7 @@ class Client(Delegate[AsyncClient]):
     def __repr__(self) -> str:
         if not hasattr(self, "_async"):
             return "<Client, not built>"
-        text = repr(self._async).replace("Async", "", 1)
+        text = blocking_repr(self._async)
         if self._portal.is_closed and " closed" not in text:
             # Closed before its first call: there was no loop in which to close the asynchronous client.
             return text.replace(">", " closed>")

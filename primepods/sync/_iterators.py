@@ -8,6 +8,7 @@ from typing import Generic, Self, TypeVar
 
 from .._blocking import Portal, Streams
 from .._utils.iterators import ClosableIterator
+from .._utils.text import blocking_repr
 from ..errors import PrimePodsError, ProtocolError
 from ..models import Page, PodChange
 from ..pagination import AsyncPager
@@ -80,7 +81,7 @@ class Pager(Generic[T]):
         self.close()
 
     def __repr__(self) -> str:
-        return repr(self._pager).replace("Async", "", 1)
+        return blocking_repr(self._pager)
 
 
 class Watch:
@@ -116,4 +117,4 @@ class Watch:
         self.close()
 
     def __repr__(self) -> str:
-        return repr(self._watch).replace("Async", "", 1)
+        return blocking_repr(self._watch)

@@ -58,8 +58,11 @@ class PodLookups:
                 found = await self._executor.call(item_request("GET", pod.pod_id), decode)
             except NotFoundError:
                 pod.record_not_found(sequence)
-                if pod.never_found:
-                    self._consult_history(pod, sequence)
+                if pod.never_found and pod.pod_id in self._ended_in_history:
+                    pod.record_ended(sequence)
+                elif pod.never_found and state.clock.time() >= self._next_history_at:
+                    self._next_history_at = state.clock.time() + LOOKUP_INTERVAL
+                    state.start(self._read_history, pods=[pod])
             except PrimePodsError as exc:
                 state.record_failure(exc, pod_count=1)
                 pod.record_lookup_error(exc.with_traceback(None))
@@ -73,13 +76,6 @@ class PodLookups:
                         lookup.due_at = confirm_at
             else:
                 pod.record_pod(found, sequence, state.clock.time())
-
-    def _consult_history(self, pod: WatchedPod, sequence: int) -> None:
-        if pod.pod_id in self._ended_in_history:
-            pod.record_ended(sequence)
-        elif self._state.clock.time() >= self._next_history_at:
-            self._next_history_at = self._state.clock.time() + LOOKUP_INTERVAL
-            self._state.start(self._read_history, pods=[pod])
 
     async def _read_history(self) -> None:
         """Record which pods the history lists as ended.

@@ -16,7 +16,7 @@ import asyncio
 import contextvars
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -29,21 +29,17 @@ from ..retry import RetryPolicy
 from ._lookups import PodLookups
 from ._poller_state import PollerState
 from ._tick import Tick
-from ._watched_pod import Subscriber, WatchedPod
+from ._watched_pod import WatchedPod
+
+if TYPE_CHECKING:
+    from .connection import PollerConnection
+    from .subscription import Subscription
 
 _NO_RETRIES: Final = RetryPolicy(attempts=1)
 _DEADLINE: Final = 3600.0
 """Max seconds for one request, including the wait for a free slot (chosen)."""
 _CACHE_BYTES: Final = 32 * 1024 * 1024
 """Max bytes of the response cache (chosen), four times the default of :class:`StatusReader`."""
-
-
-class TransportKeeper(Protocol):
-    """Keeper of an ended poller's connections, so that the next wait can reuse them."""
-
-    def keep_transport(self, transport: Transport) -> bool:
-        """Keep the connections and return ``True``; return ``False`` to let the poller close them."""
-        ...
 
 
 class Poller:
@@ -56,16 +52,16 @@ class Poller:
     def __init__(self, settings: Settings, transport: Transport) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._transport = transport
-        self._transport_keeper: TransportKeeper | None = None
+        self._transport_keeper: PollerConnection | None = None
         executor = RequestExecutor(settings, self._transport, is_paced=False)
         self._state = PollerState(settings.clock, transport.pace)
         self._reader = StatusReader(executor, cache_bytes=_CACHE_BYTES)
         self._lookups = PodLookups(self._state, executor)
-        self._subscriptions: dict[Subscriber, float] = {}
+        self._subscriptions: dict[Subscription, float] = {}
         """The subscriptions, and when each was added."""
         self._task: asyncio.Task[None] | None = None
 
-    def add(self, subscription: Subscriber) -> None:
+    def add(self, subscription: Subscription) -> None:
         """Start polling for ``subscription``: once promptly, then at the ticks of its interval."""
         state = self._state
         # Responses to earlier requests, which have lower numbers, do not count for the subscription.
@@ -86,19 +82,19 @@ class Poller:
             # Start the task last, since an eager task starts at once.
             self._start(self._run())
 
-    def remove_pod(self, subscription: Subscriber, pod: WatchedPod) -> None:
+    def remove_pod(self, subscription: Subscription, pod: WatchedPod) -> None:
         """Remove one of the subscription's pods; stop polling the pod if it has no other subscription."""
         is_subscribed = pod.subscriptions.pop(subscription, None) is not None
         if is_subscribed and not pod.subscriptions:
             del self._state.pods[pod.pod_id]
             self._state.schedule.remove_from_queue(pod)
 
-    def remove(self, subscription: Subscriber, transport_keeper: TransportKeeper) -> None:
+    def remove(self, subscription: Subscription, transport_keeper: PollerConnection) -> None:
         """Stop polling for ``subscription``; if it is the last one, shut the poller down.
 
         Args:
             subscription: The subscription; if it was already removed, nothing happens.
-            transport_keeper: May keep the connections if this was the last subscription.
+            transport_keeper: May keep the transport if this was the last subscription.
         """
         began_at = self._subscriptions.pop(subscription, None)
         if began_at is None:

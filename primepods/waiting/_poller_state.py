@@ -21,7 +21,7 @@ from ._watched_pod import WatchedPod
 _WARNING_INTERVAL: Final = 60.0
 """Min seconds between two warnings (chosen)."""
 
-log = logging.getLogger("primepods")
+log = logging.getLogger("primepods.poller")
 
 
 class ThrottledWarnings:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from .._utils.clock import Clock
-from ._watched_pod import Subscriber, WatchedPod
+from ._watched_pod import WatchedPod
+
+if TYPE_CHECKING:
+    from .subscription import Subscription
 
 JITTER: Final = 0.1
 """Max random delay of a tick, as a fraction of its interval (chosen)."""
@@ -39,7 +42,7 @@ class _IntervalGroup:
     epoch: float
     next_tick: int = 0
     next_at: float = -math.inf
-    subscriptions: dict[Subscriber, None] = attrs.field(factory=dict[Subscriber, None])
+    subscriptions: dict[Subscription, None] = attrs.field(factory=dict["Subscription", None])
 
     def advance(self, now: float, *, rand: float) -> None:
         """Advance past the current tick, to the next one after ``now``.
@@ -76,7 +79,7 @@ class PollSchedule:
         self._new_pods_at = math.inf
         """Time of the next poll of the new pods; infinite if none is scheduled."""
 
-    def add(self, subscription: Subscriber) -> None:
+    def add(self, subscription: Subscription) -> None:
         """Schedule a prompt poll of the subscription's pods, then polls at the ticks of its interval."""
         now = self._clock.time()
         interval = subscription.interval
@@ -90,7 +93,7 @@ class PollSchedule:
         self._new_pods_at = min(self._new_pods_at, now + min(_GATHER_TIME * interval, _MAX_GATHER_TIME))
         self.changed.set()
 
-    def remove(self, subscription: Subscriber) -> None:
+    def remove(self, subscription: Subscription) -> None:
         """Remove a subscription from its interval. The caller cancels the extra polls of its pods."""
         group = self._intervals[subscription.interval]
         del group.subscriptions[subscription]
@@ -128,7 +131,16 @@ class PollSchedule:
     def take_due(self) -> list[WatchedPod]:
         """Return the pods that are due, in polling order, and advance to the next ticks."""
         now = self._clock.time()
-        due_groups = self._advance_due(now)
+        due_groups: list[_IntervalGroup] = []
+        if any(group.next_at <= now for group in self._intervals.values()):
+            # Intervals whose tick is due soon share the requests.
+            due_groups = [
+                group
+                for group in self._intervals.values()
+                if group.next_at <= now + _MAX_ADVANCE * group.interval
+            ]
+        for group in due_groups:
+            group.advance(now, rand=self._clock.random())
         pods: dict[WatchedPod, None] = {}
         for group in due_groups:
             for subscription in group.subscriptions:
@@ -143,13 +155,3 @@ class PollSchedule:
             (pod for pod in pods if not pod.poll.in_flight),
             key=lambda pod: math.inf if pod.poll.error is None else pod.poll.sent_at,
         )
-
-    def _advance_due(self, now: float) -> list[_IntervalGroup]:
-        """If a tick is due, advance its interval and all others whose tick is due soon; return them."""
-        groups = self._intervals.values()
-        if all(group.next_at > now for group in groups):
-            return []
-        due = [group for group in groups if group.next_at <= now + _MAX_ADVANCE * group.interval]
-        for group in due:
-            group.advance(now, rand=self._clock.random())
-        return due

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from .._operations import LISTENERS
 from ..errors import ClientClosedError, PrimePodsError
 from ..models import Pod, PodState, PodStatus
 
 if TYPE_CHECKING:
-    from .._operations.hook import Listeners
+    from .subscription import Subscription
 
 MISSES_BEFORE_GONE: Final = 2
 """Number of status responses without a row, after which a GET shows whether the pod is gone.
@@ -33,39 +30,6 @@ _TIMER_TOLERANCE: Final = 0.01
 """Seconds by which a timer may be early (chosen)."""
 _REFUSAL_LIFETIME: Final = 3
 """Intervals after which a refusal begins a new series and does not confirm the earlier one (chosen)."""
-
-
-class Subscriber:
-    """Base class of subscriptions: the part that the poller uses.
-
-    Attributes:
-        pod_ids: Ids of the pods, without duplicates.
-        interval: Seconds between two polls of a pod.
-        listeners: Listeners of the polls, or ``None``.
-        sequence: Sequence number. Only responses to requests with a higher number count for the subscription.
-        pods: The pods that were not removed yet.
-    """
-
-    def __init__(self, pod_ids: Iterable[str], interval: float) -> None:
-        self.pod_ids: dict[str, None] = dict.fromkeys(pod_ids)
-        self.interval = interval
-        self.listeners: Listeners | None = LISTENERS.get()
-        self.sequence: int = 0
-        self.pods: dict[str, WatchedPod] = {}
-        self._changed: dict[WatchedPod, None] = {}
-        self._error: Exception | None = None
-        self._has_news = asyncio.Event()
-
-    def notify(self, pod: WatchedPod) -> None:
-        """Record that a pod has changed, and wake the subscriber."""
-        self._changed[pod] = None
-        self._has_news.set()
-
-    def end(self, error: Exception) -> None:
-        """Let :meth:`Subscription.changed` raise copies of ``error``, unless it raises another already."""
-        if self._error is None:
-            self._error = error
-            self._has_news.set()
 
 
 @attrs.define(eq=False, weakref_slot=False)
@@ -161,19 +125,19 @@ class WatchedPod:
     confirmed_at: float = -math.inf
     poll: PollState = attrs.field(factory=PollState)
     lookup: LookupState = attrs.field(factory=LookupState)
-    subscriptions: dict[Subscriber, bool] = attrs.field(factory=dict[Subscriber, bool])
+    subscriptions: dict[Subscription, bool] = attrs.field(factory=dict["Subscription", bool])
     _misses: int = 0
     """Responses without a row since the last row; see :meth:`_record_missing_row`."""
     _missed_at: float = -math.inf
 
-    def add(self, subscription: Subscriber) -> None:
+    def add(self, subscription: Subscription) -> None:
         """Notify ``subscription`` of the next response, and of changes from now on."""
         self.subscriptions[subscription] = True
         if self._is_missing and not self.never_found:
             # Only a GET shows whether the pod exists: it is due now, not after the rest of `LOOKUP_INTERVAL`.
             self.lookup.due_at = -math.inf
 
-    def notify_on_next_response(self, subscription: Subscriber) -> None:
+    def notify_on_next_response(self, subscription: Subscription) -> None:
         """Notify ``subscription`` of the next response, even if nothing has changed."""
         # The subscription may have been removed while `on_change` ran.
         if subscription in self.subscriptions:

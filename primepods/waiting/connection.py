@@ -15,7 +15,6 @@ from ..errors import ClientClosedError
 
 if TYPE_CHECKING:
     from .._operations.hook import Hook
-    from ._poller import Poller
     from .subscription import Subscription
 
 
@@ -33,6 +32,8 @@ class PollerConnection:
     Attributes:
         clock: The client's clock.
         on_event: The client's hook, or ``None``.
+        settings: The settings of the client or the view.
+        session: The caller's session, as given.
         root: The connection of the client from which the views were made; for a client, this object.
         subscriptions: Open subscriptions of the client and its views; kept by the root only.
         closed: Whether the client is closed; set for the root only.
@@ -41,24 +42,12 @@ class PollerConnection:
     def __init__(self, settings: Settings, session: Any, parent: PollerConnection | None = None) -> None:
         self.clock: Clock = settings.clock
         self.on_event: Hook | None = settings.on_event
-        self._settings = settings
-        self._session = session
+        self.settings: Settings = settings
+        self.session: Any = session
         self.root: PollerConnection = self if parent is None else parent.root
         self.closed: bool = False
         self.subscriptions: dict[Subscription, None] = {}
         self._spare: tuple[Transport, asyncio.AbstractEventLoop] | None = None
-
-    def join_poller(self) -> Poller:
-        """Return the running loop's poller. The caller must add a subscription before the next ``await``.
-
-        Raises:
-            ClientClosedError: The client is closed.
-        """
-        if self.root.closed:
-            raise _closed_error()
-        from ._poller import join
-
-        return join(self._settings, self._session, self.root.take_transport)
 
     def take_transport(self) -> Transport:
         """Return connections for a poller in the running loop: those of the last poller, or new ones."""
@@ -68,7 +57,7 @@ class PollerConnection:
             if loop is asyncio.get_running_loop() or loop.is_closed():
                 self._spare = None
                 return transport
-        return Transport(self._settings, self._session)
+        return Transport(self.settings, self.session)
 
     def keep_transport(self, transport: Transport) -> bool:
         """Keep an ending poller's connections for the next one, if possible; return whether they are kept."""
@@ -83,14 +72,15 @@ class PollerConnection:
         for subscription in list(self.subscriptions):
             # A forked child has copies of the parent's subscriptions, whose loop does not run here.
             if subscription.poller.loop is asyncio.get_running_loop():
-                subscription.end(_closed_error())
+                subscription.end(closed_error())
                 subscription.close()
         spare, self._spare = self._spare, None
         if spare is not None:
             await spare[0].aclose()
 
 
-def _closed_error() -> ClientClosedError:
+def closed_error() -> ClientClosedError:
+    """Return the error of a wait that the client's closing ends or prevents."""
     return ClientClosedError(
         "The client is closed, and cannot wait for pods. This does not change the pods. Use a new client."
     )

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
+from .._operations import LISTENERS
 from .._utils.exceptions import copy_exception
 from ..models import PodChange, PodStatus
 from ..results import PodStatuses
-from ._poller import Poller
-from ._watched_pod import Subscriber, WatchedPod
-from .connection import PollerConnection
+from ._poller import Poller, join
+from ._watched_pod import WatchedPod
+from .connection import PollerConnection, closed_error
+
+if TYPE_CHECKING:
+    from .._operations.hook import Listeners
 
 APPEAR_GRACE: Final = 60.0
 """Seconds within which a new pod must appear in the API's responses.
@@ -21,7 +26,7 @@ Chosen. The APIs of some other clouds were observed to list new machines late; f
 """
 
 
-class Subscription(Subscriber):
+class Subscription:
     """A subscription to the changes of pods; in its ``async with`` block, await :meth:`changed`.
 
     Args:
@@ -31,6 +36,11 @@ class Subscription(Subscriber):
         appear_grace: Seconds before a pod that never appeared is reported as gone.
 
     Attributes:
+        pod_ids: Ids of the pods, without duplicates.
+        interval: Seconds between two polls of a pod.
+        listeners: Listeners of the polls, or ``None``.
+        sequence: Sequence number. Only responses to requests with a higher number count for the subscription.
+        pods: The pods that were not removed yet.
         poller: The poller, once started.
         reported: The last reported state of each pod.
     """
@@ -44,10 +54,28 @@ class Subscription(Subscriber):
         interval: float,
         appear_grace: float = APPEAR_GRACE,
     ) -> None:
-        super().__init__(pod_ids, interval)
+        self.pod_ids: dict[str, None] = dict.fromkeys(pod_ids)
+        self.interval = interval
+        self.listeners: Listeners | None = LISTENERS.get()
+        self.sequence: int = 0
+        self.pods: dict[str, WatchedPod] = {}
+        self._changed: dict[WatchedPod, None] = {}
+        self._error: Exception | None = None
+        self._has_news = asyncio.Event()
         self.reported: dict[str, PodStatus | None] = {}
         self._connection = connection
         self._appear_by = connection.clock.time() + appear_grace
+
+    def notify(self, pod: WatchedPod) -> None:
+        """Record that a pod has changed, and wake the subscriber."""
+        self._changed[pod] = None
+        self._has_news.set()
+
+    def end(self, error: Exception) -> None:
+        """Let :meth:`changed` raise copies of ``error``, unless it raises another already."""
+        if self._error is None:
+            self._error = error
+            self._has_news.set()
 
     def start(self) -> None:
         """Start polling for this subscription.
@@ -55,8 +83,11 @@ class Subscription(Subscriber):
         Raises:
             ClientClosedError: The client is closed.
         """
-        self.poller = self._connection.join_poller()
-        self._connection.root.subscriptions[self] = None
+        root = self._connection.root
+        if root.closed:
+            raise closed_error()
+        self.poller = join(self._connection.settings, self._connection.session, root.take_transport)
+        root.subscriptions[self] = None
         self.poller.add(self)
 
     def close(self) -> None:

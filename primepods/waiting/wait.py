@@ -60,34 +60,28 @@ class Wait:
         ) as subscription:
             try:
                 async with timeout:
-                    await self._wait_for_all(subscription)
+                    while subscription.pods:
+                        for pod in await subscription.changed():
+                            await self._handle_change(pod, subscription)
                     return subscription.statuses()
             except TimeoutError:
                 if not timeout.expired():
                     raise
             raise wait_timeout_error(subscription, self.timeout)
 
-    async def _wait_for_all(self, subscription: Subscription) -> None:
-        while subscription.pods:
-            for pod in await subscription.changed():
-                change = subscription.report(pod)
-                # Read this before the callback, during which the pod may appear.
-                never_appeared = pod.never_found
-                if change is not None:
-                    await self._call_back(change)
-                # A response without a change can end a grace period.
-                if change is not None or pod.pod_id in self._grace_ends:
-                    self._check_pod(pod, subscription, never_appeared=never_appeared)
-
-    async def _call_back(self, change: PodChange) -> None:
-        if self.on_change is not None:
+    async def _handle_change(self, pod: WatchedPod, subscription: Subscription) -> None:
+        """Report a change; remove a pod that fulfils the condition, or raise if it no longer can."""
+        pod_id = pod.pod_id
+        change = subscription.report(pod)
+        # Read this before the callback, during which the pod may appear.
+        never_appeared = pod.never_found
+        if change is not None and self.on_change is not None:
             outcome = self.on_change(change)
             if inspect.isawaitable(outcome):
                 await outcome
-
-    def _check_pod(self, pod: WatchedPod, subscription: Subscription, *, never_appeared: bool) -> None:
-        """Remove a pod that fulfils the condition, or raise an error if the wait for it has failed."""
-        pod_id = pod.pod_id
+        # A response without a change can end a grace period.
+        if change is None and pod_id not in self._grace_ends:
+            return
         status = subscription.reported[pod_id]
         in_grace = self._update_install_grace(pod, status)
         # These conditions are true for a failed installation, which may recover in the grace period.
@@ -165,7 +159,10 @@ def wait_timeout_error(subscription: Subscription, timeout: float) -> WaitTimeou
     failures = _recent_failures(subscription)
     seen = [row for pod_id in pending if (row := reported.get(pod_id)) is not None]
     if seen:
-        remedy = _cost_and_remedy(seen, pending_count=len(pending))
+        prices = [row.cost_per_hr for row in seen if row.cost_per_hr is not None]
+        cost = f"They cost at least {money(sum(prices))} an hour while they run. " if prices else ""
+        subject = "They" if len(seen) == len(pending) else "The pods that were seen"
+        remedy = f"{cost}{subject} may still be billed: wait again with the same ids, or delete them."
     elif failures:
         remedy = "None of them was seen: wait again with the same ids."
     else:
@@ -187,13 +184,6 @@ def _recent_failures(subscription: Subscription) -> str:
     if has_pod_without_response:
         return "The API has not responded yet. "
     return ""
-
-
-def _cost_and_remedy(seen: list[PodStatus], *, pending_count: int) -> str:
-    prices = [row.cost_per_hr for row in seen if row.cost_per_hr is not None]
-    cost = f"They cost at least {money(sum(prices))} an hour while they run. " if prices else ""
-    subject = "They" if len(seen) == pending_count else "The pods that were seen"
-    return f"{cost}{subject} may still be billed: wait again with the same ids, or delete them."
 
 
 def _describe(status: PodStatus | None) -> str:

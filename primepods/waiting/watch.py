@@ -114,7 +114,27 @@ class _Iteration:
             raise self._final_error.with_traceback(None)
         self._is_waiting = True
         try:
-            return await self._next_change(self._subscription or self._begin())
+            subscription = self._subscription
+            if subscription is None:
+                self._operation = begin_operation("pods.watch", self._connection)
+                make = self._make_subscription
+                # The events of the polling belong to the operation.
+                subscription = make() if self._operation is None else self._operation.run(make)
+                subscription.start()
+                self._subscription = subscription
+                self._ends_at = self._connection.clock.time() + self._timeout
+            while True:
+                for pod in self._changed_pods:
+                    change = subscription.report(pod)
+                    if change is not None:
+                        if change.after is None:
+                            subscription.remove_pod(change.pod_id)
+                        return change
+                if not subscription.pods:
+                    raise StopAsyncIteration
+                if self._connection.clock.time() >= self._ends_at:
+                    raise wait_timeout_error(subscription, self._timeout)
+                self._changed_pods = iter(await subscription.changed(ends_at=self._ends_at))
         except Exception as exc:  # noqa: BLE001 - after any error, the watch must not end normally
             self._final_error = exc
         finally:
@@ -149,37 +169,6 @@ class _Iteration:
         self._stop()
         if self._subscription is not None:
             await self._subscription.aclose()
-
-    async def _next_change(self, subscription: Subscription) -> PodChange:
-        while True:
-            change = self._report_next(subscription)
-            if change is not None:
-                return change
-            if not subscription.pods:
-                raise StopAsyncIteration
-            if self._connection.clock.time() >= self._ends_at:
-                raise wait_timeout_error(subscription, self._timeout)
-            self._changed_pods = iter(await subscription.changed(ends_at=self._ends_at))
-
-    def _report_next(self, subscription: Subscription) -> PodChange | None:
-        """Return the next change of the pods that have changed; ``None`` after the last one."""
-        for pod in self._changed_pods:
-            change = subscription.report(pod)
-            if change is not None:
-                if change.after is None:
-                    subscription.remove_pod(change.pod_id)
-                return change
-        return None
-
-    def _begin(self) -> Subscription:
-        self._operation = begin_operation("pods.watch", self._connection)
-        make = self._make_subscription
-        # The events of the polling belong to the operation.
-        subscription = make() if self._operation is None else self._operation.run(make)
-        subscription.start()
-        self._subscription = subscription
-        self._ends_at = self._connection.clock.time() + self._timeout
-        return subscription
 
 
 class WatchIterator(AsyncIterator[PodChange]):

@@ -140,7 +140,7 @@ RIGHT: Final[dict[str, str]] = {
     "json": f"none flag zero count many fraction large huge negative empty blank {_TEXT} text lists {_JSON}",
     # Of what they take there is nothing here, but for the default.
     **dict.fromkeys(
-        ("status", "only", "since", "pods.history until", "retry", "base_url", "context"), "none"
+        ("status", "only", "since", "pods.history until", "retry", "base_url", "context", "watchdog"), "none"
     ),
     **dict.fromkeys(
         ("spec", "sort_by", "sort_order", "public_key", "method", "path", "AsyncClient retry"), ""

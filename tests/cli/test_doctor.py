@@ -133,6 +133,30 @@ def test_what_is_wrong_with_the_api(
     assert KEY not in result.output
 
 
+@pytest.mark.parametrize(
+    ("scope", "found"),
+    [
+        ({"instances": {"read": True, "write": True}}, ("ok", "may delete pods")),
+        (
+            {"instances": {"read": True, "write": False}},
+            ("failure", "The watchdog's key may not delete pods."),
+        ),
+        ({}, ("ok", "set; the API does not tell its permissions")),
+        (None, ("failure", "The watchdog's key is not accepted by the API.")),
+    ],
+)
+def test_the_key_of_watchdogs(
+    emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch, scope: Any, found: tuple[str, str]
+) -> None:
+    """What the API tells of its permissions; it is not shown."""
+    key = "unknown-watchdog-key" if scope is None else emulator.add_api_key(scope)
+    monkeypatch.setenv("PRIMEPODS_WATCHDOG_KEY", key)
+    result = run("doctor", "--output", "json")
+    [check] = [check for check in json.loads(result.stdout) if check["name"] == "watchdog key"]
+    assert (check["result"], check["detail"][: len(found[1])]) == found
+    assert key not in result.stdout + result.stderr
+
+
 def test_an_unreadable_pod_is_no_outage(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The API has responded: the other checks are made, and the remedy does not blame the network."""
 

@@ -120,6 +120,17 @@ def test_what_the_command_saved_is_here_whatever_ends_it(
     assert "Results in results/ (12 bytes). Cost about $0." in verdict
 
 
+@pytest.mark.slow
+def test_a_command_that_ignores_sigterm_leaves_time_for_its_results(market: Emulator, tmp_path: Path) -> None:
+    """Half of what is left of the limit, here half a minute, if the run is taken over so late."""
+    life = live(tmp_path, *HOUR, line="trap '' TERM; echo begun | tee out; while :; do sleep 0.05; done")
+    life.age(lambda _: {"began_at": time.time() - 3600 + 30})
+    _, err = life.process.communicate(timeout=60)
+    assert (life.process.returncode, list(market.pods)) == (5, []), err
+    assert Path("results/out").read_text(encoding="utf-8") == "begun\n"
+    assert "exit code 137 (SIGKILL, often out of memory)" in err.splitlines()[-1], err
+
+
 def test_a_mistyped_path_holds_the_pod_until_it_is_fetched_or_stopped(
     market: Emulator, run: Run, tmp_path: Path
 ) -> None:

@@ -491,6 +491,23 @@ def test_the_end_of_a_pool_ends_calls_on_its_pods(it: Blocking, tmp_path: Path) 
     assert it.left == (0, 0)
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+def test_an_exit_of_a_pools_thread_ends_nothing_else(it: Blocking, error: BaseException) -> None:
+    """It is its item's result, or that of the setup; another lease of the client goes on."""
+
+    def leave(_: primepods.LeasedPod, *__: int) -> None:
+        raise error
+
+    pods = it.client.pods
+    with it.lease() as held, pods.pool(it.spec, interval=0.05) as pool:
+        [result] = pool.map(leave, [1])
+        assert isinstance(result.error, RuntimeError)
+        with pods.pool(it.spec, setup=leave, interval=0.05) as failing, pytest.raises(RuntimeError):
+            next(failing.map(leave, [1]))
+        assert pods.get(held).is_ready
+    assert it.left == (0, 0)
+
+
 @pytest.mark.slow
 def test_ctrl_c_ends_a_pool(folder: Path) -> None:
     """All its pods are deleted before the process ends, whatever its threads do."""

@@ -59,7 +59,9 @@ async def test_the_poller_runs_in_an_empty_context(
 
     stamp = Stamp()
     caplog.set_level(logging.DEBUG, logger="primepods")
-    logging.getLogger("primepods").addFilter(stamp)
+    loggers = [logging.getLogger(name) for name in ("primepods", "primepods.poller")]
+    for logger in loggers:
+        logger.addFilter(stamp)
     try:
         variable.set("the first waiter's")
         fleet.set("bare", "a")
@@ -72,7 +74,8 @@ async def test_the_poller_runs_in_an_empty_context(
         await stage.advance(1)
         assert result(status).pod_id == "a"
     finally:
-        logging.getLogger("primepods").removeFilter(stamp)
+        for logger in loggers:
+            logger.removeFilter(stamp)
     assert {" ".join(text.split()[:2]) for _, text in seen} == {
         "GET /api/v1/pods/status:",
         "GET /api/v1/pods/a:",
@@ -197,11 +200,11 @@ async def test_a_broken_log_leaves_nobody_hanging(stage: Stage, fleet: Fleet) ->
     broken = Broken()
     waits = [stage.start(stage.client().pods.wait_ready(pod_id)) for pod_id in ids]
     fleet.next_status(reply({}, 503))
-    logging.getLogger("primepods").addFilter(broken)
+    logging.getLogger("primepods.poller").addFilter(broken)
     try:
         await stage.advance(1)
     finally:
-        logging.getLogger("primepods").removeFilter(broken)
+        logging.getLogger("primepods.poller").removeFilter(broken)
     assert all(error_of(wait) for wait in waits)
 
 

@@ -592,7 +592,7 @@ async def test_an_outage_is_said_at_once_and_once_a_minute(
         "Still waiting, but a request for 100 of 300 pods failed: GET /api/v1/pods"
     )
     assert named in lines(caplog)[0]
-    assert caplog.records[-1].name == "primepods"
+    assert caplog.records[-1].name == "primepods.poller"
     await stage.advance(178)
     assert len(lines(caplog)) == 3
     await stage.advance(30)
