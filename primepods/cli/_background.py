@@ -36,7 +36,8 @@ def run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
 
 
 def _run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
-    runner = Runner(Terminal(api.command), run, variables)
+    host = Terminal(api.command)
+    runner = Runner(host, run, variables)
     code: int = ExitCode.FAILED
     try:
         with reported_errors(api.command):
@@ -44,6 +45,7 @@ def _run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
     except typer.Exit as exc:
         code = exc.exit_code
     finally:
+        host.waiting("")
         # If this process could not take over the run's lease, another process may try again.
         if not runner.is_interrupted:
             run.save(verdict=runner.verdict(code))

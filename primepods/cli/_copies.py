@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _option = partial(typer.Option, rich_help_panel="On the pod")
 _MEGABYTE = 1_000_000
 _LARGE_UPLOAD = 100 * _MEGABYTE
+_SMALL = 10 * _MEGABYTE
+"""Bytes below which progress is in kB."""
 # Except on Windows, `C:/data` is a path on the pod C.
 _DRIVE = re.compile(r"[A-Za-z]:" if os.name == "nt" else r"[A-Za-z]:(?=\\)")
 
@@ -132,12 +134,15 @@ def measure_and_warn(command: str, local: str | Path, exclusion: Exclusion) -> U
 
 def describe(size: UploadSize) -> str:
     """Return the number of files and their size, for a message."""
-    megabytes = size.bytes / _MEGABYTE
-    return f"{size.files:,} {'file' if size.files == 1 else 'files'}, {megabytes:,.1f} MB"
+    from primepods.runs import short_size
+
+    return f"{size.files:,} {'file' if size.files == 1 else 'files'}, {short_size(size.bytes)}"
 
 
 @contextmanager
-def progress(what: str, total: int | None = None) -> Generator[Callable[[int], Any] | None]:
+def progress(
+    what: str, total: int | None = None, *, is_transient: bool = False
+) -> Generator[Callable[[int], Any] | None]:
     """Show the progress of a copy on stderr, and yield the callback for it.
 
     If stderr cannot show a bar, yield ``None``.
@@ -145,6 +150,7 @@ def progress(what: str, total: int | None = None) -> Generator[Callable[[int], A
     Args:
         what: Label of the bar, such as ``copied`` or ``uploaded data``.
         total: Total number of bytes, if known.
+        is_transient: Whether the bar disappears at the end.
     """
     from ._screen import Screen, stderr_console
 
@@ -152,15 +158,15 @@ def progress(what: str, total: int | None = None) -> Generator[Callable[[int], A
     if not screen.is_live:
         yield None
         return
-    megabytes = None if total is None else -(-total // _MEGABYTE)
-    done = 0
-    with screen.meter(what) as meter:
+    with screen.meter(what, is_transient=is_transient) as meter:
+        last = 0
 
-        def show(sent: int) -> None:
-            nonlocal done
-            done = -(-sent // _MEGABYTE)
-            meter.update(done, megabytes, "MB")
+        def show(sent: int, whole: int | None = total) -> None:
+            nonlocal last
+            last = sent
+            unit, name = (_MEGABYTE, "MB") if (whole or sent) >= _SMALL else (1000, "kB")
+            meter.update(-(-sent // unit), whole and -(-whole // unit), name)
 
         yield show
         # Without a known size, the bar would end as "12/?".
-        meter.update(done, megabytes or done, "MB")
+        show(last, total or last)

@@ -16,6 +16,7 @@ import typer
 
 import primepods
 
+from ._table import write
 from ._text import printable
 
 _MAX_LENGTH = 2_000
@@ -213,7 +214,7 @@ def _logging(command: str, *, verbose: bool) -> Generator[None]:
     if any(isinstance(handler.formatter, _ShellFormatter) for handler in log.handlers):
         yield  # an outer `reported_errors` already shows the log
         return
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler()
     line_format = "%(asctime)s %(levelname)s %(message)s" if verbose else f"{command}: %(message)s"
     handler.setFormatter(_ShellFormatter(line_format))
     before = log.level, log.propagate
@@ -228,6 +229,14 @@ def _logging(command: str, *, verbose: bool) -> Generator[None]:
     finally:
         log.removeHandler(handler)
         log.level, log.propagate = before
+
+
+class _Handler(logging.Handler):
+    """Log handler for stderr, also while a live line has replaced it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError, ValueError):
+            write(f"{self.format(record)}\n", err=True)
 
 
 class _ShellFormatter(logging.Formatter):

@@ -20,8 +20,10 @@ from ._table import print_info
 if TYPE_CHECKING:
     from primepods.remote import Exclusion
 
+    from ._screen import LiveLine
 
-@attrs.frozen
+
+@attrs.define
 class Terminal:
     """Host of a run that writes to stderr; see :class:`primepods.runs.RunHost`.
 
@@ -30,6 +32,17 @@ class Terminal:
     """
 
     command: str
+    _live: LiveLine | None = None
+
+    def waiting(self, text: str) -> None:
+        from ._screen import LiveLine, Screen, stderr_console
+
+        screen = Screen(stderr_console())
+        if screen.is_live:
+            self._live = self._live or LiveLine(screen.console)
+            self._live.show(text)
+        elif text:
+            print_info(text)
 
     def info(self, text: str) -> None:
         print_info(text)
@@ -41,7 +54,7 @@ class Terminal:
     def progress(
         self, what: str, total: int | None = None
     ) -> AbstractContextManager[Callable[[int], Any] | None]:
-        return progress(what, total)
+        return progress(what, total, is_transient=True)
 
     def exclusion(self, patterns: Sequence[str], files: Sequence[str]) -> Exclusion:
         return parse_exclusion(patterns, map(Path, files))

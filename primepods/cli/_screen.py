@@ -7,7 +7,14 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Column as RichColumn
 from rich.text import Text
 
@@ -60,8 +67,8 @@ class Screen:
         self.say(render_table(columns, rows, total=total, width=width, colour=False).rstrip("\n"))
 
     @contextmanager
-    def meter(self, what: str) -> Generator[Meter]:
-        """Show progress while the block runs, as a bar or as lines."""
+    def meter(self, what: str, *, is_transient: bool = False) -> Generator[Meter]:
+        """Show progress while the block runs, as a bar, which stays unless it is transient, or as lines."""
         if not self.is_live:
             yield _Lines(self, what)
             return
@@ -73,7 +80,7 @@ class Screen:
             TextColumn("{task.fields[note]}"),
             *([TimeElapsedColumn()] if has_room_for_bar else []),
         )
-        with Progress(*columns, console=self.console) as progress:
+        with Progress(*columns, console=self.console, transient=is_transient) as progress:
             yield _Bar(progress, what)
 
     @contextmanager
@@ -99,6 +106,36 @@ class Screen:
 
             meter.update(0, len(fleet), note(fleet))
             yield show
+
+
+class LiveLine:
+    """Line in a terminal with the elapsed time.
+
+    Each text replaces the previous one, and an empty one clears the line.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress: Progress | None = None
+
+    def show(self, text: str) -> None:
+        if self._progress is None and text:
+            rest = RichColumn(no_wrap=True, ratio=1)
+            columns = (
+                SpinnerColumn(),
+                TimeElapsedColumn(),
+                TextColumn("{task.description}", markup=False, table_column=rest),
+            )
+            self._progress = Progress(
+                *columns, console=self._console, transient=True, redirect_stdout=False, expand=True
+            )
+            self._progress.add_task(text)
+            self._progress.start()
+        elif self._progress is not None and text:
+            self._progress.update(self._progress.task_ids[0], description=text)
+        elif self._progress is not None:
+            self._progress.stop()
+            self._progress = None
 
 
 class _Bar:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from typing import Final
 
 from .. import errors
 from .._utils.clock import doubled
 
 _log = logging.getLogger("primepods")
+_NUMBERS: Final = re.compile(r"[\d.,]+")
 
 _NEXT_SPEC_ERRORS: Final = (
     errors.SoldOutError,
@@ -20,6 +22,7 @@ _NEXT_SPEC_ERRORS: Final = (
     # The pod of an uncertain order has a unique name, by which the release deletes it if the list shows it.
     errors.CreateUncertainError,
 )
+_REFUSALS: Final = (errors.SoldOutError, errors.PriceTooHighError, errors.BudgetExceededError)
 # If this many pods have refused the user's SSH keys, no other spec is tried.
 _MAX_KEY_REFUSALS: Final = 2
 # Backoff between two attempts to order, in seconds without jitter: the first and the longest delay.
@@ -58,13 +61,22 @@ def should_try_next_spec(failures: list[errors.PrimePodsError]) -> bool:
     return (is_over_hourly_limit or isinstance(last, _NEXT_SPEC_ERRORS)) and len(refusals) < _MAX_KEY_REFUSALS
 
 
-def log_failover(error: errors.PrimePodsError, name: str, left: int) -> None:
-    """Log why the next spec is tried, and how many specs are left."""
-    _log.debug("%s", error)
-    reason = error.reason if isinstance(error, errors.PodFailedError) else str(error)
+def log_failover(failures: list[errors.PrimePodsError], name: str, left: int) -> None:
+    """Log why the next spec is tried, and how many specs are left.
+
+    For orders that are refused for the same reason, log it once.
+    """
+    _log.debug("%s", failures[-1])
+    reason, *earlier = map(_reason, reversed(failures))
+    is_repeated = _NUMBERS.sub("", reason) in {_NUMBERS.sub("", text) for text in earlier}
+    level = logging.DEBUG if is_repeated and isinstance(failures[-1], _REFUSALS) else logging.WARNING
+    _log.log(level, "%s: %s; trying the next spec (%s left)", name, reason, left)
+
+
+def _reason(error: errors.PrimePodsError) -> str:
     if isinstance(error, errors.SoldOutError):
-        reason = "sold out"
-    _log.warning("%s: %s; trying the next spec (%s left)", name, reason.rstrip("."), left)
+        return "sold out"
+    return (error.reason if isinstance(error, errors.PodFailedError) else str(error)).rstrip(".")
 
 
 def replace_remedy_after_deletion(error: BaseException | None, pod_id: str | None) -> None:

@@ -470,7 +470,7 @@ class LeaseSupervisor:
                     # A pod may still be running: do not rent another.
                     raise
                 replace_remedy_after_deletion(exc, rental.pod_id)
-                log_failover(exc, rental.name, left)
+                log_failover(failures, rental.name, left)
         rental = self.rentals[-1]
         rental.notify("LeaseReady")
         self._has_entered.set()

@@ -5,7 +5,7 @@ from ._check import check_run
 from ._follow import follow_job
 from ._host import RunError, RunHost
 from ._process import delayed_stop, ignore_stop, start_process
-from ._results import shown_path
+from ._results import short_size, shown_path
 from ._run import Run, RunRecord, find_run, list_runs, note_sweeps
 from ._runner import Runner
 from ._take_over import check_take_over, leased_name, take_over_lease
@@ -28,6 +28,7 @@ __all__ = [
     "leased_name",
     "list_runs",
     "note_sweeps",
+    "short_size",
     "shown_path",
     "start_process",
     "take_over_lease",

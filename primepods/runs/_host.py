@@ -40,6 +40,10 @@ class RunHost(Protocol):
         """Show a message."""
         ...
 
+    def waiting(self, text: str) -> None:
+        """Show what the run waits for, in a place of its own if there is one; an empty text clears it."""
+        ...
+
     def problem(self, error: Exception | str) -> int:
         """Show an error after which the run continues, or is ended in order; return the exit code for it."""
         ...

@@ -151,7 +151,7 @@ class Results:
         else:
             item.is_missing = item.is_partial = False
             if not is_early:
-                self._host.info(f"Downloaded {item.remote} to {shown_path(item.local)}")
+                self._host.info(f"✓ Downloaded {item.remote} to {shown_path(item.local)}")
         if has_answered:
             self._reached_at = time.monotonic()
         return has_answered

@@ -36,7 +36,7 @@ from ._ending import Interruptions, Reason
 from ._host import BUDGET_EXCEEDED, FAILED, INTERRUPTED, POD_FAILED, RunError, RunHost
 from ._run import Run, RunRecord
 from ._take_over import take_over_lease
-from ._work import PodLostError, Work, describe_limits
+from ._work import PodLostError, Work, describe_limits, short_id
 
 if TYPE_CHECKING:
     from ..client import AsyncClient
@@ -135,7 +135,7 @@ class Runner:
                     lost = [] if is_here else ["Its results are lost."]
                     text = " ".join([f"{exc}.", *lost, *may_be_billed])
                     raise RunError(text, POD_FAILED) from None
-                self._host.info(f"{exc}. Starting again on another pod: restart {record.restart + 1}")
+                self._host.info(f"Restart {record.restart + 1} of {record.restarts}, on another pod")
                 self._run.save(
                     restart=record.restart + 1,
                     lease_file=None,
@@ -160,10 +160,13 @@ class Runner:
                     pod.keep()
                 try:
                     code = await self._work.do(client, supervisor, pod, is_taken_over=is_taken_over)
+                except PodLostError as exc:
+                    self._host.info(f"{exc}.")
+                    raise
                 finally:
                     if not pod.is_kept:
-                        self._host.info(
-                            f"Deleting the pod {pod.name}, and waiting until it is confirmed gone"
+                        self._host.waiting(
+                            f"Deleting the pod {short_id(pod.id)}, and waiting until it is confirmed gone"
                         )
         except BudgetExceededError:
             outcome = self._work.outcome
@@ -184,6 +187,7 @@ class Runner:
                 raise PodLostError(str(exc).rstrip(".")) from None
             raise
         finally:
+            self._host.waiting("")
             self._has_pod = False
             if supervisor.disk_note is not None:
                 self._host.info(supervisor.disk_note)
@@ -270,7 +274,7 @@ class Runner:
             offers = [await client.availability.cheapest(**wanted)]
         specs = PodSpec.from_offers(offers, **changes)
         first, others = offers[0], len(specs) - 1
-        more = f", or the next of {len(specs)} offers if it is sold out" if others else ""
+        more = f", or one of {others} other{'s' * (others > 1)}" if others else ""
         rate = money(first.price_hr, first.prices.currency)
         machine = f"{first.gpu_count} x {first.gpu_type} at {first.provider}"
         self._host.info(f"Renting {machine} for {rate} an hour{more}")
@@ -286,7 +290,10 @@ class Runner:
         if status is not None:
             stage = (change.pod_id, status.status, status.installation_status, status.is_ready)
             if stage != self._last_stage:
-                self._host.info(str(status))
+                condition = (
+                    "logging in" if status.is_ready else str(status).partition(": ")[2].partition(" · ")[0]
+                )
+                self._host.waiting(f"{short_id(status.pod_id)}: {condition}")
         self._last_stage = stage
         if self._is_stopping and self._record.job is None:
             # End the lease now: until the pod is ready, it would only be billed.

@@ -7,6 +7,7 @@ import glob
 import math
 import os
 import re
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -45,6 +46,7 @@ _STOP_TIMEOUT = 5.0
 _WIND_DOWN_SHARE = 0.1
 """Max part of a limit that the wind-down takes."""
 _KILLED = 137
+_SHORT_ID = 8
 _PRINT_CAUSE = """for file in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; do
   sed -n 's/^oom_kill \\([1-9].*\\)/The pod has run out of memory \\1 times/p' "$file" 2>/dev/null
 done; dmesg 2>/dev/null | grep -i 'killed process' | tail -n 1"""
@@ -115,8 +117,7 @@ class Work:
                 folder = shown_path(f"{local}/{path}")
                 if folder not in map(shown_path, named):
                     self._host.info(
-                        f"Not uploaded: {folder}, since a download goes there. To upload it, too, name it in "
-                        "an --upload of its own."
+                        f"Not uploaded: {folder}, where a download goes (or give it an --upload of its own)"
                     )
             self._upload_sizes[local] = self._host.measure(local, self._exclusion(local))
 
@@ -135,7 +136,11 @@ class Work:
             PodLostError: The run must continue on another pod.
         """
         record = self._run.record
-        self._host.info(f"Logged in to {pod.name} ({pod.id}): {pod.ssh}")
+        self._host.waiting("")
+        since = record.leased_at if not is_taken_over else None
+        begin = "Taken over" if since is None else f"Ready in {short_duration(time.time() - since)}"
+        machine = f"{pod.pod.gpu_count} x {pod.pod.gpu_name} · {pod.pod.provider_type}"
+        self._host.info(f"✓ {begin} · {machine} · {money(pod.price_hr)}/h · {short_id(pod.id)}")
         self.outcome = Outcome(Results(self._host, self._run))
         nodes = await find_nodes(pod)
         name = f"{self._run.name}-{record.restart}"
@@ -347,7 +352,7 @@ class Work:
                     node.upload(local, remote, exclude=exclusion, on_progress=callback)
                     for node, callback in zip(nodes, callbacks, strict=True)
                 )
-            self._host.info(f"Uploaded {shown_path(local)} to {remote}")
+            self._host.info(f"✓ Uploaded {shown_path(local)} to {remote}")
         missing = set(record.variables) - self._variables.keys()
         if missing:
             raise RunError(f"these variables are not set here: {', '.join(sorted(missing))}", USAGE)
@@ -400,6 +405,11 @@ def _result_folders(local: str, record: RunRecord) -> list[str]:
     return [
         str(path.relative_to(root).as_posix()) for path in targets if root in path.parents and path.is_dir()
     ]
+
+
+def short_id(pod_id: str) -> str:
+    """Return a prefix of an id that commands accept for it."""
+    return pod_id[:_SHORT_ID]
 
 
 def describe_limits(record: RunRecord) -> str:

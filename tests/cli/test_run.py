@@ -19,7 +19,7 @@ import yaml  # type: ignore[import-untyped]  # nothing of it is used but a parse
 from primepods.emulator import DeadGpu, Emulator, Status
 from tests.readme_blocks import ROOT, find_blocks
 
-from .conftest import Run, name_api
+from .conftest import Run, in_terminal, name_api
 
 LOCAL_SSH = f"{shlex.quote(sys.executable)} -m primepods.emulator.local_ssh"
 OPTIONS = ["--gpu-type", "H100", "--ssh-command", LOCAL_SSH, "--interval", "0.1s"]
@@ -72,8 +72,8 @@ def test_the_whole_life_of_a_pod(market: Emulator, run: Run, monkeypatch: pytest
     assert not market.pods
     for words_said in (
         r"Renting 1 x H100\S* at \w+ for \$[\d.]+ an hour",
-        r"Logged in to job-\w+",
-        r"To upload: \. \(1 file, 0\.0 MB\)",
+        r"\n✓ Ready in \d+s · 1 x H100_80GB · \w+ · \$[\d.]+/h · [0-9a-f]{8}\n",
+        r"To upload: \. \(1 file, \d+ bytes\)",
         r"Uploaded \. to work",
         r"Downloaded out/ to results/",
         r"\njob-\w{10}: exit code 0 after \d+s\. Results in all \(\d+ bytes\), results/ \(3 bytes\), copy \(",
@@ -93,7 +93,7 @@ def test_results_of_an_earlier_run_are_not_uploaded(market: Emulator, run: Run) 
     command = ["--", "mkdir -p out; find . -name old"]
     result = run("run", *OPTIONS, *words, *command)
     assert (result.exit_code, result.stdout) == (0, "./in/out[1]/old\n"), result.stderr
-    assert "Not uploaded: out[1], since a download goes there." in result.stderr
+    assert "Not uploaded: out[1], where a download goes" in result.stderr
     result = run("run", *OPTIONS, *words, *named, *command)
     assert sorted(result.stdout.split()) == ["./in/out[1]/old", "./out/old"], result.stderr
     assert "Not uploaded" not in result.stderr
@@ -106,6 +106,28 @@ def test_a_disk_is_where_the_command_is_told(market: Emulator, run: Run) -> None
     result = run("run", *OPTIONS[2:], "--gpu-type", "*", *words)
     assert result.exit_code == 0
     assert f"\nThe disk my data is at {result.stdout}" in result.stderr
+
+
+def test_refusals_for_one_reason_are_one_line(
+    market: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five offers above the limit per hour are told once, and at the end."""
+    monkeypatch.setenv("PRIMEPODS_MAX_HOURLY", "0.1")
+    result = run("run", *OPTIONS, "--", "true")
+    assert (result.exit_code, len(market.pods)) == (5, 0)
+    assert result.stderr.count("trying the next offer") == 1, result.stderr
+
+
+def test_a_run_in_a_terminal_has_a_live_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the pod boots and goes, it shows what is waited for, with the time; each phase leaves a line."""
+    with Emulator(boot_seconds=1, delete_seconds=0) as emulator:
+        name_api(emulator, monkeypatch)
+        code, shown = in_terminal(monkeypatch, "run", *OPTIONS, "--", "true")
+    shown = re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "", shown)
+    assert code == 0
+    assert re.search(r" 0:00:0\d [0-9a-f]{8}: (PROVISIONING|ACTIVE, installing)", shown), shown
+    assert re.search(r" 0:00:0\d Deleting the pod [0-9a-f]{8}, and waiting", shown)
+    assert re.search(r"✓ Ready in \d+s · 1 x H100_80GB · \w+ · \$[\d.]+/h · [0-9a-f]{8}\n", shown)
 
 
 def test_help_begins_with_what_is_typed_first(run: Run) -> None:

@@ -96,7 +96,7 @@ def test_a_detached_run_goes_on_and_is_found_again(
     folder.rmdir()
     name = started.stdout.strip()
     assert re.fullmatch(r"train-\w{10}", name)
-    assert "Logged in to train-" in started.stderr
+    assert "✓ Ready in" in started.stderr
     assert f"The command has started. To see its output, run `primepods attach {name}`." in started.stderr
     assert row(run).items() >= {"name": name, "state": "running", "pod": next(iter(market.pods))}.items()
     readers = [command("attach", name[:8]) for _ in range(2)]

@@ -173,7 +173,7 @@ def test_a_large_copy_is_warned_of_and_git_decides_what_is_left_out(
     (folder / ".gitignore").write_text("# mine\n/build\n*.pyc\ndata/*\n!data/keep\n", encoding="utf-8")
     login = ["--ssh-command", LOCAL_SSH]
     result = run("cp", *login, str(folder), "pod1:all")
-    assert "has 7 files, 120.0 MB: exclude files that the pod does not need" in result.stderr
+    assert "has 7 files, 120 MB: exclude files that the pod does not need" in result.stderr
     (tmp_path / "more").write_text("!build/x\n!src/a.pyc\n", encoding="utf-8")
     given = [f"--exclude-from={file}" for file in (folder / ".gitignore", tmp_path / "more")]
     given += ["--exclude", ".gitignore"]

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -52,9 +52,10 @@ def tools(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     folder.mkdir()
     for name in TOOLS.split():
         (folder / name).symlink_to(str(shutil.which(name)))
-    (folder / "sh").symlink_to(
-        shutil.which(request.param) or pytest.skip(f"{request.param} is not installed")
-    )
+    program = shutil.which(str(request.param))
+    if program is None:
+        pytest.skip(f"{request.param} is not installed here")
+    (folder / "sh").symlink_to(program)
     return folder
 
 
@@ -246,7 +247,7 @@ def test_what_cannot_work_is_told_at_the_start(tools: Path, home: Path, emulator
 
 
 @contextmanager
-def connection(tools: Path, home: Path, script: bytes) -> Iterator[None]:
+def connection(tools: Path, home: Path, script: bytes) -> Generator[None]:
     """Another connection, which is open in the block."""
     words = ["/bin/sh", "-c", bootstrap("other")]
     with subprocess.Popen(words, stdin=-1, stdout=-1, cwd=home, env={"PATH": str(tools)}) as process:
@@ -403,8 +404,8 @@ def test_a_pod_goes_without_its_client(
         pod_id = client.stdout.readline().decode().strip()
         assert client.stdout.readline() == b"begun\n"
         assert list(own.pods) == [pod_id]
+        pids = [client.pid, *children(client.pid)]
         try:
-            pids = [client.pid, *children(client.pid)]
             for pid in pids:
                 os.kill(pid, number)
             own.faults.add(Reset(), on="delete", times=4)
