@@ -22,7 +22,8 @@ from .test_runs import command, no_process_is_left, records, row
 
 __all__ = ["here", "market", "no_process_is_left"]
 
-TRAINING = "trap 'echo saved >>out; exit 3' TERM; echo begun | tee out; n=0; while [ $n -lt 1200 ]; do sleep 0.05; n=$((n+1)); done"
+A_MINUTE = "n=0; while [ $n -lt 1200 ]; do sleep 0.05; n=$((n+1)); done"
+TRAINING = f"trap 'echo saved >>out; exit 3' TERM; echo begun | tee out; {A_MINUTE}"
 """Saves its work when it is asked to end, as a program for an overnight run does."""
 
 
@@ -126,7 +127,7 @@ def test_a_command_that_ignores_sigterm_leaves_time_for_its_results(market: Emul
     life = live(
         tmp_path,
         *HOUR,
-        line="trap '' TERM; echo begun | tee out; n=0; while [ $n -lt 1200 ]; do sleep 0.05; n=$((n+1)); done",
+        line=f"trap '' TERM; echo begun | tee out; {A_MINUTE}",
     )
     life.age(lambda _: {"began_at": time.time() - 3600 + 30})
     _, err = life.process.communicate(timeout=60)
@@ -161,7 +162,7 @@ def test_a_second_interruption_fetches_nothing(market: Emulator, tmp_path: Path,
     """The pod goes at once, and the verdict says what was skipped."""
     life = live(
         tmp_path,
-        line="trap '' TERM; echo begun | tee out; n=0; while [ $n -lt 1200 ]; do sleep 0.05; n=$((n+1)); done",
+        line=f"trap '' TERM; echo begun | tee out; {A_MINUTE}",
     )
     if is_stop:
         life.stop("--now")
