@@ -209,7 +209,7 @@ def _adjust(parameters: list[Any]) -> list[Any]:
     """
     for parameter in parameters:
         # Typer has no setting for its class of options, and type checkers reject assignments to methods.
-        methods: dict[str, Any] = vars(parameter)
+        methods = cast("dict[str, Any]", vars(parameter))
         methods.setdefault("process_value", partial(_process_value, parameter, parameter.process_value))
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""
