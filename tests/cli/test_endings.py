@@ -22,7 +22,8 @@ from .test_runs import command, no_process_is_left, records, row
 
 __all__ = ["here", "market", "no_process_is_left"]
 
-TRAINING = "trap 'echo saved >>out; exit 3' TERM; echo begun | tee out; while :; do sleep 0.05; done"
+A_MINUTE = "n=0; while [ $n -lt 1200 ]; do sleep 0.05; n=$((n+1)); done"
+TRAINING = f"trap 'echo saved >>out; exit 3' TERM; echo begun | tee out; {A_MINUTE}"
 """Saves its work when it is asked to end, as a program for an overnight run does."""
 
 
@@ -123,7 +124,11 @@ def test_what_the_command_saved_is_here_whatever_ends_it(
 @pytest.mark.slow
 def test_a_command_that_ignores_sigterm_leaves_time_for_its_results(market: Emulator, tmp_path: Path) -> None:
     """Half of what is left of the limit, here half a minute, if the run is taken over so late."""
-    life = live(tmp_path, *HOUR, line="trap '' TERM; echo begun | tee out; while :; do sleep 0.05; done")
+    life = live(
+        tmp_path,
+        *HOUR,
+        line=f"trap '' TERM; echo begun | tee out; {A_MINUTE}",
+    )
     life.age(lambda _: {"began_at": time.time() - 3600 + 30})
     _, err = life.process.communicate(timeout=60)
     assert (life.process.returncode, list(market.pods)) == (5, []), err
@@ -155,7 +160,10 @@ def test_a_mistyped_path_holds_the_pod_until_it_is_fetched_or_stopped(
 @pytest.mark.parametrize("is_stop", [True, False], ids=["stop --now", "Ctrl-C twice"])
 def test_a_second_interruption_fetches_nothing(market: Emulator, tmp_path: Path, *, is_stop: bool) -> None:
     """The pod goes at once, and the verdict says what was skipped."""
-    life = live(tmp_path, line="trap '' TERM; echo begun | tee out; while :; do sleep 0.05; done")
+    life = live(
+        tmp_path,
+        line=f"trap '' TERM; echo begun | tee out; {A_MINUTE}",
+    )
     if is_stop:
         life.stop("--now")
     else:
