@@ -95,27 +95,13 @@ def parse_download(text: str) -> tuple[str, str]:
     By default, the target has the name of the path on the pod.
 
     Raises:
-        CommandError: No path is given, or the local target cannot be written.
+        CommandError: No path is given.
     """
     remote, _, local = text.partition(":")
     if not remote:
         raise CommandError(f"--download {text!r} has no path: write it like --download out/", ExitCode.USAGE)
     local = local or posixpath.basename(remote.rstrip("/")) or "."
-    # Check this before the command runs: afterwards, the results could be lost with the pod.
-    target = Path(local).absolute()
-    existing = next(path for path in (target, *target.parents) if path.exists())
-    if not _can_write(target, existing):
-        problem = f"--download {text}: {target} cannot be created or replaced; check {existing}"
-        raise CommandError(problem, ExitCode.USAGE)
     return remote, local
-
-
-def _can_write(target: Path, existing: Path) -> bool:
-    """Return whether a target can be written; ``existing`` is the target or its nearest existing parent."""
-    if existing.is_dir():
-        return os.access(existing, os.W_OK | os.X_OK)
-    # An existing target is replaced by a new file in its folder. Nothing can be written below a file.
-    return existing == target and os.access(existing.parent, os.W_OK | os.X_OK)
 
 
 def measure_and_warn(command: str, local: str | Path, exclusion: Exclusion) -> UploadSize:

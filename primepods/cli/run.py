@@ -31,8 +31,10 @@ def _read_file(ctx: typer.Context, path: Path | None) -> Path | None:
     if path is None:
         return None
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is not a file")
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+    except (OSError, ValueError) as exc:
         raise typer.BadParameter(f"{path} cannot be read: {exc}") from None
     options = {word.removeprefix("--"): option for option in ctx.command.params for word in option.opts}
     options["command"] = options.pop("words")
@@ -46,6 +48,9 @@ def _read_file(ctx: typer.Context, path: Path | None) -> Path | None:
         is_list = option.multiple or option.nargs != 1
         if not is_list and isinstance(value, list | dict):
             raise typer.BadParameter(f"{path}: {name} must be one value")
+        words = value if isinstance(value, list) else [value]
+        if is_list and not all(isinstance(word, str) for word in words):
+            raise typer.BadParameter(f"{path}: {name} must be a line or a list of words")
         # A number is parsed as if typed, since a duration needs a unit.
         default = str(value) if isinstance(value, int | float) else value
         ctx.default_map = {

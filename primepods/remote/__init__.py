@@ -15,6 +15,7 @@ from ._hosts import (
 )
 from ._job_reader import JobLines
 from ._job_scripts import check_job_name
+from ._place import check_target
 from ._scripts import GPU_CHECK, remote_path
 from .forward import AsyncForward
 from .job import AsyncJob, AsyncJobOutput, job_lines, read_output
@@ -53,6 +54,7 @@ __all__ = [
     "UploadSize",
     "Watchdog",
     "check_job_name",
+    "check_target",
     "check_work",
     "choose_aliases",
     "config_blocks",

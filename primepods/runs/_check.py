@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections.abc import Mapping
+from pathlib import Path
 
-from .._utils.arguments import check_seconds
+from .._utils.arguments import check_amount, check_interval, check_seconds
 from .._utils.text import quote, short_duration
-from ..remote import check_job_name, check_work
+from ..errors import TransferError
+from ..remote import SSHOptions, check_job_name, check_target, check_work
 from ._run import RunRecord
 
 _MAX_NAME = 34
@@ -36,12 +39,17 @@ def check_run(record: RunRecord, variables: Mapping[str, str]) -> list[str]:
         exclude=record.exclude,
         downloads=[remote for remote, _ in record.downloads],
     )
-    for option in ("ready_timeout", "interval"):
-        check_seconds(option, record.lease.get(option, 1.0))
-    for limit in ("max_hours", "max_spend"):
-        value = record.lease.get(limit)
-        if value is not None and not value > 0:
-            raise ValueError(f"{limit} must be above 0, got {value:g}")
+    SSHOptions(ssh_command=record.lease.get("ssh_command", "ssh"))
+    check_seconds("ready_timeout", record.lease.get("ready_timeout", 1.0))
+    check_interval(record.lease.get("interval", 1.0))
+    limits = {"max_price": record.changes.get("max_price"), **record.lease}
+    for limit in ("max_price", "max_hours", "max_spend"):
+        if limits.get(limit) is not None:
+            check_amount(limit, limits[limit], "number")
+    for local, _ in record.uploads:
+        if not (Path(local).is_file() or Path(local).is_dir()):
+            raise ValueError(f"--upload {local} is not a file or a folder")
+    _check_targets(record)
     hours = record.lease.get("max_hours")
     for option, seconds in (("wind-down", record.wind_down), ("hold", record.hold)):
         typed = record.typed.get(f"--{option}")
@@ -57,3 +65,34 @@ def check_run(record: RunRecord, variables: Mapping[str, str]) -> list[str]:
                 f"the home folder. Did you mean --download {rest}?"
             )
     return warnings
+
+
+def _check_targets(record: RunRecord) -> None:
+    """Check the local targets of downloads, since the results could be lost with the pod.
+
+    Raises:
+        ValueError: A target cannot be written, or two downloads have the same one.
+    """
+    places: set[str] = set()
+    for remote, local in record.downloads:
+        option = f"--download {remote}:{local}"
+        target = Path(local)
+        try:
+            check_target(target)
+        except TransferError as exc:
+            raise ValueError(f"{option}: {exc}") from None
+        if os.path.lexists(target) and not (target.is_file() or target.is_dir()):
+            raise ValueError(f"{option}: {target} is not a file or a folder")
+        if local.endswith(("/", os.sep)) and os.path.lexists(target) and not target.is_dir():
+            raise ValueError(f"{option}: {local} is not a folder")
+        existing = next(path for path in (target, *target.parents) if os.path.lexists(path))
+        # An existing file is replaced by a new one in its folder. Nothing can be written below a file.
+        folder = target.parent if existing == target and not target.is_dir() else existing
+        if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+            raise ValueError(f"{option}: {target} cannot be created or replaced; check {existing}")
+        is_folder = local.endswith(("/", os.sep)) or target.is_dir()
+        # A file goes into a folder. Two different folders, or files, may go into the same folder.
+        place = os.path.normpath(target / posixpath.basename(remote.rstrip("/")) if is_folder else target)
+        if place in places:
+            raise ValueError(f"{option}: {place} is the target of two downloads")
+        places.add(place)

@@ -22,6 +22,7 @@ from tests.readme_blocks import ROOT, find_blocks
 from .conftest import Run, in_terminal, name_api
 
 LOCAL_SSH = f"{shlex.quote(sys.executable)} -m primepods.emulator.local_ssh"
+H100 = ["--gpu-type", "H100"]
 OPTIONS = ["--gpu-type", "H100", "--ssh-command", LOCAL_SSH, "--interval", "0.1s"]
 
 
@@ -254,7 +255,7 @@ def test_a_budget_ends_the_command(market: Emulator, run: Run, limit: str) -> No
         (["--gpu-type", "H100", "--max-price", "0.01", "--", "true"], "costs $"),
         (["--gpu-type", "H100", "--upload", "none", "--", "true"], "there is no such file"),
         (["--gpu-type", "H100", "--env", "NONE", "--", "true"], "the variable is not set"),
-        (["--gpu-type", "H100", "--max-hours", "0", "--", "true"], "max_hours"),
+        (["--gpu-type", "H100", "--max-hours", "0", "--", "true"], "--max-hours must be"),
         (["--gpu-type", "H100", "--", " "], "the command is empty"),
         (["--gpu-type", "H100", "--upload", "", "--", "true"], "--upload '' has no local path"),
         (["--gpu-type", "H100", "--download", "", "--", "true"], "has no path"),
@@ -276,16 +277,60 @@ def test_a_budget_ends_the_command(market: Emulator, run: Run, limit: str) -> No
             ["--gpu-type", "H100", "--download", "out:/dev/null/out", "--", "true"],
             "/dev/null/out cannot be created",
         ),
+        *(
+            ([*H100, *words, "--", "true"], says)
+            for words, says in (
+                (["--download", "out:file/"], "file/ is not a folder"),
+                (["--download", "out:pipe"], "pipe is not a file or a folder"),
+                (["--download", "out:pipe/"], "pipe is not a file or a folder"),
+                (["--download", "out:/dev/null"], "/dev/null is not a file or a folder"),
+                (["--download", "out:link"], "link is a link"),
+                (["--download", "out:link/below"], "link is a link"),
+                (["--download", "out:gone/below"], "gone/below cannot be created"),
+                (["--download", "out:file/below"], "file/below cannot be created"),
+                (["--download", "a:same", "--download", "b:./same"], "same is the target of two downloads"),
+                (["--download", "a:x/a", "--download", "b/a:x/"], "x/a is the target of two downloads"),
+                (["--upload", "pipe"], "pipe is not a file or a folder"),
+                (["--upload", "/dev/null:x"], "/dev/null is not a file or a folder"),
+                (["--name", ""], "name must be 1 to 64"),
+                (["--interval", "0s"], "interval must be"),
+                (["--max-spend", "inf"], "--max-spend must be"),
+                (["--max-hours", "inf"], "'inf' cannot be used"),
+                (["--max-price", "inf"], "--max-price must be"),
+                (["--max-price", "nan"], "--max-price"),
+                (["--ssh-command", ""], "ssh_command must be"),
+                (["--ssh-command", "ssh '"], "ssh_command must be"),
+                (["--file", "spend.toml"], "--max-spend must be"),
+                (["--file", "hours.toml"], "inf"),
+                (["--file", "price.toml"], "--max-price must be"),
+                (["--file", "pipe"], "pipe cannot be read"),
+            )
+        ),
+        ([*H100, "--file", "number.toml"], "a line or a list of words"),
+        ([*H100, "--file", "words.toml"], "a line or a list of words"),
     ],
 )
 def test_what_cannot_be_is_told_before_anything_is_rented(
     market: Emulator, run: Run, words: list[str], says: str
 ) -> None:
-    """In the words of a shell."""
+    """In the words of a shell, and without any request unless the offers must be known."""
+    os.mkfifo("pipe")
+    Path("file").touch()
+    Path("folder").mkdir()
+    Path("link").symlink_to("folder")
+    Path("gone").symlink_to("nowhere")
+    for name, text in {
+        "spend": "max-spend = inf",
+        "hours": "max-hours = inf",
+        "price": "max-price = inf",
+        "number": "command = 7",
+        "words": 'command = ["echo", 7]',
+    }.items():
+        Path(f"{name}.toml").write_text(text, encoding="utf-8")
     result = run("run", *words)
     assert result.exit_code in {1, 2}
-    assert says in result.stderr, result.stderr
-    assert not market.requests.where(method="POST")
+    assert says in " ".join(result.stderr.replace("│", " ").split()), result.stderr
+    assert not (market.requests.where(method="POST") if says in {"H100", "costs $"} else market.requests)
 
 
 @pytest.mark.parametrize(
