@@ -123,8 +123,21 @@ def read_regular_file(descriptor: int, max_size: int = _MAX_SIZE) -> bytes:
     return text
 
 
-def read_objects(descriptor: int) -> list[dict[str, Any]]:
+def read_path(path: Path, max_size: int = _MAX_SIZE) -> bytes:
+    """Return the content of a file; raise the errors of :func:`read_regular_file`, also for a pipe."""
+    descriptor = os.open(path, os.O_RDONLY | NONBLOCK)
+    try:
+        return read_regular_file(descriptor, max_size)
+    finally:
+        os.close(descriptor)
+
+
+def read_objects(descriptor: int, *, is_replaced: bool = False) -> list[dict[str, Any]]:
     """Read the JSON objects in an open file, one a line.
+
+    Args:
+        descriptor: The file.
+        is_replaced: Whether :func:`replace_file` writes it, so that a truncated line is an error.
 
     Raises:
         OSError: The file cannot be read.
@@ -134,8 +147,9 @@ def read_objects(descriptor: int) -> list[dict[str, Any]]:
     objects: list[dict[str, Any]] = []
     for line in text.split(b"\n"):
         # A process that died while it appended leaves a truncated line, or zeros.
-        stripped = line.strip(b"\0 \r\t")
-        if not stripped or (stripped.startswith(b"{") and not stripped.endswith(b"}")):
+        stripped = line.strip(b" \r\t" if is_replaced else b"\0 \r\t")
+        is_cut = stripped.startswith(b"{") and not stripped.endswith(b"}")
+        if not stripped or (is_cut and not is_replaced):
             continue
         try:
             objects.append({**json.loads(stripped)})

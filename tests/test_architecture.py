@@ -42,7 +42,7 @@ pagination: _utils errors models
 results: _utils errors models
 retry: _utils
 _decoding: _utils account models offers
-config: _operations _utils errors retry
+config: _files _operations _utils errors retry
 _http: _decoding _operations _utils _version config errors events retry
 _status_reader: _decoding _http _operations _utils errors models
 waiting: _decoding _http _operations _status_reader _utils config errors events models results retry

@@ -91,6 +91,7 @@ DEFAULT_TIMEOUT: Final = 30.0
 """Default timeout of one attempt, in seconds."""
 DEFAULT_DEADLINE: Final = 120.0
 """Default deadline of one call with all its retries, in seconds."""
+_AMOUNT: Final = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 _OWN_HEADERS: Final = frozenset(
     {
@@ -235,7 +236,10 @@ def _explained(
 
 
 def _find_max_hourly() -> Found | None:
-    return from_environment(variables.MAX_HOURLY) or read_max_hourly()
+    [name] = variables.MAX_HOURLY
+    value = environment_variable(name)
+    # A blank variable is an error, since it may be one that was not replaced by the limit.
+    return read_max_hourly() if value is None else Found(value.strip(), f"environment variable {name}")
 
 
 def max_hourly() -> float | None:
@@ -249,11 +253,9 @@ def max_hourly() -> float | None:
     found = _find_max_hourly()
     if found is None:
         return None
-    try:
-        amount = float(found.value)
-    except ValueError:
-        amount = math.nan
-    if not 0 <= amount < math.inf:
+    # `float` also accepts 5_0, nan, and digits of other scripts.
+    amount = float(found.value) if _AMOUNT.fullmatch(found.value) else math.inf
+    if amount == math.inf:
         raise ConfigError(
             f"The limit on dollars per hour ({found.source}) must be a number of at least 0, got "
             f"{quote(found.value)}. Correct or remove it."

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import attrs
 
+from .._files import read_path
 from .._utils.strict_json import is_object
 from .._utils.text import quote
 from ..errors import ConfigError
@@ -169,13 +170,15 @@ def read_max_hourly() -> Found | None:
     except RuntimeError:  # no home directory, so no file
         return None
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_path(path).decode()
         import tomllib  # noqa: PLC0415 - all programs import this module, but few users have the file
 
         fields = tomllib.loads(text)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
     except (OSError, ValueError) as exc:
+        is_missing = isinstance(exc, FileNotFoundError | NotADirectoryError)
+        # A link whose target is gone may have led to a limit.
+        if is_missing and not (path.is_symlink() or path.parent.is_symlink()):
+            return None
         raise ConfigError(f"{path} cannot be used: {exc}. Correct or remove it.") from None
     limits = fields.pop("limits", {})
     in_limits = limits.keys() - {"max_hourly"} if is_object(limits) else {f"limits = {quote(limits)}"}

@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 
 import attrs
 
-from .._files import NONBLOCK, append_line, lock, read_regular_file, sync_folder
+from .._files import NONBLOCK, append_line, lock, read_path, read_regular_file, sync_folder
 from .._utils.unique_names import unique_name
 from ..config import Settings
 from ..errors import ConfigError
@@ -252,11 +252,7 @@ def read_ledger(folder: Path, now: float = -math.inf) -> Ledger:
 
 
 def _read_record(path: Path) -> LeaseRecord:
-    descriptor = os.open(path, os.O_RDONLY | NONBLOCK)
-    try:
-        return parse_record(read_regular_file(descriptor, _MAX_SIZE))
-    finally:
-        os.close(descriptor)
+    return parse_record(read_path(path, _MAX_SIZE))
 
 
 def probe_folder(folder: Path, settings: Settings) -> bool:

@@ -30,6 +30,8 @@ log = logging.getLogger("primepods")
 _PENDING_FOR: Final = 120.0
 # Seconds for which the file keeps an order after that, for processes that have read the list before.
 _KEPT_FOR: Final = 600.0
+# Seconds by which an order may be in the future, since the system's clock may be set back a little.
+_MAX_CLOCK_STEP: Final = 60.0
 _TEXT: Final = attrs.validators.instance_of(str)
 _NUMBER: Final = attrs.validators.and_(attrs.validators.ge(0.0), attrs.validators.lt(math.inf))
 
@@ -209,8 +211,7 @@ class HourlyLimit:
         return self._clock.wall() if this_host()[1] is None else self._clock.boottime()
 
     def _age(self, order: _RecentOrder, now: float) -> float:
-        """Return the seconds from an order to ``now``, or without a sign if the clock was changed."""
-        return abs(now - order.at if order.boot_id == this_host()[1] else self._clock.wall() - order.wall)
+        return now - order.at if order.boot_id == this_host()[1] else self._clock.wall() - order.wall
 
     @contextmanager
     def _recent_orders(self) -> Generator[list[_RecentOrder]]:
@@ -223,7 +224,10 @@ class HourlyLimit:
         try:
             with locked_file(path) as descriptor:
                 try:
-                    orders = [_RecentOrder(**row) for row in read_objects(descriptor)]
+                    orders = [_RecentOrder(**row) for row in read_objects(descriptor, is_replaced=True)]
+                    now = self._now()
+                    if any(self._age(order, now) < -_MAX_CLOCK_STEP for order in orders):
+                        raise ValueError("the time of an order is in the future")
                 except (TypeError, ValueError) as exc:
                     raise ConfigError(
                         f"The file {path} of the orders that count for your limit per hour cannot be read "

@@ -19,7 +19,7 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import attrs
 
-from .._files import NONBLOCK, lock_file, read_regular_file, sync_folder
+from .._files import lock_file, read_path, sync_folder
 from .._utils.strict_json import is_list, is_object
 from .._utils.text import quote
 from .._utils.unique_names import unique_name
@@ -469,11 +469,7 @@ def find_run(name: str) -> Run:
 def _read(file: Path) -> bytes:
     if file.parent.is_symlink() or file.is_symlink():
         raise ValueError("it is a link")
-    descriptor = os.open(file, os.O_RDONLY | NONBLOCK)
-    try:
-        return read_regular_file(descriptor)
-    finally:
-        os.close(descriptor)
+    return read_path(file)
 
 
 def _parse_record(text: bytes) -> RunRecord:

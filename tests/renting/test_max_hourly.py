@@ -16,13 +16,25 @@ import attrs
 import pytest
 
 import primepods
-from primepods.config import lease_folder
+from primepods.config import lease_folder, max_hourly, this_host
 from primepods.emulator import Edit, Emulator, Status
 from primepods.resources._max_hourly import HourlyLimit
 from tests.support.client import make_client
 from tests.support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
+
+
+ORDER = {
+    "account": "an account",
+    "name": "train",
+    "price": 1.0,
+    "boot_id": this_host()[1],
+    "at": 1.0,
+    "wall": 1e18,
+    "duration": 180.0,
+    "known": [],
+}
 
 
 async def _spec(client: primepods.AsyncClient) -> primepods.PodSpec:
@@ -245,6 +257,10 @@ async def test_a_hidden_pod_counts_for_some_minutes(monkeypatch: pytest.MonkeyPa
         (lambda file: file.write_text("odd"), "cannot be read .*move the file away"),
         (lambda file: file.write_text('{"version": 2}'), "cannot be read .*move the file away"),
         (os.mkfifo, "cannot be read .*not a regular file"),
+        (lambda file: file.write_text('{"account": "a", "na'), "cannot be read .*move the file away"),
+        (lambda file: file.write_bytes(bytes(300)), "cannot be read .*move the file away"),
+        (lambda file: file.write_text(json.dumps(ORDER | {"at": 1e18})), "cannot be read .*in the future"),
+        (lambda file: file.write_text(json.dumps(ORDER | {"boot_id": "another"})), "in the future"),
     ],
 )
 async def test_without_its_file_nothing_is_ordered(
@@ -274,13 +290,20 @@ async def test_without_its_file_nothing_is_ordered(
         ("max_hourly = 1", ValueError),
         ("limits = 1", ValueError),
         ("[limits", ValueError),
+        (Path("gone.toml"), ValueError),
+        (os.mkfifo, ValueError),
     ],
 )
-async def test_the_limit_may_be_in_a_file(text: str, limit: object, clean_environment: Path) -> None:
+async def test_the_limit_may_be_in_a_file(text: Any, limit: object, clean_environment: Path) -> None:
     """What is wrong there is an error of each order: a mistyped limit is not none. Pods are still deleted."""
     file = clean_environment / ".primepods" / "settings.toml"
     file.parent.mkdir()
-    file.write_text(text, encoding="utf-8")
+    if isinstance(text, Path):
+        file.symlink_to(text)
+    elif callable(text):
+        text(file)
+    else:
+        file.write_text(text, encoding="utf-8")
     async with Emulator(delete_seconds=0) as emulator:
         pod_id = emulator.add_pod(price_hr=1.5)
         async with make_client(emulator.url, api_key=emulator.api_key) as client:
@@ -295,3 +318,13 @@ async def test_the_limit_may_be_in_a_file(text: str, limit: object, clean_enviro
             else:
                 with pytest.raises(primepods.BudgetExceededError, match=rf"limit of \${limit}"):
                     await order
+
+
+@pytest.mark.parametrize("value", ["", " ", "5_0", "\u0661\u0660", "nan", "1e400", "-1", "+5"])
+def test_a_limit_in_another_form_is_an_error(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """Only digits, a point and an exponent are a limit; a blank variable is not "no limit"."""
+    monkeypatch.setenv("PRIMEPODS_MAX_HOURLY", "5e1")
+    assert max_hourly() == 50
+    monkeypatch.setenv("PRIMEPODS_MAX_HOURLY", value)
+    with pytest.raises(primepods.ConfigError, match="PRIMEPODS_MAX_HOURLY"):
+        max_hourly()
