@@ -124,11 +124,12 @@ class Results:
         self._run.save(held_until=time.time() + seconds)
         clock = time.strftime("%H:%M", time.localtime(time.time() + seconds))
         paths = ", ".join(item.remote for item in missing)
+        place = f"{record.workdir}/" if record.workdir else ""
         self._host.info(
             f"{pod.name} is held until {clock} ({short_duration(seconds)}), for at most "
             f"{money(pod.price_hr * seconds / 3600)}, since {paths} could not be fetched; trying again each "
-            f"minute. By hand, fetch with `primepods cp {self._run.name}:PATH .`. To delete the pod without "
-            f"it, run `primepods stop {self._run.name}`."
+            f"minute. By hand, fetch with `primepods cp {self._run.name}:{place}PATH .`. To delete the pod "
+            f"without it, run `primepods stop {self._run.name}`."
         )
 
     async def _fetch(

@@ -76,6 +76,7 @@ class RunRecord:
         pod_id: Id of its current or last pod.
         leased_at: When the order of the current pod began; ``None`` while the run has no pod and no order.
         price_hr: The pod's price per hour.
+        was_ready: Whether the pod has accepted a login, so that the command may have begun.
         job: Name of its job on the pod, once the start of the job is confirmed.
         nodes: Highest number of nodes of its pods.
         offsets: Sizes of the output files when the job began; see :meth:`Run.sizes`.
@@ -119,6 +120,7 @@ class RunRecord:
     pod_id: str | None = None
     leased_at: float | None = None
     price_hr: float = 0.0
+    was_ready: bool = False
     job: str | None = None
     nodes: int = 1
     offsets: tuple[int, ...] = ()

@@ -155,7 +155,7 @@ class Runner:
         try:
             async with lease as pod:
                 self._has_pod = True
-                self._run.save(pod_id=pod.id, price_hr=pod.price_hr)
+                self._run.save(pod_id=pod.id, price_hr=pod.price_hr, was_ready=True)
                 if self._record.keep:
                     pod.keep()
                 try:
@@ -218,7 +218,7 @@ class Runner:
                 # take-over, another process may try again.
                 names = {"ssh_options", "ssh_command"} & lease.keys()
                 await SSHOptions(**{name: lease[name] for name in names}).check()
-            was_shown = record.job is not None  # the job starts on a ready pod
+            was_shown = record.was_ready or record.job is not None  # the job starts on a ready pod
             if was_shown:
                 # A check beside the job could fail because of the job, and the lease would delete the pod.
                 lease.pop("check", None)
@@ -251,6 +251,7 @@ class Runner:
             self._run.save(
                 lease_file=lease_file.name,
                 pod_id=None,
+                was_ready=False,
                 leased_at=time.time(),
                 price_hr=made.supervisor.rentals[-1].file.record.price_hr or 0.0,
                 spent=spent,
@@ -295,8 +296,8 @@ class Runner:
                 )
                 self._host.waiting(f"{short_id(status.pod_id)}: {condition}")
         self._last_stage = stage
-        if self._is_stopping and self._record.job is None:
-            # End the lease now: until the pod is ready, it would only be billed.
+        if self._is_stopping and not self._record.was_ready:
+            # End the lease now: no command has begun, and until the pod is ready, it would only be billed.
             raise RunError("stopped", INTERRUPTED)
 
     def verdict(self, exit_code: int) -> str:
@@ -314,7 +315,7 @@ class Runner:
             end = f"{reason and 'its command ended with '}{outcome.command.describe()}"
         results = note = ""
         if record.job is not None:
-            cut = "skipped" if self.interruptions.count > 1 else "cut off by the limit"
+            cut = "skipped" if self.interruptions.count else "cut off by the limit"
             results = outcome.results.describe("" if outcome.is_complete else cut)
         elif outcome.command is None:
             note = "The command did not start"

@@ -199,6 +199,9 @@ class Work:
         has_begun = self._run.record.job is not None
         if reason.value.is_asked:
             has_begun = await self._ask_to_end(pod, jobs, working)
+            if has_begun and self._run.record.job is None:
+                # The verdict of a run whose command has begun names its results.
+                self._run.save(job=jobs[0].name)
         if outcome.command is not None and outcome.command.exit_code == _KILLED:
             outcome.command = attrs.evolve(outcome.command, note=await _find_cause(pod))
         if code is None:

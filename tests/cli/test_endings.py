@@ -121,6 +121,19 @@ def test_what_the_command_saved_is_here_whatever_ends_it(
     assert "Results in results/ (12 bytes). Cost about $0." in verdict
 
 
+def test_a_stop_of_a_run_that_died_at_its_commands_start(market: Emulator, tmp_path: Path) -> None:
+    """The command has begun, though the record does not say so: it is asked to end, and its results come."""
+    life = live(tmp_path)
+    life.process.kill()
+    life.process.communicate()
+    record = json.loads(life.record.read_text(encoding="utf-8"))
+    life.record.write_text(json.dumps(record | {"job": None}), encoding="utf-8")
+    out, err = command("stop", life.name).communicate(timeout=60)
+    assert Path("results/out").read_text(encoding="utf-8") == "begun\nsaved\n", err
+    assert "Results in results/ (12 bytes)." in err.splitlines()[-1], out
+    assert not market.pods
+
+
 @pytest.mark.slow
 def test_a_command_that_ignores_sigterm_leaves_time_for_its_results(market: Emulator, tmp_path: Path) -> None:
     """Half of what is left of the limit, here half a minute, if the run is taken over so late."""
