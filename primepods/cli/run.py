@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -22,6 +22,10 @@ from .create import EnvFile, read_env
 
 _MAX_OFFERS = 5
 """Max number of offers to try, one after the other."""
+
+
+def _as_list(value: object) -> list[object]:
+    return cast("list[object]", value) if isinstance(value, list) else [value]
 
 
 def _read_file(ctx: typer.Context, path: Path | None) -> Path | None:
@@ -48,8 +52,7 @@ def _read_file(ctx: typer.Context, path: Path | None) -> Path | None:
         is_list = option.multiple or option.nargs != 1
         if not is_list and isinstance(value, list | dict):
             raise typer.BadParameter(f"{path}: {name} must be one value")
-        words = value if isinstance(value, list) else [value]
-        if is_list and not all(isinstance(word, str) for word in words):
+        if is_list and not all(isinstance(word, str) for word in _as_list(value)):
             raise typer.BadParameter(f"{path}: {name} must be a line or a list of words")
         # A number is parsed as if typed, since a duration needs a unit.
         default = str(value) if isinstance(value, int | float) else value

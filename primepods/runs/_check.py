@@ -44,8 +44,8 @@ def check_run(record: RunRecord, variables: Mapping[str, str]) -> list[str]:
     check_interval(record.lease.get("interval", 1.0))
     limits = {"max_price": record.changes.get("max_price"), **record.lease}
     for limit in ("max_price", "max_hours", "max_spend"):
-        if limits.get(limit) is not None:
-            check_amount(limit, limits[limit], "number")
+        if (value := limits.get(limit)) is not None:
+            check_amount(limit, value, "number")
     for local, _ in record.uploads:
         if not (Path(local).is_file() or Path(local).is_dir()):
             raise ValueError(f"--upload {local} is not a file or a folder")
