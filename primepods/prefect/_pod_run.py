@@ -128,6 +128,7 @@ class PodRun:
             on_change=self._log_change,
             max_hours=config.max_hours,
             max_spend=config.max_spend,
+            wind_down=0.0,  # nothing here uses the pod after a cancellation by the limit
         )
         async with lease as pod:
             if self.pod is not None:
@@ -149,8 +150,10 @@ class PodRun:
         return code
 
     def _keep_if_left(self, pod: AsyncLeasedPod) -> None:
-        """Keep the pod if the worker ends, or another one has the run."""
-        self.is_left = not self.is_stopped and (self.is_left or self.configuration.has_limited_pod)
+        """Keep the pod if the worker ends, or another one has the run, but not after its limit."""
+        is_over = pod.seconds_left is not None and pod.seconds_left <= 0
+        is_wanted = self.is_left or self.configuration.has_limited_pod
+        self.is_left = is_wanted and not (is_over or self.is_stopped)
         if self.is_left:
             pod.keep()
 

@@ -121,6 +121,8 @@ def test_refusals_for_one_reason_are_one_line(
 
 def test_a_run_in_a_terminal_has_a_live_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """While the pod boots and goes, it shows what is waited for, with the time; each phase leaves a line."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
     with Emulator(boot_seconds=1, delete_seconds=0) as emulator:
         name_api(emulator, monkeypatch)
         code, shown = in_terminal(monkeypatch, "run", *OPTIONS, "--", "true")

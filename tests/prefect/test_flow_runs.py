@@ -161,7 +161,7 @@ async def test_a_deleted_flow_run_loses_its_pod_and_stops_no_heartbeats(
         assert "The flow run is no longer on the server: its pod is being deleted" in caplog.messages
         worker._pod_runs.clear()
     assert not kept.is_stopped
-    assert (await setting.client.read_flow_run(run)).infrastructure_pid
+    assert (await setting.client.read_flow_run(run)).labels["primepods.heartbeat"]
 
 
 async def test_cancelled_while_it_runs(setting: Setting) -> None:

@@ -168,8 +168,8 @@ MUTANTS: Final = (
     ),
     Mutant(
         "_http/redirect.py",
-        "    if not is_second:\n",
-        "    if True:\n",
+        "    if is_second:\n",
+        "    if False:\n",
         "Redirects are followed for ever.",
         ("tests/wire/test_redirects.py::test_a_circle_is_walked_once",),
     ),
