@@ -360,7 +360,7 @@ def test_the_clients_key_goes_to_no_pod_unless_that_is_said(
     with primepods.Client(own.api_key, base_url=own.url) as client:
         spec = first_offer(client)
         for given in ({"login": False}, {"max_hours": None}):
-            with pytest.raises(ValueError, match="watchdog (must have login=True|needs)"):
+            with pytest.raises(ValueError, match=r"watchdog (must have login=True|needs)"):
                 lease(client, spec, watchdog=primepods.Watchdog(), **given)
         for name, key in (("own key", own.api_key), ("a quote", 'a"b'), ("no key", " ")):
             monkeypatch.setenv("PRIMEPODS_WATCHDOG_KEY", key)
