@@ -420,6 +420,10 @@ class LeaseSupervisor:
                 # At least 1 ms: a budget that ends in a billionth of a second would make this loop spin.
                 await self._clock.wait(self._changed, min(max(seconds_left, 0.001), _CHECK_INTERVAL))
             except _INTERRUPTS:
+                # Handled here: before Python 3.11.3, `asyncio.timeout` of a task with an earlier cancellation
+                # raises another one when it expires.
+                if (task := asyncio.current_task()) is not None:
+                    task.uncancel()
                 self.interrupt()
         return asyncio.CancelledError() if not phase.done() or phase.cancelled() else phase.exception()
 

@@ -125,7 +125,7 @@ class Interruptions:
     """
 
     def __init__(self, on_change: Callable[[], object]) -> None:
-        self.requested = asyncio.Event()
+        self.requested: asyncio.Event = asyncio.Event()
         self.exit_code: int = INTERRUPTED
         self.phrase: str = "it was stopped"
         self.count: int = 0

@@ -60,7 +60,7 @@ class Runner:
     def __init__(self, host: RunHost, run: Run, variables: dict[str, str]) -> None:
         self._host = host
         self._run = run
-        self.interruptions = Interruptions(self._note_interruption)
+        self.interruptions: Interruptions = Interruptions(self._note_interruption)
         self._work = Work(host, run, variables, self.interruptions)
         self._working: asyncio.Task[int] | None = None
         self._has_pod = False
