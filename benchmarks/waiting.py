@@ -108,7 +108,7 @@ def _states(row: dict[str, Any]) -> tuple[bytes, bytes]:
 async def serve(count: int, interval: float) -> None:
     """Listen, print the port, and stop at the end of the standard input."""
     loop, fleet = asyncio.get_running_loop(), Fleet(count, interval)
-    connect: Callable[[], Connection] = partial(Connection, fleet, 0.0)  # type: ignore[arg-type]  # it has what a Connection uses
+    connect: Callable[[], Connection] = partial(Connection, fleet, 0.0, compresses=False)  # type: ignore[arg-type]  # it has what a Connection uses
     server = await loop.create_server(connect, "127.0.0.1", 0, backlog=4_096)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)

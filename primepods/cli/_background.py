@@ -41,11 +41,14 @@ def _run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
     code: int = ExitCode.FAILED
     try:
         with reported_errors(api.command):
-            code = api.run(runner.execute)
+            try:
+                code = api.run(runner.execute)
+            finally:
+                # Before the error is shown, and while the live line's stderr is open.
+                host.waiting("")
     except typer.Exit as exc:
         code = exc.exit_code
     finally:
-        host.waiting("")
         # If this process could not take over the run's lease, another process may try again.
         if not runner.is_interrupted:
             run.save(verdict=runner.verdict(code))

@@ -34,7 +34,7 @@ async def test_serves_until_stopped(number: signal.Signals, tmp_path: Path) -> N
     with start("--pods", "3", "--seed", "5", "--boot-seconds", "0", "--api-key", "k1", *state) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        lines = [process.stdout.readline().strip() for _ in range(3)]
+        lines = [process.stdout.readline().strip() for _ in range(4)]
         names = dict(line.removeprefix("export ").split("=", 1) for line in lines)
         async with primepods.AsyncClient(
             names["PRIME_API_KEY"], base_url=names["PRIME_API_BASE_URL"]
@@ -243,8 +243,8 @@ async def test_what_runs_on_a_pod_ends_with_it(tmp_path: Path) -> None:
     """When it is deleted, or with the emulator; its files go, too, and another pod's stay as long as it."""
     with start("--pods", "2", "--boot-seconds", "0", "--speed", "50") as process:
         assert process.stdout is not None
-        lines = [shlex.split(process.stdout.readline())[1] for _ in range(3)]
-        url, key, ssh_command = (line.partition("=")[2] for line in lines)
+        lines = [shlex.split(process.stdout.readline())[1] for _ in range(4)]
+        url, key, _, ssh_command = (line.partition("=")[2] for line in lines)
         async with primepods.AsyncClient(key, base_url=url) as client:
             ids = [pod.id async for pod in client.pods.list()]
             gone, left = (tmp_path / pod_id for pod_id in ids)

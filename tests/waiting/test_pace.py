@@ -281,7 +281,9 @@ async def test_the_next_tick_is_the_retry(stage: Stage, fleet: Fleet, answer: An
     fleet.next_status(answer, times=3)
     first = stage.start(stage.client(retry=primepods.RetryPolicy(attempts=9)).pods.wait(ids))
     await stage.advance(20)
-    assert sorted(fleet.times) == [0.25] * 2 + [5.25] * 4
+    # Where tasks start at once, the search sends one request more.
+    assert fleet.times.count(0.25) == 2
+    assert 4 <= fleet.times.count(5.25) == len(fleet.times) - 2 <= 5
     assert len(result(first)) == 150
 
 
