@@ -140,7 +140,7 @@ def test_the_pod_goes_at_its_limit_and_nothing_shows_the_key(
     looking = threading.Thread(target=look)
     looking.start()
     try:
-        done = start(tools, home, emulator.url, limit=1)
+        done = start(tools, home, emulator.url, limit=3)
         assert (done.returncode, done.stderr) == (0, b"mark ready\nmark exit 0\n")
         wait_for(lambda: not emulator.pods)
     finally:
