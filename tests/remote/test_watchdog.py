@@ -62,7 +62,7 @@ def tools(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def add_program(tools: Path, name: str) -> None:
     """Give the pod a program for HTTP."""
     program = sys.executable if name == "python3" else shutil.which(name)
-    (tools / name).write_text(f'#!/bin/sh\nexec {program} "$@"\n', encoding="utf-8")
+    (tools / name).write_text(f'#!/bin/sh\nexec {shlex.quote(program or name)} "$@"\n', encoding="utf-8")
     (tools / name).chmod(0o755)
 
 
