@@ -15,13 +15,16 @@ import attrs
 from .. import (
     AsyncClient,
     AsyncJob,
+    AsyncLease,
     AsyncLeasedPod,
+    ConfigError,
     ConnectionLostError,
     JobError,
     LoginError,
     OutputLine,
     Pod,
     PodChange,
+    PodSpec,
     PodStatus,
     gone,
 )
@@ -35,6 +38,8 @@ log = logging.getLogger("primepods")
 
 _GONE_TIMEOUT: Final = 600.0
 """Seconds to confirm that deleted pods are gone."""
+_MAX_ADOPTIONS: Final = 60
+"""Max attempts, a second apart, to take over the pod of a worker that may not have ended yet."""
 SSH_FAILED: Final = 255
 """Exit code of ``ssh`` for its own errors, such as a lost connection."""
 _ON_EXIT: Final = "[ $? != 0 ] || { echo 'The set-up called exit, so the command did not run.' >&2; exit 1; }"
@@ -117,19 +122,7 @@ class PodRun:
         if not isinstance(order, Pod):
             first = order[0]
             self.log.info("Ordering pod %s: %s x %s", first.name, first.gpu_count, first.gpu_type)
-        lease = client.pods.lease(
-            order,
-            login=True,
-            login_timeout=config.login_timeout,
-            ssh_options=config.ssh_options,
-            ssh_command=config.ssh_command,
-            ready_timeout=config.ready_timeout,
-            interval=config.poll_interval,
-            on_change=self._log_change,
-            max_hours=config.max_hours,
-            max_spend=config.max_spend,
-            wind_down=0.0,  # nothing here uses the pod after a cancellation by the limit
-        )
+        lease = await self._make_lease(client, order)
         async with lease as pod:
             if self.pod is not None:
                 self.log.info("Continuing on pod %s, with the command of an earlier worker", pod.name)
@@ -148,6 +141,30 @@ class PodRun:
                 raise
         self.log.info("Pod %s is gone and has cost about $%.2f; exit code %s", pod.name, pod.spent(), code)
         return code
+
+    async def _make_lease(self, client: AsyncClient, order: Pod | list[PodSpec]) -> AsyncLease:
+        config, attempts_left = self.configuration, _MAX_ADOPTIONS
+        while True:
+            try:
+                return client.pods.lease(
+                    order,
+                    login=True,
+                    login_timeout=config.login_timeout,
+                    ssh_options=config.ssh_options,
+                    ssh_command=config.ssh_command,
+                    ready_timeout=config.ready_timeout,
+                    interval=config.poll_interval,
+                    on_change=self._log_change,
+                    max_hours=config.max_hours,
+                    max_spend=config.max_spend,
+                    wind_down=0.0,  # nothing here uses the pod after a cancellation by the limit
+                )
+            except ConfigError:
+                # The worker that has left the pod may not have ended yet.
+                attempts_left -= 1
+                if self.pod is None or not attempts_left:
+                    raise
+                await anyio.sleep(1.0)
 
     def _keep_if_left(self, pod: AsyncLeasedPod) -> None:
         """Keep the pod if the worker ends, or another one has the run, but not after its limit."""
