@@ -23,7 +23,6 @@ from .._utils.clock import Clock
 from .._utils.exceptions import copy_exception
 from .._utils.iterators import ClosableAsyncIterator
 from ..errors import (
-    BudgetExceededError,
     ClientClosedError,
     ConnectionLostError,
     LoginError,
@@ -380,12 +379,14 @@ class PoolSupervisor:
                 finally:
                     losing.cancel()
                     await asyncio.wait({losing})
-        except BudgetExceededError as exc:
-            self._fail(exc)
-            for member in self._members:
-                if member is not asyncio.current_task():
-                    member.cancel()
         except PrimePodsError as exc:
+            if supervisor.budget_error is not None:
+                # Not the hourly cap of all pods, which only refuses another one.
+                self._fail(exc)
+                for member in self._members:
+                    if member is not asyncio.current_task():
+                        member.cancel()
+                return
             if is_used:
                 return  # the error of its release
             self._rents_again_at = self._clock.time() + _RENT_PAUSE
@@ -421,6 +422,10 @@ class PoolSupervisor:
         working = asyncio.ensure_future(_call(job, supervisor))
         try:
             await asyncio.wait({working, losing}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            # The lease ends, for example because something else has cancelled it: another pod does the job.
+            self._jobs.appendleft(job)
+            raise
         finally:
             if not working.done():
                 working.cancel()

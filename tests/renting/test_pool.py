@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from random import Random
 
+import attrs
 import pytest
 
 import primepods
@@ -16,6 +17,7 @@ from primepods import AsyncLeasedPod
 from primepods.emulator import Status
 from primepods.leasing.pool import LeaseArguments
 from tests.renting.stage import Stage, stage
+from tests.renting.test_wind_down import cancel_lease
 
 pytestmark = pytest.mark.anyio
 
@@ -148,6 +150,34 @@ async def test_an_empty_market_is_an_error_without_any_pod_only(folder: Path) ->
                 assert it.running() == [pod.id]
             assert len([result async for result in results]) == 5
         assert it.running() == []
+
+
+async def test_the_hourly_cap_is_no_limit_of_the_pool(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod that PRIMEPODS_MAX_HOURLY does not allow is not rented; the others do all the work."""
+    async with stage(folder) as it:
+        spec = attrs.evolve(it.spec, max_price=0.3)
+        monkeypatch.setenv("PRIMEPODS_MAX_HOURLY", "0.7")
+        async with it.client.pods.pool(spec, size=4) as pool:
+            results = [result async for result in pool.map(doubling(it), range(8))]
+        assert sorted(result.get() for result in results) == [2 * item for item in range(8)]
+        assert it.orders() == 2
+
+
+async def test_the_item_of_a_lease_that_is_cancelled_is_done(folder: Path) -> None:
+    """Something cancels the lease of a pod at work: its item is begun again on another pod."""
+    async with stage(folder) as it:
+        begun: list[str] = []
+
+        async def work(pod: AsyncLeasedPod, item: int) -> int:
+            begun.append(pod.id)
+            if len(begun) == 1:
+                cancel_lease()
+            await it.clock.sleep(300)
+            return item
+
+        async with it.client.pods.pool(it.spec, size=1) as pool:
+            [result] = [result async for result in pool.map(work, [7])]
+        assert (result.get(), len(set(begun)), it.running()) == (7, 2, [])
 
 
 async def test_setup_is_done_once_a_pod_and_its_failure_ends_the_work(folder: Path) -> None:
