@@ -12,6 +12,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypedDict, TypeVar, cast
@@ -36,6 +37,7 @@ from ..waiting.wait import OnChange
 from ..waiting.watch import AsyncWatch
 from ._order import Budget, PodOrder
 from .lease import AsyncLease, AsyncLeasedPod
+from .loss import Loss, wait_until_lost
 from .supervisor import LeaseSupervisor
 
 T = TypeVar("T")
@@ -47,8 +49,6 @@ _MAX_LOSSES: Final = 3
 """Number of items in a row that a pod may lose; then it is not used again."""
 _RENT_PAUSE: Final = 60.0
 """Seconds after a failed rental in which only a pool without members rents."""
-_LOSS_PAUSE: Final = 5.0
-"""Seconds until the next watch for a lost pod, after one that has ended with an error."""
 
 
 class LeaseArguments(TypedDict, total=False):
@@ -363,7 +363,7 @@ class PoolSupervisor:
             async with lease as pod:
                 if not await self._set_up(supervisor):
                     return
-                losing = asyncio.create_task(wait_until_lost(self._watch, pod.id, self._clock))
+                losing = asyncio.create_task(wait_until_lost(partial(self._watch, pod.id), self._clock))
                 losses = 0
                 try:
                     while losses < _MAX_LOSSES and not losing.done():
@@ -414,7 +414,7 @@ class PoolSupervisor:
         return True
 
     async def _work(
-        self, job: _Job, supervisor: LeaseSupervisor, pod: AsyncLeasedPod, losing: asyncio.Task[str]
+        self, job: _Job, supervisor: LeaseSupervisor, pod: AsyncLeasedPod, losing: asyncio.Task[Loss]
     ) -> bool:
         """Do a job on a pod; return whether it was lost. A lost job is queued again, or ends."""
         job.attempts += 1
@@ -434,10 +434,10 @@ class PoolSupervisor:
         is_lost = error is not None and (losing.done() or isinstance(error, ConnectionLostError | LoginError))
         if is_lost and losing.done():
             error = PodFailedError(
-                f"Pod {pod.name} was lost while it worked on an item: {losing.result()}.",
+                f"Pod {pod.name} was lost while it worked on an item: {losing.result().reason}.",
                 pod_id=pod.id,
                 last=None,
-                reason=losing.result(),
+                reason=losing.result().reason,
                 statuses={},
                 pending=(pod.id,),
             )
@@ -556,22 +556,3 @@ async def _first_of(task: asyncio.Task[Any], other: Coroutine[Any, Any, object])
         await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         waiting.cancel()
-
-
-async def wait_until_lost(watch: Callable[[str], AsyncWatch], pod_id: str, clock: Clock) -> str:
-    """Wait until the API shows that a pod is lost, and return the reason.
-
-    Args:
-        watch: Returns a watch of the pod.
-        pod_id: The pod's id.
-        clock: The client's clock.
-    """
-    while True:
-        with suppress(PrimePodsError):
-            async for change in watch(pod_id):
-                status = change.after
-                if status is None:
-                    return "it is gone"
-                if status.has_failed or status.has_ended:
-                    return status.failure or f"it is {status.status}"
-        await clock.sleep(_LOSS_PAUSE)

@@ -60,8 +60,6 @@ SortOrder = Literal["asc", "desc"]
 
 _PATH: Final = f"{PODS}/"
 _HISTORY_PATH: Final = f"{PODS}/history"
-_LOSS_CHECK_FACTOR: Final = 6
-"""Interval of a pool's checks for lost pods, as a multiple of the poll interval."""
 
 
 class AsyncPods:
@@ -638,6 +636,7 @@ class AsyncPods:
                 gets notes instead.
         """
         from ..leasing.lease import AsyncLeasedPod
+        from ..leasing.loss import LOSS_CHECK_FACTOR
         from ..leasing.pool import AsyncPool, PoolSupervisor
         from ._creation import check_specs
 
@@ -645,7 +644,7 @@ class AsyncPods:
         check_count("retries", retries, minimum=0, maximum=None)
         specs = check_specs(spec)
         first = self.lease(specs, **options)  # raises if an argument is invalid
-        interval = first.supervisor.options.interval * _LOSS_CHECK_FACTOR
+        interval = first.supervisor.options.interval * LOSS_CHECK_FACTOR
         supervisor = PoolSupervisor(
             partial(self.lease, specs, **options),
             lambda pod_id: self.watch([pod_id], interval=interval),

@@ -18,6 +18,7 @@ import attrs
 from .._utils.money import money
 from .._utils.text import clip, one_line, short_duration
 from ..errors import ConnectionLostError, JobError, LoginError, PrimePodsError
+from ..leasing.loss import LOSS_CHECK_FACTOR, Loss, wait_until_lost
 from ..remote import JobState, echo, find_nodes, rank_variables
 from ._ending import CommandEnd, Interruptions, Reason
 from ._follow import follow_job
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from ..leasing.supervisor import LeaseSupervisor
     from ..remote import AsyncJob, AsyncRemote, Exclusion
 
-_LOSS_CHECK_FACTOR = 6
-"""Interval of the checks for a lost pod, as a multiple of the poll interval."""
 _LIMIT_CHECK_INTERVAL = 30.0
 """Max seconds between two looks at the limits: timers stand still while this machine sleeps."""
 _LAST_OUTPUT_TIMEOUT = 5.0
@@ -55,14 +54,6 @@ done; dmesg 2>/dev/null | grep -i 'killed process' | tail -n 1"""
 
 class PodLostError(Exception):
     """The run must continue on another pod: the pod or its job was lost, or some nodes have no job."""
-
-
-@attrs.frozen
-class _Loss:
-    """A pod that is lost, and whether it may still accept logins."""
-
-    text: str
-    may_answer: bool = False
 
 
 @attrs.define
@@ -148,11 +139,11 @@ class Work:
         if len(nodes) > 1:
             self._host.info(f"The command runs on {len(nodes)} nodes")
             self._run.save(nodes=max(record.nodes, len(nodes)))
-        interval = record.lease["interval"] * _LOSS_CHECK_FACTOR
+        interval = record.lease["interval"] * LOSS_CHECK_FACTOR
         working = asyncio.create_task(
             self._start_and_follow(client, pod, nodes, jobs, is_taken_over=is_taken_over)
         )
-        lost = asyncio.create_task(_watch_loss(client, pod, interval))
+        lost = asyncio.create_task(wait_until_lost(lambda: client.pods.watch([pod.id], interval=interval)))
         # In the order of their priority.
         reasons = {
             working: Reason.COMMAND_ENDED,
@@ -175,7 +166,7 @@ class Work:
         pod: AsyncLeasedPod,
         jobs: list[AsyncJob],
         working: asyncio.Task[CommandEnd],
-        lost: asyncio.Task[_Loss],
+        lost: asyncio.Task[Loss],
     ) -> int:
         """Take the steps of :mod:`._ending` except the deletion; return the run's exit code.
 
@@ -185,7 +176,7 @@ class Work:
         outcome, record = self.outcome, self._run.record
         loss, code = "", None
         if outcome.reason is Reason.POD_LOST:
-            loss = lost.result().text
+            loss = f"The pod {pod.name} was lost: {lost.result().reason}"
         elif outcome.reason is Reason.COMMAND_ENDED:
             try:
                 outcome.command = working.result()
@@ -222,7 +213,7 @@ class Work:
             raise PodLostError(loss)
         return code or 0
 
-    async def _fetch(self, pod: AsyncLeasedPod, lost: asyncio.Task[_Loss], *, is_last: bool) -> None:
+    async def _fetch(self, pod: AsyncLeasedPod, lost: asyncio.Task[Loss], *, is_last: bool) -> None:
         """Fetch the results, unless the pod is lost meanwhile; try it on a pod that has failed."""
         fetching = asyncio.create_task(self.outcome.results.fetch(pod, is_last=is_last))
         try:
@@ -232,7 +223,7 @@ class Work:
             if fetching.done():
                 fetching.result()
             elif self.outcome.reason is not Reason.POD_LOST:
-                self._host.problem(lost.result().text)
+                self._host.problem(f"The pod {pod.name} was lost: {lost.result().reason}")
         finally:
             await _cancel([fetching])
 
@@ -483,20 +474,3 @@ async def _stop(jobs: Iterable[AsyncJob]) -> None:
         async with asyncio.timeout(_STOP_TIMEOUT):
             stops = [job.stop(grace=_STOP_TIMEOUT / 2) for job in jobs]
             await asyncio.gather(*stops, return_exceptions=True)
-
-
-async def _watch_loss(client: AsyncClient, pod: AsyncLeasedPod, interval: float) -> _Loss:
-    """Wait until the API shows that a pod is lost."""
-    while True:
-        with suppress(PrimePodsError):
-            async for change in client.pods.watch([pod.id], interval=interval):
-                status = change.after
-                if status is None:
-                    return _Loss(f"The pod {pod.name} was lost: it is gone")
-                is_down = status.status is not None and (
-                    status.status.is_ending or status.status == "STOPPED"
-                )
-                if status.has_failed or is_down:
-                    text = status.failure or f"it is {status.status}"
-                    return _Loss(f"The pod {pod.name} was lost: {text}", may_answer=not is_down)
-        await asyncio.sleep(interval)
