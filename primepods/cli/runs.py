@@ -55,13 +55,14 @@ class RunRow:
 
 
 def _row(run: Run) -> RunRow:
-    record = run.record
+    record, state = run.record, run.state
+    until = None if state == "ended" else record.held_until
     return RunRow(
         name=run.name,
-        state=run.state,
+        state=state,
         pod=record.pod_id,
         since=datetime.fromtimestamp(record.began_at, UTC),
-        held_until=None if record.held_until is None else datetime.fromtimestamp(record.held_until, UTC),
+        held_until=None if until is None else datetime.fromtimestamp(until, UTC),
         spent=round(run.cost(), 4),
         exit_code=record.exit_code,
         command=record.command if isinstance(record.command, str) else shlex.join(record.command),

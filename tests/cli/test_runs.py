@@ -377,16 +377,16 @@ def test_a_sweep_ends_a_run_whose_process_was_killed(market: Emulator, run: Run,
 
 
 def test_a_pod_that_a_run_has_left_is_counted_until_its_sweep(run: Run, tmp_path: Path) -> None:
-    """Its run had ended an hour before, without deleting it; the exit code stays."""
+    """Its run had ended an hour before, without deleting it; nothing is held any more."""
     now = time.time()
     left = RunFolder.create(
         RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=now - 7200)
     )
-    left.save(
-        exit_code=3, ended_at=now - 3600, pod_id="pod", lease_file="gone", leased_at=now - 7200, price_hr=1.0
-    )
+    left.save(exit_code=3, ended_at=now - 3600, pod_id="pod", lease_file="gone", leased_at=now - 7200)
+    left.save(price_hr=1.0, held_until=now)
     left._unlock()
     shown = row(run)
+    assert shown["held_until"] is None
     assert (shown["exit_code"], shown["spent"]) == (3, pytest.approx(2.0, abs=0.1))
     assert shown["swept_at"] is not None
 
