@@ -377,7 +377,7 @@ def test_a_sweep_ends_a_run_whose_process_was_killed(market: Emulator, run: Run,
 
 
 def test_a_pod_that_a_run_has_left_is_counted_until_its_sweep(run: Run, tmp_path: Path) -> None:
-    """Its run had ended an hour before, without deleting it; nothing is held any more."""
+    """Its run had ended an hour before, without deleting it; the exit code stays, and nothing is held."""
     now = time.time()
     left = RunFolder.create(
         RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=now - 7200)
