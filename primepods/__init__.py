@@ -11,24 +11,9 @@ from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
     # Type checkers need these imports; a test compares them with the table below.
-    from ._blocking import Forward as Forward
-    from ._blocking import Job as Job
-    from ._blocking import JobOutput as JobOutput
-    from ._blocking import Lease as Lease
-    from ._blocking import LeasedPod as LeasedPod
-    from ._blocking import Pool as Pool
-    from ._blocking import Remote as Remote
-    from .account import Account as Account
-    from .account import BillingEntry as BillingEntry
-    from .account import Disk as Disk
-    from .account import Permission as Permission
-    from .account import Team as Team
-    from .account import TeamMember as TeamMember
-    from .account import Wallet as Wallet
     from .client import AsyncClient as AsyncClient
     from .errors import *  # noqa: F403 - all its names are public
     from .events import OnEvent as OnEvent
-    from .keys import SSHKey as SSHKey
     from .leasing.lease import AsyncLease as AsyncLease
     from .leasing.lease import AsyncLeasedPod as AsyncLeasedPod
     from .leasing.pool import AsyncPool as AsyncPool
@@ -37,11 +22,19 @@ if TYPE_CHECKING:
     from .leasing.sweep import SkippedLease as SkippedLease
     from .leasing.sweep import Sweep as Sweep
     from .models import *  # noqa: F403 - all its names are public
-    from .offers import DiskOffer as DiskOffer
-    from .offers import GpuPrices as GpuPrices
-    from .offers import Offer as Offer
-    from .offers import Prices as Prices
-    from .offers import SpecRange as SpecRange
+    from .models.account import Account as Account
+    from .models.account import BillingEntry as BillingEntry
+    from .models.account import Disk as Disk
+    from .models.account import Permission as Permission
+    from .models.account import Team as Team
+    from .models.account import TeamMember as TeamMember
+    from .models.account import Wallet as Wallet
+    from .models.keys import SSHKey as SSHKey
+    from .models.offers import DiskOffer as DiskOffer
+    from .models.offers import GpuPrices as GpuPrices
+    from .models.offers import Offer as Offer
+    from .models.offers import Prices as Prices
+    from .models.offers import SpecRange as SpecRange
     from .pagination import AsyncPager as AsyncPager
     from .remote import GPU_CHECK as GPU_CHECK
     from .remote import AsyncForward as AsyncForward
@@ -71,8 +64,15 @@ if TYPE_CHECKING:
     from .sync import Availability as Availability
     from .sync import Client as Client
     from .sync import Disks as Disks
+    from .sync import Forward as Forward
+    from .sync import Job as Job
+    from .sync import JobOutput as JobOutput
+    from .sync import Lease as Lease
+    from .sync import LeasedPod as LeasedPod
     from .sync import Pager as Pager
     from .sync import Pods as Pods
+    from .sync import Pool as Pool
+    from .sync import Remote as Remote
     from .sync import SSHKeys as SSHKeys
     from .sync import Watch as Watch
     from .waiting.conditions import Until as Until
@@ -84,9 +84,7 @@ if TYPE_CHECKING:
     from .waiting.watch import AsyncWatch as AsyncWatch
 else:
     _PUBLIC = {
-        "_blocking": "Forward Job JobOutput Lease LeasedPod Pool Remote",
         "_version": "__version__",  # imported above; here for `__all__`
-        "account": "Account BillingEntry Disk Permission Team TeamMember Wallet",
         "client": "AsyncClient",
         "errors": (
             "APIError AuthenticationError BadRequestError BudgetExceededError ClientClosedError "
@@ -97,7 +95,6 @@ else:
             "SoldOutError TransferError TransportError ValidationError WaitError WaitTimeoutError"
         ),
         "events": "OnEvent",
-        "keys": "SSHKey",
         "leasing.lease": "AsyncLease AsyncLeasedPod",
         "leasing.pool": "AsyncPool PoolResult",
         "leasing.sweep": "OrphanedPod SkippedLease Sweep",
@@ -105,7 +102,9 @@ else:
             "AttachedResource Endpoint HistoryRecord InstallationState Node Page Pod PodChange PodRef "
             "PodState PodStatus PortMapping Resources"
         ),
-        "offers": "DiskOffer GpuPrices Offer Prices SpecRange",
+        "models.account": "Account BillingEntry Disk Permission Team TeamMember Wallet",
+        "models.keys": "SSHKey",
+        "models.offers": "DiskOffer GpuPrices Offer Prices SpecRange",
         "pagination": "AsyncPager",
         "remote": (
             "AsyncForward AsyncJob AsyncJobOutput AsyncRemote CommandResult GPU_CHECK JobState OnLine "
@@ -121,7 +120,10 @@ else:
         "signals": "exit_on_sigterm",
         "specs": "DiskSpec PodSpec",
         "ssh": "SSHTarget",
-        "sync": "AccountInfo Availability Client Disks Pager Pods SSHKeys Watch",
+        "sync": (
+            "AccountInfo Availability Client Disks Forward Job JobOutput Lease LeasedPod Pager Pods "
+            "Pool Remote SSHKeys Watch"
+        ),
         "waiting.conditions": "Until failed gone ready settled",
         "waiting.wait": "OnChange",
         "waiting.watch": "AsyncWatch",

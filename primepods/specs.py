@@ -13,7 +13,7 @@ from ._utils.arguments import check_amount, check_count, check_text, check_texts
 from ._utils.plain import ToDict
 from ._utils.text import quote
 from ._utils.unique_names import unique_name
-from .offers import DiskOffer, Offer, SpecRange
+from .models.offers import DiskOffer, Offer, SpecRange
 
 CUSTOM_IMAGE: Final = "custom_template"
 _DEFAULT_IMAGE: Final = "ubuntu_22_cuda_12"

@@ -26,44 +26,39 @@ def table(text: str) -> dict[str, set[str]]:
 ARROWS = table("""
 _version:
 emulator:
-_files:
 _utils:
 events: _utils
 _operations: _utils events
 signals:
 ssh: _utils
 models: _utils ssh
-account: _utils models
-keys: models
-offers: _utils models
-specs: _utils offers
+specs: _utils models
 errors: _utils models
 pagination: _utils errors models
 results: _utils errors models
 retry: _utils
-_decoding: _utils account models offers
-config: _files _operations _utils errors retry
+_decoding: _utils models
+config: _operations _utils errors retry
 _http: _decoding _operations _utils _version config errors events retry
 _status_reader: _decoding _http _operations _utils errors models
 waiting: _decoding _http _operations _status_reader _utils config errors events models results retry
-remote: _files _utils config errors models ssh
-leasing: _files _operations _utils config errors events models pagination remote specs ssh waiting
-_blocking: _utils errors leasing models remote
-resources: _decoding _files _http _operations _status_reader _utils account config errors events keys leasing
-    models offers pagination remote results specs waiting
+remote: _utils config errors models ssh
+leasing: _operations _utils config errors events models pagination remote specs ssh waiting
+resources: _decoding _http _operations _status_reader _utils config errors events leasing models
+    pagination remote results specs waiting
 client: _http _operations _utils config events leasing resources retry waiting
 fleet: _utils client errors models
 charts: _utils fleet models
-sync: _blocking _utils client config errors events leasing models pagination resources retry specs waiting
+sync: _utils client config errors events leasing models pagination remote resources retry specs waiting
 notebook: _utils charts client fleet models results sync waiting
-__init__: _blocking _version account client errors events keys leasing models offers pagination remote
-    resources results retry signals specs ssh sync waiting
+__init__: _version client errors events leasing models pagination remote resources results retry signals
+    specs ssh sync waiting
 otel: _version events
 exporter: _utils client errors models runs
 airflow: __init__ events
 prefect: __init__
-doctor: _decoding _http _utils _version account config errors leasing models resources retry
-runs: _files _utils client config errors leasing models remote specs
+doctor: _decoding _http _utils _version config errors leasing models resources retry
+runs: _utils client config errors leasing models remote specs
 cli: __init__ charts config doctor emulator events exporter fleet remote runs
 __main__: cli
 pytest_plugin: __init__ emulator
@@ -95,7 +90,7 @@ LIBRARIES = table("""
 aiohttp: _http client emulator sync
 yarl: _http
 cattrs: _decoding
-anyio: _blocking cli leasing prefect remote
+anyio: sync cli leasing prefect remote
 airflow: airflow
 asgiref: airflow
 opentelemetry: otel
@@ -220,7 +215,15 @@ def test_only_config_reads_the_environment_and_files() -> None:
     """Where a setting comes from is decided there; snapshots, leases and output are files, too."""
     for path in MODULES:
         place = room(dotted(path))
-        own_files = place in {"_files", "airflow", "cli", "doctor", "emulator", "leasing", "remote", "runs"}
+        own_files = path == "_utils/files" or place in {
+            "airflow",
+            "cli",
+            "doctor",
+            "emulator",
+            "leasing",
+            "remote",
+            "runs",
+        }
         reading = set() if place == "config" else ENVIRONMENT if own_files else ENVIRONMENT | FILES
         nodes = list(ast.walk(tree(path)))
         attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}

@@ -117,7 +117,12 @@ def test_type_checkers_see_the_same_names() -> None:
         ("NotFoundError", {"aiohttp", "asyncio", "attrs", "primepods.models"}),
         (
             "AsyncClient",
-            {"primepods.sync", "primepods.leasing.pods_api", "primepods.account", "primepods.waiting.wait"},
+            {
+                "primepods.sync",
+                "primepods.leasing.pods_api",
+                "primepods.models.account",
+                "primepods.waiting.wait",
+            },
         ),
         ("__version__", {"primepods.errors"}),
     ],

@@ -113,7 +113,7 @@ def command(block: Block, folder: Path, forks: ForkServer) -> list[str]:
 @pytest.fixture(scope="module")
 def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
     """What runs Python blocks, and the command in shell blocks."""
-    commands = (module.name for module in pkgutil.iter_modules(primepods.cli.__path__, "primepods.cli."))
+    commands = (module.name for module in pkgutil.walk_packages(primepods.cli.__path__, "primepods.cli."))
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "error"}
     folder = tmp_path_factory.mktemp("forks")
     with ForkServer(folder, ["primepods.sync", *commands], environment) as forks:

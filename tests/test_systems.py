@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from primepods import ConfigError
-from primepods._files import lock, lock_file, locked_file, replace_file
 from primepods._utils.clock import Clock
+from primepods._utils.files import lock, lock_file, locked_file, replace_file
 from primepods._utils.secret import Secret
 from primepods.cli.app import app
 from primepods.config import Settings

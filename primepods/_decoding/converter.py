@@ -11,7 +11,7 @@ import attrs
 from cattrs import Converter
 
 from .._utils.strict_json import is_object
-from ..account import Permission
+from ..models.account import Permission
 from .compiled import compiled_hook
 from .fields import FIELD_HOOKS, as_mapping
 from .objects import list_hook, object_hook

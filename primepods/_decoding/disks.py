@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..account import Disk
+from ..models.account import Disk
 from .rows import as_object, decode_item
 
 

@@ -12,8 +12,8 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from .._utils.exceptions import drop_tracebacks
 from .._utils.strict_json import is_list, is_object
-from ..account import BillingEntry, Wallet
 from ..models import PodStatus, Resources
+from ..models.account import BillingEntry, Wallet
 from .fields import MAX_DEPTH, DecodeError, Hook, is_deeper, wrong_type
 
 ALIASES: Final[Mapping[Any, Mapping[str, str]]] = {PodStatus: {"cost_per_hr": "priceHr"}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..offers import GpuPrices
+from ..models.offers import GpuPrices
 from .fields import DecodeError
 from .rows import as_object, decode_object
 

@@ -13,7 +13,7 @@ from .fields import DecodeError, as_integer, as_text, wrong_type
 if TYPE_CHECKING:
     from cattrs import Converter
 
-    from ..account import Disk
+    from ..models.account import Disk
 
 T = TypeVar("T")
 D = TypeVar("D", int, None)

@@ -11,12 +11,12 @@ import typer
 
 import primepods
 
-from ._command import Api, YesOption, api_command, confirm
-from ._errors import CommandError, ExitCode
-from ._offers import find_key
-from ._output import ModelTable, Output, OutputOption, PrintOptions, print_model, readable_rows
-from ._pod_table import price, read_names
-from ._table import Column, print_info, print_table, write, write_ids
+from ._shared.command import Api, YesOption, api_command, confirm
+from ._shared.errors import CommandError, ExitCode
+from ._shared.offer_options import find_key
+from ._shared.output import ModelTable, Output, OutputOption, PrintOptions, print_model, readable_rows
+from ._shared.pod_table import price, read_names
+from ._shared.table import Column, print_info, print_table, write, write_ids
 
 _TEAMS: Final = ModelTable(
     empty_model=lambda: primepods.Team(team_id=""),

@@ -16,8 +16,8 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 import primepods
 
-from ._command import BaseUrl, Context, Team, Timeout, Verbose
-from ._errors import EXIT_CODES, ExitCode, print_error
+from ._shared.command import BaseUrl, Context, Team, Timeout, Verbose
+from ._shared.errors import EXIT_CODES, ExitCode, print_error
 
 _ALIASES = {
     "ls": "list",
@@ -44,32 +44,32 @@ _HINTS = {
 
 
 _COMMANDS = {
-    "list": ("Pods", "list_pods.command"),
-    "get": ("Pods", "status.get"),
-    "status": ("Pods", "status.status"),
-    "watch": ("Pods", "watch.command"),
-    "wait": ("Pods", "status.wait"),
-    "logs": ("Pods", "logs.command"),
-    "ssh": ("Pods", "ssh.ssh"),
-    "exec": ("Pods", "exec_command.command"),
-    "cp": ("Pods", "cp.command"),
-    "forward": ("Pods", "forward.forward"),
-    "jupyter": ("Pods", "forward.jupyter"),
-    "code": ("Pods", "ssh.code"),
-    "ssh-config": ("Pods", "ssh_config.command"),
-    "run": ("Renting", "run.command"),
-    "runs": ("Renting", "runs.command"),
-    "attach": ("Renting", "runs.attach"),
-    "stop": ("Renting", "runs.stop"),
-    "offers": ("Renting", "offers.command"),
-    "create": ("Renting", "create.command"),
-    "delete": ("Renting", "delete.command"),
-    "history": ("Renting", "history.command"),
-    "sweep": ("Renting", "sweep.command"),
-    "disks": ("Account", "disks.command"),
-    "disks create": ("Account", "disks.create"),
-    "disks rename": ("Account", "disks.rename"),
-    "disks delete": ("Account", "disks.delete"),
+    "list": ("Pods", "pods.list_pods.command"),
+    "get": ("Pods", "pods.status.get"),
+    "status": ("Pods", "pods.status.status"),
+    "watch": ("Pods", "pods.watch.command"),
+    "wait": ("Pods", "pods.status.wait"),
+    "logs": ("Pods", "pods.logs.command"),
+    "ssh": ("Pods", "login.ssh.ssh"),
+    "exec": ("Pods", "login.exec_command.command"),
+    "cp": ("Pods", "login.cp.command"),
+    "forward": ("Pods", "login.forward.forward"),
+    "jupyter": ("Pods", "login.forward.jupyter"),
+    "code": ("Pods", "login.ssh.code"),
+    "ssh-config": ("Pods", "login.ssh_config.command"),
+    "run": ("Renting", "running.run.command"),
+    "runs": ("Renting", "running.runs.command"),
+    "attach": ("Renting", "running.runs.attach"),
+    "stop": ("Renting", "running.runs.stop"),
+    "offers": ("Renting", "pods.offers.command"),
+    "create": ("Renting", "pods.create.command"),
+    "delete": ("Renting", "pods.delete.command"),
+    "history": ("Renting", "pods.history.command"),
+    "sweep": ("Renting", "pods.sweep.command"),
+    "disks": ("Account", "pods.disks.command"),
+    "disks create": ("Account", "pods.disks.create"),
+    "disks rename": ("Account", "pods.disks.rename"),
+    "disks delete": ("Account", "pods.disks.delete"),
     "whoami": ("Account", "account.whoami"),
     "teams": ("Account", "account.teams"),
     "wallet": ("Account", "account.wallet"),
@@ -81,9 +81,9 @@ _COMMANDS = {
     "doctor": ("More", "doctor.command"),
     "demo": ("More", "demo.command"),
     "emulator": ("More", "emulator.command"),
-    "mcp": ("More", "mcp.command"),
-    "skill": ("More", "skill.command"),
-    "_run": (None, "runs.background"),
+    "mcp": ("More", "agents.mcp.command"),
+    "skill": ("More", "agents.skill.command"),
+    "_run": (None, "running.runs.background"),
 }
 """Panel in the help (``None`` for a hidden command) and function of each command."""
 
@@ -112,7 +112,7 @@ class _Commands(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         panel, path = _COMMANDS[name]
         if name not in self._built:
-            module, _, function = path.partition(".")
+            module, _, function = path.rpartition(".")
             body = getattr(import_module(f".{module}", __package__), function)
             single = typer.Typer(add_completion=False, rich_markup_mode="rich")
             single.command(name, cls=_Command, rich_help_panel=panel, help=_help(body), hidden=panel is None)(

@@ -14,14 +14,14 @@ import typer
 
 import primepods
 
-from ._pod_table import price
-from ._table import Column
+from ._shared.pod_table import price
+from ._shared.table import Column
 
 if TYPE_CHECKING:
     from primepods import AsyncClient, HistoryRecord, Pod, PodStatus
     from primepods.emulator import Emulator
 
-    from ._screen import Screen
+    from ._shared.screen import Screen
 
 BOOT_SECONDS = 180.0
 MAX_BOOT_FACTOR = 3
@@ -75,7 +75,7 @@ def command(
 
     from primepods.emulator import Emulator
 
-    from ._screen import Screen, safe
+    from ._shared.screen import Screen, safe
 
     screen = Screen()
     account: dict[str, Any] = {
@@ -198,7 +198,7 @@ def _show_failures(screen: Screen, pods: Mapping[str, Pod], statuses: Mapping[st
 
 
 def _show_ssh(screen: Screen, pods: Mapping[str, Pod], statuses: Mapping[str, PodStatus]) -> None:
-    from ._screen import safe
+    from ._shared.screen import safe
 
     targets = {pod_id: row.ssh for pod_id, row in statuses.items() if row.is_ready and row.ssh is not None}
     if not targets:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ._command import Api, api_command
-from ._errors import ExitCode, reword_for_shell
-from ._output import Output, OutputOption, write_rows
-from ._table import has_colour, paint, write
-from ._text import printable
+from ._shared.command import Api, api_command
+from ._shared.errors import ExitCode, reword_for_shell
+from ._shared.output import Output, OutputOption, write_rows
+from ._shared.table import has_colour, paint, write
+from ._shared.text import printable
 
 if TYPE_CHECKING:
     from primepods.doctor import Check

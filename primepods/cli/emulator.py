@@ -21,8 +21,8 @@ import typer
 
 import primepods
 
-from ._errors import SIGNAL_EXIT_CODE, CommandError, ExitCode, reported_errors
-from ._table import print_info, write
+from ._shared.errors import SIGNAL_EXIT_CODE, CommandError, ExitCode, reported_errors
+from ._shared.table import print_info, write
 
 if TYPE_CHECKING:
     from primepods.emulator import Emulator

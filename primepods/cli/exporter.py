@@ -8,10 +8,10 @@ import typer
 
 import primepods
 
-from ._command import Api, api_command
-from ._durations import duration_option
-from ._errors import CommandError, ExitCode
-from ._table import print_info
+from ._shared.command import Api, api_command
+from ._shared.durations import duration_option
+from ._shared.errors import CommandError, ExitCode
+from ._shared.table import print_info
 
 
 @api_command

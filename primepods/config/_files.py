@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import attrs
 
-from .._files import read_path
+from .._utils.files import read_path
 from .._utils.strict_json import is_object
 from .._utils.text import quote
 from ..errors import ConfigError

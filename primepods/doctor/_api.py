@@ -10,7 +10,6 @@ from .._http.executor import RequestExecutor
 from .._http.request import PODS, page_request
 from .._http.transport import Transport
 from .._utils.money import money
-from ..account import Account, Permission, Wallet
 from ..config import (
     DEFAULT_MAX_CONCURRENCY,
     KEY_PAGE,
@@ -29,6 +28,7 @@ from ..errors import (
     ProtocolError,
 )
 from ..models import HistoryRecord, Pod
+from ..models.account import Account, Permission, Wallet
 from ..resources.account import AsyncAccountInfo, check_watchdog_key
 from ..resources.ssh_keys import AsyncSSHKeys
 from ..retry import RetryPolicy

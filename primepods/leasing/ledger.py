@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 
 import attrs
 
-from .._files import NONBLOCK, append_line, lock, read_path, read_regular_file, sync_folder
+from .._utils.files import NONBLOCK, append_line, lock, read_path, read_regular_file, sync_folder
 from .._utils.unique_names import unique_name
 from ..config import Settings
 from ..errors import ConfigError

@@ -3,7 +3,11 @@
 from ._background import BackgroundWriter
 from ._exchange import echo
 from ._exclude import Exclusion
-from ._hosts import (
+from ._job_reader import JobLines
+from ._job_scripts import check_job_name
+from ._place import check_target
+from ._scripts import GPU_CHECK, remote_path
+from ._ssh_config import (
     HostEntry,
     choose_aliases,
     config_blocks,
@@ -13,10 +17,6 @@ from ._hosts import (
     note_hosts,
     uninstall_hosts,
 )
-from ._job_reader import JobLines
-from ._job_scripts import check_job_name
-from ._place import check_target
-from ._scripts import GPU_CHECK, remote_path
 from .forward import AsyncForward
 from .job import AsyncJob, AsyncJobOutput, job_lines, read_output
 from .options import SSHOptions, host_key_settings, is_emulated, machine_name

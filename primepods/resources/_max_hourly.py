@@ -14,8 +14,8 @@ from typing import Final
 
 import attrs
 
-from .._files import locked_file, read_objects, replace_file
 from .._http.executor import RequestExecutor
+from .._utils.files import locked_file, read_objects, replace_file
 from .._utils.money import money
 from .._utils.unique_names import UniqueName, is_unique
 from ..config import lease_folder, max_hourly, this_host

@@ -12,7 +12,7 @@ import attrs
 from .._utils.gpu_names import CPU_NODE, gpu_matches, similar_gpus
 from .._utils.money import money
 from ..errors import SoldOutError
-from ..offers import GpuPrices, Offer
+from ..models.offers import GpuPrices, Offer
 
 _MAX_NAMES: Final = 12
 _TOO_EXPENSIVE: Final = "above that price"

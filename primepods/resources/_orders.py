@@ -42,10 +42,10 @@ from .._utils.exceptions import copy_exception
 from .._utils.strict_json import dumps
 from .._utils.text import quote
 from .._utils.unique_names import UniqueName, is_same_name, may_be_changed_name
-from ..account import Disk
 from ..errors import PrimePodsError
 from ..leasing.pods_api import BareRow, ListedPod, find_named, read_list
 from ..models import Pod
+from ..models.account import Disk
 from ..pagination import AsyncPager
 from ..specs import CUSTOM_IMAGE, PodSpec
 from ._refusals import KEY_REJECTIONS, is_definitive_rejection, reclassify_refusal

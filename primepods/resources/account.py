@@ -20,9 +20,9 @@ from .._http.transport import Transport
 from .._operations import operation
 from .._utils.arguments import check_count, check_id
 from .._utils.secret import Secret
-from ..account import Account, BillingEntry, Team, TeamMember, Wallet
 from ..config import KEY_PAGE
 from ..errors import AuthenticationError, ConfigError, PrimePodsError, ProtocolError
+from ..models.account import Account, BillingEntry, Team, TeamMember, Wallet
 from ..pagination import AsyncPager, FetchedPage, OffsetReader
 from ._paging import PAGE_SIZE, fetch_page, list_pager, page_source
 

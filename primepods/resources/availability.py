@@ -23,7 +23,7 @@ from .._utils.arguments import (
     check_texts,
 )
 from ..errors import APIError, PrimePodsError, ProtocolError, TransportError
-from ..offers import DiskOffer, GpuPrices, Offer
+from ..models.offers import DiskOffer, GpuPrices, Offer
 from ..pagination import AsyncPager, FetchedPage, numbered_pager
 from ._offer_search import OfferSearch
 from ._paging import PAGE_SIZE, fetch_page, page_source

@@ -22,7 +22,6 @@ from .._utils.arguments import check_flag, check_interval, check_seconds, check_
 from .._utils.strict_json import dumps
 from .._utils.text import quote
 from .._utils.unique_names import unique_name
-from ..account import Disk
 from ..errors import (
     ConflictError,
     NotFoundError,
@@ -31,6 +30,7 @@ from ..errors import (
     WaitTimeoutError,
 )
 from ..models import PodState
+from ..models.account import Disk
 from ..pagination import AsyncPager
 from ..specs import DiskSpec
 from ._deletion import Deleter

@@ -16,7 +16,7 @@ from .._operations import operation
 from .._utils.arguments import check_id, check_text
 from .._utils.strict_json import dumps
 from ..errors import APIError, NotFoundError, PrimePodsError
-from ..keys import SSHKey
+from ..models.keys import SSHKey
 from ..pagination import AsyncPager
 from ._paging import PAGE_SIZE, list_pager
 

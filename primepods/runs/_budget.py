@@ -17,7 +17,7 @@ from typing import Final
 
 import attrs
 
-from .._files import append_line, has_locks, locked_file, read_objects, sync_folder
+from .._utils.files import append_line, has_locks, locked_file, read_objects, sync_folder
 from .._utils.money import money
 from ..config import lease_folder
 from ..errors import BudgetExceededError, ConfigError

@@ -19,7 +19,7 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import attrs
 
-from .._files import lock_file, read_path, sync_folder
+from .._utils.files import lock_file, read_path, sync_folder
 from .._utils.strict_json import is_list, is_object
 from .._utils.text import quote
 from .._utils.unique_names import unique_name

@@ -7,12 +7,14 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Final, NoReturn, ParamSpec, Self, TypeVar
 
-from .._blocking import Delegate, Portal, blocking, release_leases
 from .._utils.secret import Secret
 from .._utils.text import blocking_repr, quote
 from ..client import AsyncClient
 from ..config import DEFAULT_DEADLINE, DEFAULT_MAX_CONCURRENCY, DEFAULT_TIMEOUT
 from ..retry import RetryPolicy
+from ._delegate import Delegate, blocking
+from ._lease import release_leases
+from ._portal import Portal
 from ._resources import AccountInfo, Availability, Disks, Pods, SSHKeys
 
 if TYPE_CHECKING:

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from .._blocking import Portal, Streams
 from .._utils.iterators import ClosableIterator
 from .._utils.text import blocking_repr
 from ..errors import PrimePodsError, ProtocolError
 from ..models import Page, PodChange
 from ..pagination import AsyncPager
 from ..waiting.watch import AsyncWatch
+from ._portal import Portal
+from ._stream import Streams
 
 T = TypeVar("T")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Concatenate, Final, ParamSpec, Unpack
 
-from .._blocking import Delegate, Lease, LeasedPod, Pool, Remote, blocking, like, wrapping
 from ..leasing.lease import AsyncLease
 from ..leasing.pool import LeaseArguments
 from ..resources.account import AsyncAccountInfo
@@ -14,7 +13,11 @@ from ..resources.disks import AsyncDisks
 from ..resources.pods import AsyncPods
 from ..resources.ssh_keys import AsyncSSHKeys
 from ..specs import PodSpec
+from ._delegate import Delegate, blocking, like, wrapping
 from ._iterators import Pager, Watch
+from ._lease import Lease, LeasedPod
+from ._pool import Pool
+from ._remote import Remote
 
 P = ParamSpec("P")
 

@@ -83,8 +83,8 @@ def open_session(market: Emulator) -> Open:
     from mcp.client import ClientRequestContext
     from mcp.types import ElicitRequestParams, ElicitResult
 
-    from primepods.cli._agent_tools import AgentTools
-    from primepods.cli._command import Api
+    from primepods.cli._shared.command import Api
+    from primepods.cli.agents._tools import AgentTools
     from primepods.runs import Budget
 
     @asynccontextmanager

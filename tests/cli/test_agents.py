@@ -40,6 +40,6 @@ def test_what_may_spend_needs_limits(run: Run, monkeypatch: pytest.MonkeyPatch) 
         result = run("mcp", *words)
         assert (result.exit_code, says in result.stderr) == (2, True), result.stderr
     monkeypatch.setitem(sys.modules, "mcp.server.mcpserver", None)
-    monkeypatch.delitem(sys.modules, "primepods.cli._agent_tools", raising=False)
+    monkeypatch.delitem(sys.modules, "primepods.cli.agents._tools", raising=False)
     result = run("mcp")
     assert (result.exit_code, "pip install 'primepods[mcp]'" in result.stderr) == (2, True), result.stderr

@@ -167,8 +167,8 @@ def test_missing_extra_is_explained(library: str, monkeypatch: pytest.MonkeyPatc
 
 def test_other_missing_modules_are_not_blamed_on_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """A broken installation shows what is broken."""
-    hide(monkeypatch, "primepods.cli._completion")
-    with pytest.raises(ModuleNotFoundError, match=r"primepods\.cli\._completion"):
+    hide(monkeypatch, "primepods.cli._shared.completion")
+    with pytest.raises(ModuleNotFoundError, match=r"primepods\.cli\._shared\.completion"):
         cli.main()
 
 

@@ -3,7 +3,7 @@
 import pytest
 import typer
 
-from primepods.cli._durations import parse_day, parse_duration
+from primepods.cli._shared.durations import parse_day, parse_duration
 from primepods.emulator import Emulator
 from tests.cli.conftest import Run
 

@@ -9,7 +9,7 @@ import time
 import pytest
 import typer
 
-from primepods.cli._errors import reported_errors, reword_for_shell
+from primepods.cli._shared.errors import reported_errors, reword_for_shell
 from primepods.emulator import Delay, Emulator, Status
 from tests.cli.conftest import Run
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from primepods import Pod, PodChange, PodState, PodStatus
-from primepods.cli._fleet_view import View, render_fleet
+from primepods.cli.pods._fleet_view import View, render_fleet
 from primepods.fleet import Fleet
 from tests.fleet.changes import ROWS, change
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from primepods.cli._text import shorten_ids
+from primepods.cli._shared.text import shorten_ids
 from primepods.emulator import Edit, Emulator
 from tests.cli.conftest import Run, name_api
 from tests.cli.test_run import LOCAL_SSH

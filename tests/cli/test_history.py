@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from primepods.cli._spend import By, group_records
+from primepods.cli._shared.spend import By, group_records
 from primepods.emulator import Emulator, ManualClock
 from tests.charts.test_spend import NOON, record
 from tests.cli.conftest import Run, name_api, run_on

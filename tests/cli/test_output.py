@@ -9,8 +9,8 @@ from datetime import date
 
 import pytest
 
-from primepods.cli._stderr import background_stderr
-from primepods.cli._table import print_info, write_ids
+from primepods.cli._shared.stderr import background_stderr
+from primepods.cli._shared.table import print_info, write_ids
 from primepods.emulator import Emulator
 from tests.cli.conftest import Run, in_terminal, name_api
 

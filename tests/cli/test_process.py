@@ -107,7 +107,7 @@ def complete(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[st
         assert (result.exit_code, result.stderr) == (0, "")
         return result.stdout.split("\n")[:-1]
 
-    monkeypatch.setattr("primepods.cli._completion.TIMEOUT", 60.0)
+    monkeypatch.setattr("primepods.cli._shared.completion.TIMEOUT", 60.0)
     return words
 
 
@@ -166,7 +166,7 @@ def test_completion_never_fails(
     emulator: Emulator, complete: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is offered, nothing said, and nobody waits for long, when the API cannot be asked."""
-    monkeypatch.setattr("primepods.cli._completion.TIMEOUT", 0.2)
+    monkeypatch.setattr("primepods.cli._shared.completion.TIMEOUT", 0.2)
     emulator.faults.add(Delay(30), on="list", times=1)
     begun = time.monotonic()
     assert complete("primepods get ") == [""]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import primepods
-from primepods.cli._errors import CommandError
-from primepods.cli.create import read_env
+from primepods.cli._shared.errors import CommandError
+from primepods.cli.pods.create import read_env
 from primepods.emulator import Delay, Edit, Emulator, LostDeletion, Status
 from tests.cli.conftest import Run, in_terminal
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from primepods.cli._screen import Screen, safe
+from primepods.cli._shared.screen import Screen, safe
 
 
 def screen(*, terminal: bool) -> tuple[Screen, io.StringIO]:

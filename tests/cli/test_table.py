@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from primepods._utils.money import money
-from primepods.cli._pod_table import price
-from primepods.cli._table import Column, render_table
+from primepods.cli._shared.pod_table import price
+from primepods.cli._shared.table import Column, render_table
 
 COLUMNS = (
     Column("ID"),

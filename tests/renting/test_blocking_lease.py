@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 import primepods
-from primepods._blocking import Portal
 from primepods._utils.clock import Clock
 from primepods.emulator import Emulator, Status
+from primepods.sync._portal import Portal
 from tests.remote.sshd import is_running
 from tests.renting.stage import lease_files, spec_of
 from tests.renting.test_processes import PRELUDE, interrupt_until_its_end, line, process

@@ -19,7 +19,7 @@ import attrs
 import pytest
 
 import primepods
-from primepods._files import lock_file
+from primepods._utils.files import lock_file
 from primepods._utils.secret import Secret
 from primepods.config import Settings
 from primepods.leasing._record import LeaseRecord, fingerprint, new_record

@@ -19,7 +19,7 @@ from rich.console import Console
 import primepods
 from primepods import SSHTarget
 from primepods.cli import demo
-from primepods.cli._screen import Screen
+from primepods.cli._shared.screen import Screen
 from primepods.emulator import Emulator
 from tests.support.client import serve
 from tests.support.clock import ManualClock

@@ -151,7 +151,7 @@ def interrupted(when: Callable[[], object], call: Callable[[], object]) -> None:
     others: set[object] = set()
     # A second would be over if this process had no processor for so long.
     patience = pytest.MonkeyPatch()
-    patience.setattr("primepods._blocking._call._CANCEL_TIMEOUT", 40.0)
+    patience.setattr("primepods.sync._call._CANCEL_TIMEOUT", 40.0)
     try:
         try:
             # `when` may hold already: only from here on, the interruption is caught.

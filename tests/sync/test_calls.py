@@ -22,8 +22,8 @@ import pytest
 
 import primepods.sync
 from primepods import Client, PodChange, PodStatus
-from primepods._blocking._call import BlockingCall
 from primepods.emulator import Emulator, Status
+from primepods.sync._call import BlockingCall
 from tests.support.client import KEY
 from tests.support.server import Received
 from tests.sync.harness import (

@@ -146,7 +146,7 @@ def test_a_slow_name_server_holds_nothing_up(run: Run) -> None:
     """Neither closing nor exit waits for a look-up that nobody wants any more."""
     ended = run("""
         import socket, threading, time, primepods
-        from primepods._blocking import _loop
+        from primepods.sync import _loop
         _loop._JOIN_TIMEOUT = 60.0
         asked = threading.Semaphore(0)
 
@@ -272,7 +272,7 @@ def test_closing_twice_and_calling_afterwards(api: Api) -> None:
 
 def test_closing_ends_the_calls_of_other_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Promptly, and with ClientClosedError; the server sees them given up."""
-    monkeypatch.setattr("primepods._blocking._loop._JOIN_TIMEOUT", 40.0)
+    monkeypatch.setattr("primepods.sync._loop._JOIN_TIMEOUT", 40.0)
 
     def hold(request: Received) -> bool:
         return request.path != STATUS or len(request.values("pod_ids")) > 1
@@ -423,7 +423,7 @@ def test_a_forgotten_client_closes_itself(api: Api, hold: Callable[[Client], Any
 
 def test_a_finalizer_never_waits(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the loop is busy, what the garbage collector does takes no time."""
-    monkeypatch.setattr("primepods._blocking._loop._JOIN_TIMEOUT", 40.0)
+    monkeypatch.setattr("primepods.sync._loop._JOIN_TIMEOUT", 40.0)
     client = client_of(api)
     busy, free = threading.Event(), threading.Event()
 

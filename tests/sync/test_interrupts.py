@@ -152,7 +152,7 @@ def test_an_interrupt_that_comes_before_the_loop_has_been_asked(
 ) -> None:
     """There is nothing to clean up, and so nothing to wait for."""
     assert client.pods.get("p0").id == "p0"
-    monkeypatch.setattr("primepods._blocking._call._CANCEL_TIMEOUT", 40.0)
+    monkeypatch.setattr("primepods.sync._call._CANCEL_TIMEOUT", 40.0)
     began, call_soon = time.monotonic(), asyncio.BaseEventLoop.call_soon_threadsafe
 
     def interrupting(*args: Any, **kwargs: Any) -> asyncio.Handle:
@@ -170,7 +170,7 @@ def test_an_interrupt_that_comes_before_the_loop_can_begin(
     api: Api, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is sent, and the interruption arrives when the loop is free."""
-    monkeypatch.setattr("primepods._blocking._call._CANCEL_TIMEOUT", 40.0)
+    monkeypatch.setattr("primepods.sync._call._CANCEL_TIMEOUT", 40.0)
     busy, free = threading.Event(), threading.Event()
 
     def until(status: object) -> bool:

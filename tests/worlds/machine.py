@@ -12,9 +12,9 @@ from simloom._context import current_host
 
 import primepods
 from primepods import PodSpec, PrimePodsError
-from primepods.cli._errors import CommandError
-from primepods.cli._run_host import Terminal
-from primepods.cli.runs import _take_over
+from primepods.cli._shared.errors import CommandError
+from primepods.cli.running._run_host import Terminal
+from primepods.cli.running.runs import _take_over
 from primepods.events import Event
 from primepods.runs import Run, Runner, RunRecord, start_process
 from tests.support.client import make_client

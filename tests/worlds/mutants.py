@@ -299,7 +299,7 @@ MUTANTS: Final = (
         ("tests/renting/test_ledger.py::test_a_removed_file_is_not_written",),
     ),
     Mutant(
-        "_files.py",
+        "_utils/files.py",
         "    os.fsync(descriptor)\n\n\ndef replace",
         "\n\ndef replace",
         "The content of a file is not synced, and a power cut makes a pod ownerless.",

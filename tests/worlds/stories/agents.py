@@ -6,7 +6,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-from primepods.cli._agent_tools import AgentTools
+from primepods.cli.agents._tools import AgentTools
 from primepods.runs import Budget
 
 from ..clocks import EPOCH, now

@@ -1,0 +1,232 @@
+"""Options of the commands that find and order offers, ids of offers, and lookups before an order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Annotated, Any
+
+import attrs
+import typer
+
+import primepods
+
+from .completion import complete_images, complete_offer_gpus, complete_providers, complete_ssh_keys
+from .durations import duration_option, short_duration
+from .errors import CommandError
+from .handles import are_whole_ids, find_row
+from .table import print_info
+
+_filter_option = partial(typer.Option, rich_help_panel="Filters")
+"""Option for a filter; those that are typed most are among the command's first options instead."""
+_ID_LENGTH = 8
+_SCOPE_NAMES = {"instances": ("instances", "pods"), "disks": ("disks",)}
+"""Names in a key's scope, by permission."""
+_REGIONS = (
+    "africa",
+    "asia_northeast",
+    "asia_south",
+    "australia",
+    "canada",
+    "eu_east",
+    "eu_north",
+    "eu_west",
+    "middle_east",
+    "south_america",
+    "united_states",
+)
+
+
+def _parse_regions(regions: list[str] | None) -> list[str]:
+    names = [region.strip().lower().replace(" ", "_").replace("-", "_") for region in regions or ()]
+    for name in names:
+        if name not in _REGIONS:
+            raise typer.BadParameter(f"{name!r} is not a region; the API has {', '.join(_REGIONS)}")
+    return names
+
+
+@attrs.frozen(kw_only=True)
+class OfferFilters:
+    """Filter options for offers; they have the names of the parameters of ``availability.find``."""
+
+    gpu_type: Annotated[
+        str | None,
+        typer.Option(
+            "--gpu-type",
+            "--gpu",
+            help="Only this GPU, such as H100, 'A100 80GB' or 'H*'.",
+            metavar="GPU",
+            autocompletion=complete_offer_gpus,
+        ),
+    ] = None
+    gpu_count: Annotated[
+        int | None,
+        typer.Option(min=1, help="Only offers with this total number of GPUs.", metavar="NUMBER"),
+    ] = None
+    max_price: Annotated[
+        float | None, typer.Option(min=0, help="Only up to this price per hour.", metavar="PRICE")
+    ] = None
+    regions: Annotated[
+        list[str] | None,
+        _filter_option(
+            "--region",
+            "--regions",
+            help="Only in this region, such as united_states; may be repeated.",
+            metavar="REGION",
+            callback=_parse_regions,
+        ),
+    ] = None
+    socket: Annotated[
+        str | None, _filter_option(help="Only this socket, such as SXM5.", metavar="SOCKET")
+    ] = None
+    security: Annotated[
+        str | None, _filter_option(help="secure_cloud or community_cloud.", metavar="CLOUD")
+    ] = None
+    provider: Annotated[
+        str | None,
+        _filter_option(help="Only this provider.", metavar="PROVIDER", autocompletion=complete_providers),
+    ] = None
+    exclude_providers: Annotated[
+        list[str] | None,
+        _filter_option(
+            "--exclude-provider",
+            help="Not from this provider; may be repeated.",
+            metavar="PROVIDER",
+            autocompletion=complete_providers,
+        ),
+    ] = None
+    spot: Annotated[
+        bool, _filter_option("--spot", help="Include spot machines, which the provider may terminate.")
+    ] = False
+    wait: Annotated[
+        float | None,
+        duration_option(
+            "Poll until there is an offer, for at most this time, such as 2h.", rich_help_panel="Filters"
+        ),
+    ] = None
+
+    def given(self) -> dict[str, Any]:
+        """Return the options that were given, as arguments of ``availability.find``."""
+        return without_unset(attrs.asdict(self))
+
+
+def pod_option(text: str, metavar: str, *names: str, **kwargs: Any) -> Any:
+    return typer.Option(*names, help=text, metavar=metavar, rich_help_panel="The pod", **kwargs)
+
+
+@attrs.frozen(kw_only=True)
+class OrderOptions:
+    image: Annotated[
+        str | None, pod_option("Image, such as ubuntu_22_cuda_12.", "IMAGE", autocompletion=complete_images)
+    ] = None
+    custom_template_id: Annotated[str | None, pod_option("Id of your own template.", "ID")] = None
+    disk_size: Annotated[int | None, pod_option("GB of disk.", "GB", min=1)] = None
+    ssh_key: Annotated[
+        str | None,
+        pod_option(
+            "Id or name of the SSH key that may log in; by default your primary one.",
+            "KEY",
+            autocompletion=complete_ssh_keys,
+        ),
+    ] = None
+    disks: Annotated[
+        list[str] | None,
+        pod_option(
+            "Disk to attach, by its id or name; may be repeated. Offers that cannot attach it are left out.",
+            "DISK",
+            "--disk",
+            "--disks",
+        ),
+    ] = None
+
+    def given(self) -> dict[str, Any]:
+        """Return the options that were given, except ``ssh_key``, as fields of ``PodSpec``."""
+        return without_unset(attrs.asdict(self, filter=lambda field, _: field.name != "ssh_key"))
+
+
+def without_unset(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values except ``None``, ``False`` and empty lists."""
+    # Compare with `is not`: 0 equals False, but users may give it.
+    return {
+        name: value
+        for name, value in values.items()
+        if value is not None and value is not False and value != []
+    }
+
+
+def find_key(wanted: str, keys: Iterable[primepods.SSHKey]) -> str:
+    """Return the id of an SSH key, given its id, a prefix of the id, or its name."""
+    return find_row(wanted, keys, "SSH key", "primepods ssh-keys").id
+
+
+def announce_wait(seconds: float | None) -> None:
+    if seconds:
+        print_info(f"Looking for an offer that fits, for up to {short_duration(seconds)} or until Ctrl-C.")
+
+
+def machine(offer: primepods.Offer) -> str:
+    """Return an offer's GPUs, with what connects them: the nodes of a cluster are connected by Infiniband."""
+    return ", ".join(filter(None, (f"{offer.gpu_count} x {offer.gpu_type}", offer.interconnect_type)))
+
+
+def offer_id(offer: primepods.Offer) -> str:
+    """Return a short id for an offer; it does not change with the price or the stock."""
+    machine = (offer.cloud_id, offer.provider, offer.gpu_type, offer.gpu_count, offer.socket)
+    place = (offer.region, offer.data_center, offer.country, offer.security, offer.is_spot)
+    amounts = [part.default_count for part in (offer.disk, offer.shared_disk, offer.vcpu, offer.memory)]
+    text = json.dumps([*machine, *place, *amounts])
+    return hashlib.sha256(text.encode()).hexdigest()[:_ID_LENGTH]
+
+
+def find_disks(client: primepods.Client, handles: Iterable[str]) -> list[primepods.Disk]:
+    """Return the disks with these ids, id prefixes or names; see :func:`choose_disks`."""
+    return choose_disks(handles, *client.disks._listed().collect())  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - the public list lacks rows that cannot be read
+
+
+def choose_disks(
+    handles: Iterable[str], disks: Sequence[primepods.Disk], error: primepods.PrimePodsError | None
+) -> list[primepods.Disk]:
+    """Return the disks with these ids, id prefixes or names.
+
+    Args:
+        handles: The ids, id prefixes or names.
+        disks: The listed disks whose id can be read.
+        error: The error that left the list incomplete, if any. With it, only ids are resolved.
+
+    Raises:
+        CommandError: A handle matches no disk, or several.
+        PrimePodsError: ``error``, if a disk that could not be read might match.
+    """
+    found: dict[str, primepods.Disk] = {}
+    for handle in handles:
+        is_listed = any(disk.id == handle for disk in disks)
+        if error is not None and not is_listed and not are_whole_ids([handle]):
+            raise error
+        unlisted = [primepods.Disk(id=handle)] if error is not None and not is_listed else []
+        disk = find_row(handle, [*disks, *unlisted], "disk", "primepods disks")
+        found[disk.id] = disk
+    return list(found.values())
+
+
+def check_permission(user: primepods.Account, permission: str) -> None:
+    """Check that the key has a permission; pass if the API does not report the key's permissions.
+
+    Raises:
+        CommandError: The key lacks the permission.
+    """
+    from primepods.config import KEY_PAGE
+
+    if user.allows(*_SCOPE_NAMES[permission], write=True) is False:
+        raise CommandError(
+            f"the API key lacks the permission {permission.capitalize()} (Read and Write). Create a key with "
+            f"it at {KEY_PAGE}"
+        )
+
+
+def check_own_permission(client: primepods.Client, permission: str) -> None:
+    """Check the key of ``client`` with :func:`check_permission`; pass if its permissions cannot be read."""
+    with suppress(primepods.PrimePodsError):
+        check_permission(client.account.whoami(), permission)

@@ -1,0 +1,183 @@
+"""Output with rich: bars and colours in a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Column as RichColumn
+from rich.text import Text
+
+from primepods import PodChange, PodStatus
+from primepods.fleet import Fleet
+
+from .table import Cells, Column, render_table
+from .text import printable
+
+_MAX_LINE_INTERVAL = 2.0
+"""Seconds after which a change is written even if it is less than a tenth of the total."""
+_MIN_BAR_WIDTH = 80
+"""Min width of a terminal for a progress bar."""
+
+
+def safe(text: str, *, max_length: int = 80) -> Text:
+    """Return untrusted text for rich; see :func:`._text.printable`."""
+    return Text(printable(text, max_length=max_length))
+
+
+class Meter(Protocol):
+    """Progress display."""
+
+    def update(self, done: int, total: int | None, note: str = "") -> None:
+        """Show that `done` of `total` are done, with a note."""
+
+
+class Screen:
+    """Terminal or stream that the command writes to.
+
+    Args:
+        console: The console; by default a console on stdout.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console: Console = console if console is not None else stdout_console()
+        self.is_live: bool = self.console.is_terminal and not self.console.is_dumb_terminal
+
+    def say(self, text: str | Text = "", *, style: str = "") -> None:
+        """Write a line without wrapping it, so that it can be copied."""
+        self.console.print(text, style=style, soft_wrap=True)
+
+    def heading(self, text: str) -> None:
+        self.say()
+        self.say(text, style="bold")
+
+    def table(self, columns: Sequence[Column], rows: Iterable[Cells], *, total: Cells = ()) -> None:
+        """Write a table; in a terminal, narrow it to the width of the screen."""
+        width = self.console.width if self.console.is_terminal else None
+        self.say(render_table(columns, rows, total=total, width=width, colour=False).rstrip("\n"))
+
+    @contextmanager
+    def meter(self, what: str, *, is_transient: bool = False) -> Generator[Meter]:
+        """Show progress while the block runs, as a bar, which stays unless it is transient, or as lines."""
+        if not self.is_live:
+            yield _Lines(self, what)
+            return
+        has_room_for_bar = self.console.width >= _MIN_BAR_WIDTH
+        columns = (
+            TextColumn("{task.description}"),
+            *([BarColumn(bar_width=30)] if has_room_for_bar else []),
+            MofNCompleteColumn(table_column=RichColumn(no_wrap=True, min_width=7)),
+            TextColumn("{task.fields[note]}"),
+            *([TimeElapsedColumn()] if has_room_for_bar else []),
+        )
+        with Progress(*columns, console=self.console, transient=is_transient) as progress:
+            yield _Bar(progress, what)
+
+    @contextmanager
+    def pod_meter(
+        self,
+        what: str,
+        pod_ids: Iterable[str],
+        is_done: Callable[[PodStatus | None], bool],
+        note: Callable[[Fleet], str],
+    ) -> Generator[Callable[[PodChange], None]]:
+        """Show how many of some pods are done, with a note on them; yield the callback for their changes."""
+        fleet = Fleet(pod_ids)
+        done: set[str] = set()
+        with self.meter(what) as meter:
+
+            def show(change: PodChange) -> None:
+                fleet.add(change)
+                if is_done(change.after):
+                    done.add(change.pod_id)
+                else:
+                    done.discard(change.pod_id)
+                meter.update(len(done), len(fleet), note(fleet))
+
+            meter.update(0, len(fleet), note(fleet))
+            yield show
+
+
+class LiveLine:
+    """Line in a terminal with the elapsed time.
+
+    Each text replaces the previous one, and an empty one clears the line.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress: Progress | None = None
+
+    def show(self, text: str) -> None:
+        if self._progress is None and text:
+            rest = RichColumn(no_wrap=True, ratio=1)
+            columns = (
+                SpinnerColumn(),
+                TimeElapsedColumn(),
+                TextColumn("{task.description}", markup=False, table_column=rest),
+            )
+            self._progress = Progress(
+                *columns, console=self._console, transient=True, redirect_stdout=False, expand=True
+            )
+            self._progress.add_task(text)
+            self._progress.start()
+        elif self._progress is not None and text:
+            self._progress.update(self._progress.task_ids[0], description=text)
+        elif self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+class _Bar:
+    """Progress in a terminal, with a bar if there is room for one."""
+
+    def __init__(self, progress: Progress, what: str) -> None:
+        self._progress = progress
+        self._task = progress.add_task(what, total=None, note="")
+
+    def update(self, done: int, total: int | None, note: str = "") -> None:
+        self._progress.update(self._task, completed=done, total=total, note=note)
+
+
+class _Lines:
+    """Progress as lines. A change is written after a tenth of the total, after two seconds, or at the end."""
+
+    def __init__(self, screen: Screen, what: str) -> None:
+        self._screen = screen
+        self._what = what
+        self._last_done = -1
+        self._next_done = 0
+        self._last_time = -_MAX_LINE_INTERVAL
+
+    def update(self, done: int, total: int | None, note: str = "") -> None:
+        now = time.monotonic()
+        is_late = now >= self._last_time + _MAX_LINE_INTERVAL
+        is_due = done == total or done >= self._next_done or is_late
+        if done == self._last_done or not is_due:
+            return
+        of_total = "" if total is None else f" of {total}"
+        in_brackets = f" ({note})" if note else ""
+        self._screen.say(f"{self._what}: {done}{of_total}{in_brackets}")
+        self._last_done, self._last_time = done, now
+        self._next_done = done + max(1, (total or 0) // 10)
+
+
+def stderr_console() -> Console:
+    return Console(
+        stderr=True, force_terminal=sys.stderr.isatty(), highlight=False, markup=False, emoji=False
+    )
+
+
+def stdout_console() -> Console:
+    # Never write control codes to a pipe, whatever the environment says about colours.
+    return Console(force_terminal=sys.stdout.isatty(), highlight=False, markup=False, emoji=False)

@@ -1,0 +1,1 @@
+"""Commands for agents: `mcp` and `skill`."""

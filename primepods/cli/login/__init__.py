@@ -1,0 +1,1 @@
+"""Commands that log in to pods."""

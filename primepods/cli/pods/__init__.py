@@ -1,0 +1,1 @@
+"""Commands about offers, pods and disks."""

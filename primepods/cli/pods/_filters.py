@@ -1,0 +1,136 @@
+"""Filter options for pods: ``--status``, ``--gpu`` and others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Annotated
+
+import attrs
+import typer
+
+import primepods
+
+from .._shared.completion import complete_pod_gpus, complete_statuses
+from .._shared.durations import age, duration_option
+from .._shared.errors import CommandError, ExitCode
+
+_option = partial(typer.Option, rich_help_panel="Filters")
+
+Name = Annotated[
+    list[str] | None,
+    _option(
+        help="Only with a name that equals or matches this, such as 'train-*'; may be repeated.",
+        metavar="NAME",
+    ),
+]
+
+
+@attrs.frozen(kw_only=True)
+class PodFilter:
+    """Filter options for pods; a pod must match all options that were given.
+
+    Attributes:
+        status: States; a pod matches with any of them.
+        gpu: Names or patterns of GPUs.
+        name: Names, or patterns of names.
+        ready: ``True`` for ready pods, ``False`` for the others.
+        older_than: Minimum age in seconds.
+        team: The pod's team.
+        exact_names: Values of ``name`` to compare only literally, not as patterns.
+    """
+
+    status: Annotated[
+        list[str] | None,
+        _option(
+            help="Only pods in this state, such as ACTIVE, PENDING or ERROR; may be repeated.",
+            metavar="STATE",
+            autocompletion=complete_statuses,
+        ),
+    ] = None
+    gpu: Annotated[
+        list[str] | None,
+        _option(
+            "--gpu-type",
+            "--gpu",
+            help="Only pods with this GPU, such as H100, H100_80GB or 'H*'; may be repeated.",
+            metavar="GPU",
+            autocompletion=complete_pod_gpus,
+        ),
+    ] = None
+    name: Name = None
+    ready: Annotated[
+        bool | None, _option("--ready/--not-ready", help="Only ready pods, or only the others.")
+    ] = None
+    older_than: Annotated[
+        float | None,
+        duration_option("Only pods at least this old, such as 2h or 1d.", rich_help_panel="Filters"),
+    ] = None
+    team: str | None = None
+    exact_names: frozenset[str] = frozenset()
+
+    def __attrs_post_init__(self) -> None:
+        """Reject empty texts: an unset shell variable must not select pods."""
+        for option in ("status", "gpu", "name"):
+            if "" in (getattr(self, option) or ()):
+                raise ValueError(f"--{option} is empty: leave it out, or give a value")
+
+    @property
+    def is_empty(self) -> bool:
+        return all(value in (None, [], frozenset()) for value in attrs.astuple(self, recurse=False))
+
+    def choose(self, pods: Iterable[primepods.Pod]) -> list[primepods.Pod]:
+        """Return the pods that match.
+
+        If a pod is named exactly ``train-*``, ``--name 'train-*'`` selects only the pods of this name.
+        """
+        listed = list(pods)
+        names = frozenset(pod.name or "" for pod in listed)
+        pod_filter = attrs.evolve(self, exact_names=names.intersection(self.name or ()))
+        return list(filter(pod_filter.matches, listed))
+
+    def no_match_message(self, client: primepods.Client, pods: Sequence[primepods.Pod]) -> str:
+        """Return the message for an empty result; it names the GPUs that no pod has.
+
+        Raises:
+            CommandError: No pod has a given state, and neither has the API.
+            ValueError: No pod has a given GPU, and the API lists no such GPU.
+        """
+        if unknown := [word for word in self.status or () if not primepods.PodState(word.upper()).is_known]:
+            states = f"unknown states: {', '.join(unknown)}. Known states: {', '.join(primepods.PodState)}"
+            raise CommandError(states, ExitCode.USAGE)
+        missing = [word for word in self.gpu or () if not any(pod.has_gpu(word) for pod in pods)]
+        with suppress(primepods.PrimePodsError):
+            for gpu in missing:
+                client.availability.find(gpu_type=gpu, gpu_count=None, unavailable=True, limit=1)
+        text = "No pods." if self.is_empty else "No pods match."
+        if missing and pods:
+            gpus = ", ".join(sorted({pod.gpu_name for pod in pods}))
+            text += f" No pod has this GPU: {', '.join(missing)}. GPUs of the pods: {gpus}."
+        return text
+
+    def matches(self, pod: primepods.Pod) -> bool:
+        seconds = age(pod.created_at)
+        return (
+            _any_if_given(self.status, lambda status: status.upper() == pod.status)
+            and _any_if_given(self.gpu, pod.has_gpu)
+            and _any_if_given(
+                self.name, lambda name: name_matches(name, pod.name, is_pattern=name not in self.exact_names)
+            )
+            and (self.team is None or pod.team_id == self.team)
+            and (self.ready is None or pod.is_ready == self.ready)
+            # A pod of unknown age does not count as old.
+            and (self.older_than is None or (seconds is not None and seconds >= self.older_than))
+        )
+
+
+def name_matches(wanted: str, name: str | None, *, is_pattern: bool = True) -> bool:
+    """Return whether ``name`` is ``wanted`` or matches it as a pattern; only ``*`` and ``?`` are special."""
+    return name == wanted or (is_pattern and fnmatchcase(name or "", wanted.replace("[", "[[]")))
+
+
+def _any_if_given(wanted: list[str] | None, predicate: Callable[[str], bool]) -> bool:
+    """Return whether the predicate holds for one of the wanted values; true if none is given."""
+    return not wanted or any(map(predicate, wanted))

@@ -1,0 +1,197 @@
+"""Screen of a fleet: totals, a bar of conditions, and the pods that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from textwrap import wrap
+from typing import Final
+
+import attrs
+
+from primepods.fleet import Condition, Fleet, FleetPod
+
+from .._shared.durations import short_age
+from .._shared.pod_table import price
+from .._shared.table import Cell, Column, paint, render_table
+from .._shared.text import count, printable, shorten_ids
+
+_COLUMNS: Final = (
+    Column("ID"),
+    Column("NAME", min_width=8),
+    # The heading is as wide as the longest condition, so that the following columns do not move.
+    Column("STATE".ljust(max(map(len, Condition)))),
+    Column("GPU", min_width=12, rank=3),
+    Column("PRICE/H", right=True, rank=1),
+    Column("AGE", right=True, rank=3),
+    Column("PROGRESS", min_width=12, rank=2),
+)
+_PROGRESS_WIDTH: Final = 10
+"""Characters of a pod's progress bar."""
+_MAX_NOTE_LENGTH: Final = 300
+_NOT_SEEN: Final = "not seen"
+"""Text for a pod whose status has not been received yet."""
+_COLOURS: Final = {
+    Condition.FAILED: "red",
+    Condition.INSTALLING: "cyan",
+    Condition.PENDING: "yellow",
+    Condition.UNKNOWN: "magenta",
+    Condition.DELETING: "dim",
+    Condition.STOPPED: "dim",
+    Condition.READY: "green",
+    Condition.GONE: "dim",
+}
+
+
+@attrs.frozen(kw_only=True)
+class View:
+    """Size and capabilities of the screen.
+
+    Attributes:
+        width: Characters per line.
+        height: Lines.
+        colour: Whether the screen shows colours.
+        unicode: Whether the screen shows characters beyond ASCII.
+    """
+
+    width: int
+    height: int
+    colour: bool = True
+    unicode: bool = True
+
+
+def render_fleet(fleet: Fleet, view: View, notes: Sequence[str] = ()) -> str:
+    """Return a fleet as at most ``view.height`` lines.
+
+    Args:
+        fleet: The fleet.
+        view: The screen.
+        notes: Messages to show below the pods, such as warnings.
+    """
+    lines_above = [*render_totals(fleet, view), _bar(fleet, view), ""]
+    lines_below: list[str] = []
+    for note in notes:
+        note_lines = wrap(printable(note, max_length=_MAX_NOTE_LENGTH), view.width)
+        lines_below += [_styled(line, "yellow", view) for line in note_lines]
+    max_lines = view.height - len(lines_above) - len(lines_below)
+    lines = [*lines_above, *_pod_lines(fleet, max_lines, view), *lines_below]
+    return "\n".join(lines[: view.height])
+
+
+def _pod_lines(fleet: Fleet, max_lines: int, view: View) -> list[str]:
+    """Return a table of the pods that fit, and "and N more" for the others; no lines if no pod fits."""
+    total = len(fleet) + fleet.counts.get(Condition.GONE, 0)
+    max_rows = max_lines - 1  # without the heading
+    if total > max_rows:
+        max_rows -= 1  # the line "and N more"
+    if max_rows <= 0 or not total:
+        return []
+    pods = fleet.pods(max_rows)
+    ids = shorten_ids(pod.pod_id for pod in pods)
+    rows = [[ids[pod.pod_id], *_cells(pod, view)] for pod in pods]
+    lines = render_table(_COLUMNS, rows, width=view.width, colour=view.colour).splitlines()
+    if total > max_rows:
+        lines.append(_styled(f"and {total - max_rows:,} more", "dim", view))
+    return lines
+
+
+def render_totals(fleet: Fleet, view: View) -> list[str]:
+    """Return lines with the number of pods, their costs, and the number of pods in each condition."""
+    if not (fleet.listed or len(fleet)):
+        return ["reading the list of pods"]
+    costs = (count(fleet, "pod"), f"{price(fleet.cost_per_hr)} an hour", f"{price(fleet.spent)} so far")
+    counts = [
+        Cell(f"{number:,} {condition}", _COLOURS[condition]) for condition, number in fleet.counts.items()
+    ]
+    if fleet.unseen:
+        counts.append(Cell(f"{fleet.unseen:,} {_NOT_SEEN}"))
+    return [*_wrap([Cell(text, "bold") for text in costs], view), *_wrap(counts, view)]
+
+
+def describe(pod: FleetPod) -> str:
+    """Return a pod's condition, with its failure, progress or ssh address if these are known."""
+    if pod.condition is None:
+        return _NOT_SEEN
+    status = pod.status
+    if status is None:
+        return pod.condition  # gone
+    progress = status.installation_progress
+    if pod.condition is Condition.FAILED:
+        return f"failed: {status.failure}"
+    if pod.condition is Condition.INSTALLING and progress is not None:
+        return f"installing {progress} %"
+    if pod.condition is Condition.READY and status.ssh:
+        return f"ready: {status.ssh}"
+    return pod.condition
+
+
+def _wrap(words: Sequence[Cell], view: View) -> list[str]:
+    """Return words with gaps between them, wrapped into lines."""
+    lines = [""]
+    width = 0
+    for word in words:
+        gap = "   " if width else ""
+        if width and width + len(gap) + len(word.text) > view.width:
+            lines.append("")
+            width = 0
+            gap = ""
+        lines[-1] += gap + _styled(word.text, word.colour, view)
+        width += len(gap) + len(word.text)
+    return lines
+
+
+def _bar(fleet: Fleet, view: View) -> str:
+    """Return a bar with a segment for each condition that pods have, except GONE.
+
+    Without colours, a segment repeats the first letter of its condition.
+    """
+    counts = {
+        condition: number for condition, number in fleet.counts.items() if condition is not Condition.GONE
+    }
+    total = sum(counts.values())
+    block = "█" if view.unicode else "#"
+    segments: list[str] = []
+    start = 0
+    pods_so_far = 0
+    for position, (condition, number) in enumerate(counts.items(), start=1):
+        pods_so_far += number
+        # Each segment has at least one character, and leaves one for each segment that follows.
+        max_end = view.width - (len(counts) - position)
+        end = min(max_end, max(start + 1, round(pods_so_far * view.width / total)))
+        character = block if view.colour else condition[0]
+        segments.append(_styled(character * (end - start), _COLOURS[condition], view))
+        start = end
+    return "".join(segments)
+
+
+def _cells(pod: FleetPod, view: View) -> list[str | Cell]:
+    colour = None if pod.condition is None else _COLOURS[pod.condition]
+    is_gone_or_unseen = pod.status is None
+    return [
+        pod.name,
+        Cell(pod.condition or _NOT_SEEN, colour),
+        "" if pod.pod is None else f"{pod.pod.gpu_count} x {pod.pod.gpu_name}",
+        "" if is_gone_or_unseen else price(pod.price_hr),
+        "" if pod.pod is None else short_age(pod.pod.created_at),
+        _progress(pod, view),
+    ]
+
+
+def _progress(pod: FleetPod, view: View) -> str | Cell:
+    status = pod.status
+    if status is None:
+        return ""
+    progress = status.installation_progress
+    if pod.condition is Condition.INSTALLING and progress is not None:
+        full, empty = ("█", "░") if view.unicode else ("#", ".")
+        done = max(0, min(_PROGRESS_WIDTH, progress * _PROGRESS_WIDTH // 100))
+        return Cell(f"{full * done}{empty * (_PROGRESS_WIDTH - done)} {progress} %", "cyan")
+    if pod.condition is Condition.FAILED:
+        # Show the reason or, if the API gives none, the failed state.
+        return Cell(status.installation_failure or status.failure or "", "red")
+    if pod.condition is Condition.READY and status.ssh is not None:
+        return str(status.ssh)
+    return ""
+
+
+def _styled(text: str, colour: str | None, view: View) -> str:
+    return paint(text, colour) if view.colour else text

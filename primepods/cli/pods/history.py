@@ -1,0 +1,187 @@
+"""`primepods history`: past pods, their bills, and the spend per day."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import attrs
+import typer
+
+import primepods
+
+from .._shared.command import Api, api_command
+from .._shared.durations import parse_day, short_duration
+from .._shared.errors import CommandError, ExitCode
+from .._shared.output import LimitOption, ModelTable, PrintOptions, readable_rows
+from .._shared.pod_table import price
+from .._shared.spend import ByOption, group_records, group_table, print_daily_bars
+from .._shared.table import Column, print_info
+from ._filters import Name, name_matches
+
+_option = partial(typer.Option, rich_help_panel="Filters")
+
+
+@attrs.define(kw_only=True)
+class RecordFilter:
+    """Filter options for records; a record must match all options that were given.
+
+    Attributes:
+        kind: Kinds; all if empty.
+        name: Names or patterns; all if empty.
+        since: Earliest end of a record (or creation, if its end is unknown); ``None`` for no limit.
+        until: Time before which a record has ended (or was created); ``None`` for no limit.
+        team: The records' team; ``None`` for all.
+        seen_kinds: Kinds of all records that were checked, for the message if none matches.
+    """
+
+    kind: Annotated[
+        list[str] | None,
+        _option(help="Only this kind (instance, cluster, disk or sandbox); may be repeated.", metavar="KIND"),
+    ] = None
+    name: Name = None
+    since: Annotated[
+        datetime | None,
+        _option(
+            help="Only records that ended (or, without a known end, began) on or after this day (UTC): "
+            "2026-11-01, or 7d for a week ago.",
+            metavar="DAY",
+            parser=parse_day,
+        ),
+    ] = None
+    until: Annotated[
+        datetime | None,
+        _option(help="Only records before this day (UTC).", metavar="DAY", parser=parse_day),
+    ] = None
+    team: str | None = None
+    seen_kinds: set[str] = attrs.field(factory=set[str], init=False)
+
+    def select(self, records: Iterable[primepods.HistoryRecord]) -> Iterator[primepods.HistoryRecord]:
+        """Yield the records that match; add the kinds of all records to ``seen_kinds``."""
+        for record in records:
+            self.seen_kinds.add(record.type)
+            if self._matches(record):
+                yield record
+
+    def _matches(self, record: primepods.HistoryRecord) -> bool:
+        ended = record.terminated_at or record.created_at
+        return (
+            (not self.kind or record.type.lower() in map(str.lower, self.kind))
+            and (not self.name or any(name_matches(pattern, record.name) for pattern in self.name))
+            and (self.since is None or ended >= self.since)
+            and (self.until is None or ended < self.until)
+            and (self.team is None or record.team_id == self.team)
+        )
+
+    def no_match_message(self) -> str:
+        """Return the message for an empty result."""
+        unknown = [word for word in self.kind or () if word.lower() not in map(str.lower, self.seen_kinds)]
+        if unknown and self.seen_kinds:
+            seen = ", ".join(sorted(self.seen_kinds))
+            return f"No records match. No record is of this kind: {', '.join(unknown)}. Kinds found: {seen}."
+        return "No records match."
+
+
+@api_command
+def command(
+    api: Api,
+    *,
+    print_options: PrintOptions,
+    limit: LimitOption = None,
+    by: ByOption = None,
+    chart: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw the spend per day into this SVG file; --limit does not apply.", metavar="FILE"
+        ),
+    ] = None,
+    filters: RecordFilter,
+) -> None:
+    """Show past pods, clusters, disks and sandboxes, their bills, and the spend per day.
+
+    The record that ended last comes first; with --by, the most expensive group, or the earliest day or week.
+    A pod's bill is final some time after its end. With --team, shows only that team's records.
+
+    Examples:
+      primepods history --since 30d --chart spend.svg
+      primepods history --by gpu
+      primepods history --since 90d --by week -o csv
+      primepods history --kind instance --name 'train-*' -o csv
+    """
+    from primepods.charts import spend_chart
+    from primepods.remote import note_hosts
+
+    table: ModelTable[Any] = _RECORDS if by is None else group_table(by)
+    table.check(print_options)
+    if by is not None and limit is not None:
+        problem = "--by and --limit cannot be combined: leave out --limit, since --by sums up all records"
+        raise CommandError(problem, ExitCode.USAGE)
+    filters.team = api.team
+    with (
+        api.client() as client,
+        readable_rows(
+            islice(filters.select(client.pods.history()), limit if chart is None else None)
+        ) as found,
+    ):
+        records = found[:limit]
+        note_hosts(removed=[record.id for record in records if record.terminated_at is not None])
+        table.print(records if by is None else group_records(records, by), print_options)
+        if by is None and print_options.is_table:
+            print_daily_bars(records)
+        if chart is not None:
+            try:
+                chart.write_text(str(spend_chart(found)), encoding="utf-8")
+            except OSError as error:
+                raise CommandError(f"--chart {chart}: {error.strerror}") from None
+            print_info(f"The chart of the spend per day is in {chart}.")
+        if not records and not print_options.ids_only:
+            print_info(filters.no_match_message())
+
+
+def _duration_cell(record: primepods.HistoryRecord) -> str:
+    ended = record.terminated_at
+    return "" if ended is None else short_duration((ended - record.created_at).total_seconds())
+
+
+def _totals(records: Sequence[primepods.HistoryRecord]) -> dict[str, str]:
+    return {
+        "name": f"{len(records):,} total",
+        "billed": price(math.fsum(record.total_billed_price for record in records)),
+    }
+
+
+_RECORDS: Final = ModelTable(
+    empty_model=lambda: primepods.HistoryRecord(
+        id="",
+        type="",
+        gpu_name="",
+        gpu_count=0,
+        price_hr=0.0,
+        total_billed_price=0.0,
+        provider_type="",
+        created_at=datetime.now(UTC),
+    ),
+    id_of=lambda record: record.id,
+    cells={
+        Column("ID", rank=4): lambda record: record.id,
+        Column("NAME", min_width=12): lambda record: record.name or "",
+        Column("KIND", rank=3): lambda record: record.type,
+        Column("GPU", rank=2): lambda record: (
+            f"{record.gpu_count} x {record.gpu_name}" if record.gpu_count else ""
+        ),
+        Column("ENDED", min_width=10): lambda record: (
+            f"{record.terminated_at.astimezone(UTC):%Y-%m-%d %H:%M}" if record.terminated_at else ""
+        ),
+        Column("RAN", right=True, rank=3): _duration_cell,
+        Column("PRICE/H", right=True, rank=2): lambda record: price(record.price_hr),
+        Column("BILLED", right=True): lambda record: price(record.total_billed_price),
+        Column("PROVIDER", rank=5): lambda record: record.provider_type,
+        Column("TEAM", min_width=8, rank=6): lambda record: record.team_id or "",
+    },
+    totals=_totals,
+)

@@ -1,0 +1,1 @@
+"""`primepods run`, and the commands about its runs."""

@@ -1,0 +1,362 @@
+"""`primepods runs`, `attach` and `stop`: list, show and end the runs of this machine."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import attrs
+import typer
+
+import primepods
+
+from .._shared.command import Api, api_command
+from .._shared.completion import complete_runs
+from .._shared.durations import short_age, short_duration
+from .._shared.errors import CommandError, ExitCode, print_error
+from .._shared.login_options import LoginOptions
+from .._shared.output import ModelTable, PrintOptions
+from .._shared.pod_table import price
+from .._shared.table import Column, print_info
+from .._shared.text import count
+
+if TYPE_CHECKING:
+    from primepods.runs import Run
+
+_POLL_INTERVAL = 0.2
+_STOP_ATTEMPTS = 50
+
+
+@attrs.frozen(kw_only=True)
+class RunRow:
+    """Row of `primepods runs`."""
+
+    name: str
+    state: str
+    pod: str | None
+    since: datetime
+    held_until: datetime | None = None
+    spent: float
+    exit_code: int | None
+    command: str
+    swept_at: datetime | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON-ready values."""
+        times = {"since": self.since, "held_until": self.held_until, "swept_at": self.swept_at}
+        return attrs.asdict(self) | {name: time and time.isoformat() for name, time in times.items()}
+
+
+def _row(run: Run) -> RunRow:
+    record, state = run.record, run.state
+    until = None if state == "ended" else record.held_until
+    return RunRow(
+        name=run.name,
+        state=state,
+        pod=record.pod_id,
+        since=datetime.fromtimestamp(record.began_at, UTC),
+        held_until=None if until is None else datetime.fromtimestamp(until, UTC),
+        spent=round(run.cost(), 4),
+        exit_code=record.exit_code,
+        command=record.command if isinstance(record.command, str) else shlex.join(record.command),
+        swept_at=None if record.swept_at is None else datetime.fromtimestamp(record.swept_at, UTC),
+    )
+
+
+def _state_cell(row: RunRow) -> str:
+    if row.swept_at is not None:
+        return f"swept {short_age(row.swept_at)} ago"
+    if row.held_until is None or row.state != "holding":
+        return row.state
+    return f"holding {short_duration((row.held_until - datetime.now(UTC)).total_seconds())}"
+
+
+_RUNS = ModelTable[RunRow](
+    empty_model=lambda: RunRow(
+        name="", state="", pod=None, since=datetime.now(UTC), spent=0.0, exit_code=None, command=""
+    ),
+    id_of=lambda row: row.name,
+    cells={
+        Column("NAME", min_width=12): lambda row: row.name,
+        Column("STATE", min_width=8): _state_cell,
+        Column("EXIT", right=True): lambda row: "" if row.exit_code is None else str(row.exit_code),
+        Column("POD", rank=2): lambda row: row.pod or "",
+        Column("SINCE", right=True): lambda row: short_age(row.since),
+        Column("SPENT", right=True): lambda row: price(row.spent),
+        Column("COMMAND", min_width=8, rank=1): lambda row: row.command,
+    },
+)
+
+
+@api_command
+def command(
+    api: Api,
+    *,
+    print_options: PrintOptions,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Delete the records and output of ended runs without pods.")
+    ] = False,
+) -> None:
+    """List this machine's runs. Detached runs stay in the list after their end, until --prune.
+
+    The state is renting, running, holding (a result could not be fetched, and the pod is held for the time
+    shown), ended, swept or interrupted. The process of an interrupted run has died; `primepods attach` takes
+    the run over. If something else, such as `primepods sweep`, has deleted its pod, the run has ended, and
+    the table says when.
+    """
+    from primepods.runs import list_runs, note_sweeps
+
+    _RUNS.check(print_options)
+    runs, unreadable = list_runs()
+    for name, why in unreadable.items():
+        print_error(api.command, f"run {name}: {why}")
+    note_sweeps(runs)
+    if prune:
+        # Keep the runs whose pods may be billed.
+        ended = [run for run in runs if run.state == "ended" and not run.may_have_pod]
+        for run in ended:
+            run.remove()
+        print_info(f"Records of {count(ended, 'run')} deleted")
+        return
+    _RUNS.print([_row(run) for run in runs], print_options)
+    if not runs and not unreadable and print_options.is_table:
+        print_info("This machine has no runs. Start one with `primepods run --detach`.")
+
+
+@api_command
+def attach(
+    api: Api,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|POD[/JOB]",
+            help="The run, or a job on a pod, by default its only one.",
+            autocompletion=complete_runs,
+        ),
+    ],
+    *,
+    tail: Annotated[
+        int | None, typer.Option("--tail", "-n", min=0, metavar="LINES", help="Begin with the last lines.")
+    ] = None,
+    login: LoginOptions,
+) -> None:
+    """Show the output of a run and follow it to the end; the exit code is the command's.
+
+    Ctrl-C only detaches: the run continues. A run whose process has died is taken over. With POD or
+    POD/JOB, shows the output of a job on a pod; this works on any machine that can log in, and does not
+    delete the pod.
+
+    Examples:
+      primepods attach train-k3v9q2mxz7 --tail 20
+      primepods attach my-pod/train
+    """
+    from primepods.runs import find_run, list_runs
+
+    from ._background import show
+
+    pod, _, job = name.partition("/")
+    runs, unreadable = list_runs()
+    if job or not any(known.startswith(name) for known in [*unreadable, *(run.name for run in runs)]):
+        if tail is not None:
+            raise CommandError("--tail is for runs: a job is shown from its start", ExitCode.USAGE)
+        raise typer.Exit(_follow_job(api, login, pod, job))
+    run = find_run(name)
+    is_other = any(value not in {None, run.record.client.get(name)} for name, value in api.account.items())
+    if login != LoginOptions() or is_other or api.timeout is not None:
+        options = "--node, --ssh-option, --ssh-command, --base-url, --context, --team and --timeout"
+        raise CommandError(f"{options} are for POD/JOB, not for the run {run.name}", ExitCode.USAGE)
+    state = run.state
+    # The terminal of a run without --detach is gone, so its output goes to files from now on.
+    if state == "interrupted" and run.claim(partial(_check, run), is_detached=True, pid=0):
+        print_info(f"The process of {run.name} has died: this command takes over the run")
+        _take_over(run)
+    elif state != "ended" and not run.reload().is_detached and _has_process(run):
+        record = run.record
+        hint = f"; see `primepods attach {record.pod_id}/{record.job}`" if record.job else ""
+        raise CommandError(
+            f"cannot attach to {run.name}, whose output goes to the terminal in which it was started{hint}",
+            ExitCode.USAGE,
+        )
+    try:
+        _show_to_end(run, show(run, tail=tail))
+    except KeyboardInterrupt:
+        print_info(f"Detached: {run.name} keeps running. To stop it, run `primepods stop {run.name}`.")
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    if run.record.verdict:
+        print_info(run.record.verdict)
+    raise typer.Exit(run.record.exit_code or 0)
+
+
+def _follow_job(api: Api, login: LoginOptions, pod: str, name: str) -> int:
+    """Show a job of a pod, by default its only one, to its end; return the exit code."""
+    with api.client() as client:
+        remote = login.remote(client, pod, team=api.team)
+        if not name:
+            jobs = remote.jobs()
+            if len(jobs) != 1:
+                names = ", ".join(f"{pod}/{job.name}" for job in jobs)
+                raise CommandError(f"{pod} has {count(jobs, 'job')}{names and f'. Give one of {names}'}")
+            name = jobs[0].name
+        return remote.job(name).wait(check=False, capture=False).exit_code
+
+
+@api_command
+def stop(
+    _: Api,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="The run's name, or a prefix of it.", autocompletion=complete_runs
+        ),
+    ],
+    *,
+    now: Annotated[
+        bool, typer.Option("--now", help="Delete the pod at once: the results are not fetched.")
+    ] = False,
+) -> None:
+    """End a run, fetch its results, delete its pod, and say how it has ended.
+
+    Whatever ends a run:
+      Reason                        Command    Results            Pod
+      it has ended, or failed       -          fetched            deleted
+      limit, stop, Ctrl-C, SIGTERM  SIGTERM    fetched            deleted
+      its job was lost              SIGTERM    fetched            deleted
+      a result is missing           -          tried each minute  held
+      pod out of reach              may run    tried once         deleted
+      --now, second Ctrl-C          lost       not fetched        deleted at once
+
+    Before SIGKILL, the command has half of --wind-down. A pod is held until the limit, or for --hold; stop
+    deletes it without the missing result.
+    """
+    from primepods.runs import find_run
+
+    from ._background import show
+
+    run = find_run(name)
+    ended = f"{run.name} has ended"
+    try:
+        if run.state != "ended":
+            shown = show(run, tail=0)
+            next(shown)
+            stop_run(run, now=now)
+            _show_to_end(run, shown)
+        ended += f" with exit code {run.record.exit_code}"
+    except FileNotFoundError:
+        # A run without --detach deletes its record at its end.
+        if (run.path / "run.json").exists():
+            raise
+    record = run.record
+    if run.may_have_pod:
+        raise CommandError(
+            f"{ended}, and its pod {record.pod_id or ''} may still be billed: see `primepods sweep`"
+        )
+    print_info(record.verdict or f"{ended}. No pod of it is left.")
+
+
+def stop_run(run: Run, *, now: bool = False) -> None:
+    """Ask the process of a run to end it; if it has died, start another process first, which ends the run.
+
+    Any number of callers may do so at once: one of them starts the process.
+
+    Args:
+        run: The run.
+        now: Whether to delete its pod at once, without its results.
+
+    Raises:
+        ConfigError: The process is on another machine, or in another container; or it has died, and the
+            settings are not those of the run's pod. Nothing was changed.
+        FileNotFoundError: The record of the run was deleted.
+        ProcessLookupError: The process that holds the run's lock is not recorded.
+    """
+    for _ in range(_STOP_ATTEMPTS):
+        if run.state == "interrupted" and run.claim(partial(_check, run), is_detached=True, pid=0):
+            _take_over(run)
+        if run.state == "ended":
+            return
+        # The process may just have ended, or a process that takes over the run is not recorded yet.
+        with suppress(ProcessLookupError):
+            run.stop(now=now)
+            return
+        time.sleep(_POLL_INTERVAL)
+    run.stop(now=now)
+
+
+def _has_process(run: Run) -> bool:
+    """Return whether the recorded process exists, or may exist on another machine.
+
+    A lock does not prove this: a take-over locks the run before its process is recorded.
+    """
+    try:
+        run.signal(0)
+    except ProcessLookupError:
+        return False
+    except (primepods.ConfigError, PermissionError):
+        pass
+    return True
+
+
+def _check(run: Run) -> None:
+    """Raise unless a process with the settings of this one may take over the run."""
+    from primepods.runs import check_take_over
+
+    if run.record.exit_code is None and run.record.lease_file is not None:
+        check_take_over(_api(run).async_client(), run.record.lease_file)
+
+
+def _api(run: Run) -> Api:
+    client = run.record.client
+    return Api(
+        command="primepods run",
+        base_url=client["base_url"],
+        context=client["context"],
+        team=client["team_id"],
+    )
+
+
+def _take_over(run: Run) -> None:
+    """Start a process for a run whose process has died."""
+    from primepods.config import environment_variable
+    from primepods.runs import start_process
+
+    if run.record.exit_code is not None:
+        return  # another process has taken it over, and ended
+    given = {name: environment_variable(name) for name in run.record.variables}
+    process = start_process(run, {name: value for name, value in given.items() if value is not None})
+    process.returncode = 0  # otherwise Popen would warn that it still runs
+
+
+def _show_to_end(run: Run, shown: Iterator[None]) -> None:
+    """Show a run's output, with each step of ``shown``, until the run has ended.
+
+    Raises:
+        CommandError: The process of the run has died.
+        FileNotFoundError: The record of the run was deleted.
+    """
+    while True:
+        state = run.state
+        next(shown)
+        if run.reload().exit_code is not None:
+            next(shown)
+            return
+        if state == "interrupted":
+            raise CommandError(f"{run.name} has no process: run `primepods attach {run.name}`")
+        time.sleep(_POLL_INTERVAL)
+
+
+def background(lock: int, name: str) -> None:
+    """Execute a run in this process, which ``start_process`` started."""
+    from primepods.runs import find_run
+
+    from ._background import run_here
+
+    variables: dict[str, str] = json.loads(sys.stdin.buffer.read())
+    run = find_run(name)
+    run.inherit(lock)
+    raise typer.Exit(run_here(_api(run), run, variables))
