@@ -70,7 +70,7 @@ from ..specs import PodSpec
 from ..waiting.wait import OnChange
 from ._ctrl_c import ctrl_c
 from ._failover import log_failover, reorder_delay, replace_remedy_after_deletion, should_try_next_spec
-from ._order import Budget
+from ._order import Budget, PodOrder
 from ._record import LeaseRecord, new_record
 from ._rental import Interruptions, Rental
 from ._watchdog import find_loss, stop_watchdog, watch_watchdog
@@ -283,6 +283,16 @@ class LeaseSupervisor:
     def release_error(self) -> errors.NotReleasedError | None:
         """The first error about a pod that may still be running."""
         return next((rental.release_error for rental in self.rentals if rental.release_error), None)
+
+    @property
+    def last_order(self) -> PodOrder:
+        """The last order; only it can have a ready pod."""
+        return self.rentals[-1]
+
+    @property
+    def has_file(self) -> bool:
+        """Whether an order has left its file, because its pod may exist."""
+        return any(rental.file.path.exists() for rental in self.rentals)
 
     @property
     def is_kept(self) -> bool:

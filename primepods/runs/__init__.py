@@ -8,7 +8,7 @@ from ._process import delayed_stop, ignore_stop, start_process
 from ._results import short_size, shown_path
 from ._run import Run, RunRecord, find_run, list_runs, note_sweeps
 from ._runner import Runner
-from ._take_over import check_take_over, leased_name, take_over_lease
+from ._take_over import has_process, leased_name, stop_run, take_over_lease, take_over_run
 
 __all__ = [
     "Balance",
@@ -20,10 +20,10 @@ __all__ = [
     "RunRecord",
     "Runner",
     "check_run",
-    "check_take_over",
     "delayed_stop",
     "find_run",
     "follow_job",
+    "has_process",
     "ignore_stop",
     "leased_name",
     "list_runs",
@@ -31,5 +31,7 @@ __all__ = [
     "short_size",
     "shown_path",
     "start_process",
+    "stop_run",
     "take_over_lease",
+    "take_over_run",
 ]

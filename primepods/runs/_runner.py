@@ -194,9 +194,9 @@ class Runner:
             # After a release error, the next process takes over the lease, which counts its last pod's cost.
             if supervisor.release_error is None:
                 self._run.save(spent=spent_before + supervisor.budget.spent, leased_at=None)
-            elif supervisor.rentals:
-                *earlier, last = supervisor.rentals
-                spent = spent_before + sum(rental.spent for rental in earlier)
+            else:
+                last = supervisor.last_order
+                spent = spent_before + supervisor.budget.spent - last.spent
                 self._run.save(spent=spent, price_hr=last.price_hr)
         return code
 
@@ -247,13 +247,13 @@ class Runner:
 
         def note_order(lease_file: Path) -> None:
             # Another process that takes over the lease counts the cost of this order only.
-            spent = record.spent + sum(rental.spent for rental in made.supervisor.rentals)
+            spent = record.spent + made.supervisor.budget.spent
             self._run.save(
                 lease_file=lease_file.name,
                 pod_id=None,
                 was_ready=False,
                 leased_at=time.time(),
-                price_hr=made.supervisor.rentals[-1].file.record.price_hr or 0.0,
+                price_hr=0.0,
                 spent=spent,
             )
 
@@ -336,9 +336,7 @@ class Runner:
             pod_id = self._record.pod_id
             return f"Its pod {pod_id} still runs and is billed; delete it with `primepods delete {pod_id}`"
         # If a lease file is left, the order's pod may exist.
-        is_uncertain = self._run.may_have_pod or (
-            lease is not None and any(rental.file.path.exists() for rental in lease.rentals)
-        )
+        is_uncertain = self._run.may_have_pod or (lease is not None and lease.has_file)
         return "Its pod may still be billed; see `primepods sweep`" if is_uncertain else "No pod is left"
 
 

@@ -1,16 +1,97 @@
-"""Take-over of a lease whose process has died, and the name of its pod."""
+"""Take-over of a run whose process has died, and of its lease; also how to stop a run from outside."""
 
 from __future__ import annotations
 
+import time
+from contextlib import closing, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..config import lease_folder
+from ..config import environment_variable, lease_folder
 from ..errors import ConfigError
+from ._process import start_process
+from ._run import Run
 
 if TYPE_CHECKING:
     # Import only for types, so that `primepods --help` does not load these modules.
     from ..client import AsyncClient
     from ..leasing.lease import AsyncLease
+    from ..leasing.ledger import LeaseFile
+
+_STOP_INTERVAL = 0.2
+_STOP_ATTEMPTS = 50
+
+
+def take_over_run(run: Run) -> bool:
+    """Start a process for a run whose process has died; return whether this was necessary.
+
+    The terminal of a run without --detach is gone, so its output goes to files from now on.
+
+    Raises:
+        ConfigError: The settings are not those of the run's pod. Nothing was changed.
+    """
+    if run.state != "interrupted" or not run.claim(partial(_check, run), is_detached=True, pid=0):
+        return False
+    if run.record.exit_code is None:  # otherwise another process has taken it over, and ended
+        given = {name: environment_variable(name) for name in run.record.variables}
+        process = start_process(run, {name: value for name, value in given.items() if value is not None})
+        process.returncode = 0  # otherwise Popen would warn that it still runs
+    return True
+
+
+def stop_run(run: Run, *, now: bool = False) -> None:
+    """Ask the process of a run to end it; if it has died, start another process first, which ends the run.
+
+    Any number of callers may do so at once: one of them starts the process.
+
+    Args:
+        run: The run.
+        now: Whether to delete its pod at once, without its results.
+
+    Raises:
+        ConfigError: The process is on another machine, or in another container; or it has died, and the
+            settings are not those of the run's pod. Nothing was changed.
+        FileNotFoundError: The record of the run was deleted.
+        ProcessLookupError: The process that holds the run's lock is not recorded.
+    """
+    for _ in range(_STOP_ATTEMPTS):
+        take_over_run(run)
+        if run.state == "ended":
+            return
+        # The process may just have ended, or a process that takes over the run is not recorded yet.
+        with suppress(ProcessLookupError):
+            run.stop(now=now)
+            return
+        time.sleep(_STOP_INTERVAL)
+    run.stop(now=now)
+
+
+def has_process(run: Run) -> bool:
+    """Return whether the recorded process exists, or may exist on another machine.
+
+    A lock does not prove this: a take-over locks the run before its process is recorded.
+    """
+    try:
+        run.signal(0)
+    except ProcessLookupError:
+        return False
+    except (ConfigError, PermissionError):
+        pass
+    return True
+
+
+def _check(run: Run) -> None:
+    """Check that :func:`take_over_lease` would not be refused; change nothing."""
+    from ..client import AsyncClient
+
+    record = run.record
+    if record.exit_code is not None or record.lease_file is None:
+        return
+    file = _claim(record.lease_file)
+    if file is not None:
+        account: dict[str, Any] = record.client
+        with closing(file):
+            _resume(AsyncClient(**account), file, was_shown=True)
 
 
 def take_over_lease(
@@ -28,8 +109,18 @@ def take_over_lease(
         ConfigError: The lease belongs to another API, key or team, its process may still run, or its file
             cannot be read.
     """
+    file = _claim(file_name)
+    if file is None:
+        return None
+    try:
+        return _resume(client, file, was_shown=was_shown, **options)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _claim(file_name: str) -> LeaseFile | None:
     from ..leasing.ledger import LeaseFile
-    from ..leasing.supervisor import resumed_spec
 
     path = lease_folder() / file_name
     try:
@@ -37,29 +128,17 @@ def take_over_lease(
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "strerror", None) or exc
         raise ConfigError(f"The lease file {path} cannot be read ({reason}). Nothing was changed.") from None
-    if file is None:
-        if not path.exists():
-            return None
+    if file is None and path.exists():
         raise ConfigError(f"The process of the lease file {path} may still run. Try again when it has ended.")
-    record = file.record
-    try:
-        lease = client.pods.lease(resumed_spec(record), **options)
-        lease.supervisor.resume(file, was_shown=was_shown)
-    except BaseException:
-        file.close()
-        raise
+    return file
+
+
+def _resume(client: AsyncClient, file: LeaseFile, *, was_shown: bool, **options: Any) -> AsyncLease:
+    from ..leasing.supervisor import resumed_spec
+
+    lease = client.pods.lease(resumed_spec(file.record), **options)
+    lease.supervisor.resume(file, was_shown=was_shown)
     return lease
-
-
-def check_take_over(client: AsyncClient, file_name: str) -> None:
-    """Check that :func:`take_over_lease` would not be refused; change nothing.
-
-    Raises:
-        ConfigError: As :func:`take_over_lease`.
-    """
-    lease = take_over_lease(client, file_name, was_shown=True)
-    if lease is not None:
-        lease.supervisor.rentals[0].file.close()
 
 
 def leased_name(file_name: str) -> str | None:

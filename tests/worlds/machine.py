@@ -14,7 +14,6 @@ import primepods
 from primepods import PodSpec, PrimePodsError
 from primepods.cli._shared.errors import CommandError
 from primepods.cli.running._run_host import Terminal
-from primepods.cli.running.runs import _take_over
 from primepods.events import Event
 from primepods.runs import Run, Runner, RunRecord, start_process
 from tests.support.client import make_client
@@ -213,8 +212,8 @@ class Machine:
 
         async def program() -> None:
             own = Run.open(run.path)
-            if own.state == "interrupted" and own.claim(is_detached=True):
-                _take_over(own)
+            if own.state == "interrupted" and own.claim(is_detached=True) and own.record.exit_code is None:
+                start_process(own, {}).returncode = 0
 
         return self.start("attach", program)
 

@@ -27,13 +27,21 @@ import anyio
 from anyio.to_thread import run_sync
 
 import primepods
-from primepods.runs import Budget, Reservation, Run, RunRecord, leased_name, list_runs, start_process
+from primepods.runs import (
+    Budget,
+    Reservation,
+    Run,
+    RunRecord,
+    leased_name,
+    list_runs,
+    start_process,
+    stop_run,
+)
 
 from .._shared.command import Api
 from .._shared.errors import CommandError
 from .._shared.handles import resolve_handle_async
 from .._shared.table import print_info
-from ..running.runs import stop_run
 from ._results import Quote, Rented
 
 MAX_WAIT = 50.0

@@ -7,15 +7,11 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
 import typer
-
-import primepods
 
 from .._shared.command import Api, api_command
 from .._shared.completion import complete_runs
@@ -31,7 +27,6 @@ if TYPE_CHECKING:
     from primepods.runs import Run
 
 _POLL_INTERVAL = 0.2
-_STOP_ATTEMPTS = 50
 
 
 @attrs.frozen(kw_only=True)
@@ -157,7 +152,7 @@ def attach(
       primepods attach train-k3v9q2mxz7 --tail 20
       primepods attach my-pod/train
     """
-    from primepods.runs import find_run, list_runs
+    from primepods.runs import find_run, has_process, list_runs, take_over_run
 
     from ._background import show
 
@@ -172,12 +167,9 @@ def attach(
     if login != LoginOptions() or is_other or api.timeout is not None:
         options = "--node, --ssh-option, --ssh-command, --base-url, --context, --team and --timeout"
         raise CommandError(f"{options} are for POD/JOB, not for the run {run.name}", ExitCode.USAGE)
-    state = run.state
-    # The terminal of a run without --detach is gone, so its output goes to files from now on.
-    if state == "interrupted" and run.claim(partial(_check, run), is_detached=True, pid=0):
+    if take_over_run(run):
         print_info(f"The process of {run.name} has died: this command takes over the run")
-        _take_over(run)
-    elif state != "ended" and not run.reload().is_detached and _has_process(run):
+    elif run.state != "ended" and not run.reload().is_detached and has_process(run):
         record = run.record
         hint = f"; see `primepods attach {record.pod_id}/{record.job}`" if record.job else ""
         raise CommandError(
@@ -235,7 +227,7 @@ def stop(
     Before SIGKILL, the command has half of --wind-down. A pod is held until the limit, or for --hold; stop
     deletes it without the missing result.
     """
-    from primepods.runs import find_run
+    from primepods.runs import find_run, stop_run
 
     from ._background import show
 
@@ -258,78 +250,6 @@ def stop(
             f"{ended}, and its pod {record.pod_id or ''} may still be billed: see `primepods sweep`"
         )
     print_info(record.verdict or f"{ended}. No pod of it is left.")
-
-
-def stop_run(run: Run, *, now: bool = False) -> None:
-    """Ask the process of a run to end it; if it has died, start another process first, which ends the run.
-
-    Any number of callers may do so at once: one of them starts the process.
-
-    Args:
-        run: The run.
-        now: Whether to delete its pod at once, without its results.
-
-    Raises:
-        ConfigError: The process is on another machine, or in another container; or it has died, and the
-            settings are not those of the run's pod. Nothing was changed.
-        FileNotFoundError: The record of the run was deleted.
-        ProcessLookupError: The process that holds the run's lock is not recorded.
-    """
-    for _ in range(_STOP_ATTEMPTS):
-        if run.state == "interrupted" and run.claim(partial(_check, run), is_detached=True, pid=0):
-            _take_over(run)
-        if run.state == "ended":
-            return
-        # The process may just have ended, or a process that takes over the run is not recorded yet.
-        with suppress(ProcessLookupError):
-            run.stop(now=now)
-            return
-        time.sleep(_POLL_INTERVAL)
-    run.stop(now=now)
-
-
-def _has_process(run: Run) -> bool:
-    """Return whether the recorded process exists, or may exist on another machine.
-
-    A lock does not prove this: a take-over locks the run before its process is recorded.
-    """
-    try:
-        run.signal(0)
-    except ProcessLookupError:
-        return False
-    except (primepods.ConfigError, PermissionError):
-        pass
-    return True
-
-
-def _check(run: Run) -> None:
-    """Raise unless a process with the settings of this one may take over the run."""
-    from primepods.runs import check_take_over
-
-    if run.record.exit_code is None and run.record.lease_file is not None:
-        check_take_over(_api(run).async_client(), run.record.lease_file)
-
-
-def _api(run: Run) -> Api:
-    client = run.record.client
-    return Api(
-        command="primepods run",
-        base_url=client["base_url"],
-        context=client["context"],
-        team=client["team_id"],
-    )
-
-
-def _take_over(run: Run) -> None:
-    """Start a process for a run whose process has died."""
-    from primepods.config import environment_variable
-    from primepods.runs import start_process
-
-    if run.record.exit_code is not None:
-        return  # another process has taken it over, and ended
-    given = {name: environment_variable(name) for name in run.record.variables}
-    process = start_process(run, {name: value for name, value in given.items() if value is not None})
-    process.returncode = 0  # otherwise Popen would warn that it still runs
 
 
 def _show_to_end(run: Run, shown: Iterator[None]) -> None:
@@ -359,4 +279,11 @@ def background(lock: int, name: str) -> None:
     variables: dict[str, str] = json.loads(sys.stdin.buffer.read())
     run = find_run(name)
     run.inherit(lock)
-    raise typer.Exit(run_here(_api(run), run, variables))
+    client = run.record.client
+    api = Api(
+        command="primepods run",
+        base_url=client["base_url"],
+        context=client["context"],
+        team=client["team_id"],
+    )
+    raise typer.Exit(run_here(api, run, variables))
