@@ -326,7 +326,7 @@ def test_a_tail_begins_with_a_line(run: Run) -> None:
 
 
 def test_prune_keeps_the_record_of_a_billed_pod(run: Run, tmp_path: Path) -> None:
-    """As long as the file of its lease is there, its run is listed, and its cost grows, though it has ended."""
+    """As long as the file of its lease is there, its ended run is listed, and its cost grows."""
     billed = RunFolder.create(
         RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0)
     )
@@ -397,7 +397,7 @@ def test_a_sweep_ends_a_run_whose_process_was_killed(market: Emulator, run: Run,
 def test_a_pod_that_a_run_has_left_is_counted_until_its_sweep(
     run: Run, tmp_path: Path, end: dict[str, Any], code: int
 ) -> None:
-    """Its run had ended an hour before, or died without deleting it; the exit code stays, and nothing is held."""
+    """Its run had ended an hour before, or its process had died; the exit code stays, and nothing is held."""
     now = time.time()
     left = RunFolder.create(
         RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=now - 7200)
