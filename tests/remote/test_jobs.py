@@ -208,11 +208,10 @@ async def test_stop_ends_all_that_the_command_started(pod: Pod, remote: AsyncRem
 
 async def test_a_stopped_command_has_its_grace(emulated: Pod) -> None:
     """In seconds: SIGKILL does not come while it saves its work, here for one second."""
-    job = await emulated.remote().start(
-        "trap 'sleep 1; echo saved; exit 3' TERM; touch begun; sleep 60 & wait"
-    )
-    await eventually(lambda: (emulated.home / "begun").exists())
-    assert (await job.stop(grace=8.0)).exit_code == 3
+    saving = "trap 'sleep 1; echo saved; exit 3' TERM"
+    job = await emulated.remote().start(f"{saving}; touch begun; sleep 60 & wait")
+    await eventually((emulated.home / "begun").exists)
+    assert (await job.stop(grace=2.0)).exit_code == 3
     assert (await job.wait(check=False)).stdout == "saved\n"
 
 
