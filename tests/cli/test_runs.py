@@ -326,7 +326,7 @@ def test_a_tail_begins_with_a_line(run: Run) -> None:
 
 
 def test_prune_keeps_the_record_of_a_billed_pod(run: Run, tmp_path: Path) -> None:
-    """As long as the file of its lease is there, its ended run is listed, and its cost grows."""
+    """As long as the file of its lease is there, its run is listed, its cost grows, and `stop` tells it."""
     billed = RunFolder.create(
         RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0)
     )
@@ -334,8 +334,9 @@ def test_prune_keeps_the_record_of_a_billed_pod(run: Run, tmp_path: Path) -> Non
     lease_file.touch()
     ended_at = time.time() - 3600
     billed.save(lease_file=lease_file.name, leased_at=ended_at - 3600, price_hr=1.0)
-    billed.save(exit_code=1, ended_at=ended_at)
+    billed.save(exit_code=0, ended_at=ended_at, verdict="It may be billed.")
     billed._unlock()
+    assert run("stop", billed.name).exit_code == 1
     assert row(run)["spent"] == pytest.approx(2.0, abs=0.1)
     for left in ([billed.name], []):
         assert run("runs", "--prune").exit_code == 0
