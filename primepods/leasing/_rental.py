@@ -285,7 +285,7 @@ class Rental(PodOrder):
                 has_passed, said = await run_check(remote, options.check, gpu_count, options.check_timeout)
                 if not has_passed:
                     raise self._failed_error(f"its check failed: {said}", status)
-                _log.log(logging.WARNING if said else logging.INFO, "%s passes: %s", self.label, said)
+                _log.log(logging.WARNING if said else logging.INFO, "Pod %s: %s", self.name, said)
         return listed
 
     def _failed_error(self, reason: str, status: PodStatus) -> errors.PodFailedError:
