@@ -121,9 +121,7 @@ class App:
         for fault in faults:
             second_request = fault.second(request)
             if second_request is not None:
-                response = self.api.resolve(second_request).respond(
-                    Call(**attrs.asdict(second_request, recurse=False))
-                )
+                response = self.api.resolve(second_request).respond(second_request)
         # `_response` adds the date, too, but some faults write the head of the response themselves.
         return attrs.evolve(response, headers={**self._date_header(), **response.headers})
 
@@ -208,7 +206,7 @@ async def _read_body(http_request: web.BaseRequest, request: Call) -> Call | Res
     except web.HTTPRequestEntityTooLarge:
         return detail(413, "Request body too large")
     except web.RequestPayloadError:
-        return detail(400, "Call body could not be read")
+        return detail(400, "Request body could not be read")
     except ConnectionError:
         # The client disconnected before the request was complete.
         return Raw(None)
