@@ -245,7 +245,7 @@ def _print_usage_error(error: Any) -> int:
     return int(error.exit_code)
 
 
-def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the option's value
+def _show_version(wanted: object) -> None:
     if wanted:
         typer.echo(f"primepods {primepods.__version__}")
         raise typer.Exit
