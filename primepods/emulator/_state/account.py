@@ -141,10 +141,9 @@ class Account:
             return self._spent(self.catch_up())
 
     def advance(self, seconds: float) -> None:
-        if not isinstance(self.clock, ManualClock):
-            message = "this emulator's clock moves by itself: use Emulator(clock=ManualClock())"
-            raise RuntimeError(message)  # noqa: TRY004 - the argument is fine, the emulator is not
-        self.clock.advance(seconds)
+        if isinstance(self.clock, ManualClock):
+            return self.clock.advance(seconds)
+        raise RuntimeError("this emulator's clock moves by itself: use Emulator(clock=ManualClock())")
 
     # For the API, which holds the lock.
 
