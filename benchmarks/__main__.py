@@ -82,7 +82,7 @@ def main() -> None:
             file = str(make_certificate(Path(folder)))
             trust = {"SSL_CERT_FILE": file, "REQUESTS_CA_BUNDLE": file, _TRUSTED: "1"}
             command = [sys.executable, "-m", "benchmarks", *sys.argv[1:]]
-            sys.exit(subprocess.run(command, env=os.environ | trust, check=False).returncode)  # noqa: S603
+            sys.exit(subprocess.run(command, env=os.environ | trust, check=False).returncode)
     is_complete = not options.quick and not options.only and not options.tls
     output = options.output or (Path(__file__).parent if is_complete else None)
     if output is not None:

@@ -41,7 +41,7 @@ class Floor:
                 headers={"Authorization": f"Bearer {KEY}"},
             )
         async with self._session.get(URL(self._url + target, encoded=True)) as response:
-            assert response.status == 200  # noqa: PLR2004 - HTTP's OK
+            assert response.status == 200
             return self._loads(await response.read())
 
     async def statuses(self, ids: list[str]) -> int:

@@ -86,6 +86,6 @@ def _job(decode: Decode, bodies: list[bytes]) -> Job:
 
 
 def _read(url: str) -> bytes:
-    with urlopen(url) as response:  # noqa: S310 - our own server
+    with urlopen(url) as response:
         body: bytes = response.read()
         return body

@@ -57,17 +57,17 @@ class Fleet:
 
 def rows(number: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the list row and the status row of pod ``number``."""
-    rng = Random(number)  # noqa: S311 - seeded, not secret
+    rng = Random(number)
     gpu, socket, price = rng.choice(_GPUS)
     provider, user, port = rng.choice(_PROVIDERS)
     ports = _ports(port, rng)
     port = port or int(ports[0]["external"])
-    nodes = 4 if number % 20 == 7 else 1  # noqa: PLR2004 - one in twenty
+    nodes = 4 if number % 20 == 7 else 1
     count = 8 if nodes > 1 else rng.choice((1, 2, 4, 8))
     progress = 100 if number % 16 else rng.choice((None, 40))
     ips = [f"135.{rng.randrange(256)}.{rng.randrange(256)}.{rng.randrange(256)}" for _ in range(nodes)]
     ssh = [f"{user}@{ip} -p {port}" for ip in ips]
-    ready = progress == 100  # noqa: PLR2004 - per cent
+    ready = progress == 100
     state: dict[str, Any] = {
         "status": "ACTIVE" if progress else "PROVISIONING",
         "installationStatus": "FINISHED" if ready else "PENDING",

@@ -228,14 +228,14 @@ def run_loop(calls: Calls, seconds: float) -> Job:
             time.sleep(0.05)
         time.sleep(seconds)
         job["done"] = True
-    except Exception:  # noqa: BLE001 - a script's `except`
+    except Exception:
         return job
     finally:
         if pod_id is not None:
             try:
                 retried(calls.delete, pod_id)
                 job["gone"] = pod_id
-            except Exception:  # noqa: BLE001 - a script's `except`
+            except Exception:
                 print(f"could not delete {pod_id}", file=sys.stderr)
     return job
 
@@ -297,7 +297,7 @@ def work(tool: str, count: int, kill_after: float | None) -> None:
 def measure(tool: str, jobs: int, seed: int) -> dict[str, Any]:
     """Run the jobs of a tool, and count what is left."""
     killed = jobs // _KILLED_SHARE
-    rand = random.Random(seed)  # noqa: S311 - no secret
+    rand = random.Random(seed)
     with (
         tempfile.TemporaryDirectory() as folder,
         Emulator(seed=seed, speed=_SPEED, boot_seconds=_BOOT_SECONDS, failure_rate=0.05) as emulator,
@@ -320,7 +320,7 @@ def measure(tool: str, jobs: int, seed: int) -> dict[str, Any]:
         def start(count: int, kill_after: float | None) -> list[Job]:
             command = [sys.executable, "-m", "benchmarks.leaks", "--work", tool, "--jobs", str(count)]
             command += [] if kill_after is None else ["--kill-after", str(kill_after)]
-            done = subprocess.run(  # noqa: S603 - this program
+            done = subprocess.run(
                 command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
             )
             found: list[Job] = json.loads(done.stdout) if done.returncode == 0 else []
@@ -336,7 +336,7 @@ def measure(tool: str, jobs: int, seed: int) -> dict[str, Any]:
         before = len(emulator.pods)
         if tool == "primepods":
             command = [sys.executable, "-m", "primepods", "sweep", "--yes"]
-            subprocess.run(command, env=environment, capture_output=True, check=False)  # noqa: S603 - ours
+            subprocess.run(command, env=environment, capture_output=True, check=False)
             time.sleep(_SETTLE_SECONDS / 2)
         left = dict(emulator.pods)
     gone = {job["gone"] for job in found if job["gone"]}

@@ -61,7 +61,7 @@ def _resident() -> float:
     status = Path("/proc/self/statm")
     if status.exists():
         return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    import resource  # noqa: PLC0415 - not on every system
+    import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
@@ -70,7 +70,7 @@ def _response_size(url: str, ids: list[str]) -> int:
     """Return the total size of the status responses for all pods."""
     size = 0
     for batch in batches(ids):
-        with urlopen(f"{url}/api/v1/pods/status?pod_ids=" + "&pod_ids=".join(batch)) as response:  # noqa: S310 - our own server
+        with urlopen(f"{url}/api/v1/pods/status?pod_ids=" + "&pod_ids=".join(batch)) as response:
             size += len(response.read())
     return size
 

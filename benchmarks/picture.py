@@ -132,13 +132,13 @@ def _bar(name: str, samples: Sequence[float], y: int, *, ours: float, longest: f
 
 def _ratio(value: float) -> str:
     # With two significant digits, 100 and more would be written as a power of ten.
-    return f"{value:.0f}" if value >= 100 else f"{value:.2g}"  # noqa: PLR2004 - three digits
+    return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def _time(seconds: float) -> str:
     if seconds < 1:
         return f"{seconds * 1e3:.0f} ms"
-    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004 - two digits
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
 def _wrap(text: str, width: int = 120) -> list[str]:

@@ -43,7 +43,7 @@ def children(module: str, count: int) -> Iterator[list[Child]]:
     command = [sys.executable, "-m", module, "--one"]
     with ExitStack() as stack:
         started = [
-            subprocess.Popen(  # noqa: S603 - our own command
+            subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
             )
             for _ in range(count)

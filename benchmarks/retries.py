@@ -86,7 +86,7 @@ class Aws:
 
 def simulate(kind: type[Ours | Aws], processes: int, seconds: float) -> dict[str, Any]:
     """Return the requests in an outage, their peak, the failed calls, and the time until all are served."""
-    rng, clock, numbers = random.Random(7), SimulatedClock(), itertools.count()  # noqa: S311 - not secret
+    rng, clock, numbers = random.Random(7), SimulatedClock(), itertools.count()
     rules = [kind(clock) for _ in range(processes)]
     callers = [number // _CALLERS for number in range(processes * _CALLERS)]
     capacity = 1.5 * len(callers) / _PAUSE

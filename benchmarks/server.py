@@ -153,7 +153,7 @@ class Server:
         return found
 
     def _control(self, what: str) -> Any:
-        with urlopen(f"{self.urls[0.0]}/bench/{what}") as response:  # noqa: S310 - our own server
+        with urlopen(f"{self.urls[0.0]}/bench/{what}") as response:
             return json.load(response)
 
 
@@ -163,7 +163,7 @@ def running(pods: int, certificate: Path | None = None) -> Iterator[Server]:
     command = [sys.executable, "-m", "benchmarks.server", str(pods)]
     command += [] if certificate is None else [str(certificate)]
     scheme = "http" if certificate is None else "https"
-    with subprocess.Popen(  # noqa: S603 - our own command
+    with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
     ) as process:
         stdin, stdout = process.stdin, process.stdout
@@ -183,7 +183,7 @@ def make_certificate(folder: Path) -> Path:
     file, key = folder / "certificate.pem", folder / "key.pem"
     words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=benchmark"
     files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(file)]
-    subprocess.run(["openssl", *words.split(), *files], check=True, capture_output=True)  # noqa: S603, S607
+    subprocess.run(["openssl", *words.split(), *files], check=True, capture_output=True)
     file.write_bytes(key.read_bytes() + file.read_bytes())
     return file
 

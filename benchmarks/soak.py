@@ -120,7 +120,7 @@ class Soak:
         self.ends_at = 0.0
         self._api = api
         self._client = client
-        self._rng = Random(seed)  # noqa: S311 - seeded, not secret
+        self._rng = Random(seed)
 
     async def run(self, seconds: float) -> None:
         """Run all tasks at once for this long, then let them finish."""
@@ -149,10 +149,10 @@ class Soak:
                 self.done[name] += 1
             except primepods.PrimePodsError as error:
                 self.errors[type(error).__name__] += 1
-            except Exception as error:  # noqa: BLE001 - recorded as a violation
+            except Exception as error:
                 self._violate(f"{name}: {error!r}")
 
-    def _check(self, condition: bool, what: str) -> None:  # noqa: FBT001 - reads like an assertion
+    def _check(self, condition: object, what: str) -> None:
         if not condition:
             self._violate(what)
 
@@ -191,7 +191,7 @@ class Soak:
         self._violate("get: a pod that is not there was found")
 
     async def _wait(self) -> None:
-        fails = self._rng.random() < 0.2  # noqa: PLR2004 - one in five
+        fails = self._rng.random() < 0.2
         pod_id = await self._api.add(fails=fails)
         try:
             status = await self._client.pods.wait_ready(pod_id, interval=2.0, timeout=_TIMEOUT)
@@ -247,7 +247,7 @@ class Soak:
         seen: Counter[str] = Counter()
         async for record in self._client.pods.history(page_size=500):
             seen[record.id] += 1
-            if len(seen) == 2_000:  # noqa: PLR2004 - enough
+            if len(seen) == 2_000:
                 break
         self._check(max(seen.values(), default=1) == 1, "history: a record was listed twice")
 
@@ -258,7 +258,7 @@ class Soak:
         def work() -> None:
             with Client(self._api.key, base_url=self._api.url, retry=_RETRY, timeout=5.0) as client:
                 page = next(client.pods.list(page_size=50).pages())
-                self._check(len(page) >= 50, "blocking: a page is short")  # noqa: PLR2004 - asked for
+                self._check(len(page) >= 50, "blocking: a page is short")
                 self._check(set(client.pods.statuses(ids)) == set(ids), "blocking: rows are missing")
 
         await asyncio.to_thread(work)
@@ -271,7 +271,7 @@ _RETRY = RetryPolicy(attempts=6, base_delay=0.2, max_delay=4.0)
 def emulated(pods: int, seed: int) -> Iterator[tuple[str, str]]:
     """Run the emulator in its own process; yield its URL and key."""
     words = ("--pods", str(pods), "--seed", str(seed), "--boot-seconds", str(BOOT))
-    with subprocess.Popen(  # noqa: S603 - our own command
+    with subprocess.Popen(
         [sys.executable, "-m", "primepods", "emulator", *words],
         stdout=subprocess.PIPE,
         text=True,

@@ -78,7 +78,7 @@ async def wait(url: str, interval: float, start: float, ready_at: dict[str, floa
     async def count_files() -> None:
         nonlocal max_files
         while _FILES:
-            max_files = max(max_files, len(os.listdir(_FILES)))  # noqa: PTH208 - names suffice
+            max_files = max(max_files, len(os.listdir(_FILES)))
             await asyncio.sleep(0.05)
 
     await asyncio.sleep(start - time.monotonic())

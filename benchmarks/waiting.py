@@ -123,14 +123,14 @@ async def shared_poller(url: str, pod: str, interval: float) -> None:
 
 async def loop_over_get(client: AsyncClient, pod: str, interval: float) -> None:
     """Wait with a loop over ``get`` on a shared client."""
-    while not (await client.pods.get(pod)).is_ready:  # noqa: ASYNC110 - polling is what is measured
+    while not (await client.pods.get(pod)).is_ready:
         await asyncio.sleep(interval)
 
 
 async def session_a_task(url: str, pod: str, interval: float) -> None:
     """Wait with a separate client, which shares nothing with other tasks."""
     async with AsyncClient(KEY, base_url=url) as client:
-        while not (await client.pods.status(pod)).is_ready:  # noqa: ASYNC110 - polling is what is measured
+        while not (await client.pods.status(pod)).is_ready:
             await asyncio.sleep(interval)
 
 
@@ -143,7 +143,7 @@ async def wait(way: str, count: int, interval: float, ticks: int, url: str) -> d
     async def count_files() -> None:
         nonlocal max_files
         while _FILES:
-            max_files = max(max_files, len(os.listdir(_FILES)))  # noqa: PTH208 - names suffice
+            max_files = max(max_files, len(os.listdir(_FILES)))
             await asyncio.sleep(_COUNT_INTERVAL)
 
     async with AsyncClient(KEY, base_url=url) as client:
@@ -187,12 +187,12 @@ async def _round_trip(client: AsyncClient, ids: list[str]) -> float:
 
 
 def _fetch(url: str) -> Any:
-    with urlopen(url) as response:  # noqa: S310 - our own server
+    with urlopen(url) as response:
         return json.load(response)
 
 
 def _peak_memory() -> float:
-    import resource  # noqa: PLC0415 - not on every system
+    import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
@@ -202,7 +202,7 @@ def _peak_memory() -> float:
 def serving(count: int, interval: float) -> Iterator[str]:
     """Run a server with ``count`` pods in its own process; yield its URL."""
     command = [sys.executable, "-m", "benchmarks.waiting", "--serve", json.dumps([count, interval])]
-    with subprocess.Popen(  # noqa: S603 - our own command
+    with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
     ) as process:
         assert process.stdin is not None
@@ -217,7 +217,7 @@ def measure(way: str, count: int, interval: float, ticks: int) -> dict[str, Any]
     """Measure a wait in its own process."""
     with serving(count, interval) as url:
         arguments = json.dumps([way, count, interval, ticks, url])
-        done = subprocess.run(  # noqa: S603 - our own command
+        done = subprocess.run(
             [sys.executable, "-m", "benchmarks.waiting", "--wait", arguments],
             stdout=subprocess.PIPE,
             text=True,

@@ -138,6 +138,6 @@ def memory(bench: Bench) -> Iterator[Row]:
 def _measure_memory(bench: Bench, what: str, size: int) -> dict[str, float]:
     bench.server.set_list(0, size)
     command = [sys.executable, "-m", "benchmarks.memory", what, bench.server.urls[0.0], str(size)]
-    done = subprocess.run(command, env=environment(), check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 - ours
+    done = subprocess.run(command, env=environment(), check=True, stdout=subprocess.PIPE, text=True)
     figures: dict[str, float] = json.loads(done.stdout)
     return figures

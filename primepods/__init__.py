@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .leasing.lease import AsyncLease as AsyncLease
     from .leasing.lease import AsyncLeasedPod as AsyncLeasedPod
     from .leasing.pool import AsyncPool as AsyncPool
+    from .leasing.pool import PoolProgress as PoolProgress
     from .leasing.pool import PoolResult as PoolResult
     from .leasing.sweep import OrphanedPod as OrphanedPod
     from .leasing.sweep import SkippedLease as SkippedLease
@@ -96,7 +97,7 @@ else:
         ),
         "events": "OnEvent",
         "leasing.lease": "AsyncLease AsyncLeasedPod",
-        "leasing.pool": "AsyncPool PoolResult",
+        "leasing.pool": "AsyncPool PoolProgress PoolResult",
         "leasing.sweep": "OrphanedPod SkippedLease Sweep",
         "models": (
             "AttachedResource Endpoint HistoryRecord InstallationState Node Page Pod PodChange PodRef "

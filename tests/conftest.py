@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-import tests.support.hypothesis_profile  # noqa: F401 - loads it
 from tests.support.loops import LOOPS
+
+pytest_plugins = ["tests.support.hypothesis_profile"]
 
 _ROOT = Path(__file__).parent.parent
 

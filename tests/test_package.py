@@ -27,7 +27,7 @@ ConnectionLostError CreateUncertainError Deletions Disk DiskOffer DiskSpec Disks
 GPU_CHECK GpuPrices HistoryRecord InstallationState Job JobError JobOutput JobState Lease LeasedPod LoginError
 Node NotFoundError NotReleasedError Offer OnChange OnEvent OnLine OnProgress OrphanedPod OutputLine Page Pager
 PaymentRequiredError Permission PermissionDeniedError Pod PodChange PodFailedError PodRef PodSpec PodState
-PodStatus PodStatuses Pods Pool PoolResult PortMapping PriceTooHighError Prices PrimePodsError
+PodStatus PodStatuses Pods Pool PoolProgress PoolResult PortMapping PriceTooHighError Prices PrimePodsError
 PrimePodsErrorGroup ProtocolError RateLimitError Remote RequestTimeoutError Resources RetryPolicy SSHKey
 SSHKeys SSHTarget ServerError SkippedLease SoldOutError SpecRange Sweep Team TeamMember TransferError
 TransportError Until ValidationError WaitError WaitTimeoutError Wallet Watch Watchdog __version__ check_work

@@ -8,7 +8,7 @@ import primepods
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "primepods"
-author = copyright = "primepods contributors"  # noqa: A001 - Sphinx's name
+author = project_copyright = "primepods contributors"
 version = release = primepods.__version__
 extensions = [
     "myst_parser",

@@ -11,7 +11,8 @@ from ..models import Pod, PodState, PodStatus
 from .fields import DecodeError, as_text, wrong_type
 from .rows import as_object, decode_item, rows_of
 
-_LOG_KEYS: Final = ("logs", "log", "data", "message", "line", "content", "output")
+_LOG_KEYS: Final = ("logs", "log", "data")
+"""Imagined: the log's structure is not documented."""
 
 
 def decode_pod(data: Any, pod_id: str) -> Pod:
@@ -62,22 +63,8 @@ def _state(row: dict[str, Any]) -> PodState | None:
 
 
 def decode_log(data: Any) -> str:
-    """Return the text of a log. Its structure is not documented, so likely keys are tried (imagined)."""
-    try:
-        return _log_text(data)
-    except RecursionError:
-        return show(data)
-
-
-def _log_text(data: Any) -> str:
-    if data is None:
-        return ""
-    if isinstance(data, str):
-        return data
-    if is_list(data):
-        return "\n".join([_log_text(item) for item in data])
+    """Return the text of a log: a text or a list of lines, perhaps under a key; anything else as JSON."""
     if is_object(data):
-        for key in _LOG_KEYS:
-            if key in data:
-                return _log_text(data[key])
-    return show(data)
+        data = next((data[key] for key in _LOG_KEYS if key in data), data)
+    lines = data if is_list(data) else [data or ""]
+    return "\n".join([line if isinstance(line, str) else show(line) for line in lines])

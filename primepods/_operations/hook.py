@@ -26,6 +26,30 @@ _log = logging.getLogger("primepods")
 _OPERATION_NUMBERS: Final = itertools.count(1)
 
 
+def plain_callback(name: str, function: Callable[[T], object]) -> Callable[[T], None]:
+    """Return a callback that calls a plain function, and logs only its first exception.
+
+    Args:
+        name: Name of the argument, for messages.
+        function: The function.
+    """
+    check_callable(name, function)
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+        raise TypeError(f"{name} must be a plain function, not `async def`: nothing awaits it")
+    has_failed = False
+
+    def call(value: T) -> None:
+        nonlocal has_failed
+        try:
+            function(value)
+        except Exception:  # noqa: BLE001 - a callback must not break the call that it reports on
+            if not has_failed:
+                has_failed = True
+                _log.exception("%s raised an exception; later exceptions are not logged", name)
+
+    return call
+
+
 class Hook:
     """Wrapper of a client's ``on_event`` function that logs only its first exception.
 
@@ -33,11 +57,8 @@ class Hook:
     """
 
     def __init__(self, function: OnEvent) -> None:
-        check_callable("on_event", function)
-        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
-            raise TypeError("on_event must be a plain function, not `async def`: nothing awaits it")
         self._function = function
-        self._has_failed = False
+        self._call = plain_callback("on_event", function)
 
     def begin(self, name: str, clock: Clock) -> Operation:
         return Operation(self, name, clock)
@@ -54,12 +75,7 @@ class Hook:
         return call
 
     def notify(self, event: Event) -> None:
-        try:
-            self._function(event)
-        except Exception:  # noqa: BLE001 - a callback must not break the call that it reports on
-            if not self._has_failed:
-                self._has_failed = True
-                _log.exception("on_event raised an exception; later exceptions are not logged")
+        self._call(event)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         # Settings must be picklable, and many functions are not, so pickle a hook as None.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 _MAX_LENGTH: Final = 100
@@ -14,10 +15,9 @@ _DAY: Final = 24 * _HOUR
 
 def quote(value: object, max_length: int = _MAX_LENGTH) -> str:
     """Return a value's ``repr`` for a message, clipped and printable; never raise."""
-    try:
+    text = f"<{type(value).__name__}>"
+    with suppress(Exception):  # a repr may raise anything
         text = repr(value)
-    except Exception:  # noqa: BLE001 - a repr may raise anything
-        text = f"<{type(value).__name__}>"
     text = "".join(char if char.isprintable() else " " for char in text[: max_length + 1])
     return clip(text, max_length)
 

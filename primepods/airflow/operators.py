@@ -158,8 +158,9 @@ class _OnePodOperator(BaseOperator):
         self.timeout = timeout
         self.deferrable: bool = default_deferrable() if deferrable is None else deferrable
 
-    def execute_complete(self, context: Context, event: PodEvent) -> dict[str, Any] | None:  # noqa: ARG002 - Airflow's signature
+    def execute_complete(self, context: Context, event: PodEvent) -> dict[str, Any] | None:
         """Resume after the trigger."""
+        del context
         self.log.info("%s", event["message"])
         return pod_or_raise(event)
 

@@ -75,8 +75,9 @@ class PrimePodSensor(BaseSensorOperator):
         )
         return self.defer(trigger=trigger, method_name="execute_complete", timeout=self.execution_timeout)
 
-    def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
+    def poke(self, context: Context) -> PokeReturnValue:
         """Wait until the pod is ready, in a single poke."""
+        del context
         with PrimePodsHook(self.prime_conn_id).get_conn() as client:
             event = wait_here(
                 client,
@@ -89,7 +90,8 @@ class PrimePodSensor(BaseSensorOperator):
         self.log.info("%s", event["message"])
         return PokeReturnValue(is_done=True, xcom_value=pod_or_raise(event, on_timeout=AirflowSensorTimeout))
 
-    def execute_complete(self, context: Context, event: PodEvent) -> dict[str, Any] | None:  # noqa: ARG002 - Airflow's signature
+    def execute_complete(self, context: Context, event: PodEvent) -> dict[str, Any] | None:
         """Resume after the trigger."""
+        del context
         self.log.info("%s", event["message"])
         return pod_or_raise(event, on_timeout=AirflowSensorTimeout)

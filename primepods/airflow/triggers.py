@@ -224,8 +224,9 @@ class PrimeJobTrigger(PrimePodTrigger):
         self.login_timeout = login_timeout
         self.offset = offset
 
-    async def _is_over(self, client: AsyncClient) -> bool:  # noqa: ARG002 - of the base class
+    async def _is_over(self, client: AsyncClient) -> bool:
         """Return ``False``: the task was ended, and its job is not needed."""
+        del client
         return False
 
     async def _wait(self) -> PodEvent:

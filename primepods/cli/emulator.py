@@ -94,7 +94,7 @@ def command(
     """Serve a local emulator of the pods API, for one command or until Ctrl-C.
 
     With a command after --, runs it with PRIME_API_BASE_URL and PRIME_API_KEY set, and exits with its exit
-    code. Without a command, prints three export lines to run in the shell from which you start clients.
+    code. Without a command, prints the export lines to run in the shell from which you start clients.
 
     Examples:
       primepods emulator --pods 20 -- primepods list

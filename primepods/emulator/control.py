@@ -36,25 +36,23 @@ class Control:
         self._api = api
         self._account = account
         self._plan = faults
-        self._log = requests
-        self._reset_emulator = reset
         routes: list[tuple[str, str, Handler]] = [
-            ("GET", "state", self._get_state),
-            ("PUT", "state", self._restore),
-            ("POST", "reset", self._reset),
+            ("GET", "state", lambda _: dump(account)),
+            ("PUT", "state", lambda request: restore(account, _body(request))),
+            ("POST", "reset", lambda _: reset()),
             ("POST", "advance", self._advance),
             ("POST", "seed", self._seed),
             ("POST", "pods", self._add_pod),
-            ("DELETE", "pods/{pod_id}", self._remove_pod),
+            ("DELETE", "pods/{pod_id}", lambda _, pod_id: account.remove_pod(pod_id)),
             ("POST", "stock", self._set_stock),
             ("POST", "price", self._set_price),
-            ("POST", "funds", self._add_funds),
-            ("GET", "faults", self._list_faults),
+            ("POST", "funds", lambda request: account.add_funds(_body(request, dollars=number)["dollars"])),
+            ("GET", "faults", lambda _: {"faults": [_rule_row(rule) for rule in faults]}),
             ("POST", "faults", self._add_fault),
-            ("DELETE", "faults", self._clear_faults),
+            ("DELETE", "faults", lambda _: faults.clear()),
             ("DELETE", "faults/{number}", self._remove_fault),
-            ("GET", "requests", self._list_requests),
-            ("DELETE", "requests", self._clear_requests),
+            ("GET", "requests", lambda _: {"requests": [attrs.asdict(entry) for entry in requests[:]]}),
+            ("DELETE", "requests", lambda _: requests.clear()),
         ]
         self._router = Router(
             [
@@ -82,15 +80,6 @@ class Control:
             return detail(422, str(error.args[0]))
         return ok({"done": True} if value is None else value)
 
-    def _get_state(self, _request: Request) -> dict[str, object]:
-        return dump(self._account)
-
-    def _restore(self, request: Request) -> None:
-        restore(self._account, _body(request))
-
-    def _reset(self, _request: Request) -> None:
-        self._reset_emulator()
-
     def _advance(self, request: Request) -> dict[str, object]:
         self._account.advance(_body(request, seconds=number)["seconds"])
         return {"now": self._account.clock.now()}
@@ -104,9 +93,6 @@ class Control:
         name = overrides.pop("name", None)
         return {"id": self._account.add_pod(name, cast("PodOverrides", overrides))}
 
-    def _remove_pod(self, _request: Request, pod_id: str) -> None:
-        self._account.remove_pod(pod_id)
-
     def _set_stock(self, request: Request) -> None:
         body = _body(request, cloud_id=string, left=number)
         self._account.set_stock(body["cloud_id"], int(body["left"]))
@@ -114,12 +100,6 @@ class Control:
     def _set_price(self, request: Request) -> None:
         body = _body(request, cloud_id=string, price_hr=number)
         self._account.set_price(body["cloud_id"], body["price_hr"])
-
-    def _add_funds(self, request: Request) -> None:
-        self._account.add_funds(_body(request, dollars=number)["dollars"])
-
-    def _list_faults(self, _request: Request) -> dict[str, object]:
-        return {"faults": [_rule_row(rule) for rule in self._plan]}
 
     def _add_fault(self, request: Request) -> dict[str, object]:
         body = _body(request)
@@ -132,18 +112,9 @@ class Control:
             arguments["seconds"] = math.inf
         return _rule_row(self._plan.add(kind(**arguments), **body))
 
-    def _clear_faults(self, _request: Request) -> None:
-        self._plan.clear()
-
     def _remove_fault(self, _request: Request, number: str) -> None:
         rules = {str(rule.number): rule for rule in self._plan}
         rules[number].remove()
-
-    def _list_requests(self, _request: Request) -> dict[str, object]:
-        return {"requests": [attrs.asdict(entry) for entry in self._log[:]]}
-
-    def _clear_requests(self, _request: Request) -> None:
-        self._log.clear()
 
 
 def _body(request: Request, **required: Check) -> dict[str, Any]:

@@ -364,6 +364,6 @@ class Emulator:
 
 def _read_snapshot(path: str | os.PathLike[str]) -> dict[str, object]:
     saved = json.loads(Path(path).read_text(encoding="utf-8"))
-    if not isinstance(saved, dict):
-        raise ValueError(f"{os.fspath(path)} is not a snapshot")  # noqa: TRY004 - the argument is fine
-    return cast("dict[str, object]", saved)
+    if isinstance(saved, dict):
+        return cast("dict[str, object]", saved)
+    raise ValueError(f"{os.fspath(path)} is not a snapshot")

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     folder = _folder()
     emulator = ""
     while words[:1] in (["--homes"], ["--emulator"]):
-        if len(words) < 2:  # noqa: PLR2004 - the option and its value
+        if not words[1:]:
             _fail(f"{words[0]} needs a value")
         if words[0] == "--homes":
             folder = Path(words[1])

@@ -50,7 +50,7 @@ _MIN_INTERRUPTION_INTERVAL: Final = 0.05
 # Max seconds to confirm that a pod is gone after an interruption, and max seconds between polls meanwhile.
 _HURRIED_TIMEOUT: Final = 10.0
 _HURRIED_INTERVAL: Final = 1.0
-# Seconds after which an accepted deletion is first sent again, if the pod has a status that is not ending.
+# Seconds after which an accepted deletion is first sent again: the API may have lost it (imagined).
 _RESEND_AFTER: Final = 60.0
 # Seconds between two GETs of a pod that is taken over and may not have appeared yet.
 _LOOK_AGAIN_AFTER: Final = 2.0
@@ -285,7 +285,7 @@ class Rental(PodOrder):
                 has_passed, said = await run_check(remote, options.check, gpu_count, options.check_timeout)
                 if not has_passed:
                     raise self._failed_error(f"its check failed: {said}", status)
-                _log.log(logging.WARNING if said else logging.INFO, "%s passes: %s", self.label, said)
+                _log.log(logging.WARNING if said else logging.INFO, "Pod %s: %s", self.name, said)
         return listed
 
     def _failed_error(self, reason: str, status: PodStatus) -> errors.PodFailedError:
@@ -440,7 +440,7 @@ class Rental(PodOrder):
         """Delete a pod and confirm that it is gone; return why it may be running, or ``None``."""
         pods, clock, interval = self.client.pods, self._clock, self._options.interval
         self._last_failure = ""
-        failures, accepted_at, resend_after = 0, math.inf, _RESEND_AFTER
+        failures, accepted_at, resend_after, is_due = 0, math.inf, _RESEND_AFTER, False
 
         def last_moment() -> float:
             # `_HURRIED_TIMEOUT` begins once the deletion is accepted and the release is hurried.
@@ -448,21 +448,19 @@ class Rental(PodOrder):
 
         while clock.time() < last_moment():
             try:
-                if accepted_at == math.inf:
-                    async with clock.timeout_at(ends_at):
+                if is_due or accepted_at == math.inf:
+                    # An interruption, or an error, ends only the repetition of an accepted DELETE.
+                    is_due, guard = False, clock if accepted_at == math.inf else interruptions
+                    async with guard.timeout_at(last_moment()):
                         await pods.delete(pod_id, missing_ok=True)
-                    accepted_at = clock.time()
+                    accepted_at = min(accepted_at, clock.time())
                 if interruptions.hurried_at < math.inf:
                     interval = min(interval, _HURRIED_INTERVAL)
                 async with interruptions.timeout_at(last_moment()):
                     await pods.wait_gone(pod_id, timeout=resend_after, interval=interval)
-            except errors.WaitTimeoutError as exc:
+            except errors.WaitTimeoutError:
                 # Wait longer next time: under a rate limit, a new wait may need minutes to see the end.
-                resend_after *= 2
-                status = exc.statuses.get(pod_id)
-                if status is not None and not (status.status and status.status.is_ending):
-                    # The API may have lost the deletion (imagined): send it again.
-                    accepted_at = math.inf
+                resend_after, is_due = resend_after * 2, True
             except (PrimePodsError, ValueError) as exc:
                 # ValueError: the list shows an id for which no request is possible.
                 failures += 1

@@ -23,6 +23,7 @@ from anyio import CancelScope
 from .._utils.clock import Clock
 from .._utils.exceptions import copy_exception
 from .._utils.iterators import ClosableAsyncIterator
+from .._utils.plain import ToDict
 from ..errors import (
     ClientClosedError,
     ConnectionLostError,
@@ -95,6 +96,27 @@ class PoolResult(Generic[T, R]):
         if self.error is not None:
             raise self.error
         return cast("R", self.value)  # `work` has returned it
+
+
+@attrs.frozen(kw_only=True)
+class PoolProgress(ToDict):
+    """How far the work of a pool is; see ``on_progress`` of ``pods.pool``.
+
+    Attributes:
+        done: Number of items that have ended without an error; a block of ``pool.pod`` counts as an item.
+        failed: Number of items that have ended with one.
+        running: Number of items that pods work on.
+        pods: Number of pods that are rented, or being rented.
+        spent: Cost of all pods so far, at the highest prices seen.
+        price_hr: Price per hour of the pods that are rented now.
+    """
+
+    done: int
+    failed: int
+    running: int
+    pods: int
+    spent: float
+    price_hr: float
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -192,6 +214,8 @@ class PoolSupervisor:
 
     Attributes:
         setup: Awaited with the supervisor of each new pod's lease before its first item.
+        on_progress: Called with each change of the progress; must not raise.
+        on_order: Called with the path of each order's lease file, before the order is sent.
         error: The error that has ended the work, or ``None``.
     """
 
@@ -205,6 +229,8 @@ class PoolSupervisor:
         clock: Clock,
     ) -> None:
         self.setup: Callable[[LeaseSupervisor], Awaitable[object]] | None = None
+        self.on_progress: Callable[[PoolProgress], None] | None = None
+        self.on_order: Callable[[Path], object] = lambda _: None
         self.error: Exception | None = None
         self._clock = clock
         self._make_lease = make_lease
@@ -224,11 +250,29 @@ class PoolSupervisor:
         self._supervisors: dict[LeaseSupervisor, None] = {}
         self._unreleased: list[NotReleasedError] = []
         self._is_open: bool | None = None
+        self._done_count = self._failed_count = self._running_count = 0
 
     @property
     def pods(self) -> int:
         """Number of pods that are rented, or being rented."""
         return len(self._members)
+
+    @property
+    def progress(self) -> PoolProgress:
+        """How far the work is."""
+        rented = [order for order in self._orders if not order.is_settled]
+        return PoolProgress(
+            done=self._done_count,
+            failed=self._failed_count,
+            running=self._running_count,
+            pods=self.pods,
+            spent=self.spent(),
+            price_hr=sum(order.price_hr for order in rented),
+        )
+
+    def _note_progress(self) -> None:
+        if self.on_progress is not None:
+            self.on_progress(self.progress)
 
     def spent(self) -> float:
         """Return the cost of all pods so far, at the highest prices seen."""
@@ -335,6 +379,7 @@ class PoolSupervisor:
 
     def _end_member(self, member: asyncio.Task[None]) -> None:
         self._members.pop(member, None)
+        self._note_progress()
         if not member.cancelled() and (error := member.exception()) is not None:
             self._fail(error)
         self._rent_by_need()
@@ -350,8 +395,10 @@ class PoolSupervisor:
         # The limits are the pool's: all its orders count for them.
         supervisor.budget = Budget(supervisor.options, self._orders)
 
-        def note_order(_: Path) -> None:
+        def note_order(lease_file: Path) -> None:
             self._orders.append(supervisor.rentals[-1])
+            self.on_order(lease_file)
+            self._note_progress()
             # Another pod has changed the time at which ``max_spend`` is reached.
             for other in self._supervisors:
                 other.check_budget()
@@ -419,6 +466,8 @@ class PoolSupervisor:
         """Do a job on a pod; return whether it was lost. A lost job is queued again, or ends."""
         job.attempts += 1
         began_at = self._clock.time()
+        self._running_count += 1
+        self._note_progress()
         working = asyncio.ensure_future(_call(job, supervisor))
         try:
             await asyncio.wait({working, losing}, return_when=asyncio.FIRST_COMPLETED)
@@ -430,6 +479,7 @@ class PoolSupervisor:
             if not working.done():
                 working.cancel()
                 await asyncio.wait({working})
+            self._running_count -= 1
         error = asyncio.CancelledError() if working.cancelled() else working.exception()
         is_lost = error is not None and (losing.done() or isinstance(error, ConnectionLostError | LoginError))
         if is_lost and losing.done():
@@ -445,7 +495,11 @@ class PoolSupervisor:
             job.attempts_left -= 1
             self._jobs.appendleft(job)
             self._wake()
+            self._note_progress()
             return True
+        self._done_count += error is None
+        self._failed_count += error is not None
+        self._note_progress()
         job.end(
             PoolResult(
                 item=job.item,

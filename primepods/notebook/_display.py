@@ -41,7 +41,8 @@ class _TextOutput:
     def __init__(self) -> None:
         self._last = ""
 
-    def update(self, bundle: dict[str, str], *, raw: bool) -> None:  # noqa: ARG002 - signature of IPython's
+    def update(self, bundle: dict[str, str], *, raw: bool) -> None:
+        del raw
         line = bundle["text/plain"]
         if line != self._last:
             self._last = line

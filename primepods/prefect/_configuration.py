@@ -16,8 +16,7 @@ from ._job_variables import find_problems, find_spec_problems
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
-    from prefect.client.schemas.objects import Flow, FlowRun, WorkPool
-    from prefect.client.schemas.responses import DeploymentResponse
+    from prefect.client.schemas.objects import FlowRun
 
 _POD_NAME = re.compile(r"(?P<prefix>.*-(?P<flow_run>[0-9a-f]{32})-[0-9a-f]{4})(-[0-9a-z-]+)?")
 _MAX_NAME_LENGTH = 7
@@ -158,17 +157,9 @@ class PrimePodJobConfiguration(_PodVariables, BaseJobConfiguration):
         configuration._problems = problems
         return configuration
 
-    def prepare_for_flow_run(  # noqa: PLR0913, PLR0917 - Prefect's own parameters
-        self,
-        flow_run: FlowRun,
-        deployment: DeploymentResponse | None = None,
-        flow: Flow | None = None,
-        work_pool: WorkPool | None = None,
-        worker_name: str | None = None,
-        worker_id: UUID | None = None,
-    ) -> None:
+    def prepare_for_flow_run(self, flow_run: FlowRun, *args: Any, **kwargs: Any) -> None:
         """Set the values that depend on the flow run, such as the prefix of the pod's name."""
-        super().prepare_for_flow_run(flow_run, deployment, flow, work_pool, worker_name, worker_id=worker_id)
+        super().prepare_for_flow_run(flow_run, *args, **kwargs)
         # Prefect on the pod sends its log to the server: lines that it also prints would appear twice.
         self.env = {_CONSOLE_LEVEL: "CRITICAL", **self.env}
         self._pod_name_prefix = new_pod_name_prefix(self.name, flow_run.id)

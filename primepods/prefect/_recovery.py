@@ -90,9 +90,9 @@ class Recovery:
         errors: set[str] = set()
         try:
             for flow_run in await self._find_abandoned_runs():
-                errors |= await _error_of(self._clean_up(flow_run))
+                errors |= await error_of(self._clean_up(flow_run))
             if self._cleanup_count % _CLEANUPS_PER_POD_LIST == 0:
-                errors |= await _error_of(self._delete_pods_left_behind(errors))
+                errors |= await error_of(self._delete_pods_left_behind(errors))
             self._cleanup_count += 1
         except Exception as exc:  # noqa: BLE001 - the worker must continue after any error
             errors.add(repr(exc))
@@ -184,7 +184,7 @@ class Recovery:
                     continue
                 seconds = now - self._final_states.get(flow_run.state_id, now)
                 if _is_left_behind(pod, flow_run, seconds):
-                    deletions.append(_error_of(self._delete_pod(client, pod)))
+                    deletions.append(error_of(self._delete_pod(client, pod)))
             # Together: a pod that stays in deletion for ten minutes must not delay the others.
             errors.update(*await asyncio.gather(*deletions))
 
@@ -226,8 +226,8 @@ async def read_flow_runs(
     raise RuntimeError(f"More than {_MAX_FLOW_RUNS:,} flow runs match the filter, so not all can be read")
 
 
-async def _error_of(work: Awaitable[None]) -> set[str]:
-    """Run one cleanup step; return its error instead of raising it, so that the other steps run."""
+async def error_of(work: Awaitable[None]) -> set[str]:
+    """Run one step; return its error instead of raising it, so that the other steps run."""
     try:
         await work
     except Exception as exc:  # noqa: BLE001 - returned to the caller

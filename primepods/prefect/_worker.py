@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
@@ -16,7 +17,16 @@ from prefect.workers.base import BaseWorker, BaseWorkerResult
 from .. import Pod, PrimePodsError
 from ._configuration import PrimePodJobConfiguration, PrimePodVariables, is_pod_of
 from ._pod_run import PodRun, delete_by_prefix
-from ._recovery import DELETION_GRACE, HEARTBEAT, OFFSET, Recovery, is_owned_by, next_state, read_flow_runs
+from ._recovery import (
+    DELETION_GRACE,
+    HEARTBEAT,
+    OFFSET,
+    Recovery,
+    error_of,
+    is_owned_by,
+    next_state,
+    read_flow_runs,
+)
 
 if TYPE_CHECKING:
     import logging
@@ -118,10 +128,9 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
                 code = await pod_run.execute(on_start)
         except anyio.get_cancelled_exc_class():
             with anyio.move_on_after(_EXIT_TIMEOUT, shield=True):
-                try:
-                    await self._report_exit(pod_run)
-                except Exception as exc:  # noqa: BLE001 - the server is unreachable: another worker will do it
-                    self.log.warning("The end of a run could not be reported: %r", exc)
+                # If the server is unreachable, another worker will do it.
+                for error in await error_of(self._report_exit(pod_run)):
+                    self.log.warning("The end of a run could not be reported: %s", error)
             raise
         except Exception as exc:  # noqa: BLE001 - raised again, unless it was reported to Prefect
             pod_run.error = exc
@@ -179,7 +188,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         self,
         infrastructure_pid: str,
         configuration: PrimePodJobConfiguration,
-        grace_seconds: int = 30,  # noqa: ARG002 - Prefect's own
+        grace_seconds: int = 30,
     ) -> None:
         """Delete the pod of a flow run, and confirm that it is gone.
 
@@ -193,6 +202,7 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             InfrastructureNotAvailable: A pod could not be deleted or confirmed gone, or none was found but a
                 row of the list cannot be read. A pod may be billed.
         """
+        del grace_seconds
         name = infrastructure_pid
         pod_run = self._pod_runs.get(name)
         if pod_run is not None:
@@ -232,16 +242,14 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
                 steps += [partial(self._send_run_heartbeat, pod_run) for pod_run in self._pod_runs.values()]
             for step in steps:
                 # One error must not stop the heartbeats of other runs: a flow run may have been deleted.
-                try:
-                    await step()
-                except Exception as exc:  # noqa: BLE001 - the server is unreachable: the runs continue
-                    if repr(exc) not in errors | logged_errors:
+                for error in await error_of(step()):
+                    if error not in errors | logged_errors:
                         self.log.warning(
-                            "Cannot read flow runs or send heartbeats (%r; logged once). If this lasts, "
+                            "Cannot read flow runs or send heartbeats (%s; logged once). If this lasts, "
                             "other workers will delete the pods of these runs",
-                            exc,
+                            error,
                         )
-                    errors.add(repr(exc))
+                    errors.add(error)
             await anyio.sleep(min(_CANCEL_POLL_INTERVAL, self.heartbeat_interval_seconds))
         self._is_monitoring = False
 
@@ -303,10 +311,9 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             pod_run.log.error("The pod's lease ended with: %s", error)
             await self._propose_crashed_state(flow_run, str(error))
             return 1
-        try:
+        should_run = True
+        with suppress(Exception):  # the server is unreachable: report the first error
             should_run = not pod_run.is_stopped and await self._should_run(pod_run)
-        except Exception:  # noqa: BLE001 - the server is unreachable: report the first error
-            should_run = True
         if should_run:
             raise error
         text = "An error occurred after the flow run was stopped. If a pod was ordered, it may be billed: %s"

@@ -59,18 +59,19 @@ class _Copy:
         sinks: dict[Stream, Sink] = {"stderr": self._stderr.receive}
         if session.raw_stdout is None:
             sinks["stdout"] = drop
+        on_progress = self._on_progress or bool
+
+        async def report() -> None:
+            while True:
+                await anyio.sleep(_PROGRESS_INTERVAL)
+                await call_back(on_progress, self._progress.done)
+
         with unwrap_first_error():
             async with anyio.create_task_group() as group:
-                group.start_soon(self._report)
+                group.start_soon(report)
                 await exchange(session, script, write, sinks, read_output)
                 group.cancel_scope.cancel()
-        if self._on_progress is not None:
-            await call_back(self._on_progress, self._progress.done)
-
-    async def _report(self) -> None:
-        while self._on_progress is not None:
-            await anyio.sleep(_PROGRESS_INTERVAL)
-            await call_back(self._on_progress, self._progress.done)
+        await call_back(on_progress, self._progress.done)
 
     def _check(self, exit_code: int | None, pod_id: str) -> None:
         """Raise an error unless the script succeeded, or ``tar`` reported only changed files."""

@@ -67,17 +67,13 @@ def unwrap_first_error() -> Generator[None]:
     try:
         yield
     except BaseExceptionGroup as group:
-        first = _leaf(group)
+        first: BaseException = group
     else:
         return
+    while isinstance(first, BaseExceptionGroup):
+        first = cast("BaseExceptionGroup[BaseException]", first).exceptions[0]
     # Raise outside of `except`, so that the group is not the context of the error.
     raise first
-
-
-def _leaf(error: BaseException) -> BaseException:
-    if not isinstance(error, BaseExceptionGroup):
-        return error
-    return _leaf(cast("BaseExceptionGroup[BaseException]", error).exceptions[0])
 
 
 async def call_back(function: Callable[[Any], object], value: object) -> None:
@@ -105,7 +101,12 @@ class Echo:
     async def __call__(self, piece: bytes) -> None:
         """Write a piece; return when it is written."""
         if self._writer is None:
-            self._write_to_memory(piece)
+            binary = getattr(self._file, "buffer", None)
+            if binary is None:
+                self._file.write(self._decoder.decode(piece))
+            else:
+                binary.write(piece)
+            self._file.flush()
             return
         loop = asyncio.get_running_loop()
         written: asyncio.Future[None] = loop.create_future()
@@ -116,14 +117,6 @@ class Echo:
         """End the thread, if there is one, once all is written."""
         if self._writer is not None:
             self._writer.close()
-
-    def _write_to_memory(self, piece: bytes) -> None:
-        binary = getattr(self._file, "buffer", None)
-        if binary is None:
-            self._file.write(self._decoder.decode(piece))
-        else:
-            binary.write(piece)
-        self._file.flush()
 
 
 def _finish(written: asyncio.Future[None], error: OSError | None) -> None:

@@ -29,10 +29,6 @@ def split_offset(offset: int) -> dict[Stream, int]:
     return {"stdout": stdout, "stderr": stderr}
 
 
-def _join_offset(positions: dict[Stream, int]) -> int:
-    return positions["stdout"] + positions["stderr"] * _STDERR_UNIT
-
-
 @attrs.define(eq=False)
 class JobReader:
     """Reader of a job's output, until the job ends.
@@ -71,11 +67,19 @@ class JobReader:
         while self.state is None:
             session = self._session or await self._connect()
             data = await session.receive("stdout")
-            if not data:
-                await self._end_connection(session.stdout.exit_code)
-            elif pieces := self._parse(data):
+            if pieces := self._parse(data):
                 self.connection.lost_at = None
                 return pieces
+            if data:
+                continue
+            await self.aclose()
+            if session.stdout.exit_code is None:
+                await self.connection.note_loss()
+                continue
+            states = {state.name: state for state in parse_states(self._printed)}
+            if self.name not in states:
+                raise missing_job_error(self.pod_id, self.name, list(states))
+            self.state = states[self.name]
         if self.state.exit_code is None and not self.state.is_running:
             raise JobError(
                 f"The job {self.name} on pod {self.pod_id} has no exit code: the pod was restarted, or "
@@ -102,17 +106,6 @@ class JobReader:
             raise
         return session
 
-    async def _end_connection(self, code: int | None) -> None:
-        """Close a connection that has ended; set ``state`` if the job has ended, too."""
-        await self.aclose()
-        if code is None:
-            await self.connection.note_loss()
-            return
-        states = {state.name: state for state in parse_states(self._printed)}
-        if self.name not in states:
-            raise missing_job_error(self.pod_id, self.name, list(states))
-        self.state = states[self.name]
-
     def _parse(self, data: bytes) -> list[tuple[Stream, bytes]]:
         pieces: list[tuple[Stream, bytes]] = []
         data = self._buffer + data
@@ -128,22 +121,20 @@ class JobReader:
             if not found:
                 break
             data = rest
-            self._read_header(line)
+            header = _HEADER.fullmatch(line)
+            if header is None:
+                # A line with the job's state or, if there is no such job, with another job's state.
+                printed = line[:_MAX_HEADER].decode(errors="replace")
+                self._printed = f"{self._printed}{printed}\n"[-(1 << 20) :]
+                continue
+            stream = "stdout" if header[1] == b"stdout" else "stderr"
+            self._frame = stream, int(header[3])
+            if self.tail is not None:
+                self.positions[stream] = int(header[2])
+                # The header of stderr comes second: now both positions are known.
+                self.tail = None if stream == "stderr" else self.tail
         self._buffer = data[:_MAX_HEADER]
         return pieces
-
-    def _read_header(self, line: bytes) -> None:
-        header = _HEADER.fullmatch(line)
-        if header is None:
-            # A line with the job's state or, if there is no such job, with another job's state.
-            self._printed = f"{self._printed}{line[:_MAX_HEADER].decode(errors='replace')}\n"[-(1 << 20) :]
-            return
-        stream: Stream = "stdout" if header[1] == b"stdout" else "stderr"
-        self._frame = stream, int(header[3])
-        if self.tail is not None:
-            self.positions[stream] = int(header[2])
-            # The header of stderr comes second: now both positions are known.
-            self.tail = None if stream == "stderr" else self.tail
 
 
 class JobLines:
@@ -196,7 +187,8 @@ class JobLines:
     def _with_offsets(self, stream: Stream, lines: list[tuple[str, int]]) -> Iterator[OutputLine]:
         for text, position in lines:
             self._positions[stream] = position
-            yield OutputLine(text=text, stream=stream, offset=_join_offset(self._positions))
+            offset = self._positions["stdout"] + self._positions["stderr"] * _STDERR_UNIT
+            yield OutputLine(text=text, stream=stream, offset=offset)
 
     async def aclose(self) -> None:
         self._has_ended = True

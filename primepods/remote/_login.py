@@ -78,13 +78,7 @@ class Login:
             ConfigError: ``ssh`` cannot be started or rejects its options, or host keys cannot be stored.
         """
         timeout = self.options.login_timeout if timeout is None else timeout
-        session = await self._log_in(timeout, has_raw_stdout=has_raw_stdout, first=first)
-        try:
-            yield session
-        finally:
-            await session.aclose()
-
-    async def _log_in(self, timeout: float, *, has_raw_stdout: bool, first: Sequence[str]) -> Session:
+        session: Session | None = None
         said = ""
         """Messages of the last attempt, or of the last one that refused the keys."""
         offered: list[str] | None = None
@@ -95,7 +89,7 @@ class Login:
                 async with self._slots:
                     session, message = await self._attempt(has_raw_stdout=has_raw_stdout, first=first)
                 if session is not None:
-                    return session
+                    break
                 await self._raise_if_permanent(message, is_first=not said)
                 # After a refusal, the server may reset connections for a while: keep the refusal.
                 if not _is_refusal(said) or _is_refusal(message):
@@ -114,7 +108,12 @@ class Login:
                     # Find out the keys now: later, the server may not respond any more.
                     offered = await self._find_offered_keys()
                 await anyio.sleep(_REFUSED_INTERVAL if _is_refusal(said) else _RETRY_INTERVAL)
-        raise self._timeout_error(timeout, said or "ssh said nothing", offered or [])
+        if session is None:
+            raise self._timeout_error(timeout, said or "ssh said nothing", offered or [])
+        try:
+            yield session
+        finally:
+            await session.aclose()
 
     async def _attempt(self, *, has_raw_stdout: bool, first: Sequence[str]) -> tuple[Session | None, str]:
         """Return a ready session, or the messages of ``ssh``."""
@@ -128,7 +127,9 @@ class Login:
             if await session.wait_ready():
                 stack.pop_all()
                 return session, ""
-        return None, _clean_message(session.stderr.login_output) or "ssh said nothing"
+        # On one line, without the rows of `@` that frame the warnings of `ssh`.
+        said = one_line(session.stderr.login_output.replace("@@@@@@@@@@", ""))
+        return None, clip(said, _MAX_MESSAGE_LENGTH) or "ssh said nothing"
 
     async def _raise_if_permanent(self, said: str, *, is_first: bool) -> None:
         """Raise an error if another attempt cannot succeed."""
@@ -181,8 +182,3 @@ class Login:
 def _is_refusal(said: str) -> bool:
     """Return whether ``ssh`` said "Permission denied"."""
     return LoginError("", pod_id="", said=said).is_key_refused
-
-
-def _clean_message(said: str) -> str:
-    """Return the messages of ``ssh`` on one line, without the rows of ``@`` that frame its warnings."""
-    return clip(one_line(said.replace("@@@@@@@@@@", "")), _MAX_MESSAGE_LENGTH)

@@ -9,6 +9,8 @@ _MAX_LOGIN_OUTPUT: Final = 16_384
 _MAX_DIGITS: Final = 3
 """Max digits of an exit code."""
 _MAX_LINE: Final = 65_536
+_INSIDE_CHARACTER: Final = range(0x80, 0xC0)
+"""All bytes of a UTF-8 character but the first."""
 # A trailing carriage return may be the first half of CRLF, so it does not end a line yet.
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r(?!\Z)")
 
@@ -97,7 +99,7 @@ class Lines:
             start = end.end()
         while len(self._rest) - start > _MAX_LINE:
             cut = start + _MAX_LINE
-            while cut > start and self._rest[cut] & 0xC0 == 0x80:  # noqa: PLR2004 - inside a UTF-8 character
+            while cut > start and self._rest[cut] in _INSIDE_CHARACTER:
                 cut -= 1
             cut = cut if cut > start else start + _MAX_LINE
             lines.append(self._line(start, cut, cut))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Final, Protocol
+from typing import Final
 
 import anyio
 
@@ -32,11 +32,8 @@ _UNREADABLE: Final = (APIError, ClientClosedError, LoginError, ProtocolError, Tr
 
 _log = logging.getLogger("primepods.remote")
 
-
-class GetLogin(Protocol):
-    """Returns the login to a pod; with ``again``, to the address that the API shows now."""
-
-    async def __call__(self, *, again: bool = False) -> Login: ...
+GetLogin = Callable[..., Awaitable[Login]]
+"""Returns the login to a pod; with ``again=True``, to the address that the API shows now."""
 
 
 class Reconnection:
@@ -90,14 +87,7 @@ class Reconnection:
         if self._login is None or self.lost_at is None:
             self._login = await self._get_login()
             return await self._connect(self._login.session(first=first))
-        return await self._open_again(self._login, self.lost_at + self._timeout, first)
-
-    async def _connect(self, connection: AbstractAsyncContextManager[Session]) -> Session:
-        session = await connection.__aenter__()
-        self._connection, self._connected_at = connection, anyio.current_time()
-        return session
-
-    async def _open_again(self, login: Login, ends_at: float, first: Sequence[str]) -> Session:
+        login, ends_at = self._login, self.lost_at + self._timeout
         error: LoginError | None = None
         while anyio.current_time() < ends_at:
             next_at = min(ends_at, anyio.current_time() + _ADDRESS_INTERVAL)
@@ -120,6 +110,11 @@ class Reconnection:
             f"{self._remedy}",
             pod_id=login.pod_id,
         ) from error
+
+    async def _connect(self, connection: AbstractAsyncContextManager[Session]) -> Session:
+        session = await connection.__aenter__()
+        self._connection, self._connected_at = connection, anyio.current_time()
+        return session
 
     async def aclose(self) -> None:
         connection, self._connection = self._connection, None

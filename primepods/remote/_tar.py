@@ -46,7 +46,9 @@ class ArchiveReader:
         while True:
             block = self._read(_BLOCK)
             if not block.strip(b"\0"):
-                self._skip_rest()
+                # Until all is read, the script on the pod cannot end.
+                if len(self.stream.read(_MAX_REST)) == _MAX_REST:
+                    raise TransferError("The pod sent more data after the end of its archive.")
                 return
             member = _parse_header(block)
             if member.type in _LONG_NAMES:
@@ -88,11 +90,6 @@ class ArchiveReader:
         if len(data) < count:
             raise CutShortError("The pod's archive ended early.")
         return data
-
-    def _skip_rest(self) -> None:
-        # Until all is read, the script on the pod cannot end.
-        if len(self.stream.read(_MAX_REST)) == _MAX_REST:
-            raise TransferError("The pod sent more data after the end of its archive.")
 
 
 def _parse_header(block: bytes) -> tarfile.TarInfo:

@@ -7,19 +7,16 @@ import re
 import socket
 from collections.abc import Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 from .._utils.arguments import check_count, check_string
 from .._utils.text import one_line, quote
 from ..errors import ConfigError, ConnectionLostError
 from ._exchange import exchange
-from ._reconnect import Reconnection
+from ._reconnect import GetLogin, Reconnection
 from ._scripts import make_script
 from ._session import Sink
 from .results import Stream
-
-if TYPE_CHECKING:
-    from .remote import AsyncRemote
 
 _LOOPBACK: Final = "127.0.0.1"
 _HOST: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*|[0-9A-Fa-f:.]+")
@@ -36,9 +33,9 @@ class AsyncForward:
         pod_id: The pod's id.
     """
 
-    def __init__(self, remote: AsyncRemote, ports: Iterable[tuple[int, int, str]]) -> None:
-        self.pod_id: str = remote.pod_id
-        self._remote = remote
+    def __init__(self, pod_id: str, get_login: GetLogin, ports: Iterable[tuple[int, int, str]]) -> None:
+        self.pod_id = pod_id
+        self._get_login = get_login
         self._ports = tuple(ports)
         """Port on the pod, local port, and host of each forwarding."""
         for port, local_port, host in self._ports:
@@ -130,9 +127,8 @@ class AsyncForward:
         for port, local_port, host in self._ports:
             shown = f"[{host}]" if ":" in host else host
             options += ["-L", f"{_LOOPBACK}:{local_port}:{shown}:{port}"]
-        get_login = self._remote._get_login  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own package
         connection = Reconnection(
-            get_login,
+            self._get_login,
             _RECONNECT_TIMEOUT,
             "Its ports cannot be reached",
             "Its ports are not forwarded any more.",

@@ -54,7 +54,7 @@ class AsyncJob:
                 then says whether the command runs.
             reconnect: Seconds to try to connect again after each lost connection.
         """
-        return AsyncJobOutput(job_lines(self, offset, follow, reconnect))
+        return AsyncJobOutput(job_lines(self, offset=offset, follow=follow, reconnect=reconnect))
 
     async def wait(
         self,
@@ -197,7 +197,7 @@ class AsyncJobOutput:
         await self.aclose()
 
 
-def job_lines(job: AsyncJob, offset: int, follow: bool, reconnect: float) -> JobLines:  # noqa: FBT001 - of `output`
+def job_lines(job: AsyncJob, *, offset: int, follow: bool, reconnect: float) -> JobLines:
     """Return the reader of a job's lines; see :meth:`AsyncJob.output`."""
     check_flag("follow", follow)
     reader = _make_reader(job, offset, reconnect)

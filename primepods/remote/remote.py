@@ -154,7 +154,7 @@ class AsyncRemote:
         results: dict[int, CommandResult] = {}
 
         async def run(rank: int) -> None:
-            login = await nodes[rank]._get_login()  # noqa: SLF001 - of this class
+            login = await get_login(nodes[rank])
             work = make(env={**variables[rank], **(env or {})}, node=rank)
             results[rank] = await work.run(login)
 
@@ -340,11 +340,18 @@ class AsyncRemote:
             ip=nodes[number].ip,
         )
 
-    def _of_node(self, number: int, nodes: tuple[Node, ...]) -> AsyncRemote:
-        """Return a remote for a node of ``nodes``, which were just read."""
-        node = AsyncRemote(self._pod_id, partial(self._find_nodes, again=True), self._options, number)
-        node._login = node._choose_login(nodes)
-        return node
+    async def _split(self) -> tuple[AsyncRemote, ...]:
+        """Return a remote for each node; see :func:`find_nodes`."""
+        nodes = await self._find_nodes()
+        if len(nodes) == 1:
+            return (self,)
+        find_again = partial(self._find_nodes, again=True)
+        remotes: list[AsyncRemote] = []
+        for number in range(len(nodes)):
+            remote = AsyncRemote(self._pod_id, find_again, self._options, number)
+            remote._login = remote._choose_login(nodes)
+            remotes.append(remote)
+        return tuple(remotes)
 
     def _limit_logins(self, seconds: float) -> None:
         self._options = attrs.evolve(self._options, login_timeout=min(seconds, self._options.login_timeout))
@@ -361,6 +368,11 @@ class AsyncRemote:
         return f"<{type(self).__name__} {self.pod_id}>"
 
 
+async def get_login(remote: AsyncRemote, *, again: bool = False) -> Login:
+    """Return the login to a pod; with ``again``, find its nodes again first."""
+    return await remote._get_login(again=again)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
+
+
 async def wait_for_login(remote: AsyncRemote) -> None:
     """Wait until the pod accepts a login and a command ends there.
 
@@ -374,7 +386,7 @@ async def wait_for_login(remote: AsyncRemote) -> None:
     from ._scripts import command_script
     from ._session import drop
 
-    login = await remote._get_login()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
+    login = await get_login(remote)
     script = command_script("true", env={}, cwd=None)
     timeout = login.options.login_timeout
     ends_at = anyio.current_time() + timeout
@@ -445,7 +457,7 @@ def forward_ports(remote: AsyncRemote, ports: Iterable[tuple[int, int, str]]) ->
     """
     from .forward import AsyncForward
 
-    return AsyncForward(remote, ports)
+    return AsyncForward(remote.pod_id, partial(get_login, remote), ports)
 
 
 async def download_first(
@@ -458,7 +470,7 @@ async def download_first(
     """Download the first of some paths that exists; see :meth:`AsyncRemote.download`."""
     from ._copy import Download
 
-    await Download(paths, local, on_progress).run(await remote._get_login())  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
+    await Download(paths, local, on_progress).run(await get_login(remote))
 
 
 def limit_logins(remote: AsyncRemote, seconds: float) -> None:
@@ -472,10 +484,7 @@ async def find_nodes(remote: AsyncRemote) -> tuple[AsyncRemote, ...]:
     Raises:
         PrimePodsError: The pod cannot be read, or a node has no address.
     """
-    nodes = await remote._find_nodes()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
-    if len(nodes) == 1:
-        return (remote,)
-    return tuple(remote._of_node(number, nodes) for number in range(len(nodes)))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
+    return await remote._split()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
 
 
 async def rank_variables(nodes: Sequence[AsyncRemote]) -> list[dict[str, str]]:
@@ -486,7 +495,7 @@ async def rank_variables(nodes: Sequence[AsyncRemote]) -> list[dict[str, str]]:
         CommandError: No tried port is free on the first node.
         ConnectionLostError: The connection was lost.
     """
-    login = await nodes[0]._get_login()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
+    login = await get_login(nodes[0])
     ports = map(str, secrets.SystemRandom().sample(_PORTS, _MAX_PORTS))
     port = (await nodes[0].run(["sh", "-c", _PRINT_FREE_PORT, "sh", *ports])).stdout.strip()
     shared = {"NNODES": str(len(nodes)), "MASTER_ADDR": login.address, "MASTER_PORT": port}

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 import shlex
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import Final
 
 import attrs
 
 from .._utils.arguments import check_seconds, check_text
-from ..config import KEY_PAGE
+from ..config import KEY_PAGE, Settings
 from ..errors import ConfigError
 from ._scripts import make_script
 from .job import run_script
-
-if TYPE_CHECKING:
-    from ..config import Settings
-    from .remote import AsyncRemote
+from .remote import AsyncRemote, get_login
 
 _NEVER: Final = 10**9
 _MAX_INTERVAL: Final = 60.0
@@ -92,9 +90,12 @@ async def start_watchdog(
         str(math.ceil(min(_MAX_INTERVAL, after_job, idle or _NEVER))),
         watchdog.api_key or "",
     )
-    get_login = remote._get_login  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own package
-    request = "start of the watchdog"
-    code, _, said = await run_script(get_login, script, request, remedy="its log is in ~/.primepods/watchdog")
+    code, _, said = await run_script(
+        partial(get_login, remote),
+        script,
+        "start of the watchdog",
+        remedy="its log is in ~/.primepods/watchdog",
+    )
     if code == _KEY_REFUSED:
         raise ConfigError(
             f"The watchdog's key cannot read pod {pod_id} from there: GET got {said}. Give it a key of the "

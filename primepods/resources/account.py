@@ -6,7 +6,6 @@ API reference: https://docs.primeintellect.ai/api-reference
 from __future__ import annotations
 
 import logging
-from functools import partial
 from operator import attrgetter
 from typing import Any, Final
 
@@ -93,6 +92,9 @@ class AsyncAccountInfo:
             check_count("limit", limit, minimum=1)
         heads: list[Wallet] = []
 
+        def keep_head(data: Any) -> None:
+            heads.append(decode_object({**as_object(data), "recent_billings": None}, Wallet))
+
         async def fetch(offset: int, size: int) -> FetchedPage[BillingEntry]:
             request = page_request(_WALLET, offset=offset, limit=size, **self._team)
             return await fetch_page(
@@ -103,7 +105,7 @@ class AsyncAccountInfo:
                 limit=size,
                 rows_key="recent_billings",
                 count_key="total_billings",
-                on_body=partial(_keep_head, heads=heads),
+                on_body=keep_head,
             )
 
         entries: list[BillingEntry] = []
@@ -139,11 +141,6 @@ def _decode_account(data: Any) -> Account:
         return decode_object(body.get("data"), Account)
     except DecodeError as exc:
         raise exc.inside("data") from None
-
-
-def _keep_head(data: Any, heads: list[Wallet]) -> None:
-    """Append the wallet of a page, without its entries."""
-    heads.append(decode_object({**as_object(data), "recent_billings": None}, Wallet))
 
 
 async def check_watchdog_key(executor: RequestExecutor, key: str) -> bool:

@@ -17,6 +17,7 @@ from .._http.executor import RequestExecutor
 from .._http.request import PODS, Request, item_path, item_request
 from .._http.response import missing_row_error
 from .._operations import operation
+from .._operations.hook import plain_callback
 from .._status_reader import StatusReader
 from .._utils.arguments import (
     check_amount,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from ..leasing.lease import AsyncLease, AsyncLeasedPod
     from ..leasing.open_leases import OpenLeases
     from ..leasing.pods_api import ListedPod, TeamClient
-    from ..leasing.pool import AsyncPool, LeaseArguments
+    from ..leasing.pool import AsyncPool, LeaseArguments, PoolProgress
     from ..leasing.sweep import Sweep
     from ..remote import AsyncRemote, Watchdog
     from ..specs import PodSpec
@@ -613,6 +614,7 @@ class AsyncPods:
         size: int = 4,
         setup: Callable[[AsyncLeasedPod], Awaitable[object]] | None = None,
         retries: int = 1,
+        on_progress: Callable[[PoolProgress], object] | None = None,
         **options: Unpack[LeaseArguments],
     ) -> AsyncPool:
         """Return a context manager for many pieces of work on a few pods, which are rented by need.
@@ -627,6 +629,9 @@ class AsyncPods:
             setup: Function of a new pod, called before its first item, for uploads and installations; with
                 ``AsyncClient`` an async function. Its failure ends the work.
             retries: How often an item is tried again if its pod is lost.
+            on_progress: Callback for each :class:`~primepods.PoolProgress`, a plain function; with
+                ``Client``, it runs in a thread of its own. Only its first exception is logged, and the work
+                goes on.
             options: The arguments of :meth:`lease`. ``max_hours`` and ``max_spend`` limit all pods of the
                 pool together.
 
@@ -655,6 +660,8 @@ class AsyncPods:
         if setup is not None:
             check_callable("setup", setup)
             supervisor.setup = lambda lease: setup(AsyncLeasedPod(lease))
+        if on_progress is not None:
+            supervisor.on_progress = plain_callback("on_progress", on_progress)
         return AsyncPool(supervisor)
 
     @operation("pods.sweep")

@@ -79,7 +79,8 @@ class Job(_PartOfRemote[AsyncJob]):
 
     @like(AsyncJob.output)
     def output(self, *, offset: int = 0, follow: bool = True, reconnect: float = 900.0) -> JobOutput:
-        return JobOutput(self._portal, job_lines(self._async, offset, follow, reconnect), self._call)
+        lines = job_lines(self._async, offset=offset, follow=follow, reconnect=reconnect)
+        return JobOutput(self._portal, lines, self._call)
 
     wait: Final = blocking(AsyncJob.wait)
     state: Final = blocking(AsyncJob.state)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Concatenate, Final, ParamSpec, Unpack
 
 from ..leasing.lease import AsyncLease
-from ..leasing.pool import LeaseArguments
+from ..leasing.pool import LeaseArguments, PoolProgress
 from ..resources.account import AsyncAccountInfo
 from ..resources.availability import AsyncAvailability
 from ..resources.disks import AsyncDisks
@@ -64,9 +64,10 @@ class Pods(Delegate[AsyncPods]):
         size: int = 4,
         setup: Callable[[LeasedPod], object] | None = None,
         retries: int = 1,
+        on_progress: Callable[[PoolProgress], object] | None = None,
         **options: Unpack[LeaseArguments],
     ) -> Pool:
-        pool = self._async.pool(spec, size=size, retries=retries, **options)
+        pool = self._async.pool(spec, size=size, retries=retries, on_progress=on_progress, **options)
         return Pool(self._portal, pool, setup)
 
 

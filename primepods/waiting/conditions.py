@@ -52,8 +52,8 @@ def check_until(until: object) -> None:
         TypeError: It cannot be called, or is ``async def``. An awaitable would always be true.
     """
     check_callable("until", until)
-    call_method = getattr(until, "__call__", None)  # noqa: B004 - the method behind a callable object
-    if inspect.iscoroutinefunction(until) or inspect.iscoroutinefunction(call_method):
+    # An object may have an `async def __call__`.
+    if any(map(inspect.iscoroutinefunction, (until, type(until).__call__))):
         raise _async_condition_error(until)
 
 

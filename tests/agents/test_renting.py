@@ -30,7 +30,7 @@ async def rent(session: Session, **arguments: Any) -> dict[str, Any]:
 async def wait_for(condition: Callable[[], bool]) -> None:
     """Return when it holds."""
     with anyio.fail_after(60):
-        while not condition():  # noqa: ASYNC110 - other processes change it
+        while not condition():
             await anyio.sleep(0.05)
 
 

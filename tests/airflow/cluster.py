@@ -71,13 +71,13 @@ class Api:
         return self._call(method, path, body)
 
     def _call(self, method: str, path: str, body: Any) -> Any:
-        request = urllib.request.Request(  # noqa: S310 - ours
+        request = urllib.request.Request(
             self.url + path,
             method=method,
             data=None if body is None else json.dumps(body).encode(),
             headers={"Content-Type": "application/json", "Authorization": f"Bearer {self._token}"},
         )
-        with urllib.request.urlopen(request, timeout=100) as answer:  # noqa: S310 - as above
+        with urllib.request.urlopen(request, timeout=100) as answer:
             return json.loads(answer.read() or "null")
 
 

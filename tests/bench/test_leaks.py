@@ -24,5 +24,5 @@ def test_a_few_jobs_with_each_tool(tmp_path: Path) -> None:
     ours, theirs = map(json.loads, done.stdout.splitlines())
     assert (ours["tool"], ours["left"], ours["false claims"]) == ("primepods", 0, 0)
     assert (theirs["tool"], theirs["jobs"]) == ("requests", 6)
-    picture = ET.parse(tmp_path / "leaks.svg").getroot()  # noqa: S314 - written by ourselves
+    picture = ET.parse(tmp_path / "leaks.svg").getroot()
     assert "after 6 jobs" in "".join(picture.itertext())

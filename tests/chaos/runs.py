@@ -132,7 +132,7 @@ def outcome(run: Run) -> Counter[str]:
 async def collect(pager: AsyncIterator[Pod] | primepods.AsyncPager[Pod], into: list[Pod]) -> bool:
     """Read a listing to its end."""
     async for item in pager:
-        into.append(item)  # noqa: PERF401 - what was read before an error counts
+        into.append(item)
     return True
 
 
@@ -169,10 +169,14 @@ async def run_seeds(seeds: range) -> Counter[str]:
     """Run them all, and sum up."""
     total: Counter[str] = Counter()
     async with Server() as elsewhere:
-        for seed in seeds:
+
+        async def one(seed: int) -> Counter[str]:
             decks: list[Deck] = []
-            work = job_of(seed)(elsewhere.url, seed, lambda run: decks.append(run.deck))  # noqa: B023 - awaited at once
-            total += await guarded(seed, work, lambda: decks[0] if decks else None)  # noqa: B023 - as above
+            work = job_of(seed)(elsewhere.url, seed, lambda run: decks.append(run.deck))
+            return await guarded(seed, work, lambda: decks[0] if decks else None)
+
+        for seed in seeds:
+            total += await one(seed)
         assert elsewhere.connections == 0, "a redirect to another origin was followed"
     return total
 
@@ -181,15 +185,15 @@ def main() -> None:
     """Repeat one run, and show it."""
     seed = int(sys.argv[1])
     kind = "patient" if is_patient(seed) else "with the usual limits"
-    print(f"seed {seed}: {getattr(job_of(seed), '__name__', '')}, {kind}")  # noqa: T201 - a command
+    print(f"seed {seed}: {getattr(job_of(seed), '__name__', '')}, {kind}")
 
     async def show() -> None:
         async with Server() as elsewhere:
             runs: list[Run] = []
             try:
-                print(await job_of(seed)(elsewhere.url, seed, runs.append))  # noqa: T201 - as above
+                print(await job_of(seed)(elsewhere.url, seed, runs.append))
             finally:
-                print("\n".join(runs[0].deck.dealt))  # noqa: T201 - as above
+                print("\n".join(runs[0].deck.dealt))
 
     asyncio.run(show())
 

@@ -21,7 +21,7 @@ def groups(first: int, number: int) -> list[range]:
 def check(seeds: range) -> None:
     """Run the seeds; and see that they were worth it."""
     total = asyncio.run(run_seeds(seeds))
-    print(dict(total))  # noqa: T201 - pytest shows it where something fails
+    print(dict(total))
     assert total["runs"] == GROUP
     assert total["whole"] > GROUP // 2, "the runs prove little: most of them ended with an error"
     assert total["faults"] > 0.2 * total["requests"], "the runs prove little: few answers were bad"

@@ -14,7 +14,7 @@ from primepods.charts import spend_chart, spend_per_day
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 LAST = datetime.max.replace(tzinfo=UTC)
-MOMENTS = st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - hypothesis adds the zone
+MOMENTS = st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))
 
 
 def record(billed: float, start: datetime = NOON, end: datetime | None = None) -> HistoryRecord:
@@ -34,7 +34,7 @@ def record(billed: float, start: datetime = NOON, end: datetime | None = None) -
 
 def read(svg: str) -> ET.Element:
     """The picture, which must be well-formed."""
-    return ET.fromstring(svg)  # noqa: S314 - our own
+    return ET.fromstring(svg)
 
 
 def texts(svg: str) -> list[str]:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import pty
 import sys
 from datetime import date
 
@@ -12,7 +13,7 @@ import pytest
 from primepods.cli._shared.stderr import background_stderr
 from primepods.cli._shared.table import print_info, write_ids
 from primepods.emulator import Emulator
-from tests.cli.conftest import Run, in_terminal, name_api
+from tests.cli.conftest import Run, in_terminal, name_api, set_size
 
 LONG = "3fa2b1c4" * 4
 STATES = ("train-large-batches-on-everything", "PROVISIONING", "$12.50")
@@ -150,3 +151,16 @@ def test_what_is_said_first_is_shown_first(monkeypatch: pytest.MonkeyPatch) -> N
                 write_ids([str(number + 1)])
     with os.fdopen(ours, encoding="utf-8") as shown:
         assert [int(line) for line in shown] == list(range(200))
+
+
+def test_a_line_ends_between_words_unless_it_has_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a terminal; a command is copied as one line."""
+    ours, theirs = pty.openpty()
+    set_size(ours, 20)
+    with os.fdopen(theirs, "w", encoding="utf-8") as err:
+        monkeypatch.setattr(sys, "stderr", err)
+        print_info("Exit code 0 after 3s. No pod is left.")
+        print_info("By hand: `primepods cp run:out .`")
+        shown = os.read(ours, 1 << 16).decode().splitlines()
+    os.close(ours)
+    assert shown == ["Exit code 0 after", "3s. No pod is left.", "By hand: `primepods cp run:out .`"]

@@ -569,7 +569,7 @@ def test_output_waits_on_the_pod_while_the_disk_here_is_full(
             remote = client.pods.remote(market.add_pod("train", boot_seconds=0), ssh_command=LOCAL_SSH)
             job = await remote.start("echo said; echo other >&2")
             following = asyncio.create_task(follow_job(job, run))
-            while "until there is space" not in caplog.text and not following.done():  # noqa: ASYNC110 - the log tells nobody
+            while "until there is space" not in caplog.text and not following.done():
                 await asyncio.sleep(0.01)
             (run.path / "stdout").unlink(missing_ok=True)
             assert (await following).exit_code == 0

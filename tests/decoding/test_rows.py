@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -101,10 +102,8 @@ def test_no_json_breaks_a_decoder(data: Any) -> None:
     decoders: list[Callable[[Any], Any]] = [*LISTINGS, *OBJECTS, decode_deletion, decode_log, decode_ids]
     for decode in decoders:
         for body in (data, {"data": data}, {"data": [data]}, {"data": [{"podId": data, "ip": data}]}):
-            try:
+            with suppress(DecodeError):
                 decode(body)
-            except DecodeError as exc:
-                assert isinstance(exc.path, str)  # noqa: PT017 - either outcome is right
 
 
 def test_ids_of_a_list_are_read_from_unreadable_rows() -> None:
@@ -120,29 +119,11 @@ def test_ids_of_a_list_are_read_from_unreadable_rows() -> None:
     ("body", "text"),
     [
         *[(None, ""), ("", ""), ("a\nb\n", "a\nb\n"), ([], ""), (["a", "b"], "a\nb")],
-        *[
-            ({"logs": "a\nb"}, "a\nb"),
-            ({"logs": ["a", "b"]}, "a\nb"),
-            ({"logs": None}, ""),
-            ({"log": "a"}, "a"),
-        ],
-        ({"data": {"logs": ["a"]}}, "a"),
-        ({"data": [{"message": "a"}, {"line": "b"}, {"content": "c"}, {"output": "d"}]}, "a\nb\nc\nd"),
-        ([{"timestamp": 1, "message": "a"}], "a"),
+        *[({"logs": "a\nb"}, "a\nb"), ({"data": ["a", "b"]}, "a\nb"), ({"logs": None}, "")],
         ({"something": "else"}, '{"something": "else"}'),
-        ([5, None, True], "5\n\ntrue"),
+        ([{"message": "a"}, 5], '{"message": "a"}\n5'),
     ],
 )
 def test_a_log_is_text_whatever_it_is_wrapped_in(body: Any, text: str) -> None:
-    """The API does not say what the answer is, so every plausible wrapping is opened."""
+    """The API does not say what the answer is: what is no text and no line is shown as JSON."""
     assert decode_log(body) == text
-
-
-@pytest.mark.parametrize("levels", [10, 400, 1_000, 100_000])
-def test_a_log_can_be_nested_without_end(levels: int) -> None:
-    """However deep, the outcome is text and no `RecursionError`."""
-    body: Any = "end"
-    for _ in range(levels):
-        body = [body]
-    assert isinstance(decode_log(body), str)
-    assert isinstance(decode_log({"logs": body}), str)

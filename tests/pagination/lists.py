@@ -138,7 +138,7 @@ async def read_until_error(source: AsyncPager[str]) -> tuple[list[str], Protocol
     found: list[str] = []
     try:
         async for row in source:
-            found.append(row)  # noqa: PERF401 - what came before an error counts
+            found.append(row)
     except ProtocolError as error:
         return found, error
     return found, None

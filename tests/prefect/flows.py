@@ -16,7 +16,7 @@ def add_up(steps: int) -> int:
 @flow(log_prints=True)
 def train(steps: int = 3) -> int:
     """Say where it runs, and work a little."""
-    print(f"running in {Path.home().name}, with {sorted(name for name in os.environ if 'PRIME_' in name)}")  # noqa: T201 - the flow run's log
+    print(f"running in {Path.home().name}, with {sorted(name for name in os.environ if 'PRIME_' in name)}")
     return add_up(steps)
 
 

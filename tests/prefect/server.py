@@ -183,7 +183,7 @@ class Setting:
         found: list[FlowRun] = []
         with anyio.fail_after(timeout):
             while True:
-                while self.emulator.pods:  # noqa: ASYNC110 - the emulator is in another thread
+                while self.emulator.pods:
                     await anyio.sleep(0.1)
                 found = [await self.client.read_flow_run(flow_run) for flow_run in flow_runs]
                 is_over = all(flow_run.state and flow_run.state.is_final() for flow_run in found)

@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 
-import tests.support.hypothesis_profile  # noqa: F401 - loads it
-
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -104,7 +104,7 @@ def in_thread(function: Callable[[], object]) -> list[BaseException]:
     def run() -> None:
         try:
             function()
-        except BaseException as error:  # noqa: BLE001 - it is what the test looks at
+        except BaseException as error:
             raised.append(error)
 
     thread = threading.Thread(target=run)
@@ -454,7 +454,14 @@ def test_a_pool_works_in_threads(it: Blocking) -> None:
     def setup(pod: primepods.LeasedPod) -> None:
         set_up.append(pod.name)
 
-    with it.client.pods.pool(it.spec, size=2, setup=setup, interval=0.05) as pool:
+    seen: list[primepods.PoolProgress] = []
+    threads = set[int]()
+
+    def note(progress: primepods.PoolProgress) -> None:
+        seen.append(progress)
+        threads.add(threading.get_ident())
+
+    with it.client.pods.pool(it.spec, size=2, setup=setup, on_progress=note, interval=0.05) as pool:
         results = {result.item: result for result in pool.map(work, range(6))}
         with pool.pod() as pod:
             assert pod.name in set_up
@@ -463,6 +470,9 @@ def test_a_pool_works_in_threads(it: Blocking) -> None:
     assert isinstance(results[0].error, ZeroDivisionError)
     assert [results[item].get()[1] for item in range(1, 6)] == [6, 3, 2, 1, 1]
     assert {result.pod_name for result in results.values()} <= set(set_up)
+    # The block of `pool.pod` counts as an item.
+    assert (seen[-1].done, seen[-1].failed, seen[-1].running, seen[-1].pods) == (6, 1, 0, 0)
+    assert len(threads) == 1
     assert it.left == (0, 0)
 
 

@@ -37,10 +37,11 @@ async def test_the_history_proves_at_once_that_an_unseen_pod_is_gone(folder: Pat
         assert it.records() == []
 
 
-async def test_a_deletion_that_the_provider_loses_is_sent_again(folder: Path) -> None:
-    """It was accepted, and a while later the pod is ACTIVE all the same."""
+@pytest.mark.parametrize("seconds", [5, 36_000])
+async def test_a_deletion_that_the_provider_loses_is_sent_again(folder: Path, seconds: float) -> None:
+    """It was accepted, and a while later the pod is ACTIVE all the same, or still DELETING."""
     async with stage(folder) as it:
-        it.emulator.faults.add(LostDeletion(), on="delete", times=1)
+        it.emulator.faults.add(LostDeletion(seconds), on="delete", times=1)
         async with it.client.pods.lease(it.spec):
             pass
         assert len(it.emulator.requests.where(method="DELETE")) > 1

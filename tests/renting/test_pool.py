@@ -13,7 +13,7 @@ import attrs
 import pytest
 
 import primepods
-from primepods import AsyncLeasedPod
+from primepods import AsyncLeasedPod, PoolProgress
 from primepods.emulator import Status
 from primepods.leasing.pool import LeaseArguments
 from tests.renting.stage import Stage, stage
@@ -278,6 +278,30 @@ async def test_a_source_that_fails_ends_the_results(folder: Path) -> None:
         assert (await anext(results)).value == 2
         with pytest.raises(LookupError, match="row 2"):
             await anext(results)
+
+
+async def test_a_callback_is_told_the_progress(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Each change of it, to the end, and what it costs; a callback that raises breaks no work."""
+    seen: list[PoolProgress] = []
+
+    def note(progress: PoolProgress) -> None:
+        seen.append(progress)
+        raise LookupError
+
+    async def work(_: AsyncLeasedPod, item: int) -> int:
+        await it.clock.sleep(300)
+        return 6 // item
+
+    async with stage(folder) as it:
+        async with it.client.pods.pool(it.spec, size=2, on_progress=note) as pool:
+            assert len([result async for result in pool.map(work, [0, 1, 2])]) == 3
+            busiest = next(progress for progress in seen if progress.running == 2)
+            assert (busiest.done, busiest.failed, busiest.pods) == (0, 0, 2)
+            assert busiest.price_hr == sum(pod.price_hr for pod in it.emulator.pods.values())
+        last = seen[-1]
+        assert (last.done, last.failed, last.running, last.pods, last.price_hr) == (2, 1, 0, 0, 0)
+        assert last.spent == pool.spent() > busiest.spent
+    assert caplog.text.count("on_progress raised an exception") == 1
 
 
 def test_a_pool_takes_the_options_of_a_lease() -> None:

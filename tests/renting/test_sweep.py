@@ -56,7 +56,7 @@ async def test_a_take_over_that_is_interrupted_deletes_its_pod(
         pods = [it.emulator.add_pod(name_of(), boot_seconds=0) for _ in range(count)]
         await asyncio.to_thread(left_by, it, given_up=True, pod_id=pods[0] if is_recorded else None)
         lease = it.client.pods.lease(attrs.evolve(it.spec, name=UniqueName(name_of())))
-        file = LeaseFile.claim(next(folder.glob("*.json")))  # noqa: ASYNC240 - one small file
+        file = LeaseFile.claim(next(folder.glob("*.json")))
         assert file is not None
         lease.supervisor.resume(file, was_shown=True)
         may_write = threading.Event()
@@ -80,7 +80,7 @@ async def test_a_lease_that_is_taken_over_counts_from_its_order(folder: Path) ->
         ordered_at = as_time(it.clock.wall() - 3600)
         await asyncio.to_thread(left_by, it, given_up=True, ordered_at=ordered_at)
         lease = it.client.pods.lease(attrs.evolve(it.spec, name=UniqueName(name_of())))
-        file = LeaseFile.claim(next(folder.glob("*.json")))  # noqa: ASYNC240 - one small file
+        file = LeaseFile.claim(next(folder.glob("*.json")))
         assert file is not None
         lease.supervisor.resume(file, was_shown=False)
         async with lease as pod:
@@ -116,7 +116,7 @@ async def test_a_pod_that_was_just_ordered_is_taken_over_when_it_appears(folder:
         it.emulator.faults.add(Stale(30), on={"get", "list", "status"})
         ordered_at = as_time(it.clock.wall())
         await asyncio.to_thread(left_by, it, given_up=True, pod_id=pod_id, ordered_at=ordered_at)
-        file = LeaseFile.claim(next(folder.glob("*.json")))  # noqa: ASYNC240 - one small file
+        file = LeaseFile.claim(next(folder.glob("*.json")))
         assert file is not None
         lease = it.client.pods.lease(attrs.evolve(it.spec, name=UniqueName(name_of())))
         lease.supervisor.resume(file, was_shown=False)

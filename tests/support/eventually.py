@@ -13,5 +13,5 @@ async def eventually(condition: Callable[[], object], seconds: float = 60.0) -> 
         TimeoutError: It does not hold in time.
     """
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - the condition has no event
+        while not condition():
             await asyncio.sleep(0.05)

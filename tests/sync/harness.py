@@ -180,7 +180,7 @@ def in_threads(*calls: Callable[[], object]) -> list[object]:
         barrier.wait()
         try:
             outcomes[n] = calls[n]()
-        except BaseException as error:  # noqa: BLE001 - it is what is looked at
+        except BaseException as error:
             outcomes[n] = error
 
     # Daemons: one that hangs fails its test, and does not hang the rest.

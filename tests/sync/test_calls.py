@@ -114,8 +114,9 @@ def test_an_error_in_on_change_ends_that_wait_alone(api: Api, client: Client) ->
     with pytest.raises(KeyError, match="p0"):
         client.pods.wait(["p0"], interval=0.05, on_change=on_change)
     assert no_poller_is_left()
-    wait = lambda: others.append(client.pods.wait_ready("p1", interval=0.05).pod_id)  # noqa: E731 - as in a script
-    thread = threading.Thread(target=wait)
+    thread = threading.Thread(
+        target=lambda: others.append(client.pods.wait_ready("p1", interval=0.05).pod_id)
+    )
     thread.start()
     eventually(lambda: not no_poller_is_left(), "the other waits")
     with pytest.raises(KeyError, match="p0") as caught:

@@ -82,7 +82,7 @@ def test_closing_under_hammering_threads_100_times(api: Api) -> None:
         try:
             while True:
                 client.pods.get("p0")
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is looked at
+        except Exception as error:
             errors.append(error)
 
     for _ in range(100):

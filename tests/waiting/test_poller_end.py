@@ -327,7 +327,7 @@ def test_nothing_is_left_when_the_loop_ends(moment: str) -> None:
             if moment == "in flight":
                 before = len(emu.requests)
                 with emu.faults.add(Delay(math.inf)):
-                    while len(emu.requests) == before:  # noqa: ASYNC110 - the emulator is in another thread
+                    while len(emu.requests) == before:
                         # Long enough for the automatic clock to see a loop at rest in between.
                         await asyncio.sleep(0.02)
             kept.extend([tasks, watch, clients])

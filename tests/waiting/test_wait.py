@@ -129,7 +129,7 @@ async def test_until_must_be_a_plain_function(stage: Stage, fleet: Fleet, until:
 async def test_until_must_not_return_an_awaitable(stage: Stage, fleet: Fleet, awaitable: Any) -> None:
     """Found out with the first status: that wait ends, without a coroutine that was never awaited."""
     fleet.set("provisioning", "a")
-    wait = stage.start(stage.client().pods.wait(["a"], until=lambda status: awaitable(status)))  # noqa: PLW0108 - hides what it is
+    wait = stage.start(stage.client().pods.wait(["a"], until=lambda _: awaitable(None)))
     await stage.advance(1)
     assert "plain function" in str(raised(wait, TypeError))
 

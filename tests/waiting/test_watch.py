@@ -226,7 +226,7 @@ async def test_a_change_that_meets_a_cancellation_is_not_lost(stage: Stage, flee
     first = stage.start(next_of(changes))
     await stage.advance(0.2)
     stage.clock.jump(stage.clock.time() + 0.1)
-    while not fleet.asked:  # noqa: ASYNC110 - turns of the loop are counted
+    while not fleet.asked:
         await asyncio.sleep(0)
     for _ in range(turns):
         await asyncio.sleep(0)

@@ -121,7 +121,7 @@ async def caught(call: Awaitable[object]) -> BaseException:
     """The exception that a call ends with."""
     try:
         await call
-    except BaseException as error:  # noqa: BLE001 - cancellation, too
+    except BaseException as error:
         return error
     pytest.fail("nothing was raised")
 

@@ -12,7 +12,7 @@ import primepods
 from primepods import PodState
 from tests.support.client import make_client, serve
 from tests.support.clock import ManualClock, settle
-from tests.support.server import Answer, Close, Hang, Held, Received, Reply, Script, Server, reply
+from tests.support.server import Answer, Close, Hang, Held, Received, Reply, Server, reply
 from tests.wire.statuses import STATUS, ids_of, refusing, row, rows
 
 pytestmark = pytest.mark.anyio
@@ -187,7 +187,10 @@ async def test_an_id_that_spoils_its_request_is_found(answer: Answer, bad: set[i
     """The API fails, or refuses, where certain pods are asked for: all others are answered."""
     ids = ids_of(150)
     poison = {ids[n] for n in bad}
-    script: Script = lambda request: answer if poison & set(request.values("pod_ids")) else rows(request)  # noqa: E731 - shorter than a function
+
+    def script(request: Received) -> Answer:
+        return answer if poison & set(request.values("pod_ids")) else rows(request)
+
     async with serve(script, clock=ManualClock(auto=True)) as (server, client):
         statuses = await client.pods.statuses(ids)
     assert set(statuses.errors) == poison

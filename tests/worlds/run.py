@@ -218,6 +218,17 @@ def _is_known(error: object) -> bool:
     return code.co_name == "start" and code.co_filename.endswith("aiohttp/web_protocol.py")
 
 
+class _OrderedSet(dict[Any, None]):
+    """A set whose order is that of addition, for aiohttp: it closes connections in the order of a set."""
+
+    add = dict.setdefault
+    remove = dict.__delitem__
+
+    def discard(self, member: Any) -> None:
+        """Remove a member, if it is one."""
+        self.pop(member, None)
+
+
 async def _run_in_thread(function: Callable[..., Any], arguments: tuple[Any, ...], **_: Any) -> Any:
     """Run a function at another step of the loop, in place of a thread."""
     await asyncio.sleep(0)
@@ -249,6 +260,7 @@ def _environment(play: _Play, real_limit: float = REAL_LIMIT, *, keeps_log: bool
             # aiohttp has bound `time.monotonic` before simloom replaces it. It compares differences with a
             # nanosecond, so two calls at one virtual time must differ by more.
             (aiohttp.connector, "monotonic", lambda: time.monotonic() + next(calls) * 1e-8),
+            (aiohttp.connector, "set", _OrderedSet),
             (simloom._run, "SimLoop", Loop),
             (Loop, "keeps_log", keeps_log),
             # What only a comparison of two runs reads.

@@ -55,7 +55,7 @@ _SEEN = "primepods_public_names"
 
 def public_names(modules: list[str]) -> list[str]:
     """Return the public names that these modules define."""
-    table = primepods._MODULE_OF  # noqa: SLF001 - the table of public names
+    table = primepods._MODULE_OF
     return [name for module in modules for name, where in table.items() if where == module]
 
 
@@ -135,7 +135,7 @@ def _ordered(names: Iterable[str]) -> list[str]:
 
 
 def _check_all_documented(app: Sphinx, _env: BuildEnvironment) -> None:
-    left = {*primepods._MODULE_OF.values()} - getattr(app, _SEEN) - {"_version"}  # noqa: SLF001 - the table
+    left = {*primepods._MODULE_OF.values()} - getattr(app, _SEEN) - {"_version"}
     if left:
         raise ExtensionError(f"No page of the reference names the modules {sorted(left)}: add them to one.")
 

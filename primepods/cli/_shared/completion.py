@@ -7,6 +7,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Final, TypeVar
 
@@ -69,10 +70,9 @@ def complete_runs(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Return the names and states of the matching runs; for `stop`, only of those that have not ended."""
     from primepods.runs import list_runs
 
-    try:
+    states: dict[str, str] = {}
+    with suppress(Exception):  # as in `_read`
         states = {run.name: run.state for run in list_runs()[0] if _is_completion(run.name, incomplete)}
-    except Exception:  # noqa: BLE001 - as in `_read`
-        return []
     return [(name, state) for name, state in states.items() if (ctx.info_name, state) != ("stop", "ended")]
 
 
@@ -127,20 +127,22 @@ def _read(ctx: typer.Context, list_rows: Callable[[primepods.Client], Iterable[T
     rows: list[T] = []
     deadline = time.monotonic() + TIMEOUT
     try:
-        with primepods.Client(
-            base_url=options.get("base_url"),
-            context=options.get("context"),
-            team_id=options.get("team"),
-            timeout=TIMEOUT,
-            deadline=TIMEOUT,
-            retry=primepods.RetryPolicy(attempts=1),
-        ) as client:
+        # An error would be printed into the line that is being typed.
+        with (
+            suppress(Exception),
+            primepods.Client(
+                base_url=options.get("base_url"),
+                context=options.get("context"),
+                team_id=options.get("team"),
+                timeout=TIMEOUT,
+                deadline=TIMEOUT,
+                retry=primepods.RetryPolicy(attempts=1),
+            ) as client,
+        ):
             for row in islice(list_rows(client), _MAX_ROWS):
                 rows.append(row)
                 if time.monotonic() > deadline:
                     break
-    except Exception:  # noqa: BLE001 - an error here would be printed into the line that is being typed
-        return rows
     finally:
         log.disabled = was_disabled
     return rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
@@ -132,9 +133,15 @@ def write_ids(ids: Iterable[str]) -> None:
 
 
 def print_info(message: str) -> None:
-    """Write a line of at most 2,000 characters to stderr; ignore a closed stderr."""
+    """Write a line of at most 2,000 characters to stderr; ignore a closed stderr.
+
+    A terminal gets it in lines that end between words, unless it has a command, which is to be copied whole.
+    """
     with suppress(OSError, ValueError):
-        write(f"{printable(message, max_length=_MAX_INFO_LENGTH)}\n", err=True)
+        line = printable(message, max_length=_MAX_INFO_LENGTH)
+        if "`" not in line and (width := terminal_width(err=True)) is not None:
+            line = textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+        write(f"{line}\n", err=True)
 
 
 def terminal_width(*, err: bool = False) -> int | None:

@@ -11,7 +11,7 @@ import attrs
 from .._state.account import Account, Scope
 from .availability import AvailabilityApi
 from .disks import DisksApi
-from .http import Request, Response, ResponseError, detail, refuse
+from .http import Call, Request, Response, ResponseError, detail, refuse
 from .pods import PodsApi
 from .router import Route, Router
 from .ssh_keys import SSHKeysApi
@@ -36,7 +36,7 @@ class Target:
     """A request's operation and its handler; the operation is ``None`` if no route matches the request."""
 
     operation: str | None
-    respond: Callable[[Request], Response]
+    respond: Callable[[Call], Response]
 
 
 class Api:
@@ -79,7 +79,7 @@ class Api:
                 return scope
         raise ResponseError(detail(401, "Invalid token", {"WWW-Authenticate": "Bearer"}))
 
-    def _respond(self, route: Route, params: dict[str, str], request: Request) -> Response:
+    def _respond(self, route: Route, params: dict[str, str], request: Call) -> Response:
         try:
             scope = self.authenticate(request)
             _check_right(scope, route)

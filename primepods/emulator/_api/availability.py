@@ -8,7 +8,7 @@ from .._state.account import Account
 from .._state.market import Offer
 from . import offer_shapes as shapes
 from .http import Request, Response, invalid, ok, query_choice, query_integer, query_value, query_values
-from .router import Route
+from .router import Handler, Route
 from .vocabulary import GPU_TYPES, REGIONS, SECURITY, SOCKETS
 
 Row = dict[str, object]
@@ -19,31 +19,25 @@ class AvailabilityApi:
         self._account = account
 
     def routes(self) -> list[Route]:
+        market = self._account.market
+        # The summary of clusters is assumed to have the shape of gpu-summary: its documentation differs only
+        # in the kind of offers.
+        handlers: dict[str, Handler] = {
+            "gpus": lambda request: self._offers(request, is_cluster=False),
+            "gpu-summary": lambda _: ok(shapes.summary(market.offers)),
+            "multi-node-summary": lambda _: ok(shapes.summary(self._machines(is_cluster=True))),
+            "multi-node": lambda request: self._offers(request, is_cluster=True),
+            "disks": lambda request: _page(request, map(shapes.disk_row, market.disks), filters={}),
+        }
         return [
-            Route("gpus", "GET", "/availability/gpus", self._gpus),
-            Route("gpu_summary", "GET", "/availability/gpu-summary", self._summary),
-            Route("multi_node_summary", "GET", "/availability/multi-node-summary", self._multi_node_summary),
-            Route("multi_node", "GET", "/availability/multi-node", self._multi_node),
-            Route("disks", "GET", "/availability/disks", self._disks),
+            Route(path.replace("-", "_"), "GET", f"/availability/{path}", handler)
+            for path, handler in handlers.items()
         ]
 
-    def _gpus(self, request: Request) -> Response:
-        return self._offers(request, [offer for offer in self._account.market.offers if offer.nodes == 1])
+    def _machines(self, *, is_cluster: bool) -> list[Offer]:
+        return [offer for offer in self._account.market.offers if (offer.nodes > 1) == is_cluster]
 
-    def _multi_node(self, request: Request) -> Response:
-        return self._offers(request, [offer for offer in self._account.market.offers if offer.nodes > 1])
-
-    def _summary(self, _call: Request) -> Response:
-        return ok(shapes.summary(self._account.market.offers))
-
-    def _multi_node_summary(self, _call: Request) -> Response:
-        # Assumed to have the shape of gpu-summary: its documentation differs only in the kind of offers.
-        return ok(shapes.summary(offer for offer in self._account.market.offers if offer.nodes > 1))
-
-    def _disks(self, request: Request) -> Response:
-        return _page(request, [shapes.disk_row(disk) for disk in self._account.market.disks], filters={})
-
-    def _offers(self, request: Request, offers: list[Offer]) -> Response:
+    def _offers(self, request: Request, *, is_cluster: bool) -> Response:
         disk_ids = query_values(request, "disks")
         filters: Row = {
             "gpuCount": query_integer(request, "gpu_count", default=None),
@@ -54,7 +48,7 @@ class AvailabilityApi:
         places = {disk.id: disk.data_center for disk in self._account.disks_at()[1]}
         offers = [
             offer
-            for offer in offers
+            for offer in self._machines(is_cluster=is_cluster)
             if all(places.get(disk_id) == offer.provider.data_center for disk_id in disk_ids)
         ]
         rows = [shapes.offer_row(offer, self._account.remaining_stock(offer.cloud_id)) for offer in offers]
@@ -78,4 +72,5 @@ def _page(request: Request, rows: Iterable[Row], *, filters: Row) -> Response:
     wanted = {key: value for key, value in {**filters, **place}.items() if value is not None}
     in_regions = [row for row in rows if not regions or row["region"] in regions]
     matches = [row for row in in_regions if all(row[key] == value for key, value in wanted.items())]
-    return shapes.offers_response(matches[(page - 1) * size : page * size], total=len(matches))
+    # The count must be exact, since `prime` reads until it has that many rows.
+    return ok({"items": matches[(page - 1) * size : page * size], "totalCount": len(matches)})

@@ -8,7 +8,7 @@ from .._state.account import Account
 from .._state.boot import DELETING
 from .._state.disks import DiskRecord
 from ..clock import timestamp
-from .http import Request, Response, ok, refuse
+from .http import Call, Response, ok, refuse
 from .router import Route
 from .shapes import USER_ID, WALLET_ID, page_of
 from .validation import json_body, nullable, object_of, one_of, positive_integer, string
@@ -47,15 +47,15 @@ class DisksApi:
             Route("disk_delete", "DELETE", "/disks/{disk_id}", self._delete),
         ]
 
-    def _list(self, request: Request) -> Response:
+    def _list(self, request: Call) -> Response:
         then, disks = self._account.disks_at(request.lag)
         return page_of(request, disks, partial(self._row, now=then), self._account.config.max_page_size)
 
-    def _get(self, request: Request, disk_id: str) -> Response:
+    def _get(self, request: Call, disk_id: str) -> Response:
         disk, then = self._find(request, disk_id)
         return ok(self._row(disk, then))
 
-    def _create(self, request: Request) -> Response:
+    def _create(self, request: Call) -> Response:
         body = json_body(request, _ORDER)
         order, provider = body["disk"], body["provider"]["type"]
         # The schema allows an order without `cloudId`; the default is imagined.
@@ -78,13 +78,13 @@ class DisksApi:
         disk = self._account.add_disk(offer, size, order.get("name"), team.get("teamId"))
         return ok(self._row(disk, disk.created))
 
-    def _update(self, request: Request, disk_id: str) -> Response:
+    def _update(self, request: Call, disk_id: str) -> Response:
         name = json_body(request, _UPDATE)["name"]
         disk, then = self._find(request, disk_id)
         disk.name, disk.updated = name, then
         return ok(self._row(disk, then))
 
-    def _delete(self, request: Request, disk_id: str) -> Response:
+    def _delete(self, request: Call, disk_id: str) -> Response:
         disk, _ = self._find(request, disk_id)
         if users := self._account.users_of(disk.id):
             # Imagined: no response is documented for this case.
@@ -93,7 +93,7 @@ class DisksApi:
             return ok({"status": DELETING})
         return ok({"status": self._account.delete_disk(disk)})
 
-    def _find(self, request: Request, disk_id: str) -> tuple[DiskRecord, float]:
+    def _find(self, request: Call, disk_id: str) -> tuple[DiskRecord, float]:
         then, disks = self._account.disks_at(request.lag)
         found = [disk for disk in disks if disk.id == disk_id]
         if not found:

@@ -23,14 +23,20 @@ class Request:
     authorization: str | None = None
     body: bytes = b""
     raw_query: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Call(Request):
+    """A request that the API carries out, with its key's permissions and what faults do to it."""
+
     scope: Mapping[str, Mapping[str, bool] | None] = attrs.field(factory=dict[str, "dict[str, bool] | None"])
     """Permissions of the request's key."""
     lag: float = 0.0
-    """Age of the data in the response, in seconds; set by a fault, not by the request."""
+    """Age of the data in the response, in seconds."""
     deletion_lost_after: float | None = None
-    """Seconds after which an accepted deletion is forgotten, and the pod is as before; set by a fault."""
+    """Seconds after which an accepted deletion is forgotten, and the pod is as before."""
     dead_gpus: int = 0
-    """Number of GPUs of an ordered pod that do not respond; set by a fault."""
+    """Number of GPUs of an ordered pod that do not respond."""
 
 
 @attrs.frozen

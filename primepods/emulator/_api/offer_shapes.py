@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .._state.market import Amount, DiskOffer, Offer
-from .http import Response, ok
 
 MAX_LOW = 2
 """Largest remaining stock that is ``Low``."""
@@ -14,11 +13,6 @@ MAX_MEDIUM = 5
 COMMUNITY = "community_cloud"
 
 Prices = dict[str, float | None]
-
-
-def offers_response(rows: list[dict[str, object]], *, total: int) -> Response:
-    """Return a page of offers; ``total`` must be exact, since `prime` reads until it has that many rows."""
-    return ok({"items": rows, "totalCount": total})
 
 
 def offer_row(offer: Offer, remaining: int | None) -> dict[str, object]:
@@ -79,16 +73,11 @@ def summary(offers: Iterable[Offer]) -> dict[str, dict[str, dict[str, Prices]]]:
         empty: Prices = {"onDemand": None, "communityPrice": None, "spotPrice": None}
         by_count = by_gpu.setdefault(offer.gpu.name, {})
         cheapest = by_count.setdefault(str(offer.count), {"cheapest": empty})["cheapest"]
-        kind = _price_kind(offer)
+        kind = "communityPrice" if offer.provider.security == COMMUNITY else "onDemand"
+        kind = "spotPrice" if offer.spot else kind
         best = cheapest[kind]
         cheapest[kind] = offer.price if best is None else min(best, offer.price)
     return by_gpu
-
-
-def _price_kind(offer: Offer) -> str:
-    if offer.spot:
-        return "spotPrice"
-    return "communityPrice" if offer.provider.security == COMMUNITY else "onDemand"
 
 
 def _stock_status(remaining: int | None) -> str:
@@ -103,20 +92,12 @@ def _stock_status(remaining: int | None) -> str:
 
 def _amount(value: Amount | None) -> dict[str, object]:
     """Return the JSON of an amount. Without one, all values are null, since some clients require the keys."""
-    row: dict[str, object] = {
-        "minCount": None,
-        "defaultCount": None,
-        "maxCount": None,
-        "pricePerUnit": None,
-        "step": None,
-        "defaultIncludedInPrice": None,
+    return {
+        "minCount": value and value.minimum,
+        "defaultCount": value and value.default,
+        "maxCount": value and value.maximum,
+        "pricePerUnit": value and value.price,
+        "step": value and value.step,
+        "defaultIncludedInPrice": value and value.price is None,
         "additionalInfo": None,
     }
-    if value is not None:
-        row["minCount"] = value.minimum
-        row["defaultCount"] = value.default
-        row["maxCount"] = value.maximum
-        row["pricePerUnit"] = value.price
-        row["step"] = value.step
-        row["defaultIncludedInPrice"] = value.price is None
-    return row

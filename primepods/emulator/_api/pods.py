@@ -7,7 +7,7 @@ from .._state.catalog import CPU_NODE
 from .._state.pods import PodRecord
 from ..clock import timestamp
 from . import shapes
-from .http import Request, Response, detail, ok, query_choice, query_integer, query_page, query_values, refuse
+from .http import Call, Response, detail, ok, query_choice, query_integer, query_page, query_values, refuse
 from .orders import Order
 from .router import Route
 
@@ -29,24 +29,24 @@ class PodsApi:
             Route("log", "GET", "/pods/{pod_id}/log", self._log),
         ]
 
-    def _list(self, request: Request) -> Response:
+    def _list(self, request: Call) -> Response:
         offset, limit = query_page(request, self._max_page_size)
         view = self._account.view(request.lag)
         records = list(view.pods.values())[offset : offset + limit]
         rows = [shapes.pod_row(record, self._epoch, view.now) for record in records]
         return Response(200, shapes.page(rows, total=len(view.pods), offset=offset, limit=limit))
 
-    def _get(self, request: Request, pod_id: str) -> Response:
+    def _get(self, request: Call, pod_id: str) -> Response:
         record, now = self._find(request, pod_id)
         return Response(200, shapes.pod_row(record, self._epoch, now))
 
-    def _status(self, request: Request) -> Response:
+    def _status(self, request: Call) -> Response:
         view = self._account.view(request.lag)
         wanted = dict.fromkeys(query_values(request, "pod_ids"))
         rows = [shapes.status_row(view.pods[pod_id], view.now) for pod_id in wanted if pod_id in view.pods]
-        return Response(200, shapes.status_response(rows))
+        return Response(200, b'{"data":[' + b",".join(rows) + b'],"status":null}')
 
-    def _history(self, request: Request) -> Response:
+    def _history(self, request: Call) -> Response:
         offset, limit = query_page(request, self._max_page_size)
         by = query_choice(request, "sort_by", ("terminatedAt", "createdAt")) or "terminatedAt"
         order = query_choice(request, "sort_order", ("asc", "desc")) or "desc"
@@ -54,17 +54,17 @@ class PodsApi:
         encoded = [shapes.history_row(row, self._epoch) for row in rows[offset : offset + limit]]
         return Response(200, shapes.page(encoded, total=len(rows), offset=offset, limit=limit))
 
-    def _delete(self, request: Request, pod_id: str) -> Response:
+    def _delete(self, request: Call, pod_id: str) -> Response:
         record, _ = self._find(request, pod_id)
         return ok({"status": self._account.delete(record, lost_after=request.deletion_lost_after)})
 
-    def _log(self, request: Request, pod_id: str) -> Response:
+    def _log(self, request: Call, pod_id: str) -> Response:
         tail = query_integer(request, "tail", default=100)
         record, now = self._find(request, pod_id)
         lines = self._log_lines(record, now)
         return ok({"data": "\n".join(lines[-tail:] if tail > 0 else [])})
 
-    def _create(self, request: Request) -> Response:
+    def _create(self, request: Call) -> Response:
         account = self._account
         order = Order(request)
         offer = order.find_offer(account.market)
@@ -96,7 +96,7 @@ class PodsApi:
                     return ok({"name": record.gpu_name, "count": count, "dead": min(dead, count)})
         return detail(404, "No pod has this address")
 
-    def _find(self, request: Request, pod_id: str) -> tuple[PodRecord, float]:
+    def _find(self, request: Call, pod_id: str) -> tuple[PodRecord, float]:
         view = self._account.view(request.lag)
         if pod_id not in view.pods:
             raise refuse(404, "Pod not found")

@@ -32,26 +32,16 @@ def page_of(request: Request, items: Sequence[T], row: Callable[[T], object], ma
     return Response(200, page(rows, total=len(items), offset=offset, limit=limit))
 
 
-def status_response(rows: Iterable[bytes]) -> bytes:
-    return b'{"data":[' + b",".join(rows) + b'],"status":null}'
-
-
 def pod_row(record: PodRecord, epoch: datetime, now: float) -> bytes:
     """Return the JSON row of a pod, for list and get."""
-
-    def render(stage: Stage) -> bytes:
-        return encode(_pod(record, stage, epoch) | record.pod_fields)
-
-    return record.cached_row("pod", now, render)
+    return record.cached_row("pod", now, lambda stage: encode(_pod(record, stage, epoch) | record.pod_fields))
 
 
 def status_row(record: PodRecord, now: float) -> bytes:
     """Return the JSON row of a pod, for status."""
-
-    def render(stage: Stage) -> bytes:
-        return encode(_status(record, stage) | record.status_fields)
-
-    return record.cached_row("status", now, render)
+    return record.cached_row(
+        "status", now, lambda stage: encode(_status(record, stage) | record.status_fields)
+    )
 
 
 def history_row(row: HistoryRow, epoch: datetime) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .._state.account import Account
 from ..clock import timestamp
-from .http import Request, Response, ok, query_integer, query_value, refuse
+from .http import Call, Request, Response, ok, query_integer, query_value, refuse
 from .router import Route
 from .shapes import USER_ID, WALLET_ID, page_of
 
@@ -36,7 +36,7 @@ class UserApi:
             Route("wallet", "GET", "/billing/wallet", self._wallet),
         ]
 
-    def _whoami(self, request: Request) -> Response:
+    def _whoami(self, request: Call) -> Response:
         user: Row = {
             "id": USER_ID,
             "role": "USER",

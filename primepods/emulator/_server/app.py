@@ -18,7 +18,7 @@ import attrs
 from aiohttp import web
 
 from .._api.api import Api, Target
-from .._api.http import Request, Response, detail, parse_query
+from .._api.http import Call, Response, detail, parse_query
 from ..clock import Clock
 from ..control import PREFIX, Control
 from ..faultplan import FaultPlan
@@ -65,7 +65,7 @@ class App:
             return self._response(self.api.pods.gpus(request.path.removeprefix(GPUS)))
         if self.control is not None and request.path.startswith(PREFIX):
             request_or_error = await _read_body(http_request, request)
-            if isinstance(request_or_error, Request):
+            if isinstance(request_or_error, Call):
                 return await self._respond(http_request, self.control.respond(request_or_error))
             return await self._respond(http_request, request_or_error)
         target = self.api.resolve(request)
@@ -81,14 +81,14 @@ class App:
 
     def refuse_invalid(self, status: int, message: str) -> web.Response:
         """Log invalid HTTP, or a failure to handle a request, and return the error response."""
-        entry = self._log(Request(method="UNKNOWN", path="", query=[]), [])
+        entry = self._log(Call(method="UNKNOWN", path="", query=[]), [])
         entry.status = status
         return self._response(detail(status, message))
 
     async def _outcome(
         self,
         http_request: web.BaseRequest,
-        request: Request,
+        request: Call,
         target: Target,
         faults: list[Fault],
         arrived_at: float,
@@ -96,7 +96,7 @@ class App:
         # Yield to the loop at least once, so that simultaneous requests count as in flight together.
         await asyncio.sleep(self.latency)
         request_or_error = await _read_body(http_request, request)
-        if not isinstance(request_or_error, Request):
+        if not isinstance(request_or_error, Call):
             return request_or_error
         delay = sum(fault.seconds for fault in faults if isinstance(fault, Delay))
         if delay:
@@ -106,7 +106,7 @@ class App:
         # Only the `outcome` of the last fault is used; see `FaultPlan.pick`.
         return faults[-1].outcome(response) if faults else response
 
-    def _call_api(self, target: Target, request: Request, faults: list[Fault]) -> Response:
+    def _call_api(self, target: Target, request: Call, faults: list[Fault]) -> Response:
         """Pass the request to the API, unless a fault stops it, and return the response.
 
         If a fault adds a second request, the API acts on both, and the second response is returned.
@@ -159,7 +159,7 @@ class App:
             self._cached_date = now, {"Date": date}
         return self._cached_date[1]
 
-    def _log(self, request: Request, faults: list[Fault], operation: str | None = None) -> LoggedRequest:
+    def _log(self, request: Call, faults: list[Fault], operation: str | None = None) -> LoggedRequest:
         entry = LoggedRequest(
             method=request.method,
             path=self._without_key(request.path),
@@ -179,9 +179,9 @@ class App:
         return plain.replace(self.api_key, REDACTED)
 
 
-def _parse_request(http_request: web.BaseRequest) -> Request:
+def _parse_request(http_request: web.BaseRequest) -> Call:
     raw, _, raw_query = http_request.raw_path.partition("?")
-    return Request(
+    return Call(
         method=http_request.method,
         # A request line may hold the whole URL, as for a proxy.
         path=_ORIGIN.sub("", raw),
@@ -192,7 +192,7 @@ def _parse_request(http_request: web.BaseRequest) -> Request:
     )
 
 
-async def _read_body(http_request: web.BaseRequest, request: Request) -> Request | Response | Raw:
+async def _read_body(http_request: web.BaseRequest, request: Call) -> Call | Response | Raw:
     """Return the request with its body, or the response if the body cannot be read."""
     if request.method not in _METHODS_WITH_BODY:
         return request

@@ -141,10 +141,9 @@ class Account:
             return self._spent(self.catch_up())
 
     def advance(self, seconds: float) -> None:
-        if not isinstance(self.clock, ManualClock):
-            message = "this emulator's clock moves by itself: use Emulator(clock=ManualClock())"
-            raise RuntimeError(message)  # noqa: TRY004 - the argument is fine, the emulator is not
-        self.clock.advance(seconds)
+        if isinstance(self.clock, ManualClock):
+            return self.clock.advance(seconds)
+        raise RuntimeError("this emulator's clock moves by itself: use Emulator(clock=ManualClock())")
 
     # For the API, which holds the lock.
 
@@ -241,11 +240,14 @@ class Account:
     def delete(self, record: PodRecord, *, lost_after: float | None = None) -> str:
         """Start the deletion of a pod, and return its status.
 
-        With ``lost_after``, the provider forgets the deletion after that many seconds.
+        With ``lost_after``, the provider forgets the deletion after that many seconds, unless another one
+        arrives before.
         """
         now = self.catch_up()
-        if not record.is_deleting(now):
+        is_new = not record.is_deleting(now)
+        if is_new:
             record.delete_asked = now
+        if is_new or record.delete_lost is not None:
             record.delete_lost = None if lost_after is None else now + lost_after
             if lost_after is None:
                 self._schedule_termination(record, now + self.config.delete_seconds)

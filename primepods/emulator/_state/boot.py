@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from operator import attrgetter
 from random import Random
 
 import attrs
@@ -57,17 +58,13 @@ Timeline = tuple[Step, ...]
 
 
 def stage_at(timeline: Timeline, age: float) -> Stage:
-    index = max(0, bisect_right(timeline, age, key=_start) - 1)
+    index = max(0, bisect_right(timeline, age, key=attrgetter("at")) - 1)
     step = timeline[index]
     if step.progress_to is None or index + 1 == len(timeline):
         return step.stage
     start = step.stage.progress or 0
     share = (age - step.at) / (timeline[index + 1].at - step.at)
     return attrs.evolve(step.stage, progress=start + int((step.progress_to - start) * share))
-
-
-def _start(step: Step) -> float:
-    return step.at
 
 
 def draw_duration(rng: Random, boot_seconds: float, factor: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class Provider:
     name: str
     boot_factor: float
@@ -33,34 +33,17 @@ class Gpu:
         return self.name.split("_")[0].lower()
 
 
-def _provider(
-    name: str, boot_factor: float, ssh: str, place: str, security: str = "secure_cloud"
-) -> Provider:
-    user, port = ssh.split(":")
-    region, data_center, country = place.split()
-    return Provider(
-        name=name,
-        boot_factor=boot_factor,
-        ssh_user=user,
-        ssh_port=int(port),
-        security=security,
-        region=region,
-        data_center=data_center,
-        country=country,
-    )
-
-
 PROVIDERS = (
-    _provider("runpod", 0.6, "root:10022", "united_states US-KS-2 US", "community_cloud"),
-    _provider("primecompute", 0.9, "root:22", "united_states US-TX-1 US"),
-    _provider("hyperstack", 1.0, "ubuntu:22", "canada CANADA-1 CA"),
-    _provider("datacrunch", 0.8, "root:22", "eu_north FIN-01 FI"),
-    _provider("massedcompute", 1.2, "ubuntu:22", "united_states US-NE-1 US"),
-    _provider("lambdalabs", 1.1, "ubuntu:22", "united_states US-CA-1 US"),
-    _provider("nebius", 1.0, "ubuntu:22", "eu_north EU-NORTH-1 FI"),
-    _provider("crusoecloud", 1.1, "ubuntu:22", "united_states US-EAST-1 US"),
-    _provider("latitude", 1.4, "ubuntu:22", "south_america SAO-1 BR"),
-    _provider("dc_roan", 1.5, "root:2222", "eu_west ROAN-1 FR"),
+    Provider("runpod", 0.6, "root", 10022, "community_cloud", "united_states", "US-KS-2", "US"),
+    Provider("primecompute", 0.9, "root", 22, "secure_cloud", "united_states", "US-TX-1", "US"),
+    Provider("hyperstack", 1.0, "ubuntu", 22, "secure_cloud", "canada", "CANADA-1", "CA"),
+    Provider("datacrunch", 0.8, "root", 22, "secure_cloud", "eu_north", "FIN-01", "FI"),
+    Provider("massedcompute", 1.2, "ubuntu", 22, "secure_cloud", "united_states", "US-NE-1", "US"),
+    Provider("lambdalabs", 1.1, "ubuntu", 22, "secure_cloud", "united_states", "US-CA-1", "US"),
+    Provider("nebius", 1.0, "ubuntu", 22, "secure_cloud", "eu_north", "EU-NORTH-1", "FI"),
+    Provider("crusoecloud", 1.1, "ubuntu", 22, "secure_cloud", "united_states", "US-EAST-1", "US"),
+    Provider("latitude", 1.4, "ubuntu", 22, "secure_cloud", "south_america", "SAO-1", "BR"),
+    Provider("dc_roan", 1.5, "root", 2222, "secure_cloud", "eu_west", "ROAN-1", "FR"),
 )
 
 CLUSTER_PROVIDERS = tuple(p for p in PROVIDERS if p.name in {"dc_roan", "nebius", "primecompute"})

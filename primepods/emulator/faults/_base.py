@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import attrs
 from attrs import validators
 
-from .._api.http import Request, Response
+from .._api.http import Call, Response
 
 
 def _check_seconds(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
@@ -49,11 +49,11 @@ class Fault:
         """Return whether the API receives the request, and acts on it."""
         return True
 
-    def received(self, request: Request) -> Request:
+    def received(self, request: Call) -> Call:
         """Return the request as the API receives it."""
         return request
 
-    def second(self, request: Request) -> Request | None:
+    def second(self, request: Call) -> Call | None:
         """Return a second request, if any. The API acts on both; the client gets the second response."""
         del request
         return None

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import attrs
 from attrs import validators
 
-from .._api.http import Request, encode
+from .._api.http import Call, encode
 from ._base import COUNT, DURATION, FLAG, TEXT, Fault
 
 
@@ -33,7 +33,7 @@ class Stale(Fault):
     is_last: ClassVar[bool] = False
     seconds: float = attrs.field(validator=DURATION)
 
-    def received(self, request: Request) -> Request:
+    def received(self, request: Call) -> Call:
         return attrs.evolve(request, lag=request.lag + self.seconds)
 
 
@@ -52,7 +52,7 @@ class Rename(Fault):
     strip: bool = attrs.field(default=False, kw_only=True, validator=FLAG)
     length: int | None = attrs.field(default=None, kw_only=True, validator=validators.optional(COUNT))
 
-    def received(self, request: Request) -> Request:
+    def received(self, request: Call) -> Call:
         try:
             body: Any = json.loads(request.body)
             name: str = body["pod"]["name"]
@@ -77,7 +77,7 @@ class DeadGpu(Fault):
     is_last: ClassVar[bool] = False
     count: int = attrs.field(default=1, validator=COUNT)
 
-    def received(self, request: Request) -> Request:
+    def received(self, request: Call) -> Call:
         return attrs.evolve(request, dead_gpus=self.count)
 
 
@@ -92,7 +92,7 @@ class LostDeletion(Fault):
     is_last: ClassVar[bool] = False
     seconds: float = attrs.field(default=5.0, validator=DURATION)
 
-    def received(self, request: Request) -> Request:
+    def received(self, request: Call) -> Call:
         return attrs.evolve(request, deletion_lost_after=self.seconds)
 
 
@@ -106,5 +106,5 @@ class OtherPod(Fault):
 
     other_id: str = attrs.field(validator=TEXT)
 
-    def second(self, request: Request) -> Request:
+    def second(self, request: Call) -> Call:
         return attrs.evolve(request, method="GET", path=f"/api/v1/pods/{self.other_id}", query=[], body=b"")
