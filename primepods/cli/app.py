@@ -91,6 +91,16 @@ _COMMANDS = {
 class _Command(TyperCommand):
     """Command whose help refers to the main help for the options of the panel Connection."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse words of a COMMAND before its `--`: a shell puts them there for an unquoted pattern."""
+        for parameter in self.params:
+            if "--" in args and parameter.metavar == "-- COMMAND":
+                before = args[: args.index("--")]
+                values, _, _ = self.make_parser(ctx).parse_args(before)
+                if words := values.get(parameter.name or ""):
+                    ctx.fail(f"{words[0]!r} stands before `--`. Quote patterns for primepods, such as '*.pt'")
+        return super().parse_args(ctx, args)
+
     def get_params(self, ctx: Any) -> list[Any]:
         parameters = _adjust(super().get_params(ctx))
         common = [option for option in parameters if getattr(option, "rich_help_panel", None) == "Connection"]
@@ -245,7 +255,7 @@ def _print_usage_error(error: Any) -> int:
     return int(error.exit_code)
 
 
-def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the option's value
+def _show_version(wanted: object) -> None:
     if wanted:
         typer.echo(f"primepods {primepods.__version__}")
         raise typer.Exit

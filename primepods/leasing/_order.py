@@ -276,9 +276,7 @@ class PodOrder:
 
     def _notify(self, kind: str, **fields: object) -> None:
         if self.listeners is not None:
-            from .. import events  # noqa: PLC0415 - loaded with the first on_event
-
-            self.listeners.notify(getattr(events, kind)(name=self.name, **fields))
+            self.listeners.report(kind, name=self.name, **fields)
 
 
 class Budget:

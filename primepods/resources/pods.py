@@ -17,7 +17,6 @@ from .._http.executor import RequestExecutor
 from .._http.request import PODS, Request, item_path, item_request
 from .._http.response import missing_row_error
 from .._operations import operation
-from .._operations.hook import plain_callback
 from .._status_reader import StatusReader
 from .._utils.arguments import (
     check_amount,
@@ -661,6 +660,8 @@ class AsyncPods:
             check_callable("setup", setup)
             supervisor.setup = lambda lease: setup(AsyncLeasedPod(lease))
         if on_progress is not None:
+            from .._operations.hook import plain_callback
+
             supervisor.on_progress = plain_callback("on_progress", on_progress)
         return AsyncPool(supervisor)
 

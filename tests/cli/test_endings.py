@@ -243,6 +243,15 @@ def test_a_long_command_does_not_count_as_a_pod_out_of_reach(market: Emulator, t
     assert Path("results/out").exists()
 
 
+def test_a_hold_ends_on_time_though_another_process_goes_on_with_it(market: Emulator, tmp_path: Path) -> None:
+    """It does not begin anew: the pod is billed for no longer than was said."""
+    life = live(tmp_path, "--download", "uot:x", line="echo 1 >out; exit 3")
+    wait_for(lambda: any(record["held_until"] for record in records(tmp_path)))
+    life.age(lambda _: {"held_until": time.time() + 1})
+    _, err = life.process.communicate(timeout=30)
+    assert (life.process.returncode, list(market.pods)) == (3, []), err
+
+
 @pytest.mark.parametrize("is_stop", [True, False], ids=["stop --now", "Ctrl-C twice"])
 def test_a_second_interruption_fetches_nothing(market: Emulator, tmp_path: Path, *, is_stop: bool) -> None:
     """The pod goes at once, and the verdict says what was skipped."""

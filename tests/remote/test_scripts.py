@@ -201,6 +201,18 @@ def test_a_job_starts_though_its_connection_is_lost(shell: Shell) -> None:
     assert done.stdout == b"mark ready\nown\nmark exit 0\n"
 
 
+def test_a_process_with_the_number_of_a_job_is_not_the_job(shell: Shell) -> None:
+    """A pod that was restarted gives it to another one: the job does not run for ever."""
+    shell.run(start_script("sleep 60", name="x", token="t", env={}, cwd=None), keep_open=True)
+    started = shell.home / ".primepods/jobs/x/started"
+    pid, began_at = started.read_text(encoding="utf-8").split()
+    assert b" running " in shell.run(job_script("find", "x"), keep_open=True).stdout
+    started.write_text(f"{os.getpid()} {began_at}\n", encoding="utf-8")
+    assert b" interrupted " in shell.run(job_script("find", "x"), keep_open=True).stdout
+    started.write_text(f"{pid} {began_at}\n", encoding="utf-8")
+    shell.run(job_script("stop", "x", "0"), keep_open=True)
+
+
 def test_output_of_the_last_moment_is_read(shell: Shell) -> None:
     """The job writes it, and ends, after the sizes of its files were read."""
     line = "until [ -e go ]; do sleep 0.05; done; echo last"
