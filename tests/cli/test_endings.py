@@ -15,9 +15,10 @@ import attrs
 import pytest
 
 from primepods.emulator import Emulator
+from tests.support.eventually import wait_for
 
 from .conftest import Run
-from .test_run import OPTIONS, here, market, wait_for
+from .test_run import OPTIONS, here, market
 from .test_runs import command, no_process_is_left, records, row
 
 __all__ = ["here", "market", "no_process_is_left"]
