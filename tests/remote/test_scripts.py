@@ -180,6 +180,20 @@ def test_a_job_that_is_stopped_keeps_its_exit_code(shell: Shell) -> None:
     assert re.search(rb"job x \d+ ended \d+ (137|143)\n", done.stdout)
 
 
+def test_each_process_of_a_job_that_is_stopped_gets_sigterm_once(shell: Shell) -> None:
+    """The signal for its group is the only one for a process in it; one in another group gets its own."""
+    line = "setsid sh -c 'echo $$ >other; exec sleep 60' & until [ -s other ]; do sleep 0.05; done; sleep 60"
+    shell.run(start_script(line, name="x", token="t", env={}, cwd=None), keep_open=True)
+    while not (shell.home / "other").exists():
+        pass
+    count, _, script = job_script("stop", "x", "50").partition(b"\n")
+    log = b"""kill() { echo "$@" >>kills; command kill "$@"; }\n"""
+    shell.run(b"%d\n" % (int(count) + 1) + log + script, keep_open=True)
+    sent = [words for words in (shell.home / "kills").read_text().splitlines() if words.startswith("-TERM")]
+    group, other = ((shell.home / name).read_text().strip() for name in (".primepods/jobs/x/group", "other"))
+    assert sent == [f"-TERM {group} {other}"]
+
+
 def test_a_job_starts_though_its_connection_is_lost(shell: Shell) -> None:
     """SIGHUP arrives when its folder has been made."""
     shell.wrap("mkdir", after='case $1 in -m) kill -HUP "$PPID" ;; esac')

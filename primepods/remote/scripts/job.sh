@@ -196,9 +196,17 @@ primepods_stop() {
   primepods_print_state
 }
 
-# Sends a signal to all processes of the job, and lists them in $primepods_members.
+# Whether a signal for the command's group reaches the process $1. Its name, in parentheses, may have blanks.
+primepods_is_in_group() {
+  primepods_stat=$(cat "/proc/$1/stat") || return
+  # shellcheck disable=SC2086
+  set -- "$1" ${primepods_stat##*)}
+  [ "$1" = "$primepods_group" ] || [ "-$4" = "$primepods_group" ]
+} 2>/dev/null
+
+# Sends a signal once to each process of the job, and lists in $primepods_members to what.
 primepods_signal() {
-  primepods_number=$1 primepods_members=
+  primepods_number=$1 primepods_group='' primepods_members=
   if primepods_is_running && read -r primepods_group <"$primepods_job/group"; then primepods_members=" $primepods_group"; fi 2>/dev/null
   # If `grep` reads past NUL characters (not all do), it saves two processes for each process of the pod.
   set -- /proc/[0-9]*/environ
@@ -206,7 +214,8 @@ primepods_signal() {
   if printf 'a\0b' | grep -qF b; then set -- $(grep -lsF "PRIMEPODS_JOB=$primepods_token" "$@"); fi
   for primepods_file; do
     primepods_other=${primepods_file#/proc/} primepods_other=${primepods_other%/environ}
-    if [ "$primepods_other" != "$primepods_pid" ] && primepods_has_token "$primepods_other" -x; then primepods_members="$primepods_members $primepods_other"; fi
+    if [ "$primepods_other" = "$primepods_pid" ] || ! primepods_has_token "$primepods_other" -x; then continue; fi
+    primepods_is_in_group "$primepods_other" || primepods_members="$primepods_members $primepods_other"
   done
   # shellcheck disable=SC2086
   if [ -n "$primepods_members" ]; then kill "-$primepods_number" $primepods_members 2>/dev/null; fi
