@@ -30,6 +30,7 @@ from .remote import check_work as check_work
 from .remote import download_first as download_first
 from .remote import find_nodes as find_nodes
 from .remote import forward_ports as forward_ports
+from .remote import limit_logins as limit_logins
 from .remote import measure_upload as measure_upload
 from .remote import rank_variables as rank_variables
 from .remote import run_check as run_check

@@ -19,7 +19,7 @@ from .._utils.money import money
 from .._utils.text import clip, one_line, short_duration
 from ..errors import ConnectionLostError, JobError, LoginError, PrimePodsError
 from ..leasing.loss import LOSS_CHECK_FACTOR, Loss, wait_until_lost
-from ..remote import JobState, echo, find_nodes, rank_variables
+from ..remote import JobState, echo, find_nodes, limit_logins, rank_variables
 from ._ending import CommandEnd, Interruptions, Reason
 from ._follow import follow_job
 from ._host import FAILED, USAGE, RunError, RunHost
@@ -36,6 +36,8 @@ _LIMIT_CHECK_INTERVAL = 30.0
 """Max seconds between two looks at the limits: timers stand still while this machine sleeps."""
 _LAST_OUTPUT_TIMEOUT = 5.0
 """Max seconds for the rest of the output of a command that has ended."""
+_MIN_LOGIN_TIMEOUT = 15.0
+"""Seconds to log in if `--reconnect` is shorter, or after a pod could not be reached for all of it."""
 _FAILED_POD_TIMEOUT = 60.0
 """Max seconds to fetch results from a pod that has failed."""
 _CAUSE_TIMEOUT = 10.0
@@ -134,16 +136,17 @@ class Work:
         self._host.info(f"✓ {begin} · {machine} · {money(pod.price_hr)}/h · {short_id(pod.id)}")
         self.outcome = Outcome(Results(self._host, self._run))
         nodes = await find_nodes(pod)
+        for remote in (pod, *nodes):
+            limit_logins(remote, max(record.reconnect, _MIN_LOGIN_TIMEOUT))
         name = f"{self._run.name}-{record.restart}"
         jobs = [node.job(name) for node in nodes]
         if len(nodes) > 1:
             self._host.info(f"The command runs on {len(nodes)} nodes")
             self._run.save(nodes=max(record.nodes, len(nodes)))
-        interval = record.lease["interval"] * LOSS_CHECK_FACTOR
         working = asyncio.create_task(
             self._start_and_follow(client, pod, nodes, jobs, is_taken_over=is_taken_over)
         )
-        lost = asyncio.create_task(wait_until_lost(lambda: client.pods.watch([pod.id], interval=interval)))
+        lost = asyncio.create_task(self._wait_for_loss(client, lease, pod))
         # In the order of their priority.
         reasons = {
             working: Reason.COMMAND_ENDED,
@@ -160,6 +163,13 @@ class Work:
             return await self._end(pod, jobs, working, lost)
         finally:
             await _cancel(reasons)
+
+    async def _wait_for_loss(self, client: AsyncClient, lease: LeaseSupervisor, pod: AsyncLeasedPod) -> Loss:
+        interval = self._run.record.lease["interval"] * LOSS_CHECK_FACTOR
+        loss = await wait_until_lost(lambda: client.pods.watch([pod.id], interval=interval))
+        if lease.is_ending:
+            await asyncio.Event().wait()  # it has deleted the pod, and will cancel this
+        return loss
 
     async def _end(
         self,
@@ -184,6 +194,7 @@ class Work:
                 outcome.reason, loss = Reason.JOB_LOST, str(exc).rstrip(".")
             except (ConnectionLostError, LoginError) as exc:
                 outcome.reason, code = Reason.UNREACHABLE, self._host.problem(exc)
+                limit_logins(pod, _MIN_LOGIN_TIMEOUT)
             except Exception as exc:  # noqa: BLE001 - also an error of the host: results first
                 outcome.reason, code = Reason.FAILED, self._host.problem(exc)
         reason = outcome.reason or Reason.COMMAND_ENDED
@@ -205,17 +216,21 @@ class Work:
         if has_begun:
             is_last = bool(loss) and record.restart < record.restarts
             await self._fetch(pod, lost, is_last=is_last)
+            self._run.save(are_fetched=outcome.results.are_complete)
         if not code and has_begun and not outcome.results.are_complete:
             code = FAILED
             self._run.save(result=code)
-        outcome.is_complete = True
+        outcome.is_complete = pod.seconds_left != 0.0
         if loss:
             raise PodLostError(loss)
         return code or 0
 
     async def _fetch(self, pod: AsyncLeasedPod, lost: asyncio.Task[Loss], *, is_last: bool) -> None:
         """Fetch the results, unless the pod is lost meanwhile; try it on a pod that has failed."""
-        fetching = asyncio.create_task(self.outcome.results.fetch(pod, is_last=is_last))
+        is_reachable = self.outcome.reason is not Reason.UNREACHABLE
+        fetching = asyncio.create_task(
+            self.outcome.results.fetch(pod, is_last=is_last, is_reachable=is_reachable)
+        )
         try:
             await asyncio.wait({fetching, lost}, return_when=asyncio.FIRST_COMPLETED)
             if not fetching.done() and lost.result().may_answer:

@@ -7,12 +7,16 @@ import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
+import anyio
 import pytest
 
+from primepods._utils.files import locked_file
 from primepods.emulator import Edit, Emulator
-from primepods.runs import Run, RunRecord
+from primepods.runs import Budget, Run, RunRecord, list_runs
+from tests.support.eventually import eventually
 
 from .conftest import Open, Session
 
@@ -93,10 +97,19 @@ async def test_sold_out_and_over_a_limit_are_told(open_session: Open, market: Em
     assert not market.requests.where(method="POST")
 
 
-@pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_the_user_is_asked(open_session: Open, market: Emulator, mode: str) -> None:
-    """By the price and the worst cost; a refusal rents nothing, and reserves nothing."""
+@pytest.mark.parametrize("mode", ["auto", "legacy", "no form"])
+async def test_the_user_is_asked(
+    open_session: Open, market: Emulator, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the price and the worst cost; a refusal rents nothing, and reserves nothing.
+
+    Also by a host whose capability does not name the form, as before there was another way to ask.
+    """
     questions: list[str] = []
+    if mode == "no form":
+        mode = "legacy"
+        for name in ("FormElicitationCapability", "UrlElicitationCapability"):
+            monkeypatch.setattr(f"mcp.client.session.types.{name}", lambda: None)
     async with open_session(mode=mode, reply=False, questions=questions) as session:
         quote = await session.call("quote", gpu_type="H100")
         assert "the user has declined" in await session.fail("rent", quote_id=quote["quote_id"])
@@ -114,6 +127,22 @@ async def test_a_quote_ends_after_ten_minutes(open_session: Open, market: Emulat
         times.append(times[0] + timedelta(minutes=10, seconds=1))
         for quote_id in (quote["quote_id"], "cheap"):
             assert "Ask for a new quote" in await session.fail("rent", quote_id=quote_id)
+    assert not market.requests.where(method="POST")
+
+
+async def test_a_session_that_dies_before_its_reservation_leaves_nothing_to_rent(
+    open_session: Open, market: Emulator
+) -> None:
+    """The record of its run says so until the budget has the reservation; if that fails, no run is left."""
+    async with open_session() as session:
+        quote = await session.call("quote", gpu_type="H100")
+        async with anyio.create_task_group() as group:
+            with locked_file(Budget(20.0, max_hourly=20.0).path) as budget:
+                group.start_soon(partial(session.fail, "rent", quote_id=quote["quote_id"]))
+                await eventually(lambda: list_runs()[0])
+                assert list_runs()[0][0].record.is_stopping
+                os.write(budget, b"?")
+    assert list_runs() == ([], {})
     assert not market.requests.where(method="POST")
 
 

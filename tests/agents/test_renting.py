@@ -73,6 +73,7 @@ async def test_an_offer_that_is_sold_out_meanwhile(open_session: Open, market: E
         said = await session.fail("rent", quote_id=quote["quote_id"])
         assert "the pod was not rented" in said
         assert "stock" in said
+        assert "Ask for a new quote" in await session.fail("rent", quote_id=quote["quote_id"])
         assert (await session.call("spend"))["budget"]["left"] == 20.0
     assert len(market.requests.where(method="POST")) == 1
 

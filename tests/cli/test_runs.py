@@ -146,18 +146,23 @@ def test_a_run_whose_process_was_killed_is_taken_over(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("words", "code"), [([], 3), (["--download", "none", "--hold", "0.1s"], 1)])
 def test_a_process_that_dies_after_its_command_keeps_the_exit_code(
-    market: Emulator, run: Run, tmp_path: Path
+    market: Emulator, run: Run, tmp_path: Path, words: list[str], code: int
 ) -> None:
-    """It was killed while it deleted the pod, which is gone: who takes over begins nothing anew."""
+    """It was killed while it deleted the pod, which is gone: who takes over begins nothing anew.
+
+    A missing result has its exit code, too.
+    """
     market.faults.add(Delay(600), on="delete", times=1)
-    name = run("run", "-d", *BOUNDED, "--", "echo x >>~/begun; exit 3").stdout.strip()
+    line = f"echo x >>~/begun; exit {0 if words else 3}"
+    name = run("run", "-d", *BOUNDED, *words, "--", line).stdout.strip()
     wait_for(lambda: bool(market.requests.where(operation="delete")))
     os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
     wait_for(lambda: row(run)["state"] == "interrupted")
     for pod_id in market.pods:
         market.delete_pod(pod_id)
-    assert run("attach", name).exit_code == 3
+    assert run("attach", name).exit_code == code
     [begun] = (tmp_path / "pods").glob("*/*/begun")
     assert begun.read_text() == "x\n"
 
@@ -292,7 +297,7 @@ def test_a_restart_counts_what_the_earlier_pods_have_cost(
         find={"gpu_type": "H100", "limit": 1},
         changes={},
         lease=lease,
-        command="true",
+        command=f"cat {tmp_path}/state/runs/*/run.json",
         is_detached=True,
         began_at=time.time(),
         restart=1,
@@ -304,6 +309,8 @@ def test_a_restart_counts_what_the_earlier_pods_have_cost(
         result = run("attach", lost.name)
         assert result.exit_code == code, result.stderr
         assert 0 <= lost.reload().spent - spent < 1
+        if code == 0:  # what its record says while the command runs
+            assert json.loads((lost.path / "stdout").read_bytes())["spent"] == pytest.approx(spent, abs=1)
     assert len(market.requests.where(method="POST")) == 1
 
 
@@ -320,15 +327,18 @@ def test_a_tail_begins_with_a_line(run: Run) -> None:
 
 
 def test_prune_keeps_the_record_of_a_billed_pod(run: Run, tmp_path: Path) -> None:
-    """As long as the file of its lease is there, its run is listed, though it has ended."""
+    """As long as the file of its lease is there, its run is listed, its cost grows, and `stop` tells it."""
     billed = RunFolder.create(
         RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0)
     )
     lease_file = tmp_path / "state" / "lease.json"
     lease_file.touch()
-    billed.save(lease_file=lease_file.name)
-    billed.end(1)
+    ended_at = time.time() - 3600
+    billed.save(lease_file=lease_file.name, leased_at=ended_at - 3600, price_hr=1.0)
+    billed.save(exit_code=0, ended_at=ended_at, verdict="It may be billed.")
     billed._unlock()
+    assert run("stop", billed.name).exit_code == 1
+    assert row(run)["spent"] == pytest.approx(2.0, abs=0.1)
     for left in ([billed.name], []):
         assert run("runs", "--prune").exit_code == 0
         assert [each.name for each in list_runs()[0]] == left
@@ -377,18 +387,29 @@ def test_a_sweep_ends_a_run_whose_process_was_killed(market: Emulator, run: Run,
     assert list_runs() == ([], {})
 
 
-def test_a_pod_that_a_run_has_left_is_counted_until_its_sweep(run: Run, tmp_path: Path) -> None:
-    """Its run had ended an hour before, without deleting it; the exit code stays, and nothing is held."""
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        ({"exit_code": 3, "ended_at": time.time() - 3600}, 3),
+        ({"result": 0}, 0),
+        ({"result": 2}, 2),
+        ({}, 130),
+    ],
+)
+def test_a_pod_that_a_run_has_left_is_counted_until_its_sweep(
+    run: Run, tmp_path: Path, end: dict[str, Any], code: int
+) -> None:
+    """Its run had ended an hour before, or its process had died; the exit code stays, and nothing is held."""
     now = time.time()
     left = RunFolder.create(
         RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=now - 7200)
     )
-    left.save(exit_code=3, ended_at=now - 3600, pod_id="pod", lease_file="gone", leased_at=now - 7200)
+    left.save(**end, pod_id="pod", lease_file="gone", leased_at=now - 7200)
     left.save(price_hr=1.0, held_until=now)
     left._unlock()
     shown = row(run)
     assert shown["held_until"] is None
-    assert (shown["exit_code"], shown["spent"]) == (3, pytest.approx(2.0, abs=0.1))
+    assert (shown["exit_code"], shown["spent"]) == (code, pytest.approx(2.0, abs=0.1))
     assert shown["swept_at"] is not None
 
 

@@ -123,6 +123,21 @@ async def test_a_connection_may_be_cut_at_any_byte(tmp_path: Path, seed: int) ->
     assert (await job.wait()).stdout.count("\n") == 300
 
 
+async def test_each_connection_that_brings_output_has_time_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Short connections, with 10 s between two, are no loss of more than 30 s."""
+    pod = cutting_pod(tmp_path, "$([ $n -lt 2 ] || [ $n -gt 8 ] || echo 150)")
+    count = tmp_path / "count"
+    count.touch()
+    loop = asyncio.get_running_loop()
+    real_time = loop.time
+    monkeypatch.setattr(loop, "time", lambda: real_time() + 10 * count.stat().st_size)
+    job = await pod.remote().start("seq 1000 1300")
+    assert (await job.wait(reconnect=30.0)).stdout.split() == [str(n) for n in range(1000, 1301)]
+    assert count.stat().st_size > 8
+
+
 async def test_a_lost_connection_is_told_and_the_command_goes_on(
     server: SSHServer, openssh: Pod, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -189,6 +204,15 @@ async def test_stop_ends_all_that_the_command_started(pod: Pod, remote: AsyncRem
     assert await job.stop() == state
     # SIGTERM goes to the group and to all that have the token: a shell may be told twice.
     assert set((await job.wait(check=False)).stdout.splitlines()) == {"told"}
+
+
+async def test_a_stopped_command_has_its_grace(emulated: Pod) -> None:
+    """In seconds: SIGKILL does not come while it saves its work, here for one second."""
+    saving = "trap 'sleep 1; echo saved; exit 3' TERM"
+    job = await emulated.remote().start(f"{saving}; touch begun; sleep 60 & wait")
+    await eventually((emulated.home / "begun").exists)
+    assert (await job.stop(grace=2.0)).exit_code == 3
+    assert (await job.wait(check=False)).stdout == "saved\n"
 
 
 @pytest.mark.slow

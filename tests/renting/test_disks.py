@@ -249,7 +249,7 @@ async def test_waiting_ends(world: World) -> None:
         ) as late:
             await world.client.disks.wait_ready(disk, timeout=20)
         assert pickle.loads(pickle.dumps(late.value)).pending == (disk.id,)
-    faults.add(Edit(put={"status": "PENDING"}), on="disk_get", times=1)
+    faults.add(Edit(put={"status": "PENDING"}), on="disk_get", times=15)
     faults.add(Status(404, body={"detail": "no"}), on="disk_get", times=2)
     assert (await world.client.disks.wait_ready(disk)).id == disk.id
     for state in ("ERROR", "STOPPED", "DELETING"):
