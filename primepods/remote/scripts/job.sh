@@ -6,7 +6,8 @@
 #   started         pid of its supervisor, and time in seconds since 1970
 #   group           the command's process group for `kill`; without `setsid`, only its process
 #   stdout, stderr  its output
-#   exit-CODE-TIME  appears last, by a rename, which also works on a full disk
+#   stopping        pid of the last `stop`
+#   exit-CODE-TIME  appears at the end of the command's shell, by a rename, which also works on a full disk
 #
 # shellcheck disable=SC2329 # the action's function is called by its name
 #
@@ -41,7 +42,17 @@ primepods_has_ended() {
   [ -e "$1" ] && primepods_end=${1##*/exit-}
 }
 
-primepods_is_running() { [ -n "$primepods_alive" ] && primepods_is_alive && ! primepods_has_ended; }
+# Whether another process stops the job. Until it is done, processes of the command may save their work, though
+# SIGTERM has ended their shell.
+primepods_is_stopping() {
+  read -r primepods_stopper <"$primepods_job/stopping" && [ "$primepods_stopper" != "$$" ] && kill -0 "$primepods_stopper" || return
+  [ ! -d /proc/self ] || tr '\0' '\n' <"/proc/$primepods_stopper/cmdline" | grep -qF primepods
+} 2>/dev/null
+
+primepods_is_running() {
+  if [ -n "$primepods_alive" ] && primepods_is_alive && ! primepods_has_ended; then return; fi
+  primepods_is_stopping
+}
 
 # Prints the state of the job.
 primepods_print_state() {
@@ -69,6 +80,10 @@ printf "%s%s\n" "${3:+-}" "$!" >"$1/group"
 wait "$!"
 mv "$1/exit.new" "$1/exit-$?-$(date +%s)"
 '
+
+# After SIGTERM, the shell waits for the programs of the command, and exits with the code of the last one.
+# shellcheck disable=SC2016
+primepods_trap='trap "primepods_code=\$?; wait; exit \$primepods_code" TERM; '
 
 # $1 is the token, $2 the command, $3 its folder, and $4 the script command.sh. The others are environment
 # variables, NAME=VALUE. A lost connection does not interrupt the start.
@@ -108,7 +123,7 @@ primepods_launch() {
       export "primepods_env_$primepods_variable"
       primepods_names="$primepods_names ${primepods_variable%%=*}"
     done
-    exec $primepods_setsid sh -c "$primepods_supervisor" primepods-job "$primepods_job" "$primepods_command" "$primepods_setsid" \
+    exec $primepods_setsid sh -c "$primepods_supervisor" primepods-job "$primepods_job" "$primepods_trap$primepods_command" "$primepods_setsid" \
       "$primepods_script" "$(command -v sh)"
   ) </dev/null >/dev/null 2>&1 &
   cd "$primepods_home" || return
@@ -177,7 +192,8 @@ primepods_stop() {
   trap '' HUP PIPE
   if ! primepods_load; then primepods_list; return; fi
   primepods_grace=$1
-  primepods_signal TERM
+  if primepods_is_stopping; then primepods_signal 0; else primepods_signal TERM; fi
+  printf '%s\n' "$$" >"$primepods_job/stopping" # after SIGTERM, which also works on a full disk
   primepods_n=0
   while [ -n "$primepods_members" ] && [ "$primepods_n" -lt "$primepods_grace" ]; do
     primepods_nap 0.1
@@ -193,6 +209,7 @@ primepods_stop() {
   done
   primepods_n=0
   while primepods_is_running && [ "$primepods_n" -lt 50 ]; do primepods_nap 0.1; primepods_n=$((primepods_n + 1)); done
+  rm -f "$primepods_job/stopping"
   primepods_print_state
 }
 
