@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import attrs
+
 from .._utils.arguments import check_flag
 from ..errors import CommandError, CommandTimeoutError, ConnectionLostError, LoginError
 from ..models import Node
@@ -351,6 +353,11 @@ class AsyncRemote:
             remotes.append(remote)
         return tuple(remotes)
 
+    def _limit_logins(self, seconds: float) -> None:
+        self._options = attrs.evolve(self._options, login_timeout=min(seconds, self._options.login_timeout))
+        if self._login is not None:
+            self._login.options = self._options
+
     def _no_address_error(self, why: str) -> LoginError:
         return LoginError(f"Cannot log in: pod {self._pod_id} {why}", pod_id=self._pod_id, said="")
 
@@ -464,6 +471,11 @@ async def download_first(
     from ._copy import Download
 
     await Download(paths, local, on_progress).run(await get_login(remote))
+
+
+def limit_logins(remote: AsyncRemote, seconds: float) -> None:
+    """Retry logins for at most ``seconds`` from now on, however long ``login_timeout`` is."""
+    remote._limit_logins(seconds)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its own module
 
 
 async def find_nodes(remote: AsyncRemote) -> tuple[AsyncRemote, ...]:

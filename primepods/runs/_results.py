@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import posixpath
 import time
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 
 _MAX_ATTEMPTS = 3
 """Max attempts in a row to fetch a result if the connection is lost."""
-_RETRY_INTERVAL = 60.0
-"""Seconds between two attempts to fetch what is missing."""
+_MAX_RETRY_INTERVAL = 60.0
+_MIN_ATTEMPTS = 4
+"""Min attempts to fetch what is missing while a pod is held."""
 _DEFAULT_HOLD = 3600.0
 """Seconds for which a pod without a limit is held."""
 _KILO = 1000
@@ -64,9 +66,10 @@ class Results:
     def __init__(self, host: RunHost, run: Run) -> None:
         self._host = host
         self._run = run
-        self.items: list[Result] = [Result(*pair) for pair in run.record.downloads]
-        self._reached_at = time.monotonic()
-        """When the pod last sent a copy, or said why it cannot."""
+        is_missing = not run.record.are_fetched
+        self.items: list[Result] = [Result(*pair, is_missing=is_missing) for pair in run.record.downloads]
+        self._reached_at = -math.inf
+        """When the pod last sent a copy, or said why it cannot, or else when the last fetch began."""
 
     @property
     def are_complete(self) -> bool:
@@ -80,22 +83,25 @@ class Results:
             for item in self.items:
                 await self._fetch(pod, item, is_early=True)
 
-    async def fetch(self, pod: AsyncLeasedPod, *, is_last: bool = False) -> None:
+    async def fetch(self, pod: AsyncLeasedPod, *, is_last: bool, is_reachable: bool) -> None:
         """Fetch the results; hold the pod while one is missing.
 
         Args:
             pod: The pod.
             is_last: Whether not to hold the pod.
+            is_reachable: Whether it is not known that the pod cannot be reached.
         """
+        if is_reachable:
+            self._reached_at = time.monotonic()
         for item in self.items:
             item.is_missing = True
-        is_first = True
+        is_first, pause = True, 0.0
         while missing := [item for item in self.items if item.is_missing]:
             if not is_first:
                 left = (self._run.record.held_until or 0.0) - time.time()
                 if left <= 0:
                     break
-                await asyncio.sleep(min(left, _RETRY_INTERVAL))
+                await asyncio.sleep(min(left, pause))
             for item in missing:
                 if not await self._fetch(pod, item, is_shown=is_first):
                     break  # no login: the others would wait for one, too
@@ -106,12 +112,13 @@ class Results:
                 self._host.problem("the pod is not held, since it cannot be reached")
                 break
             if missing and is_first:
-                self._begin_hold(pod, missing)
+                pause = self._begin_hold(pod, missing)
             is_first = False
         if self._run.record.held_until is not None:
             self._run.save(held_until=None)
 
-    def _begin_hold(self, pod: AsyncLeasedPod, missing: Sequence[Result]) -> None:
+    def _begin_hold(self, pod: AsyncLeasedPod, missing: Sequence[Result]) -> float:
+        """Say why the pod is held, unless it is not; return the seconds between two attempts."""
         record, limit = self._run.record, pod.seconds_left
         wanted = record.hold
         if wanted is None:
@@ -120,17 +127,28 @@ class Results:
             wanted = record.held_until - time.time()
         seconds = wanted if limit is None else min(wanted, limit)
         if seconds <= 0:
-            return
+            return 0.0
+        pause = min(_MAX_RETRY_INTERVAL, seconds / _MIN_ATTEMPTS)
         self._run.save(held_until=time.time() + seconds)
         clock = time.strftime("%H:%M", time.localtime(time.time() + seconds))
         paths = ", ".join(item.remote for item in missing)
-        place = f"{record.workdir}/" if record.workdir else ""
+        by_hand = ", ".join(
+            f"`primepods cp {self._run.name}:{self._sources(item)[0]} {shown_path(item.local)}`"
+            for item in missing
+        )
         self._host.info(
             f"{pod.name} is held until {clock} ({short_duration(seconds)}), for at most "
-            f"{money(pod.price_hr * seconds / 3600)}, since {paths} could not be fetched; trying again each "
-            f"minute. By hand, fetch with `primepods cp {self._run.name}:{place}PATH .`. To delete the pod "
+            f"{money(pod.price_hr * seconds / 3600)}, since {paths} could not be fetched; trying again every "
+            f"{short_duration(pause)}. By hand, fetch with {by_hand}, with the right path. To delete the pod "
             f"without it, run `primepods stop {self._run.name}`."
         )
+        return pause
+
+    def _sources(self, item: Result) -> list[str]:
+        """Return where a result is looked for: where the command runs, then in the home folder."""
+        workdir = self._run.record.workdir
+        first = [posixpath.join(workdir, item.remote)] if workdir and item.remote[:1] != "~" else []
+        return [*first, item.remote]
 
     async def _fetch(
         self, pod: AsyncLeasedPod, item: Result, *, is_early: bool = False, is_shown: bool = True
@@ -141,7 +159,8 @@ class Results:
             item.size = await self._download(pod, item, is_early=is_early)
         except (PrimePodsError, OSError) as exc:
             has_answered = not isinstance(exc, ConnectionLostError | LoginError)
-            if is_shown and not (is_early and item.has_failed_early):
+            # The verdict says that a limit has cut a copy.
+            if is_shown and pod.seconds_left != 0.0 and not (is_early and item.has_failed_early):
                 item.has_failed_early = is_early
                 self._host.problem(exc)
             # Another attempt would leave the same links out.
@@ -159,9 +178,6 @@ class Results:
 
     async def _download(self, pod: AsyncLeasedPod, item: Result, *, is_early: bool) -> int:
         """Copy a result here, completely or not at all; return its size."""
-        workdir = self._run.record.workdir
-        # A path is looked for where the command runs, then in the home folder.
-        sources = [posixpath.join(workdir, item.remote)] if workdir and item.remote[:1] != "~" else []
         size = 0
         for attempts_left in reversed(range(_MAX_ATTEMPTS)):
             try:
@@ -173,7 +189,7 @@ class Results:
                         if show is not None:
                             show(copied)
 
-                    await download_first(pod, [*sources, item.remote], item.local, on_progress=note)
+                    await download_first(pod, self._sources(item), item.local, on_progress=note)
             except ConnectionLostError as exc:
                 if is_early or not attempts_left:
                     raise
@@ -189,7 +205,8 @@ class Results:
             why_missing: Phrase that says why; empty if the reason was shown.
         """
         whole = [
-            f"{shown_path(item.local)} ({short_size(item.size or 0)}{', incomplete' * item.is_partial})"
+            shown_path(item.local)
+            + ("" if item.size is None else f" ({short_size(item.size)}{', incomplete' * item.is_partial})")
             for item in self.items
             if not item.is_missing
         ]

@@ -89,8 +89,11 @@ class Runner:
                 except asyncio.CancelledError:
                     self.interruptions.add()
         if work.cancelled():
-            # The results of a command that had ended may be missing.
-            return self._record.result or self.interruptions.exit_code
+            result, code = self._record.result, self.interruptions.exit_code
+            if result == 0 and self._work.outcome.is_complete and not self._run.may_have_pod:
+                return 0
+            # A result is missing, as at the end of a hold.
+            return result or (FAILED if result == 0 and self._is_holding else code)
         return work.result()
 
     @property
@@ -123,6 +126,7 @@ class Runner:
                 record = self._record
                 if record.result is not None and not self._run.may_have_pod:
                     # The work was done, and the pod is gone.
+                    self._work.outcome.reason = Reason.COMMAND_ENDED
                     return record.result
                 if not isinstance(exc, PodLostError):
                     raise
@@ -141,6 +145,8 @@ class Runner:
                     lease_file=None,
                     pod_id=None,
                     job=None,
+                    are_fetched=False,
+                    ending=None,
                     offsets=self._run.sizes(),
                 )
 
@@ -169,9 +175,10 @@ class Runner:
                             f"Deleting the pod {short_id(pod.id)}, and waiting until it is confirmed gone"
                         )
         except BudgetExceededError:
-            outcome = self._work.outcome
-            if pod is None or supervisor.release_error is not None:
-                raise
+            outcome, problem = self._work.outcome, supervisor.release_error
+            if pod is None or problem is not None:
+                text = f"the limit was reached ({describe_limits(self._record)})"
+                raise RunError(text if problem is None else f"{text}. {problem}", BUDGET_EXCEEDED) from None
             # The lease has ended at the limit what had not ended before it.
             if outcome.reason in {None, Reason.LIMIT_NEAR}:
                 outcome.reason = Reason.LIMIT_NEAR
@@ -309,13 +316,16 @@ class Runner:
         if lease is None and record.result is None:
             return ""
         reason = self._work.describe_reason()
+        if outcome.command is not None and exit_code != outcome.command.exit_code:
+            reason = reason or (self.interruptions.phrase if self.interruptions.count else "")
         if outcome.command is None:
             end = f"exit code {exit_code} after {short_duration(time.time() - record.began_at)}"
         else:
             end = f"{reason and 'its command ended with '}{outcome.command.describe()}"
         results = note = ""
         if record.job is not None:
-            cut = "skipped" if self.interruptions.count else "cut off by the limit"
+            is_at_limit = lease is not None and lease.budget_error is not None
+            cut = "cut off by the limit" if is_at_limit else "skipped"
             results = outcome.results.describe("" if outcome.is_complete else cut)
         elif outcome.command is None:
             note = "The command did not start"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import time
@@ -15,10 +16,11 @@ import attrs
 import pytest
 
 from primepods.emulator import Edit, Emulator
+from tests.support.eventually import wait_for
 
 from .conftest import Run
-from .test_run import OPTIONS, here, market, wait_for
-from .test_runs import command, no_process_is_left, records, row
+from .test_run import LOCAL_SSH, OPTIONS, here, market
+from .test_runs import command, go, no_process_is_left, records, row
 
 __all__ = ["here", "market", "no_process_is_left"]
 
@@ -44,9 +46,16 @@ class Life:
         """Send a signal to its process."""
         self.process.send_signal(number)
 
-    def stop(self, *words: str) -> None:
-        """End it from another terminal."""
-        command("stop", self.name, *words).communicate(timeout=60)
+    def stop(self, *words: str) -> int:
+        """End it from another terminal; return the exit code."""
+        process = command("stop", self.name, *words)
+        process.communicate(timeout=60)
+        return process.returncode
+
+    def said_until(self, words: str) -> str:
+        """Return the line of its messages that has some words, once it comes."""
+        assert self.process.stderr is not None
+        return next(line for line in self.process.stderr if words in line)
 
     def kill_supervisor(self) -> None:
         """Kill the shell on the pod that waits for the command."""
@@ -149,25 +158,139 @@ def test_a_command_that_ignores_sigterm_leaves_time_for_its_results(market: Emul
     assert "exit code 137 (SIGKILL, often out of memory)" in err.splitlines()[-1], err
 
 
+STOPPED = "it was stopped, its command ended with "
+
+
+@pytest.mark.parametrize("ends", [(0, STOPPED, 1), (3, "", 3)], ids=["success", "failure"])
 def test_a_mistyped_path_holds_the_pod_until_it_is_fetched_or_stopped(
-    market: Emulator, run: Run, tmp_path: Path
+    market: Emulator,
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ends: tuple[int, str, int],
 ) -> None:
-    """It says until when, for how much, and what to do; `runs` shows it, and a copy by hand needs no id."""
-    life = live(tmp_path, "--download", "uot:x", line="echo 1 >out; exit 3")
+    """It says until when, for how much, and how to fetch by hand; `runs` shows it, and `stop` ends it."""
+    code, said, exits = ends
+    monkeypatch.setenv("PRIMEPODS_SSH_COMMAND", LOCAL_SSH)
+    Path("code").mkdir()
+    words = ["--upload", "code:work", "--download", "uot:x"]
+    life = live(tmp_path, *words, line=f"echo 1 | tee out ~/out; exit {code}")
     wait_for(lambda: row(run)["state"] == "holding")
     assert re.search(r"holding 59m", run("runs").stdout)
-    [pod_id] = market.pods
-    assert run("cp", f"{pod_id}:out", "by hand", *OPTIONS[2:4]).exit_code == 0
-    assert len(market.pods) == 1
-    life.stop()
+    said_first = life.said_until("By hand")
+    assert re.search(
+        r"is held until \d\d:\d\d \(1h 0m\), for at most \$1\.63, since uot could not be fetched; "
+        r"trying again every 1m\. ",
+        said_first,
+    ), said_first
+    [home] = tmp_path.glob("pods/*/*/work")
+    (home / "uot").write_text("2", encoding="utf-8")
+    assert run(*shlex.split(re.findall("`primepods (cp [^`]+)`", said_first)[0])).exit_code == 0
+    assert (Path("x").read_text(encoding="utf-8"), len(market.pods)) == ("2", 1)
+    assert life.stop() == 1
     _, err = life.process.communicate(timeout=60)
-    assert (life.process.returncode, list(market.pods)) == (3, []), err
+    assert (life.process.returncode, list(market.pods)) == (exits, []), err
+    assert [record["exit_code"] for record in records(tmp_path)] == [exits]
     assert re.search(
-        r"is held until \d\d:\d\d \(1h 0m\), for at most \$1\.63, since uot could not be fetched", err
+        rf"^{life.name}: {said}exit code {code} after \ds\. Results in results/ \(2 bytes\)\. "
+        r"Not fetched: uot \(skipped\)\. ",
+        err,
+        re.MULTILINE,
     ), err
-    assert re.search(
-        r": exit code 3 after \ds\. Results in results/ \(2 bytes\)\. Not fetched: uot \(skipped\)\. ", err
-    ), err
+
+
+def test_a_short_hold_tries_again_meanwhile(market: Emulator, tmp_path: Path) -> None:
+    """Four times, if it is shorter than so many minutes."""
+    life = live(tmp_path, "--download", "later", "--hold", "8s", line="echo 1 | tee out")
+    life.said_until("trying again every 2s")
+    [home] = tmp_path.glob("pods/*/*/out")
+    home.with_name("later").touch()
+    _, err = life.process.communicate(timeout=60)
+    assert (life.process.returncode, Path("later").exists(), list(market.pods)) == (0, True, []), err
+
+
+def unreliable(tmp_path: Path, before: str) -> list[str]:
+    """Options for an `ssh` that runs some lines of shell first."""
+    program = tmp_path / "unreliable"
+    lines = f'case " $* " in *\' -G \'*) exit 0;; esac; cd {tmp_path}\n{before}\nexec {LOCAL_SSH} "$@"\n'
+    program.write_text(f"#!/bin/sh\n{lines}", encoding="utf-8")
+    program.chmod(0o755)
+    return ["--ssh-command", str(program)]
+
+
+def test_a_pod_that_cannot_be_reached_is_given_up_after_reconnect(market: Emulator, tmp_path: Path) -> None:
+    """And a quarter of a minute for its results, not after the five minutes of other logins."""
+    cut = f"""[ -e cut ] && exit 255
+exec 3<&0
+{LOCAL_SSH} "$@" <&3 & pid=$!
+until [ -e cut ] || ! kill -0 $pid 2>/dev/null; do sleep 0.1; done
+[ -e cut ] && kill -KILL $pid; wait $pid; exit"""
+    life = live(tmp_path, *unreliable(tmp_path, cut), "--reconnect", "1s")
+    (tmp_path / "cut").touch()
+    _, err = life.process.communicate(timeout=45)
+    assert (life.process.returncode, list(market.pods)) == (255, []), err
+    assert "the pod could not be reached" in err.splitlines()[-1], err
+
+
+def test_an_end_goes_on_though_its_process_dies(market: Emulator, tmp_path: Path) -> None:
+    """What takes the run over does not take a command that was asked to end for one that has ended itself."""
+    save = "while [ ! -e go ]; do sleep 0.05; done; echo saved >>out; exit 3"
+    life = live(tmp_path, line=f"trap '{save}' TERM; echo begun | tee out; {A_MINUTE}")
+    stop = command("stop", life.name)
+    wait_for(lambda: any(record["ending"] for record in records(tmp_path)))
+    life.process.kill()
+    life.process.communicate()
+    stop.communicate(timeout=60)
+    life.process = command("attach", life.name)
+    go(tmp_path)
+    _, err = life.process.communicate(timeout=60)
+    assert (life.process.returncode, list(market.pods)) == (130, []), err
+    assert "saved" in Path("results/out").read_text(encoding="utf-8")
+    assert f"{life.name}: it was stopped, its command ended with exit code 3 after" in err.splitlines()[-1]
+
+
+def test_a_command_that_was_interrupted_at_its_start_has_begun(market: Emulator, tmp_path: Path) -> None:
+    """Though the pod has not confirmed its start yet: its results are named as not fetched."""
+    hang = f"""echo >>n; case $(wc -l <n) in
+  2) {LOCAL_SSH} "$@" | {{ dd bs=1 count=60; sleep 60; }}; exit;;
+  3) exec sleep 60;; esac"""
+    words = [*OPTIONS[:2], *unreliable(tmp_path, hang), "--no-check", "--download", "out:results/"]
+    life = Life(command("run", *words, "--", f"touch out; {A_MINUTE}"), tmp_path, tmp_path)
+    wait_for(lambda: any((tmp_path / "pods").glob("*/*/out")))
+    life.send(signal.SIGINT)
+    wait_for(lambda: all(record["ending"] for record in records(tmp_path)))
+    time.sleep(0.4)  # closer interruptions count as one
+    life.send(signal.SIGINT)
+    _, err = life.process.communicate(timeout=60)
+    assert (life.process.returncode, list(market.pods)) == (130, []), err
+    assert "Not fetched: out (skipped)." in err.splitlines()[-1], err
+
+
+def test_a_pod_that_is_lost_before_its_results_are_here_is_told(market: Emulator, tmp_path: Path) -> None:
+    """By the verdict and the exit code: the command had succeeded."""
+    hang = "[ -e ended ] && exec sleep 60"
+    line = f"echo 1 | tee out; until [ -e go ]; do sleep 0.05; done; touch {tmp_path}/ended"
+    life = live(tmp_path, *unreliable(tmp_path, hang), line=line)
+    assert life.process.stdout is not None
+    life.process.stdout.readline()  # so that the connection exists that sees the end
+    go(tmp_path)
+    wait_for(lambda: any(record["result"] == 0 for record in records(tmp_path)))
+    market.delete_pod(next(iter(market.pods)))
+    _, err = life.process.communicate(timeout=60)
+    assert life.process.returncode == 4, err
+    assert ": the pod was lost, its command ended with exit code 0 after" in err.splitlines()[-1], err
+
+
+@pytest.mark.slow
+def test_a_long_command_does_not_count_as_a_pod_out_of_reach(market: Emulator, tmp_path: Path) -> None:
+    """Its results are tried again, though the pod was last asked for a copy longer ago than --reconnect."""
+    cut = f"""[ -e ended ] && echo >>n && [ "$(wc -l <n)" -le 3 ] && {{
+  {LOCAL_SSH} "$@" | dd bs=1 count=60; exit; }}"""
+    words = [*unreliable(tmp_path, cut), "--reconnect", "5s", "--hold", "12s"]
+    life = live(tmp_path, *words, line=f"echo 1 | tee out; sleep 6; touch {tmp_path}/ended")
+    _, err = life.process.communicate(timeout=60)
+    assert (life.process.returncode, list(market.pods)) == (0, []), err
+    assert Path("results/out").exists()
 
 
 def test_a_hold_ends_on_time_though_another_process_goes_on_with_it(market: Emulator, tmp_path: Path) -> None:
@@ -187,12 +310,10 @@ def test_a_second_interruption_fetches_nothing(market: Emulator, tmp_path: Path,
         line=f"trap '' TERM; echo begun | tee out; {A_MINUTE}",
     )
     if is_stop:
-        life.stop("--now")
+        assert life.stop("--now") == 0
     else:
         life.send(signal.SIGINT)
-        assert life.process.stderr is not None
-        while "gets SIGTERM" not in life.process.stderr.readline():
-            pass
+        life.said_until("gets SIGTERM")
         time.sleep(0.4)  # closer interruptions count as one
         life.send(signal.SIGINT)
     _, err = life.process.communicate(timeout=60)

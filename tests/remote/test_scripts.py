@@ -8,7 +8,9 @@ import re
 import shutil
 import subprocess
 import tarfile
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import attrs
@@ -161,7 +163,7 @@ def test_a_job_runs_in_every_shell(shell: Shell) -> None:
         "trap '' TERM; yes | head -n 3; set -a; env | grep -c primepods_; "
         'echo "$n $A $PYTHONUNBUFFERED"; touch end; sleep 60'
     )
-    script = start_script(line, name="x", token="t", env={"A": "b\nc'"}, cwd=None)
+    script = start_script(line, name="x", token=str(shell.home), env={"A": "b\nc'"}, cwd=None)
     assert (run(script), run(script)) == ("own\n", "own\n")
     while not (shell.home / "end").exists():
         assert " running " in run(job_script("find", "x"))
@@ -175,21 +177,59 @@ def test_a_job_runs_in_every_shell(shell: Shell) -> None:
 def test_a_job_that_is_stopped_keeps_its_exit_code(shell: Shell) -> None:
     """Also where recording it takes longer than SIGKILL comes."""
     shell.wrap("mv", before="case $1 in *exit*) sleep 0.4 ;; esac")
-    shell.run(start_script("sleep 60", name="x", token="t", env={}, cwd=None), keep_open=True)
+    shell.run(start_script("sleep 60", name="x", token=str(shell.home), env={}, cwd=None), keep_open=True)
     done = shell.run(job_script("stop", "x", "0"), keep_open=True)
     assert re.search(rb"job x \d+ ended \d+ (137|143)\n", done.stdout)
+
+
+def test_each_process_of_a_job_that_is_stopped_gets_sigterm_once(shell: Shell) -> None:
+    """The signal for its group is the only one for a process in it; one in another group gets its own."""
+    line = "setsid sh -c 'echo $$ >other; exec sleep 60' & until [ -s other ]; do sleep 0.05; done; sleep 60"
+    shell.run(start_script(line, name="x", token=str(shell.home), env={}, cwd=None), keep_open=True)
+    while not (shell.home / "other").exists():
+        pass
+    count, _, script = job_script("stop", "x", "50").partition(b"\n")
+    log = b"""kill() { echo "$@" >>kills; command kill "$@"; }\n"""
+    shell.run(b"%d\n" % (int(count) + 1) + log + script, keep_open=True)
+    sent = [words for words in (shell.home / "kills").read_text().splitlines() if words.startswith("-TERM")]
+    group, other = ((shell.home / name).read_text().strip() for name in (".primepods/jobs/x/group", "other"))
+    assert sent == [f"-TERM {group} {other}"]
+
+
+@pytest.mark.parametrize(("line", "code"), [("sh save; true", 7), ("sh outer", 143)])
+def test_a_job_runs_until_its_programs_have_saved(shell: Shell, line: str, code: int) -> None:
+    """SIGTERM ends the shells above them at once. All see that the job runs, its last output and its code."""
+    saving = (
+        "trap 'until [ -e go ]; do sleep 0.05; done; echo saved; exit 7' TERM; touch begun; sleep 60 & wait"
+    )
+    (shell.home / "save").write_text(saving, encoding="utf-8")
+    (shell.home / "outer").write_text("sh save\n", encoding="utf-8")
+    shell.run(start_script(line, name="x", token=str(shell.home), env={}, cwd=None), keep_open=True)
+    while not (shell.home / "begun").exists():
+        pass
+    with ThreadPoolExecutor() as pool:
+        stopped = pool.submit(shell.run, job_script("stop", "x", "300"), keep_open=True)
+        while not (shell.home / ".primepods/jobs/x/stopping").exists():
+            pass
+        follow = pool.submit(shell.run, job_script("follow", "x", "0", "0", ""), keep_open=True)
+        time.sleep(0.5)  # in which the shell of the command would end
+        assert b" running " in shell.run(job_script("find", "x"), keep_open=True).stdout
+        (shell.home / "go").touch()
+        for done in (stopped, follow):
+            assert re.search(rb"job x \d+ ended \d+ %d\n" % code, done.result().stdout)
+        assert b"saved" in follow.result().stdout
 
 
 def test_a_job_starts_though_its_connection_is_lost(shell: Shell) -> None:
     """SIGHUP arrives when its folder has been made."""
     shell.wrap("mkdir", after='case $1 in -m) kill -HUP "$PPID" ;; esac')
-    done = shell.run(start_script("true", name="x", token="t", env={}, cwd=None), keep_open=True)
+    done = shell.run(start_script("true", name="x", token=str(shell.home), env={}, cwd=None), keep_open=True)
     assert done.stdout == b"mark ready\nown\nmark exit 0\n"
 
 
 def test_a_process_with_the_number_of_a_job_is_not_the_job(shell: Shell) -> None:
     """A pod that was restarted gives it to another one: the job does not run for ever."""
-    shell.run(start_script("sleep 60", name="x", token="t", env={}, cwd=None), keep_open=True)
+    shell.run(start_script("sleep 60", name="x", token=str(shell.home), env={}, cwd=None), keep_open=True)
     started = shell.home / ".primepods/jobs/x/started"
     pid, began_at = started.read_text(encoding="utf-8").split()
     assert b" running " in shell.run(job_script("find", "x"), keep_open=True).stdout
@@ -202,7 +242,7 @@ def test_a_process_with_the_number_of_a_job_is_not_the_job(shell: Shell) -> None
 def test_output_of_the_last_moment_is_read(shell: Shell) -> None:
     """The job writes it, and ends, after the sizes of its files were read."""
     line = "until [ -e go ]; do sleep 0.05; done; echo last"
-    shell.run(start_script(line, name="x", token="t", env={}, cwd=None), keep_open=True)
+    shell.run(start_script(line, name="x", token=str(shell.home), env={}, cwd=None), keep_open=True)
     shell.wrap("ls", after="touch go; until [ -e .primepods/jobs/x/exit-[0-9]* ]; do sleep 0.05; done")
     done = shell.run(job_script("follow", "x", "0", "0", ""), keep_open=True)
     assert done.stdout.startswith(b"mark ready\nstdout 0 5\nlast\njob x ")
@@ -218,7 +258,9 @@ def test_variables_are_the_commands_alone(shell: Shell) -> None:
     assert done.stdout.decode() == f"mark ready\n{said}mark exit 3\n"
     # Only the command's shell was loaded with it.
     assert done.stderr.count(b"LD_PRELOAD") <= 1
-    start = start_script(line, name="x", token="t", env=variables | {"PRIMEPODS_JOB": "mine"}, cwd=None)
+    start = start_script(
+        line, name="x", token=str(shell.home), env=variables | {"PRIMEPODS_JOB": "mine"}, cwd=None
+    )
     shell.run(start, keep_open=True)
     found = shell.run(job_script("follow", "x", "0", "0", ""), keep_open=True).stdout.decode()
     assert re.search(rf"^stdout 0 {len(said)}\n{said}(.*\n)*job x \d+ ended \d+ 3\n", found, re.MULTILINE)

@@ -225,20 +225,24 @@ def stop(
       --now, second Ctrl-C          lost       not fetched        deleted at once
 
     Before SIGKILL, the command has half of --wind-down. A pod is held until the limit, or for --hold; stop
-    deletes it without the missing result.
+    deletes it without the missing result. If a result is missing at the end, stop exits with 1.
     """
     from primepods.runs import find_run, stop_run
 
     from ._background import show
 
     run = find_run(name)
-    ended = f"{run.name} has ended"
+    ended, has_missing = f"{run.name} has ended", False
     try:
         if run.state != "ended":
             shown = show(run, tail=0)
             next(shown)
             stop_run(run, now=now)
             _show_to_end(run, shown)
+            record = run.record
+            has_missing = (
+                record.job is not None and not record.are_fetched and bool(record.downloads) and not now
+            )
         ended += f" with exit code {run.record.exit_code}"
     except FileNotFoundError:
         # A run without --detach deletes its record at its end.
@@ -250,6 +254,8 @@ def stop(
             f"{ended}, and its pod {record.pod_id or ''} may still be billed: see `primepods sweep`"
         )
     print_info(record.verdict or f"{ended}. No pod of it is left.")
+    if has_missing:
+        raise typer.Exit(ExitCode.FAILED)
 
 
 def _show_to_end(run: Run, shown: Iterator[None]) -> None:

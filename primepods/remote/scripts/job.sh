@@ -6,7 +6,8 @@
 #   started         pid of its supervisor, and time in seconds since 1970
 #   group           the command's process group for `kill`; without `setsid`, only its process
 #   stdout, stderr  its output
-#   exit-CODE-TIME  appears last, by a rename, which also works on a full disk
+#   stopping        pid of the last `stop`
+#   exit-CODE-TIME  appears at the end of the command's shell, by a rename, which also works on a full disk
 #
 # shellcheck disable=SC2329 # the action's function is called by its name
 #
@@ -41,7 +42,17 @@ primepods_has_ended() {
   [ -e "$1" ] && primepods_end=${1##*/exit-}
 }
 
-primepods_is_running() { [ -n "$primepods_alive" ] && primepods_is_alive && ! primepods_has_ended; }
+# Whether another process stops the job. Until it is done, processes of the command may save their work, though
+# SIGTERM has ended their shell.
+primepods_is_stopping() {
+  read -r primepods_stopper <"$primepods_job/stopping" && [ "$primepods_stopper" != "$$" ] && kill -0 "$primepods_stopper" || return
+  [ ! -d /proc/self ] || tr '\0' '\n' <"/proc/$primepods_stopper/cmdline" | grep -qF primepods
+} 2>/dev/null
+
+primepods_is_running() {
+  if [ -n "$primepods_alive" ] && primepods_is_alive && ! primepods_has_ended; then return; fi
+  primepods_is_stopping
+}
 
 # Prints the state of the job.
 primepods_print_state() {
@@ -69,6 +80,10 @@ printf "%s%s\n" "${3:+-}" "$!" >"$1/group"
 wait "$!"
 mv "$1/exit.new" "$1/exit-$?-$(date +%s)"
 '
+
+# After SIGTERM, the shell waits for the programs of the command, and exits with the code of the last one.
+# shellcheck disable=SC2016
+primepods_trap='trap "primepods_code=\$?; wait; exit \$primepods_code" TERM; '
 
 # $1 is the token, $2 the command, $3 its folder, and $4 the script command.sh. The others are environment
 # variables, NAME=VALUE. A lost connection does not interrupt the start.
@@ -108,7 +123,7 @@ primepods_launch() {
       export "primepods_env_$primepods_variable"
       primepods_names="$primepods_names ${primepods_variable%%=*}"
     done
-    exec $primepods_setsid sh -c "$primepods_supervisor" primepods-job "$primepods_job" "$primepods_command" "$primepods_setsid" \
+    exec $primepods_setsid sh -c "$primepods_supervisor" primepods-job "$primepods_job" "$primepods_trap$primepods_command" "$primepods_setsid" \
       "$primepods_script" "$(command -v sh)"
   ) </dev/null >/dev/null 2>&1 &
   cd "$primepods_home" || return
@@ -177,7 +192,8 @@ primepods_stop() {
   trap '' HUP PIPE
   if ! primepods_load; then primepods_list; return; fi
   primepods_grace=$1
-  primepods_signal TERM
+  if primepods_is_stopping; then primepods_signal 0; else primepods_signal TERM; fi
+  printf '%s\n' "$$" >"$primepods_job/stopping" # after SIGTERM, which also works on a full disk
   primepods_n=0
   while [ -n "$primepods_members" ] && [ "$primepods_n" -lt "$primepods_grace" ]; do
     primepods_nap 0.1
@@ -193,12 +209,21 @@ primepods_stop() {
   done
   primepods_n=0
   while primepods_is_running && [ "$primepods_n" -lt 50 ]; do primepods_nap 0.1; primepods_n=$((primepods_n + 1)); done
+  rm -f "$primepods_job/stopping"
   primepods_print_state
 }
 
-# Sends a signal to all processes of the job, and lists them in $primepods_members.
+# Whether a signal for the command's group reaches the process $1. Its name, in parentheses, may have blanks.
+primepods_is_in_group() {
+  primepods_stat=$(cat "/proc/$1/stat") || return
+  # shellcheck disable=SC2086
+  set -- "$1" ${primepods_stat##*)}
+  [ "$1" = "$primepods_group" ] || [ "-$4" = "$primepods_group" ]
+} 2>/dev/null
+
+# Sends a signal once to each process of the job, and lists in $primepods_members to what.
 primepods_signal() {
-  primepods_number=$1 primepods_members=
+  primepods_number=$1 primepods_group='' primepods_members=
   if primepods_is_running && read -r primepods_group <"$primepods_job/group"; then primepods_members=" $primepods_group"; fi 2>/dev/null
   # If `grep` reads past NUL characters (not all do), it saves two processes for each process of the pod.
   set -- /proc/[0-9]*/environ
@@ -206,7 +231,8 @@ primepods_signal() {
   if printf 'a\0b' | grep -qF b; then set -- $(grep -lsF "PRIMEPODS_JOB=$primepods_token" "$@"); fi
   for primepods_file; do
     primepods_other=${primepods_file#/proc/} primepods_other=${primepods_other%/environ}
-    if [ "$primepods_other" != "$primepods_pid" ] && primepods_has_token "$primepods_other" -x; then primepods_members="$primepods_members $primepods_other"; fi
+    if [ "$primepods_other" = "$primepods_pid" ] || ! primepods_has_token "$primepods_other" -x; then continue; fi
+    primepods_is_in_group "$primepods_other" || primepods_members="$primepods_members $primepods_other"
   done
   # shellcheck disable=SC2086
   if [ -n "$primepods_members" ]; then kill "-$primepods_number" $primepods_members 2>/dev/null; fi
