@@ -17,7 +17,6 @@ class ClosableAsyncIterator(Protocol[T_co]):
 
     async def aclose(self) -> None:
         """End the iteration and its requests."""
-        ...
 
 
 class ClosableIterator(Protocol[T_co]):
@@ -29,4 +28,3 @@ class ClosableIterator(Protocol[T_co]):
 
     def close(self) -> None:
         """End the iteration and its requests."""
-        ...

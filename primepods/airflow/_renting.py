@@ -69,7 +69,7 @@ class RentingOperator(BaseOperator):
         """Return the name of the task's pods, without the suffix of a lease or of ``max_hours``."""
         task = context["ti"]
         return pod_name(
-            None if self._has_gpu_type else self._read_spec().name,
+            None if self._has_gpu_type else read_spec(self.spec).name,
             dag_id=task.dag_id,
             run_id=task.run_id,
             task_id=task.task_id,
@@ -94,7 +94,7 @@ class RentingOperator(BaseOperator):
                 ),
             )
         else:
-            specs = [self._read_spec()]
+            specs = [read_spec(self.spec)]
         if limit is not None:
             specs = [attrs.evolve(spec, max_price=limit) for spec in specs]
         return [attrs.evolve(spec, name=name) for spec in specs]
@@ -115,9 +115,6 @@ class RentingOperator(BaseOperator):
     def _has_gpu_type(self) -> bool:
         # Without both, the XCom of the spec was None.
         return self.spec is None and self.gpu_type is not None
-
-    def _read_spec(self) -> PodSpec:
-        return read_spec(self.spec)
 
     def _announce(self, context: Context, pod_id: str, name: str, price_hr: float | None) -> None:
         """Log and push a rented pod, so that it can be found if the task is killed."""

@@ -36,54 +36,23 @@ from .._utils.text import quote
 from ..errors import ConfigError
 from ..retry import RetryPolicy
 from . import _environment as variables
-from ._environment import (
-    WATCHDOG_KEY,
-    child_environment,
-    default_ssh_command,
-    environment_variable,
-    environment_without_key,
-    from_environment,
-)
-from ._files import (
-    DEFAULT_BASE_URL,
-    Found,
-    from_argument,
-    read_files,
-    read_max_hourly,
-    saved_contexts,
-)
-from ._host import this_host
-from ._urls import check_base_url, find_proxy, is_loopback, origin
+from ._environment import WATCHDOG_KEY, from_environment
+from ._environment import child_environment as child_environment
+from ._environment import default_ssh_command as default_ssh_command
+from ._environment import environment_variable as environment_variable
+from ._environment import environment_without_key as environment_without_key
+from ._files import DEFAULT_BASE_URL as DEFAULT_BASE_URL
+from ._files import Found, from_argument, read_files, read_max_hourly
+from ._files import saved_contexts as saved_contexts
+from ._host import this_host as this_host
+from ._urls import check_base_url as check_base_url
+from ._urls import find_proxy as find_proxy
+from ._urls import is_loopback as is_loopback
+from ._urls import origin as origin
 
 if TYPE_CHECKING:
     from .._operations.hook import Hook
 
-__all__ = [
-    "DEFAULT_BASE_URL",
-    "DEFAULT_DEADLINE",
-    "DEFAULT_MAX_CONCURRENCY",
-    "DEFAULT_TIMEOUT",
-    "KEY_PAGE",
-    "SettingSource",
-    "Settings",
-    "check_base_url",
-    "check_headers",
-    "check_retry",
-    "child_environment",
-    "default_ssh_command",
-    "environment_variable",
-    "environment_without_key",
-    "explain",
-    "find_proxy",
-    "is_loopback",
-    "lease_folder",
-    "max_hourly",
-    "origin",
-    "resolve",
-    "resolve_watchdog_key",
-    "saved_contexts",
-    "this_host",
-]
 
 KEY_PAGE: Final = "https://app.primeintellect.ai/dashboard/tokens"
 """Page on which users create API keys."""

@@ -15,32 +15,35 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._server.host import Host
-    from ._state.pods import EmulatedPod, PodOverrides
-    from .clock import Clock, ManualClock, SystemClock
-    from .emulator import Emulator
-    from .faultplan import FaultPlan, Rule
-    from .faults import (
-        BadChunk,
-        Cut,
-        DeadGpu,
-        Delay,
-        Drip,
-        Edit,
-        Empty,
-        EmptyData,
-        Fault,
-        Html,
-        LostDeletion,
-        OtherPod,
-        Redirect,
-        Rename,
-        Reset,
-        Stale,
-        Status,
-        WrongLength,
-    )
-    from .requestlog import Request, RequestLog
+    from ._server.host import Host as Host
+    from ._state.pods import EmulatedPod as EmulatedPod
+    from ._state.pods import PodOverrides as PodOverrides
+    from .clock import Clock as Clock
+    from .clock import ManualClock as ManualClock
+    from .clock import SystemClock as SystemClock
+    from .emulator import Emulator as Emulator
+    from .faultplan import FaultPlan as FaultPlan
+    from .faultplan import Rule as Rule
+    from .faults import BadChunk as BadChunk
+    from .faults import Cut as Cut
+    from .faults import DeadGpu as DeadGpu
+    from .faults import Delay as Delay
+    from .faults import Drip as Drip
+    from .faults import Edit as Edit
+    from .faults import Empty as Empty
+    from .faults import EmptyData as EmptyData
+    from .faults import Fault as Fault
+    from .faults import Html as Html
+    from .faults import LostDeletion as LostDeletion
+    from .faults import OtherPod as OtherPod
+    from .faults import Redirect as Redirect
+    from .faults import Rename as Rename
+    from .faults import Reset as Reset
+    from .faults import Stale as Stale
+    from .faults import Status as Status
+    from .faults import WrongLength as WrongLength
+    from .requestlog import Request as Request
+    from .requestlog import RequestLog as RequestLog
 else:
     _PUBLIC = {
         "_server.host": "Host",
@@ -55,6 +58,7 @@ else:
         "requestlog": "Request RequestLog",
     }
     _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names.split()}
+    __all__ = list(_MODULE_OF)
 
     def __getattr__(name: str) -> Any:
         """Import a public name at its first use, so that `local_ssh`, which uses none, starts fast."""
@@ -63,36 +67,3 @@ else:
         value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
         globals()[name] = value
         return value
-
-
-__all__ = [
-    "BadChunk",
-    "Clock",
-    "Cut",
-    "DeadGpu",
-    "Delay",
-    "Drip",
-    "Edit",
-    "Empty",
-    "EmptyData",
-    "EmulatedPod",
-    "Emulator",
-    "Fault",
-    "FaultPlan",
-    "Host",
-    "Html",
-    "LostDeletion",
-    "ManualClock",
-    "OtherPod",
-    "PodOverrides",
-    "Redirect",
-    "Rename",
-    "Request",
-    "RequestLog",
-    "Reset",
-    "Rule",
-    "Stale",
-    "Status",
-    "SystemClock",
-    "WrongLength",
-]

@@ -41,14 +41,10 @@ class Conditions:
         return (
             (self.on is None or operation in self.on)
             and (self.path is None or fnmatchcase(request.path, self.path))
-            and (self.pod_id is None or _names_pod(request, self.pod_id))
+            and (self.pod_id in {None, *request.path.split("/")} or ("pod_ids", self.pod_id) in request.query)
             and self.start <= now
             and (self.end is None or now < self.end)
         )
-
-
-def _names_pod(request: Request, pod_id: str) -> bool:
-    return pod_id in request.path.split("/") or ("pod_ids", pod_id) in request.query
 
 
 @attrs.define(kw_only=True, eq=False)

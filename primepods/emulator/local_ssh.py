@@ -90,7 +90,9 @@ def disks_folder() -> Path:
 
 
 def _folder() -> Path:
-    return Path(tempfile.gettempdir(), f"primepods-local-ssh-{_user()}")
+    return Path(
+        tempfile.gettempdir(), f"primepods-local-ssh-{'me' if sys.platform == 'win32' else os.getuid()}"
+    )
 
 
 def _make_home(folder: Path, host: str) -> Path:
@@ -113,12 +115,6 @@ def _make_private(folder: Path) -> None:
         _fail(f"{folder} is not a folder, or belongs to another user: remove it, or set TMPDIR or --homes")
     if found.st_mode & 0o077:
         folder.chmod(0o700)
-
-
-def _user() -> str:
-    if sys.platform == "win32":
-        return "me"
-    return str(os.getuid())
 
 
 def _fail(why: str) -> NoReturn:

@@ -243,16 +243,12 @@ def read_ledger(folder: Path, now: float = -math.inf) -> Ledger:
                     path.unlink()
             continue
         try:
-            ledger.records[path] = _read_record(path)
+            ledger.records[path] = parse_record(read_path(path, _MAX_SIZE))
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as exc:
             ledger.unreadable[path] = str(exc)
     return ledger
-
-
-def _read_record(path: Path) -> LeaseRecord:
-    return parse_record(read_path(path, _MAX_SIZE))
 
 
 def probe_folder(folder: Path, settings: Settings) -> bool:

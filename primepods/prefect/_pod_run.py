@@ -21,7 +21,6 @@ from .. import (
     ConnectionLostError,
     JobError,
     LoginError,
-    OutputLine,
     Pod,
     PodChange,
     PodSpec,
@@ -179,16 +178,12 @@ class PodRun:
         """Wait for the command's end, and return its exit code."""
         async with job.output(offset=self.offset) as output:
             async for line in output:
-                if self.configuration.stream_output:
-                    self._log_line(line)
+                if self.configuration.stream_output and (text := log_text(line.text)):
+                    self.log.info("%s", text)
                 self.offset = line.offset
         if output.state is None or output.state.exit_code is None:
             raise AssertionError  # an output ends with its job
         return output.state.exit_code
-
-    def _log_line(self, line: OutputLine) -> None:
-        if text := log_text(line.text):
-            self.log.info("%s", text)
 
     def _log_change(self, change: PodChange) -> None:
         if _stage(change.before) != _stage(change.after):

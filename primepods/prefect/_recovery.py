@@ -112,7 +112,8 @@ class Recovery:
         active = await read_flow_runs(
             self._worker.client, states=states, work_pool=self._worker.work_pool.name
         )
-        runs = [run for run in active if self._is_of_other_worker(run)]
+        # Another worker of this type has them, or has had them.
+        runs = [run for run in active if _is_of_this_type(run) and not is_owned_by(run, self._process_id)]
         last_changes: dict[UUID, tuple[str, float]] = {}
         for run in runs:
             heartbeat = str(run.labels.get(HEARTBEAT))
@@ -124,10 +125,6 @@ class Recovery:
             for run in runs
             if now - last_changes[run.id][1] >= max_silence or run.labels.get(HEARTBEAT) == ""
         ]
-
-    def _is_of_other_worker(self, flow_run: FlowRun) -> bool:
-        """Return whether another worker of this type has the flow run, or has had it."""
-        return _is_of_this_type(flow_run) and not is_owned_by(flow_run, self._process_id)
 
     async def _clean_up(self, flow_run: FlowRun) -> None:
         """Continue a dead worker's flow run, or delete its pod and set the run's next state."""

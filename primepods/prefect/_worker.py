@@ -116,7 +116,9 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             await self.client.update_flow_run(flow_run.id, infrastructure_pid=name)
             # Only now: without a heartbeat, it would look like the run of another worker.
             self._pod_runs[name] = pod_run
-            self._start_monitoring()
+            if not self._is_monitoring and self._runs_task_group is not None:
+                self._is_monitoring = True
+                self._runs_task_group.start_soon(self._monitor_runs)
 
             async def on_start() -> bool:
                 should_run = await self._should_run(pod_run)
@@ -222,11 +224,6 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         await super().sync_with_backend()
         if self._runs_task_group is not None:
             self._runs_task_group.start_soon(self._recovery.run)
-
-    def _start_monitoring(self) -> None:
-        if not self._is_monitoring and self._runs_task_group is not None:
-            self._is_monitoring = True
-            self._runs_task_group.start_soon(self._monitor_runs)
 
     async def _monitor_runs(self) -> None:
         """While there are runs, send their heartbeats, and stop cancelled and finished runs."""

@@ -1,84 +1,47 @@
 """Commands, jobs, file copies and port forwarding on pods, with the system's ``ssh``."""
 
-from ._background import BackgroundWriter
-from ._exchange import echo
-from ._exclude import Exclusion
-from ._job_reader import JobLines
-from ._job_scripts import check_job_name
-from ._place import check_target
-from ._scripts import GPU_CHECK, remote_path
-from ._ssh_config import (
-    HostEntry,
-    choose_aliases,
-    config_blocks,
-    find_host_alias,
-    hosts_file,
-    install_hosts,
-    note_hosts,
-    uninstall_hosts,
-)
-from .forward import AsyncForward
-from .job import AsyncJob, AsyncJobOutput, job_lines, read_output
-from .options import SSHOptions, host_key_settings, is_emulated, machine_name
-from .remote import (
-    AsyncRemote,
-    check_work,
-    download_first,
-    find_nodes,
-    forward_ports,
-    limit_logins,
-    measure_upload,
-    rank_variables,
-    run_check,
-    wait_for_login,
-)
-from .results import CommandResult, JobState, OnLine, OnProgress, OutputLine, Stream, UploadSize
-from .watchdog import Watchdog, end_watchdog, start_watchdog
-
-__all__ = [
-    "GPU_CHECK",
-    "AsyncForward",
-    "AsyncJob",
-    "AsyncJobOutput",
-    "AsyncRemote",
-    "BackgroundWriter",
-    "CommandResult",
-    "Exclusion",
-    "HostEntry",
-    "JobLines",
-    "JobState",
-    "OnLine",
-    "OnProgress",
-    "OutputLine",
-    "SSHOptions",
-    "Stream",
-    "UploadSize",
-    "Watchdog",
-    "check_job_name",
-    "check_target",
-    "check_work",
-    "choose_aliases",
-    "config_blocks",
-    "download_first",
-    "echo",
-    "end_watchdog",
-    "find_host_alias",
-    "find_nodes",
-    "forward_ports",
-    "host_key_settings",
-    "hosts_file",
-    "install_hosts",
-    "is_emulated",
-    "job_lines",
-    "limit_logins",
-    "machine_name",
-    "measure_upload",
-    "note_hosts",
-    "rank_variables",
-    "read_output",
-    "remote_path",
-    "run_check",
-    "start_watchdog",
-    "uninstall_hosts",
-    "wait_for_login",
-]
+from ._background import BackgroundWriter as BackgroundWriter
+from ._exchange import echo as echo
+from ._exclude import Exclusion as Exclusion
+from ._job_reader import JobLines as JobLines
+from ._job_scripts import check_job_name as check_job_name
+from ._place import check_target as check_target
+from ._scripts import GPU_CHECK as GPU_CHECK
+from ._scripts import remote_path as remote_path
+from ._ssh_config import HostEntry as HostEntry
+from ._ssh_config import choose_aliases as choose_aliases
+from ._ssh_config import config_blocks as config_blocks
+from ._ssh_config import find_host_alias as find_host_alias
+from ._ssh_config import hosts_file as hosts_file
+from ._ssh_config import install_hosts as install_hosts
+from ._ssh_config import note_hosts as note_hosts
+from ._ssh_config import uninstall_hosts as uninstall_hosts
+from .forward import AsyncForward as AsyncForward
+from .job import AsyncJob as AsyncJob
+from .job import AsyncJobOutput as AsyncJobOutput
+from .job import job_lines as job_lines
+from .job import read_output as read_output
+from .options import SSHOptions as SSHOptions
+from .options import host_key_settings as host_key_settings
+from .options import is_emulated as is_emulated
+from .options import machine_name as machine_name
+from .remote import AsyncRemote as AsyncRemote
+from .remote import check_work as check_work
+from .remote import download_first as download_first
+from .remote import find_nodes as find_nodes
+from .remote import forward_ports as forward_ports
+from .remote import limit_logins as limit_logins
+from .remote import measure_upload as measure_upload
+from .remote import rank_variables as rank_variables
+from .remote import run_check as run_check
+from .remote import wait_for_login as wait_for_login
+from .results import CommandResult as CommandResult
+from .results import JobState as JobState
+from .results import OnLine as OnLine
+from .results import OnProgress as OnProgress
+from .results import OutputLine as OutputLine
+from .results import Stream as Stream
+from .results import UploadSize as UploadSize
+from .watchdog import Watchdog as Watchdog
+from .watchdog import end_watchdog as end_watchdog
+from .watchdog import start_watchdog as start_watchdog

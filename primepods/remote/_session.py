@@ -168,18 +168,15 @@ class Session:
         with anyio.CancelScope(shield=True):
             if self._is_stopping and self.stderr.exit_code is None:
                 with anyio.move_on_after(_END_TIMEOUT):
-                    await self._drain()
+                    async with anyio.create_task_group() as group:
+                        group.start_soon(self.forward_output, "stdout", drop)
+                        group.start_soon(self.forward_output, "stderr", drop)
             self._kill_ssh()
             with suppress(BrokenPipeError):
                 self._stdin.close()
             if self.raw_stdout is not None:
                 self.raw_stdout.close()
             await self._process.aclose()
-
-    async def _drain(self) -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(self.forward_output, "stdout", drop)
-            group.start_soon(self.forward_output, "stderr", drop)
 
     def _kill_ssh(self) -> None:
         if self._process.returncode is None:

@@ -156,6 +156,10 @@ async def read_page(
     return (await fetch_page(executor, request, model, offset=offset, limit=limit)).whole()
 
 
+def ignore_body(_: Any) -> None:
+    """Ignore the body of a successful response."""
+
+
 def listed_pods(executor: RequestExecutor) -> AsyncPager[ListedPod]:
     """Return a pager of all pods, including rows of which only id and name can be read."""
     from ..leasing.pods_api import BareRow

@@ -35,7 +35,7 @@ from ..pagination import AsyncPager
 from ..specs import DiskSpec
 from ._deletion import Deleter
 from ._orders import Order, OrderSender, repeated_error
-from ._paging import MAX_LIMIT, PAGE_SIZE, list_pager
+from ._paging import MAX_LIMIT, PAGE_SIZE, ignore_body, list_pager
 
 log: logging.Logger = logging.getLogger("primepods")
 
@@ -123,7 +123,7 @@ class AsyncDisks:
         """
         disk_id = _id_of(disk_id)
         body = dumps({"name": check_text("name", name)})
-        await self._executor.call(item_request("PATCH", disk_id, DISKS, body=body), _ignore_body)
+        await self._executor.call(item_request("PATCH", disk_id, DISKS, body=body), ignore_body)
         return await self._get(disk_id)
 
     @operation("disks.delete")
@@ -265,10 +265,6 @@ def _id_of(disk: str | Disk) -> str:
 def _wait_error(kind: type[WaitError], disk_id: str, message: str, *, is_ending: bool = False) -> WaitError:
     remedy = "" if is_ending else f"It may be billed until you delete it: `disks.delete({disk_id!r})`."
     return kind(message, statuses={}, pending=(disk_id,), remedy=remedy)
-
-
-def _ignore_body(_: Any) -> None:
-    """Ignore the body of a successful response."""
 
 
 async def describe_disks(executor: RequestExecutor, disk_ids: Sequence[str]) -> str:

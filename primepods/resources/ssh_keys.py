@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from .._decoding.rows import decode_object
 from .._http.executor import RequestExecutor
@@ -18,7 +18,7 @@ from .._utils.strict_json import dumps
 from ..errors import APIError, NotFoundError, PrimePodsError
 from ..models.keys import SSHKey
 from ..pagination import AsyncPager
-from ._paging import PAGE_SIZE, list_pager
+from ._paging import PAGE_SIZE, ignore_body, list_pager
 
 _KEY_ROUTE: Final = f"{SSH_KEYS}{{id}}"
 _PUBLIC_KEY: Final = re.compile(r"[a-z][a-z0-9@.-]+ [A-Za-z0-9+/]{16,}={0,3}( .*)?")
@@ -89,7 +89,7 @@ class AsyncSSHKeys:
         """
         request = Request(method="DELETE", path=_key_path(key_id), route=_KEY_ROUTE)
         try:
-            await self._executor.call(request, _ignore_body)
+            await self._executor.call(request, ignore_body)
         except NotFoundError as exc:
             # An attempt without a response may have deleted the key; the next attempt gets a 404.
             if not exc.maybe_acted:
@@ -107,7 +107,7 @@ class AsyncSSHKeys:
         """
         body = dumps({"isPrimary": True})
         request = Request(method="PATCH", path=_key_path(key_id), body=body, route=_KEY_ROUTE)
-        await self._executor.call(request, _ignore_body)
+        await self._executor.call(request, ignore_body)
 
     async def _find(self, public_key: str) -> SSHKey | None:
         """Return the account's key with the same type and data, or ``None``."""
@@ -118,10 +118,6 @@ class AsyncSSHKeys:
 
 def _key_path(key_id: str) -> str:
     return SSH_KEYS + encode_id(check_id(key_id, name="key_id", listed_by="ssh_keys.list()"))
-
-
-def _ignore_body(_: Any) -> None:
-    """Ignore the body of a successful response."""
 
 
 def _check_public_key(public_key: str) -> str:

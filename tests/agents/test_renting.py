@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 from primepods import AsyncClient
 from primepods.emulator import Delay, Drip, Emulator, Status
 from primepods.runs import list_runs
+from tests.support.eventually import eventually
 
 from .conftest import Open, Session
 
@@ -25,13 +25,6 @@ async def rent(session: Session, **arguments: Any) -> dict[str, Any]:
     """Quote and rent."""
     quote = await session.call("quote", gpu_type="H100", **arguments)
     return await session.call("rent", quote_id=quote["quote_id"])
-
-
-async def wait_for(condition: Callable[[], bool]) -> None:
-    """Return when it holds."""
-    with anyio.fail_after(60):
-        while not condition():
-            await anyio.sleep(0.05)
 
 
 async def test_rent_run_fetch_release(open_session: Open, market: Emulator) -> None:
@@ -96,7 +89,7 @@ async def test_a_pod_that_does_not_boot(open_session: Open, monkeypatch: pytest.
             if not result.is_error:
                 name = list_runs()[0][0].name
                 assert "not ready" in await session.fail("run_command", pod=name, command="true")
-            await wait_for(lambda: not market.pods and not list_runs()[0][0].is_live)
+            await eventually(lambda: not market.pods and not list_runs()[0][0].is_live)
             budget = (await session.call("spend"))["budget"]
         assert budget["reserved"] == 0.0
         assert 0 < budget["spent"] < 0.2
@@ -109,9 +102,9 @@ async def test_a_call_that_is_cancelled(open_session: Open, market: Emulator) ->
         quote = await session.call("quote", gpu_type="H100")
         async with anyio.create_task_group() as group:
             group.start_soon(session.client.call_tool, "rent", {"quote_id": quote["quote_id"]})
-            await wait_for(lambda: bool(market.requests.where(method="POST")))
+            await eventually(lambda: bool(market.requests.where(method="POST")))
             group.cancel_scope.cancel()
-        await wait_for(lambda: bool(market.pods))
+        await eventually(lambda: bool(market.pods))
         [row] = (await session.call("spend"))["rented"]
         assert (await session.call("release", pod=row["name"]))["spent"] is not None
     assert len(market.requests.where(method="POST")) == 1
@@ -136,7 +129,7 @@ async def test_a_run_that_is_killed_during_its_order(
 
         async with anyio.create_task_group() as group:
             group.start_soon(order)
-            await wait_for(lambda: bool(market.pods))
+            await eventually(lambda: bool(market.pods))
             [run] = list_runs()[0]
             os.kill(run.record.pid, signal.SIGKILL)
         assert f"its pod may be billed: call release with {run.name!r}" in said[0]
@@ -144,7 +137,7 @@ async def test_a_run_that_is_killed_during_its_order(
             assert run.reload().pod_id is None
             run.save(exit_code=1, ended_at=run.record.began_at)
         await session.call("release", pod=run.name)
-        await wait_for(lambda: not market.pods)
+        await eventually(lambda: not market.pods)
 
 
 async def test_a_release_that_fails_can_be_repeated(open_session: Open, market: Emulator) -> None:
@@ -219,12 +212,12 @@ async def test_a_session_says_what_it_leaves(
         killed = await rent(session)
         [run] = [run for run in list_runs()[0] if run.name == killed["name"]]
         os.kill(run.reload().pid, signal.SIGKILL)
-        await wait_for(lambda: not run.is_live)
+        await eventually(lambda: not run.is_live)
     said = capfd.readouterr().err
     assert f"{run.name} has no process, and its pod may be billed" in said
     async with open_session() as session:
         await session.call("release", pod=run.name)
-        await wait_for(lambda: not market.pods)
+        await eventually(lambda: not market.pods)
     assert not [*run.path.parent.glob("*/stopping-*")]
 
 
@@ -265,7 +258,7 @@ async def test_a_rehearsal_costs_nothing(market: Emulator, tmp_path: Path) -> No
         rented = await rent(session)
         done = await session.call("run_command", pod=rented["name"], command="echo rehearsed")
         assert done["output"] == "rehearsed"
-    await wait_for(lambda: not _processes_of(rented["name"]))
+    await eventually(lambda: not _processes_of(rented["name"]))
     assert not market.requests.where(method="POST")
     assert not (tmp_path / "state").exists()
 

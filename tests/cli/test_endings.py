@@ -18,9 +18,10 @@ import pytest
 
 from primepods.emulator import Emulator
 from primepods.runs._work import PRINT_CAUSE
+from tests.support.eventually import wait_for
 
 from .conftest import Run
-from .test_run import LOCAL_SSH, OPTIONS, here, market, wait_for
+from .test_run import LOCAL_SSH, OPTIONS, here, market
 from .test_runs import command, no_process_is_left, records, row
 
 __all__ = ["here", "market", "no_process_is_left"]

@@ -18,9 +18,10 @@ from urllib.request import urlopen
 import pytest
 
 from primepods.emulator import Emulator
+from tests.support.eventually import wait_for
 
 from .conftest import Run
-from .test_run import LOCAL_SSH, wait_for
+from .test_run import LOCAL_SSH
 
 JUPYTER = """\
 import http.server, json, os, pathlib, sys

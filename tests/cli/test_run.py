@@ -9,8 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ import yaml  # type: ignore[import-untyped]  # nothing of it is used but a parse
 
 from primepods.emulator import DeadGpu, Emulator, Status
 from tests.readme_blocks import ROOT, find_blocks
+from tests.support.eventually import wait_for
 
 from .conftest import Run, in_terminal, name_api
 
@@ -437,14 +437,6 @@ def test_the_page_for_containers_shows_commands_that_there_are(run: Run) -> None
     for words in found:
         end = words.index("--") if "--" in words else None
         assert run(*(word.strip('"') for word in words[:end]), "--help").exit_code == 0, words
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until something holds."""
-    ends_at = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < ends_at
-        time.sleep(0.05)
 
 
 @pytest.mark.slow

@@ -33,9 +33,10 @@ from primepods.emulator import Cut, Delay, Edit, Emulator, Status
 from primepods.leasing.ledger import LeaseFile
 from primepods.runs import Run as RunFolder
 from primepods.runs import RunRecord, follow_job, list_runs
+from tests.support.eventually import wait_for
 
 from .conftest import Run, name_api, run_on
-from .test_run import LOCAL_SSH, OPTIONS, here, market, wait_for
+from .test_run import LOCAL_SSH, OPTIONS, here, market
 
 __all__ = ["here", "market"]
 

@@ -17,7 +17,7 @@ import primepods
 from primepods.emulator import Edit, Emulator
 from primepods.remote import HostEntry, find_host_alias, install_hosts, note_hosts
 from tests.cli.conftest import Run
-from tests.cli.test_run import wait_for
+from tests.support.eventually import wait_for
 
 LOGIN = "root@192.0.2.7"
 LOCAL_SSH = f"{shlex.quote(sys.executable)} -m primepods.emulator.local_ssh"

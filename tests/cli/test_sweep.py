@@ -20,8 +20,7 @@ from primepods.leasing._record import new_record
 from primepods.leasing.ledger import LeaseFile
 from tests.cli.conftest import Run, in_terminal, run_on
 from tests.renting.stage import name_of
-
-from .test_run import wait_for
+from tests.support.eventually import wait_for
 
 
 @pytest.fixture

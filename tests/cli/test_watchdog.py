@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from primepods.emulator import Emulator
+from tests.support.eventually import wait_for
 
 from .conftest import Run
-from .test_run import LOCAL_SSH, here, market, wait_for
+from .test_run import LOCAL_SSH, here, market
 from .test_runs import BOUNDED, command, go, records
 
 __all__ = ["here", "market"]

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from primepods.emulator import Emulator
+from tests.support.eventually import wait_for
 
 from .conftest import Run, in_terminal
-from .test_run import LOCAL_SSH, wait_for
+from .test_run import LOCAL_SSH
 
 
 @pytest.fixture(autouse=True)

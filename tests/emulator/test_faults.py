@@ -35,6 +35,7 @@ from primepods.emulator import (
     WrongLength,
 )
 from primepods.emulator.faults import KINDS, Response
+from tests.support.eventually import eventually
 
 from .caller import GPUS, HISTORY, PODS, STATUS, Caller, body_for, order, plain_offer
 from .conftest import Serve
@@ -259,21 +260,12 @@ async def get(emu: Emulator) -> bytes:
         return await answer.read()
 
 
-async def until_in_flight(emu: Emulator, count: int = 1) -> None:
-    """Wait until so many requests have come in."""
-    for _ in range(10_000):
-        if len(emu.requests) >= count:
-            return
-        await asyncio.sleep(0.001)
-    pytest.fail("no request came in")
-
-
 @pytest.mark.anyio
 async def test_a_delay_lasts_as_long_as_the_clock_says(emu: Emulator) -> None:
     """What comes in meanwhile is in flight together; then all is answered."""
     emu.faults.add(Delay(10))
     waiting = [asyncio.create_task(get(emu)) for _ in range(5)]
-    await until_in_flight(emu, 5)
+    await eventually(lambda: len(emu.requests) >= 5)
     assert [entry.concurrency for entry in emu.requests] == [1, 2, 3, 4, 5]
     emu.advance(9)
     assert {entry.status for entry in emu.requests} == {None}
@@ -288,7 +280,7 @@ async def test_a_slow_body_drips(emu: Emulator) -> None:
     whole = await get(emu)
     emu.faults.add(Drip(8.0, pieces=4))
     dripping = asyncio.create_task(get(emu))
-    await until_in_flight(emu, 2)
+    await eventually(lambda: len(emu.requests) >= 2)
     for _ in range(3):
         await asyncio.sleep(0.01)
         assert not dripping.done()

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import primepods
 from primepods.emulator import Delay, Emulator, Html, Reset, Status
 from primepods.remote._job_scripts import start_script
 from primepods.remote._scripts import bootstrap, command_script, make_script
+from tests.support.eventually import wait_for
 
 from .conftest import LOCAL_SSH, busybox
 from .sshd import SSHServer, children
@@ -100,14 +101,6 @@ def start(
         check=False,
         timeout=60,
     )
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 40.0) -> None:
-    """Return when a condition holds."""
-    ends_at = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends_at
-        time.sleep(0.02)
 
 
 def read(pattern: str) -> bytes:

@@ -210,7 +210,7 @@ async def test_the_limits_are_the_pools(folder: Path, limit: dict[str, float]) -
             await it.clock.sleep(3600 * 30)
             return item
 
-        async with it.client.pods.pool(it.spec, size=4, **limit) as pool:  # type: ignore[arg-type]
+        async with it.client.pods.pool(it.spec, size=4, **limit) as pool:  # type: ignore[arg-type]  # a limit of either kind
             results = pool.map(work, range(8))
             with pytest.raises(primepods.BudgetExceededError):
                 await anext(results)

@@ -25,8 +25,10 @@ import primepods
 from primepods.waiting import _poller
 from tests.fixtures import document
 from tests.support.client import KEY
+from tests.support.eventually import wait_for
 from tests.support.server import Answer, Received, Server, reply
 
+eventually = wait_for
 STATUS: Final = "/api/v1/pods/status"
 PODS: Final = "/api/v1/pods/"
 ROW: Final[dict[str, Any]] = document("pods_page")["data"][0]
@@ -40,14 +42,6 @@ class InterruptedQueue(queue.SimpleQueue[Any]):
         """Wait for an item, then raise."""
         super().get(block, timeout)
         raise KeyboardInterrupt
-
-
-def eventually(condition: Callable[[], object], what: str, seconds: float = 40.0) -> None:
-    """Wait until something in another thread or process has happened."""
-    ends_at = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends_at, f"in vain: {what}"
-        time.sleep(0.002)
 
 
 def no_poller_is_left() -> bool:

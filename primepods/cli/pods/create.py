@@ -93,7 +93,13 @@ def command(
         check_own_permission(client, "instances")
         if order.disks:
             changes["disks"] = [disk.id for disk in find_disks(client, order.disks)]
-        if wanted_id is None and not filters.given() and not yes and _can_ask():
+        if (
+            wanted_id is None
+            and not filters.given()
+            and not yes
+            and sys.stdin.isatty()
+            and sys.stderr.isatty()
+        ):
             chosen, answers, hours = _ask(client, api.command, changes.get("disks"))
             changes = answers | changes
             max_hours = hours if max_hours is None else max_hours
@@ -119,10 +125,6 @@ def command(
         # If stdout is not a terminal, print the id to stderr, too, since writing to stdout may fail.
         print_info(f"Ordered {pod.name}." if sys.stdout.isatty() else f"Ordered {pod.name}: {pod.id}")
     print_ordered(pod, output)
-
-
-def _can_ask() -> bool:
-    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _ask(

@@ -156,7 +156,8 @@ class Account:
         terminated = [record for record in self.terminated if record.gone is not None and record.gone > then]
         records = [record for record in (*self.pods.values(), *terminated) if record.appears <= then]
         records.sort(key=lambda record: record.number)
-        return AccountView(then, {record.id: record for record in records}, self.history.as_of(then))
+        ended = [row for row in self.history.rows if row.terminated is None or row.terminated <= then]
+        return AccountView(then, {record.id: record for record in records}, History(ended))
 
     def existing(self) -> list[PodRecord]:
         """Return all pods that are not terminated, including those that have not appeared yet."""

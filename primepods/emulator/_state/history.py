@@ -59,9 +59,6 @@ class History:
             self._sorted[order] = sorted(self.rows, key=key, reverse=descending)
         return self._sorted[order]
 
-    def as_of(self, then: float) -> History:
-        return History([row for row in self.rows if row.terminated is None or row.terminated <= then])
-
 
 def history_row(record: PodRecord, gone: float) -> HistoryRow:
     """Return the history row of a pod that ends at ``gone``."""

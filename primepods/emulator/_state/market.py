@@ -45,6 +45,9 @@ class Amount:
         return self.minimum <= wanted <= self.maximum and (wanted - self.minimum) % (self.step or 1) == 0
 
 
+DISK_SIZE = Amount(default=1000, minimum=100, maximum=10_000, step=100, price=0.00011)
+
+
 @attrs.frozen(kw_only=True)
 class Offer:
     """A machine or cluster at a price per hour."""
@@ -78,7 +81,10 @@ class Market:
     """All offers with their prices and stock; the arguments are those of ``Emulator``."""
 
     def __init__(self, seed: int, stock: int | None) -> None:
-        self.disks: list[DiskOffer] = [_disk_offer(provider) for provider in PROVIDERS]
+        self.disks: list[DiskOffer] = [
+            DiskOffer(cloud_id=f"{provider.name}-disk", provider=provider, size=DISK_SIZE)
+            for provider in PROVIDERS
+        ]
         self.capacities: dict[str, int] = {}
         """Capacities that were set, by cloud id: ordered pods plus remaining stock."""
         self.prices: dict[str, float] = {}
@@ -164,8 +170,3 @@ def _cpu_offer(provider: Provider, vcpus: int) -> Offer:
         memory=Amount(default=4 * vcpus),
         images=(IMAGES[0], "custom_template"),
     )
-
-
-def _disk_offer(provider: Provider) -> DiskOffer:
-    size = Amount(default=1000, minimum=100, maximum=10_000, step=100, price=0.00011)
-    return DiskOffer(cloud_id=f"{provider.name}-disk", provider=provider, size=size)

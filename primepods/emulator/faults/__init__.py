@@ -6,54 +6,32 @@ clock. To define a fault, inherit from ``Fault``, and return a ``Response`` or `
 
 from __future__ import annotations
 
-from .._api.http import Response
-from ._base import Fault, Raw
-from ._behaviour import DeadGpu, Delay, LostDeletion, OtherPod, Rename, Stale
-from ._connections import BadChunk, Cut, Drip, Reset, WrongLength
-from ._edits import Edit, Empty, EmptyData
-from ._statuses import Html, Redirect, Status
+import re
 
-__all__ = [
-    "KINDS",
-    "BadChunk",
-    "Cut",
-    "DeadGpu",
-    "Delay",
-    "Drip",
-    "Edit",
-    "Empty",
-    "EmptyData",
-    "Fault",
-    "Html",
-    "LostDeletion",
-    "OtherPod",
-    "Raw",
-    "Redirect",
-    "Rename",
-    "Reset",
-    "Response",
-    "Stale",
-    "Status",
-    "WrongLength",
-]
+from .._api.http import Response as Response
+from ._base import Fault as Fault
+from ._base import Raw as Raw
+from ._behaviour import DeadGpu as DeadGpu
+from ._behaviour import Delay as Delay
+from ._behaviour import LostDeletion as LostDeletion
+from ._behaviour import OtherPod as OtherPod
+from ._behaviour import Rename as Rename
+from ._behaviour import Stale as Stale
+from ._connections import BadChunk as BadChunk
+from ._connections import Cut as Cut
+from ._connections import Drip as Drip
+from ._connections import Reset as Reset
+from ._connections import WrongLength as WrongLength
+from ._edits import Edit as Edit
+from ._edits import Empty as Empty
+from ._edits import EmptyData as EmptyData
+from ._statuses import Html as Html
+from ._statuses import Redirect as Redirect
+from ._statuses import Status as Status
 
 KINDS: dict[str, type[Fault]] = {
-    "status": Status,
-    "html": Html,
-    "reset": Reset,
-    "redirect": Redirect,
-    "delay": Delay,
-    "stale": Stale,
-    "rename": Rename,
-    "dead_gpu": DeadGpu,
-    "lost_deletion": LostDeletion,
-    "other_pod": OtherPod,
-    "edit": Edit,
-    "empty_data": EmptyData,
-    "empty": Empty,
-    "cut": Cut,
-    "wrong_length": WrongLength,
-    "drip": Drip,
-    "bad_chunk": BadChunk,
+    re.sub(r"\B(?=[A-Z])", "_", kind.__name__).lower(): kind
+    for kind in list(globals().values())
+    if isinstance(kind, type) and issubclass(kind, Fault) and kind is not Fault
 }
 """Fault classes by their names in control routes."""
