@@ -146,6 +146,7 @@ class Runner:
                     pod_id=None,
                     job=None,
                     are_fetched=False,
+                    ending=None,
                     offsets=self._run.sizes(),
                 )
 

@@ -22,7 +22,7 @@ from tests.support.eventually import wait_for
 
 from .conftest import Run
 from .test_run import LOCAL_SSH, OPTIONS, here, market
-from .test_runs import command, no_process_is_left, records, row
+from .test_runs import command, go, no_process_is_left, records, row
 
 __all__ = ["here", "market", "no_process_is_left"]
 
@@ -232,6 +232,55 @@ until [ -e cut ] || ! kill -0 $pid 2>/dev/null; do sleep 0.1; done
     _, err = life.process.communicate(timeout=45)
     assert (life.process.returncode, list(market.pods)) == (255, []), err
     assert "the pod could not be reached" in err.splitlines()[-1], err
+
+
+def test_an_end_goes_on_though_its_process_dies(market: Emulator, tmp_path: Path) -> None:
+    """What takes the run over does not take a command that was asked to end for one that has ended itself."""
+    save = "while [ ! -e go ]; do sleep 0.05; done; echo saved >>out; exit 3"
+    life = live(tmp_path, line=f"trap '{save}' TERM; echo begun | tee out; {A_MINUTE}")
+    stop = command("stop", life.name)
+    wait_for(lambda: any(record["ending"] for record in records(tmp_path)))
+    life.process.kill()
+    life.process.communicate()
+    stop.communicate(timeout=60)
+    life.process = command("attach", life.name)
+    go(tmp_path)
+    _, err = life.process.communicate(timeout=60)
+    assert (life.process.returncode, list(market.pods)) == (130, []), err
+    assert "saved" in Path("results/out").read_text(encoding="utf-8")
+    assert f"{life.name}: it was stopped, its command ended with exit code 3 after" in err.splitlines()[-1]
+
+
+def test_a_command_that_was_interrupted_at_its_start_has_begun(market: Emulator, tmp_path: Path) -> None:
+    """Though the pod has not confirmed its start yet: its results are named as not fetched."""
+    hang = f"""echo >>n; case $(wc -l <n) in
+  2) {LOCAL_SSH} "$@" | {{ dd bs=1 count=60; sleep 60; }}; exit;;
+  3) exec sleep 60;; esac"""
+    words = [*OPTIONS[:2], *unreliable(tmp_path, hang), "--no-check", "--download", "out:results/"]
+    life = Life(command("run", *words, "--", f"touch out; {A_MINUTE}"), tmp_path, tmp_path)
+    wait_for(lambda: any((tmp_path / "pods").glob("*/*/out")))
+    life.send(signal.SIGINT)
+    wait_for(lambda: all(record["ending"] for record in records(tmp_path)))
+    time.sleep(0.4)  # closer interruptions count as one
+    life.send(signal.SIGINT)
+    _, err = life.process.communicate(timeout=60)
+    assert (life.process.returncode, list(market.pods)) == (130, []), err
+    assert "Not fetched: out (skipped)." in err.splitlines()[-1], err
+
+
+def test_a_pod_that_is_lost_before_its_results_are_here_is_told(market: Emulator, tmp_path: Path) -> None:
+    """By the verdict and the exit code: the command had succeeded."""
+    hang = "[ -e ended ] && exec sleep 60"
+    line = f"echo 1 | tee out; until [ -e go ]; do sleep 0.05; done; touch {tmp_path}/ended"
+    life = live(tmp_path, *unreliable(tmp_path, hang), line=line)
+    assert life.process.stdout is not None
+    life.process.stdout.readline()  # so that the connection exists that sees the end
+    go(tmp_path)
+    wait_for(lambda: any(record["result"] == 0 for record in records(tmp_path)))
+    market.delete_pod(next(iter(market.pods)))
+    _, err = life.process.communicate(timeout=60)
+    assert life.process.returncode == 4, err
+    assert ": the pod was lost, its command ended with exit code 0 after" in err.splitlines()[-1], err
 
 
 @pytest.mark.slow
