@@ -16,7 +16,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from primepods.emulator import Emulator
+from primepods.emulator import Edit, Emulator
 from primepods.runs._work import PRINT_CAUSE
 from tests.support.eventually import wait_for
 
@@ -337,6 +337,15 @@ def test_results_come_while_the_command_runs_too(market: Emulator, tmp_path: Pat
     assert life.process.returncode == 4
     assert err.count("later is not a file or folder") <= 1
     assert re.search(r"Not fetched: the last state of out, (the last state of )?later\. Cost about", err), err
+
+
+def test_a_pod_that_has_failed_may_still_send_what_it_has(market: Emulator, tmp_path: Path) -> None:
+    """The API shows an error, and ssh works."""
+    life = live(tmp_path)
+    market.faults.add(Edit(put={"data.0.status": "ERROR"}), on="status")
+    _, err = life.process.communicate(timeout=60)
+    assert (life.process.returncode, list(market.pods)) == (4, []), err
+    assert Path("results/out").read_text(encoding="utf-8") == "begun\n", err
 
 
 def test_a_result_is_looked_for_where_the_command_runs_and_then_at_home(market: Emulator, run: Run) -> None:
