@@ -82,6 +82,7 @@ class RunRecord:
         offsets: Sizes of the output files when the job began; see :meth:`Run.sizes`.
         spent: Cost of its earlier pods.
         result: The exit code, saved before the pod is deleted.
+        ending: Name of the reason for which the command is asked to end; see :class:`Reason`.
         are_fetched: Whether nothing was missing when its results were fetched after the command's end.
         held_until: Until when the pod is held for a missing result; ``None`` while it is not.
         verdict: How the run has ended, as text; saved before ``exit_code``.
@@ -127,6 +128,7 @@ class RunRecord:
     offsets: tuple[int, ...] = ()
     spent: float = 0.0
     result: int | None = None
+    ending: str | None = None
     are_fetched: bool = False
     held_until: float | None = None
     verdict: str = ""

@@ -20,9 +20,9 @@ from .._utils.text import clip, one_line, short_duration
 from ..errors import ConnectionLostError, JobError, LoginError, PrimePodsError
 from ..leasing.loss import LOSS_CHECK_FACTOR, Loss, wait_until_lost
 from ..remote import JobState, echo, find_nodes, limit_logins, rank_variables
-from ._ending import CommandEnd, Interruptions, Reason
+from ._ending import KILLED, CommandEnd, Interruptions, Reason
 from ._follow import follow_job
-from ._host import FAILED, USAGE, RunError, RunHost
+from ._host import FAILED, POD_FAILED, USAGE, RunError, RunHost
 from ._results import Results, shown_path
 from ._run import Run, RunRecord
 
@@ -38,20 +38,25 @@ _LAST_OUTPUT_TIMEOUT = 5.0
 """Max seconds for the rest of the output of a command that has ended."""
 _MIN_LOGIN_TIMEOUT = 15.0
 """Seconds to log in if `--reconnect` is shorter, or after a pod could not be reached for all of it."""
+_FETCH_LOGIN_TIMEOUT = 60.0
+"""Max seconds to log in for results before the pod is held, and the login tried again."""
 _FAILED_POD_TIMEOUT = 60.0
 """Max seconds to fetch results from a pod that has failed."""
 _CAUSE_TIMEOUT = 10.0
 _MAX_CAUSE = 300
+_CAUSE_MARGIN = 60.0
+"""Max seconds between the end of a command and the question for its cause."""
 _STOP_TIMEOUT = 5.0
 """Max seconds to end the command on its other nodes after a failure on one."""
 _WIND_DOWN_SHARE = 0.1
 """Max part of a limit that the wind-down takes."""
-_KILLED = 137
 _SHORT_ID = 8
-_PRINT_CAUSE = """for file in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; do
+PRINT_CAUSE = """for file in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; do
   sed -n 's/^oom_kill \\([1-9].*\\)/The pod has run out of memory \\1 times/p' "$file" 2>/dev/null
-done; dmesg 2>/dev/null | grep -i 'killed process' | tail -n 1"""
-"""Prints what the pod knows about a command that SIGKILL has ended."""
+done
+read -r up _ </proc/uptime && dmesg 2>/dev/null |
+  awk -F '[][ ]+' -v since="$((${up%%.*} - SECONDS))" '/[Kk]illed process/ && $2 > since' | tail -n 1"""
+"""Prints what the pod knows about a command that SIGKILL has ended: of the kernel's log, the last SECONDS."""
 
 
 class PodLostError(Exception):
@@ -93,6 +98,8 @@ class Work:
         self._variables = variables
         self._interruptions = interruptions
         self._upload_sizes: dict[str, int] = {}
+        self._may_have_begun = False
+        """Whether the start of the command was sent, perhaps by an earlier process."""
         self.outcome = Outcome(Results(host, run))
 
     def _exclusion(self, local: str) -> Exclusion:
@@ -135,6 +142,7 @@ class Work:
         machine = f"{pod.pod.gpu_count} x {pod.pod.gpu_name} · {pod.pod.provider_type}"
         self._host.info(f"✓ {begin} · {machine} · {money(pod.price_hr)}/h · {short_id(pod.id)}")
         self.outcome = Outcome(Results(self._host, self._run))
+        self._may_have_begun = is_taken_over
         nodes = await find_nodes(pod)
         for remote in (pod, *nodes):
             limit_logins(remote, max(record.reconnect, _MIN_LOGIN_TIMEOUT))
@@ -155,11 +163,16 @@ class Work:
             asyncio.create_task(self._wait_for_limit(pod)): Reason.LIMIT_NEAR,
         }
         try:
-            await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
+            if record.ending is None:
+                await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
             if lease.is_ending:
                 # The lease is ending, for example at a limit, and will cancel this task.
                 await asyncio.Event().wait()
-            self.outcome.reason = next(reason for task, reason in reasons.items() if task.done())
+            self.outcome.reason = (
+                next(reason for task, reason in reasons.items() if task.done())
+                if record.ending is None
+                else Reason[record.ending]
+            )
             return await self._end(pod, jobs, working, lost)
         finally:
             await _cancel(reasons)
@@ -200,14 +213,16 @@ class Work:
         reason = outcome.reason or Reason.COMMAND_ENDED
         has_begun = self._run.record.job is not None
         if reason.value.is_asked:
+            if not loss:
+                # The next process goes on with this end, if this one dies.
+                code = code or record.result or self._code(reason)
+                self._run.save(ending=reason.name, result=code)
             has_begun = await self._ask_to_end(pod, jobs, working)
-            if has_begun and self._run.record.job is None:
-                # The verdict of a run whose command has begun names its results.
-                self._run.save(job=jobs[0].name)
-        if outcome.command is not None and outcome.command.exit_code == _KILLED:
-            outcome.command = attrs.evolve(outcome.command, note=await _find_cause(pod))
+        if outcome.command is not None and outcome.command.exit_code == KILLED and not reason.value.is_asked:
+            cause = await _find_cause(pod, outcome.command.seconds or 0.0)
+            outcome.command = attrs.evolve(outcome.command, note=cause)
         if code is None:
-            code = self._interruptions.exit_code if reason is Reason.INTERRUPTED else reason.value.exit_code
+            code = self._code(reason)
         if code is None and outcome.command is not None:
             code = outcome.command.exit_code
         if not loss:
@@ -218,15 +233,19 @@ class Work:
             await self._fetch(pod, lost, is_last=is_last)
             self._run.save(are_fetched=outcome.results.are_complete)
         if not code and has_begun and not outcome.results.are_complete:
-            code = FAILED
+            code = POD_FAILED if outcome.reason is Reason.POD_LOST else FAILED
             self._run.save(result=code)
         outcome.is_complete = pod.seconds_left != 0.0
         if loss:
             raise PodLostError(loss)
         return code or 0
 
+    def _code(self, reason: Reason) -> int | None:
+        return self._interruptions.exit_code if reason is Reason.INTERRUPTED else reason.value.exit_code
+
     async def _fetch(self, pod: AsyncLeasedPod, lost: asyncio.Task[Loss], *, is_last: bool) -> None:
         """Fetch the results, unless the pod is lost meanwhile; try it on a pod that has failed."""
+        limit_logins(pod, _FETCH_LOGIN_TIMEOUT)
         is_reachable = self.outcome.reason is not Reason.UNREACHABLE
         fetching = asyncio.create_task(
             self.outcome.results.fetch(pod, is_last=is_last, is_reachable=is_reachable)
@@ -239,6 +258,7 @@ class Work:
                 fetching.result()
             elif self.outcome.reason is not Reason.POD_LOST:
                 self._host.problem(f"The pod {pod.name} was lost: {lost.result().reason}")
+                self.outcome.reason = Reason.POD_LOST
         finally:
             await _cancel([fetching])
 
@@ -249,15 +269,19 @@ class Work:
         outcome = self.outcome
         has_begun = self._run.record.job is not None
         if not has_begun:
-            # Its start may just have been sent.
+            if self._may_have_begun:
+                # The verdict names the results, also if another interruption comes meanwhile.
+                self._run.save(job=jobs[0].name)
             await _cancel([working])
+            if not self._may_have_begun:
+                return False
         # After a late start or a take-over, less than the whole wind-down may be left.
         left = math.inf if pod.seconds_left is None else pod.seconds_left
         grace = min(self._wind_down(pod), left) / 2
         if has_begun and outcome.reason is not Reason.JOB_LOST:
             self._host.info(
                 f"Ending the run, since {self.describe_reason()}. The command gets SIGTERM and up to "
-                f"{short_duration(grace)} to end, then its results are fetched"
+                f"{grace:.3g} s to end, then its results are fetched"
             )
         found = await asyncio.gather(*(job.stop(grace=grace) for job in jobs), return_exceptions=True)
         states = [state for state in found if isinstance(state, JobState)]
@@ -269,7 +293,10 @@ class Work:
             outcome.command = working.result()
         elif states:
             outcome.command = _end_of(states)
-        return has_begun or bool(states)
+        if not has_begun and not states and all(isinstance(problem, JobError) for problem in problems):
+            self._run.save(job=None)
+            return False
+        return True
 
     def _wind_down(self, pod: AsyncLeasedPod) -> float:
         """Return the seconds before the limit at which the command is asked to end."""
@@ -367,6 +394,7 @@ class Work:
             raise RunError(f"these variables are not set here: {', '.join(sorted(missing))}", USAGE)
         again = {"PRIMEPODS_RESTART": str(record.restart)} if record.restart else {}
         variables = {**disks, **self._variables, **again}
+        self._may_have_begun = True
         ranks: list[dict[str, str]] = await rank_variables(nodes) if len(nodes) > 1 else [{}]
         await _all(
             node.start(record.command, name=name, env=rank | variables, cwd=record.workdir)
@@ -475,10 +503,16 @@ def _end_of(states: Sequence[JobState]) -> CommandEnd:
     return CommandEnd(code, max(seconds, default=None))
 
 
-async def _find_cause(pod: AsyncLeasedPod) -> str:
-    """Return what the pod says about a command that SIGKILL has ended; empty if it says nothing."""
+async def _find_cause(pod: AsyncLeasedPod, seconds: float) -> str:
+    """Return what the pod says about a command that SIGKILL has ended; empty if it says nothing.
+
+    Args:
+        pod: The pod.
+        seconds: The command's run time. The kernel's log may be older, and tell of other programs.
+    """
+    script = PRINT_CAUSE.replace("SECONDS", f"{seconds + _CAUSE_MARGIN:.0f}")
     with suppress(PrimePodsError):
-        found = await pod.run(_PRINT_CAUSE, check=False, timeout=_CAUSE_TIMEOUT)
+        found = await pod.run(script, check=False, timeout=_CAUSE_TIMEOUT)
         return clip(one_line(found.stdout), _MAX_CAUSE)
     return ""
 

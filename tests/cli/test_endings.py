@@ -8,6 +8,7 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +16,13 @@ from pathlib import Path
 import attrs
 import pytest
 
-from primepods.emulator import Emulator
+from primepods.emulator import Edit, Emulator
+from primepods.runs._work import PRINT_CAUSE
 from tests.support.eventually import wait_for
 
 from .conftest import Run
 from .test_run import LOCAL_SSH, OPTIONS, here, market
-from .test_runs import command, no_process_is_left, records, row
+from .test_runs import command, go, no_process_is_left, records, row
 
 __all__ = ["here", "market", "no_process_is_left"]
 
@@ -155,7 +157,7 @@ def test_a_command_that_ignores_sigterm_leaves_time_for_its_results(market: Emul
     _, err = life.process.communicate(timeout=60)
     assert (life.process.returncode, list(market.pods)) == (5, []), err
     assert Path("results/out").read_text(encoding="utf-8") == "begun\n"
-    assert "exit code 137 (SIGKILL, often out of memory)" in err.splitlines()[-1], err
+    assert "exit code 137 (SIGKILL, after SIGTERM)" in err.splitlines()[-1], err
 
 
 STOPPED = "it was stopped, its command ended with "
@@ -232,6 +234,55 @@ until [ -e cut ] || ! kill -0 $pid 2>/dev/null; do sleep 0.1; done
     assert "the pod could not be reached" in err.splitlines()[-1], err
 
 
+def test_an_end_goes_on_though_its_process_dies(market: Emulator, tmp_path: Path) -> None:
+    """What takes the run over does not take a command that was asked to end for one that has ended itself."""
+    save = "while [ ! -e go ]; do sleep 0.05; done; echo saved >>out; exit 3"
+    life = live(tmp_path, line=f"trap '{save}' TERM; echo begun | tee out; {A_MINUTE}")
+    stop = command("stop", life.name)
+    wait_for(lambda: any(record["ending"] for record in records(tmp_path)))
+    life.process.kill()
+    life.process.communicate()
+    stop.communicate(timeout=60)
+    life.process = command("attach", life.name)
+    go(tmp_path)
+    _, err = life.process.communicate(timeout=60)
+    assert (life.process.returncode, list(market.pods)) == (130, []), err
+    assert "saved" in Path("results/out").read_text(encoding="utf-8")
+    assert f"{life.name}: it was stopped, its command ended with exit code 3 after" in err.splitlines()[-1]
+
+
+def test_a_command_that_was_interrupted_at_its_start_has_begun(market: Emulator, tmp_path: Path) -> None:
+    """Though the pod has not confirmed its start yet: its results are named as not fetched."""
+    hang = f"""echo >>n; case $(wc -l <n) in
+  2) {LOCAL_SSH} "$@" | {{ dd bs=1 count=60; sleep 60; }}; exit;;
+  3) exec sleep 60;; esac"""
+    words = [*OPTIONS[:2], *unreliable(tmp_path, hang), "--no-check", "--download", "out:results/"]
+    life = Life(command("run", *words, "--", f"touch out; {A_MINUTE}"), tmp_path, tmp_path)
+    wait_for(lambda: any((tmp_path / "pods").glob("*/*/out")))
+    life.send(signal.SIGINT)
+    wait_for(lambda: all(record["ending"] for record in records(tmp_path)))
+    time.sleep(0.4)  # closer interruptions count as one
+    life.send(signal.SIGINT)
+    _, err = life.process.communicate(timeout=60)
+    assert (life.process.returncode, list(market.pods)) == (130, []), err
+    assert "Not fetched: out (skipped)." in err.splitlines()[-1], err
+
+
+def test_a_pod_that_is_lost_before_its_results_are_here_is_told(market: Emulator, tmp_path: Path) -> None:
+    """By the verdict and the exit code: the command had succeeded."""
+    hang = "[ -e ended ] && exec sleep 60"
+    line = f"echo 1 | tee out; until [ -e go ]; do sleep 0.05; done; touch {tmp_path}/ended"
+    life = live(tmp_path, *unreliable(tmp_path, hang), line=line)
+    assert life.process.stdout is not None
+    life.process.stdout.readline()  # so that the connection exists that sees the end
+    go(tmp_path)
+    wait_for(lambda: any(record["result"] == 0 for record in records(tmp_path)))
+    market.delete_pod(next(iter(market.pods)))
+    _, err = life.process.communicate(timeout=60)
+    assert life.process.returncode == 4, err
+    assert ": the pod was lost, its command ended with exit code 0 after" in err.splitlines()[-1], err
+
+
 @pytest.mark.slow
 def test_a_long_command_does_not_count_as_a_pod_out_of_reach(market: Emulator, tmp_path: Path) -> None:
     """Its results are tried again, though the pod was last asked for a copy longer ago than --reconnect."""
@@ -288,6 +339,15 @@ def test_results_come_while_the_command_runs_too(market: Emulator, tmp_path: Pat
     assert re.search(r"Not fetched: the last state of out, (the last state of )?later\. Cost about", err), err
 
 
+def test_a_pod_that_has_failed_may_still_send_what_it_has(market: Emulator, tmp_path: Path) -> None:
+    """The API shows an error, and ssh works."""
+    life = live(tmp_path)
+    market.faults.add(Edit(put={"data.0.status": "ERROR"}), on="status")
+    _, err = life.process.communicate(timeout=60)
+    assert (life.process.returncode, list(market.pods)) == (4, []), err
+    assert Path("results/out").read_text(encoding="utf-8") == "begun\n", err
+
+
 def test_a_result_is_looked_for_where_the_command_runs_and_then_at_home(market: Emulator, run: Run) -> None:
     """A path that begins with the upload's name is told before anything is rented, and found."""
     Path("code").mkdir()
@@ -316,3 +376,17 @@ def test_the_verdict_says_what_a_signal_usually_means(market: Emulator, run: Run
     result = run("run", *OPTIONS, "--", "kill -KILL $$")
     assert result.exit_code == 137
     assert ": exit code 137 (SIGKILL, often out of memory) after 0s." in result.stderr, result.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="The kernel's log is that of Linux.")
+def test_the_kernels_log_is_read_from_the_commands_start(tmp_path: Path) -> None:
+    """Its older lines tell of other programs."""
+    up = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
+    lines = "".join(f"[{at:12.6f}] Killed process {pid}\n" for at, pid in ((up, 1), (up - 3600, 2)))
+    (tmp_path / "dmesg").write_text(f"#!/bin/sh\nprintf '%s' '{lines}'\n", encoding="utf-8")
+    (tmp_path / "dmesg").chmod(0o755)
+    for seconds, pid in (("60", b"1"), ("4000", b"2")):
+        script = PRINT_CAUSE.replace("SECONDS", seconds).replace("/sys/fs", "/nowhere")
+        environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        done = subprocess.run(["sh", "-c", script], env=environment, stdout=subprocess.PIPE, check=True)
+        assert done.stdout.strip().endswith(b"Killed process " + pid)
