@@ -21,7 +21,8 @@ _REQUIRED: Final = ("aiohttp", "anyio", "attrs", "cattrs")
 _OPTIONAL: Final = ("orjson", "rich", "typer")
 _SSH_TIMEOUT: Final = 5.0
 _ADD_KEY: Final = (
-    "Make a key with `ssh-keygen -t ed25519`, and add it to the account with `primepods ssh-keys add`."
+    "Make a key with `ssh-keygen -t ed25519`, and add it to the account with "
+    "`primepods ssh-keys add NAME FILE`."
 )
 
 

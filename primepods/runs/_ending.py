@@ -24,7 +24,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from enum import Enum
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -64,6 +64,10 @@ class _Row:
     is_fetched: bool = True
 
 
+KILLED: Final = 137
+"""Exit code of a command that SIGKILL has ended."""
+
+
 class Reason(Enum):
     """Why a run ends, or leaves its pod; see the table above."""
 
@@ -90,12 +94,18 @@ class CommandEnd:
     seconds: float | None
     note: str = ""
 
-    def describe(self) -> str:
-        """Return a phrase such as ``exit code 137 (SIGKILL, often out of memory) after 3m``."""
+    def describe(self, *, was_asked: bool) -> str:
+        """Return a phrase such as ``exit code 137 (SIGKILL, often out of memory) after 3m``.
+
+        Args:
+            was_asked: Whether the run has asked the command to end, and so may have sent SIGKILL itself.
+        """
         after = "" if self.seconds is None else f" after {short_duration(self.seconds)}"
         if self.exit_code is None:
             return f"an unknown exit code{after}"
         meaning = describe_code(self.exit_code)
+        if was_asked and self.exit_code == KILLED:
+            meaning = "SIGKILL, after SIGTERM"
         return f"exit code {self.exit_code}{meaning and f' ({meaning})'}{after}"
 
 

@@ -321,7 +321,8 @@ class Runner:
         if outcome.command is None:
             end = f"exit code {exit_code} after {short_duration(time.time() - record.began_at)}"
         else:
-            end = f"{reason and 'its command ended with '}{outcome.command.describe()}"
+            was_asked = outcome.reason is not None and outcome.reason.value.is_asked
+            end = f"{reason and 'its command ended with '}{outcome.command.describe(was_asked=was_asked)}"
         results = note = ""
         if record.job is not None:
             is_at_limit = lease is not None and lease.budget_error is not None

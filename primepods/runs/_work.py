@@ -20,7 +20,7 @@ from .._utils.text import clip, one_line, short_duration
 from ..errors import ConnectionLostError, JobError, LoginError, PrimePodsError
 from ..leasing.loss import LOSS_CHECK_FACTOR, Loss, wait_until_lost
 from ..remote import JobState, echo, find_nodes, limit_logins, rank_variables
-from ._ending import CommandEnd, Interruptions, Reason
+from ._ending import KILLED, CommandEnd, Interruptions, Reason
 from ._follow import follow_job
 from ._host import FAILED, POD_FAILED, USAGE, RunError, RunHost
 from ._results import Results, shown_path
@@ -44,16 +44,19 @@ _FAILED_POD_TIMEOUT = 60.0
 """Max seconds to fetch results from a pod that has failed."""
 _CAUSE_TIMEOUT = 10.0
 _MAX_CAUSE = 300
+_CAUSE_MARGIN = 60.0
+"""Max seconds between the end of a command and the question for its cause."""
 _STOP_TIMEOUT = 5.0
 """Max seconds to end the command on its other nodes after a failure on one."""
 _WIND_DOWN_SHARE = 0.1
 """Max part of a limit that the wind-down takes."""
-_KILLED = 137
 _SHORT_ID = 8
-_PRINT_CAUSE = """for file in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; do
+PRINT_CAUSE = """for file in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; do
   sed -n 's/^oom_kill \\([1-9].*\\)/The pod has run out of memory \\1 times/p' "$file" 2>/dev/null
-done; dmesg 2>/dev/null | grep -i 'killed process' | tail -n 1"""
-"""Prints what the pod knows about a command that SIGKILL has ended."""
+done
+read -r up _ </proc/uptime && dmesg 2>/dev/null |
+  awk -F '[][ ]+' -v since="$((${up%%.*} - SECONDS))" '/[Kk]illed process/ && $2 > since' | tail -n 1"""
+"""Prints what the pod knows about a command that SIGKILL has ended: of the kernel's log, the last SECONDS."""
 
 
 class PodLostError(Exception):
@@ -215,8 +218,9 @@ class Work:
                 code = code or record.result or self._code(reason)
                 self._run.save(ending=reason.name, result=code)
             has_begun = await self._ask_to_end(pod, jobs, working)
-        if outcome.command is not None and outcome.command.exit_code == _KILLED:
-            outcome.command = attrs.evolve(outcome.command, note=await _find_cause(pod))
+        if outcome.command is not None and outcome.command.exit_code == KILLED and not reason.value.is_asked:
+            cause = await _find_cause(pod, outcome.command.seconds or 0.0)
+            outcome.command = attrs.evolve(outcome.command, note=cause)
         if code is None:
             code = self._code(reason)
         if code is None and outcome.command is not None:
@@ -500,10 +504,16 @@ def _end_of(states: Sequence[JobState]) -> CommandEnd:
     return CommandEnd(code, max(seconds, default=None))
 
 
-async def _find_cause(pod: AsyncLeasedPod) -> str:
-    """Return what the pod says about a command that SIGKILL has ended; empty if it says nothing."""
+async def _find_cause(pod: AsyncLeasedPod, seconds: float) -> str:
+    """Return what the pod says about a command that SIGKILL has ended; empty if it says nothing.
+
+    Args:
+        pod: The pod.
+        seconds: The command's run time. The kernel's log may be older, and tell of other programs.
+    """
+    script = PRINT_CAUSE.replace("SECONDS", f"{seconds + _CAUSE_MARGIN:.0f}")
     with suppress(PrimePodsError):
-        found = await pod.run(_PRINT_CAUSE, check=False, timeout=_CAUSE_TIMEOUT)
+        found = await pod.run(script, check=False, timeout=_CAUSE_TIMEOUT)
         return clip(one_line(found.stdout), _MAX_CAUSE)
     return ""
 

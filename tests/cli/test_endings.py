@@ -8,6 +8,7 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,8 @@ from pathlib import Path
 import attrs
 import pytest
 
-from primepods.emulator import Emulator
+from primepods.emulator import Edit, Emulator
+from primepods.runs._work import PRINT_CAUSE
 from tests.support.eventually import wait_for
 
 from .conftest import Run
@@ -155,7 +157,7 @@ def test_a_command_that_ignores_sigterm_leaves_time_for_its_results(market: Emul
     _, err = life.process.communicate(timeout=60)
     assert (life.process.returncode, list(market.pods)) == (5, []), err
     assert Path("results/out").read_text(encoding="utf-8") == "begun\n"
-    assert "exit code 137 (SIGKILL, often out of memory)" in err.splitlines()[-1], err
+    assert "exit code 137 (SIGKILL, after SIGTERM)" in err.splitlines()[-1], err
 
 
 STOPPED = "it was stopped, its command ended with "
@@ -337,6 +339,15 @@ def test_results_come_while_the_command_runs_too(market: Emulator, tmp_path: Pat
     assert re.search(r"Not fetched: the last state of out, (the last state of )?later\. Cost about", err), err
 
 
+def test_a_pod_that_has_failed_may_still_send_what_it_has(market: Emulator, tmp_path: Path) -> None:
+    """The API shows an error, and ssh works."""
+    life = live(tmp_path)
+    market.faults.add(Edit(put={"data.0.status": "ERROR"}), on="status")
+    _, err = life.process.communicate(timeout=60)
+    assert (life.process.returncode, list(market.pods)) == (4, []), err
+    assert Path("results/out").read_text(encoding="utf-8") == "begun\n", err
+
+
 def test_a_result_is_looked_for_where_the_command_runs_and_then_at_home(market: Emulator, run: Run) -> None:
     """A path that begins with the upload's name is told before anything is rented, and found."""
     Path("code").mkdir()
@@ -365,3 +376,17 @@ def test_the_verdict_says_what_a_signal_usually_means(market: Emulator, run: Run
     result = run("run", *OPTIONS, "--", "kill -KILL $$")
     assert result.exit_code == 137
     assert ": exit code 137 (SIGKILL, often out of memory) after 0s." in result.stderr, result.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="The kernel's log is that of Linux.")
+def test_the_kernels_log_is_read_from_the_commands_start(tmp_path: Path) -> None:
+    """Its older lines tell of other programs."""
+    up = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
+    lines = "".join(f"[{at:12.6f}] Killed process {pid}\n" for at, pid in ((up, 1), (up - 3600, 2)))
+    (tmp_path / "dmesg").write_text(f"#!/bin/sh\nprintf '%s' '{lines}'\n", encoding="utf-8")
+    (tmp_path / "dmesg").chmod(0o755)
+    for seconds, pid in (("60", b"1"), ("4000", b"2")):
+        script = PRINT_CAUSE.replace("SECONDS", seconds).replace("/sys/fs", "/nowhere")
+        environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        done = subprocess.run(["sh", "-c", script], env=environment, stdout=subprocess.PIPE, check=True)
+        assert done.stdout.strip().endswith(b"Killed process " + pid)

@@ -153,14 +153,21 @@ def test_what_is_said_first_is_shown_first(monkeypatch: pytest.MonkeyPatch) -> N
         assert [int(line) for line in shown] == list(range(200))
 
 
-def test_a_line_ends_between_words_unless_it_has_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a terminal; a command is copied as one line."""
+def test_a_line_ends_between_words_and_not_within_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a terminal, in which a command is copied as one line."""
     ours, theirs = pty.openpty()
     set_size(ours, 20)
     with os.fdopen(theirs, "w", encoding="utf-8") as err:
         monkeypatch.setattr(sys, "stderr", err)
         print_info("Exit code 0 after 3s. No pod is left.")
-        print_info("By hand: `primepods cp run:out .`")
-        shown = os.read(ours, 1 << 16).decode().splitlines()
+        shown = os.read(ours, 1 << 16)
+        print_info("To fetch it, use `primepods cp run:out .` by hand.")
+        shown += os.read(ours, 1 << 16)
     os.close(ours)
-    assert shown == ["Exit code 0 after", "3s. No pod is left.", "By hand: `primepods cp run:out .`"]
+    assert shown.decode().splitlines() == [
+        "Exit code 0 after",
+        "3s. No pod is left.",
+        "To fetch it, use",
+        "`primepods cp run:out .`",
+        "by hand.",
+    ]

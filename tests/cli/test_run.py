@@ -257,6 +257,7 @@ def test_a_budget_ends_the_command(market: Emulator, run: Run, limit: str) -> No
         (["--gpu-type", "H1OO", "--", "true"], "H100"),
         (["--gpu-type", "H100", "--max-price", "0.01", "--", "true"], "costs $"),
         (["--gpu-type", "H100", "--upload", "none", "--", "true"], "there is no such file"),
+        (["--gpu-type", "H100", "--download", "out/*:x", "--", "true"], "patterns are not expanded"),
         (["--gpu-type", "H100", "--env", "NONE", "--", "true"], "the variable is not set"),
         (["--gpu-type", "H100", "--max-hours", "0", "--", "true"], "--max-hours must be"),
         (["--gpu-type", "H100", "--", " "], "the command is empty"),

@@ -114,6 +114,22 @@ async def test_a_pod_that_loses_three_items_in_a_row_is_not_used_again(folder: P
         assert len(it.emulator.requests.where(method="POST")) == 2
 
 
+async def test_a_pod_on_which_each_third_item_works_is_used_on(folder: Path) -> None:
+    """Two losses in a row are no reason to give it back."""
+    async with stage(folder) as it:
+        attempts = itertools.count(1)
+
+        async def work(pod: AsyncLeasedPod, item: int) -> int:
+            if next(attempts) % 3:
+                raise primepods.ConnectionLostError("cut", pod_id=pod.id)
+            return item
+
+        async with it.client.pods.pool(it.spec, size=1, retries=9) as pool:
+            results = [result async for result in pool.map(work, range(3))]
+        assert sorted(result.get() for result in results) == [0, 1, 2]
+        assert it.orders() == 1
+
+
 async def test_an_endless_source_is_read_as_far_as_there_is_room(folder: Path) -> None:
     """Twice as many items as pods are begun or unread; also of an async iterator."""
     taken = 0

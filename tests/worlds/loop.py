@@ -55,6 +55,11 @@ class Loop(SimLoop):  # type: ignore[misc]  # untyped, since it is not read
         """Refuse: `Machine.interrupt` plays the signals."""
         raise NotImplementedError
 
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Note an unhandled error, unless the world has ended: then tasks of dead machines are destroyed."""
+        if not self.is_closed():
+            super().call_exception_handler(context)
+
     def forget_dead(self) -> None:
         """Drop the callbacks of machines that have stopped; called before one starts again."""
         self._compact_ready()

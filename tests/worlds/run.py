@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import asyncio.taskgroups
 import fcntl
 import io
 import itertools
@@ -26,7 +27,7 @@ from unittest.mock import patch
 import aiohttp.connector
 import simloom
 import simloom._run
-from anyio._backends._asyncio import AsyncIOBackend
+from anyio._backends import _asyncio
 from simloom._context import current_host
 from simloom._eventlog import EventLog
 
@@ -221,7 +222,7 @@ def _is_known(error: object) -> bool:
 
 
 class _OrderedSet(dict[Any, None]):
-    """A set whose order is that of addition, for aiohttp: it closes connections in the order of a set."""
+    """A set whose order is that of addition, in which libraries then close connections and cancel tasks."""
 
     add = dict.setdefault
     remove = dict.__delitem__
@@ -261,11 +262,11 @@ def _environment(play: _Play, real_limit: float = REAL_LIMIT, *, keeps_log: bool
             (subprocess, "Popen", play.popen),
             # Nothing changes while it sleeps, since there are no threads.
             (time, "sleep", lambda _: None),
-            (AsyncIOBackend, "run_sync_in_worker_thread", _run_in_thread),
+            (_asyncio.AsyncIOBackend, "run_sync_in_worker_thread", _run_in_thread),
             # aiohttp has bound `time.monotonic` before simloom replaces it. It compares differences with a
             # nanosecond, so two calls at one virtual time must differ by more.
             (aiohttp.connector, "monotonic", lambda: time.monotonic() + next(calls) * 1e-8),
-            (aiohttp.connector, "set", _OrderedSet),
+            *((module, "set", _OrderedSet) for module in (aiohttp.connector, asyncio.taskgroups, _asyncio)),
             (simloom._run, "SimLoop", Loop),
             (Loop, "keeps_log", keeps_log),
             # What only a comparison of two runs reads.

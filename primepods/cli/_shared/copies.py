@@ -95,9 +95,12 @@ def parse_download(text: str) -> tuple[str, str]:
     By default, the target has the name of the path on the pod.
 
     Raises:
-        CommandError: No path is given.
+        CommandError: No path is given, or a pattern, which no copy expands.
     """
     remote, _, local = text.partition(":")
+    if "*" in remote or "?" in remote:
+        problem = f"--download {text!r}: patterns are not expanded. Name a file or a folder, such as out/"
+        raise CommandError(problem, ExitCode.USAGE)
     if not remote:
         raise CommandError(f"--download {text!r} has no path: write it like --download out/", ExitCode.USAGE)
     local = local or posixpath.basename(remote.rstrip("/")) or "."

@@ -16,10 +16,8 @@ import typer
 
 import primepods
 
-from .table import write
-from .text import printable
+from .table import print_info, write
 
-_MAX_LENGTH = 2_000
 """Max characters of an error's text."""
 _POD_PATH: Final = re.compile(r"/pods/(?!status$|history$)([^/]+)(?:/logs?)?$")
 """Path of a request about one pod, with its id."""
@@ -64,8 +62,7 @@ class CommandError(Exception):
 
 def print_error(command: str, error: Exception | str) -> None:
     """Write one line to stderr: the command and the error. Ignore a closed stderr."""
-    with suppress(OSError, ValueError):
-        typer.echo(f"{command}: {printable(_describe(error), max_length=_MAX_LENGTH)}", err=True)
+    print_info(f"{command}: {_describe(error)}")
 
 
 def _describe(error: Exception | str) -> str:

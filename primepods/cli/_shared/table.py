@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -23,6 +24,7 @@ _MINOR_RANK = 2
 _MAX_CELL_LENGTH = 200
 _MAX_INFO_LENGTH = 2_000
 """Max characters of an information line, which may end with a path and what to do with it."""
+_COMMAND = re.compile("`[^`]*`")
 _LAST_RESORT_WIDTH = 2
 """Min width of a column if the table does not fit otherwise."""
 
@@ -135,13 +137,14 @@ def write_ids(ids: Iterable[str]) -> None:
 def print_info(message: str) -> None:
     """Write a line of at most 2,000 characters to stderr; ignore a closed stderr.
 
-    A terminal gets it in lines that end between words, unless it has a command, which is to be copied whole.
+    A terminal gets it in lines that end between words, and not within a command, which is to be copied whole.
     """
     with suppress(OSError, ValueError):
         line = printable(message, max_length=_MAX_INFO_LENGTH)
-        if "`" not in line and (width := terminal_width(err=True)) is not None:
+        if (width := terminal_width(err=True)) is not None:
+            line = _COMMAND.sub(lambda found: found[0].replace(" ", "\0"), line)
             line = textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
-        write(f"{line}\n", err=True)
+        write(f"{line}\n".replace("\0", " "), err=True)
 
 
 def terminal_width(*, err: bool = False) -> int | None:

@@ -30,7 +30,8 @@ class Listener:
         self._server: asyncio.Server | None = None
         self._web_server: web.Server | None = None
         self._transports: dict[RequestHandler, asyncio.BaseTransport] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        # A dict in place of a set, so that a seed of a simulated world is one order of steps.
+        self._tasks: dict[asyncio.Task[None], None] = {}
 
     async def start(self, host: str, port: int) -> int:
         """Bind to ``host`` and ``port`` (0 for any free port), and return the port."""
@@ -82,11 +83,11 @@ class Listener:
         task = asyncio.current_task()
         if task is None:  # pragma: no cover - aiohttp runs every handler in a task
             return await self._app.handle(request)
-        self._tasks.add(task)
+        self._tasks[task] = None
         try:
             return await self._app.handle(request)
         finally:
-            self._tasks.discard(task)
+            self._tasks.pop(task, None)
 
     async def _close_connections(self) -> None:
         for task in self._tasks:

@@ -14,5 +14,7 @@ async def story(world: World) -> None:
         await world.sleep(world.moment("pause", 60))
     if world.happens("kill"):
         ann.kill()
+        # Whoever kills it knows: an order under a chosen name that is on its way is recorded nowhere.
+        world.say("ann was killed, and may have ordered 'service'")
         ann.restart()
         ann.ensure(spec)
