@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import primepods
-from primepods.emulator import Delay, Emulator, Html, Reset, Status
+from primepods.emulator import Delay, Edit, Emulator, Html, Reset, Status
 from primepods.remote._job_scripts import start_script
 from primepods.remote._scripts import bootstrap, command_script, make_script
 from tests.support.eventually import wait_for
@@ -286,11 +286,21 @@ def first_offer(client: primepods.Client) -> primepods.PodSpec:
 
 @pytest.mark.anyio
 async def test_a_lease_whose_pod_went_so_says_when_and_why(own: Emulator) -> None:
-    """The block is cancelled, and raises it; the lease leaves nothing to sweep."""
+    """The block is cancelled, and raises it; the lease leaves nothing to sweep.
+
+    The end of another pod is in the history, too.
+    """
+
+    def add_another(data: Any) -> Any:
+        rows = data["data"]
+        others = [row | {"id": "another", "terminatedAt": "2024-01-01T00:00:00Z"} for row in rows[:1]]
+        return data | {"data": [*rows, *others], "total_count": len(rows + others)}
+
+    own.faults.add(Edit(add_another), on="history")
     async with primepods.AsyncClient(own.api_key, base_url=own.url) as client:
         spec = primepods.PodSpec.from_offer((await client.availability.find(gpu_type="H100"))[0])
         gone = pytest.raises(
-            primepods.PodFailedError, match=r"deleted at 20.* UTC, .*\(1 s after its last job\)"
+            primepods.PodFailedError, match=r"deleted at 20(?!24).* UTC, .*\(1 s after its last job\)"
         )
         with gone:
             async with lease(client, spec, watchdog=primepods.Watchdog(after_job=1)) as pod:
