@@ -407,6 +407,15 @@ MUTANTS: Final = (
         ("tests/renting/test_pool.py::test_a_pod_on_which_each_third_item_works_is_used_on",),
     ),
     Mutant(
+        "leasing/pool.py",
+        """            for other in self._supervisors:
+                other.check_budget()
+""",
+        "",
+        "A pod that was soon lost makes a pool exceed its budget.",
+        ("tests/renting/test_pool.py::test_a_pod_that_is_soon_lost_brings_the_limit_of_the_others_closer",),
+    ),
+    Mutant(
         "leasing/_rental.py",
         "self.is_kept = record.is_kept\n",
         "self.is_kept = False\n",
