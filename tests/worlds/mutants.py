@@ -334,6 +334,16 @@ MUTANTS: Final = (
         ("tests/renting/test_creation.py::test_sold_out_as_a_server_error_is_the_cause",),
     ),
     Mutant(
+        "runs/_results.py",
+        "        if is_reachable:\n",
+        "        if False:\n",
+        "A pod that cannot be reached for a minute after its command's end is deleted with the results.",
+        (
+            "story endings",
+            "tests/cli/test_endings.py::test_a_long_command_does_not_count_as_a_pod_out_of_reach",
+        ),
+    ),
+    Mutant(
         "runs/_follow.py",
         "positions = [size - start for",
         "positions = [0 * (size - start) for",
