@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from typing import Any, Final, get_args, get_type_hints
+from typing import Any, Final, get_args
 
 import attrs
 from cattrs import ClassValidationError, Converter
@@ -68,8 +68,7 @@ def object_hook(model: Any, converter: Converter) -> Hook:
     aliases = ALIASES.get(model, {})
     known = frozenset({*names.values(), *aliases.values()})
     overrides: dict[str, Any] = {name: override(rename=wire) for name, wire in names.items()}
-    may_be_empty = _has_all_defaults(model)
-    null_if_absent = dict.fromkeys(_omissible_objects(model, names))
+    may_be_empty = all(field.default is not attrs.NOTHING for field in attrs.fields(model))
     structure = make_dict_structure_fn(model, converter, extra=override(omit=True), **overrides)
 
     def read_object(row: Any, kind: Any) -> Any:
@@ -79,8 +78,7 @@ def object_hook(model: Any, converter: Converter) -> Hook:
         if not is_object(row):
             raise wrong_type("an object", row)
         extra = unknown_fields(row, known)
-        # For example, an offer's `prices` may be absent (imagined: the schema requires them).
-        row = {**null_if_absent, **row}
+        row = {**row}
         used_aliases = _apply_aliases(row, names, aliases)
         try:
             instance = structure(row, kind)
@@ -108,17 +106,6 @@ def _apply_aliases(
             row[names[name]] = row[alias]
             used[name] = alias
     return used
-
-
-def _omissible_objects(model: Any, names: Mapping[str, str]) -> list[str]:
-    """Return the keys of required fields whose class has defaults for all fields; they may be absent."""
-    kinds = get_type_hints(model)
-    without_default = [field.name for field in attrs.fields(model) if field.default is attrs.NOTHING]
-    return [names[name] for name in without_default if _has_all_defaults(kinds[name])]
-
-
-def _has_all_defaults(kind: Any) -> bool:
-    return attrs.has(kind) and all(field.default is not attrs.NOTHING for field in attrs.fields(kind))
 
 
 def _first_error(group: ClassValidationError, names: Mapping[str, str]) -> DecodeError:

@@ -17,6 +17,7 @@ class ClosableAsyncIterator(Protocol[T_co]):
 
     async def aclose(self) -> None:
         """End the iteration and its requests."""
+        ...
 
 
 class ClosableIterator(Protocol[T_co]):
@@ -28,3 +29,4 @@ class ClosableIterator(Protocol[T_co]):
 
     def close(self) -> None:
         """End the iteration and its requests."""
+        ...

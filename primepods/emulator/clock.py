@@ -22,12 +22,15 @@ class Clock(Protocol):
     @property
     def epoch(self) -> datetime:
         """Return the timezone-aware datetime at which ``now()`` is 0.0."""
+        ...
 
     def now(self) -> float:
         """Return the seconds since ``epoch``; they never decrease."""
+        ...
 
     async def sleep(self, seconds: float) -> None:
         """Sleep until ``now()`` has increased by ``seconds``, which may be negative or infinite."""
+        ...
 
 
 class SystemClock:

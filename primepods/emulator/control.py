@@ -36,28 +36,30 @@ class Control:
         self._api = api
         self._account = account
         self._plan = faults
-        routes: list[tuple[str, str, Handler]] = [
+        routes: list[tuple[str, str, Callable[[Request], object]]] = [
             ("GET", "state", lambda _: dump(account)),
             ("PUT", "state", lambda request: restore(account, _body(request))),
             ("POST", "reset", lambda _: reset()),
             ("POST", "advance", self._advance),
             ("POST", "seed", self._seed),
             ("POST", "pods", self._add_pod),
-            ("DELETE", "pods/{pod_id}", lambda _, pod_id: account.remove_pod(pod_id)),
             ("POST", "stock", self._set_stock),
             ("POST", "price", self._set_price),
             ("POST", "funds", lambda request: account.add_funds(_body(request, dollars=number)["dollars"])),
             ("GET", "faults", lambda _: {"faults": [_rule_row(rule) for rule in faults]}),
             ("POST", "faults", self._add_fault),
             ("DELETE", "faults", lambda _: faults.clear()),
-            ("DELETE", "faults/{number}", self._remove_fault),
             ("GET", "requests", lambda _: {"requests": [attrs.asdict(entry) for entry in requests[:]]}),
             ("DELETE", "requests", lambda _: requests.clear()),
+        ]
+        about_one: list[tuple[str, str, Handler]] = [
+            ("DELETE", "pods/{pod_id}", self._remove_pod),
+            ("DELETE", "faults/{number}", self._remove_fault),
         ]
         self._router = Router(
             [
                 Route(name=path, method=method, path=PREFIX + path, handler=handler)
-                for method, path, handler in routes
+                for method, path, handler in (*routes, *about_one)
             ]
         )
 
@@ -111,6 +113,9 @@ class Control:
         if arguments.get("seconds") == INFINITY:
             arguments["seconds"] = math.inf
         return _rule_row(self._plan.add(kind(**arguments), **body))
+
+    def _remove_pod(self, _request: Request, pod_id: str) -> None:
+        self._account.remove_pod(pod_id)
 
     def _remove_fault(self, _request: Request, number: str) -> None:
         rules = {str(rule.number): rule for rule in self._plan}

@@ -101,7 +101,7 @@ class Offer(Model):
     """Provider, such as ``hyperstack``."""
     gpu_count: int
     """Total number of GPUs."""
-    prices: Prices
+    prices: Prices = Prices()
     """Prices by kind of cloud; see :attr:`price_hr`."""
     region: str | None = None
     """Region, such as ``united_states``."""

@@ -210,6 +210,7 @@ class PageReader(Protocol[T]):
             ProtocolError: The list is incomplete, or a row is unreadable. All items that could be read have
                 been yielded.
         """
+        ...
 
 
 @attrs.frozen(eq=False, repr=False)

@@ -67,13 +67,17 @@ def unwrap_first_error() -> Generator[None]:
     try:
         yield
     except BaseExceptionGroup as group:
-        first: BaseException = group
+        first = _leaf(group)
     else:
         return
-    while isinstance(first, BaseExceptionGroup):
-        first = cast("BaseExceptionGroup[BaseException]", first).exceptions[0]
     # Raise outside of `except`, so that the group is not the context of the error.
     raise first
+
+
+def _leaf(error: BaseException) -> BaseException:
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    return _leaf(cast("BaseExceptionGroup[BaseException]", error).exceptions[0])
 
 
 async def call_back(function: Callable[[Any], object], value: object) -> None:

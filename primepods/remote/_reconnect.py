@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 import anyio
+import attrs
 
 from ..errors import (
     APIError,
@@ -36,6 +37,7 @@ GetLogin = Callable[..., Awaitable[Login]]
 """Returns the login to a pod; with ``again=True``, to the address that the API shows now."""
 
 
+@attrs.define(eq=False)
 class Reconnection:
     """Connections to a pod, one after another. After a loss, the pod's address is read again.
 
@@ -52,26 +54,16 @@ class Reconnection:
             may set it to ``None`` when a new connection works.
     """
 
-    def __init__(
-        self,
-        get_login: GetLogin,
-        timeout: float,
-        state: str,
-        remedy: str,
-        *,
-        ends_with_pod: bool = False,
-        good_after: float = 10.0,
-    ) -> None:
-        self._get_login = get_login
-        self._timeout = timeout
-        self._state = state
-        self._remedy = remedy
-        self._ends_with_pod = ends_with_pod
-        self._good_after = good_after
-        self._login: Login | None = None
-        self._connection: AbstractAsyncContextManager[Session] | None = None
-        self._connected_at = 0.0
-        self.lost_at: float | None = None
+    _get_login: GetLogin
+    _timeout: float
+    _state: str
+    _remedy: str
+    _ends_with_pod: bool = attrs.field(default=False, kw_only=True, alias="ends_with_pod")
+    _good_after: float = attrs.field(default=10.0, kw_only=True, alias="good_after")
+    _login: Login | None = attrs.field(default=None, init=False)
+    _connection: AbstractAsyncContextManager[Session] | None = attrs.field(default=None, init=False)
+    _connected_at: float = attrs.field(default=0.0, init=False)
+    lost_at: float | None = attrs.field(default=None, init=False)
 
     async def open(self, *, first: Sequence[str] = ()) -> Session:
         """Connect, and return a session that waits for its script.

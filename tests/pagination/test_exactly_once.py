@@ -189,6 +189,10 @@ async def test_a_row_that_can_be_read_once_is_yielded(*, is_first: bool) -> None
     window=WINDOWS,
     totals=st.lists(st.none() | st.integers(0, 150) | st.just(10**12), min_size=1, max_size=6),
 )
+# Counts of the rows in the page, of one page, and of nothing, which have been seen.
+@example(count=120, page_size=50, window=16, totals=[50, 50, 20])
+@example(count=120, page_size=50, window=1, totals=[50])
+@example(count=120, page_size=50, window=16, totals=[0])
 async def test_a_count_that_lies_makes_nobody_lose_a_row(
     *, count: int, page_size: int, window: int, totals: list[int | None]
 ) -> None:
@@ -233,20 +237,6 @@ async def test_records_that_move_to_the_front_are_found(
     found = await read(pager(fetch, page_size, window=window))
     assert len(found) == len(set(found))
     assert at_first <= set(found)
-
-
-@pytest.mark.parametrize("window", [1, 16])
-@pytest.mark.parametrize("stated", ["rows in the page", "one page", "nothing"])
-async def test_counts_that_have_been_seen_to_lie(stated: str, window: int) -> None:
-    """A count of the page's rows, of one page, or of nothing: all rows come, without an error."""
-    api = Api.of(250)
-
-    async def fetch(offset: int, limit: int) -> FetchedPage[str]:
-        page = await api.fetch(offset, limit)
-        total = {"rows in the page": len(page.rows), "one page": 100, "nothing": 0}[stated]
-        return attrs.evolve(page, total_count=total)
-
-    assert await read(pager(fetch, 100, window=window)) == api.rows
 
 
 @pytest.mark.slow

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from .._state.account import Account
 from .._state.market import Offer
 from . import offer_shapes as shapes
 from .http import Request, Response, invalid, ok, query_choice, query_integer, query_value, query_values
-from .router import Handler, Route
+from .router import Route
 from .vocabulary import GPU_TYPES, REGIONS, SECURITY, SOCKETS
 
 Row = dict[str, object]
@@ -22,7 +22,7 @@ class AvailabilityApi:
         market = self._account.market
         # The summary of clusters is assumed to have the shape of gpu-summary: its documentation differs only
         # in the kind of offers.
-        handlers: dict[str, Handler] = {
+        handlers: dict[str, Callable[[Request], Response]] = {
             "gpus": lambda request: self._offers(request, is_cluster=False),
             "gpu-summary": lambda _: ok(shapes.summary(market.offers)),
             "multi-node-summary": lambda _: ok(shapes.summary(self._machines(is_cluster=True))),
