@@ -327,7 +327,8 @@ class Work:
             left = math.inf if pod.seconds_left is None else pod.seconds_left - self._wind_down(pod)
             if left <= 0:
                 return
-            await asyncio.sleep(min(left, _LIMIT_CHECK_INTERVAL))
+            # At least 1 ms, as in the lease: a billionth of a second would make this loop spin.
+            await asyncio.sleep(min(max(left, 0.001), _LIMIT_CHECK_INTERVAL))
         await asyncio.Event().wait()
 
     def describe_reason(self) -> str:

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextvars import Context
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -97,6 +98,14 @@ def test_a_killed_task_goes_on_after_an_error(operators: Any, connected: Emulato
         connected.faults.add(Status(403), on="delete")
         with pytest.raises(PrimePodsError, match="403"):
             delete_by_name(client, "mine", 0.5)
+
+
+def test_a_deferred_job_has_the_hours_of_its_pod(operators: Any) -> None:
+    """They count from the order of the pod, not from when the wait begins."""
+    operator = operators.PrimeRunPodOperator(task_id="work", gpu_type="H100", command="true", max_hours=2)
+    began = datetime.now(UTC) - timedelta(hours=1)
+    pod = SimpleNamespace(id="a1", name="airflow-dag", pod=SimpleNamespace(created_at=began))
+    assert operator._make_trigger(pod).end == pytest.approx(began.timestamp() + 7200, abs=60)
 
 
 @pytest.mark.parametrize("reported", [None, "{'cloud_id': 'a'}"])

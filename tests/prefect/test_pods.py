@@ -18,9 +18,9 @@ import pytest
 pytest.importorskip("prefect", reason="needs the extra `prefect`")
 
 from prefect.client.schemas.filters import FlowRunFilter
-from prefect.client.schemas.objects import FlowRun, State, StateType, WorkPool
+from prefect.client.schemas.objects import Flow, FlowRun, State, StateType, WorkPool
 from prefect.exceptions import InfrastructureNotAvailable, InfrastructureNotFound
-from prefect.states import Completed
+from prefect.states import Completed, Pending
 from pydantic import SecretStr
 
 import primepods
@@ -29,7 +29,7 @@ from primepods.prefect import PrimeCredentials, PrimePodJobConfiguration, PrimeP
 from primepods.prefect._configuration import flow_run_id_of, new_pod_name_prefix
 from primepods.prefect._log_text import log_text
 from primepods.prefect._pod_run import SSH_FAILED, PodRun, checked_env
-from primepods.prefect._recovery import Recovery
+from primepods.prefect._recovery import HEARTBEAT, Recovery
 from primepods.prefect._worker import must_stop
 
 from .server import LOCAL_SSH, eventually
@@ -298,6 +298,57 @@ async def test_pods_that_were_left_behind(
                 await recovery.run()
             assert set(emulator.pods) == set(left)
     assert "Cleanup after killed workers failed" in caplog.text
+
+
+class SilentRun(RunsOnly):
+    """The same of a run that its worker has left, and of what it is when that is looked at again."""
+
+    def __init__(self, flow_run: FlowRun, later: FlowRun) -> None:
+        super().__init__(flow_run)
+        self.later = later
+        self.states: list[State[Any]] = []
+
+    async def read_flow_runs(self, *, flow_run_filter: FlowRunFilter, **_: object) -> list[FlowRun]:
+        """Return the active run once; of ended ones, none is asked for."""
+        assert flow_run_filter.id is not None
+        return [] if flow_run_filter.id.not_any_ else self.flow_runs
+
+    async def read_flow(self, _: UUID) -> Flow:
+        """Return its flow."""
+        return Flow(name="flow")
+
+    async def read_flow_run(self, _: UUID) -> FlowRun:
+        """Return the run as it is now."""
+        return self.later
+
+    async def set_flow_run_state(self, _: UUID, state: State[Any], **__: object) -> None:
+        """Note its state."""
+        self.states.append(state)
+
+
+@pytest.mark.parametrize(("heartbeat", "changes"), [("", 1), ("another worker:1", 0)])
+async def test_a_run_that_another_worker_has_continued_meanwhile_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, heartbeat: str, changes: int
+) -> None:
+    """While this worker has deleted the pod of the last one."""
+    run_id = uuid4()
+    name = new_pod_name_prefix("prefect", run_id)
+    state: State[Any] = Pending()
+    fields = {"id": run_id, "flow_id": uuid4(), "infrastructure_pid": name}
+    fields |= {"state": state, "state_id": state.id, "state_type": state.type}
+    run, later = (FlowRun.model_validate({**fields, "labels": {HEARTBEAT: text}}) for text in ("", heartbeat))
+    template = PrimePodWorker.get_default_base_job_template()
+    pool = {"name": "pool", "type": "prime-pod", "base_job_template": template}
+    worker, server = PrimePodWorker(work_pool_name="pool"), SilentRun(run, later)
+    monkeypatch.setattr(worker, "_client", server)
+    monkeypatch.setattr(worker, "_work_pool", WorkPool.model_validate(pool))
+    with Emulator(boot_seconds=0, delete_seconds=0) as emulator:
+        monkeypatch.setenv("PRIME_API_KEY", emulator.api_key)
+        monkeypatch.setenv("PRIME_API_BASE_URL", emulator.url)
+        emulator.add_pod(name)
+        await Recovery(worker, "me").run()
+        assert not emulator.pods
+    assert len(server.states) == changes
 
 
 async def test_unreadable_rows_of_others_are_passed_over(

@@ -16,12 +16,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 import primepods
-from primepods.emulator import Delay, Emulator, Html, Reset, Status
+from primepods.config import lease_folder
+from primepods.emulator import Delay, Edit, Emulator, Html, Reset, Status
+from primepods.leasing.ledger import LeaseFile, read_ledger
 from primepods.remote._job_scripts import start_script
 from primepods.remote._scripts import bootstrap, command_script, make_script
+from primepods.runs import take_over_lease
 from tests.support.eventually import wait_for
 
 from .conftest import LOCAL_SSH, busybox
@@ -286,11 +290,21 @@ def first_offer(client: primepods.Client) -> primepods.PodSpec:
 
 @pytest.mark.anyio
 async def test_a_lease_whose_pod_went_so_says_when_and_why(own: Emulator) -> None:
-    """The block is cancelled, and raises it; the lease leaves nothing to sweep."""
+    """The block is cancelled, and raises it; the lease leaves nothing to sweep.
+
+    The end of another pod is in the history, too.
+    """
+
+    def add_another(data: Any) -> Any:
+        rows = data["data"]
+        others = [row | {"id": "another", "terminatedAt": "2024-01-01T00:00:00Z"} for row in rows[:1]]
+        return data | {"data": [*rows, *others], "total_count": len(rows + others)}
+
+    own.faults.add(Edit(add_another), on="history")
     async with primepods.AsyncClient(own.api_key, base_url=own.url) as client:
         spec = primepods.PodSpec.from_offer((await client.availability.find(gpu_type="H100"))[0])
         gone = pytest.raises(
-            primepods.PodFailedError, match=r"deleted at 20.* UTC, .*\(1 s after its last job\)"
+            primepods.PodFailedError, match=r"deleted at 20(?!24).* UTC, .*\(1 s after its last job\)"
         )
         with gone:
             async with lease(client, spec, watchdog=primepods.Watchdog(after_job=1)) as pod:
@@ -323,6 +337,25 @@ def test_a_kept_pod_has_no_watchdog_any_more(own: Emulator, tmp_path: Path) -> N
         with lease(client, first_offer(client), watchdog=primepods.Watchdog()) as pod:
             assert len(own.pods) == 2
         assert len(own.pods) == 1
+
+
+@pytest.mark.anyio
+async def test_a_pod_that_is_taken_over_and_kept_has_no_watchdog_any_more(
+    own: Emulator, tmp_path: Path
+) -> None:
+    """The process that takes it over knows of none, and ends it all the same."""
+    async with primepods.AsyncClient(own.api_key, base_url=own.url) as client:
+        spec = primepods.PodSpec.from_offer((await client.availability.find(gpu_type="H100"))[0])
+        async with lease(client, spec, watchdog=primepods.Watchdog()):
+            [record] = read_ledger(lease_folder()).records.values()
+            file = LeaseFile.new(lease_folder(), attrs.evolve(record, given_up=True)).write()
+            file.close()
+            options = {"login": True, "ssh_command": LOCAL_SSH, "interval": 0.05}
+            taken = take_over_lease(client, file.path.name, was_shown=True, **options)
+            assert taken is not None
+            async with taken as pod:
+                pod.keep()
+            assert list(tmp_path.glob("*/*/.primepods/watchdog/*/off"))
 
 
 @pytest.mark.parametrize(

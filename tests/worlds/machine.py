@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import simloom
@@ -216,6 +217,15 @@ class Machine:
                 start_process(own, {}).returncode = 0
 
         return self.start("attach", program)
+
+    def stop(self, run: Run) -> asyncio.Task[None]:
+        """Start a program that asks the process of a run to end it, as `primepods stop` does."""
+
+        async def program() -> None:
+            with suppress(ProcessLookupError):
+                Run.open(run.path).stop()
+
+        return self.start("stop", program)
 
     def hold(self, run: Run) -> asyncio.Task[None]:
         """Start the program of a run's process, which holds the run's lock, as `primepods _run` does."""

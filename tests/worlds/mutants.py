@@ -334,6 +334,16 @@ MUTANTS: Final = (
         ("tests/renting/test_creation.py::test_sold_out_as_a_server_error_is_the_cause",),
     ),
     Mutant(
+        "runs/_results.py",
+        "        if is_reachable:\n",
+        "        if False:\n",
+        "A pod that cannot be reached for a minute after its command's end is deleted with the results.",
+        (
+            "story endings",
+            "tests/cli/test_endings.py::test_a_long_command_does_not_count_as_a_pod_out_of_reach",
+        ),
+    ),
+    Mutant(
         "runs/_follow.py",
         "positions = [size - start for",
         "positions = [0 * (size - start) for",
@@ -388,6 +398,36 @@ MUTANTS: Final = (
         "if error is not None and job.attempts_left:",
         "An item that has failed by itself is tried again.",
         ("tests/renting/test_pool.py::test_a_failure_of_the_work_is_its_items_result",),
+    ),
+    Mutant(
+        "leasing/pool.py",
+        "losses = losses + 1 if await self._work(job, supervisor, pod, losing) else 0",
+        "losses += await self._work(job, supervisor, pod, losing)",
+        "A pod on which items work is given back, and another one boots, after three losses in all.",
+        ("tests/renting/test_pool.py::test_a_pod_on_which_each_third_item_works_is_used_on",),
+    ),
+    Mutant(
+        "leasing/_rental.py",
+        "self.is_kept = record.is_kept\n",
+        "self.is_kept = False\n",
+        "A kept pod is deleted by the process that takes its lease over.",
+        ("tests/renting/test_lease_rules.py::test_a_kept_pod_stays_after_a_take_over",),
+    ),
+    Mutant(
+        "leasing/supervisor.py",
+        "        self.check_budget()  # the price may have changed\n",
+        "",
+        "A price that rises ends a lease up to a minute too late.",
+        (
+            "tests/renting/test_lease_rules.py::test_a_price_that_rises_during_the_boot_ends_the_lease_at_once",
+        ),
+    ),
+    Mutant(
+        "leasing/supervisor.py",
+        "self.options.watchdog is not None or (self._take_over is not None and self.options.login):",
+        "self.options.watchdog is not None:",
+        "The watchdog of a pod that was taken over and kept deletes it.",
+        ("tests/remote/test_watchdog.py::test_a_pod_that_is_taken_over_and_kept_has_no_watchdog_any_more",),
     ),
     Mutant(
         "remote/scripts/job.sh",

@@ -7,6 +7,7 @@ import io
 import os
 import re
 import shlex
+import tarfile
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,7 +31,7 @@ _ALIAS: Final = re.compile(r"HostKeyAlias=(\S+)")
 
 @attrs.define
 class Job:
-    """A job on a pod: `print N CODE` prints a line a second, `sleep N` prints nothing.
+    """A job on a pod: `print N CODE` prints a line a second, `sleep N` prints nothing, `save N CODE` saves.
 
     Attributes:
         name: Its name.
@@ -58,6 +59,10 @@ class Job:
         lines = int(min(until, self.ends_at) - self.started_at) if self.command[0] == "print" else 0
         return b"".join(b"%s%d\n" % (self.label.encode(), number) for number in range(lines))
 
+    def saved(self) -> int:
+        """Return how often it has saved its file `out` so far, once in ten seconds."""
+        return int(min(now(), self.ends_at) - self.started_at) // 10
+
     def received(self, data: bytes) -> bytes:
         """Return the part of its output with which some data begins."""
         output = self.output()
@@ -78,10 +83,13 @@ class Ssh(asyncio.SubprocessTransport):
         machine: Where it runs.
         argv: Its arguments.
         stdin: Its standard input.
+        stdout: Its standard output; -1 for the protocol.
         protocol: Told of its output.
     """
 
-    def __init__(self, machine: Machine, argv: tuple[str, ...], stdin: int, protocol: Any) -> None:
+    def __init__(
+        self, machine: Machine, argv: tuple[str, ...], stdin: int, stdout: int, protocol: Any
+    ) -> None:
         super().__init__()
         self.machine: Machine = machine
         self.pid: int = machine.world.new_pid()
@@ -90,6 +98,7 @@ class Ssh(asyncio.SubprocessTransport):
         self._mark = shlex.split(argv[-1])[-1]
         self._stdin = os.dup(stdin)
         os.set_blocking(self._stdin, False)
+        self._stdout = -1 if stdout < 0 else os.dup(stdout)
         self._protocol = protocol
         self._code: int | None = None
         self._ended = asyncio.Event()
@@ -104,10 +113,9 @@ class Ssh(asyncio.SubprocessTransport):
             self._check()
             self._emit(2, f"{self._mark} ready\n".encode())
             self._emit(1, f"{self._mark} ready\n".encode())
-            await self._act(*await self._read_script())
-            self._emit(1, f"{self._mark} exit 0\n".encode())
-            self._emit(2, f"{self._mark} exit 0\n".encode())
-            code = 0
+            code = await self._act(*await self._read_script())
+            self._emit(1, f"{self._mark} exit {code}\n".encode())
+            self._emit(2, f"{self._mark} exit {code}\n".encode())
         except ConnectionError:
             pass
         self.end(code)
@@ -126,9 +134,10 @@ class Ssh(asyncio.SubprocessTransport):
             text += piece
             count, _, script = text.partition(b"\n")
             if script.count(b"\n") >= int(count):
-                return shlex.split(script.partition(b"\n")[0].decode())[3:]
+                words = shlex.split(script.partition(b"\n")[0].decode())[3:]
+                return ["download", *words] if b"primepods_download" in script else words
 
-    async def _act(self, action: str, name: str = "", *words: str) -> None:
+    async def _act(self, action: str, name: str = "", *words: str) -> int:
         jobs = self._world.jobs.setdefault(self._pod_id, {})
         if action == "start":
             token, command, _, _, *variables = words
@@ -141,9 +150,25 @@ class Ssh(asyncio.SubprocessTransport):
         elif action == "stop" and name in jobs:
             jobs[name].stopped_at = min(now(), jobs[name].ends_at)
             self._emit(1, jobs[name].state())
+        elif action == "download":
+            return self._send_file(name, next(iter(jobs.values()), None))
         elif action in {"find", "follow", "stop", "list"}:
             for job in [jobs[name]] if name in jobs else jobs.values():
                 self._emit(1, job.state())
+        return 0
+
+    def _send_file(self, path: str, job: Job | None) -> int:
+        """Send what the pod's only job has saved, as `download.sh` does; return its exit code."""
+        if job is None or job.command[0] != "save" or job.saved() == 0:
+            self._emit(2, f"{path} is not a file or folder\n".encode())
+            return 1
+        content, archive = str(job.saved()).encode(), io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            member = tarfile.TarInfo(path)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+        self._emit(1, b"file\n" + archive.getvalue())
+        return 0
 
     async def _follow(self, job: Job, sent: dict[str, int]) -> None:
         """Send the output from an offset on, each piece after a header, until the end; then the state."""
@@ -159,12 +184,16 @@ class Ssh(asyncio.SubprocessTransport):
         self._emit(1, job.state())
 
     def _check(self) -> None:
-        if self._code is not None or not self._world.is_running(self._pod_id):
+        world = self._world
+        if self._code is not None or world.has_no_ssh or not world.is_running(self._pod_id):
             raise ConnectionResetError
 
     def _emit(self, descriptor: int, data: bytes) -> None:
         self._check()
-        self._protocol.pipe_data_received(descriptor, data[: self._left])
+        if descriptor == 1 and self._stdout >= 0:
+            os.write(self._stdout, data[: self._left])
+        else:
+            self._protocol.pipe_data_received(descriptor, data[: self._left])
         self._left -= len(data)
         if self._left < 0:
             raise ConnectionResetError
@@ -174,6 +203,8 @@ class Ssh(asyncio.SubprocessTransport):
         if self._code is None:
             self._code = code
             os.close(self._stdin)
+            if self._stdout >= 0:
+                os.close(self._stdout)
             self._world.ssh.pop(self.pid, None)
             if is_told:
                 self.tell()
@@ -209,10 +240,12 @@ class Ssh(asyncio.SubprocessTransport):
         return self._code
 
 
-async def start_ssh(machine: Machine, make: Callable[[], Any], *argv: str, stdin: int, **_: Any) -> Any:
+async def start_ssh(
+    machine: Machine, make: Callable[[], Any], *argv: str, stdin: int, stdout: int, **_: Any
+) -> Any:
     """Start `ssh`; return its transport and protocol, as `subprocess_exec` of a loop."""
     protocol = make()
-    ssh = Ssh(machine, argv, stdin, protocol)
+    ssh = Ssh(machine, argv, stdin, stdout, protocol)
     machine.world.ssh[ssh.pid] = ssh
     protocol.connection_made(ssh)
     machine.world.pods_host.spawn(ssh.serve)
@@ -237,6 +270,8 @@ class RunProcess:
         lock = os.dup(pass_fds[0])
         parent.world.locks[lock] = self.machine
         run.inherit(lock)
+        # A real process reads the record later, when its parent has written this.
+        run.record = attrs.evolve(run.record, pid=self.pid)
         self.machine.hold(run)
 
     def poll(self) -> int | None:

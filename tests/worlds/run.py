@@ -31,6 +31,8 @@ from anyio._backends import _asyncio
 from simloom._context import current_host
 from simloom._eventlog import EventLog
 
+from primepods.remote._session import Session
+
 from . import stories
 from .invariants import BrokenInvariantError
 from .loop import Loop
@@ -231,8 +233,11 @@ class _OrderedSet(dict[Any, None]):
 
 
 async def _run_in_thread(function: Callable[..., Any], arguments: tuple[Any, ...], **_: Any) -> Any:
-    """Run a function at another step of the loop, in place of a thread."""
+    """Run a function at another step of the loop, in place of a thread; a reader of `ssh` after its end."""
     await asyncio.sleep(0)
+    for session in getattr(function, "args", ()):
+        if isinstance(session, Session):
+            await session._process.wait()
     return function(*arguments)
 
 

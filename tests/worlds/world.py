@@ -89,6 +89,8 @@ class World:
         self.pods_host: Any = sim.host("pods")
         self._processes = 0
         self.has_crashed: bool = False
+        self.has_no_ssh: bool = False
+        """Whether no pod can be reached."""
         self.emulator: Emulator
         self._api: Any = sim.host("api")
         self._stop_api = asyncio.Event()
@@ -214,7 +216,7 @@ class World:
             ssh.end(-number)
         elif machine is None or machine.has_ended:
             raise ProcessLookupError(pid)
-        elif number == signal.SIGTERM:
+        elif number in {signal.SIGTERM, signal.SIGUSR1}:
             machine.interrupt()
 
     def release_locks(self, machine: Machine) -> None:
@@ -234,6 +236,7 @@ class World:
 
     def heal(self) -> None:
         """End all partitions."""
+        self.has_no_ssh = False
         self.sim.net.heal()
 
     async def sleep(self, seconds: float) -> None:
