@@ -19,20 +19,25 @@ import griffe
 
 Loaded = griffe.Object | griffe.Alias
 MODULES = ("charts", "emulator", "events", "fleet", "notebook", "otel")
-"""Public modules, whose names are those of their ``__all__``."""
+"""Public modules, whose names are those of their table ``_PUBLIC``, or of their ``__all__``."""
 
 
 def public_paths(package: Loaded) -> dict[str, str]:
     """Return where each public name of a version is defined: paths below the package, by name."""
-    table: dict[str, str] = {}
-    for node in ast.walk(ast.parse("\n".join(package.lines))):
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_PUBLIC":
-            table = ast.literal_eval(node.value)
-    paths = {name: f"{module}.{name}" for module, names in table.items() for name in names.split()}
-    for module in MODULES:
-        names = package[module].exports or () if module in package.members else ()
+    paths = lazy_names(package)
+    for module in set(MODULES) & package.members.keys():
+        names = lazy_names(package[module]) or package[module].exports or ()
         paths |= {f"{module}.{name}": f"{module}.{name}" for name in names}
     return paths
+
+
+def lazy_names(module: Loaded) -> dict[str, str]:
+    """Return where each name of a module's table ``_PUBLIC`` is defined; nothing if it has no table."""
+    for node in ast.walk(ast.parse("\n".join(module.lines))):
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_PUBLIC":
+            table: dict[str, str] = ast.literal_eval(node.value)
+            return {name: f"{place}.{name}" for place, names in table.items() for name in names.split()}
+    return {}
 
 
 def breaks(old: Loaded, new: Loaded) -> Iterator[str]:

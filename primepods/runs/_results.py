@@ -115,7 +115,7 @@ class Results:
                 pause = self._begin_hold(pod, missing)
             is_first = False
         if self._run.record.held_until is not None:
-            self._run.save(held_until=None)
+            self._run.save_or_tell(self._host.problem, held_until=None)
 
     def _begin_hold(self, pod: AsyncLeasedPod, missing: Sequence[Result]) -> float:
         """Say why the pod is held, unless it is not; return the seconds between two attempts."""
@@ -129,7 +129,7 @@ class Results:
         if seconds <= 0:
             return 0.0
         pause = min(_MAX_RETRY_INTERVAL, seconds / _MIN_ATTEMPTS)
-        self._run.save(held_until=time.time() + seconds)
+        self._run.save_or_tell(self._host.problem, held_until=time.time() + seconds)
         clock = time.strftime("%H:%M", time.localtime(time.time() + seconds))
         paths = ", ".join(item.remote for item in missing)
         by_hand = ", ".join(

@@ -26,6 +26,7 @@ from .._utils.unique_names import unique_name
 from ..config import lease_folder, this_host
 from ..errors import ConfigError
 from ..remote import Stream, check_job_name
+from ._host import FAILED
 
 _VERSION: Final = 1
 _MAX_NUMBER: Final = 250_000_000_000
@@ -142,6 +143,11 @@ class RunRecord:
     is_released: bool = False
     swept_at: float | None = None
 
+    @property
+    def result_without_pod(self) -> int | None:
+        """The exit code if the pod is gone: a success whose results were not fetched is none."""
+        return FAILED if self.result == 0 and self.downloads and not self.are_fetched else self.result
+
 
 class Run:
     """Folder of a run: its record, the lock that its process holds, its output and its messages."""
@@ -204,6 +210,13 @@ class Run:
                 "primepods that wrote it, or delete its folder after `primepods sweep` has deleted its pod"
             ) from None
 
+    def save_or_tell(self, tell: Callable[[Exception], object], **changes: Any) -> None:
+        """Write the record; if that fails, for example because the disk is full, tell the error and go on."""
+        try:
+            self.save(**changes)
+        except OSError as exc:
+            tell(exc)
+
     def save(self, **changes: Any) -> None:
         """Write the record, with changed fields."""
         self.record = attrs.evolve(self.record, **changes)
@@ -234,7 +247,7 @@ class Run:
                     check()
                     self.save(**{"pid": os.getpid(), "host": this_host(), **changes})
                 except BaseException:
-                    self._unlock()
+                    self.unlock()
                     raise
                 return True
             if self._is_held():
@@ -257,9 +270,9 @@ class Run:
         try:
             self.save(pid=start(self._lock), host=this_host())
         finally:
-            self._unlock()
+            self.unlock()
 
-    def _unlock(self) -> None:
+    def unlock(self) -> None:
         descriptor, self._lock = self._lock, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -408,6 +421,12 @@ class Run:
         if self.may_have_pod or not self.claim():
             return
         # `claim` has read the record again: another process may have ended the run.
+        try:
+            self._note_end()
+        finally:
+            self.unlock()
+
+    def _note_end(self) -> None:
         record = self.record
         if not record.is_released and not self.may_have_pod:
             # The folder was changed when the lease file was removed, and perhaps later.
@@ -416,14 +435,14 @@ class Run:
             # If there was a lease, something else has deleted the pod, and the cost is not exactly known.
             is_unused = record.lease_file is None
             if record.exit_code is None:
-                code = _ABANDONED if record.result is None else record.result
+                code = record.result_without_pod
+                code = _ABANDONED if code is None else code
                 self.save(exit_code=code, ended_at=gone_at, is_released=is_unused)
             if not is_unused and record.swept_at is None:
                 self.save(swept_at=gone_at)
-        self._unlock()
 
     def remove(self) -> None:
-        self._unlock()
+        self.unlock()
         shutil.rmtree(self.path, ignore_errors=True)
 
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._utils.money import money
 from .._utils.text import short_duration
-from ..errors import BudgetExceededError, NotFoundError, PodFailedError
+from ..errors import BudgetExceededError, NotFoundError, PodFailedError, PrimePodsError
 from ..models import PodChange
 from ..remote import SSHOptions, Watchdog
 from ..specs import PodSpec
@@ -124,10 +124,12 @@ class Runner:
                 return await self._rent(client)
             except Exception as exc:
                 record = self._record
-                if record.result is not None and not self._run.may_have_pod:
+                if record.result_without_pod is not None and not self._run.may_have_pod:
                     # The work was done, and the pod is gone.
+                    if not isinstance(exc, PrimePodsError | PodLostError):
+                        self._host.problem(exc)
                     self._work.outcome.reason = Reason.COMMAND_ENDED
-                    return record.result
+                    return record.result_without_pod
                 if not isinstance(exc, PodLostError):
                     raise
                 error = None if self._lease is None else self._lease.release_error

@@ -32,10 +32,12 @@ def take_over_run(run: Run) -> bool:
     """
     if run.state != "interrupted" or not run.claim(partial(_check, run), is_detached=True, pid=0):
         return False
-    if run.record.exit_code is None:  # otherwise another process has taken it over, and ended
-        given = {name: environment_variable(name) for name in run.record.variables}
-        process = start_process(run, {name: value for name, value in given.items() if value is not None})
-        process.returncode = 0  # otherwise Popen would warn that it still runs
+    if run.record.exit_code is not None:  # another process has taken it over, and ended
+        run.unlock()
+        return False
+    given = {name: environment_variable(name) for name in run.record.variables}
+    process = start_process(run, {name: value for name, value in given.items() if value is not None})
+    process.returncode = 0  # otherwise Popen would warn that it still runs
     return True
 
 

@@ -229,7 +229,7 @@ class Work:
             if not loss:
                 # The next process goes on with this end, if this one dies.
                 code = code or record.result or self._code(reason)
-                self._run.save(ending=reason.name, result=code)
+                self._save(ending=reason.name, result=code)
             has_begun = await self._ask_to_end(pod, jobs, working)
         if outcome.command is not None and outcome.command.exit_code == KILLED and not reason.value.is_asked:
             cause = await _find_cause(pod, outcome.command.seconds or 0.0)
@@ -240,18 +240,22 @@ class Work:
             code = outcome.command.exit_code
         if not loss:
             # Save the code before the deletion: a process that takes over cannot read it from a deleted pod.
-            self._run.save(result=code)
+            self._save(result=code)
         if has_begun:
             is_last = bool(loss) and record.restart < record.restarts
             await self._fetch(pod, lost, is_last=is_last)
-            self._run.save(are_fetched=outcome.results.are_complete)
+            self._save(are_fetched=outcome.results.are_complete)
         if not code and has_begun and not outcome.results.are_complete:
             code = POD_FAILED if outcome.reason is Reason.POD_LOST else FAILED
-            self._run.save(result=code)
+            self._save(result=code)
         outcome.is_complete = pod.seconds_left != 0.0
         if loss:
             raise PodLostError(loss)
         return code or 0
+
+    def _save(self, **changes: Any) -> None:
+        """Change the record; a full disk here must not delete the pod before its results are fetched."""
+        self._run.save_or_tell(self._host.problem, **changes)
 
     def _code(self, reason: Reason) -> int | None:
         return self._interruptions.exit_code if reason is Reason.INTERRUPTED else reason.value.exit_code

@@ -121,8 +121,10 @@ class Tick:
         if is_refusal(error):
             await self._is_api_known.wait()
             async with self._refusal_lock:
+                before = {pod: pod.poll.refused_since for pod in batch}
                 if await self._refusal_search.run(batch, lambda: self._has_success):
-                    self._refuse(batch, error)
+                    # A pod that was alone in a request of this search has its first refusal already.
+                    self._refuse([pod for pod in batch if pod.poll.refused_since == before[pod]], error)
             return
         # If all have failed alone before, only a response to one of them shows that something has changed.
         has_suspects = any(pod.poll.failures == 1 for pod in batch)

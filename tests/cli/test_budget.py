@@ -75,7 +75,7 @@ class Simulated:
 
     def die(self) -> None:
         """Its process is killed."""
-        self.run._unlock()
+        self.run.unlock()
 
     def sweep(self) -> None:
         """Delete the pod of a process that has died, at the last moment."""

@@ -132,6 +132,17 @@ def test_what_the_command_saved_is_here_whatever_ends_it(
     assert "Results in results/ (12 bytes). Cost about $0." in verdict
 
 
+def test_a_record_that_cannot_be_written_costs_no_result(market: Emulator, tmp_path: Path) -> None:
+    """As on a full disk, here since a folder has the name of its draft: that is told, and the pod goes."""
+    life = live(tmp_path)
+    (life.record.parent / f"run.{life.process.pid}").mkdir()
+    life.send(signal.SIGINT)
+    _, err = life.process.communicate(timeout=60)
+    assert Path("results/out").read_text(encoding="utf-8") == "begun\nsaved\n", err
+    assert "Is a directory" in err
+    assert (life.process.returncode != 0, market.pods) == (True, {})
+
+
 def test_a_stop_of_a_run_that_died_at_its_commands_start(market: Emulator, tmp_path: Path) -> None:
     """The command has begun, though the record does not say so: it is asked to end, and its results come."""
     life = live(tmp_path)

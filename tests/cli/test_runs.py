@@ -254,7 +254,7 @@ def test_who_only_looks_at_a_run_stops_no_take_over() -> None:
     other = RunFolder.open(run.path)
     assert (other.state, other.claim()) == ("renting", False)
     assert not run.claim()
-    run._unlock()
+    run.unlock()
     assert other.state == "interrupted"
     run.remove()
 
@@ -305,7 +305,7 @@ def test_a_restart_counts_what_the_earlier_pods_have_cost(
     )
     for spent, code in ((40.0, 0), (50.0, 5)):
         lost = RunFolder.create(attrs.evolve(record, spent=spent))
-        lost._unlock()
+        lost.unlock()
         result = run("attach", lost.name)
         assert result.exit_code == code, result.stderr
         assert 0 <= lost.reload().spent - spent < 1
@@ -336,7 +336,7 @@ def test_prune_keeps_the_record_of_a_billed_pod(run: Run, tmp_path: Path) -> Non
     ended_at = time.time() - 3600
     billed.save(lease_file=lease_file.name, leased_at=ended_at - 3600, price_hr=1.0)
     billed.save(exit_code=0, ended_at=ended_at, verdict="It may be billed.")
-    billed._unlock()
+    billed.unlock()
     assert run("stop", billed.name).exit_code == 1
     assert row(run)["spent"] == pytest.approx(2.0, abs=0.1)
     for left in ([billed.name], []):
@@ -392,6 +392,8 @@ def test_a_sweep_ends_a_run_whose_process_was_killed(market: Emulator, run: Run,
     [
         ({"exit_code": 3, "ended_at": time.time() - 3600}, 3),
         ({"result": 0}, 0),
+        ({"result": 0, "downloads": [("out", "out")]}, 1),
+        ({"result": 0, "downloads": [("out", "out")], "are_fetched": True}, 0),
         ({"result": 2}, 2),
         ({}, 130),
     ],
@@ -406,7 +408,7 @@ def test_a_pod_that_a_run_has_left_is_counted_until_its_sweep(
     )
     left.save(**end, pod_id="pod", lease_file="gone", leased_at=now - 7200)
     left.save(price_hr=1.0, held_until=now)
-    left._unlock()
+    left.unlock()
     shown = row(run)
     assert shown["held_until"] is None
     assert (shown["exit_code"], shown["spent"]) == (code, pytest.approx(2.0, abs=0.1))

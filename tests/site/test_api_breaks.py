@@ -65,7 +65,7 @@ def test_breaks_of_public_names_are_found(repository: Path, change: Change) -> N
     git(repository, "tag", "v0.1.0")
     change("resources/pods.py", "    async def logs(", "    async def log(")
     change("waiting/conditions.py", "def ready(status", "def ready(state")
-    change("emulator/__init__.py", '    "Cut",\n', "")
+    change("emulator/__init__.py", "BadChunk Cut ", "BadChunk ")
     change("leasing/supervisor.py", "class LeaseSupervisor", "class Supervisor")
     code, output = check(repository)
     assert code == 1

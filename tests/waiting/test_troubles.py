@@ -13,7 +13,7 @@ import pytest
 import primepods
 from tests.support.clock import settle
 from tests.support.server import Answer, Close, Hang, Held, Reply, reply
-from tests.waiting.fleet import POD, Fleet, Stage, raised, result, row
+from tests.waiting.fleet import POD, Asked, Fleet, Stage, raised, result, row
 
 pytestmark = pytest.mark.anyio
 
@@ -532,6 +532,26 @@ async def test_an_api_that_refuses_everything_is_asked_little(stage: Stage, flee
     assert len(fleet.asked) == 9
     for wait in waits.values():
         assert "bad team" in str(raised(wait, primepods.BadRequestError))
+
+
+async def test_a_slow_search_does_not_confirm_its_own_refusals(stage: Stage, fleet: Fleet) -> None:
+    """All of its requests are refused, within nine seconds; the next one works, and the wait goes on."""
+    ids = fleet.add(100)
+    held: list[asyncio.Event] = []
+
+    def refuse_slowly(_: Asked) -> Held:
+        held.append(asyncio.Event())
+        return Held(held[-1], refusal(403))
+
+    fleet.next_status(refuse_slowly, times=8)
+    wait = stage.start(stage.client().pods.wait(ids))
+    await stage.advance(1)
+    while held:
+        held.pop().set()
+        await stage.advance(1)
+    fleet.set("ready", *ids)
+    await stage.advance(2 * TICK)
+    assert len(result(wait)) == 100
 
 
 @pytest.mark.parametrize(("status", "interval"), [(401, TICK), (403, 100.0), (422, TICK)])
