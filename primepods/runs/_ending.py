@@ -35,6 +35,8 @@ from ._run import STOP_SIGNALS
 
 _SAME_MOMENT = 0.3
 """Seconds within which interruptions count as one: a shell and a terminal may both send them."""
+_SHUTDOWN = 5.0
+"""The same for SIGHUP and SIGTERM: a shutdown, or a terminal that is closed, may send both."""
 _SIGNALS = {
     "SIGHUP": "the pod's terminal was closed",
     "SIGILL": "often a program for another processor",
@@ -142,12 +144,15 @@ class Interruptions:
         self.is_from_stop: bool = False
         self._on_change = on_change
         self._last_at = float("-inf")
+        self._last_number: int | None = None
 
     def add(self, number: int | None = None) -> None:
         """Count an interruption by a signal, by default by Ctrl-C."""
         now = asyncio.get_running_loop().time()
         previous, self._last_at = self._last_at, now
-        if now - previous < _SAME_MOMENT:
+        last_number, self._last_number = self._last_number, number
+        is_shutdown = {number, last_number} == {signal.SIGTERM, getattr(signal, "SIGHUP", None)}
+        if now - previous < (_SHUTDOWN if is_shutdown else _SAME_MOMENT):
             return
         if self.count == 0 and number not in {None, signal.SIGINT}:
             self.exit_code = _SIGNAL_CODE + int(number or 0)

@@ -38,7 +38,7 @@ _LAST_OUTPUT_TIMEOUT = 5.0
 """Max seconds for the rest of the output of a command that has ended."""
 _MIN_LOGIN_TIMEOUT = 15.0
 """Seconds to log in if `--reconnect` is shorter, or after a pod could not be reached for all of it."""
-_FETCH_LOGIN_TIMEOUT = 60.0
+_FETCH_LOGIN_TIMEOUT = 30.0
 """Max seconds to log in for results before the pod is held, and the login tried again."""
 _FAILED_POD_TIMEOUT = 60.0
 """Max seconds to fetch results from a pod that has failed."""

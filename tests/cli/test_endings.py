@@ -245,6 +245,19 @@ until [ -e cut ] || ! kill -0 $pid 2>/dev/null; do sleep 0.1; done
     assert "the pod could not be reached" in err.splitlines()[-1], err
 
 
+def test_a_shutdown_is_one_interruption(market: Emulator, tmp_path: Path) -> None:
+    """It may send SIGHUP and SIGTERM: the command still has its time to save."""
+    save = "sleep 2; echo saved >>out; exit 3"
+    life = live(tmp_path, line=f"trap '{save}' TERM; echo begun | tee out; {A_MINUTE}")
+    life.send(signal.SIGHUP)
+    life.said_until("gets SIGTERM")
+    time.sleep(0.4)
+    life.send(signal.SIGTERM)
+    _, err = life.process.communicate(timeout=60)
+    assert (life.process.returncode, list(market.pods)) == (129, []), err
+    assert Path("results/out").read_text(encoding="utf-8") == "begun\nsaved\n"
+
+
 def test_an_end_goes_on_though_its_process_dies(market: Emulator, tmp_path: Path) -> None:
     """What takes the run over does not take a command that was asked to end for one that has ended itself."""
     save = "while [ ! -e go ]; do sleep 0.05; done; echo saved >>out; exit 3"
