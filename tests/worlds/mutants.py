@@ -482,8 +482,8 @@ MUTANTS: Final = (
     ),
     Mutant(
         "runs/_run.py",
-        "code = _ABANDONED if record.result is None else record.result",
-        "code = record.result or _ABANDONED",
+        "code = _ABANDONED if code is None else code",
+        "code = code or _ABANDONED",
         "A run that has succeeded, and whose process died then, has exit code 130.",
         ("tests/cli/test_runs.py::test_a_pod_that_a_run_has_left_is_counted_until_its_sweep[end1-0]",),
     ),
