@@ -90,7 +90,9 @@ def disks_folder() -> Path:
 
 
 def _folder() -> Path:
-    user = "me" if sys.platform == "win32" else os.getuid()
+    user = "me"
+    if sys.platform != "win32":
+        user = str(os.getuid())
     return Path(tempfile.gettempdir(), f"primepods-local-ssh-{user}")
 
 
