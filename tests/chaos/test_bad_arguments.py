@@ -128,6 +128,7 @@ RIGHT: Final[dict[str, str]] = {
     # What is called, and what is switched.
     "until": "function",
     **dict.fromkeys(("on_change", "on_event", "session", "setup"), "none function"),
+    **dict.fromkeys(("on_progress", "on_event", "session", "setup"), "none function"),
     **dict.fromkeys(_FLAGS, "flag"),
     # What runs there, and how to get there.
     "check": f"none {_TEXT} text surrogate ids list lists",
