@@ -4,7 +4,12 @@ from ._budget import Balance as Balance
 from ._budget import Budget as Budget
 from ._budget import Reservation as Reservation
 from ._check import check_run as check_run
+from ._each import EachRunner as EachRunner
+from ._each import check_each as check_each
+from ._each import create_run as create_run
 from ._follow import follow_job as follow_job
+from ._host import ItemProgress as ItemProgress
+from ._host import ItemResult as ItemResult
 from ._host import RunError as RunError
 from ._host import RunHost as RunHost
 from ._process import delayed_stop as delayed_stop

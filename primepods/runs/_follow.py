@@ -18,6 +18,7 @@ from ._run import Run
 _log = logging.getLogger("primepods")
 # Seconds between two messages about a full disk.
 _LOG_INTERVAL = 60.0
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 async def follow_job(job: AsyncJob, run: Run, node: int = 0) -> JobState:
@@ -48,7 +49,7 @@ async def follow_job(job: AsyncJob, run: Run, node: int = 0) -> JobState:
                     write=partial(_append, files),
                 )
         except OSError as exc:
-            if exc.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            if exc.errno not in DISK_FULL:
                 raise
             if time.monotonic() >= warned_at + _LOG_INTERVAL:
                 warned_at = time.monotonic()

@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
+import attrs
+
+from .._utils.money import money
 from ..errors import PrimePodsError
 
 if TYPE_CHECKING:
@@ -31,6 +34,49 @@ class RunError(PrimePodsError):
 
     def __reduce__(self) -> Any:
         return type(self), (str(self), self.run_exit_code)
+
+
+@attrs.frozen(kw_only=True)
+class ItemResult:
+    """How one item of a run has ended; a line of the run's folder.
+
+    Attributes:
+        item: Its number, from 1.
+        exit_code: The exit code of its command, or of the error that has ended it.
+        seconds: Its time on its last pod.
+        pod: Name of that pod.
+        cost: What that time has cost.
+    """
+
+    item: int
+    exit_code: int
+    seconds: float
+    pod: str
+    cost: float
+
+
+@attrs.frozen(kw_only=True)
+class ItemProgress:
+    """Progress of a run of many items.
+
+    Attributes:
+        done: Number of items that have ended, including failed ones.
+        failed: Number of items that have ended with another exit code than 0.
+        running: Number of items whose commands run.
+        total: Number of items.
+        spent: Cost of the run so far.
+    """
+
+    done: int
+    failed: int
+    running: int
+    total: int
+    spent: float
+
+    def __str__(self) -> str:
+        """Return it for a message, such as ``3 of 12 done, 1 failed, $0.42``."""
+        failed = f", {self.failed} failed" if self.failed else ""
+        return f"{self.done} of {self.total} done{failed}, {money(self.spent)}"
 
 
 class RunHost(Protocol):
@@ -60,6 +106,22 @@ class RunHost(Protocol):
 
     def exclusion(self, patterns: Sequence[str], files: Sequence[str]) -> Exclusion:
         """Return the exclusion of some patterns and files with patterns."""
+        ...
+
+    def labelled(self, label: str) -> RunHost:
+        """Return a host that begins messages with a label, and shows neither waiting nor progress."""
+        ...
+
+    def show_items(self, progress: ItemProgress) -> None:
+        """Show the progress of a run of many items in a place of its own, if there is one."""
+        ...
+
+    def show_results(self, results: Sequence[ItemResult]) -> None:
+        """Show a table of the items that have ended."""
+        ...
+
+    def before_output(self) -> bytes:
+        """Return what to write before lines of output, to erase what the place of its own shows."""
         ...
 
     async def resolve(self, client: AsyncClient, record: RunRecord) -> dict[str, Any]:

@@ -67,13 +67,15 @@ class RunRecord:
         download_every: Seconds between downloads while the command runs; ``None`` for none.
         typed: The limits as typed, for messages.
         reconnect: Seconds to try to connect again after a loss.
-        restarts: Max number of restarts on another pod, if a pod is lost.
+        restarts: Max number of restarts on another pod, if a pod is lost; with ``pods``, of each item.
+        pods: Max number of pods at a time for a run of many items; 0 for a run of one command.
         is_detached: Whether the output goes to files.
         began_at: When the run began.
         pid: Pid of the process that holds the run's lock, or held it last.
         host: Host of that process; see ``this_host``.
         restart: The number of the current restart.
         lease_file: Name of the lease's file, which is written before the order.
+        lease_files: The same of all leases, for a run of many items.
         pod_id: Id of its current or last pod.
         leased_at: When the order of the current pod began; ``None`` while the run has no pod and no order.
         price_hr: The pod's price per hour.
@@ -116,10 +118,12 @@ class RunRecord:
     typed: dict[str, str] = attrs.field(factory=dict[str, str])
     reconnect: float = 900.0
     restarts: int = 0
+    pods: int = 0
     pid: int = 0
     host: tuple[str | None, ...] = attrs.field(default=(), converter=tuple)
     restart: int = 0
     lease_file: str | None = None
+    lease_files: list[str] = attrs.field(factory=list[str])
     pod_id: str | None = None
     leased_at: float | None = None
     price_hr: float = 0.0
@@ -370,9 +374,14 @@ class Run:
 
     @property
     def may_have_pod(self) -> bool:
-        """Whether the file of its lease exists, so that a pod may be billed."""
-        file = self.record.lease_file
-        return file is not None and (self.path.parent.parent / file).exists()
+        """Whether the file of a lease of it exists, so that a pod may be billed."""
+        return bool(self.open_leases)
+
+    @property
+    def open_leases(self) -> list[str]:
+        """Names of those files of its leases that exist."""
+        files = [self.record.lease_file, *self.record.lease_files]
+        return [file for file in files if file is not None and (self.path.parent.parent / file).exists()]
 
     def cost(self, price_hr: float = 0.0) -> float:
         """Return the approximate cost of its pods so far.

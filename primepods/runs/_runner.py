@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from ..leasing.supervisor import LeaseSupervisor
 
 _SECOND = 2
-_USED_UP = 1e-9
+USED_UP = 1e-9
 """Limit that replaces a used-up one. With it, a lease that is taken over deletes its pod at once."""
 
 
@@ -209,20 +209,29 @@ class Runner:
                 self._run.save(spent=spent, price_hr=last.price_hr)
         return code
 
-    async def _make_lease(self, client: AsyncClient) -> tuple[AsyncLease, bool]:
-        """Return a lease that has not begun, and whether it is that of an earlier process."""
+    def _lease_options(self, leased_at: float | None = None) -> dict[str, Any]:
+        """Return the arguments of a lease with what is left of the limits, which are for the whole run.
+
+        Args:
+            leased_at: When the order of a lease began that is taken over.
+        """
         record = self._record
         # The run winds down by itself, with its own time.
         lease: dict[str, Any] = {**record.lease, "wind_down": 0.0}
-        # The limits are for the whole run. A lease that is taken over counts its hours from its order. If its
-        # file is gone, the next order is a new one.
-        leased_at = record.leased_at if self._run.may_have_pod else None
         hours = ((leased_at or time.time()) - record.began_at) / 3600
         for name, used in (("max_hours", hours), ("max_spend", record.spent)):
             if lease[name] is not None:
-                lease[name] = max(lease[name] - used, _USED_UP)
+                lease[name] = max(lease[name] - used, USED_UP)
+        return lease
+
+    async def _make_lease(self, client: AsyncClient) -> tuple[AsyncLease, bool]:
+        """Return a lease that has not begun, and whether it is that of an earlier process."""
+        record = self._record
+        # A lease that is taken over counts its hours from its order. If its file is gone, the next order is a
+        # new one.
+        lease = self._lease_options(record.leased_at if self._run.may_have_pod else None)
         if record.lease_file is not None:
-            if not self._is_stopping and _USED_UP not in {lease["max_hours"], lease["max_spend"]}:
+            if not self._is_stopping and USED_UP not in {lease["max_hours"], lease["max_spend"]}:
                 # Check ssh first: a lease that cannot log in deletes its pod, and the results. Until the
                 # take-over, another process may try again.
                 names = {"ssh_options", "ssh_command"} & lease.keys()
@@ -244,16 +253,7 @@ class Runner:
                     f"the run's pod {record.pod_id} is no longer leased by this machine: see `primepods get "
                     f"{record.pod_id}`"
                 )
-        if _USED_UP in {lease["max_hours"], lease["max_spend"]}:
-            raise RunError(f"the limit is used up ({describe_limits(record)})", BUDGET_EXCEEDED)
-        if self._is_stopping:
-            raise RunError("the run was stopped before it had a pod", INTERRUPTED)
-        specs, min_price = await self._find_specs(client)
-        if record.is_detached and lease["max_hours"] is None:
-            # `max_hours` adds an expiry to the pod's name, by which `sweep --expired` works on any machine.
-            lease["max_hours"] = (lease["max_spend"] or 0.0) / min_price
-        if record.watchdog is not None:
-            lease["watchdog"] = Watchdog(**record.watchdog)
+        specs = await self._prepare_order(client, lease)
         made = client.pods.lease(specs, on_change=self._show_change, **lease)
 
         def note_order(lease_file: Path) -> None:
@@ -271,9 +271,17 @@ class Runner:
         made.supervisor.on_order = note_order
         return made, False
 
-    async def _find_specs(self, client: AsyncClient) -> tuple[list[PodSpec], float]:
-        """Return the specs to order, the preferred one first, and the lowest price per hour."""
+    async def _prepare_order(self, client: AsyncClient, lease: dict[str, Any]) -> list[PodSpec]:
+        """Return the specs to order, the preferred one first; add to the arguments of the lease.
+
+        Raises:
+            RunError: Nothing must be ordered.
+        """
         record = self._record
+        if USED_UP in {lease["max_hours"], lease["max_spend"]}:
+            raise RunError(f"the limit is used up ({describe_limits(record)})", BUDGET_EXCEEDED)
+        if self._is_stopping:
+            raise RunError("the run was stopped before it had a pod", INTERRUPTED)
         # The name of the run begins those of its pods.
         changes: dict[str, Any] = {**await self._host.resolve(client, record), "name": self._run.name}
         find = dict(record.find)
@@ -289,9 +297,15 @@ class Runner:
         more = f", or one of {others} other{'s' * (others > 1)}" if others else ""
         rate = money(first.price_hr, first.prices.currency)
         machine = f"{first.gpu_count} x {first.gpu_type} at {first.provider}"
-        self._host.info(f"Renting {machine} for {rate} an hour{more}")
+        up_to = f"up to {record.pods} pods of " if record.pods > 1 else ""
+        self._host.info(f"Renting {up_to}{machine} for {rate} an hour{more}")
         self._host.info(_limits_text(record))
-        return specs, min(offer.price_hr or 0.01 for offer in offers)
+        if record.is_detached and lease["max_hours"] is None:
+            # `max_hours` adds an expiry to the pod's name, by which `sweep --expired` works on any machine.
+            lease["max_hours"] = (lease["max_spend"] or 0.0) / min(offer.price_hr or 0.01 for offer in offers)
+        if record.watchdog is not None:
+            lease["watchdog"] = Watchdog(**record.watchdog)
+        return specs
 
     def _show_change(self, change: PodChange) -> None:
         """Save the pod's id, and print each new state, but not each percent of an installation."""
@@ -360,5 +374,11 @@ def _limits_text(record: RunRecord) -> str:
         return "The pod is billed until you delete it (--keep): once it is ready, it has no limit"
     limits = describe_limits(record)
     if not limits:
-        return "The pod runs until the command ends, without a limit: see --max-hours and --max-spend"
-    return f"The pod is deleted at its limit at the latest ({limits})"
+        until = (
+            "The pods run until all items have ended"
+            if record.pods
+            else "The pod runs until the command ends"
+        )
+        return f"{until}, without a limit: see --max-hours and --max-spend"
+    what = "All pods are deleted at the limit" if record.pods else "The pod is deleted at its limit"
+    return f"{what} at the latest ({limits})"

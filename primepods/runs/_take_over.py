@@ -86,14 +86,14 @@ def _check(run: Run) -> None:
     """Check that :func:`take_over_lease` would not be refused; change nothing."""
     from ..client import AsyncClient
 
-    record = run.record
-    if record.exit_code is not None or record.lease_file is None:
+    if run.record.exit_code is not None:
         return
-    file = _claim(record.lease_file)
-    if file is not None:
-        account: dict[str, Any] = record.client
-        with closing(file):
-            _resume(AsyncClient(**account), file, was_shown=True)
+    account: dict[str, Any] = run.record.client
+    for file_name in run.open_leases:
+        file = _claim(file_name)
+        if file is not None:
+            with closing(file):
+                _resume(AsyncClient(**account), file, was_shown=True)
 
 
 def take_over_lease(

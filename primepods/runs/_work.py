@@ -19,7 +19,7 @@ from .._utils.money import money
 from .._utils.text import clip, one_line, short_duration
 from ..errors import ConnectionLostError, JobError, LoginError, PrimePodsError
 from ..leasing.loss import LOSS_CHECK_FACTOR, Loss, wait_until_lost
-from ..remote import JobState, echo, find_nodes, limit_logins, rank_variables
+from ..remote import JobState, Stream, echo, find_nodes, limit_logins, rank_variables
 from ._ending import KILLED, CommandEnd, Interruptions, Reason
 from ._follow import follow_job
 from ._host import FAILED, POD_FAILED, USAGE, RunError, RunHost
@@ -88,11 +88,19 @@ class Work:
         run: The run; this process holds its lock.
         variables: The command's environment variables.
         interruptions: What asks the run to end.
+        write: Writes a line of output, for an item of a run; without it, the output goes to this process's,
+            or to the run's files.
     """
 
     def __init__(
-        self, host: RunHost, run: Run, variables: dict[str, str], interruptions: Interruptions
+        self,
+        host: RunHost,
+        run: Run,
+        variables: dict[str, str],
+        interruptions: Interruptions,
+        write: Callable[[Stream, str], Awaitable[None]] | None = None,
     ) -> None:
+        self._write = write
         self._host = host
         self._run = run
         self._variables = variables
@@ -137,10 +145,10 @@ class Work:
         """
         record = self._run.record
         self._host.waiting("")
-        since = record.leased_at if not is_taken_over else None
-        begin = "Taken over" if since is None else f"Ready in {short_duration(time.time() - since)}"
-        machine = f"{pod.pod.gpu_count} x {pod.pod.gpu_name} · {pod.pod.provider_type}"
-        self._host.info(f"✓ {begin} · {machine} · {money(pod.price_hr)}/h · {short_id(pod.id)}")
+        if self._write is None:
+            since = record.leased_at if not is_taken_over else None
+            begin = "Taken over" if since is None else f"Ready in {short_duration(time.time() - since)}"
+            self.show_pod(begin, pod)
         self.outcome = Outcome(Results(self._host, self._run))
         self._may_have_begun = is_taken_over
         nodes = await find_nodes(pod)
@@ -176,6 +184,11 @@ class Work:
             return await self._end(pod, jobs, working, lost)
         finally:
             await _cancel(reasons)
+
+    def show_pod(self, begin: str, pod: AsyncLeasedPod) -> None:
+        """Show a pod that is ready; ``begin`` says since when."""
+        machine = f"{pod.pod.gpu_count} x {pod.pod.gpu_name} · {pod.pod.provider_type}"
+        self._host.info(f"✓ {begin} · {machine} · {money(pod.price_hr)}/h · {short_id(pod.id)}")
 
     async def _wait_for_loss(self, client: AsyncClient, lease: LeaseSupervisor, pod: AsyncLeasedPod) -> Loss:
         interval = self._run.record.lease["interval"] * LOSS_CHECK_FACTOR
@@ -309,7 +322,7 @@ class Work:
         seconds = [record.wind_down]
         seconds += [] if hours is None else [_WIND_DOWN_SHARE * 3600 * hours]
         if spend is not None and pod.price_hr:
-            seconds.append(_WIND_DOWN_SHARE * 3600 * spend / pod.price_hr)
+            seconds.append(_WIND_DOWN_SHARE * 3600 * spend / pod.price_hr / max(1, record.pods))
         return min(seconds)
 
     async def _wait_for_limit(self, pod: AsyncLeasedPod) -> None:
@@ -381,9 +394,9 @@ class Work:
                 variables[f"PRIMEPODS_DISK_{re.sub('[^A-Z0-9]', '_', name.upper())}"] = attached.mount_path
         return variables
 
-    async def _start(self, nodes: Sequence[AsyncRemote], name: str, disks: Mapping[str, str]) -> None:
-        record = self._run.record
-        for local, remote in record.uploads:
+    async def upload(self, nodes: Sequence[AsyncRemote]) -> None:
+        """Copy the run's uploads to all nodes of a pod."""
+        for local, remote in self._run.record.uploads:
             exclusion = self._exclusion(local)
             with self._host.progress(
                 f"uploaded {shown_path(local)}", self._upload_sizes.get(local)
@@ -394,9 +407,17 @@ class Work:
                     for node, callback in zip(nodes, callbacks, strict=True)
                 )
             self._host.info(f"✓ Uploaded {shown_path(local)} to {remote}")
-        missing = set(record.variables) - self._variables.keys()
+
+    def check_variables(self) -> None:
+        """Raise :class:`RunError` if a process that has taken over the run lacks variables of the command."""
+        missing = set(self._run.record.variables) - self._variables.keys()
         if missing:
             raise RunError(f"these variables are not set here: {', '.join(sorted(missing))}", USAGE)
+
+    async def _start(self, nodes: Sequence[AsyncRemote], name: str, disks: Mapping[str, str]) -> None:
+        record = self._run.record
+        await self.upload(nodes)
+        self.check_variables()
         again = {"PRIMEPODS_RESTART": str(record.restart)} if record.restart else {}
         variables = {**disks, **self._variables, **again}
         self._may_have_begun = True
@@ -407,11 +428,18 @@ class Work:
         )
 
     async def _wait(self, jobs: list[AsyncJob]) -> CommandEnd:
-        if len(jobs) == 1 and not self._run.record.is_detached:
+        if len(jobs) == 1 and not self._run.record.is_detached and self._write is None:
             result = await jobs[0].wait(check=False, capture=False, reconnect=self._run.record.reconnect)
             return CommandEnd(result.exit_code, result.seconds)
         outputs = {stream: echo(stream) for stream in ("stdout", "stderr")}
-        following = [asyncio.create_task(self._wait_on(node, job, outputs)) for node, job in enumerate(jobs)]
+
+        async def write(stream: Stream, line: str) -> None:
+            await outputs[stream](line.encode())
+
+        following = [
+            asyncio.create_task(self._wait_on(job, self._write or write, node if len(jobs) > 1 else None))
+            for node, job in enumerate(jobs)
+        ]
         try:
             end = CommandEnd(0, None)
             for ended in asyncio.as_completed(following):
@@ -430,13 +458,13 @@ class Work:
                 output.close()
 
     async def _wait_on(
-        self, node: int, job: AsyncJob, outputs: Mapping[str, Callable[[bytes], Awaitable[None]]]
+        self, job: AsyncJob, write: Callable[[Stream, str], Awaitable[None]], node: int | None
     ) -> CommandEnd:
         if self._run.record.is_detached:
-            return _end_of([await follow_job(job, self._run, node)])
+            return _end_of([await follow_job(job, self._run, node or 0)])
         async with job.output(reconnect=self._run.record.reconnect) as lines:
             async for line in lines:
-                await outputs[line.stream](f"{node}: {line}\n".encode())
+                await write(line.stream, f"{line}\n" if node is None else f"{node}: {line}\n")
         return _end_of([await job.state()])
 
 

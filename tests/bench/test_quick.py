@@ -53,6 +53,25 @@ def test_it_also_measures_over_tls() -> None:
     assert "`statuses` of 200 pods, first time, server 0 ms" in done.stdout
 
 
+@pytest.mark.slow
+def test_it_measures_trials_on_few_pods() -> None:
+    """In each of three ways, of which only a lease each rents a pod for each trial."""
+    words = ["--trials", "5", "--boot-seconds", "0.1", "--trial-seconds", "0"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.sweep", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    rows = [[cell.strip() for cell in line.split("|")] for line in done.stdout.splitlines()[2:]]
+    assert {row[1]: row[4] for row in rows} == {
+        "a lease each, four at a time": "5",
+        "four leases and a queue, by hand": "4",
+        "a pool of four": "4",
+    }
+
+
 def test_the_paper_has_the_simulated_retries() -> None:
     """They depend on no machine: each row of the table is what is simulated now."""
     done = subprocess.run(

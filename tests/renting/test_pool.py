@@ -235,6 +235,31 @@ async def test_the_limits_are_the_pools(folder: Path, limit: dict[str, float]) -
             assert pool.spent() <= limit.get("max_spend", 1e9) * 1.05
 
 
+async def test_a_pod_that_is_soon_lost_brings_the_limit_of_the_others_closer(folder: Path) -> None:
+    """They know at once, not when they look at the budget again, up to a minute later."""
+    async with stage(folder, delete_seconds=0.0, boot_seconds=20.0) as it:
+        offers = await it.client.availability.find(gpu_type="*", max_price=99.0)
+        [price_hr] = [offer.price_hr or 0.0 for offer in offers if offer.cloud_id == it.spec.cloud_id]
+        limit = price_hr * 125 / 3600
+
+        async def work(_: AsyncLeasedPod, __: int) -> None:
+            await it.clock.sleep(1e5)
+
+        async def items() -> AsyncIterator[int]:
+            yield 0
+            await it.clock.sleep(100.0)
+            yield 1
+            await it.clock.sleep(10.0)
+            it.emulator.delete_pod(it.running()[1])
+            await it.clock.sleep(1e5)
+
+        async with it.client.pods.pool(it.spec, size=2, max_spend=limit) as pool:
+            with pytest.raises(primepods.BudgetExceededError):
+                await anext(pool.map(work, items()))
+            await it.clock.sleep(300.0)
+            assert 0.9 * limit < pool.spent() < limit
+
+
 async def test_a_cancellation_ends_the_work_and_deletes_the_pods(folder: Path) -> None:
     """The work is cancelled, and the pods are gone when the cancellation is raised."""
     async with stage(folder) as it:

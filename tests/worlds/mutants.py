@@ -414,6 +414,15 @@ MUTANTS: Final = (
         ("tests/renting/test_pool.py::test_a_pod_on_which_each_third_item_works_is_used_on",),
     ),
     Mutant(
+        "leasing/pool.py",
+        """            for other in self._supervisors:
+                other.check_budget()
+""",
+        "",
+        "A pod that was soon lost makes a pool exceed its budget.",
+        ("tests/renting/test_pool.py::test_a_pod_that_is_soon_lost_brings_the_limit_of_the_others_closer",),
+    ),
+    Mutant(
         "leasing/_rental.py",
         "self.is_kept = record.is_kept\n",
         "self.is_kept = False\n",
@@ -480,8 +489,8 @@ MUTANTS: Final = (
     ),
     Mutant(
         "runs/_run.py",
-        "code = _ABANDONED if record.result is None else record.result",
-        "code = record.result or _ABANDONED",
+        "code = _ABANDONED if code is None else code",
+        "code = code or _ABANDONED",
         "A run that has succeeded, and whose process died then, has exit code 130.",
         ("tests/cli/test_runs.py::test_a_pod_that_a_run_has_left_is_counted_until_its_sweep[end1-0]",),
     ),

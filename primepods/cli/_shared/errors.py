@@ -169,8 +169,8 @@ def print_errors_and_exit_if_any(command: str, errors: Mapping[str, Exception]) 
     exit_if_any(errors)
 
 
-def print_errors(command: str, errors: Mapping[str, Exception]) -> None:
-    """Print the errors of pods or disks by id, one per line."""
+def print_errors(command: str, errors: Mapping[str, Exception | str]) -> None:
+    """Print the errors of pods, disks or items of a run by id, one per line."""
     for pod_id, error in errors.items():
         print_error(command, f"{pod_id}: {_describe(error)}")
 

@@ -12,7 +12,7 @@ from typing import BinaryIO, NoReturn, TextIO
 
 import typer
 
-from primepods.runs import Run, Runner, delayed_stop, ignore_stop, start_process
+from primepods.runs import EachRunner, Run, Runner, delayed_stop, ignore_stop, start_process
 
 from .._shared.command import Api
 from .._shared.errors import CommandError, ExitCode, reported_errors
@@ -37,7 +37,7 @@ def run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
 
 def _run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
     host = Terminal(api.command)
-    runner = Runner(host, run, variables)
+    runner = (EachRunner if run.record.pods else Runner)(host, run, variables)
     code: int = ExitCode.FAILED
     try:
         with reported_errors(api.command):

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 import primepods
-from primepods.runs import RunRecord, shown_path
+from primepods.runs import ItemProgress, ItemResult, RunRecord, shown_path
 
 from .._shared.copies import describe, measure_and_warn, parse_exclusion, progress
-from .._shared.errors import ExitCode, exit_code, print_error
+from .._shared.durations import short_duration
+from .._shared.errors import ExitCode, exit_code, print_error, print_errors
 from .._shared.offer_options import check_permission, choose_disks, find_key
-from .._shared.table import print_info
+from .._shared.pod_table import price
+from .._shared.table import Column, print_info, print_table
 
 if TYPE_CHECKING:
     from primepods.remote import Exclusion
 
     from .._shared.screen import LiveLine
+
+
+_BAR_WIDTH = 20
+_ITEM_COLUMNS = (
+    Column("ITEM", right=True),
+    Column("EXIT", right=True),
+    Column("TIME", right=True),
+    Column("POD"),
+    Column("COST", right=True),
+)
 
 
 @attrs.define
@@ -29,14 +42,21 @@ class Terminal:
 
     Attributes:
         command: The name of this command as typed.
+        label: What messages begin with; ``None`` for a host that also shows waiting and progress.
     """
 
     command: str
+    label: str | None = None
     _live: LiveLine | None = None
+
+    def labelled(self, label: str) -> Terminal:
+        return Terminal(self.command, label)
 
     def waiting(self, text: str) -> None:
         from .._shared.screen import LiveLine, Screen, stderr_console
 
+        if self.label is not None:
+            return
         screen = Screen(stderr_console())
         if screen.is_live:
             self._live = self._live or LiveLine(screen.console)
@@ -44,17 +64,45 @@ class Terminal:
         elif text:
             print_info(text)
 
+    def show_items(self, progress: ItemProgress) -> None:
+        from .._shared.screen import Screen, stderr_console
+
+        if Screen(stderr_console()).is_live:
+            full = _BAR_WIDTH * progress.done // progress.total
+            bar = f"{'━' * full}{'─' * (_BAR_WIDTH - full)}"
+            self.waiting(f"{bar} {progress}, {progress.running} running")
+
+    def show_results(self, results: Sequence[ItemResult]) -> None:
+        rows = [
+            (
+                str(result.item),
+                str(result.exit_code),
+                short_duration(result.seconds),
+                result.pod,
+                price(result.cost),
+            )
+            for result in results
+        ]
+        print_table(_ITEM_COLUMNS, rows, err=True)
+
+    def before_output(self) -> bytes:
+        # Erase the live line, which is drawn again below the output.
+        return b"\r\x1b[2K" if self._live is not None and sys.stdout.isatty() else b""
+
     def info(self, text: str) -> None:
-        print_info(text)
+        print_info(f"{self.label or ''}{text}")
 
     def problem(self, error: Exception | str) -> int:
-        print_error(self.command, error)
+        if self.label:
+            print_errors(self.command, {self.label.strip(): error})
+        else:
+            print_error(self.command, error)
         return ExitCode.FAILED if isinstance(error, str) else exit_code(error)
 
     def progress(
         self, what: str, total: int | None = None
     ) -> AbstractContextManager[Callable[[int], Any] | None]:
-        return progress(what, total, is_transient=True)
+        return nullcontext() if self.label is not None else progress(what, total, is_transient=True)
 
     def exclusion(self, patterns: Sequence[str], files: Sequence[str]) -> Exclusion:
         return parse_exclusion(patterns, map(Path, files))

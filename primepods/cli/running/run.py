@@ -132,13 +132,32 @@ def command(
         ),
     ] = False,
     restarts: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=0,
             metavar="N",
             help="Max number of restarts on another pod, if the provider terminates the pod.",
+            show_default="0, or 1 an item with --each",
         ),
-    ] = 0,
+    ] = None,
+    each: Annotated[
+        str | None,
+        typer.Option(
+            help="Run the command for each line of this file, or of stdin (-), which replaces {} in it; a "
+            "field of a JSON object replaces {name}.",
+            metavar="FILE",
+            rich_help_panel="Many items",
+        ),
+    ] = None,
+    pods: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Max number of pods at a time, each for one item after the other.",
+            metavar="N",
+            rich_help_panel="Many items",
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Prefix of the pod's name.", metavar="NAME")] = None,
     file: Annotated[
         Path | None,
@@ -252,14 +271,19 @@ def command(
     deletes it at once. Does not ask for confirmation: limit the cost with --max-price, --max-hours and
     --max-spend.
 
+    With --each, runs the command for many items on --pods pods: each line of output begins with its item,
+    results go to LOCAL/ITEM/, a table at the end says how each item has ended, and the exit code is 1 if one
+    has failed.
+
     Examples:
       primepods run --gpu-type H100 --gpu-count 8 --max-price 20 --max-hours 2 \
         --upload . --exclude .git --download out/:results/ -- python train.py
       primepods run --gpu-type A100 --env HF_TOKEN -- 'nvidia-smi && python -c "import torch"'
+      primepods run --gpu-type H100 --each rates.txt --pods 4 --max-spend 50 -- python train.py --lr {}
     """
     import primepods
     from primepods.config import environment_variable
-    from primepods.runs import Run, RunRecord, check_run
+    from primepods.runs import Run, RunRecord, check_each, check_run, create_run
 
     from ._background import run_here, run_in_background
 
@@ -289,6 +313,9 @@ def command(
             "--watchdog needs a key of its own in PRIMEPODS_WATCHDOG_KEY, or --watchdog-key own",
             ExitCode.USAGE,
         )
+    if (each is None) != (pods is None):
+        raise CommandError("--each FILE and --pods N need each other", ExitCode.USAGE)
+    items = [] if each is None else _read_items(each)
     variables = read_env((), env_file) | read_variables(env)
     uploads = [parse_upload(text) for text in upload or ()]
     record = RunRecord(
@@ -320,20 +347,31 @@ def command(
         download_every=download_every,
         typed=typed_numbers({"--max-hours": max_hours, "--wind-down": wind_down, "--hold": hold}),
         reconnect=reconnect,
-        restarts=restarts,
+        restarts=restarts if restarts is not None else int(each is not None),
+        pods=0 if pods is None else max(1, min(pods, len(items))),
         is_detached=detach,
         began_at=time.time(),
     )
     try:
-        for warning in check_run(record, variables):
+        is_each = each is not None
+        for warning in check_each(record, variables, items) if is_each else check_run(record, variables):
             print_info(warning)
     except ValueError as exc:
         raise CommandError(str(exc), ExitCode.USAGE) from None
     parse_exclusion(exclude, exclude_from)
-    run = Run.create(record)
+    run = create_run(record, items) if is_each else Run.create(record)
     if detach:
         run_in_background(api, run, variables)
     raise typer.Exit(run_here(api, run, variables))
+
+
+def _read_items(file: str) -> list[str]:
+    """Return the lines of the file of --each, or of stdin, except blank ones."""
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except (OSError, ValueError) as exc:
+        raise CommandError(f"--each {file} cannot be read: {exc}", ExitCode.USAGE) from None
+    return [line.strip() for line in text.split("\n") if line.strip()]
 
 
 def _absolute(local: str) -> str:

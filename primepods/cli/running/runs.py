@@ -171,7 +171,9 @@ def attach(
         print_info(f"The process of {run.name} has died: this command takes over the run")
     elif run.state != "ended" and not run.reload().is_detached and has_process(run):
         record = run.record
-        hint = f"; see `primepods attach {record.pod_id}/{record.job}`" if record.job else ""
+        hint = (
+            f"; see `primepods attach {record.pod_id}/{record.job}`" if record.job and record.pod_id else ""
+        )
         raise CommandError(
             f"cannot attach to {run.name}, whose output goes to the terminal in which it was started{hint}",
             ExitCode.USAGE,

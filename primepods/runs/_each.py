@@ -1,0 +1,402 @@
+"""Runs of many items: a pool of pods, and around it the record of a run.
+
+Each item is the work of a run (see :mod:`._work`) on one of the pool's pods. The run's folder has the items,
+one a line, and a line for each item that has ended. If the process dies, the next one deletes the pods of the
+dead one, and begins those items again that have no line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shlex
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import attrs
+
+from .._utils.files import append_line, read_objects, read_path, replace_file
+from .._utils.money import money
+from .._utils.text import quote, short_duration
+from ..errors import BudgetExceededError, ConnectionLostError, PrimePodsError
+from ..leasing.lease import AsyncLeasedPod
+from ..remote import Stream, check_work, echo, find_nodes
+from ._check import check_run
+from ._ending import Reason
+from ._follow import DISK_FULL
+from ._host import BUDGET_EXCEEDED, FAILED, ItemProgress, ItemResult, RunHost
+from ._results import shown_path
+from ._run import Run, RunRecord
+from ._runner import USED_UP, Runner
+from ._take_over import take_over_lease
+from ._work import PodLostError, Work
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..client import AsyncClient
+    from ..leasing.lease import AsyncLease
+    from ..leasing.pool import AsyncPool, PoolProgress, PoolResult
+    from ..leasing.supervisor import LeaseSupervisor
+
+_FIELD: Final = re.compile(r"\{\{(\w*)\}\}|(?<!\$)\{(\w*)\}")
+"""A field in a command, such as ``{}`` or ``{name}``, or with two braces one to leave; never ``${name}``."""
+_MAX_SIZE: Final = 16 << 20
+_ITEMS: Final = "items"
+_RESULTS: Final = "results"
+"""Names of files in the folder of a run."""
+
+
+def fill_command(command: str | list[str], item: str) -> str | list[str]:
+    """Return the command of an item: with the item for ``{}``, and with its fields for ``{name}``.
+
+    In a line for the shell, the values are quoted.
+
+    Args:
+        command: The command, as for ``pod.start``.
+        item: The item's line. A JSON object has fields, and a JSON string is the item without its quotes.
+
+    Raises:
+        ValueError: The item has no such field.
+    """
+    fields = {"": item}
+    with suppress(ValueError, RecursionError):
+        value: Any = json.loads(item)
+        if isinstance(value, str):
+            fields = {"": value}
+        elif isinstance(value, dict):
+            found = cast("dict[str, Any]", value)
+            fields |= {
+                name: text if isinstance(text, str) else json.dumps(text) for name, text in found.items()
+            }
+
+    def fill(word: str, *, is_quoted: bool = False) -> str:
+        def replace(match: re.Match[str]) -> str:
+            left, name = match.groups()
+            if left is not None:
+                return f"{{{left}}}"
+            if name not in fields:
+                raise ValueError(f"it has no field {name!r}, which the command names: {quote(item)}")
+            return shlex.quote(fields[name]) if is_quoted else fields[name]
+
+        return _FIELD.sub(replace, word)
+
+    return fill(command, is_quoted=True) if isinstance(command, str) else [fill(word) for word in command]
+
+
+def check_each(record: RunRecord, variables: dict[str, str], items: Sequence[str]) -> list[str]:
+    """Check a run of many items before anything is rented, as :func:`check_run` does; return warnings.
+
+    Raises:
+        ValueError: Something is invalid.
+    """
+    if not items:
+        raise ValueError("--each has no items: write one a line")
+    for refused, option in ((record.keep, "--keep"), (record.hold is not None, "--hold")):
+        if refused:
+            raise ValueError(f"{option} and --each cannot be combined: the next item needs the pod")
+    if sum(len(item.encode()) + 1 for item in items) > _MAX_SIZE:
+        raise ValueError(f"--each has more than {_MAX_SIZE >> 20} MB")
+    for number, item in enumerate(items, 1):
+        try:
+            check_work(_item_record(record, number, item).command)
+        except ValueError as exc:
+            raise ValueError(f"item {number} of --each: {exc}") from None
+    first = _item_record(record, 1, items[0])
+    return check_run(attrs.evolve(first, uploads=record.uploads, hold=None), variables)
+
+
+def create_run(record: RunRecord, items: Iterable[str]) -> Run:
+    """Create a run of many items, and lock it for this process; see :meth:`Run.create`."""
+    run = Run.create(record)
+    try:
+        replace_file(run.path / _ITEMS, "\n".join(items).encode())
+    except BaseException:
+        run.remove()
+        raise
+    return run
+
+
+def _item_record(record: RunRecord, number: int, item: str, *, restart: int = 0) -> RunRecord:
+    """Return the record of the work for one item."""
+    return attrs.evolve(
+        record,
+        command=fill_command(record.command, item),
+        downloads=[(remote, os.path.join(local, str(number), "")) for remote, local in record.downloads],  # noqa: PTH118 - a Path has no slash at its end
+        # The pool's setup has uploaded, and a missing result must not keep a pod from the next item.
+        uploads=[],
+        hold=0.0,
+        is_detached=False,
+        restart=restart,
+        job=None,
+        are_fetched=False,
+    )
+
+
+class _ItemRun(Run):
+    """The run of one item, whose record is in memory: without a result, the item begins again."""
+
+    def save(self, **changes: Any) -> None:
+        self.record = attrs.evolve(self.record, **changes)
+
+
+class EachRunner(Runner):
+    """Execution of a run of many items on a pool of pods."""
+
+    def __init__(self, host: RunHost, run: Run, variables: dict[str, str]) -> None:
+        super().__init__(host, run, variables)
+        self._variables = variables
+        # Several pods are set up at a time, and there is one place for progress.
+        self._work = Work(host.labelled(""), run, variables, self.interruptions)
+        self._items: list[str] = read_path(run.path / _ITEMS).decode().split("\n")
+        self._results: dict[int, ItemResult] = _read_results(run.path / _RESULTS)
+        self.is_interrupted: bool = run.may_have_pod
+        self._pool: AsyncPool | None = None
+        self._outputs = {stream: echo(stream) for stream in ("stdout", "stderr")}
+        # Numbers of the items at work, with the number of their pods so far.
+        self._attempts: dict[int, int] = {}
+        self._at_work = set[int]()
+        self._price_hr: dict[str, float] = {}
+        self._spent_before = 0.0
+        self._running_count = 0
+        self._is_limit_near = False
+        self._are_fetched = True
+
+    async def execute(self, client: AsyncClient) -> int:
+        """Execute the run, show its items, and return its exit code; a cancellation counts as Ctrl-C."""
+        try:
+            return await super().execute(client)
+        finally:
+            self._host.waiting("")
+            for output in self._outputs.values():
+                output.close()
+            if self._pool is not None and self._results:
+                self._host.show_results([self._results[item] for item in sorted(self._results)])
+
+    @property
+    def _is_ending(self) -> bool:
+        return self._is_stopping or self._is_limit_near
+
+    def _note_interruption(self) -> None:
+        """Let the items at work end, or cancel the pool, which then deletes its pods."""
+        # The leases of a dead process must be taken over before their pods can go.
+        if self._working is None or self.is_interrupted or (self.interruptions.count == 1 and self._at_work):
+            return
+        self._host.info("Interrupted: deleting all pods, and waiting until they are confirmed gone")
+        self._working.cancel()
+
+    async def _rent_and_restart(self, client: AsyncClient) -> int:
+        if self.is_interrupted:
+            await self._delete_old_pods(client)
+        left = [number for number in range(1, len(self._items) + 1) if number not in self._results]
+        if left and not self._is_stopping:
+            await self._do_all(client, left)
+        if self._is_limit_near:
+            return BUDGET_EXCEEDED
+        if len(self._results) < len(self._items):
+            return self.interruptions.exit_code
+        return FAILED if self._failed_count else 0
+
+    @property
+    def _failed_count(self) -> int:
+        return sum(result.exit_code != 0 for result in self._results.values())
+
+    async def _delete_old_pods(self, client: AsyncClient) -> None:
+        """Delete the pods of the dead process, whose items begin again."""
+        leases = [
+            # With a limit that is used up, a lease deletes its pod at once.
+            take_over_lease(
+                client, name, was_shown=False, max_hours=USED_UP, interval=self._record.lease["interval"]
+            )
+            for name in self._run.open_leases
+        ]
+        self._host.info(
+            "Deleting the pods of the process that has died: the items without a result begin again"
+        )
+        await asyncio.gather(*(_delete(lease) for lease in leases if lease is not None))
+        self._run.save(spent=self._run.cost(), leased_at=None, lease_files=[])
+        self.is_interrupted = False
+
+    async def _do_all(self, client: AsyncClient, left: Sequence[int]) -> None:
+        record = self._record
+        self._work.check_variables()
+        self._work.measure_uploads()
+        lease = self._lease_options()
+        specs = await self._prepare_order(client, lease)
+        self._spent_before = record.spent
+        size = min(record.pods, len(left))
+        pool = client.pods.pool(
+            specs, size=size, setup=self._set_up, on_progress=self._note_progress, **lease
+        )
+        pool.supervisor.on_order = self._note_order
+        self._pool = pool
+        try:
+            async with pool:
+                async for result in pool.supervisor.map(partial(self._do, client), left, record.restarts):
+                    self._note_result(result)
+                    if self._is_ending and not self._at_work:
+                        break
+                self._run.save(are_fetched=self._are_fetched)
+                if len(self._results) == len(self._items):
+                    self._run.save(result=FAILED if self._failed_count else 0)
+                self._host.waiting("Deleting the pods, and waiting until they are confirmed gone")
+        except BudgetExceededError:
+            if self._run.may_have_pod:
+                raise
+            self._is_limit_near = True
+
+    async def _set_up(self, pod: AsyncLeasedPod) -> None:
+        """Upload to a new pod."""
+        if not self._is_ending:
+            self._work.show_pod(f"{pod.name} is ready", pod)
+            await self._work.upload(await find_nodes(pod))
+
+    async def _do(self, client: AsyncClient, supervisor: LeaseSupervisor, number: int) -> int | None:
+        """Do the work for an item; return the exit code, or ``None`` if it was ended or not begun.
+
+        Raises:
+            ConnectionLostError: The pod or its job was lost.
+        """
+        if self._is_ending:
+            return None
+        pod = AsyncLeasedPod(supervisor)
+        restart = self._attempts.get(number, -1) + 1
+        self._attempts[number] = restart
+        self._price_hr[pod.name] = pod.price_hr
+        if self._record.job is None:
+            self._run.save(job=self._run.name)  # the first command starts
+        record = _item_record(self._record, number, self._items[number - 1], restart=restart)
+        label = f"[{number}] "
+
+        async def write(stream: Stream, line: str) -> None:
+            await self._write(stream, f"{label}{line}".encode())
+
+        work = Work(
+            self._host.labelled(label),
+            _ItemRun(self._run.path / f"{self._run.name}-{number}", record),
+            {**self._variables, "PRIMEPODS_ITEM": str(number)},
+            self.interruptions,
+            write,
+        )
+        self._at_work.add(number)
+        try:
+            code = await work.do(client, supervisor, pod, is_taken_over=False)
+        except PodLostError as exc:
+            if self._is_ending:
+                return None
+            raise ConnectionLostError(f"{exc}.", pod_id=pod.id) from None
+        finally:
+            self._at_work.discard(number)
+        reason = work.outcome.reason
+        if reason in {Reason.UNREACHABLE, Reason.POD_LOST} and not self._is_ending:
+            raise ConnectionLostError(f"{pod.name} cannot be reached.", pod_id=pod.id)
+        self._are_fetched = self._are_fetched and work.outcome.results.are_complete
+        self._is_limit_near = self._is_limit_near or reason is Reason.LIMIT_NEAR
+        return None if reason in {Reason.INTERRUPTED, Reason.LIMIT_NEAR} else code
+
+    async def _write(self, stream: Stream, line: bytes) -> None:
+        """Write a line of output; while the disk here is full, it waits."""
+        if not self._record.is_detached:
+            await self._outputs[stream](self._host.before_output() + line)
+            return
+        while True:
+            try:
+                with self._run.files(0)[stream].open("ab") as file:
+                    file.write(line)
+            except OSError as exc:
+                if exc.errno not in DISK_FULL:
+                    raise
+                await asyncio.sleep(self._record.lease["interval"])
+            else:
+                return
+
+    def _note_result(self, result: PoolResult[int, int | None]) -> None:
+        """Record how an item has ended, and show it."""
+        host, code = self._host.labelled(f"[{result.item}] "), result.value
+        if result.error is not None:
+            code = host.problem(result.error)
+        if code is None:
+            return
+        pod_name = result.pod_name or ""
+        end = ItemResult(
+            item=result.item,
+            exit_code=code,
+            seconds=round(result.seconds, 1),
+            pod=pod_name,
+            cost=round(self._price_hr.get(pod_name, 0.0) * result.seconds / 3600, 4),
+        )
+        file = os.open(self._run.path / _RESULTS, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            append_line(file, json.dumps(attrs.asdict(end)).encode())
+        finally:
+            os.close(file)
+        self._results[end.item] = end
+        host.info(f"Exit code {code} after {short_duration(result.seconds)}; {self._progress()}")
+        self._show_progress()
+
+    def _progress(self) -> ItemProgress:
+        return ItemProgress(
+            done=len(self._results),
+            failed=self._failed_count,
+            running=self._running_count,
+            total=len(self._items),
+            spent=self._record.spent,
+        )
+
+    def _show_progress(self) -> None:
+        if len(self._results) < len(self._items) and not self._is_ending:
+            self._host.show_items(self._progress())
+
+    def _note_order(self, lease_file: Path) -> None:
+        self._run.save(lease_files=[*self._record.lease_files, lease_file.name])
+
+    def _note_progress(self, progress: PoolProgress) -> None:
+        self._run.save(
+            spent=self._spent_before + progress.spent,
+            price_hr=progress.price_hr,
+            leased_at=time.time() if progress.price_hr else None,
+        )
+        self._running_count = progress.running
+        self._show_progress()
+
+    def verdict(self, exit_code: int) -> str:
+        """Return how the run has ended: items, results, cost, and whether a pod is left."""
+        if self._pool is None and not self._results:
+            return ""
+        total, done, failed = len(self._items), len(self._results), self._failed_count
+        ends = {"succeeded": done - failed, "failed": failed, "without a result": total - done}
+        reason = self.interruptions.phrase if self.interruptions.count else ""
+        reason = "its limit was near" if self._is_limit_near else reason
+        folders = ", ".join(f"{shown_path(local).rstrip('/')}/ITEM" for _, local in self._record.downloads)
+        sentences = [
+            f"{self._run.name}: {reason and f'{reason}, '}exit code {exit_code}",
+            f"Of {total} items, {', '.join(f'{n} {end}' for end, n in ends.items() if n)}",
+            f"Results in {folders}" if folders and done else "",
+            f"Cost about {money(self._run.cost())}",
+            self._describe_pod(),
+        ]
+        return " ".join(f"{sentence}." for sentence in sentences if sentence)
+
+
+async def _delete(lease: AsyncLease) -> None:
+    try:
+        async with lease:
+            pass
+    except PrimePodsError:
+        if lease.supervisor.release_error is not None:
+            raise
+
+
+def _read_results(path: Path) -> dict[int, ItemResult]:
+    if not path.exists():
+        return {}
+    file = os.open(path, os.O_RDONLY)
+    try:
+        return {row["item"]: ItemResult(**row) for row in read_objects(file)}
+    finally:
+        os.close(file)

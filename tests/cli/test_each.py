@@ -1,0 +1,217 @@
+"""`primepods run --each`: many items on a few pods, attached, detached, stopped and taken over."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from primepods.emulator import Emulator
+from primepods.runs._each import fill_command
+from tests.support.eventually import wait_for
+
+from .conftest import Run, in_terminal
+from .test_run import OPTIONS, here, market
+from .test_runs import BOUNDED, command, go, no_process_is_left, records, row
+
+__all__ = ["here", "market", "no_process_is_left"]
+
+
+def each(*items: Any) -> list[str]:
+    """The options for a file with these items."""
+    Path("items").write_text("\n".join(map(str, items)) + "\n\n", encoding="utf-8")
+    return ["--each", "items", "--pods", "3"]
+
+
+def orders(market: Emulator) -> int:
+    """How many pods were ordered."""
+    return len(market.requests.where(method="POST", path="/api/v1/pods/"))
+
+
+def test_twelve_items_on_three_pods(market: Emulator, run: Run) -> None:
+    """Each has its lines, its results and its row; one failure is the exit code, and no pod is left."""
+    Path("data").mkdir()
+    Path("data/said").write_text("from here", encoding="utf-8")
+    line = "echo {} $PRIMEPODS_ITEM $(cat said) | tee out; echo oh >&2; [ {} != 'item 7' ]"
+    words = ["--upload", "data:work", "--download", "out:results", "--name", "sweep"]
+    items = each(*(f"item {number}" for number in range(1, 13)))
+    result = run("run", *OPTIONS, *items, *words, "--", line)
+    assert result.exit_code == 1, result.stderr
+    said = {f"[{number}] item {number} {number} from here" for number in range(1, 13)}
+    assert set(result.stdout.splitlines()) == said, result.output
+    assert {f"[{number}] oh" for number in range(1, 13)} <= set(result.stderr.splitlines())
+    for number in range(1, 13):
+        assert Path(f"results/{number}/out").read_text(encoding="utf-8").startswith(f"item {number} ")
+    rows = re.findall(r"^ +(\d+) +(\d+) +\d+s  sweep-\w{10}\S*  +\$[\d.]+$", result.stderr, re.MULTILINE)
+    assert rows == [(str(number), str(int(number == 7))) for number in range(1, 13)], result.stderr
+    assert "Renting up to 3 pods of 1 x H100" in result.stderr
+    assert "[7] Exit code 1 after 0s; " in result.stderr
+    verdict = r"\nsweep-\w{10}: exit code 1\. Of 12 items, 11 succeeded, 1 failed\. Results in "
+    assert re.search(verdict + r"results/ITEM\. Cost about \$0\.\d+\. No pod is left\.\n$", result.stderr)
+    assert (orders(market), len(market.pods)) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("command", "item", "filled"),
+    [
+        (["train", "--lr={}", "{{}}"], "a b", ["train", "--lr=a b", "{}"]),
+        ("train {} ${HOME} {{lr}}", "it's", "train 'it'\"'\"'s' ${HOME} {lr}"),
+        ("train {} {1..3} {a,b} '{ print }'", '"two words"', "train 'two words' {1..3} {a,b} '{ print }'"),
+        (["{lr} {tags}", "{}"], '{"lr": 0.1, "tags": [1]}', ["0.1 [1]", '{"lr": 0.1, "tags": [1]}']),
+        (["{}"], "007", ["007"]),
+    ],
+)
+def test_an_item_is_put_into_the_command(command: Any, item: str, filled: Any) -> None:
+    """Whole into words, and quoted into a line for the shell; other braces stay."""
+    assert fill_command(command, item) == filled
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--pods", "2"], "--each FILE and --pods N need each other"),
+        (["--each", "full"], "--each FILE and --pods N need each other"),
+        (["--each", "empty", "--pods", "2"], "--each has no items: write one a line"),
+        (["--each", "none", "--pods", "2"], "--each none cannot be read: "),
+        (["--each", "full", "--pods", "2", "--keep"], "--keep and --each cannot be combined"),
+        (["--each", "full", "--pods", "2", "--hold", "1m"], "--hold and --each cannot be combined"),
+        (["--each", "lacking", "--pods", "2"], "item 2 of --each: it has no field 'lr', which the command"),
+        (["--each", "full", "--pods", "2", "--download", "a:full"], "--download a:"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_a_request(
+    market: Emulator, run: Run, words: list[str], problem: str
+) -> None:
+    """With exit code 2 and a sentence; no run is left either."""
+    Path("empty").write_text("\n \n", encoding="utf-8")
+    Path("full").write_text('{"lr": 1}\n', encoding="utf-8")
+    Path("lacking").write_text('{"lr": 1}\n{"l": 2}\n', encoding="utf-8")
+    result = run("run", *OPTIONS, *words, "--", "train", "{lr}")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert problem in result.stderr, result.stderr
+    assert len(market.requests) == 0
+    assert json.loads(run("runs", "--output", "json").stdout) == []
+
+
+def test_a_bar_in_a_terminal(market: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says how many are done, failed and running, and what they cost; lines of output stay whole."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    words = [*each(0.1, 1.1), "--", "echo {}; sleep {}; [ {} = 1.1 ]"]
+    code, shown = in_terminal(monkeypatch, "run", *OPTIONS, *words, columns=120)
+    assert code == 1
+    assert re.search(r"━{10}─{10} 1 of 2 done, 1 failed, \$[\d.]+, 1 running", shown), shown
+    lines = {re.split(r"\x1b\[2K", line)[-1] for line in shown.split("\n")}
+    assert {"[1] 0.1", "[2] 1.1"} <= lines, shown
+
+
+@pytest.mark.slow
+def test_the_item_of_a_lost_pod_is_done_on_another(market: Emulator, run: Run, tmp_path: Path) -> None:
+    """Whoever deletes the pod: the item begins again, and its command is told so. Ctrl-C then ends all."""
+    words = ["--each", "items", "--pods", "1", "--interval", "0.1s"]
+    Path("items").write_text("x\n", encoding="utf-8")
+    line = "echo begun $PRIMEPODS_RESTART; until [ -e ~/go ]; do sleep 0.1; done"
+    process = command("run", *OPTIONS, *words, "--", line)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "[1] begun\n"
+    market.delete_pod(next(iter(market.pods)))
+    assert process.stdout.readline() == "[1] begun 1\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, ""), err
+    assert "[1] Ending the run, since it was stopped" in err
+    assert err.endswith(" No pod is left.\n")
+    assert (orders(market), len(market.pods)) == (2, 0)
+    assert records(tmp_path) == []
+
+
+WAITING = (
+    "trap 'echo saved >out; exit 3' TERM; echo begun {}; [ {} = 1 ] || until [ -e ~/go ]; do sleep .1; done; "
+    "echo {} | tee out; exit {}"
+)
+
+
+def live(tmp_path: Path, *words: str) -> tuple[subprocess.Popen[str], str]:
+    """Begin a run of five items, of which the first ends; return it and its name when three others run."""
+    words = ("--download", "out:results/", *each(*range(1, 6)), *words)
+    process = command("run", *BOUNDED, *words, "--", WAITING)
+    found = tmp_path / "state" / "runs"
+    wait_for(lambda: any(found.glob("*/results")) and len(begun(tmp_path)) >= 4)
+    [record] = found.glob("*/run.json")
+    return process, record.parent.name
+
+
+def begun(tmp_path: Path) -> list[str]:
+    """The items whose commands have begun, as often as they did."""
+    logs = (tmp_path / "pods").glob("*/*/.primepods/jobs/*/stdout")
+    return [line[6:] for log in logs for line in log.read_text().splitlines() if "begun" in line]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("detach", [["-d"], []])
+def test_items_without_a_result_begin_again(
+    market: Emulator, run: Run, tmp_path: Path, detach: list[str]
+) -> None:
+    """The process is killed and another one takes over: it deletes the pods, and does what is left."""
+    process, name = live(tmp_path, *detach)
+    old = set(market.pods)
+    assert (row(run)["state"], len(old)) == ("running", 3)
+    os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
+    process.communicate(timeout=60)
+    wait_for(lambda: row(run)["state"] == "interrupted")
+    spent = row(run)["spent"]
+    reader = command("attach", name)
+    wait_for(lambda: all(begun(tmp_path).count(item) == 2 for item in "234"))
+    assert not old & set(market.pods)
+    go(tmp_path)
+    out, err = reader.communicate(timeout=60)
+    assert reader.returncode == 1, err
+    assert (out.count("[1] begun 1\n"), out.count("[5] begun 5\n")) == (bool(detach), 1)
+    assert begun(tmp_path).count("1") == 1
+    assert "Of 5 items, 5 failed. Results in results/ITEM." in err
+    assert len(re.findall(r"^ +\d +\d +\d+s  run-", err, re.MULTILINE)) == 5
+    assert {path.parent.name for path in Path("results").glob("*/out")} == set("12345")
+    assert (row(run)["state"], row(run)["exit_code"], set(market.pods)) == ("ended", 1, set())
+    assert row(run)["spent"] > spent > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("now", [[], ["--now"]])
+def test_stop_ends_all_items(market: Emulator, run: Run, tmp_path: Path, now: list[str]) -> None:
+    """They get SIGTERM, what they have is fetched, and no pod is left; with --now, at once."""
+    process, name = live(tmp_path, "-d")
+    process.communicate(timeout=60)
+    stopped = run("stop", name, *now)
+    assert stopped.exit_code == 0, stopped.stderr
+    verdict = f"{name}: it was stopped, exit code 130. Of 5 items, 1 failed, 4 without a result. "
+    assert verdict in stopped.stderr
+    fetched = {path.parent.name for path in Path("results").glob("*/out")}
+    assert fetched == ({"1"} if now else set("1234"))
+    assert stopped.stderr.endswith(" No pod is left.\n")
+    assert (orders(market), len(market.pods)) == (3, 0)
+    assert (row(run)["state"], row(run)["exit_code"]) == ("ended", 130)
+
+
+@pytest.mark.slow
+def test_before_a_limit_the_items_at_work_are_saved(market: Emulator, run: Run, tmp_path: Path) -> None:
+    """The limit is that of the whole run: its dead process has used most of it."""
+    process, name = live(tmp_path, "-d")
+    os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
+    process.communicate(timeout=60)
+    wait_for(lambda: row(run)["state"] == "interrupted")
+    record = tmp_path / "state" / "runs" / name / "run.json"
+    aged = records(tmp_path)[0] | {"began_at": time.time() - 3600 + 310}
+    record.write_text(json.dumps(aged), encoding="utf-8")
+    taken = run("attach", name)
+    assert taken.exit_code == 5, taken.output
+    verdict = f"{name}: its limit was near, exit code 5. Of 5 items, 1 failed, 4 without a result. "
+    assert verdict in taken.stderr
+    assert {path.read_text() for path in Path("results").glob("[234]/out")} == {"saved\n"}
+    assert (orders(market), len(market.pods)) == (6, 0)
