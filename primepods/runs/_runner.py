@@ -36,7 +36,7 @@ from ._ending import Interruptions, Reason
 from ._host import BUDGET_EXCEEDED, FAILED, INTERRUPTED, POD_FAILED, RunError, RunHost
 from ._run import Run, RunRecord
 from ._take_over import take_over_lease
-from ._work import PodLostError, Work, describe_limits, short_id
+from ._work import MIN_LOGIN_TIMEOUT, PodLostError, Work, describe_limits, short_id
 
 if TYPE_CHECKING:
     from ..client import AsyncClient
@@ -240,6 +240,8 @@ class Runner:
             if was_shown:
                 # A check beside the job could fail because of the job, and the lease would delete the pod.
                 lease.pop("check", None)
+                # So does a login that fails: the pod may be out of reach for as long as in any run.
+                lease["login_timeout"] = max(record.reconnect, MIN_LOGIN_TIMEOUT)
             taken = take_over_lease(
                 client, record.lease_file, was_shown=was_shown, on_change=self._show_change, **lease
             )

@@ -36,7 +36,7 @@ _LIMIT_CHECK_INTERVAL = 30.0
 """Max seconds between two looks at the limits: timers stand still while this machine sleeps."""
 _LAST_OUTPUT_TIMEOUT = 5.0
 """Max seconds for the rest of the output of a command that has ended."""
-_MIN_LOGIN_TIMEOUT = 15.0
+MIN_LOGIN_TIMEOUT = 15.0
 """Seconds to log in if `--reconnect` is shorter, or after a pod could not be reached for all of it."""
 _FETCH_LOGIN_TIMEOUT = 30.0
 """Max seconds to log in for results before the pod is held, and the login tried again."""
@@ -153,7 +153,7 @@ class Work:
         self._may_have_begun = is_taken_over
         nodes = await find_nodes(pod)
         for remote in (pod, *nodes):
-            limit_logins(remote, max(record.reconnect, _MIN_LOGIN_TIMEOUT))
+            limit_logins(remote, max(record.reconnect, MIN_LOGIN_TIMEOUT))
         name = f"{self._run.name}-{record.restart}"
         jobs = [node.job(name) for node in nodes]
         if len(nodes) > 1:
@@ -220,11 +220,11 @@ class Work:
                 outcome.reason, loss = Reason.JOB_LOST, str(exc).rstrip(".")
             except (ConnectionLostError, LoginError) as exc:
                 outcome.reason, code = Reason.UNREACHABLE, self._host.problem(exc)
-                limit_logins(pod, _MIN_LOGIN_TIMEOUT)
+                limit_logins(pod, MIN_LOGIN_TIMEOUT)
             except Exception as exc:  # noqa: BLE001 - also an error of the host: results first
                 outcome.reason, code = Reason.FAILED, self._host.problem(exc)
         reason = outcome.reason or Reason.COMMAND_ENDED
-        has_begun = self._run.record.job is not None
+        has_begun = self._run.record.job is not None or self._may_have_begun
         if reason.value.is_asked:
             if not loss:
                 # The next process goes on with this end, if this one dies.
@@ -244,7 +244,7 @@ class Work:
         if has_begun:
             is_last = bool(loss) and record.restart < record.restarts
             await self._fetch(pod, lost, is_last=is_last)
-            self._save(are_fetched=outcome.results.are_complete)
+            self._save(are_fetched=outcome.results.are_complete, job=jobs[0].name)
         if not code and has_begun and not outcome.results.are_complete:
             code = POD_FAILED if outcome.reason is Reason.POD_LOST else FAILED
             self._save(result=code)

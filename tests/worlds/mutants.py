@@ -344,6 +344,13 @@ MUTANTS: Final = (
         ),
     ),
     Mutant(
+        "runs/_runner.py",
+        "max(record.reconnect, MIN_LOGIN_TIMEOUT)",
+        "MIN_LOGIN_TIMEOUT",
+        "A pod that is out of reach when its run is taken over is deleted with the results.",
+        ("story endings",),
+    ),
+    Mutant(
         "runs/_follow.py",
         "positions = [size - start for",
         "positions = [0 * (size - start) for",

@@ -35,20 +35,27 @@ async def story(world: World) -> None:
     await world.sleep(min(_BOOT + seconds, _LIMIT - _WIND_DOWN) - 60 + world.moment("moment", 300))
     was_stopped_in_hold = False
     for trouble in world.choose(
-        "troubles", ["stop"], ["partition"], ["power"], ["partition", "stop"], ["stop", "power"]
+        "troubles",
+        ["stop"],
+        ["partition"],
+        ["power"],
+        ["partition", "stop"],
+        ["stop", "power"],
+        ["no ssh", "power"],
     ):
         if trouble == "stop" and run.reload().exit_code is None:
             was_stopped_in_hold = run.state == "holding"
             await ann.stop(run)
-        elif trouble == "partition":
+        elif trouble in {"partition", "no ssh"}:
             world.has_no_ssh = True
-            for machine in world.machines:
+            for machine in world.machines if trouble == "partition" else ():
                 world.partition(machine)
         elif trouble == "power":
             ann.kill_processes()
             ann.cut_power()
             await world.sleep(world.moment("off", 60))
             ann.restart()
+            ann.attach(run)
         await world.sleep(world.moment("pause", 500))
     world.heal()
     while run.reload().exit_code is None:
