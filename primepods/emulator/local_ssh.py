@@ -90,9 +90,10 @@ def disks_folder() -> Path:
 
 
 def _folder() -> Path:
-    return Path(
-        tempfile.gettempdir(), f"primepods-local-ssh-{'me' if sys.platform == 'win32' else os.getuid()}"
-    )
+    user = "me"
+    if sys.platform != "win32":
+        user = str(os.getuid())
+    return Path(tempfile.gettempdir(), f"primepods-local-ssh-{user}")
 
 
 def _make_home(folder: Path, host: str) -> Path:
