@@ -62,7 +62,7 @@ def _describe(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str | int | float):
-        # Show no part of a text: a part of a secret would not be recognised and redacted.
+        # Show a text whole or not at all: a part of a secret would not be recognised and redacted.
         text = repr(value)
         max_length = 60
         return text if len(text) <= max_length else f"{len(text):,} characters"
@@ -128,7 +128,7 @@ def _as_datetime(value: Any, _: Any) -> datetime:
 
 
 def _as_size(value: Any, _: Any) -> int | str | None:
-    """Read a size: an integer if it is a whole number, else the API's text."""
+    """Read a size: an integer if it is an integer or its digits, else the API's text."""
     if value is None or value.__class__ is int:
         return value
     text = as_text(value)

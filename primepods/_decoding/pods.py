@@ -1,4 +1,4 @@
-"""Decoders of responses about single pods and disks, and of statuses, deletions and logs."""
+"""Decoders of responses about single pods, and of statuses, deletions and logs."""
 
 from __future__ import annotations
 

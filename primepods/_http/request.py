@@ -63,7 +63,7 @@ class Request:
 
 
 def kind_of(collection: str) -> str:
-    """Return the word for one item of a collection: ``pod`` or ``disk``."""
+    """Return the word for one item of ``PODS`` or ``DISKS``: ``pod`` or ``disk``."""
     return collection.rpartition("/")[2].removesuffix("s")
 
 

@@ -108,7 +108,7 @@ class Sessions:
             await asyncio.sleep(0)
 
     async def aclose(self) -> None:
-        """Close the sessions, except a given one."""
+        """Close the sessions, except a session of the caller."""
         self._closed = True
         closer, self._closer = self._closer, None
         if closer is not None:

@@ -1,4 +1,4 @@
-"""Locks and synced writes of files that processes share.
+"""Reads, locks and synced writes of files that processes share.
 
 The system releases a lock when no process has its descriptor open.
 """
@@ -79,6 +79,8 @@ def lock_file(path: Path, *, is_shared: bool = False, attempts: int = 5) -> int:
 @contextmanager
 def locked_file(path: Path, *, attempts: int = 1_500) -> Generator[int]:
     """Lock a file during the block, and create it and its folder if necessary; return its descriptor.
+
+    On Windows, the file is not locked.
 
     Args:
         path: The file, which the block may replace at its end.

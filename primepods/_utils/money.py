@@ -9,7 +9,7 @@ _CENT: Final = 0.01
 
 
 def money(amount: float | None, currency: str | None = None) -> str:
-    """Format an amount, such as ``$2.50``; a nonzero amount below a cent gets four decimals.
+    """Format an amount, such as ``$2.50``; a nonzero amount below a cent gets four decimals, perhaps all 0.
 
     Args:
         amount: The amount; ``None`` becomes an empty text.

@@ -57,13 +57,11 @@ class _Row:
         phrase: Phrase for the verdict; empty if the command's end says it all.
         exit_code: The run's exit code; ``None`` for the command's.
         is_asked: Whether the command is asked to end.
-        is_fetched: Whether the pod can have results.
     """
 
     phrase: str
     exit_code: int | None
     is_asked: bool = True
-    is_fetched: bool = True
 
 
 KILLED: Final = 137
@@ -78,7 +76,7 @@ class Reason(Enum):
     INTERRUPTED = _Row("it was stopped", INTERRUPTED)
     JOB_LOST = _Row("the job was lost on its pod", POD_FAILED)
     UNREACHABLE = _Row("the pod could not be reached", SSH_FAILED, is_asked=False)
-    POD_LOST = _Row("the pod was lost", POD_FAILED, is_asked=False, is_fetched=False)
+    POD_LOST = _Row("the pod was lost", POD_FAILED, is_asked=False)
     FAILED = _Row("an error has ended it", FAILED)
 
 

@@ -94,8 +94,8 @@ class Loop:
         try:
             self._thread.start()
         except BaseException as exc:
-            # After Ctrl-C, the thread may run nevertheless: end it without closing the client, which can
-            # start another loop.
+            # After Ctrl-C, the thread may run nevertheless: end it without closing the client,
+            # because closing it can start another loop.
             self._aclose = _do_nothing
             self.request_stop()
             if isinstance(exc, RuntimeError):
