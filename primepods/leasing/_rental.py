@@ -458,9 +458,10 @@ class Rental(PodOrder):
                     interval = min(interval, _HURRIED_INTERVAL)
                 async with interruptions.timeout_at(last_moment()):
                     await pods.wait_gone(pod_id, timeout=resend_after, interval=interval)
-            except errors.WaitTimeoutError:
-                # Wait longer next time: under a rate limit, a new wait may need minutes to see the end.
-                resend_after, is_due = resend_after * 2, True
+            except errors.WaitTimeoutError as exc:
+                # Wait longer next time: under a rate limit, a new wait may need minutes to see the end. If it
+                # has shown nothing, a DELETE would only take the turn of a look.
+                resend_after, is_due = resend_after * 2, exc.statuses.get(pod_id) is not None
             except (PrimePodsError, ValueError) as exc:
                 # ValueError: the list shows an id for which no request is possible.
                 failures += 1

@@ -196,7 +196,7 @@ class HourlyLimit:
         """Return whether an order of this account counts beside a list that was requested at ``began``."""
         if order.account != self._account or order.pod_id in listed:
             return False
-        if order.done_at is not None and (order.boot_id != this_host()[1] or order.done_at <= began):
+        if order.done_at is not None and (order.boot_id != this_host()[1] or order.done_at < began):
             return False
         return self._age(order, began) < order.duration
 

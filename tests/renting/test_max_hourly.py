@@ -210,10 +210,19 @@ class LateList:
         return result
 
 
-async def test_an_order_counts_beside_an_older_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its pod is in a later list, which another order has read, but not in one that was still on its way."""
+@pytest.mark.parametrize("clock", [None, ManualClock()], ids=["clock", "coarse clock"])
+async def test_an_order_counts_beside_an_older_list(
+    monkeypatch: pytest.MonkeyPatch, clock: ManualClock | None
+) -> None:
+    """Its pod is in a later list, which another order has read, but not in one that was still on its way.
+
+    A coarse clock shows the same time for all of that.
+    """
     monkeypatch.setenv("PRIMEPODS_MAX_HOURLY", "7")
-    async with Emulator() as emulator, make_client(emulator.url, api_key=emulator.api_key) as client:
+    async with (
+        Emulator() as emulator,
+        make_client(emulator.url, api_key=emulator.api_key, clock=clock) as client,
+    ):
         spec = attrs.evolve(await _spec(client), max_price=6.0, name="train")
         late: Any = LateList(client.pods)
         order = asyncio.create_task(HourlyLimit(client._executor, late).allow(spec))
