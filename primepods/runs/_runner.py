@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from ..leasing.lease import AsyncLease, AsyncLeasedPod
     from ..leasing.supervisor import LeaseSupervisor
 
-_SECOND = 2
 USED_UP = 1e-9
 """Limit that replaces a used-up one. With it, a lease that is taken over deletes its pod at once."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import attrs
 
@@ -127,18 +127,25 @@ class PodRecord:
 
     def state_at(self, now: float) -> EmulatedPod:
         stage = self.stage(now)
-        shown: dict[str, Any] = {
-            field.name: getattr(self, field.name, None) for field in attrs.fields(EmulatedPod)
-        }
-        shown |= {
-            "status": stage.status,
-            "installation_status": stage.installation,
-            "installation_progress": stage.progress,
-            "installation_failure": stage.failure,
-            "addresses": tuple(self.addresses()),
-            "team_member_ids": tuple(self.team_member_ids),
-        }
-        return EmulatedPod(**shown)
+        return EmulatedPod(
+            id=self.id,
+            name=self.name,
+            status=stage.status,
+            installation_status=stage.installation,
+            installation_progress=stage.progress,
+            installation_failure=stage.failure,
+            provider=self.provider,
+            gpu_name=self.gpu_name,
+            gpu_count=self.gpu_count,
+            price_hr=self.price_hr,
+            nodes=self.nodes,
+            addresses=tuple(self.addresses()),
+            spot=self.spot,
+            team_id=self.team_id,
+            team_member_ids=tuple(self.team_member_ids),
+            shared_with_team=self.shared_with_team,
+            prepaid_hours=self.prepaid_hours,
+        )
 
 
 class PodOverrides(TypedDict, total=False):
