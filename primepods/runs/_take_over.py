@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _STOP_INTERVAL = 0.2
 _STOP_ATTEMPTS = 50
+_CLAIM_INTERVAL = 0.05
+_CLAIM_ATTEMPTS = 20
 
 
 def take_over_run(run: Run) -> bool:
@@ -125,14 +127,19 @@ def _claim(file_name: str) -> LeaseFile | None:
     from ..leasing.ledger import LeaseFile
 
     path = lease_folder() / file_name
-    try:
-        file = LeaseFile.claim(path)
-    except (OSError, ValueError) as exc:
-        reason = getattr(exc, "strerror", None) or exc
-        raise ConfigError(f"The lease file {path} cannot be read ({reason}). Nothing was changed.") from None
-    if file is None and path.exists():
-        raise ConfigError(f"The process of the lease file {path} may still run. Try again when it has ended.")
-    return file
+    for _ in range(_CLAIM_ATTEMPTS):
+        try:
+            file = LeaseFile.claim(path)
+        except (OSError, ValueError) as exc:
+            reason = getattr(exc, "strerror", None) or exc
+            raise ConfigError(
+                f"The lease file {path} cannot be read ({reason}). Nothing was changed."
+            ) from None
+        if file is not None or not path.exists():
+            return file
+        # The files of a killed process are unlocked one after the other: first its run's, perhaps.
+        time.sleep(_CLAIM_INTERVAL)
+    raise ConfigError(f"The process of the lease file {path} may still run. Try again when it has ended.")
 
 
 def _resume(client: AsyncClient, file: LeaseFile, *, was_shown: bool, **options: Any) -> AsyncLease:

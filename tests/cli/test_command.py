@@ -123,7 +123,7 @@ def test_a_command_imports_no_other(clean_environment: object) -> None:
     """Only its own module is imported, and those that it needs itself; for the version, none."""
     code = (
         "import sys; from primepods.cli.app import app\n"
-        "names = 'account', 'disks', 'list_pods', 'run'\n"
+        "names = 'account', 'pods.disks', 'pods.list_pods', 'running.run'\n"
         "for words in (['--version'], ['disks', 'create', '--help']):\n"
         "    app(words, standalone_mode=False)\n"
         "    print(*(name for name in names if f'primepods.cli.{name}' in sys.modules))"
@@ -131,7 +131,7 @@ def test_a_command_imports_no_other(clean_environment: object) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     version, imported, *_, last = done.stdout.splitlines()
     assert version.startswith("primepods ")
-    assert (imported, last) == ("", "disks")
+    assert (imported, last) == ("", "pods.disks")
 
 
 NOT_CALLING = ["demo", "emulator"]

@@ -311,11 +311,11 @@ class SilentRun(RunsOnly):
     async def read_flow_runs(self, *, flow_run_filter: FlowRunFilter, **_: object) -> list[FlowRun]:
         """Return the active run once; of ended ones, none is asked for."""
         assert flow_run_filter.id is not None
-        return [] if flow_run_filter.id.not_any_ else self.flow_runs
+        return [] if flow_run_filter.id.not_any_ else list(self.flow_runs)
 
     async def read_flow(self, _: UUID) -> Flow:
         """Return its flow."""
-        return Flow(name="flow")
+        return Flow(name="flow", labels={})
 
     async def read_flow_run(self, _: UUID) -> FlowRun:
         """Return the run as it is now."""
