@@ -125,7 +125,13 @@ def test_a_bar_in_a_terminal(market: Emulator, monkeypatch: pytest.MonkeyPatch) 
     ],
 )
 def test_what_a_pod_can_have(
-    market: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch, words: list[str], line: str, said: set[str]
+    market: Emulator,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    *,
+    line: str,
+    said: set[str],
 ) -> None:
     """Each item runs on all nodes of a cluster, finds the disk, and has a pod with its watchdog."""
     run("disks", "create", "--size", "500", "--provider", "hyperstack", "--name", "data", "--yes")
@@ -264,7 +270,7 @@ def test_before_a_limit_the_items_at_work_are_saved(market: Emulator, run: Run, 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
 def test_a_full_disk_here_ends_no_item(market: Emulator, tmp_path: Path) -> None:
-    """The record cannot be written: that is told at once, and at the end; each item ends, and no pod is left."""
+    """The record cannot be written: that is told, each item ends, and no pod is left."""
     process, name = live(tmp_path)
     folder = tmp_path / "state" / "runs" / name
     (folder / "results").unlink()

@@ -145,8 +145,8 @@ def attach(
     """Show the output of a run and follow it to the end; the exit code is the command's.
 
     Ctrl-C only detaches: the run continues. A run whose process has died is taken over; one with --each
-    deletes its pods first, and the items without a result begin again. With POD or POD/JOB, shows the output of a job on a pod; this works on any machine that can log in, and does not
-    delete the pod.
+    deletes its pods first, and the items without a result begin again. With POD or POD/JOB, shows the output
+    of a job on a pod; this works on any machine that can log in, and does not delete the pod.
 
     Examples:
       primepods attach train-k3v9q2mxz7 --tail 20
