@@ -89,7 +89,7 @@ class RunRecord:
         ending: Name of the reason for which the command is asked to end; see :class:`Reason`.
         are_fetched: Whether nothing was missing when its results were fetched after the command's end.
         held_until: Until when the pod is held for a missing result; ``None`` while it is not.
-        verdict: How the run has ended, as text; saved before ``exit_code``.
+        verdict: How the run has ended, as text; saved with ``exit_code``.
         is_stopping: Whether the run must stop, or has no reservation yet.
         exit_code: The exit code, once the run has ended.
         ended_at: When the run ended.
@@ -148,6 +148,11 @@ class RunRecord:
         """Return where a path on the pod is looked for: where the command runs, then in the home folder."""
         first = [posixpath.join(self.workdir, path)] if self.workdir and path[:1] != "~" else []
         return [*first, path]
+
+    @property
+    def has_idle_watchdog(self) -> bool:
+        """Whether the watchdog of a lost pod may have deleted it: the API does not say that."""
+        return "idle" in (self.watchdog or {})
 
     @property
     def result_without_pod(self) -> int | None:
@@ -216,12 +221,19 @@ class Run:
                 "primepods that wrote it, or delete its folder after `primepods sweep` has deleted its pod"
             ) from None
 
-    def save_or_tell(self, tell: Callable[[Exception], object], **changes: Any) -> None:
-        """Write the record; if that fails, for example because the disk is full, tell the error and go on."""
+    def save_or_tell(self, tell: Callable[[str], object], **changes: Any) -> None:
+        """Write the record; if that fails, for example because the disk is full, tell it and go on."""
         try:
             self.save(**changes)
         except OSError as exc:
-            tell(exc)
+            tell(self.describe_problem(exc))
+
+    def describe_problem(self, error: OSError) -> str:
+        """Return a message about a record that cannot be written."""
+        return (
+            f"The record {self.path} cannot be written ({error.strerror}). The run goes on, but should its "
+            "process die, another one would not know all of it"
+        )
 
     def save(self, **changes: Any) -> None:
         """Write the record, with changed fields."""
@@ -229,6 +241,7 @@ class Run:
         draft = self.path / f"run.{os.getpid()}"
         with draft.open("wb") as file:
             file.write(json.dumps({"version": _VERSION, **attrs.asdict(self.record)}).encode())
+            file.flush()
             os.fsync(file.fileno())
         draft.replace(self.path / "run.json")
         sync_folder(self.path)
@@ -406,8 +419,9 @@ class Run:
         hours = max(0.0, until - record.leased_at) / 3600
         return record.spent + hours * (record.price_hr or price_hr)
 
-    def end(self, exit_code: int) -> None:
-        self.save(exit_code=exit_code, ended_at=time.time(), is_released=not self.may_have_pod)
+    def end(self, exit_code: int, verdict: str = "") -> None:
+        is_released = not self.may_have_pod
+        self.save(verdict=verdict, exit_code=exit_code, ended_at=time.time(), is_released=is_released)
 
     @property
     def was_swept(self) -> bool:

@@ -133,8 +133,7 @@ class Runner:
                     raise
                 error = None if self._lease is None else self._lease.release_error
                 may_be_billed = [] if error is None else [str(error)]
-                # The API does not say whether the watchdog has deleted the pod, whose GPUs were idle.
-                is_final = bool(may_be_billed) or "idle" in (record.watchdog or {})
+                is_final = bool(may_be_billed) or record.has_idle_watchdog
                 if record.restart >= record.restarts or is_final or self.interruptions.count:
                     is_here = self._work.outcome.results.are_complete and bool(record.downloads)
                     lost = [] if is_here else ["Its results are lost."]

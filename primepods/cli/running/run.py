@@ -273,7 +273,8 @@ def command(
 
     With --each, runs the command for many items on --pods pods: each line of output begins with its item,
     results go to LOCAL/ITEM/, a table at the end says how each item has ended, and the exit code is 1 if one
-    has failed.
+    has failed. If this process dies, `primepods attach` deletes the pods, without their results, and begins
+    the items that have not ended again.
 
     Examples:
       primepods run --gpu-type H100 --gpu-count 8 --max-price 20 --max-hours 2 \

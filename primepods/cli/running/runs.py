@@ -144,9 +144,9 @@ def attach(
 ) -> None:
     """Show the output of a run and follow it to the end; the exit code is the command's.
 
-    Ctrl-C only detaches: the run continues. A run whose process has died is taken over. With POD or
-    POD/JOB, shows the output of a job on a pod; this works on any machine that can log in, and does not
-    delete the pod.
+    Ctrl-C only detaches: the run continues. A run whose process has died is taken over; one with --each
+    deletes its pods first, and the items without a result begin again. With POD or POD/JOB, shows the output
+    of a job on a pod; this works on any machine that can log in, and does not delete the pod.
 
     Examples:
       primepods attach train-k3v9q2mxz7 --tail 20
@@ -224,6 +224,7 @@ def stop(
       its job was lost              SIGTERM    fetched            deleted
       a result is missing           -          tried each minute  held
       pod out of reach              may run    tried once         deleted
+      its process died, --each      lost       not fetched        deleted
       --now, second Ctrl-C          lost       not fetched        deleted at once
 
     Before SIGKILL, the command has half of --wind-down. A pod is held until the limit, or for --hold; stop
