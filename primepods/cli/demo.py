@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import primepods
+from primepods._utils.money import money
 
-from ._shared.pod_table import price
 from ._shared.table import Column
 
 if TYPE_CHECKING:
@@ -117,10 +117,10 @@ async def _run(emulator: Emulator, screen: Screen, timeout: float) -> None:
 async def _list(client: AsyncClient, screen: Screen) -> dict[str, Pod]:
     screen.heading("Listing the pods: client.pods.list()")
     pods: dict[str, Pod] = {}
-    with screen.meter("listed") as meter:
+    with screen.meter("listed") as update:
         async for page in client.pods.list().pages():
             pods |= {pod.id: pod for pod in page}
-            meter.update(len(pods), page.total_count)
+            update(len(pods), page.total_count)
     return pods
 
 
@@ -179,7 +179,7 @@ def _amounts(pods: Iterable[Pod]) -> tuple[str, str, str]:
     return (
         f"{len(group):,}",
         f"{sum(pod.gpu_count for pod in group if pod.has_gpu('*')):,}",
-        price(sum(pod.price_hr for pod in group)),
+        money(sum(pod.price_hr for pod in group)),
     )
 
 
@@ -219,19 +219,19 @@ def _show_bill(screen: Screen, records: list[HistoryRecord]) -> None:
             record.name or record.id,
             record.gpu_name,
             _minutes(record),
-            price(record.price_hr),
-            price(record.total_billed_price),
+            money(record.price_hr),
+            money(record.total_billed_price),
         )
         for record in records[:MAX_EXAMPLES]
     ]
     rest = records[MAX_EXAMPLES:]
     if rest:
         billed = sum(record.total_billed_price for record in rest)
-        rows.append((f"{len(rest)} more", "", "", "", price(billed)))
+        rows.append((f"{len(rest)} more", "", "", "", money(billed)))
     screen.table(
         _BILL_COLUMNS,
         rows,
-        total=("all", "", "", "", price(sum(record.total_billed_price for record in records))),
+        total=("all", "", "", "", money(sum(record.total_billed_price for record in records))),
     )
 
 

@@ -13,9 +13,10 @@ import attrs
 import typer
 
 import primepods
+from primepods._utils.text import short_duration
 
 from .completion import complete_images, complete_offer_gpus, complete_providers, complete_ssh_keys
-from .durations import duration_option, short_duration
+from .durations import duration_option
 from .errors import CommandError
 from .handles import are_whole_ids, find_row
 from .table import print_info

@@ -8,10 +8,10 @@ from typing import Final
 
 import attrs
 
+from primepods._utils.money import money
 from primepods.fleet import Condition, Fleet, FleetPod
 
 from .._shared.durations import short_age
-from .._shared.pod_table import price
 from .._shared.table import Cell, Column, paint, render_table
 from .._shared.text import count, printable, shorten_ids
 
@@ -98,7 +98,7 @@ def render_totals(fleet: Fleet, view: View) -> list[str]:
     """Return lines with the number of pods, their costs, and the number of pods in each condition."""
     if not (fleet.listed or len(fleet)):
         return ["reading the list of pods"]
-    costs = (count(fleet, "pod"), f"{price(fleet.cost_per_hr)} an hour", f"{price(fleet.spent)} so far")
+    costs = (count(fleet, "pod"), f"{money(fleet.cost_per_hr)} an hour", f"{money(fleet.spent)} so far")
     counts = [
         Cell(f"{number:,} {condition}", _COLOURS[condition]) for condition, number in fleet.counts.items()
     ]
@@ -170,7 +170,7 @@ def _cells(pod: FleetPod, view: View) -> list[str | Cell]:
         pod.name,
         Cell(pod.condition or _NOT_SEEN, colour),
         "" if pod.pod is None else f"{pod.pod.gpu_count} x {pod.pod.gpu_name}",
-        "" if is_gone_or_unseen else price(pod.price_hr),
+        "" if is_gone_or_unseen else money(pod.price_hr),
         "" if pod.pod is None else short_age(pod.pod.created_at),
         _progress(pod, view),
     ]

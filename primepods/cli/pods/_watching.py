@@ -24,7 +24,7 @@ from primepods.fleet import Fleet, condition_of, follow
 
 from .._shared.command import Api
 from .._shared.errors import ExitCode
-from .._shared.screen import stdout_console
+from .._shared.screen import Screen
 from .._shared.table import has_colour, write
 from .._shared.text import printable
 from ._fleet_view import View, describe, render_fleet, render_totals
@@ -56,7 +56,7 @@ def watch(api: Api, ids: list[str] | None, wanted: Wanted, *, interval: float, a
     Raises:
         typer.Exit: The command was interrupted, or terminated by SIGTERM.
     """
-    console = stdout_console()
+    console = Screen().console
     fleet = Fleet()
     is_full_screen = console.is_terminal and not console.is_dumb_terminal and not as_json
     follow_fleet = partial(follow, fleet=fleet, pod_ids=ids, wanted=wanted, interval=interval)

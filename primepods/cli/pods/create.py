@@ -12,6 +12,7 @@ import attrs
 import typer
 
 import primepods
+from primepods._utils.money import money
 
 from .._shared.command import Api, YesOption, api_command, confirm
 from .._shared.durations import parse_hours
@@ -29,7 +30,6 @@ from .._shared.offer_options import (
     without_unset,
 )
 from .._shared.output import Output, OutputOption, print_ordered
-from .._shared.pod_table import price
 from .._shared.table import print_info
 
 _MAX_OFFERS = 10
@@ -113,7 +113,7 @@ def command(
         # `from_offer` has set `max_price` to the price of the offer with the ordered disk, vCPUs and memory.
         limit = filters.max_price
         if limit is not None and spec.max_price is not None and spec.max_price > limit:
-            costs = price(spec.max_price, chosen.prices.currency)
+            costs = money(spec.max_price, chosen.prices.currency)
             raise CommandError(f"the pod would cost {costs} an hour, which is more than --max-price")
         shown_name = spec.name if max_hours is None else f"{spec.name or 'primepods'}-… (with a suffix)"
         _print_order(chosen, spec, shown_name)
@@ -220,7 +220,7 @@ def _print_order(offer: primepods.Offer, spec: primepods.PodSpec, name: str | No
     print_info(f"Offer {offer_id(offer)}: {machine(offer)} {place}")
     print_info(", ".join([spec.image or "The default image", *parts]))
     print_info(f"Name: {name}")
-    print_info(f"Price per hour: {price(spec.max_price, offer.prices.currency)}")
+    print_info(f"Price per hour: {money(spec.max_price, offer.prices.currency)}")
     if offer.prepaid_time:
         print_info(f"Charged in advance, used or not: {offer.prepaid_time:g} hours")
 

@@ -14,12 +14,13 @@ import attrs
 import typer
 
 import primepods
+from primepods._utils.money import money
+from primepods._utils.text import short_duration
 
 from .._shared.command import Api, api_command
-from .._shared.durations import parse_day, short_duration
+from .._shared.durations import parse_day
 from .._shared.errors import CommandError, ExitCode
 from .._shared.output import LimitOption, ModelTable, PrintOptions, readable_rows
-from .._shared.pod_table import price
 from .._shared.spend import ByOption, group_records, group_table, print_daily_bars
 from .._shared.table import Column, print_info
 from ._filters import Name, name_matches
@@ -151,7 +152,7 @@ def _duration_cell(record: primepods.HistoryRecord) -> str:
 def _totals(records: Sequence[primepods.HistoryRecord]) -> dict[str, str]:
     return {
         "name": f"{len(records):,} total",
-        "billed": price(math.fsum(record.total_billed_price for record in records)),
+        "billed": money(math.fsum(record.total_billed_price for record in records)),
     }
 
 
@@ -178,8 +179,8 @@ _RECORDS: Final = ModelTable(
             f"{record.terminated_at.astimezone(UTC):%Y-%m-%d %H:%M}" if record.terminated_at else ""
         ),
         Column("RAN", right=True, rank=3): _duration_cell,
-        Column("PRICE/H", right=True, rank=2): lambda record: price(record.price_hr),
-        Column("BILLED", right=True): lambda record: price(record.total_billed_price),
+        Column("PRICE/H", right=True, rank=2): lambda record: money(record.price_hr),
+        Column("BILLED", right=True): lambda record: money(record.total_billed_price),
         Column("PROVIDER", rank=5): lambda record: record.provider_type,
         Column("TEAM", min_width=8, rank=6): lambda record: record.team_id or "",
     },

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 import primepods
+from primepods._utils.money import money
 
 from .._shared.command import Api, api_command
 from .._shared.durations import Interval, duration_option
 from .._shared.errors import CommandError, ExitCode, print_error, print_errors_and_exit_if_any
 from .._shared.handles import PodHandles, is_single, read_handles, resolve_handles
 from .._shared.output import M, ModelTable, PrintOptions, print_model
-from .._shared.pod_table import PODS, price, readiness, status_cell
+from .._shared.pod_table import PODS, readiness, status_cell
 from .._shared.table import Cell, Column
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ STATUSES: Final = ModelTable(
         Column("ID"): lambda row: row.pod_id,
         Column("STATUS", min_width=8): lambda row: status_cell(row.status),
         Column("READY"): readiness,
-        Column("PRICE/H", right=True, rank=2): lambda row: price(row.cost_per_hr),
+        Column("PRICE/H", right=True, rank=2): lambda row: money(row.cost_per_hr),
         Column("SSH", rank=1): lambda row: "" if row.ssh is None else str(row.ssh),
         Column("FAILURE", min_width=12, rank=1): lambda row: Cell(row.failure or "", "red"),
     },
@@ -131,7 +132,7 @@ def wait(
     """
     from primepods.remote import note_hosts
 
-    from .._shared.screen import Screen, stderr_console
+    from .._shared.screen import Screen
 
     STATUSES.check(print_options)
     handles = read_handles(pods)
@@ -149,7 +150,7 @@ def wait(
             ids = resolve_handles(
                 client, handles, team=api.team, reports_unlisted=True, is_strict=until is not Goal.GONE
             )
-            screen = Screen(stderr_console())
+            screen = Screen(err=True)
             with screen.pod_meter(f"waiting until {until}", ids, condition, _note) as on_change:
                 statuses = client.pods.wait(
                     ids, until=condition, timeout=timeout, interval=interval, on_change=on_change
@@ -169,4 +170,4 @@ def wait(
 
 def _note(fleet: Fleet) -> str:
     words = [f"{count:,} {condition}" for condition, count in fleet.counts.items()]
-    return ", ".join([*words, f"{price(fleet.cost_per_hr)} an hour"])
+    return ", ".join([*words, f"{money(fleet.cost_per_hr)} an hour"])
