@@ -57,7 +57,7 @@ otel: _version events
 exporter: _utils client errors models runs
 airflow: __init__ events
 prefect: __init__
-doctor: _decoding _http _utils _version config errors leasing models resources retry
+doctor: _http _utils _version client config errors leasing models resources retry
 runs: _utils client config errors leasing models remote specs
 cli: __init__ _utils charts config doctor emulator events exporter fleet remote runs
 __main__: cli

@@ -45,28 +45,17 @@ def get(api: Api, pods: PodHandles, *, print_options: PrintOptions) -> None:
     PODS.check(print_options)
     with api.client() as client:
         ids = resolve_handles(client, read_handles(pods), team=api.team)
-    found, errors = api.run(lambda client: _get(client, ids))
+    results = dict(zip(ids, api.run(lambda client: _get(client, ids)), strict=True))
+    found = [result for result in results.values() if isinstance(result, primepods.Pod)]
     _print(PODS, found, pods, print_options)
+    errors = {pod_id: result for pod_id, result in results.items() if isinstance(result, Exception)}
     print_errors_and_exit_if_any(api.command, errors)
 
 
-async def _get(
-    client: primepods.AsyncClient, ids: list[str]
-) -> tuple[list[primepods.Pod], dict[str, primepods.PrimePodsError]]:
-    """Return the pods in the order of ``ids``, and the errors of the other pods by id."""
+async def _get(client: primepods.AsyncClient, ids: list[str]) -> list[primepods.Pod | BaseException]:
     import asyncio
 
-    results = await asyncio.gather(*map(client.pods.get, ids), return_exceptions=True)
-    pods: list[primepods.Pod] = []
-    errors: dict[str, primepods.PrimePodsError] = {}
-    for pod_id, result in zip(ids, results, strict=True):
-        if isinstance(result, primepods.PrimePodsError):
-            errors[pod_id] = result
-        elif isinstance(result, BaseException):
-            raise result
-        else:
-            pods.append(result)
-    return pods, errors
+    return await asyncio.gather(*map(client.pods.get, ids), return_exceptions=True)
 
 
 @api_command
