@@ -12,7 +12,7 @@ import pytest
 
 import primepods
 from primepods.cli._shared.errors import CommandError
-from primepods.cli.pods.create import read_env
+from primepods.cli._shared.login_options import read_variables
 from primepods.emulator import Delay, Edit, Emulator, LostDeletion, Status
 from tests.cli.conftest import Run, in_terminal
 
@@ -71,7 +71,7 @@ def test_create_prints_the_id_alone(emulator: Emulator, run: Run) -> None:
         (["--gpu-type", "H100", "--max-price", "0.01"], 1, "above that price"),
         (["--gpu-type", "H1OO"], 2, "lists no GPU 'H1OO'. Did you mean H100_80GB"),
         (["--gpu-type", "H100"], 2, "pass --yes"),
-        (["--gpu-type", "H100", "--env", "SECRETVALUE", "--yes"], 2, "KEY=VALUE"),
+        (["--gpu-type", "H100", "--env", "SECRET-VALUE", "--yes"], 2, "NAME=VALUE"),
         (["--gpu-type", "H100", "--max-hours", "0"], 2, "--max-hours must be above 0"),
         (["--gpu-type", "H100", "--ssh-key", "nobody's", "--yes"], 1, "matches no SSH key"),
     ],
@@ -81,7 +81,7 @@ def test_create_refuses(emulator: Emulator, run: Run, arguments: list[str], code
     result = run("create", *arguments)
     assert (result.exit_code, result.stdout) == (code, "")
     assert reason in result.stderr
-    assert "SECRETVALUE" not in result.stderr
+    assert "SECRET-VALUE" not in result.stderr
     assert not emulator.requests.where(method="POST")
 
 
@@ -137,10 +137,10 @@ def test_variables(tmp_path: Path) -> None:
     file = tmp_path / "secrets.env"
     file.write_text("# mine\nTOKEN=a=b \nexport X=1\n\n", encoding="utf-8")
     with file.open(encoding="utf-8") as lines:
-        assert read_env(["X=2", "E="], lines) == {"TOKEN": "a=b ", "X": "2", "E": ""}
-    for wrong in ("X", "1X=2", "=2", "A B=1"):
-        with pytest.raises(CommandError, match="KEY=VALUE"):
-            read_env([wrong], None)
+        assert read_variables(["X=2", "E="], lines) == {"TOKEN": "a=b ", "X": "2", "E": ""}
+    for wrong in ("", "1X=2", "=2", "A B=1"):
+        with pytest.raises(CommandError, match="NAME=VALUE"):
+            read_variables([wrong], None)
 
 
 def test_ssh_keys_by_name(emulator: Emulator, run: Run) -> None:

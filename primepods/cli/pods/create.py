@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
-from collections.abc import Iterable
 from typing import Annotated, Any
 
 import attrs
@@ -17,6 +15,7 @@ from primepods._utils.money import money
 from .._shared.command import Api, YesOption, api_command, confirm
 from .._shared.durations import parse_hours
 from .._shared.errors import CommandError, ExitCode
+from .._shared.login_options import Env, EnvFile, read_variables
 from .._shared.offer_options import (
     OfferFilters,
     OrderOptions,
@@ -34,12 +33,8 @@ from .._shared.table import print_info
 
 _MAX_OFFERS = 10
 """Max number of offers to choose from."""
-_ENV_LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)")
 
 _OFFER_HELP = "The offer to order, by its ID in `primepods offers`"
-EnvFile = Annotated[
-    typer.FileText | None, pod_option("File with a line KEY=VALUE for each variable.", "FILE")
-]
 
 
 @api_command
@@ -56,9 +51,7 @@ def command(
     name: Annotated[str | None, pod_option("Name of the pod; by default a generated one.", "NAME")] = None,
     vcpus: Annotated[int | None, pod_option("Virtual CPUs.", "NUMBER", min=1)] = None,
     memory: Annotated[int | None, pod_option("GB of RAM.", "GB", min=1)] = None,
-    env: Annotated[
-        list[str] | None, pod_option("Environment variable of the pod; may be repeated.", "KEY=VALUE")
-    ] = None,
+    env: Env = None,
     env_file: EnvFile = None,
     max_hours: Annotated[
         float | None,
@@ -86,7 +79,7 @@ def command(
     if max_hours is not None and not max_hours > 0:
         raise CommandError("--max-hours must be above 0", ExitCode.USAGE)
     wanted_id = offer or by_id
-    variables = read_env(env or [], env_file)
+    variables = read_variables(env, env_file)
     given = {"name": name, "vcpus": vcpus, "memory": memory, "env_vars": variables or None}
     changes = without_unset(given) | order.given()
     with api.client() as client:
@@ -223,17 +216,3 @@ def _print_order(offer: primepods.Offer, spec: primepods.PodSpec, name: str | No
     print_info(f"Price per hour: {money(spec.max_price, offer.prices.currency)}")
     if offer.prepaid_time:
         print_info(f"Charged in advance, used or not: {offer.prepaid_time:g} hours")
-
-
-def read_env(given: Iterable[str], file: Iterable[str] | None) -> dict[str, str]:
-    """Return the environment variables of the options and a file; the options take precedence."""
-    file_lines = [line for line in (file or ()) if line.strip() and not line.lstrip().startswith("#")]
-    variables: dict[str, str] = {}
-    for line in [*file_lines, *given]:
-        entry = _ENV_LINE.fullmatch(line.rstrip("\r\n"))
-        if entry is None:
-            # Do not show the line: it may hold a secret.
-            problem = "an environment variable must be KEY=VALUE, with letters, digits and _ in KEY"
-            raise CommandError(problem, ExitCode.USAGE)
-        variables[entry[1]] = entry[2]
-    return variables
