@@ -324,7 +324,8 @@ async def run_script(
                 exc.stderr = stderr.text()
                 raise
             stdout, stderr = Tail(_MAX_OUTPUT), Tail(_MAX_OUTPUT)
-            await exchange(session, script, None, {"stdout": stdout.receive, "stderr": stderr.receive})
+            # The script goes on without its connection: a cancelled call does not wait for its end.
+            await exchange(session, script, bool, {"stdout": stdout.receive, "stderr": stderr.receive})
         if session.stderr.exit_code is not None:
             return session.stderr.exit_code, stdout.text(), clip(one_line(stderr.text()), 500)
         await connection.note_loss()
