@@ -232,9 +232,8 @@ def test_only_config_reads_the_environment_and_files() -> None:
 
 
 # `runs` is the command's own; the last two have the formats of the library's messages.
-_ROOMS = ("charts", "config", "doctor", "emulator", "events", "exporter", "fleet", "remote", "runs")
-_ROOMS += ("_utils.money", "_utils.text")
-PUBLIC = {"primepods", *(f"primepods.{name}" for name in _ROOMS)}
+_ROOMS = "charts config doctor emulator events exporter fleet remote runs _utils.money _utils.text"
+PUBLIC = {"primepods", *(f"primepods.{name}" for name in _ROOMS.split())}
 
 
 def test_the_command_is_a_caller_like_any_other() -> None:
