@@ -16,7 +16,7 @@ import primepods
 from primepods._utils.money import money
 
 from .output import ModelTable
-from .table import Column, has_colour, has_unicode, terminal_width, write
+from .table import Column, has_colour, paint, terminal_width, write
 
 _MAX_BARS = 31
 """Max number of days that have a bar."""
@@ -154,13 +154,6 @@ def print_daily_bars(records: Sequence[primepods.HistoryRecord]) -> None:
     heading_end = f", the last {len(last_days)} days" if len(last_days) < len(days) else ""
     write(f"\nBilled per day (UTC){heading_end}\n")
     for day, amount in last_days.items():
-        bar = _bar(amount, highest, max_bar)
+        length = max(1, round(amount / highest * max_bar)) if amount > 0 else 0
+        bar = paint("█" * length, "cyan" if has_colour() else None)
         write(f"{day:%Y-%m-%d}  {prices[day]:>{price_width}}  {bar}".rstrip() + "\n")
-
-
-def _bar(amount: float, highest: float, max_length: int) -> str:
-    if amount <= 0:
-        return ""
-    block = "█" if has_unicode() else "#"
-    bar = block * max(1, round(amount / highest * max_length))
-    return typer.style(bar, fg="cyan") if has_colour() else bar

@@ -169,12 +169,6 @@ def has_colour(*, err: bool = False) -> bool:
     return not console.no_color and not console.is_dumb_terminal
 
 
-def has_unicode() -> bool:
-    """Return whether the encoding of stdout is a UTF encoding or unknown."""
-    encoding: str | None = sys.stdout.encoding
-    return encoding is None or encoding.lower().startswith("utf")
-
-
 def _clean(row: Cells, max_length: int) -> list[Cell]:
     cells = [cell if isinstance(cell, Cell) else Cell(cell) for cell in row]
     return [attrs.evolve(cell, text=printable(cell.text, max_length=max_length)) for cell in cells]

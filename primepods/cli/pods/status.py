@@ -86,7 +86,7 @@ def _print(
 
 
 class Goal(StrEnum):
-    """Values of ``--until``."""
+    """Values of ``--until``, which are conditions of the package."""
 
     READY = "ready"
     SETTLED = "settled"
@@ -127,13 +127,7 @@ def wait(
     handles = read_handles(pods)
     if not handles:
         raise CommandError("stdin has no ids, so there is nothing to wait for", ExitCode.USAGE)
-    conditions = {
-        Goal.READY: primepods.ready,
-        Goal.SETTLED: primepods.settled,
-        Goal.FAILED: primepods.failed,
-        Goal.GONE: primepods.gone,
-    }
-    condition = conditions[until]
+    condition: primepods.Until = getattr(primepods, until)
     try:
         with api.client() as client:
             ids = resolve_handles(
