@@ -73,15 +73,13 @@ def parse_upload(text: str) -> tuple[Path, str]:
     By default, the target has the name of the local path.
 
     Raises:
-        CommandError: No path is given, or the local path does not exist.
+        CommandError: No path is given.
     """
     local, _, remote = split_at_colon(text)
     path = Path(local)
     if not local:
         problem = f"--upload {text!r} has no local path: write it like --upload .:work"
         raise CommandError(problem, ExitCode.USAGE)
-    if not path.exists():
-        raise CommandError(f"--upload {local}: there is no such file or folder", ExitCode.USAGE)
     # `abspath` replaces `.` by the folder's name, and keeps the name of a link. `/` has no name.
     return path, remote or Path(os.path.abspath(path)).name or "work"  # noqa: PTH100 - `resolve` follows links
 

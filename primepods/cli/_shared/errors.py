@@ -18,7 +18,6 @@ import primepods
 
 from .table import print_info, write
 
-"""Max characters of an error's text."""
 _POD_PATH: Final = re.compile(r"/pods/(?!status$|history$)([^/]+)(?:/logs?)?$")
 """Path of a request about one pod, with its id."""
 SEE_LISTS: Final = "see `primepods list`, and `primepods history` for terminated pods"
@@ -109,12 +108,11 @@ _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]]
         (r"\(ssh_options=\['-i', FILE\], or", "(--ssh-option=-i --ssh-option=FILE, or"),
         (r"\bssh_options\b", "--ssh-option"),
         (r"as ssh_command\b", "as --ssh-command"),
-        (r" Pass the command for the pod as command=\.", ""),
         (r"`?pods\.wait_gone\(\)`?", "`primepods wait --until gone`"),
         (r"`?availability\.(?:cheapest|find|gpus)\(\)`?", "`primepods offers`"),
         (r"(?<=\()argument (base_url|context|team_id)(?=\))", _option),
         (r"^(timeout|interval|older_than|max_price|max_hours|max_spend)(?= must be a )", _option),
-        (r"the argument api_key(?:, | or )|pass it as api_key or |, or share one client", ""),
+        (r"the argument api_key(?:, | or )|, or share one client", ""),
         (r"^(?:pod|disk|key|team)_id ", "the id "),
         (r"trying the next spec\b", "trying the next offer"),
         (r"`(?:PodSpec\.)?max_price`", "--max-price"),
