@@ -112,26 +112,6 @@ def test_create_asks(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Non
     assert shown.count(pod_id) == 1, "the id is printed once"
 
 
-def test_create_without_options_asks_for_them(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a terminal; the command that does the same is shown, and orders the same."""
-    code, shown = in_terminal(monkeypatch, "create", typed="H100\n\n2\n\n\n2h\ny\n", columns=200)
-    assert (code, len(emulator.pods)) == (0, 4), shown
-    found = re.search(r"Without questions: primepods create (.*)", shown)
-    assert found is not None, shown
-    code, again = in_terminal(monkeypatch, "create", *found[1].split(), typed="y\n", columns=200)
-    assert (code, len(emulator.pods)) == (0, 5), again
-    with primepods.Client() as client:
-        first, second = (pod for pod in client.pods.list() if "-x" in (pod.name or ""))
-    for field in ("gpu_name", "gpu_count", "provider_type", "price_hr", "resources"):
-        assert getattr(first, field) == getattr(second, field)
-    code, shown = in_terminal(monkeypatch, "create", typed="H100\n\n1\n\n\nsoon\n")
-    assert (code, len(emulator.pods)) == (2, 5), shown
-    with primepods.Client() as client:
-        disk = client.disks.create(primepods.DiskSpec(size=100, provider="nebius"))
-    in_terminal(monkeypatch, "create", "--disk", disk.id, typed="H100\n\n1\n\n\nsoon\n")
-    assert ("disks", disk.id) in emulator.requests[-1].query
-
-
 def test_variables(tmp_path: Path) -> None:
     """Those of the command line replace those of the file; a value is taken as it stands."""
     file = tmp_path / "secrets.env"
