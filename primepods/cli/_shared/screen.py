@@ -1,7 +1,6 @@
 """Output with rich: bars and colours in a terminal, plain lines elsewhere."""
 
 import sys
-import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 
@@ -24,8 +23,6 @@ from primepods.fleet import Fleet
 from .table import Cells, Column, render_table
 from .text import printable
 
-_MAX_LINE_INTERVAL = 2.0
-"""Seconds after which a change is written even if it is less than a tenth of the total."""
 _MIN_BAR_WIDTH = 80
 """Min width of a terminal for a progress bar."""
 
@@ -127,47 +124,40 @@ class LiveLine:
     """
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._progress: Progress | None = None
+        rest = RichColumn(no_wrap=True, ratio=1)
+        columns = (
+            SpinnerColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}", markup=False, table_column=rest),
+        )
+        self._progress = Progress(
+            *columns, console=console, transient=True, redirect_stdout=False, expand=True
+        )
+        self._task = self._progress.add_task("")
 
     def show(self, text: str) -> None:
-        if self._progress is None and text:
-            rest = RichColumn(no_wrap=True, ratio=1)
-            columns = (
-                SpinnerColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.description}", markup=False, table_column=rest),
-            )
-            self._progress = Progress(
-                *columns, console=self._console, transient=True, redirect_stdout=False, expand=True
-            )
-            self._progress.add_task(text)
-            self._progress.start()
-        elif self._progress is not None and text:
-            self._progress.update(self._progress.task_ids[0], description=text)
-        elif self._progress is not None:
+        self._progress.update(self._task, description=text)
+        if not text:
             self._progress.stop()
-            self._progress = None
+        elif not self._progress.live.is_started:
+            self._progress.reset(self._task)
+            self._progress.start()
 
 
 class _Lines:
-    """Progress as lines. A change is written after a tenth of the total, after two seconds, or at the end."""
+    """Progress as lines. A change is written after a tenth of the total, or at the end."""
 
     def __init__(self, screen: Screen, what: str) -> None:
         self._screen = screen
         self._what = what
         self._last_done = -1
         self._next_done = 0
-        self._last_time = -_MAX_LINE_INTERVAL
 
     def update(self, done: int, total: int | None, note: str = "") -> None:
-        now = time.monotonic()
-        is_late = now >= self._last_time + _MAX_LINE_INTERVAL
-        is_due = done == total or done >= self._next_done or is_late
-        if done == self._last_done or not is_due:
+        if done == self._last_done or not (done == total or done >= self._next_done):
             return
         of_total = "" if total is None else f" of {total}"
         in_brackets = f" ({note})" if note else ""
         self._screen.say(f"{self._what}: {done}{of_total}{in_brackets}")
-        self._last_done, self._last_time = done, now
+        self._last_done = done
         self._next_done = done + max(1, (total or 0) // 10)
