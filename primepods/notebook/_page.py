@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from .._utils.money import money
+from .._utils.summaries import escape_html
 from ..charts import fleet_chart
-from ..charts._svg import escape
 from ..fleet import Condition, Fleet, FleetPod
 
 _MAX_ROWS: Final = 12
@@ -33,7 +33,7 @@ def bundle(fleet: Fleet, heading: str) -> dict[str, str]:
     line = f"{heading}: {totals(fleet)}"
     parts = [
         _STYLE,
-        f"<p><strong>{escape(heading)}</strong><br>{escape(totals(fleet), _MAX_LINE_LENGTH)}</p>",
+        f"<p><strong>{escape_html(heading)}</strong><br>{escape_html(totals(fleet), _MAX_LINE_LENGTH)}</p>",
         _trouble(fleet),
         _table(fleet),
         str(fleet_chart(fleet)) if fleet.samples else "",
@@ -55,7 +55,7 @@ def totals(fleet: Fleet) -> str:
 def _trouble(fleet: Fleet) -> str:
     if fleet.trouble is None:
         return ""
-    return f"<p>The list cannot be read in full: {escape(str(fleet.trouble), _MAX_LINE_LENGTH)}</p>"
+    return f"<p>The list cannot be read in full: {escape_html(str(fleet.trouble), _MAX_LINE_LENGTH)}</p>"
 
 
 def _table(fleet: Fleet) -> str:
@@ -74,13 +74,13 @@ def _row(pod: FleetPod) -> str:
     listed = pod.pod
     failure_or_login = None if pod.status is None else pod.status.failure or pod.status.ssh
     cells = (
-        escape(pod.name),
-        escape(pod.condition or "not seen"),
+        escape_html(pod.name),
+        escape_html(pod.condition or "not seen"),
         _progress(pod),
-        escape("" if listed is None else f"{listed.gpu_count} x {listed.gpu_name}"),
+        escape_html("" if listed is None else f"{listed.gpu_count} x {listed.gpu_name}"),
         money(pod.price_hr),
-        escape(pod.pod_id),
-        escape("" if failure_or_login is None else str(failure_or_login)),
+        escape_html(pod.pod_id),
+        escape_html("" if failure_or_login is None else str(failure_or_login)),
     )
     return "".join(f"<td>{cell}</td>" for cell in cells)
 
