@@ -8,7 +8,6 @@ import secrets
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, Unpack, cast
 
 from ._api.api import Api
@@ -150,7 +149,16 @@ class Emulator:
         self.pods = PodsView(self._account)
         self.requests = RequestLog()
         self.faults = FaultPlan(self.clock, api.operations, seed)
-        self._app = self._make_app(api, control=control, latency=latency)
+        routes = Control(api, self._account, self.faults, self.requests, self.reset) if control else None
+        self._app = App(
+            api=api,
+            api_key=self.api_key,
+            clock=self.clock,
+            faults=self.faults,
+            requests=self.requests,
+            control=routes,
+            latency=latency,
+        )
         self._address = (host, port)
         self._bound_port: int | None = None
         self._host: Host | None = None
@@ -322,9 +330,7 @@ class Emulator:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     async def __aenter__(self) -> Self:
@@ -334,24 +340,10 @@ class Emulator:
         self._listener = listener
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._listener is not None:
             await self._listener.stop()
             self._listener = None
-
-    def _make_app(self, api: Api, *, control: bool, latency: float) -> App:
-        routes = Control(api, self._account, self.faults, self.requests, self.reset) if control else None
-        return App(
-            api=api,
-            api_key=self.api_key,
-            clock=self.clock,
-            faults=self.faults,
-            requests=self.requests,
-            control=routes,
-            latency=latency,
-        )
 
     def _check_not_running(self) -> None:
         if self._host is not None or self._listener is not None or self._is_mounted:

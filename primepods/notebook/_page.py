@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import html
 from typing import Final
 
 from .._utils.money import money
-from .._utils.text import clip, one_line
+from .._utils.summaries import escape_html
 from ..charts import fleet_chart
 from ..fleet import Condition, Fleet, FleetPod
 
 _MAX_ROWS: Final = 12
-_MAX_CELL_LENGTH: Final = 80
 _MAX_LINE_LENGTH: Final = 400
 _COLUMNS: Final = (
     "name",
@@ -35,7 +33,7 @@ def bundle(fleet: Fleet, heading: str) -> dict[str, str]:
     line = f"{heading}: {totals(fleet)}"
     parts = [
         _STYLE,
-        f"<p><strong>{_text(heading)}</strong><br>{_text(totals(fleet), _MAX_LINE_LENGTH)}</p>",
+        f"<p><strong>{escape_html(heading)}</strong><br>{escape_html(totals(fleet), _MAX_LINE_LENGTH)}</p>",
         _trouble(fleet),
         _table(fleet),
         str(fleet_chart(fleet)) if fleet.samples else "",
@@ -57,7 +55,7 @@ def totals(fleet: Fleet) -> str:
 def _trouble(fleet: Fleet) -> str:
     if fleet.trouble is None:
         return ""
-    return f"<p>The list cannot be read in full: {_text(str(fleet.trouble), _MAX_LINE_LENGTH)}</p>"
+    return f"<p>The list cannot be read in full: {escape_html(str(fleet.trouble), _MAX_LINE_LENGTH)}</p>"
 
 
 def _table(fleet: Fleet) -> str:
@@ -76,13 +74,13 @@ def _row(pod: FleetPod) -> str:
     listed = pod.pod
     failure_or_login = None if pod.status is None else pod.status.failure or pod.status.ssh
     cells = (
-        _text(pod.name),
-        _text(pod.condition or "not seen"),
+        escape_html(pod.name),
+        escape_html(pod.condition or "not seen"),
         _progress(pod),
-        _text("" if listed is None else f"{listed.gpu_count} x {listed.gpu_name}"),
+        escape_html("" if listed is None else f"{listed.gpu_count} x {listed.gpu_name}"),
         money(pod.price_hr),
-        _text(pod.pod_id),
-        _text("" if failure_or_login is None else str(failure_or_login)),
+        escape_html(pod.pod_id),
+        escape_html("" if failure_or_login is None else str(failure_or_login)),
     )
     return "".join(f"<td>{cell}</td>" for cell in cells)
 
@@ -93,7 +91,3 @@ def _progress(pod: FleetPod) -> str:
     if pod.condition is not Condition.INSTALLING or progress is None:
         return ""
     return f'<progress max="100" value="{progress}"></progress> {progress} %'
-
-
-def _text(value: str, max_length: int = _MAX_CELL_LENGTH) -> str:
-    return html.escape(clip(one_line(value), max_length))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-import posixpath
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -133,8 +132,7 @@ class Results:
         clock = time.strftime("%H:%M", time.localtime(time.time() + seconds))
         paths = ", ".join(item.remote for item in missing)
         by_hand = ", ".join(
-            f"`primepods cp {self._run.name}:{self._sources(item)[0]} {shown_path(item.local)}`"
-            for item in missing
+            f"`primepods cp {self._run.name}:{item.remote} {shown_path(item.local)}`" for item in missing
         )
         self._host.info(
             f"{pod.name} is held until {clock} ({short_duration(seconds)}), for at most "
@@ -143,12 +141,6 @@ class Results:
             f"without it, run `primepods stop {self._run.name}`."
         )
         return pause
-
-    def _sources(self, item: Result) -> list[str]:
-        """Return where a result is looked for: where the command runs, then in the home folder."""
-        workdir = self._run.record.workdir
-        first = [posixpath.join(workdir, item.remote)] if workdir and item.remote[:1] != "~" else []
-        return [*first, item.remote]
 
     async def _fetch(
         self, pod: AsyncLeasedPod, item: Result, *, is_early: bool = False, is_shown: bool = True
@@ -178,7 +170,7 @@ class Results:
 
     async def _download(self, pod: AsyncLeasedPod, item: Result, *, is_early: bool) -> int:
         """Copy a result here, completely or not at all; return its size."""
-        size = 0
+        size, sources = 0, self._run.record.sources(item.remote)
         for attempts_left in reversed(range(_MAX_ATTEMPTS)):
             try:
                 with nullcontext() if is_early else self._host.progress(f"downloaded {item.remote}") as show:
@@ -189,7 +181,7 @@ class Results:
                         if show is not None:
                             show(copied)
 
-                    await download_first(pod, self._sources(item), item.local, on_progress=note)
+                    await download_first(pod, sources, item.local, on_progress=note)
             except ConnectionLostError as exc:
                 if is_early or not attempts_left:
                     raise

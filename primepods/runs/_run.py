@@ -6,6 +6,7 @@ import difflib
 import errno
 import json
 import os
+import posixpath
 import shutil
 import signal
 import sys
@@ -142,6 +143,11 @@ class RunRecord:
     ended_at: float | None = None
     is_released: bool = False
     swept_at: float | None = None
+
+    def sources(self, path: str) -> list[str]:
+        """Return where a path on the pod is looked for: where the command runs, then in the home folder."""
+        first = [posixpath.join(self.workdir, path)] if self.workdir and path[:1] != "~" else []
+        return [*first, path]
 
     @property
     def has_idle_watchdog(self) -> bool:
@@ -477,6 +483,13 @@ def list_runs(folder: Path | None = None) -> tuple[list[Run], dict[str, str]]:
         except (OSError, ValueError) as exc:
             unreadable[path.name] = str(exc)
     return sorted(runs, key=lambda run: run.record.began_at), unreadable
+
+
+def find_sources(name: str, path: str) -> list[str]:
+    """Return where a path is looked for on the pod of a run, or on another pod: see ``RunRecord.sources``."""
+    with suppress(OSError, ValueError):  # no run has this name
+        return Run.open(run_folder() / name).record.sources(path)
+    return [path]
 
 
 def note_sweeps(runs: Iterable[Run]) -> None:

@@ -200,6 +200,11 @@ def test_a_mistyped_path_holds_the_pod_until_it_is_fetched_or_stopped(
     (home / "uot").write_text("2", encoding="utf-8")
     assert run(*shlex.split(re.findall("`primepods (cp [^`]+)`", said_first)[0])).exit_code == 0
     assert (Path("x").read_text(encoding="utf-8"), len(market.pods)) == ("2", 1)
+    (home / "out").write_text("work", encoding="utf-8")
+    (home.parent / "top").write_text("home", encoding="utf-8")
+    for path, text in (("out", "work"), ("top", "home"), ("~/out", "1\n")):
+        assert run("cp", f"{life.name}:{path}", "by hand").exit_code == 0
+        assert Path("by hand").read_text(encoding="utf-8") == text
     assert life.stop() == 1
     _, err = life.process.communicate(timeout=60)
     assert (life.process.returncode, list(market.pods)) == (exits, []), err

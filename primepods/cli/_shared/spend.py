@@ -13,10 +13,10 @@ import attrs
 import typer
 
 import primepods
+from primepods._utils.money import money
 
 from .output import ModelTable
-from .pod_table import price
-from .table import Column, has_colour, has_unicode, terminal_width, write
+from .table import Column, has_colour, paint, terminal_width, write
 
 _MAX_BARS = 31
 """Max number of days that have a bar."""
@@ -119,14 +119,14 @@ def group_table(by: By) -> ModelTable[SpendGroup]:
             Column(by.upper(), min_width=8): lambda row: row.value or "-",
             Column("RECORDS", right=True): lambda row: f"{row.records:,}",
             Column("GPU HOURS", right=True, rank=1): lambda row: f"{row.gpu_hours:,.1f}",
-            Column("BILLED", right=True): lambda row: price(row.billed),
+            Column("BILLED", right=True): lambda row: money(row.billed),
         },
         totals=lambda rows: {
             by.value: "all",
             # A record can count in several rows.
             "records": "" if by in {By.DAY, By.WEEK} else f"{sum(row.records for row in rows):,}",
             "gpu-hours": f"{math.fsum(row.gpu_hours for row in rows):,.1f}",
-            "billed": price(math.fsum(row.billed for row in rows)),
+            "billed": money(math.fsum(row.billed for row in rows)),
         },
     )
 
@@ -146,7 +146,7 @@ def print_daily_bars(records: Sequence[primepods.HistoryRecord]) -> None:
     if not days:
         return
     last_days = dict(list(days.items())[-_MAX_BARS:])
-    prices = {day: price(amount) for day, amount in last_days.items()}
+    prices = {day: money(amount) for day, amount in last_days.items()}
     price_width = max(map(len, prices.values()))
     # Each line also has a date and two gaps.
     max_bar = max(10, min(terminal_width() or 80, 100) - price_width - 14)
@@ -154,13 +154,6 @@ def print_daily_bars(records: Sequence[primepods.HistoryRecord]) -> None:
     heading_end = f", the last {len(last_days)} days" if len(last_days) < len(days) else ""
     write(f"\nBilled per day (UTC){heading_end}\n")
     for day, amount in last_days.items():
-        bar = _bar(amount, highest, max_bar)
+        length = max(1, round(amount / highest * max_bar)) if amount > 0 else 0
+        bar = paint("█" * length, "cyan" if has_colour() else None)
         write(f"{day:%Y-%m-%d}  {prices[day]:>{price_width}}  {bar}".rstrip() + "\n")
-
-
-def _bar(amount: float, highest: float, max_length: int) -> str:
-    if amount <= 0:
-        return ""
-    block = "█" if has_unicode() else "#"
-    bar = block * max(1, round(amount / highest * max_length))
-    return typer.style(bar, fg="cyan") if has_colour() else bar

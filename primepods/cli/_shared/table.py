@@ -17,8 +17,6 @@ from .text import printable
 _COLUMN_GAP = 2
 _DEFAULT_WIDTH = 80
 """Width of a terminal that does not report its own."""
-_CHUNK_LENGTH = 8_192
-"""Characters per write, so that output to a closed pipe stops early."""
 _MINOR_RANK = 2
 """Columns of at least this rank are shown only if no column has to be cut below twice its minimum width."""
 _MAX_CELL_LENGTH = 200
@@ -122,8 +120,7 @@ def write(text: str, *, err: bool = False) -> None:
 
         wait_for_stderr()
     stream = sys.stderr if err else sys.stdout
-    for start in range(0, len(text), _CHUNK_LENGTH):
-        stream.write(text[start : start + _CHUNK_LENGTH])
+    stream.write(text)
     stream.flush()
 
 
@@ -167,12 +164,6 @@ def has_colour(*, err: bool = False) -> bool:
 
     console = Console(force_terminal=True)
     return not console.no_color and not console.is_dumb_terminal
-
-
-def has_unicode() -> bool:
-    """Return whether the encoding of stdout is a UTF encoding or unknown."""
-    encoding: str | None = sys.stdout.encoding
-    return encoding is None or encoding.lower().startswith("utf")
 
 
 def _clean(row: Cells, max_length: int) -> list[Cell]:
@@ -246,8 +237,6 @@ def _width(text: str) -> int:
 
 
 def _cut(text: str, width: int) -> str:
-    if text.isascii():
-        return f"{text[: width - 1]}…"
     from rich.cells import set_cell_size
 
     return set_cell_size(text, width - 1) + "…"

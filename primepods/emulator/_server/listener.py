@@ -29,7 +29,6 @@ class Listener:
         self._app = app
         self._server: asyncio.Server | None = None
         self._web_server: web.Server | None = None
-        self._transports: dict[RequestHandler, asyncio.BaseTransport] = {}
         # A dict in place of a set, so that a seed of a simulated world is one order of steps.
         self._tasks: dict[asyncio.Task[None], None] = {}
 
@@ -67,12 +66,6 @@ class Listener:
         await self._close_connections()
         self._app = app
 
-    def add(self, connection: RequestHandler, transport: asyncio.BaseTransport) -> None:
-        self._transports[connection] = transport
-
-    def remove(self, connection: RequestHandler) -> None:
-        self._transports.pop(connection, None)
-
     def refuse_invalid(self, status: int, message: str) -> web.Response:
         """Return an error response, or a 503 while there is no app."""
         return _unavailable() if self._app is None else self._app.refuse_invalid(status, message)
@@ -80,9 +73,7 @@ class Listener:
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         if self._app is None:
             return _unavailable()
-        task = asyncio.current_task()
-        if task is None:  # pragma: no cover - aiohttp runs every handler in a task
-            return await self._app.handle(request)
+        task = cast("asyncio.Task[None]", asyncio.current_task())
         self._tasks[task] = None
         try:
             return await self._app.handle(request)
@@ -90,13 +81,13 @@ class Listener:
             self._tasks.pop(task, None)
 
     async def _close_connections(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
         # Repeatedly: clients may connect again meanwhile.
-        while self._transports:
-            for transport in self._transports.values():
-                cast("asyncio.Transport", transport).abort()
+        while self._web_server is not None and (self._tasks or self._web_server.connections):
+            for task in self._tasks:
+                task.cancel()
+            for connection in self._web_server.connections:
+                if connection.transport is not None:
+                    connection.transport.abort()
             await asyncio.sleep(0)
 
 
@@ -105,7 +96,7 @@ def _unavailable() -> web.Response:
 
 
 class _Connection(RequestHandler):
-    """A connection that registers with its listener, and responds with JSON even to invalid HTTP."""
+    """A connection that responds with JSON even to invalid HTTP."""
 
     __slots__ = ("_listener",)
 
@@ -114,14 +105,6 @@ class _Connection(RequestHandler):
             web_server, loop=loop, access_log=ACCESS_LOG, max_line_size=MAX_LINE, max_field_size=MAX_LINE
         )
         self._listener = listener
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._listener.add(self, transport)
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        super().connection_lost(exc)
-        self._listener.remove(self)
 
     def handle_error(
         self,
