@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from .. import Client, Pod, PodSpec, PriceTooHighError, SoldOutError
-from .exceptions import PodTaskError
 
 
 def read_spec(fields: object) -> PodSpec:
@@ -35,32 +34,6 @@ def read_spec(fields: object) -> PodSpec:
         problems += [f"there is no field {name!r}" for name in fields if name not in known]
         problem = ", ".join(problems) or str(exc)
     raise AirflowFailException(f"The pod cannot be ordered, because of its spec: {problem}.")
-
-
-def find_specs(
-    client: Client,
-    *,
-    gpu_type: str,
-    gpu_count: int,
-    max_price: float | None,
-    exclude_providers: Collection[str],
-) -> list[PodSpec]:
-    """Return the specs of the matching offers, cheapest first.
-
-    Raises:
-        AirflowFailException: An argument is invalid, such as the GPU's name.
-        PodTaskError: No offer matches now. A retry may help.
-    """
-    try:
-        offers = client.availability.find(
-            gpu_type=gpu_type, gpu_count=gpu_count, max_price=max_price, exclude_providers=exclude_providers
-        )
-    except ValueError as exc:
-        raise AirflowFailException(str(exc)) from None
-    if not offers:
-        limit = "" if max_price is None else f" for at most ${max_price:.2f} an hour"
-        raise PodTaskError(f"No offer of {gpu_count} x {gpu_type}{limit} is available now. Retry later.")
-    return PodSpec.from_offers(offers)
 
 
 def create_first(client: Client, specs: Sequence[PodSpec], max_hours: float | None, log: Any) -> Pod:

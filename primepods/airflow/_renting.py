@@ -9,11 +9,18 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 import attrs
-from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink, Context, XComArg
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    BaseOperator,
+    BaseOperatorLink,
+    Context,
+    XComArg,
+)
 
 from .. import Client, Pod, PodSpec, PrimePodsError
 from ._names import pod_name
-from ._orders import find_specs, read_spec
+from ._orders import read_spec
+from .exceptions import PodTaskError
 from .links import PODS_PAGE, PrimePodsLink
 
 KILL_TIMEOUT: Final = 4.0
@@ -77,24 +84,35 @@ class RentingOperator(BaseOperator):
         )
 
     def _find_specs(self, client: Client, name: str) -> list[PodSpec]:
-        """Return the specs to order, the preferred one first."""
+        """Return the specs to order: the given one, or those of the matching offers, cheapest first.
+
+        Raises:
+            AirflowFailException: An argument is invalid, such as the GPU's name.
+            PodTaskError: No offer matches now. A retry may help.
+        """
         # A rendered template is a string.
         limit = None if self.max_price is None else float(self.max_price)
-        if self._has_gpu_type:
-            specs = find_specs(
-                client,
-                gpu_type=str(self.gpu_type),
-                gpu_count=int(self.gpu_count),
-                max_price=limit,
-                exclude_providers=(
-                    # A rendered template.
-                    self.exclude_providers.replace(",", " ").split()
-                    if isinstance(self.exclude_providers, str)
-                    else self.exclude_providers
-                ),
-            )
-        else:
+        if not self._has_gpu_type:
             specs = [read_spec(self.spec)]
+        else:
+            excluded = self.exclude_providers
+            try:
+                offers = client.availability.find(
+                    gpu_type=str(self.gpu_type),
+                    gpu_count=int(self.gpu_count),
+                    max_price=limit,
+                    # A rendered template.
+                    exclude_providers=excluded.replace(",", " ").split()
+                    if isinstance(excluded, str)
+                    else excluded,
+                )
+            except ValueError as exc:
+                raise AirflowFailException(str(exc)) from None
+            if not offers:
+                wanted = f"{self.gpu_count} x {self.gpu_type}"
+                wanted += "" if limit is None else f" for at most ${limit:.2f} an hour"
+                raise PodTaskError(f"No offer of {wanted} is available now. Retry later.")
+            specs = PodSpec.from_offers(offers)
         if limit is not None:
             specs = [attrs.evolve(spec, max_price=limit) for spec in specs]
         return [attrs.evolve(spec, name=name) for spec in specs]
