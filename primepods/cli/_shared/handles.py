@@ -22,8 +22,6 @@ from .text import printable
 
 MIN_PREFIX: Final = 4
 """Min length of an id prefix."""
-_MAX_CANDIDATES: Final = 10
-"""Max pods named in the message about an ambiguous handle."""
 _WHOLE_ID: Final = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _RUN: Final = re.compile(r".+-[0-9a-hjkmnp-tv-z]{10}")
 """Name of a run, with its random suffix. The names of its pods begin with it."""
@@ -235,12 +233,10 @@ class PodIndex:
             raise self._error
         candidates = self._team_index.find(handle)
         if len(candidates) > 1:
-            pods = [f"{pod.id} ({pod.name or 'no name'})" for pod in candidates]
-            hidden = len(pods) - _MAX_CANDIDATES
-            rest = f" and {hidden:,} more" if hidden > 0 else ""
-            words = ", ".join(printable(text) for text in pods[:_MAX_CANDIDATES])
+            # The line ends after some pods if there are very many.
+            words = ", ".join(printable(f"{pod.id} ({pod.name or 'no name'})") for pod in candidates)
             raise CommandError(
-                f"{handle!r} matches {len(pods):,} pods: {words}{rest}. Nothing was done: give an id",
+                f"{handle!r} matches {len(candidates):,} pods. Nothing was done: give an id. {words}",
                 ExitCode.USAGE,
             )
         if candidates and self._team is not None and candidates[0].id not in self._pods:
