@@ -221,7 +221,11 @@ def _line(row: Sequence[Cell], columns: Sequence[Column], widths: Sequence[int],
 
 
 def _pad(cell: Cell, column: Column, width: int, *, colour: bool) -> str:
-    text = cell.text if _width(cell.text) <= width else _cut(cell.text, width)
+    text = cell.text
+    if _width(text) > width:
+        from rich.cells import set_cell_size
+
+        text = set_cell_size(text, width - 1) + "…"
     space = " " * (width - _width(text))
     shown = paint(text, cell.colour) if colour else text
     return space + shown if column.right else shown + space
@@ -234,9 +238,3 @@ def _width(text: str) -> int:
     from rich.cells import cell_len
 
     return cell_len(text)
-
-
-def _cut(text: str, width: int) -> str:
-    from rich.cells import set_cell_size
-
-    return set_cell_size(text, width - 1) + "…"

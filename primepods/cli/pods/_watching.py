@@ -112,17 +112,12 @@ async def _show_on_screen(api: Api, fleet: Fleet, follow_fleet: Follow, console:
 async def _draw(live: Live, fleet: Fleet, log: _LastWarning, following: asyncio.Task[None]) -> None:
     """While the fleet is followed, draw it at intervals: costs and ages grow, and the size may change."""
     while not following.done():
-        frame = render_fleet(fleet, live.console, _notes(fleet, log))
+        notes = [log.text] if log.text else []
+        if not notes and fleet.trouble is not None:
+            notes = [f"the list cannot be read in full: {fleet.trouble}"]
+        frame = render_fleet(fleet, live.console, notes)
         live.update(Text.from_ansi(frame, no_wrap=True, overflow="crop"), refresh=True)
         await asyncio.wait({following}, timeout=_DRAW_INTERVAL)
-
-
-def _notes(fleet: Fleet, log: _LastWarning) -> list[str]:
-    if log.text:
-        return [log.text]
-    if fleet.trouble is not None:
-        return [f"the list cannot be read in full: {fleet.trouble}"]
-    return []
 
 
 class _LastWarning(logging.Handler):
