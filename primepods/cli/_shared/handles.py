@@ -9,13 +9,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from itertools import takewhile
-from typing import Annotated, Final, Generic, Protocol, TypeVar
+from typing import Annotated, Final, Generic, TypeVar
 
 import typer
 
 import primepods
 
-from .completion import complete_pods
+from .completion import Row, complete_pods
 from .errors import SEE_LISTS, CommandError, ExitCode
 from .table import print_info
 from .text import printable
@@ -65,17 +65,7 @@ def are_whole_ids(handles: Iterable[str]) -> bool:
     return all(map(_WHOLE_ID.fullmatch, handles))
 
 
-class _Row(Protocol):
-    """A row of a list, of which only id and name must be readable."""
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def name(self) -> str | None: ...
-
-
-R = TypeVar("R", bound=_Row)
+R = TypeVar("R", bound=Row)
 
 
 class _Index(Generic[R]):
@@ -188,7 +178,7 @@ class PodIndex:
     """
 
     def __init__(
-        self, rows: Iterable[_Row], *, team: str | None = None, error: Exception | None = None
+        self, rows: Iterable[Row], *, team: str | None = None, error: Exception | None = None
     ) -> None:
         self._rows = {row.id: row for row in rows}
         self._pods = {row.id: row for row in self._rows.values() if isinstance(row, primepods.Pod)}

@@ -17,6 +17,8 @@ from .text import printable
 _COLUMN_GAP = 2
 _DEFAULT_WIDTH = 80
 """Width of a terminal that does not report its own."""
+_CHUNK_LENGTH = 8_192
+"""Characters per write, so that output to a closed pipe stops early, with the exit code for that."""
 _MINOR_RANK = 2
 """Columns of at least this rank are shown only if no column has to be cut below twice its minimum width."""
 _MAX_CELL_LENGTH = 200
@@ -120,7 +122,8 @@ def write(text: str, *, err: bool = False) -> None:
 
         wait_for_stderr()
     stream = sys.stderr if err else sys.stdout
-    stream.write(text)
+    for start in range(0, len(text), _CHUNK_LENGTH):
+        stream.write(text[start : start + _CHUNK_LENGTH])
     stream.flush()
 
 
