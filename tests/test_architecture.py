@@ -77,7 +77,7 @@ faultplan: _api _state clock faults
 control: _api _state faultplan faults requestlog
 _server: _api clock control faultplan faults requestlog
 emulator: _api _server _state clock control faultplan requestlog
-__init__: _server _state clock emulator faultplan faults requestlog
+__init__: _state clock emulator faultplan faults requestlog
 """)
 
 TABLES = {"primepods": ARROWS, "primepods.emulator": EMULATOR}
