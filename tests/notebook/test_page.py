@@ -38,7 +38,7 @@ class Tags(HTMLParser):
 
 
 def test_figures_pods_and_picture() -> None:
-    """Counts and costs in a line; a row a pod, with its progress while it is installed; the rest as a number."""
+    """Counts and costs in a line; a row a pod, with its progress; the rest as a number."""
     fleet = Fleet([f"unseen{number}" for number in range(20)], now=Timeline())
     installing = change("p", "installing").after
     assert installing is not None
