@@ -7,7 +7,6 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing, closing
-from types import TracebackType
 from typing import Final, Self
 
 import anyio
@@ -191,9 +190,7 @@ class AsyncJobOutput:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
 

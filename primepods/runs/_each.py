@@ -115,6 +115,8 @@ def create_run(record: RunRecord, items: Iterable[str]) -> Run:
     """Create a run of many items, and lock it for this process; see :meth:`Run.create`."""
     run = Run.create(record)
     try:
+        (run.path / _RESULTS).touch(mode=0o600)
+        # Its name is synced with that of the items.
         replace_file(run.path / _ITEMS, "\n".join(items).encode())
     except BaseException:
         run.remove()
@@ -223,7 +225,7 @@ class EachRunner(Runner):
             "Deleting the pods of the process that has died: the items without a result begin again"
         )
         await asyncio.gather(*(_delete(lease) for lease in leases if lease is not None))
-        self._run.save(spent=self._run.cost(), leased_at=None, lease_files=[])
+        self._run.save(spent=self._run.cost(), leased_at=None, lease_files=self._run.open_leases)
         self.is_interrupted = False
 
     async def _do_all(self, client: AsyncClient, left: Sequence[int]) -> None:
@@ -346,7 +348,7 @@ class EachRunner(Runner):
         if not self._unwritten:
             return
         try:
-            file = os.open(self._run.path / _RESULTS, os.O_RDWR | os.O_CREAT, 0o600)
+            file = os.open(self._run.path / _RESULTS, os.O_RDWR)
             try:
                 while self._unwritten:
                     append_line(file, json.dumps(attrs.asdict(self._unwritten[0])).encode())
@@ -417,17 +419,19 @@ class EachRunner(Runner):
 
 
 async def _delete(lease: AsyncLease) -> None:
-    try:
+    """Delete the pod of a lease whose limit is used up.
+
+    If its order was interrupted and nothing has shown a pod, that is logged, and its file stays for a sweep.
+    """
+    with suppress(PrimePodsError):
         async with lease:
             pass
-    except PrimePodsError:
-        if lease.supervisor.release_error is not None:
-            raise
+    error = lease.supervisor.release_error
+    if error is not None and error.pod_id is not None:
+        raise error
 
 
 def _read_results(path: Path) -> dict[int, ItemResult]:
-    if not path.exists():
-        return {}
     file = os.open(path, os.O_RDONLY)
     try:
         return {row["item"]: ItemResult(**row) for row in read_objects(file)}

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import attrs
 import typer
 
+from primepods._utils.money import money
+from primepods._utils.text import short_duration
+
 from .._shared.command import Api, api_command
 from .._shared.completion import complete_runs
-from .._shared.durations import short_age, short_duration
+from .._shared.durations import short_age
 from .._shared.errors import CommandError, ExitCode, print_error
 from .._shared.login_options import LoginOptions
 from .._shared.output import ModelTable, PrintOptions
-from .._shared.pod_table import price
 from .._shared.table import Column, print_info
 from .._shared.text import count
 
@@ -84,7 +86,7 @@ _RUNS = ModelTable[RunRow](
         Column("EXIT", right=True): lambda row: "" if row.exit_code is None else str(row.exit_code),
         Column("POD", rank=2): lambda row: row.pod or "",
         Column("SINCE", right=True): lambda row: short_age(row.since),
-        Column("SPENT", right=True): lambda row: price(row.spent),
+        Column("SPENT", right=True): lambda row: money(row.spent),
         Column("COMMAND", min_width=8, rank=1): lambda row: row.command,
     },
 )
