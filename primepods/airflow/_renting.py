@@ -117,10 +117,10 @@ class RentingOperator(BaseOperator):
             specs = [attrs.evolve(spec, max_price=limit) for spec in specs]
         return [attrs.evolve(spec, name=name) for spec in specs]
 
-    def _adopt(self, client: Client, name: str, grace: float = 0.0) -> Pod | None:
-        """Return a pod with this name that has not failed, if there is one; delete the others."""
+    def _adopt(self, client: Client, name: str, grace: float = 0.0, *, is_wanted: bool = True) -> Pod | None:
+        """Return a pod with this name that has not failed, if one is wanted and there; delete the others."""
         pods = wait_for_pods(client, name, grace)
-        adopted = next((pod for pod in pods if not pod.has_failed), None)
+        adopted = next((pod for pod in pods if is_wanted and not pod.has_failed), None)
         for pod in pods:
             if pod is not adopted:
                 self.log.warning("Deleting a pod that an earlier try has left: %s", pod)
