@@ -23,9 +23,8 @@ from airflow.providers.common.compat.sdk import (
 
 from .. import Client, NotFoundError, PrimePodsError
 from ._events import PodEvent, pod_or_raise
-from ._orders import create_first
 from ._pod_ids import PodId, id_of, is_missing
-from ._renting import KILL_TIMEOUT, RentingOperator, delete_by_name, run_on_kill
+from ._renting import KILL_TIMEOUT, RentingOperator, create_first, delete_by_name, run_on_kill
 from ._run_operator import PrimeRunPodOperator
 from ._waits import check_before_deferral, default_deferrable, find_in_history, wait_here
 from .exceptions import PodTaskError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shlex
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
@@ -28,7 +29,6 @@ from .. import (
     gone,
 )
 from ._configuration import PrimePodJobConfiguration, is_pod_of
-from ._log_text import log_text
 
 if TYPE_CHECKING:
     Log = logging.LoggerAdapter[logging.Logger]
@@ -41,6 +41,7 @@ _MAX_ADOPTIONS: Final = 60
 """Max attempts, a second apart, to take over the pod of a worker that may not have ended yet."""
 SSH_FAILED: Final = 255
 """Exit code of ``ssh`` for its own errors, such as a lost connection."""
+_ESCAPE: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 _ON_EXIT: Final = "[ $? != 0 ] || { echo 'The set-up called exit, so the command did not run.' >&2; exit 1; }"
 """Trap of the set-up, whose ``exit 0`` would otherwise count as the success of a command that never ran."""
 
@@ -198,6 +199,11 @@ def shell_script(command: str, setup: str | None) -> str:
         return run
     # Use `eval`, so that a quote left open in the set-up does not swallow the command.
     return f"set -e; trap {shlex.quote(_ON_EXIT)} EXIT; eval {shlex.quote(setup)}\ntrap - EXIT; {run}"
+
+
+def log_text(line: str) -> str:
+    """Return a line without terminal escape sequences and unprintable characters; tabs stay."""
+    return "".join(char for char in _ESCAPE.sub("", line) if char.isprintable() or char == "\t").rstrip()
 
 
 async def delete_by_prefix(client: AsyncClient, name_prefix: str) -> bool:

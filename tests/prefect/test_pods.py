@@ -27,8 +27,7 @@ import primepods
 from primepods.emulator import Emulator, Reset, Status
 from primepods.prefect import PrimeCredentials, PrimePodJobConfiguration, PrimePodWorker
 from primepods.prefect._configuration import flow_run_id_of, new_pod_name_prefix
-from primepods.prefect._log_text import log_text
-from primepods.prefect._pod_run import SSH_FAILED, PodRun
+from primepods.prefect._pod_run import SSH_FAILED, PodRun, log_text
 from primepods.prefect._recovery import HEARTBEAT, Recovery
 from primepods.prefect._worker import must_stop
 
