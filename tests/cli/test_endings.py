@@ -313,6 +313,19 @@ def test_a_pod_that_is_lost_before_its_results_are_here_is_told(market: Emulator
     assert ": the pod was lost, its command ended with exit code 0 after" in err.splitlines()[-1], err
 
 
+def test_a_pod_that_was_lost_while_the_run_had_no_process_is_told_once(
+    market: Emulator, tmp_path: Path
+) -> None:
+    """In words, not as a response of the API."""
+    life = live(tmp_path)
+    life.process.kill()
+    life.process.communicate()
+    market.delete_pod(next(iter(market.pods)))
+    out, err = command("attach", life.name).communicate(timeout=60)
+    assert (err.count("was lost"), "404" in err) == (2, False), err  # also in the verdict
+    assert "the pod was lost, exit code 4 after" in err.splitlines()[-1], out
+
+
 @pytest.mark.slow
 def test_a_long_command_does_not_count_as_a_pod_out_of_reach(market: Emulator, tmp_path: Path) -> None:
     """Its results are tried again, though the pod was last asked for a copy longer ago than --reconnect."""
