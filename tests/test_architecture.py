@@ -54,7 +54,7 @@ notebook: _utils charts client fleet models results sync waiting
 __init__: _version client errors events leasing models pagination remote resources results retry signals
     specs ssh sync waiting
 otel: _version events
-exporter: _utils client errors models runs
+exporter: _utils client errors runs
 airflow: __init__ events
 prefect: __init__
 doctor: _http _utils _version client config errors leasing models resources retry
@@ -77,7 +77,7 @@ faultplan: _api _state clock faults
 control: _api _state faultplan faults requestlog
 _server: _api clock control faultplan faults requestlog
 emulator: _api _server _state clock control faultplan requestlog
-__init__: _server _state clock emulator faultplan faults requestlog
+__init__: _state clock emulator faultplan faults requestlog
 """)
 
 TABLES = {"primepods": ARROWS, "primepods.emulator": EMULATOR}

@@ -214,7 +214,7 @@ def _adjust(parameters: list[Any]) -> list[Any]:
             parameter.metavar = ""
         elif isinstance(parameter, TyperArgument):
             # The metavar is the argument's name in the help, so replace the method that shows the type.
-            methods["display_type_rich"] = _no_type
+            methods["display_type_rich"] = lambda **_: ""
     return parameters
 
 
@@ -226,10 +226,6 @@ def _process_value(parameter: Any, process: Callable[[Any, Any], Any], ctx: Any,
     if value is None and (parameter.multiple or parameter.nargs == -1):
         value = ()
     return value if parameter.callback is None else parameter.callback(ctx, parameter, value)
-
-
-def _no_type(**_: object) -> str:
-    return ""
 
 
 def _print_usage_error(error: Any) -> int:

@@ -17,6 +17,7 @@ from primepods._utils.money import money
 
 from ._shared.errors import reported_errors
 from ._shared.table import Column
+from .emulator import FailureRate, Seed
 
 if TYPE_CHECKING:
     from primepods import AsyncClient, HistoryRecord, Pod, PodStatus
@@ -60,10 +61,8 @@ def command(
             metavar="NUMBER",
         ),
     ] = 60.0,
-    seed: Annotated[int, typer.Option(help="The same seed makes the same pods.", metavar="NUMBER")] = 7,
-    failure_rate: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of the pods that fail to boot.", metavar="SHARE")
-    ] = 0.04,
+    seed: Seed = 7,
+    failure_rate: FailureRate = 0.04,
 ) -> None:
     """Watch emulated pods boot, fail and be deleted, without an account or costs."""
     import asyncio

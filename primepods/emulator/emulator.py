@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self, Unpack, cast
 
@@ -162,7 +161,6 @@ class Emulator:
         self._address = (host, port)
         self._bound_port: int | None = None
         self._host: Host | None = None
-        self._is_mounted = False
         self._listener: Listener | None = None
 
     @classmethod
@@ -302,7 +300,7 @@ class Emulator:
             OSError: The port is taken.
         """
         self._check_not_running()
-        host = Host(self._address[0], self._port(), self._app)
+        host = Host(self._app, self._address[0], self._port())
         host.start()
         self._host = host
         self._bound_port = host.port
@@ -313,19 +311,6 @@ class Emulator:
         if self._host is not None:
             self._host.stop()
             self._host = None
-
-    @contextmanager
-    def serve_on(self, host: Host) -> Generator[Self]:
-        """Serve from the thread and socket of a started ``host``, which several emulators can use in turn."""
-        self._check_not_running()
-        host.mount(self._app)
-        self._is_mounted = True
-        self._bound_port = host.port
-        try:
-            yield self
-        finally:
-            host.mount(None)
-            self._is_mounted = False
 
     def __enter__(self) -> Self:
         return self.start()
@@ -346,7 +331,7 @@ class Emulator:
             self._listener = None
 
     def _check_not_running(self) -> None:
-        if self._host is not None or self._listener is not None or self._is_mounted:
+        if self._host is not None or self._listener is not None:
             raise RuntimeError("this emulator is already being served")
 
     def _port(self) -> int:

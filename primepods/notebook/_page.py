@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from .._utils.money import money
-from .._utils.summaries import escape_html
+from .._utils.summaries import escape_html, html_table
 from ..charts import fleet_chart
 from ..fleet import Condition, Fleet, FleetPod
 
@@ -63,31 +63,20 @@ def _table(fleet: Fleet) -> str:
     if not pods:
         return ""
     # The length of a fleet does not count gone pods.
-    total = len(fleet) + fleet.counts.get(Condition.GONE, 0)
-    more = f"<caption>and {total - len(pods):,} more</caption>" if total > len(pods) else ""
-    head = "".join(f"<th>{column}</th>" for column in _COLUMNS)
-    rows = "".join(f"<tr>{_row(pod)}</tr>" for pod in pods)
-    return f"<table>{more}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    hidden = len(fleet) + fleet.counts.get(Condition.GONE, 0) - len(pods)
+    return html_table(f"and {hidden:,} more" if hidden else "", _COLUMNS, map(_row, pods))
 
 
-def _row(pod: FleetPod) -> str:
-    listed = pod.pod
-    failure_or_login = None if pod.status is None else pod.status.failure or pod.status.ssh
-    cells = (
-        escape_html(pod.name),
-        escape_html(pod.condition or "not seen"),
-        _progress(pod),
-        escape_html("" if listed is None else f"{listed.gpu_count} x {listed.gpu_name}"),
+def _row(pod: FleetPod) -> tuple[object, ...]:
+    listed, status = pod.pod, pod.status
+    progress = None if status is None else status.installation_progress
+    is_installing = pod.condition is Condition.INSTALLING and progress is not None
+    return (
+        pod.name,
+        pod.condition or "not seen",
+        f"{progress} %" if is_installing else None,
+        None if listed is None else f"{listed.gpu_count} x {listed.gpu_name}",
         money(pod.price_hr),
-        escape_html(pod.pod_id),
-        escape_html("" if failure_or_login is None else str(failure_or_login)),
+        pod.pod_id,
+        None if status is None else status.failure or status.ssh,
     )
-    return "".join(f"<td>{cell}</td>" for cell in cells)
-
-
-def _progress(pod: FleetPod) -> str:
-    """Return a progress bar, or an empty text if the pod is not installing or its progress is unknown."""
-    progress = None if pod.status is None else pod.status.installation_progress
-    if pod.condition is not Condition.INSTALLING or progress is None:
-        return ""
-    return f'<progress max="100" value="{progress}"></progress> {progress} %'

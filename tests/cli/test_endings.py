@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import shlex
 import signal
@@ -186,7 +187,7 @@ def test_a_mistyped_path_holds_the_pod_until_it_is_fetched_or_stopped(
     code, said, exits = ends
     monkeypatch.setenv("PRIMEPODS_SSH_COMMAND", LOCAL_SSH)
     Path("code").mkdir()
-    words = ["--upload", "code:work", "--download", "uot:x"]
+    words = ["--upload", "code:work", "--download", "uot:x", "--hold", "1h"]
     life = live(tmp_path, *words, line=f"echo 1 | tee out ~/out; exit {code}")
     wait_for(lambda: row(run)["state"] == "holding")
     assert re.search(r"holding 59m", run("runs").stdout)
@@ -205,16 +206,37 @@ def test_a_mistyped_path_holds_the_pod_until_it_is_fetched_or_stopped(
     for path, text in (("out", "work"), ("top", "home"), ("~/out", "1\n")):
         assert run("cp", f"{life.name}:{path}", "by hand").exit_code == 0
         assert Path("by hand").read_text(encoding="utf-8") == text
+    (home / "uot").unlink()  # before the next attempt, however slow this machine is
     assert life.stop() == 1
     _, err = life.process.communicate(timeout=60)
     assert (life.process.returncode, list(market.pods)) == (exits, []), err
     assert [record["exit_code"] for record in records(tmp_path)] == [exits]
     assert re.search(
-        rf"^{life.name}: {said}exit code {code} after \ds\. Results in results/ \(2 bytes\)\. "
+        rf"^{life.name}: {said}exit code {code} after \d+s\. Results in results/ \(2 bytes\)\. "
         r"Not fetched: uot \(skipped\)\. ",
         err,
         re.MULTILINE,
     ), err
+
+
+@pytest.mark.parametrize(("make", "held"), [(pty.openpty, r"1h\s+0m\)"), (os.pipe, r"10m; without")])
+def test_where_nobody_may_read_it_a_pod_is_held_for_a_short_time(
+    market: Emulator, make: Callable[[], tuple[int, int]], held: str
+) -> None:
+    """Without a terminal, as in CI, unless --hold says more."""
+    ours, theirs = make()
+    words = [*OPTIONS, "--download", "uot", "--", "true"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "primepods", "run", *words], stderr=theirs, start_new_session=True
+    ) as process:
+        os.close(theirs)
+        said = ""
+        while "By hand" not in said:
+            said += os.read(ours, 65_536).decode()
+        process.send_signal(signal.SIGINT)
+    os.close(ours)
+    assert re.search(rf"is\s+held\s+until\s+\d\d:\d\d\s+\({held}", said), said
+    assert (process.returncode, list(market.pods)) == (1, [])
 
 
 def test_a_short_hold_tries_again_meanwhile(market: Emulator, tmp_path: Path) -> None:
@@ -312,6 +334,19 @@ def test_a_pod_that_is_lost_before_its_results_are_here_is_told(market: Emulator
     assert ": the pod was lost, its command ended with exit code 0 after" in err.splitlines()[-1], err
 
 
+def test_a_pod_that_was_lost_while_the_run_had_no_process_is_told_once(
+    market: Emulator, tmp_path: Path
+) -> None:
+    """In words, not as a response of the API."""
+    life = live(tmp_path)
+    life.process.kill()
+    life.process.communicate()
+    market.delete_pod(next(iter(market.pods)))
+    out, err = command("attach", life.name).communicate(timeout=60)
+    assert (err.count("was lost"), "404" in err) == (2, False), err  # also in the verdict
+    assert "the pod was lost, exit code 4 after" in err.splitlines()[-1], out
+
+
 @pytest.mark.slow
 def test_a_long_command_does_not_count_as_a_pod_out_of_reach(market: Emulator, tmp_path: Path) -> None:
     """Its results are tried again, though the pod was last asked for a copy longer ago than --reconnect."""
@@ -369,12 +404,17 @@ def test_results_come_while_the_command_runs_too(market: Emulator, tmp_path: Pat
 
 
 def test_a_pod_that_has_failed_may_still_send_what_it_has(market: Emulator, tmp_path: Path) -> None:
-    """The API shows an error, and ssh works."""
-    life = live(tmp_path)
+    """The API shows an error, and ssh works. No fetch that began before runs beside the last one."""
+    three = """touch alive.$$; set -- alive.* -- "$@"; n=0
+while [ "$1" != -- ]; do kill -0 "${1#alive.}" 2>/dev/null && n=$((n+1)); shift; done; shift
+[ $n -ge 3 ] && touch three; sleep 0.5"""  # one follows the command
+    life = live(tmp_path, *unreliable(tmp_path, three), "--download-every", "0.1s")
+    wait_for(lambda: Path("results/out").exists())
     market.faults.add(Edit(put={"data.0.status": "ERROR"}), on="status")
     _, err = life.process.communicate(timeout=60)
     assert (life.process.returncode, list(market.pods)) == (4, []), err
     assert Path("results/out").read_text(encoding="utf-8") == "begun\n", err
+    assert not (tmp_path / "three").exists()
 
 
 def test_a_result_is_looked_for_where_the_command_runs_and_then_at_home(market: Emulator, run: Run) -> None:

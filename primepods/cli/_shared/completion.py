@@ -27,8 +27,8 @@ TIMEOUT: Final = 3.0
 T = TypeVar("T")
 
 
-class _Row(Protocol):
-    """A pod or an SSH key."""
+class Row(Protocol):
+    """A row of a list, such as a pod; only its id and name must be readable."""
 
     @property
     def id(self) -> str: ...
@@ -48,7 +48,7 @@ def complete_ssh_keys(ctx: typer.Context, incomplete: str) -> list[tuple[str, st
     return _handles(_read(ctx, lambda client: client.ssh_keys.list()), incomplete)
 
 
-def _handles(rows: Iterable[_Row], incomplete: str) -> list[tuple[str, str]]:
+def _handles(rows: Iterable[Row], incomplete: str) -> list[tuple[str, str]]:
     """Return the name of each matching row, or else its id, and as help text the other one.
 
     Names that several rows have are not completed.

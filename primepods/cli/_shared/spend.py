@@ -73,7 +73,8 @@ def group_records(records: Sequence[primepods.HistoryRecord], by: By) -> list[Sp
     hours: defaultdict[str | None, list[float]] = defaultdict(list)
     billed: defaultdict[str | None, list[float]] = defaultdict(list)
     for number, record in enumerate(records):
-        of_hours = attrs.evolve(record, total_billed_price=_gpu_hours(record))
+        time = max((record.terminated_at or record.created_at) - record.created_at, timedelta())
+        of_hours = attrs.evolve(record, total_billed_price=record.gpu_count * time / timedelta(hours=1))
         for amounts, one in ((hours, of_hours), (billed, record)):
             for value, amount in _split_bill(one, by).items():
                 amounts[value].append(amount)
@@ -129,13 +130,6 @@ def group_table(by: By) -> ModelTable[SpendGroup]:
             "billed": money(math.fsum(row.billed for row in rows)),
         },
     )
-
-
-def _gpu_hours(record: primepods.HistoryRecord) -> float:
-    if record.terminated_at is None:
-        return 0.0
-    seconds = max(0.0, (record.terminated_at - record.created_at).total_seconds())
-    return record.gpu_count * seconds / 3600
 
 
 def print_daily_bars(records: Sequence[primepods.HistoryRecord]) -> None:

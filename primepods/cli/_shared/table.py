@@ -17,6 +17,8 @@ from .text import printable
 _COLUMN_GAP = 2
 _DEFAULT_WIDTH = 80
 """Width of a terminal that does not report its own."""
+_CHUNK_LENGTH = 8_192
+"""Characters per write, so that output to a closed pipe stops early, with the exit code for that."""
 _MINOR_RANK = 2
 """Columns of at least this rank are shown only if no column has to be cut below twice its minimum width."""
 _MAX_CELL_LENGTH = 200
@@ -120,7 +122,8 @@ def write(text: str, *, err: bool = False) -> None:
 
         wait_for_stderr()
     stream = sys.stderr if err else sys.stdout
-    stream.write(text)
+    for start in range(0, len(text), _CHUNK_LENGTH):
+        stream.write(text[start : start + _CHUNK_LENGTH])
     stream.flush()
 
 
@@ -221,7 +224,11 @@ def _line(row: Sequence[Cell], columns: Sequence[Column], widths: Sequence[int],
 
 
 def _pad(cell: Cell, column: Column, width: int, *, colour: bool) -> str:
-    text = cell.text if _width(cell.text) <= width else _cut(cell.text, width)
+    text = cell.text
+    if _width(text) > width:
+        from rich.cells import set_cell_size
+
+        text = set_cell_size(text, width - 1) + "…"
     space = " " * (width - _width(text))
     shown = paint(text, cell.colour) if colour else text
     return space + shown if column.right else shown + space
@@ -234,9 +241,3 @@ def _width(text: str) -> int:
     from rich.cells import cell_len
 
     return cell_len(text)
-
-
-def _cut(text: str, width: int) -> str:
-    from rich.cells import set_cell_size
-
-    return set_cell_size(text, width - 1) + "…"

@@ -92,19 +92,20 @@ def render_totals(fleet: Fleet, console: Console) -> list[str]:
 
 def describe(pod: FleetPod) -> str:
     """Return a pod's condition, with its failure, progress or ssh address if these are known."""
-    if pod.condition is None:
-        return _NOT_SEEN
+    condition, detail = pod.condition or _NOT_SEEN, _detail(pod)
+    return f"{condition}: {detail}" if detail else condition
+
+
+def _detail(pod: FleetPod) -> str:
     status = pod.status
     if status is None:
-        return pod.condition  # gone
-    progress = status.installation_progress
+        return ""
     if pod.condition is Condition.FAILED:
-        return f"failed: {status.failure}"
-    if pod.condition is Condition.INSTALLING and progress is not None:
-        return f"installing {progress} %"
-    if pod.condition is Condition.READY and status.ssh:
-        return f"ready: {status.ssh}"
-    return pod.condition
+        # The reason or, if the API gives none, the failed state.
+        return status.installation_failure or status.failure or ""
+    if pod.condition is Condition.INSTALLING and status.installation_progress is not None:
+        return f"{status.installation_progress} %"
+    return str(status.ssh) if pod.condition is Condition.READY and status.ssh is not None else ""
 
 
 def _wrap(words: Sequence[Cell], console: Console) -> list[str]:
@@ -159,19 +160,14 @@ def _cells(pod: FleetPod) -> list[str | Cell]:
 
 
 def _progress(pod: FleetPod) -> str | Cell:
-    status = pod.status
-    if status is None:
-        return ""
-    progress = status.installation_progress
-    if pod.condition is Condition.INSTALLING and progress is not None:
-        done = max(0, min(_PROGRESS_WIDTH, progress * _PROGRESS_WIDTH // 100))
-        return Cell(f"{'█' * done}{'░' * (_PROGRESS_WIDTH - done)} {progress} %", "cyan")
+    detail = _detail(pod)
     if pod.condition is Condition.FAILED:
-        # Show the reason or, if the API gives none, the failed state.
-        return Cell(status.installation_failure or status.failure or "", "red")
-    if pod.condition is Condition.READY and status.ssh is not None:
-        return str(status.ssh)
-    return ""
+        return Cell(detail, "red")
+    if pod.condition is Condition.INSTALLING and pod.status is not None and detail:
+        progress = pod.status.installation_progress or 0
+        done = max(0, min(_PROGRESS_WIDTH, progress * _PROGRESS_WIDTH // 100))
+        return Cell(f"{'█' * done}{'░' * (_PROGRESS_WIDTH - done)} {detail}", "cyan")
+    return detail
 
 
 def _styled(text: str, colour: str | None, console: Console) -> str:

@@ -42,20 +42,17 @@ def get(api: Api, pods: PodHandles, *, print_options: PrintOptions) -> None:
 
     As JSON, one named pod without --columns is an object; otherwise, the output is an array.
     """
+    import asyncio
+
     PODS.check(print_options)
     with api.client() as client:
         ids = resolve_handles(client, read_handles(pods), team=api.team)
-    results = dict(zip(ids, api.run(lambda client: _get(client, ids)), strict=True))
+    rows = api.run(lambda client: asyncio.gather(*map(client.pods.get, ids), return_exceptions=True))
+    results = dict(zip(ids, rows, strict=True))
     found = [result for result in results.values() if isinstance(result, primepods.Pod)]
     _print(PODS, found, pods, print_options)
     errors = {pod_id: result for pod_id, result in results.items() if isinstance(result, Exception)}
     print_errors_and_exit_if_any(api.command, errors)
-
-
-async def _get(client: primepods.AsyncClient, ids: list[str]) -> list[primepods.Pod | BaseException]:
-    import asyncio
-
-    return await asyncio.gather(*map(client.pods.get, ids), return_exceptions=True)
 
 
 @api_command
