@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from itertools import takewhile
 from typing import Annotated, Final, Generic, TypeVar
 
 import typer
@@ -73,7 +71,6 @@ class _Index(Generic[R]):
 
     def __init__(self, rows: Iterable[R]) -> None:
         self._rows = {row.id: row for row in rows}
-        self.sorted_ids = sorted(self._rows)
         self.ids_by_name: defaultdict[str, list[str]] = defaultdict(list)
         for row in self._rows.values():
             if row.name:
@@ -85,8 +82,7 @@ class _Index(Generic[R]):
             return [self._rows[handle]]
         ids = list(self.ids_by_name.get(handle, ()))
         if len(handle) >= MIN_PREFIX:
-            following = self.sorted_ids[bisect_left(self.sorted_ids, handle) :]
-            ids += takewhile(lambda row_id: row_id.startswith(handle), following)
+            ids += [row_id for row_id in self._rows if row_id.startswith(handle)]
         if not ids and _RUN.fullmatch(handle):
             names = [name for name in self.ids_by_name if name.startswith(f"{handle}-")]
             ids = [row_id for name in names for row_id in self.ids_by_name[name]]
@@ -245,9 +241,8 @@ class PodIndex:
             CommandError: The handle cannot be an id, has no digit, is similar to a name, or is a prefix of a
                 listed id but shorter than ``MIN_PREFIX``.
         """
-        names, ids = self._team_index.ids_by_name, self._team_index.sorted_ids
-        similar = get_close_matches(handle, names, n=3)
-        is_short = len(handle) < MIN_PREFIX and any(pod_id.startswith(handle) for pod_id in ids)
+        similar = get_close_matches(handle, self._team_index.ids_by_name, n=3)
+        is_short = len(handle) < MIN_PREFIX and any(pod_id.startswith(handle) for pod_id in self._rows)
         # A handle without a digit is rarely an id.
         may_be_id = _can_be_id(handle) and any(map(str.isdecimal, handle))
         if may_be_id and not similar and not is_short:
