@@ -115,7 +115,8 @@ def api_command(body: Callable[..., None]) -> Callable[..., None]:
             attrs class stands for the ``Annotated`` fields of the class.
     """
     _, *parameters = inspect.signature(body, eval_str=True).parameters.values()
-    groups = {parameter.name: parameter.annotation for parameter in parameters if _is_group(parameter)}
+    kinds = {parameter.name: parameter.annotation for parameter in parameters}
+    groups = {name: kind for name, kind in kinds.items() if isinstance(kind, type) and attrs.has(kind)}
     group_options = {name: _options_of(group) for name, group in groups.items()}
     own = [option for parameter in parameters for option in group_options.get(parameter.name, [parameter])]
     own_names = {option.name for option in own}
@@ -145,10 +146,6 @@ def api_command(body: Callable[..., None]) -> Callable[..., None]:
 
 def _option(name: str, annotation: Any, default: object) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
-
-def _is_group(parameter: inspect.Parameter) -> bool:
-    return isinstance(parameter.annotation, type) and attrs.has(parameter.annotation)
 
 
 def _options_of(group: type[attrs.AttrsInstance]) -> list[inspect.Parameter]:

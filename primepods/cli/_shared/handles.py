@@ -147,7 +147,7 @@ def resolve_handles(
     if are_whole_ids(handles):
         return list(dict.fromkeys(handles))
     index = PodIndex.read(client, team=team)
-    note_hosts(HostEntry.of(pod) for pod in index.ready_pods())
+    note_hosts(HostEntry.of(pod) for pod in index.pods.values() if pod.is_ready)
     ids = index.resolve(handles, is_strict=len(handles) == 1 if is_strict is None else is_strict)
     if reports_unlisted:
         for pod_id in ids:
@@ -177,8 +177,8 @@ class PodIndex:
         self, rows: Iterable[Row], *, team: str | None = None, error: Exception | None = None
     ) -> None:
         self._rows = {row.id: row for row in rows}
-        self._pods = {row.id: row for row in self._rows.values() if isinstance(row, primepods.Pod)}
-        others = {pod.id for pod in self._pods.values() if team is not None and pod.team_id != team}
+        self.pods = {row.id: row for row in self._rows.values() if isinstance(row, primepods.Pod)}
+        others = {pod.id for pod in self.pods.values() if team is not None and pod.team_id != team}
         self._team_index = _Index(row for row in self._rows.values() if row.id not in others)
         self._error = error
         self._team = team
@@ -189,12 +189,9 @@ class PodIndex:
         rows, error = client.pods._listed().collect()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - the public list lacks rows that cannot be read
         return cls(rows, team=team, error=error)
 
-    def ready_pods(self) -> list[primepods.Pod]:
-        return [pod for pod in self._pods.values() if pod.is_ready]
-
     def readable(self, ids: Iterable[str]) -> list[primepods.Pod]:
         """Return the pods with these ids, without those that are not listed or cannot be read."""
-        return [self._pods[pod_id] for pod_id in ids if pod_id in self._pods]
+        return [self.pods[pod_id] for pod_id in ids if pod_id in self.pods]
 
     def __contains__(self, pod_id: object) -> bool:
         return pod_id in self._rows
@@ -225,7 +222,7 @@ class PodIndex:
                 f"{handle!r} matches {len(candidates):,} pods. Nothing was done: give an id. {words}",
                 ExitCode.USAGE,
             )
-        if candidates and self._team is not None and candidates[0].id not in self._pods:
+        if candidates and self._team is not None and candidates[0].id not in self.pods:
             raise CommandError(
                 f"{handle!r} matches pod {candidates[0].id}, whose team cannot be read: give the id",
                 ExitCode.USAGE,

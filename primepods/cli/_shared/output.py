@@ -85,11 +85,6 @@ class PrintOptions:
     ] = False
 
     @property
-    def selects_fields(self) -> bool:
-        """Whether ``--columns`` or ``--ids`` was given."""
-        return self.columns is not None or self.ids_only
-
-    @property
     def is_table(self) -> bool:
         return self.output is Output.TABLE and not self.ids_only
 
