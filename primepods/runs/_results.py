@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import time
 from collections.abc import Sequence
@@ -67,8 +66,8 @@ class Results:
         self._run = run
         is_missing = not run.record.are_fetched
         self.items: list[Result] = [Result(*pair, is_missing=is_missing) for pair in run.record.downloads]
-        self._reached_at = -math.inf
-        """When the pod last sent a copy, or said why it cannot, or else when the last fetch began."""
+        self.reached_at: float = time.monotonic()
+        """When the pod was last reached, by the monotonic clock, or else when the run began to end."""
 
     @property
     def are_complete(self) -> bool:
@@ -82,16 +81,13 @@ class Results:
             for item in self.items:
                 await self._fetch(pod, item, is_early=True)
 
-    async def fetch(self, pod: AsyncLeasedPod, *, is_last: bool, is_reachable: bool) -> None:
+    async def fetch(self, pod: AsyncLeasedPod, *, is_last: bool) -> None:
         """Fetch the results; hold the pod while one is missing.
 
         Args:
             pod: The pod.
             is_last: Whether not to hold the pod.
-            is_reachable: Whether it is not known that the pod cannot be reached.
         """
-        if is_reachable:
-            self._reached_at = time.monotonic()
         for item in self.items:
             item.is_missing = True
         is_first, pause = True, 0.0
@@ -107,7 +103,7 @@ class Results:
             missing = [item for item in missing if item.is_missing]
             if is_last or pod.is_kept:
                 break
-            if missing and time.monotonic() - self._reached_at >= self._run.record.reconnect:
+            if missing and time.monotonic() - self.reached_at >= self._run.record.reconnect:
                 self._host.problem("the pod is not held, since it cannot be reached")
                 break
             if missing and is_first:
@@ -165,7 +161,7 @@ class Results:
             if not is_early:
                 self._host.info(f"✓ Downloaded {item.remote} to {shown_path(item.local)}")
         if has_answered:
-            self._reached_at = time.monotonic()
+            self.reached_at = time.monotonic()
         return has_answered
 
     async def _download(self, pod: AsyncLeasedPod, item: Result, *, is_early: bool) -> int:
@@ -183,7 +179,7 @@ class Results:
 
                     await download_first(pod, sources, item.local, on_progress=note)
             except ConnectionLostError as exc:
-                if is_early or not attempts_left:
+                if is_early or not attempts_left or pod.seconds_left == 0.0:
                     raise
                 self._host.problem(f"{exc} Trying again.")
             else:

@@ -332,8 +332,8 @@ class Runner:
         if lease is None and record.result is None:
             return ""
         reason = self._work.describe_reason()
-        if outcome.command is not None and exit_code != outcome.command.exit_code:
-            reason = reason or (self.interruptions.phrase if self.interruptions.count else "")
+        if self.interruptions.count and (outcome.command is None or exit_code != outcome.command.exit_code):
+            reason = reason or self.interruptions.phrase
         if outcome.command is None:
             end = f"exit code {exit_code} after {short_duration(time.time() - record.began_at)}"
         else:
