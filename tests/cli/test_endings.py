@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import shlex
 import signal
@@ -186,7 +187,7 @@ def test_a_mistyped_path_holds_the_pod_until_it_is_fetched_or_stopped(
     code, said, exits = ends
     monkeypatch.setenv("PRIMEPODS_SSH_COMMAND", LOCAL_SSH)
     Path("code").mkdir()
-    words = ["--upload", "code:work", "--download", "uot:x"]
+    words = ["--upload", "code:work", "--download", "uot:x", "--hold", "1h"]
     life = live(tmp_path, *words, line=f"echo 1 | tee out ~/out; exit {code}")
     wait_for(lambda: row(run)["state"] == "holding")
     assert re.search(r"holding 59m", run("runs").stdout)
@@ -216,6 +217,26 @@ def test_a_mistyped_path_holds_the_pod_until_it_is_fetched_or_stopped(
         err,
         re.MULTILINE,
     ), err
+
+
+@pytest.mark.parametrize(("make", "held"), [(pty.openpty, r"1h\s+0m\)"), (os.pipe, r"10m; without")])
+def test_where_nobody_may_read_it_a_pod_is_held_for_a_short_time(
+    market: Emulator, make: Callable[[], tuple[int, int]], held: str
+) -> None:
+    """Without a terminal, as in CI, unless --hold says more."""
+    ours, theirs = make()
+    words = [*OPTIONS, "--download", "uot", "--", "true"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "primepods", "run", *words], stderr=theirs, start_new_session=True
+    ) as process:
+        os.close(theirs)
+        said = ""
+        while "By hand" not in said:
+            said += os.read(ours, 65_536).decode()
+        process.send_signal(signal.SIGINT)
+    os.close(ours)
+    assert re.search(rf"is\s+held\s+until\s+\d\d:\d\d\s+\({held}", said), said
+    assert (process.returncode, list(market.pods)) == (1, [])
 
 
 def test_a_short_hold_tries_again_meanwhile(market: Emulator, tmp_path: Path) -> None:
@@ -311,6 +332,19 @@ def test_a_pod_that_is_lost_before_its_results_are_here_is_told(market: Emulator
     _, err = life.process.communicate(timeout=60)
     assert life.process.returncode == 4, err
     assert ": the pod was lost, its command ended with exit code 0 after" in err.splitlines()[-1], err
+
+
+def test_a_pod_that_was_lost_while_the_run_had_no_process_is_told_once(
+    market: Emulator, tmp_path: Path
+) -> None:
+    """In words, not as a response of the API."""
+    life = live(tmp_path)
+    life.process.kill()
+    life.process.communicate()
+    market.delete_pod(next(iter(market.pods)))
+    out, err = command("attach", life.name).communicate(timeout=60)
+    assert (err.count("was lost"), "404" in err) == (2, False), err  # also in the verdict
+    assert "the pod was lost, exit code 4 after" in err.splitlines()[-1], out
 
 
 @pytest.mark.slow
