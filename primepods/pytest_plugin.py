@@ -1,7 +1,7 @@
 """pytest fixtures: an emulator for each test, and clients for it.
 
-Installing the package makes these fixtures available. The emulator of a test has a new state and key. The
-emulators of a session (or pytest-xdist worker) share a socket, so that a fixture costs about a millisecond.
+Installing the package makes these fixtures available. The emulator of a test has a new state, key and
+port; it costs about two milliseconds.
 ``@pytest.mark.primepods(pods=5, boot_seconds=0)`` configures the emulator with arguments of
 ``primepods.emulator.Emulator``. By default, time runs 100 times as fast as real time.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
 
     from . import AsyncClient, Client
-    from .emulator import Emulator, Host
+    from .emulator import Emulator
 
 _ASYNCIO_FIXTURES = "primepods.pytest_plugin.asyncio"
 
@@ -41,22 +41,9 @@ def pytest_configure(config: pytest.Config) -> None:
             config.pluginmanager.register(_asyncio_fixtures(), _ASYNCIO_FIXTURES)
 
 
-@pytest.fixture(scope="session")
-def primepods_emulator_host() -> Generator[Host]:
-    """The server thread and socket shared by the emulators of all tests; not for use in tests."""
-    # Import here and below, so that sessions without these fixtures do not load a web server.
-    from .emulator import Host
-
-    host = Host()
-    host.start()
-    yield host
-    host.stop()
-
-
 @pytest.fixture
 def primepods_emulator(
     request: pytest.FixtureRequest,
-    primepods_emulator_host: Host,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Generator[Emulator]:
@@ -67,12 +54,13 @@ def primepods_emulator(
     ``primepods_emulator.advance``. The state, the key and the connections are discarded after the test.
     PRIMEPODS_STATE_DIR is set to a new folder for lease files.
     """
+    # Import here and below, so that sessions without these fixtures do not load a web server.
     from .emulator import Emulator
 
     # The folder is not created here: most tests rent nothing.
     leases = tmp_path_factory.getbasetemp() / "primepods-leases" / os.urandom(8).hex()
     monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(leases))
-    with Emulator(**_options(request)).serve_on(primepods_emulator_host) as emulator:
+    with Emulator(**_options(request)) as emulator:
         yield emulator
 
 

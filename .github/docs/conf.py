@@ -53,7 +53,6 @@ nitpick_ignore = [
     ("py:class", "primepods._utils.iterators.ClosableIterator"),
     ("py:class", "primepods._utils.pod_reference.PodReference"),
     ("py:class", "primepods.emulator._api.http.Request"),
-    ("py:class", "primepods.emulator._server.app.App"),
     ("py:class", "primepods.notebook._live.WaitOptions"),
     ("py:class", "primepods.specs.PodChanges"),
 ]

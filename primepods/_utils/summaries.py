@@ -41,6 +41,11 @@ def _html_row(tag: str, cells: Iterable[object]) -> str:
 
 
 def _html(cell: object) -> str:
+    return "" if cell is None else escape_html(str(cell), _MAX_CELL_LENGTH)
+
+
+def escape_html(text: str, max_length: int = 80) -> str:
+    """Return untrusted text as one short line, escaped for HTML and SVG."""
     import html  # noqa: PLC0415 - it loads a table of entities that a script does not need
 
-    return "" if cell is None else html.escape(clip(one_line(str(cell)), _MAX_CELL_LENGTH))
+    return html.escape(clip(one_line(text), max_length))

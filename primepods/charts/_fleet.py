@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Final
 
 from .._utils.money import money
+from .._utils.summaries import escape_html
 from ..fleet import Condition, Fleet, FleetSample
 from ._svg import (
     BOTTOM,
@@ -18,7 +19,6 @@ from ._svg import (
     Chart,
     draw,
     empty_chart_text,
-    escape,
     grid_lines,
     scale,
     text,
@@ -92,7 +92,7 @@ def _count_pods(sample: FleetSample, conditions: Sequence[Condition]) -> int:
 def _area(condition: Condition, lower: list[tuple[float, float]], upper: list[tuple[float, float]]) -> str:
     outline = [*_step_path(upper), *reversed(list(_step_path(lower)))]
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in outline)
-    return f'<path fill="var(--{condition})" d="M{path}Z"><title>{escape(condition)}</title></path>'
+    return f'<path fill="var(--{condition})" d="M{path}Z"><title>{escape_html(condition)}</title></path>'
 
 
 def _step_path(points: list[tuple[float, float]]) -> Iterator[tuple[float, float]]:

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 
 from .._utils.money import money
+from .._utils.summaries import escape_html
 from ..models import HistoryRecord
 from ._svg import (
     BOTTOM,
@@ -18,7 +19,6 @@ from ._svg import (
     Chart,
     draw,
     empty_chart_text,
-    escape,
     grid_lines,
     scale,
     text,
@@ -107,7 +107,7 @@ def _plot(days: Mapping[date, float]) -> list[str]:
     days_per_label = math.ceil(len(days) / _MAX_LABELS)
     for number, (day, amount) in enumerate(days.items()):
         middle = LEFT + slot_width * (number + 0.5)
-        tooltip = escape(f"{day}: {money(amount)}")
+        tooltip = escape_html(f"{day}: {money(amount)}")
         height = max(0.0, amount * pixels_per_unit)
         parts.append(
             f'<rect class="bar" x="{middle - bar_width / 2:.2f}" y="{BOTTOM - height:.2f}" '

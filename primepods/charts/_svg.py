@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Iterable
 from typing import Final
 
 import attrs
 
-from .._utils.text import clip, one_line
+from .._utils.summaries import escape_html
 
 WIDTH: Final = 860
 HEIGHT: Final = 280
@@ -19,7 +18,6 @@ RIGHT: Final = WIDTH - 16
 TOP: Final = 52
 BOTTOM: Final = HEIGHT - 34
 
-_MAX_LABEL_LENGTH: Final = 80
 _GRID_LINES: Final = 4
 """Approximate number of grid lines."""
 # Scoped to charts, since in a notebook a style element applies to the whole page.
@@ -62,8 +60,8 @@ def draw(title: str, description: str, parts: Iterable[str], *, note: str = "") 
     """Return a chart of SVG elements, with a heading at the left and a note at the right."""
     body = "\n".join(
         [
-            f"<title>{escape(title)}</title>",
-            f"<desc>{escape(description, max_length=500)}</desc>",
+            f"<title>{escape_html(title)}</title>",
+            f"<desc>{escape_html(description, max_length=500)}</desc>",
             f"<style>{_STYLE}</style>",
             '<rect class="page" width="100%" height="100%" rx="8"/>',
             text(16, 26, title, kind="head"),
@@ -80,12 +78,7 @@ def draw(title: str, description: str, parts: Iterable[str], *, note: str = "") 
 
 def text(x: float, y: float, value: str, *, kind: str = "", anchor: str = "start") -> str:
     """Escape a line of text, and return its SVG element."""
-    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(value)}</text>'
-
-
-def escape(value: str, max_length: int = _MAX_LABEL_LENGTH) -> str:
-    """Return untrusted text as one short line, escaped for SVG."""
-    return html.escape(clip(one_line(value), max_length))
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape_html(value)}</text>'
 
 
 def empty_chart_text(words: str) -> str:

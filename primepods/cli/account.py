@@ -10,12 +10,13 @@ import attrs
 import typer
 
 import primepods
+from primepods._utils.money import money
 
 from ._shared.command import Api, YesOption, api_command, confirm
 from ._shared.errors import CommandError, ExitCode
 from ._shared.offer_options import find_key
 from ._shared.output import ModelTable, Output, OutputOption, PrintOptions, print_model, readable_rows
-from ._shared.pod_table import price, read_names
+from ._shared.pod_table import read_names
 from ._shared.table import Column, print_info, print_table, write, write_ids
 
 _TEAMS: Final = ModelTable(
@@ -41,7 +42,7 @@ def _entry_table(names: Mapping[str, str]) -> ModelTable[primepods.BillingEntry]
             Column("LAST BILLED", rank=1): lambda entry: (
                 "" if entry.last_billed_at is None else f"{entry.last_billed_at:%Y-%m-%d %H:%M}"
             ),
-            Column("AMOUNT", right=True): lambda entry: price(entry.amount, entry.currency),
+            Column("AMOUNT", right=True): lambda entry: money(entry.amount, entry.currency),
         },
     )
 
@@ -101,7 +102,7 @@ def wallet(
     if output in {Output.JSON, Output.JSONL}:
         print_model(found, output)
         return
-    balance = f"Balance: {price(found.balance, found.currency)}\n"
+    balance = f"Balance: {money(found.balance, found.currency)}\n"
     write(balance, err=output is Output.CSV)
     _entry_table(names).print(found.entries, PrintOptions(output=output))
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from typing import Annotated, Any, cast
 
@@ -113,29 +113,15 @@ class _Command(TyperCommand):
         return parameters
 
 
-class _Commands(Mapping[str, Any]):
-    """Mapping of all commands. The first lookup of a command imports its module."""
-
-    def __init__(self) -> None:
-        self._built: dict[str, Any] = {}
-
-    def __getitem__(self, name: str) -> Any:
-        panel, path = _COMMANDS[name]
-        if name not in self._built:
-            module, _, function = path.rpartition(".")
-            body = getattr(import_module(f".{module}", __package__), function)
-            single = typer.Typer(add_completion=False, rich_markup_mode="rich")
-            single.command(name, cls=_Command, rich_help_panel=panel, help=_help(body), hidden=panel is None)(
-                body
-            )
-            self._built[name] = typer.main.get_command(single)
-        return self._built[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(_COMMANDS)
-
-    def __len__(self) -> int:
-        return len(_COMMANDS)
+@cache
+def _build_command(name: str) -> Any:
+    """Import a command's module, and return the command."""
+    panel, path = _COMMANDS[name]
+    module, _, function = path.rpartition(".")
+    body = getattr(import_module(f".{module}", __package__), function)
+    single = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    single.command(name, cls=_Command, rich_help_panel=panel, help=_help(body), hidden=panel is None)(body)
+    return typer.main.get_command(single)
 
 
 class _Root(TyperGroup):
@@ -143,7 +129,7 @@ class _Root(TyperGroup):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.commands = cast("Any", _Commands())
+        self.commands = cast("Any", dict.fromkeys(_COMMANDS))  # their names only: see `get_command`
 
     def get_params(self, ctx: Any) -> list[Any]:
         return _adjust(super().get_params(ctx))
@@ -151,14 +137,16 @@ class _Root(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of all commands, without importing their modules."""
         del ctx
-        return list(self.commands)
+        return list(_COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        return super().get_command(ctx, _ALIASES.get(cmd_name, cmd_name))
+        del ctx
+        name = _ALIASES.get(cmd_name, cmd_name)
+        return _build_command(name) if name in _COMMANDS else None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         # A command's name may have two words.
-        if (name := " ".join(args[:2])) in {*self.commands, *_ALIASES}:
+        if (name := " ".join(args[:2])) in {*_COMMANDS, *_ALIASES}:
             args = [name, *args[2:]]
         return super().resolve_command(ctx, args)
 
@@ -226,7 +214,7 @@ def _adjust(parameters: list[Any]) -> list[Any]:
             parameter.metavar = ""
         elif isinstance(parameter, TyperArgument):
             # The metavar is the argument's name in the help, so replace the method that shows the type.
-            methods["display_type_rich"] = _no_type
+            methods["display_type_rich"] = lambda **_: ""
     return parameters
 
 
@@ -238,10 +226,6 @@ def _process_value(parameter: Any, process: Callable[[Any, Any], Any], ctx: Any,
     if value is None and (parameter.multiple or parameter.nargs == -1):
         value = ()
     return value if parameter.callback is None else parameter.callback(ctx, parameter, value)
-
-
-def _no_type(**_: object) -> str:
-    return ""
 
 
 def _print_usage_error(error: Any) -> int:

@@ -7,15 +7,17 @@ import shutil
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import primepods
+from primepods._utils.money import money
 
-from ._shared.pod_table import price
+from ._shared.errors import reported_errors
 from ._shared.table import Column
+from .emulator import FailureRate, Seed
 
 if TYPE_CHECKING:
     from primepods import AsyncClient, HistoryRecord, Pod, PodStatus
@@ -33,21 +35,15 @@ INTERVAL = 0.25
 MAX_EXAMPLES = 5
 """Max number of examples, such as ready pods to delete or ssh commands to show."""
 _FLEET_COLUMNS = (
-    Column("STATE"),
-    Column("GPU"),
+    Column("STATE", min_width=20),
     Column("PODS", right=True),
     Column("GPUS", right=True),
     Column("PRICE/H", right=True),
-)
-_FAILURE_COLUMNS = (
-    Column("PODS", right=True),
-    Column("REASON", min_width=20),
     Column("FOR EXAMPLE", min_width=12),
 )
 _BILL_COLUMNS = (
     Column("NAME", min_width=12),
     Column("GPU"),
-    Column("MINUTES", right=True),
     Column("PRICE/H", right=True),
     Column("BILLED", right=True),
 )
@@ -65,17 +61,15 @@ def command(
             metavar="NUMBER",
         ),
     ] = 60.0,
-    seed: Annotated[int, typer.Option(help="The same seed makes the same pods.", metavar="NUMBER")] = 7,
-    failure_rate: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of the pods that fail to boot.", metavar="SHARE")
-    ] = 0.04,
+    seed: Seed = 7,
+    failure_rate: FailureRate = 0.04,
 ) -> None:
     """Watch emulated pods boot, fail and be deleted, without an account or costs."""
     import asyncio
 
     from primepods.emulator import Emulator
 
-    from ._shared.screen import Screen, safe
+    from ._shared.screen import Screen
 
     screen = Screen()
     account: dict[str, Any] = {
@@ -86,16 +80,9 @@ def command(
         "boot_seconds": BOOT_SECONDS,
         "speed": speed,
     }
-    try:
-        emulator = Emulator(**account)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
     timeout = BOOT_SECONDS * MAX_BOOT_FACTOR / speed + EXTRA_TIMEOUT
-    try:
-        asyncio.run(_run(emulator, screen, timeout))
-    except (primepods.PrimePodsError, OSError) as error:
-        screen.say(safe(f"primepods demo: {error}", max_length=1_000), style="bold red")
-        raise typer.Exit(1) from None
+    with reported_errors("primepods demo"):
+        asyncio.run(_run(Emulator(**account), screen, timeout))
     _show_next_steps(screen, account)
 
 
@@ -106,7 +93,6 @@ async def _run(emulator: Emulator, screen: Screen, timeout: float) -> None:
         pods = await _list(client, screen)
         statuses = await _settle(client, pods, screen, timeout)
         _show_fleet(screen, pods, statuses)
-        _show_failures(screen, pods, statuses)
         _show_ssh(screen, pods, statuses)
         deleted = await _delete(client, screen, statuses)
         await client.pods.wait(deleted, until=primepods.gone, timeout=timeout, interval=INTERVAL)
@@ -117,10 +103,10 @@ async def _run(emulator: Emulator, screen: Screen, timeout: float) -> None:
 async def _list(client: AsyncClient, screen: Screen) -> dict[str, Pod]:
     screen.heading("Listing the pods: client.pods.list()")
     pods: dict[str, Pod] = {}
-    with screen.meter("listed") as meter:
+    with screen.meter("listed") as update:
         async for page in client.pods.list().pages():
             pods |= {pod.id: pod for pod in page}
-            meter.update(len(pods), page.total_count)
+            update(len(pods), page.total_count)
     return pods
 
 
@@ -161,39 +147,23 @@ async def _delete(client: AsyncClient, screen: Screen, statuses: Mapping[str, Po
 
 
 def _show_fleet(screen: Screen, pods: Mapping[str, Pod], statuses: Mapping[str, PodStatus]) -> None:
-    groups: defaultdict[tuple[str, str], list[Pod]] = defaultdict(list)
+    groups: defaultdict[str, list[Pod]] = defaultdict(list)
     for pod_id, row in statuses.items():
-        state = "failed" if row.has_failed else "ready"
-        groups[state, pods[pod_id].gpu_name].append(pods[pod_id])
+        groups[row.failure or "ready"].append(pods[pod_id])
     screen.heading("The fleet")
     screen.table(
         _FLEET_COLUMNS,
-        [(state, gpu, *_amounts(group)) for (state, gpu), group in sorted(groups.items())],
-        total=("all", "", *_amounts(pods.values())),
+        [(state, *_amounts(group), group[0].name or "") for state, group in sorted(groups.items())],
+        total=("all", *_amounts(pods.values()), ""),
     )
 
 
-def _amounts(pods: Iterable[Pod]) -> tuple[str, str, str]:
+def _amounts(pods: Collection[Pod]) -> tuple[str, str, str]:
     """Return three cells: the number of pods, the number of their GPUs, and their total price per hour."""
-    group = list(pods)
     return (
-        f"{len(group):,}",
-        f"{sum(pod.gpu_count for pod in group if pod.has_gpu('*')):,}",
-        price(sum(pod.price_hr for pod in group)),
-    )
-
-
-def _show_failures(screen: Screen, pods: Mapping[str, Pod], statuses: Mapping[str, PodStatus]) -> None:
-    reasons: defaultdict[str, list[str]] = defaultdict(list)
-    for pod_id, row in statuses.items():
-        if row.failure is not None:
-            reasons[row.failure].append(pods[pod_id].name or pod_id)
-    if not reasons:
-        return
-    screen.heading("Failures")
-    screen.table(
-        _FAILURE_COLUMNS,
-        [(str(len(names)), reason, names[0]) for reason, names in sorted(reasons.items())],
+        f"{len(pods):,}",
+        f"{sum(pod.gpu_count for pod in pods if pod.has_gpu('*')):,}",
+        money(sum(pod.price_hr for pod in pods)),
     )
 
 
@@ -212,33 +182,14 @@ def _show_ssh(screen: Screen, pods: Mapping[str, Pod], statuses: Mapping[str, Po
 
 
 def _show_bill(screen: Screen, records: list[HistoryRecord]) -> None:
-    screen.heading("Bills of the deleted pods: client.pods.history()")
+    screen.heading("The highest bills of the deleted pods: client.pods.history()")
     records.sort(key=lambda record: record.total_billed_price, reverse=True)
     rows = [
-        (
-            record.name or record.id,
-            record.gpu_name,
-            _minutes(record),
-            price(record.price_hr),
-            price(record.total_billed_price),
-        )
+        (record.name or record.id, record.gpu_name, money(record.price_hr), money(record.total_billed_price))
         for record in records[:MAX_EXAMPLES]
     ]
-    rest = records[MAX_EXAMPLES:]
-    if rest:
-        billed = sum(record.total_billed_price for record in rest)
-        rows.append((f"{len(rest)} more", "", "", "", price(billed)))
-    screen.table(
-        _BILL_COLUMNS,
-        rows,
-        total=("all", "", "", "", price(sum(record.total_billed_price for record in records))),
-    )
-
-
-def _minutes(record: HistoryRecord) -> str:
-    if record.terminated_at is None:
-        return ""
-    return f"{(record.terminated_at - record.created_at).total_seconds() / 60:.1f}"
+    billed = money(sum(record.total_billed_price for record in records))
+    screen.table(_BILL_COLUMNS, rows, total=(f"all {len(records)}", "", "", billed))
 
 
 def _show_requests(screen: Screen, emulator: Emulator, seconds: float) -> None:

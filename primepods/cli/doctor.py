@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
@@ -12,9 +11,6 @@ from ._shared.errors import ExitCode, reword_for_shell
 from ._shared.output import Output, OutputOption, write_rows
 from ._shared.table import has_colour, paint, write
 from ._shared.text import printable
-
-if TYPE_CHECKING:
-    from primepods.doctor import Check
 
 _COLOURS = {"ok": "green", "warning": "yellow", "failure": "red"}
 _MAX_LENGTH = 2_000
@@ -35,18 +31,14 @@ def command(api: Api, *, output: OutputOption = Output.TABLE) -> None:
     options: dict[str, Any] = {} if api.timeout is None else {"timeout": api.timeout}
     found = asyncio.run(diagnose(**api.account, **options))
     checks = [check.edited(reword_for_shell) for check in found]
-    if output is Output.TABLE:
-        _print_lines(checks)
-    else:
+    colours = _COLOURS if has_colour() else {}
+    if output is not Output.TABLE:
         write_rows([check.to_dict() for check in checks], output, ["name", "result", "detail", "remedy"])
+    else:
+        for check in checks:
+            mark = paint(f"{check.result:7}", colours.get(check.result))
+            write(f"{mark}  {check.name}: {printable(check.detail, max_length=_MAX_LENGTH)}\n")
+            if check.remedy is not None:
+                write(f"{'':9}{printable(check.remedy, max_length=_MAX_LENGTH)}\n")
     if any(check.result == "failure" for check in checks):
         raise typer.Exit(ExitCode.FAILED)
-
-
-def _print_lines(checks: Iterable[Check]) -> None:
-    colours = _COLOURS if has_colour() else {}
-    for check in checks:
-        mark = paint(f"{check.result:7}", colours.get(check.result))
-        write(f"{mark}  {check.name}: {printable(check.detail, max_length=_MAX_LENGTH)}\n")
-        if check.remedy is not None:
-            write(f"{'':9}{printable(check.remedy, max_length=_MAX_LENGTH)}\n")

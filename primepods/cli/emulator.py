@@ -37,6 +37,11 @@ _SCAN_INTERVAL = 0.5
 _MAX_SCANS = 20
 """Max searches for a pod's processes, which may start others during a search."""
 
+Seed = Annotated[int, typer.Option(help="The same seed makes the same pods.", metavar="NUMBER")]
+FailureRate = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of the pods that fail to boot.", metavar="SHARE")
+]
+
 
 def command(
     ctx: typer.Context,
@@ -55,13 +60,11 @@ def command(
     history: Annotated[
         int, typer.Option(min=0, max=100_000, help="Rows of history at the start.", metavar="NUMBER")
     ] = 0,
-    seed: Annotated[int, typer.Option(help="The same seed makes the same pods.", metavar="NUMBER")] = 0,
+    seed: Seed = 0,
     boot_seconds: Annotated[
         float, typer.Option(min=0, help="Typical boot time of a pod.", metavar="SECONDS")
     ] = 30.0,
-    failure_rate: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of the pods that fail to boot.", metavar="SHARE")
-    ] = 0.0,
+    failure_rate: FailureRate = 0.0,
     spot_rate: Annotated[
         float,
         typer.Option(

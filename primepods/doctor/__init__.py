@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from .._utils.arguments import check_seconds
-from ._api import check_api, check_settings
+from ._api import check_api, create_client
 from ._check import Check
 from ._machine import check_folder, check_ssh, check_versions
 
@@ -38,16 +38,18 @@ async def diagnose(
         TypeError: An argument has the wrong type.
         ValueError: ``timeout`` is out of range.
     """
-    settings, checks = check_settings(
+    client, checks = create_client(
         base_url=base_url, context=context, team_id=team_id, timeout=check_seconds("timeout", timeout)
     )
-    account_keys: frozenset[str] | None = None
-    if settings is not None:
-        api_checks, account_keys = await check_api(settings)
-        checks += api_checks
-    checks = [check_versions(), *checks, await check_ssh(account_keys), check_folder(settings)]
-    if settings is not None:
-        checks = [check.edited(settings.api_key.scrub) for check in checks]
+    if client is None:
+        checks = [check_versions(), *checks, await check_ssh(None), check_folder(None)]
+    else:
+        executor = client._executor  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - no public name has all of it
+        async with client:
+            api_checks, account_keys = await check_api(client, executor)
+        machine = await check_ssh(account_keys), check_folder(executor.settings)
+        checks = [check_versions(), *checks, *api_checks, *machine]
+        checks = [check.edited(executor.settings.api_key.scrub) for check in checks]
     return [check.edited(_hide_home) for check in checks]
 
 

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections.abc import Awaitable, Mapping
 from typing import Any, Final
 
-from .._decoding.rows import decode_page
 from .._http.executor import RequestExecutor
-from .._http.request import PODS, page_request
-from .._http.transport import Transport
 from .._utils.money import money
-from ..config import (
-    DEFAULT_MAX_CONCURRENCY,
-    KEY_PAGE,
-    Settings,
-    environment_variable,
-    explain,
-    resolve,
-    resolve_watchdog_key,
-)
+from ..client import AsyncClient
+from ..config import KEY_PAGE, environment_variable, explain, resolve_watchdog_key
 from ..errors import (
     APIError,
     AuthenticationError,
@@ -27,10 +18,8 @@ from ..errors import (
     PrimePodsError,
     ProtocolError,
 )
-from ..models import HistoryRecord, Pod
 from ..models.account import Account, Permission, Wallet
-from ..resources.account import AsyncAccountInfo, check_watchdog_key
-from ..resources.ssh_keys import AsyncSSHKeys
+from ..resources.account import check_watchdog_key
 from ..retry import RetryPolicy
 from ._check import Check, failure, ok, warning
 
@@ -38,28 +27,23 @@ _MAX_SKEW: Final = 30.0
 """Seconds by which this machine's clock may differ from the server's."""
 _SLOW_RESPONSE: Final = 2.0
 """Seconds above which a response is slow."""
-_OFFERS_PATH: Final = "/api/v1/availability/gpu-summary"
 
 
-def check_settings(
+def create_client(
     *, base_url: str | None, context: str | None, team_id: str | None, timeout: float
-) -> tuple[Settings | None, list[Check]]:
-    """Check a client's settings; return the settings, or ``None`` if they are not valid, and the checks."""
+) -> tuple[AsyncClient | None, list[Check]]:
+    """Return a client without retries and checks of its settings; ``None`` if the settings are not valid."""
     try:
         sources = {
             source.name: source for source in explain(base_url=base_url, context=context, team_id=team_id)
         }
-        settings = resolve(
-            api_key=None,
+        client = AsyncClient(
             base_url=base_url,
-            team_id=team_id,
             context=context,
+            team_id=team_id,
             timeout=timeout,
             deadline=timeout,
-            max_concurrency=DEFAULT_MAX_CONCURRENCY,
             retry=RetryPolicy(attempts=1),
-            user_agent=None,
-            own_connections=True,
         )
     except ConfigError as exc:
         return None, [failure("settings", str(exc), "See `primepods config`.")]
@@ -67,109 +51,87 @@ def check_settings(
     others = "; ".join(
         f"{source.name} {source.value} ({source.source})" for source in sources.values() if source.value
     )
-    return settings, [ok("key", f"set, from {key.source}"), ok("settings", others)]
+    return client, [ok("key", f"set, from {key.source}"), ok("settings", others)]
 
 
-async def check_api(settings: Settings) -> tuple[list[Check], frozenset[str] | None]:
+async def check_api(
+    client: AsyncClient, executor: RequestExecutor
+) -> tuple[list[Check], frozenset[str] | None]:
     """Check the connection to the API, this machine's clock, the key's permissions and the balance.
 
     Returns:
         The checks, and the account's public SSH keys; ``None`` if the keys were not all read.
     """
-    transport = Transport(settings, None)
+    started_at = time.monotonic()
+    pods = await _result(client.pods.page(limit=1))
+    connected_at = time.monotonic()
+    if not _is_response_of_api(pods):
+        remedy = "Check the base URL, the network and the proxy settings, and the API's status page."
+        return [failure("API", str(pods), remedy)], None
+    # Measure again: the first request had to open a connection.
+    await _result(client.pods.page(limit=1))
+    seconds = time.monotonic() - connected_at
+    detail = (
+        f"{executor.settings.base_url} responds in {seconds * 1e3:.0f} ms, "
+        f"{(connected_at - started_at) * 1e3:.0f} ms with connecting"
+    )
+    latency = ok("API", detail)
+    if seconds > _SLOW_RESPONSE:
+        latency = warning("API", detail, "Waits and lists will be slow: look for a slow network or proxy.")
+    keys, keys_error = await client.ssh_keys.list().collect()
+    results = {
+        "pods": pods,
+        "history": await _result(client.pods.history_page(limit=1)),
+        "offers": await _result(client.availability.summary()),
+        "SSH keys": keys_error or keys,
+    }
+    checks = [
+        latency,
+        _check_clock(executor.transport.server_clock.now()),
+        *_check_permissions(results, await _result(client.account.whoami())),
+        *_check_balance(await _result(client.account.wallet(limit=1))),
+        *await _check_watchdog_key(executor),
+    ]
+    if keys_error is not None:
+        return checks, None
+    # `check_ssh` compares keys without their comments.
+    return checks, frozenset(" ".join(key.public_key.split()[:2]) for key in keys)
+
+
+async def _result(call: Awaitable[Any]) -> Any:
+    """Return the result of a call, or its :class:`PrimePodsError`."""
     try:
-        return await _ApiChecks(RequestExecutor(settings, transport), transport).check()
-    finally:
-        await transport.aclose()
+        return await call
+    except PrimePodsError as exc:
+        return exc.with_traceback(None)
 
 
-class _ApiChecks:
-    def __init__(self, executor: RequestExecutor, transport: Transport) -> None:
-        self._executor = executor
-        self._transport = transport
-        self._clock = executor.settings.clock
+async def _check_watchdog_key(executor: RequestExecutor) -> list[Check]:
+    """Check the key of watchdogs, if it is set."""
+    name = "watchdog key"
+    if not (environment_variable("PRIMEPODS_WATCHDOG_KEY") or "").strip():
+        return []
+    try:
+        key = resolve_watchdog_key(None, executor.settings.api_key)
+        may_delete = await check_watchdog_key(executor, key)
+    except ConfigError as exc:
+        return [failure(name, str(exc), "Set PRIMEPODS_WATCHDOG_KEY to such a key, or unset it.")]
+    if may_delete:
+        return [ok(name, "may delete pods")]
+    detail = "set; the API does not tell its permissions, so only a deletion shows whether it may delete"
+    return [ok(name, detail)]
 
-    async def check(self) -> tuple[list[Check], frozenset[str] | None]:
-        """Run all checks, or only the first if the API does not respond."""
-        name = "API"
-        started_at = self._clock.time()
-        pods = await self._read_page(f"{PODS}/", Pod, limit=1)
-        connected_at = self._clock.time()
-        if not _is_response_of_api(pods):
-            remedy = "Check the base URL, the network and the proxy settings, and the API's status page."
-            return [failure(name, str(pods), remedy)], None
-        # Measure again: the first request had to open a connection.
-        await self._read_page(f"{PODS}/", Pod, limit=1)
-        seconds = self._clock.time() - connected_at
-        seconds_with_connecting = connected_at - started_at
-        detail = (
-            f"{self._executor.settings.base_url} responds in {seconds * 1e3:.0f} ms, "
-            f"{seconds_with_connecting * 1e3:.0f} ms with connecting"
-        )
-        latency = ok(name, detail)
-        if seconds > _SLOW_RESPONSE:
-            latency = warning(name, detail, "Waits and lists will be slow: look for a slow network or proxy.")
-        history = await self._read_page(f"{PODS}/history", HistoryRecord, limit=1)
-        offers = await self._read(_OFFERS_PATH, lambda data: data)
-        keys, keys_error = await AsyncSSHKeys(self._executor).list().collect()
-        results = {"pods": pods, "history": history, "offers": offers, "SSH keys": keys_error or keys}
-        user = await self._result(AsyncAccountInfo(self._executor).whoami())
-        wallet = await self._result(AsyncAccountInfo(self._executor).wallet(limit=1))
-        checks = [latency, self._check_clock(), *_check_permissions(results, user), *_check_balance(wallet)]
-        checks += await self._check_watchdog_key()
-        if keys_error is not None:
-            return checks, None
-        # `check_ssh` compares keys without their comments.
-        return checks, frozenset(" ".join(key.public_key.split()[:2]) for key in keys)
 
-    async def _read_page(self, path: str, model: type[Any], *, limit: int) -> Any:
-        """Return the first page of a listing, or its error."""
-
-        def decode(data: Any) -> Any:
-            page, errors = decode_page(data, model=model, offset=0, limit=limit)
-            if errors:
-                raise errors[0]
-            return page
-
-        return await self._read(path, decode, limit=limit)
-
-    async def _read(self, path: str, decode: Callable[[Any], Any], **params: int) -> Any:
-        """Return the decoded response of a GET, or its error."""
-        return await self._result(self._executor.call(page_request(path, **params), decode))
-
-    async def _check_watchdog_key(self) -> list[Check]:
-        """Check the key of watchdogs, if it is set."""
-        name, settings = "watchdog key", self._executor.settings
-        if not (environment_variable("PRIMEPODS_WATCHDOG_KEY") or "").strip():
-            return []
-        try:
-            key = resolve_watchdog_key(None, settings.api_key)
-            may_delete = await check_watchdog_key(self._executor, key)
-        except ConfigError as exc:
-            return [failure(name, str(exc), "Set PRIMEPODS_WATCHDOG_KEY to such a key, or unset it.")]
-        if may_delete:
-            return [ok(name, "may delete pods")]
-        detail = "set; the API does not tell its permissions, so only a deletion shows whether it may delete"
-        return [ok(name, detail)]
-
-    async def _result(self, call: Awaitable[Any]) -> Any:
-        """Return the result of a call, or its :class:`PrimePodsError`."""
-        try:
-            return await call
-        except PrimePodsError as exc:
-            return exc.with_traceback(None)
-
-    def _check_clock(self) -> Check:
-        server_time = self._transport.server_clock.now()
-        if server_time is None:
-            remedy = "Sweeps by age will refuse to delete anything; look for a proxy that removes `Date`."
-            return warning("clock", "the server does not state its time", remedy)
-        skew = self._clock.wall() - server_time
-        detail = f"{abs(skew):,.0f} s {'ahead of' if skew > 0 else 'behind'} the server's"
-        if abs(skew) <= _MAX_SKEW:
-            return ok("clock", detail)
-        remedy = "Set this machine's clock (NTP): ages are wrong, and certificates may be refused."
-        return warning("clock", detail, remedy)
+def _check_clock(server_time: float | None) -> Check:
+    if server_time is None:
+        remedy = "Sweeps by age will refuse to delete anything; look for a proxy that removes `Date`."
+        return warning("clock", "the server does not state its time", remedy)
+    skew = time.time() - server_time
+    detail = f"{abs(skew):,.0f} s {'ahead of' if skew > 0 else 'behind'} the server's"
+    if abs(skew) <= _MAX_SKEW:
+        return ok("clock", detail)
+    remedy = "Set this machine's clock (NTP): ages are wrong, and certificates may be refused."
+    return warning("clock", detail, remedy)
 
 
 def _is_response_of_api(result: Any) -> bool:

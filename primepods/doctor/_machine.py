@@ -17,8 +17,7 @@ from ..errors import ConfigError
 from ..leasing.ledger import probe_folder
 from ._check import Check, failure, ok, warning
 
-_REQUIRED: Final = ("aiohttp", "anyio", "attrs", "cattrs")
-_OPTIONAL: Final = ("orjson", "rich", "typer")
+_PACKAGES: Final = ("aiohttp", "anyio", "attrs", "cattrs", "orjson", "rich", "typer")
 _SSH_TIMEOUT: Final = 5.0
 _ADD_KEY: Final = (
     "Make a key with `ssh-keygen -t ed25519`, and add it to the account with "
@@ -27,22 +26,13 @@ _ADD_KEY: Final = (
 
 
 def check_versions() -> Check:
-    """Check that the required dependencies are installed; report versions."""
-    versions: dict[str, str | None] = {"primepods": __version__, "Python": platform.python_version()}
-    versions |= {name: _version(name) for name in (*_REQUIRED, *_OPTIONAL)}
-    installed = ", ".join(f"{name} {found}" for name, found in versions.items() if found)
-    detail = f"{installed}; {platform.system()} {platform.machine()}"
-    missing = [name for name in _REQUIRED if not versions[name]]
-    if missing:
-        return failure("versions", f"{detail}; not installed: {', '.join(missing)}", "Reinstall primepods.")
-    return ok("versions", detail)
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+    """Report the versions of this package, Python, the dependencies that are installed, and the system."""
+    versions = {"primepods": __version__, "Python": platform.python_version()}
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    installed = ", ".join(f"{name} {found}" for name, found in versions.items())
+    return ok("versions", f"{installed}; {platform.system()} {platform.machine()}")
 
 
 async def check_ssh(account_keys: frozenset[str] | None) -> Check:

@@ -15,7 +15,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._server.host import Host as Host
     from ._state.pods import EmulatedPod as EmulatedPod
     from ._state.pods import PodOverrides as PodOverrides
     from .clock import Clock as Clock
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
     from .requestlog import RequestLog as RequestLog
 else:
     _PUBLIC = {
-        "_server.host": "Host",
         "_state.pods": "EmulatedPod PodOverrides",
         "clock": "Clock ManualClock SystemClock",
         "emulator": "Emulator",

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, Unpack, cast
 
 from ._api.api import Api
@@ -150,11 +148,19 @@ class Emulator:
         self.pods = PodsView(self._account)
         self.requests = RequestLog()
         self.faults = FaultPlan(self.clock, api.operations, seed)
-        self._app = self._make_app(api, control=control, latency=latency)
+        routes = Control(api, self._account, self.faults, self.requests, self.reset) if control else None
+        self._app = App(
+            api=api,
+            api_key=self.api_key,
+            clock=self.clock,
+            faults=self.faults,
+            requests=self.requests,
+            control=routes,
+            latency=latency,
+        )
         self._address = (host, port)
         self._bound_port: int | None = None
         self._host: Host | None = None
-        self._is_mounted = False
         self._listener: Listener | None = None
 
     @classmethod
@@ -294,7 +300,7 @@ class Emulator:
             OSError: The port is taken.
         """
         self._check_not_running()
-        host = Host(self._address[0], self._port(), self._app)
+        host = Host(self._app, self._address[0], self._port())
         host.start()
         self._host = host
         self._bound_port = host.port
@@ -306,25 +312,10 @@ class Emulator:
             self._host.stop()
             self._host = None
 
-    @contextmanager
-    def serve_on(self, host: Host) -> Generator[Self]:
-        """Serve from the thread and socket of a started ``host``, which several emulators can use in turn."""
-        self._check_not_running()
-        host.mount(self._app)
-        self._is_mounted = True
-        self._bound_port = host.port
-        try:
-            yield self
-        finally:
-            host.mount(None)
-            self._is_mounted = False
-
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     async def __aenter__(self) -> Self:
@@ -334,27 +325,13 @@ class Emulator:
         self._listener = listener
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._listener is not None:
             await self._listener.stop()
             self._listener = None
 
-    def _make_app(self, api: Api, *, control: bool, latency: float) -> App:
-        routes = Control(api, self._account, self.faults, self.requests, self.reset) if control else None
-        return App(
-            api=api,
-            api_key=self.api_key,
-            clock=self.clock,
-            faults=self.faults,
-            requests=self.requests,
-            control=routes,
-            latency=latency,
-        )
-
     def _check_not_running(self) -> None:
-        if self._host is not None or self._listener is not None or self._is_mounted:
+        if self._host is not None or self._listener is not None:
             raise RuntimeError("this emulator is already being served")
 
     def _port(self) -> int:

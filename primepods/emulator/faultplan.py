@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Collection, Iterator
 from fnmatch import fnmatchcase
 from random import Random
-from types import TracebackType
 from typing import Self
 
 import attrs
@@ -94,9 +93,7 @@ class Rule:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.remove()
 
 

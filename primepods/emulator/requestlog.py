@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import overload
+from collections.abc import Iterable
 
 import attrs
 
@@ -31,34 +30,17 @@ class Request:
     """Status of the response; ``None`` while in flight, or if the connection was closed without one."""
 
 
-@attrs.define(eq=False)
-class RequestLog(Sequence[Request]):
+class RequestLog(list[Request]):
     """Requests in the order of arrival, except those to control routes; thread-safe.
 
     Beyond 200,000 requests, the oldest are dropped.
     """
 
-    _entries: list[Request] = attrs.field(factory=list[Request])
-
-    @overload
-    def __getitem__(self, index: int) -> Request: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Request]: ...
-    def __getitem__(self, index: int | slice) -> Request | list[Request]:
-        return self._entries[index]
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def append(self, entry: Request) -> None:
+    def append(self, entry: Request, /) -> None:
         """Add a request."""
-        self._entries.append(entry)
-        if len(self._entries) > MAX_ENTRIES:
-            del self._entries[: MAX_ENTRIES // 10]
-
-    def clear(self) -> None:
-        """Remove all entries."""
-        self._entries.clear()
+        super().append(entry)
+        if len(self) > MAX_ENTRIES:
+            del self[: MAX_ENTRIES // 10]
 
     def where(
         self,
@@ -80,7 +62,7 @@ class RequestLog(Sequence[Request]):
         statuses = {status} if isinstance(status, int) else set(status or ())
         return [
             entry
-            for entry in self._entries[:]
+            for entry in self[:]
             if (operation is None or entry.operation in operations)
             and (method is None or entry.method == method)
             and (path is None or entry.path == path)

@@ -11,7 +11,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Metric, start_http_server
 from prometheus_client.core import GaugeMetricFamily
@@ -21,9 +20,6 @@ from .._utils.unique_names import is_unique
 from ..client import AsyncClient
 from ..errors import PrimePodsError
 from ..runs import list_runs
-
-if TYPE_CHECKING:
-    from ..models import Pod
 
 log: logging.Logger = logging.getLogger("primepods")
 
@@ -98,7 +94,8 @@ class Exporter:
         prices = defaultdict[tuple[str, ...], float](float)
         ages = defaultdict[tuple[str, ...], float](float)
         async for pod in self._client.pods.list():
-            labels = _labels_of(pod)
+            leased = "yes" if is_unique(pod.name or "") else "no"
+            labels = str(pod.status or ""), pod.gpu_name, pod.provider_type, pod.team_id or "", leased
             numbers[labels] += 1
             prices[*labels, pod.base_currency or "USD"] += pod.current_price_hr
             if pod.created_at is not None:
@@ -164,11 +161,6 @@ async def serve(client: AsyncClient, *, host: str, port: int, interval: float) -
         await asyncio.to_thread(server.shutdown)
         server.server_close()
         thread.join()
-
-
-def _labels_of(pod: Pod) -> tuple[str, ...]:
-    leased = "yes" if is_unique(pod.name or "") else "no"
-    return str(pod.status or ""), pod.gpu_name, pod.provider_type, pod.team_id or "", leased
 
 
 def _gauge(name: str, text: str, labels: Sequence[str], values: Values) -> Metric:

@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final
 
 import attrs
@@ -115,7 +116,7 @@ class Fleet:
         self.version: int = 0
         self.listed: bool = False
         self.trouble: Exception | None = None
-        self._now = now or _utc_now
+        self._now = now or partial(datetime.now, UTC)
         self._pods: dict[str, FleetPod] = {}
         self._gone: dict[str, FleetPod] = {}
         self._counts: Counter[Condition] = Counter()
@@ -240,10 +241,6 @@ class Fleet:
         if len(self._samples) > _MAX_SAMPLES:
             self._samples = self._samples[::2]
             self._sample_interval *= 2
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _rank(pod: FleetPod) -> tuple[float, str, str]:

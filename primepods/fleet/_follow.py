@@ -55,21 +55,20 @@ async def follow(
         await _read_list(client, fleet, lambda pod: pod.id in fleet)
         await _watch(client, fleet, ids, interval, on_change)
         return
-    watches: set[asyncio.Task[None]] = set()
     watched: set[str] = set()
     try:
-        while True:
-            listed = await _read_list(client, fleet, wanted)
-            # Gone pods that the fleet has forgotten are forgotten here, too.
-            watched = {pod_id for pod_id in watched if pod_id in fleet}
-            if new_ids := [pod_id for pod_id in listed if pod_id not in watched]:
-                watched.update(new_ids)
-                watches.add(asyncio.create_task(_watch(client, fleet, new_ids, interval, on_change)))
-            await _sleep(_INTERVALS_PER_LIST * interval, watches)
-    finally:
-        for watch in watches:
-            watch.cancel()
-        await asyncio.gather(*watches, return_exceptions=True)
+        async with asyncio.TaskGroup() as watches:
+            while True:
+                listed = await _read_list(client, fleet, wanted)
+                # Gone pods that the fleet has forgotten are forgotten here, too.
+                watched = {pod_id for pod_id in watched if pod_id in fleet}
+                if new_ids := [pod_id for pod_id in listed if pod_id not in watched]:
+                    watched.update(new_ids)
+                    watches.create_task(_watch(client, fleet, new_ids, interval, on_change))
+                await asyncio.sleep(_INTERVALS_PER_LIST * interval)
+    except BaseExceptionGroup as errors:
+        # The first error has ended the list and all watches.
+        raise errors.exceptions[0] from None
 
 
 async def _watch(
@@ -103,17 +102,3 @@ async def _read_list(client: AsyncClient, fleet: Fleet, wanted: Callable[[Pod], 
         fleet.version += 1
     fleet.expect(pod for pod in found if wanted is None or wanted(pod))
     return [pod.id for pod in found if pod.id in fleet]
-
-
-async def _sleep(seconds: float, watches: set[asyncio.Task[None]]) -> None:
-    """Sleep; meanwhile remove watches that end, and raise the error of a watch that fails."""
-    pause = asyncio.create_task(asyncio.sleep(seconds))
-    try:
-        while not pause.done():
-            await asyncio.wait({pause, *watches}, return_when=asyncio.FIRST_COMPLETED)
-            for watch in list(watches):
-                if watch.done():
-                    watches.discard(watch)
-                    watch.result()
-    finally:
-        pause.cancel()

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any, Protocol
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 _IPYTHON_MISSING = (
     "primepods.notebook needs IPython. Install the extra that contains it: pip install 'primepods[notebook]'"
 )
 
 
-class Output(Protocol):
-    def update(self, bundle: dict[str, str], *, raw: bool) -> object:
-        """Replace the content with representations by MIME type."""
+Bundle = dict[str, str]
+"""Representations of the content by MIME type."""
 
 
-def show(bundle: dict[str, str]) -> Output:
-    """Display representations by MIME type, or a line of text outside IPython; return the output to update.
+def show(bundle: Bundle) -> Callable[[Bundle], object]:
+    """Display the content, and return the function that replaces it.
+
+    Outside IPython, print the line of text, and later each line that differs from the previous one.
 
     Raises:
         ModuleNotFoundError: IPython is not installed.
@@ -28,24 +31,16 @@ def show(bundle: dict[str, str]) -> Output:
         display: Any = importlib.import_module("IPython.display")
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(_IPYTHON_MISSING, name=error.name) from None
-    if ipython.get_ipython() is None:
-        output = _TextOutput()
-        output.update(bundle, raw=True)
-        return output
-    handle: Output = display.display(bundle, raw=True, display_id=True)
-    return handle
+    if ipython.get_ipython() is not None:
+        return partial(display.display(bundle, raw=True, display_id=True).update, raw=True)
+    last = ""
 
-
-class _TextOutput:
-    """Output outside IPython, which prints the line of text when it changes."""
-
-    def __init__(self) -> None:
-        self._last = ""
-
-    def update(self, bundle: dict[str, str], *, raw: bool) -> None:
-        del raw
-        line = bundle["text/plain"]
-        if line != self._last:
-            self._last = line
+    def print_line(bundle: Bundle) -> None:
+        nonlocal last
+        if (line := bundle["text/plain"]) != last:
+            last = line
             sys.stdout.write(f"{line}\n")
             sys.stdout.flush()
+
+    print_line(bundle)
+    return print_line

@@ -6,8 +6,8 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager, closing
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextlib import closing
 from types import TracebackType
 from typing import Any, Final, Self, TypedDict, TypeVar, Unpack, overload
 
@@ -20,13 +20,12 @@ from ..models import Pod, PodRef
 from ..results import PodStatuses
 from ..sync import Client, in_calling_thread, run_in_client
 from ..waiting.conditions import Until, ready
-from ._display import Output, show
+from ._display import Bundle, show
 from ._page import bundle
 
 T = TypeVar("T")
 _log: Final = logging.getLogger("primepods")
 
-Bundle = dict[str, str]
 Draw = Callable[[Bundle], Awaitable[object] | object]
 
 _MIN_DRAW_INTERVAL: Final = 1.0
@@ -80,10 +79,7 @@ def wait(
         # It is a lambda, for example.
         condition = "done"
     view = _View(fleet, f"Waiting for {_count_text(ids)} until {condition}")
-    if isinstance(client, Client):
-        with view:
-            return run_in_client(client, _wait, view, ids, options, draw=in_calling_thread(view.draw))
-    return _run_in_view(view, _wait(client, view, ids, options, draw=view.draw))
+    return _run(client, view, lambda client: client.pods.wait(ids, on_change=fleet.add, **options))
 
 
 @overload
@@ -136,49 +132,32 @@ def watch(
         check_seconds("duration", duration)
     ids = None if pods is None else check_ids(pods)
     view = _View(Fleet(ids or ()), "Watching all pods" if ids is None else f"Watching {_count_text(ids)}")
-    options = _WatchOptions(wanted=wanted, interval=interval)
-    if isinstance(client, Client):
-        with view:
-            return run_in_client(
-                client, _watch, view, ids, duration, options, draw=in_calling_thread(view.draw)
-            )
-    return _run_in_view(view, _watch(client, view, ids, duration, options, draw=view.draw))
+
+    async def follow_fleet(client: AsyncClient) -> Fleet:
+        timeout = asyncio.timeout(duration)
+        try:
+            async with timeout:
+                await follow(client, view.fleet, ids, wanted=wanted, interval=interval)
+        except TimeoutError:
+            if not timeout.expired():
+                raise
+        return view.fleet
+
+    return _run(client, view, follow_fleet)
 
 
 def _count_text(ids: list[str]) -> str:
     return "1 pod" if len(ids) == 1 else f"{len(ids):,} pods"
 
 
-class _WatchOptions(TypedDict):
-    wanted: Callable[[Pod], bool] | None
-    interval: float
-
-
-async def _wait(
-    client: AsyncClient, view: _View, ids: list[str], options: WaitOptions, *, draw: Draw
-) -> PodStatuses:
-    async with _redrawing(view, draw):
-        return await client.pods.wait(ids, on_change=view.fleet.add, **options)
-
-
-async def _watch(
-    client: AsyncClient,
-    view: _View,
-    ids: list[str] | None,
-    duration: float | None,
-    options: _WatchOptions,
-    *,
-    draw: Draw,
-) -> Fleet:
-    timeout = asyncio.timeout(duration)
-    async with _redrawing(view, draw):
-        try:
-            async with timeout:
-                await follow(client, view.fleet, ids, **options)
-        except TimeoutError:
-            if not timeout.expired():
-                raise
-    return view.fleet
+def _run(
+    client: AsyncClient | Client, view: _View, work: Callable[[AsyncClient], Coroutine[Any, Any, T]]
+) -> Coroutine[Any, Any, T] | T:
+    """Run work in the view, or return the coroutine that does."""
+    if isinstance(client, Client):
+        with view:
+            return run_in_client(client, _redrawing, view, work, draw=in_calling_thread(view.draw))
+    return _run_in_view(view, _redrawing(client, view, work, draw=view.draw))
 
 
 async def _run_in_view(view: _View, work: Coroutine[Any, Any, T]) -> T:
@@ -187,12 +166,13 @@ async def _run_in_view(view: _View, work: Coroutine[Any, Any, T]) -> T:
         return await work
 
 
-@asynccontextmanager
-async def _redrawing(view: _View, draw: Draw) -> AsyncGenerator[None]:
-    """Redraw the view while the block runs."""
+async def _redrawing(
+    client: AsyncClient, view: _View, work: Callable[[AsyncClient], Coroutine[Any, Any, T]], *, draw: Draw
+) -> T:
+    """Redraw the view while the work runs; return the result of the work."""
     task = asyncio.create_task(_redraw(view, draw))
     try:
-        yield
+        return await work(client)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -229,7 +209,7 @@ class _View:
         self.fleet = fleet
         self._heading = heading
         self._started_at = time.monotonic()
-        self._output: Output | None = None
+        self._update: Callable[[Bundle], object] | None = None
 
     def render(self, outcome: str = "") -> Bundle:
         """Return the current page; ``outcome`` is text before the duration, such as "interrupted after ".
@@ -240,11 +220,11 @@ class _View:
         return bundle(self.fleet, f"{self._heading} · {outcome}{minutes}:{seconds:02}")
 
     def draw(self, page: Bundle) -> None:
-        if self._output is not None:
-            self._output.update(page, raw=True)
+        if self._update is not None:
+            self._update(page)
 
     def __enter__(self) -> Self:
-        self._output = show(self.render())
+        self._update = show(self.render())
         return self
 
     def __exit__(

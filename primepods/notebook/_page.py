@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import html
 from typing import Final
 
 from .._utils.money import money
-from .._utils.text import clip, one_line
+from .._utils.summaries import escape_html, html_table
 from ..charts import fleet_chart
 from ..fleet import Condition, Fleet, FleetPod
 
 _MAX_ROWS: Final = 12
-_MAX_CELL_LENGTH: Final = 80
 _MAX_LINE_LENGTH: Final = 400
 _COLUMNS: Final = (
     "name",
@@ -35,7 +33,7 @@ def bundle(fleet: Fleet, heading: str) -> dict[str, str]:
     line = f"{heading}: {totals(fleet)}"
     parts = [
         _STYLE,
-        f"<p><strong>{_text(heading)}</strong><br>{_text(totals(fleet), _MAX_LINE_LENGTH)}</p>",
+        f"<p><strong>{escape_html(heading)}</strong><br>{escape_html(totals(fleet), _MAX_LINE_LENGTH)}</p>",
         _trouble(fleet),
         _table(fleet),
         str(fleet_chart(fleet)) if fleet.samples else "",
@@ -57,7 +55,7 @@ def totals(fleet: Fleet) -> str:
 def _trouble(fleet: Fleet) -> str:
     if fleet.trouble is None:
         return ""
-    return f"<p>The list cannot be read in full: {_text(str(fleet.trouble), _MAX_LINE_LENGTH)}</p>"
+    return f"<p>The list cannot be read in full: {escape_html(str(fleet.trouble), _MAX_LINE_LENGTH)}</p>"
 
 
 def _table(fleet: Fleet) -> str:
@@ -65,35 +63,20 @@ def _table(fleet: Fleet) -> str:
     if not pods:
         return ""
     # The length of a fleet does not count gone pods.
-    total = len(fleet) + fleet.counts.get(Condition.GONE, 0)
-    more = f"<caption>and {total - len(pods):,} more</caption>" if total > len(pods) else ""
-    head = "".join(f"<th>{column}</th>" for column in _COLUMNS)
-    rows = "".join(f"<tr>{_row(pod)}</tr>" for pod in pods)
-    return f"<table>{more}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    hidden = len(fleet) + fleet.counts.get(Condition.GONE, 0) - len(pods)
+    return html_table(f"and {hidden:,} more" if hidden else "", _COLUMNS, map(_row, pods))
 
 
-def _row(pod: FleetPod) -> str:
-    listed = pod.pod
-    failure_or_login = None if pod.status is None else pod.status.failure or pod.status.ssh
-    cells = (
-        _text(pod.name),
-        _text(pod.condition or "not seen"),
-        _progress(pod),
-        _text("" if listed is None else f"{listed.gpu_count} x {listed.gpu_name}"),
+def _row(pod: FleetPod) -> tuple[object, ...]:
+    listed, status = pod.pod, pod.status
+    progress = None if status is None else status.installation_progress
+    is_installing = pod.condition is Condition.INSTALLING and progress is not None
+    return (
+        pod.name,
+        pod.condition or "not seen",
+        f"{progress} %" if is_installing else None,
+        None if listed is None else f"{listed.gpu_count} x {listed.gpu_name}",
         money(pod.price_hr),
-        _text(pod.pod_id),
-        _text("" if failure_or_login is None else str(failure_or_login)),
+        pod.pod_id,
+        None if status is None else status.failure or status.ssh,
     )
-    return "".join(f"<td>{cell}</td>" for cell in cells)
-
-
-def _progress(pod: FleetPod) -> str:
-    """Return a progress bar, or an empty text if the pod is not installing or its progress is unknown."""
-    progress = None if pod.status is None else pod.status.installation_progress
-    if pod.condition is not Condition.INSTALLING or progress is None:
-        return ""
-    return f'<progress max="100" value="{progress}"></progress> {progress} %'
-
-
-def _text(value: str, max_length: int = _MAX_CELL_LENGTH) -> str:
-    return html.escape(clip(one_line(value), max_length))

@@ -121,9 +121,7 @@ class AsyncPager(Generic[T]):
         self._kept_alive = list(self._open_iterators)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
         self._kept_alive = None
 

@@ -7,7 +7,6 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing, closing
-from types import TracebackType
 from typing import Final, Self
 
 import anyio
@@ -191,9 +190,7 @@ class AsyncJobOutput:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
 
@@ -324,7 +321,8 @@ async def run_script(
                 exc.stderr = stderr.text()
                 raise
             stdout, stderr = Tail(_MAX_OUTPUT), Tail(_MAX_OUTPUT)
-            await exchange(session, script, None, {"stdout": stdout.receive, "stderr": stderr.receive})
+            # The script goes on without its connection: a cancelled call does not wait for its end.
+            await exchange(session, script, bool, {"stdout": stdout.receive, "stderr": stderr.receive})
         if session.stderr.exit_code is not None:
             return session.stderr.exit_code, stdout.text(), clip(one_line(stderr.text()), 500)
         await connection.note_loss()

@@ -20,6 +20,7 @@ from ._results import shown_path as shown_path
 from ._run import Run as Run
 from ._run import RunRecord as RunRecord
 from ._run import find_run as find_run
+from ._run import find_sources as find_sources
 from ._run import list_runs as list_runs
 from ._run import note_sweeps as note_sweeps
 from ._runner import Runner as Runner

@@ -23,7 +23,7 @@ import attrs
 from .._utils.files import append_line, read_objects, read_path, replace_file
 from .._utils.money import money
 from .._utils.text import quote, short_duration
-from ..errors import BudgetExceededError, ConnectionLostError, PrimePodsError
+from ..errors import BudgetExceededError, ConfigError, ConnectionLostError, PrimePodsError
 from ..leasing.lease import AsyncLeasedPod
 from ..remote import Stream, check_work, echo, find_nodes
 from ._check import check_run
@@ -115,6 +115,8 @@ def create_run(record: RunRecord, items: Iterable[str]) -> Run:
     """Create a run of many items, and lock it for this process; see :meth:`Run.create`."""
     run = Run.create(record)
     try:
+        (run.path / _RESULTS).touch(mode=0o600)
+        # Its name is synced with that of the items.
         replace_file(run.path / _ITEMS, "\n".join(items).encode())
     except BaseException:
         run.remove()
@@ -166,6 +168,9 @@ class EachRunner(Runner):
         self._running_count = 0
         self._is_limit_near = False
         self._are_fetched = True
+        # Results without a line in the record, while it cannot be written.
+        self._unwritten: list[ItemResult] = []
+        self._last_problem = ""
 
     async def execute(self, client: AsyncClient) -> int:
         """Execute the run, show its items, and return its exit code; a cancellation counts as Ctrl-C."""
@@ -173,6 +178,7 @@ class EachRunner(Runner):
             return await super().execute(client)
         finally:
             self._host.waiting("")
+            self._write_results()
             for output in self._outputs.values():
                 output.close()
             if self._pool is not None and self._results:
@@ -219,7 +225,7 @@ class EachRunner(Runner):
             "Deleting the pods of the process that has died: the items without a result begin again"
         )
         await asyncio.gather(*(_delete(lease) for lease in leases if lease is not None))
-        self._run.save(spent=self._run.cost(), leased_at=None, lease_files=[])
+        self._run.save(spent=self._run.cost(), leased_at=None, lease_files=self._run.open_leases)
         self.is_interrupted = False
 
     async def _do_all(self, client: AsyncClient, left: Sequence[int]) -> None:
@@ -230,6 +236,7 @@ class EachRunner(Runner):
         specs = await self._prepare_order(client, lease)
         self._spent_before = record.spent
         size = min(record.pods, len(left))
+        restarts = 0 if record.has_idle_watchdog else record.restarts
         pool = client.pods.pool(
             specs, size=size, setup=self._set_up, on_progress=self._note_progress, **lease
         )
@@ -237,13 +244,13 @@ class EachRunner(Runner):
         self._pool = pool
         try:
             async with pool:
-                async for result in pool.supervisor.map(partial(self._do, client), left, record.restarts):
+                async for result in pool.supervisor.map(partial(self._do, client), left, restarts):
                     self._note_result(result)
                     if self._is_ending and not self._at_work:
                         break
-                self._run.save(are_fetched=self._are_fetched)
+                self._save(are_fetched=self._are_fetched)
                 if len(self._results) == len(self._items):
-                    self._run.save(result=FAILED if self._failed_count else 0)
+                    self._save(result=FAILED if self._failed_count else 0)
                 self._host.waiting("Deleting the pods, and waiting until they are confirmed gone")
         except BudgetExceededError:
             if self._run.may_have_pod:
@@ -269,7 +276,7 @@ class EachRunner(Runner):
         self._attempts[number] = restart
         self._price_hr[pod.name] = pod.price_hr
         if self._record.job is None:
-            self._run.save(job=self._run.name)  # the first command starts
+            self._save(job=self._run.name)  # the first command starts
         record = _item_record(self._record, number, self._items[number - 1], restart=restart)
         label = f"[{number}] "
 
@@ -330,14 +337,36 @@ class EachRunner(Runner):
             pod=pod_name,
             cost=round(self._price_hr.get(pod_name, 0.0) * result.seconds / 3600, 4),
         )
-        file = os.open(self._run.path / _RESULTS, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            append_line(file, json.dumps(attrs.asdict(end)).encode())
-        finally:
-            os.close(file)
         self._results[end.item] = end
+        self._unwritten.append(end)
+        self._write_results()
         host.info(f"Exit code {code} after {short_duration(result.seconds)}; {self._progress()}")
         self._show_progress()
+
+    def _write_results(self) -> None:
+        """Append the results that have no line to the record; if that fails, they wait for the next one."""
+        if not self._unwritten:
+            return
+        try:
+            file = os.open(self._run.path / _RESULTS, os.O_RDWR)
+            try:
+                while self._unwritten:
+                    append_line(file, json.dumps(attrs.asdict(self._unwritten[0])).encode())
+                    del self._unwritten[0]
+            finally:
+                os.close(file)
+        except OSError as exc:
+            self._note_problem(self._run.describe_problem(exc))
+
+    def _save(self, **changes: Any) -> None:
+        """Change the record; a full disk here must not end the items at work."""
+        self._run.save_or_tell(self._note_problem, **changes)
+
+    def _note_problem(self, text: str) -> None:
+        """Tell that the record cannot be written, but not at each change of it."""
+        if text != self._last_problem:
+            self._last_problem = text
+            self._host.problem(text)
 
     def _progress(self) -> ItemProgress:
         return ItemProgress(
@@ -353,10 +382,16 @@ class EachRunner(Runner):
             self._host.show_items(self._progress())
 
     def _note_order(self, lease_file: Path) -> None:
-        self._run.save(lease_files=[*self._record.lease_files, lease_file.name])
+        try:
+            self._run.save(lease_files=[*self._record.lease_files, lease_file.name])
+        except OSError as exc:
+            # Nothing would delete the pod if this process died. The other pods go on.
+            raise ConfigError(
+                f"The record of {self._run.name} cannot be written ({exc.strerror}): this pod is not ordered."
+            ) from None
 
     def _note_progress(self, progress: PoolProgress) -> None:
-        self._run.save(
+        self._save(
             spent=self._spent_before + progress.spent,
             price_hr=progress.price_hr,
             leased_at=time.time() if progress.price_hr else None,
@@ -384,17 +419,19 @@ class EachRunner(Runner):
 
 
 async def _delete(lease: AsyncLease) -> None:
-    try:
+    """Delete the pod of a lease whose limit is used up.
+
+    If its order was interrupted and nothing has shown a pod, that is logged, and its file stays for a sweep.
+    """
+    with suppress(PrimePodsError):
         async with lease:
             pass
-    except PrimePodsError:
-        if lease.supervisor.release_error is not None:
-            raise
+    error = lease.supervisor.release_error
+    if error is not None and error.pod_id is not None:
+        raise error
 
 
 def _read_results(path: Path) -> dict[int, ItemResult]:
-    if not path.exists():
-        return {}
     file = os.open(path, os.O_RDONLY)
     try:
         return {row["item"]: ItemResult(**row) for row in read_objects(file)}

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
-import posixpath
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -68,8 +66,8 @@ class Results:
         self._run = run
         is_missing = not run.record.are_fetched
         self.items: list[Result] = [Result(*pair, is_missing=is_missing) for pair in run.record.downloads]
-        self._reached_at = -math.inf
-        """When the pod last sent a copy, or said why it cannot, or else when the last fetch began."""
+        self.reached_at: float = time.monotonic()
+        """When the pod was last reached, by the monotonic clock, or else when the run began to end."""
 
     @property
     def are_complete(self) -> bool:
@@ -83,16 +81,13 @@ class Results:
             for item in self.items:
                 await self._fetch(pod, item, is_early=True)
 
-    async def fetch(self, pod: AsyncLeasedPod, *, is_last: bool, is_reachable: bool) -> None:
+    async def fetch(self, pod: AsyncLeasedPod, *, is_last: bool) -> None:
         """Fetch the results; hold the pod while one is missing.
 
         Args:
             pod: The pod.
             is_last: Whether not to hold the pod.
-            is_reachable: Whether it is not known that the pod cannot be reached.
         """
-        if is_reachable:
-            self._reached_at = time.monotonic()
         for item in self.items:
             item.is_missing = True
         is_first, pause = True, 0.0
@@ -108,7 +103,7 @@ class Results:
             missing = [item for item in missing if item.is_missing]
             if is_last or pod.is_kept:
                 break
-            if missing and time.monotonic() - self._reached_at >= self._run.record.reconnect:
+            if missing and time.monotonic() - self.reached_at >= self._run.record.reconnect:
                 self._host.problem("the pod is not held, since it cannot be reached")
                 break
             if missing and is_first:
@@ -133,8 +128,7 @@ class Results:
         clock = time.strftime("%H:%M", time.localtime(time.time() + seconds))
         paths = ", ".join(item.remote for item in missing)
         by_hand = ", ".join(
-            f"`primepods cp {self._run.name}:{self._sources(item)[0]} {shown_path(item.local)}`"
-            for item in missing
+            f"`primepods cp {self._run.name}:{item.remote} {shown_path(item.local)}`" for item in missing
         )
         self._host.info(
             f"{pod.name} is held until {clock} ({short_duration(seconds)}), for at most "
@@ -143,12 +137,6 @@ class Results:
             f"without it, run `primepods stop {self._run.name}`."
         )
         return pause
-
-    def _sources(self, item: Result) -> list[str]:
-        """Return where a result is looked for: where the command runs, then in the home folder."""
-        workdir = self._run.record.workdir
-        first = [posixpath.join(workdir, item.remote)] if workdir and item.remote[:1] != "~" else []
-        return [*first, item.remote]
 
     async def _fetch(
         self, pod: AsyncLeasedPod, item: Result, *, is_early: bool = False, is_shown: bool = True
@@ -173,12 +161,12 @@ class Results:
             if not is_early:
                 self._host.info(f"✓ Downloaded {item.remote} to {shown_path(item.local)}")
         if has_answered:
-            self._reached_at = time.monotonic()
+            self.reached_at = time.monotonic()
         return has_answered
 
     async def _download(self, pod: AsyncLeasedPod, item: Result, *, is_early: bool) -> int:
         """Copy a result here, completely or not at all; return its size."""
-        size = 0
+        size, sources = 0, self._run.record.sources(item.remote)
         for attempts_left in reversed(range(_MAX_ATTEMPTS)):
             try:
                 with nullcontext() if is_early else self._host.progress(f"downloaded {item.remote}") as show:
@@ -189,9 +177,9 @@ class Results:
                         if show is not None:
                             show(copied)
 
-                    await download_first(pod, self._sources(item), item.local, on_progress=note)
+                    await download_first(pod, sources, item.local, on_progress=note)
             except ConnectionLostError as exc:
-                if is_early or not attempts_left:
+                if is_early or not attempts_left or pod.seconds_left == 0.0:
                     raise
                 self._host.problem(f"{exc} Trying again.")
             else:

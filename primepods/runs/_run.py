@@ -6,6 +6,7 @@ import difflib
 import errno
 import json
 import os
+import posixpath
 import shutil
 import signal
 import sys
@@ -88,7 +89,7 @@ class RunRecord:
         ending: Name of the reason for which the command is asked to end; see :class:`Reason`.
         are_fetched: Whether nothing was missing when its results were fetched after the command's end.
         held_until: Until when the pod is held for a missing result; ``None`` while it is not.
-        verdict: How the run has ended, as text; saved before ``exit_code``.
+        verdict: How the run has ended, as text; saved with ``exit_code``.
         is_stopping: Whether the run must stop, or has no reservation yet.
         exit_code: The exit code, once the run has ended.
         ended_at: When the run ended.
@@ -142,6 +143,16 @@ class RunRecord:
     ended_at: float | None = None
     is_released: bool = False
     swept_at: float | None = None
+
+    def sources(self, path: str) -> list[str]:
+        """Return where a path on the pod is looked for: where the command runs, then in the home folder."""
+        first = [posixpath.join(self.workdir, path)] if self.workdir and path[:1] != "~" else []
+        return [*first, path]
+
+    @property
+    def has_idle_watchdog(self) -> bool:
+        """Whether the watchdog of a lost pod may have deleted it: the API does not say that."""
+        return "idle" in (self.watchdog or {})
 
     @property
     def result_without_pod(self) -> int | None:
@@ -210,12 +221,19 @@ class Run:
                 "primepods that wrote it, or delete its folder after `primepods sweep` has deleted its pod"
             ) from None
 
-    def save_or_tell(self, tell: Callable[[Exception], object], **changes: Any) -> None:
-        """Write the record; if that fails, for example because the disk is full, tell the error and go on."""
+    def save_or_tell(self, tell: Callable[[str], object], **changes: Any) -> None:
+        """Write the record; if that fails, for example because the disk is full, tell it and go on."""
         try:
             self.save(**changes)
         except OSError as exc:
-            tell(exc)
+            tell(self.describe_problem(exc))
+
+    def describe_problem(self, error: OSError) -> str:
+        """Return a message about a record that cannot be written."""
+        return (
+            f"The record {self.path} cannot be written ({error.strerror}). The run goes on, but should its "
+            "process die, another one would not know all of it"
+        )
 
     def save(self, **changes: Any) -> None:
         """Write the record, with changed fields."""
@@ -223,6 +241,7 @@ class Run:
         draft = self.path / f"run.{os.getpid()}"
         with draft.open("wb") as file:
             file.write(json.dumps({"version": _VERSION, **attrs.asdict(self.record)}).encode())
+            file.flush()
             os.fsync(file.fileno())
         draft.replace(self.path / "run.json")
         sync_folder(self.path)
@@ -400,8 +419,9 @@ class Run:
         hours = max(0.0, until - record.leased_at) / 3600
         return record.spent + hours * (record.price_hr or price_hr)
 
-    def end(self, exit_code: int) -> None:
-        self.save(exit_code=exit_code, ended_at=time.time(), is_released=not self.may_have_pod)
+    def end(self, exit_code: int, verdict: str = "") -> None:
+        is_released = not self.may_have_pod
+        self.save(verdict=verdict, exit_code=exit_code, ended_at=time.time(), is_released=is_released)
 
     @property
     def was_swept(self) -> bool:
@@ -463,6 +483,13 @@ def list_runs(folder: Path | None = None) -> tuple[list[Run], dict[str, str]]:
         except (OSError, ValueError) as exc:
             unreadable[path.name] = str(exc)
     return sorted(runs, key=lambda run: run.record.began_at), unreadable
+
+
+def find_sources(name: str, path: str) -> list[str]:
+    """Return where a path is looked for on the pod of a run, or on another pod: see ``RunRecord.sources``."""
+    with suppress(OSError, ValueError):  # no run has this name
+        return Run.open(run_folder() / name).record.sources(path)
+    return [path]
 
 
 def note_sweeps(runs: Iterable[Run]) -> None:

@@ -107,7 +107,7 @@ class Runner:
         # Before there is a job, there is nothing to fetch. A lease must be taken over before its pod can go.
         is_in_order = self._has_pod or self.is_interrupted or self._record.job is not None
         if (interruptions.count == 1 and is_in_order and not self._is_holding) or self.is_interrupted:
-            if self._work.outcome.reason is not None:
+            if self._work.outcome.reason is not None and not self._work.outcome.is_complete:
                 self._host.info("The run is ending already. Another interruption deletes the pod at once.")
             return
         if not self._has_pod and interruptions.count == 1:
@@ -132,14 +132,11 @@ class Runner:
                 if not isinstance(exc, PodLostError):
                     raise
                 error = None if self._lease is None else self._lease.release_error
-                may_be_billed = [] if error is None else [str(error)]
-                # The API does not say whether the watchdog has deleted the pod, whose GPUs were idle.
-                is_final = bool(may_be_billed) or "idle" in (record.watchdog or {})
+                is_final = error is not None or record.has_idle_watchdog
                 if record.restart >= record.restarts or is_final or self.interruptions.count:
-                    is_here = self._work.outcome.results.are_complete and bool(record.downloads)
-                    lost = [] if is_here else ["Its results are lost."]
-                    text = " ".join([f"{exc}.", *lost, *may_be_billed])
-                    raise RunError(text, POD_FAILED) from None
+                    if error is not None:
+                        self._host.problem(error)
+                    return POD_FAILED
                 self._host.info(f"Restart {record.restart + 1} of {record.restarts}, on another pod")
                 self._run.save(
                     restart=record.restart + 1,
@@ -168,8 +165,7 @@ class Runner:
                 try:
                     code = await self._work.do(client, supervisor, pod, is_taken_over=is_taken_over)
                 except PodLostError as exc:
-                    self._host.info(f"{exc}.")
-                    raise
+                    raise self._note_loss(str(exc)) from None
                 finally:
                     if not pod.is_kept:
                         self._host.waiting(
@@ -192,7 +188,8 @@ class Runner:
             if is_gone and has_lost and self._record.job is not None:
                 # The pod was lost while the run had no process, or its lease has noticed the loss first.
                 self._work.outcome.reason = Reason.POD_LOST
-                raise PodLostError(str(exc).rstrip(".")) from None
+                gone = f"The pod {self._record.pod_id} was lost: it is gone"
+                raise self._note_loss(gone if isinstance(exc, NotFoundError) else str(exc)) from None
             raise
         finally:
             self._host.waiting("")
@@ -207,6 +204,11 @@ class Runner:
                 spent = spent_before + supervisor.budget.spent - last.spent
                 self._run.save(spent=spent, price_hr=last.price_hr)
         return code
+
+    def _note_loss(self, text: str) -> PodLostError:
+        """Tell that the pod was lost, before the lease deletes it; return the error for it."""
+        self._host.info(f"{text.rstrip('.')}.")
+        return PodLostError(text)
 
     def _lease_options(self, leased_at: float | None = None) -> dict[str, Any]:
         """Return the arguments of a lease with what is left of the limits, which are for the whole run.
@@ -333,8 +335,8 @@ class Runner:
         if lease is None and record.result is None:
             return ""
         reason = self._work.describe_reason()
-        if outcome.command is not None and exit_code != outcome.command.exit_code:
-            reason = reason or (self.interruptions.phrase if self.interruptions.count else "")
+        if self.interruptions.count and (outcome.command is None or exit_code != outcome.command.exit_code):
+            reason = reason or self.interruptions.phrase
         if outcome.command is None:
             end = f"exit code {exit_code} after {short_duration(time.time() - record.began_at)}"
         else:

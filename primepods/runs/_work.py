@@ -108,6 +108,8 @@ class Work:
         self._upload_sizes: dict[str, int] = {}
         self._may_have_begun = False
         """Whether the start of the command was sent, perhaps by an earlier process."""
+        self._early_fetches: list[asyncio.Task[None]] = []
+        """The task that fetches results while the command runs; it ends before the last fetch."""
         self.outcome = Outcome(Results(host, run))
 
     def _exclusion(self, local: str) -> Exclusion:
@@ -181,9 +183,14 @@ class Work:
                 if record.ending is None
                 else Reason[record.ending]
             )
+            self.outcome.results.reached_at = time.monotonic()
+            if pod.seconds_left is not None:
+                # Leave the other half of the time for the results.
+                for remote in (pod, *nodes):
+                    limit_logins(remote, max(pod.seconds_left / 2, MIN_LOGIN_TIMEOUT))
             return await self._end(pod, jobs, working, lost)
         finally:
-            await _cancel(reasons)
+            await _cancel([*reasons, *self._early_fetches])
 
     def show_pod(self, begin: str, pod: AsyncLeasedPod) -> None:
         """Show a pod that is ready; ``begin`` says since when."""
@@ -221,6 +228,7 @@ class Work:
             except (ConnectionLostError, LoginError) as exc:
                 outcome.reason, code = Reason.UNREACHABLE, self._host.problem(exc)
                 limit_logins(pod, MIN_LOGIN_TIMEOUT)
+                outcome.results.reached_at = -math.inf
             except Exception as exc:  # noqa: BLE001 - also an error of the host: results first
                 outcome.reason, code = Reason.FAILED, self._host.problem(exc)
         reason = outcome.reason or Reason.COMMAND_ENDED
@@ -262,11 +270,9 @@ class Work:
 
     async def _fetch(self, pod: AsyncLeasedPod, lost: asyncio.Task[Loss], *, is_last: bool) -> None:
         """Fetch the results, unless the pod is lost meanwhile; try it on a pod that has failed."""
+        await _cancel(self._early_fetches)
         limit_logins(pod, _FETCH_LOGIN_TIMEOUT)
-        is_reachable = self.outcome.reason is not Reason.UNREACHABLE
-        fetching = asyncio.create_task(
-            self.outcome.results.fetch(pod, is_last=is_last, is_reachable=is_reachable)
-        )
+        fetching = asyncio.create_task(self.outcome.results.fetch(pod, is_last=is_last))
         try:
             await asyncio.wait({fetching, lost}, return_when=asyncio.FIRST_COMPLETED)
             if not fetching.done() and lost.result().may_answer:
@@ -288,7 +294,7 @@ class Work:
         if not has_begun:
             if self._may_have_begun:
                 # The verdict names the results, also if another interruption comes meanwhile.
-                self._run.save(job=jobs[0].name)
+                self._save(job=jobs[0].name)
             await _cancel([working])
             if not self._may_have_begun:
                 return False
@@ -303,7 +309,9 @@ class Work:
         found = await asyncio.gather(*(job.stop(grace=grace) for job in jobs), return_exceptions=True)
         states = [state for state in found if isinstance(state, JobState)]
         problems = [problem for problem in found if isinstance(problem, Exception)]
-        if has_begun and problems:
+        if states:
+            outcome.results.reached_at = time.monotonic()
+        if has_begun and problems and pod.seconds_left != 0.0:
             self._host.problem(problems[0])
         await asyncio.wait({working}, timeout=_LAST_OUTPUT_TIMEOUT)
         if has_begun and working.done() and not working.cancelled() and working.exception() is None:
@@ -311,7 +319,7 @@ class Work:
         elif states:
             outcome.command = _end_of(states)
         if not has_begun and not states and all(isinstance(problem, JobError) for problem in problems):
-            self._run.save(job=None)
+            self._save(job=None)
             return False
         return True
 
@@ -363,16 +371,10 @@ class Work:
         if record.job is None and not (is_taken_over and await _has_started(jobs)):
             await self._start(nodes, jobs[0].name, await self._find_disks(client, pod))
         self._run.save(job=jobs[0].name)
-        fetching = asyncio.create_task(self._fetch_regularly(pod))
-        try:
-            return await self._wait(jobs)
-        finally:
-            await _cancel([fetching])
-
-    async def _fetch_regularly(self, pod: AsyncLeasedPod) -> None:
-        interval = self._run.record.download_every
-        if interval:
-            await self.outcome.results.fetch_regularly(pod, interval)
+        if record.download_every:
+            fetching = self.outcome.results.fetch_regularly(pod, record.download_every)
+            self._early_fetches.append(asyncio.create_task(fetching))
+        return await self._wait(jobs)
 
     async def _find_disks(self, client: AsyncClient, pod: AsyncLeasedPod) -> dict[str, str]:
         """Show where the API says that the run's disks are, and return it as variables of the command."""
@@ -520,10 +522,11 @@ async def _all(work: Iterable[Coroutine[Any, Any, object]]) -> None:
 
 async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel tasks, and wait for their end."""
-    tasks = list(tasks)
+    tasks = [task for task in tasks if not task.done()]
     for task in tasks:
         task.cancel()
-    await asyncio.wait(tasks)
+    if tasks:
+        await asyncio.wait(tasks)
 
 
 def _end_of(states: Sequence[JobState]) -> CommandEnd:

@@ -50,8 +50,6 @@ class BlockingCall(Generic[R]):
         self._callback: _CallerCallback | None = None
         for name, value in kwargs.items():
             if isinstance(value, _CallerCallback):
-                if self._callback is not None:
-                    raise TypeError(f"a call has one callback, got {self._callback_name} and {name}")
                 self._callback = value
                 self._callback_name = name
                 kwargs[name] = self._request_callback

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from .._utils.iterators import ClosableIterator
@@ -18,7 +17,33 @@ from ._stream import Streams
 T = TypeVar("T")
 
 
-class Pager(Generic[T]):
+class _Iterated:
+    """Base class of blocking counterparts of what is iterated over."""
+
+    def __init__(self, portal: Portal, wrapped: object) -> None:
+        self._portal = portal
+        self._wrapped = wrapped
+        self._streams = Streams(portal)
+
+    def close(self) -> None:
+        """End all iterations, and cancel their requests.
+
+        Unfinished iterations raise :class:`~primepods.ClientClosedError` from then on, also in a thread that
+        is waiting for the next item.
+        """
+        self._streams.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return blocking_repr(self._wrapped)
+
+
+class Pager(_Iterated, Generic[T]):
     """A list, read page by page as it is iterated. Each iteration reads it again.
 
     ``for item in pager`` yields each item once; ``pager.pages()`` yields the items in :class:`Page`
@@ -28,9 +53,8 @@ class Pager(Generic[T]):
     """
 
     def __init__(self, portal: Portal, pager: AsyncPager[T]) -> None:
-        self._portal = portal
+        super().__init__(portal, pager)
         self._pager = pager
-        self._streams = Streams(portal)
 
     def __iter__(self) -> ClosableIterator[T]:
         return self._streams.iterate(self._pager.pages(), flatten=True)
@@ -65,27 +89,8 @@ class Pager(Generic[T]):
         items, error = self._portal.call(self._pager.find, lambda _: True)
         return [item for item in items if predicate(item)], error
 
-    def close(self) -> None:
-        """End all iterations of this pager and cancel their requests.
 
-        Unfinished iterations raise :class:`~primepods.ClientClosedError` from then on, also in a thread that
-        is waiting for the next item.
-        """
-        self._streams.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return blocking_repr(self._pager)
-
-
-class Watch:
+class Watch(_Iterated):
     """The changes of pods as they happen: ``for change in client.pods.watch(ids)``.
 
     Yields a :class:`PodChange` for the first state of every pod, then for its changes. A slow consumer gets
@@ -95,27 +100,8 @@ class Watch:
     """
 
     def __init__(self, portal: Portal, watch: AsyncWatch) -> None:
+        super().__init__(portal, watch)
         self._watch = watch
-        self._streams = Streams(portal)
 
     def __iter__(self) -> ClosableIterator[PodChange]:
         return self._streams.iterate(aiter(self._watch))
-
-    def close(self) -> None:
-        """End all iterations of this watch.
-
-        Unfinished iterations raise :class:`~primepods.ClientClosedError` from then on, also in a thread that
-        is waiting for the next change.
-        """
-        self._streams.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return blocking_repr(self._watch)

@@ -162,7 +162,7 @@ class Loop:
 
 
 def _run_in_daemon_thread(_: object, func: Callable[..., R], *args: Any) -> asyncio.Future[R]:
-    """Run a function, such as a host name lookup, in a daemon thread; replaces ``run_in_executor``.
+    """Run a function, such as a name lookup, in a daemon thread of its own; replaces ``run_in_executor``.
 
     The default executor delays the interpreter's exit until the last name server times out, and refuses work
     once the main thread has ended, even if other threads still make calls.
@@ -176,7 +176,7 @@ def _run_in_daemon_thread(_: object, func: Callable[..., R], *args: Any) -> asyn
         except BaseException as exc:  # noqa: BLE001 - raised where the result is awaited
             future.set_exception(exc)
 
-    threading.Thread(target=work, name="primepods-lookup", daemon=True).start()
+    threading.Thread(target=work, name="primepods-worker", daemon=True).start()
     return asyncio.wrap_future(future)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from queue import SimpleQueue
 from types import TracebackType
@@ -179,24 +179,14 @@ async def _iterate(items: Iterable[T]) -> AsyncIterator[T]:
 
 async def _in_thread(function: Callable[..., Any], *args: Any) -> Any:
     """Run a function in a thread of its own, which the end of the process does not wait for."""
-    loop = asyncio.get_running_loop()
-    ended: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
 
-    def post(value: Any, error: BaseException | None) -> None:
-        if not ended.done():
-            ended.set_result((value, error))
-
-    def run() -> None:
-        value, error = None, None
+    def outcome() -> tuple[Any, BaseException | None]:
         try:
-            value = function(*args)
+            return function(*args), None
         except BaseException as exc:  # noqa: BLE001 - raised by the caller
-            error = exc
-        with suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(post, value, error)
+            return None, exc
 
-    threading.Thread(target=run, name="primepods-pool", daemon=True).start()
-    value, error = await ended
+    value, error = await asyncio.get_running_loop().run_in_executor(None, outcome)
     if error is None:
         return value
     if isinstance(error, Exception):

@@ -42,9 +42,7 @@ class JobOutput(Stream[OutputLine]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -59,6 +57,9 @@ class _PartOfRemote(Delegate[A]):
         # On a leased pod, the end of the lease's budget ends the call.
         result: R = self._call_remote(function, *args, **kwargs)
         return result
+
+    def __repr__(self) -> str:
+        return blocking_repr(self._async)
 
 
 class Job(_PartOfRemote[AsyncJob]):
@@ -85,9 +86,6 @@ class Job(_PartOfRemote[AsyncJob]):
     wait: Final = blocking(AsyncJob.wait)
     state: Final = blocking(AsyncJob.state)
     stop: Final = blocking(AsyncJob.stop)
-
-    def __repr__(self) -> str:
-        return blocking_repr(self._async)
 
 
 class Forward(_PartOfRemote[AsyncForward]):
@@ -126,9 +124,6 @@ class Forward(_PartOfRemote[AsyncForward]):
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._portal.call(self._async.__aexit__, kind, exc, traceback)
-
-    def __repr__(self) -> str:
-        return blocking_repr(self._async)
 
 
 class Remote(Delegate[AsyncRemote]):

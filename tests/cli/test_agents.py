@@ -25,7 +25,7 @@ def test_the_skill_fits_this_version(run: Run) -> None:
         if name == "COMMAND":
             continue
         named.add(name)
-        options = {word for option in group.commands[name].params for word in option.opts}
+        options = {word for option in group.get_command(None, name).params for word in option.opts}
         assert {word for word in words if word.startswith("--")} <= options, line
     assert len(named) >= 12
 

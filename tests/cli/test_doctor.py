@@ -89,7 +89,7 @@ def answer_keys(status: int) -> Callable[[Received], Answer]:
 def well(request: Received, **headers: str) -> Answer:
     """An empty account."""
     headers = {"Date": formatdate(usegmt=True)} | headers
-    return reply([] if "gpu-summary" in request.path else {"data": [], "total_count": 0}, headers=headers)
+    return reply({} if "gpu-summary" in request.path else {"data": [], "total_count": 0}, headers=headers)
 
 
 FINDINGS: dict[str, tuple[Any, str, str, str]] = {

@@ -18,7 +18,7 @@ from primepods.runs._each import fill_command
 from tests.support.eventually import wait_for
 
 from .conftest import Run, in_terminal
-from .test_run import OPTIONS, here, market
+from .test_run import LOCAL_SSH, OPTIONS, here, market
 from .test_runs import BOUNDED, command, go, no_process_is_left, records, row
 
 __all__ = ["here", "market", "no_process_is_left"]
@@ -36,8 +36,10 @@ def orders(market: Emulator) -> int:
 
 
 def test_twelve_items_on_three_pods(market: Emulator, run: Run) -> None:
-    """Each has its lines, its results and its row; one failure is the exit code, and no pod is left."""
+    """Each has its lines, its results and its row; a failure is the exit code, and no pod is left."""
     Path("data").mkdir()
+    Path("results").mkdir()
+    Path("results/12").touch()  # its results cannot be written
     Path("data/said").write_text("from here", encoding="utf-8")
     line = "echo {} $PRIMEPODS_ITEM $(cat said) | tee out; echo oh >&2; [ {} != 'item 7' ]"
     words = ["--upload", "data:work", "--download", "out:results", "--name", "sweep"]
@@ -47,13 +49,14 @@ def test_twelve_items_on_three_pods(market: Emulator, run: Run) -> None:
     said = {f"[{number}] item {number} {number} from here" for number in range(1, 13)}
     assert set(result.stdout.splitlines()) == said, result.output
     assert {f"[{number}] oh" for number in range(1, 13)} <= set(result.stderr.splitlines())
-    for number in range(1, 13):
+    assert re.search(r"\[12\]: .*results/12", result.stderr, re.MULTILINE), result.stderr
+    for number in range(1, 12):
         assert Path(f"results/{number}/out").read_text(encoding="utf-8").startswith(f"item {number} ")
     rows = re.findall(r"^ +(\d+) +(\d+) +\d+s  sweep-\w{10}\S*  +\$[\d.]+$", result.stderr, re.MULTILINE)
-    assert rows == [(str(number), str(int(number == 7))) for number in range(1, 13)], result.stderr
+    assert rows == [(str(number), str(int(number in {7, 12}))) for number in range(1, 13)], result.stderr
     assert "Renting up to 3 pods of 1 x H100" in result.stderr
     assert re.search(r"^\[7\] Exit code 1 after \d+s; ", result.stderr, re.MULTILINE)
-    verdict = r"\nsweep-\w{10}: exit code 1\. Of 12 items, 11 succeeded, 1 failed\. Results in "
+    verdict = r"\nsweep-\w{10}: exit code 1\. Of 12 items, 10 succeeded, 2 failed\. Results in "
     assert re.search(verdict + r"results/ITEM\. Cost about \$0\.\d+\. No pod is left\.\n$", result.stderr)
     assert (orders(market), len(market.pods)) == (3, 0)
 
@@ -110,6 +113,53 @@ def test_a_bar_in_a_terminal(market: Emulator, monkeypatch: pytest.MonkeyPatch) 
     assert re.search(r"━{10}─{10} 1 of 2 done, 1 failed, \$[\d.]+, 1 running", shown), shown
     lines = {re.split(r"\x1b\[2K", line)[-1] for line in shown.split("\n")}
     assert {"[1] 0.1", "[2] 1.1"} <= lines, shown
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "line", "said"),
+    [
+        (["--gpu-count", "16"], "echo $NODE_RANK $NNODES", {"[{}] 0: 0 2", "[{}] 1: 1 2"}),
+        (["--disk", "data"], "basename $PRIMEPODS_DISK_DATA", {"[{}] {disk}"}),
+        (["--watchdog", "--max-hours", "1"], "ls ~/.primepods/watchdog/*/on | wc -l", {"[{}] 1"}),
+    ],
+)
+def test_what_a_pod_can_have(
+    market: Emulator,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    *,
+    line: str,
+    said: set[str],
+) -> None:
+    """Each item runs on all nodes of a cluster, finds the disk, and has a pod with its watchdog."""
+    run("disks", "create", "--size", "500", "--provider", "hyperstack", "--name", "data", "--yes")
+    [disk] = json.loads(run("disks", "--output", "json").stdout)
+    monkeypatch.setenv(
+        "PRIMEPODS_WATCHDOG_KEY", market.add_api_key({"instances": {"read": True, "write": True}})
+    )
+    ssh = ["--ssh-command", f"{LOCAL_SSH} --emulator {market.url}"]
+    result = run("run", *OPTIONS, *ssh, *each(*range(1, 5)), *words, "--", line)
+    assert result.exit_code == 0, result.stderr
+    wanted = {text.format(number, disk=disk["id"]) for text in said for number in range(1, 5)}
+    assert (set(result.stdout.splitlines()), market.pods) == (wanted, {}), result.stderr
+
+
+@pytest.mark.slow
+def test_an_item_whose_watchdog_may_have_deleted_its_pod_does_not_begin_again(
+    market: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With --idle, a command that hangs would cost a pod after the other."""
+    key = market.add_api_key({"instances": {"read": True, "write": True}})
+    monkeypatch.setenv("PRIMEPODS_WATCHDOG_KEY", key)
+    words = ["--ssh-command", f"{LOCAL_SSH} --emulator {market.url}", "--watchdog", "--idle", "1h"]
+    process = command("run", *BOUNDED, *words, *each("x"), "--", "echo begun; sleep 60")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "[1] begun\n"
+    market.delete_pod(next(iter(market.pods)))
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, orders(market), market.pods) == (1, "", 1, {}), err
 
 
 @pytest.mark.slow
@@ -215,3 +265,21 @@ def test_before_a_limit_the_items_at_work_are_saved(market: Emulator, run: Run, 
     assert verdict in taken.stderr
     assert {path.read_text() for path in Path("results").glob("[234]/out")} == {"saved\n"}
     assert (orders(market), len(market.pods)) == (6, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
+def test_a_full_disk_here_ends_no_item(market: Emulator, tmp_path: Path) -> None:
+    """The record cannot be written: that is told, each item ends, and no pod is left."""
+    process, name = live(tmp_path)
+    folder = tmp_path / "state" / "runs" / name
+    (folder / "results").unlink()
+    for file in (f"run.{process.pid}", "results"):
+        (folder / file).symlink_to("/dev/full")
+    go(tmp_path)
+    out, err = process.communicate(timeout=60)
+    assert {f"{item}\n" in out for item in ("[2] 2", "[3] 3", "[4] 4", "[5] 5")} == {True}, err
+    assert err.count(f"The record {folder} cannot be written (No space left on device)") == 2, err
+    assert "Of 5 items, 5 failed. Results in results/ITEM." in err
+    assert err.endswith(" No pod is left.\n")
+    assert (process.returncode, orders(market), market.pods) == (1, 3, {})

@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from primepods import Pod, PodChange, PodState, PodStatus
-from primepods.cli.pods._fleet_view import View, render_fleet
+from primepods.cli.pods._fleet_view import render_fleet
 from primepods.fleet import Fleet
 from tests.fleet.changes import ROWS, change
 
@@ -48,9 +49,9 @@ def a_fleet() -> Fleet:
     return fleet
 
 
-def plain(width: int, height: int = 24, *, unicode: bool = True) -> View:
+def plain(width: int, height: int = 24) -> Console:
     """A screen without colours."""
-    return View(width=width, height=height, colour=False, unicode=unicode)
+    return Console(width=width, height=height, no_color=True)
 
 
 def test_80_columns() -> None:
@@ -91,10 +92,10 @@ def test_as_many_pods_as_there_is_room_for(total: int, rows: int) -> None:
     assert len(lines) <= 23
 
 
-@given(st.integers(52, 250), st.integers(1, 60), st.booleans(), st.lists(st.text(max_size=300), max_size=2))
-def test_nothing_leaves_the_screen(width: int, height: int, unicode: bool, notes: list[str]) -> None:
+@given(st.integers(52, 250), st.integers(1, 60), st.lists(st.text(max_size=300), max_size=2))
+def test_nothing_leaves_the_screen(width: int, height: int, notes: list[str]) -> None:
     """Whatever its size, and whatever is said at the end."""
-    lines = render_fleet(a_fleet(), plain(width, height, unicode=unicode), notes).split("\n")
+    lines = render_fleet(a_fleet(), plain(width, height), notes).split("\n")
     assert len(lines) <= height
     assert max(map(len, lines)) <= width
 
@@ -117,7 +118,7 @@ def test_colours() -> None:
     fleet = a_fleet()
     evil = PodStatus(pod_id="x", status=PodState.ERROR, installation_failure="\x1b[2J" * 3)
     fleet.add(PodChange(pod_id="x\x1b[2J", before=None, after=evil))
-    shown = render_fleet(fleet, View(width=120, height=30))
+    shown = render_fleet(fleet, Console(width=120, height=30, no_color=False))
     assert "\x1b[31m" in shown
     assert "█" in shown
     assert "\x1b[2J" not in shown

@@ -1,6 +1,5 @@
 """`primepods history`: filters, totals, and the spend per day as a picture."""
 
-import io
 import json
 from collections.abc import Iterator
 from datetime import timedelta
@@ -11,7 +10,7 @@ import pytest
 from primepods.cli._shared.spend import By, group_records
 from primepods.emulator import Emulator, ManualClock
 from tests.charts.test_spend import NOON, record
-from tests.cli.conftest import Run, name_api, run_on
+from tests.cli.conftest import Run, name_api
 
 
 @pytest.fixture
@@ -81,13 +80,3 @@ def test_a_month_of_bars(past: Emulator, run: Run) -> None:
     assert run("history", "--since", "yesterday").exit_code == 2
     refused = run("history", "--by", "gpu", "--limit", "3")
     assert (refused.exit_code, "--by and --limit cannot be combined" in refused.stderr) == (2, True)
-
-
-def test_bars_where_there_is_only_ascii(past: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are bars, not rows of question marks."""
-    raw = io.BytesIO()
-    out = io.TextIOWrapper(raw, encoding="ascii", errors="replace")
-    assert run_on(monkeypatch, ["history", "--limit", "5"], io.StringIO(), out, io.StringIO()) == 0
-    out.flush()
-    assert b"  ###" in raw.getvalue()
-    assert b"?" not in raw.getvalue()

@@ -124,7 +124,7 @@ def test_logs(emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     emulator.faults.add(Status(200, text=text), on="log", times=2)
     assert run("logs", "pod0").stdout == f"{text}\n"
     shown = in_terminal(monkeypatch, "logs", "pod0")
-    assert shown == (0, "\N{REPLACEMENT CHARACTER}[2Jone    two \xe4\nlast\n")
+    assert shown == (0, "\N{REPLACEMENT CHARACTER}[2Jone two \xe4\nlast\n")
     assert "pod active" in run("logs", "pod0", "--tail", "1").stdout
 
 

@@ -256,7 +256,7 @@ def test_a_budget_ends_the_command(market: Emulator, run: Run, limit: str) -> No
         (["--rm", "--keep", "--gpu-type", "H100", "--", "true"], "cannot be combined"),
         (["--gpu-type", "H1OO", "--", "true"], "H100"),
         (["--gpu-type", "H100", "--max-price", "0.01", "--", "true"], "costs $"),
-        (["--gpu-type", "H100", "--upload", "none", "--", "true"], "there is no such file"),
+        (["--gpu-type", "H100", "--upload", "none", "--", "true"], "/none is not a file or a folder"),
         (["--gpu-type", "H100", "--download", "out/*:x", "--", "true"], "patterns are not expanded"),
         (["--gpu-type", "H100", "--env", "NONE", "--", "true"], "the variable is not set"),
         (["--gpu-type", "H100", "--max-hours", "0", "--", "true"], "--max-hours must be"),

@@ -52,10 +52,10 @@ def test_whatever_comes_is_one_printable_line(text: str) -> None:
 def test_lines_elsewhere() -> None:
     """Outside of a terminal progress is a line for each tenth, without control codes."""
     to, out = screen(terminal=False)
-    with to.meter("listed") as meter:
+    with to.meter("listed") as update:
         for done in range(101):
-            meter.update(done, 100)
-            meter.update(done, 100)
+            update(done, 100)
+            update(done, 100)
     assert out.getvalue() == "".join(f"listed: {done} of 100\n" for done in range(0, 101, 10))
 
 

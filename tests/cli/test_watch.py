@@ -61,9 +61,7 @@ def test_a_line_for_each_change_of_state(run: Run, monkeypatch: pytest.MonkeyPat
     first, ready, last = (words for _, pod_id, _, words in lines if pod_id == "new")
     assert (first, last) == ("pending", "gone")
     assert ready.startswith("ready: ssh -p")
-    assert [words for _, pod_id, _, words in lines if pod_id == "bad"][1] == (
-        "failed: status ERROR: no space left"
-    )
+    assert [words for _, pod_id, _, words in lines if pod_id == "bad"][1] == ("failed: no space left")
 
 
 def test_json_lines_have_every_change(emulator: Emulator, run: Run) -> None:

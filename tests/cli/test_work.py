@@ -144,7 +144,7 @@ def test_files_go_there_and_back(emulator: Emulator, run: Run, tmp_path: Path) -
 def test_a_copy_in_a_terminal_shows_how_far_it_is(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """In kilobytes below 10 MB, on stderr."""
+    """In megabytes, on stderr."""
     monkeypatch.setenv("TERM", "xterm-256color")
     (tmp_path / "file").write_bytes(b"x" * 3_000_000)
     # After the login, which comes first.
@@ -157,7 +157,7 @@ def test_a_copy_in_a_terminal_shows_how_far_it_is(
     assert code == 0
     assert "copied" in shown
     _, shown = in_terminal(monkeypatch, *words[:3], str(tmp_path / "file"), "pod1:again")
-    assert ("3000/3000" in shown, "3000/?" in shown) == (True, False), "the size is known before the end"
+    assert ("3.0/3.0 MB" in shown, "3.0/?" in shown) == (True, False), "the size is known before the end"
     assert (tmp_path / "back").stat().st_size == 3_000_000
 
 

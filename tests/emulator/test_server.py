@@ -4,6 +4,7 @@ import asyncio
 import socket
 import threading
 import time
+from contextlib import AsyncExitStack
 from datetime import datetime
 from itertools import pairwise
 
@@ -11,7 +12,6 @@ import aiohttp
 import pytest
 
 from primepods.emulator import Emulator, ManualClock
-from primepods.emulator._server.listener import Listener
 
 from .caller import PODS, STATUS, Caller
 from .conftest import Serve
@@ -245,17 +245,15 @@ def test_a_manual_clock_needs_a_timezone() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("turns", range(6))
-async def test_a_client_that_connects_meanwhile_does_not_hold_up_a_change(turns: int) -> None:
-    """An app is mounted at once, though a connection is being accepted while the others are closed."""
-    listener = Listener()
-    port = await listener.start("127.0.0.1", 0)
-    try:
-        with socket.create_connection(("127.0.0.1", port)):
+async def test_a_client_that_connects_meanwhile_does_not_hold_up_the_end(turns: int) -> None:
+    """An emulator stops at once, though a connection is being accepted while the others are closed."""
+    async with AsyncExitStack() as stack:
+        emulator = await stack.enter_async_context(Emulator())
+        address = ("127.0.0.1", int(emulator.url.rpartition(":")[2]))
+        with socket.create_connection(address):
             for _ in range(10):
                 await asyncio.sleep(0.001)
-            with socket.create_connection(("127.0.0.1", port)):
+            with socket.create_connection(address):
                 for _ in range(turns):
                     await asyncio.sleep(0)
-                await asyncio.wait_for(listener.mount(None), timeout=60)
-    finally:
-        await listener.stop()
+                await asyncio.wait_for(stack.aclose(), timeout=60)

@@ -206,6 +206,20 @@ async def test_stop_ends_all_that_the_command_started(pod: Pod, remote: AsyncRem
     assert set((await job.wait(check=False)).stdout.splitlines()) == {"told"}
 
 
+async def test_a_cancelled_stop_does_not_wait_for_the_command(emulated: Pod) -> None:
+    """The script on the pod goes on by itself, also after its connection."""
+    job = await emulated.remote().start("trap '' TERM; touch begun; while :; do sleep 0.1; done")
+    await eventually((emulated.home / "begun").exists)
+    stop = asyncio.create_task(job.stop(grace=3.0))
+    await eventually(lambda: any(emulated.home.glob(".primepods/jobs/*/stopping")))
+    stop.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(2.5):
+            await stop
+    await eventually(lambda: not any(emulated.home.glob(".primepods/jobs/*/stopping")))
+    assert (await job.state()).exit_code == 137
+
+
 async def test_a_stopped_command_has_its_grace(emulated: Pod) -> None:
     """In seconds: SIGKILL does not come while it saves its work, here for one second."""
     saving = "trap 'sleep 1; echo saved; exit 3' TERM"

@@ -23,7 +23,6 @@ import pytest
 import primepods.sync
 from primepods import Client, PodChange, PodStatus
 from primepods.emulator import Emulator, Status
-from primepods.sync._call import BlockingCall
 from tests.support.client import KEY
 from tests.support.server import Received
 from tests.sync.harness import (
@@ -527,10 +526,3 @@ def test_the_cleanup_of_an_interrupted_call_does_not_wait_for_the_callback() -> 
     with Client("key", base_url="http://127.0.0.1:1") as client, pytest.raises(KeyError, match="first"):
         client._portal.call(work, on_change=primepods.sync.in_calling_thread(on_change))
     assert (called, ended) == (["first"], ["cleanup"])
-
-
-def test_a_call_has_one_callback() -> None:
-    """A second one would be called in place of the first."""
-    callback = primepods.sync.in_calling_thread(print)
-    with pytest.raises(TypeError, match="one callback, got a and b"):
-        BlockingCall(asyncio.sleep, a=callback, b=callback)

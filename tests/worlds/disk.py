@@ -11,7 +11,7 @@ Draw = Callable[[str, int], int]
 
 
 class Disk:
-    """A folder of real files, with a record of what is synced. Subfolders are not recorded.
+    """A folder of real files, with a record of what is synced. Subfolders survive as they are.
 
     Args:
         folder: The folder; it is made.
@@ -24,18 +24,21 @@ class Disk:
         self._synced: dict[int, bytes] = {}
         """Synced content by inode."""
         self._entries: dict[str, int] = {}
-        """Inodes by name, as the folder was synced last."""
+        """Inodes by relative path, as its folder was synced last."""
         self._open: dict[int, int] = {}
         """Descriptors by inode: an inode that is open is not given to another file."""
         folder.mkdir(parents=True)
 
     def note_sync(self, descriptor: int) -> None:
-        """Record what has just been synced, a file or the folder."""
+        """Record what has just been synced, a file or a folder."""
         status = os.fstat(descriptor)
         if stat.S_ISDIR(status.st_mode):
-            if os.path.samestat(status, self.folder.stat()):
-                self._entries = self._present()
-                for name, inode in self._entries.items():
+            folder = _path_of(descriptor).readlink()
+            if folder.is_relative_to(self.folder):
+                others = [name for name in self._entries if (self.folder / name).parent != folder]
+                synced = self._present(folder)
+                self._entries = {name: self._entries[name] for name in others} | synced
+                for name, inode in synced.items():
                     self._keep(inode, self.folder / name)
         elif stat.S_ISREG(status.st_mode):
             self._synced[status.st_ino] = self._read(descriptor)
@@ -89,9 +92,14 @@ class Disk:
             return content[: kept + self._draw("disk.tear", len(content) - kept + 1)]
         return content if fate == 2 else synced
 
-    def _present(self) -> dict[str, int]:
-        with os.scandir(self.folder) as entries:
-            return {entry.name: entry.inode() for entry in entries if entry.is_file(follow_symlinks=False)}
+    def _present(self, folder: Path | None = None) -> dict[str, int]:
+        """Return the inodes of the files in one folder, by default in all."""
+        paths = self.folder.rglob("*") if folder is None else folder.iterdir()
+        return {
+            str(path.relative_to(self.folder)): path.lstat().st_ino
+            for path in sorted(paths)
+            if path.is_file() and not path.is_symlink()
+        }
 
     def _content(self, inode: int, name: str | None) -> bytes:
         """Return the content of a file, which has a name or was synced."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +16,7 @@ from primepods import PodSpec, PrimePodsError
 from primepods.cli._shared.errors import CommandError
 from primepods.cli.running._run_host import Terminal
 from primepods.events import Event
-from primepods.runs import Run, Runner, RunRecord, start_process
+from primepods.runs import EachRunner, Run, Runner, RunRecord, create_run, start_process
 from tests.support.client import make_client
 
 from .clocks import MachineClock, now
@@ -197,12 +197,12 @@ class Machine:
         name = f"{self.name}-{len(self.world.machines)}"
         return self.world.machine(name, clock_error=self._clock.error, parent=self, **self._options)
 
-    async def begin_run(self, record: RunRecord) -> Run:
-        """Begin a run in the background, as `primepods run --detach` does."""
+    async def begin_run(self, record: RunRecord, items: Sequence[str] = ()) -> Run:
+        """Begin a run in the background, as `primepods run --detach` does, with items as `--each` does."""
         runs: list[Run] = []
 
         async def program() -> None:
-            runs.append(Run.create(record))
+            runs.append(create_run(record, items) if items else Run.create(record))
             start_process(runs[0], {})
 
         await self.run("run --detach", program)
@@ -229,12 +229,13 @@ class Machine:
 
     def hold(self, run: Run) -> asyncio.Task[None]:
         """Start the program of a run's process, which holds the run's lock, as `primepods _run` does."""
-        if run.record.lease_file is not None:
+        if run.open_leases:
             # The lease that it takes over has begun in another trace.
             self.world.traces = [each for each in self.world.traces if each is not self._trace]
 
         async def program() -> None:
-            runner, code = Runner(Terminal("primepods run"), run, {}), 1
+            runner = (EachRunner if run.record.pods else Runner)(Terminal("primepods run"), run, {})
+            code = 1
             try:
                 self._can_stop = True
                 if self._is_stopping and self._main is not None:

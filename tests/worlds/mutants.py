@@ -649,6 +649,27 @@ MUTANTS: Final = (
         ("tests/agents/test_looking.py::test_no_result_has_the_key",),
     ),
     Mutant(
+        "runs/_each.py",
+        "if number not in self._results]",
+        "]",
+        "An item that has ended begins again when the process of its run has died.",
+        ("story each",),
+    ),
+    Mutant(
+        "runs/_each.py",
+        "if error is not None and error.pod_id is not None:",
+        "if error is not None:",
+        "A run whose process died during an order never goes on.",
+        ("story each",),
+    ),
+    Mutant(
+        "runs/_run.py",
+        "            file.flush()\n",
+        "",
+        "A power cut empties the record of a run.",
+        ("story each",),
+    ),
+    Mutant(
         "cli/agents/_runs.py",
         "                is_stopping=True,\n",
         "",

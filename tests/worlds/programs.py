@@ -151,14 +151,14 @@ class Ssh(asyncio.SubprocessTransport):
             jobs[name].stopped_at = min(now(), jobs[name].ends_at)
             self._emit(1, jobs[name].state())
         elif action == "download":
-            return self._send_file(name, next(iter(jobs.values()), None))
+            return self._send_file(name, next(reversed(jobs.values()), None))
         elif action in {"find", "follow", "stop", "list"}:
             for job in [jobs[name]] if name in jobs else jobs.values():
                 self._emit(1, job.state())
         return 0
 
     def _send_file(self, path: str, job: Job | None) -> int:
-        """Send what the pod's only job has saved, as `download.sh` does; return its exit code."""
+        """Send what the pod's last job has saved, as `download.sh` does; return its exit code."""
         if job is None or job.command[0] != "save" or job.saved() == 0:
             self._emit(2, f"{path} is not a file or folder\n".encode())
             return 1

@@ -23,7 +23,8 @@ def command_sections() -> str:
     root = cast("Any", typer.main.get_command(command_line))
     common = {(one.name, one.help) for one in root.params}
     sections = [_section("primepods [OPTIONS] COMMAND", root, set())]
-    for name, command in root.commands.items():
+    for name in root.list_commands(None):
+        command = root.get_command(None, name)
         if not command.hidden:
             words = [_value(one) for one in command.params if one.param_type_name == "argument"]
             sections.append(_section(" ".join([f"primepods {name} [OPTIONS]", *words]), command, common))

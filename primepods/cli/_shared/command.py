@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Awaitable, Callable
-from enum import StrEnum
 from functools import partial, wraps
 from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 
@@ -128,7 +127,9 @@ def api_command(body: Callable[..., None]) -> Callable[..., None]:
     def command(ctx: typer.Context, **options: Any) -> None:
         common = {name: options.pop(name) for name in common_names}
         if common.pop("as_json", False):
-            options["output"] = _json_format(options["output"])
+            # JSON, or JSON lines if there is no JSON.
+            formats = {member.value: member for member in type(options["output"])}
+            options["output"] = formats.get("json") or formats["jsonl"]
         with reported_errors(ctx.command_path, verbose=common.pop("verbose")):
             for name, group in groups.items():
                 values = {option.name: options.pop(option.name) for option in group_options[name]}
@@ -161,12 +162,6 @@ _COMMON: dict[str, inspect.Parameter] = {
     **{option.name: option for option in _options_of(Api)},
     "verbose": _option("verbose", Verbose, default=False),
 }
-
-
-def _json_format(output: StrEnum) -> StrEnum:
-    """Return JSON as a member of the enum of ``output``; JSON lines if the enum has no JSON."""
-    formats = {member.value: member for member in type(output)}
-    return formats["json"] if "json" in formats else formats["jsonl"]
 
 
 def confirm(question: str, *, yes: bool) -> None:

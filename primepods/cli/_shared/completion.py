@@ -6,10 +6,10 @@ import logging
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import islice
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import typer
 
@@ -27,31 +27,42 @@ TIMEOUT: Final = 3.0
 T = TypeVar("T")
 
 
+class Row(Protocol):
+    """A row of a list, such as a pod; only its id and name must be readable."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def name(self) -> str | None: ...
+
+
 def complete_pods(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Return a handle and a help text for each matching pod that has not been typed yet."""
-    already_typed = {*(ctx.params.get("pods") or ()), ctx.params.get("pod")}
-    handles = _pod_handles(_read(ctx, lambda client: client.pods.list()), incomplete)
-    return [
-        (handle, _UNSAFE.sub("_", other_handle))
-        for handle, other_handle in handles
-        if _NEEDS_NO_QUOTES.fullmatch(handle) and not already_typed & {handle, other_handle}
-    ]
+    typed = {*(ctx.params.get("pods") or ()), ctx.params.get("pod")}
+    pods = _read(ctx, lambda client: client.pods.list())
+    return _handles((pod for pod in pods if not typed & {pod.id, pod.name}), incomplete)
 
 
-def _pod_handles(pods: Sequence[primepods.Pod], incomplete: str) -> Iterator[tuple[str, str]]:
-    """Yield name and id of each pod whose name completes the text, or id and name if only the id does.
+def complete_ssh_keys(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    return _handles(_read(ctx, lambda client: client.ssh_keys.list()), incomplete)
 
-    Names that need quotes or that several pods have are not completed.
+
+def _handles(rows: Iterable[Row], incomplete: str) -> list[tuple[str, str]]:
+    """Return the name of each matching row, or else its id, and as help text the other one.
+
+    Names that several rows have are not completed.
     """
-    names = [pod.name or "" for pod in pods]
-    usable_names = {
-        name for name, number in Counter(names).items() if number == 1 and _NEEDS_NO_QUOTES.fullmatch(name)
-    }
-    for pod, name in zip(pods, names, strict=True):
-        if name in usable_names and name.startswith(incomplete):
-            yield name, pod.id
-        elif pod.id.startswith(incomplete):
-            yield pod.id, name
+    listed = list(rows)
+    numbers = Counter(row.name for row in listed)
+    found: list[tuple[str, str]] = []
+    for row in listed:
+        name = row.name or ""
+        if numbers[row.name] == 1 and _is_completion(name, incomplete):
+            found.append((name, _UNSAFE.sub("_", row.id)))
+        elif _is_completion(row.id, incomplete):
+            found.append((row.id, _UNSAFE.sub("_", name)))
+    return found
 
 
 def complete_statuses(incomplete: str) -> list[str]:
@@ -91,17 +102,6 @@ def complete_providers(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def complete_images(ctx: typer.Context, incomplete: str) -> list[str]:
     return _filter_words((image for offer in _read_offers(ctx) for image in offer.images), incomplete)
-
-
-def complete_ssh_keys(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Return the name of each matching SSH key, or its id if the name needs quotes, and a help text."""
-    found: list[tuple[str, str]] = []
-    for key in _read(ctx, lambda client: client.ssh_keys.list()):
-        name = key.name or ""
-        word, text = (name, key.id) if _NEEDS_NO_QUOTES.fullmatch(name) else (key.id, name)
-        if _is_completion(word, incomplete):
-            found.append((word, _UNSAFE.sub("_", text)))
-    return found
 
 
 def _read_offers(ctx: typer.Context) -> list[primepods.Offer]:

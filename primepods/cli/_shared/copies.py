@@ -19,10 +19,7 @@ if TYPE_CHECKING:
     from primepods.remote import Exclusion, UploadSize
 
 _option = partial(typer.Option, rich_help_panel="On the pod")
-_MEGABYTE = 1_000_000
-_LARGE_UPLOAD = 100 * _MEGABYTE
-_SMALL = 10 * _MEGABYTE
-"""Bytes below which progress is in kB."""
+_LARGE_UPLOAD = 100_000_000
 # Except on Windows, `C:/data` is a path on the pod C.
 _DRIVE = re.compile(r"[A-Za-z]:" if os.name == "nt" else r"[A-Za-z]:(?=\\)")
 
@@ -76,15 +73,13 @@ def parse_upload(text: str) -> tuple[Path, str]:
     By default, the target has the name of the local path.
 
     Raises:
-        CommandError: No path is given, or the local path does not exist.
+        CommandError: No path is given.
     """
     local, _, remote = split_at_colon(text)
     path = Path(local)
     if not local:
         problem = f"--upload {text!r} has no local path: write it like --upload .:work"
         raise CommandError(problem, ExitCode.USAGE)
-    if not path.exists():
-        raise CommandError(f"--upload {local}: there is no such file or folder", ExitCode.USAGE)
     # `abspath` replaces `.` by the folder's name, and keeps the name of a link. `/` has no name.
     return path, remote or Path(os.path.abspath(path)).name or "work"  # noqa: PTH100 - `resolve` follows links
 
@@ -141,21 +136,20 @@ def progress(
         total: Total number of bytes, if known.
         is_transient: Whether the bar disappears at the end.
     """
-    from .screen import Screen, stderr_console
+    from rich.progress import DownloadColumn
 
-    screen = Screen(stderr_console())
+    from .screen import Screen
+
+    screen = Screen(err=True)
     if not screen.is_live:
         yield None
         return
-    with screen.meter(what, is_transient=is_transient) as meter:
-        last = 0
+    with screen.bar(DownloadColumn(), is_transient=is_transient) as bar:
+        task = bar.add_task(what, total=total, note="")
 
         def show(sent: int, whole: int | None = total) -> None:
-            nonlocal last
-            last = sent
-            unit, name = (_MEGABYTE, "MB") if (whole or sent) >= _SMALL else (1000, "kB")
-            meter.update(-(-sent // unit), whole and -(-whole // unit), name)
+            bar.update(task, completed=sent, total=whole)
 
         yield show
         # Without a known size, the bar would end as "12/?".
-        show(last, total or last)
+        bar.update(task, total=total or bar.tasks[task].completed)

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from primepods._utils.text import short_duration
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _PART = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw])")
 _DURATION = re.compile(rf"(?:{_PART.pattern}\s*)+")
@@ -66,18 +68,6 @@ def parse_hours(text: str | float) -> float:
 def typed_numbers(options: dict[str, float | None]) -> dict[str, str]:
     """Return how the options were typed, except those that were not."""
     return {name: value.typed for name, value in options.items() if isinstance(value, TypedNumber)}
-
-
-def short_duration(seconds: float) -> str:
-    """Format a duration, rounded down: ``45s``, ``12m``, ``3h 5m``, ``2d 7h``."""
-    whole = max(0, int(seconds))
-    if whole < _UNITS["m"]:
-        return f"{whole}s"
-    if whole < _UNITS["h"]:
-        return f"{whole // 60}m"
-    if whole < _UNITS["d"]:
-        return f"{whole // 3600}h {whole % 3600 // 60}m"
-    return f"{whole // 86_400}d {whole % 86_400 // 3600}h"
 
 
 def age(moment: datetime | None) -> float | None:

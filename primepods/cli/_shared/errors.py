@@ -18,7 +18,6 @@ import primepods
 
 from .table import print_info, write
 
-"""Max characters of an error's text."""
 _POD_PATH: Final = re.compile(r"/pods/(?!status$|history$)([^/]+)(?:/logs?)?$")
 """Path of a request about one pod, with its id."""
 SEE_LISTS: Final = "see `primepods list`, and `primepods history` for terminated pods"
@@ -109,12 +108,11 @@ _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]]
         (r"\(ssh_options=\['-i', FILE\], or", "(--ssh-option=-i --ssh-option=FILE, or"),
         (r"\bssh_options\b", "--ssh-option"),
         (r"as ssh_command\b", "as --ssh-command"),
-        (r" Pass the command for the pod as command=\.", ""),
         (r"`?pods\.wait_gone\(\)`?", "`primepods wait --until gone`"),
         (r"`?availability\.(?:cheapest|find|gpus)\(\)`?", "`primepods offers`"),
         (r"(?<=\()argument (base_url|context|team_id)(?=\))", _option),
         (r"^(timeout|interval|older_than|max_price|max_hours|max_spend)(?= must be a )", _option),
-        (r"the argument api_key(?:, | or )|pass it as api_key or |, or share one client", ""),
+        (r"the argument api_key(?:, | or )|, or share one client", ""),
         (r"^(?:pod|disk|key|team)_id ", "the id "),
         (r"trying the next spec\b", "trying the next offer"),
         (r"`(?:PodSpec\.)?max_price`", "--max-price"),
@@ -163,20 +161,15 @@ def reported_errors(command: str, *, verbose: bool = False) -> Generator[None]:
             raise typer.Exit(exit_code(error)) from None
 
 
-def print_errors_and_exit_if_any(command: str, errors: Mapping[str, Exception]) -> None:
-    """Print the errors, and exit with the code of the first; return if there are none."""
-    print_errors(command, errors)
-    exit_if_any(errors)
-
-
 def print_errors(command: str, errors: Mapping[str, Exception | str]) -> None:
     """Print the errors of pods, disks or items of a run by id, one per line."""
     for pod_id, error in errors.items():
         print_error(command, f"{pod_id}: {_describe(error)}")
 
 
-def exit_if_any(errors: Mapping[str, Exception]) -> None:
-    """Exit with the code of the first error, if there is one."""
+def print_errors_and_exit_if_any(command: str, errors: Mapping[str, Exception]) -> None:
+    """Print the errors, and exit with the code of the first; return if there are none."""
+    print_errors(command, errors)
     if errors:
         raise typer.Exit(exit_code(next(iter(errors.values()))))
 
@@ -208,12 +201,12 @@ def exit_code(error: Exception) -> int:
 def _logging(command: str, *, verbose: bool) -> Generator[None]:
     """Show the package's log on stderr: warnings, or with ``verbose`` all records."""
     log = logging.getLogger("primepods")
-    if any(isinstance(handler.formatter, _ShellFormatter) for handler in log.handlers):
+    if any(isinstance(handler, _Handler) for handler in log.handlers):
         yield  # an outer `reported_errors` already shows the log
         return
     handler = _Handler()
     line_format = "%(asctime)s %(levelname)s %(message)s" if verbose else f"{command}: %(message)s"
-    handler.setFormatter(_ShellFormatter(line_format))
+    handler.setFormatter(logging.Formatter(line_format))
     before = log.level, log.propagate
     log.addHandler(handler)
     log.setLevel(logging.DEBUG if verbose else logging.WARNING)
@@ -229,15 +222,8 @@ def _logging(command: str, *, verbose: bool) -> Generator[None]:
 
 
 class _Handler(logging.Handler):
-    """Log handler for stderr, also while a live line has replaced it."""
+    """Log handler for stderr, also while a live line has replaced it; see :func:`reword_for_shell`."""
 
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(OSError, ValueError):
-            write(f"{self.format(record)}\n", err=True)
-
-
-class _ShellFormatter(logging.Formatter):
-    """Log formatter that replaces the Python in messages; see :func:`reword_for_shell`."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        return reword_for_shell(super().formatMessage(record))
+            write(f"{reword_for_shell(self.format(record))}\n", err=True)

@@ -9,21 +9,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from itertools import takewhile
-from typing import Annotated, Final, Generic, Protocol, TypeVar
+from typing import Annotated, Final, Generic, TypeVar
 
 import typer
 
 import primepods
 
-from .completion import complete_pods
+from .completion import Row, complete_pods
 from .errors import SEE_LISTS, CommandError, ExitCode
 from .table import print_info
 from .text import printable
 
 MIN_PREFIX: Final = 4
 """Min length of an id prefix."""
-_MAX_CANDIDATES: Final = 10
-"""Max pods named in the message about an ambiguous handle."""
 _WHOLE_ID: Final = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _RUN: Final = re.compile(r".+-[0-9a-hjkmnp-tv-z]{10}")
 """Name of a run, with its random suffix. The names of its pods begin with it."""
@@ -67,17 +65,7 @@ def are_whole_ids(handles: Iterable[str]) -> bool:
     return all(map(_WHOLE_ID.fullmatch, handles))
 
 
-class _Row(Protocol):
-    """A row of a list, of which only id and name must be readable."""
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def name(self) -> str | None: ...
-
-
-R = TypeVar("R", bound=_Row)
+R = TypeVar("R", bound=Row)
 
 
 class _Index(Generic[R]):
@@ -190,7 +178,7 @@ class PodIndex:
     """
 
     def __init__(
-        self, rows: Iterable[_Row], *, team: str | None = None, error: Exception | None = None
+        self, rows: Iterable[Row], *, team: str | None = None, error: Exception | None = None
     ) -> None:
         self._rows = {row.id: row for row in rows}
         self._pods = {row.id: row for row in self._rows.values() if isinstance(row, primepods.Pod)}
@@ -235,12 +223,10 @@ class PodIndex:
             raise self._error
         candidates = self._team_index.find(handle)
         if len(candidates) > 1:
-            pods = [f"{pod.id} ({pod.name or 'no name'})" for pod in candidates]
-            hidden = len(pods) - _MAX_CANDIDATES
-            rest = f" and {hidden:,} more" if hidden > 0 else ""
-            words = ", ".join(printable(text) for text in pods[:_MAX_CANDIDATES])
+            # The line ends after some pods if there are very many.
+            words = ", ".join(printable(f"{pod.id} ({pod.name or 'no name'})") for pod in candidates)
             raise CommandError(
-                f"{handle!r} matches {len(pods):,} pods: {words}{rest}. Nothing was done: give an id",
+                f"{handle!r} matches {len(candidates):,} pods. Nothing was done: give an id. {words}",
                 ExitCode.USAGE,
             )
         if candidates and self._team is not None and candidates[0].id not in self._pods:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import attrs
@@ -25,18 +23,23 @@ from .text import count
 if TYPE_CHECKING:
     from primepods.remote import SSHOptions
 
-    from .command import Api
 
 _option = partial(typer.Option, rich_help_panel="On the pod")
-_VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:=(.*))?", re.DOTALL)
+_VARIABLE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)(?:=(.*))?", re.DOTALL)
 
 Env = Annotated[
     list[str] | None,
     typer.Option(
         "--env",
         "-e",
-        help="Environment variable of the command, by default with its local value; may be repeated.",
+        help="Environment variable to set, by default with its local value; may be repeated.",
         metavar="NAME[=VALUE]",
+    ),
+]
+EnvFile = Annotated[
+    typer.FileText | None,
+    typer.Option(
+        help="File with a line NAME=VALUE for each variable.", metavar="FILE", rich_help_panel="The pod"
     ),
 ]
 Node = Annotated[
@@ -89,23 +92,24 @@ def parse_command(words: list[str]) -> str | list[str]:
     return words[0] if len(words) == 1 else words
 
 
-def read_variables(given: Iterable[str] | None) -> dict[str, str]:
-    """Return the environment variables of ``--env``.
+def read_variables(given: Iterable[str] | None, file: Iterable[str] | None = None) -> dict[str, str]:
+    """Return the environment variables of ``--env-file`` and ``--env``, which takes precedence.
 
     Raises:
-        CommandError: An argument has an invalid form, or names a variable that is not set here.
+        CommandError: A variable has an invalid form, or is given without a value and not set here.
     """
     from primepods.config import environment_variable
 
+    lines = [line.strip("\r\n") for line in file or () if line.strip() and not line.lstrip().startswith("#")]
     variables: dict[str, str] = {}
-    for text in given or ():
+    for text in (*lines, *(given or ())):
         found = _VARIABLE.fullmatch(text)
         if found is None:
             # Do not show the text: it may hold a secret.
-            raise CommandError("--env must be of the form NAME or NAME=VALUE", ExitCode.USAGE)
-        name, value = found[1], found[2]
-        if value is None:
-            value = environment_variable(name)
+            problem = "an environment variable must be NAME or NAME=VALUE, with letters, digits and _ in NAME"
+            raise CommandError(problem, ExitCode.USAGE)
+        name = found[1]
+        value = environment_variable(name) if found[2] is None else found[2]
         if value is None:
             raise CommandError(
                 f"--env {name}: the variable is not set on this machine. Set it, or pass {name}=VALUE",
@@ -187,33 +191,3 @@ def find_node(pod: primepods.Pod, node: int) -> tuple[int, primepods.SSHTarget]:
     raise CommandError(
         f"{subject} has no address: {pod}. If the pod is starting, wait with `primepods wait {pod.id}`"
     )
-
-
-def run_until_interrupted(api: Api, work: Callable[[primepods.AsyncClient], Awaitable[None]]) -> None:
-    """Run work that Ctrl-C interrupts.
-
-    Until the work has ended, ignore any further Ctrl-C, since it would interrupt the cleanup.
-    """
-
-    async def handle_interrupts(client: primepods.AsyncClient) -> None:
-        handler = signal.getsignal(signal.SIGINT)  # asyncio's, which cancels this task
-
-        def handle_first(number: int, frame: FrameType | None) -> None:
-            signal.signal(number, signal.SIG_IGN)
-            if callable(handler):
-                handler(number, frame)
-
-        if not callable(handler):
-            return await work(client)
-        signal.signal(signal.SIGINT, handle_first)
-        try:
-            return await work(client)
-        finally:
-            # Restore the handler here: afterwards, asyncio may wait long for threads that look up host names.
-            signal.signal(signal.SIGINT, handler)
-
-    previous = signal.getsignal(signal.SIGINT)
-    try:
-        api.run(handle_interrupts)
-    finally:
-        signal.signal(signal.SIGINT, previous)

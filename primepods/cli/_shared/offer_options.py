@@ -13,9 +13,10 @@ import attrs
 import typer
 
 import primepods
+from primepods._utils.text import short_duration
 
 from .completion import complete_images, complete_offer_gpus, complete_providers, complete_ssh_keys
-from .durations import duration_option, short_duration
+from .durations import duration_option
 from .errors import CommandError
 from .handles import are_whole_ids, find_row
 from .table import print_info
@@ -25,27 +26,10 @@ _filter_option = partial(typer.Option, rich_help_panel="Filters")
 _ID_LENGTH = 8
 _SCOPE_NAMES = {"instances": ("instances", "pods"), "disks": ("disks",)}
 """Names in a key's scope, by permission."""
-_REGIONS = (
-    "africa",
-    "asia_northeast",
-    "asia_south",
-    "australia",
-    "canada",
-    "eu_east",
-    "eu_north",
-    "eu_west",
-    "middle_east",
-    "south_america",
-    "united_states",
-)
 
 
 def _parse_regions(regions: list[str] | None) -> list[str]:
-    names = [region.strip().lower().replace(" ", "_").replace("-", "_") for region in regions or ()]
-    for name in names:
-        if name not in _REGIONS:
-            raise typer.BadParameter(f"{name!r} is not a region; the API has {', '.join(_REGIONS)}")
-    return names
+    return [region.strip().lower().replace(" ", "_").replace("-", "_") for region in regions or ()]
 
 
 @attrs.frozen(kw_only=True)

@@ -10,14 +10,13 @@ from typing import Final
 import attrs
 
 import primepods
+from primepods._utils.money import money
 
 from .durations import short_age
 from .output import ModelTable
 from .table import Cell, Column
 from .text import count
 
-_SYMBOLS: Final = {"USD": "$", "EUR": "\N{EURO SIGN}"}
-_CENT: Final = 0.01
 _COLOURS = {
     "ACTIVE": "green",
     "ERROR": "red",
@@ -27,16 +26,6 @@ _COLOURS = {
     "TERMINATED": "dim",
     "STOPPED": "dim",
 }
-
-
-def price(value: float | None, currency: str | None = None) -> str:
-    """Format an amount of money, such as ``$2.50``; the library's messages have the same format."""
-    if value is None:
-        return ""
-    sign = "-" if value < 0 else ""
-    symbol = _SYMBOLS.get(currency or "USD", f"{currency} ")
-    decimals = 4 if 0 < abs(value) < _CENT else 2
-    return f"{sign}{symbol}{abs(value):,.{decimals}f}"
 
 
 def read_names(client: primepods.Client) -> dict[str, str]:
@@ -69,7 +58,7 @@ def _totals(pods: Sequence[primepods.Pod]) -> dict[str, str]:
     return {
         "id": count(pods, "pod"),
         "gpu": "1 GPU" if gpus == 1 else f"{gpus:,} GPUs",
-        "price": price(math.fsum(pod.price_hr for pod in pods)),
+        "price": money(math.fsum(pod.price_hr for pod in pods)),
     }
 
 
@@ -82,7 +71,7 @@ PODS: Final = ModelTable(
         Column("STATUS", min_width=8): lambda pod: status_cell(pod.status),
         Column("READY", rank=1): readiness,
         Column("GPU", rank=2): lambda pod: f"{pod.gpu_count} x {pod.gpu_name}",
-        Column("PRICE/H", right=True): lambda pod: price(pod.price_hr),
+        Column("PRICE/H", right=True): lambda pod: money(pod.price_hr),
         Column("AGE", right=True, rank=3): lambda pod: short_age(pod.created_at),
         Column("PROVIDER", rank=5): lambda pod: pod.provider_type,
         Column("TEAM", min_width=8, rank=6): lambda pod: pod.team_id or "",

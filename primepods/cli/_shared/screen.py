@@ -1,16 +1,15 @@
 """Output with rich: bars and colours in a terminal, plain lines elsewhere."""
 
 import sys
-import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -24,8 +23,6 @@ from primepods.fleet import Fleet
 from .table import Cells, Column, render_table
 from .text import printable
 
-_MAX_LINE_INTERVAL = 2.0
-"""Seconds after which a change is written even if it is less than a tenth of the total."""
 _MIN_BAR_WIDTH = 80
 """Min width of a terminal for a progress bar."""
 
@@ -35,22 +32,24 @@ def safe(text: str, *, max_length: int = 80) -> Text:
     return Text(printable(text, max_length=max_length))
 
 
-class Meter(Protocol):
-    """Progress display."""
-
-    def update(self, done: int, total: int | None, note: str = "") -> None:
-        """Show that `done` of `total` are done, with a note."""
+Update = Callable[..., None]
+"""``update(done, total, note)`` shows that ``done`` of ``total`` are done; the note is optional."""
 
 
 class Screen:
     """Terminal or stream that the command writes to.
 
     Args:
-        console: The console; by default a console on stdout.
+        console: The console; by default a new one.
+        err: Whether a new console is on stderr, not on stdout.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
-        self.console: Console = console if console is not None else stdout_console()
+    def __init__(self, console: Console | None = None, *, err: bool = False) -> None:
+        stream = sys.stderr if err else sys.stdout
+        # Never write control codes to a pipe, whatever the environment says about colours.
+        self.console: Console = console or Console(
+            stderr=err, force_terminal=stream.isatty(), highlight=False, markup=False, emoji=False
+        )
         self.is_live: bool = self.console.is_terminal and not self.console.is_dumb_terminal
 
     def say(self, text: str | Text = "", *, style: str = "") -> None:
@@ -66,22 +65,32 @@ class Screen:
         width = self.console.width if self.console.is_terminal else None
         self.say(render_table(columns, rows, total=total, width=width, colour=False).rstrip("\n"))
 
-    @contextmanager
-    def meter(self, what: str, *, is_transient: bool = False) -> Generator[Meter]:
-        """Show progress while the block runs, as a bar, which stays unless it is transient, or as lines."""
-        if not self.is_live:
-            yield _Lines(self, what)
-            return
+    def bar(self, count: ProgressColumn, *, is_transient: bool = False) -> Progress:
+        """Return a progress display, whose tasks have a note; a narrow terminal has no room for its bar."""
         has_room_for_bar = self.console.width >= _MIN_BAR_WIDTH
         columns = (
             TextColumn("{task.description}"),
             *([BarColumn(bar_width=30)] if has_room_for_bar else []),
-            MofNCompleteColumn(table_column=RichColumn(no_wrap=True, min_width=7)),
+            count,
             TextColumn("{task.fields[note]}"),
             *([TimeElapsedColumn()] if has_room_for_bar else []),
         )
-        with Progress(*columns, console=self.console, transient=is_transient) as progress:
-            yield _Bar(progress, what)
+        return Progress(*columns, console=self.console, transient=is_transient)
+
+    @contextmanager
+    def meter(self, what: str) -> Generator[Update]:
+        """Show progress while the block runs, as a bar or as lines."""
+        if not self.is_live:
+            yield _Lines(self, what).update
+            return
+        count = MofNCompleteColumn(table_column=RichColumn(no_wrap=True, min_width=7))
+        with self.bar(count) as progress:
+            task = progress.add_task(what, total=None, note="")
+
+            def update(done: int, total: int | None, note: str = "") -> None:
+                progress.update(task, completed=done, total=total, note=note)
+
+            yield update
 
     @contextmanager
     def pod_meter(
@@ -94,7 +103,7 @@ class Screen:
         """Show how many of some pods are done, with a note on them; yield the callback for their changes."""
         fleet = Fleet(pod_ids)
         done: set[str] = set()
-        with self.meter(what) as meter:
+        with self.meter(what) as update:
 
             def show(change: PodChange) -> None:
                 fleet.add(change)
@@ -102,9 +111,9 @@ class Screen:
                     done.add(change.pod_id)
                 else:
                     done.discard(change.pod_id)
-                meter.update(len(done), len(fleet), note(fleet))
+                update(len(done), len(fleet), note(fleet))
 
-            meter.update(0, len(fleet), note(fleet))
+            update(0, len(fleet), note(fleet))
             yield show
 
 
@@ -115,69 +124,40 @@ class LiveLine:
     """
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._progress: Progress | None = None
+        rest = RichColumn(no_wrap=True, ratio=1)
+        columns = (
+            SpinnerColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}", markup=False, table_column=rest),
+        )
+        self._progress = Progress(
+            *columns, console=console, transient=True, redirect_stdout=False, expand=True
+        )
+        self._task = self._progress.add_task("")
 
     def show(self, text: str) -> None:
-        if self._progress is None and text:
-            rest = RichColumn(no_wrap=True, ratio=1)
-            columns = (
-                SpinnerColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.description}", markup=False, table_column=rest),
-            )
-            self._progress = Progress(
-                *columns, console=self._console, transient=True, redirect_stdout=False, expand=True
-            )
-            self._progress.add_task(text)
-            self._progress.start()
-        elif self._progress is not None and text:
-            self._progress.update(self._progress.task_ids[0], description=text)
-        elif self._progress is not None:
+        self._progress.update(self._task, description=text)
+        if not text:
             self._progress.stop()
-            self._progress = None
-
-
-class _Bar:
-    """Progress in a terminal, with a bar if there is room for one."""
-
-    def __init__(self, progress: Progress, what: str) -> None:
-        self._progress = progress
-        self._task = progress.add_task(what, total=None, note="")
-
-    def update(self, done: int, total: int | None, note: str = "") -> None:
-        self._progress.update(self._task, completed=done, total=total, note=note)
+        elif not self._progress.live.is_started:
+            self._progress.reset(self._task)
+            self._progress.start()
 
 
 class _Lines:
-    """Progress as lines. A change is written after a tenth of the total, after two seconds, or at the end."""
+    """Progress as lines. A change is written after a tenth of the total, or at the end."""
 
     def __init__(self, screen: Screen, what: str) -> None:
         self._screen = screen
         self._what = what
         self._last_done = -1
         self._next_done = 0
-        self._last_time = -_MAX_LINE_INTERVAL
 
     def update(self, done: int, total: int | None, note: str = "") -> None:
-        now = time.monotonic()
-        is_late = now >= self._last_time + _MAX_LINE_INTERVAL
-        is_due = done == total or done >= self._next_done or is_late
-        if done == self._last_done or not is_due:
+        if done == self._last_done or not (done == total or done >= self._next_done):
             return
         of_total = "" if total is None else f" of {total}"
         in_brackets = f" ({note})" if note else ""
         self._screen.say(f"{self._what}: {done}{of_total}{in_brackets}")
-        self._last_done, self._last_time = done, now
+        self._last_done = done
         self._next_done = done + max(1, (total or 0) // 10)
-
-
-def stderr_console() -> Console:
-    return Console(
-        stderr=True, force_terminal=sys.stderr.isatty(), highlight=False, markup=False, emoji=False
-    )
-
-
-def stdout_console() -> Console:
-    # Never write control codes to a pipe, whatever the environment says about colours.
-    return Console(force_terminal=sys.stdout.isatty(), highlight=False, markup=False, emoji=False)

@@ -13,10 +13,10 @@ import attrs
 import typer
 
 import primepods
+from primepods._utils.money import money
 
 from .output import ModelTable
-from .pod_table import price
-from .table import Column, has_colour, has_unicode, terminal_width, write
+from .table import Column, has_colour, paint, terminal_width, write
 
 _MAX_BARS = 31
 """Max number of days that have a bar."""
@@ -73,7 +73,8 @@ def group_records(records: Sequence[primepods.HistoryRecord], by: By) -> list[Sp
     hours: defaultdict[str | None, list[float]] = defaultdict(list)
     billed: defaultdict[str | None, list[float]] = defaultdict(list)
     for number, record in enumerate(records):
-        of_hours = attrs.evolve(record, total_billed_price=_gpu_hours(record))
+        time = max((record.terminated_at or record.created_at) - record.created_at, timedelta())
+        of_hours = attrs.evolve(record, total_billed_price=record.gpu_count * time / timedelta(hours=1))
         for amounts, one in ((hours, of_hours), (billed, record)):
             for value, amount in _split_bill(one, by).items():
                 amounts[value].append(amount)
@@ -119,23 +120,16 @@ def group_table(by: By) -> ModelTable[SpendGroup]:
             Column(by.upper(), min_width=8): lambda row: row.value or "-",
             Column("RECORDS", right=True): lambda row: f"{row.records:,}",
             Column("GPU HOURS", right=True, rank=1): lambda row: f"{row.gpu_hours:,.1f}",
-            Column("BILLED", right=True): lambda row: price(row.billed),
+            Column("BILLED", right=True): lambda row: money(row.billed),
         },
         totals=lambda rows: {
             by.value: "all",
             # A record can count in several rows.
             "records": "" if by in {By.DAY, By.WEEK} else f"{sum(row.records for row in rows):,}",
             "gpu-hours": f"{math.fsum(row.gpu_hours for row in rows):,.1f}",
-            "billed": price(math.fsum(row.billed for row in rows)),
+            "billed": money(math.fsum(row.billed for row in rows)),
         },
     )
-
-
-def _gpu_hours(record: primepods.HistoryRecord) -> float:
-    if record.terminated_at is None:
-        return 0.0
-    seconds = max(0.0, (record.terminated_at - record.created_at).total_seconds())
-    return record.gpu_count * seconds / 3600
 
 
 def print_daily_bars(records: Sequence[primepods.HistoryRecord]) -> None:
@@ -146,7 +140,7 @@ def print_daily_bars(records: Sequence[primepods.HistoryRecord]) -> None:
     if not days:
         return
     last_days = dict(list(days.items())[-_MAX_BARS:])
-    prices = {day: price(amount) for day, amount in last_days.items()}
+    prices = {day: money(amount) for day, amount in last_days.items()}
     price_width = max(map(len, prices.values()))
     # Each line also has a date and two gaps.
     max_bar = max(10, min(terminal_width() or 80, 100) - price_width - 14)
@@ -154,13 +148,6 @@ def print_daily_bars(records: Sequence[primepods.HistoryRecord]) -> None:
     heading_end = f", the last {len(last_days)} days" if len(last_days) < len(days) else ""
     write(f"\nBilled per day (UTC){heading_end}\n")
     for day, amount in last_days.items():
-        bar = _bar(amount, highest, max_bar)
+        length = max(1, round(amount / highest * max_bar)) if amount > 0 else 0
+        bar = paint("█" * length, "cyan" if has_colour() else None)
         write(f"{day:%Y-%m-%d}  {prices[day]:>{price_width}}  {bar}".rstrip() + "\n")
-
-
-def _bar(amount: float, highest: float, max_length: int) -> str:
-    if amount <= 0:
-        return ""
-    block = "█" if has_unicode() else "#"
-    bar = block * max(1, round(amount / highest * max_length))
-    return typer.style(bar, fg="cyan") if has_colour() else bar

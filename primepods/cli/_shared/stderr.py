@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any, BinaryIO, Final, TextIO, cast
+from typing import Any, Final, TextIO
 
 from primepods.remote import BackgroundWriter
 
@@ -32,9 +32,7 @@ def background_stderr() -> Generator[None]:
     except (AttributeError, OSError, ValueError):  # closed, or in memory
         yield
         return
-    # `TextIOWrapper` accepts the raw stream, although its annotation does not allow one.
-    binary = cast("BinaryIO", raw)
-    background = io.TextIOWrapper(binary, encoding=stderr.encoding, errors=stderr.errors, write_through=True)
+    background = io.TextIOWrapper(raw, encoding=stderr.encoding, errors=stderr.errors, write_through=True)
     sys.stderr = background
     try:
         yield
@@ -58,7 +56,7 @@ def finish_stderr() -> None:
         raw.finish()
 
 
-class _BackgroundStream(io.RawIOBase):
+class _BackgroundStream(io.FileIO):
     """Stream for messages, whose writes never wait; it keeps at most 1 MiB for a reader that stalls.
 
     Args:
@@ -66,7 +64,7 @@ class _BackgroundStream(io.RawIOBase):
     """
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        super().__init__(descriptor, "w", closefd=False)
         self._writer = BackgroundWriter(descriptor)
         self._pending = 0
         self._changed = threading.Condition()
@@ -84,7 +82,7 @@ class _BackgroundStream(io.RawIOBase):
     def is_same_file(self, stream: TextIO) -> bool:
         """Return whether a stream is the same terminal, pipe or file."""
         try:
-            return os.path.sameopenfile(self._descriptor, stream.fileno())
+            return os.path.sameopenfile(self.fileno(), stream.fileno())
         except (OSError, ValueError):  # closed, or in memory
             return False
 
@@ -95,15 +93,6 @@ class _BackgroundStream(io.RawIOBase):
     def finish(self) -> None:
         self._writer.close()
         self._writer.join(_MAX_DELAY)
-
-    def writable(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def isatty(self) -> bool:
-        return os.isatty(self._descriptor)
 
     def _forget(self, count: int) -> None:
         with self._changed:

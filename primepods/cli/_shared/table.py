@@ -18,7 +18,7 @@ _COLUMN_GAP = 2
 _DEFAULT_WIDTH = 80
 """Width of a terminal that does not report its own."""
 _CHUNK_LENGTH = 8_192
-"""Characters per write, so that output to a closed pipe stops early."""
+"""Characters per write, so that output to a closed pipe stops early, with the exit code for that."""
 _MINOR_RANK = 2
 """Columns of at least this rank are shown only if no column has to be cut below twice its minimum width."""
 _MAX_CELL_LENGTH = 200
@@ -169,12 +169,6 @@ def has_colour(*, err: bool = False) -> bool:
     return not console.no_color and not console.is_dumb_terminal
 
 
-def has_unicode() -> bool:
-    """Return whether the encoding of stdout is a UTF encoding or unknown."""
-    encoding: str | None = sys.stdout.encoding
-    return encoding is None or encoding.lower().startswith("utf")
-
-
 def _clean(row: Cells, max_length: int) -> list[Cell]:
     cells = [cell if isinstance(cell, Cell) else Cell(cell) for cell in row]
     return [attrs.evolve(cell, text=printable(cell.text, max_length=max_length)) for cell in cells]
@@ -230,7 +224,11 @@ def _line(row: Sequence[Cell], columns: Sequence[Column], widths: Sequence[int],
 
 
 def _pad(cell: Cell, column: Column, width: int, *, colour: bool) -> str:
-    text = cell.text if _width(cell.text) <= width else _cut(cell.text, width)
+    text = cell.text
+    if _width(text) > width:
+        from rich.cells import set_cell_size
+
+        text = set_cell_size(text, width - 1) + "…"
     space = " " * (width - _width(text))
     shown = paint(text, cell.colour) if colour else text
     return space + shown if column.right else shown + space
@@ -243,11 +241,3 @@ def _width(text: str) -> int:
     from rich.cells import cell_len
 
     return cell_len(text)
-
-
-def _cut(text: str, width: int) -> str:
-    if text.isascii():
-        return f"{text[: width - 1]}…"
-    from rich.cells import set_cell_size
-
-    return set_cell_size(text, width - 1) + "…"

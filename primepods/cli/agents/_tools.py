@@ -17,13 +17,13 @@ from mcp.types import ToolAnnotations
 from pydantic import BaseModel, Field
 
 import primepods
+from primepods._utils.money import money
 from primepods.doctor import diagnose
 from primepods.runs import Budget, Run, list_runs
 
 from .._shared.command import Api
 from .._shared.errors import CommandError
 from .._shared.handles import resolve_handle_async
-from .._shared.pod_table import price
 from .._shared.spend import By, group_records
 from .._shared.text import printable
 from ._results import (
@@ -84,7 +84,7 @@ async def _question(quote_id: str, ctx: Context[AgentTools, Any]) -> Elicit[Cons
     elicitation = ctx.client_capabilities and ctx.client_capabilities.elicitation
     if not elicitation or (elicitation.form is None and elicitation.url is not None):
         return None
-    cost = f"{price(quote.price_hr)} an hour, {price(quote.worst_cost)} at worst"
+    cost = f"{money(quote.price_hr)} an hour, {money(quote.worst_cost)} at worst"
     return Elicit(f"Rent {quote.offer}, for {quote.hours:g} hours at most ({cost})?", Consent)
 
 

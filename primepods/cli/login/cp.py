@@ -32,13 +32,16 @@ def command(
     """Copy a file or a folder to a pod, or from it, completely or not at all.
 
     The content of a folder goes into the target folder; files of the same names are replaced. A file goes
-    into the target if the target is a folder or ends with a slash.
+    into the target if the target is a folder or ends with a slash. A path in the pod of a run is looked for
+    where its command runs, and then in the home folder.
 
     Examples:
       primepods cp data train:work/data
       primepods cp . train:work --exclude .git --exclude-from .gitignore
       primepods cp train:work/results/ results
     """
+    from primepods.runs import find_sources
+
     from_pod, to_pod = _split(source), _split(target)
     on_pod = from_pod or to_pod
     if on_pod is None or (from_pod and to_pod):
@@ -60,7 +63,11 @@ def command(
             if to_pod:
                 remote.upload(source, path, exclude=exclusion, on_progress=on_progress)
             else:
-                remote.download(path, target, on_progress=on_progress)
+                *others, last = find_sources(handle, path)
+                there = (
+                    place for place in others if not remote.run(["test", "-e", place], check=False).exit_code
+                )
+                remote.download(next(there, last), target, on_progress=on_progress)
 
 
 def _split(text: str) -> tuple[str, str] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +18,7 @@ import primepods
 from .._shared.command import Api, api_command
 from .._shared.errors import CommandError
 from .._shared.handles import PodHandle, resolve_handle
-from .._shared.login_options import LoginOptions, open_page, run_until_interrupted
+from .._shared.login_options import LoginOptions, open_page
 from .._shared.table import print_info, write
 
 _PORT = re.compile(r"(\d{1,5})(?::(\d{1,5}))?")
@@ -60,8 +61,6 @@ def forward(
       primepods forward train 6006 --open           # TensorBoard
       primepods forward train 8000:9000 5432:0
     """
-    import asyncio
-
     from primepods.remote import forward_ports
 
     with api.client() as client:
@@ -75,11 +74,19 @@ def forward(
                 print_info("Ctrl-C ends the connection.")
                 if open_browser:
                     open_page(forward.url)
-                # Ctrl-C is the normal end.
-                with suppress(asyncio.CancelledError):
-                    await forward.wait()
+                await _wait_for_ctrl_c(forward)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    run_until_interrupted(api, work)
+    api.run(work)
+
+
+async def _wait_for_ctrl_c(forward: primepods.AsyncForward) -> None:
+    """Wait for Ctrl-C, the normal end. Then ignore it, since a second one would interrupt the cleanup."""
+    import asyncio
+
+    with suppress(asyncio.CancelledError):
+        await forward.wait()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 _START_TIMEOUT: Final = 60.0
@@ -103,8 +110,6 @@ def jupyter(api: Api, pod: PodHandle, *, open_browser: Open = False, login: Logi
       primepods jupyter train --open
       primepods exec train -- pip install jupyterlab    # if the pod has none
     """
-    import asyncio
-
     from primepods.remote import is_emulated
 
     with api.client() as client:
@@ -127,11 +132,10 @@ def jupyter(api: Api, pod: PodHandle, *, open_browser: Open = False, login: Logi
                 print_info("Ctrl-C ends the connection; the notebook keeps running.")
                 if open_browser:
                     _open_secret_page(f"{forward.url}{address}", folder)
-                # Ctrl-C is the normal end.
-                with suppress(asyncio.CancelledError):
-                    await forward.wait()
+                await _wait_for_ctrl_c(forward)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    run_until_interrupted(api, work)
+    api.run(work)
 
 
 async def _find_server(remote: primepods.AsyncRemote) -> tuple[int, str] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from functools import partial
@@ -38,8 +38,6 @@ class PodFilter:
         name: Names, or patterns of names.
         ready: ``True`` for ready pods, ``False`` for the others.
         older_than: Minimum age in seconds.
-        team: The pod's team.
-        exact_names: Values of ``name`` to compare only literally, not as patterns.
     """
 
     status: Annotated[
@@ -68,8 +66,6 @@ class PodFilter:
         float | None,
         duration_option("Only pods at least this old, such as 2h or 1d.", rich_help_panel="Filters"),
     ] = None
-    team: str | None = None
-    exact_names: frozenset[str] = frozenset()
 
     def __attrs_post_init__(self) -> None:
         """Reject empty texts: an unset shell variable must not select pods."""
@@ -79,17 +75,16 @@ class PodFilter:
 
     @property
     def is_empty(self) -> bool:
-        return all(value in (None, [], frozenset()) for value in attrs.astuple(self, recurse=False))
+        return all(value in (None, []) for value in attrs.astuple(self, recurse=False))
 
-    def choose(self, pods: Iterable[primepods.Pod]) -> list[primepods.Pod]:
-        """Return the pods that match.
+    def choose(self, pods: Iterable[primepods.Pod], team: str | None) -> list[primepods.Pod]:
+        """Return the pods that match, of one team or (``None``) of all.
 
         If a pod is named exactly ``train-*``, ``--name 'train-*'`` selects only the pods of this name.
         """
         listed = list(pods)
-        names = frozenset(pod.name or "" for pod in listed)
-        pod_filter = attrs.evolve(self, exact_names=names.intersection(self.name or ()))
-        return list(filter(pod_filter.matches, listed))
+        names = {pod.name or "" for pod in listed}
+        return [pod for pod in listed if self.matches(pod, team=team, exact_names=names)]
 
     def no_match_message(self, client: primepods.Client, pods: Sequence[primepods.Pod]) -> str:
         """Return the message for an empty result; it names the GPUs that no pod has.
@@ -105,21 +100,22 @@ class PodFilter:
         with suppress(primepods.PrimePodsError):
             for gpu in missing:
                 client.availability.find(gpu_type=gpu, gpu_count=None, unavailable=True, limit=1)
-        text = "No pods." if self.is_empty else "No pods match."
+        text = "No pods match." if pods else "No pods."
         if missing and pods:
             gpus = ", ".join(sorted({pod.gpu_name for pod in pods}))
             text += f" No pod has this GPU: {', '.join(missing)}. GPUs of the pods: {gpus}."
         return text
 
-    def matches(self, pod: primepods.Pod) -> bool:
+    def matches(self, pod: primepods.Pod, *, team: str | None, exact_names: Collection[str] = ()) -> bool:
+        """Return whether a pod matches; names in ``exact_names`` are not patterns."""
         seconds = age(pod.created_at)
         return (
             _any_if_given(self.status, lambda status: status.upper() == pod.status)
             and _any_if_given(self.gpu, pod.has_gpu)
             and _any_if_given(
-                self.name, lambda name: name_matches(name, pod.name, is_pattern=name not in self.exact_names)
+                self.name, lambda name: name_matches(name, pod.name, is_pattern=name not in exact_names)
             )
-            and (self.team is None or pod.team_id == self.team)
+            and (team is None or pod.team_id == team)
             and (self.ready is None or pod.is_ready == self.ready)
             # A pod of unknown age does not count as old.
             and (self.older_than is None or (seconds is not None and seconds >= self.older_than))

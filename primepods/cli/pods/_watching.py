@@ -24,17 +24,12 @@ from primepods.fleet import Fleet, condition_of, follow
 
 from .._shared.command import Api
 from .._shared.errors import ExitCode
-from .._shared.screen import stdout_console
-from .._shared.table import has_colour, write
+from .._shared.screen import Screen
+from .._shared.table import write
 from .._shared.text import printable
-from ._fleet_view import View, describe, render_fleet, render_totals
+from ._fleet_view import describe, render_fleet, render_totals
 
-_CHECK_INTERVAL: Final = 0.2
-"""Seconds between two checks for changes."""
-_MIN_DRAW_INTERVAL: Final = 1.0
-"""Seconds between two drawings if something has changed."""
-_MAX_DRAW_INTERVAL: Final = 5.0
-"""Seconds between two drawings if nothing has changed, since costs and ages still grow."""
+_DRAW_INTERVAL: Final = 1.0
 _WARNING_LIFETIME: Final = 70.0
 """Seconds to show a warning, since failing polls are logged about once a minute."""
 
@@ -56,7 +51,7 @@ def watch(api: Api, ids: list[str] | None, wanted: Wanted, *, interval: float, a
     Raises:
         typer.Exit: The command was interrupted, or terminated by SIGTERM.
     """
-    console = stdout_console()
+    console = Screen().console
     fleet = Fleet()
     is_full_screen = console.is_terminal and not console.is_dumb_terminal and not as_json
     follow_fleet = partial(follow, fleet=fleet, pod_ids=ids, wanted=wanted, interval=interval)
@@ -73,7 +68,7 @@ def watch(api: Api, ids: list[str] | None, wanted: Wanted, *, interval: float, a
     finally:
         if is_full_screen and fleet.version > 0:
             # Leave the last totals in the terminal after the full screen has closed.
-            write("".join(f"{line}\n" for line in render_totals(fleet, _view(console))))
+            write("".join(f"{line}\n" for line in render_totals(fleet, console)))
 
 
 def _json_line(_: Fleet, change: primepods.PodChange) -> str:
@@ -115,32 +110,14 @@ async def _show_on_screen(api: Api, fleet: Fleet, follow_fleet: Follow, console:
 
 
 async def _draw(live: Live, fleet: Fleet, log: _LastWarning, following: asyncio.Task[None]) -> None:
-    """While the fleet is followed, draw it at intervals and after a change of the screen's size."""
-    drawn_state = drawn_size = None
-    drawn_at = 0.0
+    """While the fleet is followed, draw it at intervals: costs and ages grow, and the size may change."""
     while not following.done():
-        now, size = time.monotonic(), live.console.size
-        notes = _notes(fleet, log)
-        state = fleet.version, notes
-        interval = _MIN_DRAW_INTERVAL if state != drawn_state else _MAX_DRAW_INTERVAL
-        if size != drawn_size or now - drawn_at >= interval:
-            drawn_state, drawn_size, drawn_at = state, size, now
-            frame = render_fleet(fleet, _view(live.console), notes)
-            live.update(Text.from_ansi(frame, no_wrap=True, overflow="crop"), refresh=True)
-        await asyncio.sleep(_CHECK_INTERVAL)
-
-
-def _view(console: Console) -> View:
-    width, height = console.size
-    return View(width=width, height=height, colour=has_colour(), unicode=not console.options.ascii_only)
-
-
-def _notes(fleet: Fleet, log: _LastWarning) -> list[str]:
-    if log.text:
-        return [log.text]
-    if fleet.trouble is not None:
-        return [f"the list cannot be read in full: {fleet.trouble}"]
-    return []
+        notes = [log.text] if log.text else []
+        if not notes and fleet.trouble is not None:
+            notes = [f"the list cannot be read in full: {fleet.trouble}"]
+        frame = render_fleet(fleet, live.console, notes)
+        live.update(Text.from_ansi(frame, no_wrap=True, overflow="crop"), refresh=True)
+        await asyncio.wait({following}, timeout=_DRAW_INTERVAL)
 
 
 class _LastWarning(logging.Handler):

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated
 
-import attrs
 import typer
 
 import primepods
 
 from .._shared.command import Api, YesOption, api_command, confirm
 from .._shared.durations import duration_option
-from .._shared.errors import CommandError, ExitCode, exit_if_any, print_error, print_errors
+from .._shared.errors import CommandError, ExitCode, exit_code, print_error, print_errors
 from .._shared.handles import OptionalPodHandles, PodIndex, are_whole_ids, read_handles
 from .._shared.output import PrintOptions, readable_rows
 from .._shared.pod_table import PODS
@@ -62,10 +61,9 @@ def command(
             # The error about unreadable rows is raised after the block, so other pods are still deleted.
             with readable_rows(client.pods.list()) as listed:
                 # With --all, there is no filter but --team.
-                pod_filter = attrs.evolve(filters, team=api.team)
-                chosen = pod_filter.choose(listed)
+                chosen = filters.choose(listed, api.team)
                 if not chosen:
-                    print_info(pod_filter.no_match_message(client, listed))
+                    print_info(filters.no_match_message(client, listed))
                     return
                 ids = [pod.id for pod in chosen]
                 _confirm(ids, chosen, ids, yes=yes)
@@ -77,7 +75,8 @@ def command(
             ids = index.resolve(handles, is_strict=not missing_ok and len(handles) == 1)
             _confirm(ids, index.readable(ids), [pod_id for pod_id in ids if pod_id in index], yes=yes)
             errors = delete(ids)
-    exit_if_any(errors)
+    if errors:
+        raise typer.Exit(exit_code(next(iter(errors.values()))))
 
 
 def _confirm(ids: Sequence[str], pods: Sequence[primepods.Pod], listed: Sequence[str], *, yes: bool) -> None:

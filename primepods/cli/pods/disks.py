@@ -9,13 +9,14 @@ from typing import Annotated
 import typer
 
 import primepods
+from primepods._utils.money import money
 
 from .._shared.command import Api, YesOption, api_command, confirm
 from .._shared.errors import CommandError, print_errors_and_exit_if_any
 from .._shared.handles import MIN_PREFIX
 from .._shared.offer_options import check_own_permission, find_disks
 from .._shared.output import ModelTable, Output, OutputOption, PrintOptions, print_ordered, readable_rows
-from .._shared.pod_table import price, read_names, status_cell
+from .._shared.pod_table import read_names, status_cell
 from .._shared.table import Column, print_info, write_ids
 from .._shared.text import count
 
@@ -24,7 +25,7 @@ _DISK_HELP = f"The disk: its id, a prefix of its id ({MIN_PREFIX} characters or 
 
 def _totals(disks: Sequence[primepods.Disk]) -> dict[str, str]:
     total = math.fsum(disk.price_hr or 0.0 for disk in disks)
-    return {"id": count(disks, "disk"), "price": price(total)}
+    return {"id": count(disks, "disk"), "price": money(total)}
 
 
 def _disk_table(names: Mapping[str, str]) -> ModelTable[primepods.Disk]:
@@ -37,7 +38,7 @@ def _disk_table(names: Mapping[str, str]) -> ModelTable[primepods.Disk]:
             Column("NAME", min_width=8): lambda disk: disk.name or "",
             Column("STATUS", min_width=8): lambda disk: status_cell(disk.status),
             Column("SIZE GB", right=True, rank=1): lambda disk: "" if disk.size is None else str(disk.size),
-            Column("PRICE/H", right=True): lambda disk: price(disk.price_hr),
+            Column("PRICE/H", right=True): lambda disk: money(disk.price_hr),
             Column("PROVIDER", rank=2): lambda disk: disk.provider_type or "",
             Column("DATA CENTER", rank=3): lambda disk: str((disk.info or {}).get("dataCenterId") or ""),
             Column("PODS", min_width=8, rank=2): lambda disk: ", ".join(
@@ -104,7 +105,7 @@ def create(
         spec = primepods.DiskSpec.from_offer(offer, size=size, name=name).named()
         print_info(f"{size} GB of disk at {place}")
         print_info(f"Name: {spec.name}")
-        print_info(f"Price per hour: {price(offer.spec.price_hr(size))}")
+        print_info(f"Price per hour: {money(offer.spec.price_hr(size))}")
         confirm("Order it?", yes=yes)
         disk = client.disks.create(spec)
         print_info(f"Ordered {disk.name}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
@@ -14,12 +14,13 @@ import attrs
 import typer
 
 import primepods
+from primepods._utils.money import money
+from primepods._utils.text import short_duration
 
 from .._shared.command import Api, api_command
-from .._shared.durations import parse_day, short_duration
+from .._shared.durations import parse_day
 from .._shared.errors import CommandError, ExitCode
 from .._shared.output import LimitOption, ModelTable, PrintOptions, readable_rows
-from .._shared.pod_table import price
 from .._shared.spend import ByOption, group_records, group_table, print_daily_bars
 from .._shared.table import Column, print_info
 from ._filters import Name, name_matches
@@ -27,18 +28,9 @@ from ._filters import Name, name_matches
 _option = partial(typer.Option, rich_help_panel="Filters")
 
 
-@attrs.define(kw_only=True)
+@attrs.frozen(kw_only=True)
 class RecordFilter:
-    """Filter options for records; a record must match all options that were given.
-
-    Attributes:
-        kind: Kinds; all if empty.
-        name: Names or patterns; all if empty.
-        since: Earliest end of a record (or creation, if its end is unknown); ``None`` for no limit.
-        until: Time before which a record has ended (or was created); ``None`` for no limit.
-        team: The records' team; ``None`` for all.
-        seen_kinds: Kinds of all records that were checked, for the message if none matches.
-    """
+    """Filter options for records; a record must match all options that were given."""
 
     kind: Annotated[
         list[str] | None,
@@ -58,33 +50,13 @@ class RecordFilter:
         datetime | None,
         _option(help="Only records before this day (UTC).", metavar="DAY", parser=parse_day),
     ] = None
-    team: str | None = None
-    seen_kinds: set[str] = attrs.field(factory=set[str], init=False)
 
-    def select(self, records: Iterable[primepods.HistoryRecord]) -> Iterator[primepods.HistoryRecord]:
-        """Yield the records that match; add the kinds of all records to ``seen_kinds``."""
-        for record in records:
-            self.seen_kinds.add(record.type)
-            if self._matches(record):
+    def select(self, client: primepods.Client, team: str | None) -> Iterator[primepods.HistoryRecord]:
+        """Yield the records that match, of one team or (``None``) of all."""
+        for record in client.pods.history(since=self.since, until=self.until, kind=self.kind or None):
+            has_name = not self.name or any(name_matches(pattern, record.name) for pattern in self.name)
+            if has_name and team in {None, record.team_id}:
                 yield record
-
-    def _matches(self, record: primepods.HistoryRecord) -> bool:
-        ended = record.terminated_at or record.created_at
-        return (
-            (not self.kind or record.type.lower() in map(str.lower, self.kind))
-            and (not self.name or any(name_matches(pattern, record.name) for pattern in self.name))
-            and (self.since is None or ended >= self.since)
-            and (self.until is None or ended < self.until)
-            and (self.team is None or record.team_id == self.team)
-        )
-
-    def no_match_message(self) -> str:
-        """Return the message for an empty result."""
-        unknown = [word for word in self.kind or () if word.lower() not in map(str.lower, self.seen_kinds)]
-        if unknown and self.seen_kinds:
-            seen = ", ".join(sorted(self.seen_kinds))
-            return f"No records match. No record is of this kind: {', '.join(unknown)}. Kinds found: {seen}."
-        return "No records match."
 
 
 @api_command
@@ -121,12 +93,9 @@ def command(
     if by is not None and limit is not None:
         problem = "--by and --limit cannot be combined: leave out --limit, since --by sums up all records"
         raise CommandError(problem, ExitCode.USAGE)
-    filters.team = api.team
     with (
         api.client() as client,
-        readable_rows(
-            islice(filters.select(client.pods.history()), limit if chart is None else None)
-        ) as found,
+        readable_rows(islice(filters.select(client, api.team), limit if chart is None else None)) as found,
     ):
         records = found[:limit]
         note_hosts(removed=[record.id for record in records if record.terminated_at is not None])
@@ -140,7 +109,7 @@ def command(
                 raise CommandError(f"--chart {chart}: {error.strerror}") from None
             print_info(f"The chart of the spend per day is in {chart}.")
         if not records and not print_options.ids_only:
-            print_info(filters.no_match_message())
+            print_info("No records match.")
 
 
 def _duration_cell(record: primepods.HistoryRecord) -> str:
@@ -151,7 +120,7 @@ def _duration_cell(record: primepods.HistoryRecord) -> str:
 def _totals(records: Sequence[primepods.HistoryRecord]) -> dict[str, str]:
     return {
         "name": f"{len(records):,} total",
-        "billed": price(math.fsum(record.total_billed_price for record in records)),
+        "billed": money(math.fsum(record.total_billed_price for record in records)),
     }
 
 
@@ -178,8 +147,8 @@ _RECORDS: Final = ModelTable(
             f"{record.terminated_at.astimezone(UTC):%Y-%m-%d %H:%M}" if record.terminated_at else ""
         ),
         Column("RAN", right=True, rank=3): _duration_cell,
-        Column("PRICE/H", right=True, rank=2): lambda record: price(record.price_hr),
-        Column("BILLED", right=True): lambda record: price(record.total_billed_price),
+        Column("PRICE/H", right=True, rank=2): lambda record: money(record.price_hr),
+        Column("BILLED", right=True): lambda record: money(record.total_billed_price),
         Column("PROVIDER", rank=5): lambda record: record.provider_type,
         Column("TEAM", min_width=8, rank=6): lambda record: record.team_id or "",
     },

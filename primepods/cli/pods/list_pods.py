@@ -7,7 +7,6 @@ from contextlib import suppress
 from enum import StrEnum
 from typing import Annotated, Any
 
-import attrs
 import typer
 
 import primepods
@@ -64,9 +63,8 @@ def command(
     owners: dict[str, str] = {}
     table = PODS if api.team is None else team_table(owners)
     table.check(print_options)
-    pod_filter = attrs.evolve(filters, team=api.team)
     with api.client() as client, readable_rows(client.pods.list()) as listed:
-        pods = sorted(pod_filter.choose(listed), key=_SORT_KEYS[sort], reverse=reverse)
+        pods = sorted(filters.choose(listed, api.team), key=_SORT_KEYS[sort], reverse=reverse)
         shown_pods = pods[:limit]
         hidden_pods = pods[len(shown_pods) :]
         note_hosts(HostEntry.of(pod) for pod in listed if pod.is_ready)
@@ -80,7 +78,7 @@ def command(
         if hidden_pods:
             print_info(f"{count(hidden_pods, 'more pod')} not shown, because of --limit.")
         if not pods:
-            message = pod_filter.no_match_message(client, listed)
+            message = filters.no_match_message(client, listed)
             if not print_options.ids_only:
                 print_info(message)
 

@@ -13,7 +13,6 @@ import primepods
 from .._shared.command import Api, api_command
 from .._shared.handles import PodHandle, resolve_handle
 from .._shared.table import write
-from .._shared.text import printable
 
 _LINES_PER_POLL = 1_000
 """If a pod writes more lines between two polls of --follow, some lines are not printed.
@@ -58,11 +57,10 @@ def _new_lines(seen: list[str], lines: list[str]) -> list[str]:
 
 def _print(text: str) -> None:
     if sys.stdout.isatty():
-        text = "\n".join(_printable_line(line) for line in text.splitlines())
+        lines = (line.expandtabs(4) for line in text.splitlines())
+        text = "\n".join("".join(map(_printable, line)) for line in lines)
     write(text if text.endswith("\n") or not text else f"{text}\n")
 
 
-def _printable_line(line: str) -> str:
-    expanded = line.replace("\t", "    ")
-    # Call `printable` for single characters, since it would collapse several blanks to one.
-    return "".join(" " if character == " " else printable(character, max_length=1) for character in expanded)
+def _printable(character: str) -> str:
+    return character if character.isprintable() else "\N{REPLACEMENT CHARACTER}"

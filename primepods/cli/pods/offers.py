@@ -11,11 +11,11 @@ import attrs
 import typer
 
 import primepods
+from primepods._utils.money import money
 
 from .._shared.command import Api, api_command
 from .._shared.offer_options import OfferFilters, announce_wait, machine, offer_id
 from .._shared.output import LimitOption, ModelTable, PrintOptions
-from .._shared.pod_table import price
 from .._shared.table import Cell, Column, print_info
 
 
@@ -86,7 +86,7 @@ def _amount(part: primepods.SpecRange) -> str:
 
 
 def _money(offer: primepods.Offer, amount: float | None) -> str:
-    return price(amount, offer.prices.currency)
+    return money(amount, offer.prices.currency)
 
 
 def _per_gpu(offer: primepods.Offer) -> float | None:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 import primepods
+from primepods._utils.money import money
 
 from .._shared.command import Api, api_command
 from .._shared.durations import Interval, duration_option
 from .._shared.errors import CommandError, ExitCode, print_error, print_errors_and_exit_if_any
 from .._shared.handles import PodHandles, is_single, read_handles, resolve_handles
 from .._shared.output import M, ModelTable, PrintOptions, print_model
-from .._shared.pod_table import PODS, price, readiness, status_cell
+from .._shared.pod_table import PODS, readiness, status_cell
 from .._shared.table import Cell, Column
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ STATUSES: Final = ModelTable(
         Column("ID"): lambda row: row.pod_id,
         Column("STATUS", min_width=8): lambda row: status_cell(row.status),
         Column("READY"): readiness,
-        Column("PRICE/H", right=True, rank=2): lambda row: price(row.cost_per_hr),
+        Column("PRICE/H", right=True, rank=2): lambda row: money(row.cost_per_hr),
         Column("SSH", rank=1): lambda row: "" if row.ssh is None else str(row.ssh),
         Column("FAILURE", min_width=12, rank=1): lambda row: Cell(row.failure or "", "red"),
     },
@@ -41,31 +42,17 @@ def get(api: Api, pods: PodHandles, *, print_options: PrintOptions) -> None:
 
     As JSON, one named pod without --columns is an object; otherwise, the output is an array.
     """
+    import asyncio
+
     PODS.check(print_options)
     with api.client() as client:
         ids = resolve_handles(client, read_handles(pods), team=api.team)
-    found, errors = api.run(lambda client: _get(client, ids))
+    rows = api.run(lambda client: asyncio.gather(*map(client.pods.get, ids), return_exceptions=True))
+    results = dict(zip(ids, rows, strict=True))
+    found = [result for result in results.values() if isinstance(result, primepods.Pod)]
     _print(PODS, found, pods, print_options)
+    errors = {pod_id: result for pod_id, result in results.items() if isinstance(result, Exception)}
     print_errors_and_exit_if_any(api.command, errors)
-
-
-async def _get(
-    client: primepods.AsyncClient, ids: list[str]
-) -> tuple[list[primepods.Pod], dict[str, primepods.PrimePodsError]]:
-    """Return the pods in the order of ``ids``, and the errors of the other pods by id."""
-    import asyncio
-
-    results = await asyncio.gather(*map(client.pods.get, ids), return_exceptions=True)
-    pods: list[primepods.Pod] = []
-    errors: dict[str, primepods.PrimePodsError] = {}
-    for pod_id, result in zip(ids, results, strict=True):
-        if isinstance(result, primepods.PrimePodsError):
-            errors[pod_id] = result
-        elif isinstance(result, BaseException):
-            raise result
-        else:
-            pods.append(result)
-    return pods, errors
 
 
 @api_command
@@ -96,7 +83,7 @@ def _print(
 
 
 class Goal(StrEnum):
-    """Values of ``--until``."""
+    """Values of ``--until``, which are conditions of the package."""
 
     READY = "ready"
     SETTLED = "settled"
@@ -131,25 +118,19 @@ def wait(
     """
     from primepods.remote import note_hosts
 
-    from .._shared.screen import Screen, stderr_console
+    from .._shared.screen import Screen
 
     STATUSES.check(print_options)
     handles = read_handles(pods)
     if not handles:
         raise CommandError("stdin has no ids, so there is nothing to wait for", ExitCode.USAGE)
-    conditions = {
-        Goal.READY: primepods.ready,
-        Goal.SETTLED: primepods.settled,
-        Goal.FAILED: primepods.failed,
-        Goal.GONE: primepods.gone,
-    }
-    condition = conditions[until]
+    condition: primepods.Until = getattr(primepods, until)
     try:
         with api.client() as client:
             ids = resolve_handles(
                 client, handles, team=api.team, reports_unlisted=True, is_strict=until is not Goal.GONE
             )
-            screen = Screen(stderr_console())
+            screen = Screen(err=True)
             with screen.pod_meter(f"waiting until {until}", ids, condition, _note) as on_change:
                 statuses = client.pods.wait(
                     ids, until=condition, timeout=timeout, interval=interval, on_change=on_change
@@ -169,4 +150,4 @@ def wait(
 
 def _note(fleet: Fleet) -> str:
     words = [f"{count:,} {condition}" for condition, count in fleet.counts.items()]
-    return ", ".join([*words, f"{price(fleet.cost_per_hr)} an hour"])
+    return ", ".join([*words, f"{money(fleet.cost_per_hr)} an hour"])

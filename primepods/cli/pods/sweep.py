@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import typer
 
 import primepods
+from primepods._utils.money import money
 
 from .._shared.command import Api, YesOption, api_command, confirm
 from .._shared.durations import duration_option, short_age
 from .._shared.errors import CommandError, print_error, print_errors_and_exit_if_any
-from .._shared.pod_table import price
 from .._shared.table import Column, print_info, print_table
 from .._shared.text import count
 
@@ -96,7 +96,7 @@ def _sweep(api: Api, selection: dict[str, Any], *, dry_run: bool, yes: bool) -> 
             return
         unshown: OSError | None = None
         try:
-            print_table(_COLUMNS, map(_cells, found.found), total=["all", "", price(found.price_hr), ""])
+            print_table(_COLUMNS, map(_cells, found.found), total=["all", "", money(found.price_hr), ""])
         except OSError as error:
             if dry_run or not yes:
                 raise
@@ -118,4 +118,4 @@ def _sweep(api: Api, selection: dict[str, Any], *, dry_run: bool, yes: bool) -> 
 
 
 def _cells(pod: primepods.OrphanedPod) -> list[str]:
-    return [pod.name or "", pod.pod_id or "not seen yet", price(pod.price_hr), short_age(pod.created_at)]
+    return [pod.name or "", pod.pod_id or "not seen yet", money(pod.price_hr), short_age(pod.created_at)]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from typing import Annotated
 
-import attrs
 import typer
 
 from .._shared.command import Api, api_command
@@ -53,5 +53,5 @@ def command(
             ids = resolve_handles(client, handles, team=api.team, reports_unlisted=True)
     from ._watching import watch
 
-    pod_filter = attrs.evolve(filters, team=api.team)
-    watch(api, ids, pod_filter.matches, interval=interval, as_json=output is WatchOutput.JSONL)
+    wanted = partial(filters.matches, team=api.team)
+    watch(api, ids, wanted, interval=interval, as_json=output is WatchOutput.JSONL)

@@ -51,8 +51,10 @@ def _run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
     finally:
         # If this process could not take over the run's lease, another process may try again.
         if not runner.is_interrupted:
-            run.save(verdict=runner.verdict(code))
-            run.end(code)
+            try:
+                run.end(code, runner.verdict(code))
+            except OSError as exc:
+                host.problem(run.describe_problem(exc))
         if not run.record.is_detached:
             if run.record.verdict:
                 print_info(run.record.verdict)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 import primepods
+from primepods._utils.money import money
+from primepods._utils.text import short_duration
 from primepods.runs import ItemProgress, ItemResult, RunRecord, shown_path
 
 from .._shared.copies import describe, measure_and_warn, parse_exclusion, progress
-from .._shared.durations import short_duration
 from .._shared.errors import ExitCode, exit_code, print_error, print_errors
 from .._shared.offer_options import check_permission, choose_disks, find_key
-from .._shared.pod_table import price
 from .._shared.table import Column, print_info, print_table
 
 if TYPE_CHECKING:
@@ -53,11 +53,11 @@ class Terminal:
         return Terminal(self.command, label)
 
     def waiting(self, text: str) -> None:
-        from .._shared.screen import LiveLine, Screen, stderr_console
+        from .._shared.screen import LiveLine, Screen
 
         if self.label is not None:
             return
-        screen = Screen(stderr_console())
+        screen = Screen(err=True)
         if screen.is_live:
             self._live = self._live or LiveLine(screen.console)
             self._live.show(text)
@@ -65,9 +65,9 @@ class Terminal:
             print_info(text)
 
     def show_items(self, progress: ItemProgress) -> None:
-        from .._shared.screen import Screen, stderr_console
+        from .._shared.screen import Screen
 
-        if Screen(stderr_console()).is_live:
+        if Screen(err=True).is_live:
             full = _BAR_WIDTH * progress.done // progress.total
             bar = f"{'━' * full}{'─' * (_BAR_WIDTH - full)}"
             self.waiting(f"{bar} {progress}, {progress.running} running")
@@ -79,7 +79,7 @@ class Terminal:
                 str(result.exit_code),
                 short_duration(result.seconds),
                 result.pod,
-                price(result.cost),
+                money(result.cost),
             )
             for result in results
         ]

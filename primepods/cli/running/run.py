@@ -15,10 +15,9 @@ from .._shared.command import Api, api_command
 from .._shared.copies import Exclude, ExcludeFrom, parse_download, parse_exclusion, parse_upload
 from .._shared.durations import Interval, duration_option, parse_hours, typed_numbers
 from .._shared.errors import CommandError, ExitCode
-from .._shared.login_options import Env, SshOptions, parse_command, read_variables
+from .._shared.login_options import Env, EnvFile, SshOptions, parse_command, read_variables
 from .._shared.offer_options import OfferFilters, OrderOptions, without_unset
 from .._shared.table import print_info
-from ..pods.create import EnvFile, read_env
 
 _MAX_OFFERS = 5
 """Max number of offers to try, one after the other."""
@@ -273,7 +272,8 @@ def command(
 
     With --each, runs the command for many items on --pods pods: each line of output begins with its item,
     results go to LOCAL/ITEM/, a table at the end says how each item has ended, and the exit code is 1 if one
-    has failed.
+    has failed. If this process dies, `primepods attach` deletes the pods, without their results, and begins
+    the items that have not ended again.
 
     Examples:
       primepods run --gpu-type H100 --gpu-count 8 --max-price 20 --max-hours 2 \
@@ -316,7 +316,7 @@ def command(
     if (each is None) != (pods is None):
         raise CommandError("--each FILE and --pods N need each other", ExitCode.USAGE)
     items = [] if each is None else _read_items(each)
-    variables = read_env((), env_file) | read_variables(env)
+    variables = read_variables(env, env_file)
     uploads = [parse_upload(text) for text in upload or ()]
     record = RunRecord(
         client=api.account,

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import attrs
 import typer
 
+from primepods._utils.money import money
+from primepods._utils.text import short_duration
+
 from .._shared.command import Api, api_command
 from .._shared.completion import complete_runs
-from .._shared.durations import short_age, short_duration
+from .._shared.durations import short_age
 from .._shared.errors import CommandError, ExitCode, print_error
 from .._shared.login_options import LoginOptions
 from .._shared.output import ModelTable, PrintOptions
-from .._shared.pod_table import price
 from .._shared.table import Column, print_info
 from .._shared.text import count
 
@@ -84,7 +86,7 @@ _RUNS = ModelTable[RunRow](
         Column("EXIT", right=True): lambda row: "" if row.exit_code is None else str(row.exit_code),
         Column("POD", rank=2): lambda row: row.pod or "",
         Column("SINCE", right=True): lambda row: short_age(row.since),
-        Column("SPENT", right=True): lambda row: price(row.spent),
+        Column("SPENT", right=True): lambda row: money(row.spent),
         Column("COMMAND", min_width=8, rank=1): lambda row: row.command,
     },
 )
@@ -144,9 +146,9 @@ def attach(
 ) -> None:
     """Show the output of a run and follow it to the end; the exit code is the command's.
 
-    Ctrl-C only detaches: the run continues. A run whose process has died is taken over. With POD or
-    POD/JOB, shows the output of a job on a pod; this works on any machine that can log in, and does not
-    delete the pod.
+    Ctrl-C only detaches: the run continues. A run whose process has died is taken over; one with --each
+    deletes its pods first, and the items without a result begin again. With POD or POD/JOB, shows the output
+    of a job on a pod; this works on any machine that can log in, and does not delete the pod.
 
     Examples:
       primepods attach train-k3v9q2mxz7 --tail 20
@@ -224,6 +226,7 @@ def stop(
       its job was lost              SIGTERM    fetched            deleted
       a result is missing           -          tried each minute  held
       pod out of reach              may run    tried once         deleted
+      its process died, --each      lost       not fetched        deleted
       --now, second Ctrl-C          lost       not fetched        deleted at once
 
     Before SIGKILL, the command has half of --wind-down. A pod is held until the limit, or for --hold; stop

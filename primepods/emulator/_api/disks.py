@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from .._state.account import Account
 from .._state.boot import DELETING
 from .._state.disks import DiskRecord
 from ..clock import timestamp
-from .http import Call, Response, ok, refuse
+from .http import Call, Response, encode, ok, refuse
 from .router import Route
 from .shapes import USER_ID, WALLET_ID, page_of
 from .validation import json_body, nullable, object_of, one_of, positive_integer, string
@@ -49,7 +47,9 @@ class DisksApi:
 
     def _list(self, request: Call) -> Response:
         then, disks = self._account.disks_at(request.lag)
-        return page_of(request, disks, partial(self._row, now=then), self._account.config.max_page_size)
+        return page_of(
+            request, disks, lambda disk: encode(self._row(disk, then)), self._account.config.max_page_size
+        )
 
     def _get(self, request: Call, disk_id: str) -> Response:
         disk, then = self._find(request, disk_id)

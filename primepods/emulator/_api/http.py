@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import overload
+from typing import TypeVar
 from urllib.parse import parse_qsl
 
 import attrs
+
+Default = TypeVar("Default", int, None)
 
 MAX_INT64 = 2**63 - 1
 _INTEGER = re.compile(r"-?[0-9]{1,40}")
@@ -106,15 +108,9 @@ def query_value(request: Request, name: str) -> str | None:
     return values[0] if values else None
 
 
-@overload
-def query_integer(request: Request, name: str, *, default: int, low: int = ..., high: int = ...) -> int: ...
-@overload
 def query_integer(
-    request: Request, name: str, *, default: None, low: int = ..., high: int = ...
-) -> int | None: ...
-def query_integer(
-    request: Request, name: str, *, default: int | None, low: int = -MAX_INT64 - 1, high: int = MAX_INT64
-) -> int | None:
+    request: Request, name: str, *, default: Default, low: int = -MAX_INT64 - 1, high: int = MAX_INT64
+) -> int | Default:
     """Return the integer value of a query key, or ``default``; refuse other text and values out of range."""
     text = query_value(request, name)
     if text is None:

@@ -69,14 +69,10 @@ class Order:
     """A request to create a pod. The constructor raises a 422 for an invalid body."""
 
     def __init__(self, request: Request) -> None:
-        body = json_body(request, _BODY)
+        self._body = body = json_body(request, _BODY)
         self.pod: dict[str, Any] = body["pod"]
         self._provider: str = body["provider"]["type"]
-        self._disk_ids: list[str] = list(body.get("disks") or [])
-        team: dict[str, str] = body.get("team") or {}
-        self._team_id: str | None = team.get("teamId")
-        self._team_member_ids: list[str] = list(body.get("team_member_ids") or [])
-        self._shared_with_team: bool = body.get("shared_with_team", False)
+        self._disk_ids: list[str] = body.get("disks") or []
         self._image: str = self.pod.get("image") or IMAGES[0]
 
     def find_offer(self, market: Market) -> Offer:
@@ -85,9 +81,8 @@ class Order:
             offer = market.offer(self.pod["cloudId"])
         except KeyError:
             raise refuse(400, "No offer with this cloudId") from None
-        first_objection = next(self._objections(offer), None)
-        if first_objection is not None:
-            raise refuse(400, first_objection)
+        if (objection := next(self._objections(offer), None)) is not None:
+            raise refuse(400, objection)
         return offer
 
     def find_disks(self, disks_at: tuple[float, list[DiskRecord]], offer: Offer) -> list[DiskRecord]:
@@ -108,8 +103,9 @@ class Order:
     def _objections(self, offer: Offer) -> Iterator[str]:
         """Yield the reasons to reject this order for the offer."""
         provider = offer.provider
-        yield from self._mismatch(offer, "provider", ordered=self._provider, offered=provider.name)
-        fixed = {
+        ordered = {**self.pod, "provider": self._provider}
+        offered = {
+            "provider": provider.name,
             "gpuType": offer.gpu.name,
             "socket": offer.gpu.socket,
             "gpuCount": offer.count,
@@ -117,9 +113,9 @@ class Order:
             "country": provider.country,
             "security": provider.security,
         }
-        for key, value in fixed.items():
-            if self.pod.get(key) is not None:
-                yield from self._mismatch(offer, key, ordered=self.pod[key], offered=value)
+        for key, value in offered.items():
+            if ordered.get(key) not in {None, value}:
+                yield f"Offer {offer.cloud_id} has {key} {value}, not {ordered[key]}"
         for key, amount in {"diskSize": offer.disk, "vcpus": offer.vcpus, "memory": offer.memory}.items():
             size = self.pod.get(key)
             if size is not None and not amount.allows(int(size)):
@@ -135,10 +131,6 @@ class Order:
             yield "customTemplateId is required for the image custom_template"
         if self._image not in offer.images:
             yield f"Image {self._image} is not available for this offer"
-
-    def _mismatch(self, offer: Offer, key: str, *, ordered: object, offered: object) -> Iterator[str]:
-        if ordered != offered:
-            yield f"Offer {offer.cloud_id} has {key} {offered}, not {ordered}"
 
     def overrides(self, offer: Offer) -> PodOverrides:
         """Return the pod's initial values, from the order and the offer."""
@@ -156,7 +148,7 @@ class Order:
             price_hr=offer.price,
             image=self._image,
             nodes=offer.nodes,
-            team_id=self._team_id,
+            team_id=(self._body.get("team") or {}).get("teamId"),
             spot=offer.spot,
             pod_fields=extra,
         )
@@ -166,8 +158,8 @@ class Order:
         record.offer = offer.cloud_id
         record.disk_ids = self._disk_ids
         record.disk_sizes = {disk.id: disk.size for disk in disks}
-        record.team_member_ids = self._team_member_ids
-        record.shared_with_team = self._shared_with_team
+        record.team_member_ids = self._body.get("team_member_ids") or []
+        record.shared_with_team = self._body.get("shared_with_team", False)
         record.prepaid_hours = float(self.pod.get("prepaidForHr") or 0.0)
         record.disk = int(self.pod.get("diskSize") or offer.disk.default)
         record.vcpus = int(self.pod.get("vcpus") or offer.vcpus.default)

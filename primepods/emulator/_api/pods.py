@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from .._state.account import Account
 from .._state.catalog import CPU_NODE
 from .._state.pods import PodRecord
 from ..clock import timestamp
 from . import shapes
-from .http import Call, Response, detail, ok, query_choice, query_integer, query_page, query_values, refuse
+from .http import Call, Response, detail, ok, query_choice, query_integer, query_values, refuse
 from .orders import Order
 from .router import Route
 
@@ -30,11 +32,12 @@ class PodsApi:
         ]
 
     def _list(self, request: Call) -> Response:
-        offset, limit = query_page(request, self._max_page_size)
         view = self._account.view(request.lag)
-        records = list(view.pods.values())[offset : offset + limit]
-        rows = [shapes.pod_row(record, self._epoch, view.now) for record in records]
-        return Response(200, shapes.page(rows, total=len(view.pods), offset=offset, limit=limit))
+
+        def row(record: PodRecord) -> bytes:
+            return shapes.pod_row(record, self._epoch, view.now)
+
+        return shapes.page_of(request, list(view.pods.values()), row, self._max_page_size)
 
     def _get(self, request: Call, pod_id: str) -> Response:
         record, now = self._find(request, pod_id)
@@ -47,12 +50,12 @@ class PodsApi:
         return Response(200, b'{"data":[' + b",".join(rows) + b'],"status":null}')
 
     def _history(self, request: Call) -> Response:
-        offset, limit = query_page(request, self._max_page_size)
         by = query_choice(request, "sort_by", ("terminatedAt", "createdAt")) or "terminatedAt"
         order = query_choice(request, "sort_order", ("asc", "desc")) or "desc"
         rows = self._account.view(request.lag).history.sorted_by(by, descending=order == "desc")
-        encoded = [shapes.history_row(row, self._epoch) for row in rows[offset : offset + limit]]
-        return Response(200, shapes.page(encoded, total=len(rows), offset=offset, limit=limit))
+        return shapes.page_of(
+            request, rows, partial(shapes.history_row, epoch=self._epoch), self._max_page_size
+        )
 
     def _delete(self, request: Call, pod_id: str) -> Response:
         record, _ = self._find(request, pod_id)

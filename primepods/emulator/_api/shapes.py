@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -19,17 +19,12 @@ USER_ID = "clemulator0000user"
 WALLET_ID = "clemulator0001wallet"
 
 
-def page(rows: Iterable[bytes], *, total: int, offset: int, limit: int) -> bytes:
-    """Return a page of a list from encoded rows."""
-    head = b'{"total_count":%d,"offset":%d,"limit":%d,"data":[' % (total, offset, limit)
-    return head + b",".join(rows) + b'],"status":null}'
-
-
-def page_of(request: Request, items: Sequence[T], row: Callable[[T], object], max_size: int) -> Response:
-    """Return the requested page of ``items``, with at most ``max_size`` rows."""
+def page_of(request: Request, items: Sequence[T], row: Callable[[T], bytes], max_size: int) -> Response:
+    """Return the requested page of ``items``, with at most ``max_size`` encoded rows."""
     offset, limit = query_page(request, max_size)
-    rows = [encode(row(item)) for item in items[offset : offset + limit]]
-    return Response(200, page(rows, total=len(items), offset=offset, limit=limit))
+    head = b'{"total_count":%d,"offset":%d,"limit":%d,"data":[' % (len(items), offset, limit)
+    rows = b",".join(row(item) for item in items[offset : offset + limit])
+    return Response(200, head + rows + b'],"status":null}')
 
 
 def pod_row(record: PodRecord, epoch: datetime, now: float) -> bytes:
@@ -73,11 +68,7 @@ def _pod(record: PodRecord, stage: Stage, epoch: datetime) -> dict[str, object]:
         "walletId": WALLET_ID,
         "name": record.name,
         "type": "HOSTED",
-        "providerType": record.provider,
-        "status": stage.status,
-        "installationStatus": stage.installation,
-        "installationFailure": stage.failure,
-        "installationProgress": stage.progress,
+        **_state(record, stage),
         "createdAt": timestamp(epoch, record.created),
         "updatedAt": timestamp(epoch, record.created + stage.since),
         "terminatedAt": None,
@@ -90,9 +81,6 @@ def _pod(record: PodRecord, stage: Stage, epoch: datetime) -> dict[str, object]:
         "environmentType": record.image,
         "customTemplateId": None,
         "clusterId": f"cluster-{record.id[:12]}" if record.nodes > 1 else None,
-        "primePortMapping": _ports(record) if stage.addressed else None,
-        "sshConnection": _ssh(record, stage),
-        "ip": _ip(record, stage),
         "resources": {
             "memory": record.memory,
             "disk": record.disk,
@@ -100,8 +88,17 @@ def _pod(record: PodRecord, stage: Stage, epoch: datetime) -> dict[str, object]:
             "shared_disk": None,
         },
         "attachedResources": [
-            _disk(record),
-            *(_shared_disk(record, disk_id) for disk_id in record.disk_ids),
+            _disk(record.number, "/workspace", record.disk, is_shared=False),
+            # A folder on this machine, so that commands on emulated pods can share files.
+            *(
+                _disk(
+                    disk_id,
+                    str(disks_folder() / disk_id),
+                    record.disk_sizes.get(disk_id, 1000),
+                    is_shared=True,
+                )
+                for disk_id in record.disk_ids
+            ),
         ],
         "isSpot": True if record.spot else None,
         "autoRestart": False,
@@ -113,16 +110,26 @@ def _status(record: PodRecord, stage: Stage) -> dict[str, object]:
     # and `prime` reads priceHr.
     return {
         "podId": record.id,
-        "providerType": record.provider,
-        "status": stage.status,
-        "sshConnection": _ssh(record, stage),
         "costPerHr": record.price_hr,
         "priceHr": record.price_hr,
-        "primePortMapping": _ports(record) if stage.addressed else None,
-        "ip": _ip(record, stage),
+        **_state(record, stage),
+    }
+
+
+def _state(record: PodRecord, stage: Stage) -> dict[str, object]:
+    """Return the fields that list, get and status show. A cluster has lists of addresses."""
+    ips = _addresses(record, stage) if stage.addressed else [None]
+    ssh = [ip and f"{record.ssh_user}@{ip} -p {record.ssh_port}" for ip in ips]
+    is_list = stage.addressed and record.nodes > 1
+    return {
+        "providerType": record.provider,
+        "status": stage.status,
         "installationStatus": stage.installation,
         "installationFailure": stage.failure,
         "installationProgress": stage.progress,
+        "primePortMapping": _ports(record) if stage.addressed else None,
+        "sshConnection": ssh if is_list else ssh[0],
+        "ip": ips if is_list else ips[0],
     }
 
 
@@ -135,66 +142,31 @@ def _addresses(record: PodRecord, stage: Stage) -> list[str | None]:
     return [address if index < nodes_up else None for index, address in enumerate(addresses)]
 
 
-def _by_node(record: PodRecord, values: list[str | None]) -> str | list[str | None] | None:
-    """Return the list of a cluster's values, or the only value of a pod with one node."""
-    return values if record.nodes > 1 else values[0]
-
-
-def _ip(record: PodRecord, stage: Stage) -> str | list[str | None] | None:
-    return _by_node(record, _addresses(record, stage)) if stage.addressed else None
-
-
-def _ssh(record: PodRecord, stage: Stage) -> str | list[str | None] | None:
-    if not stage.addressed:
-        return None
-    lines = [
-        None if ip is None else f"{record.ssh_user}@{ip} -p {record.ssh_port}"
-        for ip in _addresses(record, stage)
-    ]
-    return _by_node(record, lines)
-
-
 def _ports(record: PodRecord) -> list[dict[str, object]]:
+    ports = (
+        ("22", record.ssh_port, "SSH", "SSH"),
+        ("8888", 20000 + record.number % 10000, "JUPYTER_NOTEBOOK", "Jupyter"),
+    )
     return [
         {
-            "internal": "22",
-            "external": str(record.ssh_port),
+            "internal": internal,
+            "external": str(external),
             "protocol": "TCP",
-            "usedBy": "SSH",
-            "description": "SSH",
-        },
-        {
-            "internal": "8888",
-            "external": str(20000 + record.number % 10000),
-            "protocol": "TCP",
-            "usedBy": "JUPYTER_NOTEBOOK",
-            "description": "Jupyter",
-        },
+            "usedBy": used_by,
+            "description": description,
+        }
+        for internal, external, used_by, description in ports
     ]
 
 
-def _disk(record: PodRecord) -> dict[str, object]:
-    return {
-        "resourceType": "DISK",
-        "id": record.number,
-        "status": "ATTACHED",
-        "isDetachable": False,
-        "mountPath": "/workspace",
-        "resourcePath": None,
-        "size": record.disk,
-        "isShared": False,
-    }
-
-
-def _shared_disk(record: PodRecord, disk_id: str) -> dict[str, object]:
+def _disk(disk_id: object, path: str, size: int, *, is_shared: bool) -> dict[str, object]:
     return {
         "resourceType": "DISK",
         "id": disk_id,
         "status": "ATTACHED",
-        "isDetachable": True,
-        # A folder on this machine, so that commands on emulated pods can share files.
-        "mountPath": str(disks_folder() / disk_id),
+        "isDetachable": is_shared,
+        "mountPath": path,
         "resourcePath": None,
-        "size": record.disk_sizes.get(disk_id, 1000),
-        "isShared": True,
+        "size": size,
+        "isShared": is_shared,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .._state.account import Account
 from .._state.ssh_keys import PUBLIC_KEY, SSHKey
 from ..clock import timestamp
-from .http import Request, Response, ok, refuse
+from .http import Request, Response, encode, ok, refuse
 from .router import Route
 from .shapes import USER_ID, page_of
 from .validation import boolean, json_body, nullable, object_of, string
@@ -28,7 +28,7 @@ class SSHKeysApi:
 
     def _list(self, request: Request) -> Response:
         keys = list(self._account.keys.by_id.values())
-        return page_of(request, keys, self._row, self._account.config.max_page_size)
+        return page_of(request, keys, lambda key: encode(self._row(key)), self._account.config.max_page_size)
 
     def _upload(self, request: Request) -> Response:
         given = json_body(request, _UPLOAD)

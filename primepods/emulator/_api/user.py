@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .._state.account import Account
 from ..clock import timestamp
-from .http import Call, Request, Response, ok, query_integer, query_value, refuse
+from .http import Call, Request, Response, encode, ok, query_integer, query_value, refuse
 from .router import Route
 from .shapes import USER_ID, WALLET_ID, page_of
 
@@ -70,7 +70,7 @@ class UserApi:
         return self._page(request, rows)
 
     def _page(self, request: Request, rows: list[Row]) -> Response:
-        return page_of(request, rows, dict, self._account.config.max_page_size)
+        return page_of(request, rows, encode, self._account.config.max_page_size)
 
     def _wallet(self, request: Request) -> Response:
         limit = query_integer(request, "limit", default=20, low=1, high=100)

@@ -23,13 +23,12 @@ MAX_ACCEPT_ITERATIONS = 5
 
 
 class Listener:
-    """Server for an app, in the running loop. Without an app, it responds with 503."""
+    """Server for an app, in the running loop."""
 
-    def __init__(self, app: App | None = None) -> None:
-        self._app = app
+    def __init__(self, app: App) -> None:
+        self.app = app
         self._server: asyncio.Server | None = None
         self._web_server: web.Server | None = None
-        self._transports: dict[RequestHandler, asyncio.BaseTransport] = {}
         # A dict in place of a set, so that a seed of a simulated world is one order of steps.
         self._tasks: dict[asyncio.Task[None], None] = {}
 
@@ -39,7 +38,7 @@ class Listener:
         web_server = web.Server(self._serve)
         self._web_server = web_server
         self._server = await loop.create_server(
-            lambda: _Connection(self, web_server, loop), host, port, backlog=1024
+            lambda: _Connection(self.app, web_server, loop), host, port, backlog=1024
         )
         address = self._server.sockets[0].getsockname()
         return int(address[1])
@@ -56,72 +55,37 @@ class Listener:
         for _ in range(MAX_ACCEPT_ITERATIONS):
             await asyncio.sleep(0)
         self._web_server.pre_shutdown()
-        await self._close_connections()
+        # Repeatedly: clients may connect again meanwhile.
+        while self._tasks or self._web_server.connections:
+            for task in self._tasks:
+                task.cancel()
+            for connection in self._web_server.connections:
+                if connection.transport is not None:
+                    connection.transport.abort()
+            await asyncio.sleep(0)
         await self._web_server.shutdown(0.1)
         await self._server.wait_closed()
         self._server = self._web_server = None
 
-    async def mount(self, app: App | None) -> None:
-        """Close all connections, then serve another app, or none."""
-        self._app = None
-        await self._close_connections()
-        self._app = app
-
-    def add(self, connection: RequestHandler, transport: asyncio.BaseTransport) -> None:
-        self._transports[connection] = transport
-
-    def remove(self, connection: RequestHandler) -> None:
-        self._transports.pop(connection, None)
-
-    def refuse_invalid(self, status: int, message: str) -> web.Response:
-        """Return an error response, or a 503 while there is no app."""
-        return _unavailable() if self._app is None else self._app.refuse_invalid(status, message)
-
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        if self._app is None:
-            return _unavailable()
-        task = asyncio.current_task()
-        if task is None:  # pragma: no cover - aiohttp runs every handler in a task
-            return await self._app.handle(request)
+        task = cast("asyncio.Task[None]", asyncio.current_task())
         self._tasks[task] = None
         try:
-            return await self._app.handle(request)
+            return await self.app.handle(request)
         finally:
             self._tasks.pop(task, None)
 
-    async def _close_connections(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        # Repeatedly: clients may connect again meanwhile.
-        while self._transports:
-            for transport in self._transports.values():
-                cast("asyncio.Transport", transport).abort()
-            await asyncio.sleep(0)
-
-
-def _unavailable() -> web.Response:
-    return web.json_response({"detail": "No emulator is served here at the moment"}, status=503)
-
 
 class _Connection(RequestHandler):
-    """A connection that registers with its listener, and responds with JSON even to invalid HTTP."""
+    """A connection that responds with JSON even to invalid HTTP."""
 
-    __slots__ = ("_listener",)
+    __slots__ = ("_app",)
 
-    def __init__(self, listener: Listener, web_server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, app: App, web_server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
             web_server, loop=loop, access_log=ACCESS_LOG, max_line_size=MAX_LINE, max_field_size=MAX_LINE
         )
-        self._listener = listener
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._listener.add(self, transport)
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        super().connection_lost(exc)
-        self._listener.remove(self)
+        self._app = app
 
     def handle_error(
         self,
@@ -132,6 +96,6 @@ class _Connection(RequestHandler):
     ) -> web.StreamResponse:
         if status >= web.HTTPInternalServerError.status_code:
             self.log_exception("The emulator failed to handle %s", request.path, exc_info=exc)
-        response = self._listener.refuse_invalid(status, message or "Bad Request")
+        response = self._app.refuse_invalid(status, message or "Bad Request")
         response.force_close()
         return response

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import attrs
 
 from ..clock import Clock, ManualClock
-from .billing import spent, used_up_at
+from .billing import billed, used_up_at
 from .boot import DELETING, TERMINATED
 from .config import EmulatorConfig, check_amount
 from .creation import BootOutcome, create_pod
@@ -317,7 +317,7 @@ class Account:
                 self._schedule_termination(record, record.delete_asked + self.config.delete_seconds)
 
     def _spent(self, now: float) -> float:
-        pods = spent([*self.existing(), *self.terminated], now)
+        pods = sum(billed(record, now) for record in (*self.existing(), *self.terminated))
         return pods + sum(disk.billed(now) for disk in self.disks)
 
     def _schedule_termination(self, record: PodRecord, when: float) -> None:

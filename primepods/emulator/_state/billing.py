@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from .boot import ACTIVE
 from .pods import PodRecord
@@ -39,10 +39,6 @@ def _active_age(record: PodRecord) -> float:
 def cost(used_seconds: float, price_hr: float) -> float:
     """Return the cost of the started minutes in ``used_seconds``, at least one."""
     return round(max(1, math.ceil(used_seconds / 60)) * price_hr / 60, 6)
-
-
-def spent(records: Iterable[PodRecord], now: float) -> float:
-    return sum(billed(record, now) for record in records)
 
 
 def used_up_at(spent_until: Callable[[float], float], funds: float, before: float, after: float) -> float:

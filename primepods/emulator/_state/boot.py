@@ -117,11 +117,6 @@ def failed_boot(rng: Random, duration: float, failure: str | None = None) -> Tim
     return (*_waiting(pending), _installing(active, progress), _failed(failed_at, failure))
 
 
-def deleting(before: Stage, since: float) -> Stage:
-    """Return the stage that follows ``before`` if the pod is deleted at the age ``since``."""
-    return attrs.evolve(before, status=DELETING, addressed=False, since=since)
-
-
 def _draw_ages(rng: Random, duration: float) -> tuple[float, float]:
     """Draw the ages at which a machine is found (PENDING) and is up (ACTIVE)."""
     pending = duration * rng.uniform(0.15, 0.3)

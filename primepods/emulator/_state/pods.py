@@ -8,7 +8,7 @@ from typing import TypedDict
 
 import attrs
 
-from .boot import Stage, Timeline, deleting, stage_at
+from .boot import DELETING, Stage, Timeline, stage_at
 
 _FIRST_ADDRESS = int.from_bytes(bytes([198, 18, 0, 0]), "big")
 _ADDRESS_COUNT = 2**17
@@ -104,8 +104,8 @@ class PodRecord:
     def stage(self, now: float) -> Stage:
         if self.delete_asked is None or not self.is_deleting(now):
             return stage_at(self.timeline, now - self.created)
-        age_at_deletion = self.delete_asked - self.created
-        return deleting(stage_at(self.timeline, age_at_deletion), age_at_deletion)
+        age = self.delete_asked - self.created
+        return attrs.evolve(stage_at(self.timeline, age), status=DELETING, addressed=False, since=age)
 
     def cached_row(self, kind: str, now: float, render: Callable[[Stage], bytes]) -> bytes:
         """Return the row of ``kind`` ("pod" or "status"); call ``render`` only if the stage has changed."""

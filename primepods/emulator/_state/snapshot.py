@@ -7,7 +7,7 @@ Most keys are names of attributes, so renaming an attribute breaks older snapsho
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import attrs
 
@@ -21,11 +21,15 @@ from .pods import PodRecord
 from .ssh_keys import SSHKey
 
 FORMAT = "primepods-emulator/1"
-_POD_TIMES = ("created", "appears", "delete_asked", "delete_lost", "gone")
-_ROW_TIMES = ("created", "terminated")
-_DISK_TIMES = ("created", "updated", "ready", "delete_asked", "gone")
-_KEY_TIMES = ("created", "updated")
+_TIMES: dict[type, tuple[str, ...]] = {
+    # Times of a timeline are ages of the pod, so they are not shifted.
+    PodRecord: ("created", "appears", "delete_asked", "delete_lost", "gone"),
+    HistoryRow: ("created", "terminated"),
+    DiskRecord: ("created", "updated", "ready", "delete_asked", "gone"),
+    SSHKey: ("created", "updated"),
+}
 
+T = TypeVar("T")
 Fields = dict[str, Any]
 
 
@@ -39,13 +43,11 @@ def dump(account: Account) -> dict[str, object]:
             "config": attrs.asdict(account.config),
             "funds": account.funds,
             "created_count": account.created_count,
-            "pods": [_dump_pod(record, now) for record in account.existing()],
-            "terminated": [_dump_pod(record, now) for record in account.terminated],
-            "history": [_shift_times(attrs.asdict(row), _ROW_TIMES, -now) for row in account.history.rows],
-            "ssh_keys": [
-                _shift_times(attrs.asdict(key), _KEY_TIMES, -now) for key in account.keys.by_id.values()
-            ],
-            "disks": [_shift_times(attrs.asdict(disk), _DISK_TIMES, -now) for disk in account.disks],
+            "pods": [_dump(record, now) for record in account.existing()],
+            "terminated": [_dump(record, now) for record in account.terminated],
+            "history": [_dump(row, now) for row in account.history.rows],
+            "ssh_keys": [_dump(key, now) for key in account.keys.by_id.values()],
+            "disks": [_dump(disk, now) for disk in account.disks],
             "ended_disks": sorted(account.ended_disks),
             "stock": dict(account.market.capacities),
             "prices": dict(account.market.prices),
@@ -70,16 +72,12 @@ def restore(account: Account, saved: Mapping[str, Any]) -> None:
         restored.created_count = int(saved["created_count"])
         restored.funds = saved["funds"]
         restored.terminated.extend(_load_pod(fields, now) for fields in saved["terminated"])
-        restored.history.extend(
-            HistoryRow(**_shift_times(fields, _ROW_TIMES, now)) for fields in saved["history"]
-        )
+        restored.history.extend(_load(HistoryRow, fields, now) for fields in saved["history"])
         for fields in saved["pods"]:
             restored.add(_load_pod(fields, now))
-        keys = [SSHKey(**_shift_times(fields, _KEY_TIMES, now)) for fields in saved["ssh_keys"]]
+        keys = [_load(SSHKey, fields, now) for fields in saved["ssh_keys"]]
         restored.keys.by_id.update((key.id, key) for key in keys)
-        restored.disks.extend(
-            DiskRecord(**_shift_times(fields, _DISK_TIMES, now)) for fields in saved["disks"]
-        )
+        restored.disks.extend(_load(DiskRecord, fields, now) for fields in saved["disks"])
         restored.ended_disks.update(saved["ended_disks"])
         restored.market.capacities.update(saved["stock"])
         restored.market.prices.update(saved["prices"])
@@ -100,23 +98,24 @@ def _damaged_error(cause: Exception) -> ValueError:
     return ValueError(f"this snapshot is damaged: {cause!r}")
 
 
-def _dump_pod(record: PodRecord, now: float) -> Fields:
-    # Empty the cache first: `asdict` would copy it. (attrs drops the underscore in arguments.)
-    fields = attrs.asdict(attrs.evolve(record, cached_rows={}))
-    del fields["_cached_rows"]
-    return _shift_times(fields, _POD_TIMES, -now)
+def _dump(record: attrs.AttrsInstance, now: float) -> Fields:
+    # Leave out the pods' cached rows, whose names begin with an underscore.
+    fields = attrs.asdict(record, filter=lambda attribute, _: not attribute.name.startswith("_"))
+    return _shift_times(fields, type(record), -now)
+
+
+def _load(kind: type[T], fields: Fields, now: float) -> T:
+    return kind(**_shift_times(fields, kind, now))
 
 
 def _load_pod(fields: Fields, now: float) -> PodRecord:
-    # Times of the timeline are ages of the pod, so they are not shifted.
     timeline = tuple(
         Step(step["at"], Stage(**step["stage"]), step["progress_to"]) for step in fields["timeline"]
     )
-    moved: Fields = {**_shift_times(fields, _POD_TIMES, now), "timeline": timeline}
-    return PodRecord(**moved)
+    return _load(PodRecord, {**fields, "timeline": timeline}, now)
 
 
-def _shift_times(fields: Fields, times: tuple[str, ...], seconds: float) -> Fields:
-    """Return the fields with ``seconds`` added to those in ``times``."""
-    moved = {name: fields[name] + seconds for name in times if fields.get(name) is not None}
+def _shift_times(fields: Fields, kind: type, seconds: float) -> Fields:
+    """Return the fields with ``seconds`` added to the times."""
+    moved = {name: fields[name] + seconds for name in _TIMES[kind] if fields.get(name) is not None}
     return {**fields, **moved}
