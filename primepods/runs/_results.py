@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -125,16 +126,17 @@ class Results:
             return 0.0
         pause = min(_MAX_RETRY_INTERVAL, seconds / _MIN_ATTEMPTS)
         self._run.save_or_tell(self._host.problem, held_until=time.time() + seconds)
+        hint = "" if record.hold is None or "--hold" in record.typed else "; without a terminal, see --hold"
         clock = time.strftime("%H:%M", time.localtime(time.time() + seconds))
         paths = ", ".join(item.remote for item in missing)
         by_hand = ", ".join(
             f"`primepods cp {self._run.name}:{item.remote} {shown_path(item.local)}`" for item in missing
         )
         self._host.info(
-            f"{pod.name} is held until {clock} ({short_duration(seconds)}), for at most "
+            f"{pod.name} is held until {clock} ({short_duration(seconds)}{hint}), for at most "
             f"{money(pod.price_hr * seconds / 3600)}, since {paths} could not be fetched; trying again every "
-            f"{short_duration(pause)}. By hand, fetch with {by_hand}, with the right path. To delete the pod "
-            f"without it, run `primepods stop {self._run.name}`."
+            f"{short_duration(math.ceil(pause))}. By hand, fetch with {by_hand}, with the right path. To "
+            f"delete the pod without it, run `primepods stop {self._run.name}`."
         )
         return pause
 

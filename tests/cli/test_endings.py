@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import shlex
 import signal
@@ -186,7 +187,7 @@ def test_a_mistyped_path_holds_the_pod_until_it_is_fetched_or_stopped(
     code, said, exits = ends
     monkeypatch.setenv("PRIMEPODS_SSH_COMMAND", LOCAL_SSH)
     Path("code").mkdir()
-    words = ["--upload", "code:work", "--download", "uot:x"]
+    words = ["--upload", "code:work", "--download", "uot:x", "--hold", "1h"]
     life = live(tmp_path, *words, line=f"echo 1 | tee out ~/out; exit {code}")
     wait_for(lambda: row(run)["state"] == "holding")
     assert re.search(r"holding 59m", run("runs").stdout)
@@ -216,6 +217,26 @@ def test_a_mistyped_path_holds_the_pod_until_it_is_fetched_or_stopped(
         err,
         re.MULTILINE,
     ), err
+
+
+@pytest.mark.parametrize(("make", "held"), [(pty.openpty, r"1h\s+0m\)"), (os.pipe, r"10m; without")])
+def test_where_nobody_may_read_it_a_pod_is_held_for_a_short_time(
+    market: Emulator, make: Callable[[], tuple[int, int]], held: str
+) -> None:
+    """Without a terminal, as in CI, unless --hold says more."""
+    ours, theirs = make()
+    words = [*OPTIONS, "--download", "uot", "--", "true"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "primepods", "run", *words], stderr=theirs, start_new_session=True
+    ) as process:
+        os.close(theirs)
+        said = ""
+        while "By hand" not in said:
+            said += os.read(ours, 65_536).decode()
+        process.send_signal(signal.SIGINT)
+    os.close(ours)
+    assert re.search(rf"is\s+held\s+until\s+\d\d:\d\d\s+\({held}", said), said
+    assert (process.returncode, list(market.pods)) == (1, [])
 
 
 def test_a_short_hold_tries_again_meanwhile(market: Emulator, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import difflib
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -19,6 +20,8 @@ from .._shared.login_options import Env, EnvFile, SshOptions, parse_command, rea
 from .._shared.offer_options import OfferFilters, OrderOptions, without_unset
 from .._shared.table import print_info
 
+_HOLD_WITHOUT_TERMINAL = 600.0
+"""Seconds to hold a pod where nobody may read that it is held, as in CI."""
 _MAX_OFFERS = 5
 """Max number of offers to try, one after the other."""
 
@@ -216,7 +219,7 @@ def command(
         duration_option(
             "Hold the pod for this time if a result cannot be fetched, and try again each minute; 0s: not at "
             "all.",
-            show_default="until the limit, or 1h",
+            show_default="until the limit, or 1h; 10m without a terminal or --detach",
             rich_help_panel="Losses and the end",
         ),
     ] = None,
@@ -315,6 +318,9 @@ def command(
         )
     if (each is None) != (pods is None):
         raise CommandError("--each FILE and --pods N need each other", ExitCode.USAGE)
+    typed = typed_numbers({"--max-hours": max_hours, "--wind-down": wind_down, "--hold": hold})
+    if hold is None and each is None and not detach and not _has_terminal():
+        hold = _HOLD_WITHOUT_TERMINAL
     items = [] if each is None else _read_items(each)
     variables = read_variables(env, env_file)
     uploads = [parse_upload(text) for text in upload or ()]
@@ -345,7 +351,7 @@ def command(
         wind_down=wind_down,
         hold=hold,
         download_every=download_every,
-        typed=typed_numbers({"--max-hours": max_hours, "--wind-down": wind_down, "--hold": hold}),
+        typed=typed,
         reconnect=reconnect,
         restarts=restarts if restarts is not None else int(each is not None),
         pods=0 if pods is None else max(1, min(pods, len(items))),
@@ -363,6 +369,14 @@ def command(
     if detach:
         run_in_background(api, run, variables)
     raise typer.Exit(run_here(api, run, variables))
+
+
+def _has_terminal() -> bool:
+    """Return whether a terminal controls this process, also if its output is redirected."""
+    with suppress(OSError):  # there is none, or this is Windows
+        os.close(os.open("/dev/tty", os.O_RDONLY))
+        return True
+    return sys.stderr.isatty()
 
 
 def _read_items(file: str) -> list[str]:

@@ -229,8 +229,9 @@ def stop(
       its process died, --each      lost       not fetched        deleted
       --now, second Ctrl-C          lost       not fetched        deleted at once
 
-    Before SIGKILL, the command has half of --wind-down. A pod is held until the limit, or for --hold; stop
-    deletes it without the missing result. If a result is missing at the end, stop exits with 1.
+    Before SIGKILL, the command has half of --wind-down. A pod is held until the limit, or for --hold (without
+    a terminal or --detach: 10m); stop deletes it without the missing result. If a result is missing at the
+    end, stop exits with 1.
     """
     from primepods.runs import find_run, stop_run
 
