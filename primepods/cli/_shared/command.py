@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Awaitable, Callable
+from enum import StrEnum
 from functools import partial, wraps
 from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 
@@ -128,7 +129,8 @@ def api_command(body: Callable[..., None]) -> Callable[..., None]:
         common = {name: options.pop(name) for name in common_names}
         if common.pop("as_json", False):
             # JSON, or JSON lines if there is no JSON.
-            formats = {member.value: member for member in type(options["output"])}
+            output: StrEnum = options["output"]
+            formats = {member.value: member for member in type(output)}
             options["output"] = formats.get("json") or formats["jsonl"]
         with reported_errors(ctx.command_path, verbose=common.pop("verbose")):
             for name, group in groups.items():

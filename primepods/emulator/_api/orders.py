@@ -140,6 +140,7 @@ class Order:
         }
         if self.pod.get("jupyterPassword") is not None:
             extra["jupyterPassword"] = self.pod["jupyterPassword"]
+        team: dict[str, str] = self._body.get("team") or {}
         return PodOverrides(
             provider=offer.provider.name,
             gpu_name=offer.gpu.name,
@@ -148,7 +149,7 @@ class Order:
             price_hr=offer.price,
             image=self._image,
             nodes=offer.nodes,
-            team_id=(self._body.get("team") or {}).get("teamId"),
+            team_id=team.get("teamId"),
             spot=offer.spot,
             pod_fields=extra,
         )
