@@ -334,9 +334,9 @@ MUTANTS: Final = (
         ("tests/renting/test_creation.py::test_sold_out_as_a_server_error_is_the_cause",),
     ),
     Mutant(
-        "runs/_results.py",
-        "        if is_reachable:\n",
-        "        if False:\n",
+        "runs/_work.py",
+        "            self.outcome.results.reached_at = time.monotonic()\n            if pod",
+        "            if pod",
         "A pod that cannot be reached for a minute after its command's end is deleted with the results.",
         (
             "story endings",
