@@ -75,7 +75,7 @@ RUSH = """
 
     async def main():
         async with primepods.AsyncClient(deadline=10) as client, asyncio.TaskGroup() as group:
-            for _ in range(8):
+            for _ in range(4):
                 group.create_task(job(client))
 
     asyncio.run(main())
@@ -136,7 +136,7 @@ def test_a_rush_on_a_rate_limit(folder: Path) -> None:
         rule = emulator.faults.add(Status(429, retry_after=1), rate_limit=20, window=1)
         outcomes = [each.communicate(timeout=220) for each in running]
         assert [each.returncode for each in running] == [0] * 4, outcomes
-        assert len(emulator.requests.where(method="POST", status=200)) == 32
+        assert len(emulator.requests.where(method="POST", status=200)) == 16
         assert rule.hits > 0
         assert not emulator.pods
         emulator.faults.clear()
