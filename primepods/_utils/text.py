@@ -37,6 +37,11 @@ def find_request_id(headers: Mapping[str, str]) -> str | None:
     return next((headers[name] for name in _REQUEST_ID_HEADERS if name in headers), None)
 
 
+def install_hint(extra: str) -> str:
+    """Return how to install an extra; primepods is not on the package index yet."""
+    return f"Install the extra that contains it: in a clone, run pip install '.[{extra}]'"
+
+
 def clip(text: str, max_length: int) -> str:
     """Return a text; if it is too long, its first ``max_length`` characters and ``…``."""
     return text if len(text) <= max_length else f"{text[:max_length]}…"

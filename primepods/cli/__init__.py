@@ -23,10 +23,9 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".", maxsplit=1)[0] not in _EXTRA_PACKAGES:
             raise
-        sys.exit(
-            f"primepods: the command needs {error.name}, which is not installed. Install the extra that "
-            "contains it:\n  pip install 'primepods[cli]'"
-        )
+        from primepods._utils.text import install_hint
+
+        sys.exit(f"primepods: the command needs {error.name}, which is not installed. {install_hint('cli')}")
     except KeyboardInterrupt:
         sys.exit(130)  # interrupted before or after a command
     finally:

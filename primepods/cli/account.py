@@ -118,10 +118,10 @@ def list_keys(api: Api, *, print_options: PrintOptions) -> None:
 @api_command
 def add_key(
     api: Api,
-    name: Annotated[str, typer.Argument(help="Name of the key.", metavar="NAME", show_default=False)],
     file: Annotated[
         Path, typer.Argument(help="File with the public key, such as ~/.ssh/id_ed25519.pub.", metavar="FILE")
     ],
+    name: Annotated[str, typer.Argument(help="Name of the key in the account.", metavar="NAME")],
 ) -> None:
     """Add a public SSH key to the account, unless it has the key already. Prints the key's id."""
     try:

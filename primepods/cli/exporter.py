@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import primepods
+from primepods._utils.text import install_hint
 
 from ._shared.command import Api, api_command
 from ._shared.durations import duration_option
@@ -34,8 +35,8 @@ def command(
     """
     try:
         from primepods.exporter import serve
-    except ImportError:
-        text = "prometheus-client is not installed: pip install 'primepods[exporter]'"
+    except ModuleNotFoundError as exc:
+        text = f"{exc.name} is not installed. {install_hint('exporter')}"
         raise CommandError(text, ExitCode.USAGE) from None
 
     async def work(client: primepods.AsyncClient) -> None:

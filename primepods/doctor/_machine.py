@@ -21,7 +21,7 @@ _PACKAGES: Final = ("aiohttp", "anyio", "attrs", "cattrs", "orjson", "rich", "ty
 _SSH_TIMEOUT: Final = 5.0
 _ADD_KEY: Final = (
     "Make a key with `ssh-keygen -t ed25519`, and add it to the account with "
-    "`primepods ssh-keys add NAME FILE`."
+    "`primepods ssh-keys add FILE NAME`."
 )
 
 

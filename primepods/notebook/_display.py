@@ -8,10 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-_IPYTHON_MISSING = (
-    "primepods.notebook needs IPython. Install the extra that contains it: pip install 'primepods[notebook]'"
-)
-
+from .._utils.text import install_hint
 
 Bundle = dict[str, str]
 """Representations of the content by MIME type."""
@@ -30,7 +27,8 @@ def show(bundle: Bundle) -> Callable[[Bundle], object]:
         ipython: Any = importlib.import_module("IPython")
         display: Any = importlib.import_module("IPython.display")
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(_IPYTHON_MISSING, name=error.name) from None
+        text = f"primepods.notebook needs IPython. {install_hint('notebook')}"
+        raise ModuleNotFoundError(text, name=error.name) from None
     if ipython.get_ipython() is not None:
         return partial(display.display(bundle, raw=True, display_id=True).update, raw=True)
     last = ""

@@ -126,12 +126,13 @@ def test_ssh_keys_are_kept(emulator: Emulator, run: Run, tmp_path: Path) -> None
     """Added from a file, listed, and deleted by their names; a private key is not sent."""
     file = tmp_path / "key.pub"
     file.write_text(PUBLIC_KEY, encoding="utf-8")
-    key_id = run("ssh-keys", "add", "laptop", str(file)).stdout.strip()
+    key_id = run("ssh-keys", "add", str(file), "laptop").stdout.strip()
+    assert "Missing argument 'NAME'" in run("ssh-keys", "add", str(file)).stderr
     assert key_id in run("ssh-keys").stdout
     assert run("ssh-keys", "delete", "laptop", "--yes").exit_code == 0
     assert run("ssh-keys", "list", "--ids").stdout == ""
     file.write_text("-----BEGIN OPENSSH PRIVATE KEY-----", encoding="utf-8")
-    assert run("ssh-keys", "add", "laptop", str(file)).exit_code == 2
+    assert run("ssh-keys", "add", str(file), "laptop").exit_code == 2
     assert len(emulator.requests.where(operation="ssh_key_upload")) == 1
 
 

@@ -130,13 +130,17 @@ def test_team_disks_and_secrets_come_back(call: Caller) -> None:
     call.emulator.advance(60)
     body = {
         **body_for(offer, jupyterPassword="hunter2", customTemplateId="t"),
-        "team": {"teamId": "team-1"},
+        "team": {"teamId": "clemulator0002team"},
         "disks": [disk_id],
         "sharedWithTeam": True,
         "teamMemberIds": [],
     }
     pod = order(call, body).json
-    assert (pod["teamId"], pod["jupyterPassword"], pod["customTemplateId"]) == ("team-1", "hunter2", "t")
+    assert (pod["teamId"], pod["jupyterPassword"], pod["customTemplateId"]) == (
+        "clemulator0002team",
+        "hunter2",
+        "t",
+    )
     assert [disk["id"] for disk in pod["attachedResources"]][1:] == [disk_id]
 
 
@@ -335,18 +339,32 @@ def test_created_pods_can_appear_late(serve: Serve) -> None:
     assert list(call.emulator.pods) == [pod_id]
 
 
+def test_an_order_for_a_team_of_others_is_refused(call: Caller) -> None:
+    """Of a pod, and of a disk; the team of an added pod is the user's."""
+    pod = body_for(offer := plain_offer(call)) | {"team": {"teamId": "theirs"}}
+    disk = {"disk": {"size": 500}, "provider": {"type": offer["provider"]}, "team": {"teamId": "theirs"}}
+    for path, body in ((PODS, pod), ("/api/v1/disks/", disk)):
+        assert call("POST", path, body=body).status == 403
+    call.emulator.add_pod(team_id="theirs")
+    assert order(call, pod).status == 200
+
+
 def test_an_order_can_be_shared_and_paid_in_advance(call: Caller) -> None:
     """Prepaid hours are charged at once; what is used beyond them is added."""
     offer = plain_offer(call)
     body = body_for(offer, prepaidForHr=2) | {
-        "team": {"teamId": "t1"},
+        "team": {"teamId": "clemulator0002team"},
         "team_member_ids": ["m1", "m2"],
         "shared_with_team": True,
     }
     before = call.emulator.spent
     pod_id = order(call, body).json["id"]
     pod = call.emulator.pods[pod_id]
-    assert (pod.team_id, pod.team_member_ids, pod.shared_with_team) == ("t1", ("m1", "m2"), True)
+    assert (pod.team_id, pod.team_member_ids, pod.shared_with_team) == (
+        "clemulator0002team",
+        ("m1", "m2"),
+        True,
+    )
     assert pod.prepaid_hours == 2
     assert call.emulator.spent - before == pytest.approx(2 * pod.price_hr)
 

@@ -59,9 +59,9 @@ async def test_each_request_is_sent_for_the_team_of_the_spec(folder: Path) -> No
             return await send(*args, settings=settings, **kwargs)
 
         it.client._executor.transport.send = note  # type: ignore[method-assign]  # it counts what is sent
-        async with it.client.pods.lease(attrs.evolve(it.spec, team_id="theirs")):
-            assert [record.team_id for record in it.records()] == ["theirs"]
-        assert teams == {"theirs"}
+        async with it.client.pods.lease(attrs.evolve(it.spec, team_id="clemulator0002team")):
+            assert [record.team_id for record in it.records()] == ["clemulator0002team"]
+        assert teams == {"clemulator0002team"}
 
 
 async def test_a_file_that_cannot_be_removed_is_no_running_pod(

@@ -138,7 +138,7 @@ async def test_a_pod_without_a_price(monkeypatch: pytest.MonkeyPatch, price: flo
                     await client.pods.create(spec)
 
 
-@pytest.mark.parametrize("team_id", [None, "another team"])
+@pytest.mark.parametrize("team_id", [None, "clemulator0002team"])
 async def test_a_new_pod_counts_once_when_another_of_its_name_ends(
     monkeypatch: pytest.MonkeyPatch, team_id: str | None
 ) -> None:

@@ -52,7 +52,7 @@ async def test_a_refusal_without_a_pod_leaves_nothing(folder: Path, status: int,
             assert (it.orders(), it.records()) == (3, [])
 
 
-@pytest.mark.parametrize("teams", [(None, None), ("one", "another")])
+@pytest.mark.parametrize("teams", [(None, None), (None, "clemulator0002team")])
 async def test_a_pod_that_appears_after_the_refusal_goes_with_the_lease(
     folder: Path, teams: tuple[str | None, ...]
 ) -> None:

@@ -138,7 +138,7 @@ async def test_an_id_that_no_pod_can_have_stops_no_sweep(folder: Path) -> None:
 
 async def test_a_sweep_keeps_to_its_own_key_and_team(folder: Path) -> None:
     """Under another key or team a 404 proves nothing; and a file of a later version is understood."""
-    async with stage(folder, options={"team_id": "team-1"}) as it:
+    async with stage(folder, options={"team_id": "clemulator0002team"}) as it:
         it.emulator.faults.add(Reset(acted=True), on="create")
         it.emulator.faults.add(Status(503), on="list")
         with pytest.raises(primepods.CreateUncertainError):

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from primepods._utils.text import install_hint
+
 from .._shared.command import Api, api_command
 from .._shared.durations import duration_option
 from .._shared.errors import SIGNAL_EXIT_CODE, CommandError, ExitCode
@@ -69,13 +71,10 @@ def command(
     try:
         from ._tools import AgentTools
     except ModuleNotFoundError as exc:
-        raise CommandError(
-            f"{exc.name} is not installed. Install the extra that contains it: pip install 'primepods[mcp]'",
-            ExitCode.USAGE,
-        ) from None
+        raise CommandError(f"{exc.name} is not installed. {install_hint('mcp')}", ExitCode.USAGE) from None
     limits = None
     if budget is not None and max_hourly is not None and allow_rent:
-        limits = runs.Budget(budget, max_hourly=max_hourly, window=budget_window)
+        limits = runs.AgentBudget(budget, max_hourly=max_hourly, window=budget_window)
     asyncio.run(_serve(AgentTools(api, limits)))
 
 

@@ -86,16 +86,26 @@ class PodFilter:
         names = {pod.name or "" for pod in listed}
         return [pod for pod in listed if self.matches(pod, team=team, exact_names=names)]
 
-    def no_match_message(self, client: primepods.Client, pods: Sequence[primepods.Pod]) -> str:
+    def no_match_message(
+        self, client: primepods.Client, pods: Sequence[primepods.Pod], team: str | None
+    ) -> str:
         """Return the message for an empty result; it names the GPUs that no pod has.
 
         Raises:
-            CommandError: No pod has a given state, and neither has the API.
+            CommandError: No pod has a given state, and neither has the API; or no pod is of a given team,
+                and the user is no member of it.
             ValueError: No pod has a given GPU, and the API lists no such GPU.
         """
         if unknown := [word for word in self.status or () if not primepods.PodState(word.upper()).is_known]:
             states = f"unknown states: {', '.join(unknown)}. Known states: {', '.join(primepods.PodState)}"
             raise CommandError(states, ExitCode.USAGE)
+        if team is not None and all(pod.team_id != team for pod in pods):
+            teams = None
+            with suppress(primepods.PrimePodsError):
+                teams = [mine.team_id for mine in client.account.teams()]
+            if teams is not None and team not in teams:
+                problem = f"there is no team {team!r} of yours: see `primepods teams`"
+                raise CommandError(problem, ExitCode.USAGE)
         missing = [word for word in self.gpu or () if not any(pod.has_gpu(word) for pod in pods)]
         with suppress(primepods.PrimePodsError):
             for gpu in missing:

@@ -63,7 +63,7 @@ def command(
                 # With --all, there is no filter but --team.
                 chosen = filters.choose(listed, api.team)
                 if not chosen:
-                    print_info(filters.no_match_message(client, listed))
+                    print_info(filters.no_match_message(client, listed, api.team))
                     return
                 ids = [pod.id for pod in chosen]
                 _confirm(ids, chosen, ids, yes=yes)

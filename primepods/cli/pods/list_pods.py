@@ -78,7 +78,7 @@ def command(
         if hidden_pods:
             print_info(f"{count(hidden_pods, 'more pod')} not shown, because of --limit.")
         if not pods:
-            message = filters.no_match_message(client, listed)
+            message = filters.no_match_message(client, listed, api.team)
             if not print_options.ids_only:
                 print_info(message)
 

@@ -8,7 +8,7 @@ from .._state.disks import DiskRecord
 from ..clock import timestamp
 from .http import Call, Response, encode, ok, refuse
 from .router import Route
-from .shapes import USER_ID, WALLET_ID, page_of
+from .shapes import USER_ID, WALLET_ID, page_of, team_of
 from .validation import json_body, nullable, object_of, one_of, positive_integer, string
 from .vocabulary import PROVIDERS
 
@@ -74,8 +74,7 @@ class DisksApi:
             raise refuse(400, f"size must be from {offer.size.minimum} to {offer.size.maximum} {steps}")
         if self._account.is_out_of_funds():
             raise refuse(402, "Insufficient funds")
-        team: dict[str, str] = body.get("team") or {}
-        disk = self._account.add_disk(offer, size, order.get("name"), team.get("teamId"))
+        disk = self._account.add_disk(offer, size, order.get("name"), team_of(body, self._account))
         return ok(self._row(disk, disk.created))
 
     def _update(self, request: Call, disk_id: str) -> Response:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from .._state.account import Account
 from .._state.boot import ACTIVE
 from .._state.disks import DiskRecord
 from .._state.market import Market, Offer
 from .._state.pods import PodOverrides, PodRecord
 from .http import Request, refuse
+from .shapes import team_of
 from .validation import (
     boolean,
     json_body,
@@ -132,8 +134,8 @@ class Order:
         if self._image not in offer.images:
             yield f"Image {self._image} is not available for this offer"
 
-    def overrides(self, offer: Offer) -> PodOverrides:
-        """Return the pod's initial values, from the order and the offer."""
+    def overrides(self, offer: Offer, account: Account) -> PodOverrides:
+        """Return the pod's initial values, from the order and the offer, or raise a 403 for a wrong team."""
         extra: dict[str, object] = {
             "customTemplateId": self.pod.get("customTemplateId"),
             "autoRestart": self.pod.get("autoRestart") or False,
@@ -148,7 +150,7 @@ class Order:
             price_hr=offer.price,
             image=self._image,
             nodes=offer.nodes,
-            team_id=(self._body.get("team") or {}).get("teamId"),
+            team_id=team_of(self._body, account),
             spot=offer.spot,
             pod_fields=extra,
         )

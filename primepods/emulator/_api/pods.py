@@ -80,7 +80,7 @@ class PodsApi:
         remaining = account.remaining_stock(offer.cloud_id)
         if remaining is not None and remaining <= 0:
             raise refuse(400, f"{offer.cloud_id} is sold out, choose another offer")
-        record = account.create(order.pod.get("name"), order.overrides(offer))
+        record = account.create(order.pod.get("name"), order.overrides(offer, account))
         record.appears = record.created + account.config.appear_seconds
         order.apply_to(record, offer, disks)
         record.dead_gpus = request.dead_gpus

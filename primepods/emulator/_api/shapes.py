@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from .._state.account import TEAM_ID, Account
 from .._state.boot import FINISHED, Stage
 from .._state.history import HistoryRow
 from .._state.pods import PodRecord
 from ..clock import timestamp
 from ..local_ssh import disks_folder
-from .http import Request, Response, encode, query_page
+from .http import Request, Response, encode, query_page, refuse
 
 T = TypeVar("T")
 
 USER_ID = "clemulator0000user"
 WALLET_ID = "clemulator0001wallet"
+
+
+def team_of(body: dict[str, Any], account: Account) -> str | None:
+    """Return the team of an order, or raise a 403 if the user is no member of it."""
+    team: dict[str, str] = body.get("team") or {}
+    team_id = team.get("teamId")
+    if team_id is not None and not account.has_team(team_id):
+        # Imagined: no response is documented for this case.
+        raise refuse(403, f"You are not a member of the team {team_id}. The emulator's team is {TEAM_ID}")
+    return team_id
 
 
 def page_of(request: Request, items: Sequence[T], row: Callable[[T], bytes], max_size: int) -> Response:

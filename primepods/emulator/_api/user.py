@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from .._state.account import Account
+from .._state.account import TEAM_ID, Account
 from ..clock import timestamp
 from .http import Call, Request, Response, encode, ok, query_integer, query_value, refuse
 from .router import Route
 from .shapes import USER_ID, WALLET_ID, page_of
 
-TEAM_ID = "clemulator0002team"
 _RESOURCES = {
     "Instance": "compute",
     "Cluster": "compute",

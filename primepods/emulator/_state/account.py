@@ -26,6 +26,7 @@ from .pods import MAX_NODES, PodOverrides, PodRecord
 from .randomness import random_for
 from .ssh_keys import KeyRing
 
+TEAM_ID = "clemulator0002team"
 _UNLIMITED = 1_000_000.0
 """Balance of the wallet before any cost, if the funds are unlimited."""
 
@@ -210,6 +211,12 @@ class Account:
         )
         self.disks.append(disk)
         return disk
+
+    def has_team(self, team_id: str) -> bool:
+        """Return whether the user is a member of a team: the emulator's own, or one of an added pod."""
+        return team_id == TEAM_ID or any(
+            pod.team_id == team_id for pod in (*self.existing(), *self.terminated)
+        )
 
     def users_of(self, disk_id: str) -> list[str]:
         """Return the ids of the pods that a disk is attached to."""
